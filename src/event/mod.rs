@@ -1,0 +1,507 @@
+//! What happened, as a type. Everything that the server does is told here, once; the console,
+//! the event file and the tests are readers of it.
+//!
+//! Telling never waits: each reader has a bounded queue, and an event that finds it full is
+//! counted as dropped for that reader. A server that nobody watches does not even build events.
+
+mod readers;
+
+pub use readers::{ReaderThread, start_console, start_event_file};
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::clock::{Clock, Tick};
+use crate::net::Port;
+use crate::wire::{ErrorCode, ServerDoc, printable};
+
+/// One thing that happened, when, and in which thread.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The clock's count.
+    pub tick: Tick,
+    /// The thread that did it.
+    pub thread: String,
+    /// What it did.
+    pub what: What,
+}
+
+/// Everything that can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A listener is bound.
+    Listening {
+        /// `portal-tcp`, `portal-udp` or `workers`.
+        role: &'static str,
+        /// Where; for the workers, the first of them.
+        address: SocketAddr,
+    },
+    /// The portal reserved a seat and said so.
+    Ticket {
+        /// The worker's port.
+        port: Port,
+        /// Who asked.
+        asker: SocketAddr,
+    },
+    /// A UDP client asked again while its reservation stood.
+    TicketAgain {
+        /// The worker's port.
+        port: Port,
+        /// Who asked.
+        asker: SocketAddr,
+    },
+    /// The portal had no seat to give.
+    Full {
+        /// Who asked.
+        asker: SocketAddr,
+    },
+    /// Who was promised the seat did not come.
+    NoShow {
+        /// The worker's port.
+        port: Port,
+    },
+    /// The expected caller is connected.
+    Arrived {
+        /// The worker's port.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// Somebody came who was not expected, and was turned away.
+    Stray {
+        /// The worker's port.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// The caller's first frame was not the passcode.
+    WrongPasscode {
+        /// The worker's port.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// The caller's first frame was the passcode.
+    Seated {
+        /// The worker's port.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+    },
+    /// A message went to the partner.
+    Relayed {
+        /// The speaker's port.
+        from: Port,
+        /// The partner's port.
+        to: Port,
+        /// The text's length.
+        bytes: usize,
+        /// The text, with `--show-messages`.
+        text: Option<String>,
+    },
+    /// A message had nobody to go to.
+    NobodyThere {
+        /// The speaker's port.
+        from: Port,
+    },
+    /// What a client sent could not be done; it was told.
+    Refused {
+        /// The worker's port.
+        port: Port,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// A session is over.
+    Left {
+        /// The worker's port.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+        /// Why.
+        end: End,
+    },
+    /// The passcode has changed and the port is back on the workload stack.
+    Freed {
+        /// The worker's port.
+        port: Port,
+    },
+    /// A thread panicked over one client; it goes on with the next.
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// A listener could not accept, or a reply could not be sent; it tries again.
+    Trouble {
+        /// What failed.
+        doing: &'static str,
+        /// The system's reason.
+        error: String,
+    },
+    /// The clock moved on.
+    Ticked {
+        /// How many timer threads were told.
+        told: usize,
+    },
+    /// The server is going down.
+    ShuttingDown,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client said `TERMINATE`.
+    Terminate,
+    /// The client gave up on a silent server.
+    ClientIdle,
+    /// The client had been connected for as long as it wanted.
+    ClientTotal,
+    /// The client closed the connection without a word.
+    Gone,
+    /// The connection broke.
+    Broken,
+    /// No passcode within the handshake timeout.
+    Silent,
+    /// The wrong passcode.
+    WrongPasscode,
+    /// Nothing heard within the idle timeout.
+    Idle,
+    /// Connected for the total timeout.
+    Total,
+    /// A frame over the limit.
+    TooLong,
+    /// Too many refusals in a row.
+    TooManyErrors,
+    /// The client did not read what was sent to it.
+    TooSlow,
+    /// The server is going down.
+    Shutdown,
+    /// The thread that served the client panicked.
+    Panicked,
+}
+
+impl End {
+    /// The word for it in an event line.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Terminate => "terminate",
+            End::ClientIdle => "client-idle-timeout",
+            End::ClientTotal => "client-total-time-timeout",
+            End::Gone => "gone",
+            End::Broken => "broken",
+            End::Silent => "handshake-timeout",
+            End::WrongPasscode => "wrong-passcode",
+            End::Idle => "idle-timeout",
+            End::Total => "total-time-timeout",
+            End::TooLong => "too-long",
+            End::TooManyErrors => "too-many-errors",
+            End::TooSlow => "too-slow",
+            End::Shutdown => "shutdown",
+            End::Panicked => "panicked",
+        }
+    }
+
+    /// What the client is told as the last thing, when it is the server that ends the session
+    /// and has not told it already.
+    pub fn farewell(self) -> Option<ServerDoc<'static>> {
+        match self {
+            End::Silent | End::Idle => Some(ServerDoc::IdleTimeout),
+            End::Total => Some(ServerDoc::TotalTimeTimeout),
+            End::TooSlow => Some(ServerDoc::TooSlow),
+            End::Shutdown => Some(ServerDoc::Shutdown),
+            End::Terminate
+            | End::ClientIdle
+            | End::ClientTotal
+            | End::Gone
+            | End::Broken
+            | End::WrongPasscode
+            | End::TooLong
+            | End::TooManyErrors
+            | End::Panicked => None,
+        }
+    }
+}
+
+/// A value in an event's details.
+enum Detail {
+    Number(u64),
+    Text(String),
+}
+
+impl From<Port> for Detail {
+    fn from(port: Port) -> Detail {
+        Detail::Number(port.get().into())
+    }
+}
+
+impl From<SocketAddr> for Detail {
+    fn from(address: SocketAddr) -> Detail {
+        Detail::Text(address.to_string())
+    }
+}
+
+impl From<usize> for Detail {
+    fn from(number: usize) -> Detail {
+        Detail::Number(number as u64)
+    }
+}
+
+impl From<&str> for Detail {
+    fn from(text: &str) -> Detail {
+        Detail::Text(text.to_owned())
+    }
+}
+
+impl What {
+    /// The word for it, in event lines and in the transcripts of the tests.
+    pub fn word(&self) -> &'static str {
+        self.parts().0
+    }
+
+    /// The word and the details, from which both readers make their line.
+    fn parts(&self) -> (&'static str, Vec<(&'static str, Detail)>) {
+        match self {
+            What::Listening { role, address } => {
+                ("listening", vec![("role", (*role).into()), ("address", (*address).into())])
+            }
+            What::Ticket { port, asker } => {
+                ("ticket", vec![("port", (*port).into()), ("asker", (*asker).into())])
+            }
+            What::TicketAgain { port, asker } => {
+                ("ticket-again", vec![("port", (*port).into()), ("asker", (*asker).into())])
+            }
+            What::Full { asker } => ("full", vec![("asker", (*asker).into())]),
+            What::NoShow { port } => ("no-show", vec![("port", (*port).into())]),
+            What::Arrived { port, peer } => ("arrived", at(*port, *peer)),
+            What::Stray { port, peer } => ("stray", at(*port, *peer)),
+            What::WrongPasscode { port, peer } => ("wrong-passcode", at(*port, *peer)),
+            What::Seated { port, peer } => ("seated", at(*port, *peer)),
+            What::Relayed { from, to, bytes, text } => {
+                let mut details =
+                    vec![("from", (*from).into()), ("to", (*to).into()), ("bytes", (*bytes).into())];
+                details.extend(text.as_deref().map(|text| ("text", text.into())));
+                ("relayed", details)
+            }
+            What::NobodyThere { from } => ("nobody-there", vec![("from", (*from).into())]),
+            What::Refused { port, code } => {
+                ("refused", vec![("port", (*port).into()), ("code", code.word().into())])
+            }
+            What::Left { port, peer, end } => {
+                let mut details = at(*port, *peer);
+                details.push(("end", end.word().into()));
+                ("left", details)
+            }
+            What::Freed { port } => ("freed", vec![("port", (*port).into())]),
+            What::Panicked { message } => ("panicked", vec![("message", message.as_str().into())]),
+            What::Trouble { doing, error } => {
+                ("trouble", vec![("doing", (*doing).into()), ("error", error.as_str().into())])
+            }
+            What::Ticked { told } => ("tick", vec![("told", (*told).into())]),
+            What::ShuttingDown => ("shutting-down", Vec::new()),
+        }
+    }
+
+    /// The port of the seat that it is about, if it is about one.
+    pub fn port(&self) -> Option<Port> {
+        match self {
+            What::Ticket { port, .. }
+            | What::TicketAgain { port, .. }
+            | What::NoShow { port }
+            | What::Arrived { port, .. }
+            | What::Stray { port, .. }
+            | What::WrongPasscode { port, .. }
+            | What::Seated { port, .. }
+            | What::Refused { port, .. }
+            | What::Left { port, .. }
+            | What::Freed { port }
+            | What::Relayed { from: port, .. }
+            | What::NobodyThere { from: port } => Some(*port),
+            What::Listening { .. }
+            | What::Full { .. }
+            | What::Panicked { .. }
+            | What::Trouble { .. }
+            | What::Ticked { .. }
+            | What::ShuttingDown => None,
+        }
+    }
+}
+
+fn at(port: Port, peer: SocketAddr) -> Vec<(&'static str, Detail)> {
+    vec![("port", port.into()), ("peer", peer.into())]
+}
+
+impl Event {
+    /// One aligned line for people: tick, thread, what, who. Nothing in it can move a cursor.
+    pub fn line(&self) -> String {
+        let (word, details) = self.what.parts();
+        let mut line = format!("{:>6}  {:<15}  {word:<14}", self.tick.0, self.thread);
+        for (name, value) in details {
+            let value = match value {
+                Detail::Number(number) => number.to_string(),
+                Detail::Text(text) => printable(&text),
+            };
+            // Writing to a string can't fail.
+            let _ = write!(line, "  {name} {value}");
+        }
+        line
+    }
+
+    /// One JSON object, for programs.
+    pub fn json(&self) -> String {
+        let (word, details) = self.what.parts();
+        let mut json = format!(
+            "{{\"tick\":{},\"thread\":{},\"event\":{}",
+            self.tick.0,
+            json_string(&self.thread),
+            json_string(word)
+        );
+        for (name, value) in details {
+            let value = match value {
+                Detail::Number(number) => number.to_string(),
+                Detail::Text(text) => json_string(&text),
+            };
+            let _ = write!(json, ",\"{name}\":{value}");
+        }
+        json.push('}');
+        json
+    }
+}
+
+fn json_string(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            // JSON allows C1 characters as they are, but the file may be shown on a terminal.
+            control if control.is_control() => {
+                let _ = write!(json, "\\u{:04x}", u32::from(control));
+            }
+            other => json.push(other),
+        }
+    }
+    json.push('"');
+    json
+}
+
+/// Where events are told.
+#[derive(Clone)]
+pub struct Events {
+    clock: Clock,
+    with_texts: bool,
+    readers: Vec<Reader>,
+}
+
+#[derive(Clone)]
+struct Reader {
+    events: Sender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// One reader's end: the events that wait for it, and how many found no room.
+pub struct EventQueue {
+    events: Receiver<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventQueue {
+    /// The events in order. The channel disconnects when nobody is left to tell any.
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.events
+    }
+
+    /// How many events were dropped since this was last asked.
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Events {
+    /// Events stamped with `clock`'s time that nobody reads yet. `with_texts`: chat texts, too.
+    pub fn new(clock: Clock, with_texts: bool) -> Events {
+        Events { clock, with_texts, readers: Vec::new() }
+    }
+
+    /// Adds a reader for whom up to `capacity` events wait. Only this handle and the clones made
+    /// of it later tell it anything, so readers come before the server.
+    pub fn add_reader(&mut self, capacity: usize) -> EventQueue {
+        let (sender, events) = bounded(capacity);
+        let dropped = Arc::<AtomicU64>::default();
+        self.readers.push(Reader { events: sender, dropped: Arc::clone(&dropped) });
+        EventQueue { events, dropped }
+    }
+
+    /// Tells what happened in this thread. `what` is called only if somebody reads.
+    pub fn tell(&self, what: impl FnOnce() -> What) {
+        let Some((last, others)) = self.readers.split_last() else { return };
+        let thread = std::thread::current().name().unwrap_or("?").to_owned();
+        let event = Event { tick: self.clock.now(), thread, what: what() };
+        for reader in others {
+            reader.tell(event.clone());
+        }
+        last.tell(event);
+    }
+
+    /// `text` for an event, if texts are shown.
+    pub fn text(&self, text: &str) -> Option<String> {
+        self.with_texts.then(|| text.to_owned())
+    }
+}
+
+impl Reader {
+    fn tell(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(what: What) -> Event {
+        Event { tick: Tick(12), thread: "worker-50001".to_owned(), what }
+    }
+
+    fn relayed(text: &str) -> Event {
+        let (from, to) = (Port::new(50001).unwrap(), Port::new(50002).unwrap());
+        event(What::Relayed { from, to, bytes: text.len(), text: Some(text.to_owned()) })
+    }
+
+    #[test]
+    fn a_line_is_aligned_and_harmless() {
+        assert_eq!(
+            relayed("\u{1b}[2Jhi").line(),
+            "    12  worker-50001     relayed         from 50001  to 50002  bytes 6  text \u{fffd}[2Jhi"
+        );
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_without_control_characters() {
+        assert_eq!(
+            relayed("a \"b\"\n\\").json(),
+            r#"{"tick":12,"thread":"worker-50001","event":"relayed","from":50001,"to":50002,"bytes":7,"text":"a \"b\"\u000a\\"}"#
+        );
+    }
+
+    #[test]
+    fn a_full_reader_loses_events_and_knows_how_many() {
+        let mut events = Events::new(Clock::new(), false);
+        let (slow, quick) = (events.add_reader(1), events.add_reader(8));
+        for _ in 0..4 {
+            events.tell(|| What::ShuttingDown);
+        }
+        assert_eq!((slow.events().len(), slow.take_dropped(), slow.take_dropped()), (1, 3, 0));
+        assert_eq!((quick.events().len(), quick.take_dropped()), (4, 0));
+    }
+
+    #[test]
+    fn nothing_is_built_when_nobody_reads() {
+        Events::new(Clock::new(), true).tell(|| panic!("built"));
+    }
+}

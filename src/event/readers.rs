@@ -1,0 +1,114 @@
+//! The two readers of a server's events: the console and the event file. Each has a thread, so
+//! that a paused terminal or a slow disk makes nobody else wait.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::thread::Builder;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use super::{Event, EventQueue, What};
+use crate::limits;
+
+/// A reader's thread. It ends by itself once every [`super::Events`] handle is gone.
+pub struct ReaderThread {
+    /// Disconnects when the thread ends; a plain join could wait for ever on a paused terminal.
+    done: Receiver<()>,
+}
+
+impl ReaderThread {
+    /// Waits until the last event is written, but not longer than [`limits::CONSOLE_PATIENCE`].
+    /// Returns whether it was.
+    pub fn finish(self) -> bool {
+        self.done.recv_timeout(limits::CONSOLE_PATIENCE) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    fn start(name: &str, read: impl FnOnce() + Send + 'static) -> io::Result<ReaderThread> {
+        let (running, done) = bounded::<()>(0);
+        Builder::new().name(name.to_owned()).stack_size(limits::THREAD_STACK).spawn(move || {
+            read();
+            drop(running);
+        })?;
+        Ok(ReaderThread { done })
+    }
+}
+
+/// Starts the thread `console`, which prints each event to `out` as one line.
+///
+/// Ticks that woke nobody are left out: there is one every second, and it says nothing.
+///
+/// # Errors
+/// What the system says when it has no thread to give.
+pub fn start_console(queue: EventQueue, mut out: impl Write + Send + 'static) -> io::Result<ReaderThread> {
+    ReaderThread::start("console", move || {
+        let lines = copy(&queue, &mut out, |event| match event.what {
+            What::Ticked { told: 0 } => None,
+            _ => Some(event.line()),
+        });
+        // A terminal that has gone away can't be told so. The events go on without it.
+        drop(lines);
+    })
+}
+
+/// Starts the thread `event-file`, which appends each event to the file at `path` as a JSON line.
+///
+/// # Errors
+/// What the system says when the file can't be opened for appending, or has no thread to give.
+pub fn start_event_file(queue: EventQueue, path: &Path) -> io::Result<ReaderThread> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let path = path.to_owned();
+    ReaderThread::start("event-file", move || {
+        let mut out = BufWriter::new(file);
+        if let Err(error) = copy(&queue, &mut out, |event| Some(event.json())) {
+            eprintln!(
+                "chatserver: the event file {} can't be written ({error}); \
+                 the server goes on without it",
+                path.display()
+            );
+        }
+    })
+}
+
+/// Writes events until there are no more to come, and flushes whenever none waits.
+fn copy(
+    queue: &EventQueue,
+    out: &mut impl Write,
+    format: impl Fn(&Event) -> Option<String>,
+) -> io::Result<()> {
+    while let Ok(first) = queue.events().recv() {
+        for event in std::iter::once(first).chain(queue.events().try_iter()) {
+            if let Some(line) = format(&event) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        match queue.take_dropped() {
+            0 => {}
+            count => writeln!(out, "# {count} events dropped: they came faster than they could be written")?,
+        }
+        out.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::event::Events;
+
+    #[test]
+    fn what_was_dropped_is_counted_in_the_output() {
+        let mut events = Events::new(Clock::new(), false);
+        let queue = events.add_reader(1);
+        for _ in 0..3 {
+            events.tell(|| What::ShuttingDown);
+        }
+        drop(events);
+        let mut out = Vec::new();
+        copy(&queue, &mut out, |event| Some(event.what.word().to_owned())).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().next(), Some("shutting-down"));
+        assert!(text.contains("2 events dropped"), "{text}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Every limit of the project in one place, with its unit and its reason.
+
+use std::time::Duration;
+
+/// The longest frame that a client may send, in bytes without the line feed (`--max-message`).
+/// Parsing a crafted document costs its length squared: 8 KiB cost 16 ms, 64 KiB would cost seconds.
+pub const MAX_FRAME: usize = 8 * 1024;
+
+/// The most that `--max-message` may ask for, in bytes: the same 16 ms would become 90.
+pub const MAX_FRAME_CEILING: usize = 16 * 1024;
+
+/// The least that `--max-message` may ask for, in bytes: a handshake with room to spare.
+pub const MAX_FRAME_FLOOR: usize = 256;
+
+/// The longest frame that our client takes from a server, in bytes. A relayed text is escaped
+/// anew (`'` becomes six bytes), so it may be longer than what its sender was allowed.
+pub const MAX_SERVER_FRAME: usize = 256 * 1024;
+
+/// What a frame reader starts with and what it may grow to while much arrives at once, in bytes.
+pub const READ_BUFFER: usize = 4 * 1024;
+/// See [`READ_BUFFER`].
+pub const READ_BUFFER_MOST: usize = 64 * 1024;
+
+/// XML nodes in one document; the longest one of the protocol has six.
+pub const XML_NODES: u32 = 64;
+
+/// What may wait for one client's socket, in bytes, before the client counts as too slow.
+pub const OUTBOX: usize = 256 * 1024;
+
+/// What a timer thread takes out of an outbox for one write, in bytes.
+pub const FLUSH_CHUNK: usize = 64 * 1024;
+
+/// Refused documents in a row before the connection is closed.
+pub const ERRORS_IN_A_ROW: u32 = 10;
+
+/// How many connections the portal's listener lets wait: std's own 128 is too short for a class
+/// that starts at once. The kernel caps it at `net.core.somaxconn`.
+pub const PORTAL_BACKLOG: i32 = 4096;
+
+/// How many connections std lets wait at a worker's listener, and so the most strays that one
+/// turn of clearing the backlog turns away.
+pub const WORKER_BACKLOG: usize = 128;
+
+/// The stack of each server thread, in bytes. The XML parser does not recurse and nothing else
+/// nests, so this is generous; only the pages that are touched cost memory.
+pub const THREAD_STACK: usize = 256 * 1024;
+
+/// Events that may wait for the console or for the event file before further ones are counted
+/// as dropped instead.
+pub const EVENT_QUEUE: usize = 8 * 1024;
+
+/// How long the end waits for a console whose terminal is paused.
+pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a listener rests after an accept that failed for want of descriptors or memory:
+/// it would fail half a million times a second otherwise.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Unread bytes that are taken from a socket before it is dropped, so that the kernel closes it
+/// in order instead of resetting it over what it still delivers.
+pub const DRAIN: usize = 64 * 1024;
+
+/// The longest datagram that the UDP portal looks at, in bytes; more is cut off unseen.
+pub const DATAGRAM: usize = 2048;

@@ -1,0 +1,468 @@
+//! The way to one client's socket: whoever has something for the client writes it here, and never
+//! waits.
+//!
+//! The contract, for all who hold an outbox:
+//!
+//! 1. What is handed over arrives in the order in which it was handed over, whole, once, or not
+//!    at all because the connection ended.
+//! 2. Handing over MUST NOT block. A socket that is full makes the outbox *spill*: the rest waits
+//!    here, later frames queue up behind it, and the client's own timer thread writes it out.
+//! 3. What waits is bounded. A client that lets it overflow is too slow: it is disconnected and
+//!    nobody else notices.
+//! 4. The lock is held over writes that cannot block, and only over those. So it may be taken
+//!    under the hall's lock for [`Outbox::append`], which writes nothing, but not for the rest.
+//! 5. The connection ends once, for one reason: the first one given counts.
+//!
+//! In the ordinary case that is one `send` per recipient and turn, made by the thread that read
+//! the message, with no allocation and nobody woken but the recipient.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use crate::event::End;
+use crate::limits;
+use crate::net::send_now;
+use crate::wire::{Codec, ServerDoc};
+
+/// One client's socket and what waits for it.
+pub struct Outbox {
+    stream: TcpStream,
+    codec: Codec,
+    /// Wakes the timer thread to write out what was spilled. Its channel holds one.
+    timer: Sender<()>,
+    queue: Mutex<Queue>,
+}
+
+/// Guarded by the outbox's own lock.
+struct Queue {
+    /// Whole frames, but for the first one, which may be the rest of a frame that is partly out.
+    waiting: Vec<u8>,
+    /// Bytes that the timer thread has taken out and is writing.
+    in_flight: usize,
+    /// The last byte that left `waiting` was not the end of a frame.
+    mid_frame: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Who has something writes it to the socket.
+    Open,
+    /// The socket was full: everyone appends, the timer thread writes.
+    Spilled,
+    /// The last frame is in the queue; the timer thread has until its next tick to write it.
+    Ending(End),
+    /// Nothing goes out any more.
+    Closed(End),
+}
+
+/// What became of frames that were handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handed {
+    /// They are on their way.
+    Over,
+    /// The connection is over; they were not taken.
+    Gone,
+}
+
+/// What a timer thread's turn at the queue came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flush {
+    /// Nothing waits.
+    Empty,
+    /// Some went out, more waits: look at the deadlines and come again.
+    More,
+    /// The socket took nothing for a whole tick.
+    Stuck,
+}
+
+impl Outbox {
+    /// The outbox of a fresh connection. `stream` should have a write timeout of one tick, which
+    /// bounds what the timer thread's writes can cost; `timer` wakes that thread.
+    pub fn new(stream: TcpStream, codec: Codec, timer: Sender<()>) -> Outbox {
+        let queue =
+            Queue { waiting: Vec::new(), in_flight: 0, mid_frame: false, state: State::Open };
+        Outbox { stream, codec, timer, queue: Mutex::new(queue) }
+    }
+
+    /// The socket, to read from. Reading and writing share one descriptor.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// How this connection's documents are written.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Hands over whole frames and writes them if the socket takes them.
+    pub fn send(&self, frames: &[u8]) -> Handed {
+        let mut queue = self.queue.lock();
+        if queue.is_over() {
+            return Handed::Gone;
+        }
+        if queue.state == State::Open && queue.waiting.is_empty() {
+            let sent = self.write_now(&mut queue, frames);
+            if sent < frames.len() && !queue.is_over() {
+                queue.waiting.extend_from_slice(&frames[sent..]);
+                self.spill(&mut queue);
+            }
+        } else {
+            queue.waiting.extend_from_slice(frames);
+            self.write_waiting(&mut queue);
+        }
+        self.settle(queue)
+    }
+
+    /// Hands over one document; see [`Outbox::send`].
+    pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Handed {
+        self.send(&self.codec.server_frame(doc))
+    }
+
+    /// Hands over one document and writes nothing, so it may be called under the hall's lock.
+    /// Whoever appends calls [`Outbox::flush`] after that lock is released.
+    pub fn append_doc(&self, doc: &ServerDoc<'_>) -> Handed {
+        let mut queue = self.queue.lock();
+        if queue.is_over() {
+            return Handed::Gone;
+        }
+        self.codec.write_server(doc, &mut queue.waiting);
+        Handed::Over
+    }
+
+    /// Writes what was appended, as far as the socket takes it now.
+    pub fn flush(&self) -> Handed {
+        let mut queue = self.queue.lock();
+        if queue.is_over() {
+            return Handed::Gone;
+        }
+        self.write_waiting(&mut queue);
+        self.settle(queue)
+    }
+
+    /// Ends the connection for `end`, with its farewell as the last frame if the socket takes it
+    /// now, or within a tick by the timer thread's hand. Returns whether this was the first end.
+    pub fn end(&self, end: End) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.is_over() {
+            return false;
+        }
+        if let Some(farewell) = end.farewell() {
+            self.codec.write_server(&farewell, &mut queue.waiting);
+        }
+        self.write_waiting(&mut queue);
+        self.finish(queue, end);
+        true
+    }
+
+    /// Cuts the connection at once, whatever waits. The reader wakes.
+    pub fn cut(&self, end: End) {
+        let mut queue = self.queue.lock();
+        if !matches!(queue.state, State::Closed(_)) {
+            queue.state = State::Closed(queue.ended().unwrap_or(end));
+            queue.waiting = Vec::new();
+        }
+        drop(queue);
+        self.shut_socket();
+    }
+
+    /// Why the connection ended, if this side ended it or found it broken.
+    pub fn ended(&self) -> Option<End> {
+        self.queue.lock().ended()
+    }
+
+    /// The timer thread's turn: writes up to [`limits::FLUSH_CHUNK`] of what was spilled, with no
+    /// lock held and for at most one tick (the stream's write timeout).
+    ///
+    /// An ending connection gets one such turn for its farewell and is then cut.
+    pub fn write_out(&self) -> Flush {
+        let mut queue = self.queue.lock();
+        let ending = match queue.state {
+            State::Spilled => None,
+            State::Ending(end) => Some(end),
+            State::Open | State::Closed(_) => return Flush::Empty,
+        };
+        // The last turn takes all that waits, because there is no other.
+        let rest = if ending.is_none() && queue.waiting.len() > limits::FLUSH_CHUNK {
+            queue.waiting.split_off(limits::FLUSH_CHUNK)
+        } else {
+            Vec::new()
+        };
+        let mut chunk = std::mem::replace(&mut queue.waiting, rest);
+        let was_mid_frame = queue.mid_frame;
+        queue.in_flight = chunk.len();
+        queue.mid_frame = chunk.last().is_some_and(|&last| last != b'\n');
+        drop(queue);
+
+        let result = if chunk.is_empty() { Ok(0) } else { (&self.stream).write(&chunk) };
+
+        let mut queue = self.queue.lock();
+        queue.in_flight = 0;
+        let written = match result {
+            Ok(count) => count,
+            Err(error) if is_full(&error) => 0,
+            Err(_) => {
+                drop(queue);
+                self.cut(End::Broken);
+                return Flush::Empty;
+            }
+        };
+        if matches!(queue.state, State::Closed(_)) {
+            return Flush::Empty;
+        }
+        if written < chunk.len() {
+            queue.mid_frame = if written == 0 { was_mid_frame } else { chunk[written - 1] != b'\n' };
+            chunk.drain(..written);
+            chunk.append(&mut queue.waiting);
+            queue.waiting = chunk;
+        }
+        if queue.waiting.is_empty() {
+            if let Some(end) = queue.ended() {
+                self.finish(queue, end);
+            } else {
+                queue.state = State::Open;
+            }
+            return Flush::Empty;
+        }
+        drop(queue);
+        match ending {
+            Some(end) => {
+                self.cut(end);
+                Flush::Empty
+            }
+            None if written == 0 => Flush::Stuck,
+            None => Flush::More,
+        }
+    }
+
+    /// Writes all of `waiting` that the socket takes, unless that is the timer thread's task.
+    fn write_waiting(&self, queue: &mut Queue) {
+        if queue.state != State::Open || queue.waiting.is_empty() {
+            return;
+        }
+        let waiting = std::mem::take(&mut queue.waiting);
+        let sent = self.write_now(queue, &waiting);
+        queue.waiting = waiting;
+        if sent == queue.waiting.len() {
+            queue.waiting.clear();
+        } else {
+            queue.waiting.drain(..sent);
+            self.spill(queue);
+        }
+    }
+
+    /// One write that can't block; returns how many bytes the socket took.
+    fn write_now(&self, queue: &mut Queue, bytes: &[u8]) -> usize {
+        match send_now(&self.stream, bytes) {
+            Ok(count) => {
+                queue.mid_frame = count > 0 && bytes[count - 1] != b'\n';
+                count
+            }
+            Err(error) if is_full(&error) => 0,
+            Err(_) => {
+                queue.state = State::Closed(End::Broken);
+                0
+            }
+        }
+    }
+
+    fn spill(&self, queue: &mut Queue) {
+        if queue.state == State::Open {
+            queue.state = State::Spilled;
+            self.wake_timer();
+        }
+    }
+
+    /// The end of every hand-over: looks whether the queue has grown too long or the socket broke.
+    fn settle(&self, mut queue: parking_lot::MutexGuard<'_, Queue>) -> Handed {
+        if queue.waiting.len() + queue.in_flight > limits::OUTBOX && !queue.is_over() {
+            // What the client will not read anyway makes room for the reason. The rest of the
+            // frame that is partly out has to stay, or the reason would be read as part of it.
+            let torn = if queue.mid_frame {
+                queue.waiting.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1)
+            } else {
+                0
+            };
+            queue.waiting.truncate(torn);
+            if let Some(farewell) = End::TooSlow.farewell() {
+                self.codec.write_server(&farewell, &mut queue.waiting);
+            }
+            self.finish(queue, End::TooSlow);
+            return Handed::Gone;
+        }
+        if queue.is_over() {
+            drop(queue);
+            self.shut_socket();
+            return Handed::Gone;
+        }
+        Handed::Over
+    }
+
+    /// Closes if nothing waits, or leaves what waits to the timer thread.
+    fn finish(&self, mut queue: parking_lot::MutexGuard<'_, Queue>, end: End) {
+        if matches!(queue.state, State::Closed(_)) {
+            drop(queue);
+            self.shut_socket();
+        } else if queue.waiting.is_empty() && queue.in_flight == 0 {
+            queue.state = State::Closed(end);
+            drop(queue);
+            self.shut_socket();
+        } else {
+            queue.state = State::Ending(end);
+            drop(queue);
+            self.wake_timer();
+        }
+    }
+
+    fn wake_timer(&self) {
+        // A full channel means that the thread is about to look anyway; a disconnected one, that
+        // the server is going down and the thread has said its farewells.
+        let _ = self.timer.try_send(());
+    }
+
+    /// Wakes the thread that is blocked in a read or a write of this socket. What was written
+    /// before is still delivered.
+    fn shut_socket(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Queue {
+    fn is_over(&self) -> bool {
+        self.ended().is_some()
+    }
+
+    fn ended(&self) -> Option<End> {
+        match self.state {
+            State::Open | State::Spilled => None,
+            State::Ending(end) | State::Closed(end) => Some(end),
+        }
+    }
+}
+
+/// Whether a write failed only because the socket is full: `WouldBlock` on Unix also when a write
+/// timeout has passed, `TimedOut` elsewhere.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crossbeam_channel::{Receiver, bounded};
+
+    /// An outbox, the channel that wakes its timer thread, and the client's end.
+    fn outbox() -> (Arc<Outbox>, Receiver<()>, TcpStream) {
+        outbox_with(Duration::from_secs(20))
+    }
+
+    fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, Receiver<()>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_write_timeout(Some(write_timeout)).unwrap();
+        let (timer, woken) = bounded(1);
+        (Arc::new(Outbox::new(stream, Codec::default(), timer)), woken, client)
+    }
+
+    fn text(kilobytes: usize) -> ServerDoc<'static> {
+        ServerDoc::Notice("x".repeat(kilobytes * 1024).into())
+    }
+
+    /// Sends until the socket is full and the outbox has spilled.
+    fn fill(outbox: &Outbox) -> usize {
+        let mut sent = 0;
+        while outbox.queue.lock().state == State::Open {
+            assert_eq!(outbox.send_doc(&text(32)), Handed::Over);
+            sent += 1;
+        }
+        sent
+    }
+
+    fn documents(mut client: TcpStream) -> Vec<String> {
+        let mut all = String::new();
+        client.read_to_string(&mut all).unwrap();
+        assert!(all.ends_with('\n'), "the last frame is whole");
+        all.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn an_open_outbox_writes_at_once_and_wakes_nobody() {
+        let (outbox, woken, client) = outbox();
+        assert_eq!(outbox.append_doc(&ServerDoc::Pong), Handed::Over);
+        assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Handed::Over);
+        assert!(outbox.end(End::Idle));
+        assert!(!outbox.end(End::Total), "the first reason counts");
+        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Gone);
+        assert_eq!(outbox.ended(), Some(End::Idle));
+        assert!(woken.is_empty());
+        let expected = ["PONG", "NO PARTNER", "IDLE TIMEOUT"];
+        assert_eq!(documents(client), expected.map(|name| format!("<SERVER><command>{name}</command></SERVER>")));
+    }
+
+    #[test]
+    fn a_spilled_outbox_keeps_the_order_and_opens_again() {
+        let (outbox, woken, client) = outbox();
+        let sent = fill(&outbox);
+        woken.try_recv().unwrap();
+        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Over);
+        let reader = std::thread::spawn(move || documents(client));
+        while outbox.write_out() != Flush::Empty {}
+        assert!(outbox.queue.lock().state == State::Open);
+        outbox.end(End::Shutdown);
+        let heard = reader.join().unwrap();
+        assert_eq!(heard.len(), sent + 2);
+        assert!(heard[sent].contains("PONG") && heard[sent + 1].contains("SHUTDOWN"));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_too_slow_and_is_told_so_if_it_reads_again() {
+        let (outbox, woken, client) = outbox();
+        fill(&outbox);
+        woken.try_recv().unwrap();
+        let mut extra = 0;
+        while outbox.send_doc(&text(32)) == Handed::Over {
+            extra += 1;
+            assert!(extra * 32 * 1024 <= limits::OUTBOX + 64 * 1024, "the queue is bounded");
+        }
+        assert_eq!(outbox.ended(), Some(End::TooSlow));
+        woken.try_recv().unwrap();
+        let reader = std::thread::spawn(move || documents(client));
+        while outbox.write_out() != Flush::Empty {}
+        let heard = reader.join().unwrap();
+        assert!(heard.last().unwrap().contains("TOO SLOW"), "{:?}", heard.last().map(|l| &l[..40]));
+        assert!(heard.iter().all(|document| document.starts_with("<SERVER>") && document.ends_with("</SERVER>")));
+    }
+
+    #[test]
+    fn a_farewell_that_nobody_reads_is_cut_short_after_one_turn() {
+        let (outbox, woken, _client) = outbox_with(Duration::from_millis(20));
+        fill(&outbox);
+        while outbox.write_out() == Flush::More {}
+        outbox.end(End::Idle);
+        assert!(!woken.is_empty());
+        assert_eq!(outbox.write_out(), Flush::Empty);
+        assert!(outbox.queue.lock().state == State::Closed(End::Idle));
+        assert_eq!((outbox.stream()).read(&mut [0; 8]).unwrap(), 0, "the reader wakes");
+    }
+
+    #[test]
+    fn a_broken_socket_is_found_out_and_wakes_the_reader() {
+        let (outbox, _woken, client) = outbox();
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        while outbox.send_doc(&ServerDoc::Pong) == Handed::Over {}
+        assert_eq!(outbox.ended(), Some(End::Broken));
+    }
+}

@@ -1,0 +1,415 @@
+//! One seat's life: free, reserved, greeting, seated, closing, free again.
+//!
+//! ```text
+//!          portal reserves              connects               right passcode
+//!  Free ───────────────────▶ Reserved ───────────▶ Greeting ───────────────────▶ Seated
+//!   ▲                           │ no-show             │ wrong, silent, gone          │ terminate, idle,
+//!   │                           │                     ▼                              ▼ total time, gone
+//!   └───────────────────────────┴─────────────────── Closing ◀───────────────────────┘
+//!      (the passcode changes and the lease goes back)
+//! ```
+//!
+//! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
+//! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
+//! alone ends a reservation and only the worker goes from Closing to Free, so a session that ends
+//! late can't touch the next guest's reservation.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Lease, Passcode};
+use crate::clock::{Deadline, Tick, Ticks};
+use crate::net::Port;
+
+/// How long each phase may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the portal's answer to the connection.
+    pub reserve: Ticks,
+    /// From the connection to the passcode.
+    pub handshake: Ticks,
+    /// From the last thing heard, or never.
+    pub idle: Option<Ticks>,
+    /// From the connection, however active, or never.
+    pub total: Option<Ticks>,
+}
+
+/// Who asked the portal, in canonical form: `::ffff:1.2.3.4` is `1.2.3.4`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Asker {
+    address: IpAddr,
+    /// The port it asked from, for a datagram: only there can the same asker ask again because
+    /// the answer was lost.
+    datagram_port: Option<u16>,
+}
+
+impl Asker {
+    /// Somebody who connected to the TCP portal.
+    pub fn by_connection(peer: SocketAddr) -> Asker {
+        Asker { address: peer.ip().to_canonical(), datagram_port: None }
+    }
+
+    /// Somebody who sent a datagram to the UDP portal.
+    pub fn by_datagram(peer: SocketAddr) -> Asker {
+        Asker { address: peer.ip().to_canonical(), datagram_port: Some(peer.port()) }
+    }
+}
+
+/// What the portal tells a client: where to go and what to say there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    /// The worker's port.
+    pub port: Port,
+    /// Good for one connection to that port.
+    pub passcode: Passcode,
+}
+
+/// What becomes of a connection on the seat's port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// The seat is reserved for this address: it may say the passcode, once.
+    Expected,
+    /// Nobody is expected, or somebody else is. Turn it away; nothing has changed.
+    Stray,
+}
+
+/// What becomes of the caller who spoke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The right passcode: seated.
+    Admitted,
+    /// Anything else. One chance only: the seat is closing.
+    Refused,
+    /// The seat was taken from the caller in the meantime (a timeout, the server's end).
+    TooLate,
+}
+
+/// What a tick has ended.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Expiry {
+    /// Nobody came. The passcode has changed and the seat is free: push the lease.
+    NoShow(Lease),
+    /// Somebody came and did not say the passcode in time. The seat is closing.
+    Handshake,
+    /// Nothing heard for too long. The seat is closing.
+    Idle,
+    /// Connected for as long as anybody may be. The seat is closing.
+    Total,
+}
+
+/// Where a seat is in its life, without what it holds there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Phase {
+    /// Its port is on the stack or in the portal's hand.
+    Free,
+    /// Promised to an asker who has not come yet.
+    Reserved,
+    /// Somebody is connected and has not said the passcode yet.
+    Greeting,
+    /// Somebody is in.
+    Seated,
+    /// The session is over and the worker is clearing up.
+    Closing,
+}
+
+/// One seat: its passcode and its state.
+#[derive(Debug)]
+pub struct Seat {
+    passcode: Passcode,
+    timeouts: Timeouts,
+    state: State,
+    /// The server is going down: whoever is still here may finish, nobody else gets in.
+    barred: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Free,
+    Reserved { lease: Lease, asker: Asker, until: Deadline },
+    Greeting { lease: Lease, until: Deadline, total: Option<Deadline> },
+    Seated { lease: Lease, idle: Option<Deadline>, total: Option<Deadline> },
+    Closing { lease: Lease },
+}
+
+impl Seat {
+    /// A free seat. Its lease is on the stack.
+    pub fn new(passcode: Passcode, timeouts: Timeouts) -> Seat {
+        Seat { passcode, timeouts, state: State::Free, barred: false }
+    }
+
+    /// The portal promises the seat to `asker` and gets the ticket for it.
+    ///
+    /// # Errors
+    /// Gives the lease back when the seat is not free or the server is going down. The first
+    /// can't be: a lease is off the stack exactly while its seat is in use.
+    pub fn reserve(&mut self, lease: Lease, asker: Asker, now: Tick) -> Result<Ticket, Lease> {
+        if self.barred || !matches!(self.state, State::Free) {
+            return Err(lease);
+        }
+        let port = lease.port();
+        let until = Deadline::after(now, self.timeouts.reserve);
+        self.state = State::Reserved { lease, asker, until };
+        Ok(Ticket { port, passcode: self.passcode.clone() })
+    }
+
+    /// The same ticket for a UDP client that asks again while its reservation stands, because the
+    /// first answer may have been lost. It gets no more time for it.
+    pub fn ticket_again(&self, asker: Asker) -> Option<Ticket> {
+        match &self.state {
+            State::Reserved { lease, asker: first, .. }
+                if *first == asker && asker.datagram_port.is_some() =>
+            {
+                Some(Ticket { port: lease.port(), passcode: self.passcode.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Somebody has connected from `address`.
+    pub fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
+        match &self.state {
+            State::Reserved { asker, until, .. }
+                if !self.barred && asker.address == address.to_canonical() && !until.is_past(now) => {}
+            _ => return Arrival::Stray,
+        }
+        let until = Deadline::after(now, self.timeouts.handshake);
+        let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
+        if let Some(lease) = self.take_lease() {
+            self.state = State::Greeting { lease, until, total };
+        }
+        Arrival::Expected
+    }
+
+    /// The caller's first frame, read as a passcode; `None` if it was anything else.
+    pub fn present(&mut self, said: Option<&str>, now: Tick) -> Verdict {
+        let State::Greeting { total, .. } = &self.state else { return Verdict::TooLate };
+        let total = *total;
+        let right = said.is_some_and(|said| self.passcode.matches(said));
+        let Some(lease) = self.take_lease() else { return Verdict::TooLate };
+        if right && !self.barred {
+            let idle = self.timeouts.idle.map(|ticks| Deadline::after(now, ticks));
+            self.state = State::Seated { lease, idle, total };
+            Verdict::Admitted
+        } else {
+            self.state = State::Closing { lease };
+            Verdict::Refused
+        }
+    }
+
+    /// The guest has said something that counts as activity.
+    pub fn heard(&mut self, now: Tick) {
+        if let State::Seated { idle: Some(idle), .. } = &mut self.state
+            && let Some(ticks) = self.timeouts.idle
+        {
+            *idle = Deadline::after(now, ticks);
+        }
+    }
+
+    /// A look at the deadlines. `next` makes the passcode that follows a no-show.
+    pub fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
+        let past = |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
+        let expiry = match &self.state {
+            State::Reserved { until, .. } if until.is_past(now) => {
+                let lease = self.take_lease()?;
+                self.passcode = next();
+                return Some(Expiry::NoShow(lease));
+            }
+            State::Greeting { until, .. } if until.is_past(now) => Expiry::Handshake,
+            State::Seated { total, .. } if past(*total) => Expiry::Total,
+            State::Seated { idle, .. } if past(*idle) => Expiry::Idle,
+            _ => return None,
+        };
+        self.close();
+        Some(expiry)
+    }
+
+    /// The session is over, for whatever reason. The worker clears up and then frees the seat.
+    /// Closing a seat in which nobody is does nothing.
+    pub fn close(&mut self) {
+        if matches!(self.state, State::Greeting { .. } | State::Seated { .. })
+            && let Some(lease) = self.take_lease()
+        {
+            self.state = State::Closing { lease };
+        }
+    }
+
+    /// The worker has cleared up: the passcode becomes `next`, the seat is free, and its lease is
+    /// to be pushed. `None` when the seat was not closing, and then nothing has changed.
+    pub fn free(&mut self, next: Passcode) -> Option<Lease> {
+        if !matches!(self.state, State::Closing { .. }) {
+            return None;
+        }
+        self.passcode = next;
+        self.take_lease()
+    }
+
+    /// The server is going down: from now on nobody is promised the seat or let in. A reservation
+    /// that stands is given up, and its lease is to be pushed.
+    pub fn bar(&mut self) -> Option<Lease> {
+        self.barred = true;
+        self.close();
+        if matches!(self.state, State::Reserved { .. }) { self.take_lease() } else { None }
+    }
+
+    /// The next deadline, for the timer's alarm.
+    pub fn deadline(&self) -> Option<Deadline> {
+        match &self.state {
+            State::Free | State::Closing { .. } => None,
+            State::Reserved { until, .. } | State::Greeting { until, .. } => Some(*until),
+            State::Seated { idle, total, .. } => idle.iter().chain(total).min().copied(),
+        }
+    }
+
+    /// Where the seat is in its life.
+    pub fn phase(&self) -> Phase {
+        match &self.state {
+            State::Free => Phase::Free,
+            State::Reserved { .. } => Phase::Reserved,
+            State::Greeting { .. } => Phase::Greeting,
+            State::Seated { .. } => Phase::Seated,
+            State::Closing { .. } => Phase::Closing,
+        }
+    }
+
+    /// Leaves the seat free and hands over its lease, if it had one.
+    fn take_lease(&mut self) -> Option<Lease> {
+        match std::mem::replace(&mut self.state, State::Free) {
+            State::Free => None,
+            State::Reserved { lease, .. }
+            | State::Greeting { lease, .. }
+            | State::Seated { lease, .. }
+            | State::Closing { lease } => Some(lease),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seat::WorkloadStack;
+    use std::time::Duration;
+
+    const HERE: &str = "127.0.0.1";
+    const THERE: &str = "127.0.0.2";
+
+    fn seconds(count: u64) -> Ticks {
+        Ticks::covering(Duration::from_secs(count), Duration::from_secs(1))
+    }
+
+    fn seat() -> (Seat, WorkloadStack) {
+        let timeouts = Timeouts {
+            reserve: seconds(2),
+            handshake: seconds(1),
+            idle: Some(seconds(5)),
+            total: Some(seconds(8)),
+        };
+        (Seat::new(Passcode::from_bits(1), timeouts), WorkloadStack::new(Port::new(50001)))
+    }
+
+    fn asker() -> Asker {
+        Asker::by_connection(format!("{HERE}:4000").parse().unwrap())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn reserved() -> (Seat, WorkloadStack, Ticket) {
+        let (mut seat, mut stack) = seat();
+        let ticket = seat.reserve(stack.pop().unwrap(), asker(), Tick(0)).unwrap();
+        (seat, stack, ticket)
+    }
+
+    fn seated() -> Seat {
+        let (mut seat, _, ticket) = reserved();
+        assert_eq!(seat.arrive(ip(HERE), Tick(0)), Arrival::Expected);
+        assert_eq!(seat.present(Some(ticket.passcode.reveal()), Tick(0)), Verdict::Admitted);
+        seat
+    }
+
+    #[test]
+    fn the_whole_way_in_and_out() {
+        let mut seat = seated();
+        assert_eq!(seat.phase(), Phase::Seated);
+        seat.close();
+        assert_eq!(seat.phase(), Phase::Closing);
+        let lease = seat.free(Passcode::from_bits(2)).unwrap();
+        assert_eq!((lease.port().get(), seat.phase()), (50001, Phase::Free));
+        assert_eq!(seat.free(Passcode::from_bits(3)), None, "freed exactly once");
+    }
+
+    #[test]
+    fn a_no_show_changes_the_passcode_and_gives_the_lease_back_once() {
+        let (mut seat, mut stack, first) = reserved();
+        assert_eq!(seat.expire(Tick(2), || Passcode::from_bits(2)), None, "two ticks are in time");
+        let Some(Expiry::NoShow(lease)) = seat.expire(Tick(3), || Passcode::from_bits(2)) else {
+            panic!("the reservation should have ended")
+        };
+        assert_eq!(seat.expire(Tick(4), || Passcode::from_bits(3)), None);
+        stack.push(lease);
+        let second = seat.reserve(stack.pop().unwrap(), asker(), Tick(4)).unwrap();
+        assert_ne!(first.passcode, second.passcode);
+    }
+
+    #[test]
+    fn a_stray_changes_nothing() {
+        let (mut seat, _, ticket) = reserved();
+        assert_eq!(seat.arrive(ip(THERE), Tick(1)), Arrival::Stray);
+        assert_eq!(seat.phase(), Phase::Reserved);
+        assert_eq!(seat.arrive(ip("::ffff:127.0.0.1"), Tick(1)), Arrival::Expected, "canonical form");
+        assert_eq!(seat.arrive(ip(HERE), Tick(1)), Arrival::Stray, "one chance");
+        assert_eq!(seat.present(Some(ticket.passcode.reveal()), Tick(1)), Verdict::Admitted);
+    }
+
+    #[test]
+    fn whatever_is_not_the_passcode_closes_the_seat() {
+        for said in [None, Some(""), Some("00000000000000000000000000000002")] {
+            let (mut seat, _, _) = reserved();
+            seat.arrive(ip(HERE), Tick(0));
+            assert_eq!(seat.present(said, Tick(0)), Verdict::Refused);
+            assert_eq!(seat.phase(), Phase::Closing);
+            assert_eq!(seat.present(Some(Passcode::from_bits(1).reveal()), Tick(0)), Verdict::TooLate);
+        }
+    }
+
+    #[test]
+    fn the_deadlines_fire_in_their_phases() {
+        let none = || -> Passcode { panic!("only a no-show changes the passcode here") };
+        let (mut greeting, _, _) = reserved();
+        greeting.arrive(ip(HERE), Tick(0));
+        assert_eq!(greeting.expire(Tick(1), none), None);
+        assert_eq!(greeting.expire(Tick(2), none), Some(Expiry::Handshake));
+
+        let mut idle = seated();
+        assert_eq!(idle.expire(Tick(5), none), None);
+        assert_eq!(idle.expire(Tick(6), none), Some(Expiry::Idle));
+
+        let mut active = seated();
+        active.heard(Tick(5));
+        assert_eq!(active.expire(Tick(8), none), None);
+        assert_eq!(active.expire(Tick(9), none), Some(Expiry::Total), "however active");
+    }
+
+    #[test]
+    fn only_a_datagram_from_the_same_socket_gets_the_same_ticket_again() {
+        let (mut seat, mut stack) = seat();
+        let socket = "127.0.0.1:4000".parse().unwrap();
+        let other = "127.0.0.1:4001".parse().unwrap();
+        let ticket = seat.reserve(stack.pop().unwrap(), Asker::by_datagram(socket), Tick(0)).unwrap();
+        assert_eq!(seat.ticket_again(Asker::by_datagram(socket)), Some(ticket));
+        assert_eq!(seat.ticket_again(Asker::by_datagram(other)), None);
+        seat.arrive(ip(HERE), Tick(0));
+        assert_eq!(seat.ticket_again(Asker::by_datagram(socket)), None, "the reservation is over");
+        let (by_connection, ..) = reserved();
+        assert_eq!(by_connection.ticket_again(asker()), None);
+    }
+
+    #[test]
+    fn a_barred_seat_lets_nobody_in_and_gives_its_lease_back() {
+        let (mut seat, mut stack, _) = reserved();
+        stack.push(seat.bar().unwrap());
+        assert!(seat.reserve(stack.pop().unwrap(), asker(), Tick(0)).is_err());
+        let mut guest = seated();
+        assert_eq!(guest.bar(), None);
+        assert_eq!(guest.phase(), Phase::Closing);
+    }
+}

@@ -1,0 +1,13 @@
+//! Who may sit where: the one-time passcode, the state machine of one seat, the workload stack.
+//!
+//! All of it is pure. No socket, no thread, no lock and no clock of its own: every method takes
+//! what happened and the tick, and says what to do. So a test can walk every order in which the
+//! portal, the arrivals and the ticks can come (`tests/seat_model.rs`), and does.
+
+mod machine;
+mod passcode;
+mod stack;
+
+pub use machine::{Arrival, Asker, Expiry, Phase, Seat, Ticket, Timeouts, Verdict};
+pub use passcode::Passcode;
+pub use stack::{Lease, SeatNumber, WorkloadStack};

@@ -1,0 +1,85 @@
+//! The one-time passcode: proof that a caller came by way of the portal (seed 000, rule 5).
+
+use std::fmt;
+
+/// What a client has to say first on a worker's port. 128 random bits, written as 32 lowercase
+/// hex digits.
+///
+/// It does not print itself: `{:?}` shows dots, so no event and no panic message can leak one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Passcode(Box<str>);
+
+impl Passcode {
+    /// A fresh one from the operating system's random numbers.
+    ///
+    /// # Errors
+    /// When the system has no random source. The server asks once before it starts.
+    pub fn try_random() -> Result<Passcode, getrandom::Error> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits)?;
+        Ok(Passcode::from_bits(u128::from_be_bytes(bits)))
+    }
+
+    /// As [`Passcode::try_random`], for a server that has started.
+    ///
+    /// # Panics
+    /// When the random source has gone away since the start. No system is known to do that, and
+    /// a guessable passcode in its place would be worse than a session less.
+    pub fn random() -> Passcode {
+        match Passcode::try_random() {
+            Ok(passcode) => passcode,
+            Err(error) => panic!("the system's random source, which worked at the start, is gone: {error}"),
+        }
+    }
+
+    /// The passcode of these bits; for tests, which need to know it beforehand.
+    pub fn from_bits(bits: u128) -> Passcode {
+        Passcode(format!("{bits:032x}").into_boxed_str())
+    }
+
+    /// Whether `said` is this passcode. How long the comparison takes does not depend on how
+    /// many digits are right, so a passcode can't be found out digit by digit.
+    pub fn matches(&self, said: &str) -> bool {
+        let (mine, said) = (self.0.as_bytes(), said.as_bytes());
+        mine.len() == said.len()
+            && mine.iter().zip(said).fold(0, |unequal, (a, b)| unequal | (a ^ b)) == 0
+    }
+
+    /// The digits, for the one document that carries them to the client.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Passcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Passcode(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_32_lowercase_hex_digits_and_never_the_same() {
+        let (one, other) = (Passcode::random(), Passcode::random());
+        assert_eq!(one.reveal().len(), 32);
+        assert!(one.reveal().bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn it_matches_itself_and_nothing_else() {
+        let passcode = Passcode::from_bits(0xabc);
+        assert!(passcode.matches(&format!("{:0>32}", "abc")));
+        for wrong in ["", "abc", "00000000000000000000000000000abd", "00000000000000000000000000000ABC", "00000000000000000000000000000abc0"] {
+            assert!(!passcode.matches(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn it_does_not_print_itself() {
+        assert_eq!(format!("{:?}", Passcode::from_bits(7)), "Passcode(…)");
+    }
+}

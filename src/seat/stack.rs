@@ -1,0 +1,124 @@
+//! The workload stack: the free ports, handed out from the top (seed 000, rule 2).
+//!
+//! A stack and not a queue, because the seed has one: the port freed last goes out first, so a
+//! quiet server keeps to its first ports and a teacher sees the same ones all morning.
+
+use std::fmt;
+
+use crate::net::Port;
+
+/// The number of a seat, counted from 1. Seats 1 and 2 are partners, 3 and 4, and so on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SeatNumber(u32);
+
+impl SeatNumber {
+    /// The seat at `index`, counted from 0.
+    pub fn from_index(index: usize) -> SeatNumber {
+        SeatNumber(u32::try_from(index + 1).unwrap_or(u32::MAX))
+    }
+
+    /// Counted from 0, to index a list of seats.
+    pub fn index(self) -> usize {
+        self.0 as usize - 1
+    }
+
+    /// Which pair the seat belongs to, counted from 0, and which side of it is its own (0 or 1).
+    pub fn pair_and_side(self) -> (usize, usize) {
+        (self.index() / 2, self.index() % 2)
+    }
+}
+
+impl fmt::Display for SeatNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The right to a seat and its port. There is one per port and it can't be copied: it lies on
+/// the stack, or the seat holds it while it is in use. So a port that is pushed twice does not
+/// compile.
+#[derive(PartialEq, Eq, Hash, Debug)]
+pub struct Lease {
+    seat: SeatNumber,
+    port: Port,
+}
+
+impl Lease {
+    /// The seat it is for.
+    pub fn seat(&self) -> SeatNumber {
+        self.seat
+    }
+
+    /// The seat's port.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+}
+
+/// The free ports. The server guards it with one lock, a leaf: nothing else is locked under it.
+#[derive(Debug)]
+pub struct WorkloadStack {
+    free: Vec<Lease>,
+}
+
+impl WorkloadStack {
+    /// A stack of `ports`, seats numbered in their order; the first one is handed out first.
+    /// This is the only place where leases are made.
+    pub fn new(ports: impl IntoIterator<Item = Port>) -> WorkloadStack {
+        let leases = ports.into_iter().enumerate();
+        let mut free: Vec<Lease> =
+            leases.map(|(index, port)| Lease { seat: SeatNumber::from_index(index), port }).collect();
+        free.reverse();
+        WorkloadStack { free }
+    }
+
+    /// Hands out the port that was freed last, or `None` when all are in use.
+    pub fn pop(&mut self) -> Option<Lease> {
+        self.free.pop()
+    }
+
+    /// Takes a port back.
+    pub fn push(&mut self, lease: Lease) {
+        self.free.push(lease);
+    }
+
+    /// The free ports, the next one to go out last.
+    pub fn ports(&self) -> impl ExactSizeIterator<Item = Port> {
+        self.free.iter().map(Lease::port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack_of(numbers: &[u16]) -> WorkloadStack {
+        WorkloadStack::new(numbers.iter().filter_map(|&number| Port::new(number)))
+    }
+
+    #[test]
+    fn a_fresh_stack_hands_out_the_first_port_first() {
+        let mut stack = stack_of(&[50001, 50002, 50003]);
+        let order: Vec<u16> = std::iter::from_fn(|| stack.pop()).map(|lease| lease.port().get()).collect();
+        assert_eq!(order, [50001, 50002, 50003]);
+        assert_eq!(stack.pop(), None);
+    }
+
+    #[test]
+    fn the_port_freed_last_goes_out_first() {
+        let mut stack = stack_of(&[50001, 50002, 50003]);
+        let (first, second) = (stack.pop().unwrap(), stack.pop().unwrap());
+        stack.push(first);
+        stack.push(second);
+        assert_eq!(stack.pop().unwrap().port().get(), 50002);
+        assert_eq!(stack.pop().unwrap().port().get(), 50001);
+    }
+
+    #[test]
+    fn neighbours_are_partners() {
+        let seats: Vec<_> = (0..4).map(SeatNumber::from_index).collect();
+        let places: Vec<_> = seats.iter().map(|seat| seat.pair_and_side()).collect();
+        assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+        assert_eq!(seats[2].to_string(), "3");
+    }
+}

@@ -1,0 +1,211 @@
+//! Where one message ends and the next begins: TCP does not say, so a line feed does.
+//!
+//! One `send` is not one `recv`. A read may bring half a frame, or three and a half, so the
+//! reader keeps what is unfinished until the rest arrives.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use crate::limits;
+
+/// Why the stream can't be cut into frames any more. The connection has to be closed: where the
+/// next frame would begin is unknown.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// A frame is longer than `limit` bytes; the rest of it was not waited for.
+    TooLong {
+        /// The longest frame allowed, in bytes.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::TooLong { limit } => {
+                write!(f, "a message may be {limit} bytes long; send shorter ones")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Cuts a byte stream into frames. It holds what was read and not yet taken, never more than
+/// the longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
+#[derive(Debug)]
+pub struct FrameReader {
+    buffer: Vec<u8>,
+    /// `buffer[start..end]` was read and not yet taken.
+    start: usize,
+    end: usize,
+    /// No line feed lies in `buffer[start..scanned]`, so a slow sender's frame is searched once.
+    scanned: usize,
+    max_frame: usize,
+}
+
+impl FrameReader {
+    /// A reader of frames up to `max_frame` bytes, the line feed (and a CR before it) not counted.
+    pub fn new(max_frame: usize) -> FrameReader {
+        FrameReader { buffer: Vec::new(), start: 0, end: 0, scanned: 0, max_frame }
+    }
+
+    /// Does exactly one `read` on `source` and keeps what it brings. Returns the number of bytes;
+    /// 0 means that the other side has finished.
+    ///
+    /// # Errors
+    /// What `read` reports, except `Interrupted`, which is tried again.
+    pub fn read_from(&mut self, source: &mut impl Read) -> io::Result<usize> {
+        self.make_room();
+        loop {
+            match source.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next whole frame, without its line feed and without a CR before that, or `None` when
+    /// the rest of it has not arrived.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`], as soon as that is known, and from then on.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let limit = self.max_frame;
+        let Some(offset) = self.buffer[self.scanned..self.end].iter().position(|&b| b == b'\n')
+        else {
+            self.scanned = self.end;
+            // One byte more than the limit may still turn out to be a CR.
+            return if self.end - self.start > limit + 1 {
+                Err(FrameError::TooLong { limit })
+            } else {
+                Ok(None)
+            };
+        };
+        let line_feed = self.scanned + offset;
+        let line = &self.buffer[self.start..line_feed];
+        let frame = line.strip_suffix(b"\r").unwrap_or(line);
+        if frame.len() > limit {
+            return Err(FrameError::TooLong { limit });
+        }
+        self.start = line_feed + 1;
+        self.scanned = self.start;
+        Ok(Some(frame))
+    }
+
+    /// Whether the stream stopped in the middle of a frame.
+    pub fn holds_half_a_frame(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// What was read and not yet taken as a frame.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end, self.scanned) = (0, 0, 0);
+        } else if self.end == self.buffer.len() && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.scanned -= self.start;
+            self.end -= self.start;
+            self.start = 0;
+        }
+        // Grow only when a read filled the buffer: an idle client keeps a small one.
+        let most = limits::READ_BUFFER_MOST.max(self.max_frame + 2);
+        if self.end == self.buffer.len() {
+            let more = (self.buffer.len() * 2).clamp(limits::READ_BUFFER, most);
+            self.buffer.resize(more, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Hands out its bytes in pieces of at most `step`, as a network does.
+    struct Trickle<'a> {
+        bytes: &'a [u8],
+        step: usize,
+    }
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let count = self.step.min(self.bytes.len()).min(into.len());
+            into[..count].copy_from_slice(&self.bytes[..count]);
+            self.bytes = &self.bytes[count..];
+            Ok(count)
+        }
+    }
+
+    fn frames(bytes: &[u8], step: usize, max: usize) -> Result<Vec<Vec<u8>>, FrameError> {
+        let mut reader = FrameReader::new(max);
+        let mut source = Trickle { bytes, step };
+        let mut found = Vec::new();
+        loop {
+            while let Some(frame) = reader.next_frame()? {
+                found.push(frame.to_vec());
+            }
+            if reader.read_from(&mut source).unwrap() == 0 {
+                return Ok(found);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_feed_ends_a_frame_and_a_cr_before_it_is_dropped() {
+        let found = frames(b"one\r\ntwo\n\nthr\ree\nunfinished", 1000, 100).unwrap();
+        assert_eq!(found, [&b"one"[..], b"two", b"", b"thr\ree"]);
+    }
+
+    #[test]
+    fn the_limit_counts_neither_line_feed_nor_cr() {
+        assert_eq!(frames(b"12345\r\n", 1, 5).unwrap(), [b"12345"]);
+        assert_eq!(frames(b"123456\n", 1, 5), Err(FrameError::TooLong { limit: 5 }));
+        assert_eq!(frames(b"123456\r\n", 1000, 5), Err(FrameError::TooLong { limit: 5 }));
+    }
+
+    #[test]
+    fn a_giant_frame_is_refused_before_its_end_and_not_stored() {
+        let mut reader = FrameReader::new(8192);
+        let mut endless = io::repeat(b'x');
+        let mut read = 0;
+        let error = loop {
+            read += reader.read_from(&mut endless).unwrap();
+            if let Err(error) = reader.next_frame() {
+                break error;
+            }
+        };
+        assert_eq!(error, FrameError::TooLong { limit: 8192 });
+        assert!(read <= limits::READ_BUFFER_MOST, "read {read} bytes of a frame of 8192");
+    }
+
+    proptest! {
+        #[test]
+        fn frames_do_not_depend_on_how_the_stream_is_cut(
+            texts in prop::collection::vec("[^\n\r]{0,40}", 0..30),
+            step in 1usize..50,
+        ) {
+            let bytes: String = texts.iter().map(|text| format!("{text}\n")).collect();
+            let expected: Vec<_> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+            prop_assert_eq!(frames(bytes.as_bytes(), step, 1000).unwrap(), expected);
+        }
+
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_hoard(
+            bytes in prop::collection::vec(any::<u8>(), 0..5000),
+            step in 1usize..700,
+        ) {
+            if let Ok(found) = frames(&bytes, step, 64) {
+                prop_assert!(found.iter().all(|frame| frame.len() <= 64));
+            }
+        }
+    }
+}

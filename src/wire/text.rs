@@ -1,0 +1,97 @@
+//! Text from the network on its way to a terminal or into a document.
+
+/// `text` with everything that could move a cursor, change a colour or reverse the reading
+/// direction replaced by `U+FFFD`, and a line feed or a tab by a space: what a terminal may get.
+///
+/// C0 and C1 control characters (`ESC` begins most of a terminal's commands, U+009B all of them
+/// at once), the bidirectional overrides and isolates, and the two separators that some terminals
+/// take for a line feed.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\t' | '\n' => ' ',
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            other if other.is_control() => '\u{fffd}',
+            other => other,
+        })
+        .collect()
+}
+
+/// Appends `text` escaped for XML. Control characters are never written: tab, line feed and
+/// carriage return become references, all others `U+FFFD`.
+pub(super) fn escape_into(text: &str, out: &mut Vec<u8>) {
+    // Runs of plain bytes are copied whole. A byte of 0x80 or more is looked at only if it is
+    // 0xC2, the first byte of every C1 control character.
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    let mut at = 0;
+    while at < bytes.len() {
+        let (replacement, width): (&[u8], usize) = match bytes[at] {
+            b'&' => (b"&amp;", 1),
+            b'<' => (b"&lt;", 1),
+            b'>' => (b"&gt;", 1),
+            b'"' => (b"&quot;", 1),
+            b'\'' => (b"&apos;", 1),
+            b'\t' => (b"&#9;", 1),
+            b'\n' => (b"&#10;", 1),
+            b'\r' => (b"&#13;", 1),
+            0..=0x1f | 0x7f => ("\u{fffd}".as_bytes(), 1),
+            0xc2 if bytes.get(at + 1).is_some_and(|&second| second < 0xa0) => {
+                ("\u{fffd}".as_bytes(), 2)
+            }
+            // XML allows no U+FFFE and no U+FFFF; a reader would refuse the whole document.
+            0xef if matches!(bytes.get(at + 1..at + 3), Some([0xbf, 0xbe | 0xbf])) => {
+                ("\u{fffd}".as_bytes(), 3)
+            }
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        out.extend_from_slice(&bytes[copied..at]);
+        out.extend_from_slice(replacement);
+        at += width;
+        copied = at;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn escaped(text: &str) -> String {
+        let mut out = Vec::new();
+        escape_into(text, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn markup_and_control_characters_are_escaped() {
+        assert_eq!(escaped("a<b>&\"c'"), "a&lt;b&gt;&amp;&quot;c&apos;");
+        assert_eq!(escaped("1\t2\n3\r4"), "1&#9;2&#10;3&#13;4");
+        assert_eq!(escaped("\u{1b}[2J\u{9b}31m\u{7f}é\u{ffff}"), "\u{fffd}[2J\u{fffd}31m\u{fffd}é\u{fffd}");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_commands() {
+        assert_eq!(printable("\u{1b}[31mred\u{9b}0m\u{7}"), "\u{fffd}[31mred\u{fffd}0m\u{fffd}");
+        assert_eq!(printable("two\nlines\tand \u{202e}reversed"), "two lines and \u{fffd}reversed");
+        assert_eq!(printable("Grüße, 漢字 🦀"), "Grüße, 漢字 🦀");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_holds_no_markup_and_no_control_character(text in any::<String>()) {
+            let escaped = escaped(&text);
+            prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
+            prop_assert!(!escaped.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn what_is_printable_holds_no_control_character(text in any::<String>()) {
+            prop_assert!(!printable(&text).chars().any(char::is_control));
+        }
+    }
+}

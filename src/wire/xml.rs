@@ -1,0 +1,328 @@
+//! The XML dialect: documents rooted in `CLIENT` or `SERVER`, one to a frame.
+//!
+//! Reading is lenient where XML is (either quote, attributes in any order, elements that nobody
+//! asked for) and strict where it protects: no DTD, few nodes, and the size was capped by the
+//! frame before. Parsed documents are never walked recursively and never printed with `{:?}`,
+//! because a deep one would overflow the stack.
+
+use std::borrow::Cow;
+
+use roxmltree::{Document, Node, ParsingOptions, StringStorage};
+
+use super::doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, ServerDoc};
+use super::text::escape_into;
+use crate::limits;
+use crate::net::Port;
+
+const WELCOME: &str = "Connection successful";
+const WRONG_PASSCODE: &str = "Wrong handshake passcode";
+
+pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
+    let document = parse(frame)?;
+    let root = rooted(&document, "CLIENT")?;
+    if let Some(command) = child(root, "command") {
+        let name = text_of(command);
+        return ClientCommand::from_name(name.trim())
+            .map(ClientDoc::Command)
+            .ok_or_else(|| DocError::UnknownCommand(name.trim().to_owned()));
+    }
+    if let Some(passcode) = child(root, "HandshakePasscode") {
+        return Ok(ClientDoc::Handshake { passcode: trimmed(text_of(passcode)) });
+    }
+    let message = child(root, "message").ok_or(DocError::Missing("message"))?;
+    let me = is_yes(root, "me") || is_yes(message, "me");
+    Ok(ClientDoc::Message { text: text_of(message), me })
+}
+
+pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
+    let document = parse(frame)?;
+    let root = document.root_element();
+    if root.has_tag_name("CLIENT") {
+        let message = child(root, "message").ok_or(DocError::Missing("message"))?;
+        let from = root.attribute("from").unwrap_or("?").to_owned();
+        let me = is_yes(root, "me");
+        return Ok(ServerDoc::Relay(Relay { from: from.into(), text: text_of(message), me }));
+    }
+    let root = rooted(&document, "SERVER")?;
+    if let Some(error) = child(root, "error") {
+        let code = ErrorCode::from_word(error.attribute("code").unwrap_or_default());
+        return Ok(ServerDoc::Error { code, sentence: text_of(error) });
+    }
+    if let Some(notice) = child(root, "notice") {
+        return Ok(ServerDoc::Notice(text_of(notice)));
+    }
+    if let Some(command) = child(root, "command") {
+        return read_server_command(root, text_of(command).trim());
+    }
+    if let Some(message) = child(root, "message") {
+        let port = root.attribute("port").and_then(port_from).ok_or(DocError::Missing("port"))?;
+        return match text_of(message).trim() {
+            WELCOME => Ok(ServerDoc::Welcome { port }),
+            WRONG_PASSCODE => Ok(ServerDoc::WrongPasscode { port }),
+            other => Err(DocError::UnknownCommand(other.to_owned())),
+        };
+    }
+    let port = child(root, "Port").ok_or(DocError::Missing("Port"))?;
+    let port = port_from(text_of(port).trim()).ok_or(DocError::Missing("Port"))?;
+    let passcode =
+        child(root, "HandshakePasscode").ok_or(DocError::Missing("HandshakePasscode"))?;
+    Ok(ServerDoc::Ticket { port, passcode: trimmed(text_of(passcode)) })
+}
+
+fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'f>, DocError> {
+    let part = |element: &'static str| {
+        child(root, element).map(text_of).ok_or(DocError::Missing(element))
+    };
+    Ok(match name {
+        "FULL" => ServerDoc::Full,
+        "PONG" => ServerDoc::Pong,
+        "PARTNER JOINED" => ServerDoc::PartnerJoined { partner: part("partner")? },
+        "PARTNER LEFT" => ServerDoc::PartnerLeft { partner: part("partner")? },
+        "NO PARTNER" => ServerDoc::NoPartner,
+        "IDLE TIMEOUT" => ServerDoc::IdleTimeout,
+        "TOTAL TIME TIMEOUT" => ServerDoc::TotalTimeTimeout,
+        "TOO SLOW" => ServerDoc::TooSlow,
+        "SHUTDOWN" => ServerDoc::Shutdown,
+        "KICKED" => ServerDoc::Kicked { reason: part("reason").unwrap_or_default() },
+        "TAKEN OVER" => ServerDoc::TakenOver,
+        other => return Err(DocError::UnknownCommand(other.to_owned())),
+    })
+}
+
+pub(super) fn write_client(doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
+    match doc {
+        ClientDoc::Message { text, me } => {
+            out.extend_from_slice(if *me { b"<CLIENT me='yes'>" } else { b"<CLIENT>" });
+            element("message", text, out);
+        }
+        ClientDoc::Handshake { passcode } => {
+            out.extend_from_slice(b"<CLIENT>");
+            element("HandshakePasscode", passcode, out);
+        }
+        ClientDoc::Command(command) => {
+            out.extend_from_slice(b"<CLIENT>");
+            element("command", command.name(), out);
+        }
+    }
+    out.extend_from_slice(b"</CLIENT>");
+}
+
+pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
+    match doc {
+        ServerDoc::Relay(relay) => return write_relay(relay, out),
+        ServerDoc::Ticket { port, passcode } => {
+            out.extend_from_slice(b"<SERVER type='worker'>");
+            element("Port", &port.to_string(), out);
+            element("HandshakePasscode", passcode, out);
+        }
+        ServerDoc::Welcome { port } => worker_says(*port, WELCOME, out),
+        ServerDoc::WrongPasscode { port } => worker_says(*port, WRONG_PASSCODE, out),
+        ServerDoc::PartnerJoined { partner } => command("PARTNER JOINED", &[("partner", partner)], out),
+        ServerDoc::PartnerLeft { partner } => command("PARTNER LEFT", &[("partner", partner)], out),
+        ServerDoc::Kicked { reason } => command("KICKED", &[("reason", reason)], out),
+        ServerDoc::Full => command("FULL", &[], out),
+        ServerDoc::NoPartner => command("NO PARTNER", &[], out),
+        ServerDoc::Pong => command("PONG", &[], out),
+        ServerDoc::IdleTimeout => command("IDLE TIMEOUT", &[], out),
+        ServerDoc::TotalTimeTimeout => command("TOTAL TIME TIMEOUT", &[], out),
+        ServerDoc::TooSlow => command("TOO SLOW", &[], out),
+        ServerDoc::Shutdown => command("SHUTDOWN", &[], out),
+        ServerDoc::TakenOver => command("TAKEN OVER", &[], out),
+        ServerDoc::Notice(text) => {
+            out.extend_from_slice(b"<SERVER>");
+            element("notice", text, out);
+        }
+        ServerDoc::Error { code, sentence } => {
+            out.extend_from_slice(b"<SERVER><error code='");
+            out.extend_from_slice(code.word().as_bytes());
+            out.extend_from_slice(b"'>");
+            escape_into(sentence, out);
+            out.extend_from_slice(b"</error>");
+        }
+    }
+    out.extend_from_slice(b"</SERVER>");
+}
+
+fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<CLIENT from='");
+    escape_into(&relay.from, out);
+    out.extend_from_slice(if relay.me { b"' me='yes'>" } else { b"'>" });
+    element("message", &relay.text, out);
+    out.extend_from_slice(b"</CLIENT>");
+}
+
+fn worker_says(port: Port, message: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("<SERVER type='worker' port='{port}'>").as_bytes());
+    element("message", message, out);
+}
+
+fn command(name: &str, parts: &[(&str, &str)], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<SERVER>");
+    element("command", name, out);
+    for (part, text) in parts {
+        element(part, text, out);
+    }
+}
+
+fn element(name: &str, text: &str, out: &mut Vec<u8>) {
+    out.push(b'<');
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'>');
+    escape_into(text, out);
+    out.extend_from_slice(b"</");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'>');
+}
+
+fn parse(frame: &str) -> Result<Document<'_>, DocError> {
+    let options =
+        ParsingOptions { allow_dtd: false, nodes_limit: limits::XML_NODES, ..Default::default() };
+    Document::parse_with_options(frame, options).map_err(|error| DocError::NotXml(error.to_string()))
+}
+
+fn rooted<'d, 'f>(
+    document: &'d Document<'f>,
+    expected: &'static str,
+) -> Result<Node<'d, 'f>, DocError> {
+    let root = document.root_element();
+    if root.has_tag_name(expected) { Ok(root) } else { Err(DocError::WrongRoot { expected }) }
+}
+
+fn child<'d, 'f>(root: Node<'d, 'f>, name: &str) -> Option<Node<'d, 'f>> {
+    root.children().find(|node| node.has_tag_name(name))
+}
+
+/// All the text directly inside an element. It borrows from the frame unless something in it was
+/// escaped or an element nobody knows stands in its middle.
+fn text_of<'f>(element: Node<'_, 'f>) -> Cow<'f, str> {
+    let mut texts = element.children().filter(Node::is_text).filter_map(|node| node.text_storage());
+    let Some(first) = texts.next() else { return Cow::Borrowed("") };
+    let mut text = match first {
+        StringStorage::Borrowed(text) => Cow::Borrowed(*text),
+        StringStorage::Owned(text) => Cow::Owned(text.to_string()),
+    };
+    for more in texts {
+        text.to_mut().push_str(more);
+    }
+    text
+}
+
+fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
+}
+
+fn is_yes(node: Node<'_, '_>, attribute: &str) -> bool {
+    node.attribute(attribute) == Some("yes")
+}
+
+fn port_from(digits: &str) -> Option<Port> {
+    digits.parse().ok().and_then(Port::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn server(doc: &ServerDoc<'_>) -> String {
+        let mut out = Vec::new();
+        write_server(doc, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn port(number: u16) -> Port {
+        Port::new(number).unwrap()
+    }
+
+    #[test]
+    fn the_fixed_strings_are_those_of_the_protocol() {
+        let ticket = ServerDoc::Ticket { port: port(50001), passcode: "abc".into() };
+        let error =
+            ServerDoc::Error { code: ErrorCode::TooLong, sentence: "8 < 9".into() };
+        let relay = Relay { from: "50001".into(), text: "it's".into(), me: false };
+        for (doc, bytes) in [
+            (ticket, "<SERVER type='worker'><Port>50001</Port><HandshakePasscode>abc</HandshakePasscode></SERVER>"),
+            (ServerDoc::Full, "<SERVER><command>FULL</command></SERVER>"),
+            (ServerDoc::Welcome { port: port(50001) }, "<SERVER type='worker' port='50001'><message>Connection successful</message></SERVER>"),
+            (ServerDoc::WrongPasscode { port: port(50001) }, "<SERVER type='worker' port='50001'><message>Wrong handshake passcode</message></SERVER>"),
+            (ServerDoc::IdleTimeout, "<SERVER><command>IDLE TIMEOUT</command></SERVER>"),
+            (ServerDoc::TotalTimeTimeout, "<SERVER><command>TOTAL TIME TIMEOUT</command></SERVER>"),
+            (ServerDoc::PartnerJoined { partner: "50002".into() }, "<SERVER><command>PARTNER JOINED</command><partner>50002</partner></SERVER>"),
+            (error, "<SERVER><error code='too-long'>8 &lt; 9</error></SERVER>"),
+            (ServerDoc::Relay(relay), "<CLIENT from='50001'><message>it&apos;s</message></CLIENT>"),
+        ] {
+            assert_eq!(server(&doc), bytes);
+            assert_eq!(read_server(bytes).unwrap(), doc);
+        }
+    }
+
+    #[test]
+    fn reading_is_lenient_about_quotes_order_and_strangers() {
+        let frame = r#"<?xml version="1.0"?><CLIENT new="1" me="yes"><mood/><message>a<b/>b</message></CLIENT>"#;
+        let said = ClientDoc::Message { text: "ab".into(), me: true };
+        assert_eq!(read_client(frame).unwrap(), said);
+        let frame = "<CLIENT><command> TERMINATE </command></CLIENT>";
+        assert_eq!(read_client(frame).unwrap(), ClientDoc::Command(ClientCommand::Terminate));
+    }
+
+    #[test]
+    fn an_unescaped_text_is_borrowed_from_the_frame() {
+        let Ok(ClientDoc::Message { text, .. }) = read_client("<CLIENT><message>hi</message></CLIENT>")
+        else {
+            panic!("not a message")
+        };
+        assert!(matches!(text, Cow::Borrowed("hi")));
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused_with_the_reason() {
+        for (frame, code) in [
+            ("", ErrorCode::Malformed),
+            ("hello", ErrorCode::Malformed),
+            ("<CLIENT><message>", ErrorCode::Malformed),
+            ("<SERVER><command>FULL</command></SERVER>", ErrorCode::Malformed),
+            ("<client><message>x</message></client>", ErrorCode::Malformed),
+            ("<CLIENT/>", ErrorCode::Missing),
+            ("<CLIENT><command>DANCE</command></CLIENT>", ErrorCode::UnknownCommand),
+            ("<CLIENT><message>&#27;[2J</message></CLIENT>", ErrorCode::Malformed),
+            ("<!DOCTYPE x [<!ENTITY a 'b'>]><CLIENT><message>&a;</message></CLIENT>", ErrorCode::Malformed),
+        ] {
+            assert_eq!(read_client(frame).unwrap_err().code(), code, "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_deep_document_is_refused_on_a_small_stack() {
+        let deep = "<a>".repeat(100_000);
+        let thread = std::thread::Builder::new().stack_size(64 * 1024);
+        let refused = thread.spawn(move || read_client(&deep).unwrap_err().code()).unwrap();
+        assert_eq!(refused.join().unwrap(), ErrorCode::Malformed);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_survives_the_way_there_and_back(text in "[^\\p{Cc}\u{fffe}\u{ffff}]{0,200}", me: bool) {
+            let doc = ClientDoc::Message { text: text.into(), me };
+            let mut out = Vec::new();
+            write_client(&doc, &mut out);
+            prop_assert_eq!(read_client(std::str::from_utf8(&out).unwrap()).unwrap(), doc);
+        }
+
+        #[test]
+        fn whatever_is_written_can_be_read_and_is_one_line(from in any::<String>(), text in any::<String>()) {
+            let relay = Relay { from: from.into(), text: text.into(), me: false };
+            let bytes = server(&ServerDoc::Relay(relay));
+            prop_assert!(!bytes.contains('\n'));
+            prop_assert!(matches!(read_server(&bytes), Ok(ServerDoc::Relay(_))));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(frame in "(<|>|/|CLIENT|message|command|&|'|=|[a-z ]){0,40}") {
+            let _ = read_client(&frame);
+            let _ = read_server(&frame);
+        }
+    }
+}
