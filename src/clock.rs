@@ -169,11 +169,12 @@ impl Clock {
     pub fn beat(&self) -> (Tick, usize) {
         let now = self.face.now.fetch_add(1, Ordering::AcqRel) + 1;
         let subscribers = self.face.subscribers.lock();
-        let told = subscribers
-            .iter()
-            .filter(|subscriber| subscriber.alarm.is_due(now))
-            .map(|subscriber| subscriber.ticks.try_send(Tick(now)))
-            .count();
+        let mut told = 0;
+        for subscriber in subscribers.iter().filter(|subscriber| subscriber.alarm.is_due(now)) {
+            // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
+            let _ = subscriber.ticks.try_send(Tick(now));
+            told += 1;
+        }
         (Tick(now), told)
     }
 

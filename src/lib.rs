@@ -6,3 +6,5 @@ pub mod wire;
 pub mod seat;
 pub mod event;
 pub mod outbox;
+pub mod hall;
+pub mod server;

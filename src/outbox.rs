@@ -18,6 +18,7 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -34,6 +35,10 @@ pub struct Outbox {
     /// Wakes the timer thread to write out what was spilled. Its channel holds one.
     timer: Sender<()>,
     queue: Mutex<Queue>,
+    /// Set once the connection is over, for the reader to see without taking the lock. It has to
+    /// look after every read: on Linux a socket that was shut down goes on receiving, so a client
+    /// that never stops sending would never be left.
+    over: AtomicBool,
 }
 
 /// Guarded by the outbox's own lock.
@@ -85,7 +90,7 @@ impl Outbox {
     pub fn new(stream: TcpStream, codec: Codec, timer: Sender<()>) -> Outbox {
         let queue =
             Queue { waiting: Vec::new(), in_flight: 0, mid_frame: false, state: State::Open };
-        Outbox { stream, codec, timer, queue: Mutex::new(queue) }
+        Outbox { stream, codec, timer, queue: Mutex::new(queue), over: AtomicBool::new(false) }
     }
 
     /// The socket, to read from. Reading and writing share one descriptor.
@@ -167,6 +172,11 @@ impl Outbox {
         }
         drop(queue);
         self.shut_socket();
+    }
+
+    /// Whether the connection is over, so that what is still read from it no longer counts.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// Why the connection ended, if this side ended it or found it broken.
@@ -312,6 +322,7 @@ impl Outbox {
             self.shut_socket();
         } else {
             queue.state = State::Ending(end);
+            self.over.store(true, Ordering::Release);
             drop(queue);
             self.wake_timer();
         }
@@ -326,6 +337,7 @@ impl Outbox {
     /// Wakes the thread that is blocked in a read or a write of this socket. What was written
     /// before is still delivered.
     fn shut_socket(&self) {
+        self.over.store(true, Ordering::Release);
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }

@@ -1,1 +1,7 @@
-fn main(){}
+//! `chatserver`: arguments in, server out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portal_chat::server::main(std::env::args_os().skip(1))
+}

@@ -1,0 +1,189 @@
+//! Binding every port that the server needs, before any thread starts.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+use super::settings::Settings;
+use crate::limits;
+use crate::net::{Port, lengthen_backlog, port_of};
+
+/// Why a server did not start. Each message is one sentence that names the thing and the cure.
+#[derive(Debug)]
+pub enum StartError {
+    /// Somebody else listens on that port.
+    PortTaken {
+        /// The port.
+        address: SocketAddr,
+        /// What it was wanted for.
+        role: &'static str,
+    },
+    /// The address is not one of this machine's.
+    NotOurs(IpAddr),
+    /// The system does not let this user have that port.
+    Denied(SocketAddr),
+    /// There are not enough ports after the portal's.
+    PortsRunOut {
+        /// The portal's port.
+        port: u16,
+        /// How many were to follow.
+        workers: usize,
+    },
+    /// The system has no more file descriptors for this process.
+    NoDescriptors {
+        /// How many listeners were wanted.
+        wanted: usize,
+    },
+    /// The system has no random numbers.
+    NoRandomness(String),
+    /// The system has no thread to give.
+    NoThread(io::Error),
+    /// Anything else that binding can report.
+    Bind(SocketAddr, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::PortTaken { address, role } => write!(
+                f,
+                "port {} on {} is taken, and the {role} needs it: stop the program that has it \
+                 (`ss -tulnp` names it) or start with another PORT, such as `chatserver {}`",
+                address.port(),
+                address.ip(),
+                suggestion(address.port())
+            ),
+            StartError::NotOurs(address) => write!(
+                f,
+                "{address} is not an address of this machine: use 127.0.0.1 for this machine \
+                 alone, 0.0.0.0 for everyone, or one that `ip address` lists"
+            ),
+            StartError::Denied(address) => write!(
+                f,
+                "the system does not let you listen on port {}: choose a PORT from 1024 on",
+                address.port()
+            ),
+            StartError::PortsRunOut { port, workers } => write!(
+                f,
+                "{workers} workers need the ports after {port}, but ports end at 65535: choose a \
+                 smaller PORT or fewer --workers"
+            ),
+            StartError::NoDescriptors { wanted } => write!(
+                f,
+                "this process may not open {wanted} listeners: raise the limit with \
+                 `ulimit -n {}` or choose fewer --workers",
+                wanted * 2 + 64
+            ),
+            StartError::NoRandomness(reason) => write!(
+                f,
+                "the system gives no random numbers ({reason}), and without them a passcode could \
+                 be guessed: start where /dev/urandom is available"
+            ),
+            StartError::NoThread(error) => write!(
+                f,
+                "the system gives no more threads ({error}): choose fewer --workers (each takes \
+                 two threads) or raise the limit with `ulimit -u`"
+            ),
+            StartError::Bind(address, error) => write!(
+                f,
+                "can't listen on {address} ({error}): choose another PORT or another --bind address"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A port to try instead: well away, so that the workers' ports do not meet the old ones.
+fn suggestion(port: u16) -> u16 {
+    if port < 60000 { (port / 1000 + 1) * 1000 } else { 40000 }
+}
+
+/// Every bound socket of a server that has not started yet.
+pub(super) struct Listeners {
+    pub(super) port: Port,
+    pub(super) portal_tcp: Option<TcpListener>,
+    pub(super) portal_udp: Option<UdpSocket>,
+    pub(super) workers: Vec<(Port, TcpListener)>,
+}
+
+impl Listeners {
+    /// Binds the portals and all workers' ports. The workers' lie in the range from which the
+    /// system gives clients theirs, so they are taken now and not when they are needed.
+    pub(super) fn bind(settings: &Settings) -> Result<Listeners, StartError> {
+        let (portal_tcp, portal_udp, port) = bind_portals(settings)?;
+        if let Some(listener) = &portal_tcp {
+            // The shorter backlog only turns a rush away sooner.
+            let _ = lengthen_backlog(listener, limits::PORTAL_BACKLOG);
+        }
+        let any_port = settings.port == 0;
+        let last = usize::from(port.get()) + settings.workers;
+        if !any_port && last > usize::from(u16::MAX) {
+            return Err(StartError::PortsRunOut { port: port.get(), workers: settings.workers });
+        }
+        let mut workers = Vec::with_capacity(settings.workers);
+        for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
+            let wanted = SocketAddr::new(settings.bind, if any_port { 0 } else { number });
+            let bound = TcpListener::bind(wanted)
+                .and_then(|listener| Ok((port_of(listener.local_addr()?)?, listener)));
+            workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
+        }
+        Ok(Listeners { port, portal_tcp, portal_udp, workers })
+    }
+}
+
+type PortalSockets = (Option<TcpListener>, Option<UdpSocket>, Port);
+
+fn bind_portals(settings: &Settings) -> Result<PortalSockets, StartError> {
+    // When the system chooses the TCP port, the same UDP port may be somebody else's; then it
+    // chooses again.
+    const TRIES: u32 = 16;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let wanted = SocketAddr::new(settings.bind, settings.port);
+        let tcp = if settings.portals.tcp() {
+            let bound = TcpListener::bind(wanted);
+            Some(bound.map_err(|error| explain(error, wanted, "TCP portal", settings))?)
+        } else {
+            None
+        };
+        let chosen = match &tcp {
+            Some(listener) => listener.local_addr().map_err(|error| StartError::Bind(wanted, error))?,
+            None => wanted,
+        };
+        let udp = if settings.portals.udp() {
+            match UdpSocket::bind(SocketAddr::new(settings.bind, chosen.port())) {
+                Ok(socket) => Some(socket),
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && settings.port == 0
+                        && tries < TRIES =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(explain(error, chosen, "UDP portal", settings)),
+            }
+        } else {
+            None
+        };
+        let bound = match &udp {
+            Some(socket) => socket.local_addr().map_err(|error| StartError::Bind(wanted, error))?,
+            None => chosen,
+        };
+        let port = port_of(bound).map_err(|error| StartError::Bind(wanted, error))?;
+        return Ok((tcp, udp, port));
+    }
+}
+
+fn explain(error: io::Error, address: SocketAddr, role: &'static str, settings: &Settings) -> StartError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken { address, role },
+        io::ErrorKind::AddrNotAvailable => StartError::NotOurs(address.ip()),
+        io::ErrorKind::PermissionDenied => StartError::Denied(address),
+        _ if error.raw_os_error() == Some(libc::EMFILE) => {
+            StartError::NoDescriptors { wanted: settings.workers + 2 }
+        }
+        _ => StartError::Bind(address, error),
+    }
+}

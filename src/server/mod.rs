@@ -1,0 +1,189 @@
+//! The server: every thread of it is started here.
+//!
+//! [`Server::start`] binds every listener first, so that a port which is taken is found out while
+//! nothing is half open, and then starts the threads: the portal, and for each port a worker and
+//! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
+
+mod house;
+mod interfaces;
+mod listeners;
+mod options;
+mod portal;
+mod run;
+mod session;
+mod settings;
+mod timer;
+mod worker;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, Ticks};
+use crate::event::{Events, What};
+use crate::hall::Hall;
+use crate::limits;
+use crate::net::{Port, reachable, wake_accept};
+use crate::seat::{Passcode, Seat, SeatNumber, Timeouts, WorkloadStack};
+use crate::wire::Codec;
+use house::{House, Post};
+use listeners::Listeners;
+
+pub use listeners::StartError;
+pub use run::main;
+pub use settings::{Portals, Settings};
+
+/// A running server.
+pub struct Server {
+    house: Arc<House>,
+    threads: Vec<JoinHandle<()>>,
+    /// Where threads are blocked in `accept`, to be woken at the end.
+    tcp: Vec<SocketAddr>,
+    udp: Option<SocketAddr>,
+    bind: IpAddr,
+    port: Port,
+    /// The workers' threads are many and block in pairs, so they are told apart for the display.
+    workers: Vec<Port>,
+}
+
+impl Server {
+    /// Binds every listener and starts every thread. Time is `clock`'s: whoever starts the server
+    /// lets it tick (a [`crate::clock::Ticker`], or a test by hand).
+    ///
+    /// # Errors
+    /// [`StartError`] when a port is taken, the address is not this machine's, or the system has
+    /// no thread or no random number to give. Nothing is left open or running then.
+    pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
+        Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
+        let listeners = Listeners::bind(settings)?;
+        let port = listeners.port;
+        let workers: Vec<Port> = listeners.workers.iter().map(|(port, _)| *port).collect();
+
+        let timeouts = Timeouts {
+            reserve: Ticks::covering(settings.reserve_timeout, settings.tick),
+            handshake: Ticks::covering(settings.handshake_timeout, settings.tick),
+            idle: settings.idle_timeout.map(|timeout| Ticks::covering(timeout, settings.tick)),
+            total: settings.total_timeout.map(|timeout| Ticks::covering(timeout, settings.tick)),
+        };
+        let (mut posts, mut timekeeping) = (Vec::new(), Vec::new());
+        for (index, port) in workers.iter().enumerate() {
+            let (subscription, (work, woken)) = (clock.subscribe(), bounded(1));
+            let seat = Seat::new(Passcode::random(), timeouts);
+            let place = (SeatNumber::from_index(index), *port);
+            posts.push(Post::new(place, seat, subscription.alarm(), work));
+            timekeeping.push((subscription, woken));
+        }
+        let house = Arc::new(House {
+            clock,
+            events,
+            codec: Codec { max_frame: settings.max_message },
+            tick: settings.tick,
+            stack: Mutex::new(WorkloadStack::new(workers.iter().copied())),
+            hall: Hall::new(posts.len()),
+            posts,
+        });
+
+        let mut server = Server {
+            house,
+            threads: Vec::new(),
+            tcp: Vec::new(),
+            udp: None,
+            bind: settings.bind,
+            port,
+            workers,
+        };
+        // From here on a failure drops the server, which stops what has been started.
+        server.start_threads(listeners, timekeeping).map_err(StartError::NoThread)?;
+        Ok(server)
+    }
+
+    fn start_threads(
+        &mut self,
+        listeners: Listeners,
+        timekeeping: Vec<(crate::clock::Subscription, crossbeam_channel::Receiver<()>)>,
+    ) -> io::Result<()> {
+        for ((index, (port, listener)), (subscription, woken)) in
+            listeners.workers.into_iter().enumerate().zip(timekeeping)
+        {
+            let address = listener.local_addr()?;
+            self.spawn(format!("timer-{port}"), move |house| {
+                timer::serve(house, &house.posts[index], &subscription, &woken);
+            })?;
+            self.spawn(format!("worker-{port}"), move |house| {
+                worker::serve(house, &house.posts[index], &listener);
+            })?;
+            self.tcp.push(address);
+        }
+        if let Some(first) = self.tcp.first().copied() {
+            self.house.events.tell(|| What::Listening { role: "workers", address: first });
+        }
+        // The portal comes last: whoever it sends to a worker finds it at work.
+        if let Some(listener) = listeners.portal_tcp {
+            let address = listener.local_addr()?;
+            self.house.events.tell(|| What::Listening { role: "portal-tcp", address });
+            self.spawn("portal-tcp".to_owned(), move |house| portal::serve_tcp(house, &listener))?;
+            self.tcp.push(address);
+        }
+        if let Some(socket) = listeners.portal_udp {
+            let address = socket.local_addr()?;
+            self.house.events.tell(|| What::Listening { role: "portal-udp", address });
+            self.spawn("portal-udp".to_owned(), move |house| portal::serve_udp(house, &socket))?;
+            self.udp = Some(address);
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce(&House) + Send + 'static) -> io::Result<()> {
+        let house = Arc::clone(&self.house);
+        let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
+        self.threads.push(builder.spawn(move || run(&house))?);
+        Ok(())
+    }
+
+    /// The portal's address.
+    pub fn portal(&self) -> SocketAddr {
+        SocketAddr::new(self.bind, self.port.get())
+    }
+
+    /// The workers' ports, in the order of their seats.
+    pub fn workers(&self) -> &[Port] {
+        &self.workers
+    }
+
+    /// The ports on the workload stack, the next one to be handed out first.
+    pub fn free_ports(&self) -> Vec<Port> {
+        let mut ports: Vec<Port> = self.house.stack.lock().ports().collect();
+        ports.reverse();
+        ports
+    }
+
+    /// Tells every client, joins every thread and closes every listener. When it returns, the
+    /// ports can be bound again.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.house.events.tell(|| What::ShuttingDown);
+        // The timers see their guests out and shut the sockets, which wakes workers in a read.
+        self.house.clock.stop();
+        // Whoever is in an accept wakes by a connection, and the UDP portal by a datagram.
+        for address in &self.tcp {
+            wake_accept(*address);
+        }
+        if let Some(address) = self.udp.map(reachable) {
+            let any = SocketAddr::new(address.ip(), 0);
+            let _ = UdpSocket::bind(any).and_then(|socket| socket.send_to(&[], address));
+        }
+        for thread in self.threads.drain(..) {
+            // Every loop catches what may panic; if one ended by a panic all the same, it ended.
+            let _ = thread.join();
+        }
+    }
+}

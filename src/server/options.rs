@@ -1,0 +1,210 @@
+//! The server's command line.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use super::settings::{Portals, Settings};
+use crate::limits;
+
+/// What `chatserver --help` prints.
+pub(super) const HELP: &str = "\
+chatserver: a chat server with a thread for every connection
+
+Usage: chatserver [PORT] [OPTIONS]
+
+  PORT                    the portal's port (50000); the workers get the ones after it.
+                          0 lets the system choose all of them
+
+Where
+  --bind ADDRESS          the address to listen on (127.0.0.1: this machine alone).
+                          0.0.0.0 or [::] lets everyone on the network in
+  --workers N             how many people can be in at a time (4); an even number,
+                          because 50001 talks with 50002, 50003 with 50004, and so on
+  --portal tcp|udp|both   how clients may ask for a port (both)
+
+How long, in whole seconds
+  --tick 1|2              how often the clock ticks (1)
+  --reserve-timeout S     from the portal's answer to the connection (2)
+  --handshake-timeout S   from the connection to the passcode (1)
+  --idle-timeout S        without a word from a client (300); 0 = for ever
+  --total-timeout S       a client may stay in all (0 = for ever)
+
+What
+  --max-message BYTES     the longest message taken (8192)
+  --quiet                 print no events
+  --show-messages         print what people say, too
+  --events FILE           append every event to FILE as a line of JSON
+
+  --help, --version
+
+Start it, then type `chatclient` in another terminal. Ctrl-C ends it.";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Run a server.
+    Serve(Box<Settings>),
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// A command line that can't be followed; says what is wrong with which word.
+#[derive(Debug)]
+pub(super) struct BadOption(String);
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; `chatserver --help` lists the options", self.0)
+    }
+}
+
+impl From<lexopt::Error> for BadOption {
+    fn from(error: lexopt::Error) -> BadOption {
+        BadOption(error.to_string())
+    }
+}
+
+/// Reads the command line (without the program's name).
+///
+/// # Errors
+/// [`BadOption`] for an unknown option, a missing or a senseless value.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, BadOption> {
+    let mut settings = Settings::default();
+    let mut port_given = false;
+    let mut parser = Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
+            Arg::Value(value) if !port_given => {
+                settings.port = number("PORT", &value.string()?, 0, u16::MAX)?;
+                port_given = true;
+            }
+            Arg::Long("bind") => settings.bind = bind_address(&parser.value()?.string()?)?,
+            Arg::Long("workers") => {
+                let most = usize::from(u16::MAX) - 1;
+                settings.workers = number("--workers", &parser.value()?.string()?, 2, most)?;
+                if settings.workers % 2 == 1 {
+                    return Err(BadOption(format!(
+                        "--workers {}: it has to be an even number, because people talk in pairs",
+                        settings.workers
+                    )));
+                }
+            }
+            Arg::Long("portal") => {
+                settings.portals = match parser.value()?.string()?.as_str() {
+                    "tcp" => Portals::Tcp,
+                    "udp" => Portals::Udp,
+                    "both" => Portals::Both,
+                    other => {
+                        return Err(BadOption(format!("--portal {other}: it is tcp, udp or both")));
+                    }
+                };
+            }
+            Arg::Long("tick") => settings.tick = seconds("--tick", &mut parser, 1, 2)?,
+            Arg::Long("reserve-timeout") => {
+                settings.reserve_timeout = seconds("--reserve-timeout", &mut parser, 1, DAY)?;
+            }
+            Arg::Long("handshake-timeout") => {
+                settings.handshake_timeout = seconds("--handshake-timeout", &mut parser, 1, DAY)?;
+            }
+            Arg::Long("idle-timeout") => {
+                settings.idle_timeout = or_never(seconds("--idle-timeout", &mut parser, 0, YEAR)?);
+            }
+            Arg::Long("total-timeout") => {
+                settings.total_timeout = or_never(seconds("--total-timeout", &mut parser, 0, YEAR)?);
+            }
+            Arg::Long("max-message") => {
+                let (least, most) = (limits::MAX_FRAME_FLOOR, limits::MAX_FRAME_CEILING);
+                settings.max_message =
+                    number("--max-message", &parser.value()?.string()?, least, most)?;
+            }
+            Arg::Long("quiet") => settings.quiet = true,
+            Arg::Long("show-messages") => settings.show_messages = true,
+            Arg::Long("events") => settings.event_file = Some(parser.value()?.into()),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Serve(Box::new(settings)))
+}
+
+const DAY: u64 = 24 * 60 * 60;
+const YEAR: u64 = 365 * DAY;
+
+fn seconds(option: &str, parser: &mut Parser, least: u64, most: u64) -> Result<Duration, BadOption> {
+    Ok(Duration::from_secs(number(option, &parser.value()?.string()?, least, most)?))
+}
+
+fn or_never(timeout: Duration) -> Option<Duration> {
+    (!timeout.is_zero()).then_some(timeout)
+}
+
+fn number<T>(option: &str, text: &str, least: T, most: T) -> Result<T, BadOption>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    match text.parse() {
+        Ok(number) if number >= least && number <= most => Ok(number),
+        _ => Err(BadOption(format!("{option} {text}: it is a whole number from {least} to {most}"))),
+    }
+}
+
+fn bind_address(text: &str) -> Result<std::net::IpAddr, BadOption> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| {
+        BadOption(format!("--bind {text}: it is an IP address such as 127.0.0.1, 0.0.0.0 or [::]"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Settings, String> {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Ok(Command::Serve(settings)) => Ok(*settings),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn every_option_is_understood_and_explained() {
+        let line = "6000 --bind [::1] --workers 6 --portal udp --tick 2 --reserve-timeout 3 \
+                    --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
+                    --quiet --show-messages --events log.json";
+        let settings = parsed(line).unwrap();
+        assert_eq!((settings.port, settings.workers, settings.max_message), (6000, 6, 1000));
+        assert_eq!(settings.bind, "::1".parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(settings.portals, Portals::Udp);
+        assert_eq!((settings.idle_timeout, settings.total_timeout), (None, Some(Duration::from_secs(5))));
+        assert!(settings.quiet && settings.show_messages && settings.event_file.is_some());
+        for option in line.split_whitespace().filter(|word| word.starts_with("--")) {
+            assert!(HELP.contains(option), "{option} is not in the help");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (line, named) in [
+            ("--workers 3", "--workers 3"),
+            ("--workers 0", "--workers 0"),
+            ("--tick 3", "--tick 3"),
+            ("--idle-timeout 5m", "--idle-timeout 5m"),
+            ("--bind localhost", "--bind localhost"),
+            ("70000", "PORT 70000"),
+            ("1 2", "\"2\""),
+            ("--frobnicate", "--frobnicate"),
+            ("--events", "--events"),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.contains(named) && error.contains("--help"), "{line}: {error}");
+        }
+    }
+}

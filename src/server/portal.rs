@@ -1,0 +1,120 @@
+//! The portal: tells each caller which worker's port is free and the passcode for it (seed 000,
+//! rules 2, 5a and 7), over TCP or UDP.
+//!
+//! It never waits for a caller. Over TCP it speaks first and hangs up; over UDP one datagram gets
+//! one datagram back. An answer that is lost costs its caller a no-show.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+
+use super::house::House;
+use crate::event::What;
+use crate::limits;
+use crate::net::{is_self_connection, send_and_close};
+use crate::seat::{Asker, SeatNumber, Ticket};
+use crate::wire::{ServerDoc, server_datagram};
+
+/// The TCP portal's thread: accepts until the clock stops.
+pub(super) fn serve_tcp(house: &House, listener: &TcpListener) {
+    loop {
+        let accepted = listener.accept();
+        if house.clock.is_stopped() {
+            return;
+        }
+        match accepted {
+            Ok((stream, peer)) if !is_self_connection(&stream) => {
+                let answer = answer(house, Asker::by_connection(peer), peer);
+                send_and_close(stream, &house.codec.server_frame(&as_document(answer.as_ref())));
+            }
+            Ok(_) => {}
+            Err(error) => back_off(house, "accept", &error),
+        }
+    }
+}
+
+/// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
+/// at.
+pub(super) fn serve_udp(house: &House, socket: &UdpSocket) {
+    let mut asked = AskedBefore::default();
+    let mut datagram = [0; limits::DATAGRAM];
+    loop {
+        let received = socket.recv_from(&mut datagram);
+        if house.clock.is_stopped() {
+            return;
+        }
+        match received {
+            Ok((_, peer)) => {
+                let ticket = asked.ticket_again(house, peer).or_else(|| {
+                    let ticket = answer(house, Asker::by_datagram(peer), peer);
+                    asked.remember(house, peer, ticket.as_ref());
+                    ticket
+                });
+                let datagram = server_datagram(&as_document(ticket.as_ref()));
+                if let Err(error) = socket.send_to(&datagram, peer) {
+                    trouble(house, "answer a datagram", &error);
+                }
+            }
+            Err(error) => back_off(house, "receive a datagram", &error),
+        }
+    }
+}
+
+fn answer(house: &House, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
+    let ticket = house.reserve(asker);
+    house.events.tell(|| match &ticket {
+        Some(ticket) => What::Ticket { port: ticket.port, asker: peer },
+        None => What::Full { asker: peer },
+    });
+    ticket
+}
+
+fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
+    match ticket {
+        Some(Ticket { port, passcode }) => {
+            ServerDoc::Ticket { port: *port, passcode: passcode.reveal().into() }
+        }
+        None => ServerDoc::Full,
+    }
+}
+
+fn trouble(house: &House, doing: &'static str, error: &std::io::Error) {
+    house.events.tell(|| What::Trouble { doing, error: error.to_string() });
+}
+
+/// After a failed accept: without a rest the loop would fail half a million times a second for as
+/// long as descriptors are short.
+pub(super) fn back_off(house: &House, doing: &'static str, error: &std::io::Error) {
+    trouble(house, doing, error);
+    thread::sleep(limits::ACCEPT_BACKOFF);
+}
+
+/// Who got which seat by datagram, so that a client whose answer was lost gets the same one
+/// again. It holds one entry a seat at most, so a flood of senders can't make it grow.
+#[derive(Default)]
+struct AskedBefore {
+    seats: HashMap<SocketAddr, SeatNumber>,
+    senders: HashMap<SeatNumber, SocketAddr>,
+}
+
+impl AskedBefore {
+    fn ticket_again(&self, house: &House, peer: SocketAddr) -> Option<Ticket> {
+        let post = &house.posts[self.seats.get(&peer)?.index()];
+        let ticket = post.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer)))?;
+        house.events.tell(|| What::TicketAgain { port: ticket.port, asker: peer });
+        Some(ticket)
+    }
+
+    fn remember(&mut self, house: &House, peer: SocketAddr, ticket: Option<&Ticket>) {
+        let seat = ticket.and_then(|ticket| {
+            house.posts.iter().find(|post| post.port == ticket.port).map(|post| post.number)
+        });
+        let Some(seat) = seat else { return };
+        if let Some(before) = self.senders.insert(seat, peer)
+            && self.seats.get(&before) == Some(&seat)
+        {
+            self.seats.remove(&before);
+        }
+        self.seats.insert(peer, seat);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a server can be told at its start, and what it does when it is told nothing.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits;
+
+/// Which portals are open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Portals {
+    /// TCP alone.
+    Tcp,
+    /// UDP alone.
+    Udp,
+    /// Both, on the same port number.
+    Both,
+}
+
+impl Portals {
+    /// Whether the TCP portal is open.
+    pub fn tcp(self) -> bool {
+        self != Portals::Udp
+    }
+
+    /// Whether the UDP portal is open.
+    pub fn udp(self) -> bool {
+        self != Portals::Tcp
+    }
+}
+
+/// The server's settings; the command line's options, in `chatserver --help`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The portal's port; 0 lets the system choose this one and the workers'.
+    pub port: u16,
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// How many workers; even, so that nobody sits alone.
+    pub workers: usize,
+    /// Which portals are open.
+    pub portals: Portals,
+    /// The clock's period.
+    pub tick: Duration,
+    /// From the portal's answer to the connection.
+    pub reserve_timeout: Duration,
+    /// From the connection to the passcode.
+    pub handshake_timeout: Duration,
+    /// From the last thing heard; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// From the connection, however active; `None` is never.
+    pub total_timeout: Option<Duration>,
+    /// The longest frame taken from a client, in bytes.
+    pub max_message: usize,
+    /// Print no events.
+    pub quiet: bool,
+    /// Chat texts in the events, too.
+    pub show_messages: bool,
+    /// Append events to this file as JSON lines.
+    pub event_file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            port: 50000,
+            bind: Ipv4Addr::LOCALHOST.into(),
+            workers: 4,
+            portals: Portals::Both,
+            tick: Duration::from_secs(1),
+            reserve_timeout: Duration::from_secs(2),
+            handshake_timeout: Duration::from_secs(1),
+            idle_timeout: Some(Duration::from_secs(300)),
+            total_timeout: None,
+            max_message: limits::MAX_FRAME,
+            quiet: false,
+            show_messages: false,
+            event_file: None,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A worker's timekeeper: a thread that enforces the seat's deadlines and writes out what a full
+//! socket left over.
+//!
+//! The worker can't do either, because it is blocked in a read. This thread is blocked in a
+//! `select!` over the ticks and the wake-ups of its seat's outbox; it ends a session by shutting
+//! the socket down, which makes the worker's read return.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, select};
+
+use super::house::{House, Post};
+use super::worker::report_panic;
+use crate::clock::Subscription;
+use crate::event::{End, What};
+use crate::outbox::{Flush, Outbox};
+use crate::seat::{Expiry, Passcode};
+
+/// The timer's thread: runs until the clock stops, and then sees the guest out.
+pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, work: &Receiver<()>) {
+    loop {
+        select! {
+            recv(subscription.ticks()) -> tick => if tick.is_err() {
+                return see_out(house, post);
+            },
+            recv(work) -> _ => {}
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep_time(house, post))) {
+            let end = report_panic(house, panic.as_ref());
+            if let Some(outbox) = post.with_seat(|occupied| occupied.connection.clone()) {
+                outbox.cut(end);
+            }
+        }
+    }
+}
+
+/// Looks at the deadlines and writes out what was spilled, by turns, until nothing waits. Each
+/// write takes a tick at most, so no deadline is missed over a socket that takes nothing.
+fn keep_time(house: &House, post: &Post) {
+    loop {
+        let outbox = enforce_deadlines(house, post);
+        let waits = outbox.is_some_and(|outbox| outbox.write_out() != Flush::Empty);
+        if !waits || house.clock.is_stopped() {
+            return;
+        }
+    }
+}
+
+/// Ends what is past its deadline. Returns the outbox of whoever is connected.
+fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Outbox>> {
+    let now = house.clock.now();
+    let (expiry, outbox) = post.with_seat(|occupied| {
+        (occupied.seat.expire(now, Passcode::random), occupied.connection.clone())
+    });
+    let end = match expiry {
+        None => return outbox,
+        Some(Expiry::NoShow(lease)) => {
+            house.events.tell(|| What::NoShow { port: post.port });
+            house.put_back(lease);
+            return outbox;
+        }
+        Some(Expiry::Handshake) => End::Silent,
+        Some(Expiry::Idle) => End::Idle,
+        Some(Expiry::Total) => End::Total,
+    };
+    if let Some(outbox) = &outbox {
+        outbox.end(end);
+    }
+    outbox
+}
+
+/// The server is going down: nobody gets in any more, and whoever is here is told.
+fn see_out(house: &House, post: &Post) {
+    let (lease, outbox) =
+        post.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
+    if let Some(lease) = lease {
+        house.put_back(lease);
+    }
+    if let Some(outbox) = outbox {
+        outbox.end(End::Shutdown);
+        outbox.write_out();
+    }
+}

@@ -1,0 +1,169 @@
+//! A worker: one thread, one port, one client at a time (seed 000, rules 3 to 6 and 9).
+//!
+//! Read it top to bottom: a caller connects; the worker lets it say the passcode, once; whoever
+//! is right chats until something ends it; then the worker clears up, changes the passcode and
+//! puts its port back on the workload stack. The timeouts are the timer thread's business: it
+//! shuts the socket down, and the read in here returns.
+
+use std::any::Any;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::house::{House, Post};
+use super::portal::back_off;
+use super::session::Session;
+use crate::event::{End, What};
+use crate::hall::Guest;
+use crate::limits;
+use crate::net::{drain, is_self_connection, send_and_close};
+use crate::outbox::Outbox;
+use crate::seat::{Arrival, Passcode, Verdict};
+use crate::wire::{ClientDoc, FrameReader, ServerDoc};
+
+/// The worker's thread: accepts until the clock stops.
+pub(super) fn serve(house: &House, post: &Post, listener: &TcpListener) {
+    loop {
+        let accepted = listener.accept();
+        if house.clock.is_stopped() {
+            return;
+        }
+        match accepted {
+            Ok((stream, peer)) if !is_self_connection(&stream) => {
+                receive(house, post, listener, stream, peer);
+            }
+            Ok(_) => {}
+            Err(error) => back_off(house, "accept", &error),
+        }
+    }
+}
+
+/// One caller, from the connection to the free seat.
+fn receive(house: &House, post: &Post, listener: &TcpListener, stream: TcpStream, peer: SocketAddr) {
+    let Some(outbox) = let_in(house, post, stream, peer) else { return };
+    house.events.tell(|| What::Arrived { port: post.port, peer });
+    let guest = Guest { outbox: Arc::clone(&outbox), name: post.port.to_string().into() };
+    // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
+    let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, &guest, peer)))
+        .unwrap_or_else(|panic| report_panic(house, panic.as_ref()));
+    clear_up(house, post, listener, &guest, peer, end);
+}
+
+/// Asks the seat whether this caller is expected. If so, the connection is in the seat, for the
+/// timer thread to find; if not, it has been turned away.
+fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Option<Arc<Outbox>> {
+    // Neither can fail on a socket that has just been accepted; if one did, the connection would
+    // be slower but not wrong.
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_write_timeout(Some(house.tick));
+    let now = house.clock.now();
+    let arrival = post.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
+        Arrival::Expected => {
+            let outbox = Arc::new(Outbox::new(stream, house.codec, post.work.clone()));
+            occupied.connection = Some(Arc::clone(&outbox));
+            Ok(outbox)
+        }
+        Arrival::Stray => Err(stream),
+    });
+    arrival.map_err(|stream| turn_away(house, post, stream, peer)).ok()
+}
+
+fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
+    send_and_close(stream, &house.codec.server_frame(&ServerDoc::WrongPasscode { port: post.port }));
+    house.events.tell(|| What::Stray { port: post.port, peer });
+}
+
+/// The handshake, and the session after it. Returns why it is over.
+fn visit(house: &House, post: &Post, guest: &Guest, peer: SocketAddr) -> End {
+    let outbox = &guest.outbox;
+    let mut frames = FrameReader::new(outbox.codec().max_frame);
+    let said = match first_frame(outbox, &mut frames) {
+        Ok(said) => said,
+        Err(end) => return end,
+    };
+    let now = house.clock.now();
+    match post.with_seat(|occupied| occupied.seat.present(said.as_deref(), now)) {
+        Verdict::Admitted => {}
+        Verdict::Refused => {
+            house.events.tell(|| What::WrongPasscode { port: post.port, peer });
+            outbox.send_doc(&ServerDoc::WrongPasscode { port: post.port });
+            return End::WrongPasscode;
+        }
+        Verdict::TooLate => return End::Gone,
+    }
+    house.events.tell(|| What::Seated { port: post.port, peer });
+    house.hall.enter(post.number, guest, &ServerDoc::Welcome { port: post.port });
+    Session::new(house, post, guest).run(&mut frames)
+}
+
+/// Waits for the first frame and reads it as a passcode. `Ok(None)` is any other frame.
+fn first_frame(outbox: &Outbox, frames: &mut FrameReader) -> Result<Option<String>, End> {
+    loop {
+        match frames.next_frame() {
+            Ok(Some(frame)) => {
+                return match outbox.codec().read_client(frame) {
+                    Ok(ClientDoc::Handshake { passcode }) => Ok(Some(passcode.into_owned())),
+                    _ => Ok(None),
+                };
+            }
+            Ok(None) => {}
+            Err(_) => return Ok(None),
+        }
+        match frames.read_from(&mut outbox.stream()) {
+            Ok(0) => return Err(End::Gone),
+            Ok(_) if outbox.is_over() => return Err(End::Gone),
+            Ok(_) => {}
+            Err(_) => return Err(End::Broken),
+        }
+    }
+}
+
+/// Makes the seat ready for the next guest. The order matters: nobody may find the guest in the
+/// hall when its connection is closed, and everyone who came while it was seated is turned away
+/// before the passcode changes and the port goes back, so that none of them can be taken for the
+/// next guest.
+fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Guest, peer: SocketAddr, end: End) {
+    let outbox = &guest.outbox;
+    house.hall.leave(post.number, guest);
+    post.with_seat(|occupied| {
+        occupied.seat.close();
+        occupied.connection = None;
+    });
+    // If the timer thread or a full socket has ended it before, that is the reason that counts.
+    outbox.end(end);
+    outbox.cut(end);
+    drain(outbox.stream());
+    house.events.tell(|| What::Left { port: post.port, peer, end: outbox.ended().unwrap_or(end) });
+    turn_backlog_away(house, post, listener);
+    let next = Passcode::random();
+    if let Some(lease) = post.with_seat(|occupied| occupied.seat.free(next)) {
+        house.put_back(lease);
+    }
+}
+
+/// Turns away who connected while the seat was taken: what waits now, and at most as many as can
+/// wait, so that a stream of strays can't keep the port from its next guest.
+fn turn_backlog_away(house: &House, post: &Post, listener: &TcpListener) {
+    if listener.set_nonblocking(true).is_err() {
+        return;
+    }
+    for _ in 0..=limits::WORKER_BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else { break };
+        turn_away(house, post, stream, peer);
+    }
+    // A listener that stayed non-blocking would make the accept loop spin, so insist.
+    while listener.set_nonblocking(false).is_err() {
+        std::thread::sleep(limits::ACCEPT_BACKOFF);
+    }
+}
+
+/// Tells of a panic in this thread, which has been caught.
+pub(super) fn report_panic(house: &House, panic: &(dyn Any + Send)) -> End {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned());
+    house.events.tell(|| What::Panicked { message });
+    End::Panicked
+}

@@ -1,0 +1,252 @@
+//! What the end-to-end tests share: a server whose ticks are given by hand, and clients that are
+//! nothing but a socket.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+pub mod transcript;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use portal_chat::clock::Clock;
+use portal_chat::event::{Event, EventQueue, Events, What};
+use portal_chat::net::Port;
+use portal_chat::server::{Server, Settings};
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// How long a test waits for something that has to come. It passes without waiting that long;
+/// only a failure takes it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server on ports that the system chose, with a clock that stands still.
+pub struct TestServer {
+    pub server: Server,
+    pub clock: Clock,
+    queue: EventQueue,
+}
+
+impl TestServer {
+    pub fn start(settings: &Settings) -> TestServer {
+        let settings = Settings { port: 0, ..settings.clone() };
+        let clock = Clock::new();
+        let mut events = Events::new(clock.clone(), true);
+        let queue = events.add_reader(1 << 20);
+        let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
+        TestServer { server, clock, queue }
+    }
+
+    pub fn with_workers(workers: usize) -> TestServer {
+        TestServer::start(&Settings { workers, ..Settings::default() })
+    }
+
+    pub fn tick(&self, count: u64) {
+        for _ in 0..count {
+            self.clock.beat();
+        }
+    }
+
+    /// The port of the worker at `index`, counted from 0.
+    pub fn worker(&self, index: usize) -> Port {
+        self.server.workers()[index]
+    }
+
+    /// Waits for the next event that `wanted` accepts; those before it are passed over.
+    pub fn wait_for(&self, description: &str, wanted: impl Fn(&What) -> bool) -> Event {
+        let mut passed = Vec::new();
+        loop {
+            match self.queue.events().recv_timeout(PATIENCE) {
+                Ok(event) if wanted(&event.what) => return event,
+                Ok(event) => passed.push(event.line()),
+                Err(_) => panic!("no event: {description}; passed over:\n{}", passed.join("\n")),
+            }
+        }
+    }
+
+    /// Waits for the next `word` event about `port`.
+    pub fn wait_for_event(&self, word: &str, port: Option<Port>) -> Event {
+        self.wait_for(&format!("{word} {port:?}"), |what| {
+            what.word() == word && (port.is_none() || what.port() == port)
+        })
+    }
+
+    /// The events that have been told and not waited for.
+    pub fn events_so_far(&self) -> Vec<Event> {
+        self.queue.events().try_iter().collect()
+    }
+
+    /// Invariant 1 at the end of a test: once everyone has gone, each port is on the stack, once.
+    /// Reservations that stand are let run out.
+    pub fn assert_all_ports_come_back(&self) {
+        let mut expected = self.server.workers().to_vec();
+        expected.sort();
+        for _ in 0..2000 {
+            if self.server.free_ports().len() >= expected.len() {
+                break;
+            }
+            self.clock.beat();
+            let _ = self.queue.events().recv_timeout(Duration::from_millis(10));
+        }
+        let mut free = self.server.free_ports();
+        free.sort();
+        assert_eq!(free, expected, "every port is on the stack, exactly once");
+    }
+
+    pub fn ask(&self) -> String {
+        let mut portal = Client::connect(self.server.portal());
+        portal.rest()
+    }
+
+    /// Asks the portal and takes the seat.
+    pub fn seat(&self) -> (Client, Port) {
+        let (port, passcode) = ticket(&self.ask());
+        let mut client = self.connect(port);
+        client.send_line(&handshake(&passcode));
+        assert!(client.line().contains("Connection successful"));
+        (client, port)
+    }
+
+    pub fn connect(&self, port: Port) -> Client {
+        Client::connect(SocketAddr::new(self.server.portal().ip(), port.get()))
+    }
+}
+
+/// The port and the passcode of a ticket.
+pub fn ticket(document: &str) -> (Port, String) {
+    let part = |element: &str| {
+        let rest = document.split_once(&format!("<{element}>")).unwrap_or_else(|| panic!("no ticket: {document}")).1;
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    (Port::new(part("Port").parse().unwrap()).unwrap(), part("HandshakePasscode"))
+}
+
+pub fn handshake(passcode: &str) -> String {
+    format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>")
+}
+
+pub fn message(text: &str) -> String {
+    format!("<CLIENT><message>{text}</message></CLIENT>")
+}
+
+/// A TCP client that knows nothing of the protocol but where a line ends.
+pub struct Client {
+    pub stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        Client::over(TcpStream::connect_timeout(&address, PATIENCE).expect("connects"))
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2.
+    pub fn connect_from(local: IpAddr, address: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(local, 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Client::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, received: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("sends");
+    }
+
+    /// Sends without minding that the other side may have hung up already.
+    pub fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    pub fn send_line(&mut self, line: &str) {
+        self.send(format!("{line}\n").as_bytes());
+    }
+
+    /// The next line, or `None` when the server has closed the connection.
+    pub fn next_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return Some(String::from_utf8(line[..end].to_vec()).expect("UTF-8"));
+            }
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => self.received.extend_from_slice(&piece[..count]),
+                Err(error) if is_reset(&error) => break,
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+        assert!(self.received.is_empty(), "half a line: {:?}", String::from_utf8_lossy(&self.received));
+        None
+    }
+
+    pub fn line(&mut self) -> String {
+        self.next_line().expect("a line, but the connection was closed")
+    }
+
+    /// The next line that contains `part`; those before it are passed over.
+    pub fn line_with(&mut self, part: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Everything up to the end of the connection.
+    pub fn rest(&mut self) -> String {
+        let mut lines = String::new();
+        while let Some(line) = self.next_line() {
+            lines += &line;
+            lines.push('\n');
+        }
+        lines
+    }
+
+    pub fn assert_closed(&mut self) {
+        assert_eq!(self.next_line(), None, "the connection should be closed");
+    }
+
+    /// Whether nothing has arrived so far.
+    pub fn has_heard_nothing(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let result = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        self.received.is_empty() && result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Closes with a reset instead of in order.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+}
+
+/// One datagram to the UDP portal from a socket of its own, and the answer.
+pub struct UdpAsker(UdpSocket);
+
+impl UdpAsker {
+    pub fn new(portal: SocketAddr) -> UdpAsker {
+        let any: SocketAddr = if portal.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap();
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.connect(portal).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        UdpAsker(socket)
+    }
+
+    pub fn ask(&self) -> String {
+        self.0.send(&[b' '; 300]).unwrap();
+        let mut answer = [0; 4096];
+        let count = self.0.recv(&mut answer).expect("an answer from the UDP portal");
+        String::from_utf8(answer[..count].to_vec()).unwrap()
+    }
+}

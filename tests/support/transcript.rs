@@ -1,0 +1,241 @@
+//! Plays a transcript: a text file in which people talk to a server, line by line.
+//!
+//! ```text
+//! # A line like this one explains.
+//! server workers=2 idle-timeout=5      the server's settings; the first line, or left out
+//! alice asks                           asks the TCP portal and reads what it says
+//! alice asks by datagram               asks the UDP portal, always from the same socket
+//! alice connects to 50001              (also: `from 127.0.0.2`)
+//! alice sends <CLIENT>…</CLIENT>       one line; \xff is a byte, {9000 x} is 9000 times x
+//! alice sends half <CLIENT>            the same without the line feed
+//! alice gets <SERVER>…{code}…          the next line; {code} stands for whatever is there, and
+//!                                      from then on for that same text
+//! alice gets nothing                   so far
+//! alice is disconnected                by the server, and in order
+//! alice disconnects                    herself
+//! alice resets                         herself, without the usual courtesy
+//! tick 3                               three ticks pass
+//! event no-show 50001                  waits until the server tells of it
+//! free 50001 50002                     the workload stack, the next port to go out first
+//! code differs from other
+//! ```
+//!
+//! The ports that the system chose stand in the text as 50000 (portal), 50001 and so on.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use portal_chat::net::Port;
+use portal_chat::server::{Portals, Settings};
+
+use super::{Client, TestServer, UdpAsker};
+
+const FIRST_PORT: u16 = 50000;
+
+/// Plays the transcript and panics, naming its line, where the server does otherwise.
+pub fn play(name: &str, text: &str) {
+    let mut lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).peekable();
+    let mut settings = Settings::default();
+    if let Some((line, _)) = lines.next_if(|(line, _)| line.starts_with("server ")) {
+        settings = settings_from(line);
+    }
+    let mut stage = Stage {
+        server: TestServer::start(&settings),
+        clients: HashMap::new(),
+        askers: HashMap::new(),
+        asked: HashMap::new(),
+        names: HashMap::new(),
+        line: String::new(),
+    };
+    for (line, number) in lines {
+        stage.line = format!("{name}:{number}: {line}");
+        stage.play(line);
+    }
+    stage.clients.clear();
+    stage.server.assert_all_ports_come_back();
+    stage.server.server.stop();
+}
+
+fn settings_from(line: &str) -> Settings {
+    let mut settings = Settings::default();
+    for setting in line.split_whitespace().skip(1) {
+        let (name, value) = setting.split_once('=').expect("a setting is name=value");
+        let seconds = || Duration::from_secs(value.parse().unwrap());
+        match name {
+            "workers" => settings.workers = value.parse().unwrap(),
+            "tick" => settings.tick = seconds(),
+            "reserve-timeout" => settings.reserve_timeout = seconds(),
+            "handshake-timeout" => settings.handshake_timeout = seconds(),
+            "idle-timeout" => settings.idle_timeout = Some(seconds()),
+            "total-timeout" => settings.total_timeout = Some(seconds()),
+            "portal" => {
+                settings.portals = match value {
+                    "tcp" => Portals::Tcp,
+                    "udp" => Portals::Udp,
+                    _ => Portals::Both,
+                }
+            }
+            other => panic!("no such setting: {other}"),
+        }
+    }
+    settings
+}
+
+struct Stage {
+    server: TestServer,
+    clients: HashMap<String, Client>,
+    askers: HashMap<String, UdpAsker>,
+    /// What the portal said to somebody and has not been looked at.
+    asked: HashMap<String, String>,
+    names: HashMap<String, String>,
+    line: String,
+}
+
+impl Stage {
+    fn play(&mut self, line: &str) {
+        let (who, action) = line.split_once(' ').unwrap_or((line, ""));
+        match who {
+            "tick" => return self.server.tick(action.parse().unwrap()),
+            "event" => return self.event(action),
+            "free" => return self.free(action),
+            _ => {}
+        }
+        if let Some(other) = action.strip_prefix("differs from ") {
+            assert_ne!(self.names[who], self.names[other], "{}", self.line);
+            return;
+        }
+        let (verb, rest) = action.split_once(' ').unwrap_or((action, ""));
+        match (verb, rest) {
+            ("asks", "") => {
+                let answer = self.server.ask();
+                self.asked.insert(who.to_owned(), answer);
+            }
+            ("asks", "by datagram") => {
+                let portal = self.server.server.portal();
+                let asker = self.askers.entry(who.to_owned()).or_insert_with(|| UdpAsker::new(portal));
+                let answer = asker.ask();
+                self.asked.insert(who.to_owned(), answer + "\n");
+            }
+            ("connects", to) => self.connect(who, to.strip_prefix("to ").unwrap()),
+            ("sends", text) => {
+                let (text, end) = text.strip_prefix("half ").map_or((text, "\n"), |half| (half, ""));
+                let mut bytes = self.filled_in(text);
+                bytes.extend_from_slice(end.as_bytes());
+                self.client(who).send(&bytes);
+            }
+            ("gets", "nothing") => {
+                let line = self.line.clone();
+                assert!(self.client(who).has_heard_nothing(), "{line}");
+            }
+            ("gets", pattern) => {
+                let got = match self.asked.remove(who) {
+                    Some(answer) => answer.trim_end().to_owned(),
+                    None => {
+                        let line = self.line.clone();
+                        self.client(who).next_line().unwrap_or_else(|| panic!("{line}\n  but the connection is closed"))
+                    }
+                };
+                let got = self.with_stage_ports(&got);
+                self.compare(pattern, &got);
+            }
+            ("is", "disconnected") => {
+                let line = self.line.clone();
+                let next = self.client(who).next_line();
+                assert_eq!(next, None, "{line}");
+            }
+            ("disconnects", "") => drop(self.clients.remove(who)),
+            ("resets", "") => self.clients.remove(who).unwrap().reset(),
+            _ => panic!("{}\n  is not a line that the player knows", self.line),
+        }
+    }
+
+    fn client(&mut self, who: &str) -> &mut Client {
+        let line = &self.line;
+        self.clients.get_mut(who).unwrap_or_else(|| panic!("{line}\n  {who} is not connected"))
+    }
+
+    fn connect(&mut self, who: &str, to: &str) {
+        let (port, from) = to.split_once(" from ").unwrap_or((to, ""));
+        let address = SocketAddr::new(self.server.server.portal().ip(), self.real_port(port).get());
+        let client = match from.parse::<IpAddr>() {
+            Ok(local) => Client::connect_from(local, address),
+            Err(_) => Client::connect(address),
+        };
+        self.clients.insert(who.to_owned(), client);
+    }
+
+    fn event(&mut self, text: &str) {
+        let (word, port) = text.split_once(' ').unwrap_or((text, ""));
+        let (port, detail) = port.split_once(' ').unwrap_or((port, ""));
+        let port = (!port.is_empty()).then(|| self.real_port(port));
+        let event = self.server.wait_for_event(word, port);
+        assert!(event.line().contains(detail), "{}\n  but it was: {}", self.line, event.line());
+    }
+
+    fn free(&self, ports: &str) {
+        let expected: Vec<Port> = ports.split_whitespace().map(|port| self.real_port(port)).collect();
+        assert_eq!(self.server.server.free_ports(), expected, "{}", self.line);
+    }
+
+    fn real_port(&self, stage: &str) -> Port {
+        let number: u16 = stage.parse().unwrap();
+        self.server.worker(usize::from(number - FIRST_PORT - 1))
+    }
+
+    /// `text` with every number that is one of the server's ports replaced by the port that the
+    /// transcript knows it by.
+    fn with_stage_ports(&self, text: &str) -> String {
+        let mut replaced = String::new();
+        for piece in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+            let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            let index = self.server.server.workers().iter().position(|port| port.to_string() == word);
+            match index {
+                Some(index) => {
+                    replaced += &(FIRST_PORT + 1 + index as u16).to_string();
+                    replaced += &piece[word.len()..];
+                }
+                None => replaced += piece,
+            }
+        }
+        replaced
+    }
+
+    /// Compares what came with a pattern in which `{name}` stands for any text up to a `<`.
+    fn compare(&mut self, pattern: &str, got: &str) {
+        let mut rest = got;
+        let mut left = pattern;
+        while let Some((literal, after)) = left.split_once('{') {
+            let (name, after) = after.split_once('}').expect("a closing brace");
+            rest = rest.strip_prefix(literal).unwrap_or_else(|| panic!("{}\n  but got {got}", self.line));
+            let value = &rest[..rest.find('<').unwrap_or(rest.len())];
+            rest = &rest[value.len()..];
+            let known = self.names.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            assert_eq!(known, value, "{}\n  {name} was something else before", self.line);
+            left = after;
+        }
+        assert_eq!(rest, left, "{}\n  but got {got}", self.line);
+    }
+
+    /// The bytes of `text` with names, repetitions and `\x` bytes filled in.
+    fn filled_in(&self, text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '\\']) {
+            bytes.extend_from_slice(&rest.as_bytes()[..at]);
+            if let Some(hex) = rest[at..].strip_prefix("\\x") {
+                bytes.push(u8::from_str_radix(&hex[..2], 16).unwrap());
+                rest = &hex[2..];
+            } else {
+                let (name, after) = rest[at + 1..].split_once('}').unwrap();
+                match name.split_once(' ') {
+                    Some((count, what)) => bytes.extend(what.repeat(count.parse().unwrap()).bytes()),
+                    None => bytes.extend(self.names[name].bytes()),
+                }
+                rest = after;
+            }
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        bytes
+    }
+}

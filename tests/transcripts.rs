@@ -1,0 +1,48 @@
+//! Plays every file in `tests/transcripts` against a real server, over real sockets, with ticks
+//! given by hand. The files are the documentation of the rules; see `support::transcript` for
+//! their language.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+macro_rules! transcripts {
+    ($($test:ident: $file:literal,)*) => {
+        const PLAYED: &[&str] = &[$($file),*];
+        $(
+            #[test]
+            fn $test() {
+                let text = include_str!(concat!("transcripts/", $file, ".txt"));
+                support::transcript::play($file, text);
+            }
+        )*
+    };
+}
+
+transcripts! {
+    rule_1_pairs_talk_at_the_same_time: "rule-1",
+    rule_2_the_portal_hands_out_ports: "rule-2",
+    rule_3_the_client_goes_to_its_worker: "rule-3",
+    rule_4_a_no_show_loses_the_port: "rule-4",
+    rule_5_strays_do_no_harm: "rule-5",
+    rule_5a_the_passcode_comes_from_the_portal: "rule-5a",
+    rule_5b_the_passcode_opens_the_connection: "rule-5b",
+    rule_5c_one_chance: "rule-5c",
+    rule_5d_the_passcode_changes_after_every_connection: "rule-5d",
+    rule_6_idle_and_total_timeouts: "rule-6",
+    rule_7_full: "rule-7",
+    rule_8_the_tick: "rule-8",
+    rule_9_terminate: "rule-9",
+    errors_are_answered: "errors",
+}
+
+#[test]
+fn no_transcript_is_left_out() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");
+    let files: BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(files, PLAYED.iter().map(|name| (*name).to_owned()).collect());
+}
