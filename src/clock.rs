@@ -158,10 +158,17 @@ impl Clock {
         let alarm = Alarm::unset();
         let mut subscribers = self.face.subscribers.lock();
         if !self.is_stopped() {
-            subscribers.push(Subscriber { ticks: sender, alarm: alarm.clone() });
+            subscribers.push(Subscriber {
+                ticks: sender,
+                alarm: alarm.clone(),
+            });
         }
         drop(subscribers);
-        Subscription { clock: self.clone(), ticks, alarm }
+        Subscription {
+            clock: self.clone(),
+            ticks,
+            alarm,
+        }
     }
 
     /// Moves the clock on by one tick and tells everyone whose alarm is due. Returns the new time
@@ -170,7 +177,10 @@ impl Clock {
         let now = self.face.now.fetch_add(1, Ordering::AcqRel) + 1;
         let subscribers = self.face.subscribers.lock();
         let mut told = 0;
-        for subscriber in subscribers.iter().filter(|subscriber| subscriber.alarm.is_due(now)) {
+        for subscriber in subscribers
+            .iter()
+            .filter(|subscriber| subscriber.alarm.is_due(now))
+        {
             // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
             let _ = subscriber.ticks.try_send(Tick(now));
             told += 1;
@@ -220,7 +230,11 @@ impl Ticker {
                     beaten(now, told);
                 }
             })?;
-        Ok(Ticker { stop: Some(stop), thread: Some(thread), clock })
+        Ok(Ticker {
+            stop: Some(stop),
+            thread: Some(thread),
+            clock,
+        })
     }
 
     /// Stops the thread, waits for its end and stops the clock, so that every subscription
@@ -240,7 +254,6 @@ impl Drop for Ticker {
         self.clock.stop();
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -267,8 +280,12 @@ mod tests {
     #[test]
     fn only_a_due_alarm_is_told_and_everyone_gets_their_own_tick() {
         let clock = Clock::new();
-        let (due, also_due, later, unset) =
-            (clock.subscribe(), clock.subscribe(), clock.subscribe(), clock.subscribe());
+        let (due, also_due, later, unset) = (
+            clock.subscribe(),
+            clock.subscribe(),
+            clock.subscribe(),
+            clock.subscribe(),
+        );
         due.alarm().set(Some(Deadline(Tick(0))));
         also_due.alarm().set(Some(Deadline(Tick(0))));
         later.alarm().set(Some(Deadline(Tick(1))));

@@ -1,10 +1,11 @@
 //! map
+pub mod client;
+pub mod clock;
+pub mod event;
+pub mod hall;
 pub mod limits;
 pub mod net;
-pub mod clock;
-pub mod wire;
-pub mod seat;
-pub mod event;
 pub mod outbox;
-pub mod hall;
+pub mod seat;
 pub mod server;
+pub mod wire;

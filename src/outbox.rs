@@ -88,9 +88,19 @@ impl Outbox {
     /// The outbox of a fresh connection. `stream` should have a write timeout of one tick, which
     /// bounds what the timer thread's writes can cost; `timer` wakes that thread.
     pub fn new(stream: TcpStream, codec: Codec, timer: Sender<()>) -> Outbox {
-        let queue =
-            Queue { waiting: Vec::new(), in_flight: 0, mid_frame: false, state: State::Open };
-        Outbox { stream, codec, timer, queue: Mutex::new(queue), over: AtomicBool::new(false) }
+        let queue = Queue {
+            waiting: Vec::new(),
+            in_flight: 0,
+            mid_frame: false,
+            state: State::Open,
+        };
+        Outbox {
+            stream,
+            codec,
+            timer,
+            queue: Mutex::new(queue),
+            over: AtomicBool::new(false),
+        }
     }
 
     /// The socket, to read from. Reading and writing share one descriptor.
@@ -207,7 +217,11 @@ impl Outbox {
         queue.mid_frame = chunk.last().is_some_and(|&last| last != b'\n');
         drop(queue);
 
-        let result = if chunk.is_empty() { Ok(0) } else { (&self.stream).write(&chunk) };
+        let result = if chunk.is_empty() {
+            Ok(0)
+        } else {
+            (&self.stream).write(&chunk)
+        };
 
         let mut queue = self.queue.lock();
         queue.in_flight = 0;
@@ -224,7 +238,11 @@ impl Outbox {
             return Flush::Empty;
         }
         if written < chunk.len() {
-            queue.mid_frame = if written == 0 { was_mid_frame } else { chunk[written - 1] != b'\n' };
+            queue.mid_frame = if written == 0 {
+                was_mid_frame
+            } else {
+                chunk[written - 1] != b'\n'
+            };
             chunk.drain(..written);
             chunk.append(&mut queue.waiting);
             queue.waiting = chunk;
@@ -292,7 +310,11 @@ impl Outbox {
             // What the client will not read anyway makes room for the reason. The rest of the
             // frame that is partly out has to stay, or the reason would be read as part of it.
             let torn = if queue.mid_frame {
-                queue.waiting.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1)
+                queue
+                    .waiting
+                    .iter()
+                    .position(|&byte| byte == b'\n')
+                    .map_or(0, |end| end + 1)
             } else {
                 0
             };
@@ -385,7 +407,11 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         stream.set_write_timeout(Some(write_timeout)).unwrap();
         let (timer, woken) = bounded(1);
-        (Arc::new(Outbox::new(stream, Codec::default(), timer)), woken, client)
+        (
+            Arc::new(Outbox::new(stream, Codec::default(), timer)),
+            woken,
+            client,
+        )
     }
 
     fn text(kilobytes: usize) -> ServerDoc<'static> {
@@ -420,7 +446,10 @@ mod tests {
         assert_eq!(outbox.ended(), Some(End::Idle));
         assert!(woken.is_empty());
         let expected = ["PONG", "NO PARTNER", "IDLE TIMEOUT"];
-        assert_eq!(documents(client), expected.map(|name| format!("<SERVER><command>{name}</command></SERVER>")));
+        assert_eq!(
+            documents(client),
+            expected.map(|name| format!("<SERVER><command>{name}</command></SERVER>"))
+        );
     }
 
     #[test]
@@ -446,14 +475,21 @@ mod tests {
         let mut extra = 0;
         while outbox.send_doc(&text(32)) == Handed::Over {
             extra += 1;
-            assert!(extra * 32 * 1024 <= limits::OUTBOX + 64 * 1024, "the queue is bounded");
+            assert!(
+                extra * 32 * 1024 <= limits::OUTBOX + 64 * 1024,
+                "the queue is bounded"
+            );
         }
         assert_eq!(outbox.ended(), Some(End::TooSlow));
         woken.try_recv().unwrap();
         let reader = std::thread::spawn(move || documents(client));
         while outbox.write_out() != Flush::Empty {}
         let heard = reader.join().unwrap();
-        assert!(heard.last().unwrap().contains("TOO SLOW"), "{:?}", heard.last().map(|l| &l[..40]));
+        assert!(
+            heard.last().unwrap().contains("TOO SLOW"),
+            "{:?}",
+            heard.last().map(|l| &l[..40])
+        );
         assert!(heard.iter().all(|document| document.starts_with("<SERVER>") && document.ends_with("</SERVER>")));
     }
 
@@ -466,13 +502,19 @@ mod tests {
         assert!(!woken.is_empty());
         assert_eq!(outbox.write_out(), Flush::Empty);
         assert!(outbox.queue.lock().state == State::Closed(End::Idle));
-        assert_eq!((outbox.stream()).read(&mut [0; 8]).unwrap(), 0, "the reader wakes");
+        assert_eq!(
+            (outbox.stream()).read(&mut [0; 8]).unwrap(),
+            0,
+            "the reader wakes"
+        );
     }
 
     #[test]
     fn a_broken_socket_is_found_out_and_wakes_the_reader() {
         let (outbox, _woken, client) = outbox();
-        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
         drop(client);
         while outbox.send_doc(&ServerDoc::Pong) == Handed::Over {}
         assert_eq!(outbox.ended(), Some(End::Broken));

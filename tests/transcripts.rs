@@ -42,7 +42,18 @@ fn no_transcript_is_left_out() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");
     let files: BTreeSet<String> = std::fs::read_dir(folder)
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
-    assert_eq!(files, PLAYED.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(
+        files,
+        PLAYED.iter().map(|name| (*name).to_owned()).collect()
+    );
 }

@@ -1,1 +1,7 @@
-fn main(){}
+//! `chatclient`: arguments in, conversation out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portal_chat::client::main(std::env::args_os().skip(1))
+}

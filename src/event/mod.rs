@@ -264,31 +264,43 @@ impl What {
     /// The word and the details, from which both readers make their line.
     fn parts(&self) -> (&'static str, Vec<(&'static str, Detail)>) {
         match self {
-            What::Listening { role, address } => {
-                ("listening", vec![("role", (*role).into()), ("address", (*address).into())])
-            }
-            What::Ticket { port, asker } => {
-                ("ticket", vec![("port", (*port).into()), ("asker", (*asker).into())])
-            }
-            What::TicketAgain { port, asker } => {
-                ("ticket-again", vec![("port", (*port).into()), ("asker", (*asker).into())])
-            }
+            What::Listening { role, address } => (
+                "listening",
+                vec![("role", (*role).into()), ("address", (*address).into())],
+            ),
+            What::Ticket { port, asker } => (
+                "ticket",
+                vec![("port", (*port).into()), ("asker", (*asker).into())],
+            ),
+            What::TicketAgain { port, asker } => (
+                "ticket-again",
+                vec![("port", (*port).into()), ("asker", (*asker).into())],
+            ),
             What::Full { asker } => ("full", vec![("asker", (*asker).into())]),
             What::NoShow { port } => ("no-show", vec![("port", (*port).into())]),
             What::Arrived { port, peer } => ("arrived", at(*port, *peer)),
             What::Stray { port, peer } => ("stray", at(*port, *peer)),
             What::WrongPasscode { port, peer } => ("wrong-passcode", at(*port, *peer)),
             What::Seated { port, peer } => ("seated", at(*port, *peer)),
-            What::Relayed { from, to, bytes, text } => {
-                let mut details =
-                    vec![("from", (*from).into()), ("to", (*to).into()), ("bytes", (*bytes).into())];
+            What::Relayed {
+                from,
+                to,
+                bytes,
+                text,
+            } => {
+                let mut details = vec![
+                    ("from", (*from).into()),
+                    ("to", (*to).into()),
+                    ("bytes", (*bytes).into()),
+                ];
                 details.extend(text.as_deref().map(|text| ("text", text.into())));
                 ("relayed", details)
             }
             What::NobodyThere { from } => ("nobody-there", vec![("from", (*from).into())]),
-            What::Refused { port, code } => {
-                ("refused", vec![("port", (*port).into()), ("code", code.word().into())])
-            }
+            What::Refused { port, code } => (
+                "refused",
+                vec![("port", (*port).into()), ("code", code.word().into())],
+            ),
             What::Left { port, peer, end } => {
                 let mut details = at(*port, *peer);
                 details.push(("end", end.word().into()));
@@ -296,9 +308,10 @@ impl What {
             }
             What::Freed { port } => ("freed", vec![("port", (*port).into())]),
             What::Panicked { message } => ("panicked", vec![("message", message.as_str().into())]),
-            What::Trouble { doing, error } => {
-                ("trouble", vec![("doing", (*doing).into()), ("error", error.as_str().into())])
-            }
+            What::Trouble { doing, error } => (
+                "trouble",
+                vec![("doing", (*doing).into()), ("error", error.as_str().into())],
+            ),
             What::Ticked { told } => ("tick", vec![("told", (*told).into())]),
             What::ShuttingDown => ("shutting-down", Vec::new()),
         }
@@ -423,7 +436,11 @@ impl EventQueue {
 impl Events {
     /// Events stamped with `clock`'s time that nobody reads yet. `with_texts`: chat texts, too.
     pub fn new(clock: Clock, with_texts: bool) -> Events {
-        Events { clock, with_texts, readers: Vec::new() }
+        Events {
+            clock,
+            with_texts,
+            readers: Vec::new(),
+        }
     }
 
     /// Adds a reader for whom up to `capacity` events wait. Only this handle and the clones made
@@ -431,15 +448,24 @@ impl Events {
     pub fn add_reader(&mut self, capacity: usize) -> EventQueue {
         let (sender, events) = bounded(capacity);
         let dropped = Arc::<AtomicU64>::default();
-        self.readers.push(Reader { events: sender, dropped: Arc::clone(&dropped) });
+        self.readers.push(Reader {
+            events: sender,
+            dropped: Arc::clone(&dropped),
+        });
         EventQueue { events, dropped }
     }
 
     /// Tells what happened in this thread. `what` is called only if somebody reads.
     pub fn tell(&self, what: impl FnOnce() -> What) {
-        let Some((last, others)) = self.readers.split_last() else { return };
+        let Some((last, others)) = self.readers.split_last() else {
+            return;
+        };
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
-        let event = Event { tick: self.clock.now(), thread, what: what() };
+        let event = Event {
+            tick: self.clock.now(),
+            thread,
+            what: what(),
+        };
         for reader in others {
             reader.tell(event.clone());
         }
@@ -465,12 +491,21 @@ mod tests {
     use super::*;
 
     fn event(what: What) -> Event {
-        Event { tick: Tick(12), thread: "worker-50001".to_owned(), what }
+        Event {
+            tick: Tick(12),
+            thread: "worker-50001".to_owned(),
+            what,
+        }
     }
 
     fn relayed(text: &str) -> Event {
         let (from, to) = (Port::new(50001).unwrap(), Port::new(50002).unwrap());
-        event(What::Relayed { from, to, bytes: text.len(), text: Some(text.to_owned()) })
+        event(What::Relayed {
+            from,
+            to,
+            bytes: text.len(),
+            text: Some(text.to_owned()),
+        })
     }
 
     #[test]
@@ -496,7 +531,14 @@ mod tests {
         for _ in 0..4 {
             events.tell(|| What::ShuttingDown);
         }
-        assert_eq!((slow.events().len(), slow.take_dropped(), slow.take_dropped()), (1, 3, 0));
+        assert_eq!(
+            (
+                slow.events().len(),
+                slow.take_dropped(),
+                slow.take_dropped()
+            ),
+            (1, 3, 0)
+        );
         assert_eq!((quick.events().len(), quick.take_dropped()), (4, 0));
     }
 

@@ -26,10 +26,13 @@ impl ReaderThread {
 
     fn start(name: &str, read: impl FnOnce() + Send + 'static) -> io::Result<ReaderThread> {
         let (running, done) = bounded::<()>(0);
-        Builder::new().name(name.to_owned()).stack_size(limits::THREAD_STACK).spawn(move || {
-            read();
-            drop(running);
-        })?;
+        Builder::new()
+            .name(name.to_owned())
+            .stack_size(limits::THREAD_STACK)
+            .spawn(move || {
+                read();
+                drop(running);
+            })?;
         Ok(ReaderThread { done })
     }
 }
@@ -40,7 +43,10 @@ impl ReaderThread {
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
-pub fn start_console(queue: EventQueue, mut out: impl Write + Send + 'static) -> io::Result<ReaderThread> {
+pub fn start_console(
+    queue: EventQueue,
+    mut out: impl Write + Send + 'static,
+) -> io::Result<ReaderThread> {
     ReaderThread::start("console", move || {
         let lines = copy(&queue, &mut out, |event| match event.what {
             What::Ticked { told: 0 } => None,
@@ -84,7 +90,10 @@ fn copy(
         }
         match queue.take_dropped() {
             0 => {}
-            count => writeln!(out, "# {count} events dropped: they came faster than they could be written")?,
+            count => writeln!(
+                out,
+                "# {count} events dropped: they came faster than they could be written"
+            )?,
         }
         out.flush()?;
     }

@@ -30,7 +30,9 @@ pub struct Hall {
 impl Hall {
     /// A hall with this many seats; an odd last seat has nobody beside it.
     pub fn new(seats: usize) -> Hall {
-        Hall { pairs: (0..seats.div_ceil(2)).map(|_| Mutex::default()).collect() }
+        Hall {
+            pairs: (0..seats.div_ceil(2)).map(|_| Mutex::default()).collect(),
+        }
     }
 
     /// Seats `guest`: its first frames are `welcome` and then who the partner is; the partner is
@@ -72,7 +74,9 @@ impl Hall {
         sides[side] = None;
         let partner = sides[1 - side].clone();
         if let Some(partner) = &partner {
-            partner.outbox.append_doc(&ServerDoc::PartnerLeft { partner: (&*guest.name).into() });
+            partner.outbox.append_doc(&ServerDoc::PartnerLeft {
+                partner: (&*guest.name).into(),
+            });
         }
         drop(sides);
         if let Some(partner) = partner {
@@ -88,7 +92,9 @@ impl Hall {
 }
 
 fn joined(guest: &Guest) -> ServerDoc<'_> {
-    ServerDoc::PartnerJoined { partner: (&*guest.name).into() }
+    ServerDoc::PartnerJoined {
+        partner: (&*guest.name).into(),
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +112,13 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         let (timer, _) = crossbeam_channel::bounded(1);
         let outbox = Arc::new(Outbox::new(stream, Codec::default(), timer));
-        (Guest { outbox, name: name.into() }, client)
+        (
+            Guest {
+                outbox,
+                name: name.into(),
+            },
+            client,
+        )
     }
 
     fn heard((guest, mut client): (Guest, TcpStream)) -> String {
@@ -120,17 +132,32 @@ mod tests {
     fn partners_hear_of_each_other_and_the_welcome_comes_first() {
         let hall = Hall::new(2);
         let (one, two) = (SeatNumber::from_index(0), SeatNumber::from_index(1));
-        let welcome = ServerDoc::Welcome { port: Port::new(50001).unwrap() };
+        let welcome = ServerDoc::Welcome {
+            port: Port::new(50001).unwrap(),
+        };
         let (alice, bob) = (guest("50001"), guest("50002"));
         hall.enter(one, &alice.0, &welcome);
         hall.enter(two, &bob.0, &welcome);
-        assert!(Arc::ptr_eq(&hall.partner(two).unwrap().outbox, &alice.0.outbox));
+        assert!(Arc::ptr_eq(
+            &hall.partner(two).unwrap().outbox,
+            &alice.0.outbox
+        ));
         hall.leave(two, &bob.0);
         hall.leave(two, &bob.0);
         assert!(hall.partner(one).is_none());
         let alice = heard(alice);
-        let order: Vec<_> = alice.lines().map(|line| line.split("<command>").nth(1).map_or("welcome", |rest| rest.split('<').next().unwrap())).collect();
-        assert_eq!(order, ["welcome", "NO PARTNER", "PARTNER JOINED", "PARTNER LEFT"]);
+        let order: Vec<_> = alice
+            .lines()
+            .map(|line| {
+                line.split("<command>")
+                    .nth(1)
+                    .map_or("welcome", |rest| rest.split('<').next().unwrap())
+            })
+            .collect();
+        assert_eq!(
+            order,
+            ["welcome", "NO PARTNER", "PARTNER JOINED", "PARTNER LEFT"]
+        );
         assert!(heard(bob).contains("PARTNER JOINED</command><partner>50001<"));
     }
 

@@ -45,12 +45,18 @@ pub struct Asker {
 impl Asker {
     /// Somebody who connected to the TCP portal.
     pub fn by_connection(peer: SocketAddr) -> Asker {
-        Asker { address: peer.ip().to_canonical(), datagram_port: None }
+        Asker {
+            address: peer.ip().to_canonical(),
+            datagram_port: None,
+        }
     }
 
     /// Somebody who sent a datagram to the UDP portal.
     pub fn by_datagram(peer: SocketAddr) -> Asker {
-        Asker { address: peer.ip().to_canonical(), datagram_port: Some(peer.port()) }
+        Asker {
+            address: peer.ip().to_canonical(),
+            datagram_port: Some(peer.port()),
+        }
     }
 }
 
@@ -113,6 +119,7 @@ pub enum Phase {
 
 /// One seat: its passcode and its state.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Seat {
     passcode: Passcode,
     timeouts: Timeouts,
@@ -122,18 +129,38 @@ pub struct Seat {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum State {
     Free,
-    Reserved { lease: Lease, asker: Asker, until: Deadline },
-    Greeting { lease: Lease, until: Deadline, total: Option<Deadline> },
-    Seated { lease: Lease, idle: Option<Deadline>, total: Option<Deadline> },
-    Closing { lease: Lease },
+    Reserved {
+        lease: Lease,
+        asker: Asker,
+        until: Deadline,
+    },
+    Greeting {
+        lease: Lease,
+        until: Deadline,
+        total: Option<Deadline>,
+    },
+    Seated {
+        lease: Lease,
+        idle: Option<Deadline>,
+        total: Option<Deadline>,
+    },
+    Closing {
+        lease: Lease,
+    },
 }
 
 impl Seat {
     /// A free seat. Its lease is on the stack.
     pub fn new(passcode: Passcode, timeouts: Timeouts) -> Seat {
-        Seat { passcode, timeouts, state: State::Free, barred: false }
+        Seat {
+            passcode,
+            timeouts,
+            state: State::Free,
+            barred: false,
+        }
     }
 
     /// The portal promises the seat to `asker` and gets the ticket for it.
@@ -147,19 +174,29 @@ impl Seat {
         }
         let port = lease.port();
         let until = Deadline::after(now, self.timeouts.reserve);
-        self.state = State::Reserved { lease, asker, until };
-        Ok(Ticket { port, passcode: self.passcode.clone() })
+        self.state = State::Reserved {
+            lease,
+            asker,
+            until,
+        };
+        Ok(Ticket {
+            port,
+            passcode: self.passcode.clone(),
+        })
     }
 
     /// The same ticket for a UDP client that asks again while its reservation stands, because the
     /// first answer may have been lost. It gets no more time for it.
     pub fn ticket_again(&self, asker: Asker) -> Option<Ticket> {
         match &self.state {
-            State::Reserved { lease, asker: first, .. }
-                if *first == asker && asker.datagram_port.is_some() =>
-            {
-                Some(Ticket { port: lease.port(), passcode: self.passcode.clone() })
-            }
+            State::Reserved {
+                lease,
+                asker: first,
+                ..
+            } if *first == asker && asker.datagram_port.is_some() => Some(Ticket {
+                port: lease.port(),
+                passcode: self.passcode.clone(),
+            }),
             _ => None,
         }
     }
@@ -168,23 +205,33 @@ impl Seat {
     pub fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {
             State::Reserved { asker, until, .. }
-                if !self.barred && asker.address == address.to_canonical() && !until.is_past(now) => {}
+                if !self.barred
+                    && asker.address == address.to_canonical()
+                    && !until.is_past(now) => {}
             _ => return Arrival::Stray,
         }
         let until = Deadline::after(now, self.timeouts.handshake);
         let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
         if let Some(lease) = self.take_lease() {
-            self.state = State::Greeting { lease, until, total };
+            self.state = State::Greeting {
+                lease,
+                until,
+                total,
+            };
         }
         Arrival::Expected
     }
 
     /// The caller's first frame, read as a passcode; `None` if it was anything else.
     pub fn present(&mut self, said: Option<&str>, now: Tick) -> Verdict {
-        let State::Greeting { total, .. } = &self.state else { return Verdict::TooLate };
+        let State::Greeting { total, .. } = &self.state else {
+            return Verdict::TooLate;
+        };
         let total = *total;
         let right = said.is_some_and(|said| self.passcode.matches(said));
-        let Some(lease) = self.take_lease() else { return Verdict::TooLate };
+        let Some(lease) = self.take_lease() else {
+            return Verdict::TooLate;
+        };
         if right && !self.barred {
             let idle = self.timeouts.idle.map(|ticks| Deadline::after(now, ticks));
             self.state = State::Seated { lease, idle, total };
@@ -197,7 +244,9 @@ impl Seat {
 
     /// The guest has said something that counts as activity.
     pub fn heard(&mut self, now: Tick) {
-        if let State::Seated { idle: Some(idle), .. } = &mut self.state
+        if let State::Seated {
+            idle: Some(idle), ..
+        } = &mut self.state
             && let Some(ticks) = self.timeouts.idle
         {
             *idle = Deadline::after(now, ticks);
@@ -206,7 +255,8 @@ impl Seat {
 
     /// A look at the deadlines. `next` makes the passcode that follows a no-show.
     pub fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
-        let past = |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
+        let past =
+            |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let expiry = match &self.state {
             State::Reserved { until, .. } if until.is_past(now) => {
                 let lease = self.take_lease()?;
@@ -247,7 +297,11 @@ impl Seat {
     pub fn bar(&mut self) -> Option<Lease> {
         self.barred = true;
         self.close();
-        if matches!(self.state, State::Reserved { .. }) { self.take_lease() } else { None }
+        if matches!(self.state, State::Reserved { .. }) {
+            self.take_lease()
+        } else {
+            None
+        }
     }
 
     /// The next deadline, for the timer's alarm.
@@ -283,6 +337,9 @@ impl Seat {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::seat::WorkloadStack;
@@ -302,7 +359,10 @@ mod tests {
             idle: Some(seconds(5)),
             total: Some(seconds(8)),
         };
-        (Seat::new(Passcode::from_bits(1), timeouts), WorkloadStack::new(Port::new(50001)))
+        (
+            Seat::new(Passcode::from_bits(1), timeouts),
+            WorkloadStack::new(Port::new(50001)),
+        )
     }
 
     fn asker() -> Asker {
@@ -315,14 +375,19 @@ mod tests {
 
     fn reserved() -> (Seat, WorkloadStack, Ticket) {
         let (mut seat, mut stack) = seat();
-        let ticket = seat.reserve(stack.pop().unwrap(), asker(), Tick(0)).unwrap();
+        let ticket = seat
+            .reserve(stack.pop().unwrap(), asker(), Tick(0))
+            .unwrap();
         (seat, stack, ticket)
     }
 
     fn seated() -> Seat {
         let (mut seat, _, ticket) = reserved();
         assert_eq!(seat.arrive(ip(HERE), Tick(0)), Arrival::Expected);
-        assert_eq!(seat.present(Some(ticket.passcode.reveal()), Tick(0)), Verdict::Admitted);
+        assert_eq!(
+            seat.present(Some(ticket.passcode.reveal()), Tick(0)),
+            Verdict::Admitted
+        );
         seat
     }
 
@@ -334,19 +399,29 @@ mod tests {
         assert_eq!(seat.phase(), Phase::Closing);
         let lease = seat.free(Passcode::from_bits(2)).unwrap();
         assert_eq!((lease.port().get(), seat.phase()), (50001, Phase::Free));
-        assert_eq!(seat.free(Passcode::from_bits(3)), None, "freed exactly once");
+        assert_eq!(
+            seat.free(Passcode::from_bits(3)),
+            None,
+            "freed exactly once"
+        );
     }
 
     #[test]
     fn a_no_show_changes_the_passcode_and_gives_the_lease_back_once() {
         let (mut seat, mut stack, first) = reserved();
-        assert_eq!(seat.expire(Tick(2), || Passcode::from_bits(2)), None, "two ticks are in time");
+        assert_eq!(
+            seat.expire(Tick(2), || Passcode::from_bits(2)),
+            None,
+            "two ticks are in time"
+        );
         let Some(Expiry::NoShow(lease)) = seat.expire(Tick(3), || Passcode::from_bits(2)) else {
             panic!("the reservation should have ended")
         };
         assert_eq!(seat.expire(Tick(4), || Passcode::from_bits(3)), None);
         stack.push(lease);
-        let second = seat.reserve(stack.pop().unwrap(), asker(), Tick(4)).unwrap();
+        let second = seat
+            .reserve(stack.pop().unwrap(), asker(), Tick(4))
+            .unwrap();
         assert_ne!(first.passcode, second.passcode);
     }
 
@@ -355,9 +430,16 @@ mod tests {
         let (mut seat, _, ticket) = reserved();
         assert_eq!(seat.arrive(ip(THERE), Tick(1)), Arrival::Stray);
         assert_eq!(seat.phase(), Phase::Reserved);
-        assert_eq!(seat.arrive(ip("::ffff:127.0.0.1"), Tick(1)), Arrival::Expected, "canonical form");
+        assert_eq!(
+            seat.arrive(ip("::ffff:127.0.0.1"), Tick(1)),
+            Arrival::Expected,
+            "canonical form"
+        );
         assert_eq!(seat.arrive(ip(HERE), Tick(1)), Arrival::Stray, "one chance");
-        assert_eq!(seat.present(Some(ticket.passcode.reveal()), Tick(1)), Verdict::Admitted);
+        assert_eq!(
+            seat.present(Some(ticket.passcode.reveal()), Tick(1)),
+            Verdict::Admitted
+        );
     }
 
     #[test]
@@ -367,7 +449,10 @@ mod tests {
             seat.arrive(ip(HERE), Tick(0));
             assert_eq!(seat.present(said, Tick(0)), Verdict::Refused);
             assert_eq!(seat.phase(), Phase::Closing);
-            assert_eq!(seat.present(Some(Passcode::from_bits(1).reveal()), Tick(0)), Verdict::TooLate);
+            assert_eq!(
+                seat.present(Some(Passcode::from_bits(1).reveal()), Tick(0)),
+                Verdict::TooLate
+            );
         }
     }
 
@@ -386,7 +471,11 @@ mod tests {
         let mut active = seated();
         active.heard(Tick(5));
         assert_eq!(active.expire(Tick(8), none), None);
-        assert_eq!(active.expire(Tick(9), none), Some(Expiry::Total), "however active");
+        assert_eq!(
+            active.expire(Tick(9), none),
+            Some(Expiry::Total),
+            "however active"
+        );
     }
 
     #[test]
@@ -394,11 +483,17 @@ mod tests {
         let (mut seat, mut stack) = seat();
         let socket = "127.0.0.1:4000".parse().unwrap();
         let other = "127.0.0.1:4001".parse().unwrap();
-        let ticket = seat.reserve(stack.pop().unwrap(), Asker::by_datagram(socket), Tick(0)).unwrap();
+        let ticket = seat
+            .reserve(stack.pop().unwrap(), Asker::by_datagram(socket), Tick(0))
+            .unwrap();
         assert_eq!(seat.ticket_again(Asker::by_datagram(socket)), Some(ticket));
         assert_eq!(seat.ticket_again(Asker::by_datagram(other)), None);
         seat.arrive(ip(HERE), Tick(0));
-        assert_eq!(seat.ticket_again(Asker::by_datagram(socket)), None, "the reservation is over");
+        assert_eq!(
+            seat.ticket_again(Asker::by_datagram(socket)),
+            None,
+            "the reservation is over"
+        );
         let (by_connection, ..) = reserved();
         assert_eq!(by_connection.ticket_again(asker()), None);
     }
@@ -407,7 +502,10 @@ mod tests {
     fn a_barred_seat_lets_nobody_in_and_gives_its_lease_back() {
         let (mut seat, mut stack, _) = reserved();
         stack.push(seat.bar().unwrap());
-        assert!(seat.reserve(stack.pop().unwrap(), asker(), Tick(0)).is_err());
+        assert!(
+            seat.reserve(stack.pop().unwrap(), asker(), Tick(0))
+                .is_err()
+        );
         let mut guest = seated();
         assert_eq!(guest.bar(), None);
         assert_eq!(guest.phase(), Phase::Closing);

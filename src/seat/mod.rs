@@ -2,7 +2,7 @@
 //!
 //! All of it is pure. No socket, no thread, no lock and no clock of its own: every method takes
 //! what happened and the tick, and says what to do. So a test can walk every order in which the
-//! portal, the arrivals and the ticks can come (`tests/seat_model.rs`), and does.
+//! portal, the arrivals and the ticks can come (`machine/model.rs`), and does.
 
 mod machine;
 mod passcode;

@@ -28,7 +28,9 @@ impl Passcode {
     pub fn random() -> Passcode {
         match Passcode::try_random() {
             Ok(passcode) => passcode,
-            Err(error) => panic!("the system's random source, which worked at the start, is gone: {error}"),
+            Err(error) => {
+                panic!("the system's random source, which worked at the start, is gone: {error}")
+            }
         }
     }
 
@@ -42,7 +44,11 @@ impl Passcode {
     pub fn matches(&self, said: &str) -> bool {
         let (mine, said) = (self.0.as_bytes(), said.as_bytes());
         mine.len() == said.len()
-            && mine.iter().zip(said).fold(0, |unequal, (a, b)| unequal | (a ^ b)) == 0
+            && mine
+                .iter()
+                .zip(said)
+                .fold(0, |unequal, (a, b)| unequal | (a ^ b))
+                == 0
     }
 
     /// The digits, for the one document that carries them to the client.
@@ -65,7 +71,11 @@ mod tests {
     fn it_is_32_lowercase_hex_digits_and_never_the_same() {
         let (one, other) = (Passcode::random(), Passcode::random());
         assert_eq!(one.reveal().len(), 32);
-        assert!(one.reveal().bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));
+        assert!(
+            one.reveal()
+                .bytes()
+                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        );
         assert_ne!(one, other);
     }
 
@@ -73,7 +83,13 @@ mod tests {
     fn it_matches_itself_and_nothing_else() {
         let passcode = Passcode::from_bits(0xabc);
         assert!(passcode.matches(&format!("{:0>32}", "abc")));
-        for wrong in ["", "abc", "00000000000000000000000000000abd", "00000000000000000000000000000ABC", "00000000000000000000000000000abc0"] {
+        for wrong in [
+            "",
+            "abc",
+            "00000000000000000000000000000abd",
+            "00000000000000000000000000000ABC",
+            "00000000000000000000000000000abc0",
+        ] {
             assert!(!passcode.matches(wrong), "{wrong}");
         }
     }

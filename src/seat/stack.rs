@@ -36,8 +36,9 @@ impl fmt::Display for SeatNumber {
 
 /// The right to a seat and its port. There is one per port and it can't be copied: it lies on
 /// the stack, or the seat holds it while it is in use. So a port that is pushed twice does not
-/// compile.
+/// compile. (The model test copies whole worlds, and only it can.)
 #[derive(PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Lease {
     seat: SeatNumber,
     port: Port,
@@ -57,6 +58,7 @@ impl Lease {
 
 /// The free ports. The server guards it with one lock, a leaf: nothing else is locked under it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct WorkloadStack {
     free: Vec<Lease>,
 }
@@ -66,8 +68,12 @@ impl WorkloadStack {
     /// This is the only place where leases are made.
     pub fn new(ports: impl IntoIterator<Item = Port>) -> WorkloadStack {
         let leases = ports.into_iter().enumerate();
-        let mut free: Vec<Lease> =
-            leases.map(|(index, port)| Lease { seat: SeatNumber::from_index(index), port }).collect();
+        let mut free: Vec<Lease> = leases
+            .map(|(index, port)| Lease {
+                seat: SeatNumber::from_index(index),
+                port,
+            })
+            .collect();
         free.reverse();
         WorkloadStack { free }
     }
@@ -99,7 +105,9 @@ mod tests {
     #[test]
     fn a_fresh_stack_hands_out_the_first_port_first() {
         let mut stack = stack_of(&[50001, 50002, 50003]);
-        let order: Vec<u16> = std::iter::from_fn(|| stack.pop()).map(|lease| lease.port().get()).collect();
+        let order: Vec<u16> = std::iter::from_fn(|| stack.pop())
+            .map(|lease| lease.port().get())
+            .collect();
         assert_eq!(order, [50001, 50002, 50003]);
         assert_eq!(stack.pop(), None);
     }

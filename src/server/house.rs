@@ -49,10 +49,24 @@ pub(super) struct OccupiedSeat {
 }
 
 impl Post {
-    pub(super) fn new(lease: (SeatNumber, Port), seat: Seat, alarm: Alarm, work: Sender<()>) -> Post {
+    pub(super) fn new(
+        lease: (SeatNumber, Port),
+        seat: Seat,
+        alarm: Alarm,
+        work: Sender<()>,
+    ) -> Post {
         let (number, port) = lease;
-        let seat = Mutex::new(OccupiedSeat { seat, connection: None });
-        Post { number, port, work, alarm, seat }
+        let seat = Mutex::new(OccupiedSeat {
+            seat,
+            connection: None,
+        });
+        Post {
+            number,
+            port,
+            work,
+            alarm,
+            seat,
+        }
     }
 
     /// Does something to the seat under its lock and sets the alarm to what its state then asks

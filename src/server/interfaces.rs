@@ -39,7 +39,11 @@ pub(super) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
             |bytes| bytes.map(|byte| format!("{byte:02x}")).join(":"),
         );
         let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-        let _ = writeln!(table, "  {name:<12}  MAC {mac:<17}  IP {}", addresses.join(", "));
+        let _ = writeln!(
+            table,
+            "  {name:<12}  MAC {mac:<17}  IP {}",
+            addresses.join(", ")
+        );
     }
     table
 }
@@ -47,10 +51,16 @@ pub(super) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
 /// The address that others on the network should type, if there is one that a bind to `bind`
 /// listens on: not the loopback, and IPv4 rather than a link-local IPv6 address that would need
 /// a zone.
-pub(super) fn address_for_others(interfaces: &BTreeMap<String, Interface>, bind: IpAddr) -> Option<IpAddr> {
-    let outer = interfaces.values().filter(|interface| !interface.is_loopback);
-    let mut addresses: Vec<IpAddr> =
-        outer.flat_map(|interface| interface.addresses.iter().copied()).collect();
+pub(super) fn address_for_others(
+    interfaces: &BTreeMap<String, Interface>,
+    bind: IpAddr,
+) -> Option<IpAddr> {
+    let outer = interfaces
+        .values()
+        .filter(|interface| !interface.is_loopback);
+    let mut addresses: Vec<IpAddr> = outer
+        .flat_map(|interface| interface.addresses.iter().copied())
+        .collect();
     addresses.retain(|address| match address {
         IpAddr::V4(_) => true,
         IpAddr::V6(address) => bind.is_ipv6() && !address.is_unicast_link_local(),
@@ -64,24 +74,43 @@ mod tests {
     use super::*;
 
     fn interface(is_loopback: bool, addresses: &[&str]) -> Interface {
-        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        Interface { mac: None, addresses, is_loopback }
+        let addresses = addresses
+            .iter()
+            .map(|address| address.parse().unwrap())
+            .collect();
+        Interface {
+            mac: None,
+            addresses,
+            is_loopback,
+        }
     }
 
     #[test]
     fn others_are_told_an_address_that_they_can_reach() {
         let lan = BTreeMap::from([
-            ("eth0".to_owned(), interface(false, &["fe80::1", "192.0.2.7"])),
+            (
+                "eth0".to_owned(),
+                interface(false, &["fe80::1", "192.0.2.7"]),
+            ),
             ("lo".to_owned(), interface(true, &["127.0.0.1", "::1"])),
         ]);
-        assert_eq!(address_for_others(&lan, "0.0.0.0".parse().unwrap()), "192.0.2.7".parse().ok());
+        assert_eq!(
+            address_for_others(&lan, "0.0.0.0".parse().unwrap()),
+            "192.0.2.7".parse().ok()
+        );
         let alone = BTreeMap::from([("lo".to_owned(), interface(true, &["127.0.0.1"]))]);
         assert_eq!(address_for_others(&alone, "::".parse().unwrap()), None);
     }
 
     #[test]
     fn the_table_has_a_line_for_each() {
-        let table = table(&BTreeMap::from([("lo".to_owned(), interface(true, &["127.0.0.1", "::1"]))]));
-        assert_eq!(table, "  lo            MAC -                  IP 127.0.0.1, ::1\n");
+        let table = table(&BTreeMap::from([(
+            "lo".to_owned(),
+            interface(true, &["127.0.0.1", "::1"]),
+        )]));
+        assert_eq!(
+            table,
+            "  lo            MAC -                  IP 127.0.0.1, ::1\n"
+        );
     }
 }

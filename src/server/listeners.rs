@@ -96,7 +96,11 @@ impl std::error::Error for StartError {}
 
 /// A port to try instead: well away, so that the workers' ports do not meet the old ones.
 fn suggestion(port: u16) -> u16 {
-    if port < 60000 { (port / 1000 + 1) * 1000 } else { 40000 }
+    if port < 60000 {
+        (port / 1000 + 1) * 1000
+    } else {
+        40000
+    }
 }
 
 /// Every bound socket of a server that has not started yet.
@@ -119,7 +123,10 @@ impl Listeners {
         let any_port = settings.port == 0;
         let last = usize::from(port.get()) + settings.workers;
         if !any_port && last > usize::from(u16::MAX) {
-            return Err(StartError::PortsRunOut { port: port.get(), workers: settings.workers });
+            return Err(StartError::PortsRunOut {
+                port: port.get(),
+                workers: settings.workers,
+            });
         }
         let mut workers = Vec::with_capacity(settings.workers);
         for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
@@ -128,7 +135,12 @@ impl Listeners {
                 .and_then(|listener| Ok((port_of(listener.local_addr()?)?, listener)));
             workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
         }
-        Ok(Listeners { port, portal_tcp, portal_udp, workers })
+        Ok(Listeners {
+            port,
+            portal_tcp,
+            portal_udp,
+            workers,
+        })
     }
 }
 
@@ -149,7 +161,9 @@ fn bind_portals(settings: &Settings) -> Result<PortalSockets, StartError> {
             None
         };
         let chosen = match &tcp {
-            Some(listener) => listener.local_addr().map_err(|error| StartError::Bind(wanted, error))?,
+            Some(listener) => listener
+                .local_addr()
+                .map_err(|error| StartError::Bind(wanted, error))?,
             None => wanted,
         };
         let udp = if settings.portals.udp() {
@@ -168,7 +182,9 @@ fn bind_portals(settings: &Settings) -> Result<PortalSockets, StartError> {
             None
         };
         let bound = match &udp {
-            Some(socket) => socket.local_addr().map_err(|error| StartError::Bind(wanted, error))?,
+            Some(socket) => socket
+                .local_addr()
+                .map_err(|error| StartError::Bind(wanted, error))?,
             None => chosen,
         };
         let port = port_of(bound).map_err(|error| StartError::Bind(wanted, error))?;
@@ -176,14 +192,19 @@ fn bind_portals(settings: &Settings) -> Result<PortalSockets, StartError> {
     }
 }
 
-fn explain(error: io::Error, address: SocketAddr, role: &'static str, settings: &Settings) -> StartError {
+fn explain(
+    error: io::Error,
+    address: SocketAddr,
+    role: &'static str,
+    settings: &Settings,
+) -> StartError {
     match error.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken { address, role },
         io::ErrorKind::AddrNotAvailable => StartError::NotOurs(address.ip()),
         io::ErrorKind::PermissionDenied => StartError::Denied(address),
-        _ if error.raw_os_error() == Some(libc::EMFILE) => {
-            StartError::NoDescriptors { wanted: settings.workers + 2 }
-        }
+        _ if error.raw_os_error() == Some(libc::EMFILE) => StartError::NoDescriptors {
+            wanted: settings.workers + 2,
+        },
         _ => StartError::Bind(address, error),
     }
 }

@@ -66,8 +66,12 @@ impl Server {
         let timeouts = Timeouts {
             reserve: Ticks::covering(settings.reserve_timeout, settings.tick),
             handshake: Ticks::covering(settings.handshake_timeout, settings.tick),
-            idle: settings.idle_timeout.map(|timeout| Ticks::covering(timeout, settings.tick)),
-            total: settings.total_timeout.map(|timeout| Ticks::covering(timeout, settings.tick)),
+            idle: settings
+                .idle_timeout
+                .map(|timeout| Ticks::covering(timeout, settings.tick)),
+            total: settings
+                .total_timeout
+                .map(|timeout| Ticks::covering(timeout, settings.tick)),
         };
         let (mut posts, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
@@ -80,7 +84,9 @@ impl Server {
         let house = Arc::new(House {
             clock,
             events,
-            codec: Codec { max_frame: settings.max_message },
+            codec: Codec {
+                max_frame: settings.max_message,
+            },
             tick: settings.tick,
             stack: Mutex::new(WorkloadStack::new(workers.iter().copied())),
             hall: Hall::new(posts.len()),
@@ -97,7 +103,9 @@ impl Server {
             workers,
         };
         // From here on a failure drops the server, which stops what has been started.
-        server.start_threads(listeners, timekeeping).map_err(StartError::NoThread)?;
+        server
+            .start_threads(listeners, timekeeping)
+            .map_err(StartError::NoThread)?;
         Ok(server)
     }
 
@@ -119,19 +127,32 @@ impl Server {
             self.tcp.push(address);
         }
         if let Some(first) = self.tcp.first().copied() {
-            self.house.events.tell(|| What::Listening { role: "workers", address: first });
+            self.house.events.tell(|| What::Listening {
+                role: "workers",
+                address: first,
+            });
         }
         // The portal comes last: whoever it sends to a worker finds it at work.
         if let Some(listener) = listeners.portal_tcp {
             let address = listener.local_addr()?;
-            self.house.events.tell(|| What::Listening { role: "portal-tcp", address });
-            self.spawn("portal-tcp".to_owned(), move |house| portal::serve_tcp(house, &listener))?;
+            self.house.events.tell(|| What::Listening {
+                role: "portal-tcp",
+                address,
+            });
+            self.spawn("portal-tcp".to_owned(), move |house| {
+                portal::serve_tcp(house, &listener)
+            })?;
             self.tcp.push(address);
         }
         if let Some(socket) = listeners.portal_udp {
             let address = socket.local_addr()?;
-            self.house.events.tell(|| What::Listening { role: "portal-udp", address });
-            self.spawn("portal-udp".to_owned(), move |house| portal::serve_udp(house, &socket))?;
+            self.house.events.tell(|| What::Listening {
+                role: "portal-udp",
+                address,
+            });
+            self.spawn("portal-udp".to_owned(), move |house| {
+                portal::serve_udp(house, &socket)
+            })?;
             self.udp = Some(address);
         }
         Ok(())

@@ -103,7 +103,9 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                     "udp" => Portals::Udp,
                     "both" => Portals::Both,
                     other => {
-                        return Err(BadOption(format!("--portal {other}: it is tcp, udp or both")));
+                        return Err(BadOption(format!(
+                            "--portal {other}: it is tcp, udp or both"
+                        )));
                     }
                 };
             }
@@ -118,7 +120,8 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 settings.idle_timeout = or_never(seconds("--idle-timeout", &mut parser, 0, YEAR)?);
             }
             Arg::Long("total-timeout") => {
-                settings.total_timeout = or_never(seconds("--total-timeout", &mut parser, 0, YEAR)?);
+                settings.total_timeout =
+                    or_never(seconds("--total-timeout", &mut parser, 0, YEAR)?);
             }
             Arg::Long("max-message") => {
                 let (least, most) = (limits::MAX_FRAME_FLOOR, limits::MAX_FRAME_CEILING);
@@ -137,8 +140,18 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 const DAY: u64 = 24 * 60 * 60;
 const YEAR: u64 = 365 * DAY;
 
-fn seconds(option: &str, parser: &mut Parser, least: u64, most: u64) -> Result<Duration, BadOption> {
-    Ok(Duration::from_secs(number(option, &parser.value()?.string()?, least, most)?))
+fn seconds(
+    option: &str,
+    parser: &mut Parser,
+    least: u64,
+    most: u64,
+) -> Result<Duration, BadOption> {
+    Ok(Duration::from_secs(number(
+        option,
+        &parser.value()?.string()?,
+        least,
+        most,
+    )?))
 }
 
 fn or_never(timeout: Duration) -> Option<Duration> {
@@ -151,14 +164,21 @@ where
 {
     match text.parse() {
         Ok(number) if number >= least && number <= most => Ok(number),
-        _ => Err(BadOption(format!("{option} {text}: it is a whole number from {least} to {most}"))),
+        _ => Err(BadOption(format!(
+            "{option} {text}: it is a whole number from {least} to {most}"
+        ))),
     }
 }
 
 fn bind_address(text: &str) -> Result<std::net::IpAddr, BadOption> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     bare.parse().map_err(|_| {
-        BadOption(format!("--bind {text}: it is an IP address such as 127.0.0.1, 0.0.0.0 or [::]"))
+        BadOption(format!(
+            "--bind {text}: it is an IP address such as 127.0.0.1, 0.0.0.0 or [::]"
+        ))
     })
 }
 
@@ -180,12 +200,21 @@ mod tests {
                     --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
                     --quiet --show-messages --events log.json";
         let settings = parsed(line).unwrap();
-        assert_eq!((settings.port, settings.workers, settings.max_message), (6000, 6, 1000));
+        assert_eq!(
+            (settings.port, settings.workers, settings.max_message),
+            (6000, 6, 1000)
+        );
         assert_eq!(settings.bind, "::1".parse::<std::net::IpAddr>().unwrap());
         assert_eq!(settings.portals, Portals::Udp);
-        assert_eq!((settings.idle_timeout, settings.total_timeout), (None, Some(Duration::from_secs(5))));
+        assert_eq!(
+            (settings.idle_timeout, settings.total_timeout),
+            (None, Some(Duration::from_secs(5)))
+        );
         assert!(settings.quiet && settings.show_messages && settings.event_file.is_some());
-        for option in line.split_whitespace().filter(|word| word.starts_with("--")) {
+        for option in line
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+        {
             assert!(HELP.contains(option), "{option} is not in the help");
         }
     }
@@ -204,7 +233,10 @@ mod tests {
             ("--events", "--events"),
         ] {
             let error = parsed(line).unwrap_err();
-            assert!(error.contains(named) && error.contains("--help"), "{line}: {error}");
+            assert!(
+                error.contains(named) && error.contains("--help"),
+                "{line}: {error}"
+            );
         }
     }
 }

@@ -25,7 +25,10 @@ pub(super) fn serve_tcp(house: &House, listener: &TcpListener) {
         match accepted {
             Ok((stream, peer)) if !is_self_connection(&stream) => {
                 let answer = answer(house, Asker::by_connection(peer), peer);
-                send_and_close(stream, &house.codec.server_frame(&as_document(answer.as_ref())));
+                send_and_close(
+                    stream,
+                    &house.codec.server_frame(&as_document(answer.as_ref())),
+                );
             }
             Ok(_) => {}
             Err(error) => back_off(house, "accept", &error),
@@ -63,7 +66,10 @@ pub(super) fn serve_udp(house: &House, socket: &UdpSocket) {
 fn answer(house: &House, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
     let ticket = house.reserve(asker);
     house.events.tell(|| match &ticket {
-        Some(ticket) => What::Ticket { port: ticket.port, asker: peer },
+        Some(ticket) => What::Ticket {
+            port: ticket.port,
+            asker: peer,
+        },
         None => What::Full { asker: peer },
     });
     ticket
@@ -71,15 +77,19 @@ fn answer(house: &House, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
 
 fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
     match ticket {
-        Some(Ticket { port, passcode }) => {
-            ServerDoc::Ticket { port: *port, passcode: passcode.reveal().into() }
-        }
+        Some(Ticket { port, passcode }) => ServerDoc::Ticket {
+            port: *port,
+            passcode: passcode.reveal().into(),
+        },
         None => ServerDoc::Full,
     }
 }
 
 fn trouble(house: &House, doing: &'static str, error: &std::io::Error) {
-    house.events.tell(|| What::Trouble { doing, error: error.to_string() });
+    house.events.tell(|| What::Trouble {
+        doing,
+        error: error.to_string(),
+    });
 }
 
 /// After a failed accept: without a rest the loop would fail half a million times a second for as
@@ -100,14 +110,22 @@ struct AskedBefore {
 impl AskedBefore {
     fn ticket_again(&self, house: &House, peer: SocketAddr) -> Option<Ticket> {
         let post = &house.posts[self.seats.get(&peer)?.index()];
-        let ticket = post.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer)))?;
-        house.events.tell(|| What::TicketAgain { port: ticket.port, asker: peer });
+        let ticket =
+            post.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer)))?;
+        house.events.tell(|| What::TicketAgain {
+            port: ticket.port,
+            asker: peer,
+        });
         Some(ticket)
     }
 
     fn remember(&mut self, house: &House, peer: SocketAddr, ticket: Option<&Ticket>) {
         let seat = ticket.and_then(|ticket| {
-            house.posts.iter().find(|post| post.port == ticket.port).map(|post| post.number)
+            house
+                .posts
+                .iter()
+                .find(|post| post.port == ticket.port)
+                .map(|post| post.number)
         });
         let Some(seat) = seat else { return };
         if let Some(before) = self.senders.insert(seat, peer)

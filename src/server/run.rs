@@ -49,13 +49,15 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 
 fn serve(settings: &Settings) -> Result<(), String> {
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
-    let signals = listen_for_signals().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+    let signals =
+        listen_for_signals().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), settings.show_messages);
     let event_file = event_file(settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
 
-    let server = Server::start(settings, clock.clone(), events.clone()).map_err(|e| e.to_string())?;
+    let server =
+        Server::start(settings, clock.clone(), events.clone()).map_err(|e| e.to_string())?;
     let _ = write!(io::stdout(), "{}", welcome(settings, &server));
     // The console starts after the welcome, so that the welcome is what stands at the top.
     let console = console_queue
@@ -69,7 +71,10 @@ fn serve(settings: &Settings) -> Result<(), String> {
 
     // Disconnected would mean that the signal thread is gone; then nothing could stop the server.
     let _ = signals.recv();
-    let _ = writeln!(io::stdout(), "Stopping: telling everyone. Press Ctrl-C again to leave at once.");
+    let _ = writeln!(
+        io::stdout(),
+        "Stopping: telling everyone. Press Ctrl-C again to leave at once."
+    );
     ticker.stop();
     server.stop();
     drop(events);
@@ -81,10 +86,15 @@ fn serve(settings: &Settings) -> Result<(), String> {
 }
 
 fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderThread>, String> {
-    let Some(path) = &settings.event_file else { return Ok(None) };
+    let Some(path) = &settings.event_file else {
+        return Ok(None);
+    };
     let queue = events.add_reader(limits::EVENT_QUEUE);
     start_event_file(queue, path).map(Some).map_err(|error| {
-        format!("can't write the event file {} ({error}): choose another --events FILE", path.display())
+        format!(
+            "can't write the event file {} ({error}): choose another --events FILE",
+            path.display()
+        )
     })
 }
 
@@ -93,16 +103,19 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
 fn listen_for_signals() -> io::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (sender, first) = bounded(1);
-    Builder::new().name("signals".to_owned()).stack_size(limits::THREAD_STACK).spawn(move || {
-        let mut stopping = false;
-        for _ in signals.forever() {
-            if stopping {
-                std::process::exit(INTERRUPTED);
+    Builder::new()
+        .name("signals".to_owned())
+        .stack_size(limits::THREAD_STACK)
+        .spawn(move || {
+            let mut stopping = false;
+            for _ in signals.forever() {
+                if stopping {
+                    std::process::exit(INTERRUPTED);
+                }
+                stopping = true;
+                let _ = sender.try_send(());
             }
-            stopping = true;
-            let _ = sender.try_send(());
-        }
-    })?;
+        })?;
     Ok(first)
 }
 
@@ -119,7 +132,15 @@ fn welcome(settings: &Settings, server: &Server) -> String {
         [first, .., last] if last.get() - first.get() == ports.len() as u16 - 1 => {
             format!("{first} to {last}")
         }
-        _ => ports.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ") + if ports.len() > 8 { ", …" } else { "" },
+        _ => {
+            ports
+                .iter()
+                .take(8)
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+                + if ports.len() > 8 { ", …" } else { "" }
+        }
     };
     let mut text = format!(
         "portal   {portal}  ({kinds}): tells clients which worker's port is free\n\
@@ -131,7 +152,10 @@ fn welcome(settings: &Settings, server: &Server) -> String {
         text += &format!("\nListening on every interface:\n{}", table(&interfaces));
         if let Some(address) = address_for_others(&interfaces, settings.bind) {
             let port = portal.port();
-            text += &format!("\nThe others on your network type:\n  {}\n", command_for(SocketAddr::new(address, port), settings));
+            text += &format!(
+                "\nThe others on your network type:\n  {}\n",
+                command_for(SocketAddr::new(address, port), settings)
+            );
         }
     }
     let here = crate::net::reachable(portal);

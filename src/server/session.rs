@@ -35,7 +35,14 @@ struct Gathered {
 impl<'s> Session<'s> {
     pub(super) fn new(house: &'s House, post: &'s Post, guest: &'s Guest) -> Session<'s> {
         let (to_partner, to_self) = (Gathered::default(), Vec::new());
-        Session { house, post, guest, refusals: 0, to_partner, to_self }
+        Session {
+            house,
+            post,
+            guest,
+            refusals: 0,
+            to_partner,
+            to_self,
+        }
     }
 
     /// Serves the client until something ends the session, and returns what did.
@@ -95,7 +102,10 @@ impl<'s> Session<'s> {
                 let shown = self.house.events.text(&text);
                 self.to_partner.messages.push((text.len(), shown));
                 let relay = ServerDoc::Relay(Relay { from, text, me });
-                self.guest.outbox.codec().write_server(&relay, &mut self.to_partner.frames);
+                self.guest
+                    .outbox
+                    .codec()
+                    .write_server(&relay, &mut self.to_partner.frames);
             }
             Ok(ClientDoc::Command(command)) => {
                 // Answers come in the order of what they answer.
@@ -131,10 +141,18 @@ impl<'s> Session<'s> {
             match handed {
                 Handed::Over => self.house.events.tell(|| {
                     let to = self.house.partner_port(self.post.number).unwrap_or(from);
-                    What::Relayed { from, to, bytes, text }
+                    What::Relayed {
+                        from,
+                        to,
+                        bytes,
+                        text,
+                    }
                 }),
                 Handed::Gone => {
-                    self.guest.outbox.codec().write_server(&ServerDoc::NoPartner, &mut self.to_self);
+                    self.guest
+                        .outbox
+                        .codec()
+                        .write_server(&ServerDoc::NoPartner, &mut self.to_self);
                     self.house.events.tell(|| What::NobodyThere { from });
                 }
             }
@@ -145,19 +163,31 @@ impl<'s> Session<'s> {
     fn answer(&mut self, doc: &ServerDoc<'_>) {
         // After what is gathered, because that may have to be answered first.
         self.deliver();
-        self.guest.outbox.codec().write_server(doc, &mut self.to_self);
+        self.guest
+            .outbox
+            .codec()
+            .write_server(doc, &mut self.to_self);
     }
 
     fn refuse(&mut self, error: &DocError) -> Result<(), End> {
         let code = error.code();
-        self.house.events.tell(|| What::Refused { port: self.post.port, code });
-        self.answer(&ServerDoc::Error { code, sentence: error.to_string().into() });
+        self.house.events.tell(|| What::Refused {
+            port: self.post.port,
+            code,
+        });
+        self.answer(&ServerDoc::Error {
+            code,
+            sentence: error.to_string().into(),
+        });
         self.refusals += 1;
         if self.refusals < limits::ERRORS_IN_A_ROW {
             return Ok(());
         }
         let sentence = format!("{} refusals in a row; connect again", self.refusals);
-        self.answer(&ServerDoc::Error { code: ErrorCode::TooManyErrors, sentence: sentence.into() });
+        self.answer(&ServerDoc::Error {
+            code: ErrorCode::TooManyErrors,
+            sentence: sentence.into(),
+        });
         Err(End::TooManyErrors)
     }
 }

@@ -51,7 +51,10 @@ fn keep_time(house: &House, post: &Post) {
 fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Outbox>> {
     let now = house.clock.now();
     let (expiry, outbox) = post.with_seat(|occupied| {
-        (occupied.seat.expire(now, Passcode::random), occupied.connection.clone())
+        (
+            occupied.seat.expire(now, Passcode::random),
+            occupied.connection.clone(),
+        )
     });
     let end = match expiry {
         None => return outbox,

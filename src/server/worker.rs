@@ -39,10 +39,24 @@ pub(super) fn serve(house: &House, post: &Post, listener: &TcpListener) {
 }
 
 /// One caller, from the connection to the free seat.
-fn receive(house: &House, post: &Post, listener: &TcpListener, stream: TcpStream, peer: SocketAddr) {
-    let Some(outbox) = let_in(house, post, stream, peer) else { return };
-    house.events.tell(|| What::Arrived { port: post.port, peer });
-    let guest = Guest { outbox: Arc::clone(&outbox), name: post.port.to_string().into() };
+fn receive(
+    house: &House,
+    post: &Post,
+    listener: &TcpListener,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some(outbox) = let_in(house, post, stream, peer) else {
+        return;
+    };
+    house.events.tell(|| What::Arrived {
+        port: post.port,
+        peer,
+    });
+    let guest = Guest {
+        outbox: Arc::clone(&outbox),
+        name: post.port.to_string().into(),
+    };
     // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
     let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, &guest, peer)))
         .unwrap_or_else(|panic| report_panic(house, panic.as_ref()));
@@ -65,12 +79,22 @@ fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Op
         }
         Arrival::Stray => Err(stream),
     });
-    arrival.map_err(|stream| turn_away(house, post, stream, peer)).ok()
+    arrival
+        .map_err(|stream| turn_away(house, post, stream, peer))
+        .ok()
 }
 
 fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
-    send_and_close(stream, &house.codec.server_frame(&ServerDoc::WrongPasscode { port: post.port }));
-    house.events.tell(|| What::Stray { port: post.port, peer });
+    send_and_close(
+        stream,
+        &house
+            .codec
+            .server_frame(&ServerDoc::WrongPasscode { port: post.port }),
+    );
+    house.events.tell(|| What::Stray {
+        port: post.port,
+        peer,
+    });
 }
 
 /// The handshake, and the session after it. Returns why it is over.
@@ -85,14 +109,22 @@ fn visit(house: &House, post: &Post, guest: &Guest, peer: SocketAddr) -> End {
     match post.with_seat(|occupied| occupied.seat.present(said.as_deref(), now)) {
         Verdict::Admitted => {}
         Verdict::Refused => {
-            house.events.tell(|| What::WrongPasscode { port: post.port, peer });
+            house.events.tell(|| What::WrongPasscode {
+                port: post.port,
+                peer,
+            });
             outbox.send_doc(&ServerDoc::WrongPasscode { port: post.port });
             return End::WrongPasscode;
         }
         Verdict::TooLate => return End::Gone,
     }
-    house.events.tell(|| What::Seated { port: post.port, peer });
-    house.hall.enter(post.number, guest, &ServerDoc::Welcome { port: post.port });
+    house.events.tell(|| What::Seated {
+        port: post.port,
+        peer,
+    });
+    house
+        .hall
+        .enter(post.number, guest, &ServerDoc::Welcome { port: post.port });
     Session::new(house, post, guest).run(&mut frames)
 }
 
@@ -122,7 +154,14 @@ fn first_frame(outbox: &Outbox, frames: &mut FrameReader) -> Result<Option<Strin
 /// hall when its connection is closed, and everyone who came while it was seated is turned away
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
 /// next guest.
-fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Guest, peer: SocketAddr, end: End) {
+fn clear_up(
+    house: &House,
+    post: &Post,
+    listener: &TcpListener,
+    guest: &Guest,
+    peer: SocketAddr,
+    end: End,
+) {
     let outbox = &guest.outbox;
     house.hall.leave(post.number, guest);
     post.with_seat(|occupied| {
@@ -133,7 +172,11 @@ fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Guest, p
     outbox.end(end);
     outbox.cut(end);
     drain(outbox.stream());
-    house.events.tell(|| What::Left { port: post.port, peer, end: outbox.ended().unwrap_or(end) });
+    house.events.tell(|| What::Left {
+        port: post.port,
+        peer,
+        end: outbox.ended().unwrap_or(end),
+    });
     turn_backlog_away(house, post, listener);
     let next = Passcode::random();
     if let Some(lease) = post.with_seat(|occupied| occupied.seat.free(next)) {
@@ -148,7 +191,9 @@ fn turn_backlog_away(house: &House, post: &Post, listener: &TcpListener) {
         return;
     }
     for _ in 0..=limits::WORKER_BACKLOG {
-        let Ok((stream, peer)) = listener.accept() else { break };
+        let Ok((stream, peer)) = listener.accept() else {
+            break;
+        };
         turn_away(house, post, stream, peer);
     }
     // A listener that stayed non-blocking would make the accept loop spin, so insist.

@@ -27,7 +27,10 @@ pub enum ClientDoc<'a> {
 impl<'a> ClientDoc<'a> {
     /// A plain chat message.
     pub fn say(text: impl Into<Cow<'a, str>>) -> ClientDoc<'a> {
-        ClientDoc::Message { text: text.into(), me: false }
+        ClientDoc::Message {
+            text: text.into(),
+            me: false,
+        }
     }
 }
 
@@ -189,7 +192,10 @@ impl ErrorCode {
     }
 
     pub(super) fn from_word(word: &str) -> ErrorCode {
-        Self::ALL.into_iter().find(|code| code.word() == word).unwrap_or(ErrorCode::Unknown)
+        Self::ALL
+            .into_iter()
+            .find(|code| code.word() == word)
+            .unwrap_or(ErrorCode::Unknown)
     }
 }
 

@@ -47,7 +47,13 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader of frames up to `max_frame` bytes, the line feed (and a CR before it) not counted.
     pub fn new(max_frame: usize) -> FrameReader {
-        FrameReader { buffer: Vec::new(), start: 0, end: 0, scanned: 0, max_frame }
+        FrameReader {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            scanned: 0,
+            max_frame,
+        }
     }
 
     /// Does exactly one `read` on `source` and keeps what it brings. Returns the number of bytes;
@@ -76,7 +82,9 @@ impl FrameReader {
     /// [`FrameError::TooLong`], as soon as that is known, and from then on.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let limit = self.max_frame;
-        let Some(offset) = self.buffer[self.scanned..self.end].iter().position(|&b| b == b'\n')
+        let Some(offset) = self.buffer[self.scanned..self.end]
+            .iter()
+            .position(|&b| b == b'\n')
         else {
             self.scanned = self.end;
             // One byte more than the limit may still turn out to be a CR.
@@ -168,8 +176,14 @@ mod tests {
     #[test]
     fn the_limit_counts_neither_line_feed_nor_cr() {
         assert_eq!(frames(b"12345\r\n", 1, 5).unwrap(), [b"12345"]);
-        assert_eq!(frames(b"123456\n", 1, 5), Err(FrameError::TooLong { limit: 5 }));
-        assert_eq!(frames(b"123456\r\n", 1000, 5), Err(FrameError::TooLong { limit: 5 }));
+        assert_eq!(
+            frames(b"123456\n", 1, 5),
+            Err(FrameError::TooLong { limit: 5 })
+        );
+        assert_eq!(
+            frames(b"123456\r\n", 1000, 5),
+            Err(FrameError::TooLong { limit: 5 })
+        );
     }
 
     #[test]
@@ -184,7 +198,10 @@ mod tests {
             }
         };
         assert_eq!(error, FrameError::TooLong { limit: 8192 });
-        assert!(read <= limits::READ_BUFFER_MOST, "read {read} bytes of a frame of 8192");
+        assert!(
+            read <= limits::READ_BUFFER_MOST,
+            "read {read} bytes of a frame of 8192"
+        );
     }
 
     proptest! {

@@ -39,7 +39,9 @@ pub struct Codec {
 
 impl Default for Codec {
     fn default() -> Codec {
-        Codec { max_frame: limits::MAX_FRAME }
+        Codec {
+            max_frame: limits::MAX_FRAME,
+        }
     }
 }
 
@@ -87,10 +89,16 @@ pub fn server_datagram(doc: &ServerDoc<'_>) -> Vec<u8> {
     datagram
 }
 
-/// A client's document as a datagram.
-pub fn client_datagram(doc: &ClientDoc<'_>) -> Vec<u8> {
-    let mut datagram = Vec::with_capacity(128);
-    xml::write_client(doc, &mut datagram);
+/// The datagram that asks the UDP portal for a port, padded to be no shorter than any answer, so
+/// that nobody can use the portal to multiply traffic aimed at somebody else.
+pub fn portal_request() -> Vec<u8> {
+    const LONGEST_ANSWER: usize = 160;
+    let mut datagram = Vec::with_capacity(LONGEST_ANSWER);
+    xml::write_client(&ClientDoc::Command(ClientCommand::Port), &mut datagram);
+    let end = datagram.len() - "</CLIENT>".len();
+    let padding = LONGEST_ANSWER.saturating_sub(datagram.len() + "<padding></padding>".len());
+    let padding = format!("<padding>{}</padding>", ".".repeat(padding));
+    datagram.splice(end..end, padding.into_bytes());
     datagram
 }
 

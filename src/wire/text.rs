@@ -10,7 +10,9 @@ pub fn printable(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\t' | '\n' => ' ',
-            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                '\u{fffd}'
+            }
             other if other.is_control() => '\u{fffd}',
             other => other,
         })
@@ -71,13 +73,22 @@ mod tests {
     fn markup_and_control_characters_are_escaped() {
         assert_eq!(escaped("a<b>&\"c'"), "a&lt;b&gt;&amp;&quot;c&apos;");
         assert_eq!(escaped("1\t2\n3\r4"), "1&#9;2&#10;3&#13;4");
-        assert_eq!(escaped("\u{1b}[2J\u{9b}31m\u{7f}é\u{ffff}"), "\u{fffd}[2J\u{fffd}31m\u{fffd}é\u{fffd}");
+        assert_eq!(
+            escaped("\u{1b}[2J\u{9b}31m\u{7f}é\u{ffff}"),
+            "\u{fffd}[2J\u{fffd}31m\u{fffd}é\u{fffd}"
+        );
     }
 
     #[test]
     fn a_terminal_gets_no_commands() {
-        assert_eq!(printable("\u{1b}[31mred\u{9b}0m\u{7}"), "\u{fffd}[31mred\u{fffd}0m\u{fffd}");
-        assert_eq!(printable("two\nlines\tand \u{202e}reversed"), "two lines and \u{fffd}reversed");
+        assert_eq!(
+            printable("\u{1b}[31mred\u{9b}0m\u{7}"),
+            "\u{fffd}[31mred\u{fffd}0m\u{fffd}"
+        );
+        assert_eq!(
+            printable("two\nlines\tand \u{202e}reversed"),
+            "two lines and \u{fffd}reversed"
+        );
         assert_eq!(printable("Grüße, 漢字 🦀"), "Grüße, 漢字 🦀");
     }
 

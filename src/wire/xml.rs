@@ -27,11 +27,16 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
             .ok_or_else(|| DocError::UnknownCommand(name.trim().to_owned()));
     }
     if let Some(passcode) = child(root, "HandshakePasscode") {
-        return Ok(ClientDoc::Handshake { passcode: trimmed(text_of(passcode)) });
+        return Ok(ClientDoc::Handshake {
+            passcode: trimmed(text_of(passcode)),
+        });
     }
     let message = child(root, "message").ok_or(DocError::Missing("message"))?;
     let me = is_yes(root, "me") || is_yes(message, "me");
-    Ok(ClientDoc::Message { text: text_of(message), me })
+    Ok(ClientDoc::Message {
+        text: text_of(message),
+        me,
+    })
 }
 
 pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
@@ -41,12 +46,19 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         let message = child(root, "message").ok_or(DocError::Missing("message"))?;
         let from = root.attribute("from").unwrap_or("?").to_owned();
         let me = is_yes(root, "me");
-        return Ok(ServerDoc::Relay(Relay { from: from.into(), text: text_of(message), me }));
+        return Ok(ServerDoc::Relay(Relay {
+            from: from.into(),
+            text: text_of(message),
+            me,
+        }));
     }
     let root = rooted(&document, "SERVER")?;
     if let Some(error) = child(root, "error") {
         let code = ErrorCode::from_word(error.attribute("code").unwrap_or_default());
-        return Ok(ServerDoc::Error { code, sentence: text_of(error) });
+        return Ok(ServerDoc::Error {
+            code,
+            sentence: text_of(error),
+        });
     }
     if let Some(notice) = child(root, "notice") {
         return Ok(ServerDoc::Notice(text_of(notice)));
@@ -55,7 +67,10 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         return read_server_command(root, text_of(command).trim());
     }
     if let Some(message) = child(root, "message") {
-        let port = root.attribute("port").and_then(port_from).ok_or(DocError::Missing("port"))?;
+        let port = root
+            .attribute("port")
+            .and_then(port_from)
+            .ok_or(DocError::Missing("port"))?;
         return match text_of(message).trim() {
             WELCOME => Ok(ServerDoc::Welcome { port }),
             WRONG_PASSCODE => Ok(ServerDoc::WrongPasscode { port }),
@@ -66,24 +81,35 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
     let port = port_from(text_of(port).trim()).ok_or(DocError::Missing("Port"))?;
     let passcode =
         child(root, "HandshakePasscode").ok_or(DocError::Missing("HandshakePasscode"))?;
-    Ok(ServerDoc::Ticket { port, passcode: trimmed(text_of(passcode)) })
+    Ok(ServerDoc::Ticket {
+        port,
+        passcode: trimmed(text_of(passcode)),
+    })
 }
 
 fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'f>, DocError> {
     let part = |element: &'static str| {
-        child(root, element).map(text_of).ok_or(DocError::Missing(element))
+        child(root, element)
+            .map(text_of)
+            .ok_or(DocError::Missing(element))
     };
     Ok(match name {
         "FULL" => ServerDoc::Full,
         "PONG" => ServerDoc::Pong,
-        "PARTNER JOINED" => ServerDoc::PartnerJoined { partner: part("partner")? },
-        "PARTNER LEFT" => ServerDoc::PartnerLeft { partner: part("partner")? },
+        "PARTNER JOINED" => ServerDoc::PartnerJoined {
+            partner: part("partner")?,
+        },
+        "PARTNER LEFT" => ServerDoc::PartnerLeft {
+            partner: part("partner")?,
+        },
         "NO PARTNER" => ServerDoc::NoPartner,
         "IDLE TIMEOUT" => ServerDoc::IdleTimeout,
         "TOTAL TIME TIMEOUT" => ServerDoc::TotalTimeTimeout,
         "TOO SLOW" => ServerDoc::TooSlow,
         "SHUTDOWN" => ServerDoc::Shutdown,
-        "KICKED" => ServerDoc::Kicked { reason: part("reason").unwrap_or_default() },
+        "KICKED" => ServerDoc::Kicked {
+            reason: part("reason").unwrap_or_default(),
+        },
         "TAKEN OVER" => ServerDoc::TakenOver,
         other => return Err(DocError::UnknownCommand(other.to_owned())),
     })
@@ -92,7 +118,11 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
 pub(super) fn write_client(doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
     match doc {
         ClientDoc::Message { text, me } => {
-            out.extend_from_slice(if *me { b"<CLIENT me='yes'>" } else { b"<CLIENT>" });
+            out.extend_from_slice(if *me {
+                b"<CLIENT me='yes'>"
+            } else {
+                b"<CLIENT>"
+            });
             element("message", text, out);
         }
         ClientDoc::Handshake { passcode } => {
@@ -117,7 +147,9 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
         }
         ServerDoc::Welcome { port } => worker_says(*port, WELCOME, out),
         ServerDoc::WrongPasscode { port } => worker_says(*port, WRONG_PASSCODE, out),
-        ServerDoc::PartnerJoined { partner } => command("PARTNER JOINED", &[("partner", partner)], out),
+        ServerDoc::PartnerJoined { partner } => {
+            command("PARTNER JOINED", &[("partner", partner)], out)
+        }
         ServerDoc::PartnerLeft { partner } => command("PARTNER LEFT", &[("partner", partner)], out),
         ServerDoc::Kicked { reason } => command("KICKED", &[("reason", reason)], out),
         ServerDoc::Full => command("FULL", &[], out),
@@ -175,9 +207,13 @@ fn element(name: &str, text: &str, out: &mut Vec<u8>) {
 }
 
 fn parse(frame: &str) -> Result<Document<'_>, DocError> {
-    let options =
-        ParsingOptions { allow_dtd: false, nodes_limit: limits::XML_NODES, ..Default::default() };
-    Document::parse_with_options(frame, options).map_err(|error| DocError::NotXml(error.to_string()))
+    let options = ParsingOptions {
+        allow_dtd: false,
+        nodes_limit: limits::XML_NODES,
+        ..Default::default()
+    };
+    Document::parse_with_options(frame, options)
+        .map_err(|error| DocError::NotXml(error.to_string()))
 }
 
 fn rooted<'d, 'f>(
@@ -185,7 +221,11 @@ fn rooted<'d, 'f>(
     expected: &'static str,
 ) -> Result<Node<'d, 'f>, DocError> {
     let root = document.root_element();
-    if root.has_tag_name(expected) { Ok(root) } else { Err(DocError::WrongRoot { expected }) }
+    if root.has_tag_name(expected) {
+        Ok(root)
+    } else {
+        Err(DocError::WrongRoot { expected })
+    }
 }
 
 fn child<'d, 'f>(root: Node<'d, 'f>, name: &str) -> Option<Node<'d, 'f>> {
@@ -195,8 +235,13 @@ fn child<'d, 'f>(root: Node<'d, 'f>, name: &str) -> Option<Node<'d, 'f>> {
 /// All the text directly inside an element. It borrows from the frame unless something in it was
 /// escaped or an element nobody knows stands in its middle.
 fn text_of<'f>(element: Node<'_, 'f>) -> Cow<'f, str> {
-    let mut texts = element.children().filter(Node::is_text).filter_map(|node| node.text_storage());
-    let Some(first) = texts.next() else { return Cow::Borrowed("") };
+    let mut texts = element
+        .children()
+        .filter(Node::is_text)
+        .filter_map(|node| node.text_storage());
+    let Some(first) = texts.next() else {
+        return Cow::Borrowed("");
+    };
     let mut text = match first {
         StringStorage::Borrowed(text) => Cow::Borrowed(*text),
         StringStorage::Owned(text) => Cow::Owned(text.to_string()),
@@ -239,20 +284,55 @@ mod tests {
 
     #[test]
     fn the_fixed_strings_are_those_of_the_protocol() {
-        let ticket = ServerDoc::Ticket { port: port(50001), passcode: "abc".into() };
-        let error =
-            ServerDoc::Error { code: ErrorCode::TooLong, sentence: "8 < 9".into() };
-        let relay = Relay { from: "50001".into(), text: "it's".into(), me: false };
+        let ticket = ServerDoc::Ticket {
+            port: port(50001),
+            passcode: "abc".into(),
+        };
+        let error = ServerDoc::Error {
+            code: ErrorCode::TooLong,
+            sentence: "8 < 9".into(),
+        };
+        let relay = Relay {
+            from: "50001".into(),
+            text: "it's".into(),
+            me: false,
+        };
         for (doc, bytes) in [
-            (ticket, "<SERVER type='worker'><Port>50001</Port><HandshakePasscode>abc</HandshakePasscode></SERVER>"),
+            (
+                ticket,
+                "<SERVER type='worker'><Port>50001</Port><HandshakePasscode>abc</HandshakePasscode></SERVER>",
+            ),
             (ServerDoc::Full, "<SERVER><command>FULL</command></SERVER>"),
-            (ServerDoc::Welcome { port: port(50001) }, "<SERVER type='worker' port='50001'><message>Connection successful</message></SERVER>"),
-            (ServerDoc::WrongPasscode { port: port(50001) }, "<SERVER type='worker' port='50001'><message>Wrong handshake passcode</message></SERVER>"),
-            (ServerDoc::IdleTimeout, "<SERVER><command>IDLE TIMEOUT</command></SERVER>"),
-            (ServerDoc::TotalTimeTimeout, "<SERVER><command>TOTAL TIME TIMEOUT</command></SERVER>"),
-            (ServerDoc::PartnerJoined { partner: "50002".into() }, "<SERVER><command>PARTNER JOINED</command><partner>50002</partner></SERVER>"),
-            (error, "<SERVER><error code='too-long'>8 &lt; 9</error></SERVER>"),
-            (ServerDoc::Relay(relay), "<CLIENT from='50001'><message>it&apos;s</message></CLIENT>"),
+            (
+                ServerDoc::Welcome { port: port(50001) },
+                "<SERVER type='worker' port='50001'><message>Connection successful</message></SERVER>",
+            ),
+            (
+                ServerDoc::WrongPasscode { port: port(50001) },
+                "<SERVER type='worker' port='50001'><message>Wrong handshake passcode</message></SERVER>",
+            ),
+            (
+                ServerDoc::IdleTimeout,
+                "<SERVER><command>IDLE TIMEOUT</command></SERVER>",
+            ),
+            (
+                ServerDoc::TotalTimeTimeout,
+                "<SERVER><command>TOTAL TIME TIMEOUT</command></SERVER>",
+            ),
+            (
+                ServerDoc::PartnerJoined {
+                    partner: "50002".into(),
+                },
+                "<SERVER><command>PARTNER JOINED</command><partner>50002</partner></SERVER>",
+            ),
+            (
+                error,
+                "<SERVER><error code='too-long'>8 &lt; 9</error></SERVER>",
+            ),
+            (
+                ServerDoc::Relay(relay),
+                "<CLIENT from='50001'><message>it&apos;s</message></CLIENT>",
+            ),
         ] {
             assert_eq!(server(&doc), bytes);
             assert_eq!(read_server(bytes).unwrap(), doc);
@@ -262,15 +342,22 @@ mod tests {
     #[test]
     fn reading_is_lenient_about_quotes_order_and_strangers() {
         let frame = r#"<?xml version="1.0"?><CLIENT new="1" me="yes"><mood/><message>a<b/>b</message></CLIENT>"#;
-        let said = ClientDoc::Message { text: "ab".into(), me: true };
+        let said = ClientDoc::Message {
+            text: "ab".into(),
+            me: true,
+        };
         assert_eq!(read_client(frame).unwrap(), said);
         let frame = "<CLIENT><command> TERMINATE </command></CLIENT>";
-        assert_eq!(read_client(frame).unwrap(), ClientDoc::Command(ClientCommand::Terminate));
+        assert_eq!(
+            read_client(frame).unwrap(),
+            ClientDoc::Command(ClientCommand::Terminate)
+        );
     }
 
     #[test]
     fn an_unescaped_text_is_borrowed_from_the_frame() {
-        let Ok(ClientDoc::Message { text, .. }) = read_client("<CLIENT><message>hi</message></CLIENT>")
+        let Ok(ClientDoc::Message { text, .. }) =
+            read_client("<CLIENT><message>hi</message></CLIENT>")
         else {
             panic!("not a message")
         };
@@ -283,12 +370,27 @@ mod tests {
             ("", ErrorCode::Malformed),
             ("hello", ErrorCode::Malformed),
             ("<CLIENT><message>", ErrorCode::Malformed),
-            ("<SERVER><command>FULL</command></SERVER>", ErrorCode::Malformed),
-            ("<client><message>x</message></client>", ErrorCode::Malformed),
+            (
+                "<SERVER><command>FULL</command></SERVER>",
+                ErrorCode::Malformed,
+            ),
+            (
+                "<client><message>x</message></client>",
+                ErrorCode::Malformed,
+            ),
             ("<CLIENT/>", ErrorCode::Missing),
-            ("<CLIENT><command>DANCE</command></CLIENT>", ErrorCode::UnknownCommand),
-            ("<CLIENT><message>&#27;[2J</message></CLIENT>", ErrorCode::Malformed),
-            ("<!DOCTYPE x [<!ENTITY a 'b'>]><CLIENT><message>&a;</message></CLIENT>", ErrorCode::Malformed),
+            (
+                "<CLIENT><command>DANCE</command></CLIENT>",
+                ErrorCode::UnknownCommand,
+            ),
+            (
+                "<CLIENT><message>&#27;[2J</message></CLIENT>",
+                ErrorCode::Malformed,
+            ),
+            (
+                "<!DOCTYPE x [<!ENTITY a 'b'>]><CLIENT><message>&a;</message></CLIENT>",
+                ErrorCode::Malformed,
+            ),
         ] {
             assert_eq!(read_client(frame).unwrap_err().code(), code, "{frame}");
         }
@@ -298,7 +400,9 @@ mod tests {
     fn a_deep_document_is_refused_on_a_small_stack() {
         let deep = "<a>".repeat(100_000);
         let thread = std::thread::Builder::new().stack_size(64 * 1024);
-        let refused = thread.spawn(move || read_client(&deep).unwrap_err().code()).unwrap();
+        let refused = thread
+            .spawn(move || read_client(&deep).unwrap_err().code())
+            .unwrap();
         assert_eq!(refused.join().unwrap(), ErrorCode::Malformed);
     }
 

@@ -1,6 +1,12 @@
 //! What the end-to-end tests share: a server whose ticks are given by hand, and clients that are
 //! nothing but a socket.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs
+)]
 
 pub mod transcript;
 
@@ -27,16 +33,26 @@ pub struct TestServer {
 
 impl TestServer {
     pub fn start(settings: &Settings) -> TestServer {
-        let settings = Settings { port: 0, ..settings.clone() };
+        let settings = Settings {
+            port: 0,
+            ..settings.clone()
+        };
         let clock = Clock::new();
         let mut events = Events::new(clock.clone(), true);
         let queue = events.add_reader(1 << 20);
         let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
-        TestServer { server, clock, queue }
+        TestServer {
+            server,
+            clock,
+            queue,
+        }
     }
 
     pub fn with_workers(workers: usize) -> TestServer {
-        TestServer::start(&Settings { workers, ..Settings::default() })
+        TestServer::start(&Settings {
+            workers,
+            ..Settings::default()
+        })
     }
 
     pub fn tick(&self, count: u64) {
@@ -57,7 +73,10 @@ impl TestServer {
             match self.queue.events().recv_timeout(PATIENCE) {
                 Ok(event) if wanted(&event.what) => return event,
                 Ok(event) => passed.push(event.line()),
-                Err(_) => panic!("no event: {description}; passed over:\n{}", passed.join("\n")),
+                Err(_) => panic!(
+                    "no event: {description}; passed over:\n{}",
+                    passed.join("\n")
+                ),
             }
         }
     }
@@ -113,10 +132,16 @@ impl TestServer {
 /// The port and the passcode of a ticket.
 pub fn ticket(document: &str) -> (Port, String) {
     let part = |element: &str| {
-        let rest = document.split_once(&format!("<{element}>")).unwrap_or_else(|| panic!("no ticket: {document}")).1;
+        let rest = document
+            .split_once(&format!("<{element}>"))
+            .unwrap_or_else(|| panic!("no ticket: {document}"))
+            .1;
         rest.split_once('<').unwrap().0.to_owned()
     };
-    (Port::new(part("Port").parse().unwrap()).unwrap(), part("HandshakePasscode"))
+    (
+        Port::new(part("Port").parse().unwrap()).unwrap(),
+        part("HandshakePasscode"),
+    )
 }
 
 pub fn handshake(passcode: &str) -> String {
@@ -150,7 +175,10 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, received: Vec::new() }
+        Client {
+            stream,
+            received: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -181,12 +209,17 @@ impl Client {
                 Err(error) => panic!("nothing came: {error}"),
             }
         }
-        assert!(self.received.is_empty(), "half a line: {:?}", String::from_utf8_lossy(&self.received));
+        assert!(
+            self.received.is_empty(),
+            "half a line: {:?}",
+            String::from_utf8_lossy(&self.received)
+        );
         None
     }
 
     pub fn line(&mut self) -> String {
-        self.next_line().expect("a line, but the connection was closed")
+        self.next_line()
+            .expect("a line, but the connection was closed")
     }
 
     /// The next line that contains `part`; those before it are passed over.
@@ -223,12 +256,17 @@ impl Client {
 
     /// Closes with a reset instead of in order.
     pub fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     }
 }
 
 fn is_reset(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+    )
 }
 
 /// One datagram to the UDP portal from a socket of its own, and the answer.
@@ -236,7 +274,13 @@ pub struct UdpAsker(UdpSocket);
 
 impl UdpAsker {
     pub fn new(portal: SocketAddr) -> UdpAsker {
-        let any: SocketAddr = if portal.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap();
+        let any: SocketAddr = if portal.is_ipv4() {
+            "127.0.0.1:0"
+        } else {
+            "[::1]:0"
+        }
+        .parse()
+        .unwrap();
         let socket = UdpSocket::bind(any).unwrap();
         socket.connect(portal).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -246,7 +290,10 @@ impl UdpAsker {
     pub fn ask(&self) -> String {
         self.0.send(&[b' '; 300]).unwrap();
         let mut answer = [0; 4096];
-        let count = self.0.recv(&mut answer).expect("an answer from the UDP portal");
+        let count = self
+            .0
+            .recv(&mut answer)
+            .expect("an answer from the UDP portal");
         String::from_utf8(answer[..count].to_vec()).unwrap()
     }
 }

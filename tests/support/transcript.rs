@@ -35,7 +35,12 @@ const FIRST_PORT: u16 = 50000;
 
 /// Plays the transcript and panics, naming its line, where the server does otherwise.
 pub fn play(name: &str, text: &str) {
-    let mut lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#')).peekable();
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .zip(1..)
+        .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
+        .peekable();
     let mut settings = Settings::default();
     if let Some((line, _)) = lines.next_if(|(line, _)| line.starts_with("server ")) {
         settings = settings_from(line);
@@ -113,13 +118,18 @@ impl Stage {
             }
             ("asks", "by datagram") => {
                 let portal = self.server.server.portal();
-                let asker = self.askers.entry(who.to_owned()).or_insert_with(|| UdpAsker::new(portal));
+                let asker = self
+                    .askers
+                    .entry(who.to_owned())
+                    .or_insert_with(|| UdpAsker::new(portal));
                 let answer = asker.ask();
                 self.asked.insert(who.to_owned(), answer + "\n");
             }
             ("connects", to) => self.connect(who, to.strip_prefix("to ").unwrap()),
             ("sends", text) => {
-                let (text, end) = text.strip_prefix("half ").map_or((text, "\n"), |half| (half, ""));
+                let (text, end) = text
+                    .strip_prefix("half ")
+                    .map_or((text, "\n"), |half| (half, ""));
                 let mut bytes = self.filled_in(text);
                 bytes.extend_from_slice(end.as_bytes());
                 self.client(who).send(&bytes);
@@ -133,7 +143,9 @@ impl Stage {
                     Some(answer) => answer.trim_end().to_owned(),
                     None => {
                         let line = self.line.clone();
-                        self.client(who).next_line().unwrap_or_else(|| panic!("{line}\n  but the connection is closed"))
+                        self.client(who)
+                            .next_line()
+                            .unwrap_or_else(|| panic!("{line}\n  but the connection is closed"))
                     }
                 };
                 let got = self.with_stage_ports(&got);
@@ -152,7 +164,9 @@ impl Stage {
 
     fn client(&mut self, who: &str) -> &mut Client {
         let line = &self.line;
-        self.clients.get_mut(who).unwrap_or_else(|| panic!("{line}\n  {who} is not connected"))
+        self.clients
+            .get_mut(who)
+            .unwrap_or_else(|| panic!("{line}\n  {who} is not connected"))
     }
 
     fn connect(&mut self, who: &str, to: &str) {
@@ -170,11 +184,19 @@ impl Stage {
         let (port, detail) = port.split_once(' ').unwrap_or((port, ""));
         let port = (!port.is_empty()).then(|| self.real_port(port));
         let event = self.server.wait_for_event(word, port);
-        assert!(event.line().contains(detail), "{}\n  but it was: {}", self.line, event.line());
+        assert!(
+            event.line().contains(detail),
+            "{}\n  but it was: {}",
+            self.line,
+            event.line()
+        );
     }
 
     fn free(&self, ports: &str) {
-        let expected: Vec<Port> = ports.split_whitespace().map(|port| self.real_port(port)).collect();
+        let expected: Vec<Port> = ports
+            .split_whitespace()
+            .map(|port| self.real_port(port))
+            .collect();
         assert_eq!(self.server.server.free_ports(), expected, "{}", self.line);
     }
 
@@ -189,7 +211,12 @@ impl Stage {
         let mut replaced = String::new();
         for piece in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
             let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-            let index = self.server.server.workers().iter().position(|port| port.to_string() == word);
+            let index = self
+                .server
+                .server
+                .workers()
+                .iter()
+                .position(|port| port.to_string() == word);
             match index {
                 Some(index) => {
                     replaced += &(FIRST_PORT + 1 + index as u16).to_string();
@@ -207,11 +234,20 @@ impl Stage {
         let mut left = pattern;
         while let Some((literal, after)) = left.split_once('{') {
             let (name, after) = after.split_once('}').expect("a closing brace");
-            rest = rest.strip_prefix(literal).unwrap_or_else(|| panic!("{}\n  but got {got}", self.line));
+            rest = rest
+                .strip_prefix(literal)
+                .unwrap_or_else(|| panic!("{}\n  but got {got}", self.line));
             let value = &rest[..rest.find('<').unwrap_or(rest.len())];
             rest = &rest[value.len()..];
-            let known = self.names.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-            assert_eq!(known, value, "{}\n  {name} was something else before", self.line);
+            let known = self
+                .names
+                .entry(name.to_owned())
+                .or_insert_with(|| value.to_owned());
+            assert_eq!(
+                known, value,
+                "{}\n  {name} was something else before",
+                self.line
+            );
             left = after;
         }
         assert_eq!(rest, left, "{}\n  but got {got}", self.line);
@@ -229,7 +265,9 @@ impl Stage {
             } else {
                 let (name, after) = rest[at + 1..].split_once('}').unwrap();
                 match name.split_once(' ') {
-                    Some((count, what)) => bytes.extend(what.repeat(count.parse().unwrap()).bytes()),
+                    Some((count, what)) => {
+                        bytes.extend(what.repeat(count.parse().unwrap()).bytes())
+                    }
                     None => bytes.extend(self.names[name].bytes()),
                 }
                 rest = after;

@@ -1,0 +1,52 @@
+# Everything runs through cargo, so a CARGO_TARGET_DIR of your own works.
+CARGO ?= cargo
+PROFILE ?= --release
+SERVER ?=
+PORT ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run-server run-client demo test lint bench cargo-is-there
+
+help: ## list what can be made
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo "  ARGS='...' passes options, PORT=N chooses the port, SERVER=NAME the server (run-client)"
+	@echo "  make run-server ARGS=--help and make run-client ARGS=--help list the options"
+
+run-server: cargo-is-there ## start the chat server
+	@$(CARGO) run --quiet $(PROFILE) --bin chatserver -- $(PORT) $(ARGS)
+
+run-client: cargo-is-there ## start a chat client
+	@$(CARGO) run --quiet $(PROFILE) --bin chatclient -- $(if $(SERVER)$(PORT),$(or $(SERVER),127.0.0.1)) $(PORT) $(ARGS)
+
+demo: cargo-is-there ## watch two scripted clients and the server for half a minute
+	@$(CARGO) build --quiet $(PROFILE) --bins
+	@$(CARGO) run --quiet $(PROFILE) --example demo
+
+test: cargo-is-there ## run all tests
+	$(CARGO) test
+
+lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
+
+bench: cargo-is-there ## measure the latency of a pair against a bare relay
+	$(CARGO) bench --bench relay
+
+# The version that Cargo.toml asks for; without this check an old cargo fails in words that help nobody.
+NEEDED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+cargo-is-there:
+	@command -v $(CARGO) >/dev/null 2>&1 || { \
+	  echo "make: this project is built with cargo, and there is none on the PATH."; \
+	  echo "Install Rust $(NEEDED) or newer with rustup (https://rustup.rs), open a new terminal, and try again."; \
+	  exit 1; }
+	@have=$$($(CARGO) --version | sed -n 's/^cargo \([0-9.]*\).*/\1/p'); \
+	  oldest=$$(printf '%s\n%s\n' "$(NEEDED)" "$$have" | sort -V | head -n 1); \
+	  [ "$$oldest" = "$(NEEDED)" ] || { \
+	  echo "make: this project needs Rust $(NEEDED), but cargo is $$have."; \
+	  echo "Update it with \`rustup update stable\`, and try again."; \
+	  exit 1; }

@@ -1,0 +1,553 @@
+//! The client's main thread: decides what is sent and what is shown.
+
+use std::io;
+use std::thread::Builder;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, never, select};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Outcome;
+use super::commands::{self, Line};
+use super::keyboard::{Keyboard, Typed};
+use super::link::{Heard, Link};
+use super::options::Options;
+use super::screen::{Palette, Screen};
+use super::seek::{Seat, SeekError, find_seat};
+use crate::clock::{Clock, Deadline, Subscription, Ticker, Ticks};
+use crate::limits;
+use crate::wire::{ClientCommand, ClientDoc, ServerDoc, printable};
+
+/// The client's clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a client sleeps after FULL (seed 000, rule 7).
+const FULL_PAUSE: Duration = Duration::from_secs(2);
+/// The pauses between attempts to come back: the first, doubled each time up to the last.
+const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often the worker may turn us away in a row before that is no accident.
+const TURNED_AWAY: u32 = 3;
+
+/// Why a session is over.
+#[derive(Debug, PartialEq, Eq)]
+enum SessionEnd {
+    /// The person left.
+    Left,
+    /// The server wants us gone: coming back would be rude or useless.
+    Dismissed,
+    /// The link is lost, or the server ended it for its own reasons: coming back makes sense.
+    Lost,
+}
+
+/// Finds a seat and chats until the person leaves or the link is lost for good.
+pub(super) fn chat(options: &Options) -> Outcome {
+    let palette = Palette::new(options.color);
+    // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
+    let say = |text: &str| eprintln!("{}", palette.notice(&format!("* {text}")));
+    let seat = match find_first_seat(options, &say) {
+        Ok(seat) => seat,
+        Err(error) => {
+            eprintln!("chatclient: {}", printable(&error.to_string()));
+            return if matches!(error, SeekError::Full) {
+                Outcome::Full
+            } else {
+                Outcome::Lost
+            };
+        }
+    };
+    match Conductor::start(options, palette).and_then(|conductor| conductor.run(seat)) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("chatclient: the system refuses a thread or the terminal: {error}");
+            Outcome::Lost
+        }
+    }
+}
+
+fn find_first_seat(options: &Options, say: &dyn Fn(&str)) -> Result<Seat, SeekError> {
+    let mut tries = Tries::default();
+    loop {
+        let error = match find_seat(options) {
+            Ok(seat) => return Ok(seat),
+            Err(error) => error,
+        };
+        let pause = tries.pause_after(&error, options);
+        let Some(pause) = pause else {
+            return Err(error);
+        };
+        say(&tries.describe(&error));
+        std::thread::sleep(pause);
+    }
+}
+
+/// Counts what went wrong on the way to a seat.
+#[derive(Default)]
+struct Tries {
+    full: u32,
+    turned_away: u32,
+}
+
+impl Tries {
+    /// How long to wait before asking again, or `None` when there is no point or no permission.
+    fn pause_after(&mut self, error: &SeekError, options: &Options) -> Option<Duration> {
+        match error {
+            SeekError::Full => {
+                self.full += 1;
+                options
+                    .retry
+                    .is_none_or(|most| self.full <= most)
+                    .then_some(FULL_PAUSE)
+            }
+            SeekError::TurnedAway => {
+                self.turned_away += 1;
+                (self.turned_away < TURNED_AWAY).then_some(Duration::ZERO)
+            }
+            _ => None,
+        }
+    }
+
+    fn describe(&self, error: &SeekError) -> String {
+        match error {
+            SeekError::Full => format!(
+                "the server is full (try {}); asking again in 2 s, Ctrl-C gives up",
+                self.full
+            ),
+            other => format!("{other}; asking the portal again"),
+        }
+    }
+}
+
+struct Conductor<'o> {
+    options: &'o Options,
+    keyboard: Keyboard,
+    screen: Screen,
+    signals: Receiver<()>,
+    signal_thread: signal_hook::iterator::Handle,
+    ticker: Ticker,
+    subscription: Subscription,
+    clock: Clock,
+}
+
+impl<'o> Conductor<'o> {
+    fn start(options: &'o Options, palette: Palette) -> io::Result<Conductor<'o>> {
+        // Before the editor: with a handler in place, the signal that ends the editor can't end
+        // the process, should it come at a moment when the editor does not listen for it.
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let signal_thread = signals.handle();
+        let (sender, received) = bounded(1);
+        Builder::new()
+            .name("signals".to_owned())
+            .stack_size(limits::THREAD_STACK)
+            .spawn(move || {
+                for _ in signals.forever() {
+                    let _ = sender.try_send(());
+                }
+            })?;
+        let clock = Clock::new();
+        let subscription = clock.subscribe();
+        let ticker = Ticker::start(clock.clone(), TICK, |_, _| {})?;
+        let (keyboard, screen) = Keyboard::start(palette)?;
+        Ok(Conductor {
+            options,
+            keyboard,
+            screen,
+            signals: received,
+            signal_thread,
+            ticker,
+            subscription,
+            clock,
+        })
+    }
+
+    /// Chats, comes back if that is wanted, and tidies up.
+    fn run(self, seat: Seat) -> io::Result<Outcome> {
+        let mut next = Some(seat);
+        self.keyboard.prompt("you");
+        let mut outcome = Outcome::Left;
+        while let Some(seat) = next.take() {
+            let port = seat.port;
+            self.screen.notice(&format!(
+                "you are on port {port}; type to talk, /help lists the commands"
+            ));
+            let end = self.session(Link::start(seat)?);
+            outcome = if end == SessionEnd::Left {
+                Outcome::Left
+            } else {
+                Outcome::Lost
+            };
+            if end == SessionEnd::Lost && self.options.reconnect {
+                match self.come_back() {
+                    Ok(seat) => next = Some(seat),
+                    Err(ended) => outcome = ended,
+                }
+            }
+        }
+        let Conductor {
+            keyboard,
+            screen,
+            signal_thread,
+            ticker,
+            ..
+        } = self;
+        screen.close(|| keyboard.close());
+        signal_thread.close();
+        ticker.stop();
+        Ok(outcome)
+    }
+
+    /// One stay in one seat.
+    fn session(&self, link: Link) -> SessionEnd {
+        let Some(incoming) = link.heard() else {
+            return SessionEnd::Lost;
+        };
+        let mut watch = Watch::new(self.options.server_timeout, &self.clock, &self.subscription);
+        loop {
+            // A terminal that can't keep up is not fed any more; then the socket fills, and in
+            // the end the server is the one to decide.
+            let heard = if self.screen.is_behind() {
+                &never()
+            } else {
+                incoming
+            };
+            select! {
+                recv(heard) -> heard => {
+                    watch.heard(&self.clock, &self.subscription);
+                    match heard {
+                        Ok(Heard::Frame(frame)) => {
+                            if let Some(end) = self.show(&link, &frame) {
+                                return end;
+                            }
+                        }
+                        Ok(Heard::Over(reason)) => {
+                            self.screen.trouble(&format!("the connection is lost: {reason}"));
+                            return SessionEnd::Lost;
+                        }
+                        Err(_) => return SessionEnd::Lost,
+                    }
+                }
+                recv(self.keyboard.typed()) -> typed => {
+                    let end = match typed {
+                        Ok(Typed::Line(line)) => self.say(&link, &line),
+                        Ok(Typed::End) | Err(_) => Some(SessionEnd::Left),
+                    };
+                    match end {
+                        None => self.keyboard.prompt("you"),
+                        Some(SessionEnd::Left) => {
+                            self.leave(&link, ClientCommand::Terminate);
+                            return SessionEnd::Left;
+                        }
+                        Some(end) => return end,
+                    }
+                }
+                recv(self.signals) -> _ => {
+                    self.leave(&link, ClientCommand::Terminate);
+                    return SessionEnd::Left;
+                }
+                recv(self.subscription.ticks()) -> _ => {
+                    // What has come and was not looked at yet counts as heard.
+                    if !incoming.is_empty() {
+                        watch.heard(&self.clock, &self.subscription);
+                    }
+                    match watch.look(&self.clock, &self.subscription) {
+                        Look::Fine => {}
+                        Look::Quiet => {
+                            // If that fails, the listener hears it, too, and says so.
+                            let _ = link.send(&ClientDoc::Command(ClientCommand::Ping));
+                        }
+                        Look::Dead => {
+                            self.leave(&link, ClientCommand::IdleTimeout);
+                            let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
+                            self.screen.trouble(&format!("nothing has come from the server for {seconds} s; leaving"));
+                            return SessionEnd::Lost;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says goodbye with `word`, if the socket still takes it.
+    fn leave(&self, link: &Link, word: ClientCommand) {
+        let _ = link.send(&ClientDoc::Command(word));
+    }
+
+    /// Does what the person typed.
+    fn say(&self, link: &Link, line: &str) -> Option<SessionEnd> {
+        let doc = match commands::read(line) {
+            Line::Nothing => return None,
+            Line::Quit => return Some(SessionEnd::Left),
+            Line::Help(of) => {
+                self.screen.text(&commands::help(of));
+                return None;
+            }
+            Line::Wrong(usage) => {
+                self.screen.trouble(&usage);
+                return None;
+            }
+            Line::Say(text) => ClientDoc::say(text),
+            Line::Act(text) => ClientDoc::Message {
+                text: text.into(),
+                me: true,
+            },
+        };
+        let mut frame = Vec::new();
+        link.codec().write_client(&doc, &mut frame);
+        if frame.len() > link.codec().max_frame {
+            let (long, most) = (frame.len(), link.codec().max_frame);
+            self.screen.trouble(&format!(
+                "that is too long ({long} bytes, {most} are allowed); say it in pieces"
+            ));
+            return None;
+        }
+        if let Err(error) = link.send(&doc) {
+            self.screen
+                .trouble(&format!("the connection is lost: {error}"));
+            return Some(SessionEnd::Lost);
+        }
+        None
+    }
+
+    /// Shows what the server sent.
+    fn show(&self, link: &Link, frame: &[u8]) -> Option<SessionEnd> {
+        let screen = &self.screen;
+        let doc = match link.codec().read_server(frame) {
+            Ok(doc) => doc,
+            Err(error) => {
+                screen.notice(&format!(
+                    "the server said something that this client does not know: {error}"
+                ));
+                return None;
+            }
+        };
+        match doc {
+            ServerDoc::Relay(relay) => screen.relay(&relay),
+            ServerDoc::PartnerJoined { partner } => {
+                screen.notice(&format!("you are talking to {partner}"))
+            }
+            ServerDoc::PartnerLeft { partner } => {
+                screen.notice(&format!("{partner} has left; nobody is beside you now"))
+            }
+            ServerDoc::NoPartner => {
+                screen.notice("nobody is beside you yet; what you say now reaches nobody")
+            }
+            ServerDoc::Notice(text) => screen.notice(&text),
+            ServerDoc::Error { sentence, .. } => screen.trouble(&format!("the server: {sentence}")),
+            ServerDoc::Pong => {}
+            ServerDoc::Welcome { .. }
+            | ServerDoc::Ticket { .. }
+            | ServerDoc::Full
+            | ServerDoc::WrongPasscode { .. } => {
+                screen.notice("the server repeats itself");
+            }
+            ServerDoc::IdleTimeout => return self.dismissed("you have said nothing for too long"),
+            ServerDoc::TotalTimeTimeout => return self.dismissed("your time is up"),
+            ServerDoc::Kicked { reason } if reason.is_empty() => {
+                return self.dismissed("the operator has removed you");
+            }
+            ServerDoc::Kicked { reason } => {
+                return self.dismissed(&format!("the operator has removed you: {reason}"));
+            }
+            ServerDoc::TakenOver => return self.dismissed("you have logged in elsewhere"),
+            ServerDoc::TooSlow => {
+                screen
+                    .trouble("the server ended the session: you did not read what was sent to you");
+                return Some(SessionEnd::Lost);
+            }
+            ServerDoc::Shutdown => {
+                screen.trouble("the server ended the session: it is shutting down");
+                return Some(SessionEnd::Lost);
+            }
+        }
+        None
+    }
+
+    fn dismissed(&self, why: &str) -> Option<SessionEnd> {
+        self.screen
+            .trouble(&format!("the server ended the session: {why}"));
+        Some(SessionEnd::Dismissed)
+    }
+
+    /// Looks for a seat again, with growing pauses, until there is one or the person gives up.
+    fn come_back(&self) -> Result<Seat, Outcome> {
+        let (mut pause, most) = RECONNECT_PAUSES;
+        let mut tries = Tries::default();
+        loop {
+            let wait = pause + jitter(pause);
+            self.screen.notice(&format!(
+                "coming back in {:.1} s; /quit gives up",
+                wait.as_secs_f32()
+            ));
+            self.wait(wait)?;
+            let error = match find_seat(self.options) {
+                Ok(seat) => return Ok(seat),
+                Err(error) => error,
+            };
+            match tries.pause_after(&error, self.options) {
+                Some(short) => {
+                    self.screen.notice(&tries.describe(&error));
+                    pause = short;
+                }
+                None if matches!(error, SeekError::Full) => {
+                    self.screen.trouble(&error.to_string());
+                    return Err(Outcome::Full);
+                }
+                None => {
+                    self.screen.trouble(&error.to_string());
+                    pause = (pause * 2).clamp(RECONNECT_PAUSES.0, most);
+                }
+            }
+        }
+    }
+
+    /// Waits, unless the person leaves meanwhile. What a script has typed stays for the next
+    /// session; a person is told.
+    fn wait(&self, duration: Duration) -> Result<(), Outcome> {
+        let over = crossbeam_channel::after(duration);
+        let nothing = never();
+        let typed = if self.screen.is_terminal() {
+            self.keyboard.typed()
+        } else {
+            &nothing
+        };
+        loop {
+            select! {
+                recv(over) -> _ => return Ok(()),
+                recv(self.signals) -> _ => return Err(Outcome::Left),
+                recv(typed) -> typed => match typed {
+                    Ok(Typed::Line(line)) if commands::read(&line) != Line::Quit => {
+                        self.screen.notice("not connected; that was not sent");
+                        self.keyboard.prompt("you");
+                    }
+                    _ => return Err(Outcome::Left),
+                },
+            }
+        }
+    }
+}
+
+/// Up to a quarter of `pause` more, so that a whole class that lost its server does not come back
+/// in the same instant.
+fn jitter(pause: Duration) -> Duration {
+    // Without random numbers everyone comes at once, which is no worse than having no jitter.
+    let part = getrandom::u32().unwrap_or(0) % 256;
+    pause * part / 1024
+}
+
+/// The client's own timeout (seed 000, revision 1): pings a silent server, and gives it up in the
+/// end.
+struct Watch {
+    timeout: Option<(Ticks, Ticks)>,
+    ping: Option<Deadline>,
+    dead: Option<Deadline>,
+}
+
+/// What a look at the clock came to.
+#[derive(PartialEq, Eq, Debug)]
+enum Look {
+    Fine,
+    Quiet,
+    Dead,
+}
+
+impl Watch {
+    fn new(timeout: Option<Duration>, clock: &Clock, subscription: &Subscription) -> Watch {
+        let ticks = |timeout: Duration| {
+            (
+                Ticks::covering(timeout / 4, TICK),
+                Ticks::covering(timeout, TICK),
+            )
+        };
+        let mut watch = Watch {
+            timeout: timeout.map(ticks),
+            ping: None,
+            dead: None,
+        };
+        watch.heard(clock, subscription);
+        watch
+    }
+
+    fn heard(&mut self, clock: &Clock, subscription: &Subscription) {
+        let now = clock.now();
+        if let Some((ping, dead)) = self.timeout {
+            self.ping = Some(Deadline::after(now, ping));
+            self.dead = Some(Deadline::after(now, dead));
+        }
+        self.set_alarm(subscription);
+    }
+
+    fn look(&mut self, clock: &Clock, subscription: &Subscription) -> Look {
+        let now = clock.now();
+        let is_past =
+            |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
+        let look = if is_past(self.dead) {
+            Look::Dead
+        } else if is_past(self.ping) {
+            self.ping = self.timeout.map(|(ping, _)| Deadline::after(now, ping));
+            Look::Quiet
+        } else {
+            Look::Fine
+        };
+        self.set_alarm(subscription);
+        look
+    }
+
+    fn set_alarm(&self, subscription: &Subscription) {
+        subscription
+            .alarm()
+            .set(self.ping.into_iter().chain(self.dead).min());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_server_is_pinged_and_then_given_up() {
+        let clock = Clock::new();
+        let subscription = clock.subscribe();
+        let mut watch = Watch::new(Some(Duration::from_secs(8)), &clock, &subscription);
+        let mut looks = Vec::new();
+        for _ in 0..9 {
+            clock.beat();
+            looks.push(watch.look(&clock, &subscription));
+        }
+        let pings = looks.iter().filter(|look| **look == Look::Quiet).count();
+        assert_eq!((pings, looks.last()), (2, Some(&Look::Dead)), "{looks:?}");
+    }
+
+    #[test]
+    fn a_word_from_the_server_starts_the_wait_anew() {
+        let clock = Clock::new();
+        let subscription = clock.subscribe();
+        let mut watch = Watch::new(Some(Duration::from_secs(8)), &clock, &subscription);
+        for _ in 0..30 {
+            clock.beat();
+            watch.heard(&clock, &subscription);
+            assert_eq!(watch.look(&clock, &subscription), Look::Fine);
+        }
+    }
+
+    #[test]
+    fn full_is_asked_again_as_often_as_allowed() {
+        let mut options = Options {
+            server: String::new(),
+            port: 1,
+            portal: super::super::options::Portal::Tcp,
+            retry: Some(2),
+            reconnect: false,
+            server_timeout: None,
+            color: false,
+        };
+        let mut tries = Tries::default();
+        let pauses: Vec<_> = (0..3)
+            .map(|_| tries.pause_after(&SeekError::Full, &options))
+            .collect();
+        assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
+        options.retry = None;
+        assert_eq!(
+            tries.pause_after(&SeekError::Full, &options),
+            Some(FULL_PAUSE)
+        );
+    }
+}

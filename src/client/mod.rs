@@ -1,0 +1,55 @@
+//! The client: finds a seat, then lets a person chat.
+//!
+//! The main thread conducts: it alone decides what is sent and what is shown. It blocks on
+//! channels that three others feed: `keyboard` (the line editor, or piped standard input),
+//! `listener` (the socket) and `ticker` (the clock, for the client's own timeout). On a terminal
+//! there is a `printer` as well, because showing a line above the one being typed can block.
+//! Two small ones catch the signals and nothing else.
+
+mod commands;
+mod conductor;
+mod keyboard;
+mod link;
+mod options;
+mod screen;
+mod seek;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use options::{Command, HELP, parse};
+
+/// How the program ends, as an exit code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// The person left.
+    Left,
+    /// No connection, or it was lost, or the server ended it.
+    Lost,
+    /// Everything was occupied and the tries were used up.
+    Full,
+}
+
+/// Runs the client. `arguments` are those after the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match parse(arguments) {
+        Ok(Command::Chat(options)) => match conductor::chat(&options) {
+            Outcome::Left => ExitCode::SUCCESS,
+            Outcome::Lost => ExitCode::from(1),
+            Outcome::Full => ExitCode::from(3),
+        },
+        Ok(Command::Help) => print(HELP),
+        Ok(Command::Version) => print(concat!("chatclient ", env!("CARGO_PKG_VERSION"))),
+        Err(error) => {
+            eprintln!("chatclient: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    // Whoever reads may have gone (`chatclient --help | head`); that is no failure.
+    let _ = writeln!(io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,190 @@
+//! The client's command line.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::net::Port;
+
+/// What `chatclient --help` prints.
+pub(super) const HELP: &str = "\
+chatclient: chat with whoever sits beside you
+
+Usage: chatclient [SERVER [PORT]] [OPTIONS]
+
+  SERVER                the server's name or address (127.0.0.1)
+  PORT                  its portal's port (50000)
+
+  --portal tcp|udp      how to ask the portal for a worker's port (tcp)
+  --retry N             how often to ask again when the server is full, every 2 s
+                        (for ever); 0 gives up at once, with exit code 3
+  --reconnect           come back when the link is lost
+  --server-timeout S    leave when nothing has come from the server for S seconds (60);
+                        0 = never
+  --no-color            no colours (NO_COLOR does the same)
+  --help, --version
+
+Type and press Enter to say something. /help lists the commands; /quit, Ctrl-D or
+Ctrl-C leave. Exit code 0: you left, 1: no connection or the server ended it,
+2: a bad option, 3: full.";
+
+/// How to ask the portal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Portal {
+    Tcp,
+    Udp,
+}
+
+/// What the client was told at its start.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) server: String,
+    pub(super) port: u16,
+    pub(super) portal: Portal,
+    /// How often to ask again when the server is full; `None` is for ever.
+    pub(super) retry: Option<u32>,
+    pub(super) reconnect: bool,
+    /// How long the server may be silent; `None` is for ever.
+    pub(super) server_timeout: Option<Duration>,
+    pub(super) color: bool,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Chat(Box<Options>),
+    Help,
+    Version,
+}
+
+/// A command line that can't be followed; says what is wrong with which word.
+#[derive(Debug)]
+pub(super) struct BadOption(String);
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; `chatclient --help` lists the options", self.0)
+    }
+}
+
+impl From<lexopt::Error> for BadOption {
+    fn from(error: lexopt::Error) -> BadOption {
+        BadOption(error.to_string())
+    }
+}
+
+/// Reads the command line (without the program's name).
+///
+/// # Errors
+/// [`BadOption`] for an unknown option, a missing or a senseless value.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, BadOption> {
+    let mut options = Options {
+        server: "127.0.0.1".to_owned(),
+        port: 50000,
+        portal: Portal::Tcp,
+        retry: None,
+        reconnect: false,
+        server_timeout: Some(Duration::from_secs(60)),
+        color: true,
+    };
+    let mut positional = 0;
+    let mut parser = Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
+            Arg::Value(value) if positional == 0 => {
+                let server = value.string()?;
+                let bare = server
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.strip_suffix(']'));
+                options.server = bare.unwrap_or(&server).to_owned();
+                positional = 1;
+            }
+            Arg::Value(value) if positional == 1 => {
+                let text = value.string()?;
+                let port = text.parse().ok().and_then(Port::new);
+                options.port = port
+                    .ok_or_else(|| whole_number("PORT", &text, 1, u16::MAX.into()))?
+                    .get();
+                positional = 2;
+            }
+            Arg::Long("portal") => {
+                options.portal = match parser.value()?.string()?.as_str() {
+                    "tcp" => Portal::Tcp,
+                    "udp" => Portal::Udp,
+                    other => return Err(BadOption(format!("--portal {other}: it is tcp or udp"))),
+                };
+            }
+            Arg::Long("retry") => {
+                let text = parser.value()?.string()?;
+                let bad = || whole_number("--retry", &text, 0, u32::MAX.into());
+                options.retry = Some(text.parse().map_err(|_| bad())?);
+            }
+            Arg::Long("reconnect") => options.reconnect = true,
+            Arg::Long("server-timeout") => {
+                let text = parser.value()?.string()?;
+                let bad = || whole_number("--server-timeout", &text, 0, u32::MAX.into());
+                let seconds: u32 = text.parse().map_err(|_| bad())?;
+                options.server_timeout = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+            }
+            Arg::Long("no-color") => options.color = false,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Chat(Box::new(options)))
+}
+
+fn whole_number(option: &str, text: &str, least: u64, most: u64) -> BadOption {
+    BadOption(format!(
+        "{option} {text}: it is a whole number from {least} to {most}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Options, String> {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Ok(Command::Chat(options)) => Ok(*options),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn every_option_is_understood_and_explained() {
+        let line = "[::1] 6000 --portal udp --retry 0 --reconnect --server-timeout 0 --no-color";
+        let options = parsed(line).unwrap();
+        assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
+        assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));
+        assert!(options.reconnect && options.server_timeout.is_none() && !options.color);
+        for option in line
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+        {
+            assert!(HELP.contains(option), "{option} is not in the help");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (line, named) in [
+            ("here 0", "PORT 0"),
+            ("here there", "PORT there"),
+            ("--portal both", "--portal both"),
+            ("--retry x", "--retry x"),
+            ("--server-timeout -1", "--server-timeout -1"),
+            ("1 2 3", "\"3\""),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(
+                error.contains(named) && error.contains("--help"),
+                "{line}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What the person sees: one line for each thing that happens, above the line being typed.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use jiff::Zoned;
+use rustyline::ExternalPrinter;
+
+use crate::limits::THREAD_STACK;
+use crate::wire::{Relay, printable};
+
+/// How many lines may wait for the terminal before the client stops reading from the server.
+const LINES_BEHIND: usize = 1000;
+
+/// How long the last lines may take at the end, if the person is in the middle of a search.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Prints nothing: up a line and down again. Once it has been taken by the editor, everything
+/// printed before it has been shown.
+const NOTHING: &str = "\x1b[A\n";
+
+/// The colours of the three kinds of lines.
+#[derive(Clone, Copy)]
+pub(super) struct Palette {
+    color: bool,
+}
+
+impl Palette {
+    /// Colours if `wanted`, on a terminal that can, unless `NO_COLOR` is set.
+    pub(super) fn new(wanted: bool) -> Palette {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Palette {
+            color: wanted && !refused && io::stdout().is_terminal(),
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Somebody else's name.
+    pub(super) fn name(self, text: &str) -> String {
+        self.paint("1;36", text)
+    }
+
+    /// One's own name, in the prompt.
+    pub(super) fn own(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// What the server or the client itself says.
+    pub(super) fn notice(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// What has gone wrong.
+    pub(super) fn trouble(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// What matters less.
+    pub(super) fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+/// The time of day, as it stands before each line.
+pub(super) fn time_of_day() -> String {
+    Zoned::now().strftime("%H:%M").to_string()
+}
+
+/// Where lines are shown.
+pub(super) struct Screen {
+    palette: Palette,
+    out: Out,
+}
+
+enum Out {
+    /// Standard output as it is, for a script.
+    Plain,
+    /// Above the line being typed. Showing can block (during a history search, for one), so a
+    /// thread does it.
+    Above {
+        lines: Sender<String>,
+        shown: Receiver<()>,
+        printer: Option<JoinHandle<()>>,
+    },
+}
+
+impl Screen {
+    /// Plain lines on standard output.
+    pub(super) fn plain(palette: Palette) -> Screen {
+        Screen {
+            palette,
+            out: Out::Plain,
+        }
+    }
+
+    /// Lines above the editor that `printer` belongs to; starts the thread `printer`.
+    ///
+    /// # Errors
+    /// What the system says when it has no thread to give.
+    pub(super) fn above(
+        palette: Palette,
+        mut printer: impl ExternalPrinter + Send + 'static,
+    ) -> io::Result<Screen> {
+        let (lines, to_show) = unbounded::<String>();
+        let (done, shown) = bounded::<()>(0);
+        let printer = Builder::new()
+            .name("printer".to_owned())
+            .stack_size(THREAD_STACK)
+            .spawn(move || {
+                for line in to_show {
+                    if printer.print(line.clone()).is_err() {
+                        // The editor has gone; the terminal is in its ordinary state again.
+                        let _ = write!(io::stdout(), "{line}");
+                    }
+                }
+                let _ = printer.print(NOTHING.to_owned());
+                drop(done);
+            })?;
+        Ok(Screen {
+            palette,
+            out: Out::Above {
+                lines,
+                shown,
+                printer: Some(printer),
+            },
+        })
+    }
+
+    /// Whether a person types below the lines.
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self.out, Out::Above { .. })
+    }
+
+    /// Whether so many lines wait for the terminal that no more should be fetched.
+    pub(super) fn is_behind(&self) -> bool {
+        match &self.out {
+            Out::Plain => false,
+            Out::Above { lines, .. } => lines.len() > LINES_BEHIND,
+        }
+    }
+
+    /// What somebody else said.
+    pub(super) fn relay(&self, relay: &Relay<'_>) {
+        let name = self.palette.name(&printable(&relay.from));
+        let text = in_lines(&relay.text);
+        if relay.me {
+            self.line(&format!("* {name} {text}"));
+        } else {
+            self.line(&format!("{name}: {text}"));
+        }
+    }
+
+    /// What the server or the client has to say.
+    pub(super) fn notice(&self, text: &str) {
+        self.line(&self.palette.notice(&format!("* {}", in_lines(text))));
+    }
+
+    /// What has gone wrong.
+    pub(super) fn trouble(&self, text: &str) {
+        self.line(&self.palette.trouble(&format!("! {}", in_lines(text))));
+    }
+
+    /// Text of our own, shown as it is.
+    pub(super) fn text(&self, text: &str) {
+        self.show(format!("{text}\n"));
+    }
+
+    fn line(&self, line: &str) {
+        match &self.out {
+            // A script wants the same line at any time of the day.
+            Out::Plain => self.show(format!("{line}\n")),
+            Out::Above { .. } => {
+                self.show(format!("{} {line}\n", self.palette.faint(&time_of_day())));
+            }
+        }
+    }
+
+    fn show(&self, lines: String) {
+        match &self.out {
+            Out::Plain => {
+                // Nobody reads any more (`chatclient | head`): there is nobody to complain to.
+                let mut out = io::stdout().lock();
+                let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+            }
+            Out::Above { lines: sender, .. } => {
+                let _ = sender.send(lines);
+            }
+        }
+    }
+
+    /// Waits until every line has been shown, as far as the editor lets it, then lets `stop_editor`
+    /// end the editor, and ends the printer.
+    pub(super) fn close(self, stop_editor: impl FnOnce()) {
+        let Out::Above {
+            lines,
+            shown,
+            printer,
+        } = self.out
+        else {
+            return stop_editor();
+        };
+        drop(lines);
+        let in_time = shown.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout);
+        stop_editor();
+        if let Some(printer) = printer
+            && (in_time || shown.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout))
+        {
+            let _ = printer.join();
+        }
+    }
+}
+
+/// Text that may have several lines, each made harmless, those after the first indented so that
+/// none can pass for a line of somebody else.
+fn in_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
+    lines.join("\n        ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_line_can_not_pass_for_somebody_elses() {
+        assert_eq!(
+            in_lines("hi\n12:00 bob: I owe you\u{1b}[2J"),
+            "hi\n        12:00 bob: I owe you\u{fffd}[2J"
+        );
+    }
+
+    #[test]
+    fn no_colour_where_none_is_wanted() {
+        let palette = Palette { color: false };
+        assert_eq!(palette.name("bob") + &palette.trouble("!"), "bob!");
+        assert_eq!(Palette { color: true }.own("you"), "\x1b[32myou\x1b[0m");
+    }
+}

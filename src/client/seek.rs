@@ -1,0 +1,312 @@
+//! Finding a seat: ask the portal, go to the worker, say the passcode.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
+
+use super::options::{Options, Portal};
+use crate::limits::MAX_SERVER_FRAME;
+use crate::net::{Port, is_self_connection};
+use crate::wire::{ClientDoc, Codec, DocError, FrameReader, ServerDoc, portal_request};
+
+/// How long one address may take to accept a connection or to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for a datagram before asking again, and how often.
+const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
+const DATAGRAM_TRIES: u32 = 4;
+
+/// A seat: the connection to the worker, with the welcome already read.
+pub(super) struct Seat {
+    pub(super) stream: TcpStream,
+    /// Holds what came right behind the welcome.
+    pub(super) frames: FrameReader,
+    pub(super) port: Port,
+}
+
+/// Why there is no seat.
+#[derive(Debug)]
+pub(super) enum SeekError {
+    /// Every worker is occupied; ask again in 2 s.
+    Full,
+    /// The worker did not take the passcode: it came too late, or somebody else had used up the
+    /// one chance. Asking the portal again helps.
+    TurnedAway,
+    /// The server's name is not known.
+    UnknownName { server: String, error: io::Error },
+    /// No address of the server could be reached; the last one and why.
+    Unreachable {
+        address: SocketAddr,
+        whom: &'static str,
+        error: io::Error,
+    },
+    /// Something answered that is no chat server.
+    Strange {
+        address: SocketAddr,
+        error: DocError,
+    },
+}
+
+impl fmt::Display for SeekError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SeekError::Full => f.write_str("the server is full; try again when somebody has left"),
+            SeekError::TurnedAway => {
+                f.write_str("the worker turned us away: the passcode had changed in the meantime")
+            }
+            SeekError::UnknownName { server, error } => write!(
+                f,
+                "can't find a machine named {server} ({error}): check the name, or use its address"
+            ),
+            SeekError::Unreachable {
+                address,
+                whom,
+                error,
+            } => write!(
+                f,
+                "can't reach the {whom} at {address} ({error}): is the server running there? \
+                 `make run-server` starts one; `chatclient SERVER PORT` goes to another"
+            ),
+            SeekError::Strange { address, error } => write!(
+                f,
+                "what answers at {address} is no chat server ({error}): check SERVER and PORT"
+            ),
+        }
+    }
+}
+
+/// Asks the portal once and takes the seat that it names. Every address of the server is tried.
+///
+/// # Errors
+/// [`SeekError`]; after `Full` and `TurnedAway` it is worth asking again.
+pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
+    let (portal, port, passcode) = ask(options)?;
+    let mut worker = portal;
+    worker.set_port(port.get());
+    take_seat(worker, &passcode)
+}
+
+/// The portal that answered, and its ticket.
+fn ask(options: &Options) -> Result<(SocketAddr, Port, String), SeekError> {
+    let unknown = |error| SeekError::UnknownName {
+        server: options.server.clone(),
+        error,
+    };
+    let addresses = (options.server.as_str(), options.port)
+        .to_socket_addrs()
+        .map_err(unknown)?;
+    let mut failed = unknown(ErrorKind::NotFound.into());
+    for address in addresses {
+        let answer = match options.portal {
+            Portal::Tcp => ask_by_tcp(address),
+            Portal::Udp => ask_by_udp(address),
+        };
+        match answer {
+            Ok(frame) => {
+                return match Codec::default().read_server(&frame) {
+                    Ok(ServerDoc::Ticket { port, passcode }) => {
+                        Ok((address, port, passcode.into_owned()))
+                    }
+                    Ok(ServerDoc::Full) => Err(SeekError::Full),
+                    Ok(_) => Err(SeekError::Strange {
+                        address,
+                        error: DocError::Missing("Port"),
+                    }),
+                    Err(error) => Err(SeekError::Strange { address, error }),
+                };
+            }
+            Err(error) => {
+                failed = SeekError::Unreachable {
+                    address,
+                    whom: "portal",
+                    error,
+                }
+            }
+        }
+    }
+    Err(failed)
+}
+
+fn ask_by_tcp(address: SocketAddr) -> io::Result<Vec<u8>> {
+    let stream = connect(address)?;
+    let mut frames = FrameReader::new(MAX_SERVER_FRAME);
+    first_frame(&stream, &mut frames)
+}
+
+/// Asks again, from the same socket, when no answer came: the portal then repeats the same ticket.
+fn ask_by_udp(address: SocketAddr) -> io::Result<Vec<u8>> {
+    let any: SocketAddr = if address.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any)?;
+    // Only a connected socket hears that nobody listens there.
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(DATAGRAM_PATIENCE))?;
+    let mut answer = [0; 2048];
+    for _ in 0..DATAGRAM_TRIES {
+        socket.send(&portal_request())?;
+        match socket.recv(&mut answer) {
+            Ok(count) => return Ok(answer[..count].to_vec()),
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::TimedOut,
+        "no answer to a datagram",
+    ))
+}
+
+fn take_seat(worker: SocketAddr, passcode: &str) -> Result<Seat, SeekError> {
+    let unreachable = |error| SeekError::Unreachable {
+        address: worker,
+        whom: "worker",
+        error,
+    };
+    let stream = connect(worker).map_err(unreachable)?;
+    let mut frames = FrameReader::new(MAX_SERVER_FRAME);
+    let mut handshake = Vec::new();
+    Codec::default().write_client(
+        &ClientDoc::Handshake {
+            passcode: passcode.into(),
+        },
+        &mut handshake,
+    );
+    let answer = io::Write::write_all(&mut &stream, &handshake)
+        .and_then(|()| first_frame(&stream, &mut frames));
+    // A worker that hangs up without a word has turned us away just as well.
+    let Ok(answer) = answer else {
+        return Err(SeekError::TurnedAway);
+    };
+    match Codec::default().read_server(&answer) {
+        Ok(ServerDoc::Welcome { port }) => {
+            stream.set_read_timeout(None).map_err(unreachable)?;
+            Ok(Seat {
+                stream,
+                frames,
+                port,
+            })
+        }
+        Ok(_) => Err(SeekError::TurnedAway),
+        Err(error) => Err(SeekError::Strange {
+            address: worker,
+            error,
+        }),
+    }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    if is_self_connection(&stream) {
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn first_frame(stream: &TcpStream, frames: &mut FrameReader) -> io::Result<Vec<u8>> {
+    loop {
+        let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
+        if let Some(frame) = frames.next_frame().map_err(invalid)? {
+            return Ok(frame.to_vec());
+        }
+        match frames.read_from(&mut &*stream) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    "it hung up without a word",
+                ));
+            }
+            Ok(_) => {}
+            Err(error) if is_timeout(&error) => {
+                return Err(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "it accepts, but says nothing",
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn options(port: u16, portal: Portal) -> Options {
+        Options {
+            server: "127.0.0.1".to_owned(),
+            port,
+            portal,
+            retry: Some(0),
+            reconnect: false,
+            server_timeout: None,
+            color: false,
+        }
+    }
+
+    #[test]
+    fn nobody_there_is_an_error_that_names_the_cure() {
+        // Bound and not listening: nobody else can take the port, and nobody answers on it.
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket
+            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+            .unwrap();
+        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+        let Err(error) = find_seat(&options(port, Portal::Tcp)) else {
+            panic!("somebody there")
+        };
+        assert!(error.to_string().contains("make run-server"), "{error}");
+    }
+
+    #[test]
+    fn a_stranger_is_told_from_a_chat_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stranger = std::thread::spawn(move || {
+            crate::net::send_and_close(listener.accept().unwrap().0, b"220 smtp ready\r\n");
+        });
+        let answer = find_seat(&options(port, Portal::Tcp));
+        stranger.join().unwrap();
+        assert!(matches!(answer, Err(SeekError::Strange { .. })));
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_again_from_the_same_socket() {
+        let portal = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = portal.local_addr().unwrap().port();
+        let answering = std::thread::spawn(move || {
+            let mut request = [0; 2048];
+            let (first_length, first) = portal.recv_from(&mut request).unwrap();
+            let (_, second) = portal.recv_from(&mut request).unwrap();
+            portal
+                .send_to(b"<SERVER><command>FULL</command></SERVER>", second)
+                .unwrap();
+            (first == second, first_length)
+        });
+        assert!(matches!(
+            find_seat(&options(port, Portal::Udp)),
+            Err(SeekError::Full)
+        ));
+        let (same_socket, length) = answering.join().unwrap();
+        assert!(same_socket);
+        let longest = ServerDoc::Ticket {
+            port: Port::new(65535).unwrap(),
+            passcode: "f".repeat(32).into(),
+        };
+        assert!(
+            length >= crate::wire::server_datagram(&longest).len(),
+            "never shorter than an answer"
+        );
+    }
+}

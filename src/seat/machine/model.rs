@@ -1,0 +1,410 @@
+//! Every order of events, tried out: two seats, three callers, the portal, the workers, the
+//! timers and the ticks, breadth first, until no new state appears.
+//!
+//! Each step is what one thread of the server does under one lock; between two steps any other
+//! thread may come. Passcodes are told apart only as *current* and *stale*, deadlines by the
+//! ticks that are left, so that the states are finite. In every state, and at every step:
+//!
+//! 1. each port is on the stack, in one thread's hand, or in its seat: exactly one of them;
+//! 2. a passcode admits at most one connection, to the port and from the address it was given
+//!    for, and is never given out again, except to a UDP client that asks once more;
+//! 3. a stray changes nothing about the seat.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::*;
+use crate::seat::WorkloadStack;
+
+const SEATS: usize = 2;
+const CALLERS: usize = 3;
+
+/// Alice and Bob come from one address, Mallory from another. Bob asks by datagram.
+const ADDRESSES: [u8; CALLERS] = [1, 1, 2];
+const BY_DATAGRAM: [bool; CALLERS] = [false, true, false];
+
+fn address(caller: usize) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, ADDRESSES[caller]).into()
+}
+
+fn asker(caller: usize) -> Asker {
+    let peer = SocketAddr::new(address(caller), 4000 + caller as u16);
+    if BY_DATAGRAM[caller] {
+        Asker::by_datagram(peer)
+    } else {
+        Asker::by_connection(peer)
+    }
+}
+
+/// What one thread does next.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The clock moves on.
+    Tick,
+    /// The portal serves this caller: takes a port off the stack, or repeats a ticket.
+    Ask(usize),
+    /// The portal promises the seat whose port it holds.
+    Reserve,
+    /// The caller connects to the seat's port and waits in the backlog.
+    Connect(usize, usize),
+    /// The seat's worker accepts the first connection in its backlog.
+    Accept(usize),
+    /// The worker reads the caller's first frame: the best passcode it has for this seat.
+    Present(usize),
+    /// The worker reads a first frame that is no passcode.
+    PresentNonsense(usize),
+    /// The worker reads a message.
+    Hear(usize),
+    /// The connection ends, on the caller's side; the worker closes the seat.
+    End(usize),
+    /// The worker turns the first connection in its backlog away.
+    TurnAway(usize),
+    /// The worker has turned everyone away, changes the passcode and takes the port in hand.
+    Free(usize),
+    /// The timer thread looks at the deadlines.
+    Expire(usize),
+    /// A thread pushes the port that it has in hand.
+    Push(usize),
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worker {
+    Accepting,
+    Serving(usize),
+}
+
+#[derive(Clone)]
+struct World {
+    now: Tick,
+    stack: WorkloadStack,
+    seats: Vec<Seat>,
+    /// The portal holds this port for this caller.
+    portal: Option<(usize, usize)>,
+    portal_lease: Option<Lease>,
+    /// Ports that a worker or a timer thread is about to push.
+    in_hand: Vec<Option<Lease>>,
+    workers: Vec<Worker>,
+    backlogs: Vec<VecDeque<usize>>,
+    connected: [bool; CALLERS],
+    /// The newest passcode that a caller was given for a seat.
+    tickets: [[Option<Passcode>; SEATS]; CALLERS],
+    /// Who the passcode of each seat was given to, and whether it has admitted somebody.
+    given: Vec<Option<usize>>,
+    admitted: Vec<bool>,
+    next_passcode: u128,
+}
+
+impl World {
+    fn new() -> World {
+        let second = Duration::from_secs(1);
+        let ticks = |count: u64| Ticks::covering(second * count as u32, second);
+        let timeouts = Timeouts {
+            reserve: ticks(2),
+            handshake: ticks(1),
+            idle: Some(ticks(1)),
+            total: Some(ticks(2)),
+        };
+        let ports = (0..SEATS).filter_map(|seat| Port::new(50001 + seat as u16));
+        World {
+            now: Tick(0),
+            stack: WorkloadStack::new(ports),
+            seats: (0..SEATS)
+                .map(|seat| Seat::new(Passcode::from_bits(seat as u128), timeouts))
+                .collect(),
+            portal: None,
+            portal_lease: None,
+            in_hand: (0..SEATS).map(|_| None).collect(),
+            workers: vec![Worker::Accepting; SEATS],
+            backlogs: vec![VecDeque::new(); SEATS],
+            connected: [false; CALLERS],
+            tickets: Default::default(),
+            given: vec![None; SEATS],
+            admitted: vec![false; SEATS],
+            next_passcode: SEATS as u128,
+        }
+    }
+
+    /// Everything that can happen next.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![Step::Tick];
+        if self.portal.is_some() {
+            steps.push(Step::Reserve);
+        } else {
+            steps.extend((0..CALLERS).map(Step::Ask));
+        }
+        for seat in 0..SEATS {
+            let free_callers = (0..CALLERS).filter(|&caller| !self.connected[caller]);
+            steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
+            match (self.workers[seat], self.seats[seat].phase()) {
+                (Worker::Accepting, _) => {
+                    if !self.backlogs[seat].is_empty() {
+                        steps.push(Step::Accept(seat));
+                    }
+                }
+                (Worker::Serving(_), Phase::Greeting) => {
+                    steps.extend([
+                        Step::Present(seat),
+                        Step::PresentNonsense(seat),
+                        Step::End(seat),
+                    ]);
+                }
+                (Worker::Serving(_), Phase::Seated) => {
+                    steps.extend([Step::Hear(seat), Step::End(seat)])
+                }
+                (Worker::Serving(_), Phase::Closing) => {
+                    // A late frame may still be read after the timer has closed the seat.
+                    steps.extend([Step::Present(seat), Step::Hear(seat)]);
+                    steps.push(if self.backlogs[seat].is_empty() {
+                        Step::Free(seat)
+                    } else {
+                        Step::TurnAway(seat)
+                    });
+                }
+                (Worker::Serving(_), phase) => panic!("a worker serves a seat that is {phase:?}"),
+            }
+            steps.push(Step::Expire(seat));
+            if self.in_hand[seat].is_some() {
+                steps.push(Step::Push(seat));
+            }
+        }
+        steps
+    }
+
+    fn fresh_passcode(&mut self, seat: usize) -> Passcode {
+        self.given[seat] = None;
+        self.admitted[seat] = false;
+        self.next_passcode += 1;
+        Passcode::from_bits(self.next_passcode)
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Tick => self.now.0 += 1,
+            Step::Ask(caller) => {
+                let again = self
+                    .seats
+                    .iter()
+                    .position(|seat| seat.ticket_again(asker(caller)).is_some());
+                if let Some(seat) = again {
+                    let ticket = self.seats[seat].ticket_again(asker(caller)).unwrap();
+                    assert_eq!(
+                        self.given[seat],
+                        Some(caller),
+                        "a ticket repeated to somebody else"
+                    );
+                    self.tickets[caller][seat] = Some(ticket.passcode);
+                } else if let Some(lease) = self.stack.pop() {
+                    self.portal = Some((lease.seat().index(), caller));
+                    self.portal_lease = Some(lease);
+                }
+            }
+            Step::Reserve => {
+                let (seat, caller) = self.portal.take().unwrap();
+                let lease = self.portal_lease.take().unwrap();
+                let ticket = self.seats[seat]
+                    .reserve(lease, asker(caller), self.now)
+                    .unwrap();
+                for others in &self.tickets {
+                    assert!(
+                        others[seat].as_ref() != Some(&ticket.passcode),
+                        "a passcode given out twice"
+                    );
+                }
+                self.given[seat] = Some(caller);
+                self.tickets[caller][seat] = Some(ticket.passcode);
+            }
+            Step::Connect(caller, seat) => {
+                self.connected[caller] = true;
+                self.backlogs[seat].push_back(caller);
+            }
+            Step::Accept(seat) => {
+                let caller = self.backlogs[seat].pop_front().unwrap();
+                let before = format!("{:?}", self.seats[seat]);
+                match self.seats[seat].arrive(address(caller), self.now) {
+                    Arrival::Expected => self.workers[seat] = Worker::Serving(caller),
+                    Arrival::Stray => {
+                        assert_eq!(
+                            before,
+                            format!("{:?}", self.seats[seat]),
+                            "a stray changed the seat"
+                        );
+                        self.connected[caller] = false;
+                    }
+                }
+            }
+            Step::Present(seat) => {
+                let Worker::Serving(caller) = self.workers[seat] else {
+                    return;
+                };
+                let said = self.tickets[caller][seat].clone();
+                let was = self.seats[seat].phase();
+                match self.seats[seat].present(said.as_ref().map(Passcode::reveal), self.now) {
+                    Verdict::Admitted => {
+                        let to =
+                            self.given[seat].expect("a passcode nobody was given admits nobody");
+                        assert_eq!(
+                            ADDRESSES[to], ADDRESSES[caller],
+                            "admitted from another address"
+                        );
+                        assert!(!self.admitted[seat], "a passcode admitted twice");
+                        self.admitted[seat] = true;
+                    }
+                    Verdict::Refused => {}
+                    Verdict::TooLate => assert_ne!(was, Phase::Greeting),
+                }
+            }
+            Step::PresentNonsense(seat) => {
+                assert_eq!(self.seats[seat].present(None, self.now), Verdict::Refused);
+            }
+            Step::Hear(seat) => self.seats[seat].heard(self.now),
+            Step::End(seat) => self.seats[seat].close(),
+            Step::TurnAway(seat) => {
+                let caller = self.backlogs[seat].pop_front().unwrap();
+                self.connected[caller] = false;
+            }
+            Step::Free(seat) => {
+                let Worker::Serving(caller) = self.workers[seat] else {
+                    return;
+                };
+                let next = self.fresh_passcode(seat);
+                let lease = self.seats[seat].free(next).expect("closing");
+                assert!(
+                    self.in_hand[seat].replace(lease).is_none(),
+                    "two hands on one port"
+                );
+                self.workers[seat] = Worker::Accepting;
+                self.connected[caller] = false;
+            }
+            Step::Expire(seat) => {
+                let mut world = self.clone();
+                let expiry = self.seats[seat].expire(self.now, || world.fresh_passcode(seat));
+                if let Some(Expiry::NoShow(lease)) = expiry {
+                    (self.next_passcode, self.given, self.admitted) =
+                        (world.next_passcode, world.given, world.admitted);
+                    assert!(
+                        self.in_hand[seat].replace(lease).is_none(),
+                        "two hands on one port"
+                    );
+                }
+            }
+            Step::Push(seat) => self.stack.push(self.in_hand[seat].take().unwrap()),
+        }
+    }
+
+    /// Invariant 1.
+    fn check(&self) {
+        for (index, seat) in self.seats.iter().enumerate() {
+            let port = 50001 + index as u16;
+            let on_stack = self
+                .stack
+                .ports()
+                .filter(|there| there.get() == port)
+                .count();
+            let in_portal = usize::from(self.portal.is_some_and(|(held, _)| held == index));
+            let in_hand = usize::from(self.in_hand[index].is_some());
+            let in_seat = usize::from(seat.phase() != Phase::Free);
+            let places = on_stack + in_portal + in_hand + in_seat;
+            assert_eq!(
+                places,
+                1,
+                "port {port}: stack {on_stack}, portal {in_portal}, hand {in_hand}, {:?}",
+                seat.phase()
+            );
+        }
+    }
+
+    /// The state in a few bytes, without what makes no difference: how late it is and what the
+    /// digits are.
+    fn canonical(&self) -> Vec<u8> {
+        let number = |who: Option<usize>| who.map_or(0, |who| who as u8 + 1);
+        let mut state = Vec::with_capacity(48);
+        state.extend(self.stack.ports().map(|port| port.get() as u8));
+        state.push(0);
+        state.extend([
+            number(self.portal.map(|held| held.0)),
+            number(self.portal.map(|held| held.1)),
+        ]);
+        for seat in 0..SEATS {
+            self.seats[seat].canonical(self.now, &mut state);
+            state.push(u8::from(self.in_hand[seat].is_some()));
+            state.push(match self.workers[seat] {
+                Worker::Accepting => 0,
+                Worker::Serving(caller) => number(Some(caller)),
+            });
+            state.extend(
+                self.backlogs[seat]
+                    .iter()
+                    .map(|caller| number(Some(*caller))),
+            );
+            state.extend([0, number(self.given[seat]), u8::from(self.admitted[seat])]);
+            // What each caller knows of the seat: nothing, a stale passcode, the current one.
+            state.extend(
+                (0..CALLERS).map(|caller| match &self.tickets[caller][seat] {
+                    None => 0,
+                    Some(passcode) => 1 + u8::from(*passcode == self.seats[seat].passcode),
+                }),
+            );
+        }
+        state
+    }
+}
+
+impl Seat {
+    fn canonical(&self, now: Tick, into: &mut Vec<u8>) {
+        into.push(self.phase() as u8);
+        let mut left = |deadline: Option<Deadline>| {
+            into.push(deadline.map_or(0, |deadline| 1 + deadline.left(now) as u8));
+        };
+        match &self.state {
+            State::Free | State::Closing { .. } => {}
+            State::Reserved { until, asker, .. } => {
+                left(Some(*until));
+                let whose = (0..CALLERS).position(|caller| super::model::asker(caller) == *asker);
+                into.push(whose.expect("one of the callers") as u8);
+            }
+            State::Greeting { until, total, .. } => {
+                left(Some(*until));
+                left(*total);
+            }
+            State::Seated { idle, total, .. } => {
+                left(*idle);
+                left(*total);
+            }
+        }
+    }
+}
+
+#[test]
+fn in_every_order_of_events_each_port_is_in_one_place_and_each_passcode_admits_once() {
+    let start = World::new();
+    let mut seen = HashSet::from([start.canonical()]);
+    let mut level = vec![start];
+    let (mut depth, mut steps) = (0, 0_u64);
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        for world in &level {
+            for step in world.steps() {
+                let mut after = world.clone();
+                after.take(step);
+                after.check();
+                steps += 1;
+                if seen.insert(after.canonical()) {
+                    next.push(after);
+                }
+            }
+        }
+        depth += 1;
+        level = next;
+    }
+    println!(
+        "{} states, {steps} steps, complete at depth {depth}",
+        seen.len()
+    );
+    assert!(
+        seen.len() > 10_000,
+        "the walk went nowhere: {} states",
+        seen.len()
+    );
+}
