@@ -89,19 +89,29 @@ pub fn close(stream: TcpStream) {
     drain(&stream);
 }
 
-/// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes.
-pub fn drain(mut stream: &TcpStream) {
+/// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes. Returns how
+/// many there were.
+pub fn drain(mut stream: &TcpStream) -> usize {
+    let mut taken = 0;
     if stream.set_nonblocking(true).is_err() {
-        return;
+        return taken;
     }
     let mut scrap = [0; 4096];
-    let mut taken = 0;
     while taken < limits::DRAIN {
         match stream.read(&mut scrap) {
             Ok(0) | Err(_) => break,
             Ok(count) => taken += count,
         }
     }
+    taken
+}
+
+/// Makes the coming close a reset. That is for a peer that goes on sending to a socket whose
+/// reading side was shut down: Linux never opens the window of such a socket again, and after an
+/// ordinary close the peer would be stuck in its write for a minute.
+pub fn reset_on_close(stream: &TcpStream) {
+    // If it fails, the peer waits for that minute; nothing else depends on it.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// The address at which this machine reaches a listener of its own: an unspecified address

@@ -61,7 +61,8 @@ impl<'s> Session<'s> {
             }
             match frames.read_from(&mut outbox.stream()) {
                 Ok(0) => return End::Gone,
-                Ok(_) if outbox.is_over() => return End::Gone,
+                // It was ended in the middle of what the client is sending.
+                Ok(_) if outbox.is_over() => return End::Broken,
                 Ok(_) => {}
                 Err(_) => return End::Broken,
             }

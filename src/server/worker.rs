@@ -16,14 +16,16 @@ use super::session::Session;
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
-use crate::net::{drain, is_self_connection, send_and_close};
+use crate::net::{drain, is_self_connection, reset_on_close, send_and_close};
 use crate::outbox::Outbox;
 use crate::seat::{Arrival, Passcode, Verdict};
 use crate::wire::{ClientDoc, FrameReader, ServerDoc};
 
 /// The worker's thread: accepts until the clock stops.
 pub(super) fn serve(house: &House, post: &Post, listener: &TcpListener) {
-    loop {
+    // Looked at before the accept, too: clearing the backlog may have taken the connection that
+    // was meant to wake this thread, and then no other one comes.
+    while !house.clock.is_stopped() {
         let accepted = listener.accept();
         if house.clock.is_stopped() {
             return;
@@ -143,7 +145,7 @@ fn first_frame(outbox: &Outbox, frames: &mut FrameReader) -> Result<Option<Strin
         }
         match frames.read_from(&mut outbox.stream()) {
             Ok(0) => return Err(End::Gone),
-            Ok(_) if outbox.is_over() => return Err(End::Gone),
+            Ok(_) if outbox.is_over() => return Err(End::Broken),
             Ok(_) => {}
             Err(_) => return Err(End::Broken),
         }
@@ -171,7 +173,9 @@ fn clear_up(
     // If the timer thread or a full socket has ended it before, that is the reason that counts.
     outbox.end(end);
     outbox.cut(end);
-    drain(outbox.stream());
+    if drain(outbox.stream()) > 0 || end == End::Broken {
+        reset_on_close(outbox.stream());
+    }
     house.events.tell(|| What::Left {
         port: post.port,
         peer,

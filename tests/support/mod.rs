@@ -246,6 +246,14 @@ impl Client {
         assert_eq!(self.next_line(), None, "the connection should be closed");
     }
 
+    /// Everything up to the end of the connection, which may have come in the middle of a line.
+    pub fn rest_of_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.received);
+        // A reset at the end is an end, too.
+        let _ = self.stream.read_to_end(&mut bytes);
+        bytes
+    }
+
     /// Whether nothing has arrived so far.
     pub fn has_heard_nothing(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();

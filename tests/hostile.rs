@@ -1,0 +1,259 @@
+//! What strangers, broken clients and attackers do on raw sockets, and that it harms nobody: the
+//! honest pair goes on talking, and afterwards every port can be handed out, each exactly once.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use portal_chat::event::{End, What};
+use portal_chat::server::Settings;
+use support::{Client, TestServer, UdpAsker, handshake, message, ticket};
+
+/// Every port can be handed out, each exactly once, and then the portal says FULL.
+fn assert_every_port_is_handed_out_once(server: &TestServer) {
+    server.assert_all_ports_come_back();
+    let ports: Vec<_> = server
+        .server
+        .workers()
+        .iter()
+        .map(|_| ticket(&server.ask()).0)
+        .collect();
+    let distinct: BTreeSet<_> = ports.iter().collect();
+    assert_eq!(distinct.len(), server.server.workers().len(), "{ports:?}");
+    assert!(server.ask().contains("FULL"));
+}
+
+#[test]
+fn whatever_a_caller_does_the_port_comes_back() {
+    let server = TestServer::with_workers(4);
+    let deep = format!("{}\n", "<a>".repeat(100_000));
+    let giant = "x".repeat(1 << 20);
+    let first_words: [&[u8]; 9] = [
+        b"",
+        b"\n",
+        b"\x00\x01\x02\xff\xfe\n",
+        b"<CLIENT><HandshakePasscode>",
+        b"<CLIENT><HandshakePasscode></HandshakePasscode></CLIENT>\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]><CLIENT>&b;</CLIENT>\n",
+        deep.as_bytes(),
+        giant.as_bytes(),
+    ];
+    for reset in [false, true] {
+        for words in first_words {
+            let (port, _) = ticket(&server.ask());
+            let mut caller = server.connect(port);
+            caller.try_send(words);
+            if reset {
+                caller.reset();
+            } else {
+                drop(caller);
+            }
+            server.wait_for_event("freed", Some(port));
+        }
+    }
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn whatever_a_guest_does_the_partner_is_told_and_the_port_comes_back() {
+    let server = TestServer::with_workers(2);
+    let (mut partner, partner_port) = server.seat();
+    partner.line_with("NO PARTNER");
+    let giant = format!("<CLIENT><message>{}", "x".repeat(1 << 20));
+    for words in [&b"<CLIENT><mess"[..], b"\xff\xff\n\xff\n", giant.as_bytes()] {
+        for reset in [false, true] {
+            let (mut guest, port) = server.seat();
+            partner.line_with("PARTNER JOINED");
+            guest.try_send(words);
+            if reset {
+                guest.reset();
+            } else {
+                drop(guest);
+            }
+            server.wait_for_event("freed", Some(port));
+            partner.line_with("PARTNER LEFT");
+        }
+    }
+    partner.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
+    server.wait_for_event("freed", Some(partner_port));
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn a_passcode_is_good_once_and_on_one_port() {
+    let server = TestServer::with_workers(4);
+    let (port, passcode) = ticket(&server.ask());
+    let (other_port, _) = ticket(&server.ask());
+    let mut first = server.connect(port);
+    first.send_line(&handshake(&passcode));
+    assert!(first.line().contains("Connection successful"));
+
+    // Once more on the same port: it waits in the backlog until the first has gone.
+    let mut second = server.connect(port);
+    second.send_line(&handshake(&passcode));
+    // On another port, which is reserved for this address: the one chance there is gone.
+    let mut elsewhere = server.connect(other_port);
+    elsewhere.send_line(&handshake(&passcode));
+    assert!(elsewhere.line().contains("Wrong handshake passcode"));
+    elsewhere.assert_closed();
+    assert!(second.has_heard_nothing());
+    drop(first);
+    assert!(second.line().contains("Wrong handshake passcode"));
+    second.assert_closed();
+    drop((second, elsewhere));
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn strays_in_the_backlog_do_not_harm_the_next_guest() {
+    let server = TestServer::with_workers(2);
+    for _ in 0..20 {
+        let (guest, port) = server.seat();
+        let mut strays: Vec<Client> = (0..5).map(|_| server.connect(port)).collect();
+        strays.pop().unwrap().reset();
+        drop(guest);
+        server.wait_for_event("freed", Some(port));
+        let (next, next_port) = server.seat();
+        assert_eq!(next_port, port, "the port freed last goes out first");
+        for stray in &mut strays {
+            assert!(stray.line().contains("Wrong handshake passcode"));
+            stray.assert_closed();
+        }
+        drop(next);
+        server.wait_for_event("freed", Some(port));
+    }
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn half_a_frame_and_then_nothing_runs_into_the_idle_timeout() {
+    let server = TestServer::start(&Settings {
+        workers: 2,
+        idle_timeout: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    });
+    let (mut guest, port) = server.seat();
+    guest.line_with("NO PARTNER");
+    guest.send(b"<CLIENT><message>half");
+    server.tick(4);
+    assert!(guest.line().contains("IDLE TIMEOUT"));
+    guest.assert_closed();
+    server.wait_for(
+        "left for idling",
+        |what| matches!(what, What::Left { end: End::Idle, port: left, .. } if *left == port),
+    );
+    drop(guest);
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn a_client_that_never_stops_sending_is_ended_all_the_same() {
+    let server = TestServer::start(&Settings {
+        workers: 2,
+        total_timeout: Some(Duration::from_secs(3)),
+        ..Settings::default()
+    });
+    let (guest, port) = server.seat();
+    let mut flooding = guest.stream.try_clone().unwrap();
+    let flood = std::thread::spawn(move || {
+        let line = message("again and again") + "\n";
+        while flooding.write_all(line.as_bytes()).is_ok() {}
+    });
+    server.wait_for("messages", |what| matches!(what, What::NobodyThere { .. }));
+    server.tick(4);
+    server.wait_for("left for its time", |what| matches!(what, What::Left { end: End::Total | End::TooSlow, port: left, .. } if *left == port));
+    drop(guest);
+    flood.join().unwrap();
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
+    let server = TestServer::with_workers(4);
+    let (mut speaker, _) = server.seat();
+    let (mut deaf, deaf_port) = server.seat();
+    let (mut third, _) = server.seat();
+    let (mut fourth, _) = server.seat();
+    speaker.line_with("PARTNER JOINED");
+    third.line_with("PARTNER JOINED");
+    fourth.line_with("PARTNER JOINED");
+    let line = message(&"x".repeat(8000)) + "\n";
+    let mut sent = 0;
+    // The speaker goes on until it hears that the partner has gone; the other pair talks.
+    while speaker.has_heard_nothing() {
+        speaker.send(line.as_bytes());
+        sent += 1;
+        if sent % 100 == 0 {
+            third.send_line(&message("ping"));
+            assert!(fourth.line().contains("ping"));
+        }
+        assert!(sent < 10_000, "the deaf partner was never dropped");
+    }
+    let told = speaker.line();
+    assert!(
+        told.contains("PARTNER LEFT") || told.contains("NO PARTNER"),
+        "{told}"
+    );
+    server.wait_for(
+        "too slow",
+        |what| matches!(what, What::Left { end: End::TooSlow, port, .. } if *port == deaf_port),
+    );
+    // It was given a tick to read the reason, and then it was cut, so the last line may be torn;
+    // all before it is whole.
+    let heard = String::from_utf8(deaf.rest_of_bytes()).unwrap();
+    let whole = &heard[..=heard.rfind('\n').unwrap()];
+    assert!(
+        whole
+            .lines()
+            .all(|line| line.starts_with('<') && line.ends_with('>'))
+    );
+}
+
+#[test]
+fn a_udp_client_never_takes_a_second_port() {
+    let server = TestServer::with_workers(4);
+    let asker = UdpAsker::new(server.server.portal());
+    let first = asker.ask();
+    for _ in 0..20 {
+        assert_eq!(asker.ask(), first);
+    }
+    assert_eq!(server.server.free_ports().len(), 3);
+    let other = UdpAsker::new(server.server.portal());
+    assert_ne!(ticket(&other.ask()).0, ticket(&first).0);
+    drop((asker, other));
+    assert_every_port_is_handed_out_once(&server);
+}
+
+#[test]
+fn odd_datagrams_are_answered_like_any_other() {
+    let server = TestServer::with_workers(2);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let mut answers = Vec::new();
+    for datagram in [&b""[..], b"\xff", &[b'x'; 60_000]] {
+        socket.send_to(datagram, server.server.portal()).unwrap();
+        let mut answer = [0; 1000];
+        let (count, from) = socket.recv_from(&mut answer).unwrap();
+        assert_eq!(from, server.server.portal());
+        answers.push(answer[..count].to_vec());
+    }
+    assert!(answers[0].starts_with(b"<SERVER type='worker'><Port>"));
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+}
+
+#[test]
+fn the_portal_answers_whole_also_to_a_client_that_talks() {
+    let server = TestServer::with_workers(2);
+    let mut talker = Client::connect(server.server.portal());
+    talker.try_send(&vec![b'x'; 1 << 20]);
+    let answer = talker.rest();
+    assert!(
+        answer.starts_with("<SERVER type='worker'>") && answer.ends_with("</SERVER>\n"),
+        "{answer}"
+    );
+}

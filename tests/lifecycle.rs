@@ -1,0 +1,179 @@
+//! Starting and stopping: what is told, what is refused, and that nothing is left over.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::net::{TcpListener, UdpSocket};
+
+use portal_chat::clock::Clock;
+use portal_chat::event::Events;
+use portal_chat::server::{Portals, Server, Settings, StartError};
+use support::{Client, TestServer, message, ticket};
+
+/// How many of this process's threads bear one of the server's names.
+fn server_threads(server: &Server) -> usize {
+    let ports: Vec<String> = server.workers().iter().map(ToString::to_string).collect();
+    std::fs::read_dir("/proc/self/task")
+        .map(|tasks| {
+            tasks
+                .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+                .filter(|name| ports.iter().any(|port| name.trim_end().ends_with(port)))
+                .count()
+        })
+        .unwrap_or(0)
+}
+
+#[test]
+fn everyone_is_told_and_the_ports_are_free_at_once() {
+    let server = TestServer::with_workers(4);
+    let portal = server.server.portal();
+    let workers = server.server.workers().to_vec();
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = server.seat();
+    let (greeting_port, _) = ticket(&server.ask());
+    let mut greeting = server.connect(greeting_port);
+    server.wait_for_event("arrived", Some(greeting_port));
+    // One more is reserved, and nobody comes.
+    server.ask();
+    if cfg!(target_os = "linux") {
+        assert_eq!(
+            server_threads(&server.server),
+            8,
+            "a worker and a timer each"
+        );
+    }
+
+    server.server.stop();
+    for guest in [&mut alice, &mut bob, &mut greeting] {
+        let last = guest.rest();
+        assert!(
+            last.ends_with("<SERVER><command>SHUTDOWN</command></SERVER>\n"),
+            "{last}"
+        );
+    }
+    TcpListener::bind(portal).expect("the TCP portal's port is free");
+    UdpSocket::bind(portal).expect("the UDP portal's port is free");
+    for port in workers {
+        TcpListener::bind((portal.ip(), port.get())).expect("a worker's port is free");
+    }
+}
+
+#[test]
+fn a_server_can_be_stopped_while_people_come_and_talk() {
+    for _ in 0..10 {
+        let server = TestServer::with_workers(8);
+        let portal = server.server.portal();
+        let (mut alice, _) = server.seat();
+        let visitors: Vec<_> = (0..4)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    // Visits until the portal is gone.
+                    while let Ok(stream) = std::net::TcpStream::connect(portal) {
+                        drop(stream);
+                    }
+                })
+            })
+            .collect();
+        alice.send_line(&message("hello"));
+        server.server.stop();
+        for visitor in visitors {
+            visitor.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    // The taken port is the second worker's, so the portal and a worker are bound before it.
+    let settings = Settings {
+        port: port - 2,
+        ..Settings::default()
+    };
+    let clock = Clock::new();
+    let error = Server::start(&settings, clock.clone(), Events::new(clock, false)).err();
+    let Some(StartError::PortTaken { address, .. }) = &error else {
+        // Somebody else may have one of the other ports; then that one is named.
+        panic!("{error:?}")
+    };
+    let text = error.as_ref().unwrap().to_string();
+    assert!(
+        text.contains(&address.port().to_string()) && text.contains("ss -tulnp"),
+        "{text}"
+    );
+    if address.port() == port {
+        TcpListener::bind(("127.0.0.1", port - 2)).expect("the portal's port was let go");
+    }
+}
+
+#[test]
+fn an_address_that_is_not_ours_and_ports_beyond_the_last_are_refused() {
+    let start = |settings: Settings| {
+        let clock = Clock::new();
+        Server::start(&settings, clock.clone(), Events::new(clock, false))
+            .err()
+            .unwrap()
+    };
+    let foreign = Settings {
+        port: 0,
+        bind: "192.0.2.77".parse().unwrap(),
+        ..Settings::default()
+    };
+    assert!(matches!(start(foreign), StartError::NotOurs(_)));
+    let beyond = Settings {
+        port: 65533,
+        portals: Portals::Udp,
+        ..Settings::default()
+    };
+    let refused = start(beyond);
+    assert!(
+        matches!(
+            refused,
+            StartError::PortsRunOut { .. } | StartError::PortTaken { .. }
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn it_listens_on_ipv6_and_knows_a_mapped_address() {
+    let settings = Settings {
+        workers: 2,
+        bind: "::".parse().unwrap(),
+        ..Settings::default()
+    };
+    if TcpListener::bind("[::]:0").is_err() {
+        eprintln!("this machine has no IPv6; nothing to test");
+        return;
+    }
+    let server = TestServer::start(&settings);
+    let portal = format!("127.0.0.1:{}", server.server.portal().port());
+    let (port, passcode) = ticket(&Client::connect(portal.parse().unwrap()).rest());
+    let mut client = Client::connect(format!("127.0.0.1:{port}").parse().unwrap());
+    client.send_line(&support::handshake(&passcode));
+    assert!(client.line().contains("Connection successful"));
+}
+
+#[test]
+fn a_thousand_guests_talk_in_pairs() {
+    let server = TestServer::with_workers(1000);
+    let mut guests: Vec<Client> = (0..1000).map(|_| server.seat().0).collect();
+    for (index, guest) in guests.iter_mut().enumerate() {
+        guest.send_line(&message(&format!("I am number {index}")));
+    }
+    for (index, guest) in guests.iter_mut().enumerate() {
+        let partner = index ^ 1;
+        let heard = guest.line_with("<message>I am");
+        assert!(
+            heard.contains(&format!("I am number {partner}<")),
+            "{index} heard {heard}"
+        );
+    }
+    let more = server.ask();
+    assert!(more.contains("FULL"), "{more}");
+    let started = std::time::Instant::now();
+    server.server.stop();
+    // Only to be read: how long a stop takes is not a matter of right and wrong.
+    println!("stopped 1000 workers in {:?}", started.elapsed());
+}
