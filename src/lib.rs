@@ -1,4 +1,60 @@
-//! map
+//! A chat server with a thread for every connection, made to be read and to be used.
+//!
+//! A client asks the *portal* where to go. The portal takes a port off the *workload stack* and
+//! answers with it and a one-time *passcode*. On that port a *worker* waits, one thread for one
+//! client; whoever says the right passcode first is in, and talks with whoever sits beside it.
+//! A *ticker* stands for the clock interrupt: everything that may take only so long is counted in
+//! its ticks.
+//!
+//! # The map, in the order in which a connection meets it
+//!
+//! | module | what it is | what it must not know |
+//! |---|---|---|
+//! | [`server`] | every thread of the server: portal, workers, timers | |
+//! | [`seat`] | who may sit where: passcode, one seat's states, the stack | sockets, threads, locks, clocks: it is pure |
+//! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
+//! | [`hall`] | who is here | sockets: it holds outboxes |
+//! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
+//! | [`clock`] | the ticker and its broadcast | what the ticks are for |
+//! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
+//! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
+//! | [`net`], [`limits`] | what std's sockets lack; every limit with its reason | |
+//!
+//! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
+//!
+//! # The threads
+//!
+//! Each blocks on one thing, and its name says whose it is: `top -H` and `ps -T` show it, and so
+//! does every event line.
+//!
+//! | thread | how many | blocks on | does |
+//! |---|---|---|---|
+//! | `main` | 1 | the signal channel | starts the others, then joins them |
+//! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
+//! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
+//! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client, reads what it says, delivers it |
+//! | `timer-50001` … | 1 a port | `select!` over ticks and wake-ups | ends what takes too long, writes what a full socket left over |
+//! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
+//! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
+//!
+//! # The path of a message
+//!
+//! Alice's worker reads it (`server/session.rs`, `Session::run`), makes a document of it
+//! ([`wire::Codec::read_client`]), looks up her partner ([`hall::Hall::partner`]) and writes it
+//! into the partner's socket ([`outbox::Outbox::send`]). One read, one write, one thread. Only if
+//! the partner's socket is full does a second thread, the partner's timer, come into it.
+//!
+//! # The locks
+//!
+//! Hall, then seat, then outbox; the stack and the clock's list are leaves; never two of one
+//! kind. No lock but an outbox's own is held over a write, and that write can't block. None is
+//! held over a read or an accept.
+//!
+//! # Where to start reading
+//!
+//! `server/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
+//! decides, and `server/timer.rs`, which watches the time.
+
 pub mod client;
 pub mod clock;
 pub mod event;
@@ -9,3 +65,6 @@ pub mod outbox;
 pub mod seat;
 pub mod server;
 pub mod wire;
+
+#[doc = include_str!("protocol.md")]
+pub mod protocol {}

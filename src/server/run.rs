@@ -129,17 +129,12 @@ fn welcome(settings: &Settings, server: &Server) -> String {
     };
     let ports = server.workers();
     let workers = match ports {
-        [first, .., last] if last.get() - first.get() == ports.len() as u16 - 1 => {
-            format!("{first} to {last}")
-        }
+        [first, .., last] if settings.port != 0 => format!("{first} to {last}"),
         _ => {
-            ports
-                .iter()
-                .take(8)
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-                + if ports.len() > 8 { ", …" } else { "" }
+            // The system's choice, in no order: a few of them will do.
+            const SHOWN: usize = 8;
+            let shown: Vec<String> = ports.iter().take(SHOWN).map(ToString::to_string).collect();
+            shown.join(", ") + if ports.len() > SHOWN { ", …" } else { "" }
         }
     };
     let mut text = format!(

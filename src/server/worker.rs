@@ -93,10 +93,13 @@ fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
             .codec
             .server_frame(&ServerDoc::WrongPasscode { port: post.port }),
     );
-    house.events.tell(|| What::Stray {
-        port: post.port,
-        peer,
-    });
+    // At the end there comes one more, from the server itself, to wake this thread.
+    if !house.clock.is_stopped() {
+        house.events.tell(|| What::Stray {
+            port: post.port,
+            peer,
+        });
+    }
 }
 
 /// The handshake, and the session after it. Returns why it is over.

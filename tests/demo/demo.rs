@@ -1,0 +1,207 @@
+//! `make demo`: a server, two clients that follow a script, and what each of the three shows,
+//! line by line as it happens. It ends by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Nothing in here should take as long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SCRIPT: &[(&str, &str)] = &[
+    ("alice", "Hello! Which port did you get?"),
+    (
+        "bob",
+        "The one beside yours. What I say goes from my socket to my worker's thread,",
+    ),
+    ("bob", "and that same thread writes it into your socket."),
+    ("alice", "So there is a thread for each of us?"),
+    (
+        "bob",
+        "Two, even: a worker that is blocked in read(), and a timer that waits for ticks.",
+    ),
+    ("alice", "/me takes notes"),
+    ("bob", "Bye!"),
+];
+
+struct Actor {
+    name: &'static str,
+    child: Child,
+    keyboard: Option<ChildStdin>,
+}
+
+struct Stage {
+    lines: Receiver<(&'static str, String)>,
+    sender: Sender<(&'static str, String)>,
+    pace: Duration,
+}
+
+fn main() {
+    // DEMO_PACE=0 makes it as quick as it can be.
+    let pace = std::env::var("DEMO_PACE")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2.0);
+    let (sender, lines) = channel();
+    let stage = Stage {
+        lines,
+        sender,
+        pace: Duration::from_secs_f64(pace),
+    };
+
+    caption("A server starts: a portal, two workers, a timer for each, a ticker.");
+    let mut server = stage.enter(
+        "server",
+        "chatserver",
+        &["0", "--workers", "2", "--show-messages"],
+    );
+    let portal = stage.wait_for("server", "portal ");
+    let port = portal
+        .split(':')
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next())
+        .unwrap()
+        .to_owned();
+    stage.wait_for("server", "portal-udp");
+
+    caption("Alice asks the portal over TCP, and is sent to a worker with a passcode.");
+    let mut alice = stage.enter("alice", "chatclient", &["127.0.0.1", &port]);
+    stage.wait_for("alice", "nobody is beside you");
+    stage.pause();
+    caption("Bob asks the portal over UDP. He gets the seat beside hers.");
+    let mut bob = stage.enter(
+        "bob",
+        "chatclient",
+        &["127.0.0.1", &port, "--portal", "udp"],
+    );
+    stage.wait_for("alice", "you are talking to");
+
+    caption("They talk.");
+    for (who, line) in SCRIPT {
+        stage.pause();
+        let (speaker, listener) = if *who == "alice" {
+            (&mut alice, "bob")
+        } else {
+            (&mut bob, "alice")
+        };
+        println!("{}", column(who, &format!("> {line}")));
+        writeln!(speaker.keyboard.as_mut().unwrap(), "{line}").unwrap();
+        stage.wait_for(listener, line.strip_prefix("/me ").unwrap_or(line));
+    }
+    stage.pause();
+
+    caption("Bob leaves with TERMINATE: his passcode changes, his port goes back on the stack.");
+    stage.leave(&mut bob);
+    stage.wait_for("alice", "has left");
+    stage.pause();
+    caption("Ctrl-C ends the server. Alice is told; every thread is joined.");
+    interrupt(&server);
+    stage.wait_for("alice", "shutting down");
+    stage.leave(&mut alice);
+    stage.wait_for("server", "Stopped.");
+    let status = server.child.wait().expect("the server ends");
+    assert!(status.success(), "the server ended with {status}");
+}
+
+impl Stage {
+    fn enter(&self, name: &'static str, program: &str, arguments: &[&str]) -> Actor {
+        let mut child = Command::new(beside(program))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{program} does not start ({error}); `make demo` builds it first")
+            });
+        let keyboard = child.stdin.take();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let sender = self.sender.clone();
+        thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if sender.send((name, line)).is_err() {
+                    break;
+                }
+            }
+        });
+        Actor {
+            name,
+            child,
+            keyboard,
+        }
+    }
+
+    /// Shows what everybody shows, until `who` shows a line with `part` in it.
+    fn wait_for(&self, who: &str, part: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok((name, line)) => {
+                    println!("{}", column(name, &line));
+                    if name == who && line.contains(part) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("{who} never showed {part:?}"),
+                Err(RecvTimeoutError::Disconnected) => panic!("everyone has gone"),
+            }
+        }
+    }
+
+    /// Time to read.
+    fn pause(&self) {
+        thread::sleep(self.pace);
+        while let Ok((name, line)) = self.lines.try_recv() {
+            println!("{}", column(name, &line));
+        }
+    }
+
+    fn leave(&self, actor: &mut Actor) {
+        drop(actor.keyboard.take());
+        let status = actor.child.wait().expect("it ends");
+        println!("{}", column(actor.name, &format!("(has ended, {status})")));
+    }
+}
+
+/// A program that was built beside this one: examples lie in a folder of their own.
+fn beside(program: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    if path.ends_with("examples") {
+        path.pop();
+    }
+    path.join(program)
+}
+
+fn interrupt(actor: &Actor) {
+    let pid = actor.child.id().to_string();
+    let status = Command::new("kill")
+        .args(["-INT", &pid])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+}
+
+fn caption(text: &str) {
+    println!("\n{}", paint("1", &format!("== {text}")));
+}
+
+fn column(who: &str, line: &str) -> String {
+    let code = match who {
+        "alice" => "36",
+        "bob" => "35",
+        _ => "2",
+    };
+    format!("{} {line}", paint(code, &format!("{who:>7} |")))
+}
+
+fn paint(code: &str, text: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if plain || !std::io::stdout().is_terminal() {
+        text.to_owned()
+    } else {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
