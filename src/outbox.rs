@@ -10,7 +10,7 @@
 //! 3. What waits is bounded. A client that lets it overflow is too slow: it is disconnected and
 //!    nobody else notices.
 //! 4. The lock is held over writes that cannot block, and only over those. So it may be taken
-//!    under the hall's lock for [`Outbox::append`], which writes nothing, but not for the rest.
+//!    under the hall's lock for [`Outbox::append_doc`], which writes nothing, but not for the rest.
 //! 5. The connection ends once, for one reason: the first one given counts.
 //!
 //! In the ordinary case that is one `send` per recipient and turn, made by the thread that read
