@@ -2,6 +2,7 @@
 CARGO ?= cargo
 PROFILE ?= --release
 SERVER ?=
+NAME ?=
 PORT ?=
 ARGS ?=
 
@@ -12,17 +13,20 @@ help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo
-	@echo "  ARGS='...' passes options, PORT=N chooses the port, SERVER=NAME the server (run-client)"
+	@echo "  ARGS='...' passes options, PORT=N chooses the port; for run-client,"
+	@echo "  SERVER=HOST chooses the server and NAME=YOU logs in"
 	@echo "  make run-server ARGS=--help and make run-client ARGS=--help list the options"
 
 run-server: cargo-is-there ## start the chat server
+	@$(CARGO) build $(PROFILE) --bin chatserver
 	@$(CARGO) run --quiet $(PROFILE) --bin chatserver -- $(PORT) $(ARGS)
 
 run-client: cargo-is-there ## start a chat client
-	@$(CARGO) run --quiet $(PROFILE) --bin chatclient -- $(if $(SERVER)$(PORT),$(or $(SERVER),127.0.0.1)) $(PORT) $(ARGS)
+	@$(CARGO) build $(PROFILE) --bin chatclient
+	@$(CARGO) run --quiet $(PROFILE) --bin chatclient -- $(if $(SERVER)$(PORT)$(NAME),$(or $(SERVER),127.0.0.1)) $(if $(NAME),$(or $(PORT),50000) $(NAME),$(PORT)) $(ARGS)
 
 demo: cargo-is-there ## watch two scripted clients and the server for half a minute
-	@$(CARGO) build --quiet $(PROFILE) --bins
+	@$(CARGO) build $(PROFILE) --bins --example demo
 	@$(CARGO) run --quiet $(PROFILE) --example demo
 
 test: cargo-is-there ## run all tests

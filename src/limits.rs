@@ -21,8 +21,29 @@ pub const READ_BUFFER: usize = 4 * 1024;
 /// See [`READ_BUFFER`].
 pub const READ_BUFFER_MOST: usize = 64 * 1024;
 
-/// XML nodes in one document; the longest one of the protocol has six.
+/// XML nodes in one document of a client; the longest one of the protocol has eight.
 pub const XML_NODES: u32 = 64;
+
+/// XML nodes in one document of a server, which may list everyone who is online.
+pub const XML_NODES_FROM_SERVER: u32 = 64 * 1024;
+
+/// The longest name, in bytes.
+pub const NAME: usize = 32;
+
+/// The longest password, in bytes.
+pub const PASSWORD: usize = 128;
+
+/// Wrong passwords on one connection before it is closed.
+pub const WRONG_PASSWORDS: u32 = 3;
+
+/// Passwords that are hashed at a time. Each takes 20 ms of a core and 19 MiB; a crowd of logins
+/// waits here, in its own threads, and leaves the other cores to those who chat.
+pub const HASHERS: usize = 1;
+
+/// How long after one member's turn another member's counts as a crowd talking: then the
+/// recipients' own threads gather what is said instead of each speaker writing to each. (Measured
+/// with 50 speakers: 300 µs reaches 2.2 million deliveries a second, 100 µs 1.1, never 0.4.)
+pub const CROWD: Duration = Duration::from_micros(300);
 
 /// What may wait for one client's socket, in bytes, before the client counts as too slow.
 pub const OUTBOX: usize = 256 * 1024;

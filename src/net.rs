@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -125,10 +127,24 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Wakes a thread that is blocked in `accept` on `listener_address` with one connection, which
-/// is the only way that std offers. A backlog that is full wakes the thread by itself.
-pub fn wake_accept(listener_address: SocketAddr) {
-    let _ = TcpStream::connect_timeout(&reachable(listener_address), Duration::from_millis(250));
+/// Wakes a thread that is blocked in `accept` on `listener`. Linux does so when the listener is
+/// shut down, and that needs no new descriptor; elsewhere it takes one connection, which is the
+/// only way that std offers. The thread has to look why it woke.
+pub fn wake_accept(listener: &TcpListener) {
+    if SockRef::from(listener).shutdown(Shutdown::Both).is_ok() {
+        return;
+    }
+    if let Ok(address) = listener.local_addr() {
+        let _ = TcpStream::connect_timeout(&reachable(address), Duration::from_millis(250));
+    }
+}
+
+/// Wakes a thread that is blocked in `recv_from` on `socket`, with an empty datagram from the
+/// socket to itself.
+pub fn wake_receive(socket: &UdpSocket) {
+    if let Ok(address) = socket.local_addr() {
+        let _ = socket.send_to(&[], reachable(address));
+    }
 }
 
 /// Makes the queue of a listener's waiting connections `backlog` long (std chooses 128).

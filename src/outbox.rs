@@ -45,7 +45,7 @@ pub struct Outbox {
 struct Queue {
     /// Whole frames, but for the first one, which may be the rest of a frame that is partly out.
     waiting: Vec<u8>,
-    /// Bytes that the timer thread has taken out and is writing.
+    /// Bytes that somebody has taken out and is writing, while nobody else may.
     in_flight: usize,
     /// The last byte that left `waiting` was not the end of a frame.
     mid_frame: bool,
@@ -82,6 +82,8 @@ pub enum Flush {
     More,
     /// The socket took nothing for a whole tick.
     Stuck,
+    /// Somebody else is writing, and closes the connection if it is ending.
+    Busy,
 }
 
 impl Outbox {
@@ -132,6 +134,19 @@ impl Outbox {
         self.settle(queue)
     }
 
+    /// Hands over whole frames for the timer thread to write, together with whatever else gathers
+    /// until it does: for a crowd that talks at once, in which every speaker would otherwise do a
+    /// small write to every listener.
+    pub fn leave(&self, frames: &[u8]) -> Handed {
+        let mut queue = self.queue.lock();
+        if queue.is_over() {
+            return Handed::Gone;
+        }
+        queue.waiting.extend_from_slice(frames);
+        self.spill(&mut queue);
+        self.settle(queue)
+    }
+
     /// Hands over one document; see [`Outbox::send`].
     pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Handed {
         self.send(&self.codec.server_frame(doc))
@@ -161,12 +176,17 @@ impl Outbox {
     /// Ends the connection for `end`, with its farewell as the last frame if the socket takes it
     /// now, or within a tick by the timer thread's hand. Returns whether this was the first end.
     pub fn end(&self, end: End) -> bool {
+        self.end_saying(end, end.farewell().as_ref())
+    }
+
+    /// As [`Outbox::end`], with a farewell of the caller's own.
+    pub fn end_saying(&self, end: End, farewell: Option<&ServerDoc<'_>>) -> bool {
         let mut queue = self.queue.lock();
         if queue.is_over() {
             return false;
         }
-        if let Some(farewell) = end.farewell() {
-            self.codec.write_server(&farewell, &mut queue.waiting);
+        if let Some(farewell) = farewell {
+            self.codec.write_server(farewell, &mut queue.waiting);
         }
         self.write_waiting(&mut queue);
         self.finish(queue, end);
@@ -194,12 +214,15 @@ impl Outbox {
         self.queue.lock().ended()
     }
 
-    /// The timer thread's turn: writes up to [`limits::FLUSH_CHUNK`] of what was spilled, with no
+    /// The timer thread's turn (and, at the very end, the worker's): writes up to [`limits::FLUSH_CHUNK`] of what was spilled, with no
     /// lock held and for at most one tick (the stream's write timeout).
     ///
     /// An ending connection gets one such turn for its farewell and is then cut.
     pub fn write_out(&self) -> Flush {
         let mut queue = self.queue.lock();
+        if queue.in_flight > 0 {
+            return Flush::Busy;
+        }
         let ending = match queue.state {
             State::Spilled => None,
             State::Ending(end) => Some(end),

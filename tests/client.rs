@@ -223,7 +223,7 @@ fn a_bad_option_and_a_missing_server_are_told_apart_by_the_exit_code() {
 #[test]
 fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["0", "--workers", "2"])
+        .args(["0", "--workers", "2", "--no-passwords"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -35,6 +35,12 @@ transcripts! {
     rule_8_the_tick: "rule-8",
     rule_9_terminate: "rule-9",
     errors_are_answered: "errors",
+    names_are_registered_and_checked: "names-login",
+    names_and_their_errors: "names-errors",
+    names_and_public_and_direct_messages: "names-messages",
+    names_are_taken_over_with_the_password: "names-takeover",
+    names_without_passwords: "names-no-passwords",
+    names_of_a_crowd_are_not_announced: "names-announce",
 }
 
 #[test]

@@ -1,15 +1,42 @@
-//! What can be typed: the table of commands, from which the help is made.
+//! What can be typed: the table of commands, from which the help and the completion are made.
 
 /// A line that the person typed, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'l> {
-    /// Chat for the partner.
+    /// Chat for the partner. (`%bob%hello`, as seed 003 writes it, is understood by the server.)
     Say(&'l str),
     /// `/me waves`.
     Act(&'l str),
+    /// `/all TEXT`: a public message.
+    Public(&'l str),
+    /// `PM` or `BM` alone: asks for the public message (seed 002).
+    AskPublic,
+    /// `/pm TEXT`, which some people mean for everyone and most for one person.
+    AmbiguousPublic(&'l str),
+    /// `/msg NAME TEXT`.
+    Direct {
+        /// For whom.
+        to: &'l str,
+        /// What.
+        text: &'l str,
+    },
+    /// `DM` alone: shows who is there, asks for whom and then for what (seed 002).
+    AskDirect,
+    /// `/reply TEXT`.
+    Reply(&'l str),
+    /// `/names`.
+    Names,
+    /// `/login NAME`.
+    Login(&'l str),
+    /// `/timestamp`.
+    Timestamp(Timestamp),
+    /// `/bell`.
+    Bell(Bell),
+    /// `/quiet`.
+    Quiet,
     /// `/help`, or `/help COMMAND`.
     Help(Option<&'l str>),
-    /// `/quit`.
+    /// `/quit`, or `EX` alone (seed 002).
     Quit,
     /// Nothing but space.
     Nothing,
@@ -17,9 +44,25 @@ pub(super) enum Line<'l> {
     Wrong(String),
 }
 
+/// What stands before a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timestamp {
+    Off,
+    Time,
+    DateTime,
+}
+
+/// When the terminal's bell rings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bell {
+    Off,
+    Direct,
+    All,
+}
+
 /// One command for the person.
 struct Command {
-    name: &'static str,
+    names: &'static [&'static str],
     arguments: &'static str,
     help: &'static str,
     read: fn(&str) -> Option<Line<'_>>,
@@ -27,29 +70,105 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command {
-        name: "me",
-        arguments: "TEXT",
-        help: "say what you do: `/me waves` shows as `* 50001 waves`",
-        read: |text| (!text.is_empty()).then_some(Line::Act(text)),
+        names: &["login"],
+        arguments: "NAME",
+        help: "log in; you are asked for the password (a new name: for its password to be)",
+        read: |name| given(name).map(Line::Login),
     },
     Command {
-        name: "help",
+        names: &["all"],
+        arguments: "TEXT",
+        help: "say TEXT to everyone who is logged in (a line that is just PM or BM asks for it)",
+        read: |text| given(text).map(Line::Public),
+    },
+    Command {
+        names: &["msg", "dm"],
+        arguments: "NAME TEXT",
+        help: "say TEXT to NAME alone (a line that is just DM asks for both; so does %NAME%TEXT)",
+        read: |rest| {
+            let (to, text) = rest.split_once(char::is_whitespace)?;
+            given(text.trim_start()).map(|text| Line::Direct { to, text })
+        },
+    },
+    Command {
+        names: &["reply"],
+        arguments: "TEXT",
+        help: "say TEXT to whoever wrote to you alone last",
+        read: |text| given(text).map(Line::Reply),
+    },
+    Command {
+        names: &["pm"],
+        arguments: "TEXT",
+        help: "the same as /all: PM is a public message here",
+        read: |text| given(text).map(Line::AmbiguousPublic),
+    },
+    Command {
+        names: &["names", "who"],
+        arguments: "",
+        help: "who is logged in",
+        read: |_| Some(Line::Names),
+    },
+    Command {
+        names: &["me"],
+        arguments: "TEXT",
+        help: "say what you do: /me waves shows as * alice waves",
+        read: |text| given(text).map(Line::Act),
+    },
+    Command {
+        names: &["timestamp"],
+        arguments: "off|time|datetime",
+        help: "what stands before each line",
+        read: |mode| match mode {
+            "off" => Some(Line::Timestamp(Timestamp::Off)),
+            "time" => Some(Line::Timestamp(Timestamp::Time)),
+            "datetime" => Some(Line::Timestamp(Timestamp::DateTime)),
+            _ => None,
+        },
+    },
+    Command {
+        names: &["bell"],
+        arguments: "off|dm|all",
+        help: "when to ring: never, for what is said to you alone, for everything",
+        read: |mode| match mode {
+            "off" => Some(Line::Bell(Bell::Off)),
+            "dm" => Some(Line::Bell(Bell::Direct)),
+            "all" => Some(Line::Bell(Bell::All)),
+            _ => None,
+        },
+    },
+    Command {
+        names: &["quiet"],
+        arguments: "",
+        help: "show, or do not show, who comes and goes",
+        read: |_| Some(Line::Quiet),
+    },
+    Command {
+        names: &["help"],
         arguments: "[COMMAND]",
         help: "list the commands, or explain one",
-        read: |name| Some(Line::Help((!name.is_empty()).then_some(name))),
+        read: |name| Some(Line::Help(given(name))),
     },
     Command {
-        name: "quit",
+        names: &["quit", "exit"],
         arguments: "",
-        help: "leave (so do Ctrl-D and Ctrl-C)",
+        help: "leave (so do EX alone, Ctrl-D and Ctrl-C)",
         read: |_| Some(Line::Quit),
     },
 ];
 
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 /// Understands a typed line. One that begins with two slashes is chat that begins with one.
 pub(super) fn read(line: &str) -> Line<'_> {
-    if line.trim().is_empty() {
-        return Line::Nothing;
+    // The operations of seed 002, as a line of their own.
+    match line.trim() {
+        "" => return Line::Nothing,
+        "PM" | "BM" => return Line::AskPublic,
+        "DM" => return Line::AskDirect,
+        "EX" => return Line::Quit,
+        _ => {}
     }
     let Some(command) = line.strip_prefix('/') else {
         return Line::Say(line);
@@ -60,13 +179,32 @@ pub(super) fn read(line: &str) -> Line<'_> {
     let (name, arguments) = command
         .split_once(char::is_whitespace)
         .unwrap_or((command, ""));
-    match COMMANDS.iter().find(|known| known.name == name) {
+    match find(name) {
         Some(known) => (known.read)(arguments.trim())
-            .unwrap_or_else(|| Line::Wrong(format!("it is /{} {}", known.name, known.arguments))),
+            .unwrap_or_else(|| Line::Wrong(format!("it is /{name} {}", known.arguments))),
         None => Line::Wrong(format!(
             "there is no command /{name}; /help lists them, // says a slash"
         )),
     }
+}
+
+fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS
+        .iter()
+        .find(|command| command.names.contains(&name))
+}
+
+/// All commands that begin with `start` (without the slash), for the Tab key.
+pub(super) fn beginning_with(start: &str) -> impl Iterator<Item = &'static str> {
+    let names = COMMANDS
+        .iter()
+        .flat_map(|command| command.names.iter().copied());
+    names.filter(move |name| name.starts_with(start))
+}
+
+/// Whether the word after this command is somebody's name.
+pub(super) fn takes_a_name(name: &str) -> bool {
+    find(name).is_some_and(|command| command.arguments.starts_with("NAME TEXT"))
 }
 
 /// The help text: of all commands, or of one.
@@ -74,20 +212,22 @@ pub(super) fn help(of: Option<&str>) -> String {
     let name = of.map(|name| name.trim_start_matches('/'));
     let wanted = COMMANDS
         .iter()
-        .filter(|command| name.is_none_or(|name| name == command.name));
+        .filter(|command| name.is_none_or(|name| command.names.contains(&name)));
     let lines: Vec<String> = wanted
         .map(|command| {
-            let usage = format!("/{} {}", command.name, command.arguments);
-            format!("  {usage:<18} {}", command.help)
+            let usage = format!("/{} {}", command.names.join(", /"), command.arguments);
+            format!("  {usage:<28} {}", command.help)
         })
         .collect();
     match (name, lines.is_empty()) {
         (Some(name), true) => format!("  there is no command /{name}"),
         (Some(_), false) => lines.join("\n"),
-        (None, _) => format!(
-            "  Type and press Enter to say something to your partner.\n{}",
-            lines.join("\n")
-        ),
+        (None, _) => {
+            format!(
+                "  Type and press Enter to say something to your partner.\n{}",
+                lines.join("\n")
+            )
+        }
     }
 }
 
@@ -97,23 +237,67 @@ mod tests {
 
     #[test]
     fn lines_are_understood() {
-        assert_eq!(read("hello /there"), Line::Say("hello /there"));
-        assert_eq!(read("  indented"), Line::Say("  indented"));
-        assert_eq!(read("   "), Line::Nothing);
-        assert_eq!(read("//etc"), Line::Say("/etc"));
-        assert_eq!(read("/me waves"), Line::Act("waves"));
-        assert_eq!(read("/help  quit "), Line::Help(Some("quit")));
-        assert_eq!(read("/quit"), Line::Quit);
-        assert!(matches!(read("/me"), Line::Wrong(usage) if usage.contains("/me TEXT")));
-        assert!(matches!(read("/frob"), Line::Wrong(usage) if usage.contains("/frob")));
+        for (typed, line) in [
+            ("hello /there", Line::Say("hello /there")),
+            ("  indented", Line::Say("  indented")),
+            ("   ", Line::Nothing),
+            ("//etc", Line::Say("/etc")),
+            ("%bob%hello", Line::Say("%bob%hello")),
+            ("PM", Line::AskPublic),
+            ("BM ", Line::AskPublic),
+            ("DM", Line::AskDirect),
+            ("EX", Line::Quit),
+            ("PM is public", Line::Say("PM is public")),
+            ("/all hi there", Line::Public("hi there")),
+            ("/pm bob hi", Line::AmbiguousPublic("bob hi")),
+            (
+                "/msg bob hi there",
+                Line::Direct {
+                    to: "bob",
+                    text: "hi there",
+                },
+            ),
+            (
+                "/dm bob  hi",
+                Line::Direct {
+                    to: "bob",
+                    text: "hi",
+                },
+            ),
+            ("/reply yes", Line::Reply("yes")),
+            ("/names", Line::Names),
+            ("/login bob", Line::Login("bob")),
+            ("/me waves", Line::Act("waves")),
+            ("/bell dm", Line::Bell(Bell::Direct)),
+            ("/timestamp datetime", Line::Timestamp(Timestamp::DateTime)),
+            ("/help  quit ", Line::Help(Some("quit"))),
+            ("/quit", Line::Quit),
+        ] {
+            assert_eq!(read(typed), line, "{typed}");
+        }
+        for (typed, usage) in [
+            ("/me", "/me TEXT"),
+            ("/msg bob", "/msg NAME TEXT"),
+            ("/bell loud", "off|dm|all"),
+            ("/frob", "/frob"),
+        ] {
+            assert!(
+                matches!(read(typed), Line::Wrong(said) if said.contains(usage)),
+                "{typed}"
+            );
+        }
     }
 
     #[test]
     fn every_command_is_in_the_help_and_has_its_own() {
         for command in COMMANDS {
-            assert!(help(None).contains(&format!("/{}", command.name)));
-            assert!(help(Some(command.name)).contains(command.help));
+            for name in command.names {
+                assert!(help(None).contains(&format!("/{name}")));
+                assert!(help(Some(name)).contains(command.help));
+                assert!(beginning_with(&name[..1]).any(|found| found == *name));
+            }
         }
         assert!(help(Some("/frob")).contains("no command"));
+        assert!(takes_a_name("msg") && !takes_a_name("all"));
     }
 }

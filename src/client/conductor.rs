@@ -9,35 +9,27 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Outcome;
+use super::chat::{Chat, SessionEnd, mention};
 use super::commands::{self, Line};
-use super::keyboard::{Keyboard, Typed};
+use super::keyboard::{Keyboard, Online, Prompt, Typed, is_waking_the_editor, restore_terminal};
 use super::link::{Heard, Link};
 use super::options::Options;
 use super::screen::{Palette, Screen};
 use super::seek::{Seat, SeekError, find_seat};
 use crate::clock::{Clock, Deadline, Subscription, Ticker, Ticks};
 use crate::limits;
-use crate::wire::{ClientCommand, ClientDoc, ServerDoc, printable};
+use crate::wire::{ClientCommand, printable};
 
 /// The client's clock.
 const TICK: Duration = Duration::from_secs(1);
+/// Ended by a second signal, as a shell reports it.
+const INTERRUPTED: i32 = 130;
 /// How long a client sleeps after FULL (seed 000, rule 7).
 const FULL_PAUSE: Duration = Duration::from_secs(2);
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often the worker may turn us away in a row before that is no accident.
 const TURNED_AWAY: u32 = 3;
-
-/// Why a session is over.
-#[derive(Debug, PartialEq, Eq)]
-enum SessionEnd {
-    /// The person left.
-    Left,
-    /// The server wants us gone: coming back would be rude or useless.
-    Dismissed,
-    /// The link is lost, or the server ended it for its own reasons: coming back makes sense.
-    Lost,
-}
 
 /// Finds a seat and chats until the person leaves or the link is lost for good.
 pub(super) fn chat(options: &Options) -> Outcome {
@@ -55,8 +47,8 @@ pub(super) fn chat(options: &Options) -> Outcome {
             };
         }
     };
-    match Conductor::start(options, palette).and_then(|conductor| conductor.run(seat)) {
-        Ok(outcome) => outcome,
+    match Conductor::start(options, palette) {
+        Ok(conductor) => conductor.run(seat),
         Err(error) => {
             eprintln!("chatclient: the system refuses a thread or the terminal: {error}");
             Outcome::Lost
@@ -93,6 +85,7 @@ impl Tries {
         match error {
             SeekError::Full => {
                 self.full += 1;
+                self.turned_away = 0;
                 options
                     .retry
                     .is_none_or(|most| self.full <= most)
@@ -121,6 +114,9 @@ struct Conductor<'o> {
     options: &'o Options,
     keyboard: Keyboard,
     screen: Screen,
+    chat: Chat,
+    /// The person has been asked for a line and has not given one yet.
+    prompted: bool,
     signals: Receiver<()>,
     signal_thread: signal_hook::iterator::Handle,
     ticker: Ticker,
@@ -132,26 +128,20 @@ impl<'o> Conductor<'o> {
     fn start(options: &'o Options, palette: Palette) -> io::Result<Conductor<'o>> {
         // Before the editor: with a handler in place, the signal that ends the editor can't end
         // the process, should it come at a moment when the editor does not listen for it.
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-        let signal_thread = signals.handle();
-        let (sender, received) = bounded(1);
-        Builder::new()
-            .name("signals".to_owned())
-            .stack_size(limits::THREAD_STACK)
-            .spawn(move || {
-                for _ in signals.forever() {
-                    let _ = sender.try_send(());
-                }
-            })?;
+        let (signal_thread, signals) = listen_for_signals()?;
         let clock = Clock::new();
         let subscription = clock.subscribe();
         let ticker = Ticker::start(clock.clone(), TICK, |_, _| {})?;
-        let (keyboard, screen) = Keyboard::start(palette)?;
+        let online = Online::default();
+        let chat = Chat::new(options.username.clone(), Online::clone(&online));
+        let (keyboard, screen) = Keyboard::start(palette, online)?;
         Ok(Conductor {
             options,
             keyboard,
             screen,
-            signals: received,
+            chat,
+            prompted: false,
+            signals,
             signal_thread,
             ticker,
             subscription,
@@ -160,16 +150,22 @@ impl<'o> Conductor<'o> {
     }
 
     /// Chats, comes back if that is wanted, and tidies up.
-    fn run(self, seat: Seat) -> io::Result<Outcome> {
+    fn run(mut self, seat: Seat) -> Outcome {
         let mut next = Some(seat);
-        self.keyboard.prompt("you");
         let mut outcome = Outcome::Left;
         while let Some(seat) = next.take() {
             let port = seat.port;
             self.screen.notice(&format!(
                 "you are on port {port}; type to talk, /help lists the commands"
             ));
-            let end = self.session(Link::start(seat)?);
+            let end = match Link::start(seat) {
+                Ok(link) => self.session(&link),
+                Err(error) => {
+                    self.screen
+                        .trouble(&format!("the system refuses a thread: {error}"));
+                    SessionEnd::Dismissed
+                }
+            };
             outcome = if end == SessionEnd::Left {
                 Outcome::Left
             } else {
@@ -192,57 +188,61 @@ impl<'o> Conductor<'o> {
         screen.close(|| keyboard.close());
         signal_thread.close();
         ticker.stop();
-        Ok(outcome)
+        outcome
     }
 
     /// One stay in one seat.
-    fn session(&self, link: Link) -> SessionEnd {
+    fn session(&mut self, link: &Link) -> SessionEnd {
         let Some(incoming) = link.heard() else {
             return SessionEnd::Lost;
         };
         let mut watch = Watch::new(self.options.server_timeout, &self.clock, &self.subscription);
+        let caught_up = self.screen.caught_up();
+        let nothing_heard = never();
+        let nothing_typed = never();
+        let mut end = self.chat.start(link, &self.screen).err();
         loop {
+            if let Some(end) = end {
+                if end == SessionEnd::Left {
+                    mention(ClientCommand::Terminate, link);
+                }
+                return end;
+            }
+            self.ask();
             // A terminal that can't keep up is not fed any more; then the socket fills, and in
             // the end the server is the one to decide.
             let heard = if self.screen.is_behind() {
-                &never()
+                &nothing_heard
             } else {
                 incoming
+            };
+            // While the server has to answer first, what a script goes on to say can wait.
+            let typed = if self.chat.prompt().is_some() {
+                self.keyboard.typed()
+            } else {
+                &nothing_typed
             };
             select! {
                 recv(heard) -> heard => {
                     watch.heard(&self.clock, &self.subscription);
-                    match heard {
-                        Ok(Heard::Frame(frame)) => {
-                            if let Some(end) = self.show(&link, &frame) {
-                                return end;
-                            }
-                        }
+                    end = match heard {
+                        Ok(Heard::Frame(frame)) => self.chat.heard(&frame, link, &self.screen).err(),
                         Ok(Heard::Over(reason)) => {
                             self.screen.trouble(&format!("the connection is lost: {reason}"));
-                            return SessionEnd::Lost;
+                            Some(SessionEnd::Lost)
                         }
-                        Err(_) => return SessionEnd::Lost,
-                    }
+                        Err(_) => Some(SessionEnd::Lost),
+                    };
                 }
-                recv(self.keyboard.typed()) -> typed => {
-                    let end = match typed {
-                        Ok(Typed::Line(line)) => self.say(&link, &line),
+                recv(typed) -> typed => {
+                    self.prompted = false;
+                    end = match typed {
+                        Ok(Typed::Line(line)) => self.chat.typed(&line, link, &self.screen).err(),
                         Ok(Typed::End) | Err(_) => Some(SessionEnd::Left),
                     };
-                    match end {
-                        None => self.keyboard.prompt("you"),
-                        Some(SessionEnd::Left) => {
-                            self.leave(&link, ClientCommand::Terminate);
-                            return SessionEnd::Left;
-                        }
-                        Some(end) => return end,
-                    }
                 }
-                recv(self.signals) -> _ => {
-                    self.leave(&link, ClientCommand::Terminate);
-                    return SessionEnd::Left;
-                }
+                recv(caught_up) -> _ => {}
+                recv(self.signals) -> _ => end = Some(SessionEnd::Left),
                 recv(self.subscription.ticks()) -> _ => {
                     // What has come and was not looked at yet counts as heard.
                     if !incoming.is_empty() {
@@ -250,15 +250,12 @@ impl<'o> Conductor<'o> {
                     }
                     match watch.look(&self.clock, &self.subscription) {
                         Look::Fine => {}
-                        Look::Quiet => {
-                            // If that fails, the listener hears it, too, and says so.
-                            let _ = link.send(&ClientDoc::Command(ClientCommand::Ping));
-                        }
+                        Look::Quiet => mention(ClientCommand::Ping, link),
                         Look::Dead => {
-                            self.leave(&link, ClientCommand::IdleTimeout);
+                            mention(ClientCommand::IdleTimeout, link);
                             let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
                             self.screen.trouble(&format!("nothing has come from the server for {seconds} s; leaving"));
-                            return SessionEnd::Lost;
+                            end = Some(SessionEnd::Lost);
                         }
                     }
                 }
@@ -266,109 +263,18 @@ impl<'o> Conductor<'o> {
         }
     }
 
-    /// Says goodbye with `word`, if the socket still takes it.
-    fn leave(&self, link: &Link, word: ClientCommand) {
-        let _ = link.send(&ClientDoc::Command(word));
-    }
-
-    /// Does what the person typed.
-    fn say(&self, link: &Link, line: &str) -> Option<SessionEnd> {
-        let doc = match commands::read(line) {
-            Line::Nothing => return None,
-            Line::Quit => return Some(SessionEnd::Left),
-            Line::Help(of) => {
-                self.screen.text(&commands::help(of));
-                return None;
-            }
-            Line::Wrong(usage) => {
-                self.screen.trouble(&usage);
-                return None;
-            }
-            Line::Say(text) => ClientDoc::say(text),
-            Line::Act(text) => ClientDoc::Message {
-                text: text.into(),
-                me: true,
-            },
-        };
-        let mut frame = Vec::new();
-        link.codec().write_client(&doc, &mut frame);
-        if frame.len() > link.codec().max_frame {
-            let (long, most) = (frame.len(), link.codec().max_frame);
-            self.screen.trouble(&format!(
-                "that is too long ({long} bytes, {most} are allowed); say it in pieces"
-            ));
-            return None;
+    /// Asks the person for the next line, unless that has been done or has to wait.
+    fn ask(&mut self) {
+        if !self.prompted
+            && let Some(prompt) = self.chat.prompt()
+        {
+            self.keyboard.prompt(prompt);
+            self.prompted = true;
         }
-        if let Err(error) = link.send(&doc) {
-            self.screen
-                .trouble(&format!("the connection is lost: {error}"));
-            return Some(SessionEnd::Lost);
-        }
-        None
-    }
-
-    /// Shows what the server sent.
-    fn show(&self, link: &Link, frame: &[u8]) -> Option<SessionEnd> {
-        let screen = &self.screen;
-        let doc = match link.codec().read_server(frame) {
-            Ok(doc) => doc,
-            Err(error) => {
-                screen.notice(&format!(
-                    "the server said something that this client does not know: {error}"
-                ));
-                return None;
-            }
-        };
-        match doc {
-            ServerDoc::Relay(relay) => screen.relay(&relay),
-            ServerDoc::PartnerJoined { partner } => {
-                screen.notice(&format!("you are talking to {partner}"))
-            }
-            ServerDoc::PartnerLeft { partner } => {
-                screen.notice(&format!("{partner} has left; nobody is beside you now"))
-            }
-            ServerDoc::NoPartner => {
-                screen.notice("nobody is beside you yet; what you say now reaches nobody")
-            }
-            ServerDoc::Notice(text) => screen.notice(&text),
-            ServerDoc::Error { sentence, .. } => screen.trouble(&format!("the server: {sentence}")),
-            ServerDoc::Pong => {}
-            ServerDoc::Welcome { .. }
-            | ServerDoc::Ticket { .. }
-            | ServerDoc::Full
-            | ServerDoc::WrongPasscode { .. } => {
-                screen.notice("the server repeats itself");
-            }
-            ServerDoc::IdleTimeout => return self.dismissed("you have said nothing for too long"),
-            ServerDoc::TotalTimeTimeout => return self.dismissed("your time is up"),
-            ServerDoc::Kicked { reason } if reason.is_empty() => {
-                return self.dismissed("the operator has removed you");
-            }
-            ServerDoc::Kicked { reason } => {
-                return self.dismissed(&format!("the operator has removed you: {reason}"));
-            }
-            ServerDoc::TakenOver => return self.dismissed("you have logged in elsewhere"),
-            ServerDoc::TooSlow => {
-                screen
-                    .trouble("the server ended the session: you did not read what was sent to you");
-                return Some(SessionEnd::Lost);
-            }
-            ServerDoc::Shutdown => {
-                screen.trouble("the server ended the session: it is shutting down");
-                return Some(SessionEnd::Lost);
-            }
-        }
-        None
-    }
-
-    fn dismissed(&self, why: &str) -> Option<SessionEnd> {
-        self.screen
-            .trouble(&format!("the server ended the session: {why}"));
-        Some(SessionEnd::Dismissed)
     }
 
     /// Looks for a seat again, with growing pauses, until there is one or the person gives up.
-    fn come_back(&self) -> Result<Seat, Outcome> {
+    fn come_back(&mut self) -> Result<Seat, Outcome> {
         let (mut pause, most) = RECONNECT_PAUSES;
         let mut tries = Tries::default();
         loop {
@@ -401,28 +307,58 @@ impl<'o> Conductor<'o> {
 
     /// Waits, unless the person leaves meanwhile. What a script has typed stays for the next
     /// session; a person is told.
-    fn wait(&self, duration: Duration) -> Result<(), Outcome> {
+    fn wait(&mut self, duration: Duration) -> Result<(), Outcome> {
         let over = crossbeam_channel::after(duration);
         let nothing = never();
-        let typed = if self.screen.is_terminal() {
-            self.keyboard.typed()
-        } else {
-            &nothing
-        };
         loop {
+            if !self.prompted {
+                self.keyboard.prompt(Prompt {
+                    name: "not connected".to_owned(),
+                    hidden: false,
+                });
+                self.prompted = true;
+            }
+            let typed = if self.screen.is_terminal() {
+                self.keyboard.typed()
+            } else {
+                &nothing
+            };
             select! {
                 recv(over) -> _ => return Ok(()),
                 recv(self.signals) -> _ => return Err(Outcome::Left),
                 recv(typed) -> typed => match typed {
                     Ok(Typed::Line(line)) if commands::read(&line) != Line::Quit => {
                         self.screen.notice("not connected; that was not sent");
-                        self.keyboard.prompt("you");
+                        self.prompted = false;
                     }
                     _ => return Err(Outcome::Left),
                 },
             }
         }
     }
+}
+
+/// Starts the thread `signals`. The first signal is told; at a second one the person will not
+/// wait any longer, for what may be a paused terminal, and the process ends on the spot.
+fn listen_for_signals() -> io::Result<(signal_hook::iterator::Handle, Receiver<()>)> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let handle = signals.handle();
+    let (sender, first) = bounded(1);
+    Builder::new()
+        .name("signals".to_owned())
+        .stack_size(limits::THREAD_STACK)
+        .spawn(move || {
+            let mut told = false;
+            for _ in signals.forever().filter(|_| !is_waking_the_editor()) {
+                if told {
+                    restore_terminal();
+                    std::process::exit(INTERRUPTED);
+                }
+                told = true;
+                let _ = sender.try_send(());
+            }
+        })?;
+    Ok((handle, first))
 }
 
 /// Up to a quarter of `pause` more, so that a whole class that lost its server does not come back
@@ -533,6 +469,7 @@ mod tests {
         let mut options = Options {
             server: String::new(),
             port: 1,
+            username: None,
             portal: super::super::options::Portal::Tcp,
             retry: Some(2),
             reconnect: false,

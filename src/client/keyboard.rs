@@ -1,21 +1,28 @@
 //! Where the person's lines come from: a line editor on a terminal, plain lines from a pipe.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustyline::completion::Completer;
+use parking_lot::Mutex;
+use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
-use rustyline::{Config, Editor, Helper};
+use rustyline::{
+    Cmd, ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper, KeyEvent,
+};
 use signal_hook::consts::SIGINT;
 
+use super::commands;
 use super::screen::{Palette, Screen, time_of_day};
 use crate::limits::THREAD_STACK;
 
@@ -28,12 +35,24 @@ pub(super) enum Typed {
     End,
 }
 
+/// What the person is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Prompt {
+    /// Stands before the line.
+    pub(super) name: String,
+    /// Show nothing of what is typed, and do not remember it.
+    pub(super) hidden: bool,
+}
+
+/// The names that Tab completes: who is online.
+pub(super) type Online = Arc<Mutex<BTreeSet<String>>>;
+
 /// The thread `keyboard`.
 pub(super) struct Keyboard {
     typed: Receiver<Typed>,
-    /// The name in the next prompt; the editor waits for it, so that a prompt can depend on what
+    /// The next prompt; the editor waits for it, so that a prompt can depend on what
     /// the line before it did. Disconnected, it ends the editor.
-    prompts: Option<Sender<String>>,
+    prompts: Option<Sender<Prompt>>,
     closing: Arc<AtomicBool>,
     /// Disconnects when the thread ends.
     done: Receiver<()>,
@@ -46,14 +65,19 @@ impl Keyboard {
     ///
     /// # Errors
     /// What the terminal or the system reports.
-    pub(super) fn start(palette: Palette) -> io::Result<(Keyboard, Screen)> {
+    pub(super) fn start(palette: Palette, online: Online) -> io::Result<(Keyboard, Screen)> {
         let (sender, typed) = bounded(16);
         let (running, done) = bounded::<()>(0);
         let closing = Arc::new(AtomicBool::new(false));
         let builder = Builder::new().name("keyboard".to_owned());
-        if io::stdin().is_terminal() && io::stdout().is_terminal() {
-            let mut editor = editor(palette).map_err(io::Error::other)?;
-            let printer = editor.create_external_printer().map_err(io::Error::other)?;
+        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        // A terminal that can't move its cursor (TERM=dumb) gets plain lines, too.
+        let editing = if is_terminal {
+            edit_above(palette, online)
+        } else {
+            None
+        };
+        if let Some((editor, printer)) = editing {
             let (prompts, next_prompt) = bounded(1);
             let noticed = Arc::clone(&closing);
             let thread = builder.spawn(move || {
@@ -95,11 +119,11 @@ impl Keyboard {
         &self.typed
     }
 
-    /// Lets the person type the next line behind `name`.
-    pub(super) fn prompt(&self, name: &str) {
+    /// Lets the person type the next line.
+    pub(super) fn prompt(&self, prompt: Prompt) {
         if let Some(prompts) = &self.prompts {
             // Full means that a prompt is on its way already.
-            let _ = prompts.try_send(name.to_owned());
+            let _ = prompts.try_send(prompt);
         }
     }
 
@@ -112,37 +136,98 @@ impl Keyboard {
         };
         // A signal makes the editor return from its read. One that comes a moment before it reads
         // is lost on it, so look whether it has ended, and try again.
-        while self.done.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
+        WAKING_THE_EDITOR.store(true, Ordering::Release);
+        for _ in 0..WAKE_TRIES {
+            if self.done.recv_timeout(WAKE_PAUSE) == Err(RecvTimeoutError::Disconnected) {
+                let _ = thread.join();
+                WAKING_THE_EDITOR.store(false, Ordering::Release);
+                return;
+            }
             let _ = signal_hook::low_level::raise(SIGINT);
         }
-        let _ = thread.join();
+        // It is stuck in writing to a terminal that is paused, and will never set it right.
+        restore_terminal();
     }
+}
+
+/// How often the editor is woken at the end, and how long it may take each time.
+const WAKE_TRIES: u32 = 100;
+const WAKE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether the signals that come now are our own. One flag for the process, as there is one
+/// terminal for it.
+static WAKING_THE_EDITOR: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal that comes now is our own, to end the editor, and nobody's wish to leave.
+pub(super) fn is_waking_the_editor() -> bool {
+    WAKING_THE_EDITOR.load(Ordering::Acquire)
+}
+
+/// Puts the terminal back into its ordinary state when the editor can't do it any more.
+pub(super) fn restore_terminal() {
+    if io::stdin().is_terminal() {
+        // Without `stty` there is nothing left to try.
+        let _ = Command::new("stty").arg("sane").status();
+    }
+}
+
+/// An editor, and the way to print above it; `None` where the terminal can't do that.
+fn edit_above(
+    palette: Palette,
+    online: Online,
+) -> Option<(LineEditor, impl ExternalPrinter + Send + 'static)> {
+    let mut editor = editor(palette, online).ok()?;
+    let printer = editor.create_external_printer().ok()?;
+    Some((editor, printer))
 }
 
 type LineEditor = Editor<Prompter, DefaultHistory>;
 
-fn editor(palette: Palette) -> rustyline::Result<LineEditor> {
-    let config = Config::builder().auto_add_history(true).build();
+fn editor(palette: Palette, online: Online) -> rustyline::Result<LineEditor> {
+    let config = Config::builder()
+        .completion_type(CompletionType::List)
+        // Whether to use colours is the palette's decision. Without this the editor would not
+        // ask for our prompt, and so for the time in it, where NO_COLOR is set.
+        .color_mode(ColorMode::Forced)
+        .build();
     let mut editor = Editor::with_config(config)?;
-    editor.set_helper(Some(Prompter { palette }));
+    editor.set_helper(Some(Prompter {
+        palette,
+        online,
+        hidden: false,
+    }));
+    // The editor suspends, but comes back without its line editing (rustyline 19).
+    editor.bind_sequence(KeyEvent::ctrl('Z'), Cmd::Noop);
     Ok(editor)
 }
 
 fn edit(
     mut editor: LineEditor,
     typed: &Sender<Typed>,
-    prompts: &Receiver<String>,
+    prompts: &Receiver<Prompt>,
     closing: &AtomicBool,
 ) {
-    while let Ok(name) = prompts.recv() {
-        if closing.load(Ordering::Acquire) {
-            return;
+    while let Ok(prompt) = prompts.recv() {
+        if let Some(helper) = editor.helper_mut() {
+            helper.hidden = prompt.hidden;
         }
-        let line = match editor.readline(&format!("{TIME_PLACE} {name}> ")) {
-            Ok(line) => Typed::Line(line),
-            Err(ReadlineError::Signal(_)) if !closing.load(Ordering::Acquire) => continue,
-            Err(_) => Typed::End,
+        let line = loop {
+            if closing.load(Ordering::Acquire) {
+                return;
+            }
+            match editor.readline(&format!("{TIME_PLACE} {}> ", prompt.name)) {
+                Ok(line) => break Typed::Line(line),
+                // A signal that was not for us, such as a change of the window's size.
+                Err(ReadlineError::Signal(_)) => {}
+                Err(_) => break Typed::End,
+            }
         };
+        if let Typed::Line(line) = &line
+            && !prompt.hidden
+        {
+            // Only a history that is full of errors refuses a line; the line counts all the same.
+            let _ = editor.add_history_entry(line.as_str());
+        }
         let is_end = line == Typed::End;
         if typed.send(line).is_err() || is_end {
             return;
@@ -172,29 +257,58 @@ fn read_lines(typed: &Sender<Typed>) {
 /// Stands in the prompt where the time of day will be; the editor counts its width.
 const TIME_PLACE: &str = "00:00";
 
-/// Shows the time in the prompt. The editor draws the prompt once more when a line is finished,
-/// so a line that was said keeps the time at which it was said.
+/// Shows the time in the prompt: that of the last key, so a line that was said keeps the time at
+/// which it was said.
 struct Prompter {
     palette: Palette,
+    online: Online,
+    hidden: bool,
 }
 
 impl Highlighter for Prompter {
+    fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
+        if self.hidden {
+            " ".repeat(line.chars().count()).into()
+        } else {
+            line.into()
+        }
+    }
+
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(
         &'s self,
         prompt: &'p str,
         _default: bool,
-    ) -> std::borrow::Cow<'b, str> {
+    ) -> Cow<'b, str> {
         let name = prompt.strip_prefix(TIME_PLACE).unwrap_or(prompt);
         (self.palette.faint(&time_of_day()) + &self.palette.own(name)).into()
     }
 
-    fn highlight_char(&self, _line: &str, _pos: usize, kind: CmdKind) -> bool {
-        kind == CmdKind::ForcedRefresh
+    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
+        // Draw the whole line anew at every key: a hidden one must not show the key itself, and
+        // the time in the prompt goes on.
+        true
     }
 }
 
 impl Completer for Prompter {
-    type Candidate = String;
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        if self.hidden {
+            return Ok((0, Vec::new()));
+        }
+        let (start, words) = completions(&line[..pos], &self.online.lock());
+        let pair = |word: String| Pair {
+            display: word.clone(),
+            replacement: word + " ",
+        };
+        Ok((start, words.into_iter().map(pair).collect()))
+    }
 }
 
 impl Hinter for Prompter {
@@ -204,3 +318,52 @@ impl Hinter for Prompter {
 impl Validator for Prompter {}
 
 impl Helper for Prompter {}
+
+/// What Tab can make of the last word before the cursor, and where that word begins: a command
+/// after a slash, a name at the start of a line or after a command that takes one.
+fn completions(before: &str, online: &BTreeSet<String>) -> (usize, Vec<String>) {
+    let start = before.rfind(' ').map_or(0, |space| space + 1);
+    let (lead, word) = before.split_at(start);
+    if let (true, Some(command)) = (lead.is_empty(), word.strip_prefix('/')) {
+        return (
+            start,
+            commands::beginning_with(command)
+                .map(|name| format!("/{name}"))
+                .collect(),
+        );
+    }
+    let is_name = match lead.trim_end().strip_prefix('/') {
+        Some(command) => commands::takes_a_name(command),
+        None => lead.is_empty(),
+    };
+    let begins = |name: &&String| {
+        name.get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    };
+    let names = online.iter().filter(begins).cloned();
+    (start, if is_name { names.collect() } else { Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tab_completes_commands_and_names() {
+        let online = BTreeSet::from(["Bob".to_owned(), "bobby".to_owned(), "carol".to_owned()]);
+        for (before, start, words) in [
+            ("/qui", 0, vec!["/quiet", "/quit"]),
+            ("/msg bo", 5, vec!["Bob", "bobby"]),
+            ("/msg bob ca", 9, vec![]),
+            ("car", 0, vec!["carol"]),
+            ("hello ca", 6, vec![]),
+            ("/all ca", 5, vec![]),
+        ] {
+            assert_eq!(
+                completions(before, &online),
+                (start, words.into_iter().map(str::to_owned).collect()),
+                "{before}"
+            );
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::seek::Seat;
 use crate::limits::THREAD_STACK;
-use crate::wire::{ClientDoc, Codec, FrameReader};
+use crate::wire::{Codec, FrameReader};
 
 /// What the listener thread hears.
 pub(super) enum Heard {
@@ -60,14 +60,12 @@ impl Link {
         self.codec
     }
 
-    /// Sends a document, as one write.
+    /// Sends a frame, as one write.
     ///
     /// # Errors
     /// What the socket reports. The link is of no use then: half a frame may be out.
-    pub(super) fn send(&self, doc: &ClientDoc<'_>) -> io::Result<()> {
-        let mut frame = Vec::new();
-        self.codec.write_client(doc, &mut frame);
-        (&*self.stream).write_all(&frame)
+    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        (&*self.stream).write_all(frame)
     }
 }
 

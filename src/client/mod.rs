@@ -6,6 +6,7 @@
 //! there is a `printer` as well, because showing a line above the one being typed can block.
 //! Two small ones catch the signals and nothing else.
 
+mod chat;
 mod commands;
 mod conductor;
 mod keyboard;

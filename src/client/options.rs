@@ -2,20 +2,24 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::hall::Name;
 use crate::net::Port;
 
 /// What `chatclient --help` prints.
 pub(super) const HELP: &str = "\
 chatclient: chat with whoever sits beside you
 
-Usage: chatclient [SERVER [PORT]] [OPTIONS]
+Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
 
   SERVER                the server's name or address (127.0.0.1)
   PORT                  its portal's port (50000)
+  USERNAME              log in under this name; you are asked for the password.
+                        Without it you talk with your partner, nameless
 
   --portal tcp|udp      how to ask the portal for a worker's port (tcp)
   --retry N             how often to ask again when the server is full, every 2 s
@@ -42,6 +46,8 @@ pub(super) enum Portal {
 pub(super) struct Options {
     pub(super) server: String,
     pub(super) port: u16,
+    /// Who to log in as, at once.
+    pub(super) username: Option<String>,
     pub(super) portal: Portal,
     /// How often to ask again when the server is full; `None` is for ever.
     pub(super) retry: Option<u32>,
@@ -83,6 +89,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut options = Options {
         server: "127.0.0.1".to_owned(),
         port: 50000,
+        username: None,
         portal: Portal::Tcp,
         retry: None,
         reconnect: false,
@@ -97,6 +104,11 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Value(value) if positional == 0 => {
                 let server = value.string()?;
+                if server.parse::<u16>().is_ok() || server.parse::<SocketAddr>().is_ok() {
+                    return Err(BadOption(format!(
+                        "SERVER {server}: the server comes first and then, after a space, the port"
+                    )));
+                }
                 let bare = server
                     .strip_prefix('[')
                     .and_then(|rest| rest.strip_suffix(']'));
@@ -110,6 +122,16 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                     .ok_or_else(|| whole_number("PORT", &text, 1, u16::MAX.into()))?
                     .get();
                 positional = 2;
+            }
+            Arg::Value(value) if positional == 2 => {
+                let username = value.string()?;
+                if Name::new(&username).is_none() {
+                    return Err(BadOption(format!(
+                        "USERNAME {username}: it is 1 to 32 letters, digits, _ . or -"
+                    )));
+                }
+                options.username = Some(username);
+                positional = 3;
             }
             Arg::Long("portal") => {
                 options.portal = match parser.value()?.string()?.as_str() {
@@ -157,7 +179,8 @@ mod tests {
 
     #[test]
     fn every_option_is_understood_and_explained() {
-        let line = "[::1] 6000 --portal udp --retry 0 --reconnect --server-timeout 0 --no-color";
+        let line =
+            "[::1] 6000 alice --portal udp --retry 0 --reconnect --server-timeout 0 --no-color";
         let options = parsed(line).unwrap();
         assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
         assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));
@@ -173,12 +196,15 @@ mod tests {
     #[test]
     fn nonsense_is_refused_by_name() {
         for (line, named) in [
+            ("41000", "SERVER 41000"),
+            ("127.0.0.1:41000", "after a space"),
             ("here 0", "PORT 0"),
             ("here there", "PORT there"),
             ("--portal both", "--portal both"),
             ("--retry x", "--retry x"),
             ("--server-timeout -1", "--server-timeout -1"),
-            ("1 2 3", "\"3\""),
+            ("one 2 three 4", "\"4\""),
+            ("one 2 no/name", "USERNAME no/name"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(

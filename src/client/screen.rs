@@ -1,15 +1,17 @@
 //! What the person sees: one line for each thing that happens, above the line being typed.
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, unbounded};
 use jiff::Zoned;
 use rustyline::ExternalPrinter;
 
+use super::commands::Timestamp;
 use crate::limits::THREAD_STACK;
-use crate::wire::{Relay, printable};
+use crate::wire::{Relay, Scope, printable};
 
 /// How many lines may wait for the terminal before the client stops reading from the server.
 const LINES_BEHIND: usize = 1000;
@@ -21,7 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// printed before it has been shown.
 const NOTHING: &str = "\x1b[A\n";
 
-/// The colours of the three kinds of lines.
+/// Rings, and prints nothing.
+const BELL: &str = "\x07\x1b[A\n";
+
+const TIME: &str = "%H:%M";
+const DATE_AND_TIME: &str = "%Y-%m-%d %H:%M:%S";
+
+/// The colours of the kinds of lines.
 #[derive(Clone, Copy)]
 pub(super) struct Palette {
     color: bool,
@@ -50,6 +58,11 @@ impl Palette {
         self.paint("1;36", text)
     }
 
+    /// Text in which the person is named.
+    pub(super) fn called(self, text: &str) -> String {
+        self.paint("1;35", text)
+    }
+
     /// One's own name, in the prompt.
     pub(super) fn own(self, text: &str) -> String {
         self.paint("32", text)
@@ -71,14 +84,15 @@ impl Palette {
     }
 }
 
-/// The time of day, as it stands before each line.
+/// The time of day, as it stands in the prompt.
 pub(super) fn time_of_day() -> String {
-    Zoned::now().strftime("%H:%M").to_string()
+    Zoned::now().strftime(TIME).to_string()
 }
 
 /// Where lines are shown.
 pub(super) struct Screen {
     palette: Palette,
+    timestamp: Cell<Timestamp>,
     out: Out,
 }
 
@@ -89,6 +103,8 @@ enum Out {
     /// thread does it.
     Above {
         lines: Sender<String>,
+        /// Something comes on it when the terminal has caught up.
+        caught_up: Receiver<()>,
         shown: Receiver<()>,
         printer: Option<JoinHandle<()>>,
     },
@@ -99,6 +115,8 @@ impl Screen {
     pub(super) fn plain(palette: Palette) -> Screen {
         Screen {
             palette,
+            // A script wants the same line at any time of the day.
+            timestamp: Cell::new(Timestamp::Off),
             out: Out::Plain,
         }
     }
@@ -113,14 +131,18 @@ impl Screen {
     ) -> io::Result<Screen> {
         let (lines, to_show) = unbounded::<String>();
         let (done, shown) = bounded::<()>(0);
+        let (tell, caught_up) = bounded(1);
         let printer = Builder::new()
             .name("printer".to_owned())
             .stack_size(THREAD_STACK)
             .spawn(move || {
-                for line in to_show {
+                for line in &to_show {
                     if printer.print(line.clone()).is_err() {
                         // The editor has gone; the terminal is in its ordinary state again.
                         let _ = write!(io::stdout(), "{line}");
+                    }
+                    if to_show.len() == LINES_BEHIND / 2 {
+                        let _ = tell.try_send(());
                     }
                 }
                 let _ = printer.print(NOTHING.to_owned());
@@ -128,8 +150,10 @@ impl Screen {
             })?;
         Ok(Screen {
             palette,
+            timestamp: Cell::new(Timestamp::Time),
             out: Out::Above {
                 lines,
+                caught_up,
                 shown,
                 printer: Some(printer),
             },
@@ -149,14 +173,42 @@ impl Screen {
         }
     }
 
-    /// What somebody else said.
-    pub(super) fn relay(&self, relay: &Relay<'_>) {
+    /// Something comes on it when a terminal that was behind has caught up.
+    pub(super) fn caught_up(&self) -> Receiver<()> {
+        match &self.out {
+            Out::Plain => never(),
+            Out::Above { caught_up, .. } => caught_up.clone(),
+        }
+    }
+
+    /// What stands before each line from now on.
+    pub(super) fn set_timestamp(&self, timestamp: Timestamp) {
+        self.timestamp.set(timestamp);
+    }
+
+    /// Rings the terminal's bell.
+    pub(super) fn ring(&self) {
+        if let Out::Above { lines, .. } = &self.out {
+            let _ = lines.send(BELL.to_owned());
+        }
+    }
+
+    /// What somebody else said. What names `me` stands out.
+    pub(super) fn relay(&self, relay: &Relay<'_>, me: Option<&str>) {
         let name = self.palette.name(&printable(&relay.from));
-        let text = in_lines(&relay.text);
+        let mut text = in_lines(&relay.text);
+        if me.is_some_and(|me| names(&text, me)) {
+            text = self.palette.called(&text);
+        }
+        let to = match relay.scope {
+            Scope::Partner => "",
+            Scope::Public => " to all",
+            Scope::Direct => " to you",
+        };
         if relay.me {
-            self.line(&format!("* {name} {text}"));
+            self.line(&format!("* {name}{to} {text}"));
         } else {
-            self.line(&format!("{name}: {text}"));
+            self.line(&format!("{name}{to}: {text}"));
         }
     }
 
@@ -176,13 +228,13 @@ impl Screen {
     }
 
     fn line(&self, line: &str) {
-        match &self.out {
-            // A script wants the same line at any time of the day.
-            Out::Plain => self.show(format!("{line}\n")),
-            Out::Above { .. } => {
-                self.show(format!("{} {line}\n", self.palette.faint(&time_of_day())));
-            }
-        }
+        let format = match self.timestamp.get() {
+            Timestamp::Off => return self.show(format!("{line}\n")),
+            Timestamp::Time => TIME,
+            Timestamp::DateTime => DATE_AND_TIME,
+        };
+        let now = Zoned::now().strftime(format).to_string();
+        self.show(format!("{} {line}\n", self.palette.faint(&now)));
     }
 
     fn show(&self, lines: String) {
@@ -205,6 +257,7 @@ impl Screen {
             lines,
             shown,
             printer,
+            ..
         } = self.out
         else {
             return stop_editor();
@@ -227,6 +280,14 @@ fn in_lines(text: &str) -> String {
     lines.join("\n        ")
 }
 
+/// Whether `me` stands in `text` as a word of its own.
+fn names(text: &str, me: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    text.split(|c: char| !is_part(c))
+        .map(|word| word.trim_end_matches('.'))
+        .any(|word| word.eq_ignore_ascii_case(me))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +298,19 @@ mod tests {
             in_lines("hi\n12:00 bob: I owe you\u{1b}[2J"),
             "hi\n        12:00 bob: I owe you\u{fffd}[2J"
         );
+    }
+
+    #[test]
+    fn one_hears_ones_name() {
+        for (text, heard) in [
+            ("hi Bob, how are you", true),
+            ("bob", true),
+            ("ask bob.", true),
+            ("bobby", false),
+            ("bob-2", false),
+        ] {
+            assert_eq!(names(text, "bob"), heard, "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
 use crate::limits::MAX_SERVER_FRAME;
@@ -65,7 +65,7 @@ impl fmt::Display for SeekError {
             } => write!(
                 f,
                 "can't reach the {whom} at {address} ({error}): is the server running there? \
-                 `make run-server` starts one; `chatclient SERVER PORT` goes to another"
+                 `make run-server` starts one, `make run-client SERVER=… PORT=…` goes to another"
             ),
             SeekError::Strange { address, error } => write!(
                 f,
@@ -209,11 +209,19 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 fn first_frame(stream: &TcpStream, frames: &mut FrameReader) -> io::Result<Vec<u8>> {
+    // One deadline for all of it: a server that trickles bytes must not hold the person up.
+    let deadline = Instant::now() + PATIENCE;
+    let silent = || io::Error::new(ErrorKind::TimedOut, "it accepts, but says nothing");
     loop {
         let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
         if let Some(frame) = frames.next_frame().map_err(invalid)? {
             return Ok(frame.to_vec());
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(silent());
+        }
+        stream.set_read_timeout(Some(left))?;
         match frames.read_from(&mut &*stream) {
             Ok(0) => {
                 return Err(io::Error::new(
@@ -222,12 +230,7 @@ fn first_frame(stream: &TcpStream, frames: &mut FrameReader) -> io::Result<Vec<u
                 ));
             }
             Ok(_) => {}
-            Err(error) if is_timeout(&error) => {
-                return Err(io::Error::new(
-                    ErrorKind::TimedOut,
-                    "it accepts, but says nothing",
-                ));
-            }
+            Err(error) if is_timeout(&error) => return Err(silent()),
             Err(error) => return Err(error),
         }
     }
@@ -246,6 +249,7 @@ mod tests {
         Options {
             server: "127.0.0.1".to_owned(),
             port,
+            username: None,
             portal,
             retry: Some(0),
             reconnect: false,

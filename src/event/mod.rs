@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use jiff::Timestamp;
 
 use crate::clock::{Clock, Tick};
 use crate::net::Port;
@@ -24,6 +25,8 @@ use crate::wire::{ErrorCode, ServerDoc, printable};
 pub struct Event {
     /// The clock's count.
     pub tick: Tick,
+    /// The time of day, for the event file, which may hold several runs.
+    pub time: Timestamp,
     /// The thread that did it.
     pub thread: String,
     /// What it did.
@@ -108,6 +111,65 @@ pub enum What {
         /// The speaker's port.
         from: Port,
     },
+    /// A name was registered: the account is on the disk.
+    Registered {
+        /// The worker's port.
+        port: Port,
+        /// The name.
+        name: String,
+    },
+    /// Somebody has logged in.
+    LoggedIn {
+        /// The worker's port.
+        port: Port,
+        /// The name.
+        name: String,
+    },
+    /// Not the account's password.
+    WrongPassword {
+        /// The worker's port.
+        port: Port,
+        /// The name that was claimed.
+        name: String,
+    },
+    /// A message went to everyone who is logged in.
+    Public {
+        /// The speaker's port.
+        from: Port,
+        /// The speaker's name.
+        name: String,
+        /// How many it was handed to.
+        count: usize,
+        /// The text, with `--show-messages`.
+        text: Option<String>,
+    },
+    /// A message went to one person.
+    Direct {
+        /// The speaker's port.
+        from: Port,
+        /// The speaker's name.
+        name: String,
+        /// The target's name.
+        to: String,
+        /// The text, with `--show-messages`.
+        text: Option<String>,
+    },
+    /// A message was for somebody who is not here.
+    NoSuchUser {
+        /// The speaker's port.
+        from: Port,
+        /// The speaker's name.
+        name: String,
+        /// The name that nobody has.
+        to: String,
+    },
+    /// A line of the accounts file is no account. It is kept.
+    DamagedAccount {
+        /// The line's number, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// What a client sent could not be done; it was told.
     Refused {
         /// The worker's port.
@@ -177,6 +239,12 @@ pub enum End {
     TooManyErrors,
     /// The client did not read what was sent to it.
     TooSlow,
+    /// Too many wrong passwords.
+    WrongPassword,
+    /// The same person logged in elsewhere.
+    TakenOver,
+    /// The operator removed the client.
+    Kicked,
     /// The server is going down.
     Shutdown,
     /// The thread that served the client panicked.
@@ -199,6 +267,9 @@ impl End {
             End::TooLong => "too-long",
             End::TooManyErrors => "too-many-errors",
             End::TooSlow => "too-slow",
+            End::WrongPassword => "wrong-password",
+            End::TakenOver => "taken-over",
+            End::Kicked => "kicked",
             End::Shutdown => "shutdown",
             End::Panicked => "panicked",
         }
@@ -211,6 +282,7 @@ impl End {
             End::Silent | End::Idle => Some(ServerDoc::IdleTimeout),
             End::Total => Some(ServerDoc::TotalTimeTimeout),
             End::TooSlow => Some(ServerDoc::TooSlow),
+            End::TakenOver => Some(ServerDoc::TakenOver),
             End::Shutdown => Some(ServerDoc::Shutdown),
             End::Terminate
             | End::ClientIdle
@@ -220,6 +292,8 @@ impl End {
             | End::WrongPasscode
             | End::TooLong
             | End::TooManyErrors
+            | End::WrongPassword
+            | End::Kicked
             | End::Panicked => None,
         }
     }
@@ -297,6 +371,40 @@ impl What {
                 ("relayed", details)
             }
             What::NobodyThere { from } => ("nobody-there", vec![("from", (*from).into())]),
+            What::Registered { port, name } => ("registered", person(*port, name)),
+            What::LoggedIn { port, name } => ("logged-in", person(*port, name)),
+            What::WrongPassword { port, name } => ("password-wrong", person(*port, name)),
+            What::Public {
+                from,
+                name,
+                count,
+                text,
+            } => {
+                let mut details = person(*from, name);
+                details.push(("count", (*count).into()));
+                details.extend(text.as_deref().map(|text| ("text", text.into())));
+                ("public", details)
+            }
+            What::Direct {
+                from,
+                name,
+                to,
+                text,
+            } => {
+                let mut details = person(*from, name);
+                details.push(("to", to.as_str().into()));
+                details.extend(text.as_deref().map(|text| ("text", text.into())));
+                ("direct", details)
+            }
+            What::NoSuchUser { from, name, to } => {
+                let mut details = person(*from, name);
+                details.push(("to", to.as_str().into()));
+                ("no-such-user", details)
+            }
+            What::DamagedAccount { line, reason } => (
+                "damaged-account",
+                vec![("line", (*line).into()), ("reason", (*reason).into())],
+            ),
             What::Refused { port, code } => (
                 "refused",
                 vec![("port", (*port).into()), ("code", code.word().into())],
@@ -330,16 +438,27 @@ impl What {
             | What::Refused { port, .. }
             | What::Left { port, .. }
             | What::Freed { port }
+            | What::Registered { port, .. }
+            | What::LoggedIn { port, .. }
+            | What::WrongPassword { port, .. }
+            | What::Public { from: port, .. }
+            | What::Direct { from: port, .. }
+            | What::NoSuchUser { from: port, .. }
             | What::Relayed { from: port, .. }
             | What::NobodyThere { from: port } => Some(*port),
             What::Listening { .. }
             | What::Full { .. }
             | What::Panicked { .. }
+            | What::DamagedAccount { .. }
             | What::Trouble { .. }
             | What::Ticked { .. }
             | What::ShuttingDown => None,
         }
     }
+}
+
+fn person(port: Port, name: &str) -> Vec<(&'static str, Detail)> {
+    vec![("port", port.into()), ("name", name.into())]
 }
 
 fn at(port: Port, peer: SocketAddr) -> Vec<(&'static str, Detail)> {
@@ -366,7 +485,8 @@ impl Event {
     pub fn json(&self) -> String {
         let (word, details) = self.what.parts();
         let mut json = format!(
-            "{{\"tick\":{},\"thread\":{},\"event\":{}",
+            "{{\"time\":\"{:.3}\",\"tick\":{},\"thread\":{},\"event\":{}",
+            self.time,
             self.tick.0,
             json_string(&self.thread),
             json_string(word)
@@ -463,6 +583,7 @@ impl Events {
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
         let event = Event {
             tick: self.clock.now(),
+            time: Timestamp::now(),
             thread,
             what: what(),
         };
@@ -493,6 +614,7 @@ mod tests {
     fn event(what: What) -> Event {
         Event {
             tick: Tick(12),
+            time: Timestamp::UNIX_EPOCH,
             thread: "worker-50001".to_owned(),
             what,
         }
@@ -520,7 +642,7 @@ mod tests {
     fn a_json_line_is_one_object_without_control_characters() {
         assert_eq!(
             relayed("a \"b\"\n\\").json(),
-            r#"{"tick":12,"thread":"worker-50001","event":"relayed","from":50001,"to":50002,"bytes":7,"text":"a \"b\"\u000a\\"}"#
+            r#"{"time":"1970-01-01T00:00:00.000Z","tick":12,"thread":"worker-50001","event":"relayed","from":50001,"to":50002,"bytes":7,"text":"a \"b\"\u000a\\"}"#
         );
     }
 

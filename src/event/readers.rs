@@ -37,23 +37,33 @@ impl ReaderThread {
     }
 }
 
-/// Starts the thread `console`, which prints each event to `out` as one line.
+/// Starts the thread `console`, which prints `greeting`, then each event as one line, and at the
+/// end that it is the end. Without a queue it prints the greeting alone.
+///
+/// Nobody else prints to `out`: a terminal that is paused would hold them up.
 ///
 /// Ticks that woke nobody are left out: there is one every second, and it says nothing.
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
 pub fn start_console(
-    queue: EventQueue,
+    queue: Option<EventQueue>,
+    greeting: String,
     mut out: impl Write + Send + 'static,
 ) -> io::Result<ReaderThread> {
     ReaderThread::start("console", move || {
-        let lines = copy(&queue, &mut out, |event| match event.what {
-            What::Ticked { told: 0 } => None,
-            _ => Some(event.line()),
+        let written = write!(out, "{greeting}").and_then(|()| out.flush());
+        let Some(queue) = queue else { return };
+        let lines = written.and_then(|()| {
+            copy(&queue, &mut out, |event| match event.what {
+                What::Ticked { told: 0 } => None,
+                _ => Some(event.line()),
+            })
         });
         // A terminal that has gone away can't be told so. The events go on without it.
-        drop(lines);
+        if lines.is_ok() {
+            let _ = writeln!(out, "Stopped.");
+        }
     })
 }
 

@@ -187,16 +187,18 @@ impl Seat {
 
     /// The same ticket for a UDP client that asks again while its reservation stands, because the
     /// first answer may have been lost. It gets no more time for it.
-    pub fn ticket_again(&self, asker: Asker) -> Option<Ticket> {
+    pub fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
         match &self.state {
             State::Reserved {
                 lease,
                 asker: first,
-                ..
-            } if *first == asker && asker.datagram_port.is_some() => Some(Ticket {
-                port: lease.port(),
-                passcode: self.passcode.clone(),
-            }),
+                until,
+            } if *first == asker && asker.datagram_port.is_some() && !until.is_past(now) => {
+                Some(Ticket {
+                    port: lease.port(),
+                    passcode: self.passcode.clone(),
+                })
+            }
             _ => None,
         }
     }
@@ -259,8 +261,10 @@ impl Seat {
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let expiry = match &self.state {
             State::Reserved { until, .. } if until.is_past(now) => {
+                // First the passcode: should that fail, nothing has changed.
+                let next = next();
                 let lease = self.take_lease()?;
-                self.passcode = next();
+                self.passcode = next;
                 return Some(Expiry::NoShow(lease));
             }
             State::Greeting { until, .. } if until.is_past(now) => Expiry::Handshake,
@@ -486,16 +490,19 @@ mod tests {
         let ticket = seat
             .reserve(stack.pop().unwrap(), Asker::by_datagram(socket), Tick(0))
             .unwrap();
-        assert_eq!(seat.ticket_again(Asker::by_datagram(socket)), Some(ticket));
-        assert_eq!(seat.ticket_again(Asker::by_datagram(other)), None);
+        assert_eq!(
+            seat.ticket_again(Asker::by_datagram(socket), Tick(0)),
+            Some(ticket)
+        );
+        assert_eq!(seat.ticket_again(Asker::by_datagram(other), Tick(0)), None);
         seat.arrive(ip(HERE), Tick(0));
         assert_eq!(
-            seat.ticket_again(Asker::by_datagram(socket)),
+            seat.ticket_again(Asker::by_datagram(socket), Tick(0)),
             None,
             "the reservation is over"
         );
         let (by_connection, ..) = reserved();
-        assert_eq!(by_connection.ticket_again(asker()), None);
+        assert_eq!(by_connection.ticket_again(asker(), Tick(0)), None);
     }
 
     #[test]

@@ -11,9 +11,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
-use crate::hall::Hall;
+use crate::hall::{Accounts, Guest, Pairs, People};
 use crate::net::Port;
-use crate::outbox::Outbox;
 use crate::seat::{Asker, Lease, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
 
@@ -26,7 +25,12 @@ pub(super) struct House {
     pub(super) tick: Duration,
     pub(super) stack: Mutex<WorkloadStack>,
     pub(super) posts: Vec<Post>,
-    pub(super) hall: Hall,
+    pub(super) pairs: Pairs,
+    pub(super) people: People,
+    /// `None` where names are not protected by passwords.
+    pub(super) accounts: Option<Accounts>,
+    /// What greets whoever logs in.
+    pub(super) message_of_the_day: Option<String>,
 }
 
 /// Where one worker and its timer thread work: a port and its seat.
@@ -45,7 +49,7 @@ pub(super) struct Post {
 pub(super) struct OccupiedSeat {
     pub(super) seat: Seat,
     /// Set from the arrival until the worker has cleared up.
-    pub(super) connection: Option<Arc<Outbox>>,
+    pub(super) connection: Option<Arc<Guest>>,
 }
 
 impl Post {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use super::settings::Settings;
+use crate::hall::AccountError;
 use crate::limits;
 use crate::net::{Port, lengthen_backlog, port_of};
 
@@ -34,6 +35,8 @@ pub enum StartError {
         /// How many listeners were wanted.
         wanted: usize,
     },
+    /// The accounts can't be used.
+    Accounts(AccountError),
     /// The system has no random numbers.
     NoRandomness(String),
     /// The system has no thread to give.
@@ -48,7 +51,7 @@ impl fmt::Display for StartError {
             StartError::PortTaken { address, role } => write!(
                 f,
                 "port {} on {} is taken, and the {role} needs it: stop the program that has it \
-                 (`ss -tulnp` names it) or start with another PORT, such as `chatserver {}`",
+                 (`ss -tulnp` names it) or choose another PORT, such as `make run-server PORT={}`",
                 address.port(),
                 address.ip(),
                 suggestion(address.port())
@@ -74,6 +77,7 @@ impl fmt::Display for StartError {
                  `ulimit -n {}` or choose fewer --workers",
                 wanted * 2 + 64
             ),
+            StartError::Accounts(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(
                 f,
                 "the system gives no random numbers ({reason}), and without them a passcode could \

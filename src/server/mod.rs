@@ -7,6 +7,7 @@
 mod house;
 mod interfaces;
 mod listeners;
+mod login;
 mod options;
 mod portal;
 mod run;
@@ -16,7 +17,7 @@ mod timer;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -25,9 +26,9 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Ticks};
 use crate::event::{Events, What};
-use crate::hall::Hall;
+use crate::hall::{Accounts, Damage, Pairs, People};
 use crate::limits;
-use crate::net::{Port, reachable, wake_accept};
+use crate::net::{Port, wake_accept, wake_receive};
 use crate::seat::{Passcode, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::Codec;
 use house::{House, Post};
@@ -37,13 +38,24 @@ pub use listeners::StartError;
 pub use run::main;
 pub use settings::{Portals, Settings};
 
+fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts>, StartError> {
+    let Some(path) = &settings.accounts else {
+        return Ok(None);
+    };
+    let (accounts, damage) = Accounts::open(path).map_err(StartError::Accounts)?;
+    for Damage { line, reason } in damage {
+        events.tell(|| What::DamagedAccount { line, reason });
+    }
+    Ok(Some(accounts))
+}
+
 /// A running server.
 pub struct Server {
     house: Arc<House>,
     threads: Vec<JoinHandle<()>>,
-    /// Where threads are blocked in `accept`, to be woken at the end.
-    tcp: Vec<SocketAddr>,
-    udp: Option<SocketAddr>,
+    /// Where threads are blocked in `accept` or `recv_from`, to be woken at the end.
+    tcp: Vec<Arc<TcpListener>>,
+    udp: Option<Arc<UdpSocket>>,
     bind: IpAddr,
     port: Port,
     /// The workers' threads are many and block in pairs, so they are told apart for the display.
@@ -59,6 +71,7 @@ impl Server {
     /// no thread or no random number to give. Nothing is left open or running then.
     pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
+        let accounts = open_accounts(settings, &events)?;
         let listeners = Listeners::bind(settings)?;
         let port = listeners.port;
         let workers: Vec<Port> = listeners.workers.iter().map(|(port, _)| *port).collect();
@@ -89,7 +102,10 @@ impl Server {
             },
             tick: settings.tick,
             stack: Mutex::new(WorkloadStack::new(workers.iter().copied())),
-            hall: Hall::new(posts.len()),
+            pairs: Pairs::new(posts.len()),
+            people: People::new(settings.announce_up_to),
+            accounts,
+            message_of_the_day: settings.message_of_the_day.clone(),
             posts,
         });
 
@@ -117,19 +133,20 @@ impl Server {
         for ((index, (port, listener)), (subscription, woken)) in
             listeners.workers.into_iter().enumerate().zip(timekeeping)
         {
-            let address = listener.local_addr()?;
+            let listener = Arc::new(listener);
+            self.tcp.push(Arc::clone(&listener));
             self.spawn(format!("timer-{port}"), move |house| {
                 timer::serve(house, &house.posts[index], &subscription, &woken);
             })?;
             self.spawn(format!("worker-{port}"), move |house| {
                 worker::serve(house, &house.posts[index], &listener);
             })?;
-            self.tcp.push(address);
         }
-        if let Some(first) = self.tcp.first().copied() {
+        if let Some(first) = self.tcp.first() {
+            let address = first.local_addr()?;
             self.house.events.tell(|| What::Listening {
                 role: "workers",
-                address: first,
+                address,
             });
         }
         // The portal comes last: whoever it sends to a worker finds it at work.
@@ -139,10 +156,11 @@ impl Server {
                 role: "portal-tcp",
                 address,
             });
+            let listener = Arc::new(listener);
+            self.tcp.push(Arc::clone(&listener));
             self.spawn("portal-tcp".to_owned(), move |house| {
-                portal::serve_tcp(house, &listener)
+                portal::serve_tcp(house, &listener);
             })?;
-            self.tcp.push(address);
         }
         if let Some(socket) = listeners.portal_udp {
             let address = socket.local_addr()?;
@@ -150,10 +168,11 @@ impl Server {
                 role: "portal-udp",
                 address,
             });
+            let socket = Arc::new(socket);
+            self.udp = Some(Arc::clone(&socket));
             self.spawn("portal-udp".to_owned(), move |house| {
-                portal::serve_udp(house, &socket)
+                portal::serve_udp(house, &socket);
             })?;
-            self.udp = Some(address);
         }
         Ok(())
     }
@@ -194,13 +213,11 @@ impl Drop for Server {
         self.house.events.tell(|| What::ShuttingDown);
         // The timers see their guests out and shut the sockets, which wakes workers in a read.
         self.house.clock.stop();
-        // Whoever is in an accept wakes by a connection, and the UDP portal by a datagram.
-        for address in &self.tcp {
-            wake_accept(*address);
+        for listener in &self.tcp {
+            wake_accept(listener);
         }
-        if let Some(address) = self.udp.map(reachable) {
-            let any = SocketAddr::new(address.ip(), 0);
-            let _ = UdpSocket::bind(any).and_then(|socket| socket.send_to(&[], address));
+        if let Some(socket) = &self.udp {
+            wake_receive(socket);
         }
         for thread in self.threads.drain(..) {
             // Every loop catches what may panic; if one ended by a panic all the same, it ended.

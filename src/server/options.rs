@@ -1,6 +1,6 @@
 //! The server's command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -33,6 +33,13 @@ How long, in whole seconds
   --idle-timeout S        without a word from a client (300); 0 = for ever
   --total-timeout S       a client may stay in all (0 = for ever)
 
+Who
+  --accounts FILE         where the accounts are kept (accounts.txt)
+  --no-passwords          no accounts: a free name is yours while you are here
+  --announce N            tell people who comes and goes, while at most N are logged
+                          in (100)
+  --motd FILE             greet whoever logs in with the text in FILE
+
 What
   --max-message BYTES     the longest message taken (8192)
   --quiet                 print no events
@@ -41,7 +48,8 @@ What
 
   --help, --version
 
-Start it, then type `chatclient` in another terminal. Ctrl-C ends it.";
+Start it, then type `make run-client` in another terminal. Ctrl-C ends it; a second
+Ctrl-C ends it at once.";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -75,7 +83,10 @@ impl From<lexopt::Error> for BadOption {
 /// # Errors
 /// [`BadOption`] for an unknown option, a missing or a senseless value.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, BadOption> {
-    let mut settings = Settings::default();
+    let mut settings = Settings {
+        accounts: Some(DEFAULT_ACCOUNTS.into()),
+        ..Settings::default()
+    };
     let mut port_given = false;
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -128,6 +139,15 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 settings.max_message =
                     number("--max-message", &parser.value()?.string()?, least, most)?;
             }
+            Arg::Long("accounts") => settings.accounts = Some(parser.value()?.into()),
+            Arg::Long("no-passwords") => settings.accounts = None,
+            Arg::Long("announce") => {
+                settings.announce_up_to =
+                    number("--announce", &parser.value()?.string()?, 0, usize::MAX)?;
+            }
+            Arg::Long("motd") => {
+                settings.message_of_the_day = Some(message_of_the_day(&parser.value()?)?);
+            }
             Arg::Long("quiet") => settings.quiet = true,
             Arg::Long("show-messages") => settings.show_messages = true,
             Arg::Long("events") => settings.event_file = Some(parser.value()?.into()),
@@ -135,6 +155,26 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         }
     }
     Ok(Command::Serve(Box::new(settings)))
+}
+
+/// Beside where the server runs.
+const DEFAULT_ACCOUNTS: &str = "accounts.txt";
+
+/// The longest message of the day, in bytes: a screen full.
+const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
+
+fn message_of_the_day(path: &OsStr) -> Result<String, BadOption> {
+    let shown = path.to_string_lossy();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| BadOption(format!("--motd {shown}: it can't be read ({error})")))?;
+    let text = text.trim_end();
+    if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
+        return Err(BadOption(format!(
+            "--motd {shown}: it has {} bytes, and {LONGEST_MESSAGE_OF_THE_DAY} are allowed",
+            text.len()
+        )));
+    }
+    Ok(text.to_owned())
 }
 
 const DAY: u64 = 24 * 60 * 60;
@@ -198,7 +238,7 @@ mod tests {
     fn every_option_is_understood_and_explained() {
         let line = "6000 --bind [::1] --workers 6 --portal udp --tick 2 --reserve-timeout 3 \
                     --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
-                    --quiet --show-messages --events log.json";
+                    --accounts a.txt --announce 7 --quiet --show-messages --events log.json";
         let settings = parsed(line).unwrap();
         assert_eq!(
             (settings.port, settings.workers, settings.max_message),

@@ -110,8 +110,9 @@ struct AskedBefore {
 impl AskedBefore {
     fn ticket_again(&self, house: &House, peer: SocketAddr) -> Option<Ticket> {
         let post = &house.posts[self.seats.get(&peer)?.index()];
+        let now = house.clock.now();
         let ticket =
-            post.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer)))?;
+            post.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer), now))?;
         house.events.tell(|| What::TicketAgain {
             port: ticket.port,
             asker: peer,

@@ -58,11 +58,7 @@ fn serve(settings: &Settings) -> Result<(), String> {
 
     let server =
         Server::start(settings, clock.clone(), events.clone()).map_err(|e| e.to_string())?;
-    let _ = write!(io::stdout(), "{}", welcome(settings, &server));
-    // The console starts after the welcome, so that the welcome is what stands at the top.
-    let console = console_queue
-        .map(|queue| start_console(queue, io::stdout()))
-        .transpose()
+    let console = start_console(console_queue, welcome(settings, &server), io::stdout())
         .map_err(|error| format!("can't start the console's thread: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, told| telling.tell(|| What::Ticked { told });
@@ -71,17 +67,12 @@ fn serve(settings: &Settings) -> Result<(), String> {
 
     // Disconnected would mean that the signal thread is gone; then nothing could stop the server.
     let _ = signals.recv();
-    let _ = writeln!(
-        io::stdout(),
-        "Stopping: telling everyone. Press Ctrl-C again to leave at once."
-    );
     ticker.stop();
     server.stop();
     drop(events);
-    for reader in [console, event_file].into_iter().flatten() {
+    for reader in std::iter::once(console).chain(event_file) {
         reader.finish();
     }
-    let _ = writeln!(io::stdout(), "Stopped.");
     Ok(())
 }
 

@@ -52,6 +52,12 @@ pub struct Settings {
     pub total_timeout: Option<Duration>,
     /// The longest frame taken from a client, in bytes.
     pub max_message: usize,
+    /// Where the accounts are; `None` where a free name is anybody's, without a password.
+    pub accounts: Option<PathBuf>,
+    /// Up to how many people are told of each other's comings and goings.
+    pub announce_up_to: usize,
+    /// What greets whoever logs in.
+    pub message_of_the_day: Option<String>,
     /// Print no events.
     pub quiet: bool,
     /// Chat texts in the events, too.
@@ -73,6 +79,9 @@ impl Default for Settings {
             idle_timeout: Some(Duration::from_secs(300)),
             total_timeout: None,
             max_message: limits::MAX_FRAME,
+            accounts: None,
+            announce_up_to: 100,
+            message_of_the_day: None,
             quiet: false,
             show_messages: false,
             event_file: None,

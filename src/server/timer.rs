@@ -14,7 +14,8 @@ use super::house::{House, Post};
 use super::worker::report_panic;
 use crate::clock::Subscription;
 use crate::event::{End, What};
-use crate::outbox::{Flush, Outbox};
+use crate::hall::Guest;
+use crate::outbox::Flush;
 use crate::seat::{Expiry, Passcode};
 
 /// The timer's thread: runs until the clock stops, and then sees the guest out.
@@ -28,8 +29,8 @@ pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, wor
         }
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep_time(house, post))) {
             let end = report_panic(house, panic.as_ref());
-            if let Some(outbox) = post.with_seat(|occupied| occupied.connection.clone()) {
-                outbox.cut(end);
+            if let Some(guest) = post.with_seat(|occupied| occupied.connection.clone()) {
+                guest.outbox.cut(end);
             }
         }
     }
@@ -39,49 +40,50 @@ pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, wor
 /// write takes a tick at most, so no deadline is missed over a socket that takes nothing.
 fn keep_time(house: &House, post: &Post) {
     loop {
-        let outbox = enforce_deadlines(house, post);
-        let waits = outbox.is_some_and(|outbox| outbox.write_out() != Flush::Empty);
+        let guest = enforce_deadlines(house, post);
+        let flush = guest.map(|guest| guest.outbox.write_out());
+        let waits = matches!(flush, Some(Flush::More | Flush::Stuck));
         if !waits || house.clock.is_stopped() {
             return;
         }
     }
 }
 
-/// Ends what is past its deadline. Returns the outbox of whoever is connected.
-fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Outbox>> {
+/// Ends what is past its deadline. Returns whoever is connected.
+fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Guest>> {
     let now = house.clock.now();
-    let (expiry, outbox) = post.with_seat(|occupied| {
+    let (expiry, guest) = post.with_seat(|occupied| {
         (
             occupied.seat.expire(now, Passcode::random),
             occupied.connection.clone(),
         )
     });
     let end = match expiry {
-        None => return outbox,
+        None => return guest,
         Some(Expiry::NoShow(lease)) => {
             house.events.tell(|| What::NoShow { port: post.port });
             house.put_back(lease);
-            return outbox;
+            return guest;
         }
         Some(Expiry::Handshake) => End::Silent,
         Some(Expiry::Idle) => End::Idle,
         Some(Expiry::Total) => End::Total,
     };
-    if let Some(outbox) = &outbox {
-        outbox.end(end);
+    if let Some(guest) = &guest {
+        guest.outbox.end(end);
     }
-    outbox
+    guest
 }
 
 /// The server is going down: nobody gets in any more, and whoever is here is told.
 fn see_out(house: &House, post: &Post) {
-    let (lease, outbox) =
+    let (lease, guest) =
         post.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
     if let Some(lease) = lease {
         house.put_back(lease);
     }
-    if let Some(outbox) = outbox {
-        outbox.end(End::Shutdown);
-        outbox.write_out();
+    if let Some(guest) = guest {
+        guest.outbox.end(End::Shutdown);
+        guest.outbox.write_out();
     }
 }

@@ -17,7 +17,7 @@ use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
 use crate::net::{drain, is_self_connection, reset_on_close, send_and_close};
-use crate::outbox::Outbox;
+use crate::outbox::{Flush, Outbox};
 use crate::seat::{Arrival, Passcode, Verdict};
 use crate::wire::{ClientDoc, FrameReader, ServerDoc};
 
@@ -48,36 +48,34 @@ fn receive(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    let Some(outbox) = let_in(house, post, stream, peer) else {
+    let Some(guest) = let_in(house, post, stream, peer) else {
         return;
     };
     house.events.tell(|| What::Arrived {
         port: post.port,
         peer,
     });
-    let guest = Guest {
-        outbox: Arc::clone(&outbox),
-        name: post.port.to_string().into(),
-    };
     // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
-    let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, &guest, peer)))
+    let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, &guest)))
         .unwrap_or_else(|panic| report_panic(house, panic.as_ref()));
-    clear_up(house, post, listener, &guest, peer, end);
+    clear_up(house, post, listener, &guest, end);
 }
 
 /// Asks the seat whether this caller is expected. If so, the connection is in the seat, for the
 /// timer thread to find; if not, it has been turned away.
-fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Option<Arc<Outbox>> {
+fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Option<Arc<Guest>> {
     // Neither can fail on a socket that has just been accepted; if one did, the connection would
     // be slower but not wrong.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(house.tick));
     let now = house.clock.now();
+    let label = post.port.to_string();
     let arrival = post.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
         Arrival::Expected => {
-            let outbox = Arc::new(Outbox::new(stream, house.codec, post.work.clone()));
-            occupied.connection = Some(Arc::clone(&outbox));
-            Ok(outbox)
+            let outbox = Outbox::new(stream, house.codec, post.work.clone());
+            let guest = Arc::new(Guest::new(outbox, peer, &label, now));
+            occupied.connection = Some(Arc::clone(&guest));
+            Ok(guest)
         }
         Arrival::Stray => Err(stream),
     });
@@ -103,7 +101,8 @@ fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
 }
 
 /// The handshake, and the session after it. Returns why it is over.
-fn visit(house: &House, post: &Post, guest: &Guest, peer: SocketAddr) -> End {
+fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
+    let peer = guest.peer;
     let outbox = &guest.outbox;
     let mut frames = FrameReader::new(outbox.codec().max_frame);
     let said = match first_frame(outbox, &mut frames) {
@@ -128,7 +127,7 @@ fn visit(house: &House, post: &Post, guest: &Guest, peer: SocketAddr) -> End {
         peer,
     });
     house
-        .hall
+        .pairs
         .enter(post.number, guest, &ServerDoc::Welcome { port: post.port });
     Session::new(house, post, guest).run(&mut frames)
 }
@@ -159,25 +158,22 @@ fn first_frame(outbox: &Outbox, frames: &mut FrameReader) -> Result<Option<Strin
 /// hall when its connection is closed, and everyone who came while it was seated is turned away
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
 /// next guest.
-fn clear_up(
-    house: &House,
-    post: &Post,
-    listener: &TcpListener,
-    guest: &Guest,
-    peer: SocketAddr,
-    end: End,
-) {
-    let outbox = &guest.outbox;
-    house.hall.leave(post.number, guest);
+fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Arc<Guest>, end: End) {
+    let (outbox, peer) = (&guest.outbox, guest.peer);
+    house.people.leave(guest);
+    house.pairs.leave(post.number, guest);
     post.with_seat(|occupied| {
         occupied.seat.close();
         occupied.connection = None;
     });
     // If the timer thread or a full socket has ended it before, that is the reason that counts.
     outbox.end(end);
-    outbox.cut(end);
-    if drain(outbox.stream()) > 0 || end == End::Broken {
-        reset_on_close(outbox.stream());
+    // A farewell that had to queue up behind other things gets its chance, a tick at most.
+    if outbox.write_out() != Flush::Busy {
+        outbox.cut(end);
+        if drain(outbox.stream()) > 0 || end == End::Broken {
+            reset_on_close(outbox.stream());
+        }
     }
     house.events.tell(|| What::Left {
         port: post.port,

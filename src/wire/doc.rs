@@ -21,7 +21,7 @@ pub enum ClientDoc<'a> {
         passcode: Cow<'a, str>,
     },
     /// `<command>`: for the server alone.
-    Command(ClientCommand),
+    Command(ClientCommand<'a>),
 }
 
 impl<'a> ClientDoc<'a> {
@@ -35,42 +35,55 @@ impl<'a> ClientDoc<'a> {
 }
 
 /// The commands of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientCommand {
-    /// Ends the session (seed 000, rule 9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientCommand<'a> {
+    /// `TERMINATE` (also `EX` and `DISCONNECT`, as the seeds call it): ends the session.
     Terminate,
-    /// The client gives up: it has heard nothing from the server (seed 000, revision 1).
+    /// `IDLE TIMEOUT`: the client gives up, having heard nothing from the server (seed 000,
+    /// revision 1).
     IdleTimeout,
-    /// The client gives up: it has been connected for as long as it wanted to be.
+    /// `TOTAL TIME TIMEOUT`: the client gives up, having been connected for as long as it wanted.
     TotalTimeTimeout,
-    /// Asks for a `PONG`; counts as no activity.
+    /// `PING`: asks for a `PONG`; counts as no activity.
     Ping,
-    /// The datagram that asks the UDP portal for a port. The portal does not look at it.
+    /// `PORT`: the datagram that asks the UDP portal for a port. The portal does not look at it.
     Port,
+    /// `LOGIN`: who the client is.
+    Login {
+        /// The name, not checked yet.
+        username: Cow<'a, str>,
+    },
+    /// `PASSWORD`: the proof.
+    Password(Secret<'a>),
+    /// `WHO`: who is logged in.
+    Who,
+    /// `PM` (also `BM`): a public message, or the wish to say one next.
+    Public {
+        /// What to say to everyone; `None` makes the next message the public one.
+        message: Option<Cow<'a, str>>,
+        /// An action.
+        me: bool,
+    },
+    /// `DM` alone: who could be written to.
+    DirectList,
+    /// `DM` with `<to>` and `<message>`.
+    Direct {
+        /// For whom.
+        to: Cow<'a, str>,
+        /// What.
+        message: Cow<'a, str>,
+        /// An action.
+        me: bool,
+    },
 }
 
-impl ClientCommand {
-    const ALL: [ClientCommand; 5] = [
-        ClientCommand::Terminate,
-        ClientCommand::IdleTimeout,
-        ClientCommand::TotalTimeTimeout,
-        ClientCommand::Ping,
-        ClientCommand::Port,
-    ];
+/// A password on its way. It does not print itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<'a>(pub Cow<'a, str>);
 
-    /// The name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            ClientCommand::Terminate => "TERMINATE",
-            ClientCommand::IdleTimeout => "IDLE TIMEOUT",
-            ClientCommand::TotalTimeTimeout => "TOTAL TIME TIMEOUT",
-            ClientCommand::Ping => "PING",
-            ClientCommand::Port => "PORT",
-        }
-    }
-
-    pub(super) fn from_name(name: &str) -> Option<ClientCommand> {
-        Self::ALL.into_iter().find(|command| command.name() == name)
+impl fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
     }
 }
 
@@ -127,6 +140,43 @@ pub enum ServerDoc<'a> {
     },
     /// Farewell: the same user logged in again elsewhere.
     TakenOver,
+    /// Answers `LOGIN`: the password, please.
+    Password {
+        /// The name has no account yet: the password that comes will be its password.
+        new_account: bool,
+    },
+    /// Answers the right password (or `LOGIN`, where none is needed): logged in.
+    LoggedIn {
+        /// The name as it was registered.
+        username: Cow<'a, str>,
+    },
+    /// Answers `WHO`.
+    Who {
+        /// Everyone who is logged in, in alphabetical order.
+        users: Vec<Cow<'a, str>>,
+    },
+    /// Answers `PM` alone: the next message will be public.
+    PublicNext,
+    /// Answers `DM` alone.
+    DirectList {
+        /// Everyone else who is logged in, in alphabetical order.
+        users: Vec<Cow<'a, str>>,
+    },
+    /// A public or direct message has been handed to this many people.
+    Sent {
+        /// How many outboxes took it.
+        count: usize,
+    },
+    /// Somebody has logged in.
+    UserJoined {
+        /// Who.
+        username: Cow<'a, str>,
+    },
+    /// Somebody who was logged in has gone.
+    UserLeft {
+        /// Who.
+        username: Cow<'a, str>,
+    },
     /// What the server tells people in words.
     Notice(Cow<'a, str>),
     /// What the client sent can't be done.
@@ -138,9 +188,22 @@ pub enum ServerDoc<'a> {
     },
 }
 
+/// Who a message was for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The partner seat.
+    Partner,
+    /// Everyone who is logged in.
+    Public,
+    /// One person.
+    Direct,
+}
+
 /// A message on its way to somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay<'a> {
+    /// Who it is for.
+    pub scope: Scope,
     /// Who said it: a name, or the number of a seat's port.
     pub from: Cow<'a, str>,
     /// What was said.
@@ -160,6 +223,22 @@ pub enum ErrorCode {
     UnknownCommand,
     /// An element that has to be there is not.
     Missing,
+    /// The command is for people who are logged in, or `PASSWORD` came before `LOGIN`.
+    LoginFirst,
+    /// `LOGIN` or `PASSWORD` from somebody who is logged in.
+    AlreadyLoggedIn,
+    /// Not 1 to 32 ASCII letters, digits, `_`, `.` or `-`.
+    BadName,
+    /// Not 1 to 128 bytes.
+    BadPassword,
+    /// Not the account's password.
+    WrongPassword,
+    /// Somebody else goes by that name, where names are not protected by passwords.
+    NameInUse,
+    /// Nobody of that name is logged in.
+    NoSuchUser,
+    /// The server could not store the account.
+    NotSaved,
     /// A frame over the limit; the connection is closed.
     TooLong,
     /// Too many refusals in a row; the connection is closed.
@@ -169,11 +248,19 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [ErrorCode; 6] = [
+    const ALL: [ErrorCode; 14] = [
         ErrorCode::Malformed,
         ErrorCode::NotUtf8,
         ErrorCode::UnknownCommand,
         ErrorCode::Missing,
+        ErrorCode::LoginFirst,
+        ErrorCode::AlreadyLoggedIn,
+        ErrorCode::BadName,
+        ErrorCode::BadPassword,
+        ErrorCode::WrongPassword,
+        ErrorCode::NameInUse,
+        ErrorCode::NoSuchUser,
+        ErrorCode::NotSaved,
         ErrorCode::TooLong,
         ErrorCode::TooManyErrors,
     ];
@@ -185,6 +272,14 @@ impl ErrorCode {
             ErrorCode::NotUtf8 => "not-utf8",
             ErrorCode::UnknownCommand => "unknown-command",
             ErrorCode::Missing => "missing",
+            ErrorCode::LoginFirst => "login-first",
+            ErrorCode::AlreadyLoggedIn => "already-logged-in",
+            ErrorCode::BadName => "bad-name",
+            ErrorCode::BadPassword => "bad-password",
+            ErrorCode::WrongPassword => "wrong-password",
+            ErrorCode::NameInUse => "name-in-use",
+            ErrorCode::NoSuchUser => "no-such-user",
+            ErrorCode::NotSaved => "not-saved",
             ErrorCode::TooLong => "too-long",
             ErrorCode::TooManyErrors => "too-many-errors",
             ErrorCode::Unknown => "unknown",
@@ -248,14 +343,6 @@ impl std::error::Error for DocError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_command_is_found_under_its_name() {
-        for command in ClientCommand::ALL {
-            assert_eq!(ClientCommand::from_name(command.name()), Some(command));
-        }
-        assert_eq!(ClientCommand::from_name("FULL"), None);
-    }
 
     #[test]
     fn every_error_code_is_found_under_its_word() {

@@ -24,7 +24,7 @@ mod frame;
 mod text;
 mod xml;
 
-pub use doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, ServerDoc};
+pub use doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, Scope, Secret, ServerDoc};
 pub use frame::{FrameError, FrameReader};
 pub use text::printable;
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use roxmltree::{Document, Node, ParsingOptions, StringStorage};
 
-use super::doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, ServerDoc};
+use super::doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, Scope, Secret, ServerDoc};
 use super::text::escape_into;
 use crate::limits;
 use crate::net::Port;
@@ -18,13 +18,10 @@ const WELCOME: &str = "Connection successful";
 const WRONG_PASSCODE: &str = "Wrong handshake passcode";
 
 pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
-    let document = parse(frame)?;
+    let document = parse(frame, limits::XML_NODES)?;
     let root = rooted(&document, "CLIENT")?;
     if let Some(command) = child(root, "command") {
-        let name = text_of(command);
-        return ClientCommand::from_name(name.trim())
-            .map(ClientDoc::Command)
-            .ok_or_else(|| DocError::UnknownCommand(name.trim().to_owned()));
+        return read_client_command(root, text_of(command).trim()).map(ClientDoc::Command);
     }
     if let Some(passcode) = child(root, "HandshakePasscode") {
         return Ok(ClientDoc::Handshake {
@@ -39,14 +36,64 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
     })
 }
 
+fn read_client_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ClientCommand<'f>, DocError> {
+    let needs = |element| part(root, element);
+    let message = child(root, "message");
+    let me = is_yes(root, "me") || message.is_some_and(|message| is_yes(message, "me"));
+    Ok(match name {
+        "TERMINATE" | "EX" | "DISCONNECT" => ClientCommand::Terminate,
+        "IDLE TIMEOUT" => ClientCommand::IdleTimeout,
+        "TOTAL TIME TIMEOUT" => ClientCommand::TotalTimeTimeout,
+        "PING" => ClientCommand::Ping,
+        "PORT" => ClientCommand::Port,
+        "LOGIN" => ClientCommand::Login {
+            username: trimmed(needs("username")?),
+        },
+        "PASSWORD" => ClientCommand::Password(Secret(needs("password")?)),
+        "WHO" => ClientCommand::Who,
+        "PM" | "BM" => ClientCommand::Public {
+            message: message.map(text_of),
+            me,
+        },
+        "DM" if message.is_none() && child(root, "to").is_none() => ClientCommand::DirectList,
+        "DM" => ClientCommand::Direct {
+            to: trimmed(needs("to")?),
+            message: needs("message")?,
+            me,
+        },
+        other => return Err(DocError::UnknownCommand(other.to_owned())),
+    })
+}
+
+/// The text of a child element that has to be there.
+fn part<'f>(root: Node<'_, 'f>, element: &'static str) -> Result<Cow<'f, str>, DocError> {
+    child(root, element)
+        .map(text_of)
+        .ok_or(DocError::Missing(element))
+}
+
+/// The texts of all child elements of that name.
+fn parts<'f>(root: Node<'_, 'f>, element: &'static str) -> Vec<Cow<'f, str>> {
+    root.children()
+        .filter(|node| node.has_tag_name(element))
+        .map(text_of)
+        .collect()
+}
+
 pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
-    let document = parse(frame)?;
+    let document = parse(frame, limits::XML_NODES_FROM_SERVER)?;
     let root = document.root_element();
     if root.has_tag_name("CLIENT") {
         let message = child(root, "message").ok_or(DocError::Missing("message"))?;
         let from = root.attribute("from").unwrap_or("?").to_owned();
         let me = is_yes(root, "me");
+        let scope = match root.attribute("scope") {
+            Some("public") => Scope::Public,
+            Some("direct") => Scope::Direct,
+            _ => Scope::Partner,
+        };
         return Ok(ServerDoc::Relay(Relay {
+            scope,
             from: from.into(),
             text: text_of(message),
             me,
@@ -88,19 +135,15 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
 }
 
 fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'f>, DocError> {
-    let part = |element: &'static str| {
-        child(root, element)
-            .map(text_of)
-            .ok_or(DocError::Missing(element))
-    };
+    let needs = |element| part(root, element);
     Ok(match name {
         "FULL" => ServerDoc::Full,
         "PONG" => ServerDoc::Pong,
         "PARTNER JOINED" => ServerDoc::PartnerJoined {
-            partner: part("partner")?,
+            partner: needs("partner")?,
         },
         "PARTNER LEFT" => ServerDoc::PartnerLeft {
-            partner: part("partner")?,
+            partner: needs("partner")?,
         },
         "NO PARTNER" => ServerDoc::NoPartner,
         "IDLE TIMEOUT" => ServerDoc::IdleTimeout,
@@ -108,33 +151,82 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
         "TOO SLOW" => ServerDoc::TooSlow,
         "SHUTDOWN" => ServerDoc::Shutdown,
         "KICKED" => ServerDoc::Kicked {
-            reason: part("reason").unwrap_or_default(),
+            reason: needs("reason").unwrap_or_default(),
         },
         "TAKEN OVER" => ServerDoc::TakenOver,
+        "PASSWORD" => ServerDoc::Password {
+            new_account: needs("account")?.trim() == "new",
+        },
+        "WELCOME" => ServerDoc::LoggedIn {
+            username: needs("username")?,
+        },
+        "WHO" => ServerDoc::Who {
+            users: parts(root, "user"),
+        },
+        "PM" => ServerDoc::PublicNext,
+        "DM" => ServerDoc::DirectList {
+            users: parts(root, "user"),
+        },
+        "SENT" => ServerDoc::Sent {
+            count: needs("count")?.trim().parse().unwrap_or(0),
+        },
+        "USER JOINED" => ServerDoc::UserJoined {
+            username: needs("username")?,
+        },
+        "USER LEFT" => ServerDoc::UserLeft {
+            username: needs("username")?,
+        },
         other => return Err(DocError::UnknownCommand(other.to_owned())),
     })
 }
 
 pub(super) fn write_client(doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
+    let me = match doc {
+        ClientDoc::Message { me, .. }
+        | ClientDoc::Command(ClientCommand::Public { me, .. } | ClientCommand::Direct { me, .. }) => {
+            *me
+        }
+        _ => false,
+    };
+    out.extend_from_slice(if me {
+        b"<CLIENT me='yes'>"
+    } else {
+        b"<CLIENT>"
+    });
     match doc {
-        ClientDoc::Message { text, me } => {
-            out.extend_from_slice(if *me {
-                b"<CLIENT me='yes'>"
-            } else {
-                b"<CLIENT>"
-            });
-            element("message", text, out);
-        }
-        ClientDoc::Handshake { passcode } => {
-            out.extend_from_slice(b"<CLIENT>");
-            element("HandshakePasscode", passcode, out);
-        }
-        ClientDoc::Command(command) => {
-            out.extend_from_slice(b"<CLIENT>");
-            element("command", command.name(), out);
-        }
+        ClientDoc::Message { text, .. } => element("message", text, out),
+        ClientDoc::Handshake { passcode } => element("HandshakePasscode", passcode, out),
+        ClientDoc::Command(command) => write_client_command(command, out),
     }
     out.extend_from_slice(b"</CLIENT>");
+}
+
+fn write_client_command(command: &ClientCommand<'_>, out: &mut Vec<u8>) {
+    let mut say = |name: &str, parts: &[(&str, &str)]| {
+        element("command", name, out);
+        for (part, text) in parts {
+            element(part, text, out);
+        }
+    };
+    match command {
+        ClientCommand::Terminate => say("TERMINATE", &[]),
+        ClientCommand::IdleTimeout => say("IDLE TIMEOUT", &[]),
+        ClientCommand::TotalTimeTimeout => say("TOTAL TIME TIMEOUT", &[]),
+        ClientCommand::Ping => say("PING", &[]),
+        ClientCommand::Port => say("PORT", &[]),
+        ClientCommand::Login { username } => say("LOGIN", &[("username", username)]),
+        ClientCommand::Password(Secret(password)) => say("PASSWORD", &[("password", password)]),
+        ClientCommand::Who => say("WHO", &[]),
+        ClientCommand::Public { message: None, .. } => say("PM", &[]),
+        ClientCommand::Public {
+            message: Some(message),
+            ..
+        } => say("PM", &[("message", message)]),
+        ClientCommand::DirectList => say("DM", &[]),
+        ClientCommand::Direct { to, message, .. } => {
+            say("DM", &[("to", to), ("message", message)]);
+        }
+    }
 }
 
 pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
@@ -160,6 +252,19 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
         ServerDoc::TooSlow => command("TOO SLOW", &[], out),
         ServerDoc::Shutdown => command("SHUTDOWN", &[], out),
         ServerDoc::TakenOver => command("TAKEN OVER", &[], out),
+        ServerDoc::Password { new_account } => {
+            let account = if *new_account { "new" } else { "existing" };
+            command("PASSWORD", &[("account", account)], out);
+        }
+        ServerDoc::LoggedIn { username } => command("WELCOME", &[("username", username)], out),
+        ServerDoc::Who { users } => list("WHO", users, out),
+        ServerDoc::PublicNext => command("PM", &[], out),
+        ServerDoc::DirectList { users } => list("DM", users, out),
+        ServerDoc::Sent { count } => command("SENT", &[("count", &count.to_string())], out),
+        ServerDoc::UserJoined { username } => {
+            command("USER JOINED", &[("username", username)], out)
+        }
+        ServerDoc::UserLeft { username } => command("USER LEFT", &[("username", username)], out),
         ServerDoc::Notice(text) => {
             out.extend_from_slice(b"<SERVER>");
             element("notice", text, out);
@@ -178,7 +283,12 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
 fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<CLIENT from='");
     escape_into(&relay.from, out);
-    out.extend_from_slice(if relay.me { b"' me='yes'>" } else { b"'>" });
+    out.extend_from_slice(match relay.scope {
+        Scope::Partner => b"'",
+        Scope::Public => b"' scope='public'",
+        Scope::Direct => b"' scope='direct'",
+    });
+    out.extend_from_slice(if relay.me { b" me='yes'>" } else { b">" });
     element("message", &relay.text, out);
     out.extend_from_slice(b"</CLIENT>");
 }
@@ -196,6 +306,11 @@ fn command(name: &str, parts: &[(&str, &str)], out: &mut Vec<u8>) {
     }
 }
 
+fn list(name: &str, users: &[Cow<'_, str>], out: &mut Vec<u8>) {
+    let users: Vec<(&str, &str)> = users.iter().map(|user| ("user", user.as_ref())).collect();
+    command(name, &users, out);
+}
+
 fn element(name: &str, text: &str, out: &mut Vec<u8>) {
     out.push(b'<');
     out.extend_from_slice(name.as_bytes());
@@ -206,10 +321,10 @@ fn element(name: &str, text: &str, out: &mut Vec<u8>) {
     out.push(b'>');
 }
 
-fn parse(frame: &str) -> Result<Document<'_>, DocError> {
+fn parse(frame: &str, nodes_limit: u32) -> Result<Document<'_>, DocError> {
     let options = ParsingOptions {
         allow_dtd: false,
-        nodes_limit: limits::XML_NODES,
+        nodes_limit,
         ..Default::default()
     };
     Document::parse_with_options(frame, options)
@@ -293,6 +408,7 @@ mod tests {
             sentence: "8 < 9".into(),
         };
         let relay = Relay {
+            scope: Scope::Partner,
             from: "50001".into(),
             text: "it's".into(),
             me: false,
@@ -417,7 +533,8 @@ mod tests {
 
         #[test]
         fn whatever_is_written_can_be_read_and_is_one_line(from in any::<String>(), text in any::<String>()) {
-            let relay = Relay { from: from.into(), text: text.into(), me: false };
+            let relay = Relay {
+            scope: Scope::Partner, from: from.into(), text: text.into(), me: false };
             let bytes = server(&ServerDoc::Relay(relay));
             prop_assert!(!bytes.contains('\n'));
             prop_assert!(matches!(read_server(&bytes), Ok(ServerDoc::Relay(_))));

@@ -127,7 +127,7 @@ fn measure(exchanges: usize, pair: &mut Pair) -> Latency {
 
 fn start_server() -> Pair {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["0", "--workers", "2", "--quiet"])
+        .args(["0", "--workers", "2", "--quiet", "--no-passwords"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

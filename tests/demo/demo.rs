@@ -57,7 +57,7 @@ fn main() {
     let mut server = stage.enter(
         "server",
         "chatserver",
-        &["0", "--workers", "2", "--show-messages"],
+        &["0", "--workers", "2", "--show-messages", "--no-passwords"],
     );
     let portal = stage.wait_for("server", "portal ");
     let port = portal

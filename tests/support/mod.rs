@@ -12,6 +12,7 @@ pub mod transcript;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use portal_chat::clock::Clock;
@@ -127,6 +128,25 @@ impl TestServer {
     pub fn connect(&self, port: Port) -> Client {
         Client::connect(SocketAddr::new(self.server.portal().ip(), port.get()))
     }
+}
+
+/// A path in the temporary folder that nothing lies at. The name tells the test.
+pub fn temporary_file(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("portal-chat-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+pub fn login(name: &str) -> String {
+    format!("<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>")
+}
+
+pub fn password(password: &str) -> String {
+    format!("<CLIENT><command>PASSWORD</command><password>{password}</password></CLIENT>")
+}
+
+pub fn command(name: &str, parts: &str) -> String {
+    format!("<CLIENT><command>{name}</command>{parts}</CLIENT>")
 }
 
 /// The port and the passcode of a ticket.

@@ -3,6 +3,7 @@
 //! ```text
 //! # A line like this one explains.
 //! server workers=2 idle-timeout=5      the server's settings; the first line, or left out
+//! alice sits                           asks, connects, says the passcode, hears who is beside
 //! alice asks                           asks the TCP portal and reads what it says
 //! alice asks by datagram               asks the UDP portal, always from the same socket
 //! alice connects to 50001              (also: `from 127.0.0.2`)
@@ -29,7 +30,7 @@ use std::time::Duration;
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
 
-use super::{Client, TestServer, UdpAsker};
+use super::{Client, TestServer, UdpAsker, temporary_file};
 
 const FIRST_PORT: u16 = 50000;
 
@@ -74,6 +75,9 @@ fn settings_from(line: &str) -> Settings {
             "handshake-timeout" => settings.handshake_timeout = seconds(),
             "idle-timeout" => settings.idle_timeout = Some(seconds()),
             "total-timeout" => settings.total_timeout = Some(seconds()),
+            "accounts" => settings.accounts = Some(temporary_file(value)),
+            "announce" => settings.announce_up_to = value.parse().unwrap(),
+            "motd" => settings.message_of_the_day = Some(value.to_owned()),
             "portal" => {
                 settings.portals = match value {
                     "tcp" => Portals::Tcp,
@@ -124,6 +128,12 @@ impl Stage {
                     .or_insert_with(|| UdpAsker::new(portal));
                 let answer = asker.ask();
                 self.asked.insert(who.to_owned(), answer + "\n");
+            }
+            ("sits", "") => {
+                let (client, _) = self.server.seat();
+                self.clients.insert(who.to_owned(), client);
+                let seated = self.client(who).line();
+                assert!(seated.contains("PARTNER"), "{seated}");
             }
             ("connects", to) => self.connect(who, to.strip_prefix("to ").unwrap()),
             ("sends", text) => {

@@ -186,9 +186,11 @@ impl World {
                 let again = self
                     .seats
                     .iter()
-                    .position(|seat| seat.ticket_again(asker(caller)).is_some());
+                    .position(|seat| seat.ticket_again(asker(caller), self.now).is_some());
                 if let Some(seat) = again {
-                    let ticket = self.seats[seat].ticket_again(asker(caller)).unwrap();
+                    let ticket = self.seats[seat]
+                        .ticket_again(asker(caller), self.now)
+                        .unwrap();
                     assert_eq!(
                         self.given[seat],
                         Some(caller),
@@ -223,7 +225,14 @@ impl World {
                 let caller = self.backlogs[seat].pop_front().unwrap();
                 let before = format!("{:?}", self.seats[seat]);
                 match self.seats[seat].arrive(address(caller), self.now) {
-                    Arrival::Expected => self.workers[seat] = Worker::Serving(caller),
+                    Arrival::Expected => {
+                        let to = self.given[seat].expect("nobody was sent here");
+                        assert_eq!(
+                            ADDRESSES[to], ADDRESSES[caller],
+                            "let in from another address"
+                        );
+                        self.workers[seat] = Worker::Serving(caller);
+                    }
                     Arrival::Stray => {
                         assert_eq!(
                             before,
@@ -247,6 +256,10 @@ impl World {
                         assert_eq!(
                             ADDRESSES[to], ADDRESSES[caller],
                             "admitted from another address"
+                        );
+                        assert_eq!(
+                            said, self.tickets[to][seat],
+                            "admitted with another passcode than was given"
                         );
                         assert!(!self.admitted[seat], "a passcode admitted twice");
                         self.admitted[seat] = true;

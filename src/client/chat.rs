@@ -1,0 +1,514 @@
+//! What is said and shown: the person's lines become documents, the server's documents lines.
+
+use std::collections::BTreeSet;
+
+use super::commands::{self, Bell, Line};
+use super::keyboard::{Online, Prompt};
+use super::link::Link;
+use super::screen::Screen;
+use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, Secret, ServerDoc};
+
+/// Why a session is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SessionEnd {
+    /// The person left.
+    Left,
+    /// The server wants us gone: coming back would be rude or useless.
+    Dismissed,
+    /// The link is lost, or the server ended it for its own reasons: coming back makes sense.
+    Lost,
+}
+
+/// What the next line is.
+#[derive(Debug, PartialEq, Eq)]
+enum Dialog {
+    /// Chat or a command.
+    Talk,
+    /// Nothing yet: the server has to answer first.
+    Awaiting,
+    /// The password of a new account (asked twice of a person, `first` being the first) or an
+    /// existing one.
+    Password {
+        new_account: bool,
+        first: Option<String>,
+    },
+    /// The public message, after `PM`.
+    PublicText,
+    /// Whom the direct message is for, after `DM`.
+    DirectWho,
+    /// The direct message.
+    DirectText { to: String },
+    /// Whether `/pm bob …` was meant for everyone, although there is a bob.
+    ConfirmPublic { text: String },
+}
+
+/// Who the person is to the server; kept for coming back.
+struct Credentials {
+    username: String,
+    password: Option<String>,
+}
+
+/// The conversation's state on the person's side.
+pub(super) struct Chat {
+    credentials: Option<Credentials>,
+    /// The name, once logged in on this link.
+    me: Option<String>,
+    dialog: Dialog,
+    /// Who wrote to this person alone last.
+    last_direct: Option<String>,
+    bell: Bell,
+    quiet: bool,
+    /// Answers to `WHO` that are for the Tab key and not for the screen.
+    silent_whos: u32,
+    online: Online,
+}
+
+impl Chat {
+    pub(super) fn new(username: Option<String>, online: Online) -> Chat {
+        Chat {
+            credentials: username.map(|username| Credentials {
+                username,
+                password: None,
+            }),
+            me: None,
+            dialog: Dialog::Talk,
+            last_direct: None,
+            bell: Bell::Direct,
+            quiet: false,
+            silent_whos: 0,
+            online,
+        }
+    }
+
+    /// A new link: logs in, if the person wants to be somebody.
+    pub(super) fn start(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        self.me = None;
+        self.dialog = Dialog::Talk;
+        self.silent_whos = 0;
+        self.online.lock().clear();
+        match self
+            .credentials
+            .as_ref()
+            .map(|credentials| credentials.username.clone())
+        {
+            Some(username) => self.log_in(&username, link, screen),
+            None => Ok(()),
+        }
+    }
+
+    /// What to ask the person for; `None` while the server has to answer first.
+    pub(super) fn prompt(&self) -> Option<Prompt> {
+        let open = |name: &str| {
+            Some(Prompt {
+                name: name.to_owned(),
+                hidden: false,
+            })
+        };
+        let hidden = |name: String| Some(Prompt { name, hidden: true });
+        let username = || {
+            self.credentials
+                .as_ref()
+                .map_or("you", |known| known.username.as_str())
+        };
+        match &self.dialog {
+            Dialog::Awaiting => None,
+            Dialog::Talk => open(self.me.as_deref().unwrap_or("you")),
+            Dialog::Password { first: Some(_), .. } => hidden("the same password again".to_owned()),
+            Dialog::Password {
+                new_account: true, ..
+            } => hidden(format!("a password for the new account {}", username())),
+            Dialog::Password { .. } => hidden(format!("password of {}", username())),
+            Dialog::PublicText => open("message for everyone"),
+            Dialog::DirectWho => open("for whom"),
+            Dialog::DirectText { to } => open(&format!("message for {to}")),
+            Dialog::ConfirmPublic { .. } => open("for everyone? (yes/no)"),
+        }
+    }
+
+    /// Does what the person typed.
+    pub(super) fn typed(
+        &mut self,
+        line: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match std::mem::replace(&mut self.dialog, Dialog::Talk) {
+            Dialog::Talk | Dialog::Awaiting => self.talk(line, link, screen),
+            _ if line.trim().is_empty() => {
+                screen.notice("nothing was sent");
+                Ok(())
+            }
+            Dialog::Password { new_account, first } => {
+                self.password(line, new_account, first, link, screen)
+            }
+            Dialog::PublicText => self.say_public(line, link, screen),
+            Dialog::DirectWho => {
+                self.dialog = Dialog::DirectText {
+                    to: line.trim().to_owned(),
+                };
+                Ok(())
+            }
+            Dialog::DirectText { to } => self.say_to(&to, line, link, screen),
+            Dialog::ConfirmPublic { text } if matches!(line.trim(), "y" | "yes") => {
+                self.say_public(&text, link, screen)
+            }
+            Dialog::ConfirmPublic { .. } => {
+                screen.notice("nothing was sent; /msg NAME TEXT is for one person");
+                Ok(())
+            }
+        }
+    }
+
+    fn talk(&mut self, line: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        match commands::read(line) {
+            Line::Nothing => Ok(()),
+            Line::Quit => Err(SessionEnd::Left),
+            Line::Help(of) => {
+                screen.text(&commands::help(of));
+                Ok(())
+            }
+            Line::Wrong(usage) => {
+                screen.trouble(&usage);
+                Ok(())
+            }
+            Line::Say(text) => send(&ClientDoc::say(text), link, screen),
+            Line::Act(text) => send(
+                &ClientDoc::Message {
+                    text: text.into(),
+                    me: true,
+                },
+                link,
+                screen,
+            ),
+            Line::Timestamp(timestamp) => {
+                screen.set_timestamp(timestamp);
+                Ok(())
+            }
+            Line::Bell(bell) => {
+                self.bell = bell;
+                Ok(())
+            }
+            Line::Quiet => {
+                self.quiet = !self.quiet;
+                let shown = if self.quiet {
+                    "not shown any more"
+                } else {
+                    "shown again"
+                };
+                screen.notice(&format!("who comes and goes is {shown}"));
+                Ok(())
+            }
+            Line::Login(username) => {
+                self.credentials = Some(Credentials {
+                    username: username.to_owned(),
+                    password: None,
+                });
+                self.log_in(username, link, screen)
+            }
+            // What follows is for people with a name.
+            _ if self.me.is_none() => {
+                screen.trouble("that takes a name: log in first, with /login NAME");
+                Ok(())
+            }
+            Line::Public(text) => self.say_public(text, link, screen),
+            Line::AskPublic => {
+                self.dialog = Dialog::PublicText;
+                Ok(())
+            }
+            Line::AmbiguousPublic(text) => match self.is_addressed(text) {
+                Some(name) => {
+                    screen.notice(&format!("PM is a public message here, and {name} is online: /msg {name} … is for {name} alone"));
+                    self.dialog = Dialog::ConfirmPublic {
+                        text: text.to_owned(),
+                    };
+                    Ok(())
+                }
+                None => self.say_public(text, link, screen),
+            },
+            Line::Direct { to, text } => self.say_to(to, text, link, screen),
+            Line::AskDirect => {
+                self.dialog = Dialog::Awaiting;
+                send(&ClientDoc::Command(ClientCommand::DirectList), link, screen)
+            }
+            Line::Reply(text) => match self.last_direct.clone() {
+                Some(to) => self.say_to(&to, text, link, screen),
+                None => {
+                    screen.trouble("nobody has written to you alone yet");
+                    Ok(())
+                }
+            },
+            Line::Names => send(&ClientDoc::Command(ClientCommand::Who), link, screen),
+        }
+    }
+
+    /// The name of somebody who is online, if `text` begins with it.
+    fn is_addressed(&self, text: &str) -> Option<String> {
+        let word = text.split_whitespace().next()?.trim_end_matches([':', ',']);
+        let online = self.online.lock();
+        online
+            .iter()
+            .find(|name| name.eq_ignore_ascii_case(word))
+            .cloned()
+    }
+
+    fn log_in(&mut self, username: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        self.dialog = Dialog::Awaiting;
+        let login = ClientCommand::Login {
+            username: username.into(),
+        };
+        send(&ClientDoc::Command(login), link, screen)
+    }
+
+    fn password(
+        &mut self,
+        password: &str,
+        new_account: bool,
+        first: Option<String>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match first {
+            Some(first) if first != password => {
+                screen.trouble("the two were not the same; once more");
+                self.dialog = Dialog::Password {
+                    new_account,
+                    first: None,
+                };
+                return Ok(());
+            }
+            // A slip of the finger in a new password would lock its owner out.
+            None if new_account && screen.is_terminal() => {
+                self.dialog = Dialog::Password {
+                    new_account,
+                    first: Some(password.to_owned()),
+                };
+                return Ok(());
+            }
+            _ => {}
+        }
+        if let Some(credentials) = &mut self.credentials {
+            credentials.password = Some(password.to_owned());
+        }
+        self.prove(password, link, screen)
+    }
+
+    fn prove(&mut self, password: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        self.dialog = Dialog::Awaiting;
+        let proof = ClientCommand::Password(Secret(password.into()));
+        send(&ClientDoc::Command(proof), link, screen)
+    }
+
+    fn say_public(&self, text: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        let public = ClientCommand::Public {
+            message: Some(text.into()),
+            me: false,
+        };
+        send(&ClientDoc::Command(public), link, screen)
+    }
+
+    fn say_to(&self, to: &str, text: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        let direct = ClientCommand::Direct {
+            to: to.into(),
+            message: text.into(),
+            me: false,
+        };
+        send(&ClientDoc::Command(direct), link, screen)
+    }
+
+    /// Shows what the server sent.
+    pub(super) fn heard(
+        &mut self,
+        frame: &[u8],
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let doc = match link.codec().read_server(frame) {
+            Ok(doc) => doc,
+            Err(error) => {
+                screen.notice(&format!(
+                    "the server said something that this client does not know: {error}"
+                ));
+                return Ok(());
+            }
+        };
+        let dismissed = |why: &str| {
+            screen.trouble(&format!("the server ended the session: {why}"));
+            Err(SessionEnd::Dismissed)
+        };
+        let lost = |why: &str| {
+            screen.trouble(&format!("the server ended the session: {why}"));
+            Err(SessionEnd::Lost)
+        };
+        match doc {
+            ServerDoc::Relay(relay) => self.relay(&relay, screen),
+            ServerDoc::PartnerJoined { partner } => {
+                screen.notice(&format!("you are talking to {partner}"));
+            }
+            ServerDoc::PartnerLeft { partner } => {
+                screen.notice(&format!("{partner} has left; nobody is beside you now"));
+            }
+            ServerDoc::NoPartner => {
+                screen.notice("nobody is beside you yet; what you say now reaches nobody");
+            }
+            ServerDoc::Password { new_account } => {
+                return self.asked_for_password(new_account, link, screen);
+            }
+            ServerDoc::LoggedIn { username } => return self.logged_in(&username, link, screen),
+            ServerDoc::Who { users } => {
+                self.who(users.iter().map(|user| user.to_string()).collect(), screen)
+            }
+            ServerDoc::DirectList { users } if users.is_empty() => {
+                self.dialog = Dialog::Talk;
+                screen.notice("nobody else is logged in");
+            }
+            ServerDoc::DirectList { users } => {
+                self.dialog = Dialog::DirectWho;
+                screen.notice(&format!("online: {}", users.join(", ")));
+            }
+            ServerDoc::Sent { count: 0 } => {
+                screen.notice("nobody else is logged in; that reached nobody")
+            }
+            ServerDoc::Sent { count: 1 } => screen.notice("sent"),
+            ServerDoc::Sent { count } => screen.notice(&format!("sent to {count} people")),
+            ServerDoc::UserJoined { username } => {
+                self.online.lock().insert(username.to_string());
+                if !self.quiet {
+                    screen.notice(&format!("{username} has come"));
+                }
+            }
+            ServerDoc::UserLeft { username } => {
+                self.online.lock().remove(&*username);
+                if !self.quiet {
+                    screen.notice(&format!("{username} has gone"));
+                }
+            }
+            ServerDoc::Notice(text) => screen.notice(&text),
+            ServerDoc::Error { code, sentence } => self.refused(code, &sentence, screen),
+            ServerDoc::Pong | ServerDoc::PublicNext => {}
+            ServerDoc::Welcome { .. }
+            | ServerDoc::Ticket { .. }
+            | ServerDoc::Full
+            | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),
+            ServerDoc::IdleTimeout => return dismissed("you have said nothing for too long"),
+            ServerDoc::TotalTimeTimeout => return dismissed("your time is up"),
+            ServerDoc::Kicked { reason } if reason.is_empty() => {
+                return dismissed("the operator has removed you");
+            }
+            ServerDoc::Kicked { reason } => {
+                return dismissed(&format!("the operator has removed you: {reason}"));
+            }
+            ServerDoc::TakenOver => return dismissed("you have logged in elsewhere"),
+            ServerDoc::TooSlow => return lost("you did not read what was sent to you"),
+            ServerDoc::Shutdown => return lost("it is shutting down"),
+        }
+        Ok(())
+    }
+
+    fn relay(&mut self, relay: &Relay<'_>, screen: &Screen) {
+        let is_direct = relay.scope == Scope::Direct;
+        if is_direct {
+            self.last_direct = Some(relay.from.to_string());
+        }
+        screen.relay(relay, self.me.as_deref());
+        if self.bell == Bell::All || (self.bell == Bell::Direct && is_direct) {
+            screen.ring();
+        }
+    }
+
+    fn asked_for_password(
+        &mut self,
+        new_account: bool,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let known = self
+            .credentials
+            .as_ref()
+            .and_then(|known| known.password.clone());
+        match known {
+            // Coming back: the person has given it before.
+            Some(password) => self.prove(&password, link, screen),
+            None => {
+                self.dialog = Dialog::Password {
+                    new_account,
+                    first: None,
+                };
+                Ok(())
+            }
+        }
+    }
+
+    fn logged_in(
+        &mut self,
+        username: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        self.dialog = Dialog::Talk;
+        self.me = Some(username.to_owned());
+        screen.notice(&format!(
+            "you are {username} now; /names tells who is here, /all TEXT is for everyone"
+        ));
+        self.silent_whos += 1;
+        send(&ClientDoc::Command(ClientCommand::Who), link, screen)
+    }
+
+    fn who(&mut self, users: BTreeSet<String>, screen: &Screen) {
+        if self.silent_whos > 0 {
+            self.silent_whos -= 1;
+        } else {
+            let names: Vec<&str> = users.iter().map(String::as_str).collect();
+            screen.notice(&format!("online ({}): {}", names.len(), names.join(", ")));
+        }
+        *self.online.lock() = users;
+    }
+
+    fn refused(&mut self, code: ErrorCode, sentence: &str, screen: &Screen) {
+        screen.trouble(&format!("the server: {sentence}"));
+        if self.dialog != Dialog::Awaiting {
+            return;
+        }
+        self.dialog = match code {
+            ErrorCode::WrongPassword | ErrorCode::BadPassword => {
+                if let Some(credentials) = &mut self.credentials {
+                    credentials.password = None;
+                }
+                Dialog::Password {
+                    new_account: code == ErrorCode::BadPassword,
+                    first: None,
+                }
+            }
+            ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved => {
+                self.credentials = None;
+                Dialog::Talk
+            }
+            _ => Dialog::Talk,
+        };
+    }
+}
+
+/// Sends a document, unless it is longer than the server takes.
+fn send(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    let mut frame = Vec::new();
+    link.codec().write_client(doc, &mut frame);
+    let (long, most) = (frame.len() - 1, link.codec().max_frame);
+    if long > most {
+        screen.trouble(&format!(
+            "that is too long ({long} bytes, {most} are allowed); say it in pieces"
+        ));
+        return Ok(());
+    }
+    link.send(&frame).map_err(|error| {
+        screen.trouble(&format!("the connection is lost: {error}"));
+        SessionEnd::Lost
+    })
+}
+
+/// Says something that the person does not see, and that may fail: if the link is lost, the
+/// listener hears it, too, and tells.
+pub(super) fn mention(command: ClientCommand<'_>, link: &Link) {
+    let mut frame = Vec::new();
+    link.codec()
+        .write_client(&ClientDoc::Command(command), &mut frame);
+    let _ = link.send(&frame);
+}

@@ -1,0 +1,418 @@
+//! The accounts: who may use which name, on disk.
+//!
+//! The file has one line for each account, the name and the password's Argon2id hash in the usual
+//! notation (a PHC string); empty lines and lines that begin with `#` are comments. Lines are only
+//! ever appended, each in one write that is on the disk before the registration is confirmed. So
+//! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
+//! behind is one torn line at the end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::Name;
+use crate::limits;
+
+/// The file, and what stood in it.
+pub struct Accounts {
+    path: PathBuf,
+    /// A leaf lock, held over the append and its `fsync` but never over hashing. Only those who
+    /// register wait for it.
+    book: Mutex<Book>,
+    /// One token for each password that may be hashed at a time.
+    tokens: (Sender<()>, Receiver<()>),
+}
+
+struct Book {
+    file: File,
+    /// How long the file is as far as it is whole; what a failed write left behind it goes.
+    length: u64,
+    by_key: HashMap<String, (Name, String)>,
+}
+
+/// A line of the file that is no account. It stays as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// Why the accounts can't be used, or one can't be stored.
+#[derive(Debug)]
+pub enum AccountError {
+    /// The file can't be opened, read or written.
+    File(PathBuf, io::Error),
+    /// Another server has it.
+    InUse(PathBuf),
+    /// The hashing failed, for want of memory most likely.
+    Hash(String),
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AccountError::File(path, error) => write!(
+                f,
+                "the accounts file {} can't be used ({error}): choose another with --accounts \
+                 FILE, or start with --no-passwords",
+                path.display()
+            ),
+            AccountError::InUse(path) => write!(
+                f,
+                "another server uses the accounts file {}: stop it, or choose another with \
+                 --accounts FILE, or start with --no-passwords",
+                path.display()
+            ),
+            AccountError::Hash(reason) => write!(f, "the password can't be hashed ({reason})"),
+        }
+    }
+}
+
+impl std::error::Error for AccountError {}
+
+/// What a password came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PasswordCheck {
+    /// There was no account; now there is one, and it is on the disk.
+    Registered(Name),
+    /// It is the account's password. The name is spelled as it was registered.
+    Right(Name),
+    /// It is not.
+    Wrong,
+    /// Nobody wants to know any more.
+    GivenUp,
+}
+
+impl Accounts {
+    /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against
+    /// other servers and reads it. Returns what is wrong with it, line by line; all other lines
+    /// count.
+    ///
+    /// # Errors
+    /// [`AccountError`] when the file can't be opened, locked or read.
+    pub fn open(path: &Path) -> Result<(Accounts, Vec<Damage>), AccountError> {
+        let failed = |error| AccountError::File(path.to_owned(), error);
+        let is_new = !path.exists();
+        let mut file = open_private(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(AccountError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        if is_new {
+            sync_folder_of(path).map_err(failed)?;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.last().is_some_and(|&last| last != b'\n') {
+            // A line that was torn by a crash stays, but the next one begins on its own.
+            file.write_all(b"\n")
+                .and_then(|()| file.sync_all())
+                .map_err(failed)?;
+        }
+        let length = file.metadata().map_err(failed)?.len();
+        let (by_key, damage) = read(&bytes);
+        let tokens = bounded(limits::HASHERS);
+        for _ in 0..limits::HASHERS {
+            let _ = tokens.0.try_send(());
+        }
+        let book = Mutex::new(Book {
+            file,
+            length,
+            by_key,
+        });
+        Ok((
+            Accounts {
+                path: path.to_owned(),
+                book,
+                tokens,
+            },
+            damage,
+        ))
+    }
+
+    /// Whether there is an account of that name.
+    pub fn knows(&self, name: &Name) -> bool {
+        self.book.lock().by_key.contains_key(&name.key())
+    }
+
+    /// How many accounts there are.
+    pub fn len(&self) -> usize {
+        self.book.lock().by_key.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks the password of an account, or makes the account if there is none. Blocks for the
+    /// 20 ms that hashing takes, and before that until fewer than [`limits::HASHERS`] others are
+    /// at it. `given_up` is asked after that wait, in case nobody wants to know any more.
+    ///
+    /// # Errors
+    /// [`AccountError`] when the account can't be stored. Then there is none.
+    pub fn check(
+        &self,
+        name: &Name,
+        password: &str,
+        given_up: impl Fn() -> bool,
+    ) -> Result<PasswordCheck, AccountError> {
+        // Whoever has a token puts it back, so the channel never disconnects and never overflows.
+        let _ = self.tokens.1.recv();
+        let result = if given_up() {
+            Ok(PasswordCheck::GivenUp)
+        } else {
+            self.check_now(name, password)
+        };
+        let _ = self.tokens.0.try_send(());
+        result
+    }
+
+    fn check_now(&self, name: &Name, password: &str) -> Result<PasswordCheck, AccountError> {
+        let known = self.book.lock().by_key.get(&name.key()).cloned();
+        if let Some((name, hash)) = known {
+            return Ok(verify(name, &hash, password));
+        }
+        let hash = Argon2::default()
+            .hash_password(password.as_bytes())
+            .map_err(|error| AccountError::Hash(error.to_string()))?
+            .to_string();
+        let mut book = self.book.lock();
+        // Somebody may have registered the name while the password was being hashed.
+        if let Some((name, hash)) = book.by_key.get(&name.key()).cloned() {
+            drop(book);
+            return Ok(verify(name, &hash, password));
+        }
+        book.append(&format!("{name} {hash}\n"))
+            .map_err(|error| AccountError::File(self.path.clone(), error))?;
+        book.by_key.insert(name.key(), (name.clone(), hash));
+        Ok(PasswordCheck::Registered(name.clone()))
+    }
+}
+
+impl Book {
+    /// Appends a line and waits until it is on the disk. A line that fails half-way is taken back,
+    /// so that the next one does not continue it.
+    fn append(&mut self, line: &str) -> io::Result<()> {
+        let written = self
+            .file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => {
+                self.length += line.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                self.file.set_len(self.length)?;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn verify(name: Name, hash: &str, password: &str) -> PasswordCheck {
+    let right = PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.as_bytes(), &hash)
+            .is_ok()
+    });
+    if right {
+        PasswordCheck::Right(name)
+    } else {
+        PasswordCheck::Wrong
+    }
+}
+
+fn read(bytes: &[u8]) -> (HashMap<String, (Name, String)>, Vec<Damage>) {
+    let mut by_key = HashMap::new();
+    let mut damage = Vec::new();
+    for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
+        match read_line(line) {
+            Ok(None) => {}
+            Ok(Some((name, _))) if by_key.contains_key(&name.key()) => {
+                damage.push(Damage {
+                    line: number,
+                    reason: "the name has an account further up, which counts",
+                });
+            }
+            Ok(Some((name, hash))) => {
+                by_key.insert(name.key(), (name, hash));
+            }
+            Err(reason) => damage.push(Damage {
+                line: number,
+                reason,
+            }),
+        }
+    }
+    (by_key, damage)
+}
+
+fn read_line(line: &[u8]) -> Result<Option<(Name, String)>, &'static str> {
+    let text = std::str::from_utf8(line)
+        .map_err(|_| "it is not UTF-8")?
+        .trim_end_matches('\r');
+    if text.is_empty() || text.starts_with('#') {
+        return Ok(None);
+    }
+    let (name, hash) = text
+        .split_once(' ')
+        .ok_or("there is no space between name and hash")?;
+    let name = Name::new(name).ok_or("it does not begin with a name")?;
+    // A hash that a crash cut short may still be well-formed; only one of full length is whole.
+    const WHOLE: usize = 32;
+    let parsed = PasswordHash::new(hash).map_err(|_| "the hash is not whole")?;
+    if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {
+        return Err("the hash is not whole");
+    }
+    Ok(Some((name, hash.to_owned())))
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// A new file survives a power cut only once the folder that names it is on the disk.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct TempFile(PathBuf);
+
+    impl TempFile {
+        fn new(test: &str) -> TempFile {
+            let name = format!("portal-chat-{test}-{}.txt", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_file(&path);
+            TempFile(path)
+        }
+
+        fn text(&self) -> String {
+            std::fs::read_to_string(&self.0).unwrap()
+        }
+    }
+
+    impl Drop for TempFile {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn check(accounts: &Accounts, who: &str, password: &str) -> PasswordCheck {
+        accounts.check(&name(who), password, || false).unwrap()
+    }
+
+    #[test]
+    fn an_account_is_made_once_and_is_there_after_a_restart() {
+        let file = TempFile::new("restart");
+        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        assert!(damage.is_empty() && !accounts.knows(&name("Alice")));
+        assert_eq!(
+            check(&accounts, "Alice", "one"),
+            PasswordCheck::Registered(name("alice"))
+        );
+        assert_eq!(check(&accounts, "aLiCe", "two"), PasswordCheck::Wrong);
+        drop(accounts);
+
+        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        assert_eq!((damage, accounts.len()), (vec![], 1));
+        let PasswordCheck::Right(spelled) = check(&accounts, "ALICE", "one") else {
+            panic!("refused")
+        };
+        assert_eq!(spelled.as_str(), "Alice", "as it was registered");
+        let text = file.text();
+        assert!(
+            text.starts_with("Alice $argon2id$v=19$") && text.lines().count() == 1,
+            "{text}"
+        );
+        assert!(!text.contains("one"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = TempFile::new("mode");
+        let _accounts = Accounts::open(&file.0).unwrap();
+        assert_eq!(
+            std::fs::metadata(&file.0).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+
+    #[test]
+    fn two_servers_can_not_share_a_file() {
+        let file = TempFile::new("lock");
+        let _first = Accounts::open(&file.0).unwrap();
+        let second = Accounts::open(&file.0);
+        assert!(matches!(second, Err(AccountError::InUse(_))));
+    }
+
+    #[test]
+    fn damaged_lines_are_reported_kept_and_harm_no_other() {
+        let file = TempFile::new("damage");
+        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        check(&accounts, "alice", "one");
+        drop(accounts);
+        let line = file.text();
+        let torn = line.trim_end()[..line.len() - 5].replace("alice", "bob");
+        let damaged = format!("# comment\n{line}nonsense\n\u{e9} x\n{line}{torn}");
+        std::fs::write(&file.0, &damaged).unwrap();
+
+        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        let lines: Vec<usize> = damage.iter().map(|damage| damage.line).collect();
+        assert_eq!((lines, accounts.len()), (vec![3, 4, 5, 6], 1));
+        assert_eq!(
+            check(&accounts, "alice", "one"),
+            PasswordCheck::Right(name("alice"))
+        );
+        assert_eq!(
+            check(&accounts, "bob", "two"),
+            PasswordCheck::Registered(name("bob"))
+        );
+        drop(accounts);
+        assert!(
+            file.text().starts_with(&(damaged + "\nbob $argon2id$")),
+            "nothing is rewritten"
+        );
+        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        assert_eq!(
+            check(&accounts, "bob", "two"),
+            PasswordCheck::Right(name("bob"))
+        );
+    }
+
+    #[test]
+    fn a_folder_is_refused_by_name() {
+        let Err(error) = Accounts::open(&std::env::temp_dir()) else {
+            panic!("opened a folder")
+        };
+        assert!(error.to_string().contains("--accounts"), "{error}");
+    }
+}

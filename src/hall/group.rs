@@ -1,0 +1,69 @@
+//! Saying something to many: the fan-out, the one that every group uses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::Guest;
+use crate::limits;
+use crate::outbox::Handed;
+
+/// A group of people to whom something can be said. It knows who spoke last and when, not who is
+/// in it: whoever delivers brings a snapshot of the members, taken under the lock that guards
+/// them, so that no shared lock is held over a write.
+pub struct Group {
+    born: Instant,
+    /// When the last turn was, in nanoseconds since `born`, and whose.
+    last_turn: AtomicU64,
+    last_speaker: AtomicU64,
+}
+
+impl Default for Group {
+    fn default() -> Group {
+        Group {
+            born: Instant::now(),
+            last_turn: AtomicU64::new(0),
+            last_speaker: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Group {
+    /// Hands `frames`, which hold `messages` messages, to everyone in `members` but the speaker,
+    /// and returns how many took them.
+    ///
+    /// Usually the speaker's thread writes to each. When another member's turn was only a moment
+    /// ago ([`limits::CROWD`]), many are talking, and then each recipient's timer thread does it:
+    /// fifty speakers would otherwise do fifty small writes to everyone.
+    pub fn deliver(
+        &self,
+        members: &[Arc<Guest>],
+        speaker: &Arc<Guest>,
+        frames: &[u8],
+        messages: usize,
+    ) -> usize {
+        let crowded = self.is_crowded(speaker);
+        members
+            .iter()
+            .filter(|member| !Arc::ptr_eq(member, speaker))
+            .filter(|member| {
+                let handed = if crowded {
+                    member.leave(frames, messages)
+                } else {
+                    member.send(frames, messages)
+                };
+                handed == Handed::Over
+            })
+            .count()
+    }
+
+    /// Two plain stores that may interleave with another speaker's: a wrong answer costs a wake-up
+    /// or a write, never a message.
+    fn is_crowded(&self, speaker: &Arc<Guest>) -> bool {
+        let me = Arc::as_ptr(speaker) as u64;
+        let now = self.born.elapsed().as_nanos() as u64;
+        let before = self.last_turn.swap(now, Ordering::Relaxed);
+        let another = self.last_speaker.swap(me, Ordering::Relaxed) != me;
+        another && before != 0 && now.saturating_sub(before) < limits::CROWD.as_nanos() as u64
+    }
+}

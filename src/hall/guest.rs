@@ -1,0 +1,132 @@
+//! One client who is connected: the way to it, and what is known of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Name;
+use crate::clock::Tick;
+use crate::outbox::{Handed, Outbox};
+
+/// One client, shared by all who may have something for it.
+pub struct Guest {
+    /// The way to its socket.
+    pub outbox: Outbox,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// When it connected.
+    pub since: Tick,
+    /// Who it is. A leaf lock.
+    identity: Mutex<Identity>,
+    heard_at: AtomicU64,
+    /// Messages and bytes of text that it sent, and that were handed to it.
+    sent: Tally,
+    got: Tally,
+}
+
+struct Identity {
+    /// What `from` says in its messages: its seat's port, later its name.
+    label: Arc<str>,
+    /// Its name, once it has logged in.
+    name: Option<Name>,
+}
+
+#[derive(Default)]
+struct Tally {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_add(messages as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> (u64, u64) {
+        (
+            self.messages.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl Guest {
+    /// A client that has just connected and goes by `label` for now.
+    pub fn new(outbox: Outbox, peer: SocketAddr, label: &str, now: Tick) -> Guest {
+        Guest {
+            outbox,
+            peer,
+            since: now,
+            identity: Mutex::new(Identity {
+                label: label.into(),
+                name: None,
+            }),
+            heard_at: AtomicU64::new(now.0),
+            sent: Tally::default(),
+            got: Tally::default(),
+        }
+    }
+
+    /// What `from` says in its messages.
+    pub fn label(&self) -> Arc<str> {
+        Arc::clone(&self.identity.lock().label)
+    }
+
+    /// Its name, if it has logged in.
+    pub fn name(&self) -> Option<Name> {
+        self.identity.lock().name.clone()
+    }
+
+    /// It has logged in as `name`, and that is what `from` says from now on.
+    pub(super) fn set_name(&self, name: &Name) {
+        *self.identity.lock() = Identity {
+            label: name.as_str().into(),
+            name: Some(name.clone()),
+        };
+    }
+
+    /// Hands frames that hold `messages` messages to this guest.
+    pub fn send(&self, frames: &[u8], messages: usize) -> Handed {
+        self.count(self.outbox.send(frames), frames, messages)
+    }
+
+    /// As [`Guest::send`], but for the guest's timer thread to write.
+    pub fn leave(&self, frames: &[u8], messages: usize) -> Handed {
+        self.count(self.outbox.leave(frames), frames, messages)
+    }
+
+    fn count(&self, handed: Handed, frames: &[u8], messages: usize) -> Handed {
+        if handed == Handed::Over {
+            self.got.add(messages, frames.len());
+        }
+        handed
+    }
+
+    /// Notes that it said a message of `bytes` bytes.
+    pub fn said(&self, bytes: usize) {
+        self.sent.add(1, bytes);
+    }
+
+    /// Notes that it was heard at `now`.
+    pub fn heard(&self, now: Tick) {
+        self.heard_at.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When it was heard last.
+    pub fn heard_at(&self) -> Tick {
+        Tick(self.heard_at.load(Ordering::Relaxed))
+    }
+
+    /// Messages and bytes that it sent.
+    pub fn sent(&self) -> (u64, u64) {
+        self.sent.read()
+    }
+
+    /// Messages and bytes that were handed to it.
+    pub fn got(&self) -> (u64, u64) {
+        self.got.read()
+    }
+}

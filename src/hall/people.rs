@@ -1,0 +1,270 @@
+//! The people who have logged in, by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Group, Guest, Name};
+use crate::outbox::Handed;
+use crate::wire::ServerDoc;
+
+/// Everyone who is logged in. One name, one guest.
+pub struct People {
+    /// A public message goes to this group.
+    public: Group,
+    /// Up to how many are told of each other's comings and goings: everyone's telling everyone
+    /// costs the square of the crowd.
+    announce_up_to: usize,
+    /// Guarded by the hall's lock.
+    registry: Mutex<Registry>,
+}
+
+#[derive(Default)]
+struct Registry {
+    by_key: BTreeMap<String, Person>,
+    /// All guests in `by_key`, for the fan-out. Made when it is asked for and thrown away when
+    /// somebody comes or goes, so that a storm of logins does not copy the list each time.
+    everyone: Option<Arc<[Arc<Guest>]>>,
+}
+
+struct Person {
+    name: Name,
+    guest: Arc<Guest>,
+}
+
+/// What became of somebody who wanted in under a name.
+pub enum Entry {
+    /// Nobody else had it.
+    Entered,
+    /// Somebody had it and has lost it. The old connection is to be ended.
+    TookOver(Arc<Guest>),
+    /// Somebody has it and keeps it.
+    InUse,
+}
+
+impl People {
+    /// Nobody yet.
+    pub fn new(announce_up_to: usize) -> People {
+        People {
+            public: Group::default(),
+            announce_up_to,
+            registry: Mutex::default(),
+        }
+    }
+
+    /// Lets `guest` in as `name`: their first frame as a person is `welcome`, and the others are
+    /// told. With `take_over`, somebody who goes by that name loses it in the same step, and
+    /// nobody else hears of it.
+    pub fn enter(
+        &self,
+        name: &Name,
+        guest: &Arc<Guest>,
+        take_over: bool,
+        welcome: &ServerDoc<'_>,
+    ) -> Entry {
+        let mut registry = self.registry.lock();
+        if !take_over && registry.by_key.contains_key(&name.key()) {
+            return Entry::InUse;
+        }
+        guest.set_name(name);
+        guest.outbox.append_doc(welcome);
+        let person = Person {
+            name: name.clone(),
+            guest: Arc::clone(guest),
+        };
+        let before = registry.by_key.insert(name.key(), person);
+        registry.everyone = None;
+        let told = if before.is_none() {
+            self.announce(
+                &registry,
+                guest,
+                &ServerDoc::UserJoined {
+                    username: name.as_str().into(),
+                },
+            )
+        } else {
+            Vec::new()
+        };
+        drop(registry);
+        guest.outbox.flush();
+        flush(&told);
+        match before {
+            Some(before) => Entry::TookOver(before.guest),
+            None => Entry::Entered,
+        }
+    }
+
+    /// Takes `guest` out and tells the others, unless it never logged in, or somebody else goes by
+    /// its name by now.
+    pub fn leave(&self, guest: &Arc<Guest>) {
+        let Some(name) = guest.name() else { return };
+        let mut registry = self.registry.lock();
+        let key = name.key();
+        if !registry
+            .by_key
+            .get(&key)
+            .is_some_and(|person| Arc::ptr_eq(&person.guest, guest))
+        {
+            return;
+        }
+        registry.by_key.remove(&key);
+        registry.everyone = None;
+        let told = self.announce(
+            &registry,
+            guest,
+            &ServerDoc::UserLeft {
+                username: name.as_str().into(),
+            },
+        );
+        drop(registry);
+        flush(&told);
+    }
+
+    /// Appends `doc` for everyone but `about`, and returns to whom, for the flush after the lock.
+    fn announce(
+        &self,
+        registry: &Registry,
+        about: &Arc<Guest>,
+        doc: &ServerDoc<'_>,
+    ) -> Vec<Arc<Guest>> {
+        if registry.by_key.len() > self.announce_up_to {
+            return Vec::new();
+        }
+        let others = registry.by_key.values().map(|person| &person.guest);
+        others
+            .filter(|other| !Arc::ptr_eq(other, about))
+            .filter(|other| other.outbox.append_doc(doc) == Handed::Over)
+            .cloned()
+            .collect()
+    }
+
+    /// The names of all who are logged in, as people sort them.
+    pub fn names(&self) -> Vec<String> {
+        self.registry
+            .lock()
+            .by_key
+            .values()
+            .map(|person| person.name.to_string())
+            .collect()
+    }
+
+    /// Who goes by that name.
+    pub fn find(&self, name: &Name) -> Option<Arc<Guest>> {
+        self.registry
+            .lock()
+            .by_key
+            .get(&name.key())
+            .map(|person| Arc::clone(&person.guest))
+    }
+
+    /// Hands frames to everyone but the speaker; returns how many took them.
+    pub fn say(&self, speaker: &Arc<Guest>, frames: &[u8], messages: usize) -> usize {
+        self.public
+            .deliver(&self.everyone(), speaker, frames, messages)
+    }
+
+    fn everyone(&self) -> Arc<[Arc<Guest>]> {
+        let mut registry = self.registry.lock();
+        if let Some(everyone) = &registry.everyone {
+            return Arc::clone(everyone);
+        }
+        let everyone: Arc<[Arc<Guest>]> = registry
+            .by_key
+            .values()
+            .map(|person| Arc::clone(&person.guest))
+            .collect();
+        registry.everyone = Some(Arc::clone(&everyone));
+        everyone
+    }
+}
+
+fn flush(guests: &[Arc<Guest>]) {
+    for guest in guests {
+        guest.outbox.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{guest, heard};
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn enter(people: &People, text: &str, guest: &Arc<Guest>, take_over: bool) -> Entry {
+        people.enter(
+            &name(text),
+            guest,
+            take_over,
+            &ServerDoc::LoggedIn {
+                username: text.into(),
+            },
+        )
+    }
+
+    #[test]
+    fn everyone_else_hears_who_comes_and_goes_and_what_is_said() {
+        let people = People::new(100);
+        let (alice, bob, carol) = (guest("1"), guest("2"), guest("3"));
+        for (text, guest) in [("alice", &alice), ("Bob", &bob), ("carol", &carol)] {
+            assert!(matches!(
+                enter(&people, text, &guest.0, false),
+                Entry::Entered
+            ));
+        }
+        assert_eq!(people.names(), ["alice", "Bob", "carol"]);
+        assert_eq!(
+            people.say(&bob.0, b"<CLIENT><message>hi</message></CLIENT>\n", 1),
+            2
+        );
+        people.leave(&bob.0);
+        people.leave(&bob.0);
+        assert!(people.find(&name("bob")).is_none());
+        assert_eq!(heard(bob), ["WELCOME", "USER JOINED"]);
+        assert_eq!(
+            heard(alice),
+            ["WELCOME", "USER JOINED", "USER JOINED", "hi", "USER LEFT"]
+        );
+        assert_eq!(heard(carol), ["WELCOME", "hi", "USER LEFT"]);
+    }
+
+    #[test]
+    fn a_name_is_taken_over_in_one_step_and_nobody_hears_of_it() {
+        let people = People::new(100);
+        let (old, new, other) = (guest("1"), guest("2"), guest("3"));
+        enter(&people, "alice", &old.0, true);
+        enter(&people, "bob", &other.0, true);
+        assert!(matches!(
+            enter(&people, "ALICE", &new.0, false),
+            Entry::InUse
+        ));
+        let Entry::TookOver(before) = enter(&people, "alice", &new.0, true) else {
+            panic!("no takeover")
+        };
+        assert!(Arc::ptr_eq(&before, &old.0));
+        people.leave(&old.0);
+        assert!(
+            Arc::ptr_eq(&people.find(&name("alice")).unwrap(), &new.0),
+            "the old one can't take it along"
+        );
+        assert_eq!(heard(other), ["WELCOME"]);
+    }
+
+    #[test]
+    fn a_crowd_is_not_announced() {
+        let people = People::new(2);
+        let guests: Vec<_> = (0..4).map(|number| guest(&number.to_string())).collect();
+        for (number, guest) in guests.iter().enumerate() {
+            enter(&people, &format!("n{number}"), &guest.0, false);
+        }
+        let first = guests.into_iter().next().unwrap();
+        assert_eq!(
+            heard(first),
+            ["WELCOME", "USER JOINED"],
+            "the second, but not the third"
+        );
+    }
+}

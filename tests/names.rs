@@ -1,0 +1,323 @@
+//! Names under load: many who register at once, a public message to a crowd, accounts that
+//! survive a killed server.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use portal_chat::event::{End, What};
+use portal_chat::server::Settings;
+use support::{
+    Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
+};
+
+fn register(client: &mut Client, name: &str) -> String {
+    client.send_line(&login(name));
+    client.line_with("<command>PASSWORD");
+    client.send_line(&password(&format!("secret of {name}")));
+    client.line_with("<username>")
+}
+
+#[test]
+fn two_hundred_register_at_once_and_a_pair_goes_on_talking() {
+    let file = temporary_file("two-hundred");
+    let settings = Settings {
+        workers: 202,
+        accounts: Some(file.clone()),
+        ..Settings::default()
+    };
+    let server = TestServer::start(&settings);
+    let mut guests: Vec<Client> = (0..202).map(|_| server.seat().0).collect();
+    let (mut bob, mut alice) = (guests.pop().unwrap(), guests.pop().unwrap());
+    std::thread::scope(|threads| {
+        for (number, client) in guests.iter_mut().enumerate() {
+            threads.spawn(move || {
+                let welcome = register(client, &format!("user-{number}"));
+                assert!(welcome.contains("WELCOME"), "{welcome}");
+            });
+        }
+        for number in 0..200 {
+            alice.send_line(&message(&format!("number {number}.")));
+            assert!(
+                bob.line_with("<message>")
+                    .contains(&format!("number {number}."))
+            );
+        }
+    });
+    server.server.stop();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(
+        text.lines()
+            .filter(|line| line.contains(" $argon2id$"))
+            .count(),
+        200
+    );
+    assert_eq!(text.lines().count(), 200);
+}
+
+#[test]
+fn one_name_registered_by_many_at_once_is_one_account() {
+    let file = temporary_file("one-name");
+    let settings = Settings {
+        workers: 8,
+        accounts: Some(file.clone()),
+        ..Settings::default()
+    };
+    let server = TestServer::start(&settings);
+    let guests: Vec<Client> = (0..8).map(|_| server.seat().0).collect();
+    let ends: Vec<String> = std::thread::scope(|threads| {
+        let threads: Vec<_> = guests
+            .into_iter()
+            .enumerate()
+            .map(|(number, mut client)| {
+                threads.spawn(move || {
+                    client.send_line(&login("alice"));
+                    client.line_with("<command>PASSWORD");
+                    client.send_line(&password(&format!("secret {number}")));
+                    loop {
+                        let line = client.line();
+                        if line.contains("<username>alice") || line.contains("<error") {
+                            return line;
+                        }
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(
+        ends.iter().filter(|end| end.contains("WELCOME")).count(),
+        1,
+        "{ends:?}"
+    );
+    assert_eq!(
+        ends.iter()
+            .filter(|end| end.contains("wrong-password"))
+            .count(),
+        7,
+        "{ends:?}"
+    );
+    server.server.stop();
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_public_message_reaches_499_others_in_order_while_one_does_not_read() {
+    const GUESTS: usize = 500;
+    const MESSAGES: usize = 20;
+    let server = TestServer::start(&Settings {
+        workers: GUESTS,
+        ..Settings::default()
+    });
+    let mut guests: Vec<Client> = (0..GUESTS).map(|_| server.seat().0).collect();
+    for (number, guest) in guests.iter_mut().enumerate() {
+        guest.send_line(&login(&format!("n{number}")));
+        guest.line_with("WELCOME");
+    }
+    // The last one never reads; two speak at the same time.
+    let deaf = guests.pop().unwrap();
+    let (first, rest) = guests.split_at_mut(1);
+    let (second, rest) = rest.split_at_mut(1);
+    std::thread::scope(|threads| {
+        for speaker in [&mut first[0], &mut second[0]] {
+            threads.spawn(move || {
+                for number in 0..MESSAGES {
+                    speaker.send_line(&command(
+                        "PM",
+                        &format!("<message>number {number}.</message>"),
+                    ));
+                    let sent = speaker.line_with("SENT");
+                    assert!(sent.contains("<count>499</count>"), "{sent}");
+                }
+            });
+        }
+    });
+    for guest in rest {
+        let mut next = [0; 2];
+        while next.iter().sum::<usize>() < 2 * MESSAGES {
+            let line = guest.line_with("scope='public'");
+            let speaker = usize::from(line.contains("from='n1'"));
+            assert!(
+                line.contains(&format!("number {}.", next[speaker])),
+                "{line} instead of {next:?}"
+            );
+            next[speaker] += 1;
+        }
+    }
+    drop(deaf);
+}
+
+#[test]
+fn a_member_who_is_too_slow_is_dropped_and_not_counted() {
+    let server = TestServer::start(&Settings {
+        workers: 4,
+        ..Settings::default()
+    });
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = server.seat();
+    let (mut deaf, deaf_port) = server.seat();
+    for (client, name) in [
+        (&mut alice, "alice"),
+        (&mut bob, "bob"),
+        (&mut deaf, "deaf"),
+    ] {
+        client.send_line(&login(name));
+        client.line_with("WELCOME");
+    }
+    // Bob reads all the time, or he would be the next one to be too slow.
+    let reader = std::thread::spawn(move || bob.line_with("the last one"));
+    let text = "x".repeat(8000);
+    let mut counted = String::new();
+    for _ in 0..10_000 {
+        alice.send_line(&command("PM", &format!("<message>{text}</message>")));
+        counted = alice.line_with("SENT");
+        if counted.contains("<count>1</count>") {
+            break;
+        }
+    }
+    assert!(counted.contains("<count>1</count>"), "{counted}");
+    server.wait_for(
+        "too slow",
+        |what| matches!(what, What::Left { end: End::TooSlow, port, .. } if *port == deaf_port),
+    );
+    alice.send_line(&command("PM", "<message>the last one</message>"));
+    reader.join().unwrap();
+}
+
+#[test]
+fn two_servers_do_not_share_an_accounts_file() {
+    let file = temporary_file("shared");
+    let settings = Settings {
+        workers: 2,
+        accounts: Some(file.clone()),
+        ..Settings::default()
+    };
+    let first = TestServer::start(&settings);
+    let output = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        .args(["0", "--workers", "2", "--accounts"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("another server") && said.contains("--accounts"),
+        "{said}"
+    );
+    first.server.stop();
+    std::fs::remove_file(&file).unwrap();
+}
+
+/// A server process that can be killed.
+struct Victim {
+    child: Child,
+    portal: SocketAddr,
+}
+
+impl Victim {
+    fn start(accounts: &Path) -> Victim {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--workers", "50", "--quiet", "--accounts"])
+            .arg(accounts)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
+        let portal = first.split_whitespace().nth(1).unwrap().parse().unwrap();
+        Victim { child, portal }
+    }
+
+    /// Registers over one connection after the other until the server is gone; every confirmed
+    /// name goes into `confirmed`.
+    fn register_until_it_ends(
+        &self,
+        names: impl Iterator<Item = String>,
+        confirmed: &Mutex<Vec<String>>,
+    ) {
+        for name in names {
+            let attempt = || -> std::io::Result<bool> {
+                let mut answer = String::new();
+                TcpStream::connect(self.portal)?.read_to_string(&mut answer)?;
+                if !answer.contains("<Port>") {
+                    return Ok(false);
+                }
+                let (port, passcode) = ticket(&answer);
+                let mut stream = TcpStream::connect((self.portal.ip(), port.get()))?;
+                writeln!(
+                    stream,
+                    "{}\n{}\n{}",
+                    handshake(&passcode),
+                    login(&name),
+                    password("x")
+                )?;
+                for line in BufReader::new(&stream).lines() {
+                    if line?.contains("WELCOME") {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            };
+            match attempt() {
+                Ok(true) => confirmed.lock().unwrap().push(name),
+                Ok(false) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+#[test]
+fn a_confirmed_account_survives_kill_minus_nine() {
+    let file = temporary_file("kill");
+    let confirmed = Mutex::new(Vec::new());
+    for round in 0..10 {
+        let mut victim = Victim::start(&file);
+        let before = confirmed.lock().unwrap().len();
+        std::thread::scope(|threads| {
+            let (victim, confirmed) = (&victim, &confirmed);
+            for caller in 0..4 {
+                threads.spawn(move || {
+                    let names = (0..50).map(move |number| format!("r{round}-{caller}-{number}"));
+                    victim.register_until_it_ends(names, confirmed);
+                });
+            }
+            // In the middle of it: once a few have been confirmed.
+            while confirmed.lock().unwrap().len() < before + 3 + round {
+                std::thread::yield_now();
+            }
+            let killed = Command::new("kill")
+                .args(["-9", &victim.child.id().to_string()])
+                .status();
+            assert!(killed.unwrap().success());
+        });
+        victim.child.wait().unwrap();
+    }
+    let (accounts, damage) = portal_chat::hall::Accounts::open(&file).unwrap();
+    let confirmed = confirmed.into_inner().unwrap();
+    for name in &confirmed {
+        assert!(
+            accounts.knows(&portal_chat::hall::Name::new(name).unwrap()),
+            "{name} is lost"
+        );
+    }
+    println!(
+        "{} confirmed accounts, {} damaged lines",
+        confirmed.len(),
+        damage.len()
+    );
+    drop(accounts);
+    std::fs::remove_file(&file).unwrap();
+}
