@@ -13,11 +13,12 @@
 //! | [`server`] | every thread of the server: portal, workers, timers | |
 //! | [`seat`] | who may sit where: passcode, one seat's states, the stack | sockets, threads, locks, clocks: it is pure |
 //! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
-//! | [`hall`] | who is here | sockets: it holds outboxes |
+//! | [`hall`] | who is here: partners, names, accounts | sockets: it holds outboxes |
 //! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
 //! | [`clock`] | the ticker and its broadcast | what the ticks are for |
 //! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
+//! | `terminal` | a person at a terminal: the line editor, for the client and for the operator | |
 //! | [`net`], [`limits`] | what std's sockets lack; every limit with its reason | |
 //!
 //! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
@@ -29,24 +30,26 @@
 //!
 //! | thread | how many | blocks on | does |
 //! |---|---|---|---|
-//! | `main` | 1 | the signal channel | starts the others, then joins them |
+//! | `main` | 1 | the channels of signals and typed lines | starts the others, obeys the operator, joins them all |
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client, reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | `select!` over ticks and wake-ups | ends what takes too long, writes what a full socket left over |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
+//! | `keyboard` | 1, at a terminal | the operator's keys | edits a line; what was typed goes to `main` |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
 //!
 //! # The path of a message
 //!
 //! Alice's worker reads it (`server/session.rs`, `Session::run`), makes a document of it
-//! ([`wire::Codec::read_client`]), looks up her partner ([`hall::Hall::partner`]) and writes it
+//! ([`wire::Codec::read_client`]), looks up her partner ([`hall::Pairs::partner`]) and writes it
 //! into the partner's socket ([`outbox::Outbox::send`]). One read, one write, one thread. Only if
 //! the partner's socket is full does a second thread, the partner's timer, come into it.
 //!
 //! # The locks
 //!
-//! Hall, then seat, then outbox; the stack and the clock's list are leaves; never two of one
+//! Hall (a pair, or the people), then seat, then outbox; the stack, a guest's identity, the accounts
+//! and the clock's list are leaves; never two of one
 //! kind. No lock but an outbox's own is held over a write, and that write can't block. None is
 //! held over a read or an accept.
 //!
@@ -64,6 +67,7 @@ pub mod net;
 pub mod outbox;
 pub mod seat;
 pub mod server;
+mod terminal;
 pub mod wire;
 
 #[doc = include_str!("protocol.md")]

@@ -1,12 +1,19 @@
 //! What is said and shown: the person's lines become documents, the server's documents lines.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::commands::{self, Bell, Line};
-use super::keyboard::{Online, Prompt};
 use super::link::Link;
 use super::screen::Screen;
+use crate::terminal::Prompt;
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, Secret, ServerDoc};
+
+/// The names that Tab completes: who is online. The conversation keeps it, the editor's thread
+/// reads it.
+pub(super) type Online = Arc<Mutex<BTreeSet<String>>>;
 
 /// Why a session is over.
 #[derive(Debug, PartialEq, Eq)]
@@ -511,4 +518,53 @@ pub(super) fn mention(command: ClientCommand<'_>, link: &Link) {
     link.codec()
         .write_client(&ClientDoc::Command(command), &mut frame);
     let _ = link.send(&frame);
+}
+
+/// What Tab can make of the last word before the cursor, and where that word begins: a command
+/// after a slash, a name at the start of a line or after a command that takes one.
+pub(super) fn completions(before: &str, online: &BTreeSet<String>) -> (usize, Vec<String>) {
+    let start = before.rfind(' ').map_or(0, |space| space + 1);
+    let (lead, word) = before.split_at(start);
+    if let (true, Some(command)) = (lead.is_empty(), word.strip_prefix('/')) {
+        return (
+            start,
+            commands::beginning_with(command)
+                .map(|name| format!("/{name}"))
+                .collect(),
+        );
+    }
+    let is_name = match lead.trim_end().strip_prefix('/') {
+        Some(command) => commands::takes_a_name(command),
+        None => lead.is_empty(),
+    };
+    let begins = |name: &&String| {
+        name.get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    };
+    let names = online.iter().filter(begins).cloned();
+    (start, if is_name { names.collect() } else { Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tab_completes_commands_and_names() {
+        let online = BTreeSet::from(["Bob".to_owned(), "bobby".to_owned(), "carol".to_owned()]);
+        for (before, start, words) in [
+            ("/qui", 0, vec!["/quiet", "/quit"]),
+            ("/msg bo", 5, vec!["Bob", "bobby"]),
+            ("/msg bob ca", 9, vec![]),
+            ("car", 0, vec!["carol"]),
+            ("hello ca", 6, vec![]),
+            ("/all ca", 5, vec![]),
+        ] {
+            assert_eq!(
+                completions(before, &online),
+                (start, words.into_iter().map(str::to_owned).collect()),
+                "{before}"
+            );
+        }
+    }
 }

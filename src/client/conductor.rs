@@ -9,15 +9,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Outcome;
-use super::chat::{Chat, SessionEnd, mention};
+use super::chat::{Chat, Online, SessionEnd, completions, mention};
 use super::commands::{self, Line};
-use super::keyboard::{Keyboard, Online, Prompt, Typed, is_waking_the_editor, restore_terminal};
 use super::link::{Heard, Link};
 use super::options::Options;
-use super::screen::{Palette, Screen};
+use super::screen::Screen;
 use super::seek::{Seat, SeekError, find_seat};
 use crate::clock::{Clock, Deadline, Subscription, Ticker, Ticks};
 use crate::limits;
+use crate::terminal::{Keyboard, Palette, Prompt, Typed, is_waking_the_editor, restore_terminal};
 use crate::wire::{ClientCommand, printable};
 
 /// The client's clock.
@@ -134,7 +134,12 @@ impl<'o> Conductor<'o> {
         let ticker = Ticker::start(clock.clone(), TICK, |_, _| {})?;
         let online = Online::default();
         let chat = Chat::new(options.username.clone(), Online::clone(&online));
-        let (keyboard, screen) = Keyboard::start(palette, online)?;
+        let complete = Box::new(move |before: &str| completions(before, &online.lock()));
+        let (keyboard, printer) = Keyboard::start(palette, complete)?;
+        let screen = match printer {
+            Some(printer) => Screen::above(palette, printer)?,
+            None => Screen::plain(palette),
+        };
         Ok(Conductor {
             options,
             keyboard,

@@ -9,7 +9,6 @@
 mod chat;
 mod commands;
 mod conductor;
-mod keyboard;
 mod link;
 mod options;
 mod screen;

@@ -1,16 +1,16 @@
 //! What the person sees: one line for each thing that happens, above the line being typed.
 
 use std::cell::Cell;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, unbounded};
 use jiff::Zoned;
-use rustyline::ExternalPrinter;
 
 use super::commands::Timestamp;
 use crate::limits::THREAD_STACK;
+use crate::terminal::{Palette, Printer, TIME};
 use crate::wire::{Relay, Scope, printable};
 
 /// How many lines may wait for the terminal before the client stops reading from the server.
@@ -26,68 +26,7 @@ const NOTHING: &str = "\x1b[A\n";
 /// Rings, and prints nothing.
 const BELL: &str = "\x07\x1b[A\n";
 
-const TIME: &str = "%H:%M";
 const DATE_AND_TIME: &str = "%Y-%m-%d %H:%M:%S";
-
-/// The colours of the kinds of lines.
-#[derive(Clone, Copy)]
-pub(super) struct Palette {
-    color: bool,
-}
-
-impl Palette {
-    /// Colours if `wanted`, on a terminal that can, unless `NO_COLOR` is set.
-    pub(super) fn new(wanted: bool) -> Palette {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Palette {
-            color: wanted && !refused && io::stdout().is_terminal(),
-        }
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.color {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    /// Somebody else's name.
-    pub(super) fn name(self, text: &str) -> String {
-        self.paint("1;36", text)
-    }
-
-    /// Text in which the person is named.
-    pub(super) fn called(self, text: &str) -> String {
-        self.paint("1;35", text)
-    }
-
-    /// One's own name, in the prompt.
-    pub(super) fn own(self, text: &str) -> String {
-        self.paint("32", text)
-    }
-
-    /// What the server or the client itself says.
-    pub(super) fn notice(self, text: &str) -> String {
-        self.paint("33", text)
-    }
-
-    /// What has gone wrong.
-    pub(super) fn trouble(self, text: &str) -> String {
-        self.paint("31", text)
-    }
-
-    /// What matters less.
-    pub(super) fn faint(self, text: &str) -> String {
-        self.paint("2", text)
-    }
-}
-
-/// The time of day, as it stands in the prompt.
-pub(super) fn time_of_day() -> String {
-    Zoned::now().strftime(TIME).to_string()
-}
 
 /// Where lines are shown.
 pub(super) struct Screen {
@@ -125,29 +64,26 @@ impl Screen {
     ///
     /// # Errors
     /// What the system says when it has no thread to give.
-    pub(super) fn above(
-        palette: Palette,
-        mut printer: impl ExternalPrinter + Send + 'static,
-    ) -> io::Result<Screen> {
+    pub(super) fn above(palette: Palette, mut printer: Printer) -> io::Result<Screen> {
         let (lines, to_show) = unbounded::<String>();
         let (done, shown) = bounded::<()>(0);
         let (tell, caught_up) = bounded(1);
-        let printer = Builder::new()
+        let builder = Builder::new()
             .name("printer".to_owned())
-            .stack_size(THREAD_STACK)
-            .spawn(move || {
-                for line in &to_show {
-                    if printer.print(line.clone()).is_err() {
-                        // The editor has gone; the terminal is in its ordinary state again.
-                        let _ = write!(io::stdout(), "{line}");
-                    }
-                    if to_show.len() == LINES_BEHIND / 2 {
-                        let _ = tell.try_send(());
-                    }
+            .stack_size(THREAD_STACK);
+        let printer = builder.spawn(move || {
+            for line in &to_show {
+                if printer(line.clone()).is_err() {
+                    // The editor has gone; the terminal is in its ordinary state again.
+                    let _ = write!(io::stdout(), "{line}");
                 }
-                let _ = printer.print(NOTHING.to_owned());
-                drop(done);
-            })?;
+                if to_show.len() == LINES_BEHIND / 2 {
+                    let _ = tell.try_send(());
+                }
+            }
+            let _ = printer(NOTHING.to_owned());
+            drop(done);
+        })?;
         Ok(Screen {
             palette,
             timestamp: Cell::new(Timestamp::Time),
@@ -311,12 +247,5 @@ mod tests {
         ] {
             assert_eq!(names(text, "bob"), heard, "{text}");
         }
-    }
-
-    #[test]
-    fn no_colour_where_none_is_wanted() {
-        let palette = Palette { color: false };
-        assert_eq!(palette.name("bob") + &palette.trouble("!"), "bob!");
-        assert_eq!(Palette { color: true }.own("you"), "\x1b[32myou\x1b[0m");
     }
 }

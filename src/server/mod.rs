@@ -8,6 +8,7 @@ mod house;
 mod interfaces;
 mod listeners;
 mod login;
+mod operator;
 mod options;
 mod portal;
 mod run;
@@ -20,19 +21,22 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, Ticks};
-use crate::event::{Events, What};
+use crate::clock::{Clock, Tick, Ticks};
+use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Damage, Pairs, People};
 use crate::limits;
 use crate::net::{Port, wake_accept, wake_receive};
+use crate::outbox::Handed;
 use crate::seat::{Passcode, Seat, SeatNumber, Timeouts, WorkloadStack};
-use crate::wire::Codec;
+use crate::wire::{Codec, ServerDoc};
 use house::{House, Post};
 use listeners::Listeners;
+use operator::Connected;
 
 pub use listeners::StartError;
 pub use run::main;
@@ -71,8 +75,8 @@ impl Server {
     /// no thread or no random number to give. Nothing is left open or running then.
     pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
-        let accounts = open_accounts(settings, &events)?;
         let listeners = Listeners::bind(settings)?;
+        let accounts = open_accounts(settings, &events)?;
         let port = listeners.port;
         let workers: Vec<Port> = listeners.workers.iter().map(|(port, _)| *port).collect();
 
@@ -199,6 +203,62 @@ impl Server {
         let mut ports: Vec<Port> = self.house.stack.lock().ports().collect();
         ports.reverse();
         ports
+    }
+
+    /// Everyone who is connected, in the order of the seats.
+    fn connected(&self) -> Vec<Connected> {
+        let posts = self.house.posts.iter();
+        posts
+            .filter_map(|post| {
+                let guest = post.with_seat(|occupied| occupied.connection.clone())?;
+                Some(Connected {
+                    seat: post.number,
+                    port: post.port,
+                    guest,
+                })
+            })
+            .collect()
+    }
+
+    /// The names (or ports) that everyone who is connected goes by.
+    fn labels(&self) -> Vec<String> {
+        let connected = self.connected().into_iter();
+        connected
+            .map(|connected| connected.guest.label().to_string())
+            .collect()
+    }
+
+    /// Tells everyone who is connected something in words; returns how many.
+    pub fn say(&self, text: &str) -> usize {
+        let notice = ServerDoc::Notice(text.into());
+        self.connected()
+            .iter()
+            .filter(|connected| connected.guest.outbox.send_doc(&notice) == Handed::Over)
+            .count()
+    }
+
+    /// Removes the guest of that name, or in the seat with that port, telling them `reason`.
+    /// Returns whether there was one.
+    pub fn kick(&self, name: &str, reason: &str) -> bool {
+        let farewell = ServerDoc::Kicked {
+            reason: reason.into(),
+        };
+        let connected = self.connected();
+        let found = connected.iter().find(|connected| {
+            connected.guest.label().eq_ignore_ascii_case(name) || connected.port.to_string() == name
+        });
+        found.is_some_and(|connected| {
+            let outbox = &connected.guest.outbox;
+            outbox.end_saying(End::Kicked, Some(&farewell))
+        })
+    }
+
+    fn now(&self) -> Tick {
+        self.house.clock.now()
+    }
+
+    fn tick(&self) -> Duration {
+        self.house.tick
     }
 
     /// Tells every client, joins every thread and closes every listener. When it returns, the

@@ -4,18 +4,25 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, never, select};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::interfaces::{address_for_others, interfaces, table};
+use super::operator::{self, Obeyed};
 use super::options::{Command, HELP, parse};
 use super::{Server, Settings};
 use crate::clock::{Clock, Ticker};
-use crate::event::{Events, ReaderThread, What, start_console, start_event_file};
+use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
 use crate::limits;
+use crate::terminal::{
+    Complete, Keyboard, Palette, Printer, Prompt, Typed, is_interactive, is_waking_the_editor,
+    restore_terminal,
+};
 
 /// A command line or a port that can't be had.
 const REFUSED: u8 = 2;
@@ -56,24 +63,131 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let event_file = event_file(settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
 
-    let server =
-        Server::start(settings, clock.clone(), events.clone()).map_err(|e| e.to_string())?;
-    let console = start_console(console_queue, welcome(settings, &server), io::stdout())
-        .map_err(|error| format!("can't start the console's thread: {error}"))?;
+    let server = Server::start(settings, clock.clone(), events.clone())
+        .map_err(|error| error.to_string())?;
+    let server = Arc::new(server);
+    let console = Console::start(settings, &server, console_queue)
+        .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, told| telling.tell(|| What::Ticked { told });
     let ticker = Ticker::start(clock, settings.tick, beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
-    // Disconnected would mean that the signal thread is gone; then nothing could stop the server.
-    let _ = signals.recv();
+    console.serve_until_stopped(&server, &signals);
+    STOPPING.store(true, Ordering::Release);
+    let Console { printing, keyboard } = console;
+    // The terminal comes back to its ordinary state first, for whatever is still to be printed.
+    if let Some(keyboard) = keyboard {
+        keyboard.close();
+    }
     ticker.stop();
-    server.stop();
+    // The editor's thread, which had the other handle, has ended.
+    drop(server);
     drop(events);
-    for reader in std::iter::once(console).chain(event_file) {
+    for reader in std::iter::once(printing).chain(event_file) {
         reader.finish();
     }
     Ok(())
+}
+
+/// What the person at the server's terminal sees and types.
+struct Console {
+    printing: ReaderThread,
+    /// Absent where standard input or output is no terminal.
+    keyboard: Option<Keyboard>,
+}
+
+impl Console {
+    fn start(
+        settings: &Settings,
+        server: &Arc<Server>,
+        queue: Option<EventQueue>,
+    ) -> io::Result<Console> {
+        let greeting = welcome(settings, server);
+        if !is_interactive() {
+            let printing = start_console(queue, greeting, io::stdout())?;
+            return Ok(Console {
+                printing,
+                keyboard: None,
+            });
+        }
+        let asking = Arc::downgrade(server);
+        let complete: Complete = Box::new(move |before| {
+            let names = asking.upgrade().map(|server| server.labels());
+            operator::completions(before, &names.unwrap_or_default())
+        });
+        let (keyboard, printer) = Keyboard::start(Palette::new(true), complete)?;
+        let printing = match printer {
+            Some(printer) => start_console(
+                queue,
+                greeting,
+                AboveTheLine {
+                    printer,
+                    line: Vec::new(),
+                },
+            )?,
+            None => start_console(queue, greeting, io::stdout())?,
+        };
+        Ok(Console {
+            printing,
+            keyboard: Some(keyboard),
+        })
+    }
+
+    /// Obeys the operator until a signal or `stop` ends the server.
+    fn serve_until_stopped(&self, server: &Server, signals: &Receiver<()>) {
+        let nothing = never();
+        let typed = self.keyboard.as_ref().map_or(&nothing, Keyboard::typed);
+        loop {
+            if let Some(keyboard) = &self.keyboard {
+                keyboard.prompt(Prompt {
+                    name: "operator".to_owned(),
+                    hidden: false,
+                });
+            }
+            select! {
+                // Disconnected would mean that the signal thread is gone; then nothing else could
+                // stop the server.
+                recv(signals) -> _ => return,
+                recv(typed) -> typed => match typed {
+                    Ok(Typed::Line(line)) => match operator::obey(server, &line) {
+                        // Until the next prompt nobody edits, so the terminal takes plain lines.
+                        Obeyed::Show(text) if text.is_empty() => {}
+                        Obeyed::Show(text) => {
+                            let _ = writeln!(io::stdout(), "{text}");
+                        }
+                        Obeyed::Stop => return,
+                    },
+                    Ok(Typed::End) | Err(_) => return,
+                },
+            }
+        }
+    }
+}
+
+/// Prints whole lines above the operator's.
+struct AboveTheLine {
+    printer: Printer,
+    line: Vec<u8>,
+}
+
+impl io::Write for AboveTheLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
+            let lines: Vec<u8> = self.line.drain(..=end).collect();
+            let lines = String::from_utf8_lossy(&lines).into_owned();
+            if (self.printer)(lines.clone()).is_err() {
+                // The editor has gone; the terminal is in its ordinary state again.
+                io::stdout().write_all(lines.as_bytes())?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderThread>, String> {
@@ -94,21 +208,25 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
 fn listen_for_signals() -> io::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let (sender, first) = bounded(1);
-    Builder::new()
+    let thread = Builder::new()
         .name("signals".to_owned())
-        .stack_size(limits::THREAD_STACK)
-        .spawn(move || {
-            let mut stopping = false;
-            for _ in signals.forever() {
-                if stopping {
-                    std::process::exit(INTERRUPTED);
-                }
-                stopping = true;
-                let _ = sender.try_send(());
+        .stack_size(limits::THREAD_STACK);
+    thread.spawn(move || {
+        // The signal that ends the line editor is our own; it must not count as a second Ctrl-C.
+        for _ in signals.forever().filter(|_| !is_waking_the_editor()) {
+            if STOPPING.swap(true, Ordering::AcqRel) {
+                restore_terminal();
+                std::process::exit(INTERRUPTED);
             }
-        })?;
+            let _ = sender.try_send(());
+        }
+    })?;
     Ok(first)
 }
+
+/// The server is on its way down: by a signal, or by the operator's `stop`, Ctrl-C or Ctrl-D,
+/// which are keys and no signals while the editor runs. The next signal ends the process at once.
+static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// What the first screen says: what listens where, and what to type next.
 fn welcome(settings: &Settings, server: &Server) -> String {
@@ -147,8 +265,13 @@ fn welcome(settings: &Settings, server: &Server) -> String {
     let here = crate::net::reachable(portal);
     text += &format!(
         "\nNow, in another terminal (and in a third one, for somebody to talk to):\n  {}\n\n\
-         Ctrl-C ends the server.\n\n",
-        command_for(here, settings)
+         Ctrl-C ends the server.{}\n\n",
+        command_for(here, settings),
+        if is_interactive() {
+            " `help` lists what you can type here."
+        } else {
+            ""
+        }
     );
     text
 }

@@ -13,6 +13,8 @@ const ROUNDS: usize = 9;
 const WARM_UP: usize = 500;
 const EXCHANGES: usize = 5_000;
 const TEXT_BYTES: usize = 64;
+const LOGINS: usize = 200;
+const LOGIN_ROUNDS: usize = 5;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -47,6 +49,78 @@ fn main() {
         ratio(|l| l.p50),
         ratio(|l| l.p99)
     );
+    measure_during_logins(
+        if is_test { 4 } else { LOGINS },
+        rounds.min(LOGIN_ROUNDS),
+        exchanges,
+    );
+}
+
+/// The same pair while a crowd registers, each a password to be hashed, against the pair alone.
+fn measure_during_logins(logins: usize, rounds: usize, exchanges: usize) {
+    let (mut idle, mut crowded) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let accounts =
+            std::env::temp_dir().join(format!("portal-chat-bench-{}", std::process::id()));
+        let path = accounts.display().to_string();
+        let workers = (logins + 2).to_string();
+        let options = [
+            "--workers",
+            &workers,
+            "--accounts",
+            &path,
+            "--handshake-timeout",
+            "20",
+        ];
+        let mut pair = start_server_with(&options);
+        idle.push(measure(exchanges, &mut pair));
+        let portal = pair.portal;
+        let registering: Vec<_> = (0..logins)
+            .map(|number| {
+                let mut stream = take_seat(portal);
+                thread::spawn(move || {
+                    writeln!(
+                        stream,
+                        "<CLIENT><command>LOGIN</command><username>u{number}</username></CLIENT>"
+                    )
+                    .unwrap();
+                    writeln!(
+                        stream,
+                        "<CLIENT><command>PASSWORD</command><password>x</password></CLIENT>"
+                    )
+                    .unwrap();
+                    stream
+                        .set_read_timeout(Some(Duration::from_secs(60)))
+                        .unwrap();
+                    let welcome = BufReader::new(&stream).lines().map_while(Result::ok);
+                    welcome.into_iter().any(|line| line.contains("WELCOME"))
+                })
+            })
+            .collect();
+        // As long as somebody is still being hashed; the last exchanges may be after that.
+        crowded.push(measure(exchanges, &mut pair));
+        for registered in registering {
+            assert!(registered.join().unwrap(), "a registration failed");
+        }
+        drop(pair);
+        let lines = std::fs::read_to_string(&accounts).unwrap().lines().count();
+        assert_eq!(lines, logins, "every account is in the file");
+        std::fs::remove_file(&accounts).unwrap();
+    }
+    println!("\nthe same while {logins} people register at once, {rounds} rounds");
+    println!(
+        "{:<14} {:>10} {:>10} {:>10} {:>10}",
+        "", "p50", "least", "most", "p99"
+    );
+    print_row("nobody else", &idle);
+    print_row("registering", &crowded);
+    let ratio =
+        |of: fn(&Latency) -> f64| median(crowded.iter().map(of)) / median(idle.iter().map(of));
+    println!(
+        "ratio: p50 {:.2}, p99 {:.2}",
+        ratio(|l| l.p50),
+        ratio(|l| l.p99)
+    );
 }
 
 struct Latency {
@@ -74,6 +148,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 /// Two connected clients and the process between them.
 struct Pair {
     child: Child,
+    portal: SocketAddr,
     one: TcpStream,
     other: TcpStream,
 }
@@ -126,8 +201,13 @@ fn measure(exchanges: usize, pair: &mut Pair) -> Latency {
 }
 
 fn start_server() -> Pair {
+    start_server_with(&["--workers", "2", "--no-passwords"])
+}
+
+fn start_server_with(options: &[&str]) -> Pair {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["0", "--workers", "2", "--quiet", "--no-passwords"])
+        .args(["0", "--quiet"])
+        .args(options)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -136,35 +216,39 @@ fn start_server() -> Pair {
         .read_line(&mut first)
         .unwrap();
     let portal: SocketAddr = first.split_whitespace().nth(1).unwrap().parse().unwrap();
-    let seat = || {
-        let mut ticket = String::new();
-        TcpStream::connect(portal)
-            .unwrap()
-            .read_to_string(&mut ticket)
-            .unwrap();
-        let part = |name: &str| {
-            ticket
-                .split(&format!("<{name}>"))
-                .nth(1)
-                .unwrap()
-                .split('<')
-                .next()
-                .unwrap()
-                .to_owned()
-        };
-        let mut stream = connect(SocketAddr::new(portal.ip(), part("Port").parse().unwrap()));
-        let passcode = part("HandshakePasscode");
-        writeln!(
-            stream,
-            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
-        )
-        .unwrap();
-        stream
-    };
-    let (one, other) = (seat(), seat());
-    read_lines(&one, 3);
+    // One after the other, so that it is known who hears of whom.
+    let one = take_seat(portal);
+    read_lines(&one, 2);
+    let other = take_seat(portal);
     read_lines(&other, 2);
-    Pair { child, one, other }
+    read_lines(&one, 1);
+    Pair {
+        child,
+        portal,
+        one,
+        other,
+    }
+}
+
+/// Asks the portal and says the passcode; what the worker answers is still to be read.
+fn take_seat(portal: SocketAddr) -> TcpStream {
+    let mut ticket = String::new();
+    TcpStream::connect(portal)
+        .unwrap()
+        .read_to_string(&mut ticket)
+        .unwrap();
+    let part = |name: &str| {
+        let rest = ticket.split(&format!("<{name}>")).nth(1).unwrap();
+        rest.split('<').next().unwrap().to_owned()
+    };
+    let mut stream = connect(SocketAddr::new(portal.ip(), part("Port").parse().unwrap()));
+    let passcode = part("HandshakePasscode");
+    writeln!(
+        stream,
+        "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
+    )
+    .unwrap();
+    stream
 }
 
 /// Passes over the welcome and who the partner is: byte by byte, so that nothing is read ahead.
@@ -189,7 +273,12 @@ fn start_bare() -> Pair {
         .unwrap();
     let address: SocketAddr = address.trim().parse().unwrap();
     let (one, other) = (connect(address), connect(address));
-    Pair { child, one, other }
+    Pair {
+        child,
+        portal: address,
+        one,
+        other,
+    }
 }
 
 fn connect(address: SocketAddr) -> TcpStream {

@@ -1,7 +1,6 @@
-//! Where the person's lines come from: a line editor on a terminal, plain lines from a pipe.
+//! Where a person's lines come from: a line editor on a terminal, plain lines from a pipe.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::process::Command;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::Mutex;
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -22,13 +20,12 @@ use rustyline::{
 };
 use signal_hook::consts::SIGINT;
 
-use super::commands;
-use super::screen::{Palette, Screen, time_of_day};
+use super::{Palette, time_of_day};
 use crate::limits::THREAD_STACK;
 
 /// What the person did.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Typed {
+pub(crate) enum Typed {
     /// A line.
     Line(String),
     /// Ctrl-D, Ctrl-C, or the end of a pipe.
@@ -37,18 +34,22 @@ pub(super) enum Typed {
 
 /// What the person is asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Prompt {
+pub(crate) struct Prompt {
     /// Stands before the line.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Show nothing of what is typed, and do not remember it.
-    pub(super) hidden: bool,
+    pub(crate) hidden: bool,
 }
 
-/// The names that Tab completes: who is online.
-pub(super) type Online = Arc<Mutex<BTreeSet<String>>>;
+/// What Tab can make of the last word before the cursor: where that word begins, and what it may
+/// become.
+pub(crate) type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
+
+/// Prints above the line being typed. It can block, for as long as nobody is asked for a line.
+pub(crate) type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
 
 /// The thread `keyboard`.
-pub(super) struct Keyboard {
+pub(crate) struct Keyboard {
     typed: Receiver<Typed>,
     /// The next prompt; the editor waits for it, so that a prompt can depend on what
     /// the line before it did. Disconnected, it ends the editor.
@@ -60,42 +61,41 @@ pub(super) struct Keyboard {
 }
 
 impl Keyboard {
-    /// Starts reading: with a line editor if both standard input and output are a terminal.
-    /// Returns the screen that goes with it.
+    /// Starts reading: with a line editor if both standard input and output are a terminal, and
+    /// then there is a printer, too.
     ///
     /// # Errors
-    /// What the terminal or the system reports.
-    pub(super) fn start(palette: Palette, online: Online) -> io::Result<(Keyboard, Screen)> {
+    /// What the system says when it has no thread to give.
+    pub(crate) fn start(
+        palette: Palette,
+        complete: Complete,
+    ) -> io::Result<(Keyboard, Option<Printer>)> {
         let (sender, typed) = bounded(16);
         let (running, done) = bounded::<()>(0);
         let closing = Arc::new(AtomicBool::new(false));
         let builder = Builder::new().name("keyboard".to_owned());
-        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         // A terminal that can't move its cursor (TERM=dumb) gets plain lines, too.
-        let editing = if is_terminal {
-            edit_above(palette, online)
+        let editing = if is_interactive() {
+            edit_above(palette, complete)
         } else {
             None
         };
-        if let Some((editor, printer)) = editing {
+        if let Some((editor, mut printer)) = editing {
             let (prompts, next_prompt) = bounded(1);
             let noticed = Arc::clone(&closing);
             let thread = builder.spawn(move || {
                 edit(editor, &sender, &next_prompt, &noticed);
                 drop(running);
             })?;
-            let screen = Screen::above(palette, printer)?;
-            let thread = Some(thread);
-            Ok((
-                Keyboard {
-                    typed,
-                    prompts: Some(prompts),
-                    closing,
-                    done,
-                    thread,
-                },
-                screen,
-            ))
+            let (prompts, thread) = (Some(prompts), Some(thread));
+            let keyboard = Keyboard {
+                typed,
+                prompts,
+                closing,
+                done,
+                thread,
+            };
+            Ok((keyboard, Some(Box::new(move |line| printer.print(line)))))
         } else {
             // Nothing wakes a read of a pipe, so this thread is never joined; it ends with the
             // process.
@@ -103,24 +103,26 @@ impl Keyboard {
                 read_lines(&sender);
                 drop(running);
             })?;
-            let keyboard = Keyboard {
-                typed,
-                prompts: None,
-                closing,
-                done,
-                thread: None,
-            };
-            Ok((keyboard, Screen::plain(palette)))
+            Ok((
+                Keyboard {
+                    typed,
+                    prompts: None,
+                    closing,
+                    done,
+                    thread: None,
+                },
+                None,
+            ))
         }
     }
 
     /// What the person did, in order.
-    pub(super) fn typed(&self) -> &Receiver<Typed> {
+    pub(crate) fn typed(&self) -> &Receiver<Typed> {
         &self.typed
     }
 
     /// Lets the person type the next line.
-    pub(super) fn prompt(&self, prompt: Prompt) {
+    pub(crate) fn prompt(&self, prompt: Prompt) {
         if let Some(prompts) = &self.prompts {
             // Full means that a prompt is on its way already.
             let _ = prompts.try_send(prompt);
@@ -128,7 +130,7 @@ impl Keyboard {
     }
 
     /// Ends the editor, wherever it is, with the terminal as it was before.
-    pub(super) fn close(mut self) {
+    pub(crate) fn close(mut self) {
         self.closing.store(true, Ordering::Release);
         self.prompts = None;
         let Some(thread) = self.thread.take() else {
@@ -159,12 +161,17 @@ const WAKE_PAUSE: Duration = Duration::from_millis(20);
 static WAKING_THE_EDITOR: AtomicBool = AtomicBool::new(false);
 
 /// Whether a signal that comes now is our own, to end the editor, and nobody's wish to leave.
-pub(super) fn is_waking_the_editor() -> bool {
+pub(crate) fn is_waking_the_editor() -> bool {
     WAKING_THE_EDITOR.load(Ordering::Acquire)
 }
 
+/// Whether a person sits at both ends of this process.
+pub(crate) fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
 /// Puts the terminal back into its ordinary state when the editor can't do it any more.
-pub(super) fn restore_terminal() {
+pub(crate) fn restore_terminal() {
     if io::stdin().is_terminal() {
         // Without `stty` there is nothing left to try.
         let _ = Command::new("stty").arg("sane").status();
@@ -174,16 +181,16 @@ pub(super) fn restore_terminal() {
 /// An editor, and the way to print above it; `None` where the terminal can't do that.
 fn edit_above(
     palette: Palette,
-    online: Online,
+    complete: Complete,
 ) -> Option<(LineEditor, impl ExternalPrinter + Send + 'static)> {
-    let mut editor = editor(palette, online).ok()?;
+    let mut editor = editor(palette, complete).ok()?;
     let printer = editor.create_external_printer().ok()?;
     Some((editor, printer))
 }
 
 type LineEditor = Editor<Prompter, DefaultHistory>;
 
-fn editor(palette: Palette, online: Online) -> rustyline::Result<LineEditor> {
+fn editor(palette: Palette, complete: Complete) -> rustyline::Result<LineEditor> {
     let config = Config::builder()
         .completion_type(CompletionType::List)
         // Whether to use colours is the palette's decision. Without this the editor would not
@@ -193,7 +200,7 @@ fn editor(palette: Palette, online: Online) -> rustyline::Result<LineEditor> {
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(Prompter {
         palette,
-        online,
+        complete,
         hidden: false,
     }));
     // The editor suspends, but comes back without its line editing (rustyline 19).
@@ -261,7 +268,7 @@ const TIME_PLACE: &str = "00:00";
 /// which it was said.
 struct Prompter {
     palette: Palette,
-    online: Online,
+    complete: Complete,
     hidden: bool,
 }
 
@@ -302,7 +309,7 @@ impl Completer for Prompter {
         if self.hidden {
             return Ok((0, Vec::new()));
         }
-        let (start, words) = completions(&line[..pos], &self.online.lock());
+        let (start, words) = (self.complete)(&line[..pos]);
         let pair = |word: String| Pair {
             display: word.clone(),
             replacement: word + " ",
@@ -318,52 +325,3 @@ impl Hinter for Prompter {
 impl Validator for Prompter {}
 
 impl Helper for Prompter {}
-
-/// What Tab can make of the last word before the cursor, and where that word begins: a command
-/// after a slash, a name at the start of a line or after a command that takes one.
-fn completions(before: &str, online: &BTreeSet<String>) -> (usize, Vec<String>) {
-    let start = before.rfind(' ').map_or(0, |space| space + 1);
-    let (lead, word) = before.split_at(start);
-    if let (true, Some(command)) = (lead.is_empty(), word.strip_prefix('/')) {
-        return (
-            start,
-            commands::beginning_with(command)
-                .map(|name| format!("/{name}"))
-                .collect(),
-        );
-    }
-    let is_name = match lead.trim_end().strip_prefix('/') {
-        Some(command) => commands::takes_a_name(command),
-        None => lead.is_empty(),
-    };
-    let begins = |name: &&String| {
-        name.get(..word.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(word))
-    };
-    let names = online.iter().filter(begins).cloned();
-    (start, if is_name { names.collect() } else { Vec::new() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tab_completes_commands_and_names() {
-        let online = BTreeSet::from(["Bob".to_owned(), "bobby".to_owned(), "carol".to_owned()]);
-        for (before, start, words) in [
-            ("/qui", 0, vec!["/quiet", "/quit"]),
-            ("/msg bo", 5, vec!["Bob", "bobby"]),
-            ("/msg bob ca", 9, vec![]),
-            ("car", 0, vec!["carol"]),
-            ("hello ca", 6, vec![]),
-            ("/all ca", 5, vec![]),
-        ] {
-            assert_eq!(
-                completions(before, &online),
-                (start, words.into_iter().map(str::to_owned).collect()),
-                "{before}"
-            );
-        }
-    }
-}

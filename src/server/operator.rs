@@ -1,0 +1,154 @@
+//! The operator's console: what the person at the server's own terminal can ask and do.
+
+use std::time::Duration;
+
+use super::Server;
+use crate::hall::Guest;
+use crate::net::Port;
+use crate::seat::SeatNumber;
+use crate::wire::printable;
+
+const HELP: &str = "\
+  who                  who is connected, where from, since when, and how much they say
+  say TEXT             tell everyone who is connected
+  kick NAME [REASON]   remove somebody, by name or by the port of the seat
+  stop                 tell everyone and end the server (so do Ctrl-C and Ctrl-D)
+  help                 this list";
+
+const COMMANDS: [&str; 5] = ["who", "say", "kick", "stop", "help"];
+
+/// What a line of the operator came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Obeyed {
+    /// Something to show.
+    Show(String),
+    /// The server is to end.
+    Stop,
+}
+
+/// Somebody who is connected.
+pub(super) struct Connected {
+    pub(super) seat: SeatNumber,
+    pub(super) port: Port,
+    pub(super) guest: std::sync::Arc<Guest>,
+}
+
+/// Does what the operator typed.
+pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
+    let (command, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+    let rest = rest.trim();
+    Obeyed::Show(match command {
+        "" => String::new(),
+        "stop" => return Obeyed::Stop,
+        "help" => HELP.to_owned(),
+        "who" => who(server),
+        "say" if rest.is_empty() => "  it is: say TEXT".to_owned(),
+        "say" => format!("  said to {} people", server.say(rest)),
+        "kick" if rest.is_empty() => "  it is: kick NAME [REASON]".to_owned(),
+        "kick" => {
+            let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+            if server.kick(name, reason.trim()) {
+                format!("  {name} has been removed")
+            } else {
+                format!("  nobody here is called {name}; `who` tells who is here")
+            }
+        }
+        other => format!("  there is no command {other}; `help` lists them"),
+    })
+}
+
+/// What Tab can make of the operator's line: a command, or the name after `kick`.
+pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>) {
+    let begins = |words: &mut dyn Iterator<Item = String>, start: &str| -> Vec<String> {
+        words
+            .filter(|word| {
+                word.to_ascii_lowercase()
+                    .starts_with(&start.to_ascii_lowercase())
+            })
+            .collect()
+    };
+    match before.split_once(' ') {
+        None => (
+            0,
+            begins(&mut COMMANDS.iter().map(|word| (*word).to_owned()), before),
+        ),
+        Some(("kick", start)) => ("kick ".len(), begins(&mut names.iter().cloned(), start)),
+        Some(_) => (before.len(), Vec::new()),
+    }
+}
+
+fn who(server: &Server) -> String {
+    let connected = server.connected();
+    if connected.is_empty() {
+        return "  nobody is connected".to_owned();
+    }
+    let mut table = row([
+        "name", "seat", "port", "from", "since", "idle", "sent", "received", "threads",
+    ]);
+    for Connected { seat, port, guest } in connected {
+        let ago = |ticks: u64| ago(server.tick(), server.now().0.saturating_sub(ticks));
+        let amount = |(messages, bytes): (u64, u64)| format!("{messages}/{bytes}B");
+        table.push('\n');
+        table += &row([
+            &printable(&guest.label()),
+            &seat.to_string(),
+            &port.to_string(),
+            &guest.peer.to_string(),
+            &ago(guest.since.0),
+            &ago(guest.heard_at().0),
+            &amount(guest.sent()),
+            &amount(guest.got()),
+            &format!("worker-{port} timer-{port}"),
+        ]);
+    }
+    table
+}
+
+/// One line of the table: messages and bytes stand together, the threads last, because they say
+/// least.
+fn row(columns: [&str; 9]) -> String {
+    let [name, seat, port, from, since, idle, sent, received, threads] = columns;
+    format!(
+        "  {name:<12} {seat:>4} {port:>5}  {from:<21} {since:>6} {idle:>6} {sent:>9} {received:>9}  {threads}"
+    )
+}
+
+fn ago(tick: Duration, ticks: u64) -> String {
+    let seconds = tick.as_secs().max(1) * ticks;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            [ago(second, 7), ago(second, 133), ago(second * 2, 3700)],
+            ["7s", "2m13s", "2h03m"]
+        );
+    }
+
+    #[test]
+    fn tab_completes_commands_and_names() {
+        let names = ["Bob".to_owned(), "carol".to_owned()];
+        assert_eq!(
+            completions("s", &names),
+            (0, vec!["say".to_owned(), "stop".to_owned()])
+        );
+        assert_eq!(completions("kick b", &names), (5, vec!["Bob".to_owned()]));
+        assert_eq!(completions("say b", &names).1, Vec::<String>::new());
+        for command in COMMANDS {
+            assert!(
+                HELP.contains(&format!("\n  {command}"))
+                    || HELP.starts_with(&format!("  {command}"))
+            );
+        }
+    }
+}

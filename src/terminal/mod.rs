@@ -1,0 +1,88 @@
+//! A person at a terminal: the line editor, the colours, the time of day. The client and the
+//! operator's console of the server both use it.
+
+mod keyboard;
+
+pub(crate) use keyboard::{
+    Complete, Keyboard, Printer, Prompt, Typed, is_interactive, is_waking_the_editor,
+    restore_terminal,
+};
+
+use std::io::{self, IsTerminal as _};
+
+use jiff::Zoned;
+
+/// How the time of day is written.
+pub(crate) const TIME: &str = "%H:%M";
+
+/// The colours of the kinds of lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Palette {
+    color: bool,
+}
+
+impl Palette {
+    /// Colours if `wanted`, on a terminal that can, unless `NO_COLOR` is set.
+    pub(crate) fn new(wanted: bool) -> Palette {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Palette {
+            color: wanted && !refused && io::stdout().is_terminal(),
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Somebody else's name.
+    pub(crate) fn name(self, text: &str) -> String {
+        self.paint("1;36", text)
+    }
+
+    /// Text in which the person is named.
+    pub(crate) fn called(self, text: &str) -> String {
+        self.paint("1;35", text)
+    }
+
+    /// One's own name, in the prompt.
+    pub(crate) fn own(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// What the server or the client itself says.
+    pub(crate) fn notice(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// What has gone wrong.
+    pub(crate) fn trouble(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// What matters less.
+    pub(crate) fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+/// The time of day, as it stands in the prompt.
+pub(crate) fn time_of_day() -> String {
+    Zoned::now().strftime(TIME).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_colour_where_none_is_wanted() {
+        let palette = Palette { color: false };
+        assert_eq!(palette.name("bob") + &palette.trouble("!"), "bob!");
+        assert_eq!(Palette { color: true }.own("you"), "\x1b[32myou\x1b[0m");
+    }
+}

@@ -1,0 +1,53 @@
+//! What the operator can do, as the clients see it.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use portal_chat::event::{End, What};
+use support::{TestServer, login};
+
+#[test]
+fn everyone_who_is_connected_hears_what_the_operator_says() {
+    let server = TestServer::with_workers(4);
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = server.seat();
+    assert_eq!(server.server.say("five minutes <left>"), 2);
+    for guest in [&mut alice, &mut bob] {
+        let notice = guest.line_with("notice");
+        assert_eq!(
+            notice,
+            "<SERVER><notice>five minutes &lt;left&gt;</notice></SERVER>"
+        );
+    }
+}
+
+#[test]
+fn who_is_kicked_hears_why_and_then_nothing() {
+    let server = TestServer::with_workers(4);
+    let (mut alice, _) = server.seat();
+    let (mut bob, bob_port) = server.seat();
+    alice.send_line(&login("alice"));
+    alice.line_with("WELCOME");
+    assert!(!server.server.kick("carol", ""));
+    assert!(server.server.kick("ALICE", "too loud"), "by name");
+    let rest = alice.rest();
+    assert!(
+        rest.ends_with("<SERVER><command>KICKED</command><reason>too loud</reason></SERVER>\n"),
+        "{rest}"
+    );
+    server.wait_for("kicked", |what| {
+        matches!(
+            what,
+            What::Left {
+                end: End::Kicked,
+                ..
+            }
+        )
+    });
+    assert!(server.server.kick(&bob_port.to_string(), ""), "by port");
+    assert!(
+        bob.rest()
+            .ends_with("<SERVER><command>KICKED</command><reason></reason></SERVER>\n")
+    );
+    server.assert_all_ports_come_back();
+}
