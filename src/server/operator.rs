@@ -8,7 +8,8 @@ use crate::net::Port;
 use crate::seat::SeatNumber;
 use crate::wire::printable;
 
-const HELP: &str = "  who                  who is connected, where from, since when, and how much they say
+const HELP: &str =
+    "  who                  who is connected, where from, since when, and how much they say
   say TEXT             tell everyone who is connected
   kick NAME [REASON]   remove somebody, by name or by the port of the seat
   stop                 tell everyone and end the server (so do Ctrl-C and Ctrl-D)
@@ -144,7 +145,9 @@ mod tests {
         assert_eq!(completions("kick b", &names), (5, vec!["Bob".to_owned()]));
         assert_eq!(completions("say b", &names).1, Vec::<String>::new());
         for command in COMMANDS {
-            let first_words = HELP.lines().filter_map(|line| line.split_whitespace().next());
+            let first_words = HELP
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
             assert!(first_words.into_iter().any(|word| word == command));
         }
     }
