@@ -373,7 +373,8 @@ impl Outbox {
         }
     }
 
-    fn wake_timer(&self) {
+    /// Wakes the thread that writes what was spilled, for it to see that the connection is over.
+    pub fn wake_timer(&self) {
         // A full channel means that the thread is about to look anyway; a disconnected one, that
         // the server is going down and the thread has said its farewells.
         let _ = self.timer.try_send(());

@@ -40,6 +40,10 @@ transcripts! {
     names_and_public_and_direct_messages: "names-messages",
     names_are_taken_over_with_the_password: "names-takeover",
     names_without_passwords: "names-no-passwords",
+    rooms_are_joined_and_talked_in: "rooms",
+    rooms_are_left: "rooms-leave",
+    rooms_and_their_errors: "rooms-errors",
+    rooms_and_their_timeouts: "rooms-timeouts",
     names_of_a_crowd_are_not_announced: "names-announce",
 }
 

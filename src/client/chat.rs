@@ -1,13 +1,17 @@
 //! What is said and shown: the person's lines become documents, the server's documents lines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::commands::{self, Bell, Line};
-use super::link::Link;
+use super::link::{Heard, Link, LinkId};
 use super::screen::Screen;
+use super::seek::take_seat;
+use crate::net::Port;
 use crate::terminal::Prompt;
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, Secret, ServerDoc};
 
@@ -68,10 +72,40 @@ pub(super) struct Chat {
     /// Answers to `WHO` that are for the Tab key and not for the screen.
     silent_whos: u32,
     online: Online,
+    rooms: Rooms,
+}
+
+/// The rooms that the person is in.
+struct Rooms {
+    /// By lower-case name.
+    by_key: BTreeMap<String, Room>,
+    /// The rooms to go back into after the link was lost.
+    wanted: BTreeSet<String>,
+    /// Where what is typed goes; `None` is to the partner.
+    target: Option<String>,
+    /// Where the links' listeners tell what they hear.
+    heard: Sender<(LinkId, Heard)>,
+    next_id: u64,
+}
+
+struct Room {
+    name: String,
+    link: Link,
 }
 
 impl Chat {
-    pub(super) fn new(username: Option<String>, online: Online) -> Chat {
+    pub(super) fn new(
+        username: Option<String>,
+        online: Online,
+        heard: Sender<(LinkId, Heard)>,
+    ) -> Chat {
+        let rooms = Rooms {
+            by_key: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            target: None,
+            heard,
+            next_id: 0,
+        };
         Chat {
             credentials: username.map(|username| Credentials {
                 username,
@@ -84,6 +118,7 @@ impl Chat {
             quiet: false,
             silent_whos: 0,
             online,
+            rooms,
         }
     }
 
@@ -92,6 +127,7 @@ impl Chat {
         self.me = None;
         self.dialog = Dialog::Talk;
         self.silent_whos = 0;
+        self.rooms.by_key.clear();
         self.online.lock().clear();
         match self
             .credentials
@@ -119,7 +155,13 @@ impl Chat {
         };
         match &self.dialog {
             Dialog::Awaiting => None,
-            Dialog::Talk => open(self.me.as_deref().unwrap_or("you")),
+            Dialog::Talk => {
+                let me = self.me.as_deref().unwrap_or("you");
+                match &self.rooms.target {
+                    Some(room) => open(&format!("{me} in {room}")),
+                    None => open(me),
+                }
+            }
             Dialog::Password { first: Some(_), .. } => hidden("the same password again".to_owned()),
             Dialog::Password {
                 new_account: true, ..
@@ -178,15 +220,21 @@ impl Chat {
                 screen.trouble(&usage);
                 Ok(())
             }
+            Line::Say(text) if self.rooms.target.is_some() => {
+                let room = self.rooms.target.clone().unwrap_or_default();
+                self.say_in(&room, &ClientDoc::say(text), screen)
+            }
             Line::Say(text) => send(&ClientDoc::say(text), link, screen),
-            Line::Act(text) => send(
-                &ClientDoc::Message {
+            Line::Act(text) => {
+                let act = ClientDoc::Message {
                     text: text.into(),
                     me: true,
-                },
-                link,
-                screen,
-            ),
+                };
+                match self.rooms.target.clone() {
+                    Some(room) => self.say_in(&room, &act, screen),
+                    None => send(&act, link, screen),
+                }
+            }
             Line::Timestamp(timestamp) => {
                 screen.set_timestamp(timestamp);
                 Ok(())
@@ -244,7 +292,121 @@ impl Chat {
                     Ok(())
                 }
             },
+            Line::Join(room) => {
+                let join = ClientCommand::Join { room: room.into() };
+                send(&ClientDoc::Command(join), link, screen)
+            }
+            Line::Leave(room) => {
+                let leave = ClientCommand::Leave { room: room.into() };
+                send(&ClientDoc::Command(leave), link, screen)
+            }
+            Line::Rooms => send(&ClientDoc::Command(ClientCommand::Rooms), link, screen),
+            Line::Send { room, text } => self.say_in(room, &ClientDoc::say(text), screen),
+            Line::To(None) => {
+                self.rooms.target = None;
+                Ok(())
+            }
+            Line::To(Some(room)) => {
+                match self.rooms.by_key.get(&room.to_ascii_lowercase()) {
+                    Some(room) => self.rooms.target = Some(room.name.clone()),
+                    None => screen.trouble(&format!("you are not in {room}; /join {room} first")),
+                }
+                Ok(())
+            }
             Line::Names => send(&ClientDoc::Command(ClientCommand::Who), link, screen),
+        }
+    }
+
+    /// Says something in a room, on the link that the person has to it.
+    fn say_in(&self, room: &str, doc: &ClientDoc<'_>, screen: &Screen) -> Result<(), SessionEnd> {
+        match self.rooms.by_key.get(&room.to_ascii_lowercase()) {
+            // If that link is lost, its listener tells; the session goes on without the room.
+            Some(room) => send(doc, &room.link, screen).or(Ok(())),
+            None => {
+                screen.trouble(&format!("you are not in {room}; /join {room} first"));
+                Ok(())
+            }
+        }
+    }
+
+    /// The server has a place for the person in a room: goes there.
+    fn enter_room(&mut self, name: &str, port: Port, passcode: &str, link: &Link, screen: &Screen) {
+        let seat = link
+            .server()
+            .map_err(|error| error.to_string())
+            .and_then(|server| {
+                take_seat(SocketAddr::new(server, port.get()), passcode).map_err(|e| e.to_string())
+            });
+        let id = LinkId::Room(self.rooms.next_id);
+        self.rooms.next_id += 1;
+        let heard = self.rooms.heard.clone();
+        let started = seat.and_then(|seat| Link::start(seat, id, heard).map_err(|e| e.to_string()));
+        match started {
+            Ok(link) => {
+                let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
+                screen.notice(&format!(
+                    "you are in {name}; /send {name} TEXT talks there, or /to {name} for all you type"
+                ));
+                self.rooms.wanted.insert(name.clone());
+                self.rooms.by_key.insert(key, Room { name, link });
+            }
+            Err(reason) => screen.trouble(&format!("can't get into {name}: {reason}")),
+        }
+    }
+
+    /// Shows what was heard in a room.
+    pub(super) fn heard_in_room(&mut self, id: LinkId, heard: Heard, screen: &Screen) {
+        let Some((key, room)) = self
+            .rooms
+            .by_key
+            .iter()
+            .find(|(_, room)| room.link.id() == id)
+        else {
+            // The last words of a link that was given up.
+            return;
+        };
+        let frame = match heard {
+            Heard::Frame(frame) => frame,
+            Heard::Over(_) => {
+                let (key, name) = (key.clone(), room.name.clone());
+                self.rooms.by_key.remove(&key);
+                self.forget_target(&name);
+                screen.notice(&format!("you are not in {name} any more"));
+                return;
+            }
+        };
+        match room.link.codec().read_server(&frame) {
+            Ok(ServerDoc::Relay(relay)) => {
+                screen.relay(&relay, self.me.as_deref());
+                if self.bell == Bell::All && !relay.old {
+                    screen.ring();
+                }
+            }
+            Ok(ServerDoc::RoomJoined { username, room }) if !self.quiet => {
+                screen.notice(&format!("[{room}] {username} has come in"));
+            }
+            Ok(ServerDoc::RoomLeft { username, room }) if !self.quiet => {
+                screen.notice(&format!("[{room}] {username} has left"));
+            }
+            Ok(ServerDoc::Sent { count: 0 }) => {
+                screen.notice(&format!("[{}] nobody else is in here", room.name));
+            }
+            Ok(ServerDoc::Error { sentence, .. }) => {
+                screen.trouble(&format!("[{}] the server: {sentence}", room.name));
+            }
+            Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{}] {text}", room.name)),
+            _ => {}
+        }
+    }
+
+    fn forget_target(&mut self, room: &str) {
+        if self
+            .rooms
+            .target
+            .as_deref()
+            .is_some_and(|there| there.eq_ignore_ascii_case(room))
+        {
+            self.rooms.target = None;
         }
     }
 
@@ -389,6 +551,33 @@ impl Chat {
                     screen.notice(&format!("{username} has gone"));
                 }
             }
+            ServerDoc::Joined {
+                room,
+                port,
+                passcode,
+                ..
+            } => {
+                self.enter_room(&room, port, &passcode, link, screen);
+            }
+            ServerDoc::Left { room } => {
+                self.rooms.by_key.remove(&room.to_ascii_lowercase());
+                self.rooms
+                    .wanted
+                    .retain(|wanted| !wanted.eq_ignore_ascii_case(&room));
+                self.forget_target(&room);
+                screen.notice(&format!("you have left {room}"));
+            }
+            ServerDoc::Rooms { rooms } if rooms.is_empty() => {
+                screen.notice("there are no rooms; /join NAME makes one");
+            }
+            ServerDoc::Rooms { rooms } => {
+                let rooms: Vec<String> = rooms
+                    .iter()
+                    .map(|(name, members)| format!("{name} ({members})"))
+                    .collect();
+                screen.notice(&format!("rooms: {}", rooms.join(", ")));
+            }
+            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } => {}
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error { code, sentence } => self.refused(code, &sentence, screen),
             ServerDoc::Pong | ServerDoc::PublicNext => {}
@@ -457,6 +646,11 @@ impl Chat {
             "you are {username} now; /names tells who is here, /all TEXT is for everyone"
         ));
         self.silent_whos += 1;
+        // After a lost link: back into the rooms.
+        for room in self.rooms.wanted.clone() {
+            let join = ClientCommand::Join { room: room.into() };
+            send(&ClientDoc::Command(join), link, screen)?;
+        }
         send(&ClientDoc::Command(ClientCommand::Who), link, screen)
     }
 

@@ -24,6 +24,21 @@ pub(super) enum Line<'l> {
     AskDirect,
     /// `/reply TEXT`.
     Reply(&'l str),
+    /// `/join ROOM` (seed 004).
+    Join(&'l str),
+    /// `/leave ROOM`, `/leave_chatroom ROOM`.
+    Leave(&'l str),
+    /// `/send ROOM TEXT`.
+    Send {
+        /// Where.
+        room: &'l str,
+        /// What.
+        text: &'l str,
+    },
+    /// `/to ROOM`: what is typed goes there from now on; `/to` alone: to the partner again.
+    To(Option<&'l str>),
+    /// `/rooms`.
+    Rooms,
     /// `/names`.
     Names,
     /// `/login NAME`.
@@ -103,6 +118,39 @@ const COMMANDS: &[Command] = &[
         read: |text| given(text).map(Line::AmbiguousPublic),
     },
     Command {
+        names: &["join"],
+        arguments: "ROOM",
+        help: "go into a room; it is made if there is none of that name",
+        read: |room| given(room).map(Line::Join),
+    },
+    Command {
+        names: &["send"],
+        arguments: "ROOM TEXT",
+        help: "say TEXT in a room that you are in",
+        read: |rest| {
+            let (room, text) = rest.split_once(char::is_whitespace)?;
+            given(text.trim_start()).map(|text| Line::Send { room, text })
+        },
+    },
+    Command {
+        names: &["to"],
+        arguments: "[ROOM]",
+        help: "what you type goes to that room from now on; /to alone: to your partner again",
+        read: |room| Some(Line::To(given(room))),
+    },
+    Command {
+        names: &["leave", "part", "leave_chatroom"],
+        arguments: "ROOM",
+        help: "leave a room",
+        read: |room| given(room).map(Line::Leave),
+    },
+    Command {
+        names: &["rooms", "list"],
+        arguments: "",
+        help: "which rooms there are, and how many are in each",
+        read: |_| Some(Line::Rooms),
+    },
+    Command {
         names: &["names", "who"],
         arguments: "",
         help: "who is logged in",
@@ -149,7 +197,7 @@ const COMMANDS: &[Command] = &[
         read: |name| Some(Line::Help(given(name))),
     },
     Command {
-        names: &["quit", "exit"],
+        names: &["quit", "exit", "disconnect"],
         arguments: "",
         help: "leave (so do EX alone, Ctrl-D and Ctrl-C)",
         read: |_| Some(Line::Quit),
@@ -266,6 +314,20 @@ mod tests {
             ),
             ("/reply yes", Line::Reply("yes")),
             ("/names", Line::Names),
+            ("/join lobby", Line::Join("lobby")),
+            (
+                "/send lobby hi there",
+                Line::Send {
+                    room: "lobby",
+                    text: "hi there",
+                },
+            ),
+            ("/leave_chatroom lobby", Line::Leave("lobby")),
+            ("/part lobby", Line::Leave("lobby")),
+            ("/to lobby", Line::To(Some("lobby"))),
+            ("/to", Line::To(None)),
+            ("/rooms", Line::Rooms),
+            ("/disconnect", Line::Quit),
             ("/login bob", Line::Login("bob")),
             ("/me waves", Line::Act("waves")),
             ("/bell dm", Line::Bell(Bell::Direct)),

@@ -4,14 +4,14 @@ use std::io;
 use std::thread::Builder;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Outcome;
 use super::chat::{Chat, Online, SessionEnd, completions, mention};
 use super::commands::{self, Line};
-use super::link::{Heard, Link};
+use super::link::{Heard, Link, LinkId};
 use super::options::Options;
 use super::screen::Screen;
 use super::seek::{Seat, SeekError, find_seat};
@@ -115,6 +115,10 @@ struct Conductor<'o> {
     keyboard: Keyboard,
     screen: Screen,
     chat: Chat,
+    /// What all links hear.
+    incoming: Receiver<(LinkId, Heard)>,
+    heard: Sender<(LinkId, Heard)>,
+    links: u64,
     /// The person has been asked for a line and has not given one yet.
     prompted: bool,
     signals: Receiver<()>,
@@ -133,7 +137,9 @@ impl<'o> Conductor<'o> {
         let subscription = clock.subscribe();
         let ticker = Ticker::start(clock.clone(), TICK, |_, _| {})?;
         let online = Online::default();
-        let chat = Chat::new(options.username.clone(), Online::clone(&online));
+        let (heard, incoming) = bounded(64);
+        let username = options.username.clone();
+        let chat = Chat::new(username, Online::clone(&online), heard.clone());
         let complete = Box::new(move |before: &str| completions(before, &online.lock()));
         let (keyboard, printer) = Keyboard::start(palette, complete)?;
         let screen = match printer {
@@ -145,6 +151,9 @@ impl<'o> Conductor<'o> {
             keyboard,
             screen,
             chat,
+            incoming,
+            heard,
+            links: 0,
             prompted: false,
             signals,
             signal_thread,
@@ -163,7 +172,8 @@ impl<'o> Conductor<'o> {
             self.screen.notice(&format!(
                 "you are on port {port}; type to talk, /help lists the commands"
             ));
-            let end = match Link::start(seat) {
+            self.links += 1;
+            let end = match Link::start(seat, LinkId::Main(self.links), self.heard.clone()) {
                 Ok(link) => self.session(&link),
                 Err(error) => {
                     self.screen
@@ -198,9 +208,7 @@ impl<'o> Conductor<'o> {
 
     /// One stay in one seat.
     fn session(&mut self, link: &Link) -> SessionEnd {
-        let Some(incoming) = link.heard() else {
-            return SessionEnd::Lost;
-        };
+        let incoming = self.incoming.clone();
         let mut watch = Watch::new(self.options.server_timeout, &self.clock, &self.subscription);
         let caught_up = self.screen.caught_up();
         let nothing_heard = never();
@@ -219,7 +227,7 @@ impl<'o> Conductor<'o> {
             let heard = if self.screen.is_behind() {
                 &nothing_heard
             } else {
-                incoming
+                &incoming
             };
             // While the server has to answer first, what a script goes on to say can wait.
             let typed = if self.chat.prompt().is_some() {
@@ -231,8 +239,14 @@ impl<'o> Conductor<'o> {
                 recv(heard) -> heard => {
                     watch.heard(&self.clock, &self.subscription);
                     end = match heard {
-                        Ok(Heard::Frame(frame)) => self.chat.heard(&frame, link, &self.screen).err(),
-                        Ok(Heard::Over(reason)) => {
+                        Ok((id, heard)) if id != link.id() => {
+                            self.chat.heard_in_room(id, heard, &self.screen);
+                            None
+                        }
+                        Ok((_, Heard::Frame(frame))) => {
+                            self.chat.heard(&frame, link, &self.screen).err()
+                        }
+                        Ok((_, Heard::Over(reason))) => {
                             self.screen.trouble(&format!("the connection is lost: {reason}"));
                             Some(SessionEnd::Lost)
                         }

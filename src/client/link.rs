@@ -1,17 +1,30 @@
-//! The connection to a worker, once seated: a `listener` thread reads, the main thread writes.
+//! A connection to a worker or to a room, once seated: a thread of its own listens, the main thread
+//! speaks.
 
 use std::io::{self, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::seek::Seat;
 use crate::limits::THREAD_STACK;
 use crate::wire::{Codec, FrameReader};
 
-/// What the listener thread hears.
+/// Which link something was heard on, counted so that the last words of a link that was given up
+/// are not taken for those of the one after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LinkId {
+    /// To a worker.
+    Main(u64),
+    /// To a room.
+    Room(u64),
+}
+
+/// What a listener thread hears.
 pub(super) enum Heard {
     /// One frame.
     Frame(Vec<u8>),
@@ -21,43 +34,61 @@ pub(super) enum Heard {
 
 /// A seated connection. Dropping it closes the socket and joins the listener.
 pub(super) struct Link {
+    id: LinkId,
     stream: Arc<TcpStream>,
-    /// Taken on drop, so that a listener that is blocked on a full channel lets go.
-    heard: Option<Receiver<Heard>>,
+    closing: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
     codec: Codec,
 }
 
 impl Link {
-    /// Starts the listener thread on a seat.
+    /// Starts the listener thread on a seat. What it hears goes to `heard`, marked with `id`.
     ///
     /// # Errors
     /// What the system says when it has no thread to give.
-    pub(super) fn start(seat: Seat) -> io::Result<Link> {
+    pub(super) fn start(
+        seat: Seat,
+        id: LinkId,
+        heard: Sender<(LinkId, Heard)>,
+    ) -> io::Result<Link> {
         let stream = Arc::new(seat.stream);
-        // What the person does not read in time waits in the socket, and so with the sender.
-        let (sender, heard) = bounded(64);
-        let (reading, frames) = (Arc::clone(&stream), seat.frames);
+        let closing = Arc::new(AtomicBool::new(false));
+        let listening = Listener {
+            id,
+            stream: Arc::clone(&stream),
+            closing: Arc::clone(&closing),
+            heard,
+        };
+        let (name, frames) = (format!("listener-{}", seat.port), seat.frames);
         let listener = Builder::new()
-            .name("listener".to_owned())
+            .name(name)
             .stack_size(THREAD_STACK)
-            .spawn(move || listen(&reading, frames, &sender))?;
+            .spawn(move || listening.listen(frames))?;
         Ok(Link {
+            id,
             stream,
-            heard: Some(heard),
+            closing,
             listener: Some(listener),
             codec: Codec::default(),
         })
     }
 
-    /// What is heard, in order. `None` only while the link is being dropped.
-    pub(super) fn heard(&self) -> Option<&Receiver<Heard>> {
-        self.heard.as_ref()
+    /// Which link this is.
+    pub(super) fn id(&self) -> LinkId {
+        self.id
     }
 
     /// How documents are written on this link.
     pub(super) fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// The server's address, as this machine reaches it.
+    ///
+    /// # Errors
+    /// What the socket reports when the connection is over.
+    pub(super) fn server(&self) -> io::Result<IpAddr> {
+        self.stream.peer_addr().map(|peer| peer.ip())
     }
 
     /// Sends a frame, as one write.
@@ -71,32 +102,58 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
         let _ = self.stream.shutdown(Shutdown::Both);
-        self.heard = None;
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
         }
     }
 }
 
-fn listen(stream: &TcpStream, mut frames: FrameReader, heard: &Sender<Heard>) {
-    let reason = loop {
-        match frames.next_frame() {
-            Ok(Some(frame)) => {
-                if heard.send(Heard::Frame(frame.to_vec())).is_err() {
-                    return;
+/// What the listener thread has.
+struct Listener {
+    id: LinkId,
+    stream: Arc<TcpStream>,
+    closing: Arc<AtomicBool>,
+    heard: Sender<(LinkId, Heard)>,
+}
+
+impl Listener {
+    fn listen(self, mut frames: FrameReader) {
+        let reason = loop {
+            match frames.next_frame() {
+                Ok(Some(frame)) => {
+                    if !self.tell(Heard::Frame(frame.to_vec())) {
+                        return;
+                    }
+                    continue;
                 }
-                continue;
+                Ok(None) => {}
+                Err(error) => break error.to_string(),
             }
-            Ok(None) => {}
-            Err(error) => break error.to_string(),
+            match frames.read_from(&mut &*self.stream) {
+                Ok(0) => break "the server closed the connection".to_owned(),
+                Ok(_) => {}
+                Err(error) => break error.to_string(),
+            }
+        };
+        self.tell(Heard::Over(reason));
+    }
+
+    /// Hands something to the main thread; what it does not take in time waits in the socket, and
+    /// so with the sender. Returns whether to go on. All links share the channel, so a full one is
+    /// no reason to wait for ever: the main thread may be waiting for this one to end.
+    fn tell(&self, mut heard: Heard) -> bool {
+        const PATIENCE: Duration = Duration::from_millis(100);
+        loop {
+            match self.heard.send_timeout((self.id, heard), PATIENCE) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Disconnected(_)) => return false,
+                Err(SendTimeoutError::Timeout(_)) if self.closing.load(Ordering::Acquire) => {
+                    return false;
+                }
+                Err(SendTimeoutError::Timeout((_, again))) => heard = again,
+            }
         }
-        match frames.read_from(&mut &*stream) {
-            Ok(0) => break "the server closed the connection".to_owned(),
-            Ok(_) => {}
-            Err(error) => break error.to_string(),
-        }
-    };
-    // Nobody listens any more when the person has left; then it does not matter.
-    let _ = heard.send(Heard::Over(reason));
+    }
 }

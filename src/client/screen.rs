@@ -136,15 +136,18 @@ impl Screen {
         if me.is_some_and(|me| names(&text, me)) {
             text = self.palette.called(&text);
         }
-        let to = match relay.scope {
-            Scope::Partner => "",
-            Scope::Public => " to all",
-            Scope::Direct => " to you",
+        let (room, to) = match &relay.scope {
+            Scope::Partner => (String::new(), ""),
+            Scope::Public => (String::new(), " to all"),
+            Scope::Direct => (String::new(), " to you"),
+            Scope::Room(room) if relay.old => (format!("[{}, earlier] ", printable(room)), ""),
+            Scope::Room(room) => (format!("[{}] ", printable(room)), ""),
         };
+        let room = self.palette.faint(&room);
         if relay.me {
-            self.line(&format!("* {name}{to} {text}"));
+            self.line(&format!("{room}* {name}{to} {text}"));
         } else {
-            self.line(&format!("{name}{to}: {text}"));
+            self.line(&format!("{room}{name}{to}: {text}"));
         }
     }
 

@@ -159,7 +159,11 @@ fn ask_by_udp(address: SocketAddr) -> io::Result<Vec<u8>> {
     ))
 }
 
-fn take_seat(worker: SocketAddr, passcode: &str) -> Result<Seat, SeekError> {
+/// Goes to a worker's or a room's port and says the passcode there.
+///
+/// # Errors
+/// [`SeekError`]; after `TurnedAway` it is worth asking again for a passcode.
+pub(super) fn take_seat(worker: SocketAddr, passcode: &str) -> Result<Seat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
@@ -181,7 +185,7 @@ fn take_seat(worker: SocketAddr, passcode: &str) -> Result<Seat, SeekError> {
         return Err(SeekError::TurnedAway);
     };
     match Codec::default().read_server(&answer) {
-        Ok(ServerDoc::Welcome { port }) => {
+        Ok(ServerDoc::Welcome { port, .. }) => {
             stream.set_read_timeout(None).map_err(unreachable)?;
             Ok(Seat {
                 stream,

@@ -163,6 +163,51 @@ pub enum What {
         /// The name that nobody has.
         to: String,
     },
+    /// A room has begun.
+    RoomOpened {
+        /// Its port.
+        port: Port,
+        /// Its name.
+        room: String,
+    },
+    /// A room has ended, and its port is free.
+    RoomEnded {
+        /// Its port.
+        port: Port,
+        /// Its name.
+        room: String,
+    },
+    /// Somebody has come into a room.
+    RoomJoined {
+        /// Its port.
+        port: Port,
+        /// Its name.
+        room: String,
+        /// Who.
+        name: String,
+    },
+    /// Somebody has left a room.
+    RoomLeft {
+        /// The room's name.
+        room: String,
+        /// Who.
+        name: String,
+        /// Why.
+        end: End,
+    },
+    /// A message went to a room.
+    RoomSaid {
+        /// Its port.
+        port: Port,
+        /// Its name.
+        room: String,
+        /// The speaker's name.
+        name: String,
+        /// How many it was handed to.
+        count: usize,
+        /// The text, with `--show-messages`.
+        text: Option<String>,
+    },
     /// A line of the accounts file is no account. It is kept.
     DamagedAccount {
         /// The line's number, counted from 1.
@@ -401,6 +446,34 @@ impl What {
                 details.push(("to", to.as_str().into()));
                 ("no-such-user", details)
             }
+            What::RoomOpened { port, room } => ("room-opened", in_room(*port, room)),
+            What::RoomEnded { port, room } => ("room-ended", in_room(*port, room)),
+            What::RoomJoined { port, room, name } => {
+                let mut details = in_room(*port, room);
+                details.push(("name", name.as_str().into()));
+                ("room-joined", details)
+            }
+            What::RoomLeft { room, name, end } => (
+                "room-left",
+                vec![
+                    ("room", room.as_str().into()),
+                    ("name", name.as_str().into()),
+                    ("end", end.word().into()),
+                ],
+            ),
+            What::RoomSaid {
+                port,
+                room,
+                name,
+                count,
+                text,
+            } => {
+                let mut details = in_room(*port, room);
+                details.push(("name", name.as_str().into()));
+                details.push(("count", (*count).into()));
+                details.extend(text.as_deref().map(|text| ("text", text.into())));
+                ("room-said", details)
+            }
             What::DamagedAccount { line, reason } => (
                 "damaged-account",
                 vec![("line", (*line).into()), ("reason", (*reason).into())],
@@ -444,17 +517,26 @@ impl What {
             | What::Public { from: port, .. }
             | What::Direct { from: port, .. }
             | What::NoSuchUser { from: port, .. }
+            | What::RoomOpened { port, .. }
+            | What::RoomEnded { port, .. }
+            | What::RoomJoined { port, .. }
+            | What::RoomSaid { port, .. }
             | What::Relayed { from: port, .. }
             | What::NobodyThere { from: port } => Some(*port),
             What::Listening { .. }
             | What::Full { .. }
             | What::Panicked { .. }
             | What::DamagedAccount { .. }
+            | What::RoomLeft { .. }
             | What::Trouble { .. }
             | What::Ticked { .. }
             | What::ShuttingDown => None,
         }
     }
+}
+
+fn in_room(port: Port, room: &str) -> Vec<(&'static str, Detail)> {
+    vec![("port", port.into()), ("room", room.into())]
 }
 
 fn person(port: Port, name: &str) -> Vec<(&'static str, Detail)> {

@@ -80,6 +80,11 @@ impl Guest {
         self.identity.lock().name.clone()
     }
 
+    /// In a room it goes by the name of its main connection, but it has not logged in itself.
+    pub(super) fn rename(&self, name: &Name) {
+        self.identity.lock().label = name.as_str().into();
+    }
+
     /// It has logged in as `name`, and that is what `from` says from now on.
     pub(super) fn set_name(&self, name: &Name) {
         *self.identity.lock() = Identity {

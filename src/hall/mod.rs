@@ -10,6 +10,7 @@ mod guest;
 mod name;
 mod pairs;
 mod people;
+mod rooms;
 
 pub use accounts::{AccountError, Accounts, Damage, PasswordCheck};
 pub use group::Group;
@@ -17,6 +18,7 @@ pub use guest::Guest;
 pub use name::Name;
 pub use pairs::Pairs;
 pub use people::{Entry, People};
+pub use rooms::{Admission, Audience, Ended, Gone, RoomError, Rooms};
 
 #[cfg(test)]
 mod tests {

@@ -99,6 +99,7 @@ mod tests {
         let (one, two) = (SeatNumber::from_index(0), SeatNumber::from_index(1));
         let welcome = ServerDoc::Welcome {
             port: Port::new(50001).unwrap(),
+            room: None,
         };
         let (alice, bob) = (guest("50001"), guest("50002"));
         pairs.enter(one, &alice.0, &welcome);

@@ -203,6 +203,20 @@ impl Seat {
         }
     }
 
+    /// Whether [`Seat::arrive`] from `address` and then [`Seat::present`] with `said` would let
+    /// somebody in. Where many seats share a port, that is how they are told apart.
+    pub fn would_admit(&self, address: IpAddr, said: &str, now: Tick) -> bool {
+        match &self.state {
+            State::Reserved { asker, until, .. } => {
+                !self.barred
+                    && asker.address == address.to_canonical()
+                    && !until.is_past(now)
+                    && self.passcode.matches(said)
+            }
+            _ => false,
+        }
+    }
+
     /// Somebody has connected from `address`.
     pub fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {

@@ -3,15 +3,19 @@
 //! Lock order: hall, then seat, then outbox; the stack is a leaf. Never two of one kind. No lock
 //! but an outbox's own is held over a write, none over a read or an accept.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::room::Door;
+
 use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
-use crate::hall::{Accounts, Guest, Pairs, People};
+use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
 use crate::net::Port;
 use crate::seat::{Asker, Lease, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
@@ -27,6 +31,15 @@ pub(super) struct House {
     pub(super) posts: Vec<Post>,
     pub(super) pairs: Pairs,
     pub(super) people: People,
+    /// Guarded by one lock, under which people join and rooms end.
+    pub(super) rooms: Mutex<Rooms<Arc<Door>>>,
+    /// The threads of the rooms' doors, to be joined. A leaf lock.
+    pub(super) room_threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Where rooms listen, and whether the system chooses their ports.
+    pub(super) bind: IpAddr,
+    pub(super) any_port: bool,
+    /// For threads that are started later and share all this.
+    pub(super) this: Weak<House>,
     /// `None` where names are not protected by passwords.
     pub(super) accounts: Option<Accounts>,
     /// What greets whoever logs in.

@@ -50,7 +50,7 @@ impl Session<'_> {
         }
         self.send_answers();
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
-        let port = self.post.port;
+        let port = self.home.port();
         match accounts.check(&name, password, over) {
             Ok(PasswordCheck::GivenUp) => return Err(End::Gone),
             Ok(PasswordCheck::Wrong) => {
@@ -114,7 +114,7 @@ impl Session<'_> {
         }
         self.claimed = None;
         self.label = self.guest.label();
-        let port = self.post.port;
+        let port = self.home.port();
         self.house.events.tell(|| What::LoggedIn {
             port,
             name: name.to_string(),

@@ -11,6 +11,7 @@ mod login;
 mod operator;
 mod options;
 mod portal;
+mod room;
 mod run;
 mod session;
 mod settings;
@@ -28,7 +29,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Tick, Ticks};
 use crate::event::{End, Events, What};
-use crate::hall::{Accounts, Damage, Pairs, People};
+use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Port, wake_accept, wake_receive};
 use crate::outbox::Handed;
@@ -41,6 +42,17 @@ use operator::Connected;
 pub use listeners::StartError;
 pub use run::main;
 pub use settings::{Portals, Settings};
+
+/// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
+/// apart.
+fn room_ports(settings: &Settings, portal: Port) -> Vec<Port> {
+    let first = match settings.port {
+        0 => 1,
+        _ => usize::from(portal.get()) + settings.workers + 1,
+    };
+    let numbers = (first..first + settings.rooms).filter_map(|number| u16::try_from(number).ok());
+    numbers.filter_map(Port::new).collect()
+}
 
 fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts>, StartError> {
     let Some(path) = &settings.accounts else {
@@ -98,7 +110,8 @@ impl Server {
             posts.push(Post::new(place, seat, subscription.alarm(), work));
             timekeeping.push((subscription, woken));
         }
-        let house = Arc::new(House {
+        let room_ports = room_ports(settings, port);
+        let house = Arc::new_cyclic(|this| House {
             clock,
             events,
             codec: Codec {
@@ -108,6 +121,11 @@ impl Server {
             stack: Mutex::new(WorkloadStack::new(workers.iter().copied())),
             pairs: Pairs::new(posts.len()),
             people: People::new(settings.announce_up_to),
+            rooms: Mutex::new(Rooms::new(room_ports, timeouts, settings.history)),
+            room_threads: Mutex::default(),
+            bind: settings.bind,
+            any_port: settings.port == 0,
+            this: this.clone(),
             accounts,
             message_of_the_day: settings.message_of_the_day.clone(),
             posts,
@@ -261,6 +279,11 @@ impl Server {
         self.house.tick
     }
 
+    /// How many rooms could be made now.
+    pub fn free_rooms(&self) -> usize {
+        self.house.rooms.lock().free_ports().len()
+    }
+
     /// Tells every client, joins every thread and closes every listener. When it returns, the
     /// ports can be bound again.
     pub fn stop(self) {
@@ -273,6 +296,7 @@ impl Drop for Server {
         self.house.events.tell(|| What::ShuttingDown);
         // The timers see their guests out and shut the sockets, which wakes workers in a read.
         self.house.clock.stop();
+        room::end_all(&self.house);
         for listener in &self.tcp {
             wake_accept(listener);
         }

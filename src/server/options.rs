@@ -38,6 +38,9 @@ Who
   --no-passwords          no accounts: a free name is yours while you are here
   --announce N            tell people who comes and goes, while at most N are logged
                           in (100)
+  --rooms N               how many rooms there can be at a time (16); their ports come
+                          after the workers'
+  --history N             how many of a room's last messages a new member sees (20)
   --motd FILE             greet whoever logs in with the text in FILE
 
 What
@@ -145,6 +148,12 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 settings.announce_up_to =
                     number("--announce", &parser.value()?.string()?, 0, usize::MAX)?;
             }
+            Arg::Long("rooms") => {
+                settings.rooms = number("--rooms", &parser.value()?.string()?, 0, MOST_ROOMS)?;
+            }
+            Arg::Long("history") => {
+                settings.history = number("--history", &parser.value()?.string()?, 0, 1000)?;
+            }
             Arg::Long("motd") => {
                 settings.message_of_the_day = Some(message_of_the_day(&parser.value()?)?);
             }
@@ -176,6 +185,8 @@ fn message_of_the_day(path: &OsStr) -> Result<String, BadOption> {
     }
     Ok(text.to_owned())
 }
+
+const MOST_ROOMS: usize = 10_000;
 
 const DAY: u64 = 24 * 60 * 60;
 const YEAR: u64 = 365 * DAY;
@@ -238,7 +249,7 @@ mod tests {
     fn every_option_is_understood_and_explained() {
         let line = "6000 --bind [::1] --workers 6 --portal udp --tick 2 --reserve-timeout 3 \
                     --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
-                    --accounts a.txt --announce 7 --quiet --show-messages --events log.json";
+                    --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json";
         let settings = parsed(line).unwrap();
         assert_eq!(
             (settings.port, settings.workers, settings.max_message),

@@ -85,7 +85,7 @@ fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
     }
 }
 
-fn trouble(house: &House, doing: &'static str, error: &std::io::Error) {
+pub(super) fn trouble(house: &House, doing: &'static str, error: &std::io::Error) {
     house.events.tell(|| What::Trouble {
         doing,
         error: error.to_string(),

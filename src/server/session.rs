@@ -7,10 +7,14 @@
 use std::sync::Arc;
 
 use super::house::{House, Post};
+use super::room;
+use crate::clock::Tick;
 use crate::event::{End, What};
-use crate::hall::{Guest, Name};
+use crate::hall::{Guest, Name, RoomError};
 use crate::limits;
+use crate::net::Port;
 use crate::outbox::Handed;
+use crate::seat::SeatNumber;
 use crate::wire::{
     ClientCommand, ClientDoc, DocError, ErrorCode, FrameReader, Relay, Scope, ServerDoc,
 };
@@ -18,7 +22,7 @@ use crate::wire::{
 /// One client's time in its seat.
 pub(super) struct Session<'s> {
     pub(super) house: &'s House,
-    pub(super) post: &'s Post,
+    pub(super) home: Home<'s>,
     pub(super) guest: &'s Arc<Guest>,
     /// What `from` says in its messages.
     pub(super) label: Arc<str>,
@@ -35,6 +39,20 @@ pub(super) struct Session<'s> {
     answers: Vec<u8>,
 }
 
+/// Where the client is connected.
+pub(super) enum Home<'s> {
+    /// To a worker, where it talks with its partner and gives commands.
+    Worker(&'s Post),
+    /// To a room, where all it says is for the room.
+    Room {
+        port: Port,
+        name: &'s Name,
+        /// The same person's connection to a worker, and where that sits.
+        main: &'s Arc<Guest>,
+        seat: SeatNumber,
+    },
+}
+
 /// Frames on their way to the same people.
 struct Gathered {
     audience: Audience,
@@ -48,6 +66,7 @@ enum Audience {
     Partner,
     Everyone,
     One(Name),
+    Room,
 }
 
 /// What is told of a message.
@@ -55,13 +74,39 @@ struct Said {
     bytes: usize,
     /// If texts are shown.
     text: Option<String>,
+    /// What a room remembers of it: the text, and whether it is an action.
+    remembered: Option<(String, bool)>,
+}
+
+impl Home<'_> {
+    /// The port that the client is connected to.
+    pub(super) fn port(&self) -> Port {
+        match self {
+            Home::Worker(post) => post.port,
+            Home::Room { port, .. } => *port,
+        }
+    }
+
+    /// Moves the idle deadline: the worker connection's own, or, for what is said in a room, that
+    /// of the same person's worker connection.
+    fn heard(&self, house: &House, now: Tick) {
+        match self {
+            Home::Worker(post) => post.with_seat(|occupied| occupied.seat.heard(now)),
+            Home::Room { main, seat, .. } => house.posts[seat.index()].with_seat(|occupied| {
+                let there = occupied.connection.as_ref();
+                if there.is_some_and(|there| Arc::ptr_eq(there, main)) {
+                    occupied.seat.heard(now);
+                }
+            }),
+        }
+    }
 }
 
 impl<'s> Session<'s> {
-    pub(super) fn new(house: &'s House, post: &'s Post, guest: &'s Arc<Guest>) -> Session<'s> {
+    pub(super) fn new(house: &'s House, home: Home<'s>, guest: &'s Arc<Guest>) -> Session<'s> {
         Session {
             house,
-            post,
+            home,
             guest,
             label: guest.label(),
             claimed: None,
@@ -121,7 +166,7 @@ impl<'s> Session<'s> {
         if heard {
             let now = self.house.clock.now();
             self.guest.heard(now);
-            self.post.with_seat(|occupied| occupied.seat.heard(now));
+            self.home.heard(self.house, now);
         }
         result
     }
@@ -129,6 +174,11 @@ impl<'s> Session<'s> {
     fn serve(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
         match read {
             Ok(ClientDoc::Message { text, me }) => {
+                if let Home::Room { .. } = self.home {
+                    self.say(Audience::Room, &text, me);
+                    self.refusals = 0;
+                    return Ok(());
+                }
                 let is_public = std::mem::take(&mut self.next_is_public);
                 let addressed = self.guest.name().and_then(|_| Name::addressed(&text));
                 match addressed {
@@ -147,9 +197,15 @@ impl<'s> Session<'s> {
     }
 
     fn obey(&mut self, command: ClientCommand<'_>) -> Result<(), End> {
+        if let Home::Room { .. } = self.home {
+            return self.obey_in_room(&command);
+        }
         let needs_login = matches!(
             command,
             ClientCommand::Who
+                | ClientCommand::Join { .. }
+                | ClientCommand::Leave { .. }
+                | ClientCommand::Rooms
                 | ClientCommand::Public { .. }
                 | ClientCommand::DirectList
                 | ClientCommand::Direct { .. }
@@ -168,6 +224,17 @@ impl<'s> Session<'s> {
             }
             ClientCommand::Login { username } => self.login(&username),
             ClientCommand::Password(password) => return self.password(&password),
+            ClientCommand::Join { room } => self.join(&room),
+            ClientCommand::Leave { room } => self.leave(&room),
+            ClientCommand::Rooms => {
+                let rooms = self.house.rooms.lock().list();
+                let rooms = rooms
+                    .iter()
+                    .map(|(name, members)| (name.as_str().into(), *members));
+                self.answer(&ServerDoc::Rooms {
+                    rooms: rooms.collect(),
+                });
+            }
             ClientCommand::Who => {
                 let names = self.house.people.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
@@ -198,6 +265,74 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
+    /// On a room's connection there is little to command: TERMINATE leaves the room.
+    fn obey_in_room(&mut self, command: &ClientCommand<'_>) -> Result<(), End> {
+        match command {
+            ClientCommand::Terminate => return Err(End::Terminate),
+            ClientCommand::IdleTimeout => return Err(End::ClientIdle),
+            ClientCommand::TotalTimeTimeout => return Err(End::ClientTotal),
+            ClientCommand::Ping => self.answer(&ServerDoc::Pong),
+            _ => {
+                let sentence = "that is for the main connection, not for a room's";
+                return self.refuse_as(ErrorCode::UnknownCommand, sentence);
+            }
+        }
+        self.refusals = 0;
+        Ok(())
+    }
+
+    fn join(&mut self, room: &str) {
+        let (Home::Worker(post), Some(who)) = (&self.home, self.guest.name()) else {
+            return;
+        };
+        let seat = post.number;
+        let Some(name) = Name::new(room) else {
+            return self.bad_room_name();
+        };
+        match room::join(self.house, &name, self.guest, &who, seat) {
+            Ok((name, ticket)) => {
+                // Where the asker reached this server, it will reach the room.
+                let local = self.guest.outbox.stream().local_addr();
+                let address = local.map_or(self.house.bind, |local| local.ip());
+                self.answer(&ServerDoc::Joined {
+                    room: name.as_str().into(),
+                    address: address.to_canonical(),
+                    port: ticket.port,
+                    passcode: ticket.passcode.reveal().into(),
+                });
+            }
+            Err(RoomError::AlreadyMember) => {
+                let sentence = format!("you are in {name} already");
+                self.error(ErrorCode::AlreadyMember, &sentence);
+            }
+            Err(_) => {
+                let sentence = "every room's port is in use; ROOMS tells which rooms there are";
+                self.error(ErrorCode::NoRoomLeft, sentence);
+            }
+        }
+    }
+
+    fn leave(&mut self, room: &str) {
+        let Some(name) = Name::new(room) else {
+            return self.bad_room_name();
+        };
+        match room::leave(self.house, &name, self.guest) {
+            Ok(()) => self.answer(&ServerDoc::Left {
+                room: name.as_str().into(),
+            }),
+            Err(RoomError::NotAMember) => {
+                self.error(ErrorCode::NotAMember, &format!("you are not in {name}"));
+            }
+            Err(_) => self.error(ErrorCode::NoSuchRoom, &format!("there is no room {name}")),
+        }
+    }
+
+    fn bad_room_name(&mut self) {
+        let most = limits::NAME;
+        let sentence = format!("a room's name is 1 to {most} letters (a to z), digits, _ . or -");
+        self.error(ErrorCode::BadName, &sentence);
+    }
+
     /// Gathers a message for `audience`.
     fn say(&mut self, audience: Audience, text: &str, me: bool) {
         // Messages to different people go out in the order in which they were said, because some
@@ -206,23 +341,27 @@ impl<'s> Session<'s> {
             self.deliver();
             self.gathered.audience = audience;
         }
-        let scope = match self.gathered.audience {
-            Audience::Partner => Scope::Partner,
-            Audience::Everyone => Scope::Public,
-            Audience::One(_) => Scope::Direct,
+        let scope = match (&self.gathered.audience, &self.home) {
+            (Audience::Room, Home::Room { name, .. }) => Scope::Room(name.as_str().into()),
+            (Audience::Partner | Audience::Room, _) => Scope::Partner,
+            (Audience::Everyone, _) => Scope::Public,
+            (Audience::One(_), _) => Scope::Direct,
         };
         let relay = Relay {
             scope,
             from: (&*self.label).into(),
             text: text.into(),
             me,
+            old: false,
         };
         let codec = self.guest.outbox.codec();
         codec.write_server(&ServerDoc::Relay(relay), &mut self.gathered.frames);
         let shown = self.house.events.text(text);
+        let remembered = matches!(self.home, Home::Room { .. }).then(|| (text.to_owned(), me));
         self.gathered.messages.push(Said {
             bytes: text.len(),
             text: shown,
+            remembered,
         });
         self.guest.said(text.len());
     }
@@ -238,6 +377,7 @@ impl<'s> Session<'s> {
             Audience::Partner => self.deliver_to_partner(&frames, &messages),
             Audience::Everyone => self.deliver_to_everyone(&frames, &messages),
             Audience::One(name) => self.deliver_to_one(&name, &frames, &messages),
+            Audience::Room => self.deliver_to_room(&frames, &messages),
         }
         // The room that they took is kept for the next turn.
         self.gathered.messages = messages;
@@ -247,19 +387,20 @@ impl<'s> Session<'s> {
     }
 
     fn deliver_to_partner(&mut self, frames: &[u8], messages: &[Said]) {
-        let partner = self.house.pairs.partner(self.post.number);
+        let Home::Worker(post) = &self.home else {
+            return;
+        };
+        let partner = self.house.pairs.partner(post.number);
         let handed = partner.map_or(Handed::Gone, |partner| partner.send(frames, messages.len()));
-        let from = self.post.port;
+        let from = post.port;
+        let to = self.house.partner_port(post.number).unwrap_or(from);
         for said in messages {
             match handed {
-                Handed::Over => self.house.events.tell(|| {
-                    let to = self.house.partner_port(self.post.number).unwrap_or(from);
-                    What::Relayed {
-                        from,
-                        to,
-                        bytes: said.bytes,
-                        text: said.text.clone(),
-                    }
+                Handed::Over => self.house.events.tell(|| What::Relayed {
+                    from,
+                    to,
+                    bytes: said.bytes,
+                    text: said.text.clone(),
                 }),
                 Handed::Gone => {
                     self.write_answer(&ServerDoc::NoPartner);
@@ -269,12 +410,39 @@ impl<'s> Session<'s> {
         }
     }
 
+    fn deliver_to_room(&mut self, frames: &[u8], messages: &[Said]) {
+        let Home::Room { port, name, .. } = &self.home else {
+            return;
+        };
+        let (port, name) = (*port, *name);
+        let remembered: Vec<(String, bool)> = messages
+            .iter()
+            .filter_map(|said| said.remembered.clone())
+            .collect();
+        let audience = self.house.rooms.lock().say(name, self.guest, &remembered);
+        let count = audience.map_or(0, |audience| {
+            audience
+                .group
+                .deliver(&audience.members, self.guest, frames, messages.len())
+        });
+        for said in messages {
+            self.write_answer(&ServerDoc::Sent { count });
+            self.house.events.tell(|| What::RoomSaid {
+                port,
+                room: name.to_string(),
+                name: self.label.to_string(),
+                count,
+                text: said.text.clone(),
+            });
+        }
+    }
+
     fn deliver_to_everyone(&mut self, frames: &[u8], messages: &[Said]) {
         let count = self.house.people.say(self.guest, frames, messages.len());
         for said in messages {
             self.write_answer(&ServerDoc::Sent { count });
             self.house.events.tell(|| What::Public {
-                from: self.post.port,
+                from: self.home.port(),
                 name: self.label.to_string(),
                 count,
                 text: said.text.clone(),
@@ -285,7 +453,7 @@ impl<'s> Session<'s> {
     fn deliver_to_one(&mut self, to: &Name, frames: &[u8], messages: &[Said]) {
         let target = self.house.people.find(to);
         let handed = target.map_or(Handed::Gone, |target| target.send(frames, messages.len()));
-        let (from, name) = (self.post.port, || self.label.to_string());
+        let (from, name) = (self.home.port(), || self.label.to_string());
         for said in messages {
             match handed {
                 Handed::Over => self.house.events.tell(|| What::Direct {
@@ -337,7 +505,7 @@ impl<'s> Session<'s> {
 
     /// Answers that something can't be done.
     pub(super) fn error(&mut self, code: ErrorCode, sentence: &str) {
-        let port = self.post.port;
+        let port = self.home.port();
         self.house.events.tell(|| What::Refused { port, code });
         self.answer(&ServerDoc::Error {
             code,

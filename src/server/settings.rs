@@ -56,6 +56,10 @@ pub struct Settings {
     pub accounts: Option<PathBuf>,
     /// Up to how many people are told of each other's comings and goings.
     pub announce_up_to: usize,
+    /// How many rooms there can be at a time.
+    pub rooms: usize,
+    /// How many of a room's last messages a new member gets to see.
+    pub history: usize,
     /// What greets whoever logs in.
     pub message_of_the_day: Option<String>,
     /// Print no events.
@@ -81,6 +85,8 @@ impl Default for Settings {
             max_message: limits::MAX_FRAME,
             accounts: None,
             announce_up_to: 100,
+            rooms: 16,
+            history: 20,
             message_of_the_day: None,
             quiet: false,
             show_messages: false,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use super::house::{House, Post};
 use super::portal::back_off;
-use super::session::Session;
+use super::room;
+use super::session::{Home, Session};
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
@@ -87,9 +88,10 @@ fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Op
 fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
     send_and_close(
         stream,
-        &house
-            .codec
-            .server_frame(&ServerDoc::WrongPasscode { port: post.port }),
+        &house.codec.server_frame(&ServerDoc::WrongPasscode {
+            port: post.port,
+            room: None,
+        }),
     );
     // At the end there comes one more, from the server itself, to wake this thread.
     if !house.clock.is_stopped() {
@@ -117,7 +119,10 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
                 port: post.port,
                 peer,
             });
-            outbox.send_doc(&ServerDoc::WrongPasscode { port: post.port });
+            outbox.send_doc(&ServerDoc::WrongPasscode {
+                port: post.port,
+                room: None,
+            });
             return End::WrongPasscode;
         }
         Verdict::TooLate => return End::Gone,
@@ -126,14 +131,22 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
         port: post.port,
         peer,
     });
-    house
-        .pairs
-        .enter(post.number, guest, &ServerDoc::Welcome { port: post.port });
-    Session::new(house, post, guest).run(&mut frames)
+    house.pairs.enter(
+        post.number,
+        guest,
+        &ServerDoc::Welcome {
+            port: post.port,
+            room: None,
+        },
+    );
+    Session::new(house, Home::Worker(post), guest).run(&mut frames)
 }
 
 /// Waits for the first frame and reads it as a passcode. `Ok(None)` is any other frame.
-fn first_frame(outbox: &Outbox, frames: &mut FrameReader) -> Result<Option<String>, End> {
+pub(super) fn first_frame(
+    outbox: &Outbox,
+    frames: &mut FrameReader,
+) -> Result<Option<String>, End> {
     loop {
         match frames.next_frame() {
             Ok(Some(frame)) => {
@@ -160,6 +173,7 @@ fn first_frame(outbox: &Outbox, frames: &mut FrameReader) -> Result<Option<Strin
 /// next guest.
 fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Arc<Guest>, end: End) {
     let (outbox, peer) = (&guest.outbox, guest.peer);
+    room::leave_all(house, guest);
     house.people.leave(guest);
     house.pairs.leave(post.number, guest);
     post.with_seat(|occupied| {

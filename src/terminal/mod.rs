@@ -32,7 +32,7 @@ impl Palette {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.color {
+        if self.color && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()

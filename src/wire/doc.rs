@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::net::Port;
 
@@ -64,6 +65,18 @@ pub enum ClientCommand<'a> {
         /// An action.
         me: bool,
     },
+    /// `JOIN`: into a room, which is made if there is none of that name.
+    Join {
+        /// The room's name, not checked yet.
+        room: Cow<'a, str>,
+    },
+    /// `LEAVE`: out of a room.
+    Leave {
+        /// The room's name, not checked yet.
+        room: Cow<'a, str>,
+    },
+    /// `ROOMS`: which rooms there are.
+    Rooms,
     /// `DM` alone: who could be written to.
     DirectList,
     /// `DM` with `<to>` and `<message>`.
@@ -99,15 +112,54 @@ pub enum ServerDoc<'a> {
     },
     /// The portal's other answer: every worker is occupied.
     Full,
-    /// A worker's welcome: the passcode was right.
+    /// The passcode was right.
     Welcome {
-        /// The worker's port.
+        /// The worker's port, or the room's.
         port: Port,
+        /// The room's name, at a room's port.
+        room: Option<Cow<'a, str>>,
     },
-    /// A worker's refusal; it closes the connection after it.
+    /// The passcode was wrong; the connection is closed after it.
     WrongPasscode {
-        /// The worker's port.
+        /// The worker's port, or the room's.
         port: Port,
+        /// The room's name, at a room's port.
+        room: Option<Cow<'a, str>>,
+    },
+    /// Answers `JOIN`: a second connection to there, with that passcode, is the room's.
+    Joined {
+        /// The room's name.
+        room: Cow<'a, str>,
+        /// The server's address, as the asker reached it.
+        address: IpAddr,
+        /// The room's port.
+        port: Port,
+        /// Good for one connection.
+        passcode: Cow<'a, str>,
+    },
+    /// Answers `LEAVE`.
+    Left {
+        /// The room's name.
+        room: Cow<'a, str>,
+    },
+    /// Answers `ROOMS`.
+    Rooms {
+        /// Each room's name and how many are in it.
+        rooms: Vec<(Cow<'a, str>, usize)>,
+    },
+    /// Somebody has come into a room that one is in.
+    RoomJoined {
+        /// Who.
+        username: Cow<'a, str>,
+        /// The room's name.
+        room: Cow<'a, str>,
+    },
+    /// Somebody has left a room that one is in.
+    RoomLeft {
+        /// Who.
+        username: Cow<'a, str>,
+        /// The room's name.
+        room: Cow<'a, str>,
     },
     /// Chat that somebody else said.
     Relay(Relay<'a>),
@@ -190,26 +242,30 @@ pub enum ServerDoc<'a> {
 
 /// Who a message was for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum Scope<'a> {
     /// The partner seat.
     Partner,
     /// Everyone who is logged in.
     Public,
     /// One person.
     Direct,
+    /// The members of the room of that name.
+    Room(Cow<'a, str>),
 }
 
 /// A message on its way to somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay<'a> {
     /// Who it is for.
-    pub scope: Scope,
+    pub scope: Scope<'a>,
     /// Who said it: a name, or the number of a seat's port.
     pub from: Cow<'a, str>,
     /// What was said.
     pub text: Cow<'a, str>,
     /// An action, as in "alice waves".
     pub me: bool,
+    /// Said before the one who gets it came in.
+    pub old: bool,
 }
 
 /// Why a server refuses what a client sent.
@@ -239,6 +295,14 @@ pub enum ErrorCode {
     NoSuchUser,
     /// The server could not store the account.
     NotSaved,
+    /// `JOIN` from somebody who is in that room.
+    AlreadyMember,
+    /// Every room's port is in use.
+    NoRoomLeft,
+    /// There is no room of that name.
+    NoSuchRoom,
+    /// `LEAVE` from somebody who is not in that room.
+    NotAMember,
     /// A frame over the limit; the connection is closed.
     TooLong,
     /// Too many refusals in a row; the connection is closed.
@@ -248,7 +312,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [ErrorCode; 14] = [
+    const ALL: [ErrorCode; 18] = [
         ErrorCode::Malformed,
         ErrorCode::NotUtf8,
         ErrorCode::UnknownCommand,
@@ -261,6 +325,10 @@ impl ErrorCode {
         ErrorCode::NameInUse,
         ErrorCode::NoSuchUser,
         ErrorCode::NotSaved,
+        ErrorCode::AlreadyMember,
+        ErrorCode::NoRoomLeft,
+        ErrorCode::NoSuchRoom,
+        ErrorCode::NotAMember,
         ErrorCode::TooLong,
         ErrorCode::TooManyErrors,
     ];
@@ -280,6 +348,10 @@ impl ErrorCode {
             ErrorCode::NameInUse => "name-in-use",
             ErrorCode::NoSuchUser => "no-such-user",
             ErrorCode::NotSaved => "not-saved",
+            ErrorCode::AlreadyMember => "already-member",
+            ErrorCode::NoRoomLeft => "no-room-left",
+            ErrorCode::NoSuchRoom => "no-such-room",
+            ErrorCode::NotAMember => "not-a-member",
             ErrorCode::TooLong => "too-long",
             ErrorCode::TooManyErrors => "too-many-errors",
             ErrorCode::Unknown => "unknown",

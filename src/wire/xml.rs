@@ -50,6 +50,13 @@ fn read_client_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ClientComma
             username: trimmed(needs("username")?),
         },
         "PASSWORD" => ClientCommand::Password(Secret(needs("password")?)),
+        "JOIN" => ClientCommand::Join {
+            room: trimmed(needs("room")?),
+        },
+        "LEAVE" => ClientCommand::Leave {
+            room: trimmed(needs("room")?),
+        },
+        "ROOMS" => ClientCommand::Rooms,
         "WHO" => ClientCommand::Who,
         "PM" | "BM" => ClientCommand::Public {
             message: message.map(text_of),
@@ -87,9 +94,11 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         let message = child(root, "message").ok_or(DocError::Missing("message"))?;
         let from = root.attribute("from").unwrap_or("?").to_owned();
         let me = is_yes(root, "me");
+        let old = is_yes(root, "old");
         let scope = match root.attribute("scope") {
             Some("public") => Scope::Public,
             Some("direct") => Scope::Direct,
+            Some("room") => Scope::Room(attribute(root, "room")?),
             _ => Scope::Partner,
         };
         return Ok(ServerDoc::Relay(Relay {
@@ -97,6 +106,7 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
             from: from.into(),
             text: text_of(message),
             me,
+            old,
         }));
     }
     let root = rooted(&document, "SERVER")?;
@@ -119,8 +129,14 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
             .and_then(port_from)
             .ok_or(DocError::Missing("port"))?;
         return match text_of(message).trim() {
-            WELCOME => Ok(ServerDoc::Welcome { port }),
-            WRONG_PASSCODE => Ok(ServerDoc::WrongPasscode { port }),
+            WELCOME => Ok(ServerDoc::Welcome {
+                port,
+                room: attribute(root, "room").ok(),
+            }),
+            WRONG_PASSCODE => Ok(ServerDoc::WrongPasscode {
+                port,
+                room: attribute(root, "room").ok(),
+            }),
             other => Err(DocError::UnknownCommand(other.to_owned())),
         };
     }
@@ -162,6 +178,38 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
         },
         "WHO" => ServerDoc::Who {
             users: parts(root, "user"),
+        },
+        "JOINED" => ServerDoc::Joined {
+            room: needs("room")?,
+            address: needs("address")?
+                .trim()
+                .parse()
+                .map_err(|_| DocError::Missing("address"))?,
+            port: port_from(needs("Port")?.trim()).ok_or(DocError::Missing("Port"))?,
+            passcode: trimmed(needs("HandshakePasscode")?),
+        },
+        "LEFT" => ServerDoc::Left {
+            room: needs("room")?,
+        },
+        "ROOMS" => ServerDoc::Rooms {
+            rooms: root
+                .children()
+                .filter(|node| node.has_tag_name("room"))
+                .map(|node| {
+                    let members = node
+                        .attribute("members")
+                        .and_then(|count| count.parse().ok());
+                    (text_of(node), members.unwrap_or(0))
+                })
+                .collect(),
+        },
+        "ROOM JOINED" => ServerDoc::RoomJoined {
+            username: needs("username")?,
+            room: needs("room")?,
+        },
+        "ROOM LEFT" => ServerDoc::RoomLeft {
+            username: needs("username")?,
+            room: needs("room")?,
         },
         "PM" => ServerDoc::PublicNext,
         "DM" => ServerDoc::DirectList {
@@ -216,6 +264,9 @@ fn write_client_command(command: &ClientCommand<'_>, out: &mut Vec<u8>) {
         ClientCommand::Port => say("PORT", &[]),
         ClientCommand::Login { username } => say("LOGIN", &[("username", username)]),
         ClientCommand::Password(Secret(password)) => say("PASSWORD", &[("password", password)]),
+        ClientCommand::Join { room } => say("JOIN", &[("room", room)]),
+        ClientCommand::Leave { room } => say("LEAVE", &[("room", room)]),
+        ClientCommand::Rooms => say("ROOMS", &[]),
         ClientCommand::Who => say("WHO", &[]),
         ClientCommand::Public { message: None, .. } => say("PM", &[]),
         ClientCommand::Public {
@@ -237,8 +288,44 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
             element("Port", &port.to_string(), out);
             element("HandshakePasscode", passcode, out);
         }
-        ServerDoc::Welcome { port } => worker_says(*port, WELCOME, out),
-        ServerDoc::WrongPasscode { port } => worker_says(*port, WRONG_PASSCODE, out),
+        ServerDoc::Welcome { port, room } => seat_says(*port, room.as_deref(), WELCOME, out),
+        ServerDoc::WrongPasscode { port, room } => {
+            seat_says(*port, room.as_deref(), WRONG_PASSCODE, out);
+        }
+        ServerDoc::Joined {
+            room,
+            address,
+            port,
+            passcode,
+        } => {
+            let (address, port) = (address.to_string(), port.to_string());
+            let parts = [
+                ("room", room.as_ref()),
+                ("address", &address),
+                ("Port", &port),
+                ("HandshakePasscode", passcode),
+            ];
+            command("JOINED", &parts, out);
+        }
+        ServerDoc::Left { room } => command("LEFT", &[("room", room)], out),
+        ServerDoc::Rooms { rooms } => {
+            command("ROOMS", &[], out);
+            for (room, members) in rooms {
+                out.extend_from_slice(format!("<room members='{members}'>").as_bytes());
+                escape_into(room, out);
+                out.extend_from_slice(b"</room>");
+            }
+        }
+        ServerDoc::RoomJoined { username, room } => {
+            command(
+                "ROOM JOINED",
+                &[("username", username), ("room", room)],
+                out,
+            );
+        }
+        ServerDoc::RoomLeft { username, room } => {
+            command("ROOM LEFT", &[("username", username), ("room", room)], out);
+        }
         ServerDoc::PartnerJoined { partner } => {
             command("PARTNER JOINED", &[("partner", partner)], out)
         }
@@ -283,18 +370,36 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
 fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<CLIENT from='");
     escape_into(&relay.from, out);
-    out.extend_from_slice(match relay.scope {
-        Scope::Partner => b"'",
-        Scope::Public => b"' scope='public'",
-        Scope::Direct => b"' scope='direct'",
-    });
-    out.extend_from_slice(if relay.me { b" me='yes'>" } else { b">" });
+    match &relay.scope {
+        Scope::Partner => out.push(b'\''),
+        Scope::Public => out.extend_from_slice(b"' scope='public'"),
+        Scope::Direct => out.extend_from_slice(b"' scope='direct'"),
+        Scope::Room(room) => {
+            out.extend_from_slice(b"' scope='room' room='");
+            escape_into(room, out);
+            out.push(b'\'');
+        }
+    }
+    if relay.me {
+        out.extend_from_slice(b" me='yes'");
+    }
+    if relay.old {
+        out.extend_from_slice(b" old='yes'");
+    }
+    out.push(b'>');
     element("message", &relay.text, out);
     out.extend_from_slice(b"</CLIENT>");
 }
 
-fn worker_says(port: Port, message: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("<SERVER type='worker' port='{port}'>").as_bytes());
+fn seat_says(port: Port, room: Option<&str>, message: &str, out: &mut Vec<u8>) {
+    let kind = if room.is_some() { "room" } else { "worker" };
+    out.extend_from_slice(format!("<SERVER type='{kind}' port='{port}'").as_bytes());
+    if let Some(room) = room {
+        out.extend_from_slice(b" room='");
+        escape_into(room, out);
+        out.push(b'\'');
+    }
+    out.push(b'>');
     element("message", message, out);
 }
 
@@ -374,6 +479,11 @@ fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
+fn attribute<'f>(node: Node<'_, 'f>, name: &'static str) -> Result<Cow<'f, str>, DocError> {
+    let value = node.attribute(name).ok_or(DocError::Missing(name))?;
+    Ok(Cow::Owned(value.to_owned()))
+}
+
 fn is_yes(node: Node<'_, '_>, attribute: &str) -> bool {
     node.attribute(attribute) == Some("yes")
 }
@@ -412,6 +522,7 @@ mod tests {
             from: "50001".into(),
             text: "it's".into(),
             me: false,
+            old: false,
         };
         for (doc, bytes) in [
             (
@@ -420,11 +531,17 @@ mod tests {
             ),
             (ServerDoc::Full, "<SERVER><command>FULL</command></SERVER>"),
             (
-                ServerDoc::Welcome { port: port(50001) },
+                ServerDoc::Welcome {
+                    port: port(50001),
+                    room: None,
+                },
                 "<SERVER type='worker' port='50001'><message>Connection successful</message></SERVER>",
             ),
             (
-                ServerDoc::WrongPasscode { port: port(50001) },
+                ServerDoc::WrongPasscode {
+                    port: port(50001),
+                    room: None,
+                },
                 "<SERVER type='worker' port='50001'><message>Wrong handshake passcode</message></SERVER>",
             ),
             (

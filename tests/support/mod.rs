@@ -30,6 +30,7 @@ pub struct TestServer {
     pub server: Server,
     pub clock: Clock,
     queue: EventQueue,
+    rooms: usize,
 }
 
 impl TestServer {
@@ -46,6 +47,7 @@ impl TestServer {
             server,
             clock,
             queue,
+            rooms: settings.rooms,
         }
     }
 
@@ -94,6 +96,13 @@ impl TestServer {
         self.queue.events().try_iter().collect()
     }
 
+    /// Lets the server's threads work for a moment: passes over what they have told, and waits for
+    /// the next thing, but not for long.
+    fn settle(&self) {
+        self.queue.events().try_iter().for_each(drop);
+        let _ = self.queue.events().recv_timeout(Duration::from_millis(10));
+    }
+
     /// Invariant 1 at the end of a test: once everyone has gone, each port is on the stack, once.
     /// Reservations that stand are let run out.
     pub fn assert_all_ports_come_back(&self) {
@@ -104,11 +113,27 @@ impl TestServer {
                 break;
             }
             self.clock.beat();
-            let _ = self.queue.events().recv_timeout(Duration::from_millis(10));
+            self.settle();
         }
         let mut free = self.server.free_ports();
         free.sort();
         assert_eq!(free, expected, "every port is on the stack, exactly once");
+    }
+
+    /// Once everyone has gone, no room is left and every room's port is free.
+    pub fn assert_all_rooms_end(&self) {
+        for _ in 0..2000 {
+            if self.server.free_rooms() == self.rooms {
+                return;
+            }
+            self.clock.beat();
+            self.settle();
+        }
+        panic!(
+            "{} of {} rooms' ports are free",
+            self.server.free_rooms(),
+            self.rooms
+        );
     }
 
     pub fn ask(&self) -> String {

@@ -6,7 +6,7 @@
 //! alice sits                           asks, connects, says the passcode, hears who is beside
 //! alice asks                           asks the TCP portal and reads what it says
 //! alice asks by datagram               asks the UDP portal, always from the same socket
-//! alice connects to 50001              (also: `from 127.0.0.2`)
+//! alice connects to 50001              (also: `from 127.0.0.2`, and `to {port}` for a room's)
 //! alice sends <CLIENT>…</CLIENT>       one line; \xff is a byte, {9000 x} is 9000 times x
 //! alice sends half <CLIENT>            the same without the line feed
 //! alice gets <SERVER>…{code}…          the next line; {code} stands for whatever is there, and
@@ -59,6 +59,7 @@ pub fn play(name: &str, text: &str) {
         stage.play(line);
     }
     stage.clients.clear();
+    stage.server.assert_all_rooms_end();
     stage.server.assert_all_ports_come_back();
     stage.server.server.stop();
 }
@@ -77,6 +78,8 @@ fn settings_from(line: &str) -> Settings {
             "total-timeout" => settings.total_timeout = Some(seconds()),
             "accounts" => settings.accounts = Some(temporary_file(value)),
             "announce" => settings.announce_up_to = value.parse().unwrap(),
+            "rooms" => settings.rooms = value.parse().unwrap(),
+            "history" => settings.history = value.parse().unwrap(),
             "motd" => settings.message_of_the_day = Some(value.to_owned()),
             "portal" => {
                 settings.portals = match value {
@@ -181,7 +184,15 @@ impl Stage {
 
     fn connect(&mut self, who: &str, to: &str) {
         let (port, from) = to.split_once(" from ").unwrap_or((to, ""));
-        let address = SocketAddr::new(self.server.server.portal().ip(), self.real_port(port).get());
+        // A room's port is known only from the answer to JOIN.
+        let number = match port
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'))
+        {
+            Some(name) => self.names[name].parse().unwrap(),
+            None => self.real_port(port).get(),
+        };
+        let address = SocketAddr::new(self.server.server.portal().ip(), number);
         let client = match from.parse::<IpAddr>() {
             Ok(local) => Client::connect_from(local, address),
             Err(_) => Client::connect(address),
@@ -247,7 +258,8 @@ impl Stage {
             rest = rest
                 .strip_prefix(literal)
                 .unwrap_or_else(|| panic!("{}\n  but got {got}", self.line));
-            let value = &rest[..rest.find('<').unwrap_or(rest.len())];
+            // Up to the next mark-up: an element's end, or an attribute's.
+            let value = &rest[..rest.find(['<', '\'']).unwrap_or(rest.len())];
             rest = &rest[value.len()..];
             let known = self
                 .names

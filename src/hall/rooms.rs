@@ -1,0 +1,525 @@
+//! The rooms: who is in which, who is expected, what was said last.
+//!
+//! All of it is guarded by one lock, the one under which people join. That is what makes a room's
+//! end safe: it ends when nobody is in it, expected or at its door, and nobody can join it while
+//! that is being decided.
+//!
+//! A member's place is the worker's own [`Seat`], with its passcode and its reservation; only that
+//! many of them share a port, so who comes is told apart by the passcode.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Group, Guest, Name};
+use crate::clock::{Deadline, Tick};
+use crate::net::Port;
+use crate::outbox::Handed;
+use crate::seat::{
+    Arrival, Asker, Expiry, Lease, Passcode, Phase, Seat, SeatNumber, Ticket, Timeouts, Verdict,
+    WorkloadStack,
+};
+use crate::wire::{Relay, Scope, ServerDoc};
+
+/// All rooms. `D` is what the server keeps with each: its listener, which the hall must not know.
+pub struct Rooms<D> {
+    by_key: BTreeMap<String, Room<D>>,
+    /// The rooms' ports that are free.
+    stack: WorkloadStack,
+    timeouts: Timeouts,
+    /// How many messages a new member gets to see.
+    history: usize,
+}
+
+/// One room.
+struct Room<D> {
+    name: Name,
+    port: Port,
+    lease: Lease,
+    door: D,
+    group: Arc<Group>,
+    /// The right to a place; as many as there can be members.
+    free_places: WorkloadStack,
+    places: Vec<Place>,
+    /// Who is connected and has not said a passcode yet.
+    callers: Vec<Caller>,
+    history: VecDeque<Old>,
+}
+
+/// A member's place, from the `JOIN` on.
+struct Place {
+    seat: Seat,
+    /// Where the member's main connection sits.
+    seat_number: SeatNumber,
+    /// The member's main connection.
+    main: Arc<Guest>,
+    name: Name,
+    /// The member's connection to the room, once it is there.
+    connection: Option<Arc<Guest>>,
+}
+
+struct Caller {
+    guest: Arc<Guest>,
+    until: Deadline,
+}
+
+struct Old {
+    from: Arc<str>,
+    text: String,
+    me: bool,
+}
+
+/// Why somebody can't join or leave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RoomError {
+    /// In it already, or on the way.
+    AlreadyMember,
+    /// There is no such room.
+    NoSuchRoom,
+    /// Not in it.
+    NotAMember,
+    /// No place is left in it.
+    Full,
+}
+
+/// A room that has ended: its door is to be closed, its threads joined, its port pushed.
+pub struct Ended<D> {
+    /// What the server kept with it.
+    pub door: D,
+    /// The right to its port.
+    pub lease: Lease,
+    /// What it was called.
+    pub name: Name,
+}
+
+/// What a caller's passcode came to.
+pub enum Admission {
+    /// In. The others are to be flushed, for they were told.
+    Admitted {
+        /// Who is in.
+        name: Name,
+        /// The main connection of the same person.
+        main: Arc<Guest>,
+        /// Where that sits.
+        seat: SeatNumber,
+        /// To be flushed.
+        told: Vec<Arc<Guest>>,
+    },
+    /// Not the passcode of anybody who is expected from there.
+    Refused,
+}
+
+/// Who is to be told of a message, and by which group's rule.
+pub struct Audience {
+    /// Decides who writes.
+    pub group: Arc<Group>,
+    /// Everyone in the room.
+    pub members: Vec<Arc<Guest>>,
+}
+
+impl<D> Rooms<D> {
+    /// No rooms yet, and these ports for them.
+    pub fn new(
+        ports: impl IntoIterator<Item = Port>,
+        timeouts: Timeouts,
+        history: usize,
+    ) -> Rooms<D> {
+        Rooms {
+            by_key: BTreeMap::new(),
+            stack: WorkloadStack::new(ports),
+            timeouts,
+            history,
+        }
+    }
+
+    /// Whether there is a room of that name.
+    pub fn exists(&self, name: &Name) -> bool {
+        self.by_key.contains_key(&name.key())
+    }
+
+    /// The next free port for a room.
+    pub fn pop_port(&mut self) -> Option<Lease> {
+        self.stack.pop()
+    }
+
+    /// A room's port is free again.
+    pub fn push_port(&mut self, lease: Lease) {
+        self.stack.push(lease);
+    }
+
+    /// The rooms' ports that are free, the next one to go out last.
+    pub fn free_ports(&self) -> Vec<Port> {
+        self.stack.ports().collect()
+    }
+
+    /// Makes a room. It has to be joined under the same lock, or it would be empty and never end.
+    pub fn open(&mut self, name: &Name, lease: Lease, port: Port, places: usize, door: D) {
+        let room = Room {
+            name: name.clone(),
+            port,
+            lease,
+            door,
+            group: Arc::default(),
+            free_places: WorkloadStack::new(std::iter::repeat_n(port, places)),
+            places: Vec::new(),
+            callers: Vec::new(),
+            history: VecDeque::new(),
+        };
+        self.by_key.insert(name.key(), room);
+    }
+
+    /// Reserves a place for `main`, who has logged in as `who`. Returns the room's name as it was
+    /// first spelled, and the ticket.
+    ///
+    /// # Errors
+    /// [`RoomError::AlreadyMember`], [`RoomError::Full`], [`RoomError::NoSuchRoom`].
+    pub fn reserve(
+        &mut self,
+        name: &Name,
+        main: &Arc<Guest>,
+        who: &Name,
+        seat_number: SeatNumber,
+        now: Tick,
+    ) -> Result<(Name, Ticket), RoomError> {
+        let timeouts = Timeouts {
+            idle: None,
+            total: None,
+            ..self.timeouts
+        };
+        let room = self
+            .by_key
+            .get_mut(&name.key())
+            .ok_or(RoomError::NoSuchRoom)?;
+        if room
+            .places
+            .iter()
+            .any(|place| Arc::ptr_eq(&place.main, main))
+        {
+            return Err(RoomError::AlreadyMember);
+        }
+        let lease = room.free_places.pop().ok_or(RoomError::Full)?;
+        let mut seat = Seat::new(Passcode::random(), timeouts);
+        match seat.reserve(lease, Asker::by_connection(main.peer), now) {
+            Ok(ticket) => {
+                let (main, name) = (Arc::clone(main), who.clone());
+                room.places.push(Place {
+                    seat,
+                    seat_number,
+                    main,
+                    name,
+                    connection: None,
+                });
+                Ok((room.name.clone(), ticket))
+            }
+            Err(lease) => {
+                room.free_places.push(lease);
+                Err(RoomError::Full)
+            }
+        }
+    }
+
+    /// Somebody has connected to the room's port. `false`: the room has ended.
+    pub fn call(&mut self, name: &Name, guest: &Arc<Guest>, now: Tick) -> bool {
+        let until = Deadline::after(now, self.timeouts.handshake);
+        let Some(room) = self.by_key.get_mut(&name.key()) else {
+            return false;
+        };
+        room.callers.push(Caller {
+            guest: Arc::clone(guest),
+            until,
+        });
+        true
+    }
+
+    /// A caller has said something, `None` if it was no passcode, or has gone.
+    pub fn admit(
+        &mut self,
+        name: &Name,
+        caller: &Arc<Guest>,
+        said: Option<&str>,
+        now: Tick,
+    ) -> Admission {
+        let Some(room) = self.by_key.get_mut(&name.key()) else {
+            return Admission::Refused;
+        };
+        room.callers
+            .retain(|there| !Arc::ptr_eq(&there.guest, caller));
+        let address = caller.peer.ip();
+        let Some(said) = said else {
+            return Admission::Refused;
+        };
+        let expected = |place: &&mut Place| place.seat.would_admit(address, said, now);
+        let Some(place) = room.places.iter_mut().find(expected) else {
+            return Admission::Refused;
+        };
+        if place.seat.arrive(address, now) != Arrival::Expected
+            || place.seat.present(Some(said), now) != Verdict::Admitted
+        {
+            return Admission::Refused;
+        }
+        place.connection = Some(Arc::clone(caller));
+        let (who, main, seat) = (
+            place.name.clone(),
+            Arc::clone(&place.main),
+            place.seat_number,
+        );
+        caller.rename(&who);
+        // The welcome and what was said before are in the outbox before anybody can find it, and
+        // what is said from now on comes after: none of it twice, none of it not at all.
+        let welcome = ServerDoc::Welcome {
+            port: room.port,
+            room: Some(room.name.as_str().into()),
+        };
+        caller.outbox.append_doc(&welcome);
+        for old in &room.history {
+            caller.outbox.append_doc(&ServerDoc::Relay(Relay {
+                scope: Scope::Room(room.name.as_str().into()),
+                from: (&*old.from).into(),
+                text: old.text.as_str().into(),
+                me: old.me,
+                old: true,
+            }));
+        }
+        let joined = ServerDoc::RoomJoined {
+            username: who.as_str().into(),
+            room: room.name.as_str().into(),
+        };
+        let told = room.tell_others(caller, &joined);
+        Admission::Admitted {
+            name: who,
+            main,
+            seat,
+            told,
+        }
+    }
+
+    /// Notes what a member said, and returns who is to hear it; `None` if the speaker is no
+    /// member any more.
+    pub fn say(
+        &mut self,
+        name: &Name,
+        speaker: &Arc<Guest>,
+        messages: &[(String, bool)],
+    ) -> Option<Audience> {
+        let history = self.history;
+        let room = self.by_key.get_mut(&name.key())?;
+        let members: Vec<Arc<Guest>> = room.members().cloned().collect();
+        if !members.iter().any(|member| Arc::ptr_eq(member, speaker)) {
+            return None;
+        }
+        for (text, me) in messages {
+            room.history.push_back(Old {
+                from: speaker.label(),
+                text: text.clone(),
+                me: *me,
+            });
+        }
+        let surplus = room.history.len().saturating_sub(history);
+        room.history.drain(..surplus);
+        Some(Audience {
+            group: Arc::clone(&room.group),
+            members,
+        })
+    }
+
+    /// Takes the person with this main connection out of a room. Returns their connection to it,
+    /// to be ended, who was told, and the room if it has ended by that.
+    ///
+    /// # Errors
+    /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
+    pub fn leave(&mut self, name: &Name, main: &Arc<Guest>) -> Result<Gone<D>, RoomError> {
+        let room = self
+            .by_key
+            .get_mut(&name.key())
+            .ok_or(RoomError::NoSuchRoom)?;
+        let index = room
+            .places
+            .iter()
+            .position(|place| Arc::ptr_eq(&place.main, main));
+        let gone = room.remove(index.ok_or(RoomError::NotAMember)?);
+        Ok(self.end_if_empty(name, gone))
+    }
+
+    /// A connection to the room is over: its member has left, if that has not happened before.
+    pub fn hang_up(&mut self, name: &Name, connection: &Arc<Guest>) -> Gone<D> {
+        let Some(room) = self.by_key.get_mut(&name.key()) else {
+            return Gone::nobody();
+        };
+        room.callers
+            .retain(|caller| !Arc::ptr_eq(&caller.guest, connection));
+        let is_theirs = |place: &Place| {
+            place
+                .connection
+                .as_ref()
+                .is_some_and(|there| Arc::ptr_eq(there, connection))
+        };
+        let gone = match room.places.iter().position(is_theirs) {
+            Some(index) => room.remove(index),
+            None => (None, Vec::new()),
+        };
+        self.end_if_empty(name, gone)
+    }
+
+    /// The rooms that somebody is in or on the way to.
+    pub fn rooms_of(&self, main: &Arc<Guest>) -> Vec<Name> {
+        let is_in = |room: &&Room<D>| {
+            room.places
+                .iter()
+                .any(|place| Arc::ptr_eq(&place.main, main))
+        };
+        self.by_key
+            .values()
+            .filter(is_in)
+            .map(|room| room.name.clone())
+            .collect()
+    }
+
+    /// Every room's name and how many are in it.
+    pub fn list(&self) -> Vec<(String, usize)> {
+        self.by_key
+            .values()
+            .map(|room| (room.name.to_string(), room.members().count()))
+            .collect()
+    }
+
+    /// A look at the deadlines of a room: reservations that nobody took up end, and callers who
+    /// said nothing are returned, to be told.
+    pub fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Guest>>, Gone<D>) {
+        let Some(room) = self.by_key.get_mut(&name.key()) else {
+            return (Vec::new(), Gone::nobody());
+        };
+        let silent = room
+            .callers
+            .extract_if(.., |caller| caller.until.is_past(now));
+        let silent = silent.map(|caller| caller.guest).collect();
+        let mut index = 0;
+        while index < room.places.len() {
+            match room.places[index].seat.expire(now, Passcode::random) {
+                Some(Expiry::NoShow(lease)) => {
+                    room.free_places.push(lease);
+                    room.places.remove(index);
+                }
+                _ => index += 1,
+            }
+        }
+        (silent, self.end_if_empty(name, (None, Vec::new())))
+    }
+
+    /// The next deadline of a room, for its timer's alarm.
+    pub fn deadline(&self, name: &Name) -> Option<Deadline> {
+        let room = self.by_key.get(&name.key())?;
+        let places = room.places.iter().filter_map(|place| place.seat.deadline());
+        places
+            .chain(room.callers.iter().map(|caller| caller.until))
+            .min()
+    }
+
+    /// Ends every room, for the server's end. Returns everyone who is connected to each.
+    pub fn end_all(&mut self) -> Vec<(Ended<D>, Vec<Arc<Guest>>)> {
+        std::mem::take(&mut self.by_key)
+            .into_values()
+            .map(|room| {
+                let callers = room.callers.iter().map(|caller| Arc::clone(&caller.guest));
+                let connected = room.members().cloned().chain(callers).collect();
+                (
+                    Ended {
+                        door: room.door,
+                        lease: room.lease,
+                        name: room.name,
+                    },
+                    connected,
+                )
+            })
+            .collect()
+    }
+
+    /// What the server keeps with a room.
+    pub fn door(&self, name: &Name) -> Option<&D> {
+        self.by_key.get(&name.key()).map(|room| &room.door)
+    }
+
+    fn end_if_empty(
+        &mut self,
+        name: &Name,
+        gone: (Option<Arc<Guest>>, Vec<Arc<Guest>>),
+    ) -> Gone<D> {
+        let (connection, told) = gone;
+        let is_empty = |room: &Room<D>| room.places.is_empty() && room.callers.is_empty();
+        let ended = match self.by_key.get(&name.key()) {
+            Some(room) if is_empty(room) => self.by_key.remove(&name.key()),
+            _ => None,
+        };
+        let ended = ended.map(|room| Ended {
+            door: room.door,
+            lease: room.lease,
+            name: room.name,
+        });
+        Gone {
+            connection,
+            told,
+            ended,
+        }
+    }
+}
+
+/// What follows when somebody is out of a room.
+pub struct Gone<D> {
+    /// Their connection to the room, to be ended.
+    pub connection: Option<Arc<Guest>>,
+    /// Who was told, to be flushed.
+    pub told: Vec<Arc<Guest>>,
+    /// The room, if they were the last.
+    pub ended: Option<Ended<D>>,
+}
+
+impl<D> Gone<D> {
+    fn nobody() -> Gone<D> {
+        Gone {
+            connection: None,
+            told: Vec::new(),
+            ended: None,
+        }
+    }
+}
+
+impl<D> Room<D> {
+    fn members(&self) -> impl Iterator<Item = &Arc<Guest>> {
+        let seated = self
+            .places
+            .iter()
+            .filter(|place| place.seat.phase() == Phase::Seated);
+        seated.filter_map(|place| place.connection.as_ref())
+    }
+
+    /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.
+    fn tell_others(&self, about: &Arc<Guest>, doc: &ServerDoc<'_>) -> Vec<Arc<Guest>> {
+        self.members()
+            .filter(|member| !Arc::ptr_eq(member, about))
+            .filter(|member| member.outbox.append_doc(doc) == Handed::Over)
+            .cloned()
+            .collect()
+    }
+
+    fn remove(&mut self, index: usize) -> (Option<Arc<Guest>>, Vec<Arc<Guest>>) {
+        let mut place = self.places.remove(index);
+        // A reservation is given up, a session closed; either way the right to the place is back
+        // exactly once.
+        let lease = place
+            .seat
+            .bar()
+            .or_else(|| place.seat.free(Passcode::random()));
+        if let Some(lease) = lease {
+            self.free_places.push(lease);
+        }
+        let told = match &place.connection {
+            Some(connection) => {
+                let left = ServerDoc::RoomLeft {
+                    username: place.name.as_str().into(),
+                    room: self.name.as_str().into(),
+                };
+                self.tell_others(connection, &left)
+            }
+            None => Vec::new(),
+        };
+        (place.connection, told)
+    }
+}
