@@ -10,10 +10,10 @@
 //!
 //! | module | what it is | what it must not know |
 //! |---|---|---|
-//! | [`server`] | every thread of the server: portal, workers, timers | |
+//! | [`server`] | every thread of the server: portal, workers, timers, rooms | |
 //! | [`seat`] | who may sit where: passcode, one seat's states, the stack | sockets, threads, locks, clocks: it is pure |
 //! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
-//! | [`hall`] | who is here: partners, names, accounts | sockets: it holds outboxes |
+//! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
 //! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
 //! | [`clock`] | the ticker and its broadcast | what the ticks are for |
 //! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
@@ -35,6 +35,9 @@
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client, reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | `select!` over ticks and wake-ups | ends what takes too long, writes what a full socket left over |
+//! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
+//! | `timer-50005` | 1 a room | `select!` over ticks and wake-ups | ends reservations that nobody takes up |
+//! | `member-50005`, `writer-50005` | 1 each a member | `read`, its wake-ups | as a worker and its timer |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
 //! | `keyboard` | 1, at a terminal | the operator's keys | edits a line; what was typed goes to `main` |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
@@ -48,7 +51,7 @@
 //!
 //! # The locks
 //!
-//! Hall (a pair, or the people), then seat, then outbox; the stack, a guest's identity, the accounts
+//! Hall (a pair, the people, or the rooms), then seat, then outbox; the stack, a guest's identity, the accounts
 //! and the clock's list are leaves; never two of one
 //! kind. No lock but an outbox's own is held over a write, and that write can't block. None is
 //! held over a read or an accept.

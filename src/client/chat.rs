@@ -91,6 +91,8 @@ struct Rooms {
 struct Room {
     name: String,
     link: Link,
+    /// The person has asked to leave, so the end of the link is no news.
+    leaving: bool,
 }
 
 impl Chat {
@@ -297,6 +299,9 @@ impl Chat {
                 send(&ClientDoc::Command(join), link, screen)
             }
             Line::Leave(room) => {
+                if let Some(room) = self.rooms.by_key.get_mut(&room.to_ascii_lowercase()) {
+                    room.leaving = true;
+                }
                 let leave = ClientCommand::Leave { room: room.into() };
                 send(&ClientDoc::Command(leave), link, screen)
             }
@@ -348,7 +353,14 @@ impl Chat {
                     "you are in {name}; /send {name} TEXT talks there, or /to {name} for all you type"
                 ));
                 self.rooms.wanted.insert(name.clone());
-                self.rooms.by_key.insert(key, Room { name, link });
+                self.rooms.by_key.insert(
+                    key,
+                    Room {
+                        name,
+                        link,
+                        leaving: false,
+                    },
+                );
             }
             Err(reason) => screen.trouble(&format!("can't get into {name}: {reason}")),
         }
@@ -368,10 +380,12 @@ impl Chat {
         let frame = match heard {
             Heard::Frame(frame) => frame,
             Heard::Over(_) => {
-                let (key, name) = (key.clone(), room.name.clone());
+                let (key, name, leaving) = (key.clone(), room.name.clone(), room.leaving);
                 self.rooms.by_key.remove(&key);
                 self.forget_target(&name);
-                screen.notice(&format!("you are not in {name} any more"));
+                if !leaving {
+                    screen.notice(&format!("you are not in {name} any more"));
+                }
                 return;
             }
         };

@@ -20,6 +20,7 @@ Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
   PORT                  its portal's port (50000)
   USERNAME              log in under this name; you are asked for the password.
                         Without it you talk with your partner, nameless
+  -h HOST -p PORT -n NAME  the same three, as seed 004 calls them
 
   --portal tcp|udp      how to ask the portal for a worker's port (tcp)
   --retry N             how often to ask again when the server is full, every 2 s
@@ -100,37 +101,25 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("help") => return Ok(Command::Help),
+            // Seed 004 calls it `-p PORT -h HOST -n NAME`; without a host, -h asks for help.
+            Arg::Short('h') => match host(&mut parser)? {
+                Some(host) => options.server = server(&host)?,
+                None => return Ok(Command::Help),
+            },
+            Arg::Short('p') => options.port = port(&parser.value()?.string()?)?,
+            Arg::Short('n') => options.username = Some(username(parser.value()?.string()?)?),
             Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
             Arg::Value(value) if positional == 0 => {
-                let server = value.string()?;
-                if server.parse::<u16>().is_ok() || server.parse::<SocketAddr>().is_ok() {
-                    return Err(BadOption(format!(
-                        "SERVER {server}: the server comes first and then, after a space, the port"
-                    )));
-                }
-                let bare = server
-                    .strip_prefix('[')
-                    .and_then(|rest| rest.strip_suffix(']'));
-                options.server = bare.unwrap_or(&server).to_owned();
+                options.server = server(&value.string()?)?;
                 positional = 1;
             }
             Arg::Value(value) if positional == 1 => {
-                let text = value.string()?;
-                let port = text.parse().ok().and_then(Port::new);
-                options.port = port
-                    .ok_or_else(|| whole_number("PORT", &text, 1, u16::MAX.into()))?
-                    .get();
+                options.port = port(&value.string()?)?;
                 positional = 2;
             }
             Arg::Value(value) if positional == 2 => {
-                let username = value.string()?;
-                if Name::new(&username).is_none() {
-                    return Err(BadOption(format!(
-                        "USERNAME {username}: it is 1 to 32 letters, digits, _ . or -"
-                    )));
-                }
-                options.username = Some(username);
+                options.username = Some(username(value.string()?)?);
                 positional = 3;
             }
             Arg::Long("portal") => {
@@ -157,6 +146,50 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         }
     }
     Ok(Command::Chat(Box::new(options)))
+}
+
+/// The word after `-h`, unless there is none or it is another option.
+fn host(parser: &mut Parser) -> Result<Option<String>, BadOption> {
+    if let Some(attached) = parser.optional_value() {
+        return Ok(Some(attached.string()?));
+    }
+    let is_host = parser.try_raw_args().is_some_and(|words| {
+        let next = words.peek().map(|word| word.to_string_lossy().into_owned());
+        next.is_some_and(|word| !word.starts_with('-'))
+    });
+    if is_host {
+        Ok(Some(parser.value()?.string()?))
+    } else {
+        Ok(None)
+    }
+}
+
+fn server(text: &str) -> Result<String, BadOption> {
+    if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {
+        return Err(BadOption(format!(
+            "SERVER {text}: the server comes first and then, after a space, the port"
+        )));
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    Ok(bare.unwrap_or(text).to_owned())
+}
+
+fn port(text: &str) -> Result<u16, BadOption> {
+    let port = text.parse().ok().and_then(Port::new);
+    Ok(port
+        .ok_or_else(|| whole_number("PORT", text, 1, u16::MAX.into()))?
+        .get())
+}
+
+fn username(text: String) -> Result<String, BadOption> {
+    match Name::new(&text) {
+        Some(_) => Ok(text),
+        None => Err(BadOption(format!(
+            "USERNAME {text}: it is 1 to 32 letters, digits, _ . or -"
+        ))),
+    }
 }
 
 fn whole_number(option: &str, text: &str, least: u64, most: u64) -> BadOption {
@@ -190,6 +223,20 @@ mod tests {
             .filter(|word| word.starts_with("--"))
         {
             assert!(HELP.contains(option), "{option} is not in the help");
+        }
+    }
+
+    #[test]
+    fn seed_004_calls_it_with_letters() {
+        let options = parsed("-p 6000 -h localhost -n alice").unwrap();
+        let called = (
+            options.server.as_str(),
+            options.port,
+            options.username.as_deref(),
+        );
+        assert_eq!(called, ("localhost", 6000, Some("alice")));
+        for help in ["-h", "-h -p 6000", "--help"] {
+            assert_eq!(parsed(help).unwrap_err(), "Help", "{help}");
         }
     }
 

@@ -18,6 +18,7 @@ Usage: chatserver [PORT] [OPTIONS]
 
   PORT                    the portal's port (50000); the workers get the ones after it.
                           0 lets the system choose all of them
+  -p PORT                 the same, as seed 004 calls it
 
 Where
   --bind ADDRESS          the address to listen on (127.0.0.1: this machine alone).
@@ -99,6 +100,9 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Arg::Value(value) if !port_given => {
                 settings.port = number("PORT", &value.string()?, 0, u16::MAX)?;
                 port_given = true;
+            }
+            Arg::Short('p') => {
+                settings.port = number("PORT", &parser.value()?.string()?, 0, u16::MAX)?;
             }
             Arg::Long("bind") => settings.bind = bind_address(&parser.value()?.string()?)?,
             Arg::Long("workers") => {
@@ -268,6 +272,11 @@ mod tests {
         {
             assert!(HELP.contains(option), "{option} is not in the help");
         }
+    }
+
+    #[test]
+    fn the_port_may_come_with_a_letter() {
+        assert_eq!(parsed("-p 6000").unwrap().port, 6000);
     }
 
     #[test]

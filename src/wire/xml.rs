@@ -651,7 +651,12 @@ mod tests {
         #[test]
         fn whatever_is_written_can_be_read_and_is_one_line(from in any::<String>(), text in any::<String>()) {
             let relay = Relay {
-            scope: Scope::Partner, from: from.into(), text: text.into(), me: false };
+                scope: Scope::Partner,
+                from: from.into(),
+                text: text.into(),
+                me: false,
+                old: false,
+            };
             let bytes = server(&ServerDoc::Relay(relay));
             prop_assert!(!bytes.contains('\n'));
             prop_assert!(matches!(read_server(&bytes), Ok(ServerDoc::Relay(_))));
