@@ -19,6 +19,7 @@
 //! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: the line editor, for the client and for the operator | |
+//! | [`lesson`] | the smallest servers, which teach one thing each | everything above |
 //! | [`net`], [`limits`] | what std's sockets lack; every limit with its reason | |
 //!
 //! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
@@ -65,6 +66,8 @@ pub mod client;
 pub mod clock;
 pub mod event;
 pub mod hall;
+mod interfaces;
+pub mod lesson;
 pub mod limits;
 pub mod net;
 pub mod outbox;

@@ -5,7 +5,6 @@
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
 mod house;
-mod interfaces;
 mod listeners;
 mod login;
 mod operator;

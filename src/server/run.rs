@@ -12,12 +12,12 @@ use crossbeam_channel::{Receiver, bounded, never, select};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::interfaces::{address_for_others, interfaces, table};
 use super::operator::{self, Obeyed};
 use super::options::{Command, HELP, parse};
 use super::{Server, Settings};
 use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
+use crate::interfaces::{address_for_others, interfaces, table};
 use crate::limits;
 use crate::terminal::{
     Complete, Keyboard, Palette, Printer, Prompt, Typed, is_interactive, is_waking_the_editor,

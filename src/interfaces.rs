@@ -9,14 +9,14 @@ use getifaddrs::{InterfaceFlags, getifaddrs};
 
 /// One interface, as people know it.
 #[derive(Default, Debug)]
-pub(super) struct Interface {
-    pub(super) mac: Option<[u8; 6]>,
-    pub(super) addresses: Vec<IpAddr>,
-    pub(super) is_loopback: bool,
+pub(crate) struct Interface {
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) is_loopback: bool,
 }
 
 /// The interfaces that are up, by name. Empty when the system does not tell.
-pub(super) fn interfaces() -> BTreeMap<String, Interface> {
+pub(crate) fn interfaces() -> BTreeMap<String, Interface> {
     let mut found: BTreeMap<String, Interface> = BTreeMap::new();
     let Ok(rows) = getifaddrs() else { return found };
     for row in rows.filter(|row| row.flags.contains(InterfaceFlags::UP)) {
@@ -31,7 +31,7 @@ pub(super) fn interfaces() -> BTreeMap<String, Interface> {
 }
 
 /// The table of interfaces for the start of the server, one line each.
-pub(super) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
+pub(crate) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
     let mut table = String::new();
     for (name, Interface { mac, addresses, .. }) in interfaces {
         let mac = mac.map_or_else(
@@ -51,7 +51,7 @@ pub(super) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
 /// The address that others on the network should type, if there is one that a bind to `bind`
 /// listens on: not the loopback, and IPv4 rather than a link-local IPv6 address that would need
 /// a zone.
-pub(super) fn address_for_others(
+pub(crate) fn address_for_others(
     interfaces: &BTreeMap<String, Interface>,
     bind: IpAddr,
 ) -> Option<IpAddr> {

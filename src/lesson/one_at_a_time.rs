@@ -1,0 +1,24 @@
+//! A server with one thread: one client after the other.
+
+use std::io;
+use std::net::TcpListener;
+
+use super::{Say, echo};
+
+/// Serves until accepting fails.
+///
+/// While one client is served, nobody calls `accept`. A second client can connect all the same and
+/// even send: the system completes the connection and keeps it in the listener's queue, the
+/// *backlog*. Only its answer has to wait, until the first client has gone.
+///
+/// # Errors
+/// What `accept` reports.
+pub fn serve(listener: &TcpListener, say: Say<'_>) -> io::Result<()> {
+    loop {
+        say("Waiting for a client…");
+        let (stream, peer) = listener.accept()?;
+        say(&format!("A client has come: {peer}"));
+        echo(&stream, peer, say);
+        say(&format!("The client {peer} has gone."));
+    }
+}

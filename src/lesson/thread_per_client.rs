@@ -1,0 +1,31 @@
+//! A server with a thread for each client: nobody waits for anybody.
+
+use std::io;
+use std::net::TcpListener;
+use std::thread;
+
+use super::{Say, echo};
+
+/// Serves until accepting fails, and then waits for those who are still being served.
+///
+/// This thread does nothing but accept. Each client gets a thread of its own, named after the
+/// client's port, which is blocked in `read` nearly all its life and costs next to nothing there.
+///
+/// # Errors
+/// What `accept` reports, or what the system says when it has no thread to give.
+pub fn serve(listener: &TcpListener, say: Say<'_>) -> io::Result<()> {
+    thread::scope(|threads| {
+        loop {
+            say("Waiting for a client…");
+            let (stream, peer) = listener.accept()?;
+            say(&format!("A client has come: {peer}"));
+            let name = format!("client-{}", peer.port());
+            thread::Builder::new()
+                .name(name)
+                .spawn_scoped(threads, move || {
+                    echo(&stream, peer, say);
+                    say(&format!("The client {peer} has gone."));
+                })?;
+        }
+    })
+}
