@@ -36,6 +36,7 @@
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client, reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | `select!` over ticks and wake-ups | ends what takes too long, writes what a full socket left over |
+//! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
 //! | `timer-50005` | 1 a room | `select!` over ticks and wake-ups | ends reservations that nobody takes up |
 //! | `member-50005`, `writer-50005` | 1 each a member | `read`, its wake-ups | as a worker and its timer |

@@ -125,6 +125,23 @@ fn two_clients_talk_and_leave_in_order() {
 }
 
 #[test]
+fn the_client_finds_out_by_itself_that_there_is_one_port() {
+    let server = TestServer::start(&Settings {
+        single_port: Some(2),
+        ..Settings::default()
+    });
+    let mut alice = Program::start(&server, &["alice"]);
+    alice.shows("you are alice now");
+    let mut bob = Program::start(&server, &[]);
+    bob.shows("you are talking to alice");
+    bob.types("%alice%is plain chat from somebody without a name");
+    alice.shows("2: %alice%is plain chat");
+    let (code, said) = Program::start(&server, &["--retry", "0"]).ends();
+    assert_eq!(code, 3, "{said}");
+    assert_eq!((alice.ends().0, bob.ends().0), (0, 0));
+}
+
+#[test]
 fn a_full_server_is_given_up_at_once_when_told_so() {
     let server = TestServer::with_workers(2);
     let _guests = (server.seat(), server.seat());

@@ -47,6 +47,33 @@ transcripts! {
     names_of_a_crowd_are_not_announced: "names-announce",
 }
 
+/// The transcripts that make sense on a single port: those that do not speak of the portal, of
+/// passcodes or of particular ports.
+macro_rules! on_a_single_port {
+    ($($test:ident: $file:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                let text = include_str!(concat!("transcripts/", $file, ".txt"));
+                support::transcript::play_on_single_port($file, text);
+            }
+        )*
+    };
+}
+
+on_a_single_port! {
+    single_port_names_are_registered_and_checked: "names-login",
+    single_port_names_and_their_errors: "names-errors",
+    single_port_names_and_public_and_direct_messages: "names-messages",
+    single_port_names_are_taken_over: "names-takeover",
+    single_port_names_without_passwords: "names-no-passwords",
+    single_port_names_of_a_crowd: "names-announce",
+    single_port_rooms_are_joined_and_talked_in: "rooms",
+    single_port_rooms_are_left: "rooms-leave",
+    single_port_rooms_and_their_errors: "rooms-errors",
+    single_port_rooms_and_their_timeouts: "rooms-timeouts",
+}
+
 #[test]
 fn no_transcript_is_left_out() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts");

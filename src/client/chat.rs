@@ -596,6 +596,7 @@ impl Chat {
             ServerDoc::Error { code, sentence } => self.refused(code, &sentence, screen),
             ServerDoc::Pong | ServerDoc::PublicNext => {}
             ServerDoc::Welcome { .. }
+            | ServerDoc::WelcomeSingle { .. }
             | ServerDoc::Ticket { .. }
             | ServerDoc::Full
             | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),

@@ -168,9 +168,9 @@ impl<'o> Conductor<'o> {
         let mut next = Some(seat);
         let mut outcome = Outcome::Left;
         while let Some(seat) = next.take() {
-            let port = seat.port;
             self.screen.notice(&format!(
-                "you are on port {port}; type to talk, /help lists the commands"
+                "you are {}; type to talk, /help lists the commands",
+                seat.place
             ));
             self.links += 1;
             let end = match Link::start(seat, LinkId::Main(self.links), self.heard.clone()) {

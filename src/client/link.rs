@@ -59,7 +59,7 @@ impl Link {
             closing: Arc::clone(&closing),
             heard,
         };
-        let (name, frames) = (format!("listener-{}", seat.port), seat.frames);
+        let (name, frames) = ("listener".to_owned(), seat.frames);
         let listener = Builder::new()
             .name(name)
             .stack_size(THREAD_STACK)

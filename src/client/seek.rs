@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
 use crate::limits::MAX_SERVER_FRAME;
-use crate::net::{Port, is_self_connection};
+use crate::net::is_self_connection;
 use crate::wire::{ClientDoc, Codec, DocError, FrameReader, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
@@ -21,7 +21,8 @@ pub(super) struct Seat {
     pub(super) stream: TcpStream,
     /// Holds what came right behind the welcome.
     pub(super) frames: FrameReader,
-    pub(super) port: Port,
+    /// Where that is, for the person: `on port 50001`.
+    pub(super) place: String,
 }
 
 /// Why there is no seat.
@@ -75,19 +76,12 @@ impl fmt::Display for SeekError {
     }
 }
 
-/// Asks the portal once and takes the seat that it names. Every address of the server is tried.
+/// Asks the portal once and takes the seat that it names. Every address of the server is tried. A
+/// server with one port for everyone has no portal: its first word is the welcome.
 ///
 /// # Errors
 /// [`SeekError`]; after `Full` and `TurnedAway` it is worth asking again.
 pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
-    let (portal, port, passcode) = ask(options)?;
-    let mut worker = portal;
-    worker.set_port(port.get());
-    take_seat(worker, &passcode)
-}
-
-/// The portal that answered, and its ticket.
-fn ask(options: &Options) -> Result<(SocketAddr, Port, String), SeekError> {
     let unknown = |error| SeekError::UnknownName {
         server: options.server.clone(),
         error,
@@ -102,39 +96,67 @@ fn ask(options: &Options) -> Result<(SocketAddr, Port, String), SeekError> {
             Portal::Udp => ask_by_udp(address),
         };
         match answer {
-            Ok(frame) => {
-                return match Codec::default().read_server(&frame) {
-                    Ok(ServerDoc::Ticket { port, passcode }) => {
-                        Ok((address, port, passcode.into_owned()))
-                    }
-                    Ok(ServerDoc::Full) => Err(SeekError::Full),
-                    Ok(_) => Err(SeekError::Strange {
-                        address,
-                        error: DocError::Missing("Port"),
-                    }),
-                    Err(error) => Err(SeekError::Strange { address, error }),
-                };
-            }
+            Ok(answer) => return follow(address, answer),
             Err(error) => {
                 failed = SeekError::Unreachable {
                     address,
                     whom: "portal",
                     error,
-                }
+                };
             }
         }
     }
     Err(failed)
 }
 
-fn ask_by_tcp(address: SocketAddr) -> io::Result<Vec<u8>> {
+/// The first frame that a server said, and the connection that it came on, if there is one.
+struct Answer {
+    frame: Vec<u8>,
+    connection: Option<(TcpStream, FrameReader)>,
+}
+
+/// Does what the first answer says.
+fn follow(address: SocketAddr, answer: Answer) -> Result<Seat, SeekError> {
+    let strange = |error| SeekError::Strange { address, error };
+    let doc = Codec::default()
+        .read_server(&answer.frame)
+        .map_err(strange)?;
+    match (doc, answer.connection) {
+        (ServerDoc::Ticket { port, passcode }, _) => {
+            let mut worker = address;
+            worker.set_port(port.get());
+            take_seat(worker, &passcode)
+        }
+        (ServerDoc::Full, _) => Err(SeekError::Full),
+        (ServerDoc::WelcomeSingle { seat }, Some((stream, frames))) => {
+            let unreachable = |error| SeekError::Unreachable {
+                address,
+                whom: "server",
+                error,
+            };
+            stream.set_read_timeout(None).map_err(unreachable)?;
+            Ok(Seat {
+                stream,
+                frames,
+                place: format!("in seat {seat}"),
+            })
+        }
+        _ => Err(strange(DocError::Missing("Port"))),
+    }
+}
+
+fn ask_by_tcp(address: SocketAddr) -> io::Result<Answer> {
     let stream = connect(address)?;
     let mut frames = FrameReader::new(MAX_SERVER_FRAME);
-    first_frame(&stream, &mut frames)
+    let frame = first_frame(&stream, &mut frames)?;
+    Ok(Answer {
+        frame,
+        connection: Some((stream, frames)),
+    })
 }
 
 /// Asks again, from the same socket, when no answer came: the portal then repeats the same ticket.
-fn ask_by_udp(address: SocketAddr) -> io::Result<Vec<u8>> {
+fn ask_by_udp(address: SocketAddr) -> io::Result<Answer> {
     let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
@@ -148,7 +170,12 @@ fn ask_by_udp(address: SocketAddr) -> io::Result<Vec<u8>> {
     for _ in 0..DATAGRAM_TRIES {
         socket.send(&portal_request())?;
         match socket.recv(&mut answer) {
-            Ok(count) => return Ok(answer[..count].to_vec()),
+            Ok(count) => {
+                return Ok(Answer {
+                    frame: answer[..count].to_vec(),
+                    connection: None,
+                });
+            }
             Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(error),
         }
@@ -190,7 +217,7 @@ pub(super) fn take_seat(worker: SocketAddr, passcode: &str) -> Result<Seat, Seek
             Ok(Seat {
                 stream,
                 frames,
-                port,
+                place: format!("on port {port}"),
             })
         }
         Ok(_) => Err(SeekError::TurnedAway),
@@ -309,7 +336,7 @@ mod tests {
         let (same_socket, length) = answering.join().unwrap();
         assert!(same_socket);
         let longest = ServerDoc::Ticket {
-            port: Port::new(65535).unwrap(),
+            port: crate::net::Port::new(65535).unwrap(),
             passcode: "f".repeat(32).into(),
         };
         assert!(

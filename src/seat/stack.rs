@@ -17,6 +17,11 @@ impl SeatNumber {
         SeatNumber(u32::try_from(index + 1).unwrap_or(u32::MAX))
     }
 
+    /// The number, from 1.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
     /// Counted from 0, to index a list of seats.
     pub fn index(self) -> usize {
         self.0 as usize - 1

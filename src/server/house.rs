@@ -17,7 +17,7 @@ use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
 use crate::net::Port;
-use crate::seat::{Asker, Lease, Seat, SeatNumber, Ticket, WorkloadStack};
+use crate::seat::{Asker, Lease, Passcode, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
 
 /// Everything that is shared. Each field guards itself.
@@ -117,6 +117,15 @@ impl House {
     pub(super) fn partner_port(&self, number: SeatNumber) -> Option<Port> {
         let (pair, side) = number.pair_and_side();
         self.posts.get(pair * 2 + (1 - side)).map(|post| post.port)
+    }
+
+    /// The last step of a session: the seat's passcode changes, and its port goes back on the
+    /// stack.
+    pub(super) fn free_seat(&self, post: &Post) {
+        let next = Passcode::random();
+        if let Some(lease) = post.with_seat(|occupied| occupied.seat.free(next)) {
+            self.put_back(lease);
+        }
     }
 
     /// Puts a port back on the stack, now that its seat is free, and says so.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-use super::settings::Settings;
+use super::settings::{Portals, Settings};
 use crate::hall::AccountError;
 use crate::limits;
 use crate::net::{Port, lengthen_backlog, port_of};
@@ -119,6 +119,16 @@ impl Listeners {
     /// Binds the portals and all workers' ports. The workers' lie in the range from which the
     /// system gives clients theirs, so they are taken now and not when they are needed.
     pub(super) fn bind(settings: &Settings) -> Result<Listeners, StartError> {
+        let single = Settings {
+            portals: Portals::Tcp,
+            workers: 0,
+            ..settings.clone()
+        };
+        let settings = if settings.single_port.is_some() {
+            &single
+        } else {
+            settings
+        };
         let (portal_tcp, portal_udp, port) = bind_portals(settings)?;
         if let Some(listener) = &portal_tcp {
             // The shorter backlog only turns a rush away sooner.

@@ -14,6 +14,7 @@ mod room;
 mod run;
 mod session;
 mod settings;
+mod single;
 mod timer;
 mod worker;
 
@@ -47,6 +48,7 @@ pub use settings::{Portals, Settings};
 fn room_ports(settings: &Settings, portal: Port) -> Vec<Port> {
     let first = match settings.port {
         0 => 1,
+        _ if settings.single_port.is_some() => usize::from(portal.get()) + 1,
         _ => usize::from(portal.get()) + settings.workers + 1,
     };
     let numbers = (first..first + settings.rooms).filter_map(|number| u16::try_from(number).ok());
@@ -89,7 +91,11 @@ impl Server {
         let listeners = Listeners::bind(settings)?;
         let accounts = open_accounts(settings, &events)?;
         let port = listeners.port;
-        let workers: Vec<Port> = listeners.workers.iter().map(|(port, _)| *port).collect();
+        // With one port for everyone, every seat is at that port.
+        let workers: Vec<Port> = match settings.single_port {
+            Some(clients) => vec![port; clients],
+            None => listeners.workers.iter().map(|(port, _)| *port).collect(),
+        };
 
         let timeouts = Timeouts {
             reserve: Ticks::covering(settings.reserve_timeout, settings.tick),
@@ -141,7 +147,7 @@ impl Server {
         };
         // From here on a failure drops the server, which stops what has been started.
         server
-            .start_threads(listeners, timekeeping)
+            .start_threads(listeners, timekeeping, settings.single_port.is_some())
             .map_err(StartError::NoThread)?;
         Ok(server)
     }
@@ -150,15 +156,22 @@ impl Server {
         &mut self,
         listeners: Listeners,
         timekeeping: Vec<(crate::clock::Subscription, crossbeam_channel::Receiver<()>)>,
+        is_single: bool,
     ) -> io::Result<()> {
-        for ((index, (port, listener)), (subscription, woken)) in
-            listeners.workers.into_iter().enumerate().zip(timekeeping)
-        {
-            let listener = Arc::new(listener);
-            self.tcp.push(Arc::clone(&listener));
-            self.spawn(format!("timer-{port}"), move |house| {
+        for (index, (subscription, woken)) in timekeeping.into_iter().enumerate() {
+            let post = &self.house.posts[index];
+            let name = if is_single {
+                format!("timer-{}", post.number)
+            } else {
+                format!("timer-{}", post.port)
+            };
+            self.spawn(name, move |house| {
                 timer::serve(house, &house.posts[index], &subscription, &woken);
             })?;
+        }
+        for (index, (port, listener)) in listeners.workers.into_iter().enumerate() {
+            let listener = Arc::new(listener);
+            self.tcp.push(Arc::clone(&listener));
             self.spawn(format!("worker-{port}"), move |house| {
                 worker::serve(house, &house.posts[index], &listener);
             })?;
@@ -173,15 +186,19 @@ impl Server {
         // The portal comes last: whoever it sends to a worker finds it at work.
         if let Some(listener) = listeners.portal_tcp {
             let address = listener.local_addr()?;
-            self.house.events.tell(|| What::Listening {
-                role: "portal-tcp",
-                address,
-            });
+            let role = if is_single { "single" } else { "portal-tcp" };
+            self.house.events.tell(|| What::Listening { role, address });
             let listener = Arc::new(listener);
             self.tcp.push(Arc::clone(&listener));
-            self.spawn("portal-tcp".to_owned(), move |house| {
-                portal::serve_tcp(house, &listener);
-            })?;
+            if is_single {
+                self.spawn(format!("single-{}", address.port()), move |house| {
+                    single::serve(house, &listener);
+                })?;
+            } else {
+                self.spawn("portal-tcp".to_owned(), move |house| {
+                    portal::serve_tcp(house, &listener);
+                })?;
+            }
         }
         if let Some(socket) = listeners.portal_udp {
             let address = socket.local_addr()?;

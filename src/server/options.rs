@@ -25,6 +25,8 @@ Where
                           0.0.0.0 or [::] lets everyone on the network in
   --workers N             how many people can be in at a time (4); an even number,
                           because 50001 talks with 50002, 50003 with 50004, and so on
+  --single-port           one port for everyone, without portal and passcodes
+  --max-clients N         how many clients one port takes (100)
   --portal tcp|udp|both   how clients may ask for a port (both)
 
 How long, in whole seconds
@@ -92,6 +94,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         ..Settings::default()
     };
     let mut port_given = false;
+    let (mut single_port, mut max_clients) = (false, None);
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -114,6 +117,15 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                         settings.workers
                     )));
                 }
+            }
+            Arg::Long("single-port") => single_port = true,
+            Arg::Long("max-clients") => {
+                max_clients = Some(number(
+                    "--max-clients",
+                    &parser.value()?.string()?,
+                    1,
+                    MOST_CLIENTS,
+                )?);
             }
             Arg::Long("portal") => {
                 settings.portals = match parser.value()?.string()?.as_str() {
@@ -167,6 +179,16 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             other => return Err(other.unexpected().into()),
         }
     }
+    match (single_port, max_clients) {
+        (true, most) => settings.single_port = Some(most.unwrap_or(DEFAULT_CLIENTS)),
+        (false, None) => {}
+        (false, Some(_)) => {
+            return Err(BadOption(
+                "--max-clients: it goes with --single-port; with a portal it is --workers"
+                    .to_owned(),
+            ));
+        }
+    }
     Ok(Command::Serve(Box::new(settings)))
 }
 
@@ -190,6 +212,8 @@ fn message_of_the_day(path: &OsStr) -> Result<String, BadOption> {
     Ok(text.to_owned())
 }
 
+const DEFAULT_CLIENTS: usize = 100;
+const MOST_CLIENTS: usize = 10_000;
 const MOST_ROOMS: usize = 10_000;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -253,7 +277,7 @@ mod tests {
     fn every_option_is_understood_and_explained() {
         let line = "6000 --bind [::1] --workers 6 --portal udp --tick 2 --reserve-timeout 3 \
                     --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
-                    --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json";
+                    --single-port --max-clients 5 --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json";
         let settings = parsed(line).unwrap();
         assert_eq!(
             (settings.port, settings.workers, settings.max_message),
@@ -288,6 +312,7 @@ mod tests {
             ("--idle-timeout 5m", "--idle-timeout 5m"),
             ("--bind localhost", "--bind localhost"),
             ("70000", "PORT 70000"),
+            ("--max-clients 5", "--single-port"),
             ("1 2", "\"2\""),
             ("--frobnicate", "--frobnicate"),
             ("--events", "--events"),

@@ -246,11 +246,18 @@ fn welcome(settings: &Settings, server: &Server) -> String {
             shown.join(", ") + if ports.len() > SHOWN { ", …" } else { "" }
         }
     };
-    let mut text = format!(
-        "portal   {portal}  ({kinds}): tells clients which worker's port is free\n\
+    let mut text = if settings.single_port.is_some() {
+        format!(
+            "single   {portal}  (TCP): one port for up to {} clients, a thread each\n",
+            ports.len()
+        )
+    } else {
+        format!(
+            "portal   {portal}  ({kinds}): tells clients which worker's port is free\n\
          workers  {workers}  ({} of them, TCP): each talks with one client\n",
-        ports.len()
-    );
+            ports.len()
+        )
+    };
     if settings.bind.is_unspecified() {
         let interfaces = interfaces();
         text += &format!("\nListening on every interface:\n{}", table(&interfaces));

@@ -38,6 +38,8 @@ pub struct Settings {
     pub bind: IpAddr,
     /// How many workers; even, so that nobody sits alone.
     pub workers: usize,
+    /// One port for so many clients, instead of a portal and workers.
+    pub single_port: Option<usize>,
     /// Which portals are open.
     pub portals: Portals,
     /// The clock's period.
@@ -76,6 +78,7 @@ impl Default for Settings {
             port: 50000,
             bind: Ipv4Addr::LOCALHOST.into(),
             workers: 4,
+            single_port: None,
             portals: Portals::Both,
             tick: Duration::from_secs(1),
             reserve_timeout: Duration::from_secs(2),

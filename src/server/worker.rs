@@ -19,7 +19,7 @@ use crate::hall::Guest;
 use crate::limits;
 use crate::net::{drain, is_self_connection, reset_on_close, send_and_close};
 use crate::outbox::{Flush, Outbox};
-use crate::seat::{Arrival, Passcode, Verdict};
+use crate::seat::{Arrival, Verdict};
 use crate::wire::{ClientDoc, FrameReader, ServerDoc};
 
 /// The worker's thread: accepts until the clock stops.
@@ -172,6 +172,14 @@ pub(super) fn first_frame(
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
 /// next guest.
 fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Arc<Guest>, end: End) {
+    leave_seat(house, post, guest, end);
+    turn_backlog_away(house, post, listener);
+    house.free_seat(post);
+}
+
+/// Takes a guest out of everything and closes the connection. The seat is closing after it, and
+/// still to be freed.
+pub(super) fn leave_seat(house: &House, post: &Post, guest: &Arc<Guest>, end: End) {
     let (outbox, peer) = (&guest.outbox, guest.peer);
     room::leave_all(house, guest);
     house.people.leave(guest);
@@ -194,11 +202,6 @@ fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Arc<Gues
         peer,
         end: outbox.ended().unwrap_or(end),
     });
-    turn_backlog_away(house, post, listener);
-    let next = Passcode::random();
-    if let Some(lease) = post.with_seat(|occupied| occupied.seat.free(next)) {
-        house.put_back(lease);
-    }
 }
 
 /// Turns away who connected while the seat was taken: what waits now, and at most as many as can

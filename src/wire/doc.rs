@@ -119,6 +119,11 @@ pub enum ServerDoc<'a> {
         /// The room's name, at a room's port.
         room: Option<Cow<'a, str>>,
     },
+    /// The welcome of a server with one port, where nobody needs a passcode.
+    WelcomeSingle {
+        /// The number of the seat, from 1.
+        seat: u32,
+    },
     /// The passcode was wrong; the connection is closed after it.
     WrongPasscode {
         /// The worker's port, or the room's.

@@ -124,6 +124,11 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         return read_server_command(root, text_of(command).trim());
     }
     if let Some(message) = child(root, "message") {
+        if root.attribute("type") == Some("single") {
+            let seat = root.attribute("seat").and_then(|seat| seat.parse().ok());
+            let seat = seat.ok_or(DocError::Missing("seat"))?;
+            return Ok(ServerDoc::WelcomeSingle { seat });
+        }
         let port = root
             .attribute("port")
             .and_then(port_from)
@@ -291,6 +296,10 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
         ServerDoc::Welcome { port, room } => seat_says(*port, room.as_deref(), WELCOME, out),
         ServerDoc::WrongPasscode { port, room } => {
             seat_says(*port, room.as_deref(), WRONG_PASSCODE, out);
+        }
+        ServerDoc::WelcomeSingle { seat } => {
+            out.extend_from_slice(format!("<SERVER type='single' seat='{seat}'>").as_bytes());
+            element("message", WELCOME, out);
         }
         ServerDoc::Joined {
             room,

@@ -31,6 +31,7 @@ pub struct TestServer {
     pub clock: Clock,
     queue: EventQueue,
     rooms: usize,
+    pub is_single: bool,
 }
 
 impl TestServer {
@@ -48,6 +49,7 @@ impl TestServer {
             clock,
             queue,
             rooms: settings.rooms,
+            is_single: settings.single_port.is_some(),
         }
     }
 
@@ -143,6 +145,15 @@ impl TestServer {
 
     /// Asks the portal and takes the seat.
     pub fn seat(&self) -> (Client, Port) {
+        if self.is_single {
+            let mut client = Client::connect(self.server.portal());
+            let welcome = client.line();
+            assert!(
+                welcome.starts_with("<SERVER type='single' seat='"),
+                "{welcome}"
+            );
+            return (client, self.worker(0));
+        }
         let (port, passcode) = ticket(&self.ask());
         let mut client = self.connect(port);
         client.send_line(&handshake(&passcode));

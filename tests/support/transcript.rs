@@ -36,6 +36,23 @@ const FIRST_PORT: u16 = 50000;
 
 /// Plays the transcript and panics, naming its line, where the server does otherwise.
 pub fn play(name: &str, text: &str) {
+    play_with(name, text, |_| {});
+}
+
+/// Plays the transcript against a server with one port for everyone. Seat 1 stands in the text as
+/// 50001, as it would on a worker's port.
+pub fn play_on_single_port(name: &str, text: &str) {
+    play_with(name, text, |settings| {
+        settings.single_port = Some(settings.workers);
+        // The same transcript may be played on workers' ports at the same time.
+        settings.accounts = settings
+            .accounts
+            .take()
+            .map(|path| path.with_extension("single"));
+    });
+}
+
+fn play_with(name: &str, text: &str, change: impl FnOnce(&mut Settings)) {
     let mut lines = text
         .lines()
         .map(str::trim)
@@ -46,6 +63,7 @@ pub fn play(name: &str, text: &str) {
     if let Some((line, _)) = lines.next_if(|(line, _)| line.starts_with("server ")) {
         settings = settings_from(line);
     }
+    change(&mut settings);
     let mut stage = Stage {
         server: TestServer::start(&settings),
         clients: HashMap::new(),
@@ -161,7 +179,7 @@ impl Stage {
                             .unwrap_or_else(|| panic!("{line}\n  but the connection is closed"))
                     }
                 };
-                let got = self.with_stage_ports(&got);
+                let got = self.with_stage_ports(&self.with_stage_seats(&got));
                 self.compare(pattern, &got);
             }
             ("is", "disconnected") => {
@@ -224,6 +242,19 @@ impl Stage {
     fn real_port(&self, stage: &str) -> Port {
         let number: u16 = stage.parse().unwrap();
         self.server.worker(usize::from(number - FIRST_PORT - 1))
+    }
+
+    /// On a single port: `text` with the seats' numbers, where they stand for somebody without a
+    /// name, replaced by the ports that the transcript knows them by.
+    fn with_stage_seats(&self, text: &str) -> String {
+        if !self.server.is_single {
+            return text.to_owned();
+        }
+        (1..=9).fold(text.to_owned(), |text, seat| {
+            let port = FIRST_PORT + seat;
+            text.replace(&format!("from='{seat}'"), &format!("from='{port}'"))
+                .replace(&format!("<partner>{seat}<"), &format!("<partner>{port}<"))
+        })
     }
 
     /// `text` with every number that is one of the server's ports replaced by the port that the

@@ -1,0 +1,138 @@
+//! One port for everyone (`--single-port`; seeds 001, 002 and 003): no portal and no passcode.
+//!
+//! The thread that accepts hands each connection to a thread of its own, and that thread stays with
+//! it. Everything behind the door is as on a worker's port: the same seats from the same stack, the
+//! same timers, the same sessions.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::Builder;
+
+use super::house::{House, Post};
+use super::portal::{back_off, trouble};
+use super::session::{Home, Session};
+use super::worker::{leave_seat, report_panic};
+use crate::event::{End, What};
+use crate::hall::Guest;
+use crate::limits;
+use crate::net::{is_self_connection, send_and_close};
+use crate::outbox::Outbox;
+use crate::seat::{Asker, Lease};
+use crate::wire::{FrameReader, ServerDoc};
+
+/// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
+pub(super) fn serve(house: &House, listener: &TcpListener) {
+    let mut connections = Vec::new();
+    while !house.clock.is_stopped() {
+        let accepted = listener.accept();
+        if house.clock.is_stopped() {
+            break;
+        }
+        match accepted {
+            Ok((stream, peer)) if !is_self_connection(&stream) => {
+                connections.retain(|thread: &std::thread::JoinHandle<()>| !thread.is_finished());
+                connections.extend(seat(house, stream, peer));
+            }
+            Ok(_) => {}
+            Err(error) => back_off(house, "accept", &error),
+        }
+    }
+    for connection in connections {
+        // Each catches what may panic; if one ended by a panic all the same, it ended.
+        let _ = connection.join();
+    }
+}
+
+/// Gives a newcomer a seat and a thread, or says FULL.
+fn seat(house: &House, stream: TcpStream, peer: SocketAddr) -> Option<std::thread::JoinHandle<()>> {
+    // Neither can fail on a socket that has just been accepted.
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_write_timeout(Some(house.tick));
+    // The lock is let go before the seat's is taken.
+    let lease = house.stack.lock().pop();
+    let Some(lease) = lease else {
+        full(house, stream, peer);
+        return None;
+    };
+    let (post, guest) = match sit_down(house, lease, stream, peer) {
+        Ok(seated) => seated,
+        Err((lease, stream)) => {
+            house.stack.lock().push(lease);
+            full(house, stream, peer);
+            return None;
+        }
+    };
+    let (sharing, number) = (house.this.upgrade()?, post.number);
+    let visitor = Arc::clone(&guest);
+    let builder = Builder::new()
+        .name(format!("seat-{number}"))
+        .stack_size(limits::THREAD_STACK);
+    let thread = builder.spawn(move || {
+        let post = &sharing.posts[number.index()];
+        let end = catch_unwind(AssertUnwindSafe(|| visit(&sharing, post, &visitor)))
+            .unwrap_or_else(|panic| report_panic(&sharing, panic.as_ref()));
+        leave_seat(&sharing, post, &visitor, end);
+        sharing.free_seat(post);
+    });
+    match thread {
+        Ok(thread) => Some(thread),
+        Err(error) => {
+            trouble(house, "start a connection's thread", &error);
+            guest.outbox.send_doc(&ServerDoc::Full);
+            leave_seat(house, post, &guest, End::Gone);
+            house.free_seat(post);
+            None
+        }
+    }
+}
+
+type SeatedGuest<'h> = (&'h Post, Arc<Guest>);
+
+/// Nobody has to prove anything here, so the seat is promised, reached and taken in one step.
+fn sit_down(
+    house: &House,
+    lease: Lease,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Result<SeatedGuest<'_>, (Lease, TcpStream)> {
+    let post = &house.posts[lease.seat().index()];
+    let now = house.clock.now();
+    let guest = post.with_seat(|occupied| {
+        let ticket = match occupied
+            .seat
+            .reserve(lease, Asker::by_connection(peer), now)
+        {
+            Ok(ticket) => ticket,
+            Err(lease) => return Err((lease, stream)),
+        };
+        // Both can't be otherwise, in the same step and with the seat's own passcode; if they
+        // were, the session would end at its first look at the seat.
+        let _ = occupied.seat.arrive(peer.ip(), now);
+        let _ = occupied.seat.present(Some(ticket.passcode.reveal()), now);
+        let outbox = Outbox::new(stream, house.codec, post.work.clone());
+        let guest = Arc::new(Guest::new(outbox, peer, &post.number.to_string(), now));
+        occupied.connection = Some(Arc::clone(&guest));
+        Ok(guest)
+    })?;
+    Ok((post, guest))
+}
+
+fn full(house: &House, stream: TcpStream, peer: SocketAddr) {
+    send_and_close(stream, &house.codec.server_frame(&ServerDoc::Full));
+    house.events.tell(|| What::Full { asker: peer });
+}
+
+fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
+    let (port, peer) = (post.port, guest.peer);
+    house.events.tell(|| What::Seated { port, peer });
+    house.pairs.enter(
+        post.number,
+        guest,
+        &ServerDoc::WelcomeSingle {
+            seat: post.number.get(),
+        },
+    );
+    let mut frames = FrameReader::new(guest.outbox.codec().max_frame);
+    Session::new(house, Home::Worker(post), guest).run(&mut frames)
+}

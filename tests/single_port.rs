@@ -1,0 +1,72 @@
+//! One port for everyone: seats without a portal, and FULL when they are taken.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::time::Duration;
+
+use portal_chat::event::{End, What};
+use portal_chat::server::Settings;
+use support::{Client, TestServer, message};
+
+fn single(clients: usize) -> TestServer {
+    TestServer::start(&Settings {
+        single_port: Some(clients),
+        idle_timeout: Some(Duration::from_secs(5)),
+        ..Settings::default()
+    })
+}
+
+#[test]
+fn neighbours_talk_and_the_one_too_many_is_told_full() {
+    let server = single(3);
+    let (mut one, _) = server.seat();
+    assert!(one.line().contains("NO PARTNER"));
+    let (mut two, _) = server.seat();
+    assert!(two.line().contains("PARTNER JOINED</command><partner>1<"));
+    assert!(one.line().contains("PARTNER JOINED</command><partner>2<"));
+    let (mut three, _) = server.seat();
+    assert!(three.line().contains("NO PARTNER"));
+    one.send_line(&message("hello"));
+    assert_eq!(
+        two.line(),
+        "<CLIENT from='1'><message>hello</message></CLIENT>"
+    );
+
+    let mut late = Client::connect(server.server.portal());
+    assert_eq!(late.rest(), "<SERVER><command>FULL</command></SERVER>\n");
+    server.wait_for_event("full", None);
+    drop(two);
+    assert!(one.line().contains("PARTNER LEFT"));
+    server.wait_for("freed", |what| matches!(what, What::Freed { .. }));
+    let mut again = Client::connect(server.server.portal());
+    let welcome =
+        "<SERVER type='single' seat='2'><message>Connection successful</message></SERVER>";
+    assert_eq!(again.line(), welcome);
+    server.tick(6);
+    for guest in [&mut one, &mut three, &mut again] {
+        assert!(
+            guest
+                .rest()
+                .ends_with("<SERVER><command>IDLE TIMEOUT</command></SERVER>\n")
+        );
+    }
+    server.wait_for("idle", |what| {
+        matches!(what, What::Left { end: End::Idle, .. })
+    });
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn everyone_is_told_at_the_end() {
+    let server = single(8);
+    let mut guests: Vec<Client> = (0..8).map(|_| server.seat().0).collect();
+    server.server.stop();
+    for guest in &mut guests {
+        assert!(
+            guest
+                .rest()
+                .ends_with("<SERVER><command>SHUTDOWN</command></SERVER>\n")
+        );
+    }
+}
