@@ -45,8 +45,16 @@ pub const HASHERS: usize = 1;
 /// with 50 speakers: 300 µs reaches 2.2 million deliveries a second, 100 µs 1.1, never 0.4.)
 pub const CROWD: Duration = Duration::from_micros(300);
 
-/// What may wait for one client's socket, in bytes, before the client counts as too slow.
-pub const OUTBOX: usize = 256 * 1024;
+/// What may wait for one client's socket, in bytes, before the client counts as too slow: a good
+/// deal more than one turn of a speaker can hold.
+pub const OUTBOX: usize = 1024 * 1024;
+
+/// Frames that a turn gathers, or answers, in bytes, before they are handed over in the middle of
+/// it. What is read is written longer (`'` becomes six bytes), so a turn has to be bounded again.
+pub const TURN: usize = 64 * 1024;
+
+/// How many more people than are expected may stand at a room's door: each costs two threads.
+pub const CALLERS_TO_SPARE: usize = 8;
 
 /// What a timer thread takes out of an outbox for one write, in bytes.
 pub const FLUSH_CHUNK: usize = 64 * 1024;

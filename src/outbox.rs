@@ -294,13 +294,8 @@ impl Outbox {
         if queue.state != State::Open || queue.waiting.is_empty() {
             return;
         }
-        let waiting = std::mem::take(&mut queue.waiting);
-        let sent = self.write_now(queue, &waiting);
-        queue.waiting = waiting;
-        if sent == queue.waiting.len() {
-            queue.waiting.clear();
-        } else {
-            queue.waiting.drain(..sent);
+        self.offer(queue);
+        if !queue.waiting.is_empty() && !queue.is_over() {
             self.spill(queue);
         }
     }
@@ -327,9 +322,22 @@ impl Outbox {
         }
     }
 
+    /// Writes as much of `waiting` as the socket takes now, while nobody else writes.
+    fn offer(&self, queue: &mut Queue) {
+        let waiting = std::mem::take(&mut queue.waiting);
+        let sent = self.write_now(queue, &waiting);
+        queue.waiting = waiting;
+        queue.waiting.drain(..sent);
+    }
+
     /// The end of every hand-over: looks whether the queue has grown too long or the socket broke.
     fn settle(&self, mut queue: parking_lot::MutexGuard<'_, Queue>) -> Handed {
-        if queue.waiting.len() + queue.in_flight > limits::OUTBOX && !queue.is_over() {
+        if queue.is_too_long() && queue.in_flight == 0 {
+            // Nobody has been too slow yet: what was left for the timer thread may not have been
+            // offered to the socket at all.
+            self.offer(&mut queue);
+        }
+        if queue.is_too_long() && !queue.is_over() {
             // What the client will not read anyway makes room for the reason. The rest of the
             // frame that is partly out has to stay, or the reason would be read as part of it.
             let torn = if queue.mid_frame {
@@ -389,6 +397,10 @@ impl Outbox {
 }
 
 impl Queue {
+    fn is_too_long(&self) -> bool {
+        self.waiting.len() + self.in_flight > limits::OUTBOX
+    }
+
     fn is_over(&self) -> bool {
         self.ended().is_some()
     }
@@ -531,6 +543,24 @@ mod tests {
             0,
             "the reader wakes"
         );
+    }
+
+    #[test]
+    fn what_was_never_offered_to_the_socket_makes_nobody_too_slow() {
+        let (outbox, _woken, client) = outbox();
+        let frame = b"<SERVER><notice>x</notice></SERVER>\n".repeat(4096);
+        let frames = limits::OUTBOX / frame.len() + 4;
+        let reader = std::thread::spawn(move || documents(client).len());
+        for _ in 0..frames {
+            // As a crowd does it; the timer thread never gets its turn here.
+            while outbox.queue.lock().is_too_long() {
+                std::thread::yield_now();
+            }
+            assert_eq!(outbox.leave(&frame), Handed::Over);
+        }
+        while outbox.write_out() != Flush::Empty {}
+        outbox.end(End::Terminate);
+        assert_eq!(reader.join().unwrap(), frames * 4096);
     }
 
     #[test]

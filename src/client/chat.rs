@@ -255,6 +255,10 @@ impl Chat {
                 screen.notice(&format!("who comes and goes is {shown}"));
                 Ok(())
             }
+            Line::Login(_) if self.me.is_some() => {
+                screen.trouble("you are logged in already; /quit, and come back as somebody else");
+                Ok(())
+            }
             Line::Login(username) => {
                 self.credentials = Some(Credentials {
                     username: username.to_owned(),
@@ -283,10 +287,7 @@ impl Chat {
                 None => self.say_public(text, link, screen),
             },
             Line::Direct { to, text } => self.say_to(to, text, link, screen),
-            Line::AskDirect => {
-                self.dialog = Dialog::Awaiting;
-                send(&ClientDoc::Command(ClientCommand::DirectList), link, screen)
-            }
+            Line::AskDirect => self.ask_server(ClientCommand::DirectList, link, screen),
             Line::Reply(text) => match self.last_direct.clone() {
                 Some(to) => self.say_to(&to, text, link, screen),
                 None => {
@@ -434,12 +435,26 @@ impl Chat {
             .cloned()
     }
 
+    /// Sends what the server has to answer before the person is asked for anything else.
+    fn ask_server(
+        &mut self,
+        command: ClientCommand<'_>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let doc = ClientDoc::Command(command);
+        if fits(&doc, link, screen) {
+            self.dialog = Dialog::Awaiting;
+            send(&doc, link, screen)?;
+        }
+        Ok(())
+    }
+
     fn log_in(&mut self, username: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        self.dialog = Dialog::Awaiting;
         let login = ClientCommand::Login {
             username: username.into(),
         };
-        send(&ClientDoc::Command(login), link, screen)
+        self.ask_server(login, link, screen)
     }
 
     fn password(
@@ -476,9 +491,8 @@ impl Chat {
     }
 
     fn prove(&mut self, password: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        self.dialog = Dialog::Awaiting;
         let proof = ClientCommand::Password(Secret(password.into()));
-        send(&ClientDoc::Command(proof), link, screen)
+        self.ask_server(proof, link, screen)
     }
 
     fn say_public(&self, text: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
@@ -703,8 +717,8 @@ impl Chat {
     }
 }
 
-/// Sends a document, unless it is longer than the server takes.
-fn send(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+/// Whether the server takes a document of that length; if not, the person is told.
+fn fits(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> bool {
     let mut frame = Vec::new();
     link.codec().write_client(doc, &mut frame);
     let (long, most) = (frame.len() - 1, link.codec().max_frame);
@@ -712,8 +726,17 @@ fn send(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> Result<(), Session
         screen.trouble(&format!(
             "that is too long ({long} bytes, {most} are allowed); say it in pieces"
         ));
+    }
+    long <= most
+}
+
+/// Sends a document, unless it is longer than the server takes.
+fn send(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    if !fits(doc, link, screen) {
         return Ok(());
     }
+    let mut frame = Vec::new();
+    link.codec().write_client(doc, &mut frame);
     link.send(&frame).map_err(|error| {
         screen.trouble(&format!("the connection is lost: {error}"));
         SessionEnd::Lost

@@ -256,7 +256,17 @@ impl<'o> Conductor<'o> {
                 recv(typed) -> typed => {
                     self.prompted = false;
                     end = match typed {
-                        Ok(Typed::Line(line)) => self.chat.typed(&line, link, &self.screen).err(),
+                        // The prompt was there before the question changed: a password must not be said,
+                        // nor something said in the open be taken for a password.
+                        Ok(Typed::Line { hidden: Some(hidden), .. })
+                            if self.chat.prompt().is_some_and(|prompt| prompt.hidden != hidden) =>
+                        {
+                            self.screen.notice("that was not sent: you are asked for something else now");
+                            None
+                        }
+                        Ok(Typed::Line { text, .. }) => {
+                            self.chat.typed(&text, link, &self.screen).err()
+                        }
                         Ok(Typed::End) | Err(_) => Some(SessionEnd::Left),
                     };
                 }
@@ -346,7 +356,7 @@ impl<'o> Conductor<'o> {
                 recv(over) -> _ => return Ok(()),
                 recv(self.signals) -> _ => return Err(Outcome::Left),
                 recv(typed) -> typed => match typed {
-                    Ok(Typed::Line(line)) if commands::read(&line) != Line::Quit => {
+                    Ok(Typed::Line { text, .. }) if commands::read(&text) != Line::Quit => {
                         self.screen.notice("not connected; that was not sent");
                         self.prompted = false;
                     }

@@ -38,6 +38,16 @@ struct Book {
     by_key: HashMap<String, (Name, String)>,
 }
 
+/// The right to hash a password. It goes back when it is dropped, also by a panic, or nobody could
+/// ever log in again.
+struct Token<'a>(&'a Sender<()>);
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
 /// A line of the file that is no account. It stays as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -168,15 +178,17 @@ impl Accounts {
         password: &str,
         given_up: impl Fn() -> bool,
     ) -> Result<PasswordCheck, AccountError> {
-        // Whoever has a token puts it back, so the channel never disconnects and never overflows.
+        let _token = self.take_token();
+        if given_up() {
+            return Ok(PasswordCheck::GivenUp);
+        }
+        self.check_now(name, password)
+    }
+
+    fn take_token(&self) -> Token<'_> {
+        // Both ends are here, so the channel never disconnects.
         let _ = self.tokens.1.recv();
-        let result = if given_up() {
-            Ok(PasswordCheck::GivenUp)
-        } else {
-            self.check_now(name, password)
-        };
-        let _ = self.tokens.0.try_send(());
-        result
+        Token(&self.tokens.0)
     }
 
     fn check_now(&self, name: &Name, password: &str) -> Result<PasswordCheck, AccountError> {
@@ -205,6 +217,15 @@ impl Book {
     /// Appends a line and waits until it is on the disk. A line that fails half-way is taken back,
     /// so that the next one does not continue it.
     fn append(&mut self, line: &str) -> io::Result<()> {
+        // Somebody may have edited the file, or a failed line could not be taken back: then begin
+        // on a line of our own, and never cut off what we did not write.
+        let length = self.file.metadata()?.len();
+        let line = if length == self.length {
+            line.to_owned()
+        } else {
+            format!("\n{line}")
+        };
+        self.length = length;
         let written = self
             .file
             .write_all(line.as_bytes())
@@ -215,7 +236,8 @@ impl Book {
                 Ok(())
             }
             Err(error) => {
-                self.file.set_len(self.length)?;
+                // If even that fails, the next line begins on its own.
+                let _ = self.file.set_len(length);
                 Err(error)
             }
         }

@@ -18,7 +18,7 @@ pub use guest::Guest;
 pub use name::Name;
 pub use pairs::Pairs;
 pub use people::{Entry, People};
-pub use rooms::{Admission, Audience, Ended, Gone, RoomError, Rooms};
+pub use rooms::{Admission, AtTheDoor, Audience, Ended, Gone, RoomError, Rooms};
 
 #[cfg(test)]
 mod tests {

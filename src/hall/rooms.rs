@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::{Group, Guest, Name};
 use crate::clock::{Deadline, Tick};
+use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{
@@ -89,6 +90,17 @@ pub struct Ended<D> {
     pub lease: Lease,
     /// What it was called.
     pub name: Name,
+}
+
+/// What becomes of somebody who connects to a room's port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtTheDoor {
+    /// May say a passcode.
+    Waits,
+    /// So many stand there already who were not sent, that one more is turned away unheard.
+    Crowded,
+    /// The room has ended.
+    NoRoom,
 }
 
 /// What a caller's passcode came to.
@@ -217,17 +229,22 @@ impl<D> Rooms<D> {
         }
     }
 
-    /// Somebody has connected to the room's port. `false`: the room has ended.
-    pub fn call(&mut self, name: &Name, guest: &Arc<Guest>, now: Tick) -> bool {
+    /// Somebody has connected to the room's port.
+    pub fn call(&mut self, name: &Name, guest: &Arc<Guest>, now: Tick) -> AtTheDoor {
         let until = Deadline::after(now, self.timeouts.handshake);
         let Some(room) = self.by_key.get_mut(&name.key()) else {
-            return false;
+            return AtTheDoor::NoRoom;
         };
+        let is_expected = |place: &&Place| place.seat.phase() == Phase::Reserved;
+        let expected = room.places.iter().filter(is_expected).count();
+        if room.callers.len() >= expected + limits::CALLERS_TO_SPARE {
+            return AtTheDoor::Crowded;
+        }
         room.callers.push(Caller {
             guest: Arc::clone(guest),
             until,
         });
-        true
+        AtTheDoor::Waits
     }
 
     /// A caller has said something, `None` if it was no passcode, or has gone.
@@ -241,8 +258,13 @@ impl<D> Rooms<D> {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return Admission::Refused;
         };
-        room.callers
-            .retain(|there| !Arc::ptr_eq(&there.guest, caller));
+        let is_caller = |there: &Caller| Arc::ptr_eq(&there.guest, caller);
+        let Some(index) = room.callers.iter().position(is_caller) else {
+            // Too late: its time was up, or the room that it called at has ended and this is
+            // another one of that name.
+            return Admission::Refused;
+        };
+        room.callers.remove(index);
         let address = caller.peer.ip();
         let Some(said) = said else {
             return Admission::Refused;

@@ -1,5 +1,6 @@
 //! Getting a name: `LOGIN` says who, `PASSWORD` proves it (seed 002).
 
+use super::room;
 use super::session::Session;
 use crate::event::{End, What};
 use crate::hall::{Entry, Name, PasswordCheck};
@@ -30,14 +31,14 @@ impl Session<'_> {
         }
     }
 
-    /// The proof. It takes a while; others who log in wait for it, but nobody who chats does.
-    pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<(), End> {
+    /// The proof. Returns whether it was understood, right or wrong. It takes a while; others who log in wait for it, but nobody who chats does.
+    pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<bool, End> {
         if self.guest.name().is_some() {
             self.already_logged_in();
-            return Ok(());
+            return Ok(true);
         }
         let (Some(accounts), Some(name)) = (&self.house.accounts, self.claimed.clone()) else {
-            return self.login_first();
+            return self.login_first().map(|()| false);
         };
         let Secret(password) = password;
         if !(1..=limits::PASSWORD).contains(&password.len()) {
@@ -46,12 +47,17 @@ impl Session<'_> {
                 limits::PASSWORD
             );
             self.error(ErrorCode::BadPassword, &sentence);
-            return Ok(());
+            return Ok(true);
         }
         self.send_answers();
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
         let port = self.home.port();
-        match accounts.check(&name, password, over) {
+        let check = accounts.check(&name, password, over);
+        if over() {
+            // A connection that ended meanwhile must not take the name from a living one.
+            return Err(End::Gone);
+        }
+        match check {
             Ok(PasswordCheck::GivenUp) => return Err(End::Gone),
             Ok(PasswordCheck::Wrong) => {
                 self.house.events.tell(|| What::WrongPassword {
@@ -88,7 +94,7 @@ impl Session<'_> {
                 );
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn enter(&mut self, name: &Name, take_over: bool) {
@@ -109,6 +115,8 @@ impl Session<'_> {
             // A dropped link must not lock its owner out: whoever has the password gets the name.
             Entry::TookOver(before) => {
                 before.outbox.end(End::TakenOver);
+                // At once, so that the rooms never hold the same person twice.
+                room::leave_all(self.house, &before);
             }
             Entry::Entered => {}
         }

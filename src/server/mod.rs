@@ -278,9 +278,14 @@ impl Server {
             reason: reason.into(),
         };
         let connected = self.connected();
-        let found = connected.iter().find(|connected| {
-            connected.guest.label().eq_ignore_ascii_case(name) || connected.port.to_string() == name
-        });
+        // The port first: somebody may have chosen another one's port for a name.
+        let by_port = connected
+            .iter()
+            .find(|there| there.port.to_string() == name);
+        let by_name = |there: &&Connected| there.guest.label().eq_ignore_ascii_case(name);
+        let is_single = self.workers.windows(2).any(|pair| pair[0] == pair[1]);
+        let by_port = by_port.filter(|_| !is_single);
+        let found = by_port.or_else(|| connected.iter().find(by_name));
         found.is_some_and(|connected| {
             let outbox = &connected.guest.outbox;
             outbox.end_saying(End::Kicked, Some(&farewell))

@@ -22,7 +22,7 @@ use super::session::{Home, Session};
 use super::worker::{first_frame, report_panic};
 use crate::clock::{Alarm, Subscription};
 use crate::event::{End, What};
-use crate::hall::{Admission, Gone, Guest, Name, RoomError, Rooms};
+use crate::hall::{Admission, AtTheDoor, Gone, Guest, Name, RoomError, Rooms};
 use crate::limits;
 use crate::net::{Port, drain, is_self_connection, port_of, reset_on_close, wake_accept};
 use crate::outbox::{Flush, Outbox};
@@ -230,9 +230,19 @@ fn welcome_caller(
         let is_ours = rooms
             .door(name)
             .is_some_and(|there| Arc::ptr_eq(there, door));
-        if !is_ours || !rooms.call(name, &guest, now) {
+        let at_the_door = if is_ours {
+            rooms.call(name, &guest, now)
+        } else {
+            AtTheDoor::NoRoom
+        };
+        if at_the_door != AtTheDoor::Waits {
             drop(rooms);
+            let (port, room) = (door.port, Some(name.as_str().into()));
+            guest
+                .outbox
+                .send_doc(&ServerDoc::WrongPasscode { port, room });
             guest.outbox.cut(End::Gone);
+            house.events.tell(|| What::Stray { port, peer });
             return Ok(Vec::new());
         }
         set_alarm(&rooms, name);

@@ -150,7 +150,7 @@ impl Console {
                 // stop the server.
                 recv(signals) -> _ => return,
                 recv(typed) -> typed => match typed {
-                    Ok(Typed::Line(line)) => match operator::obey(server, &line) {
+                    Ok(Typed::Line { text: line, .. }) => match operator::obey(server, &line) {
                         // Until the next prompt nobody edits, so the terminal takes plain lines.
                         Obeyed::Show(text) if text.is_empty() => {}
                         Obeyed::Show(text) => {

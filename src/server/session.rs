@@ -158,6 +158,10 @@ impl<'s> Session<'s> {
                     break Err(End::TooLong);
                 }
             };
+            let outbox = &self.guest.outbox;
+            if outbox.is_over() && outbox.ended() != Some(End::Broken) {
+                break Err(End::Broken);
+            }
             heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
             if let Err(end) = self.serve(read) {
                 break Err(end);
@@ -223,7 +227,11 @@ impl<'s> Session<'s> {
                 return self.refuse(&DocError::UnknownCommand("PORT".to_owned()));
             }
             ClientCommand::Login { username } => self.login(&username),
-            ClientCommand::Password(password) => return self.password(&password),
+            ClientCommand::Password(password) => {
+                if !self.password(&password)? {
+                    return Ok(());
+                }
+            }
             ClientCommand::Join { room } => self.join(&room),
             ClientCommand::Leave { room } => self.leave(&room),
             ClientCommand::Rooms => {
@@ -364,6 +372,9 @@ impl<'s> Session<'s> {
             remembered,
         });
         self.guest.said(text.len());
+        if self.gathered.frames.len() > limits::TURN {
+            self.deliver();
+        }
     }
 
     /// Hands over what was gathered, and answers each message: `SENT`, or that it reached nobody.
@@ -487,10 +498,12 @@ impl<'s> Session<'s> {
     }
 
     fn write_answer(&mut self, doc: &ServerDoc<'_>) {
-        self.guest
-            .outbox
-            .codec()
-            .write_server(doc, &mut self.answers);
+        let outbox = &self.guest.outbox;
+        outbox.codec().write_server(doc, &mut self.answers);
+        if self.answers.len() > limits::TURN {
+            outbox.send(&self.answers);
+            self.answers.clear();
+        }
     }
 
     /// Sends the answers so far. Before anything that takes long, the client and those whom it

@@ -26,8 +26,13 @@ use crate::limits::THREAD_STACK;
 /// What the person did.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Typed {
-    /// A line.
-    Line(String),
+    /// A line, and whether it was typed at a hidden prompt; `None` where there are no prompts.
+    Line {
+        /// What was typed.
+        text: String,
+        /// At which kind of prompt.
+        hidden: Option<bool>,
+    },
     /// Ctrl-D, Ctrl-C, or the end of a pipe.
     End,
 }
@@ -223,17 +228,20 @@ fn edit(
                 return;
             }
             match editor.readline(&format!("{TIME_PLACE} {}> ", prompt.name)) {
-                Ok(line) => break Typed::Line(line),
+                Ok(text) => {
+                    let hidden = Some(prompt.hidden);
+                    break Typed::Line { text, hidden };
+                }
                 // A signal that was not for us, such as a change of the window's size.
                 Err(ReadlineError::Signal(_)) => {}
                 Err(_) => break Typed::End,
             }
         };
-        if let Typed::Line(line) = &line
+        if let Typed::Line { text, .. } = &line
             && !prompt.hidden
         {
             // Only a history that is full of errors refuses a line; the line counts all the same.
-            let _ = editor.add_history_entry(line.as_str());
+            let _ = editor.add_history_entry(text.as_str());
         }
         let is_end = line == Typed::End;
         if typed.send(line).is_err() || is_end {
@@ -252,7 +260,7 @@ fn read_lines(typed: &Sender<Typed>) {
             Ok(_) => {
                 let text = String::from_utf8_lossy(&line);
                 let text = text.trim_end_matches(['\n', '\r']).to_owned();
-                if typed.send(Typed::Line(text)).is_err() {
+                if typed.send(Typed::Line { text, hidden: None }).is_err() {
                     return;
                 }
             }
