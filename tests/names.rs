@@ -321,3 +321,61 @@ fn a_confirmed_account_survives_kill_minus_nine() {
     drop(accounts);
     std::fs::remove_file(&file).unwrap();
 }
+
+#[test]
+fn a_crowd_that_talks_in_large_turns_drops_nobody_who_reads() {
+    const TURNS: usize = 100;
+    const FRAMES: usize = 8;
+    let server = TestServer::start(&Settings {
+        workers: 4,
+        ..Settings::default()
+    });
+    let mut guests: Vec<Client> = (0..3).map(|_| server.seat().0).collect();
+    for (number, guest) in guests.iter_mut().enumerate() {
+        guest.send_line(&login(&format!("n{number}")));
+        guest.line_with("WELCOME");
+    }
+    let mut carol = guests.pop().unwrap();
+    let (mut bob, mut alice) = (guests.pop().unwrap(), guests.pop().unwrap());
+    // An apostrophe becomes six bytes on its way, so one turn of 64 KiB becomes 384.
+    let turn = format!(
+        "<CLIENT><command>PM</command><message>{}</message></CLIENT>\n",
+        "'".repeat(8000)
+    )
+    .repeat(FRAMES);
+    // Nobody says more before the others have read what was said, so nobody is behind by more than
+    // a turn, and nobody may be dropped for it.
+    let (told, read) = std::sync::mpsc::channel();
+    let (told_too, read_too) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            for _ in 0..TURNS {
+                alice.send(turn.as_bytes());
+                for _ in 0..FRAMES {
+                    alice.line_with("SENT");
+                }
+                read.recv().unwrap();
+                read_too.recv().unwrap();
+            }
+        });
+        threads.spawn(move || {
+            for _ in 0..TURNS {
+                bob.send_line(&command("PM", "<message>x</message>"));
+                let mut heard = 0;
+                while heard < FRAMES {
+                    heard += usize::from(bob.line().contains("scope='public'"));
+                }
+                told_too.send(()).unwrap();
+            }
+        });
+        for _ in 0..TURNS {
+            let mut heard = 0;
+            while heard < FRAMES {
+                heard += usize::from(carol.line().contains("from='n0'"));
+            }
+            told.send(()).unwrap();
+        }
+    });
+    carol.send_line(&command("PING", ""));
+    carol.line_with("PONG");
+}
