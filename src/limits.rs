@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Parsing a crafted document costs its length squared: 8 KiB cost 16 ms, 64 KiB would cost seconds.
 pub const MAX_FRAME: usize = 8 * 1024;
 
+/// The longest frame from one of the original programs, in bytes: their chat is not parsed.
+pub const MAX_ORIGINAL_FRAME: usize = 64 * 1024;
+
 /// The most that `--max-message` may ask for, in bytes: the same 16 ms would become 90.
 pub const MAX_FRAME_CEILING: usize = 16 * 1024;
 

@@ -340,7 +340,12 @@ impl Outbox {
         if queue.is_too_long() && !queue.is_over() {
             // What the client will not read anyway makes room for the reason. The rest of the
             // frame that is partly out has to stay, or the reason would be read as part of it.
-            let torn = if queue.mid_frame {
+            // (An original program is told no reason, so there nothing has to stay.)
+            let farewell = End::TooSlow
+                .farewell()
+                .map(|doc| self.codec.server_frame(&doc));
+            let farewell = farewell.unwrap_or_default();
+            let torn = if queue.mid_frame && !farewell.is_empty() {
                 queue
                     .waiting
                     .iter()
@@ -350,9 +355,7 @@ impl Outbox {
                 0
             };
             queue.waiting.truncate(torn);
-            if let Some(farewell) = End::TooSlow.farewell() {
-                self.codec.write_server(&farewell, &mut queue.waiting);
-            }
+            queue.waiting.extend_from_slice(&farewell);
             self.finish(queue, End::TooSlow);
             return Handed::Gone;
         }

@@ -255,6 +255,11 @@ impl Chat {
                 screen.notice(&format!("who comes and goes is {shown}"));
                 Ok(())
             }
+            // From here on it takes a server that is not one of the original programs.
+            _ if link.codec().is_original() => {
+                screen.trouble("the original programs only chat; without --compat there is more");
+                Ok(())
+            }
             Line::Login(_) if self.me.is_some() => {
                 screen.trouble("you are logged in already; /quit, and come back as somebody else");
                 Ok(())
@@ -341,7 +346,8 @@ impl Chat {
             .server()
             .map_err(|error| error.to_string())
             .and_then(|server| {
-                take_seat(SocketAddr::new(server, port.get()), passcode).map_err(|e| e.to_string())
+                take_seat(SocketAddr::new(server, port.get()), passcode, link.codec())
+                    .map_err(|e| e.to_string())
             });
         let id = LinkId::Room(self.rooms.next_id);
         self.rooms.next_id += 1;
@@ -721,7 +727,7 @@ impl Chat {
 fn fits(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> bool {
     let mut frame = Vec::new();
     link.codec().write_client(doc, &mut frame);
-    let (long, most) = (frame.len() - 1, link.codec().max_frame);
+    let (long, most) = (frame.len().saturating_sub(1), link.codec().max_frame);
     if long > most {
         screen.trouble(&format!(
             "that is too long ({long} bytes, {most} are allowed); say it in pieces"

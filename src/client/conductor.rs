@@ -499,6 +499,7 @@ mod tests {
             server: String::new(),
             port: 1,
             username: None,
+            compat: None,
             portal: super::super::options::Portal::Tcp,
             retry: Some(2),
             reconnect: false,

@@ -69,7 +69,7 @@ impl Link {
             stream,
             closing,
             listener: Some(listener),
-            codec: Codec::default(),
+            codec: seat.codec,
         })
     }
 

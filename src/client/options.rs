@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::hall::Name;
 use crate::net::Port;
+use crate::wire::{Codec, Revision};
 
 /// What `chatclient --help` prints.
 pub(super) const HELP: &str = "\
@@ -23,6 +24,7 @@ Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
   -h HOST -p PORT -n NAME  the same three, as seed 004 calls them
 
   --portal tcp|udp      how to ask the portal for a worker's port (tcp)
+  --compat 0|1|2        speak as the original programs of that revision do
   --retry N             how often to ask again when the server is full, every 2 s
                         (for ever); 0 gives up at once, with exit code 3
   --reconnect           come back when the link is lost
@@ -50,6 +52,8 @@ pub(super) struct Options {
     /// Who to log in as, at once.
     pub(super) username: Option<String>,
     pub(super) portal: Portal,
+    /// Speak with an original program of that revision (seed 000).
+    pub(super) compat: Option<Revision>,
     /// How often to ask again when the server is full; `None` is for ever.
     pub(super) retry: Option<u32>,
     pub(super) reconnect: bool,
@@ -69,6 +73,13 @@ pub(super) enum Command {
 /// A command line that can't be followed; says what is wrong with which word.
 #[derive(Debug)]
 pub(super) struct BadOption(String);
+
+impl Options {
+    /// How the server is spoken to.
+    pub(super) fn codec(&self) -> Codec {
+        self.compat.map_or_else(Codec::default, Codec::original)
+    }
+}
 
 impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,11 +103,13 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         port: 50000,
         username: None,
         portal: Portal::Tcp,
+        compat: None,
         retry: None,
         reconnect: false,
         server_timeout: Some(Duration::from_secs(60)),
         color: true,
     };
+    let mut timeout_given = false;
     let mut positional = 0;
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
@@ -129,6 +142,16 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                     other => return Err(BadOption(format!("--portal {other}: it is tcp or udp"))),
                 };
             }
+            Arg::Long("compat") => {
+                options.compat = Some(match parser.value()?.string()?.as_str() {
+                    "0" => Revision::Zero,
+                    "1" => Revision::One,
+                    "2" => Revision::Two,
+                    other => {
+                        return Err(BadOption(format!("--compat {other}: it is 0, 1 or 2")));
+                    }
+                });
+            }
             Arg::Long("retry") => {
                 let text = parser.value()?.string()?;
                 let bad = || whole_number("--retry", &text, 0, u32::MAX.into());
@@ -138,11 +161,28 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Arg::Long("server-timeout") => {
                 let text = parser.value()?.string()?;
                 let bad = || whole_number("--server-timeout", &text, 0, u32::MAX.into());
+                timeout_given = true;
                 let seconds: u32 = text.parse().map_err(|_| bad())?;
                 options.server_timeout = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
             }
             Arg::Long("no-color") => options.color = false,
             other => return Err(other.unexpected().into()),
+        }
+    }
+    if let Some(revision) = options.compat {
+        options.portal = if revision.asks_by_udp() {
+            Portal::Udp
+        } else {
+            Portal::Tcp
+        };
+        if options.username.is_some() {
+            return Err(BadOption(
+                "--compat: the original programs know no names".to_owned(),
+            ));
+        }
+        // They answer no PING, so their silence means nothing.
+        if !timeout_given {
+            options.server_timeout = None;
         }
     }
     Ok(Command::Chat(Box::new(options)))

@@ -6,9 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSock
 use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
-use crate::limits::MAX_SERVER_FRAME;
-use crate::net::is_self_connection;
-use crate::wire::{ClientDoc, Codec, DocError, FrameReader, ServerDoc, portal_request};
+use crate::net::{Port, is_self_connection};
+use crate::wire::{Codec, DocError, FrameReader, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,6 +20,7 @@ pub(super) struct Seat {
     pub(super) stream: TcpStream,
     /// Holds what came right behind the welcome.
     pub(super) frames: FrameReader,
+    pub(super) codec: Codec,
     /// Where that is, for the person: `on port 50001`.
     pub(super) place: String,
 }
@@ -89,14 +89,15 @@ pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
     let addresses = (options.server.as_str(), options.port)
         .to_socket_addrs()
         .map_err(unknown)?;
+    let codec = options.codec();
     let mut failed = unknown(ErrorKind::NotFound.into());
     for address in addresses {
         let answer = match options.portal {
-            Portal::Tcp => ask_by_tcp(address),
+            Portal::Tcp => ask_by_tcp(address, codec),
             Portal::Udp => ask_by_udp(address),
         };
         match answer {
-            Ok(answer) => return follow(address, answer),
+            Ok(answer) => return follow(address, answer, codec),
             Err(error) => {
                 failed = SeekError::Unreachable {
                     address,
@@ -116,16 +117,14 @@ struct Answer {
 }
 
 /// Does what the first answer says.
-fn follow(address: SocketAddr, answer: Answer) -> Result<Seat, SeekError> {
+fn follow(address: SocketAddr, answer: Answer, codec: Codec) -> Result<Seat, SeekError> {
     let strange = |error| SeekError::Strange { address, error };
-    let doc = Codec::default()
-        .read_server(&answer.frame)
-        .map_err(strange)?;
+    let doc = codec.read_server(&answer.frame).map_err(strange)?;
     match (doc, answer.connection) {
         (ServerDoc::Ticket { port, passcode }, _) => {
             let mut worker = address;
             worker.set_port(port.get());
-            take_seat(worker, &passcode)
+            take_seat(worker, &passcode, codec)
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
         (ServerDoc::WelcomeSingle { seat }, Some((stream, frames))) => {
@@ -138,6 +137,7 @@ fn follow(address: SocketAddr, answer: Answer) -> Result<Seat, SeekError> {
             Ok(Seat {
                 stream,
                 frames,
+                codec,
                 place: format!("in seat {seat}"),
             })
         }
@@ -145,9 +145,9 @@ fn follow(address: SocketAddr, answer: Answer) -> Result<Seat, SeekError> {
     }
 }
 
-fn ask_by_tcp(address: SocketAddr) -> io::Result<Answer> {
+fn ask_by_tcp(address: SocketAddr, codec: Codec) -> io::Result<Answer> {
     let stream = connect(address)?;
-    let mut frames = FrameReader::new(MAX_SERVER_FRAME);
+    let mut frames = codec.reader_of_server();
     let frame = first_frame(&stream, &mut frames)?;
     Ok(Answer {
         frame,
@@ -190,33 +190,34 @@ fn ask_by_udp(address: SocketAddr) -> io::Result<Answer> {
 ///
 /// # Errors
 /// [`SeekError`]; after `TurnedAway` it is worth asking again for a passcode.
-pub(super) fn take_seat(worker: SocketAddr, passcode: &str) -> Result<Seat, SeekError> {
+pub(super) fn take_seat(
+    worker: SocketAddr,
+    passcode: &str,
+    codec: Codec,
+) -> Result<Seat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
         error,
     };
     let stream = connect(worker).map_err(unreachable)?;
-    let mut frames = FrameReader::new(MAX_SERVER_FRAME);
+    let mut frames = codec.reader_of_server();
     let mut handshake = Vec::new();
-    Codec::default().write_client(
-        &ClientDoc::Handshake {
-            passcode: passcode.into(),
-        },
-        &mut handshake,
-    );
+    let port = Port::new(worker.port()).ok_or(SeekError::TurnedAway)?;
+    codec.write_handshake(port, passcode, &mut handshake);
     let answer = io::Write::write_all(&mut &stream, &handshake)
         .and_then(|()| first_frame(&stream, &mut frames));
     // A worker that hangs up without a word has turned us away just as well.
     let Ok(answer) = answer else {
         return Err(SeekError::TurnedAway);
     };
-    match Codec::default().read_server(&answer) {
+    match codec.read_server(&answer) {
         Ok(ServerDoc::Welcome { port, .. }) => {
             stream.set_read_timeout(None).map_err(unreachable)?;
             Ok(Seat {
                 stream,
                 frames,
+                codec,
                 place: format!("on port {port}"),
             })
         }
@@ -281,6 +282,7 @@ mod tests {
             server: "127.0.0.1".to_owned(),
             port,
             username: None,
+            compat: None,
             portal,
             retry: Some(0),
             reconnect: false,
@@ -336,7 +338,7 @@ mod tests {
         let (same_socket, length) = answering.join().unwrap();
         assert!(same_socket);
         let longest = ServerDoc::Ticket {
-            port: crate::net::Port::new(65535).unwrap(),
+            port: Port::new(65535).unwrap(),
             passcode: "f".repeat(32).into(),
         };
         assert!(

@@ -9,5 +9,5 @@ mod passcode;
 mod stack;
 
 pub use machine::{Arrival, Asker, Expiry, Phase, Seat, Ticket, Timeouts, Verdict};
-pub use passcode::Passcode;
+pub use passcode::{Passcode, PasscodeKind};
 pub use stack::{Lease, SeatNumber, WorkloadStack};

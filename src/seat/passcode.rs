@@ -9,6 +9,29 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Passcode(Box<str>);
 
+/// How passcodes are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PasscodeKind {
+    /// 128 random bits as 32 hex digits.
+    Hex,
+    /// 9 decimal digits, 100000000 to 999999999, as the original programs' (seed 000).
+    NineDigits,
+}
+
+impl PasscodeKind {
+    /// A fresh one; see [`Passcode::random`].
+    pub fn random(self) -> Passcode {
+        match self {
+            PasscodeKind::Hex => Passcode::random(),
+            PasscodeKind::NineDigits => {
+                let bits = Passcode::random();
+                let digits = u64::from_str_radix(&bits.0[..16], 16).unwrap_or(0) % 900_000_000;
+                Passcode((digits + 100_000_000).to_string().into_boxed_str())
+            }
+        }
+    }
+}
+
 impl Passcode {
     /// A fresh one from the operating system's random numbers.
     ///
@@ -77,6 +100,14 @@ mod tests {
                 .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
         );
         assert_ne!(one, other);
+    }
+
+    #[test]
+    fn the_originals_have_nine_digits() {
+        for _ in 0..100 {
+            let number: u64 = PasscodeKind::NineDigits.random().reveal().parse().unwrap();
+            assert!((100_000_000..=999_999_999).contains(&number));
+        }
     }
 
     #[test]

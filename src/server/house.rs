@@ -17,7 +17,7 @@ use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
 use crate::net::Port;
-use crate::seat::{Asker, Lease, Passcode, Seat, SeatNumber, Ticket, WorkloadStack};
+use crate::seat::{Asker, Lease, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
 
 /// Everything that is shared. Each field guards itself.
@@ -25,6 +25,7 @@ pub(super) struct House {
     pub(super) clock: Clock,
     pub(super) events: Events,
     pub(super) codec: Codec,
+    pub(super) passcodes: PasscodeKind,
     /// One tick, which is also the longest that a timer thread's write may take.
     pub(super) tick: Duration,
     pub(super) stack: Mutex<WorkloadStack>,
@@ -122,7 +123,7 @@ impl House {
     /// The last step of a session: the seat's passcode changes, and its port goes back on the
     /// stack.
     pub(super) fn free_seat(&self, post: &Post) {
-        let next = Passcode::random();
+        let next = self.passcodes.random();
         if let Some(lease) = post.with_seat(|occupied| occupied.seat.free(next)) {
             self.put_back(lease);
         }

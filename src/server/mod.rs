@@ -33,7 +33,7 @@ use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Port, wake_accept, wake_receive};
 use crate::outbox::Handed;
-use crate::seat::{Passcode, Seat, SeatNumber, Timeouts, WorkloadStack};
+use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
 use house::{House, Post};
 use listeners::Listeners;
@@ -107,10 +107,14 @@ impl Server {
                 .total_timeout
                 .map(|timeout| Ticks::covering(timeout, settings.tick)),
         };
+        let (codec, passcodes) = match settings.compat {
+            None => (Codec::xml(settings.max_message), PasscodeKind::Hex),
+            Some(revision) => (Codec::original(revision), PasscodeKind::NineDigits),
+        };
         let (mut posts, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
             let (subscription, (work, woken)) = (clock.subscribe(), bounded(1));
-            let seat = Seat::new(Passcode::random(), timeouts);
+            let seat = Seat::new(passcodes.random(), timeouts);
             let place = (SeatNumber::from_index(index), *port);
             posts.push(Post::new(place, seat, subscription.alarm(), work));
             timekeeping.push((subscription, woken));
@@ -119,9 +123,8 @@ impl Server {
         let house = Arc::new_cyclic(|this| House {
             clock,
             events,
-            codec: Codec {
-                max_frame: settings.max_message,
-            },
+            codec,
+            passcodes,
             tick: settings.tick,
             stack: Mutex::new(WorkloadStack::new(workers.iter().copied())),
             pairs: Pairs::new(posts.len()),

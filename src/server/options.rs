@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use super::settings::{Portals, Settings};
 use crate::limits;
+use crate::wire::Revision;
 
 /// What `chatserver --help` prints.
 pub(super) const HELP: &str = "\
@@ -27,6 +28,9 @@ Where
                           because 50001 talks with 50002, 50003 with 50004, and so on
   --single-port           one port for everyone, without portal and passcodes
   --max-clients N         how many clients one port takes (100)
+  --compat 0|1|2          speak as the original programs of that revision do: their
+                          framing and words, their portal (0 and 1: TCP, 2: UDP),
+                          their timeouts (idle 60, total 600); chat alone, no names
   --portal tcp|udp|both   how clients may ask for a port (both)
 
 How long, in whole seconds
@@ -95,6 +99,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     };
     let mut port_given = false;
     let (mut single_port, mut max_clients) = (false, None);
+    let (mut idle_given, mut total_given) = (false, false);
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -117,6 +122,16 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                         settings.workers
                     )));
                 }
+            }
+            Arg::Long("compat") => {
+                settings.compat = Some(match parser.value()?.string()?.as_str() {
+                    "0" => Revision::Zero,
+                    "1" => Revision::One,
+                    "2" => Revision::Two,
+                    other => {
+                        return Err(BadOption(format!("--compat {other}: it is 0, 1 or 2")));
+                    }
+                });
             }
             Arg::Long("single-port") => single_port = true,
             Arg::Long("max-clients") => {
@@ -147,9 +162,11 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 settings.handshake_timeout = seconds("--handshake-timeout", &mut parser, 1, DAY)?;
             }
             Arg::Long("idle-timeout") => {
+                idle_given = true;
                 settings.idle_timeout = or_never(seconds("--idle-timeout", &mut parser, 0, YEAR)?);
             }
             Arg::Long("total-timeout") => {
+                total_given = true;
                 settings.total_timeout =
                     or_never(seconds("--total-timeout", &mut parser, 0, YEAR)?);
             }
@@ -189,6 +206,26 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             ));
         }
     }
+    if let Some(revision) = settings.compat {
+        if single_port {
+            return Err(BadOption(
+                "--compat: the original programs need a portal, so not with --single-port"
+                    .to_owned(),
+            ));
+        }
+        settings.portals = if revision.asks_by_udp() {
+            Portals::Udp
+        } else {
+            Portals::Tcp
+        };
+        settings.accounts = None;
+        if !idle_given {
+            settings.idle_timeout = Some(ORIGINAL_IDLE);
+        }
+        if !total_given {
+            settings.total_timeout = Some(ORIGINAL_TOTAL);
+        }
+    }
     Ok(Command::Serve(Box::new(settings)))
 }
 
@@ -211,6 +248,10 @@ fn message_of_the_day(path: &OsStr) -> Result<String, BadOption> {
     }
     Ok(text.to_owned())
 }
+
+/// The original programs' timeouts.
+const ORIGINAL_IDLE: Duration = Duration::from_secs(60);
+const ORIGINAL_TOTAL: Duration = Duration::from_secs(600);
 
 const DEFAULT_CLIENTS: usize = 100;
 const MOST_CLIENTS: usize = 10_000;
@@ -296,6 +337,28 @@ mod tests {
         {
             assert!(HELP.contains(option), "{option} is not in the help");
         }
+    }
+
+    #[test]
+    fn an_original_program_gets_its_own_portal_and_timeouts() {
+        let two = parsed("--compat 2 --portal tcp").unwrap();
+        assert_eq!(
+            (two.compat, two.portals),
+            (Some(Revision::Two), Portals::Udp)
+        );
+        assert_eq!(two.idle_timeout, Some(Duration::from_secs(60)));
+        assert_eq!(two.total_timeout, Some(Duration::from_secs(600)));
+        let zero = parsed("--idle-timeout 5 --compat 0").unwrap();
+        assert_eq!(
+            (zero.portals, zero.idle_timeout),
+            (Portals::Tcp, Some(Duration::from_secs(5)))
+        );
+        assert!(parsed("--compat 3").unwrap_err().contains("--compat 3"));
+        assert!(
+            parsed("--compat 1 --single-port")
+                .unwrap_err()
+                .contains("--single-port")
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::limits;
 use crate::net::{Port, drain, is_self_connection, port_of, reset_on_close, wake_accept};
 use crate::outbox::{Flush, Outbox};
 use crate::seat::{Lease, SeatNumber, Ticket};
-use crate::wire::{FrameReader, ServerDoc};
+use crate::wire::ServerDoc;
 
 /// What the server keeps with each room: the way to wake its threads.
 pub(super) struct Door {
@@ -327,8 +327,8 @@ fn receive(house: &House, name: &Name, door: &Door, guest: &Arc<Guest>) {
 
 fn visit(house: &House, name: &Name, door: &Door, guest: &Arc<Guest>) -> End {
     let (port, peer) = (door.port, guest.peer);
-    let mut frames = FrameReader::new(guest.outbox.codec().max_frame);
-    let said = match first_frame(&guest.outbox, &mut frames) {
+    let mut frames = guest.outbox.codec().reader();
+    let said = match first_frame(&guest.outbox, port, &mut frames) {
         Ok(said) => said,
         Err(end) => return end,
     };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
+use crate::wire::Revision;
 
 /// Which portals are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,8 @@ pub struct Settings {
     pub bind: IpAddr,
     /// How many workers; even, so that nobody sits alone.
     pub workers: usize,
+    /// Speak as the original programs of that revision do (seed 000).
+    pub compat: Option<Revision>,
     /// One port for so many clients, instead of a portal and workers.
     pub single_port: Option<usize>,
     /// Which portals are open.
@@ -78,6 +81,7 @@ impl Default for Settings {
             port: 50000,
             bind: Ipv4Addr::LOCALHOST.into(),
             workers: 4,
+            compat: None,
             single_port: None,
             portals: Portals::Both,
             tick: Duration::from_secs(1),

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::net::{is_self_connection, send_and_close};
 use crate::outbox::Outbox;
 use crate::seat::{Asker, Lease};
-use crate::wire::{FrameReader, ServerDoc};
+use crate::wire::ServerDoc;
 
 /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
 pub(super) fn serve(house: &House, listener: &TcpListener) {
@@ -133,6 +133,6 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
             seat: post.number.get(),
         },
     );
-    let mut frames = FrameReader::new(guest.outbox.codec().max_frame);
+    let mut frames = guest.outbox.codec().reader();
     Session::new(house, Home::Worker(post), guest).run(&mut frames)
 }

@@ -16,7 +16,7 @@ use crate::clock::Subscription;
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::outbox::Flush;
-use crate::seat::{Expiry, Passcode};
+use crate::seat::Expiry;
 
 /// The timer's thread: runs until the clock stops, and then sees the guest out.
 pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, work: &Receiver<()>) {
@@ -54,7 +54,7 @@ fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Guest>> {
     let now = house.clock.now();
     let (expiry, guest) = post.with_seat(|occupied| {
         (
-            occupied.seat.expire(now, Passcode::random),
+            occupied.seat.expire(now, || house.passcodes.random()),
             occupied.connection.clone(),
         )
     });

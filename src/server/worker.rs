@@ -17,10 +17,10 @@ use super::session::{Home, Session};
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
-use crate::net::{drain, is_self_connection, reset_on_close, send_and_close};
+use crate::net::{Port, drain, is_self_connection, reset_on_close, send_and_close};
 use crate::outbox::{Flush, Outbox};
 use crate::seat::{Arrival, Verdict};
-use crate::wire::{ClientDoc, FrameReader, ServerDoc};
+use crate::wire::{FrameReader, ServerDoc};
 
 /// The worker's thread: accepts until the clock stops.
 pub(super) fn serve(house: &House, post: &Post, listener: &TcpListener) {
@@ -106,8 +106,8 @@ fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
 fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
     let peer = guest.peer;
     let outbox = &guest.outbox;
-    let mut frames = FrameReader::new(outbox.codec().max_frame);
-    let said = match first_frame(outbox, &mut frames) {
+    let mut frames = outbox.codec().reader();
+    let said = match first_frame(outbox, post.port, &mut frames) {
         Ok(said) => said,
         Err(end) => return end,
     };
@@ -145,16 +145,12 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
 /// Waits for the first frame and reads it as a passcode. `Ok(None)` is any other frame.
 pub(super) fn first_frame(
     outbox: &Outbox,
+    port: Port,
     frames: &mut FrameReader,
 ) -> Result<Option<String>, End> {
     loop {
         match frames.next_frame() {
-            Ok(Some(frame)) => {
-                return match outbox.codec().read_client(frame) {
-                    Ok(ClientDoc::Handshake { passcode }) => Ok(Some(passcode.into_owned())),
-                    _ => Ok(None),
-                };
-            }
+            Ok(Some(frame)) => return Ok(outbox.codec().read_passcode(frame, port)),
             Ok(None) => {}
             Err(_) => return Ok(None),
         }

@@ -17,6 +17,8 @@ pub enum FrameError {
         /// The longest frame allowed, in bytes.
         limit: usize,
     },
+    /// A length prefix that is none: more than five bytes, or negative.
+    BadLength,
 }
 
 impl fmt::Display for FrameError {
@@ -25,11 +27,46 @@ impl fmt::Display for FrameError {
             FrameError::TooLong { limit } => {
                 write!(f, "a message may be {limit} bytes long; send shorter ones")
             }
+            FrameError::BadLength => f.write_str("the length before a message makes no sense"),
         }
     }
 }
 
 impl std::error::Error for FrameError {}
+
+/// Where a frame ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// At a line feed.
+    Line,
+    /// After as many bytes as the number before it says: what .NET's `BinaryWriter.Write(string)`
+    /// writes. The number takes 1 to 5 bytes, seven bits in each, the lowest first; the eighth bit
+    /// says that more follow.
+    Dotnet,
+}
+
+impl Framing {
+    /// Appends one frame, whose content `write` appends.
+    pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        match self {
+            Framing::Line => {
+                write(out);
+                out.push(b'\n');
+            }
+            Framing::Dotnet => {
+                let mut content = Vec::with_capacity(128);
+                write(&mut content);
+                let mut length = content.len();
+                while length >= 0x80 {
+                    out.push(length as u8 | 0x80);
+                    length >>= 7;
+                }
+                out.push(length as u8);
+                out.extend_from_slice(&content);
+            }
+        }
+    }
+}
 
 /// Cuts a byte stream into frames. It holds what was read and not yet taken, never more than
 /// the longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
@@ -42,17 +79,24 @@ pub struct FrameReader {
     /// No line feed lies in `buffer[start..scanned]`, so a slow sender's frame is searched once.
     scanned: usize,
     max_frame: usize,
+    framing: Framing,
 }
 
 impl FrameReader {
     /// A reader of frames up to `max_frame` bytes, the line feed (and a CR before it) not counted.
     pub fn new(max_frame: usize) -> FrameReader {
+        FrameReader::with(Framing::Line, max_frame)
+    }
+
+    /// A reader of frames of that kind, up to `max_frame` bytes of content.
+    pub fn with(framing: Framing, max_frame: usize) -> FrameReader {
         FrameReader {
             buffer: Vec::new(),
             start: 0,
             end: 0,
             scanned: 0,
             max_frame,
+            framing,
         }
     }
 
@@ -79,8 +123,33 @@ impl FrameReader {
     /// the rest of it has not arrived.
     ///
     /// # Errors
-    /// [`FrameError::TooLong`], as soon as that is known, and from then on.
+    /// [`FrameError`], as soon as that is known, and from then on.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        match self.framing {
+            Framing::Line => self.next_line(),
+            Framing::Dotnet => self.next_counted(),
+        }
+    }
+
+    fn next_counted(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let Some((length, prefix)) = dotnet_length(&self.buffer[self.start..self.end])? else {
+            return Ok(None);
+        };
+        if length > self.max_frame {
+            let limit = self.max_frame;
+            return Err(FrameError::TooLong { limit });
+        }
+        let begin = self.start + prefix;
+        if self.end - begin < length {
+            return Ok(None);
+        }
+        self.start = begin + length;
+        // Kept in step for the sake of the compacting; there is nothing to search for.
+        self.scanned = self.start;
+        Ok(Some(&self.buffer[begin..begin + length]))
+    }
+
+    fn next_line(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let limit = self.max_frame;
         let Some(offset) = self.buffer[self.scanned..self.end]
             .iter()
@@ -120,16 +189,40 @@ impl FrameReader {
             (self.start, self.end, self.scanned) = (0, 0, 0);
         } else if self.end == self.buffer.len() && self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
-            self.scanned -= self.start;
+            self.scanned = self.scanned.saturating_sub(self.start);
             self.end -= self.start;
             self.start = 0;
         }
         // Grow only when a read filled the buffer: an idle client keeps a small one.
-        let most = limits::READ_BUFFER_MOST.max(self.max_frame + 2);
+        let most = limits::READ_BUFFER_MOST.max(self.max_frame + LONGEST_PREFIX);
         if self.end == self.buffer.len() {
             let more = (self.buffer.len() * 2).clamp(limits::READ_BUFFER, most);
             self.buffer.resize(more, 0);
         }
+    }
+}
+
+/// The most bytes that a length takes, and more than a CR and a line feed.
+const LONGEST_PREFIX: usize = 5;
+
+/// The number at the start of `bytes` and how many bytes it takes; `None` when more has to arrive.
+/// A number may be longer than it needs to be, as .NET's reader allows, but no negative one.
+fn dotnet_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
+    let mut length: u64 = 0;
+    for (index, byte) in bytes.iter().take(LONGEST_PREFIX).enumerate() {
+        length |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            // .NET reads a signed number of 32 bits; what does not fit is negative or nonsense.
+            return match i32::try_from(length) {
+                Ok(length) => Ok(Some((length.unsigned_abs() as usize, index + 1))),
+                Err(_) => Err(FrameError::BadLength),
+            };
+        }
+    }
+    if bytes.len() < LONGEST_PREFIX {
+        Ok(None)
+    } else {
+        Err(FrameError::BadLength)
     }
 }
 
@@ -204,7 +297,77 @@ mod tests {
         );
     }
 
+    fn counted(bytes: &[u8], step: usize) -> Result<Vec<Vec<u8>>, FrameError> {
+        let mut reader = FrameReader::with(Framing::Dotnet, 70_000);
+        let mut source = Trickle { bytes, step };
+        let mut found = Vec::new();
+        loop {
+            while let Some(frame) = reader.next_frame()? {
+                found.push(frame.to_vec());
+            }
+            if reader.read_from(&mut source).unwrap() == 0 {
+                return Ok(found);
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_are_those_of_dotnet() {
+        assert_eq!(
+            counted(b"\x02hi\x00\x83\x80\x00abc", 1).unwrap(),
+            [&b"hi"[..], b"", b"abc"]
+        );
+        let mut long = vec![0xac, 0x02];
+        long.extend([b'x'; 300]);
+        assert_eq!(counted(&long, 7).unwrap(), [vec![b'x'; 300]]);
+        let mut out = Vec::new();
+        Framing::Dotnet.write(&mut out, |content| content.extend([b'x'; 300]));
+        assert_eq!(out, long);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_found_out() {
+        // Negative, five gigabytes, six bytes, too long; and one that is only cut short.
+        assert_eq!(
+            counted(b"\xff\xff\xff\xff\x0f", 1),
+            Err(FrameError::BadLength)
+        );
+        assert_eq!(
+            counted(b"\x80\x80\x80\x80\x14", 1),
+            Err(FrameError::BadLength)
+        );
+        assert_eq!(
+            counted(b"\x80\x80\x80\x80\x80\x00", 1),
+            Err(FrameError::BadLength)
+        );
+        assert_eq!(
+            counted(b"\xff\xff\x7f", 1),
+            Err(FrameError::TooLong { limit: 70_000 })
+        );
+        assert_eq!(counted(b"\x05abc", 1).unwrap(), Vec::<Vec<u8>>::new());
+    }
+
     proptest! {
+        #[test]
+        fn counted_frames_do_not_depend_on_how_the_stream_is_cut(
+            texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
+            step in 1usize..50,
+        ) {
+            let mut bytes = Vec::new();
+            for text in &texts {
+                Framing::Dotnet.write(&mut bytes, |content| content.extend(text));
+            }
+            prop_assert_eq!(counted(&bytes, step).unwrap(), texts);
+        }
+
+        #[test]
+        fn no_bytes_make_the_counting_reader_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..500),
+            step in 1usize..70,
+        ) {
+            let _ = counted(&bytes, step);
+        }
+
         #[test]
         fn frames_do_not_depend_on_how_the_stream_is_cut(
             texts in prop::collection::vec("[^\n\r]{0,40}", 0..30),

@@ -21,41 +21,134 @@
 
 mod doc;
 mod frame;
+mod original;
 mod text;
 mod xml;
 
 pub use doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, Scope, Secret, ServerDoc};
-pub use frame::{FrameError, FrameReader};
+pub use frame::{FrameError, FrameReader, Framing};
 pub use text::printable;
 
 use crate::limits;
+use crate::net::Port;
 
-/// How one connection's documents become bytes and back.
+/// The words that documents are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// XML, as `protocol` describes it.
+    Xml,
+    /// The plain strings of seed 000, revision 0.
+    OriginalPlain,
+    /// The XML of seed 000, revisions 1 and 2.
+    OriginalXml,
+}
+
+/// Which of the original programs is on the other side (seed 000).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revision {
+    /// TCP portal, plain strings.
+    Zero,
+    /// TCP portal, XML.
+    One,
+    /// UDP portal, XML.
+    Two,
+}
+
+impl Revision {
+    /// Whether its portal is the UDP one.
+    pub fn asks_by_udp(self) -> bool {
+        self == Revision::Two
+    }
+}
+
+/// How one connection's documents become bytes and back: the framing and the dialect, chosen once.
 #[derive(Clone, Copy, Debug)]
 pub struct Codec {
-    /// The longest frame taken from the other side, in bytes without the line feed.
+    /// The longest frame taken from the other side, in bytes without what marks its end.
     pub max_frame: usize,
+    framing: Framing,
+    dialect: Dialect,
 }
 
 impl Default for Codec {
     fn default() -> Codec {
-        Codec {
-            max_frame: limits::MAX_FRAME,
-        }
+        Codec::xml(limits::MAX_FRAME)
     }
 }
 
 impl Codec {
-    /// Appends a client's document to `out` as one frame.
-    pub fn write_client(&self, doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
-        xml::write_client(doc, out);
-        out.push(b'\n');
+    /// XML in lines.
+    pub fn xml(max_frame: usize) -> Codec {
+        Codec {
+            max_frame,
+            framing: Framing::Line,
+            dialect: Dialect::Xml,
+        }
     }
 
-    /// Appends a server's document to `out` as one frame.
+    /// What the original programs of that revision speak.
+    pub fn original(revision: Revision) -> Codec {
+        let dialect = match revision {
+            Revision::Zero => Dialect::OriginalPlain,
+            Revision::One | Revision::Two => Dialect::OriginalXml,
+        };
+        Codec {
+            max_frame: limits::MAX_ORIGINAL_FRAME,
+            framing: Framing::Dotnet,
+            dialect,
+        }
+    }
+
+    /// Whether the other side is one of the original programs, which only chat.
+    pub fn is_original(&self) -> bool {
+        self.dialect != Dialect::Xml
+    }
+
+    fn is_plain(&self) -> bool {
+        self.dialect == Dialect::OriginalPlain
+    }
+
+    /// A reader of the other side's frames.
+    pub fn reader(&self) -> FrameReader {
+        FrameReader::with(self.framing, self.max_frame)
+    }
+
+    /// A reader of a server's frames, which may be longer than a client's.
+    pub fn reader_of_server(&self) -> FrameReader {
+        FrameReader::with(self.framing, limits::MAX_SERVER_FRAME)
+    }
+
+    /// Appends a client's document to `out` as one frame; nothing, if the dialect has none such.
+    pub fn write_client(&self, doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
+        if !self.is_original() {
+            return self.framing.write(out, |out| xml::write_client(doc, out));
+        }
+        if let Some(content) = original::client_content(doc, self.is_plain()) {
+            self.framing
+                .write(out, |out| out.extend_from_slice(&content));
+        }
+    }
+
+    /// Appends a server's document to `out` as one frame; nothing, if the dialect has none such.
     pub fn write_server(&self, doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
-        xml::write_server(doc, out);
-        out.push(b'\n');
+        if !self.is_original() {
+            return self.framing.write(out, |out| xml::write_server(doc, out));
+        }
+        if let Some(content) = original::server_content(doc, self.is_plain()) {
+            self.framing
+                .write(out, |out| out.extend_from_slice(&content));
+        }
+    }
+
+    /// Appends the passcode for the worker on `port` to `out`, as a client's first frame.
+    pub fn write_handshake(&self, port: Port, passcode: &str, out: &mut Vec<u8>) {
+        if !self.is_original() {
+            let passcode = passcode.into();
+            return self.write_client(&ClientDoc::Handshake { passcode }, out);
+        }
+        let content = original::handshake_content(port, passcode, self.is_plain());
+        self.framing
+            .write(out, |out| out.extend_from_slice(&content));
     }
 
     /// A server's document as one frame.
@@ -65,11 +158,26 @@ impl Codec {
         frame
     }
 
+    /// The passcode in a client's first frame on `port`; `None` if the frame is anything else.
+    pub fn read_passcode(&self, frame: &[u8], port: Port) -> Option<String> {
+        if self.is_original() {
+            return original::read_passcode(frame, self.is_plain(), port);
+        }
+        match self.read_client(frame) {
+            Ok(ClientDoc::Handshake { passcode }) => Some(passcode.into_owned()),
+            _ => None,
+        }
+    }
+
     /// Reads what a client said from one frame.
     ///
     /// # Errors
-    /// [`DocError`]: each variant has the code that the client is answered with.
+    /// [`DocError`]: each variant has the code that the client is answered with. None from an
+    /// original program, whose every word is at least chat.
     pub fn read_client<'f>(&self, frame: &'f [u8]) -> Result<ClientDoc<'f>, DocError> {
+        if self.is_original() {
+            return Ok(original::read_client(frame, self.is_plain()));
+        }
         xml::read_client(utf8(frame)?)
     }
 
@@ -78,6 +186,9 @@ impl Codec {
     /// # Errors
     /// [`DocError`], also for a document that this version does not know.
     pub fn read_server<'f>(&self, frame: &'f [u8]) -> Result<ServerDoc<'f>, DocError> {
+        if self.is_original() {
+            return Ok(original::read_server(frame, self.is_plain()));
+        }
         xml::read_server(utf8(frame)?)
     }
 }
