@@ -218,6 +218,14 @@ fn two_servers_do_not_share_an_accounts_file() {
     std::fs::remove_file(&file).unwrap();
 }
 
+/// Connects with a limit on how long an answer may take: once the server is killed, its ports may
+/// be somebody else's, who has nothing to say.
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
 /// A server process that can be killed.
 struct Victim {
     child: Child,
@@ -250,12 +258,12 @@ impl Victim {
         for name in names {
             let attempt = || -> std::io::Result<bool> {
                 let mut answer = String::new();
-                TcpStream::connect(self.portal)?.read_to_string(&mut answer)?;
+                connect(self.portal)?.read_to_string(&mut answer)?;
                 if !answer.contains("<Port>") {
                     return Ok(false);
                 }
                 let (port, passcode) = ticket(&answer);
-                let mut stream = TcpStream::connect((self.portal.ip(), port.get()))?;
+                let mut stream = connect(SocketAddr::new(self.portal.ip(), port.get()))?;
                 writeln!(
                     stream,
                     "{}\n{}\n{}",
