@@ -214,8 +214,9 @@ impl Outbox {
         self.queue.lock().ended()
     }
 
-    /// The timer thread's turn (and, at the very end, the worker's): writes up to [`limits::FLUSH_CHUNK`] of what was spilled, with no
-    /// lock held and for at most one tick (the stream's write timeout).
+    /// The timer thread's turn (and, at the very end, the worker's): writes up to
+    /// [`limits::FLUSH_CHUNK`] of what was spilled, with no lock held and for at most one tick (the
+    /// stream's write timeout).
     ///
     /// An ending connection gets one such turn for its farewell and is then cut.
     pub fn write_out(&self) -> Flush {

@@ -448,12 +448,11 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
-        let doc = ClientDoc::Command(command);
-        if fits(&doc, link, screen) {
-            self.dialog = Dialog::Awaiting;
-            send(&doc, link, screen)?;
-        }
-        Ok(())
+        let Some(frame) = frame(&ClientDoc::Command(command), link, screen) else {
+            return Ok(());
+        };
+        self.dialog = Dialog::Awaiting;
+        send_frame(&frame, link, screen)
     }
 
     fn log_in(&mut self, username: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
@@ -723,8 +722,9 @@ impl Chat {
     }
 }
 
-/// Whether the server takes a document of that length; if not, the person is told.
-fn fits(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> bool {
+/// A document as a frame; `None` if the server would not take one so long, and then the person is
+/// told.
+fn frame(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> Option<Vec<u8>> {
     let mut frame = Vec::new();
     link.codec().write_client(doc, &mut frame);
     let (long, most) = (frame.len().saturating_sub(1), link.codec().max_frame);
@@ -732,18 +732,21 @@ fn fits(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> bool {
         screen.trouble(&format!(
             "that is too long ({long} bytes, {most} are allowed); say it in pieces"
         ));
+        return None;
     }
-    long <= most
+    Some(frame)
 }
 
 /// Sends a document, unless it is longer than the server takes.
 fn send(doc: &ClientDoc<'_>, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-    if !fits(doc, link, screen) {
-        return Ok(());
+    match frame(doc, link, screen) {
+        Some(frame) => send_frame(&frame, link, screen),
+        None => Ok(()),
     }
-    let mut frame = Vec::new();
-    link.codec().write_client(doc, &mut frame);
-    link.send(&frame).map_err(|error| {
+}
+
+fn send_frame(frame: &[u8], link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    link.send(frame).map_err(|error| {
         screen.trouble(&format!("the connection is lost: {error}"));
         SessionEnd::Lost
     })

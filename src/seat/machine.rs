@@ -185,6 +185,21 @@ impl Seat {
         })
     }
 
+    /// Somebody takes the seat without a promise and a passcode, where everybody may
+    /// (`--single-port`).
+    ///
+    /// # Errors
+    /// Gives the lease back as [`Seat::reserve`] does.
+    pub fn sit(&mut self, lease: Lease, now: Tick) -> Result<(), Lease> {
+        if self.barred || !matches!(self.state, State::Free) {
+            return Err(lease);
+        }
+        let deadline = |ticks: Option<Ticks>| ticks.map(|ticks| Deadline::after(now, ticks));
+        let (idle, total) = (deadline(self.timeouts.idle), deadline(self.timeouts.total));
+        self.state = State::Seated { lease, idle, total };
+        Ok(())
+    }
+
     /// The same ticket for a UDP client that asks again while its reservation stands, because the
     /// first answer may have been lost. It gets no more time for it.
     pub fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
@@ -517,6 +532,19 @@ mod tests {
         );
         let (by_connection, ..) = reserved();
         assert_eq!(by_connection.ticket_again(asker(), Tick(0)), None);
+    }
+
+    #[test]
+    fn where_everybody_may_sit_a_seat_is_taken_once_and_timed_all_the_same() {
+        let (mut seat, mut stack) = seat();
+        seat.sit(stack.pop().unwrap(), Tick(0)).unwrap();
+        let mut other = WorkloadStack::new(Port::new(50002));
+        let refused = seat.sit(other.pop().unwrap(), Tick(0)).unwrap_err();
+        let none = || -> Passcode { panic!("only a no-show changes the passcode here") };
+        assert_eq!(seat.expire(Tick(6), none), Some(Expiry::Idle));
+        assert!(seat.free(Passcode::from_bits(2)).is_some());
+        seat.bar();
+        assert!(seat.sit(refused, Tick(0)).is_err(), "barred");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub struct Server {
     udp: Option<Arc<UdpSocket>>,
     bind: IpAddr,
     port: Port,
-    /// The workers' threads are many and block in pairs, so they are told apart for the display.
+    /// The port of each seat.
     workers: Vec<Port>,
 }
 

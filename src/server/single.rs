@@ -18,7 +18,7 @@ use crate::hall::Guest;
 use crate::limits;
 use crate::net::{is_self_connection, send_and_close};
 use crate::outbox::Outbox;
-use crate::seat::{Asker, Lease};
+use crate::seat::Lease;
 use crate::wire::ServerDoc;
 
 /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
@@ -49,6 +49,8 @@ fn seat(house: &House, stream: TcpStream, peer: SocketAddr) -> Option<std::threa
     // Neither can fail on a socket that has just been accepted.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(house.tick));
+    // First, so that no seat is taken for a thread that can't be had.
+    let sharing = house.this.upgrade()?;
     // The lock is let go before the seat's is taken.
     let lease = house.stack.lock().pop();
     let Some(lease) = lease else {
@@ -63,7 +65,7 @@ fn seat(house: &House, stream: TcpStream, peer: SocketAddr) -> Option<std::threa
             return None;
         }
     };
-    let (sharing, number) = (house.this.upgrade()?, post.number);
+    let number = post.number;
     let visitor = Arc::clone(&guest);
     let builder = Builder::new()
         .name(format!("seat-{number}"))
@@ -89,7 +91,7 @@ fn seat(house: &House, stream: TcpStream, peer: SocketAddr) -> Option<std::threa
 
 type SeatedGuest<'h> = (&'h Post, Arc<Guest>);
 
-/// Nobody has to prove anything here, so the seat is promised, reached and taken in one step.
+/// Nobody has to prove anything here, so the seat is taken in one step.
 fn sit_down(
     house: &House,
     lease: Lease,
@@ -99,17 +101,9 @@ fn sit_down(
     let post = &house.posts[lease.seat().index()];
     let now = house.clock.now();
     let guest = post.with_seat(|occupied| {
-        let ticket = match occupied
-            .seat
-            .reserve(lease, Asker::by_connection(peer), now)
-        {
-            Ok(ticket) => ticket,
-            Err(lease) => return Err((lease, stream)),
-        };
-        // Both can't be otherwise, in the same step and with the seat's own passcode; if they
-        // were, the session would end at its first look at the seat.
-        let _ = occupied.seat.arrive(peer.ip(), now);
-        let _ = occupied.seat.present(Some(ticket.passcode.reveal()), now);
+        if let Err(lease) = occupied.seat.sit(lease, now) {
+            return Err((lease, stream));
+        }
         let outbox = Outbox::new(stream, house.codec, post.work.clone());
         let guest = Arc::new(Guest::new(outbox, peer, &post.number.to_string(), now));
         occupied.connection = Some(Arc::clone(&guest));

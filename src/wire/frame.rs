@@ -174,16 +174,6 @@ impl FrameReader {
         Ok(Some(frame))
     }
 
-    /// Whether the stream stopped in the middle of a frame.
-    pub fn holds_half_a_frame(&self) -> bool {
-        self.start < self.end
-    }
-
-    /// What was read and not yet taken as a frame.
-    pub fn rest(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-
     fn make_room(&mut self) {
         if self.start == self.end {
             (self.start, self.end, self.scanned) = (0, 0, 0);
