@@ -17,7 +17,7 @@
 //! the message, with no allocation and nobody woken but the recipient.
 
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
@@ -25,12 +25,12 @@ use parking_lot::Mutex;
 
 use crate::event::End;
 use crate::limits;
-use crate::net::send_now;
+use crate::net::Stream;
 use crate::wire::{Codec, ServerDoc};
 
 /// One client's socket and what waits for it.
 pub struct Outbox {
-    stream: TcpStream,
+    stream: Stream,
     codec: Codec,
     /// Wakes the timer thread to write out what was spilled. Its channel holds one.
     timer: Sender<()>,
@@ -89,7 +89,7 @@ pub enum Flush {
 impl Outbox {
     /// The outbox of a fresh connection. `stream` should have a write timeout of one tick, which
     /// bounds what the timer thread's writes can cost; `timer` wakes that thread.
-    pub fn new(stream: TcpStream, codec: Codec, timer: Sender<()>) -> Outbox {
+    pub fn new(stream: Stream, codec: Codec, timer: Sender<()>) -> Outbox {
         let queue = Queue {
             waiting: Vec::new(),
             in_flight: 0,
@@ -106,7 +106,7 @@ impl Outbox {
     }
 
     /// The socket, to read from. Reading and writing share one descriptor.
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
@@ -303,7 +303,7 @@ impl Outbox {
 
     /// One write that can't block; returns how many bytes the socket took.
     fn write_now(&self, queue: &mut Queue, bytes: &[u8]) -> usize {
-        match send_now(&self.stream, bytes) {
+        match self.stream.send_now(bytes) {
             Ok(count) => {
                 queue.mid_frame = count > 0 && bytes[count - 1] != b'\n';
                 count
@@ -430,7 +430,7 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -444,7 +444,7 @@ mod tests {
     fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, Receiver<()>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, _) = listener.accept().unwrap();
+        let stream = Stream::from(listener.accept().unwrap().0);
         stream.set_write_timeout(Some(write_timeout)).unwrap();
         let (timer, woken) = bounded(1);
         (

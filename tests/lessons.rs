@@ -4,22 +4,23 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use portal_chat::lesson::{one_at_a_time, thread_per_client};
-use portal_chat::net::wake_accept;
+use portal_chat::net::{Listener, Tap};
 use support::{Client, PATIENCE};
 
 /// Runs a server while `visit` does something, and then ends it.
 fn with_server(
-    serve: fn(&TcpListener, portal_chat::lesson::Say<'_>) -> std::io::Result<()>,
+    serve: fn(&Listener, portal_chat::lesson::Say<'_>) -> std::io::Result<()>,
     visit: impl FnOnce(SocketAddr, &Receiver<String>),
 ) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = Listener::bind(anywhere, &Tap::default()).unwrap();
+    let address = listener.address();
     let (sender, said) = channel();
     let sender = std::sync::Mutex::new(sender);
     thread::scope(|threads| {
@@ -29,7 +30,7 @@ fn with_server(
             assert!(serve(&listener, &say).is_err());
         });
         visit(address, &said);
-        wake_accept(&listener);
+        listener.wake();
     });
 }
 

@@ -17,6 +17,17 @@ macro_rules! transcripts {
                 support::transcript::play($file, text);
             }
         )*
+        /// The same, one byte at a time.
+        mod chopped {
+            use super::support;
+            $(
+                #[test]
+                fn $test() {
+                    let text = include_str!(concat!("transcripts/", $file, ".txt"));
+                    support::transcript::play_chopped($file, text);
+                }
+            )*
+        }
     };
 }
 

@@ -342,13 +342,8 @@ impl Chat {
 
     /// The server has a place for the person in a room: goes there.
     fn enter_room(&mut self, name: &str, port: Port, passcode: &str, link: &Link, screen: &Screen) {
-        let seat = link
-            .server()
-            .map_err(|error| error.to_string())
-            .and_then(|server| {
-                take_seat(SocketAddr::new(server, port.get()), passcode, link.codec())
-                    .map_err(|e| e.to_string())
-            });
+        let there = SocketAddr::new(link.server(), port.get());
+        let seat = take_seat(there, passcode, link.codec(), link.tap()).map_err(|e| e.to_string());
         let id = LinkId::Room(self.rooms.next_id);
         self.rooms.next_id += 1;
         let heard = self.rooms.heard.clone();

@@ -143,7 +143,7 @@ impl<'o> Conductor<'o> {
         let complete = Box::new(move |before: &str| completions(before, &online.lock()));
         let (keyboard, printer) = Keyboard::start(palette, complete)?;
         let screen = match printer {
-            Some(printer) => Screen::above(palette, printer)?,
+            Some(printer) => Screen::above(palette, printer, options.trace.clone())?,
             None => Screen::plain(palette),
         };
         Ok(Conductor {
@@ -505,6 +505,8 @@ mod tests {
             reconnect: false,
             server_timeout: None,
             color: false,
+            tap: crate::net::Tap::default(),
+            trace: crate::client::trace::TraceOut::default(),
         };
         let mut tries = Tries::default();
         let pauses: Vec<_> = (0..3)

@@ -2,7 +2,7 @@
 //! speaks.
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -12,6 +12,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::seek::Seat;
 use crate::limits::THREAD_STACK;
+use crate::net::{Stream, Tap};
 use crate::wire::{Codec, FrameReader};
 
 /// Which link something was heard on, counted so that the last words of a link that was given up
@@ -35,7 +36,7 @@ pub(super) enum Heard {
 /// A seated connection. Dropping it closes the socket and joins the listener.
 pub(super) struct Link {
     id: LinkId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     closing: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
     codec: Codec,
@@ -83,12 +84,14 @@ impl Link {
         self.codec
     }
 
+    /// What is done to this link's socket besides its work.
+    pub(super) fn tap(&self) -> &Tap {
+        self.stream.tap()
+    }
+
     /// The server's address, as this machine reaches it.
-    ///
-    /// # Errors
-    /// What the socket reports when the connection is over.
-    pub(super) fn server(&self) -> io::Result<IpAddr> {
-        self.stream.peer_addr().map(|peer| peer.ip())
+    pub(super) fn server(&self) -> IpAddr {
+        self.stream.peer().ip()
     }
 
     /// Sends a frame, as one write.
@@ -113,7 +116,7 @@ impl Drop for Link {
 /// What the listener thread has.
 struct Listener {
     id: LinkId,
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     closing: Arc<AtomicBool>,
     heard: Sender<(LinkId, Heard)>,
 }

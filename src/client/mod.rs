@@ -13,6 +13,7 @@ mod link;
 mod options;
 mod screen;
 mod seek;
+mod trace;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use super::trace::TraceOut;
 use crate::hall::Name;
-use crate::net::Port;
+use crate::net::{Port, Tap};
 use crate::wire::{Codec, Revision};
 
 /// What `chatclient --help` prints.
@@ -30,6 +32,8 @@ Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
   --reconnect           come back when the link is lost
   --server-timeout S    leave when nothing has come from the server for S seconds (60);
                         0 = never
+  --trace               print every socket call with its bytes, passwords and all
+  --chop N              write N bytes at a time, to see that one write is not one read
   --no-color            no colours (NO_COLOR does the same)
   --help, --version
 
@@ -60,6 +64,10 @@ pub(super) struct Options {
     /// How long the server may be silent; `None` is for ever.
     pub(super) server_timeout: Option<Duration>,
     pub(super) color: bool,
+    /// What is done to every socket besides its work.
+    pub(super) tap: Tap,
+    /// Where the tap's lines go.
+    pub(super) trace: TraceOut,
 }
 
 /// What the command line asks for.
@@ -108,6 +116,8 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         reconnect: false,
         server_timeout: Some(Duration::from_secs(60)),
         color: true,
+        tap: Tap::default(),
+        trace: TraceOut::default(),
     };
     let mut timeout_given = false;
     let mut positional = 0;
@@ -166,6 +176,13 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 options.server_timeout = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
             }
             Arg::Long("no-color") => options.color = false,
+            Arg::Long("trace") => options.tap.trace = Some(options.trace.printing()),
+            Arg::Long("chop") => {
+                let text = parser.value()?.string()?;
+                let bad = || whole_number("--chop", &text, 1, u16::MAX.into());
+                let piece: NonZeroU16 = text.parse().map_err(|_| bad())?;
+                options.tap.chop = Some(piece.into());
+            }
             other => return Err(other.unexpected().into()),
         }
     }
@@ -252,8 +269,8 @@ mod tests {
 
     #[test]
     fn every_option_is_understood_and_explained() {
-        let line =
-            "[::1] 6000 alice --portal udp --retry 0 --reconnect --server-timeout 0 --no-color";
+        let line = "[::1] 6000 alice --portal udp --retry 0 --reconnect --server-timeout 0 --no-color \
+             --trace --chop 1";
         let options = parsed(line).unwrap();
         assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
         assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));
@@ -289,6 +306,7 @@ mod tests {
             ("here there", "PORT there"),
             ("--portal both", "--portal both"),
             ("--retry x", "--retry x"),
+            ("--chop 0", "--chop 0"),
             ("--server-timeout -1", "--server-timeout -1"),
             ("one 2 three 4", "\"4\""),
             ("one 2 no/name", "USERNAME no/name"),

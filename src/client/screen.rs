@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, unbo
 use jiff::Zoned;
 
 use super::commands::Timestamp;
+use super::trace::TraceOut;
 use crate::limits::THREAD_STACK;
 use crate::terminal::{Palette, Printer, TIME};
 use crate::wire::{Relay, Scope, printable};
@@ -41,6 +42,8 @@ enum Out {
     /// Above the line being typed. Showing can block (during a history search, for one), so a
     /// thread does it.
     Above {
+        /// Its lines are shown there, too.
+        trace: TraceOut,
         lines: Sender<String>,
         /// Something comes on it when the terminal has caught up.
         caught_up: Receiver<()>,
@@ -64,7 +67,11 @@ impl Screen {
     ///
     /// # Errors
     /// What the system says when it has no thread to give.
-    pub(super) fn above(palette: Palette, mut printer: Printer) -> io::Result<Screen> {
+    pub(super) fn above(
+        palette: Palette,
+        mut printer: Printer,
+        trace: TraceOut,
+    ) -> io::Result<Screen> {
         let (lines, to_show) = unbounded::<String>();
         let (done, shown) = bounded::<()>(0);
         let (tell, caught_up) = bounded(1);
@@ -84,10 +91,12 @@ impl Screen {
             let _ = printer(NOTHING.to_owned());
             drop(done);
         })?;
+        trace.show_above(lines.clone());
         Ok(Screen {
             palette,
             timestamp: Cell::new(Timestamp::Time),
             out: Out::Above {
+                trace,
                 lines,
                 caught_up,
                 shown,
@@ -193,6 +202,7 @@ impl Screen {
     /// end the editor, and ends the printer.
     pub(super) fn close(self, stop_editor: impl FnOnce()) {
         let Out::Above {
+            trace,
             lines,
             shown,
             printer,
@@ -201,6 +211,7 @@ impl Screen {
         else {
             return stop_editor();
         };
+        trace.show_plainly();
         drop(lines);
         let in_time = shown.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout);
         stop_editor();

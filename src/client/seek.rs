@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
-use crate::net::{Port, is_self_connection};
+use crate::net::{Datagrams, Port, Stream, Tap};
 use crate::wire::{Codec, DocError, FrameReader, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
@@ -17,7 +17,7 @@ const DATAGRAM_TRIES: u32 = 4;
 
 /// A seat: the connection to the worker, with the welcome already read.
 pub(super) struct Seat {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// Holds what came right behind the welcome.
     pub(super) frames: FrameReader,
     pub(super) codec: Codec,
@@ -93,11 +93,11 @@ pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
     let mut failed = unknown(ErrorKind::NotFound.into());
     for address in addresses {
         let answer = match options.portal {
-            Portal::Tcp => ask_by_tcp(address, codec),
-            Portal::Udp => ask_by_udp(address),
+            Portal::Tcp => ask_by_tcp(address, codec, &options.tap),
+            Portal::Udp => ask_by_udp(address, &options.tap),
         };
         match answer {
-            Ok(answer) => return follow(address, answer, codec),
+            Ok(answer) => return follow(address, answer, codec, &options.tap),
             Err(error) => {
                 failed = SeekError::Unreachable {
                     address,
@@ -113,18 +113,18 @@ pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
 /// The first frame that a server said, and the connection that it came on, if there is one.
 struct Answer {
     frame: Vec<u8>,
-    connection: Option<(TcpStream, FrameReader)>,
+    connection: Option<(Stream, FrameReader)>,
 }
 
 /// Does what the first answer says.
-fn follow(address: SocketAddr, answer: Answer, codec: Codec) -> Result<Seat, SeekError> {
+fn follow(address: SocketAddr, answer: Answer, codec: Codec, tap: &Tap) -> Result<Seat, SeekError> {
     let strange = |error| SeekError::Strange { address, error };
     let doc = codec.read_server(&answer.frame).map_err(strange)?;
     match (doc, answer.connection) {
         (ServerDoc::Ticket { port, passcode }, _) => {
             let mut worker = address;
             worker.set_port(port.get());
-            take_seat(worker, &passcode, codec)
+            take_seat(worker, &passcode, codec, tap)
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
         (ServerDoc::WelcomeSingle { seat }, Some((stream, frames))) => {
@@ -145,8 +145,8 @@ fn follow(address: SocketAddr, answer: Answer, codec: Codec) -> Result<Seat, See
     }
 }
 
-fn ask_by_tcp(address: SocketAddr, codec: Codec) -> io::Result<Answer> {
-    let stream = connect(address)?;
+fn ask_by_tcp(address: SocketAddr, codec: Codec, tap: &Tap) -> io::Result<Answer> {
+    let stream = connect(address, tap)?;
     let mut frames = codec.reader_of_server();
     let frame = first_frame(&stream, &mut frames)?;
     Ok(Answer {
@@ -156,21 +156,21 @@ fn ask_by_tcp(address: SocketAddr, codec: Codec) -> io::Result<Answer> {
 }
 
 /// Asks again, from the same socket, when no answer came: the portal then repeats the same ticket.
-fn ask_by_udp(address: SocketAddr) -> io::Result<Answer> {
+fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<Answer> {
     let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
-    let socket = UdpSocket::bind(any)?;
+    let socket = Datagrams::bind(any, tap)?;
     // Only a connected socket hears that nobody listens there.
     socket.connect(address)?;
     socket.set_read_timeout(Some(DATAGRAM_PATIENCE))?;
     let mut answer = [0; 2048];
     for _ in 0..DATAGRAM_TRIES {
-        socket.send(&portal_request())?;
-        match socket.recv(&mut answer) {
-            Ok(count) => {
+        socket.send_to(&portal_request(), address)?;
+        match socket.recv_from(&mut answer) {
+            Ok((count, _)) => {
                 return Ok(Answer {
                     frame: answer[..count].to_vec(),
                     connection: None,
@@ -194,13 +194,14 @@ pub(super) fn take_seat(
     worker: SocketAddr,
     passcode: &str,
     codec: Codec,
+    tap: &Tap,
 ) -> Result<Seat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
         error,
     };
-    let stream = connect(worker).map_err(unreachable)?;
+    let stream = connect(worker, tap).map_err(unreachable)?;
     let mut frames = codec.reader_of_server();
     let mut handshake = Vec::new();
     let port = Port::new(worker.port()).ok_or(SeekError::TurnedAway)?;
@@ -229,18 +230,15 @@ pub(super) fn take_seat(
     }
 }
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    if is_self_connection(&stream) {
-        return Err(ErrorKind::ConnectionRefused.into());
-    }
+fn connect(address: SocketAddr, tap: &Tap) -> io::Result<Stream> {
+    let stream = Stream::connect(address, PATIENCE, tap)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
-fn first_frame(stream: &TcpStream, frames: &mut FrameReader) -> io::Result<Vec<u8>> {
+fn first_frame(stream: &Stream, frames: &mut FrameReader) -> io::Result<Vec<u8>> {
     // One deadline for all of it: a server that trickles bytes must not hold the person up.
     let deadline = Instant::now() + PATIENCE;
     let silent = || io::Error::new(ErrorKind::TimedOut, "it accepts, but says nothing");
@@ -275,7 +273,7 @@ fn is_timeout(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     fn options(port: u16, portal: Portal) -> Options {
         Options {
@@ -288,6 +286,8 @@ mod tests {
             reconnect: false,
             server_timeout: None,
             color: false,
+            tap: Tap::default(),
+            trace: crate::client::trace::TraceOut::default(),
         }
     }
 
@@ -311,7 +311,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let stranger = std::thread::spawn(move || {
-            crate::net::send_and_close(listener.accept().unwrap().0, b"220 smtp ready\r\n");
+            Stream::from(listener.accept().unwrap().0).send_and_close(b"220 smtp ready\r\n");
         });
         let answer = find_seat(&options(port, Portal::Tcp));
         stranger.join().unwrap();

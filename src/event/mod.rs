@@ -248,6 +248,19 @@ pub enum What {
         /// The system's reason.
         error: String,
     },
+    /// A socket call returned (`--trace`).
+    Called {
+        /// Its name.
+        call: &'static str,
+        /// The other side; for a listener, its own address.
+        address: Option<SocketAddr>,
+        /// How many bytes were asked for or offered, where it is about bytes.
+        wanted: Option<usize>,
+        /// How many there were, or why it failed.
+        result: Result<usize, String>,
+        /// The bytes, escaped.
+        bytes: String,
+    },
     /// The clock moved on.
     Ticked {
         /// How many timer threads were told.
@@ -350,6 +363,8 @@ enum Detail {
     Text(String),
 }
 
+type Details = Vec<(&'static str, Detail)>;
+
 impl From<Port> for Detail {
     fn from(port: Port) -> Detail {
         Detail::Number(port.get().into())
@@ -381,7 +396,7 @@ impl What {
     }
 
     /// The word and the details, from which both readers make their line.
-    fn parts(&self) -> (&'static str, Vec<(&'static str, Detail)>) {
+    fn parts(&self) -> (&'static str, Details) {
         match self {
             What::Listening { role, address } => (
                 "listening",
@@ -493,6 +508,26 @@ impl What {
                 "trouble",
                 vec![("doing", (*doing).into()), ("error", error.as_str().into())],
             ),
+            What::Called {
+                call,
+                address,
+                wanted,
+                result,
+                bytes,
+            } => {
+                let mut details: Details = Vec::new();
+                details.extend(address.map(|address| ("address", address.into())));
+                details.extend(wanted.map(|wanted| ("wanted", wanted.into())));
+                match result {
+                    Ok(got) if wanted.is_some() => details.push(("got", (*got).into())),
+                    Ok(_) => {}
+                    Err(reason) => details.push(("failed", reason.as_str().into())),
+                }
+                if !bytes.is_empty() {
+                    details.push(("bytes", bytes.as_str().into()));
+                }
+                (call, details)
+            }
             What::Ticked { told } => ("tick", vec![("told", (*told).into())]),
             What::ShuttingDown => ("shutting-down", Vec::new()),
         }
@@ -529,21 +564,22 @@ impl What {
             | What::DamagedAccount { .. }
             | What::RoomLeft { .. }
             | What::Trouble { .. }
+            | What::Called { .. }
             | What::Ticked { .. }
             | What::ShuttingDown => None,
         }
     }
 }
 
-fn in_room(port: Port, room: &str) -> Vec<(&'static str, Detail)> {
+fn in_room(port: Port, room: &str) -> Details {
     vec![("port", port.into()), ("room", room.into())]
 }
 
-fn person(port: Port, name: &str) -> Vec<(&'static str, Detail)> {
+fn person(port: Port, name: &str) -> Details {
     vec![("port", port.into()), ("name", name.into())]
 }
 
-fn at(port: Port, peer: SocketAddr) -> Vec<(&'static str, Detail)> {
+fn at(port: Port, peer: SocketAddr) -> Details {
     vec![("port", port.into()), ("peer", peer.into())]
 }
 

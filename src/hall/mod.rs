@@ -37,7 +37,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         let (timer, _) = crossbeam_channel::bounded(1);
-        let outbox = Outbox::new(stream, Codec::default(), timer);
+        let outbox = Outbox::new(stream.into(), Codec::default(), timer);
         (Arc::new(Guest::new(outbox, peer, label, Tick(0))), client)
     }
 

@@ -1,9 +1,9 @@
 //! The client of both servers: says a line, waits for the answer, and again.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
 
 use super::Say;
+use crate::net::Stream;
 use crate::wire::printable;
 
 /// Talks until the person says `Exit` or `exit`, or either side has finished.
@@ -13,7 +13,7 @@ use crate::wire::printable;
 ///
 /// # Errors
 /// What the socket or the keyboard reports.
-pub fn talk(mut stream: &TcpStream, mut keyboard: impl BufRead, say: Say<'_>) -> io::Result<()> {
+pub fn talk(mut stream: &Stream, mut keyboard: impl BufRead, say: Say<'_>) -> io::Result<()> {
     let mut answers = BufReader::new(stream);
     loop {
         say("Enter something to send:");

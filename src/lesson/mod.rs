@@ -15,16 +15,17 @@ pub mod thread_per_client;
 pub use options::{client_main, server_main};
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use crate::limits;
+use crate::net::Stream;
 use crate::wire::{FrameReader, printable};
 
 /// Where a lesson's program says what happens.
 pub type Say<'s> = &'s (dyn Fn(&str) + Sync);
 
 /// Talks with one client: every line comes back, until it says `Exit` or `exit` or has finished.
-pub fn echo(mut stream: &TcpStream, peer: SocketAddr, say: Say<'_>) {
+pub fn echo(mut stream: &Stream, peer: SocketAddr, say: Say<'_>) {
     let mut lines = FrameReader::new(limits::MAX_FRAME);
     // One read may bring half a line or three: see `wire/frame.rs` for how lines are cut.
     while let Ok(count @ 1..) = lines.read_from(&mut stream) {

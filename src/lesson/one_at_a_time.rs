@@ -1,9 +1,9 @@
 //! A server with one thread: one client after the other.
 
 use std::io;
-use std::net::TcpListener;
 
 use super::{Say, echo};
+use crate::net::Listener;
 
 /// Serves until accepting fails.
 ///
@@ -13,7 +13,7 @@ use super::{Say, echo};
 ///
 /// # Errors
 /// What `accept` reports.
-pub fn serve(listener: &TcpListener, say: Say<'_>) -> io::Result<()> {
+pub fn serve(listener: &Listener, say: Say<'_>) -> io::Result<()> {
     loop {
         say("Waiting for a client…");
         let (stream, peer) = listener.accept()?;

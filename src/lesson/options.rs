@@ -2,33 +2,43 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::{client, one_at_a_time, thread_per_client};
 use crate::interfaces::{interfaces, table};
+use crate::net::{Call, Listener, Stream, Tap};
 
 const DEFAULT_PORT: u16 = 8080;
 const REFUSED: u8 = 2;
+/// How long the server may take to accept.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const SERVER_HELP: &str = "\
 chatserver echo: the lessons' server, which sends every line back
 
-Usage: chatserver echo [PORT] [--one-at-a-time] [--bind ADDRESS]
+Usage: chatserver echo [PORT] [--one-at-a-time] [--bind ADDRESS] [--trace] [--chop N]
 
   PORT               where to listen (8080)
   --one-at-a-time    one thread: the second client waits in the backlog
-  --bind ADDRESS     where to listen (every interface; with --one-at-a-time it asks)";
+  --bind ADDRESS     where to listen (every interface; with --one-at-a-time it asks)
+  --trace            print every socket call with its bytes
+  --chop N           write N bytes at a time, to see that one write is not one read";
 
 const CLIENT_HELP: &str = "\
 chatclient echo: the lessons' client
 
-Usage: chatclient echo [SERVER [PORT]]
+Usage: chatclient echo [SERVER [PORT]] [--trace] [--chop N]
 
   SERVER    the server's address (it asks; blank is 127.0.0.1)
-  PORT      its port (8080)";
+  PORT      its port (8080)
+  --trace   print every socket call with its bytes
+  --chop N  write N bytes at a time, to see that one write is not one read";
 
 /// Runs `chatserver echo`; `arguments` are those after the word `echo`.
 pub fn server_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -57,6 +67,7 @@ fn say(text: &str) {
 
 fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
     let (mut port, mut one, mut bind) = (None, false, None);
+    let mut tap = Tap::default();
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
@@ -65,6 +76,8 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
                 return Ok(());
             }
             Arg::Long("one-at-a-time") => one = true,
+            Arg::Long("trace") => tap.trace = Some(Arc::new(print_call)),
+            Arg::Long("chop") => tap.chop = Some(piece(&word(parser.value())?)?),
             Arg::Long("bind") => bind = Some(word(parser.value())?),
             Arg::Value(value) if port.is_none() => port = Some(port_from(&word(Ok(value))?)?),
             other => return Err(other.unexpected().to_string()),
@@ -76,11 +89,11 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
         None => Ipv4Addr::UNSPECIFIED.into(),
     };
     let address = SocketAddr::new(bind, port.unwrap_or(DEFAULT_PORT));
-    let listener = TcpListener::bind(address)
+    let listener = Listener::bind(address, &tap)
         .map_err(|error| format!("can't listen on {address} ({error}); choose another PORT"))?;
     say(&format!(
         "Listening on {}. Ctrl-C ends it.",
-        listener.local_addr().unwrap_or(address)
+        listener.address()
     ));
     if bind.is_unspecified() {
         say(&format!(
@@ -98,6 +111,7 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
 
 fn connect(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
     let (mut server, mut port) = (None, None);
+    let mut tap = Tap::default();
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
@@ -105,6 +119,8 @@ fn connect(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> 
                 say(CLIENT_HELP);
                 return Ok(());
             }
+            Arg::Long("trace") => tap.trace = Some(Arc::new(print_call)),
+            Arg::Long("chop") => tap.chop = Some(piece(&word(parser.value())?)?),
             Arg::Value(value) if server.is_none() => server = Some(word(Ok(value))?),
             Arg::Value(value) if port.is_none() => port = Some(port_from(&word(Ok(value))?)?),
             other => return Err(other.unexpected().to_string()),
@@ -115,7 +131,7 @@ fn connect(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> 
         None => ask("Enter the server's IP address or leave blank for 127.0.0.1:"),
     };
     let address = SocketAddr::new(server, port.unwrap_or(DEFAULT_PORT));
-    let stream = TcpStream::connect(address).map_err(|error| {
+    let stream = Stream::connect(address, PATIENCE, &tap).map_err(|error| {
         format!("can't reach {address} ({error}); `chatserver echo` starts a server")
     })?;
     say("Connected. Exit ends it.");
@@ -151,6 +167,18 @@ fn word(value: Result<OsString, lexopt::Error>) -> Result<String, String> {
     value
         .and_then(|value| value.string())
         .map_err(|error| error.to_string())
+}
+
+/// What `--chop` says.
+fn piece(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    text.parse::<NonZeroU16>()
+        .map(Into::into)
+        .map_err(|_| format!("--chop {text}: it is a whole number from 1 to 65535"))
+}
+
+/// What `--trace` does.
+fn print_call(call: &Call<'_>) {
+    eprintln!("{}", call.line());
 }
 
 fn port_from(text: &str) -> Result<u16, String> {

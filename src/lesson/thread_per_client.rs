@@ -1,10 +1,10 @@
 //! A server with a thread for each client: nobody waits for anybody.
 
 use std::io;
-use std::net::TcpListener;
 use std::thread;
 
 use super::{Say, echo};
+use crate::net::Listener;
 
 /// Serves until accepting fails, and then waits for those who are still being served.
 ///
@@ -13,7 +13,7 @@ use super::{Say, echo};
 ///
 /// # Errors
 /// What `accept` reports, or what the system says when it has no thread to give.
-pub fn serve(listener: &TcpListener, say: Say<'_>) -> io::Result<()> {
+pub fn serve(listener: &Listener, say: Say<'_>) -> io::Result<()> {
     thread::scope(|threads| {
         loop {
             say("Waiting for a client…");

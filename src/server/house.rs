@@ -16,7 +16,7 @@ use super::room::Door;
 use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
-use crate::net::Port;
+use crate::net::{Port, Tap};
 use crate::seat::{Asker, Lease, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
 
@@ -39,6 +39,8 @@ pub(super) struct House {
     /// Where rooms listen, and whether the system chooses their ports.
     pub(super) bind: IpAddr,
     pub(super) any_port: bool,
+    /// For every socket that is opened later.
+    pub(super) tap: Tap,
     /// For threads that are started later and share all this.
     pub(super) this: Weak<House>,
     /// `None` where names are not protected by passwords.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use super::settings::{Portals, Settings};
 use crate::hall::AccountError;
 use crate::limits;
-use crate::net::{Port, lengthen_backlog, port_of};
+use crate::net::{Datagrams, Listener, Port, Tap};
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -110,15 +110,15 @@ fn suggestion(port: u16) -> u16 {
 /// Every bound socket of a server that has not started yet.
 pub(super) struct Listeners {
     pub(super) port: Port,
-    pub(super) portal_tcp: Option<TcpListener>,
-    pub(super) portal_udp: Option<UdpSocket>,
-    pub(super) workers: Vec<(Port, TcpListener)>,
+    pub(super) portal_tcp: Option<Listener>,
+    pub(super) portal_udp: Option<Datagrams>,
+    pub(super) workers: Vec<Listener>,
 }
 
 impl Listeners {
     /// Binds the portals and all workers' ports. The workers' lie in the range from which the
     /// system gives clients theirs, so they are taken now and not when they are needed.
-    pub(super) fn bind(settings: &Settings) -> Result<Listeners, StartError> {
+    pub(super) fn bind(settings: &Settings, tap: &Tap) -> Result<Listeners, StartError> {
         let single = Settings {
             portals: Portals::Tcp,
             workers: 0,
@@ -129,10 +129,10 @@ impl Listeners {
         } else {
             settings
         };
-        let (portal_tcp, portal_udp, port) = bind_portals(settings)?;
+        let (portal_tcp, portal_udp, port) = bind_portals(settings, tap)?;
         if let Some(listener) = &portal_tcp {
             // The shorter backlog only turns a rush away sooner.
-            let _ = lengthen_backlog(listener, limits::PORTAL_BACKLOG);
+            let _ = listener.lengthen_backlog(limits::PORTAL_BACKLOG);
         }
         let any_port = settings.port == 0;
         let last = usize::from(port.get()) + settings.workers;
@@ -145,8 +145,7 @@ impl Listeners {
         let mut workers = Vec::with_capacity(settings.workers);
         for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
             let wanted = SocketAddr::new(settings.bind, if any_port { 0 } else { number });
-            let bound = TcpListener::bind(wanted)
-                .and_then(|listener| Ok((port_of(listener.local_addr()?)?, listener)));
+            let bound = Listener::bind(wanted, tap);
             workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
         }
         Ok(Listeners {
@@ -158,51 +157,48 @@ impl Listeners {
     }
 }
 
-type PortalSockets = (Option<TcpListener>, Option<UdpSocket>, Port);
+type PortalSockets = (Option<Listener>, Option<Datagrams>, Port);
 
-fn bind_portals(settings: &Settings) -> Result<PortalSockets, StartError> {
-    // When the system chooses the TCP port, the same UDP port may be somebody else's; then it
-    // chooses again.
-    const TRIES: u32 = 16;
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let wanted = SocketAddr::new(settings.bind, settings.port);
-        let tcp = if settings.portals.tcp() {
-            let bound = TcpListener::bind(wanted);
-            Some(bound.map_err(|error| explain(error, wanted, "TCP portal", settings))?)
-        } else {
-            None
-        };
-        let chosen = match &tcp {
-            Some(listener) => listener
-                .local_addr()
-                .map_err(|error| StartError::Bind(wanted, error))?,
-            None => wanted,
-        };
-        let udp = if settings.portals.udp() {
-            match UdpSocket::bind(SocketAddr::new(settings.bind, chosen.port())) {
-                Ok(socket) => Some(socket),
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && settings.port == 0
-                        && tries < TRIES =>
-                {
-                    continue;
+fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartError> {
+    let wanted = SocketAddr::new(settings.bind, settings.port);
+    let bind_tcp = || {
+        let bound = Listener::bind(wanted, tap);
+        bound.map_err(|error| explain(error, wanted, "TCP portal", settings))
+    };
+    let explain_udp = |error, address| explain(error, address, "UDP portal", settings);
+    match settings.portals {
+        Portals::Tcp => {
+            let tcp = bind_tcp()?;
+            let port = tcp.port();
+            Ok((Some(tcp), None, port))
+        }
+        Portals::Udp => {
+            let bound = Datagrams::bind(wanted, tap);
+            let udp = bound.map_err(|error| explain_udp(error, wanted))?;
+            let port = udp.port();
+            Ok((None, Some(udp), port))
+        }
+        Portals::Both => {
+            // When the system chooses the TCP port, the same UDP port may be somebody else's;
+            // then it chooses again.
+            const TRIES: u32 = 16;
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let tcp = bind_tcp()?;
+                match Datagrams::bind(tcp.address(), tap) {
+                    Ok(udp) => {
+                        let port = tcp.port();
+                        return Ok((Some(tcp), Some(udp), port));
+                    }
+                    Err(error)
+                        if error.kind() == io::ErrorKind::AddrInUse
+                            && settings.port == 0
+                            && tries < TRIES => {}
+                    Err(error) => return Err(explain_udp(error, tcp.address())),
                 }
-                Err(error) => return Err(explain(error, chosen, "UDP portal", settings)),
             }
-        } else {
-            None
-        };
-        let bound = match &udp {
-            Some(socket) => socket
-                .local_addr()
-                .map_err(|error| StartError::Bind(wanted, error))?,
-            None => chosen,
-        };
-        let port = port_of(bound).map_err(|error| StartError::Bind(wanted, error))?;
-        return Ok((tcp, udp, port));
+        }
     }
 }
 

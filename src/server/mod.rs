@@ -19,7 +19,7 @@ mod timer;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -31,7 +31,7 @@ use crate::clock::{Clock, Tick, Ticks};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
-use crate::net::{Port, wake_accept, wake_receive};
+use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
@@ -66,13 +66,34 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
     Ok(Some(accounts))
 }
 
+/// What every socket of the server gets: each call becomes an event, if that is wanted.
+fn tap(settings: &Settings, events: &Events) -> Tap {
+    let mut tap = Tap {
+        chop: settings.chop,
+        trace: None,
+    };
+    if settings.trace {
+        let events = events.clone();
+        tap.trace = Some(Arc::new(move |call: &Call<'_>| {
+            events.tell(|| What::Called {
+                call: call.name,
+                address: call.address,
+                wanted: call.wanted,
+                result: call.result.clone(),
+                bytes: call.shown_bytes(),
+            });
+        }));
+    }
+    tap
+}
+
 /// A running server.
 pub struct Server {
     house: Arc<House>,
     threads: Vec<JoinHandle<()>>,
     /// Where threads are blocked in `accept` or `recv_from`, to be woken at the end.
-    tcp: Vec<Arc<TcpListener>>,
-    udp: Option<Arc<UdpSocket>>,
+    tcp: Vec<Arc<Listener>>,
+    udp: Option<Arc<Datagrams>>,
     bind: IpAddr,
     port: Port,
     /// The port of each seat.
@@ -88,13 +109,14 @@ impl Server {
     /// no thread or no random number to give. Nothing is left open or running then.
     pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
-        let listeners = Listeners::bind(settings)?;
+        let tap = tap(settings, &events);
+        let listeners = Listeners::bind(settings, &tap)?;
         let accounts = open_accounts(settings, &events)?;
         let port = listeners.port;
         // With one port for everyone, every seat is at that port.
         let workers: Vec<Port> = match settings.single_port {
             Some(clients) => vec![port; clients],
-            None => listeners.workers.iter().map(|(port, _)| *port).collect(),
+            None => listeners.workers.iter().map(Listener::port).collect(),
         };
 
         let timeouts = Timeouts {
@@ -133,6 +155,7 @@ impl Server {
             room_threads: Mutex::default(),
             bind: settings.bind,
             any_port: settings.port == 0,
+            tap,
             this: this.clone(),
             accounts,
             message_of_the_day: settings.message_of_the_day.clone(),
@@ -172,7 +195,8 @@ impl Server {
                 timer::serve(house, &house.posts[index], &subscription, &woken);
             })?;
         }
-        for (index, (port, listener)) in listeners.workers.into_iter().enumerate() {
+        for (index, listener) in listeners.workers.into_iter().enumerate() {
+            let port = listener.port();
             let listener = Arc::new(listener);
             self.tcp.push(Arc::clone(&listener));
             self.spawn(format!("worker-{port}"), move |house| {
@@ -180,7 +204,7 @@ impl Server {
             })?;
         }
         if let Some(first) = self.tcp.first() {
-            let address = first.local_addr()?;
+            let address = first.address();
             self.house.events.tell(|| What::Listening {
                 role: "workers",
                 address,
@@ -188,7 +212,7 @@ impl Server {
         }
         // The portal comes last: whoever it sends to a worker finds it at work.
         if let Some(listener) = listeners.portal_tcp {
-            let address = listener.local_addr()?;
+            let address = listener.address();
             let role = if is_single { "single" } else { "portal-tcp" };
             self.house.events.tell(|| What::Listening { role, address });
             let listener = Arc::new(listener);
@@ -204,7 +228,7 @@ impl Server {
             }
         }
         if let Some(socket) = listeners.portal_udp {
-            let address = socket.local_addr()?;
+            let address = socket.address();
             self.house.events.tell(|| What::Listening {
                 role: "portal-udp",
                 address,
@@ -322,10 +346,10 @@ impl Drop for Server {
         self.house.clock.stop();
         room::end_all(&self.house);
         for listener in &self.tcp {
-            wake_accept(listener);
+            listener.wake();
         }
         if let Some(socket) = &self.udp {
-            wake_receive(socket);
+            socket.wake();
         }
         for thread in self.threads.drain(..) {
             // Every loop catches what may panic; if one ended by a panic all the same, it ended.

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ What
   --quiet                 print no events
   --show-messages         print what people say, too
   --events FILE           append every event to FILE as a line of JSON
+  --trace                 print every socket call with its bytes, passwords and all
+  --chop N                write N bytes at a time, to see that one write is not one read
 
   --help, --version
 
@@ -193,6 +196,11 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Arg::Long("quiet") => settings.quiet = true,
             Arg::Long("show-messages") => settings.show_messages = true,
             Arg::Long("events") => settings.event_file = Some(parser.value()?.into()),
+            Arg::Long("trace") => settings.trace = true,
+            Arg::Long("chop") => {
+                let piece: u16 = number("--chop", &parser.value()?.string()?, 1, u16::MAX)?;
+                settings.chop = NonZeroUsize::new(piece.into());
+            }
             other => return Err(other.unexpected().into()),
         }
     }

@@ -5,32 +5,28 @@
 //! one datagram back. An answer that is lost costs its caller a no-show.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::thread;
 
 use super::house::House;
 use crate::event::What;
 use crate::limits;
-use crate::net::{is_self_connection, send_and_close};
+use crate::net::{Datagrams, Listener};
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::wire::{ServerDoc, server_datagram};
 
 /// The TCP portal's thread: accepts until the clock stops.
-pub(super) fn serve_tcp(house: &House, listener: &TcpListener) {
+pub(super) fn serve_tcp(house: &House, listener: &Listener) {
     loop {
         let accepted = listener.accept();
         if house.clock.is_stopped() {
             return;
         }
         match accepted {
-            Ok((stream, peer)) if !is_self_connection(&stream) => {
+            Ok((stream, peer)) => {
                 let answer = answer(house, Asker::by_connection(peer), peer);
-                send_and_close(
-                    stream,
-                    &house.codec.server_frame(&as_document(answer.as_ref())),
-                );
+                stream.send_and_close(&house.codec.server_frame(&as_document(answer.as_ref())));
             }
-            Ok(_) => {}
             Err(error) => back_off(house, "accept", &error),
         }
     }
@@ -38,7 +34,7 @@ pub(super) fn serve_tcp(house: &House, listener: &TcpListener) {
 
 /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
 /// at.
-pub(super) fn serve_udp(house: &House, socket: &UdpSocket) {
+pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
     let mut asked = AskedBefore::default();
     let mut datagram = [0; limits::DATAGRAM];
     loop {

@@ -7,7 +7,7 @@
 //! `JOIN` takes, closes its door; then `room-50005` wakes, joins the others and puts the port back.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -24,7 +24,7 @@ use crate::clock::{Alarm, Subscription};
 use crate::event::{End, What};
 use crate::hall::{Admission, AtTheDoor, Gone, Guest, Name, RoomError, Rooms};
 use crate::limits;
-use crate::net::{Port, drain, is_self_connection, port_of, reset_on_close, wake_accept};
+use crate::net::{Listener, Port, Stream};
 use crate::outbox::{Flush, Outbox};
 use crate::seat::{Lease, SeatNumber, Ticket};
 use crate::wire::ServerDoc;
@@ -33,7 +33,7 @@ use crate::wire::ServerDoc;
 pub(super) struct Door {
     pub(super) port: Port,
     /// `room-50005` has the other end, and closes the listener when it ends.
-    listener: Weak<TcpListener>,
+    listener: Weak<Listener>,
     /// The next tick that `timer-50005` has to see. Written only under the rooms' lock.
     alarm: Alarm,
     /// Wakes `timer-50005`.
@@ -50,7 +50,7 @@ impl Door {
         self.closed.store(true, Ordering::Release);
         let _ = self.timer.try_send(());
         if let Some(listener) = self.listener.upgrade() {
-            wake_accept(&listener);
+            listener.wake();
         }
     }
 
@@ -93,7 +93,7 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
             break None;
         };
         match bind(house, lease.port()) {
-            Ok((port, listener)) => break Some((lease, port, listener)),
+            Ok(listener) => break Some((lease, listener)),
             Err(error) => {
                 trouble(house, "bind a room's port", &error);
                 passed_over.push(lease);
@@ -104,7 +104,8 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
     for lease in passed_over.into_iter().rev() {
         rooms.push_port(lease);
     }
-    let (lease, port, listener) = bound?;
+    let (lease, listener) = bound?;
+    let port = listener.port();
     let listener = Arc::new(listener);
     let subscription = house.clock.subscribe();
     let (timer, woken) = bounded(1);
@@ -144,10 +145,9 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
     Some(())
 }
 
-fn bind(house: &House, port: Port) -> io::Result<(Port, TcpListener)> {
+fn bind(house: &House, port: Port) -> io::Result<Listener> {
     let number = if house.any_port { 0 } else { port.get() };
-    let listener = TcpListener::bind(SocketAddr::new(house.bind, number))?;
-    Ok((port_of(listener.local_addr()?)?, listener))
+    Listener::bind(SocketAddr::new(house.bind, number), &house.tap)
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -162,7 +162,7 @@ fn serve(
     house: &Arc<House>,
     name: &Name,
     door: &Arc<Door>,
-    listener: Arc<TcpListener>,
+    listener: Arc<Listener>,
     subscription: Subscription,
     woken: Receiver<()>,
 ) {
@@ -184,14 +184,13 @@ fn serve(
             break;
         }
         match accepted {
-            Ok((stream, peer)) if !is_self_connection(&stream) => {
+            Ok((stream, peer)) => {
                 threads.retain(|thread| !thread.is_finished());
                 match welcome_caller(house, name, door, stream, peer) {
                     Ok(started) => threads.extend(started),
                     Err(error) => trouble(house, "start a member's thread", &error),
                 }
             }
-            Ok(_) => {}
             Err(error) => back_off(house, "accept", &error),
         }
     }
@@ -214,7 +213,7 @@ fn welcome_caller(
     house: &Arc<House>,
     name: &Name,
     door: &Arc<Door>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     // Neither can fail on a socket that has just been accepted.
@@ -378,8 +377,8 @@ fn depart(house: &House, name: &Name, guest: &Arc<Guest>, end: End) {
     guest.outbox.end(end);
     if guest.outbox.write_out() != Flush::Busy {
         guest.outbox.cut(end);
-        if drain(guest.outbox.stream()) > 0 || end == End::Broken {
-            reset_on_close(guest.outbox.stream());
+        if guest.outbox.stream().drain() > 0 || end == End::Broken {
+            guest.outbox.stream().reset_on_close();
         }
     }
     guest.outbox.wake_timer();

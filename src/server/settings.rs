@@ -1,6 +1,7 @@
 //! What a server can be told at its start, and what it does when it is told nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,6 +72,10 @@ pub struct Settings {
     pub quiet: bool,
     /// Chat texts in the events, too.
     pub show_messages: bool,
+    /// Tell of every socket call as an event, with its bytes: passwords, too.
+    pub trace: bool,
+    /// Write so many bytes at a time, and no more together.
+    pub chop: Option<NonZeroUsize>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
 }
@@ -97,6 +102,8 @@ impl Default for Settings {
             message_of_the_day: None,
             quiet: false,
             show_messages: false,
+            trace: false,
+            chop: None,
             event_file: None,
         }
     }

@@ -4,7 +4,7 @@
 //! it. Everything behind the door is as on a worker's port: the same seats from the same stack, the
 //! same timers, the same sessions.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
@@ -16,13 +16,13 @@ use super::worker::{leave_seat, report_panic};
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
-use crate::net::{is_self_connection, send_and_close};
+use crate::net::{Listener, Stream};
 use crate::outbox::Outbox;
 use crate::seat::Lease;
 use crate::wire::ServerDoc;
 
 /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
-pub(super) fn serve(house: &House, listener: &TcpListener) {
+pub(super) fn serve(house: &House, listener: &Listener) {
     let mut connections = Vec::new();
     while !house.clock.is_stopped() {
         let accepted = listener.accept();
@@ -30,11 +30,10 @@ pub(super) fn serve(house: &House, listener: &TcpListener) {
             break;
         }
         match accepted {
-            Ok((stream, peer)) if !is_self_connection(&stream) => {
+            Ok((stream, peer)) => {
                 connections.retain(|thread: &std::thread::JoinHandle<()>| !thread.is_finished());
                 connections.extend(seat(house, stream, peer));
             }
-            Ok(_) => {}
             Err(error) => back_off(house, "accept", &error),
         }
     }
@@ -45,7 +44,7 @@ pub(super) fn serve(house: &House, listener: &TcpListener) {
 }
 
 /// Gives a newcomer a seat and a thread, or says FULL.
-fn seat(house: &House, stream: TcpStream, peer: SocketAddr) -> Option<std::thread::JoinHandle<()>> {
+fn seat(house: &House, stream: Stream, peer: SocketAddr) -> Option<std::thread::JoinHandle<()>> {
     // Neither can fail on a socket that has just been accepted.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(house.tick));
@@ -95,9 +94,9 @@ type SeatedGuest<'h> = (&'h Post, Arc<Guest>);
 fn sit_down(
     house: &House,
     lease: Lease,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
-) -> Result<SeatedGuest<'_>, (Lease, TcpStream)> {
+) -> Result<SeatedGuest<'_>, (Lease, Stream)> {
     let post = &house.posts[lease.seat().index()];
     let now = house.clock.now();
     let guest = post.with_seat(|occupied| {
@@ -112,8 +111,8 @@ fn sit_down(
     Ok((post, guest))
 }
 
-fn full(house: &House, stream: TcpStream, peer: SocketAddr) {
-    send_and_close(stream, &house.codec.server_frame(&ServerDoc::Full));
+fn full(house: &House, stream: Stream, peer: SocketAddr) {
+    stream.send_and_close(&house.codec.server_frame(&ServerDoc::Full));
     house.events.tell(|| What::Full { asker: peer });
 }
 

@@ -6,7 +6,7 @@
 //! shuts the socket down, and the read in here returns.
 
 use std::any::Any;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use super::session::{Home, Session};
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
-use crate::net::{Port, drain, is_self_connection, reset_on_close, send_and_close};
+use crate::net::{Listener, Port, Stream};
 use crate::outbox::{Flush, Outbox};
 use crate::seat::{Arrival, Verdict};
 use crate::wire::{FrameReader, ServerDoc};
 
 /// The worker's thread: accepts until the clock stops.
-pub(super) fn serve(house: &House, post: &Post, listener: &TcpListener) {
+pub(super) fn serve(house: &House, post: &Post, listener: &Listener) {
     // Looked at before the accept, too: clearing the backlog may have taken the connection that
     // was meant to wake this thread, and then no other one comes.
     while !house.clock.is_stopped() {
@@ -32,23 +32,16 @@ pub(super) fn serve(house: &House, post: &Post, listener: &TcpListener) {
             return;
         }
         match accepted {
-            Ok((stream, peer)) if !is_self_connection(&stream) => {
+            Ok((stream, peer)) => {
                 receive(house, post, listener, stream, peer);
             }
-            Ok(_) => {}
             Err(error) => back_off(house, "accept", &error),
         }
     }
 }
 
 /// One caller, from the connection to the free seat.
-fn receive(
-    house: &House,
-    post: &Post,
-    listener: &TcpListener,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
+fn receive(house: &House, post: &Post, listener: &Listener, stream: Stream, peer: SocketAddr) {
     let Some(guest) = let_in(house, post, stream, peer) else {
         return;
     };
@@ -64,7 +57,7 @@ fn receive(
 
 /// Asks the seat whether this caller is expected. If so, the connection is in the seat, for the
 /// timer thread to find; if not, it has been turned away.
-fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Option<Arc<Guest>> {
+fn let_in(house: &House, post: &Post, stream: Stream, peer: SocketAddr) -> Option<Arc<Guest>> {
     // Neither can fail on a socket that has just been accepted; if one did, the connection would
     // be slower but not wrong.
     let _ = stream.set_nodelay(true);
@@ -85,14 +78,11 @@ fn let_in(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) -> Op
         .ok()
 }
 
-fn turn_away(house: &House, post: &Post, stream: TcpStream, peer: SocketAddr) {
-    send_and_close(
-        stream,
-        &house.codec.server_frame(&ServerDoc::WrongPasscode {
-            port: post.port,
-            room: None,
-        }),
-    );
+fn turn_away(house: &House, post: &Post, stream: Stream, peer: SocketAddr) {
+    stream.send_and_close(&house.codec.server_frame(&ServerDoc::WrongPasscode {
+        port: post.port,
+        room: None,
+    }));
     // At the end there comes one more, from the server itself, to wake this thread.
     if !house.clock.is_stopped() {
         house.events.tell(|| What::Stray {
@@ -167,7 +157,7 @@ pub(super) fn first_frame(
 /// hall when its connection is closed, and everyone who came while it was seated is turned away
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
 /// next guest.
-fn clear_up(house: &House, post: &Post, listener: &TcpListener, guest: &Arc<Guest>, end: End) {
+fn clear_up(house: &House, post: &Post, listener: &Listener, guest: &Arc<Guest>, end: End) {
     leave_seat(house, post, guest, end);
     turn_backlog_away(house, post, listener);
     house.free_seat(post);
@@ -189,8 +179,8 @@ pub(super) fn leave_seat(house: &House, post: &Post, guest: &Arc<Guest>, end: En
     // A farewell that had to queue up behind other things gets its chance, a tick at most.
     if outbox.write_out() != Flush::Busy {
         outbox.cut(end);
-        if drain(outbox.stream()) > 0 || end == End::Broken {
-            reset_on_close(outbox.stream());
+        if outbox.stream().drain() > 0 || end == End::Broken {
+            outbox.stream().reset_on_close();
         }
     }
     house.events.tell(|| What::Left {
@@ -202,7 +192,7 @@ pub(super) fn leave_seat(house: &House, post: &Post, guest: &Arc<Guest>, end: En
 
 /// Turns away who connected while the seat was taken: what waits now, and at most as many as can
 /// wait, so that a stream of strays can't keep the port from its next guest.
-fn turn_backlog_away(house: &House, post: &Post, listener: &TcpListener) {
+fn turn_backlog_away(house: &House, post: &Post, listener: &Listener) {
     if listener.set_nonblocking(true).is_err() {
         return;
     }

@@ -25,6 +25,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use portal_chat::net::Port;
@@ -52,6 +53,18 @@ pub fn play_on_single_port(name: &str, text: &str) {
     });
 }
 
+/// Plays the transcript with every write cut into single bytes, the server's and the clients'. What
+/// one side writes is then never what the other one reads.
+pub fn play_chopped(name: &str, text: &str) {
+    play_with(name, text, |settings| {
+        settings.chop = NonZeroUsize::new(1);
+        settings.accounts = settings
+            .accounts
+            .take()
+            .map(|path| path.with_extension("chopped"));
+    });
+}
+
 fn play_with(name: &str, text: &str, change: impl FnOnce(&mut Settings)) {
     let mut lines = text
         .lines()
@@ -71,6 +84,7 @@ fn play_with(name: &str, text: &str, change: impl FnOnce(&mut Settings)) {
         asked: HashMap::new(),
         names: HashMap::new(),
         line: String::new(),
+        is_chopped: settings.chop.is_some(),
     };
     for (line, number) in lines {
         stage.line = format!("{name}:{number}: {line}");
@@ -120,6 +134,7 @@ struct Stage {
     asked: HashMap<String, String>,
     names: HashMap<String, String>,
     line: String,
+    is_chopped: bool,
 }
 
 impl Stage {
@@ -163,7 +178,14 @@ impl Stage {
                     .map_or((text, "\n"), |half| (half, ""));
                 let mut bytes = self.filled_in(text);
                 bytes.extend_from_slice(end.as_bytes());
-                self.client(who).send(&bytes);
+                if self.is_chopped {
+                    // The server may hang up in the middle of what it does not want to hear.
+                    bytes
+                        .iter()
+                        .for_each(|byte| self.client(who).try_send(&[*byte]));
+                } else {
+                    self.client(who).send(&bytes);
+                }
             }
             ("gets", "nothing") => {
                 let line = self.line.clone();

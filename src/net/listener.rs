@@ -1,0 +1,215 @@
+//! Where connections and datagrams come in.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{Port, Stream, Tap, reachable};
+
+/// A TCP listener. Every connection gets the listener's [`Tap`].
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    port: Port,
+    tap: Tap,
+}
+
+impl Listener {
+    /// Binds `address` and listens there; port 0 lets the system choose. Up to 128 connections
+    /// wait in the backlog.
+    ///
+    /// # Errors
+    /// What `bind` reports: somebody else has the port, the address is not this machine's, or this
+    /// user may not have it.
+    pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Listener> {
+        let bound = TcpListener::bind(address);
+        let actual = bound
+            .as_ref()
+            .ok()
+            .and_then(|socket| socket.local_addr().ok());
+        tap.called("bind", Some(actual.unwrap_or(address)), &bound);
+        let socket = bound?;
+        tap.called("listen", actual, &Ok(()));
+        let address = socket.local_addr()?;
+        Ok(Listener {
+            address,
+            port: port_of(address)?,
+            socket,
+            tap: tap.clone(),
+        })
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// What `accept` reports: out of descriptors, for one. It may go better the next time.
+    pub fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let accepted = self.socket.accept();
+        let peer = accepted.as_ref().ok().map(|(_, peer)| *peer);
+        self.tap
+            .called("accept", Some(peer.unwrap_or(self.address)), &accepted);
+        let (socket, peer) = accepted?;
+        Ok((Stream::accepted(socket, peer, self.tap.clone()), peer))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Makes `accept` fail with `WouldBlock` instead of waiting, or wait again.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn set_nonblocking(&self, wanted: bool) -> io::Result<()> {
+        self.socket.set_nonblocking(wanted)
+    }
+
+    /// How long an `accept` may take before it fails with `WouldBlock`. (std has no such timeout.
+    /// Linux takes the one for reading; where a system does not, `accept` waits for ever.)
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn set_accept_timeout(&self, timeout: Duration) -> io::Result<()> {
+        SockRef::from(&self.socket).set_read_timeout(Some(timeout))
+    }
+
+    /// Makes the queue of waiting connections `backlog` long (std chooses 128).
+    ///
+    /// # Errors
+    /// What `listen` reports; the listener goes on with the shorter queue.
+    pub fn lengthen_backlog(&self, backlog: i32) -> io::Result<()> {
+        let done = SockRef::from(&self.socket).listen(backlog);
+        self.tap.called("listen", Some(self.address), &done);
+        done
+    }
+
+    /// Wakes a thread that is blocked in `accept`. Linux does so when the listener is shut down,
+    /// and that needs no new descriptor; elsewhere it takes one connection, which is the only way
+    /// that std offers. The thread has to look why it woke.
+    pub fn wake(&self) {
+        let done = SockRef::from(&self.socket).shutdown(Shutdown::Both);
+        self.tap.called("shutdown", Some(self.address), &done);
+        if done.is_err() {
+            let _ =
+                TcpStream::connect_timeout(&reachable(self.address), Duration::from_millis(250));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.tap.called("close", Some(self.address), &Ok(()));
+    }
+}
+
+/// A UDP socket.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: UdpSocket,
+    address: SocketAddr,
+    port: Port,
+    tap: Tap,
+}
+
+impl Datagrams {
+    /// Binds `address`; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
+        let bound = UdpSocket::bind(address);
+        let actual = bound
+            .as_ref()
+            .ok()
+            .and_then(|socket| socket.local_addr().ok());
+        tap.called("bind", Some(actual.unwrap_or(address)), &bound);
+        let socket = bound?;
+        let address = socket.local_addr()?;
+        Ok(Datagrams {
+            address,
+            port: port_of(address)?,
+            socket,
+            tap: tap.clone(),
+        })
+    }
+
+    /// From now on this socket hears `to` alone, and hears that nobody listens there.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        let done = self.socket.connect(to);
+        self.tap.called("connect", Some(to), &done);
+        done
+    }
+
+    /// Waits for the next datagram. What does not fit into `buffer` is lost.
+    ///
+    /// # Errors
+    /// What the system reports, also that an earlier datagram reached nobody.
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let received = self.socket.recv_from(buffer);
+        if self.tap.trace.is_some() {
+            let (count, peer) = match &received {
+                Ok((count, peer)) => (Ok(*count), *peer),
+                Err(error) => (Err(io::Error::from(error.kind())), self.address),
+            };
+            self.tap.moved("recv_from", Some(peer), buffer, &count);
+        }
+        received
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        let sent = self.socket.send_to(datagram, to);
+        self.tap.moved("send_to", Some(to), datagram, &sent);
+        sent
+    }
+
+    /// How long [`Datagrams::recv_from`] may take; `None` is for ever.
+    ///
+    /// # Errors
+    /// What the system reports; `InvalidInput` for zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_read_timeout(timeout)
+    }
+
+    /// Where it is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port that it is bound to.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Wakes a thread that is blocked in `recv_from`, with an empty datagram from the socket to
+    /// itself.
+    pub fn wake(&self) {
+        let _ = self.send_to(&[], reachable(self.address));
+    }
+}
+
+impl Drop for Datagrams {
+    fn drop(&mut self) {
+        self.tap.called("close", Some(self.address), &Ok(()));
+    }
+}
+
+fn port_of(address: SocketAddr) -> io::Result<Port> {
+    let never = || io::Error::new(io::ErrorKind::InvalidData, "bound to port 0");
+    Port::new(address.port()).ok_or_else(never)
+}

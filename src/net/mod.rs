@@ -1,0 +1,67 @@
+//! What std's sockets lack: ports that are ports, a write that never waits, a close that does not
+//! destroy the last words, and a way to look on.
+//!
+//! [`Stream`], [`Listener`] and [`Datagrams`] have the methods of std's types of the same kinds,
+//! and each call can be watched ([`Tap`]).
+
+mod listener;
+mod stream;
+mod tap;
+
+pub use listener::{Datagrams, Listener};
+pub use stream::Stream;
+pub use tap::{Call, Tap, Trace};
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
+
+/// A port that something can listen on: 1 to 65535, never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Port(NonZeroU16);
+
+impl Port {
+    /// The port of that number, or `None` for 0, which means "any" to the system.
+    pub fn new(number: u16) -> Option<Port> {
+        NonZeroU16::new(number).map(Port)
+    }
+
+    /// The number, 1 to 65535.
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The address at which this machine reaches a listener of its own: an unspecified address
+/// (`0.0.0.0`, `[::]`) becomes the loopback of its family.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_zero_is_no_port() {
+        assert_eq!(Port::new(0), None);
+        assert_eq!(Port::new(50001).map(Port::get), Some(50001));
+    }
+}

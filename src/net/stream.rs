@@ -1,0 +1,369 @@
+//! One TCP connection: what std's has, and what it lacks.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::Tap;
+use crate::limits;
+
+/// A TCP connection, or a socket that is about to become one. Reading and writing need no `&mut`:
+/// two threads share one descriptor.
+#[derive(Debug)]
+pub struct Stream {
+    socket: TcpStream,
+    peer: SocketAddr,
+    tap: Tap,
+}
+
+impl Stream {
+    pub(super) fn accepted(socket: TcpStream, peer: SocketAddr, tap: Tap) -> Stream {
+        Stream { socket, peer, tap }
+    }
+
+    /// Connects to `to`, which may take as long as `patience`.
+    ///
+    /// # Errors
+    /// What the system reports; `ConnectionRefused` also when the connection has met itself: a
+    /// client's port is drawn from a range in which the wanted one may lie, and if nobody listens
+    /// there, TCP lets the two be the same socket.
+    pub fn connect(to: SocketAddr, patience: Duration, tap: &Tap) -> io::Result<Stream> {
+        let connected = TcpStream::connect_timeout(&to, patience).and_then(not_to_itself);
+        tap.called("connect", Some(to), &connected);
+        Ok(Stream {
+            socket: connected?,
+            peer: to,
+            tap: tap.clone(),
+        })
+    }
+
+    /// A socket at the address `from`, for [`Stream::call`] to `to`. Until then another thread can
+    /// have it, to call the whole thing off.
+    ///
+    /// # Errors
+    /// What the system reports when it has no socket to give, or `from` is not ours.
+    pub fn unconnected(from: IpAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        let from = SocketAddr::new(from, 0);
+        let bound = socket.bind(&from.into());
+        tap.called("bind", Some(from), &bound);
+        bound?;
+        Ok(Stream {
+            socket: socket.into(),
+            peer: to,
+            tap: tap.clone(),
+        })
+    }
+
+    /// Connects a socket that [`Stream::unconnected`] made. It gives up when another thread shuts
+    /// the socket down, or at the latest a write timeout after `is_wanted` has become false.
+    ///
+    /// # Errors
+    /// As [`Stream::connect`].
+    pub fn call(&self, is_wanted: impl Fn() -> bool) -> io::Result<()> {
+        let to = self.peer.into();
+        let connected = loop {
+            match SockRef::from(&self.socket).connect(&to) {
+                // A shutdown that came before the first `connect` has been forgotten by the
+                // system, which is why it is not enough to rely on that.
+                Err(error) if is_still_connecting(&error) && is_wanted() => {}
+                Err(error) if error.raw_os_error() == Some(libc::EISCONN) => break Ok(()),
+                result => break result,
+            }
+        };
+        let connected = connected.and_then(|()| {
+            if is_self_connection(&self.socket) {
+                return Err(ErrorKind::ConnectionRefused.into());
+            }
+            Ok(())
+        });
+        self.tap.called("connect", Some(self.peer), &connected);
+        connected
+    }
+
+    /// What is done to this socket besides its work.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
+    /// The other side.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This side.
+    ///
+    /// # Errors
+    /// What the system reports; not for a socket that is connected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What is written goes out at once (`TCP_NODELAY`), instead of waiting up to 40 ms for more.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn set_nodelay(&self, wanted: bool) -> io::Result<()> {
+        self.socket.set_nodelay(wanted)
+    }
+
+    /// How long a read may take; `None` is for ever.
+    ///
+    /// # Errors
+    /// What the system reports; `InvalidInput` for zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_read_timeout(timeout)
+    }
+
+    /// How long a write may take (and [`Stream::call`], before it looks whether it is wanted);
+    /// `None` is for ever.
+    ///
+    /// # Errors
+    /// What the system reports; `InvalidInput` for zero.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_write_timeout(timeout)
+    }
+
+    /// Sends as much as the socket takes right now and never waits, whatever mode the socket is
+    /// in. (Non-blocking mode would do the same to the thread that reads from it.)
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket is full; otherwise the connection is broken.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.tap.in_pieces(bytes, |_, part| self.send_piece(part))
+    }
+
+    fn send_piece(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = loop {
+            match SockRef::from(&self.socket).send_with_flags(bytes, flags) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        self.tap.moved("write", Some(self.peer), bytes, &sent);
+        sent
+    }
+
+    /// Ends one direction or both. Whoever is blocked in the other's read, or in one of ours,
+    /// wakes; what was written before still arrives.
+    ///
+    /// # Errors
+    /// What the system reports when the connection is over already.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let done = self.socket.shutdown(how);
+        self.tap.called("shutdown", Some(self.peer), &done);
+        done
+    }
+
+    /// Says the last word on a fresh connection and closes it, without ever waiting for the peer:
+    /// sends, ends our direction, takes what has come unasked, drops.
+    pub fn send_and_close(self, last_word: &[u8]) {
+        // A fresh socket's buffer is empty, so a short answer always fits; if the peer is gone
+        // already, there is nobody left to tell.
+        let _ = self.send_now(last_word);
+        self.close();
+    }
+
+    /// Closes a connection in order: what was sent before still arrives, because unread input
+    /// (which would make the kernel reset the connection) is taken first, as far as it is there.
+    pub fn close(self) {
+        let _ = self.shutdown(Shutdown::Write);
+        self.drain();
+    }
+
+    /// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes. Returns
+    /// how many there were. The socket stays non-blocking: this is for the end.
+    pub fn drain(&self) -> usize {
+        let mut taken = 0;
+        if self.socket.set_nonblocking(true).is_err() {
+            return taken;
+        }
+        let (mut stream, mut scrap) = (self, [0; 4096]);
+        while taken < limits::DRAIN {
+            match stream.read(&mut scrap) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => taken += count,
+            }
+        }
+        taken
+    }
+
+    /// Makes the coming close a reset. That is for a peer that goes on sending to a socket whose
+    /// reading side was shut down: Linux never opens the window of such a socket again, and after
+    /// an ordinary close the peer would be stuck in its write for a minute.
+    pub fn reset_on_close(&self) {
+        // If it fails, the peer waits for that minute; nothing else depends on it.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A connection without a tap, as a test makes it.
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Stream {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let peer = socket.peer_addr().unwrap_or(nowhere);
+        Stream::accepted(socket, peer, Tap::default())
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = (&self.socket).read(buffer);
+        self.tap.moved("read", Some(self.peer), buffer, &read);
+        read
+    }
+}
+
+impl Write for &Stream {
+    /// Waits until the socket takes something. In pieces, only the first may wait: a write timeout
+    /// is for all of it.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tap.in_pieces(bytes, |is_first, part| {
+            if !is_first {
+                return self.send_piece(part);
+            }
+            let written = (&self.socket).write(part);
+            self.tap.moved("write", Some(self.peer), part, &written);
+            written
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.tap.called("close", Some(self.peer), &Ok(()));
+    }
+}
+
+fn is_still_connecting(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINPROGRESS | libc::EALREADY | libc::EINTR)
+    )
+}
+
+fn not_to_itself(socket: TcpStream) -> io::Result<TcpStream> {
+    if is_self_connection(&socket) {
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
+    Ok(socket)
+}
+
+fn is_self_connection(socket: &TcpStream) -> bool {
+    match (socket.local_addr(), socket.peer_addr()) {
+        (Ok(local), Ok(peer)) => local == peer,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::num::NonZeroUsize;
+    use std::sync::mpsc;
+
+    fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let ours = Stream::connect(to, Duration::from_secs(60), &Tap::default()).unwrap();
+        (ours, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn send_now_reports_a_full_socket_instead_of_waiting() {
+        let (sender, _silent) = pair();
+        let chunk = vec![b'x'; 1 << 20];
+        let mut taken = 0;
+        let error = loop {
+            match sender.send_now(&chunk) {
+                Ok(count) => taken += count,
+                Err(error) => break error,
+            }
+        };
+        assert!(taken > 0);
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_last_word_arrives_though_the_peer_said_something_unasked() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(&[b'y'; 10_000]).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        Stream::from(server).send_and_close(b"FULL");
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "FULL");
+    }
+
+    #[test]
+    fn every_call_is_told_and_a_write_is_cut_into_pieces() {
+        let (calls, told) = mpsc::channel();
+        let tap = Tap {
+            chop: NonZeroUsize::new(3),
+            trace: Some(std::sync::Arc::new(move |call: &super::super::Call<'_>| {
+                let line = call.line();
+                let after_thread = line.split_once("  ").unwrap().1.trim_start().to_owned();
+                calls.send(after_thread).unwrap();
+            })),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let stream = Stream::connect(to, Duration::from_secs(60), &tap).unwrap();
+        (&stream).write_all(b"hello\n").unwrap();
+        stream.close();
+        drop(tap);
+        let told: Vec<String> = told.iter().collect();
+        let expected = [
+            format!("connect   {to}"),
+            format!("write     {to}  wanted 3 got 3  \"hel\""),
+            format!("write     {to}  wanted 3 got 3  \"lo\\n\""),
+            format!("shutdown  {to}"),
+        ];
+        assert_eq!(told[..4], expected);
+        assert!(
+            told[4].contains("read") && told[5].contains("close"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn a_call_that_nobody_answers_is_called_off_by_shutting_the_socket_down() {
+        // A listener whose backlog is full answers nobody any more.
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        full.listen(0).unwrap();
+        let to = full.local_addr().unwrap().as_socket().unwrap();
+        let waiting: Vec<Socket> = (0..4)
+            .map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let _ = socket.connect(&to.into());
+                socket
+            })
+            .collect();
+        let ours = Stream::unconnected([127, 0, 0, 1].into(), to, &Tap::default()).unwrap();
+        // Long, so that it is the shutdown that wakes the call.
+        ours.set_write_timeout(Some(Duration::from_secs(600)))
+            .unwrap();
+        std::thread::scope(|threads| {
+            let calling = threads.spawn(|| ours.call(|| true));
+            // Shut down too early, it is forgotten; so again, until it has been heard.
+            while !calling.is_finished() {
+                let _ = ours.shutdown(Shutdown::Both);
+                std::thread::yield_now();
+            }
+            assert!(calling.join().unwrap().is_err());
+        });
+        drop(waiting);
+    }
+}

@@ -1,0 +1,89 @@
+//! `--trace` and `--chop`: every socket call can be seen, and one write is not one read.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::num::NonZeroUsize;
+
+use portal_chat::event::What;
+use portal_chat::server::Settings;
+use support::{TestServer, message};
+
+/// The calls that a server made while one client came, said something and left, each as its event
+/// line from the thread's name on.
+fn calls_of_a_visit(settings: &Settings) -> Vec<String> {
+    let server = TestServer::start(settings);
+    let (mut client, port) = server.seat();
+    client.line_with("NO PARTNER");
+    client.send_line(&message("hi"));
+    client.line_with("NO PARTNER");
+    drop(client);
+    let mut calls = Vec::new();
+    loop {
+        let event = server.wait_for("a call, or the end", |what| {
+            matches!(what, What::Called { .. } | What::Freed { .. })
+        });
+        match event.what {
+            What::Called { .. } => {
+                let line = event.line();
+                let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+                calls.push(words.join(" ").replace(&port.to_string(), "50001"));
+            }
+            _ => return calls,
+        }
+    }
+}
+
+#[test]
+fn every_call_of_the_server_is_told_with_its_bytes() {
+    let calls = calls_of_a_visit(&Settings {
+        trace: true,
+        ..Settings::default()
+    });
+    for call in [
+        "bind", "listen", "accept", "read", "write", "shutdown", "close",
+    ] {
+        let is_it = |line: &&String| line.split(' ').nth(1) == Some(call);
+        assert!(
+            calls.iter().any(|line| is_it(&line)),
+            "no {call}: {calls:#?}"
+        );
+    }
+    let has = |parts: &[&str]| {
+        let all = |line: &&String| parts.iter().all(|part| line.contains(part));
+        assert!(
+            calls.iter().any(|line| all(&line)),
+            "{parts:?} in {calls:#?}"
+        );
+    };
+    has(&[
+        "worker-50001 read address 127.0.0.1:",
+        "got 39 bytes \"<CLIENT><message>hi</message></CLIENT>\\n\"",
+    ]);
+    has(&["portal-tcp write address 127.0.0.1:", "<HandshakePasscode>"]);
+}
+
+#[test]
+fn a_chopped_answer_goes_out_in_pieces() {
+    let calls = calls_of_a_visit(&Settings {
+        trace: true,
+        chop: NonZeroUsize::new(5),
+        ..Settings::default()
+    });
+    let writes: Vec<&String> = calls
+        .iter()
+        .filter(|line| line.contains(" write "))
+        .collect();
+    assert!(writes.len() > 50, "{writes:#?}");
+    assert!(
+        writes.iter().all(|line| ["1", "2", "3", "4", "5"]
+            .iter()
+            .any(|wanted| line.contains(&format!("wanted {wanted} got {wanted} ")))),
+        "{writes:#?}"
+    );
+}
+
+#[test]
+fn nobody_is_told_of_calls_unless_that_is_wanted() {
+    assert_eq!(calls_of_a_visit(&Settings::default()), Vec::<String>::new());
+}
