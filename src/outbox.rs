@@ -204,6 +204,19 @@ impl Outbox {
         self.shut_socket();
     }
 
+    /// The last act of the thread that reads from the socket: ends the connection if nobody has,
+    /// and closes it so that the peer is not left hanging. A farewell that had to queue up behind
+    /// other things gets its chance, a tick at most.
+    pub fn hang_up(&self, end: End) {
+        self.end(end);
+        if self.write_out() != Flush::Busy {
+            self.cut(end);
+            if self.stream.drain() > 0 || end == End::Broken {
+                self.stream.reset_on_close();
+            }
+        }
+    }
+
     /// Whether the connection is over, so that what is still read from it no longer counts.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)

@@ -611,6 +611,8 @@ impl Chat {
             ServerDoc::Pong | ServerDoc::PublicNext => {}
             ServerDoc::Welcome { .. }
             | ServerDoc::WelcomeSingle { .. }
+            | ServerDoc::CallingBack { .. }
+            | ServerDoc::CalledBack { .. }
             | ServerDoc::Ticket { .. }
             | ServerDoc::Full
             | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),

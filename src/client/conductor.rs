@@ -500,6 +500,7 @@ mod tests {
             port: 1,
             username: None,
             compat: None,
+            callback: None,
             portal: super::super::options::Portal::Tcp,
             retry: Some(2),
             reconnect: false,

@@ -1,6 +1,6 @@
 //! The client's command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -25,6 +25,7 @@ Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
                         Without it you talk with your partner, nameless
   -h HOST -p PORT -n NAME  the same three, as seed 004 calls them
 
+  --callback [PORT]     listen on PORT (any) and let the worker connect to us
   --portal tcp|udp      how to ask the portal for a worker's port (tcp)
   --compat 0|1|2        speak as the original programs of that revision do
   --retry N             how often to ask again when the server is full, every 2 s
@@ -58,6 +59,8 @@ pub(super) struct Options {
     pub(super) portal: Portal,
     /// Speak with an original program of that revision (seed 000).
     pub(super) compat: Option<Revision>,
+    /// Let the worker connect to us, on this port; 0 lets the system choose.
+    pub(super) callback: Option<u16>,
     /// How often to ask again when the server is full; `None` is for ever.
     pub(super) retry: Option<u32>,
     pub(super) reconnect: bool,
@@ -112,6 +115,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         username: None,
         portal: Portal::Tcp,
         compat: None,
+        callback: None,
         retry: None,
         reconnect: false,
         server_timeout: Some(Duration::from_secs(60)),
@@ -162,6 +166,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                     }
                 });
             }
+            Arg::Long("callback") => options.callback = Some(callback_port(&mut parser)?),
             Arg::Long("retry") => {
                 let text = parser.value()?.string()?;
                 let bad = || whole_number("--retry", &text, 0, u32::MAX.into());
@@ -197,6 +202,11 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 "--compat: the original programs know no names".to_owned(),
             ));
         }
+        if options.callback.is_some() {
+            return Err(BadOption(
+                "--compat: the original programs call nobody, so not with --callback".to_owned(),
+            ));
+        }
         // They answer no PING, so their silence means nothing.
         if !timeout_given {
             options.server_timeout = None;
@@ -220,6 +230,33 @@ fn host(parser: &mut Parser) -> Result<Option<String>, BadOption> {
         Ok(None)
     }
 }
+
+/// The number after `--callback`, or 0 where there is none. (A server is never a mere number.)
+fn callback_port(parser: &mut Parser) -> Result<u16, BadOption> {
+    let is_number = |word: &OsStr| word.to_string_lossy().parse::<u64>().is_ok();
+    let text = match parser.optional_value() {
+        Some(attached) => attached.string()?,
+        None => {
+            let words = parser.try_raw_args();
+            if !words.is_some_and(|words| words.peek().is_some_and(is_number)) {
+                return Ok(0);
+            }
+            parser.value()?.string()?
+        }
+    };
+    match text.parse() {
+        Ok(port) if port >= FIRST_ORDINARY_PORT => Ok(port),
+        _ => Err(whole_number(
+            "--callback",
+            &text,
+            FIRST_ORDINARY_PORT.into(),
+            u16::MAX.into(),
+        )),
+    }
+}
+
+/// Servers call no port below it.
+const FIRST_ORDINARY_PORT: u16 = 1024;
 
 fn server(text: &str) -> Result<String, BadOption> {
     if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {
@@ -270,7 +307,7 @@ mod tests {
     #[test]
     fn every_option_is_understood_and_explained() {
         let line = "[::1] 6000 alice --portal udp --retry 0 --reconnect --server-timeout 0 --no-color \
-             --trace --chop 1";
+             --trace --chop 1 --callback";
         let options = parsed(line).unwrap();
         assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
         assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));
@@ -280,6 +317,25 @@ mod tests {
             .filter(|word| word.starts_with("--"))
         {
             assert!(HELP.contains(option), "{option} is not in the help");
+        }
+    }
+
+    #[test]
+    fn the_port_of_a_callback_may_be_left_out() {
+        for (line, port, server) in [
+            ("--callback", Some(0), "127.0.0.1"),
+            ("--callback 6000", Some(6000), "127.0.0.1"),
+            ("--callback here", Some(0), "here"),
+            ("--callback=6000 here 50000", Some(6000), "here"),
+            ("--callback 6000 here 50000", Some(6000), "here"),
+            ("here", None, "here"),
+        ] {
+            let options = parsed(line).unwrap();
+            assert_eq!(
+                (options.callback, &*options.server),
+                (port, server),
+                "{line}"
+            );
         }
     }
 
@@ -307,6 +363,9 @@ mod tests {
             ("--portal both", "--portal both"),
             ("--retry x", "--retry x"),
             ("--chop 0", "--chop 0"),
+            ("--callback 80", "--callback 80"),
+            ("--callback=x", "--callback x"),
+            ("--callback --compat 0", "--callback"),
             ("--server-timeout -1", "--server-timeout -1"),
             ("one 2 three 4", "\"4\""),
             ("one 2 no/name", "USERNAME no/name"),

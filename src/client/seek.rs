@@ -1,5 +1,7 @@
 //! Finding a seat: ask the portal, go to the worker, say the passcode.
 
+mod callback;
+
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
 use crate::net::{Datagrams, Port, Stream, Tap};
-use crate::wire::{Codec, DocError, FrameReader, ServerDoc, portal_request};
+use crate::wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +43,13 @@ pub(super) enum SeekError {
         whom: &'static str,
         error: io::Error,
     },
+    /// We can't listen for a worker's call.
+    CantListen {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    /// The worker has promised to call, and has not. (So many others have called instead.)
+    NoCall { address: SocketAddr, strangers: u32 },
     /// Something answered that is no chat server.
     Strange {
         address: SocketAddr,
@@ -68,6 +77,25 @@ impl fmt::Display for SeekError {
                 "can't reach the {whom} at {address} ({error}): is the server running there? \
                  `make run-server` starts one, `make run-client SERVER=… PORT=…` goes to another"
             ),
+            SeekError::CantListen { address, error } => write!(
+                f,
+                "can't listen on {address} for the worker's call ({error}): choose another PORT \
+                 with --callback PORT, or leave the PORT out"
+            ),
+            SeekError::NoCall { address, strangers } => {
+                write!(
+                    f,
+                    "the worker has not called us on {address}: a firewall may be in the way; \
+                     without --callback the connection goes from here to the server"
+                )?;
+                match strangers {
+                    0 => Ok(()),
+                    count => write!(
+                        f,
+                        " ({count} callers without the passcode were turned away)"
+                    ),
+                }
+            }
             SeekError::Strange { address, error } => write!(
                 f,
                 "what answers at {address} is no chat server ({error}): check SERVER and PORT"
@@ -97,7 +125,7 @@ pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
             Portal::Udp => ask_by_udp(address, &options.tap),
         };
         match answer {
-            Ok(answer) => return follow(address, answer, codec, &options.tap),
+            Ok(answer) => return follow(address, answer, options),
             Err(error) => {
                 failed = SeekError::Unreachable {
                     address,
@@ -117,14 +145,18 @@ struct Answer {
 }
 
 /// Does what the first answer says.
-fn follow(address: SocketAddr, answer: Answer, codec: Codec, tap: &Tap) -> Result<Seat, SeekError> {
+fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat, SeekError> {
+    let (codec, tap) = (options.codec(), &options.tap);
     let strange = |error| SeekError::Strange { address, error };
     let doc = codec.read_server(&answer.frame).map_err(strange)?;
     match (doc, answer.connection) {
         (ServerDoc::Ticket { port, passcode }, _) => {
             let mut worker = address;
             worker.set_port(port.get());
-            take_seat(worker, &passcode, codec, tap)
+            match options.callback {
+                None => take_seat(worker, &passcode, codec, tap),
+                Some(port) => callback::take_seat(worker, &passcode, port, codec, tap),
+            }
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
         (ServerDoc::WelcomeSingle { seat }, Some((stream, frames))) => {
@@ -138,7 +170,10 @@ fn follow(address: SocketAddr, answer: Answer, codec: Codec, tap: &Tap) -> Resul
                 stream,
                 frames,
                 codec,
-                place: format!("in seat {seat}"),
+                place: match options.callback {
+                    None => format!("in seat {seat}"),
+                    Some(_) => format!("in seat {seat} (a server with one port calls nobody back)"),
+                },
             })
         }
         _ => Err(strange(DocError::Missing("Port"))),
@@ -148,7 +183,7 @@ fn follow(address: SocketAddr, answer: Answer, codec: Codec, tap: &Tap) -> Resul
 fn ask_by_tcp(address: SocketAddr, codec: Codec, tap: &Tap) -> io::Result<Answer> {
     let stream = connect(address, tap)?;
     let mut frames = codec.reader_of_server();
-    let frame = first_frame(&stream, &mut frames)?;
+    let frame = first_frame(&stream, &mut frames, PATIENCE)?;
     Ok(Answer {
         frame,
         connection: Some((stream, frames)),
@@ -202,16 +237,11 @@ pub(super) fn take_seat(
         error,
     };
     let stream = connect(worker, tap).map_err(unreachable)?;
-    let mut frames = codec.reader_of_server();
-    let mut handshake = Vec::new();
-    let port = Port::new(worker.port()).ok_or(SeekError::TurnedAway)?;
-    codec.write_handshake(port, passcode, &mut handshake);
-    let answer = io::Write::write_all(&mut &stream, &handshake)
-        .and_then(|()| first_frame(&stream, &mut frames));
-    // A worker that hangs up without a word has turned us away just as well.
-    let Ok(answer) = answer else {
-        return Err(SeekError::TurnedAway);
+    let handshake = Handshake {
+        passcode: passcode.to_owned(),
+        callback: None,
     };
+    let (answer, frames) = shake_hands(&stream, worker, &handshake, codec)?;
     match codec.read_server(&answer) {
         Ok(ServerDoc::Welcome { port, .. }) => {
             stream.set_read_timeout(None).map_err(unreachable)?;
@@ -230,6 +260,25 @@ pub(super) fn take_seat(
     }
 }
 
+/// Says the first frame to a worker or a room, and returns what it answers.
+fn shake_hands(
+    stream: &Stream,
+    worker: SocketAddr,
+    handshake: &Handshake,
+    codec: Codec,
+) -> Result<(Vec<u8>, FrameReader), SeekError> {
+    let mut frames = codec.reader_of_server();
+    let mut said = Vec::new();
+    let port = Port::new(worker.port()).ok_or(SeekError::TurnedAway)?;
+    codec.write_handshake(port, handshake, &mut said);
+    let answer = io::Write::write_all(&mut &*stream, &said)
+        .and_then(|()| first_frame(stream, &mut frames, PATIENCE));
+    // A worker that hangs up without a word has turned us away just as well.
+    answer
+        .map(|answer| (answer, frames))
+        .map_err(|_| SeekError::TurnedAway)
+}
+
 fn connect(address: SocketAddr, tap: &Tap) -> io::Result<Stream> {
     let stream = Stream::connect(address, PATIENCE, tap)?;
     stream.set_nodelay(true)?;
@@ -238,9 +287,13 @@ fn connect(address: SocketAddr, tap: &Tap) -> io::Result<Stream> {
     Ok(stream)
 }
 
-fn first_frame(stream: &Stream, frames: &mut FrameReader) -> io::Result<Vec<u8>> {
+fn first_frame(
+    stream: &Stream,
+    frames: &mut FrameReader,
+    patience: Duration,
+) -> io::Result<Vec<u8>> {
     // One deadline for all of it: a server that trickles bytes must not hold the person up.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let silent = || io::Error::new(ErrorKind::TimedOut, "it accepts, but says nothing");
     loop {
         let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
@@ -281,6 +334,7 @@ mod tests {
             port,
             username: None,
             compat: None,
+            callback: None,
             portal,
             retry: Some(0),
             reconnect: false,

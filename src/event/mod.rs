@@ -74,6 +74,13 @@ pub enum What {
         /// Who.
         peer: SocketAddr,
     },
+    /// The right passcode, from a client that wants to be called: the worker calls.
+    Calling {
+        /// The worker's port.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+    },
     /// Somebody came who was not expected, and was turned away.
     Stray {
         /// The worker's port.
@@ -287,6 +294,10 @@ pub enum End {
     Silent,
     /// The wrong passcode.
     WrongPasscode,
+    /// A callback that nobody may ask for.
+    BadCallback,
+    /// Nobody answered the worker's call.
+    NoAnswer,
     /// Nothing heard within the idle timeout.
     Idle,
     /// Connected for the total timeout.
@@ -320,6 +331,8 @@ impl End {
             End::Broken => "broken",
             End::Silent => "handshake-timeout",
             End::WrongPasscode => "wrong-passcode",
+            End::BadCallback => "bad-callback",
+            End::NoAnswer => "no-answer",
             End::Idle => "idle-timeout",
             End::Total => "total-time-timeout",
             End::TooLong => "too-long",
@@ -348,6 +361,8 @@ impl End {
             | End::Gone
             | End::Broken
             | End::WrongPasscode
+            | End::BadCallback
+            | End::NoAnswer
             | End::TooLong
             | End::TooManyErrors
             | End::WrongPassword
@@ -413,6 +428,7 @@ impl What {
             What::Full { asker } => ("full", vec![("asker", (*asker).into())]),
             What::NoShow { port } => ("no-show", vec![("port", (*port).into())]),
             What::Arrived { port, peer } => ("arrived", at(*port, *peer)),
+            What::Calling { port, peer } => ("calling", at(*port, *peer)),
             What::Stray { port, peer } => ("stray", at(*port, *peer)),
             What::WrongPasscode { port, peer } => ("wrong-passcode", at(*port, *peer)),
             What::Seated { port, peer } => ("seated", at(*port, *peer)),
@@ -540,6 +556,7 @@ impl What {
             | What::TicketAgain { port, .. }
             | What::NoShow { port }
             | What::Arrived { port, .. }
+            | What::Calling { port, .. }
             | What::Stray { port, .. }
             | What::WrongPasscode { port, .. }
             | What::Seated { port, .. }

@@ -17,7 +17,7 @@ use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{
     Arrival, Asker, Expiry, Lease, Passcode, Phase, Seat, SeatNumber, Ticket, Timeouts, Verdict,
-    WorkloadStack,
+    Wish, WorkloadStack,
 };
 use crate::wire::{Relay, Scope, ServerDoc};
 
@@ -274,7 +274,7 @@ impl<D> Rooms<D> {
             return Admission::Refused;
         };
         if place.seat.arrive(address, now) != Arrival::Expected
-            || place.seat.present(Some(said), now) != Verdict::Admitted
+            || place.seat.present(Some(said), Wish::Stay, now) != Verdict::Admitted
         {
             return Admission::Refused;
         }

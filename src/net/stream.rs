@@ -1,7 +1,7 @@
 //! One TCP connection: what std's has, and what it lacks.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -39,14 +39,14 @@ impl Stream {
         })
     }
 
-    /// A socket at the address `from`, for [`Stream::call`] to `to`. Until then another thread can
+    /// A socket at the address `from` (with any port), for [`Stream::call`] to `to`. Until then another thread can
     /// have it, to call the whole thing off.
     ///
     /// # Errors
     /// What the system reports when it has no socket to give, or `from` is not ours.
-    pub fn unconnected(from: IpAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
+    pub fn unconnected(mut from: SocketAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        let from = SocketAddr::new(from, 0);
+        from.set_port(0);
         let bound = socket.bind(&from.into());
         tap.called("bind", Some(from), &bound);
         bound?;
@@ -351,7 +351,7 @@ mod tests {
                 socket
             })
             .collect();
-        let ours = Stream::unconnected([127, 0, 0, 1].into(), to, &Tap::default()).unwrap();
+        let ours = Stream::unconnected(to, to, &Tap::default()).unwrap();
         // Long, so that it is the shutdown that wakes the call.
         ours.set_write_timeout(Some(Duration::from_secs(600)))
             .unwrap();

@@ -9,6 +9,9 @@
 //!      (the passcode changes and the lease goes back)
 //! ```
 //!
+//! Who wants to be called goes from Greeting to Calling, and from there to Seated when the call is
+//! answered, or to Closing.
+//!
 //! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
 //! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
 //! alone ends a reservation and only the worker goes from Closing to Free, so a session that ends
@@ -78,10 +81,19 @@ pub enum Arrival {
     Stray,
 }
 
+/// What somebody who says the passcode wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// To go on talking on this connection.
+    Stay,
+    /// To be called: the session begins on that other connection.
+    BeCalled,
+}
+
 /// What becomes of the caller who spoke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// The right passcode: seated.
+    /// The right passcode: seated, or to be called.
     Admitted,
     /// Anything else. One chance only: the seat is closing.
     Refused,
@@ -96,6 +108,8 @@ pub enum Expiry {
     NoShow(Lease),
     /// Somebody came and did not say the passcode in time. The seat is closing.
     Handshake,
+    /// Nobody has answered the call in time. The seat is closing.
+    NoAnswer,
     /// Nothing heard for too long. The seat is closing.
     Idle,
     /// Connected for as long as anybody may be. The seat is closing.
@@ -111,6 +125,8 @@ pub enum Phase {
     Reserved,
     /// Somebody is connected and has not said the passcode yet.
     Greeting,
+    /// Somebody has said the passcode, and is being called.
+    Calling,
     /// Somebody is in.
     Seated,
     /// The session is over and the worker is clearing up.
@@ -138,6 +154,11 @@ enum State {
         until: Deadline,
     },
     Greeting {
+        lease: Lease,
+        until: Deadline,
+        total: Option<Deadline>,
+    },
+    Calling {
         lease: Lease,
         until: Deadline,
         total: Option<Deadline>,
@@ -253,8 +274,9 @@ impl Seat {
         Arrival::Expected
     }
 
-    /// The caller's first frame, read as a passcode; `None` if it was anything else.
-    pub fn present(&mut self, said: Option<&str>, now: Tick) -> Verdict {
+    /// The caller's first frame, read as a passcode; `None` if it was anything else. A call may
+    /// take as long as a reservation.
+    pub fn present(&mut self, said: Option<&str>, wish: Wish, now: Tick) -> Verdict {
         let State::Greeting { total, .. } = &self.state else {
             return Verdict::TooLate;
         };
@@ -263,14 +285,37 @@ impl Seat {
         let Some(lease) = self.take_lease() else {
             return Verdict::TooLate;
         };
-        if right && !self.barred {
-            let idle = self.timeouts.idle.map(|ticks| Deadline::after(now, ticks));
-            self.state = State::Seated { lease, idle, total };
-            Verdict::Admitted
-        } else {
+        if !right || self.barred {
             self.state = State::Closing { lease };
-            Verdict::Refused
+            return Verdict::Refused;
         }
+        self.state = match wish {
+            Wish::Stay => State::Seated {
+                lease,
+                idle: self.timeouts.idle.map(|ticks| Deadline::after(now, ticks)),
+                total,
+            },
+            Wish::BeCalled => State::Calling {
+                lease,
+                until: Deadline::after(now, self.timeouts.reserve),
+                total,
+            },
+        };
+        Verdict::Admitted
+    }
+
+    /// The call has been answered. Returns whether the guest is seated now: not when the seat was
+    /// closed in the meantime.
+    pub fn answered(&mut self, now: Tick) -> bool {
+        let State::Calling { total, .. } = &self.state else {
+            return false;
+        };
+        let total = *total;
+        let idle = self.timeouts.idle.map(|ticks| Deadline::after(now, ticks));
+        if let Some(lease) = self.take_lease() {
+            self.state = State::Seated { lease, idle, total };
+        }
+        true
     }
 
     /// The guest has said something that counts as activity.
@@ -297,6 +342,7 @@ impl Seat {
                 return Some(Expiry::NoShow(lease));
             }
             State::Greeting { until, .. } if until.is_past(now) => Expiry::Handshake,
+            State::Calling { until, .. } if until.is_past(now) => Expiry::NoAnswer,
             State::Seated { total, .. } if past(*total) => Expiry::Total,
             State::Seated { idle, .. } if past(*idle) => Expiry::Idle,
             _ => return None,
@@ -308,8 +354,10 @@ impl Seat {
     /// The session is over, for whatever reason. The worker clears up and then frees the seat.
     /// Closing a seat in which nobody is does nothing.
     pub fn close(&mut self) {
-        if matches!(self.state, State::Greeting { .. } | State::Seated { .. })
-            && let Some(lease) = self.take_lease()
+        if matches!(
+            self.state,
+            State::Greeting { .. } | State::Calling { .. } | State::Seated { .. }
+        ) && let Some(lease) = self.take_lease()
         {
             self.state = State::Closing { lease };
         }
@@ -341,7 +389,9 @@ impl Seat {
     pub fn deadline(&self) -> Option<Deadline> {
         match &self.state {
             State::Free | State::Closing { .. } => None,
-            State::Reserved { until, .. } | State::Greeting { until, .. } => Some(*until),
+            State::Reserved { until, .. }
+            | State::Greeting { until, .. }
+            | State::Calling { until, .. } => Some(*until),
             State::Seated { idle, total, .. } => idle.iter().chain(total).min().copied(),
         }
     }
@@ -352,6 +402,7 @@ impl Seat {
             State::Free => Phase::Free,
             State::Reserved { .. } => Phase::Reserved,
             State::Greeting { .. } => Phase::Greeting,
+            State::Calling { .. } => Phase::Calling,
             State::Seated { .. } => Phase::Seated,
             State::Closing { .. } => Phase::Closing,
         }
@@ -363,6 +414,7 @@ impl Seat {
             State::Free => None,
             State::Reserved { lease, .. }
             | State::Greeting { lease, .. }
+            | State::Calling { lease, .. }
             | State::Seated { lease, .. }
             | State::Closing { lease } => Some(lease),
         }
@@ -418,7 +470,7 @@ mod tests {
         let (mut seat, _, ticket) = reserved();
         assert_eq!(seat.arrive(ip(HERE), Tick(0)), Arrival::Expected);
         assert_eq!(
-            seat.present(Some(ticket.passcode.reveal()), Tick(0)),
+            seat.present(Some(ticket.passcode.reveal()), Wish::Stay, Tick(0)),
             Verdict::Admitted
         );
         seat
@@ -437,6 +489,44 @@ mod tests {
             None,
             "freed exactly once"
         );
+    }
+
+    /// What a look at the deadlines that ends no reservation asks for.
+    fn never() -> Passcode {
+        panic!("no passcode is made")
+    }
+
+    fn calling() -> Seat {
+        let (mut seat, _, ticket) = reserved();
+        seat.arrive(ip(HERE), Tick(0));
+        let said = Some(ticket.passcode.reveal());
+        assert_eq!(
+            seat.present(said, Wish::BeCalled, Tick(1)),
+            Verdict::Admitted
+        );
+        assert_eq!(seat.phase(), Phase::Calling);
+        seat
+    }
+
+    #[test]
+    fn an_answered_call_is_a_session_and_counts_from_the_first_connection() {
+        let mut seat = calling();
+        assert!(seat.answered(Tick(2)));
+        assert!(!seat.answered(Tick(2)), "once");
+        assert_eq!(seat.phase(), Phase::Seated);
+        assert_eq!(seat.expire(Tick(7), never), None);
+        seat.heard(Tick(7));
+        assert_eq!(seat.expire(Tick(8), never), None);
+        assert_eq!(seat.expire(Tick(9), never), Some(Expiry::Total));
+    }
+
+    #[test]
+    fn a_call_that_nobody_answers_ends_with_the_reservation_timeout() {
+        let mut seat = calling();
+        assert_eq!(seat.expire(Tick(3), never), None);
+        assert_eq!(seat.expire(Tick(4), never), Some(Expiry::NoAnswer));
+        assert!(!seat.answered(Tick(4)), "too late");
+        assert!(seat.free(Passcode::from_bits(2)).is_some());
     }
 
     #[test]
@@ -470,7 +560,7 @@ mod tests {
         );
         assert_eq!(seat.arrive(ip(HERE), Tick(1)), Arrival::Stray, "one chance");
         assert_eq!(
-            seat.present(Some(ticket.passcode.reveal()), Tick(1)),
+            seat.present(Some(ticket.passcode.reveal()), Wish::Stay, Tick(1)),
             Verdict::Admitted
         );
     }
@@ -480,10 +570,10 @@ mod tests {
         for said in [None, Some(""), Some("00000000000000000000000000000002")] {
             let (mut seat, _, _) = reserved();
             seat.arrive(ip(HERE), Tick(0));
-            assert_eq!(seat.present(said, Tick(0)), Verdict::Refused);
+            assert_eq!(seat.present(said, Wish::Stay, Tick(0)), Verdict::Refused);
             assert_eq!(seat.phase(), Phase::Closing);
             assert_eq!(
-                seat.present(Some(Passcode::from_bits(1).reveal()), Tick(0)),
+                seat.present(Some(Passcode::from_bits(1).reveal()), Wish::Stay, Tick(0)),
                 Verdict::TooLate
             );
         }

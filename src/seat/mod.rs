@@ -8,6 +8,6 @@ mod machine;
 mod passcode;
 mod stack;
 
-pub use machine::{Arrival, Asker, Expiry, Phase, Seat, Ticket, Timeouts, Verdict};
+pub use machine::{Arrival, Asker, Expiry, Phase, Seat, Ticket, Timeouts, Verdict, Wish};
 pub use passcode::{Passcode, PasscodeKind};
 pub use stack::{Lease, SeatNumber, WorkloadStack};

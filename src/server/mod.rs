@@ -4,6 +4,7 @@
 //! nothing is half open, and then starts the threads: the portal, and for each port a worker and
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
+mod callback;
 mod house;
 mod listeners;
 mod login;
@@ -33,7 +34,7 @@ use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
-use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
+use crate::seat::{Passcode, PasscodeKind, Phase, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
 use house::{House, Post};
 use listeners::Listeners;
@@ -271,7 +272,12 @@ impl Server {
         let posts = self.house.posts.iter();
         posts
             .filter_map(|post| {
-                let guest = post.with_seat(|occupied| occupied.connection.clone())?;
+                // Whoever is still on the way in has not been welcomed, so nothing else may be
+                // said to them.
+                let guest = post.with_seat(|occupied| {
+                    let is_seated = occupied.seat.phase() == Phase::Seated;
+                    occupied.connection.clone().filter(|_| is_seated)
+                })?;
                 Some(Connected {
                     seat: post.number,
                     port: post.port,

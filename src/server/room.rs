@@ -331,9 +331,11 @@ fn visit(house: &House, name: &Name, door: &Door, guest: &Arc<Guest>) -> End {
         Ok(said) => said,
         Err(end) => return end,
     };
+    // Only a worker calls back; whoever wants that of a room is let in as everybody is.
+    let passcode = said.map(|handshake| handshake.passcode);
     let admission = {
         let mut rooms = house.rooms.lock();
-        let admission = rooms.admit(name, guest, said.as_deref(), house.clock.now());
+        let admission = rooms.admit(name, guest, passcode.as_deref(), house.clock.now());
         set_alarm(&rooms, name);
         admission
     };
@@ -374,13 +376,7 @@ fn visit(house: &House, name: &Name, door: &Door, guest: &Arc<Guest>) -> End {
 fn depart(house: &House, name: &Name, guest: &Arc<Guest>, end: End) {
     let gone = house.rooms.lock().hang_up(name, guest);
     let was_member = gone.connection.is_some();
-    guest.outbox.end(end);
-    if guest.outbox.write_out() != Flush::Busy {
-        guest.outbox.cut(end);
-        if guest.outbox.stream().drain() > 0 || end == End::Broken {
-            guest.outbox.stream().reset_on_close();
-        }
-    }
+    guest.outbox.hang_up(end);
     guest.outbox.wake_timer();
     if was_member {
         tell_left(house, name, guest, guest.outbox.ended().unwrap_or(end));

@@ -66,6 +66,7 @@ fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Guest>> {
             return guest;
         }
         Some(Expiry::Handshake) => End::Silent,
+        Some(Expiry::NoAnswer) => End::NoAnswer,
         Some(Expiry::Idle) => End::Idle,
         Some(Expiry::Total) => End::Total,
     };

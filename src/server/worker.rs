@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::callback;
 use super::house::{House, Post};
 use super::portal::back_off;
 use super::room;
@@ -18,9 +19,9 @@ use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
 use crate::net::{Listener, Port, Stream};
-use crate::outbox::{Flush, Outbox};
-use crate::seat::{Arrival, Verdict};
-use crate::wire::{FrameReader, ServerDoc};
+use crate::outbox::Outbox;
+use crate::seat::{Arrival, Verdict, Wish};
+use crate::wire::{FrameReader, Handshake, ServerDoc};
 
 /// The worker's thread: accepts until the clock stops.
 pub(super) fn serve(house: &House, post: &Post, listener: &Listener) {
@@ -101,8 +102,17 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
         Ok(said) => said,
         Err(end) => return end,
     };
+    let (passcode, callback) = match said {
+        Some(Handshake { passcode, callback }) => (Some(passcode), callback),
+        None => (None, None),
+    };
+    let wish = if callback.is_some() {
+        Wish::BeCalled
+    } else {
+        Wish::Stay
+    };
     let now = house.clock.now();
-    match post.with_seat(|occupied| occupied.seat.present(said.as_deref(), now)) {
+    match post.with_seat(|occupied| occupied.seat.present(passcode.as_deref(), wish, now)) {
         Verdict::Admitted => {}
         Verdict::Refused => {
             house.events.tell(|| What::WrongPasscode {
@@ -116,6 +126,9 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
             return End::WrongPasscode;
         }
         Verdict::TooLate => return End::Gone,
+    }
+    if let (Some(request), Some(passcode)) = (callback, passcode) {
+        return callback::serve(house, post, guest, &request, &passcode);
     }
     house.events.tell(|| What::Seated {
         port: post.port,
@@ -132,15 +145,15 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
     Session::new(house, Home::Worker(post), guest).run(&mut frames)
 }
 
-/// Waits for the first frame and reads it as a passcode. `Ok(None)` is any other frame.
+/// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame.
 pub(super) fn first_frame(
     outbox: &Outbox,
     port: Port,
     frames: &mut FrameReader,
-) -> Result<Option<String>, End> {
+) -> Result<Option<Handshake>, End> {
     loop {
         match frames.next_frame() {
-            Ok(Some(frame)) => return Ok(outbox.codec().read_passcode(frame, port)),
+            Ok(Some(frame)) => return Ok(outbox.codec().read_handshake(frame, port)),
             Ok(None) => {}
             Err(_) => return Ok(None),
         }
@@ -158,7 +171,9 @@ pub(super) fn first_frame(
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
 /// next guest.
 fn clear_up(house: &House, post: &Post, listener: &Listener, guest: &Arc<Guest>, end: End) {
-    leave_seat(house, post, guest, end);
+    // After a callback, it is not the connection that the worker accepted that is in the seat.
+    let seated = post.with_seat(|occupied| occupied.connection.clone());
+    leave_seat(house, post, seated.as_ref().unwrap_or(guest), end);
     turn_backlog_away(house, post, listener);
     house.free_seat(post);
 }
@@ -175,14 +190,7 @@ pub(super) fn leave_seat(house: &House, post: &Post, guest: &Arc<Guest>, end: En
         occupied.connection = None;
     });
     // If the timer thread or a full socket has ended it before, that is the reason that counts.
-    outbox.end(end);
-    // A farewell that had to queue up behind other things gets its chance, a tick at most.
-    if outbox.write_out() != Flush::Busy {
-        outbox.cut(end);
-        if outbox.stream().drain() > 0 || end == End::Broken {
-            outbox.stream().reset_on_close();
-        }
-    }
+    outbox.hang_up(end);
     house.events.tell(|| What::Left {
         port: post.port,
         peer,

@@ -20,6 +20,8 @@ pub enum ClientDoc<'a> {
     Handshake {
         /// What the portal gave, if this is an honest client.
         passcode: Cow<'a, str>,
+        /// The client wants to be called instead of staying on this connection.
+        callback: Option<CallbackRequest>,
     },
     /// `<command>`: for the server alone.
     Command(ClientCommand<'a>),
@@ -33,6 +35,24 @@ impl<'a> ClientDoc<'a> {
             me: false,
         }
     }
+}
+
+/// `<callback>`: where the client listens and wants to be called. Not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallbackRequest {
+    /// What stands in `<Port>`.
+    pub port: String,
+    /// What stands in `<Address>`, if there is one.
+    pub address: Option<String>,
+}
+
+/// A client's first frame on a worker's or a room's port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// What the portal gave, if this is an honest client.
+    pub passcode: String,
+    /// The client wants to be called instead of staying on this connection.
+    pub callback: Option<CallbackRequest>,
 }
 
 /// The commands of a client.
@@ -118,6 +138,18 @@ pub enum ServerDoc<'a> {
         port: Port,
         /// The room's name, at a room's port.
         room: Option<Cow<'a, str>>,
+    },
+    /// The passcode was right, and the worker is about to call; the connection is closed after it.
+    CallingBack {
+        /// The worker's port.
+        port: Port,
+    },
+    /// The welcome of a worker that has called the client, with the proof that it is the one.
+    CalledBack {
+        /// The worker's port.
+        port: Port,
+        /// What the client said when it asked to be called.
+        passcode: Cow<'a, str>,
     },
     /// The welcome of a server with one port, where nobody needs a passcode.
     WelcomeSingle {
@@ -296,6 +328,8 @@ pub enum ErrorCode {
     WrongPassword,
     /// Somebody else goes by that name, where names are not protected by passwords.
     NameInUse,
+    /// A callback to another machine than the asker's own, or to a port below 1024.
+    BadCallback,
     /// Nobody of that name is logged in.
     NoSuchUser,
     /// The server could not store the account.
@@ -317,7 +351,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [ErrorCode; 18] = [
+    const ALL: [ErrorCode; 19] = [
         ErrorCode::Malformed,
         ErrorCode::NotUtf8,
         ErrorCode::UnknownCommand,
@@ -328,6 +362,7 @@ impl ErrorCode {
         ErrorCode::BadPassword,
         ErrorCode::WrongPassword,
         ErrorCode::NameInUse,
+        ErrorCode::BadCallback,
         ErrorCode::NoSuchUser,
         ErrorCode::NotSaved,
         ErrorCode::AlreadyMember,
@@ -351,6 +386,7 @@ impl ErrorCode {
             ErrorCode::BadPassword => "bad-password",
             ErrorCode::WrongPassword => "wrong-password",
             ErrorCode::NameInUse => "name-in-use",
+            ErrorCode::BadCallback => "bad-callback",
             ErrorCode::NoSuchUser => "no-such-user",
             ErrorCode::NotSaved => "not-saved",
             ErrorCode::AlreadyMember => "already-member",

@@ -25,7 +25,10 @@ mod original;
 mod text;
 mod xml;
 
-pub use doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, Scope, Secret, ServerDoc};
+pub use doc::{
+    CallbackRequest, ClientCommand, ClientDoc, DocError, ErrorCode, Handshake, Relay, Scope,
+    Secret, ServerDoc,
+};
 pub use frame::{FrameError, FrameReader, Framing};
 pub use text::printable;
 
@@ -140,13 +143,17 @@ impl Codec {
         }
     }
 
-    /// Appends the passcode for the worker on `port` to `out`, as a client's first frame.
-    pub fn write_handshake(&self, port: Port, passcode: &str, out: &mut Vec<u8>) {
+    /// Appends a client's first frame on `port` to `out`. (An original program can't be asked to
+    /// call.)
+    pub fn write_handshake(&self, port: Port, handshake: &Handshake, out: &mut Vec<u8>) {
         if !self.is_original() {
-            let passcode = passcode.into();
-            return self.write_client(&ClientDoc::Handshake { passcode }, out);
+            let doc = ClientDoc::Handshake {
+                passcode: handshake.passcode.as_str().into(),
+                callback: handshake.callback.clone(),
+            };
+            return self.write_client(&doc, out);
         }
-        let content = original::handshake_content(port, passcode, self.is_plain());
+        let content = original::handshake_content(port, &handshake.passcode, self.is_plain());
         self.framing
             .write(out, |out| out.extend_from_slice(&content));
     }
@@ -158,13 +165,20 @@ impl Codec {
         frame
     }
 
-    /// The passcode in a client's first frame on `port`; `None` if the frame is anything else.
-    pub fn read_passcode(&self, frame: &[u8], port: Port) -> Option<String> {
+    /// A client's first frame on `port`; `None` if there is no passcode in it.
+    pub fn read_handshake(&self, frame: &[u8], port: Port) -> Option<Handshake> {
         if self.is_original() {
-            return original::read_passcode(frame, self.is_plain(), port);
+            let passcode = original::read_passcode(frame, self.is_plain(), port)?;
+            return Some(Handshake {
+                passcode,
+                callback: None,
+            });
         }
         match self.read_client(frame) {
-            Ok(ClientDoc::Handshake { passcode }) => Some(passcode.into_owned()),
+            Ok(ClientDoc::Handshake { passcode, callback }) => Some(Handshake {
+                passcode: passcode.into_owned(),
+                callback,
+            }),
             _ => None,
         }
     }

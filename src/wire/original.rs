@@ -89,7 +89,7 @@ pub(super) fn read_passcode(frame: &[u8], plain: bool, port: Port) -> Option<Str
         return text.strip_prefix(&prefix).map(str::to_owned);
     }
     match xml::read_client(text) {
-        Ok(ClientDoc::Handshake { passcode }) => Some(passcode.into_owned()),
+        Ok(ClientDoc::Handshake { passcode, .. }) => Some(passcode.into_owned()),
         _ => None,
     }
 }
@@ -115,6 +115,7 @@ pub(super) fn handshake_content(port: Port, passcode: &str, plain: bool) -> Vec<
     } else {
         xml_content(&ClientDoc::Handshake {
             passcode: passcode.into(),
+            callback: None,
         })
     }
 }

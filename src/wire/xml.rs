@@ -9,12 +9,15 @@ use std::borrow::Cow;
 
 use roxmltree::{Document, Node, ParsingOptions, StringStorage};
 
-use super::doc::{ClientCommand, ClientDoc, DocError, ErrorCode, Relay, Scope, Secret, ServerDoc};
+use super::doc::{
+    CallbackRequest, ClientCommand, ClientDoc, DocError, ErrorCode, Relay, Scope, Secret, ServerDoc,
+};
 use super::text::escape_into;
 use crate::limits;
 use crate::net::Port;
 
 const WELCOME: &str = "Connection successful";
+const CALLING_BACK: &str = "Calling back";
 const WRONG_PASSCODE: &str = "Wrong handshake passcode";
 
 pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
@@ -26,6 +29,7 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
     if let Some(passcode) = child(root, "HandshakePasscode") {
         return Ok(ClientDoc::Handshake {
             passcode: trimmed(text_of(passcode)),
+            callback: child(root, "callback").map(read_callback),
         });
     }
     let message = child(root, "message").ok_or(DocError::Missing("message"))?;
@@ -34,6 +38,14 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
         text: text_of(message),
         me,
     })
+}
+
+fn read_callback(callback: Node<'_, '_>) -> CallbackRequest {
+    let part = |name| child(callback, name).map(|node| text_of(node).trim().to_owned());
+    CallbackRequest {
+        port: part("Port").unwrap_or_default(),
+        address: part("Address"),
+    }
 }
 
 fn read_client_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ClientCommand<'f>, DocError> {
@@ -134,10 +146,17 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
             .and_then(port_from)
             .ok_or(DocError::Missing("port"))?;
         return match text_of(message).trim() {
-            WELCOME => Ok(ServerDoc::Welcome {
-                port,
-                room: attribute(root, "room").ok(),
+            WELCOME => Ok(match child(root, "HandshakePasscode") {
+                Some(passcode) => ServerDoc::CalledBack {
+                    port,
+                    passcode: trimmed(text_of(passcode)),
+                },
+                None => ServerDoc::Welcome {
+                    port,
+                    room: attribute(root, "room").ok(),
+                },
             }),
+            CALLING_BACK => Ok(ServerDoc::CallingBack { port }),
             WRONG_PASSCODE => Ok(ServerDoc::WrongPasscode {
                 port,
                 room: attribute(root, "room").ok(),
@@ -248,7 +267,17 @@ pub(super) fn write_client(doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
     });
     match doc {
         ClientDoc::Message { text, .. } => element("message", text, out),
-        ClientDoc::Handshake { passcode } => element("HandshakePasscode", passcode, out),
+        ClientDoc::Handshake { passcode, callback } => {
+            element("HandshakePasscode", passcode, out);
+            if let Some(CallbackRequest { port, address }) = callback {
+                out.extend_from_slice(b"<callback>");
+                element("Port", port, out);
+                if let Some(address) = address {
+                    element("Address", address, out);
+                }
+                out.extend_from_slice(b"</callback>");
+            }
+        }
         ClientDoc::Command(command) => write_client_command(command, out),
     }
     out.extend_from_slice(b"</CLIENT>");
@@ -294,6 +323,12 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
             element("HandshakePasscode", passcode, out);
         }
         ServerDoc::Welcome { port, room } => seat_says(*port, room.as_deref(), WELCOME, out),
+        ServerDoc::CallingBack { port } => seat_says(*port, None, CALLING_BACK, out),
+        ServerDoc::CalledBack { port, passcode } => {
+            out.extend_from_slice(format!("<SERVER type='worker' port='{port}'>").as_bytes());
+            element("HandshakePasscode", passcode, out);
+            element("message", WELCOME, out);
+        }
         ServerDoc::WrongPasscode { port, room } => {
             seat_says(*port, room.as_deref(), WRONG_PASSCODE, out);
         }
@@ -554,6 +589,17 @@ mod tests {
                 "<SERVER type='worker' port='50001'><message>Wrong handshake passcode</message></SERVER>",
             ),
             (
+                ServerDoc::CallingBack { port: port(50001) },
+                "<SERVER type='worker' port='50001'><message>Calling back</message></SERVER>",
+            ),
+            (
+                ServerDoc::CalledBack {
+                    port: port(50001),
+                    passcode: "abc".into(),
+                },
+                "<SERVER type='worker' port='50001'><HandshakePasscode>abc</HandshakePasscode><message>Connection successful</message></SERVER>",
+            ),
+            (
                 ServerDoc::IdleTimeout,
                 "<SERVER><command>IDLE TIMEOUT</command></SERVER>",
             ),
@@ -594,6 +640,32 @@ mod tests {
             read_client(frame).unwrap(),
             ClientDoc::Command(ClientCommand::Terminate)
         );
+    }
+
+    #[test]
+    fn a_handshake_may_ask_for_a_call() {
+        for (frame, address) in [
+            (
+                "<CLIENT><HandshakePasscode>abc</HandshakePasscode><callback><Port>6000</Port></callback></CLIENT>",
+                None,
+            ),
+            (
+                "<CLIENT><HandshakePasscode>abc</HandshakePasscode><callback><Port>6000</Port><Address>::1</Address></callback></CLIENT>",
+                Some("::1".to_owned()),
+            ),
+        ] {
+            let doc = ClientDoc::Handshake {
+                passcode: "abc".into(),
+                callback: Some(CallbackRequest {
+                    port: "6000".to_owned(),
+                    address,
+                }),
+            };
+            assert_eq!(read_client(frame).unwrap(), doc);
+            let mut out = Vec::new();
+            write_client(&doc, &mut out);
+            assert_eq!(out, frame.as_bytes());
+        }
     }
 
     #[test]

@@ -52,6 +52,10 @@ enum Step {
     Accept(usize),
     /// The worker reads the caller's first frame: the best passcode it has for this seat.
     Present(usize),
+    /// The same, and the caller wants to be called.
+    PresentAndBeCalled(usize),
+    /// The worker's call is answered.
+    Answered(usize),
     /// The worker reads a first frame that is no passcode.
     PresentNonsense(usize),
     /// The worker reads a message.
@@ -146,16 +150,21 @@ impl World {
                 (Worker::Serving(_), Phase::Greeting) => {
                     steps.extend([
                         Step::Present(seat),
+                        Step::PresentAndBeCalled(seat),
                         Step::PresentNonsense(seat),
                         Step::End(seat),
                     ]);
+                }
+                (Worker::Serving(_), Phase::Calling) => {
+                    steps.extend([Step::Answered(seat), Step::End(seat)])
                 }
                 (Worker::Serving(_), Phase::Seated) => {
                     steps.extend([Step::Hear(seat), Step::End(seat)])
                 }
                 (Worker::Serving(_), Phase::Closing) => {
-                    // A late frame may still be read after the timer has closed the seat.
-                    steps.extend([Step::Present(seat), Step::Hear(seat)]);
+                    // A late frame may still be read, and a late call answered, after the timer
+                    // has closed the seat.
+                    steps.extend([Step::Present(seat), Step::Hear(seat), Step::Answered(seat)]);
                     steps.push(if self.backlogs[seat].is_empty() {
                         Step::Free(seat)
                     } else {
@@ -243,33 +252,20 @@ impl World {
                     }
                 }
             }
-            Step::Present(seat) => {
-                let Worker::Serving(caller) = self.workers[seat] else {
-                    return;
-                };
-                let said = self.tickets[caller][seat].clone();
+            Step::Present(seat) => self.present(seat, Wish::Stay),
+            Step::PresentAndBeCalled(seat) => self.present(seat, Wish::BeCalled),
+            Step::Answered(seat) => {
                 let was = self.seats[seat].phase();
-                match self.seats[seat].present(said.as_ref().map(Passcode::reveal), self.now) {
-                    Verdict::Admitted => {
-                        let to =
-                            self.given[seat].expect("a passcode nobody was given admits nobody");
-                        assert_eq!(
-                            ADDRESSES[to], ADDRESSES[caller],
-                            "admitted from another address"
-                        );
-                        assert_eq!(
-                            said, self.tickets[to][seat],
-                            "admitted with another passcode than was given"
-                        );
-                        assert!(!self.admitted[seat], "a passcode admitted twice");
-                        self.admitted[seat] = true;
-                    }
-                    Verdict::Refused => {}
-                    Verdict::TooLate => assert_ne!(was, Phase::Greeting),
-                }
+                let seated = self.seats[seat].answered(self.now);
+                assert_eq!(
+                    seated,
+                    was == Phase::Calling,
+                    "a call answered when {was:?}"
+                );
             }
             Step::PresentNonsense(seat) => {
-                assert_eq!(self.seats[seat].present(None, self.now), Verdict::Refused);
+                let verdict = self.seats[seat].present(None, Wish::Stay, self.now);
+                assert_eq!(verdict, Verdict::Refused);
             }
             Step::Hear(seat) => self.seats[seat].heard(self.now),
             Step::End(seat) => self.seats[seat].close(),
@@ -303,6 +299,32 @@ impl World {
                 }
             }
             Step::Push(seat) => self.stack.push(self.in_hand[seat].take().unwrap()),
+        }
+    }
+
+    /// The worker reads the caller's passcode.
+    fn present(&mut self, seat: usize, wish: Wish) {
+        let Worker::Serving(caller) = self.workers[seat] else {
+            return;
+        };
+        let said = self.tickets[caller][seat].clone();
+        let was = self.seats[seat].phase();
+        match self.seats[seat].present(said.as_ref().map(Passcode::reveal), wish, self.now) {
+            Verdict::Admitted => {
+                let to = self.given[seat].expect("a passcode nobody was given admits nobody");
+                assert_eq!(
+                    ADDRESSES[to], ADDRESSES[caller],
+                    "admitted from another address"
+                );
+                assert_eq!(
+                    said, self.tickets[to][seat],
+                    "admitted with another passcode than was given"
+                );
+                assert!(!self.admitted[seat], "a passcode admitted twice");
+                self.admitted[seat] = true;
+            }
+            Verdict::Refused => {}
+            Verdict::TooLate => assert_ne!(was, Phase::Greeting),
         }
     }
 
@@ -377,7 +399,7 @@ impl Seat {
                 let whose = (0..CALLERS).position(|caller| super::model::asker(caller) == *asker);
                 into.push(whose.expect("one of the callers") as u8);
             }
-            State::Greeting { until, total, .. } => {
+            State::Greeting { until, total, .. } | State::Calling { until, total, .. } => {
                 left(Some(*until));
                 left(*total);
             }

@@ -1,0 +1,159 @@
+//! The other direction (`--callback`): we listen, and the worker connects to us.
+//!
+//! Anybody can connect to a port that listens. The worker proves itself with the passcode, which
+//! nobody but the portal and we have heard; whoever can't is turned away, and we go on listening.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::{PATIENCE, Seat, SeekError, connect, first_frame, is_timeout, shake_hands};
+use crate::net::{Listener, Stream, Tap};
+use crate::wire::{CallbackRequest, Codec, Handshake, ServerDoc};
+
+/// How long a caller may take to prove itself. The worker does at once; somebody who says nothing
+/// must not use up the time that the worker has.
+const CALLER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks the worker to call us on `port` (0: the system chooses), and waits for its call.
+///
+/// # Errors
+/// [`SeekError`]; after `TurnedAway` it is worth asking for another passcode.
+pub(super) fn take_seat(
+    worker: SocketAddr,
+    passcode: &str,
+    port: u16,
+    codec: Codec,
+    tap: &Tap,
+) -> Result<Seat, SeekError> {
+    let unreachable = |error| SeekError::Unreachable {
+        address: worker,
+        whom: "worker",
+        error,
+    };
+    let asking = connect(worker, tap).map_err(unreachable)?;
+    // At the address from which we ask, because no other one is ever called.
+    let mut here = asking.local_addr().map_err(unreachable)?;
+    here.set_port(port);
+    let listener = Listener::bind(here, tap).map_err(|error| SeekError::CantListen {
+        address: here,
+        error,
+    })?;
+    let handshake = Handshake {
+        passcode: passcode.to_owned(),
+        callback: Some(CallbackRequest {
+            port: listener.port().to_string(),
+            address: None,
+        }),
+    };
+    let (answer, _) = shake_hands(&asking, worker, &handshake, codec)?;
+    match codec.read_server(&answer) {
+        Ok(ServerDoc::CallingBack { .. }) => {}
+        Ok(_) => return Err(SeekError::TurnedAway),
+        Err(error) => {
+            return Err(SeekError::Strange {
+                address: worker,
+                error,
+            });
+        }
+    }
+    drop(asking);
+    await_call(&listener, passcode, codec)
+}
+
+/// Takes the first caller that knows the passcode.
+fn await_call(listener: &Listener, passcode: &str, codec: Codec) -> Result<Seat, SeekError> {
+    let address = listener.address();
+    let deadline = Instant::now() + PATIENCE;
+    let mut strangers = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(SeekError::NoCall { address, strangers });
+        }
+        let accepted = listener
+            .set_accept_timeout(left)
+            .and_then(|()| listener.accept());
+        match accepted {
+            Ok((stream, _)) => match believe(stream, passcode, codec) {
+                Some(seat) => return Ok(seat),
+                None => strangers += 1,
+            },
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(SeekError::CantListen { address, error }),
+        }
+    }
+}
+
+/// The seat, if the caller proves that it is the worker. Nothing is said to anybody else.
+fn believe(stream: Stream, passcode: &str, codec: Codec) -> Option<Seat> {
+    let mut frames = codec.reader_of_server();
+    stream.set_nodelay(true).ok()?;
+    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    let frame = first_frame(&stream, &mut frames, CALLER_PATIENCE).ok()?;
+    let Ok(ServerDoc::CalledBack {
+        port,
+        passcode: said,
+    }) = codec.read_server(&frame)
+    else {
+        return None;
+    };
+    if said != passcode {
+        return None;
+    }
+    stream.set_read_timeout(None).ok()?;
+    let here = stream.local_addr().ok()?;
+    Some(Seat {
+        stream,
+        frames,
+        codec,
+        place: format!("on port {port}, which has called us on {here}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    #[test]
+    fn only_the_caller_that_knows_the_passcode_is_believed() {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::bind(anywhere, &Tap::default()).unwrap();
+        let call = |words: &str| {
+            let mut stream = TcpStream::connect(listener.address()).unwrap();
+            stream.write_all(words.as_bytes()).unwrap();
+            stream
+        };
+        let proof = |passcode: &str| {
+            format!(
+                "<SERVER type='worker' port='50001'><HandshakePasscode>{passcode}\
+                 </HandshakePasscode><message>Connection successful</message></SERVER>\n"
+            )
+        };
+        // They all wait in the backlog, and are heard in this order.
+        let strangers = [
+            call("GET / HTTP/1.1\r\n\r\n"),
+            call(&proof("fff")),
+            call(
+                "<SERVER type='worker' port='50001'><message>Connection successful</message></SERVER>\n",
+            ),
+        ];
+        let mut worker = call(&(proof("abc") + "<SERVER><command>NO PARTNER</command></SERVER>\n"));
+        let Ok(seat) = await_call(&listener, "abc", Codec::default()) else {
+            panic!("the worker was not believed");
+        };
+        assert_eq!(seat.stream.peer(), worker.local_addr().unwrap());
+        (&seat.stream).write_all(b"hello").unwrap();
+        drop(seat);
+        let mut heard = String::new();
+        worker.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "hello");
+        for mut stranger in strangers {
+            let mut nothing = Vec::new();
+            // A reset is an end, too.
+            let _ = stranger.read_to_end(&mut nothing);
+            assert_eq!(nothing, b"", "strangers are told nothing");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The other direction (seed 000, "contrast"): the server connects to the client.
+//!
+//! The client says the passcode on the worker's port as usual, and with it a port of its own on
+//! which it listens. The worker hangs up and calls. It only ever calls the address that the request
+//! came from, so nobody can aim it at somebody else. Which of two programs is the client is a
+//! matter of who speaks the protocol's part, then, and not of who connects: after the call the
+//! session is the same as ever.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::house::{House, Post};
+use super::portal::trouble;
+use super::session::{Home, Session};
+use crate::event::{End, What};
+use crate::hall::Guest;
+use crate::net::Stream;
+use crate::outbox::Outbox;
+use crate::seat::Phase;
+use crate::wire::{CallbackRequest, ErrorCode, ServerDoc};
+
+/// Ports below it belong to the system's services. A server that could be sent there would lend
+/// its own privileges to whoever asks.
+const FIRST_ORDINARY_PORT: u16 = 1024;
+
+/// Calls the client that asked for it on the connection of `asker`, and serves it. The seat is in
+/// its `Calling` phase. Returns why it is over.
+pub(super) fn serve(
+    house: &House,
+    post: &Post,
+    asker: &Arc<Guest>,
+    request: &CallbackRequest,
+    passcode: &str,
+) -> End {
+    let port = post.port;
+    let Some(target) = target(request, asker.peer) else {
+        let code = ErrorCode::BadCallback;
+        asker.outbox.send_doc(&ServerDoc::Error {
+            code,
+            sentence: format!(
+                "a worker calls nobody but the address that asked ({}), and no port below \
+                 {FIRST_ORDINARY_PORT}",
+                asker.peer.ip().to_canonical()
+            )
+            .into(),
+        });
+        house.events.tell(|| What::Refused { port, code });
+        return End::BadCallback;
+    };
+    let guest = match prepare(house, post, asker, target) {
+        Ok(guest) => Arc::new(guest),
+        Err(error) => {
+            trouble(house, "open a socket for a callback", &error);
+            return End::NoAnswer;
+        }
+    };
+    // From here on it is the call that the timer thread ends, and no longer the asker's connection.
+    let is_wanted = post.with_seat(|occupied| {
+        let is_wanted = occupied.seat.phase() == Phase::Calling;
+        if is_wanted {
+            occupied.connection = Some(Arc::clone(&guest));
+        }
+        is_wanted
+    });
+    if !is_wanted {
+        return End::NoAnswer;
+    }
+    asker.outbox.send_doc(&ServerDoc::CallingBack { port });
+    asker.outbox.hang_up(End::Terminate);
+    house.events.tell(|| What::Calling { port, peer: target });
+
+    let call = guest.outbox.stream().call(|| !guest.outbox.is_over());
+    let now = house.clock.now();
+    if call.is_err() || !post.with_seat(|occupied| occupied.seat.answered(now)) {
+        return End::NoAnswer;
+    }
+    house.events.tell(|| What::Seated { port, peer: target });
+    // The passcode is the proof of who calls. It has let somebody in, and admits nobody else.
+    let welcome = ServerDoc::CalledBack {
+        port,
+        passcode: passcode.into(),
+    };
+    house.pairs.enter(post.number, &guest, &welcome);
+    let mut frames = guest.outbox.codec().reader();
+    Session::new(house, Home::Worker(post), &guest).run(&mut frames)
+}
+
+/// Where to call, if that is allowed: the asker's own address and a port of its own.
+fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
+    let port: u16 = request.port.parse().ok()?;
+    if port < FIRST_ORDINARY_PORT {
+        return None;
+    }
+    if let Some(address) = &request.address {
+        let address: IpAddr = address.parse().ok()?;
+        if address.to_canonical() != asker.ip().to_canonical() {
+            return None;
+        }
+    }
+    let mut target = asker;
+    target.set_port(port);
+    Some(target)
+}
+
+/// A guest that is not connected yet. It will be called from the address at which it asked.
+fn prepare(
+    house: &House,
+    post: &Post,
+    asker: &Guest,
+    target: SocketAddr,
+) -> std::io::Result<Guest> {
+    let here = asker.outbox.stream().local_addr()?;
+    let stream = Stream::unconnected(here, target, &house.tap)?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(house.tick))?;
+    let outbox = Outbox::new(stream, house.codec, post.work.clone());
+    let label = post.port.to_string();
+    Ok(Guest::new(outbox, target, &label, house.clock.now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_asker_is_called_and_on_an_ordinary_port() {
+        let called = |asker: &str, port: &str, address: Option<&str>| {
+            let request = CallbackRequest {
+                port: port.to_owned(),
+                address: address.map(str::to_owned),
+            };
+            target(&request, asker.parse().unwrap()).map(|target| target.to_string())
+        };
+        let asker = "127.0.0.2:40000";
+        let itself = Some("127.0.0.2:6000".to_owned());
+        assert_eq!(called(asker, "6000", None), itself);
+        assert_eq!(called(asker, "6000", Some("127.0.0.2")), itself);
+        assert_eq!(called(asker, "6000", Some("::ffff:127.0.0.2")), itself);
+        for (port, address) in [
+            ("6000", Some("127.0.0.1")),
+            ("6000", Some("localhost")),
+            ("6000", Some("")),
+            ("1023", None),
+            ("0", None),
+            ("65536", None),
+            ("", None),
+        ] {
+            assert_eq!(called(asker, port, address), None, "{port} {address:?}");
+        }
+    }
+}

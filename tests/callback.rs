@@ -1,0 +1,308 @@
+//! The server connects to the client: a callback works, goes to nobody but the asker, and costs
+//! one reservation when nobody answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use portal_chat::event::{End, What};
+use portal_chat::net::Port;
+use socket2::{Domain, Socket, Type};
+use support::{Client, TestServer, message, ticket};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// A client at 127.0.0.2 that has a ticket and is connected to its worker.
+struct Caller {
+    port: Port,
+    passcode: String,
+    worker: Client,
+}
+
+impl Caller {
+    fn at_its_worker(server: &TestServer) -> Caller {
+        let portal = server.server.portal();
+        let (port, passcode) = ticket(&Client::connect_from(ELSEWHERE, portal).rest());
+        let worker = Client::connect_from(ELSEWHERE, SocketAddr::new(portal.ip(), port.get()));
+        Caller {
+            port,
+            passcode,
+            worker,
+        }
+    }
+
+    fn asks_for_a_call(&mut self, callback: &str) {
+        let passcode = &self.passcode;
+        self.worker.send_line(&format!(
+            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode><callback>{callback}</callback></CLIENT>"
+        ));
+    }
+
+    fn is_told_of_the_call(&mut self) {
+        let port = self.port;
+        assert_eq!(
+            self.worker.rest(),
+            format!(
+                "<SERVER type='worker' port='{port}'><message>Calling back</message></SERVER>\n"
+            )
+        );
+    }
+}
+
+fn port_element(listener: &TcpListener) -> String {
+    format!("<Port>{}</Port>", listener.local_addr().unwrap().port())
+}
+
+fn wait_for_end(server: &TestServer, port: Port, expected: End) {
+    server.wait_for(&format!("left {port} {expected:?}"), |what| {
+        matches!(what, What::Left { port: left, end, .. } if *left == port && *end == expected)
+    });
+    server.wait_for_event("freed", Some(port));
+}
+
+#[test]
+fn the_session_goes_on_where_the_worker_called() {
+    let server = TestServer::with_workers(2);
+    let listener = TcpListener::bind((ELSEWHERE, 0)).unwrap();
+    let mut caller = Caller::at_its_worker(&server);
+    caller.asks_for_a_call(&format!(
+        "{}<Address>{ELSEWHERE}</Address>",
+        port_element(&listener)
+    ));
+    caller.is_told_of_the_call();
+    let (called, from) = listener.accept().unwrap();
+    assert_eq!(from.ip(), HERE, "from the address that was asked");
+    let mut alice = Client::over(called);
+    let (port, passcode) = (caller.port, &caller.passcode);
+    assert_eq!(
+        alice.line(),
+        format!(
+            "<SERVER type='worker' port='{port}'><HandshakePasscode>{passcode}</HandshakePasscode>\
+             <message>Connection successful</message></SERVER>"
+        )
+    );
+    alice.line_with("NO PARTNER");
+    let (mut bob, bobs_port) = server.seat();
+    alice.line_with("PARTNER JOINED");
+    bob.line_with("PARTNER JOINED");
+    alice.send_line(&message("called"));
+    assert_eq!(
+        bob.line(),
+        format!("<CLIENT from='{port}'><message>called</message></CLIENT>")
+    );
+    bob.send_line(&message("calling"));
+    assert_eq!(
+        alice.line(),
+        format!("<CLIENT from='{bobs_port}'><message>calling</message></CLIENT>")
+    );
+    // The passcode has let somebody in. It is worth nothing to whoever overheard it.
+    let mut thief = Client::connect_from(ELSEWHERE, SocketAddr::new(HERE, port.get()));
+    alice.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
+    alice.assert_closed();
+    assert!(thief.line().contains("Wrong handshake passcode"));
+    wait_for_end(&server, port, End::Terminate);
+    drop(bob);
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn nobody_but_the_asker_is_called() {
+    let server = TestServer::with_workers(2);
+    let victim = TcpListener::bind((HERE, 0)).unwrap();
+    victim.set_nonblocking(true).unwrap();
+    for callback in [
+        format!("{}<Address>{HERE}</Address>", port_element(&victim)),
+        format!("{}<Address>localhost</Address>", port_element(&victim)),
+        "<Port>22</Port>".to_owned(),
+        "<Port>0</Port>".to_owned(),
+        "<Port>70000</Port>".to_owned(),
+        String::new(),
+    ] {
+        let mut caller = Caller::at_its_worker(&server);
+        caller.asks_for_a_call(&callback);
+        let answer = caller.worker.rest();
+        assert!(
+            answer.starts_with("<SERVER><error code='bad-callback'>")
+                && answer.lines().count() == 1,
+            "{callback}: {answer}"
+        );
+        wait_for_end(&server, caller.port, End::BadCallback);
+        // The passcode is used up.
+        let mut again = server.connect(caller.port);
+        again.send_line(&support::handshake(&caller.passcode));
+        assert!(again.line().contains("Wrong handshake passcode"));
+    }
+    assert_eq!(
+        victim.accept().unwrap_err().kind(),
+        ErrorKind::WouldBlock,
+        "nobody has called"
+    );
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn a_wrong_passcode_calls_nobody() {
+    let server = TestServer::with_workers(2);
+    let listener = TcpListener::bind((ELSEWHERE, 0)).unwrap();
+    let mut caller = Caller::at_its_worker(&server);
+    caller.passcode = "0".repeat(32);
+    caller.asks_for_a_call(&port_element(&listener));
+    assert!(caller.worker.rest().contains("Wrong handshake passcode"));
+    wait_for_end(&server, caller.port, End::WrongPasscode);
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_call_where_nobody_listens_ends_at_once() {
+    let server = TestServer::with_workers(2);
+    // Bound and not listening, so that nobody else can have the port.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ELSEWHERE, 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    let mut caller = Caller::at_its_worker(&server);
+    caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
+    caller.is_told_of_the_call();
+    wait_for_end(&server, caller.port, End::NoAnswer);
+    server.assert_all_ports_come_back();
+}
+
+/// A listener that answers nobody, because its backlog is full, and what fills it.
+fn deaf_listener() -> (Socket, Vec<Socket>, u16) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener
+        .bind(&SocketAddr::new(ELSEWHERE, 0).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let waiting = (0..4).map(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&address);
+        socket
+    });
+    let waiting = waiting.collect();
+    (listener, waiting, address.as_socket().unwrap().port())
+}
+
+#[test]
+fn a_call_that_is_not_answered_ends_with_the_reservation_timeout() {
+    let server = TestServer::with_workers(4);
+    let (_deaf, _waiting, port) = deaf_listener();
+    let mut caller = Caller::at_its_worker(&server);
+    caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
+    caller.is_told_of_the_call();
+    server.wait_for_event("calling", Some(caller.port));
+    server.tick(2);
+    // Meanwhile everybody else is served.
+    let (mut bob, _) = server.seat();
+    bob.line_with("NO PARTNER");
+    assert_eq!(server.server.free_ports().len(), 2);
+    server.tick(1);
+    wait_for_end(&server, caller.port, End::NoAnswer);
+    assert_eq!(server.server.free_ports().len(), 3);
+    drop(bob);
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn the_servers_end_does_not_wait_for_an_answer() {
+    let server = TestServer::with_workers(2);
+    let (_deaf, _waiting, port) = deaf_listener();
+    let mut caller = Caller::at_its_worker(&server);
+    caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
+    caller.is_told_of_the_call();
+    server.wait_for_event("calling", Some(caller.port));
+    server.server.stop();
+}
+
+#[test]
+fn the_program_is_called_and_chats() {
+    let server = TestServer::with_workers(2);
+    let portal = server.server.portal();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        .args(["127.0.0.1", &portal.port().to_string(), "--callback"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = BufReader::new(program.stdout.take().unwrap()).lines();
+    let mut shows = |part: &str| {
+        let line = screen.find(|line| line.as_ref().unwrap().contains(part));
+        line.expect(part).unwrap()
+    };
+    assert!(shows("which has called us on 127.0.0.1:").contains(&server.worker(0).to_string()));
+    server.wait_for("calling", |what| matches!(what, What::Calling { .. }));
+    let (mut bob, _) = server.seat();
+    shows("you are talking to");
+    let mut keyboard = program.stdin.take().unwrap();
+    writeln!(keyboard, "hello").unwrap();
+    bob.line_with("<message>hello</message>");
+    bob.send_line(&message("hello yourself"));
+    shows("hello yourself");
+    drop(keyboard);
+    assert!(program.wait().unwrap().success());
+    bob.line_with("PARTNER LEFT");
+}
+
+#[test]
+fn a_stranger_who_calls_the_program_is_turned_away() {
+    // A portal and a worker of our own, which lets somebody else call first.
+    let portal = TcpListener::bind((HERE, 0)).unwrap();
+    let worker = TcpListener::bind((HERE, 0)).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        .args([
+            "127.0.0.1",
+            &portal.local_addr().unwrap().port().to_string(),
+        ])
+        .arg("--callback")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let port = worker.local_addr().unwrap().port();
+    writeln!(
+        portal.accept().unwrap().0,
+        "<SERVER type='worker'><Port>{port}</Port><HandshakePasscode>abc</HandshakePasscode></SERVER>"
+    )
+    .unwrap();
+    let mut asked = Client::over(worker.accept().unwrap().0);
+    let request = asked.line();
+    let (_, rest) = request.split_once("<callback><Port>").expect(&request);
+    let back: u16 = rest.split_once('<').unwrap().0.parse().unwrap();
+    let mut stranger = Client::connect(SocketAddr::new(HERE, back));
+    stranger.send_line(&format!(
+        "<SERVER type='worker' port='{port}'><HandshakePasscode>abd</HandshakePasscode>\
+         <message>Connection successful</message></SERVER>"
+    ));
+    asked.send_line(&format!(
+        "<SERVER type='worker' port='{port}'><message>Calling back</message></SERVER>"
+    ));
+    stranger.assert_closed();
+    let mut right = TcpStream::connect((HERE, back)).unwrap();
+    writeln!(
+        right,
+        "<SERVER type='worker' port='{port}'><HandshakePasscode>abc</HandshakePasscode>\
+         <message>Connection successful</message></SERVER>\n\
+         <CLIENT from='x'><message>it is me</message></CLIENT>"
+    )
+    .unwrap();
+    let screen = BufReader::new(program.stdout.take().unwrap());
+    let lines = screen.lines().map(Result::unwrap);
+    let shown: Vec<String> = lines
+        .inspect(|line| {
+            if line.contains("it is me") {
+                drop(program.stdin.take());
+            }
+        })
+        .collect();
+    assert!(
+        shown.iter().any(|line| line.contains("x: it is me")),
+        "{shown:?}"
+    );
+    program.wait().unwrap();
+}
