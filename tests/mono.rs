@@ -1,0 +1,203 @@
+//! A C# program under Mono, whose frames are made by .NET's own `BinaryWriter` and `BinaryReader`,
+//! with our server and with our client (seed 000, revisions 0, 1 and 2).
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use portal_chat::server::{Portals, Settings};
+use portal_chat::wire::Revision;
+use support::{TestServer, temporary_file};
+
+const REVISIONS: [(Revision, &str); 3] = [
+    (Revision::Zero, "0"),
+    (Revision::One, "1"),
+    (Revision::Two, "2"),
+];
+
+/// The compiled C# program; `None`, with a word that is seen, where there is no Mono. CI sets
+/// REQUIRE_MONO, so that there the test can't be left out by accident.
+fn compiled(test: &str) -> Option<PathBuf> {
+    let program = temporary_file(test).with_extension("exe");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mono/original.cs");
+    let compiler = Command::new("mcs")
+        .arg(format!("-out:{}", program.display()))
+        .arg(source)
+        .output();
+    let is_there = Command::new("mono").arg("--version").output().is_ok();
+    match compiler {
+        Ok(output) if is_there => {
+            assert!(output.status.success(), "mcs: {output:?}");
+            Some(program)
+        }
+        _ => {
+            assert!(
+                std::env::var_os("REQUIRE_MONO").is_none(),
+                "Mono is not installed"
+            );
+            // Past the test harness, which would keep it to itself.
+            let _ = writeln!(
+                io::stderr(),
+                "NOT TESTED: {test}, because Mono is not installed \
+                 (apt-get install mono-mcs mono-runtime)"
+            );
+            None
+        }
+    }
+}
+
+struct Program {
+    child: Child,
+    keyboard: Option<ChildStdin>,
+    screen: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Program {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let keyboard = child.stdin.take();
+        let screen = BufReader::new(child.stdout.take().unwrap()).lines();
+        Program {
+            child,
+            keyboard,
+            screen,
+        }
+    }
+
+    fn types(&mut self, line: &str) {
+        writeln!(self.keyboard.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn shows(&mut self) -> String {
+        self.screen.next().expect("one more line").unwrap()
+    }
+
+    /// Passes over lines until one contains `part`.
+    fn shows_in_the_end(&mut self, part: &str) {
+        while !self.shows().contains(part) {}
+    }
+
+    /// Ends the input and waits for the program.
+    fn ends(mut self) {
+        drop(self.keyboard.take());
+        self.screen.by_ref().for_each(drop);
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+fn words(revision: Revision, plain: &str, xml: &str) -> String {
+    if revision == Revision::Zero {
+        plain
+    } else {
+        xml
+    }
+    .to_owned()
+}
+
+#[test]
+fn two_programs_in_c_sharp_chat_through_our_server() {
+    let Some(program) = compiled("two_programs_in_c_sharp_chat_through_our_server") else {
+        return;
+    };
+    for (revision, number) in REVISIONS {
+        let server = TestServer::start(&Settings {
+            workers: 2,
+            compat: Some(revision),
+            portals: if revision.asks_by_udp() {
+                Portals::Udp
+            } else {
+                Portals::Tcp
+            },
+            idle_timeout: Some(Duration::from_secs(5)),
+            ..Settings::default()
+        });
+        let portal = server.server.portal().port().to_string();
+        let visit = |port: usize| {
+            let mut guest = Program::start(
+                Command::new("mono")
+                    .arg(&program)
+                    .args(["client", number, &portal]),
+            );
+            let ticket = guest.shows();
+            let port = server.worker(port);
+            assert!(ticket.contains(&port.to_string()), "{ticket}");
+            let plain = format!("SERVER{port}>>> Connection successful");
+            let xml = format!(
+                "<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"
+            );
+            assert_eq!(guest.shows(), words(revision, &plain, &xml));
+            guest
+        };
+        let (mut alice, mut bob) = (visit(0), visit(1));
+        // One byte of prefix, two, and more bytes than letters.
+        for text in ["hello", &"x".repeat(300), "Grüße, 世界", "<no> XML &"] {
+            alice.types(text);
+            assert_eq!(bob.shows(), text);
+            bob.types(text);
+            assert_eq!(alice.shows(), text);
+        }
+        bob.types(&words(
+            revision,
+            "CLIENT>>> TERMINATE",
+            "<CLIENT><command>TERMINATE</command></CLIENT>",
+        ));
+        assert_eq!(bob.shows(), "(closed)");
+        bob.ends();
+        server.wait_for_event("freed", Some(server.worker(1)));
+        server.tick(6);
+        let farewell = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
+        assert_eq!(
+            alice.shows(),
+            words(revision, "SERVER>>> IDLE TIMEOUT", farewell)
+        );
+        assert_eq!(alice.shows(), "(closed)");
+        alice.ends();
+        server.assert_all_ports_come_back();
+    }
+    let _ = std::fs::remove_file(program);
+}
+
+#[test]
+fn our_client_chats_with_a_server_in_c_sharp() {
+    let Some(program) = compiled("our_client_chats_with_a_server_in_c_sharp") else {
+        return;
+    };
+    for (revision, number) in REVISIONS {
+        let mut server =
+            Program::start(Command::new("mono").arg(&program).args(["server", number]));
+        let portal = server.shows();
+        let portal = portal.strip_prefix("portal ").unwrap();
+        let mut client = Program::start(Command::new(env!("CARGO_BIN_EXE_chatclient")).args([
+            "127.0.0.1",
+            portal,
+            "--compat",
+            number,
+        ]));
+        let handshake = server.shows();
+        assert!(handshake.contains("123456789"), "{handshake}");
+        for text in ["hello", &"x".repeat(300), "Grüße, 世界"] {
+            client.types(text);
+            let xml = format!("<CLIENT><message>{text}</message></CLIENT>");
+            assert_eq!(server.shows(), words(revision, text, &xml));
+            server.types(&words(revision, text, &xml));
+            client.shows_in_the_end(text);
+        }
+        client.ends();
+        let goodbye = "<CLIENT><command>TERMINATE</command></CLIENT>";
+        assert_eq!(
+            server.shows(),
+            words(revision, "CLIENT>>> TERMINATE", goodbye)
+        );
+        assert_eq!(server.shows(), "(closed)");
+        server.ends();
+    }
+    let _ = std::fs::remove_file(program);
+}
