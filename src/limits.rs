@@ -92,5 +92,10 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// in order instead of resetting it over what it still delivers.
 pub const DRAIN: usize = 64 * 1024;
 
+/// With so many bytes unread, a peer may have run out of window, which a socket that was shut down
+/// never opens again: it is reset, so that the peer is not stuck in its write for a minute. Below,
+/// it is closed in order, and the last words are sure to arrive.
+pub const RESET_FROM: usize = 16 * 1024;
+
 /// The longest datagram that the UDP portal looks at, in bytes; more is cut off unseen.
 pub const DATAGRAM: usize = 2048;

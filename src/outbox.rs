@@ -211,7 +211,7 @@ impl Outbox {
         self.end(end);
         if self.write_out() != Flush::Busy {
             self.cut(end);
-            if self.stream.drain() > 0 || end == End::Broken {
+            if self.stream.drain() >= limits::RESET_FROM || end == End::Broken {
                 self.stream.reset_on_close();
             }
         }
@@ -477,6 +477,7 @@ mod tests {
         while outbox.queue.lock().state == State::Open {
             assert_eq!(outbox.send_doc(&text(32)), Handed::Over);
             sent += 1;
+            assert!(sent < 2000, "the socket is full, and nobody has noticed");
         }
         sent
     }

@@ -189,6 +189,8 @@ fn flush(guests: &[Arc<Guest>]) {
 mod tests {
     use super::super::tests::{guest, heard};
     use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
@@ -251,6 +253,29 @@ mod tests {
             "the old one can't take it along"
         );
         assert_eq!(heard(other), ["WELCOME"]);
+    }
+
+    #[test]
+    fn of_two_who_want_one_name_at_once_one_gets_it() {
+        let people = People::new(0);
+        let guests = [guest("1").0, guest("2").0];
+        let start = Barrier::new(2);
+        let entered = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for guest in &guests {
+                threads.spawn(|| {
+                    for _ in 0..3000 {
+                        start.wait();
+                        if matches!(enter(&people, "alice", guest, false), Entry::Entered) {
+                            entered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        start.wait();
+                        people.leave(guest);
+                    }
+                });
+            }
+        });
+        assert_eq!(entered.load(Ordering::Relaxed), 3000, "one a round");
     }
 
     #[test]

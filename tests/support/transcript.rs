@@ -178,8 +178,9 @@ impl Stage {
                     .map_or((text, "\n"), |half| (half, ""));
                 let mut bytes = self.filled_in(text);
                 bytes.extend_from_slice(end.as_bytes());
-                if self.is_chopped {
-                    // The server may hang up in the middle of what it does not want to hear.
+                // A giant goes out at once: the server hangs up in the middle of it, and what is
+                // sent to a closed connection resets it, answer and all.
+                if self.is_chopped && bytes.len() < 1000 {
                     bytes
                         .iter()
                         .for_each(|byte| self.client(who).try_send(&[*byte]));
