@@ -189,7 +189,6 @@ fn flush(guests: &[Arc<Guest>]) {
 mod tests {
     use super::super::tests::{guest, heard};
     use super::*;
-    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn name(text: &str) -> Name {
@@ -259,17 +258,28 @@ mod tests {
     fn of_two_who_want_one_name_at_once_one_gets_it() {
         let people = People::new(0);
         let guests = [guest("1").0, guest("2").0];
-        let start = Barrier::new(2);
+        // Two threads that were asleep would not wake at the same moment, so they wait awake.
+        let arrived = AtomicUsize::new(0);
+        let together = |count: usize| {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            let mut spins = 0;
+            while arrived.load(Ordering::Acquire) < count {
+                spins += 1;
+                if spins % 10_000 == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        };
         let entered = AtomicUsize::new(0);
         std::thread::scope(|threads| {
             for guest in &guests {
                 threads.spawn(|| {
-                    for _ in 0..3000 {
-                        start.wait();
+                    for round in 0..3000 {
+                        together(4 * round + 2);
                         if matches!(enter(&people, "alice", guest, false), Entry::Entered) {
                             entered.fetch_add(1, Ordering::Relaxed);
                         }
-                        start.wait();
+                        together(4 * round + 4);
                         people.leave(guest);
                     }
                 });
