@@ -7,7 +7,7 @@ PORT ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-client demo test lint bench cargo-is-there
+.PHONY: help run-server run-client demo test lint lessons bugs bench cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -36,6 +36,18 @@ lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
+
+lessons: cargo-is-there ## the ladder of lessons, from one socket to this server: read it here or in a browser
+	@$(CARGO) doc --no-deps --quiet
+	@page="$$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/doc/portal_chat/lesson/ladder/index.html"; \
+	  if [ -t 1 ] && [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open "$$page"; \
+	  elif [ -t 1 ] && [ "$$(uname)" = Darwin ]; then open "$$page"; \
+	  elif [ -t 1 ]; then cat src/lesson/ladder/*.md | $${PAGER:-less}; \
+	  else cat src/lesson/ladder/*.md; fi; \
+	  echo "In a browser: file://$$page"
+
+bugs: cargo-is-there ## put each bug of the lessons into a copy, and see that its exercise's check finds it
+	$(CARGO) test --test ladder -- --ignored --nocapture
 
 bench: cargo-is-there ## measure the latency of a pair against a bare relay
 	$(CARGO) bench --bench relay

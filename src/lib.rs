@@ -19,8 +19,8 @@
 //! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: the line editor, for the client and for the operator | |
-//! | [`lesson`] | the smallest servers, which teach one thing each | everything above |
-//! | [`net`], [`limits`] | what std's sockets lack; every limit with its reason | |
+//! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
+//! | [`net`], [`limits`] | the sockets, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
 //! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
 //!
@@ -34,7 +34,7 @@
 //! | `main` | 1 | the channels of signals and typed lines | starts the others, obeys the operator, joins them all |
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
-//! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client, reads what it says, delivers it |
+//! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | `select!` over ticks and wake-ups | ends what takes too long, writes what a full socket left over |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |

@@ -5,9 +5,12 @@
 //! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
 //! - [`client`]: the other end of both.
 //!
+//! [`ladder`] leads from these to the whole server, in seven rungs.
+//!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 
 pub mod client;
+pub mod ladder;
 pub mod one_at_a_time;
 mod options;
 pub mod thread_per_client;

@@ -1,0 +1,39 @@
+//! Seven rungs from one socket to the whole server.
+//!
+//! Each asks one question, lets you run something and look at it from outside, shows in a diagram
+//! who waits for whom, and names the file to read. Then come exercises, each with a test that tells
+//! whether you were right. Some of them put a bug into the server, which a test then finds, and
+//! which you explain and mend. `make lessons` prints all of it.
+//!
+//! | rung | question |
+//! |---|---|
+//! | [1. One socket](one_socket) | What does a server do, and where is the client that it is not serving? |
+//! | [2. A thread for each client](thread_for_each_client) | How can one program be blocked in many reads at a time? |
+//! | [3. Framing](framing) | If one side writes a message, what does the other side read? |
+//! | [4. Clients that address each other](clients_that_talk) | How does what one client says get into another one's socket? |
+//! | [5. Names](names) | When many threads look things up and change them, what has to happen in one step? |
+//! | [6. Rooms](rooms) | Who may end something that others may be about to use? |
+//! | [7. The portal and its workers](portal_and_workers) | How does the server know who comes, and what if nobody does? |
+//!
+//! What you need besides this project: `ss`, `ps`, `top`, `nc` and `git`.
+
+#[doc = include_str!("1-one-socket.md")]
+pub mod one_socket {}
+
+#[doc = include_str!("2-a-thread-for-each-client.md")]
+pub mod thread_for_each_client {}
+
+#[doc = include_str!("3-framing.md")]
+pub mod framing {}
+
+#[doc = include_str!("4-clients-that-talk.md")]
+pub mod clients_that_talk {}
+
+#[doc = include_str!("5-names.md")]
+pub mod names {}
+
+#[doc = include_str!("6-rooms.md")]
+pub mod rooms {}
+
+#[doc = include_str!("7-the-portal-and-its-workers.md")]
+pub mod portal_and_workers {}

@@ -1,0 +1,242 @@
+//! The ladder of lessons keeps its promises: every rung is complete, every check that it names is a
+//! test, every file is there, every bug can be put in and is caught by what its exercise names.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+const LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lesson/ladder");
+
+/// The files of the ladder that end in `ending`, each with its text.
+fn files(ending: &str) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = fs::read_dir(LADDER)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(ending))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// An exercise: its heading and its text.
+fn exercises(rung: &str) -> Vec<(&str, &str)> {
+    let all = rung.split_once("## Exercises").unwrap().1;
+    all.split("\n### ")
+        .skip(1)
+        .map(|exercise| exercise.split_once('\n').unwrap())
+        .collect()
+}
+
+/// The arguments of the `cargo test` that an exercise names as its check.
+fn check<'e>((heading, exercise): (&str, &'e str)) -> Vec<&'e str> {
+    let (_, check) = exercise
+        .split_once("\nCheck: `cargo test ")
+        .unwrap_or_else(|| panic!("{heading}: no check"));
+    check
+        .split_once('`')
+        .unwrap()
+        .0
+        .split_whitespace()
+        .collect()
+}
+
+#[test]
+fn every_rung_has_its_parts() {
+    let rungs = files(".md");
+    assert_eq!(rungs.len(), 7);
+    for (name, text) in &rungs {
+        let mut rest = text.as_str();
+        for part in [
+            "# Rung ",
+            "## The question",
+            "## Run",
+            "## Look",
+            "## What happens",
+            "## Read",
+            "## Exercises",
+        ] {
+            let at = rest.find(part);
+            rest = &rest[at.unwrap_or_else(|| panic!("{name}: no {part}"))..];
+        }
+        assert!((2..=3).contains(&exercises(text).len()), "{name}");
+        assert!(text.contains("```sh\nmake run-server"), "{name}");
+    }
+}
+
+#[test]
+fn every_check_is_a_test() {
+    for (name, text) in files(".md") {
+        for exercise in exercises(&text) {
+            let arguments = check(exercise);
+            let (file, test) = match arguments[..] {
+                ["--test", file, test, ..] => (format!("tests/{file}.rs"), test),
+                ["--lib", test, ..] => ("src".to_owned(), test),
+                _ => panic!("{name}: {arguments:?}"),
+            };
+            let function = test.rsplit("::").next().unwrap();
+            let is_there = |text: &str| {
+                // A transcript's test stands in a macro's list.
+                text.contains(&format!("fn {function}"))
+                    || text.contains(&format!("{function}: \""))
+            };
+            assert!(
+                texts_under(&Path::new(PROJECT).join(file))
+                    .iter()
+                    .any(|text| is_there(text)),
+                "{name}: there is no test {test}"
+            );
+        }
+    }
+}
+
+/// The texts of a file, or of all Rust files in a folder.
+fn texts_under(path: &Path) -> Vec<String> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap();
+        return entries
+            .flat_map(|entry| texts_under(&entry.unwrap().path()))
+            .collect();
+    }
+    if path.extension().is_some_and(|ending| ending == "rs") {
+        vec![fs::read_to_string(path).unwrap()]
+    } else {
+        Vec::new()
+    }
+}
+
+#[test]
+fn every_file_to_read_is_there() {
+    for (name, text) in files(".md") {
+        let read = text.split_once("## Read").unwrap().1;
+        let read = read.split_once("## Exercises").unwrap().0;
+        let paths: Vec<&str> = read
+            .split('`')
+            .filter(|word| word.starts_with("src/"))
+            .collect();
+        assert!(!paths.is_empty(), "{name}");
+        for path in paths {
+            assert!(Path::new(PROJECT).join(path).is_file(), "{name}: {path}");
+        }
+    }
+}
+
+/// Each patch with the check of the one exercise that applies it.
+fn bugs() -> Vec<(String, Vec<String>)> {
+    let rungs = files(".md");
+    files(".patch")
+        .into_iter()
+        .map(|(patch, _)| {
+            let exercises = rungs.iter().flat_map(|(_, text)| exercises(text));
+            let applying: Vec<_> = exercises
+                .filter(|(_, text)| text.contains(&format!("git apply src/lesson/ladder/{patch}")))
+                .collect();
+            assert_eq!(applying.len(), 1, "{patch} belongs to one exercise");
+            assert!(applying[0].0.contains("Bug: "), "{patch}");
+            let check = check(applying[0]).into_iter().map(str::to_owned);
+            (patch, check.collect())
+        })
+        .collect()
+}
+
+fn apply(patch: &str, options: &[&str], folder: &Path) -> bool {
+    Command::new("git")
+        .arg("apply")
+        .args(options)
+        .arg(Path::new(LADDER).join(patch))
+        .current_dir(folder)
+        .status()
+        .unwrap()
+        .success()
+}
+
+#[test]
+fn every_bug_can_be_put_in() {
+    if Command::new("git").arg("--version").output().is_err() {
+        // Past the test harness, which would keep it to itself.
+        let _ = writeln!(
+            io::stderr(),
+            "NOT TESTED: the bugs of the lessons, because there is no git"
+        );
+        return;
+    }
+    assert!(bugs().len() >= 5);
+    for (patch, _) in bugs() {
+        assert!(
+            apply(&patch, &["--check"], Path::new(PROJECT)),
+            "{patch} does not apply any more"
+        );
+    }
+}
+
+/// Builds the project once for each bug, in a copy of it.
+#[test]
+#[ignore = "takes minutes; `make bugs` runs it"]
+fn every_bug_is_caught_by_the_check_of_its_exercise() {
+    let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bugs");
+    let _ = fs::remove_dir_all(copy.join("tree"));
+    let tree = copy.join("tree");
+    for part in ["Cargo.toml", "Cargo.lock", "clippy.toml", "src", "tests"] {
+        copy_all(&Path::new(PROJECT).join(part), &tree.join(part));
+    }
+    // Of its own, or git would look at the patch from the project's root.
+    let init = Command::new("git")
+        .arg("init")
+        .arg("-q")
+        .arg(&tree)
+        .status();
+    assert!(init.unwrap().success());
+    for (patch, check) in bugs() {
+        for (expected, options) in [(false, &[][..]), (true, &["-R"][..])] {
+            assert!(apply(&patch, options, &tree), "{patch}");
+            // Seconds, not minutes, for what will never come.
+            let status = Command::new(env!("CARGO"))
+                .arg("test")
+                .args(&check)
+                .current_dir(&tree)
+                .env("CARGO_TARGET_DIR", copy.join("target"))
+                .env("TEST_PATIENCE", "20")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .unwrap();
+            let _ = writeln!(
+                io::stderr(),
+                "{patch} {}: cargo test {} is {}",
+                if expected { "taken out" } else { "put in" },
+                check.join(" "),
+                if status.success() { "green" } else { "red" },
+            );
+            assert_eq!(status.success(), expected, "{patch} and {check:?}");
+            // A test that is not even built is red, too.
+            if !expected {
+                let build = Command::new(env!("CARGO"))
+                    .args(["test", "--no-run"])
+                    .args(&check[..check.len().min(2)])
+                    .current_dir(&tree)
+                    .env("CARGO_TARGET_DIR", copy.join("target"))
+                    .stderr(Stdio::null())
+                    .status();
+                assert!(build.unwrap().success(), "{patch} does not compile");
+            }
+        }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_dir() {
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy_all(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else if from.is_file() {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    }
+}
