@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::budget::ThreadBudget;
 use super::room::Door;
 
 use crate::clock::{Alarm, Clock};
@@ -39,6 +40,8 @@ pub(super) struct House {
     /// Where rooms listen, and whether the system chooses their ports.
     pub(super) bind: IpAddr,
     pub(super) any_port: bool,
+    /// For the threads that are started later: the rooms'.
+    pub(super) thread_budget: ThreadBudget,
     /// For every socket that is opened later.
     pub(super) tap: Tap,
     /// For threads that are started later and share all this.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use super::budget::Limit;
 use super::settings::{Portals, Settings};
 use crate::hall::AccountError;
 use crate::limits;
@@ -29,6 +30,13 @@ pub enum StartError {
         port: u16,
         /// How many were to follow.
         workers: usize,
+    },
+    /// The system would not give this process the threads or descriptors for it.
+    Limits {
+        /// How many workers (or clients, on a single port) were asked for.
+        seats: usize,
+        /// Every limit that is in the way.
+        limits: Vec<Limit>,
     },
     /// The system has no more file descriptors for this process.
     NoDescriptors {
@@ -71,6 +79,13 @@ impl fmt::Display for StartError {
                 "{workers} workers need the ports after {port}, but ports end at 65535: choose a \
                  smaller PORT or fewer --workers"
             ),
+            StartError::Limits { seats, limits } => {
+                write!(f, "{seats} people at a time are too many for this machine")?;
+                for limit in limits {
+                    write!(f, "; {limit}")?;
+                }
+                f.write_str(". Or choose fewer --workers (or --max-clients)")
+            }
             StartError::NoDescriptors { wanted } => write!(
                 f,
                 "this process may not open {wanted} listeners: raise the limit with \

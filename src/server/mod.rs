@@ -4,6 +4,7 @@
 //! nothing is half open, and then starts the threads: the portal, and for each port a worker and
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
+mod budget;
 mod callback;
 mod house;
 mod listeners;
@@ -36,10 +37,12 @@ use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
 use crate::seat::{Passcode, PasscodeKind, Phase, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
+use budget::{Needs, ThreadBudget};
 use house::{House, Post};
 use listeners::Listeners;
 use operator::Connected;
 
+pub use budget::Limit;
 pub use listeners::StartError;
 pub use run::main;
 pub use settings::{Portals, Settings};
@@ -65,6 +68,24 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
         events.tell(|| What::DamagedAccount { line, reason });
     }
     Ok(Some(accounts))
+}
+
+/// Refuses what this machine can't carry, before anything starts.
+fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
+    let seats = settings.single_port.unwrap_or(settings.workers);
+    let listeners = if settings.single_port.is_some() {
+        1
+    } else {
+        // A worker's each, and the portal's two.
+        seats + 2
+    };
+    // A timer and a worker each, or a timer and a connection's thread; the ticker and those that
+    // accept or receive on the portal.
+    let needs = Needs {
+        threads: 2 * seats + 3,
+        sockets: listeners + seats,
+    };
+    budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
 
 /// What every socket of the server gets: each call becomes an event, if that is wanted.
@@ -110,6 +131,7 @@ impl Server {
     /// no thread or no random number to give. Nothing is left open or running then.
     pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
+        let thread_budget = check_limits(settings)?;
         let tap = tap(settings, &events);
         let listeners = Listeners::bind(settings, &tap)?;
         let accounts = open_accounts(settings, &events)?;
@@ -157,6 +179,7 @@ impl Server {
             bind: settings.bind,
             any_port: settings.port == 0,
             tap,
+            thread_budget,
             this: this.clone(),
             accounts,
             message_of_the_day: settings.message_of_the_day.clone(),

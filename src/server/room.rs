@@ -118,7 +118,7 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
         lease: Mutex::new(None),
     });
     let (serving, name_there, own) = (house.this.upgrade()?, name.clone(), Arc::clone(&door));
-    let thread = spawn(format!("room-{port}"), move || {
+    let thread = spawn(house, format!("room-{port}"), move || {
         serve(&serving, &name_there, &own, listener, subscription, woken);
     });
     match thread {
@@ -150,11 +150,20 @@ fn bind(house: &House, port: Port) -> io::Result<Listener> {
     Listener::bind(SocketAddr::new(house.bind, number), &house.tap)
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+fn spawn(
+    house: &House,
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let too_many = || io::Error::other("the server has as many threads as this machine allows");
+    let token = house.thread_budget.take().ok_or_else(too_many)?;
     Builder::new()
         .name(name)
         .stack_size(limits::THREAD_STACK)
-        .spawn(run)
+        .spawn(move || {
+            run();
+            drop(token);
+        })
 }
 
 /// `room-50005`: accepts until the door is closed, and clears up.
@@ -168,7 +177,7 @@ fn serve(
 ) {
     let mut threads = Vec::new();
     let (timing, name_there, own) = (Arc::clone(house), name.clone(), Arc::clone(door));
-    match spawn(format!("timer-{}", door.port), move || {
+    match spawn(house, format!("timer-{}", door.port), move || {
         keep_time(&timing, &name_there, &own, &subscription, &woken);
     }) {
         Ok(timer) => threads.push(timer),
@@ -247,12 +256,12 @@ fn welcome_caller(
         set_alarm(&rooms, name);
     }
     let writing = Arc::clone(&guest);
-    let writer = spawn(format!("writer-{}", door.port), move || {
+    let writer = spawn(house, format!("writer-{}", door.port), move || {
         write_out(&writing, &woken)
     });
     let (serving, name_there, own) = (Arc::clone(house), name.clone(), Arc::clone(door));
     let serving_guest = Arc::clone(&guest);
-    let member = spawn(format!("member-{}", door.port), move || {
+    let member = spawn(house, format!("member-{}", door.port), move || {
         receive(&serving, &name_there, &own, &serving_guest);
     });
     match (writer, member) {
