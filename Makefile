@@ -4,10 +4,12 @@ PROFILE ?= --release
 SERVER ?=
 NAME ?=
 PORT ?=
+SEED ?=
+SECONDS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-client demo test lint lessons bugs bench cargo-is-there
+.PHONY: help run-server run-client demo test lint lessons bugs soak bench cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -45,6 +47,9 @@ lessons: cargo-is-there ## the ladder of lessons, from one socket to this server
 	  elif [ -t 1 ]; then cat src/lesson/ladder/*.md | $${PAGER:-less}; \
 	  else cat src/lesson/ladder/*.md; fi; \
 	  echo "In a browser: file://$$page"
+
+soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again
+	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test soak -- --nocapture
 
 bugs: cargo-is-there ## put each bug of the lessons into a copy, and see that its exercise's check finds it
 	$(CARGO) test --test ladder -- --ignored --nocapture

@@ -84,6 +84,10 @@ pub const EVENT_QUEUE: usize = 8 * 1024;
 /// How long the end waits for a console whose terminal is paused.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Ports below it belong to the system's services. A server that could be sent there by a callback
+/// would lend its own privileges to whoever asks.
+pub const FIRST_ORDINARY_PORT: u16 = 1024;
+
 /// How long a listener rests after an accept that failed for want of descriptors or memory:
 /// it would fail half a million times a second otherwise.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

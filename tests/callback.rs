@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use portal_chat::event::{End, What};
 use portal_chat::net::Port;
+use portal_chat::server::Settings;
 use socket2::{Domain, Socket, Type};
 use support::{Client, TestServer, message, ticket};
 
@@ -66,14 +67,22 @@ fn wait_for_end(server: &TestServer, port: Port, expected: End) {
 
 #[test]
 fn the_session_goes_on_where_the_worker_called() {
-    let server = TestServer::with_workers(2);
+    let server = TestServer::start(&Settings {
+        workers: 2,
+        trace: true,
+        ..Settings::default()
+    });
     let listener = TcpListener::bind((ELSEWHERE, 0)).unwrap();
     let mut caller = Caller::at_its_worker(&server);
+    let asked_from = caller.worker.stream.local_addr().unwrap();
     caller.asks_for_a_call(&format!(
         "{}<Address>{ELSEWHERE}</Address>",
         port_element(&listener)
     ));
     caller.is_told_of_the_call();
+    server.wait_for("the asker's connection closed", |what| {
+        matches!(what, What::Called { call: "close", address, .. } if *address == Some(asked_from))
+    });
     let (called, from) = listener.accept().unwrap();
     assert_eq!(from.ip(), HERE, "from the address that was asked");
     let mut alice = Client::over(called);
@@ -117,6 +126,9 @@ fn nobody_but_the_asker_is_called() {
     for callback in [
         format!("{}<Address>{HERE}</Address>", port_element(&victim)),
         format!("{}<Address>localhost</Address>", port_element(&victim)),
+        format!("<Port>{}</Port>", server.server.portal().port()),
+        format!("<Port>{}</Port>", server.worker(0)),
+        format!("<Port>{}</Port>", server.worker(1)),
         "<Port>22</Port>".to_owned(),
         "<Port>0</Port>".to_owned(),
         "<Port>70000</Port>".to_owned(),

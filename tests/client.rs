@@ -263,6 +263,24 @@ fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
 }
 
 #[test]
+fn a_trace_that_nobody_reads_does_not_end_the_client() {
+    let server = TestServer::with_workers(2);
+    let portal = server.server.portal().port().to_string();
+    let nowhere = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        .args(["127.0.0.1", &portal, "--trace"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(nowhere)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn a_taken_port_is_one_sentence_and_code_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -10,6 +10,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use super::trace::TraceOut;
 use crate::hall::Name;
+use crate::limits::FIRST_ORDINARY_PORT;
 use crate::net::{Port, Tap};
 use crate::wire::{Codec, Revision};
 
@@ -254,9 +255,6 @@ fn callback_port(parser: &mut Parser) -> Result<u16, BadOption> {
         )),
     }
 }
-
-/// Servers call no port below it.
-const FIRST_ORDINARY_PORT: u16 = 1024;
 
 fn server(text: &str) -> Result<String, BadOption> {
     if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {

@@ -50,6 +50,8 @@ pub(super) enum SeekError {
     },
     /// The worker has promised to call, and has not. (So many others have called instead.)
     NoCall { address: SocketAddr, strangers: u32 },
+    /// The server does not do what was asked for, for a reason of its own.
+    Refused { sentence: String },
     /// Something answered that is no chat server.
     Strange {
         address: SocketAddr,
@@ -96,6 +98,7 @@ impl fmt::Display for SeekError {
                     ),
                 }
             }
+            SeekError::Refused { sentence } => write!(f, "the server refuses: {sentence}"),
             SeekError::Strange { address, error } => write!(
                 f,
                 "what answers at {address} is no chat server ({error}): check SERVER and PORT"

@@ -1,6 +1,7 @@
 //! Where the lines of `--trace` are shown.
 
 use std::fmt;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -25,13 +26,16 @@ impl TraceOut {
     pub(crate) fn printing(&self) -> Trace {
         let out = self.clone();
         Arc::new(move |call: &Call<'_>| {
-            out.print(call.line() + "\n");
+            out.print(call);
         })
     }
 
-    /// From now on `lines` shows them.
+    /// From now on `lines` shows them, unless standard error goes somewhere else than to the
+    /// terminal.
     pub(super) fn show_above(&self, lines: Sender<String>) {
-        *self.above.lock() = Some(lines);
+        if io::stderr().is_terminal() {
+            *self.above.lock() = Some(lines);
+        }
     }
 
     /// The terminal is in its ordinary state again.
@@ -39,12 +43,14 @@ impl TraceOut {
         *self.above.lock() = None;
     }
 
-    fn print(&self, line: String) {
-        match &*self.above.lock() {
+    fn print(&self, call: &Call<'_>) {
+        // Nothing is written under the lock: whoever reads standard error may have stopped.
+        let above = self.above.lock().clone();
+        match above {
             Some(lines) => {
-                let _ = lines.send(line);
+                let _ = lines.send(call.line() + "\n");
             }
-            None => eprint!("{line}"),
+            None => call.print(),
         }
     }
 }

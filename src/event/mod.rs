@@ -74,11 +74,12 @@ pub enum What {
         /// Who.
         peer: SocketAddr,
     },
-    /// The right passcode, from a client that wants to be called: the worker calls.
+    /// The right passcode, from a client that wants to be called: the worker calls. From here on
+    /// the peer is the address that is called.
     Calling {
         /// The worker's port.
         port: Port,
-        /// Who.
+        /// Where the client listens.
         peer: SocketAddr,
     },
     /// Somebody came who was not expected, and was turned away.

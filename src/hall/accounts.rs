@@ -6,20 +6,21 @@
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
 //! behind is one torn line at the end.
 
+mod hasher;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::Name;
 use crate::limits;
+use hasher::Hasher;
 
 /// The file, and what stood in it.
 pub struct Accounts {
@@ -27,8 +28,8 @@ pub struct Accounts {
     /// A leaf lock, held over the append and its `fsync` but never over hashing. Only those who
     /// register wait for it.
     book: Mutex<Book>,
-    /// One token for each password that may be hashed at a time.
-    tokens: (Sender<()>, Receiver<()>),
+    /// One for each password that may be hashed at a time.
+    hashers: (Sender<Hasher>, Receiver<Hasher>),
 }
 
 struct Book {
@@ -38,13 +39,16 @@ struct Book {
     by_key: HashMap<String, (Name, String)>,
 }
 
-/// The right to hash a password. It goes back when it is dropped, also by a panic, or nobody could
-/// ever log in again.
-struct Token<'a>(&'a Sender<()>);
+/// A hasher in use. It goes back when this is dropped, also by a panic, or nobody could ever log in
+/// again.
+struct Borrowed<'a> {
+    hasher: Hasher,
+    home: &'a Sender<Hasher>,
+}
 
-impl Drop for Token<'_> {
+impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        let _ = self.0.try_send(());
+        let _ = self.home.try_send(std::mem::take(&mut self.hasher));
     }
 }
 
@@ -132,9 +136,9 @@ impl Accounts {
         }
         let length = file.metadata().map_err(failed)?.len();
         let (by_key, damage) = read(&bytes);
-        let tokens = bounded(limits::HASHERS);
+        let hashers = bounded(limits::HASHERS);
         for _ in 0..limits::HASHERS {
-            let _ = tokens.0.try_send(());
+            let _ = hashers.0.try_send(Hasher::default());
         }
         let book = Mutex::new(Book {
             file,
@@ -145,7 +149,7 @@ impl Accounts {
             Accounts {
                 path: path.to_owned(),
                 book,
-                tokens,
+                hashers,
             },
             damage,
         ))
@@ -178,33 +182,37 @@ impl Accounts {
         password: &str,
         given_up: impl Fn() -> bool,
     ) -> Result<PasswordCheck, AccountError> {
-        let _token = self.take_token();
+        let mut borrowed = self.borrow_hasher();
         if given_up() {
             return Ok(PasswordCheck::GivenUp);
         }
-        self.check_now(name, password)
+        self.check_now(&mut borrowed.hasher, name, password)
     }
 
-    fn take_token(&self) -> Token<'_> {
-        // Both ends are here, so the channel never disconnects.
-        let _ = self.tokens.1.recv();
-        Token(&self.tokens.0)
+    fn borrow_hasher(&self) -> Borrowed<'_> {
+        Borrowed {
+            // Both ends are here, so the channel never disconnects.
+            hasher: self.hashers.1.recv().unwrap_or_default(),
+            home: &self.hashers.0,
+        }
     }
 
-    fn check_now(&self, name: &Name, password: &str) -> Result<PasswordCheck, AccountError> {
+    fn check_now(
+        &self,
+        hasher: &mut Hasher,
+        name: &Name,
+        password: &str,
+    ) -> Result<PasswordCheck, AccountError> {
         let known = self.book.lock().by_key.get(&name.key()).cloned();
         if let Some((name, hash)) = known {
-            return Ok(verify(name, &hash, password));
+            return Ok(verdict(hasher.verify(&hash, password), name));
         }
-        let hash = Argon2::default()
-            .hash_password(password.as_bytes())
-            .map_err(|error| AccountError::Hash(error.to_string()))?
-            .to_string();
+        let hash = hasher.hash(password).map_err(AccountError::Hash)?;
         let mut book = self.book.lock();
         // Somebody may have registered the name while the password was being hashed.
         if let Some((name, hash)) = book.by_key.get(&name.key()).cloned() {
             drop(book);
-            return Ok(verify(name, &hash, password));
+            return Ok(verdict(hasher.verify(&hash, password), name));
         }
         book.append(&format!("{name} {hash}\n"))
             .map_err(|error| AccountError::File(self.path.clone(), error))?;
@@ -244,13 +252,8 @@ impl Book {
     }
 }
 
-fn verify(name: Name, hash: &str, password: &str) -> PasswordCheck {
-    let right = PasswordHash::new(hash).is_ok_and(|hash| {
-        Argon2::default()
-            .verify_password(password.as_bytes(), &hash)
-            .is_ok()
-    });
-    if right {
+fn verdict(is_right: bool, name: Name) -> PasswordCheck {
+    if is_right {
         PasswordCheck::Right(name)
     } else {
         PasswordCheck::Wrong

@@ -74,6 +74,12 @@ impl Pairs {
         }
     }
 
+    /// Who sits in `seat`, and has been welcomed.
+    pub fn guest(&self, seat: SeatNumber) -> Option<Arc<Guest>> {
+        let (pair, side) = seat.pair_and_side();
+        self.pairs[pair].lock()[side].clone()
+    }
+
     /// Who sits in the partner seat of `seat`.
     pub fn partner(&self, seat: SeatNumber) -> Option<Arc<Guest>> {
         let (pair, side) = seat.pair_and_side();

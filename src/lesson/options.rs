@@ -76,7 +76,7 @@ fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
                 return Ok(());
             }
             Arg::Long("one-at-a-time") => one = true,
-            Arg::Long("trace") => tap.trace = Some(Arc::new(print_call)),
+            Arg::Long("trace") => tap.trace = Some(Arc::new(|call: &Call<'_>| call.print())),
             Arg::Long("chop") => tap.chop = Some(piece(&word(parser.value())?)?),
             Arg::Long("bind") => bind = Some(word(parser.value())?),
             Arg::Value(value) if port.is_none() => port = Some(port_from(&word(Ok(value))?)?),
@@ -119,7 +119,7 @@ fn connect(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> 
                 say(CLIENT_HELP);
                 return Ok(());
             }
-            Arg::Long("trace") => tap.trace = Some(Arc::new(print_call)),
+            Arg::Long("trace") => tap.trace = Some(Arc::new(|call: &Call<'_>| call.print())),
             Arg::Long("chop") => tap.chop = Some(piece(&word(parser.value())?)?),
             Arg::Value(value) if server.is_none() => server = Some(word(Ok(value))?),
             Arg::Value(value) if port.is_none() => port = Some(port_from(&word(Ok(value))?)?),
@@ -174,11 +174,6 @@ fn piece(text: &str) -> Result<std::num::NonZeroUsize, String> {
     text.parse::<NonZeroU16>()
         .map(Into::into)
         .map_err(|_| format!("--chop {text}: it is a whole number from 1 to 65535"))
-}
-
-/// What `--trace` does.
-fn print_call(call: &Call<'_>) {
-    eprintln!("{}", call.line());
 }
 
 fn port_from(text: &str) -> Result<u16, String> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -46,15 +46,17 @@ impl Stream {
     /// What the system reports when it has no socket to give, or `from` is not ours.
     pub fn unconnected(mut from: SocketAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        from.set_port(0);
-        let bound = socket.bind(&from.into());
-        tap.called("bind", Some(from), &bound);
-        bound?;
-        Ok(Stream {
+        let stream = Stream {
             socket: socket.into(),
             peer: to,
             tap: tap.clone(),
-        })
+        };
+        from.set_port(0);
+        let bound = SockRef::from(&stream.socket).bind(&from.into());
+        let chosen = stream.socket.local_addr().unwrap_or(from);
+        tap.called("bind", Some(chosen), &bound);
+        bound?;
+        Ok(stream)
     }
 
     /// Connects a socket that [`Stream::unconnected`] made. It gives up when another thread shuts
@@ -65,10 +67,13 @@ impl Stream {
     pub fn call(&self, is_wanted: impl Fn() -> bool) -> io::Result<()> {
         let to = self.peer.into();
         let connected = loop {
+            if !is_wanted() {
+                break Err(ErrorKind::ConnectionAborted.into());
+            }
             match SockRef::from(&self.socket).connect(&to) {
-                // A shutdown that came before the first `connect` has been forgotten by the
+                // A shutdown that came while no `connect` was under way has been forgotten by the
                 // system, which is why it is not enough to rely on that.
-                Err(error) if is_still_connecting(&error) && is_wanted() => {}
+                Err(error) if is_still_connecting(&error) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EISCONN) => break Ok(()),
                 result => break result,
             }
@@ -83,7 +88,7 @@ impl Stream {
         connected
     }
 
-    /// What is done to this socket besides its work.
+    /// For other sockets that belong together with this one.
     pub fn tap(&self) -> &Tap {
         &self.tap
     }
@@ -218,11 +223,18 @@ impl Read for &Stream {
 }
 
 impl Write for &Stream {
-    /// Waits until the socket takes something. In pieces, only the first may wait: a write timeout
-    /// is for all of it.
+    /// Waits until the socket takes something. In pieces, the later ones may wait until the write
+    /// timeout has passed since the first.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let until = match self.tap.chop {
+            Some(_) => self
+                .socket
+                .write_timeout()?
+                .map(|timeout| Instant::now() + timeout),
+            None => None,
+        };
         self.tap.in_pieces(bytes, |is_first, part| {
-            if !is_first {
+            if !is_first && until.is_some_and(|until| Instant::now() >= until) {
                 return self.send_piece(part);
             }
             let written = (&self.socket).write(part);

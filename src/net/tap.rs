@@ -2,7 +2,7 @@
 //! (`--chop`).
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ const SHOWN: usize = 300;
 /// Who is told of each call. It must not call the socket that it is told of.
 pub type Trace = Arc<dyn Fn(&Call<'_>) + Send + Sync>;
 
-/// What is done to a socket besides its work; a listener hands its own on to every connection.
-/// Without either it costs one comparison a call.
+/// What a socket does beside its work: tell of its calls, and cut its writes. A listener hands its
+/// own tap on to every connection. Without either it costs one comparison a call.
 #[derive(Clone, Default)]
 pub struct Tap {
-    /// Writes go out so many bytes at a time, and no more together.
+    /// Writes go out so many bytes at a time, and no more together. (Many small pieces fill a
+    /// socket sooner than few large ones: a client may be found too slow that otherwise is not.)
     pub chop: Option<NonZeroUsize>,
-    /// Is told of each call when it returns.
+    /// Is told of each call when it has returned; of `close`, when it is about to happen.
     pub trace: Option<Trace>,
 }
 
@@ -73,6 +74,12 @@ impl Call<'_> {
             let _ = write!(line, "  {}", self.shown_bytes());
         }
         line
+    }
+
+    /// Prints the line on standard error. If nobody reads that any more, so be it: a print that
+    /// fails must not take the program along.
+    pub fn print(&self) {
+        let _ = io::stderr().write_all((self.line() + "\n").as_bytes());
     }
 
     /// The bytes between quotation marks, each of them visible; of many, the first.

@@ -6,6 +6,7 @@
 //! matter of who speaks the protocol's part, then, and not of who connects: after the call the
 //! session is the same as ever.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -14,40 +15,40 @@ use super::portal::trouble;
 use super::session::{Home, Session};
 use crate::event::{End, What};
 use crate::hall::Guest;
+use crate::limits;
 use crate::net::Stream;
 use crate::outbox::Outbox;
 use crate::seat::Phase;
 use crate::wire::{CallbackRequest, ErrorCode, ServerDoc};
-
-/// Ports below it belong to the system's services. A server that could be sent there would lend
-/// its own privileges to whoever asks.
-const FIRST_ORDINARY_PORT: u16 = 1024;
 
 /// Calls the client that asked for it on the connection of `asker`, and serves it. The seat is in
 /// its `Calling` phase. Returns why it is over.
 pub(super) fn serve(
     house: &House,
     post: &Post,
-    asker: &Arc<Guest>,
+    asker: Arc<Guest>,
     request: &CallbackRequest,
     passcode: &str,
 ) -> End {
     let port = post.port;
-    let Some(target) = target(request, asker.peer) else {
+    let here = asker.outbox.stream().local_addr();
+    let allowed = target(request, asker.peer).filter(|target| !is_ours(house, *target, &here));
+    let Some(target) = allowed else {
         let code = ErrorCode::BadCallback;
         asker.outbox.send_doc(&ServerDoc::Error {
             code,
             sentence: format!(
-                "a worker calls nobody but the address that asked ({}), and no port below \
-                 {FIRST_ORDINARY_PORT}",
-                asker.peer.ip().to_canonical()
+                "a worker calls nobody but the address that asked ({}), no port below {}, and \
+                 not itself",
+                asker.peer.ip().to_canonical(),
+                limits::FIRST_ORDINARY_PORT
             )
             .into(),
         });
         house.events.tell(|| What::Refused { port, code });
         return End::BadCallback;
     };
-    let guest = match prepare(house, post, asker, target) {
+    let guest = match prepare(house, post, &asker, target) {
         Ok(guest) => Arc::new(guest),
         Err(error) => {
             trouble(house, "open a socket for a callback", &error);
@@ -67,6 +68,8 @@ pub(super) fn serve(
     }
     asker.outbox.send_doc(&ServerDoc::CallingBack { port });
     asker.outbox.hang_up(End::Terminate);
+    // Closed now, and not when the session that it asked for is over.
+    drop(asker);
     house.events.tell(|| What::Calling { port, peer: target });
 
     let call = guest.outbox.stream().call(|| !guest.outbox.is_over());
@@ -88,7 +91,7 @@ pub(super) fn serve(
 /// Where to call, if that is allowed: the asker's own address and a port of its own.
 fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     let port: u16 = request.port.parse().ok()?;
-    if port < FIRST_ORDINARY_PORT {
+    if port < limits::FIRST_ORDINARY_PORT {
         return None;
     }
     if let Some(address) = &request.address {
@@ -102,13 +105,21 @@ fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     Some(target)
 }
 
+/// Whether that is one of this server's own ports, for an asker on the same machine: a worker that
+/// talks with itself is a seat taken by nobody.
+fn is_ours(house: &House, target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
+    let asker = target.ip().to_canonical();
+    let is_here = asker.is_loopback()
+        || here
+            .as_ref()
+            .is_ok_and(|here| here.ip().to_canonical() == asker);
+    let port = target.port();
+    let mut ours = house.posts.iter().map(|post| post.port.get());
+    is_here && (port == house.portal.get() || ours.any(|our| our == port))
+}
+
 /// A guest that is not connected yet. It will be called from the address at which it asked.
-fn prepare(
-    house: &House,
-    post: &Post,
-    asker: &Guest,
-    target: SocketAddr,
-) -> std::io::Result<Guest> {
+fn prepare(house: &House, post: &Post, asker: &Guest, target: SocketAddr) -> io::Result<Guest> {
     let here = asker.outbox.stream().local_addr()?;
     let stream = Stream::unconnected(here, target, &house.tap)?;
     stream.set_nodelay(true)?;

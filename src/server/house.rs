@@ -30,6 +30,8 @@ pub(super) struct House {
     /// One tick, which is also the longest that a timer thread's write may take.
     pub(super) tick: Duration,
     pub(super) stack: Mutex<WorkloadStack>,
+    /// The portal's port, or the single one.
+    pub(super) portal: Port,
     pub(super) posts: Vec<Post>,
     pub(super) pairs: Pairs,
     pub(super) people: People,

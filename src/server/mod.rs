@@ -35,7 +35,7 @@ use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
-use crate::seat::{Passcode, PasscodeKind, Phase, Seat, SeatNumber, Timeouts, WorkloadStack};
+use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
 use budget::{Needs, ThreadBudget};
 use house::{House, Post};
@@ -180,6 +180,7 @@ impl Server {
             any_port: settings.port == 0,
             tap,
             thread_budget,
+            portal: port,
             this: this.clone(),
             accounts,
             message_of_the_day: settings.message_of_the_day.clone(),
@@ -296,11 +297,8 @@ impl Server {
         posts
             .filter_map(|post| {
                 // Whoever is still on the way in has not been welcomed, so nothing else may be
-                // said to them.
-                let guest = post.with_seat(|occupied| {
-                    let is_seated = occupied.seat.phase() == Phase::Seated;
-                    occupied.connection.clone().filter(|_| is_seated)
-                })?;
+                // said to them yet.
+                let guest = self.house.pairs.guest(post.number)?;
                 Some(Connected {
                     seat: post.number,
                     port: post.port,

@@ -51,9 +51,9 @@ fn receive(house: &House, post: &Post, listener: &Listener, stream: Stream, peer
         peer,
     });
     // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
-    let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, &guest)))
+    let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, guest)))
         .unwrap_or_else(|panic| report_panic(house, panic.as_ref()));
-    clear_up(house, post, listener, &guest, end);
+    clear_up(house, post, listener, end);
 }
 
 /// Asks the seat whether this caller is expected. If so, the connection is in the seat, for the
@@ -94,7 +94,7 @@ fn turn_away(house: &House, post: &Post, stream: Stream, peer: SocketAddr) {
 }
 
 /// The handshake, and the session after it. Returns why it is over.
-fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
+fn visit(house: &House, post: &Post, guest: Arc<Guest>) -> End {
     let peer = guest.peer;
     let outbox = &guest.outbox;
     let mut frames = outbox.codec().reader();
@@ -136,13 +136,13 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
     });
     house.pairs.enter(
         post.number,
-        guest,
+        &guest,
         &ServerDoc::Welcome {
             port: post.port,
             room: None,
         },
     );
-    Session::new(house, Home::Worker(post), guest).run(&mut frames)
+    Session::new(house, Home::Worker(post), &guest).run(&mut frames)
 }
 
 /// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame.
@@ -170,10 +170,11 @@ pub(super) fn first_frame(
 /// hall when its connection is closed, and everyone who came while it was seated is turned away
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
 /// next guest.
-fn clear_up(house: &House, post: &Post, listener: &Listener, guest: &Arc<Guest>, end: End) {
+fn clear_up(house: &House, post: &Post, listener: &Listener, end: End) {
     // After a callback, it is not the connection that the worker accepted that is in the seat.
-    let seated = post.with_seat(|occupied| occupied.connection.clone());
-    leave_seat(house, post, seated.as_ref().unwrap_or(guest), end);
+    if let Some(guest) = post.with_seat(|occupied| occupied.connection.clone()) {
+        leave_seat(house, post, &guest, end);
+    }
     turn_backlog_away(house, post, listener);
     house.free_seat(post);
 }

@@ -10,7 +10,7 @@ use super::{PATIENCE, Seat, SeekError, connect, first_frame, is_timeout, shake_h
 use crate::net::{Listener, Stream, Tap};
 use crate::wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
-/// How long a caller may take to prove itself. The worker does at once; somebody who says nothing
+/// How long a caller may take to prove itself. The worker does at once; one or two who say nothing
 /// must not use up the time that the worker has.
 const CALLER_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -45,9 +45,24 @@ pub(super) fn take_seat(
             address: None,
         }),
     };
-    let (answer, _) = shake_hands(&asking, worker, &handshake, codec)?;
+    let (answer, frames) = shake_hands(&asking, worker, &handshake, codec)?;
     match codec.read_server(&answer) {
         Ok(ServerDoc::CallingBack { .. }) => {}
+        // A server that knows no callbacks has passed over the wish, and let us in.
+        Ok(ServerDoc::Welcome { port, .. }) => {
+            asking.set_read_timeout(None).map_err(unreachable)?;
+            return Ok(Seat {
+                stream: asking,
+                frames,
+                codec,
+                place: format!("on port {port} (this server calls nobody back)"),
+            });
+        }
+        Ok(ServerDoc::Error { sentence, .. }) => {
+            return Err(SeekError::Refused {
+                sentence: sentence.into_owned(),
+            });
+        }
         Ok(_) => return Err(SeekError::TurnedAway),
         Err(error) => {
             return Err(SeekError::Strange {

@@ -1,0 +1,850 @@
+//! A real server, a crowd of hostile visitors, and honest people who count every message.
+//!
+//! `make soak SECONDS=600 SEED=7` runs it for long; `cargo test` for a few seconds. The visitors do
+//! whatever the seed says, until the time is up. All the while pairs, a public hall, direct messages
+//! and a room go on, and every message is numbered: one that is lost, doubled, out of order or with
+//! somebody it was not for ends the run. Afterwards the server has to be as it was: every port on
+//! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use socket2::SockRef;
+
+const WORKERS: usize = 64;
+const VISITORS: usize = 16;
+/// How long anybody waits for what has to come: longer than every timeout of the server's together.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers that depend on the seed alone.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+
+    fn of<'t, T>(&mut self, things: &'t [T]) -> &'t T {
+        &things[self.roll(things.len() as u64) as usize]
+    }
+}
+
+/// What was seen, by kind.
+#[derive(Default)]
+struct Tally(Mutex<BTreeMap<String, u64>>);
+
+impl Tally {
+    fn count(&self, what: &str) {
+        *self.0.lock().entry(what.to_owned()).or_default() += 1;
+    }
+
+    fn report(&self) -> String {
+        let counts = self.0.lock();
+        let parts: Vec<String> = counts
+            .iter()
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
+        parts.join(", ")
+    }
+}
+
+/// The server's program, with its portal's address.
+struct Server {
+    child: Child,
+    portal: SocketAddr,
+    accounts: std::path::PathBuf,
+}
+
+/// What the system says of a process.
+#[derive(Clone, Copy, Debug)]
+struct Vitals {
+    threads: u64,
+    descriptors: usize,
+    resident_kib: u64,
+}
+
+impl Server {
+    fn start() -> Server {
+        let accounts =
+            std::env::temp_dir().join(format!("portal-chat-soak-{}", std::process::id()));
+        let _ = fs::remove_file(&accounts);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--workers", &WORKERS.to_string(), "--rooms", "6"])
+            .args(["--reserve-timeout", "1", "--idle-timeout", "3"])
+            .args(["--quiet", "--events", "/dev/null", "--accounts"])
+            .arg(&accounts)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut screen = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        screen.read_line(&mut line).unwrap();
+        // "portal   127.0.0.1:41234  (TCP and UDP): …"
+        let portal = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
+        Server {
+            child,
+            portal,
+            accounts,
+        }
+    }
+
+    fn vitals(&self) -> Vitals {
+        let folder = format!("/proc/{}", self.child.id());
+        let status = fs::read_to_string(format!("{folder}/status")).unwrap();
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap()
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        Vitals {
+            threads: number("Threads:"),
+            descriptors: fs::read_dir(format!("{folder}/fd")).unwrap().count(),
+            resident_kib: number("VmRSS:"),
+        }
+    }
+
+    /// Ends it as Ctrl-C does, and returns its exit code and what it said on standard error.
+    fn stop(mut self) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-INT", &id]).status();
+        let mut said = String::new();
+        let mut errors = self.child.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        let code = self.child.wait().unwrap().code();
+        let _ = fs::remove_file(&self.accounts);
+        (code, said)
+    }
+}
+
+/// A connection that knows where a line ends.
+struct Line {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Line {
+    fn to(address: SocketAddr) -> io::Result<Line> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        if stream.local_addr()? == stream.peer_addr()? {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let reader = BufReader::new(stream.try_clone()?);
+        Ok(Line { stream, reader })
+    }
+
+    fn say(&mut self, line: &str) -> io::Result<()> {
+        self.stream.write_all(format!("{line}\n").as_bytes())
+    }
+
+    /// The next line.
+    fn hear(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line)
+    }
+
+    fn hear_with(&mut self, part: &str) -> io::Result<String> {
+        loop {
+            let line = self.hear()?;
+            if line.contains(part) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Everything up to the end, as far as it is counted: by the word in it.
+    fn hear_out(&mut self, tally: &Tally) -> io::Result<()> {
+        loop {
+            tally_answer(&self.hear()?, tally);
+        }
+    }
+
+    fn reset(self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Counts what a visitor was refused with.
+fn tally_answer(line: &str, tally: &Tally) {
+    let between = |from: &str, to: &str| {
+        let rest = line.split_once(from)?.1;
+        Some(rest.split_once(to)?.0.to_owned())
+    };
+    if let Some(code) = between("<error code='", "'") {
+        tally.count(&code);
+    } else if line.contains("Wrong handshake passcode") {
+        tally.count("wrong-passcode");
+    } else if let Some(command) = between("<command>", "<")
+        && ["FULL", "IDLE TIMEOUT", "TOO SLOW", "TAKEN OVER"].contains(&command.as_str())
+    {
+        tally.count(&command);
+    }
+}
+
+struct Ticket {
+    port: u16,
+    passcode: String,
+}
+
+fn read_ticket(answer: &str) -> Option<Ticket> {
+    let part = |name: &str| {
+        let rest = answer.split_once(&format!("<{name}>"))?.1;
+        Some(rest.split_once('<')?.0.to_owned())
+    };
+    Some(Ticket {
+        port: part("Port")?.parse().ok()?,
+        passcode: part("HandshakePasscode")?,
+    })
+}
+
+fn ask(portal: SocketAddr) -> io::Result<Option<Ticket>> {
+    Ok(read_ticket(&Line::to(portal)?.hear()?))
+}
+
+fn handshake(passcode: &str) -> String {
+    format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>")
+}
+
+fn message(text: &str) -> String {
+    format!("<CLIENT><message>{text}</message></CLIENT>")
+}
+
+fn command(name: &str, parts: &str) -> String {
+    format!("<CLIENT><command>{name}</command>{parts}</CLIENT>")
+}
+
+/// Asks until there is a seat, and takes it.
+fn sit(portal: SocketAddr) -> io::Result<Line> {
+    let ticket = ask(portal)?.ok_or(ErrorKind::ResourceBusy)?;
+    let mut line = Line::to(SocketAddr::new(portal.ip(), ticket.port))?;
+    line.say(&handshake(&ticket.passcode))?;
+    if line.hear()?.contains("Connection successful") {
+        Ok(line)
+    } else {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+}
+
+fn log_in(line: &mut Line, name: &str) -> io::Result<()> {
+    line.say(&command("LOGIN", &format!("<username>{name}</username>")))?;
+    line.hear_with("<command>PASSWORD")?;
+    line.say(&command(
+        "PASSWORD",
+        &format!("<password>{name}</password>"),
+    ))?;
+    line.hear_with("<command>WELCOME")?;
+    Ok(())
+}
+
+// ---------------------------------------------------------------- honest people
+
+/// Who counts: what was said, and what was heard of it.
+#[derive(Default)]
+struct Ledger {
+    checked: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Somebody honest: says numbered messages on `line` as `frame` makes them, and checks that those
+/// of `others` come in order, each once, with the mark that they are to have.
+struct Honest {
+    name: String,
+    line: Line,
+    frame: Box<dyn Fn(u64) -> String + Send>,
+    /// What stands before the number in what this one is to hear, for each speaker.
+    expected: Vec<String>,
+}
+
+impl Honest {
+    /// Talks until the ledger says that it is over, and then until everything has been heard.
+    fn live(self, ledger: &Ledger, saying: &AtomicU64, pause: Duration) -> Vec<(String, u64)> {
+        let Honest {
+            name,
+            line,
+            frame,
+            expected,
+        } = self;
+        let Line { mut stream, reader } = line;
+        thread::scope(|threads| {
+            let hearing = threads.spawn(|| hear_all(&name, reader, &expected, ledger));
+            let mut number = 0;
+            while !ledger.over.load(Ordering::Acquire) {
+                let text = format!("{}\n", frame(number));
+                stream.write_all(text.as_bytes()).unwrap_or_else(|error| {
+                    panic!("{name} can't say number {number}: {error}");
+                });
+                number += 1;
+                saying.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(pause);
+            }
+            // The mark of the end comes behind all messages of this speaker.
+            let last = format!("{}\n", frame(u64::MAX));
+            stream.write_all(last.as_bytes()).expect("the end is said");
+            let heard = hearing.join().expect("every message was right");
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+            heard
+        })
+    }
+}
+
+/// Reads until each expected speaker's last message has come.
+fn hear_all(
+    name: &str,
+    mut reader: BufReader<TcpStream>,
+    expected: &[String],
+    ledger: &Ledger,
+) -> Vec<(String, u64)> {
+    let mut next = vec![0_u64; expected.len()];
+    let mut open = expected.len();
+    while open > 0 {
+        let mut line = String::new();
+        let count = reader.read_line(&mut line);
+        assert!(
+            matches!(count, Ok(1..)),
+            "{name} was cut off: {count:?}, next {next:?}"
+        );
+        // What honest people say to each other holds this word, and nobody else says it.
+        let Some((_, said)) = line.split_once("<message>honest ") else {
+            continue;
+        };
+        let speaker = expected
+            .iter()
+            .position(|mark| said.starts_with(mark) && attributes_fit(&line, mark));
+        let speaker = speaker.unwrap_or_else(|| panic!("{name} was not to hear {line}"));
+        let number = said[expected[speaker].len()..].split('<').next().unwrap();
+        let number: u64 = number.trim().parse().unwrap();
+        if number == u64::MAX {
+            open -= 1;
+            continue;
+        }
+        assert_eq!(number, next[speaker], "{name} heard {line}");
+        next[speaker] += 1;
+        ledger.checked.fetch_add(1, Ordering::Relaxed);
+    }
+    expected.iter().cloned().zip(next).collect()
+}
+
+/// Whether the message came the way that its mark names.
+fn attributes_fit(line: &str, mark: &str) -> bool {
+    let way = mark.split(' ').next().unwrap();
+    match way {
+        "pair" => !line.contains(" scope="),
+        way => line.contains(&format!(" scope='{way}'")),
+    }
+}
+
+fn honest_people(portal: SocketAddr) -> Vec<Honest> {
+    let mut honest = Vec::new();
+    let seat = || {
+        let mut line = sit(portal).expect("a seat on a quiet server");
+        line.hear_with("PARTNER").unwrap();
+        line
+    };
+    for pair in 0..4 {
+        for side in 0..2 {
+            let line = seat();
+            honest.push(Honest {
+                name: format!("pair {pair} {side}"),
+                line,
+                frame: Box::new(move |n| message(&format!("honest pair {pair} {side} {n}"))),
+                expected: vec![format!("pair {pair} {} ", 1 - side)],
+            });
+        }
+    }
+    // Two who speak to everyone, and two who write to each other; all four hear the public ones.
+    let names = ["ann", "ben", "cat", "dan"];
+    for name in names {
+        let mut line = seat();
+        log_in(&mut line, name).unwrap();
+        let publics = ["ann", "ben"].iter().filter(|other| **other != name);
+        let mut expected: Vec<String> = publics.map(|other| format!("public {other} ")).collect();
+        let frame: Box<dyn Fn(u64) -> String + Send> = match name {
+            "cat" | "dan" => {
+                let to = if name == "cat" { "dan" } else { "cat" };
+                expected.push(format!("direct {to} "));
+                Box::new(move |n| {
+                    command(
+                        "DM",
+                        &format!("<to>{to}</to><message>honest direct {name} {n}</message>"),
+                    )
+                })
+            }
+            _ => Box::new(move |n| {
+                command(
+                    "PM",
+                    &format!("<message>honest public {name} {n}</message>"),
+                )
+            }),
+        };
+        honest.push(Honest {
+            name: name.to_owned(),
+            line,
+            frame,
+            expected,
+        });
+    }
+    honest
+}
+
+/// Three people in a room. Their first connections are kept, and returned to be kept.
+fn room_members(portal: SocketAddr) -> (Vec<Honest>, Vec<Line>) {
+    let names = ["eve", "fay", "gus"];
+    let mut members = Vec::new();
+    let mut mains = Vec::new();
+    for name in names {
+        let mut main = sit(portal).unwrap();
+        log_in(&mut main, name).unwrap();
+        main.say(&command("JOIN", "<room>calm</room>")).unwrap();
+        let ticket = read_ticket(&main.hear_with("<command>JOINED").unwrap()).unwrap();
+        let mut line = Line::to(SocketAddr::new(portal.ip(), ticket.port)).unwrap();
+        line.say(&handshake(&ticket.passcode)).unwrap();
+        line.hear_with("Connection successful").unwrap();
+        let others = names.iter().filter(|other| **other != name);
+        members.push(Honest {
+            name: format!("{name} in the room"),
+            line,
+            frame: Box::new(move |n| message(&format!("honest room {name} {n}"))),
+            expected: others.map(|other| format!("room {other} ")).collect(),
+        });
+        mains.push(main);
+    }
+    (members, mains)
+}
+
+// ---------------------------------------------------------------- hostile visitors
+
+struct Visitor<'v> {
+    portal: SocketAddr,
+    dice: Dice,
+    tally: &'v Tally,
+    /// A passcode from an earlier visit.
+    stale: Option<Ticket>,
+    /// So many names at most are registered, however long it takes.
+    number: usize,
+}
+
+type Visit = for<'a, 'v> fn(&'a mut Visitor<'v>) -> io::Result<()>;
+
+const VISITS: &[(&str, Visit)] = &[
+    ("no-show", |v| {
+        v.stale = ask(v.portal)?;
+        if v.stale.is_none() {
+            v.tally.count("FULL");
+        }
+        Ok(())
+    }),
+    ("no-show by datagram", |v| {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let until = Instant::now() + PATIENCE;
+        // A flood washes datagrams away; who asks again is answered.
+        loop {
+            socket.send_to(&[b'?'; 200], v.portal)?;
+            let mut answer = [0; 2000];
+            match socket.recv(&mut answer) {
+                Ok(count) => {
+                    tally_answer(&String::from_utf8_lossy(&answer[..count]), v.tally);
+                    return Ok(());
+                }
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => v.tally.count("datagram lost"),
+            }
+        }
+    }),
+    ("wrong passcode", |v| {
+        let mut line = v.at_worker()?.0;
+        line.say(&handshake("00000000000000000000000000000000"))?;
+        line.hear_out(v.tally)
+    }),
+    ("stale passcode", |v| {
+        let Some(stale) = v.stale.take() else {
+            return Ok(());
+        };
+        // Its own time is over after a while, so it is somebody else's by now, or nobody's.
+        thread::sleep(Duration::from_millis(v.dice.roll(3000)));
+        let mut line = Line::to(SocketAddr::new(v.portal.ip(), stale.port))?;
+        line.say(&handshake(&stale.passcode))?;
+        line.stream.shutdown(std::net::Shutdown::Write)?;
+        line.hear_out(v.tally)
+    }),
+    ("stray", |v| {
+        let Some(ticket) = ask(v.portal)? else {
+            return Ok(());
+        };
+        // Somewhere near: taken, reserved for another, or free.
+        let near = ticket
+            .port
+            .saturating_add(v.dice.roll(9) as u16)
+            .wrapping_sub(4);
+        let mut line = Line::to(SocketAddr::new(v.portal.ip(), near))?;
+        line.say(&handshake(&ticket.passcode))?;
+        if v.dice.roll(2) == 0 {
+            line.reset();
+        }
+        Ok(())
+    }),
+    ("connects and says nothing", |v| {
+        let mut line = v.at_worker()?.0;
+        line.hear_out(v.tally)
+    }),
+    ("half a frame", |v| {
+        let mut line = sit(v.portal)?;
+        line.stream.write_all(b"<CLIENT><message>half")?;
+        if v.dice.roll(2) == 0 {
+            line.reset();
+            return Ok(());
+        }
+        line.hear_out(v.tally)
+    }),
+    ("giant frame", |v| {
+        let mut line = sit(v.portal)?;
+        let size = 9_000 + v.dice.roll(200_000) as usize;
+        line.stream.write_all(&vec![b'x'; size])?;
+        line.hear_out(v.tally)
+    }),
+    ("broken and bombing XML", |v| {
+        let mut line = sit(v.portal)?;
+        let deep = "<a>".repeat(2000);
+        let wide = format!(
+            "<CLIENT {}/>",
+            (0..500).map(|n| format!("a{n}='' ")).collect::<String>()
+        );
+        let bombs = [
+            "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]><CLIENT><message>&b;</message></CLIENT>",
+            &deep,
+            &wide,
+            "<CLIENT><message>&#0;&#27;</message></CLIENT>",
+            "<CLIENT><message>&lt;</CLIENT>",
+            "]]>",
+        ];
+        for _ in 0..12 {
+            let bomb: &&str = v.dice.of(&bombs);
+            line.say(bomb)?;
+        }
+        line.hear_out(v.tally)
+    }),
+    ("not UTF-8", |v| {
+        let mut line = sit(v.portal)?;
+        for _ in 0..12 {
+            line.stream
+                .write_all(b"<CLIENT><message>\xff\xfe\xc0</message></CLIENT>\n")?;
+        }
+        line.hear_out(v.tally)
+    }),
+    ("terminal escapes", |v| {
+        let mut line = sit(v.portal)?;
+        line.say("\x1b[2J\x1b]0;owned\x07")?;
+        line.say(&message("&#x9b;2J \u{9b}31m \u{202e}"))?;
+        line.say(&command("LOGIN", "<username>\u{1b}[31mroot</username>"))?;
+        line.hear_with("bad-name")
+            .map(|_| v.tally.count("bad-name"))
+    }),
+    ("reset at any time", |v| {
+        let (mut line, ticket) = v.at_worker()?;
+        let words = [
+            String::new(),
+            handshake(&ticket.passcode),
+            handshake(&ticket.passcode) + "\n" + &message("bye"),
+        ];
+        let words = v.dice.of(&words).clone();
+        line.say(&words)?;
+        thread::sleep(Duration::from_micros(v.dice.roll(2000)));
+        line.reset();
+        Ok(())
+    }),
+    ("never reads", |v| {
+        let mut line = sit(v.portal)?;
+        // The hall's messages are for this one, too; nobody takes them.
+        log_in(&mut line, &v.name())?;
+        thread::sleep(Duration::from_millis(v.dice.roll(2500)));
+        Ok(())
+    }),
+    ("never stops writing", |v| {
+        let mut line = sit(v.portal)?;
+        line.stream
+            .set_write_timeout(Some(Duration::from_secs(2)))?;
+        let until = Instant::now() + Duration::from_millis(300);
+        let flood = (message("flood") + "\n").repeat(100);
+        while Instant::now() < until {
+            line.stream.write_all(flood.as_bytes())?;
+        }
+        Ok(())
+    }),
+    ("storm of logins", |v| {
+        let mut line = sit(v.portal)?;
+        line.say(&command(
+            "LOGIN",
+            &format!("<username>{}</username>", v.name()),
+        ))?;
+        for _ in 0..4 {
+            line.say(&command("PASSWORD", "<password>guess</password>"))?;
+        }
+        line.hear_out(v.tally)
+    }),
+    ("rooms that come and go", |v| {
+        let mut line = sit(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        for _ in 0..3 {
+            let room = format!("<room>r{}</room>", v.dice.roll(8));
+            line.say(&command("JOIN", &room))?;
+            let answer = line.hear_with("<SERVER>")?;
+            tally_answer(&answer, v.tally);
+            if let Some(ticket) = read_ticket(&answer)
+                && v.dice.roll(3) > 0
+            {
+                let mut there = Line::to(SocketAddr::new(v.portal.ip(), ticket.port))?;
+                there.say(&handshake(&ticket.passcode))?;
+                there.say(&message("in passing"))?;
+                there.hear_with("SENT")?;
+                match v.dice.roll(3) {
+                    0 => there.reset(),
+                    1 => line.say(&command("LEAVE", &room))?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }),
+    ("callback to nowhere", |v| {
+        let (mut line, ticket) = v.at_worker()?;
+        let targets = [
+            "<Port>1</Port>".to_owned(),
+            "<Port>9</Port><Address>192.0.2.1</Address>".to_owned(),
+            format!("<Port>{}</Port>", v.portal.port()),
+            format!("<Port>{}</Port>", ticket.port),
+            "<Port>65535</Port>".to_owned(),
+        ];
+        let target = v.dice.of(&targets);
+        line.say(&format!(
+            "<CLIENT><HandshakePasscode>{}</HandshakePasscode><callback>{target}</callback></CLIENT>",
+            ticket.passcode
+        ))?;
+        line.hear_out(v.tally)
+    }),
+    ("flood of datagrams", |v| {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        for _ in 0..200 {
+            let size = v.dice.roll(1500) as usize;
+            socket.send_to(&vec![b'x'; size], v.portal)?;
+        }
+        Ok(())
+    }),
+    ("idles out", |v| {
+        let mut line = sit(v.portal)?;
+        line.hear_out(v.tally)
+    }),
+    ("too many errors", |v| {
+        let mut line = sit(v.portal)?;
+        for _ in 0..11 {
+            line.say(&command("DANCE", ""))?;
+        }
+        line.hear_out(v.tally)
+    }),
+];
+
+impl Visitor<'_> {
+    /// A connection to the worker that the portal named, and nothing said yet.
+    fn at_worker(&mut self) -> io::Result<(Line, Ticket)> {
+        let ticket = ask(self.portal)?.ok_or(ErrorKind::ResourceBusy)?;
+        let line = Line::to(SocketAddr::new(self.portal.ip(), ticket.port))?;
+        Ok((line, ticket))
+    }
+
+    fn name(&mut self) -> String {
+        format!("visitor-{}-{}", self.number, self.dice.roll(4))
+    }
+
+    fn visit(&mut self) {
+        let (name, visit) = *self.dice.of(VISITS);
+        self.tally.count(&format!("[{name}]"));
+        match visit(self) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => self.tally.count("FULL"),
+            // Turned away, hung up on, reset: that is what such visitors get.
+            Err(error)
+                if error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::TimedOut => {
+            }
+            Err(error) if name == "never stops writing" => drop(error),
+            Err(error) => panic!("{name}: the server never answered: {error}"),
+        }
+    }
+}
+
+/// Lets the crowd loose until the time is up.
+fn haunt(portal: SocketAddr, seed: u64, duration: Duration, tally: &Tally) {
+    let until = Instant::now() + duration;
+    thread::scope(|threads| {
+        for number in 0..VISITORS {
+            threads.spawn(move || {
+                let mut visitor = Visitor {
+                    portal,
+                    dice: Dice(seed.wrapping_mul(1000).wrapping_add(number as u64)),
+                    tally,
+                    stale: None,
+                    number,
+                };
+                while Instant::now() < until {
+                    visitor.visit();
+                }
+            });
+        }
+    });
+}
+
+/// Asks for all seats that are free, and returns their ports.
+fn free_ports(portal: SocketAddr) -> Vec<u16> {
+    let mut ports = Vec::new();
+    while let Some(ticket) = ask(portal).unwrap() {
+        ports.push(ticket.port);
+        assert!(
+            ports.len() <= WORKERS,
+            "more ports than there are: {ports:?}"
+        );
+    }
+    ports
+}
+
+/// Waits until all but `taken` seats are free, and returns the free ones.
+fn all_come_back(portal: SocketAddr, taken: usize) -> BTreeSet<u16> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let ports = free_ports(portal);
+        let distinct: BTreeSet<u16> = ports.iter().copied().collect();
+        assert_eq!(distinct.len(), ports.len(), "handed out twice: {ports:?}");
+        if distinct.len() == WORKERS - taken {
+            // The reservations just made run out.
+            thread::sleep(Duration::from_secs(3));
+            return distinct;
+        }
+        assert!(
+            Instant::now() < until,
+            "{} ports of {} are free",
+            distinct.len(),
+            WORKERS - taken
+        );
+        thread::sleep(Duration::from_secs(3));
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
+    let seconds = from_environment("SOAK_SECONDS").unwrap_or(6);
+    let seed = from_environment("SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("soak: {seconds} s, SEED={seed}");
+    let server = Server::start();
+    let portal = server.portal;
+    let (tally, ledger) = (Tally::default(), Arc::new(Ledger::default()));
+    let said = Arc::new(AtomicU64::new(0));
+
+    let mut honest = honest_people(portal);
+    let (members, mains) = room_members(portal);
+    honest.extend(members);
+    let taken = 12 + mains.len();
+    // Comings and goings are told to them, too, so somebody has to read it.
+    let mains: Vec<_> = mains
+        .into_iter()
+        .map(|Line { stream, reader }| {
+            let mut line = Line {
+                stream: stream.try_clone().unwrap(),
+                reader,
+            };
+            let reading = thread::spawn(move || line.hear_with("<command>ROOMS").unwrap());
+            (stream, reading)
+        })
+        .collect();
+    let talking: Vec<_> = honest
+        .into_iter()
+        .map(|person| {
+            let (ledger, said) = (Arc::clone(&ledger), Arc::clone(&said));
+            thread::spawn(move || person.live(&ledger, &said, Duration::from_millis(10)))
+        })
+        .collect();
+
+    // The first visits make the server grow to its size.
+    haunt(
+        portal,
+        seed ^ 0xffff,
+        Duration::from_secs((seconds / 5).clamp(3, 60)),
+        &Tally::default(),
+    );
+    all_come_back(portal, taken);
+    let before = server.vitals();
+    haunt(portal, seed, Duration::from_secs(seconds), &tally);
+    all_come_back(portal, taken);
+    let after = server.vitals();
+
+    ledger.over.store(true, Ordering::Release);
+    let heard: Vec<Vec<(String, u64)>> = talking
+        .into_iter()
+        .map(|person| person.join().expect("an honest conversation went on"))
+        .collect();
+    for (mut stream, reading) in mains {
+        writeln!(stream, "{}", command("ROOMS", "")).unwrap();
+        let rooms = reading.join().unwrap();
+        let others = rooms.matches("<room ").count() - rooms.matches(">calm<").count();
+        assert_eq!(others, 0, "a room was left over: {rooms}");
+    }
+    let ports = all_come_back(portal, 0);
+    assert_eq!(ports.len(), WORKERS);
+    let (code, errors) = server.stop();
+
+    println!("visits and refusals: {}", tally.report());
+    println!(
+        "{} messages said, {} heard and checked by {} people",
+        said.load(Ordering::Relaxed),
+        ledger.checked.load(Ordering::Relaxed),
+        heard.len()
+    );
+    println!("before {before:?}, after {after:?}");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert_eq!(
+        (after.threads, after.descriptors),
+        (before.threads, before.descriptors)
+    );
+    // The allocator keeps what threads that have ended had; a short run has not seen the end of it.
+    let slack = if seconds < 60 { 16 * 1024 } else { 0 };
+    assert!(
+        after.resident_kib * 10 <= (before.resident_kib + slack) * 11,
+        "memory grew: {before:?}, {after:?}"
+    );
+    // Everybody heard as much of a speaker as everybody else who was to hear it.
+    let mut by_speaker: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    for (speaker, count) in heard.into_iter().flatten() {
+        assert!(count > 0, "nobody heard {speaker}");
+        by_speaker.entry(speaker).or_default().insert(count);
+    }
+    assert!(
+        by_speaker.values().all(|counts| counts.len() == 1),
+        "{by_speaker:?}"
+    );
+}
