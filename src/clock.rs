@@ -135,6 +135,21 @@ impl Drop for Subscription {
 }
 
 impl Clock {
+    /// Blocks until the next tick. Returns whether there was one: `false` means that the clock has
+    /// stopped.
+    pub fn wait_for_tick(&self) -> bool {
+        let subscription = self.subscribe();
+        // Set before the look at the time, so that a tick that comes in between is not missed.
+        let now = self.now();
+        subscription.alarm.0.store(now.0 + 1, Ordering::Release);
+        while self.now() == now && !self.is_stopped() {
+            if subscription.ticks.recv().is_err() {
+                return false;
+            }
+        }
+        !self.is_stopped()
+    }
+
     /// A clock at tick 0 that moves only when somebody calls [`Clock::beat`].
     pub fn new() -> Clock {
         Clock::default()
@@ -318,6 +333,21 @@ mod tests {
         let after = clock.subscribe();
         assert!(before.ticks().recv().is_err());
         assert!(after.ticks().recv().is_err());
+    }
+
+    #[test]
+    fn one_can_wait_for_the_next_tick() {
+        let clock = Clock::new();
+        std::thread::scope(|threads| {
+            let waiting = threads.spawn(|| clock.wait_for_tick());
+            while !waiting.is_finished() {
+                clock.beat();
+            }
+            assert!(waiting.join().unwrap());
+            let waiting = threads.spawn(|| clock.wait_for_tick());
+            clock.stop();
+            assert!(!waiting.join().unwrap());
+        });
     }
 
     #[test]

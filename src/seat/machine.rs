@@ -54,6 +54,11 @@ impl Asker {
         }
     }
 
+    /// Where it asked from, in canonical form.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Somebody who sent a datagram to the UDP portal.
     pub fn by_datagram(peer: SocketAddr) -> Asker {
         Asker {

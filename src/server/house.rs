@@ -3,6 +3,7 @@
 //! Lock order: hall, then seat, then outbox; the stack is a leaf. Never two of one kind. No lock
 //! but an outbox's own is held over a write, none over a read or an accept.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -12,6 +13,8 @@ use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::budget::ThreadBudget;
+use super::guesses::Guesses;
+use super::pace::Rate;
 use super::room::Door;
 
 use crate::clock::{Alarm, Clock};
@@ -30,6 +33,12 @@ pub(super) struct House {
     /// One tick, which is also the longest that a timer thread's write may take.
     pub(super) tick: Duration,
     pub(super) stack: Mutex<WorkloadStack>,
+    /// Who has guessed passwords.
+    pub(super) guesses: Guesses,
+    /// How fast one client may talk.
+    pub(super) rate: Option<Rate>,
+    /// Who has how many seats, if that is limited.
+    pub(super) visitors: Option<Visitors>,
     /// The portal's port, or the single one.
     pub(super) portal: Port,
     pub(super) posts: Vec<Post>,
@@ -52,6 +61,9 @@ pub(super) struct House {
     pub(super) accounts: Option<Accounts>,
     /// What greets whoever logs in.
     pub(super) message_of_the_day: Option<String>,
+    /// Where the next panic is to be, in a test.
+    #[cfg(test)]
+    pub(super) panic_at: Mutex<Option<&'static str>>,
 }
 
 /// Where one worker and its timer thread work: a port and its seat.
@@ -69,6 +81,8 @@ pub(super) struct Post {
 /// seat closes the connection that belongs to it and not the next one.
 pub(super) struct OccupiedSeat {
     pub(super) seat: Seat,
+    /// Whose seat it counts as, from the reservation until its port goes back.
+    pub(super) counted: Option<IpAddr>,
     /// Set from the arrival until the worker has cleared up.
     pub(super) connection: Option<Arc<Guest>>,
 }
@@ -83,6 +97,7 @@ impl Post {
         let (number, port) = lease;
         let seat = Mutex::new(OccupiedSeat {
             seat,
+            counted: None,
             connection: None,
         });
         Post {
@@ -104,20 +119,123 @@ impl Post {
     }
 }
 
-impl House {
-    /// Takes a seat off the stack and promises it to `asker`; `None` when all are occupied.
-    pub(super) fn reserve(&self, asker: Asker) -> Option<Ticket> {
-        // The stack's lock is released before the seat's is taken. In between the port is in the
-        // portal's hand, in neither of both, and nobody else can get at it.
-        let lease = self.stack.lock().pop()?;
-        let post = &self.posts[lease.seat().index()];
-        let now = self.clock.now();
-        match post.with_seat(|occupied| occupied.seat.reserve(lease, asker, now)) {
-            Ok(ticket) => Some(ticket),
+/// How many seats each address has reserved or taken (`--max-per-ip`).
+pub(super) struct Visitors {
+    most: usize,
+    /// A leaf lock. Only addresses that have a seat are in it.
+    seats: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Visitors {
+    /// Each address may have so many.
+    pub(super) fn of(most: usize) -> Visitors {
+        Visitors {
+            most,
+            seats: Mutex::default(),
+        }
+    }
+
+    /// Counts one more seat for `address`; `false` if that would be one too many.
+    fn come(&self, address: IpAddr) -> bool {
+        let mut seats = self.seats.lock();
+        let count = seats.entry(address).or_default();
+        let may = *count < self.most;
+        *count += usize::from(may);
+        may
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let mut seats = self.seats.lock();
+        if let Some(count) = seats.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                seats.remove(&address);
+            }
+        }
+    }
+}
+
+/// A port on its way from the stack to its seat. Should its thread panic on that way, it goes back.
+pub(super) struct Hand<'h> {
+    house: &'h House,
+    lease: Option<Lease>,
+    address: IpAddr,
+}
+
+impl<'h> Hand<'h> {
+    /// Where it goes.
+    pub(super) fn post(&self) -> Option<&'h Post> {
+        let lease = self.lease.as_ref()?;
+        self.house.posts.get(lease.seat().index())
+    }
+
+    /// Puts the port into its seat with `sit`, which gives it back when the seat is not free.
+    pub(super) fn give<T>(
+        mut self,
+        occupied: &mut OccupiedSeat,
+        sit: impl FnOnce(&mut Seat, Lease) -> Result<T, Lease>,
+    ) -> Option<T> {
+        let lease = self.lease.take()?;
+        match sit(&mut occupied.seat, lease) {
+            Ok(seated) => {
+                occupied.counted = Some(self.address);
+                Some(seated)
+            }
             Err(lease) => {
-                self.stack.lock().push(lease);
+                self.lease = Some(lease);
                 None
             }
+        }
+    }
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.house.stack.lock().push(lease);
+            self.house.uncount(self.address);
+        }
+    }
+}
+
+impl House {
+    /// Takes a port off the stack for somebody at `address`; `None` when all are occupied, or that
+    /// address has as many as it may have.
+    pub(super) fn take_port(&self, address: IpAddr) -> Option<Hand<'_>> {
+        let address = address.to_canonical();
+        let mut hand = Hand {
+            house: self,
+            lease: None,
+            address,
+        };
+        if let Some(visitors) = &self.visitors
+            && !visitors.come(address)
+        {
+            return None;
+        }
+        // The stack's lock is released before the seat's is taken. In between the port is in this
+        // thread's hand, in neither of both, and nobody else can get at it.
+        hand.lease = self.stack.lock().pop();
+        if hand.lease.is_none() {
+            self.uncount(address);
+            return None;
+        }
+        Some(hand)
+    }
+
+    /// Takes a seat off the stack and promises it to `asker`; `None` when there is none for them.
+    pub(super) fn reserve(&self, asker: Asker) -> Option<Ticket> {
+        let hand = self.take_port(asker.address())?;
+        self.may_panic("portal");
+        let now = self.clock.now();
+        hand.post()?.with_seat(|occupied| {
+            hand.give(occupied, |seat, lease| seat.reserve(lease, asker, now))
+        })
+    }
+
+    fn uncount(&self, address: IpAddr) {
+        if let Some(visitors) = &self.visitors {
+            visitors.leave(address);
         }
     }
 
@@ -139,7 +257,23 @@ impl House {
     /// Puts a port back on the stack, now that its seat is free, and says so.
     pub(super) fn put_back(&self, lease: Lease) {
         let port = lease.port();
+        if self.visitors.is_some()
+            && let Some(post) = self.posts.get(lease.seat().index())
+            && let Some(address) = post.with_seat(|occupied| occupied.counted.take())
+        {
+            self.uncount(address);
+        }
         self.stack.lock().push(lease);
         self.events.tell(|| What::Freed { port });
+    }
+
+    /// A place at which a test may make this thread panic, to see that it costs one client alone.
+    /// Outside of tests there is nothing here.
+    pub(super) fn may_panic(&self, place: &'static str) {
+        #[cfg(test)]
+        if self.panic_at.lock().take_if(|at| *at == place).is_some() {
+            panic!("made to panic at {place}");
+        }
+        let _ = place;
     }
 }

@@ -31,7 +31,8 @@ impl Session<'_> {
         }
     }
 
-    /// The proof. Returns whether it was understood, right or wrong. It takes a while; others who log in wait for it, but nobody who chats does.
+    /// The proof. Returns whether it was understood, right or wrong. It takes a while; others who
+    /// log in wait for it, but nobody who chats does. Who has guessed before waits longer.
     pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<bool, End> {
         if self.guest.name().is_some() {
             self.already_logged_in();
@@ -50,6 +51,14 @@ impl Session<'_> {
             return Ok(true);
         }
         self.send_answers();
+        let address = self.guest.peer.ip();
+        let pause = self
+            .house
+            .guesses
+            .pause(address, &name, self.house.clock.now());
+        for _ in 0..pause {
+            self.wait_for_tick()?;
+        }
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
         let port = self.home.port();
         let check = accounts.check(&name, password, over);
@@ -64,6 +73,8 @@ impl Session<'_> {
                     port,
                     name: name.to_string(),
                 });
+                let now = self.house.clock.now();
+                self.house.guesses.wrong(address, &name, now);
                 self.wrong_passwords += 1;
                 let left = limits::WRONG_PASSWORDS.saturating_sub(self.wrong_passwords);
                 let sentence = format!("that is not the password of {name}; tries left: {left}");
@@ -82,7 +93,10 @@ impl Session<'_> {
                 });
                 self.enter(&name, true);
             }
-            Ok(PasswordCheck::Right(name)) => self.enter(&name, true),
+            Ok(PasswordCheck::Right(name)) => {
+                self.house.guesses.right(address, &name);
+                self.enter(&name, true);
+            }
             Err(error) => {
                 self.house.events.tell(|| What::Trouble {
                     doing: "store an account",

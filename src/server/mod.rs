@@ -6,11 +6,13 @@
 
 mod budget;
 mod callback;
+mod guesses;
 mod house;
 mod listeners;
 mod login;
 mod operator;
 mod options;
+mod pace;
 mod portal;
 mod room;
 mod run;
@@ -38,12 +40,14 @@ use crate::outbox::Handed;
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
 use budget::{Needs, ThreadBudget};
-use house::{House, Post};
+use guesses::Guesses;
+use house::{House, Post, Visitors};
 use listeners::Listeners;
 use operator::Connected;
 
 pub use budget::Limit;
 pub use listeners::StartError;
+pub use pace::Rate;
 pub use run::main;
 pub use settings::{Portals, Settings};
 
@@ -181,9 +185,14 @@ impl Server {
             tap,
             thread_budget,
             portal: port,
+            guesses: Guesses::default(),
+            rate: settings.rate,
+            visitors: settings.max_per_address.map(Visitors::of),
             this: this.clone(),
             accounts,
             message_of_the_day: settings.message_of_the_day.clone(),
+            #[cfg(test)]
+            panic_at: Mutex::default(),
             posts,
         });
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use super::pace::Rate;
 use super::settings::{Portals, Settings};
 use crate::limits;
 use crate::wire::Revision;
@@ -44,6 +45,9 @@ How long, in whole seconds
 Who
   --accounts FILE         where the accounts are kept (accounts.txt)
   --no-passwords          no accounts: a free name is yours while you are here
+  --max-per-ip N          how many seats one address may have (as many as there are)
+  --rate BURST/PER_SECOND how fast one client may talk; what is more is delayed (as it
+                          likes)
   --announce N            tell people who comes and goes, while at most N are logged
                           in (100)
   --rooms N               how many rooms there can be at a time (16); their ports come
@@ -180,6 +184,15 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             }
             Arg::Long("accounts") => settings.accounts = Some(parser.value()?.into()),
             Arg::Long("no-passwords") => settings.accounts = None,
+            Arg::Long("max-per-ip") => {
+                settings.max_per_address = Some(number(
+                    "--max-per-ip",
+                    &parser.value()?.string()?,
+                    1,
+                    usize::MAX,
+                )?);
+            }
+            Arg::Long("rate") => settings.rate = Some(rate(&parser.value()?.string()?)?),
             Arg::Long("announce") => {
                 settings.announce_up_to =
                     number("--announce", &parser.value()?.string()?, 0, usize::MAX)?;
@@ -296,6 +309,20 @@ where
             "{option} {text}: it is a whole number from {least} to {most}"
         ))),
     }
+}
+
+fn rate(text: &str) -> Result<Rate, BadOption> {
+    let numbers = text.split_once('/').and_then(|(burst, per_second)| {
+        Some(Rate {
+            burst: burst.parse().ok()?,
+            per_second: per_second.parse().ok()?,
+        })
+    });
+    numbers.ok_or_else(|| {
+        BadOption(format!(
+            "--rate {text}: it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5"
+        ))
+    })
 }
 
 fn bind_address(text: &str) -> Result<std::net::IpAddr, BadOption> {

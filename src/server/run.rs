@@ -23,6 +23,7 @@ use crate::terminal::{
     Complete, Keyboard, Palette, Printer, Prompt, Typed, is_interactive, is_waking_the_editor,
     restore_terminal,
 };
+use crate::wire::Revision;
 
 /// A command line or a port that can't be had.
 const REFUSED: u8 = 2;
@@ -293,7 +294,14 @@ fn command_for(portal: SocketAddr, settings: &Settings) -> String {
     if portal.port() != defaults.port {
         command += &format!(" PORT={}", portal.port());
     }
-    if !settings.portals.tcp() {
+    if let Some(revision) = settings.compat {
+        let number = match revision {
+            Revision::Zero => 0,
+            Revision::One => 1,
+            Revision::Two => 2,
+        };
+        command += &format!(" ARGS='--compat {number}'");
+    } else if !settings.portals.tcp() {
         command += " ARGS='--portal udp'";
     }
     command

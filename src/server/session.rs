@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::house::{House, Post};
+use super::pace::Pace;
 use super::room;
 use crate::clock::Tick;
 use crate::event::{End, What};
@@ -33,6 +34,9 @@ pub(super) struct Session<'s> {
     next_is_public: bool,
     /// Refused documents since the last good one.
     refusals: u32,
+    /// How fast the client may talk, if that is limited, and whether it has been told so.
+    pace: Option<Pace>,
+    told_of_pace: bool,
     /// Messages gathered during a turn.
     gathered: Gathered,
     /// Answers to the client itself, gathered during a turn.
@@ -113,6 +117,10 @@ impl<'s> Session<'s> {
             wrong_passwords: 0,
             next_is_public: false,
             refusals: 0,
+            pace: house
+                .rate
+                .map(|rate| Pace::new(rate, house.tick, house.clock.now())),
+            told_of_pace: false,
             gathered: Gathered {
                 audience: Audience::Partner,
                 frames: Vec::new(),
@@ -163,6 +171,9 @@ impl<'s> Session<'s> {
                 break Err(End::Broken);
             }
             heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
+            if let Err(end) = self.keep_pace(&read) {
+                break Err(end);
+            }
             if let Err(end) = self.serve(read) {
                 break Err(end);
             }
@@ -173,6 +184,48 @@ impl<'s> Session<'s> {
             self.home.heard(self.house, now);
         }
         result
+    }
+
+    /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
+    /// kept waiting for longer than a tick.
+    fn keep_pace(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+        let is_free = matches!(
+            read,
+            Ok(ClientDoc::Command(
+                ClientCommand::Ping
+                    | ClientCommand::Terminate
+                    | ClientCommand::IdleTimeout
+                    | ClientCommand::TotalTimeTimeout
+            ))
+        );
+        let Some(mut pace) = self.pace.clone().filter(|_| !is_free) else {
+            return Ok(());
+        };
+        while !pace.take(self.house.clock.now()) {
+            if !self.told_of_pace {
+                self.told_of_pace = true;
+                let notice = "you talk faster than this server allows; what you say is delayed";
+                self.answer(&ServerDoc::Notice(notice.into()));
+            }
+            self.deliver();
+            self.wait_for_tick()?;
+            // It has said more than could be served so far, so it is not idle.
+            self.home.heard(self.house, self.house.clock.now());
+        }
+        self.pace = Some(pace);
+        Ok(())
+    }
+
+    /// Waits for the next tick; what the client was answered goes out before.
+    pub(super) fn wait_for_tick(&mut self) -> Result<(), End> {
+        self.send_answers();
+        if !self.house.clock.wait_for_tick() {
+            return Err(End::Shutdown);
+        }
+        if self.guest.outbox.is_over() {
+            return Err(End::Gone);
+        }
+        Ok(())
     }
 
     fn serve(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {

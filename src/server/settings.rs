@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::pace::Rate;
 use crate::limits;
 use crate::wire::Revision;
 
@@ -60,6 +61,10 @@ pub struct Settings {
     pub max_message: usize,
     /// Where the accounts are; `None` where a free name is anybody's, without a password.
     pub accounts: Option<PathBuf>,
+    /// How many seats one address may have reserved or taken.
+    pub max_per_address: Option<usize>,
+    /// How fast one client may talk.
+    pub rate: Option<Rate>,
     /// Up to how many people are told of each other's comings and goings.
     pub announce_up_to: usize,
     /// How many rooms there can be at a time.
@@ -96,6 +101,8 @@ impl Default for Settings {
             total_timeout: None,
             max_message: limits::MAX_FRAME,
             accounts: None,
+            max_per_address: None,
+            rate: None,
             announce_up_to: 100,
             rooms: 16,
             history: 20,

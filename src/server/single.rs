@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 
-use super::house::{House, Post};
+use super::house::{Hand, House, Post};
 use super::portal::{back_off, trouble};
 use super::session::{Home, Session};
 use super::worker::{leave_seat, report_panic};
@@ -18,7 +18,7 @@ use crate::hall::Guest;
 use crate::limits;
 use crate::net::{Listener, Stream};
 use crate::outbox::Outbox;
-use crate::seat::Lease;
+use crate::seat::Seat;
 use crate::wire::ServerDoc;
 
 /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
@@ -50,16 +50,13 @@ fn seat(house: &House, stream: Stream, peer: SocketAddr) -> Option<std::thread::
     let _ = stream.set_write_timeout(Some(house.tick));
     // First, so that no seat is taken for a thread that can't be had.
     let sharing = house.this.upgrade()?;
-    // The lock is let go before the seat's is taken.
-    let lease = house.stack.lock().pop();
-    let Some(lease) = lease else {
+    let Some(hand) = house.take_port(peer.ip()) else {
         full(house, stream, peer);
         return None;
     };
-    let (post, guest) = match sit_down(house, lease, stream, peer) {
+    let (post, guest) = match sit_down(house, hand, stream, peer) {
         Ok(seated) => seated,
-        Err((lease, stream)) => {
-            house.stack.lock().push(lease);
+        Err(stream) => {
             full(house, stream, peer);
             return None;
         }
@@ -91,17 +88,20 @@ fn seat(house: &House, stream: Stream, peer: SocketAddr) -> Option<std::thread::
 type SeatedGuest<'h> = (&'h Post, Arc<Guest>);
 
 /// Nobody has to prove anything here, so the seat is taken in one step.
-fn sit_down(
-    house: &House,
-    lease: Lease,
+fn sit_down<'h>(
+    house: &'h House,
+    hand: Hand<'h>,
     stream: Stream,
     peer: SocketAddr,
-) -> Result<SeatedGuest<'_>, (Lease, Stream)> {
-    let post = &house.posts[lease.seat().index()];
+) -> Result<SeatedGuest<'h>, Stream> {
+    let Some(post) = hand.post() else {
+        return Err(stream);
+    };
     let now = house.clock.now();
     let guest = post.with_seat(|occupied| {
-        if let Err(lease) = occupied.seat.sit(lease, now) {
-            return Err((lease, stream));
+        let sit = |seat: &mut Seat, lease| seat.sit(lease, now);
+        if hand.give(occupied, sit).is_none() {
+            return Err(stream);
         }
         let outbox = Outbox::new(stream, house.codec, post.work.clone());
         let guest = Arc::new(Guest::new(outbox, peer, &post.number.to_string(), now));
