@@ -135,14 +135,12 @@ impl Drop for Subscription {
 }
 
 impl Clock {
-    /// Blocks until the next tick. Returns whether there was one: `false` means that the clock has
-    /// stopped.
-    pub fn wait_for_tick(&self) -> bool {
+    /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
+    pub fn wait_past(&self, tick: Tick) -> bool {
         let subscription = self.subscribe();
         // Set before the look at the time, so that a tick that comes in between is not missed.
-        let now = self.now();
-        subscription.alarm.0.store(now.0 + 1, Ordering::Release);
-        while self.now() == now && !self.is_stopped() {
+        subscription.alarm.0.store(tick.0 + 1, Ordering::Release);
+        while self.now() <= tick && !self.is_stopped() {
             if subscription.ticks.recv().is_err() {
                 return false;
             }
@@ -336,15 +334,16 @@ mod tests {
     }
 
     #[test]
-    fn one_can_wait_for_the_next_tick() {
+    fn one_can_wait_for_a_tick() {
         let clock = Clock::new();
         std::thread::scope(|threads| {
-            let waiting = threads.spawn(|| clock.wait_for_tick());
+            let waiting = threads.spawn(|| clock.wait_past(Tick(3)));
             while !waiting.is_finished() {
                 clock.beat();
             }
-            assert!(waiting.join().unwrap());
-            let waiting = threads.spawn(|| clock.wait_for_tick());
+            assert!(waiting.join().unwrap() && clock.now() > Tick(3));
+            assert!(clock.wait_past(Tick(3)), "it is past already");
+            let waiting = threads.spawn(|| clock.wait_past(clock.now()));
             clock.stop();
             assert!(!waiting.join().unwrap());
         });

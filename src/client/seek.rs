@@ -255,6 +255,8 @@ pub(super) fn take_seat(
                 place: format!("on port {port}"),
             })
         }
+        // The server has no descriptor left for us.
+        Ok(ServerDoc::Full) => Err(SeekError::Full),
         Ok(_) => Err(SeekError::TurnedAway),
         Err(error) => Err(SeekError::Strange {
             address: worker,

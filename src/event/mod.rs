@@ -248,6 +248,8 @@ pub enum What {
     Panicked {
         /// What it said.
         message: String,
+        /// Where in the source.
+        place: String,
     },
     /// A listener could not accept, or a reply could not be sent; it tries again.
     Trouble {
@@ -520,7 +522,13 @@ impl What {
                 ("left", details)
             }
             What::Freed { port } => ("freed", vec![("port", (*port).into())]),
-            What::Panicked { message } => ("panicked", vec![("message", message.as_str().into())]),
+            What::Panicked { message, place } => (
+                "panicked",
+                vec![
+                    ("message", message.as_str().into()),
+                    ("place", place.as_str().into()),
+                ],
+            ),
             What::Trouble { doing, error } => (
                 "trouble",
                 vec![("doing", (*doing).into()), ("error", error.as_str().into())],

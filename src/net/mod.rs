@@ -5,10 +5,12 @@
 //! and each call can be watched ([`Tap`]).
 
 mod listener;
+mod spare;
 mod stream;
 mod tap;
 
 pub use listener::{Datagrams, Listener};
+pub use spare::Spare;
 pub use stream::Stream;
 pub use tap::{Call, Tap, Trace};
 
@@ -21,6 +23,9 @@ use std::num::NonZeroU16;
 pub struct Port(NonZeroU16);
 
 impl Port {
+    /// The last one, 65535.
+    pub const MAX: Port = Port(NonZeroU16::MAX);
+
     /// The port of that number, or `None` for 0, which means "any" to the system.
     pub fn new(number: u16) -> Option<Port> {
         NonZeroU16::new(number).map(Port)

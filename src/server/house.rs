@@ -20,7 +20,7 @@ use super::room::Door;
 use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
-use crate::net::{Port, Tap};
+use crate::net::{Port, Spare, Tap};
 use crate::seat::{Asker, Lease, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
 
@@ -33,6 +33,8 @@ pub(super) struct House {
     /// One tick, which is also the longest that a timer thread's write may take.
     pub(super) tick: Duration,
     pub(super) stack: Mutex<WorkloadStack>,
+    /// For callers who come when there is no descriptor left.
+    pub(super) spare: Spare,
     /// Who has guessed passwords.
     pub(super) guesses: Guesses,
     /// How fast one client may talk.

@@ -2,6 +2,7 @@
 
 use super::room;
 use super::session::Session;
+use crate::clock::Tick;
 use crate::event::{End, What};
 use crate::hall::{Entry, Name, PasswordCheck};
 use crate::limits;
@@ -52,12 +53,9 @@ impl Session<'_> {
         }
         self.send_answers();
         let address = self.guest.peer.ip();
-        let pause = self
-            .house
-            .guesses
-            .pause(address, &name, self.house.clock.now());
-        for _ in 0..pause {
-            self.wait_for_tick()?;
+        let now = self.house.clock.now();
+        for tick in 0..self.house.guesses.pause(address, &name, now) {
+            self.wait_past(Tick(now.0 + tick))?;
         }
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
         let port = self.home.port();

@@ -6,6 +6,7 @@
 
 mod budget;
 mod callback;
+mod courtesy;
 mod guesses;
 mod house;
 mod listeners;
@@ -13,6 +14,7 @@ mod login;
 mod operator;
 mod options;
 mod pace;
+mod panics;
 mod portal;
 mod room;
 mod run;
@@ -35,7 +37,7 @@ use crate::clock::{Clock, Tick, Ticks};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
-use crate::net::{Call, Datagrams, Listener, Port, Tap};
+use crate::net::{Call, Datagrams, Listener, Port, Spare, Tap};
 use crate::outbox::Handed;
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
@@ -135,6 +137,7 @@ impl Server {
     /// no thread or no random number to give. Nothing is left open or running then.
     pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
+        panics::remember_places();
         let thread_budget = check_limits(settings)?;
         let tap = tap(settings, &events);
         let listeners = Listeners::bind(settings, &tap)?;
@@ -185,6 +188,7 @@ impl Server {
             tap,
             thread_budget,
             portal: port,
+            spare: Spare::hold(),
             guesses: Guesses::default(),
             rate: settings.rate,
             visitors: settings.max_per_address.map(Visitors::of),

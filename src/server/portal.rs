@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::thread;
 
+use super::courtesy::Courtesy;
 use super::house::House;
+use super::panics::caught;
 use crate::event::What;
 use crate::limits;
 use crate::net::{Datagrams, Listener};
@@ -23,11 +25,12 @@ pub(super) fn serve_tcp(house: &House, listener: &Listener) {
             return;
         }
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, peer)) => caught(house, || {
                 let answer = answer(house, Asker::by_connection(peer), peer);
+                house.may_panic("portal-tcp");
                 stream.send_and_close(&house.codec.server_frame(&as_document(answer.as_ref())));
-            }
-            Err(error) => back_off(house, "accept", &error),
+            }),
+            Err(error) => accept_failed(house, listener, &error),
         }
     }
 }
@@ -36,6 +39,7 @@ pub(super) fn serve_tcp(house: &House, listener: &Listener) {
 /// at.
 pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
     let mut asked = AskedBefore::default();
+    let mut courtesy = Courtesy::new();
     let mut datagram = [0; limits::DATAGRAM];
     loop {
         let received = socket.recv_from(&mut datagram);
@@ -43,19 +47,26 @@ pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
             return;
         }
         match received {
-            Ok((_, peer)) => {
-                let ticket = asked.ticket_again(house, peer).or_else(|| {
-                    let ticket = answer(house, Asker::by_datagram(peer), peer);
-                    asked.remember(house, peer, ticket.as_ref());
-                    ticket
-                });
-                let datagram = server_datagram(&as_document(ticket.as_ref()));
-                if let Err(error) = socket.send_to(&datagram, peer) {
-                    trouble(house, "answer a datagram", &error);
-                }
-            }
+            // The original programs ask with short datagrams.
+            Ok((length, peer))
+                if !house.codec.is_original()
+                    && !courtesy.allows(peer.ip(), length, house.clock.now()) => {}
+            Ok((_, peer)) => caught(house, || answer_datagram(house, socket, &mut asked, peer)),
             Err(error) => back_off(house, "receive a datagram", &error),
         }
+    }
+}
+
+fn answer_datagram(house: &House, socket: &Datagrams, asked: &mut AskedBefore, peer: SocketAddr) {
+    let ticket = asked.ticket_again(house, peer).or_else(|| {
+        let ticket = answer(house, Asker::by_datagram(peer), peer);
+        asked.remember(house, peer, ticket.as_ref());
+        ticket
+    });
+    house.may_panic("portal-udp");
+    let datagram = server_datagram(&as_document(ticket.as_ref()));
+    if let Err(error) = socket.send_to(&datagram, peer) {
+        trouble(house, "answer a datagram", &error);
     }
 }
 
@@ -86,6 +97,16 @@ pub(super) fn trouble(house: &House, doing: &'static str, error: &std::io::Error
         doing,
         error: error.to_string(),
     });
+}
+
+/// After an `accept` that failed. A caller who can't be taken in for want of a descriptor is told
+/// FULL with the one that is kept for this, instead of being left waiting.
+pub(super) fn accept_failed(house: &House, listener: &Listener, error: &std::io::Error) {
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+        let full = house.codec.server_frame(&ServerDoc::Full);
+        house.spare.turn_one_away(listener, &full);
+    }
+    back_off(house, "accept", error);
 }
 
 /// After a failed accept: without a rest the loop would fail half a million times a second for as

@@ -17,9 +17,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 
 use super::house::House;
-use super::portal::{back_off, trouble};
+use super::panics::{caught, report_panic};
+use super::portal::{accept_failed, trouble};
 use super::session::{Home, Session};
-use super::worker::{first_frame, report_panic};
+use super::worker::first_frame;
 use crate::clock::{Alarm, Subscription};
 use crate::event::{End, What};
 use crate::hall::{Admission, AtTheDoor, Gone, Guest, Name, RoomError, Rooms};
@@ -195,12 +196,15 @@ fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 threads.retain(|thread| !thread.is_finished());
-                match welcome_caller(house, name, door, stream, peer) {
-                    Ok(started) => threads.extend(started),
-                    Err(error) => trouble(house, "start a member's thread", &error),
-                }
+                caught(house, || {
+                    house.may_panic("room");
+                    match welcome_caller(house, name, door, stream, peer) {
+                        Ok(started) => threads.extend(started),
+                        Err(error) => trouble(house, "start a member's thread", &error),
+                    }
+                });
             }
-            Err(error) => back_off(house, "accept", &error),
+            Err(error) => accept_failed(house, &listener, &error),
         }
     }
     for thread in threads {
@@ -255,9 +259,15 @@ fn welcome_caller(
         }
         set_alarm(&rooms, name);
     }
-    let writing = Arc::clone(&guest);
+    let (watching, writing) = (Arc::clone(house), Arc::clone(&guest));
     let writer = spawn(house, format!("writer-{}", door.port), move || {
-        write_out(&writing, &woken)
+        let work = || {
+            watching.may_panic("room-writer");
+            write_out(&writing, &woken);
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            writing.outbox.cut(report_panic(&watching, panic.as_ref()));
+        }
     });
     let (serving, name_there, own) = (Arc::clone(house), name.clone(), Arc::clone(door));
     let serving_guest = Arc::clone(&guest);
@@ -309,21 +319,28 @@ fn keep_time(
             },
             recv(woken) -> _ => {}
         }
-        let mut rooms = house.rooms.lock();
-        if !rooms
-            .door(name)
-            .is_some_and(|there| Arc::ptr_eq(there, door))
-        {
-            continue;
-        }
-        let (silent, gone) = rooms.expire(name, house.clock.now());
-        set_alarm(&rooms, name);
-        drop(rooms);
-        for caller in silent {
-            caller.outbox.end(End::Silent);
-        }
-        finish(gone);
+        caught(house, || {
+            house.may_panic("room-timer");
+            end_what_is_late(house, name, door);
+        });
     }
+}
+
+fn end_what_is_late(house: &House, name: &Name, door: &Arc<Door>) {
+    let mut rooms = house.rooms.lock();
+    let is_ours = rooms
+        .door(name)
+        .is_some_and(|there| Arc::ptr_eq(there, door));
+    if !is_ours {
+        return;
+    }
+    let (silent, gone) = rooms.expire(name, house.clock.now());
+    set_alarm(&rooms, name);
+    drop(rooms);
+    for caller in silent {
+        caller.outbox.end(End::Silent);
+    }
+    finish(gone);
 }
 
 /// `member-50005`: one connection to the room, from the first word to the last.

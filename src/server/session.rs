@@ -133,6 +133,7 @@ impl<'s> Session<'s> {
     /// Serves the client until something ends the session, and returns what did.
     pub(super) fn run(mut self, frames: &mut FrameReader) -> End {
         loop {
+            self.house.may_panic("session");
             // What came together with the passcode is a turn of its own, so serve before reading.
             let end = self.turn(frames);
             self.deliver();
@@ -201,14 +202,18 @@ impl<'s> Session<'s> {
         let Some(mut pace) = self.pace.clone().filter(|_| !is_free) else {
             return Ok(());
         };
-        while !pace.take(self.house.clock.now()) {
+        loop {
+            let now = self.house.clock.now();
+            if pace.take(now) {
+                break;
+            }
             if !self.told_of_pace {
                 self.told_of_pace = true;
                 let notice = "you talk faster than this server allows; what you say is delayed";
                 self.answer(&ServerDoc::Notice(notice.into()));
             }
             self.deliver();
-            self.wait_for_tick()?;
+            self.wait_past(now)?;
             // It has said more than could be served so far, so it is not idle.
             self.home.heard(self.house, self.house.clock.now());
         }
@@ -216,10 +221,10 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// Waits for the next tick; what the client was answered goes out before.
-    pub(super) fn wait_for_tick(&mut self) -> Result<(), End> {
+    /// Waits until it is later than `tick`; what the client was answered goes out before.
+    pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), End> {
         self.send_answers();
-        if !self.house.clock.wait_for_tick() {
+        if !self.house.clock.wait_past(tick) {
             return Err(End::Shutdown);
         }
         if self.guest.outbox.is_over() {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::thread::Builder;
 
 use super::house::{Hand, House, Post};
-use super::portal::{back_off, trouble};
+use super::panics::{caught, report_panic};
+use super::portal::{accept_failed, trouble};
 use super::session::{Home, Session};
-use super::worker::{leave_seat, report_panic};
+use super::worker::leave_seat;
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
@@ -32,9 +33,12 @@ pub(super) fn serve(house: &House, listener: &Listener) {
         match accepted {
             Ok((stream, peer)) => {
                 connections.retain(|thread: &std::thread::JoinHandle<()>| !thread.is_finished());
-                connections.extend(seat(house, stream, peer));
+                caught(house, || {
+                    house.may_panic("single");
+                    connections.extend(seat(house, stream, peer));
+                });
             }
-            Err(error) => back_off(house, "accept", &error),
+            Err(error) => accept_failed(house, listener, &error),
         }
     }
     for connection in connections {

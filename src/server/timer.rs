@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, select};
 
 use super::house::{House, Post};
-use super::worker::report_panic;
+use super::panics::report_panic;
 use crate::clock::Subscription;
 use crate::event::{End, What};
 use crate::hall::Guest;
@@ -39,6 +39,7 @@ pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, wor
 /// Looks at the deadlines and writes out what was spilled, by turns, until nothing waits. Each
 /// write takes a tick at most, so no deadline is missed over a socket that takes nothing.
 fn keep_time(house: &House, post: &Post) {
+    house.may_panic("timer");
     loop {
         let guest = enforce_deadlines(house, post);
         let flush = guest.map(|guest| guest.outbox.write_out());

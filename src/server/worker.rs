@@ -5,14 +5,14 @@
 //! puts its port back on the workload stack. The timeouts are the timer thread's business: it
 //! shuts the socket down, and the read in here returns.
 
-use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::callback;
 use super::house::{House, Post};
-use super::portal::back_off;
+use super::panics::report_panic;
+use super::portal::accept_failed;
 use super::room;
 use super::session::{Home, Session};
 use crate::event::{End, What};
@@ -36,7 +36,7 @@ pub(super) fn serve(house: &House, post: &Post, listener: &Listener) {
             Ok((stream, peer)) => {
                 receive(house, post, listener, stream, peer);
             }
-            Err(error) => back_off(house, "accept", &error),
+            Err(error) => accept_failed(house, listener, &error),
         }
     }
 }
@@ -97,6 +97,7 @@ fn turn_away(house: &House, post: &Post, stream: Stream, peer: SocketAddr) {
 fn visit(house: &House, post: &Post, guest: Arc<Guest>) -> End {
     let peer = guest.peer;
     let outbox = &guest.outbox;
+    house.may_panic("handshake");
     let mut frames = outbox.codec().reader();
     let said = match first_frame(outbox, post.port, &mut frames) {
         Ok(said) => said,
@@ -215,15 +216,4 @@ fn turn_backlog_away(house: &House, post: &Post, listener: &Listener) {
     while listener.set_nonblocking(false).is_err() {
         std::thread::sleep(limits::ACCEPT_BACKOFF);
     }
-}
-
-/// Tells of a panic in this thread, which has been caught.
-pub(super) fn report_panic(house: &House, panic: &(dyn Any + Send)) -> End {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned());
-    house.events.tell(|| What::Panicked { message });
-    End::Panicked
 }

@@ -1,0 +1,282 @@
+//! A panic in any thread costs the one client that it was about: it is caught where the client is
+//! served, told as an event, and the thread goes on.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use super::house::House;
+use crate::event::{End, What};
+
+thread_local! {
+    /// Where this thread has panicked last, for the event line.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From now on every panic's place in the source is known to [`report_panic`]. What was done about
+/// panics before (a message on standard error) still is.
+pub(super) fn remember_places() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PLACE.set(info.location().map(ToString::to_string));
+            before(info);
+        }));
+    });
+}
+
+/// Tells of a panic in this thread, which has been caught.
+pub(super) fn report_panic(house: &House, panic: &(dyn Any + Send)) -> End {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned());
+    let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
+    house.events.tell(|| What::Panicked { message, place });
+    End::Panicked
+}
+
+/// Does something for one client. Should it panic, that costs this one client.
+pub(super) fn caught(house: &House, work: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+        report_panic(house, panic.as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{SocketAddr, TcpStream, UdpSocket};
+    use std::time::Duration;
+
+    use crate::clock::Clock;
+    use crate::event::{EventQueue, Events, What};
+    use crate::server::{Server, Settings};
+
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    struct Stage {
+        server: Server,
+        clock: Clock,
+        events: EventQueue,
+    }
+
+    struct Guest(BufReader<TcpStream>);
+
+    impl Guest {
+        fn at(address: SocketAddr) -> Guest {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            Guest(BufReader::new(stream))
+        }
+
+        fn says(&mut self, line: &str) {
+            writeln!(self.0.get_mut(), "{line}").unwrap();
+        }
+
+        /// Reads up to a line with `part` in it, or to the end.
+        fn hears(&mut self, part: &str) -> String {
+            let mut line = String::new();
+            while self.0.read_line(&mut line).is_ok_and(|count| count > 0) {
+                if line.contains(part) {
+                    return line;
+                }
+                line.clear();
+            }
+            "the end".to_owned()
+        }
+    }
+
+    fn part(text: &str, element: &str) -> String {
+        let rest = text.split_once(&format!("<{element}>")).expect(text).1;
+        rest.split_once('<').unwrap().0.to_owned()
+    }
+
+    impl Stage {
+        fn new(settings: Settings) -> Stage {
+            let clock = Clock::new();
+            let mut told = Events::new(clock.clone(), false);
+            let events = told.add_reader(1 << 16);
+            let settings = Settings {
+                port: 0,
+                workers: 4,
+                ..settings
+            };
+            let server = Server::start(&settings, clock.clone(), told).unwrap();
+            Stage {
+                server,
+                clock,
+                events,
+            }
+        }
+
+        fn panic_at(&self, place: &'static str) {
+            *self.server.house.panic_at.lock() = Some(place);
+        }
+
+        /// Waits until it has happened, and that it is told with its place.
+        fn has_panicked(&self, at: &str) {
+            loop {
+                let event = self.events.events().recv_timeout(PATIENCE).expect(at);
+                if let What::Panicked { message, place } = event.what {
+                    assert_eq!(message, format!("made to panic at {at}"));
+                    assert!(place.contains("house.rs:"), "{place}");
+                    return;
+                }
+            }
+        }
+
+        fn ticket(&self) -> (SocketAddr, String) {
+            let answer = Guest::at(self.server.portal()).hears("<Port>");
+            let mut worker = self.server.portal();
+            worker.set_port(part(&answer, "Port").parse().unwrap());
+            (worker, part(&answer, "HandshakePasscode"))
+        }
+
+        fn seat(&self) -> Guest {
+            let (worker, passcode) = self.ticket();
+            let mut guest = Guest::at(worker);
+            guest.says(&format!(
+                "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
+            ));
+            assert!(guest.hears("Connection").contains("successful"));
+            guest
+        }
+
+        fn wait_for_all_ports(&self) {
+            let all = self.server.workers().len();
+            while self.server.free_ports().len() < all {
+                self.clock.beat();
+                let _ = self.events.events().recv_timeout(Duration::from_millis(10));
+            }
+        }
+
+        /// Everybody can still get in, and in the end every port is back.
+        fn goes_on(self) {
+            self.wait_for_all_ports();
+            let (mut alice, mut bob) = (self.seat(), self.seat());
+            alice.says("<CLIENT><message>still here</message></CLIENT>");
+            assert!(bob.hears("still here").contains("<message>"));
+            drop((alice, bob));
+            self.wait_for_all_ports();
+            self.server.stop();
+        }
+    }
+
+    #[test]
+    fn in_the_portal_it_costs_one_answer() {
+        for place in ["portal", "portal-tcp"] {
+            let stage = Stage::new(Settings::default());
+            stage.panic_at(place);
+            assert_eq!(Guest::at(stage.server.portal()).hears("<"), "the end");
+            stage.has_panicked(place);
+            stage.goes_on();
+        }
+        let stage = Stage::new(Settings::default());
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        stage.panic_at("portal-udp");
+        socket.send_to(b"?", stage.server.portal()).unwrap();
+        stage.has_panicked("portal-udp");
+        socket.send_to(b"?", stage.server.portal()).unwrap();
+        let mut answer = [0; 500];
+        let count = socket.recv(&mut answer).unwrap();
+        assert!(String::from_utf8_lossy(&answer[..count]).contains("<Port>"));
+        stage.goes_on();
+    }
+
+    #[test]
+    fn in_a_worker_it_costs_one_caller() {
+        let stage = Stage::new(Settings::default());
+        let (worker, _) = stage.ticket();
+        stage.panic_at("handshake");
+        assert_eq!(Guest::at(worker).hears("<"), "the end");
+        stage.has_panicked("handshake");
+        stage.goes_on();
+    }
+
+    #[test]
+    fn in_a_session_the_partner_is_told() {
+        let stage = Stage::new(Settings::default());
+        let (mut alice, mut bob) = (stage.seat(), stage.seat());
+        alice.hears("PARTNER JOINED");
+        stage.panic_at("session");
+        alice.says("<CLIENT><message>oops</message></CLIENT>");
+        assert_eq!(alice.hears("oops"), "the end");
+        assert!(bob.hears("PARTNER LEFT").contains("PARTNER LEFT"));
+        stage.has_panicked("session");
+        drop(bob);
+        stage.goes_on();
+    }
+
+    #[test]
+    fn in_a_timer_it_costs_its_guest() {
+        let stage = Stage::new(Settings {
+            idle_timeout: Some(Duration::from_secs(2)),
+            ..Settings::default()
+        });
+        let mut alice = stage.seat();
+        stage.panic_at("timer");
+        for _ in 0..3 {
+            stage.clock.beat();
+        }
+        assert_eq!(alice.hears("IDLE"), "the end");
+        stage.has_panicked("timer");
+        stage.goes_on();
+    }
+
+    #[test]
+    fn in_a_room_it_costs_one_caller() {
+        for place in ["room", "room-timer", "room-writer"] {
+            let stage = Stage::new(Settings::default());
+            let mut alice = stage.seat();
+            alice.says("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
+            alice.says("<CLIENT><command>JOIN</command><room>r</room></CLIENT>");
+            let joined = alice.hears("JOINED</command><room>");
+            let mut there = stage.server.portal();
+            there.set_port(part(&joined, "Port").parse().unwrap());
+            if place == "room-timer" {
+                stage.panic_at(place);
+                for _ in 0..3 {
+                    stage.clock.beat();
+                }
+                stage.has_panicked(place);
+                // The next tick does what this one did not.
+                stage.clock.beat();
+            } else {
+                stage.panic_at(place);
+                let mut caller = Guest::at(there);
+                if place == "room-writer" {
+                    caller.says("no passcode");
+                }
+                caller.hears("nothing more");
+                stage.has_panicked(place);
+            }
+            drop(alice);
+            while stage.server.free_rooms() < Settings::default().rooms {
+                stage.clock.beat();
+                let _ = stage
+                    .events
+                    .events()
+                    .recv_timeout(Duration::from_millis(10));
+            }
+            stage.goes_on();
+        }
+    }
+
+    #[test]
+    fn on_a_single_port_it_costs_one_caller() {
+        let stage = Stage::new(Settings {
+            single_port: Some(2),
+            ..Settings::default()
+        });
+        stage.panic_at("single");
+        assert_eq!(Guest::at(stage.server.portal()).hears("<"), "the end");
+        stage.has_panicked("single");
+        let mut guest = Guest::at(stage.server.portal());
+        assert!(guest.hears("Connection").contains("seat='1'"));
+    }
+}
