@@ -41,6 +41,15 @@ mod tests {
         (Arc::new(Guest::new(outbox, peer, label, Tick(0))), client)
     }
 
+    /// A guest that came from there, and whose other end has gone.
+    pub(super) fn guest_from(peer: std::net::SocketAddr) -> Arc<Guest> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (timer, _) = crossbeam_channel::bounded(1);
+        let outbox = Outbox::new(client.into(), Codec::default(), timer);
+        Arc::new(Guest::new(outbox, peer, "?", Tick(0)))
+    }
+
     /// The commands (or the chat) that a guest's client has heard.
     pub(super) fn heard((guest, mut client): (Arc<Guest>, TcpStream)) -> Vec<String> {
         guest.outbox.end(End::Terminate);

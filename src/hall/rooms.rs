@@ -22,6 +22,7 @@ use crate::seat::{
 use crate::wire::{Relay, Scope, ServerDoc};
 
 /// All rooms. `D` is what the server keeps with each: its listener, which the hall must not know.
+#[cfg_attr(test, derive(Clone))]
 pub struct Rooms<D> {
     by_key: BTreeMap<String, Room<D>>,
     /// The rooms' ports that are free.
@@ -32,6 +33,7 @@ pub struct Rooms<D> {
 }
 
 /// One room.
+#[cfg_attr(test, derive(Clone))]
 struct Room<D> {
     name: Name,
     port: Port,
@@ -47,6 +49,7 @@ struct Room<D> {
 }
 
 /// A member's place, from the `JOIN` on.
+#[cfg_attr(test, derive(Clone))]
 struct Place {
     seat: Seat,
     /// Where the member's main connection sits.
@@ -58,11 +61,13 @@ struct Place {
     connection: Option<Arc<Guest>>,
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct Caller {
     guest: Arc<Guest>,
     until: Deadline,
 }
 
+#[cfg_attr(test, derive(Clone))]
 struct Old {
     from: Arc<str>,
     text: String,
@@ -545,3 +550,6 @@ impl<D> Room<D> {
         (place.connection, told)
     }
 }
+
+#[cfg(test)]
+mod model;

@@ -1,0 +1,320 @@
+//! Every order of events in the rooms, tried out: three people (one of them at another address), a
+//! room that comes and goes on the only port there is, and the ticks, breadth first, until no new
+//! state appears.
+//!
+//! Each step is what one thread of the server does under the rooms' lock. In every state:
+//!
+//! 1. the port is on the stack, in the hand of a thread that ends a room, or the room's: exactly
+//!    one of them; and so is each place in the room;
+//! 2. a room is there exactly while somebody is in it, on the way to it, at its door, or has been
+//!    turned away there and has not hung up yet;
+//! 3. a passcode lets in at most one connection, for the person and from the address that it was
+//!    given to, and nobody is in a room twice.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::*;
+use crate::clock::Ticks;
+use crate::hall::tests::guest_from;
+use crate::seat::Ticket;
+
+const PEOPLE: usize = 3;
+const ADDRESSES: [u8; PEOPLE] = [1, 1, 2];
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The clock moves on.
+    Tick,
+    /// This person says `JOIN`; the room is made if there is none.
+    Join(usize),
+    /// This person connects to the room's port.
+    Connect(usize),
+    /// This person's connection says the passcode that the other person was given last.
+    Say(usize, usize),
+    /// This person's connection says something else.
+    SayNonsense(usize),
+    /// This person says `LEAVE`, or its main connection ends.
+    Leave(usize),
+    /// This person's connection to the room is over.
+    HangUp(usize),
+    /// The room's timer looks at the deadlines.
+    Expire,
+    /// The thread of a room that has ended puts the port back.
+    Push,
+}
+
+/// The people's connections. Nothing is written to them: they are over before it begins.
+struct Cast {
+    mains: Vec<Arc<Guest>>,
+    connections: Vec<Arc<Guest>>,
+}
+
+#[derive(Clone)]
+struct World {
+    now: Tick,
+    rooms: Rooms<()>,
+    in_hand: Option<Lease>,
+    /// Whose connection is there, whatever the room thinks of it.
+    connected: [bool; PEOPLE],
+    tickets: [Option<Ticket>; PEOPLE],
+    /// Whether the newest ticket of each person has let somebody in.
+    used: [bool; PEOPLE],
+}
+
+fn name() -> Name {
+    Name::new("lobby").unwrap()
+}
+
+impl Cast {
+    fn new() -> Cast {
+        let all = |first: u16| {
+            let guests = (0..PEOPLE).map(|person| {
+                let address = Ipv4Addr::new(127, 0, 0, ADDRESSES[person]);
+                let guest = guest_from(SocketAddr::from((address, first + person as u16)));
+                guest.outbox.cut(crate::event::End::Gone);
+                guest
+            });
+            guests.collect()
+        };
+        Cast {
+            mains: all(4000),
+            connections: all(5000),
+        }
+    }
+
+    /// Which person that is.
+    fn person(&self, main: &Arc<Guest>) -> usize {
+        let is_it = |there: &Arc<Guest>| Arc::ptr_eq(there, main);
+        self.mains.iter().position(is_it).unwrap()
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let second = Duration::from_secs(1);
+        let ticks = |count| Ticks::covering(second * count, second);
+        let timeouts = Timeouts {
+            reserve: ticks(2),
+            handshake: ticks(1),
+            idle: None,
+            total: None,
+        };
+        World {
+            now: Tick(0),
+            rooms: Rooms::new(Port::new(50005), timeouts, 0),
+            in_hand: None,
+            connected: [false; PEOPLE],
+            tickets: Default::default(),
+            used: [false; PEOPLE],
+        }
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![Step::Tick];
+        if self.rooms.exists(&name()) {
+            steps.push(Step::Expire);
+        }
+        if self.in_hand.is_some() {
+            steps.push(Step::Push);
+        }
+        for person in 0..PEOPLE {
+            steps.extend([Step::Join(person), Step::Leave(person)]);
+            if self.connected[person] {
+                steps.extend((0..PEOPLE).map(|whose| Step::Say(person, whose)));
+                steps.extend([Step::SayNonsense(person), Step::HangUp(person)]);
+            } else if self.rooms.exists(&name()) {
+                steps.push(Step::Connect(person));
+            }
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step, cast: &Cast) {
+        let name = name();
+        match step {
+            Step::Tick => self.now.0 += 1,
+            Step::Join(person) => {
+                if !self.rooms.exists(&name) {
+                    let Some(lease) = self.rooms.pop_port() else {
+                        return;
+                    };
+                    let port = lease.port();
+                    self.rooms.open(&name, lease, port, PEOPLE, ());
+                }
+                let who = Name::new(&format!("p{person}")).unwrap();
+                let seat = SeatNumber::from_index(person);
+                let main = &cast.mains[person];
+                match self.rooms.reserve(&name, main, &who, seat, self.now) {
+                    Ok((_, ticket)) => {
+                        let known = self.tickets.iter().flatten();
+                        for before in known {
+                            assert_ne!(before.passcode, ticket.passcode, "given out twice");
+                        }
+                        self.tickets[person] = Some(ticket);
+                        self.used[person] = false;
+                    }
+                    Err(error) => assert_eq!(error, RoomError::AlreadyMember),
+                }
+            }
+            Step::Connect(person) => {
+                let caller = &cast.connections[person];
+                self.connected[person] =
+                    self.rooms.call(&name, caller, self.now) == AtTheDoor::Waits;
+            }
+            Step::Say(person, whose) => {
+                let said = self.tickets[whose].clone();
+                let said = said.as_ref().map(|ticket| ticket.passcode.reveal());
+                let caller = &cast.connections[person];
+                let admission = self.rooms.admit(&name, caller, said, self.now);
+                let Admission::Admitted { main, .. } = admission else {
+                    return;
+                };
+                assert_eq!(cast.person(&main), whose, "somebody else's place");
+                assert_eq!(ADDRESSES[person], ADDRESSES[whose], "from another address");
+                assert!(!self.used[whose], "a passcode used twice");
+                self.used[whose] = true;
+            }
+            Step::SayNonsense(person) => {
+                let caller = &cast.connections[person];
+                let admission = self.rooms.admit(&name, caller, None, self.now);
+                assert!(matches!(admission, Admission::Refused));
+            }
+            Step::Leave(person) => {
+                if let Ok(gone) = self.rooms.leave(&name, &cast.mains[person]) {
+                    self.ended(gone);
+                }
+            }
+            Step::HangUp(person) => {
+                self.connected[person] = false;
+                let gone = self.rooms.hang_up(&name, &cast.connections[person]);
+                self.ended(gone);
+            }
+            Step::Expire => {
+                let (_, gone) = self.rooms.expire(&name, self.now);
+                self.ended(gone);
+            }
+            Step::Push => {
+                let lease = self.in_hand.take().unwrap();
+                self.rooms.push_port(lease);
+            }
+        }
+    }
+
+    fn ended(&mut self, gone: Gone<()>) {
+        if let Some(ended) = gone.ended {
+            let before = self.in_hand.replace(ended.lease);
+            assert!(before.is_none(), "two rooms had the port");
+        }
+    }
+
+    fn check(&self) {
+        let room = self.rooms.by_key.values().next();
+        let places = self.rooms.free_ports().len()
+            + usize::from(self.in_hand.is_some())
+            + usize::from(room.is_some());
+        assert_eq!(places, 1, "the port is in {places} places");
+        let Some(room) = room else { return };
+        // Who was refused at the door is no caller any more, but has still to hang up, and the room
+        // ends then.
+        let somebody_hangs_up = self.connected.contains(&true);
+        assert!(
+            !room.places.is_empty() || !room.callers.is_empty() || somebody_hangs_up,
+            "an empty room goes on"
+        );
+        assert_eq!(room.places.len() + room.free_places.ports().count(), PEOPLE);
+        for (index, place) in room.places.iter().enumerate() {
+            let twice = room.places[..index]
+                .iter()
+                .any(|other| Arc::ptr_eq(&other.main, &place.main));
+            assert!(!twice, "in the room twice");
+            let is_seated = place.seat.phase() == Phase::Seated;
+            assert_eq!(is_seated, place.connection.is_some());
+        }
+    }
+
+    /// The state in a few bytes, without what makes no difference.
+    fn canonical(&self, cast: &Cast) -> Vec<u8> {
+        let room = self.rooms.by_key.values().next();
+        let left = |deadline: Deadline| 1 + deadline.left(self.now) as u8;
+        let mut state = vec![u8::from(self.in_hand.is_some()), u8::from(room.is_some())];
+        for person in 0..PEOPLE {
+            state.extend([
+                u8::from(self.connected[person]),
+                u8::from(self.used[person]),
+            ]);
+            let place = room.and_then(|room| {
+                let is_theirs = |place: &&Place| cast.person(&place.main) == person;
+                room.places.iter().find(is_theirs)
+            });
+            state.push(place.map_or(0, |place| 1 + place.seat.phase() as u8));
+            state.push(
+                place
+                    .and_then(|place| place.seat.deadline())
+                    .map_or(0, left),
+            );
+            // Which person's connection it is that sits there.
+            let connection = place.and_then(|place| place.connection.as_ref());
+            state.push(connection.map_or(0, |there| {
+                let is_it = |connection: &Arc<Guest>| Arc::ptr_eq(connection, there);
+                1 + cast.connections.iter().position(is_it).unwrap() as u8
+            }));
+            let caller = room.and_then(|room| {
+                let is_theirs =
+                    |caller: &&Caller| Arc::ptr_eq(&caller.guest, &cast.connections[person]);
+                room.callers.iter().find(is_theirs)
+            });
+            state.push(caller.map_or(0, |caller| left(caller.until)));
+            // What the newest ticket is worth.
+            state.push(match (&self.tickets[person], place) {
+                (None, _) => 0,
+                (Some(ticket), Some(place))
+                    if place.seat.would_admit(
+                        place.main.peer.ip(),
+                        ticket.passcode.reveal(),
+                        self.now,
+                    ) =>
+                {
+                    2
+                }
+                (Some(_), _) => 1,
+            });
+        }
+        state
+    }
+}
+
+#[test]
+fn in_every_order_of_events_a_room_ends_when_the_last_one_is_gone_and_never_before() {
+    let cast = Cast::new();
+    let start = World::new();
+    let mut seen = HashSet::from([start.canonical(&cast)]);
+    let mut level = vec![start];
+    let (mut depth, mut steps) = (0, 0_u64);
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        for world in &level {
+            for step in world.steps() {
+                let mut after = world.clone();
+                after.take(step, &cast);
+                after.check();
+                steps += 1;
+                if seen.insert(after.canonical(&cast)) {
+                    next.push(after);
+                }
+            }
+        }
+        depth += 1;
+        level = next;
+    }
+    println!(
+        "{} states, {steps} steps, complete at depth {depth}",
+        seen.len()
+    );
+    assert!(
+        seen.len() > 1000,
+        "the walk went nowhere: {} states",
+        seen.len()
+    );
+}
