@@ -6,10 +6,11 @@ NAME ?=
 PORT ?=
 SEED ?=
 SECONDS ?=
+FUZZ_SECONDS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-client demo test lint lessons bugs soak bench cargo-is-there
+.PHONY: help run-server run-client demo test lint lessons bugs soak fuzz bench cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -50,6 +51,10 @@ lessons: cargo-is-there ## the ladder of lessons, from one socket to this server
 
 soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test soak -- --nocapture
+
+fuzz: cargo-is-there ## fuzz each parser for FUZZ_SECONDS=60 (needs nightly Rust and cargo-fuzz)
+	for target in frames documents accounts typed; do \
+	  $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=9000 || exit 1; done
 
 bugs: cargo-is-there ## put each bug of the lessons into a copy, and see that its exercise's check finds it
 	$(CARGO) test --test ladder -- --ignored --nocapture

@@ -77,5 +77,13 @@ pub mod server;
 mod terminal;
 pub mod wire;
 
+/// What the fuzzers in `tests/fuzz` reach that nobody else needs to.
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub mod fuzzing {
+    pub use crate::client::{read_arguments, read_typed};
+    pub use crate::hall::read_accounts;
+}
+
 #[doc = include_str!("protocol.md")]
 pub mod protocol {}

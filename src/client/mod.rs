@@ -54,3 +54,15 @@ fn print(text: &str) -> ExitCode {
     let _ = writeln!(io::stdout(), "{text}");
     ExitCode::SUCCESS
 }
+
+/// Reads a line as if somebody had typed it.
+#[cfg(fuzzing)]
+pub fn read_typed(line: &str) {
+    let _ = commands::read(line);
+}
+
+/// Reads a command line.
+#[cfg(fuzzing)]
+pub fn read_arguments(line: &str) {
+    let _ = parse(line.split(' ').map(OsString::from));
+}

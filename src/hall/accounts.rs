@@ -260,6 +260,14 @@ fn verdict(is_right: bool, name: Name) -> PasswordCheck {
     }
 }
 
+/// How many accounts and how many damaged lines there are in `bytes`.
+#[cfg(fuzzing)]
+#[allow(missing_docs)]
+pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {
+    let (accounts, damage) = read(bytes);
+    (accounts.len(), damage.len())
+}
+
 fn read(bytes: &[u8]) -> (HashMap<String, (Name, String)>, Vec<Damage>) {
     let mut by_key = HashMap::new();
     let mut damage = Vec::new();

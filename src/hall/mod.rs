@@ -12,6 +12,8 @@ mod pairs;
 mod people;
 mod rooms;
 
+#[cfg(fuzzing)]
+pub use accounts::read_accounts;
 pub use accounts::{AccountError, Accounts, Damage, PasswordCheck};
 pub use group::Group;
 pub use guest::Guest;

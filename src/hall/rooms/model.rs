@@ -131,22 +131,56 @@ impl World {
         steps
     }
 
+    /// How many are in the room, on the way to it or at its door, but for those whom `step` takes
+    /// out of it.
+    fn staying(&self, step: Step, cast: &Cast) -> usize {
+        let Some(room) = self.rooms.by_key.values().next() else {
+            return 0;
+        };
+        let in_time = |deadline: Option<Deadline>| {
+            !matches!(step, Step::Expire)
+                || !deadline.is_some_and(|deadline| deadline.is_past(self.now))
+        };
+        let hangs_up = |connection: &Arc<Guest>| matches!(step, Step::HangUp(person) if Arc::ptr_eq(&cast.connections[person], connection));
+        let places = room.places.iter().filter(|place| {
+            let leaves = matches!(step, Step::Leave(person) if cast.person(&place.main) == person);
+            let hangs_up = place.connection.as_ref().is_some_and(hangs_up);
+            !leaves && !hangs_up && in_time(place.seat.deadline())
+        });
+        let callers = room
+            .callers
+            .iter()
+            .filter(|caller| !hangs_up(&caller.guest) && in_time(Some(caller.until)));
+        places.count() + callers.count()
+    }
+
     fn take(&mut self, step: Step, cast: &Cast) {
         let name = name();
+        let staying = self.staying(step, cast);
+        let before = self.in_hand.is_some();
+        self.change(step, cast, &name);
+        let has_ended = self.in_hand.is_some() && !before;
+        assert!(
+            !has_ended || staying == 0,
+            "a room has ended under somebody"
+        );
+    }
+
+    fn change(&mut self, step: Step, cast: &Cast, name: &Name) {
         match step {
             Step::Tick => self.now.0 += 1,
             Step::Join(person) => {
-                if !self.rooms.exists(&name) {
+                if !self.rooms.exists(name) {
                     let Some(lease) = self.rooms.pop_port() else {
                         return;
                     };
                     let port = lease.port();
-                    self.rooms.open(&name, lease, port, PEOPLE, ());
+                    self.rooms.open(name, lease, port, PEOPLE, ());
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
                 let main = &cast.mains[person];
-                match self.rooms.reserve(&name, main, &who, seat, self.now) {
+                match self.rooms.reserve(name, main, &who, seat, self.now) {
                     Ok((_, ticket)) => {
                         let known = self.tickets.iter().flatten();
                         for before in known {
@@ -161,13 +195,13 @@ impl World {
             Step::Connect(person) => {
                 let caller = &cast.connections[person];
                 self.connected[person] =
-                    self.rooms.call(&name, caller, self.now) == AtTheDoor::Waits;
+                    self.rooms.call(name, caller, self.now) == AtTheDoor::Waits;
             }
             Step::Say(person, whose) => {
                 let said = self.tickets[whose].clone();
                 let said = said.as_ref().map(|ticket| ticket.passcode.reveal());
                 let caller = &cast.connections[person];
-                let admission = self.rooms.admit(&name, caller, said, self.now);
+                let admission = self.rooms.admit(name, caller, said, self.now);
                 let Admission::Admitted { main, .. } = admission else {
                     return;
                 };
@@ -178,21 +212,21 @@ impl World {
             }
             Step::SayNonsense(person) => {
                 let caller = &cast.connections[person];
-                let admission = self.rooms.admit(&name, caller, None, self.now);
+                let admission = self.rooms.admit(name, caller, None, self.now);
                 assert!(matches!(admission, Admission::Refused));
             }
             Step::Leave(person) => {
-                if let Ok(gone) = self.rooms.leave(&name, &cast.mains[person]) {
+                if let Ok(gone) = self.rooms.leave(name, &cast.mains[person]) {
                     self.ended(gone);
                 }
             }
             Step::HangUp(person) => {
                 self.connected[person] = false;
-                let gone = self.rooms.hang_up(&name, &cast.connections[person]);
+                let gone = self.rooms.hang_up(name, &cast.connections[person]);
                 self.ended(gone);
             }
             Step::Expire => {
-                let (_, gone) = self.rooms.expire(&name, self.now);
+                let (_, gone) = self.rooms.expire(name, self.now);
                 self.ended(gone);
             }
             Step::Push => {
