@@ -720,6 +720,29 @@ mod tests {
         assert_eq!(refused.join().unwrap(), ErrorCode::Malformed);
     }
 
+    #[test]
+    fn the_deepest_document_allowed_fits_into_half_a_threads_stack() {
+        let thread = std::thread::Builder::new().stack_size(limits::THREAD_STACK / 2);
+        let parsed = thread.spawn(|| {
+            let deepest = (1..=limits::XML_NODES as usize)
+                .map(|depth| {
+                    format!(
+                        "<CLIENT>{}{}</CLIENT>",
+                        "<a>".repeat(depth),
+                        "</a>".repeat(depth)
+                    )
+                })
+                .take_while(|deep| parse(deep, limits::XML_NODES).is_ok())
+                .count();
+            // And with as many attributes as a frame has room for.
+            let wide: String = (0..1000).map(|n| format!("a{n}='' ")).collect();
+            let _ = read_client(&format!("<CLIENT {wide}/>"));
+            deepest
+        });
+        let deepest = parsed.unwrap().join().unwrap();
+        assert!(deepest > limits::XML_NODES as usize / 2, "{deepest}");
+    }
+
     proptest! {
         #[test]
         fn a_text_survives_the_way_there_and_back(text in "[^\\p{Cc}\u{fffe}\u{ffff}]{0,200}", me: bool) {
