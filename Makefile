@@ -7,10 +7,12 @@ PORT ?=
 SEED ?=
 SECONDS ?=
 FUZZ_SECONDS ?=
+BEFORE ?=
+AFTER ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-client demo test lint lessons bugs soak fuzz bench cargo-is-there
+.PHONY: help run-server run-client demo test lint lessons bugs soak fuzz bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -59,8 +61,14 @@ fuzz: cargo-is-there ## fuzz each parser for FUZZ_SECONDS=60 (needs nightly Rust
 bugs: cargo-is-there ## put each bug of the lessons into a copy, and see that its exercise's check finds it
 	$(CARGO) test --test ladder -- --ignored --nocapture
 
-bench: cargo-is-there ## measure the latency of a pair against a bare relay
-	$(CARGO) bench --bench relay
+bench: cargo-is-there ## how fast it is, against the limits of its sockets (ARGS=fan-out: that alone)
+	@$(CARGO) bench --quiet --bench chat -- $(ARGS)
+
+bench-quick: cargo-is-there ## the same in under a minute
+	@$(CARGO) bench --quiet --bench chat -- --quick $(ARGS)
+
+bench-compare: cargo-is-there ## two kept results side by side: BEFORE=file AFTER=file
+	@$(CARGO) bench --quiet --bench chat -- compare $(BEFORE) $(AFTER)
 
 # The version that Cargo.toml asks for; without this check an old cargo fails in words that help nobody.
 NEEDED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

@@ -1,0 +1,84 @@
+//! The least that sockets allow: programs that parse nothing and check nothing.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Prints the port and serves until it is killed.
+pub fn serve(what: &str) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    match what {
+        "relay" => relay(&listener),
+        "fan-out" => fan_out(&listener, false),
+        "fan-out-together" => fan_out(&listener, true),
+        "echo" => echo(&listener),
+        other => panic!("no such program: {other}"),
+    }
+}
+
+fn accept(listener: &TcpListener) -> TcpStream {
+    let stream = listener.accept().unwrap().0;
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Pairs, in the order in which they connect: a thread for each direction copies bytes.
+fn relay(listener: &TcpListener) {
+    loop {
+        let (one, other) = (Arc::new(accept(listener)), Arc::new(accept(listener)));
+        for (from, to) in [(Arc::clone(&one), Arc::clone(&other)), (other, one)] {
+            thread::spawn(move || {
+                let mut bytes = [0; 64 * 1024];
+                while let Ok(count @ 1..) = (&*from).read(&mut bytes) {
+                    if (&*to).write_all(&bytes[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// What one client says, all others hear: each line with a write of its own, or what was read
+/// together with one write.
+fn fan_out(listener: &TcpListener, together: bool) {
+    let everyone: Arc<Mutex<Vec<Arc<TcpStream>>>> = Arc::default();
+    loop {
+        let stream = Arc::new(accept(listener));
+        everyone.lock().unwrap().push(Arc::clone(&stream));
+        let everyone = Arc::clone(&everyone);
+        let builder = thread::Builder::new().stack_size(256 * 1024);
+        let serving = move || {
+            let mut bytes = vec![0; 64 * 1024];
+            while let Ok(count @ 1..) = (&*stream).read(&mut bytes) {
+                let there = everyone.lock().unwrap();
+                let lines: Vec<&[u8]> = if together {
+                    vec![&bytes[..count]]
+                } else {
+                    bytes[..count]
+                        .split_inclusive(|&byte| byte == b'\n')
+                        .collect()
+                };
+                for line in lines {
+                    for other in there.iter().filter(|other| !Arc::ptr_eq(other, &stream)) {
+                        let _ = (&**other).write_all(line);
+                    }
+                }
+            }
+        };
+        builder.spawn(serving).unwrap();
+    }
+}
+
+/// One visit at a time: a line comes back, and the connection is closed.
+fn echo(listener: &TcpListener) {
+    loop {
+        let stream = accept(listener);
+        let mut line = String::new();
+        if BufReader::new(&stream).read_line(&mut line).is_ok() {
+            let _ = (&stream).write_all(line.as_bytes());
+        }
+    }
+}

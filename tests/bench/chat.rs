@@ -1,0 +1,94 @@
+//! How fast the server is, against the limits of the sockets that it uses.
+//!
+//! Each scenario starts the server and, in the same run and in turns with it, a bare program that
+//! does the least that the sockets allow: a relay that copies bytes, a fan-out that parses nothing,
+//! an echo. What counts is the ratio: machines differ, and this one is shared. Every message's
+//! sender, number and content are checked; one that is lost, doubled or out of order ends the run.
+//!
+//! `make bench` runs everything, `make bench-quick` in under a minute, `make bench-compare` shows
+//! two kept results side by side.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod bare;
+mod load;
+mod scenarios;
+mod table;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use scenarios::{SCENARIOS, Size};
+use table::{Row, Table};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["bare", what, ..] => bare::serve(what),
+        ["scenario", name, size, ..] => run_here(name, size),
+        ["compare", before, after, ..] => table::compare(before, after),
+        _ => {
+            // `cargo test --benches` only wants to know that it runs.
+            let has = |wanted: &str| words.contains(&wanted);
+            let size = if has("--test") {
+                Size::Trial
+            } else if has("--quick") {
+                Size::Quick
+            } else {
+                Size::Full
+            };
+            run_all(
+                size,
+                words.iter().find(|word| !word.starts_with('-')).copied(),
+            );
+        }
+    }
+}
+
+/// Runs the scenarios (those whose name begins with `only`), each in a process of its own.
+fn run_all(size: Size, only: Option<&str>) {
+    let mut table = Table::default();
+    println!("{}", Row::head());
+    for scenario in SCENARIOS {
+        if only.is_some_and(|only| !scenario.name.starts_with(only)) {
+            continue;
+        }
+        for row in run_apart(scenario.name, scenario.on_one_core, size) {
+            println!("{}", row.line());
+            table.rows.push(row);
+        }
+    }
+    if size != Size::Trial {
+        let path = table.keep();
+        println!("\nkept in {}", path.display());
+    }
+}
+
+/// Runs a scenario in a child process, pinned to one core if that is wanted and can be had. What it
+/// starts is pinned with it.
+fn run_apart(name: &str, on_one_core: bool, size: Size) -> Vec<Row> {
+    let program = std::env::current_exe().unwrap();
+    let mut command = if on_one_core && Command::new("taskset").arg("-V").output().is_ok() {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    let output = command
+        .args(["scenario", name, size.word()])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{name} failed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(Row::parse).collect()
+}
+
+fn run_here(name: &str, size: &str) {
+    let scenario = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    let mut out = std::io::stdout();
+    for row in (scenario.expect("a scenario's name").run)(Size::from_word(size)) {
+        writeln!(out, "{}", row.record()).unwrap();
+    }
+}

@@ -1,0 +1,231 @@
+//! What the load is made of: programs to start, clients to connect, and bytes that have to come.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A program that was started for this, and is ended with it.
+pub struct Program {
+    child: Child,
+    pub address: SocketAddr,
+    /// From the start until it said where it listens.
+    pub start_up: Duration,
+}
+
+impl Program {
+    pub fn server(options: &[&str]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
+        command.args(["0", "--quiet", "--no-passwords", "--announce", "0"]);
+        Program::start(command.args(options))
+    }
+
+    pub fn bare(what: &str) -> Program {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        Program::start(command.args(["bare", what]))
+    }
+
+    fn start(command: &mut Command) -> Program {
+        let begun = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut screen = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        screen.read_line(&mut line).unwrap();
+        let address = line.split_whitespace().find_map(|word| word.parse().ok());
+        let start_up = begun.elapsed();
+        std::thread::spawn(move || std::io::copy(&mut screen, &mut std::io::sink()));
+        Program {
+            child,
+            address: address.unwrap_or_else(|| panic!("it did not start: {line}")),
+            start_up,
+        }
+    }
+
+    /// Processor time so far, of all its threads.
+    pub fn cpu(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        // After the name, which may hold anything: state, and from there the 12th and 13th.
+        let after = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = after.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        // A hundred a second, on every Linux there is.
+        Duration::from_millis(ticks * 10)
+    }
+
+    pub fn resident_kib(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or(f64::NAN)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection that knows how many bytes it waits for.
+pub struct Line {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Line {
+    pub fn to(address: SocketAddr) -> Line {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        Line {
+            stream,
+            buffer: Vec::new(),
+            start: 0,
+        }
+    }
+
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn read_more(&mut self) {
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+        }
+        let length = self.buffer.len();
+        self.buffer.resize(length + 64 * 1024, 0);
+        let count = self.stream.read(&mut self.buffer[length..]);
+        let count = count.unwrap_or_else(|error| panic!("nothing came: {error}"));
+        self.buffer.truncate(length + count);
+        assert!(count > 0, "the connection was closed");
+    }
+
+    /// Exactly these bytes have to come next.
+    pub fn expect(&mut self, bytes: &[u8]) {
+        while self.buffer.len() - self.start < bytes.len() {
+            self.read_more();
+        }
+        let came = &self.buffer[self.start..self.start + bytes.len()];
+        assert!(
+            came == bytes,
+            "expected {:?}, but {:?} came",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(300)]),
+            String::from_utf8_lossy(&came[..came.len().min(300)])
+        );
+        self.start += bytes.len();
+    }
+
+    /// The next line, without its line feed.
+    pub fn line(&mut self) -> &[u8] {
+        let mut searched = self.start;
+        loop {
+            let found = self.buffer[searched..]
+                .iter()
+                .position(|&byte| byte == b'\n');
+            if let Some(offset) = found {
+                let line = self.start..searched + offset;
+                self.start = searched + offset + 1;
+                return &self.buffer[line];
+            }
+            let unread = self.buffer.len() - self.start;
+            self.read_more();
+            searched = self.start + unread;
+        }
+    }
+
+    pub fn line_with(&mut self, part: &str) -> String {
+        loop {
+            let line = String::from_utf8_lossy(self.line()).into_owned();
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Reads to the end of the connection.
+    pub fn rest(&mut self) {
+        let _ = self.stream.read_to_end(&mut Vec::new());
+    }
+}
+
+fn part(text: &str, element: &str) -> String {
+    let (_, rest) = text.split_once(&format!("<{element}>")).expect(text);
+    rest.split_once('<').unwrap().0.to_owned()
+}
+
+pub fn ticket_by_tcp(portal: SocketAddr) -> String {
+    let mut answer = String::new();
+    let mut stream = TcpStream::connect(portal).unwrap();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+pub fn ticket_by_udp(socket: &UdpSocket) -> String {
+    socket.send(&[b' '; 160]).unwrap();
+    let mut answer = [0; 500];
+    let count = socket.recv(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[..count]).into_owned()
+}
+
+/// Takes the seat that the portal named. Its welcome has been read, and no more.
+pub fn sit(portal: SocketAddr, ticket: &str) -> (Line, String) {
+    let port = part(ticket, "Port");
+    let mut line = Line::to(SocketAddr::new(portal.ip(), port.parse().unwrap()));
+    let passcode = part(ticket, "HandshakePasscode");
+    line.say(
+        format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n").as_bytes(),
+    );
+    line.line_with("Connection successful");
+    (line, port)
+}
+
+/// Two who sit beside each other, and what stands in `from` for each.
+pub fn pair(server: &Program) -> [(Line, String); 2] {
+    let seat = || sit(server.address, &ticket_by_tcp(server.address));
+    let (mut one, mut other) = (seat(), seat());
+    one.0.line_with("PARTNER JOINED");
+    other.0.line_with("PARTNER JOINED");
+    [one, other]
+}
+
+/// So many who have logged in as m0, m1 and so on.
+pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
+    let members = (0..count).map(|number| {
+        let (mut line, _) = sit(server.address, &ticket_by_tcp(server.address));
+        let login =
+            format!("<CLIENT><command>LOGIN</command><username>m{number}</username></CLIENT>\n");
+        line.say(login.as_bytes());
+        line.line_with("<command>WELCOME");
+        line
+    });
+    let mut members: Vec<Line> = members.collect();
+    // What else they have been told by now (whom they sit beside) is over with the answer to this.
+    for member in &mut members {
+        member.say(b"<CLIENT><command>PING</command></CLIENT>\n");
+        member.line_with("PONG");
+    }
+    members
+}
+
+/// Sixty-four bytes of text that begin with a number.
+pub fn text(number: usize) -> String {
+    format!("{number:08} the quick brown fox jumps over the lazy dog, again a")
+}
+
+/// `part` of a sorted row of times, in microseconds.
+pub fn quantile(times: &mut [Duration], part: f64) -> f64 {
+    times.sort_unstable();
+    let index = ((times.len() - 1) as f64 * part) as usize;
+    times[index].as_secs_f64() * 1e6
+}

@@ -1,0 +1,629 @@
+//! What is measured. Each scenario runs ours and the limit in turns and returns its rows.
+
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::load::{Line, Program, crowd, pair, quantile, sit, text, ticket_by_tcp, ticket_by_udp};
+use super::table::Row;
+
+/// How much of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Only whether it runs.
+    Trial,
+    /// All in under a minute.
+    Quick,
+    Full,
+}
+
+impl Size {
+    pub fn word(self) -> &'static str {
+        match self {
+            Size::Trial => "trial",
+            Size::Quick => "quick",
+            Size::Full => "full",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Size {
+        match word {
+            "trial" => Size::Trial,
+            "quick" => Size::Quick,
+            _ => Size::Full,
+        }
+    }
+
+    /// One of three numbers.
+    fn of(self, trial: usize, quick: usize, full: usize) -> usize {
+        match self {
+            Size::Trial => trial,
+            Size::Quick => quick,
+            Size::Full => full,
+        }
+    }
+
+    fn rounds(self) -> usize {
+        self.of(1, 3, 7)
+    }
+}
+
+pub struct Scenario {
+    pub name: &'static str,
+    /// Server and load pinned to one core, so that a wake-up is a switch and nothing else.
+    pub on_one_core: bool,
+    pub run: fn(Size) -> Vec<Row>,
+}
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "pair-latency",
+        on_one_core: true,
+        run: pair_latency,
+    },
+    Scenario {
+        name: "pair-throughput",
+        on_one_core: false,
+        run: pair_throughput,
+    },
+    Scenario {
+        name: "fan-out",
+        on_one_core: false,
+        run: fan_out,
+    },
+    Scenario {
+        name: "crowd",
+        on_one_core: false,
+        run: all_talking,
+    },
+    Scenario {
+        name: "visits",
+        on_one_core: false,
+        run: visits,
+    },
+    Scenario {
+        name: "many",
+        on_one_core: false,
+        run: many_seated,
+    },
+    Scenario {
+        name: "not-reading",
+        on_one_core: false,
+        run: some_do_not_read,
+    },
+    Scenario {
+        name: "fairness",
+        on_one_core: false,
+        run: fairness,
+    },
+];
+
+fn said(number: usize) -> String {
+    format!("<CLIENT><message>{}</message></CLIENT>\n", text(number))
+}
+
+fn heard(from: &str, number: usize) -> String {
+    format!(
+        "<CLIENT from='{from}'><message>{}</message></CLIENT>\n",
+        text(number)
+    )
+}
+
+/// One message in flight, there and back by turns; one-way times.
+fn ping_pong(pair: &mut [(Line, String); 2], count: usize, bare: bool) -> Vec<Duration> {
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let (speaker, listener) = (number % 2, 1 - number % 2);
+        let message = said(number);
+        let expected = if bare {
+            message.clone()
+        } else {
+            heard(&pair[speaker].1, number)
+        };
+        let begun = Instant::now();
+        pair[speaker].0.say(message.as_bytes());
+        pair[listener].0.expect(expected.as_bytes());
+        times.push(begun.elapsed());
+    }
+    times.split_off(count / 10)
+}
+
+fn bare_pair(program: &Program) -> [(Line, String); 2] {
+    // The second one connects when the first one has been accepted, so that they are a pair.
+    let one = Line::to(program.address);
+    let other = Line::to(program.address);
+    [(one, String::new()), (other, String::new())]
+}
+
+fn pair_latency(size: Size) -> Vec<Row> {
+    let count = size.of(200, 5_000, 20_000);
+    let (mut ours, mut bare) = ([vec![], vec![]], [vec![], vec![]]);
+    let mut cpu = Vec::new();
+    for _ in 0..size.rounds() {
+        let program = Program::bare("relay");
+        let mut times = ping_pong(&mut bare_pair(&program), count, true);
+        bare[0].push(quantile(&mut times, 0.5));
+        bare[1].push(quantile(&mut times, 0.99));
+        let server = Program::server(&["--workers", "2"]);
+        let mut seated = pair(&server);
+        let before = server.cpu();
+        let mut times = ping_pong(&mut seated, count, false);
+        cpu.push((server.cpu() - before).as_secs_f64() * 1e6 / count as f64);
+        ours[0].push(quantile(&mut times, 0.5));
+        ours[1].push(quantile(&mut times, 0.99));
+    }
+    let ([p50, p99], [bare50, bare99]) = (ours, bare);
+    vec![
+        Row::new("pair latency p50, one core, µs", p50, bare50, "<= 1.10")
+            .with_cpu(super::table::median(&cpu)),
+        Row::new("pair latency p99, one core, µs", p99, bare99, "<= 1.3"),
+    ]
+}
+
+/// Windows of 64 messages in one direction; messages a second.
+fn stream(pairs: &mut [[(Line, String); 2]], windows: usize, bare: bool) -> f64 {
+    const WINDOW: usize = 64;
+    let begun = Instant::now();
+    for window in 0..windows {
+        let first = window * WINDOW;
+        let batch: String = (first..first + WINDOW).map(said).collect();
+        for pair in pairs.iter_mut() {
+            pair[0].0.say(batch.as_bytes());
+        }
+        for pair in pairs.iter_mut() {
+            if bare {
+                pair[1].0.expect(batch.as_bytes());
+            } else {
+                let from = &pair[0].1;
+                let expected: String = (first..first + WINDOW).map(|n| heard(from, n)).collect();
+                pair[1].0.expect(expected.as_bytes());
+            }
+        }
+    }
+    (windows * WINDOW * pairs.len()) as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn pair_throughput(size: Size) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (pairs, target) in [(1, ">= 0.65"), (16, ">= 900k")] {
+        let windows = (size.of(10, 1_000, 4_000) / pairs).max(2);
+        let (mut ours, mut bare, mut cpu) = (vec![], vec![], vec![]);
+        for _ in 0..size.rounds() {
+            let program = Program::bare("relay");
+            let mut there: Vec<_> = (0..pairs).map(|_| bare_pair(&program)).collect();
+            bare.push(stream(&mut there, windows, true));
+            let server = Program::server(&["--workers", &(2 * pairs).to_string()]);
+            let mut there: Vec<_> = (0..pairs).map(|_| pair(&server)).collect();
+            let before = server.cpu();
+            ours.push(stream(&mut there, windows, false));
+            let messages = (windows * 64 * pairs) as f64;
+            cpu.push((server.cpu() - before).as_secs_f64() * 1e6 / messages);
+        }
+        let name = format!("{pairs} pair(s), window 64, messages/s");
+        rows.push(Row::new(&name, ours, bare, target).with_cpu(super::table::median(&cpu)));
+    }
+    rows
+}
+
+fn public(number: usize) -> String {
+    format!(
+        "<CLIENT><command>PM</command><message>{}</message></CLIENT>\n",
+        text(number)
+    )
+}
+
+fn public_heard(from: usize, number: usize) -> String {
+    format!(
+        "<CLIENT from='m{from}' scope='public'><message>{}</message></CLIENT>\n",
+        text(number)
+    )
+}
+
+/// Windows of messages from the first to all others; deliveries a second.
+fn spread_out(members: &mut [Line], window: usize, windows: usize, bare: bool) -> f64 {
+    let others = members.len() - 1;
+    let sent = format!("<SERVER><command>SENT</command><count>{others}</count></SERVER>\n");
+    let begun = Instant::now();
+    for turn in 0..windows {
+        let numbers = turn * window..(turn + 1) * window;
+        let delivered: String = numbers.clone().map(|n| public_heard(0, n)).collect();
+        let (speaker, listeners) = members.split_first_mut().unwrap();
+        if bare {
+            // The bare one passes on what it got, so it gets what ours delivers.
+            speaker.say(delivered.as_bytes());
+        } else {
+            let said: String = numbers.map(public).collect();
+            speaker.say(said.as_bytes());
+        }
+        for listener in listeners {
+            listener.expect(delivered.as_bytes());
+        }
+        if !bare {
+            speaker.expect(sent.repeat(window).as_bytes());
+        }
+    }
+    (windows * window * others) as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn fan_out(size: Size) -> Vec<Row> {
+    let members = size.of(10, 500, 500);
+    let mut rows = Vec::new();
+    for (window, bare, target) in [
+        (1, "fan-out", ">= 0.95"),
+        (16, "fan-out-together", ">= 1.0"),
+    ] {
+        let windows = size.of(3, 100, 300);
+        let (mut ours, mut limit) = (vec![], vec![]);
+        for _ in 0..size.rounds() {
+            let program = Program::bare(bare);
+            let mut there: Vec<Line> = (0..members).map(|_| Line::to(program.address)).collect();
+            // All have been accepted when the last one hears something.
+            std::thread::sleep(Duration::from_millis(100));
+            limit.push(spread_out(&mut there, window, windows, true));
+            let server = Program::server(&["--workers", &members.to_string()]);
+            let mut there = crowd(&server, members);
+            ours.push(spread_out(&mut there, window, windows, false));
+        }
+        let name = format!("{members} members, window {window}, deliveries/s");
+        rows.push(Row::new(&name, ours, limit, target));
+    }
+    rows
+}
+
+/// Everybody talks, each with one message in flight.
+fn all_talking(size: Size) -> Vec<Row> {
+    let members = size.of(6, 50, 50);
+    let messages = size.of(20, 300, 1_500);
+    let (mut rates, mut tails) = (Vec::new(), Vec::new());
+    for _ in 0..size.rounds() {
+        let server = Program::server(&["--workers", &members.to_string()]);
+        let there = crowd(&server, members);
+        let epoch = Instant::now();
+        let times: Vec<Vec<Duration>> = std::thread::scope(|threads| {
+            let talking: Vec<_> = there
+                .into_iter()
+                .enumerate()
+                .map(|(me, line)| threads.spawn(move || talk(line, me, members, messages, epoch)))
+                .collect();
+            talking.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let took = epoch.elapsed().as_secs_f64();
+        let mut times: Vec<Duration> = times.into_iter().flatten().collect();
+        rates.push(times.len() as f64 / took);
+        tails.push(quantile(&mut times, 0.99) / 1000.0);
+    }
+    vec![
+        Row::new(
+            &format!("{members} all talking, deliveries/s"),
+            rates,
+            vec![],
+            ">= 1800k",
+        ),
+        Row::new(
+            &format!("{members} all talking, p99, ms"),
+            tails,
+            vec![],
+            "< 4",
+        ),
+    ]
+}
+
+/// One of them: says the next as soon as the last is confirmed; hears all others. Returns how long
+/// each that was heard had been on its way.
+fn talk(
+    mut line: Line,
+    me: usize,
+    members: usize,
+    messages: usize,
+    epoch: Instant,
+) -> Vec<Duration> {
+    let mut times = Vec::with_capacity((members - 1) * messages);
+    let mut next = vec![0; members];
+    let (mut confirmed, mut heard) = (0, 0);
+    let message = |number: usize, line: &mut Line| {
+        let now = epoch.elapsed().as_nanos();
+        let text = format!("{number:08} {now:015} the quick brown fox jumps over the lazy");
+        let frame = format!("<CLIENT><command>PM</command><message>{text}</message></CLIENT>\n");
+        line.say(frame.as_bytes());
+    };
+    message(0, &mut line);
+    while confirmed < messages || heard < (members - 1) * messages {
+        let text = std::str::from_utf8(line.line()).unwrap();
+        if let Some(rest) = text.strip_prefix("<CLIENT from='m") {
+            let (from, rest) = rest.split_once('\'').unwrap();
+            let from: usize = from.parse().unwrap();
+            let (_, said) = rest.split_once("<message>").unwrap();
+            let number: usize = said[..8].parse().unwrap();
+            assert_eq!(number, next[from], "m{me} heard m{from} out of order");
+            next[from] += 1;
+            let then = Duration::from_nanos(said[9..24].parse().unwrap());
+            times.push(epoch.elapsed().saturating_sub(then));
+            heard += 1;
+        } else if text.contains("SENT") {
+            confirmed += 1;
+            if confirmed < messages {
+                message(confirmed, &mut line);
+            }
+        } else {
+            // Some are ready before others, and go.
+            assert!(text.contains("PARTNER LEFT"), "{text}");
+        }
+    }
+    times
+}
+
+const TERMINATE: &[u8] = b"<CLIENT><command>TERMINATE</command></CLIENT>\n";
+
+/// Portal, worker, passcode, one message, TERMINATE.
+fn visit(server: &Program, by_udp: Option<&UdpSocket>) {
+    let ticket = match by_udp {
+        Some(socket) => ticket_by_udp(socket),
+        None => ticket_by_tcp(server.address),
+    };
+    assert!(ticket.contains("<Port>"), "refused: {ticket}");
+    let (mut line, _) = sit(server.address, &ticket);
+    line.say(said(1).as_bytes());
+    line.line_with("NO PARTNER");
+    line.say(TERMINATE);
+    line.rest();
+}
+
+fn visits(size: Size) -> Vec<Row> {
+    let count = size.of(5, 300, 1_000);
+    let mut rates: [Vec<f64>; 3] = Default::default();
+    let mut tails = Vec::new();
+    let rate = |begun: Instant| count as f64 / begun.elapsed().as_secs_f64();
+    for _ in 0..size.rounds() {
+        let program = Program::bare("echo");
+        let begun = Instant::now();
+        for number in 0..count {
+            let mut line = Line::to(program.address);
+            line.say(said(number).as_bytes());
+            line.expect(said(number).as_bytes());
+            line.rest();
+        }
+        rates[0].push(rate(begun));
+        // Alone at every pair, so that each message is answered.
+        let server = Program::server(&["--workers", "16"]);
+        let begun = Instant::now();
+        (0..count).for_each(|_| visit(&server, None));
+        rates[1].push(rate(begun));
+        let begun = Instant::now();
+        for _ in 0..count {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(server.address).unwrap();
+            visit(&server, Some(&socket));
+        }
+        rates[2].push(rate(begun));
+        tails.push(many_visits(size));
+    }
+    let [bare, by_tcp, by_udp] = rates;
+    vec![
+        Row::new(
+            "full visits, TCP portal, visits/s",
+            by_tcp,
+            bare.clone(),
+            ">= 0.5",
+        ),
+        Row::new("full visits, UDP portal, visits/s", by_udp, bare, ">= 0.75"),
+        Row::new("64 visits at once, p99, ms", tails, vec![], "< 25"),
+    ]
+}
+
+/// Sixty-four at a time; how long the slowest of a hundred took, in milliseconds.
+fn many_visits(size: Size) -> f64 {
+    let (at_once, each) = (size.of(4, 64, 64), size.of(2, 10, 20));
+    let server = Program::server(&["--workers", "512"]);
+    let times = std::thread::scope(|threads| {
+        let visitors: Vec<_> = (0..at_once)
+            .map(|_| {
+                threads.spawn(|| {
+                    let one = |_| {
+                        let begun = Instant::now();
+                        let ticket = ticket_by_tcp(server.address);
+                        assert!(ticket.contains("<Port>"), "refused");
+                        let (mut line, _) = sit(server.address, &ticket);
+                        line.say(said(1).as_bytes());
+                        line.say(TERMINATE);
+                        line.rest();
+                        begun.elapsed()
+                    };
+                    (0..each).map(one).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let times = visitors
+            .into_iter()
+            .flat_map(|visitor| visitor.join().unwrap());
+        times.collect::<Vec<Duration>>()
+    });
+    let mut times = times;
+    quantile(&mut times, 0.99) / 1000.0
+}
+
+fn many_seated(size: Size) -> Vec<Row> {
+    let count = size.of(10, 1_000, 8_000);
+    let server = Program::server(&["--workers", &count.to_string(), "--idle-timeout", "0"]);
+    let start_up = server.start_up.as_secs_f64();
+    let mut seated: Vec<(Line, String)> = (0..count)
+        .map(|_| sit(server.address, &ticket_by_tcp(server.address)))
+        .collect();
+    for (line, _) in &mut seated {
+        line.say(b"<CLIENT><command>PING</command></CLIENT>\n");
+        line.line_with("PONG");
+    }
+    let each = server.resident_kib() / count as f64;
+    let seconds = size.of(0, 3, 10) as u64;
+    let before = server.cpu();
+    std::thread::sleep(Duration::from_secs(seconds));
+    let idle = (server.cpu() - before).as_secs_f64() / seconds.max(1) as f64 * 100.0;
+
+    let exchanges = size.of(50, 3_000, 10_000);
+    let (mut ours, mut alone) = (Vec::new(), Vec::new());
+    let mut first: Vec<(Line, String)> = seated.drain(..2).collect();
+    let other = first.pop().unwrap();
+    let mut among_many = [first.pop().unwrap(), other];
+    for _ in 0..size.rounds() {
+        let two = Program::server(&["--workers", "2"]);
+        let mut times = ping_pong(&mut pair(&two), exchanges, false);
+        alone.push(quantile(&mut times, 0.5));
+        let mut times = ping_pong(&mut among_many, exchanges, false);
+        ours.push(quantile(&mut times, 0.5));
+    }
+    vec![
+        Row::new(
+            &format!("{count} workers, start-up, s"),
+            vec![start_up],
+            vec![],
+            "< 5",
+        ),
+        Row::new(
+            &format!("{count} seated, KiB each"),
+            vec![each],
+            vec![],
+            "<= 32",
+        ),
+        Row::new(
+            &format!("{count} seated, idle, % of a core"),
+            vec![idle],
+            vec![],
+            "< 1",
+        ),
+        Row::new(
+            &format!("pair p50 among {count} / 2, µs"),
+            ours,
+            alone,
+            "<= 1.1",
+        ),
+    ]
+}
+
+/// One speaks to 500, of whom some do not read; how long it takes to the others.
+fn some_do_not_read(size: Size) -> Vec<Row> {
+    let members = size.of(20, 500, 500);
+    let deaf = members / 20;
+    let messages = size.of(10, 200, 1_000);
+    let (mut tails, mut all_reading) = (Vec::new(), Vec::new());
+    for _ in 0..size.rounds() {
+        for (results, deaf) in [(&mut all_reading, 0), (&mut tails, deaf)] {
+            let server = Program::server(&["--workers", &members.to_string()]);
+            let mut there = crowd(&server, members);
+            let mut times = Vec::with_capacity(members * messages);
+            for number in 0..messages {
+                let long = "x".repeat(2000);
+                let begun = Instant::now();
+                let (speaker, listeners) = there.split_first_mut().unwrap();
+                let frame = format!(
+                    "<CLIENT><command>PM</command><message>{number}{long}</message></CLIENT>\n"
+                );
+                speaker.say(frame.as_bytes());
+                let expected = format!(
+                    "<CLIENT from='m0' scope='public'><message>{number}{long}</message></CLIENT>\n"
+                );
+                let reading = listeners.len() - deaf;
+                for listener in &mut listeners[..reading] {
+                    listener.expect(expected.as_bytes());
+                    times.push(begun.elapsed());
+                }
+                speaker.line_with("SENT");
+            }
+            results.push(quantile(&mut times, 0.99));
+        }
+    }
+    vec![Row::new(
+        &format!("p99 with {deaf} of {members} not reading / all, µs"),
+        tails,
+        all_reading,
+        "<= 1.2",
+    )]
+}
+
+/// A pair's latency beside somebody who takes more than a share, against the pair alone.
+fn fairness(size: Size) -> Vec<Row> {
+    let count = size.of(200, 3_000, 10_000);
+    let names = [
+        "a thousand messages a second",
+        "a full socket",
+        "a stuck room",
+    ];
+    let mut beside: [Vec<f64>; 3] = Default::default();
+    let mut alone = Vec::new();
+    for _ in 0..size.rounds() {
+        let server = Program::server(&["--workers", "8"]);
+        let mut honest = pair(&server);
+        let mut times = ping_pong(&mut honest, count, false);
+        alone.push(quantile(&mut times, 0.99));
+        for (kind, results) in beside.iter_mut().enumerate() {
+            let stop = AtomicBool::new(false);
+            let floods = AtomicUsize::new(0);
+            std::thread::scope(|threads| {
+                let (stop, floods, server) = (&stop, &floods, &server);
+                threads.spawn(move || greedy(kind, server, stop, floods));
+                // It has begun when it has said something.
+                while floods.load(Ordering::Acquire) == 0 {
+                    std::thread::yield_now();
+                }
+                let mut times = ping_pong(&mut honest, count, false);
+                results.push(quantile(&mut times, 0.99));
+                stop.store(true, Ordering::Release);
+            });
+        }
+    }
+    let rows = names.iter().zip(beside).map(|(name, beside)| {
+        Row::new(
+            &format!("pair p99 beside {name}, µs"),
+            beside,
+            alone.clone(),
+            "<= 1.5",
+        )
+    });
+    rows.collect()
+}
+
+/// Somebody who takes more than a share, until it is over.
+fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize) {
+    let seat = || sit(server.address, &ticket_by_tcp(server.address)).0;
+    let (mut speaker, mut listener) = (seat(), seat());
+    listener.line_with("PARTNER JOINED");
+    let mut number = 0;
+    let mut flood = |stream: &mut Line, frame: &str, pause: Duration| {
+        while !stop.load(Ordering::Acquire) {
+            // Whoever is thrown out for it has been fair enough.
+            if stream.stream.write_all(frame.as_bytes()).is_err() {
+                break;
+            }
+            number += 1;
+            floods.store(number, Ordering::Release);
+            std::thread::sleep(pause);
+        }
+        floods.store(number.max(1), Ordering::Release);
+    };
+    let long = format!("<CLIENT><message>{}</message></CLIENT>\n", "x".repeat(4000));
+    match kind {
+        0 => {
+            let reading = listener.stream.try_clone().unwrap();
+            std::thread::scope(|threads| {
+                threads.spawn(|| std::io::copy(&mut &reading, &mut std::io::sink()));
+                flood(&mut speaker, &said(1), Duration::from_millis(1));
+                let _ = reading.shutdown(std::net::Shutdown::Both);
+            });
+        }
+        // The listener never reads.
+        1 => flood(&mut speaker, &long, Duration::from_micros(500)),
+        _ => {
+            let mut in_room = Vec::new();
+            for (main, name) in [(&mut speaker, "loud"), (&mut listener, "deaf")] {
+                let login = format!(
+                    "<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>\n"
+                );
+                main.say(login.as_bytes());
+                main.line_with("<command>WELCOME");
+                main.say(b"<CLIENT><command>JOIN</command><room>r</room></CLIENT>\n");
+                let joined = main.line_with("<command>JOINED");
+                in_room.push(sit(server.address, &joined).0);
+            }
+            flood(&mut in_room[0], &long, Duration::from_micros(500));
+        }
+    }
+}
