@@ -21,6 +21,9 @@ const CALLING_BACK: &str = "Calling back";
 const WRONG_PASSCODE: &str = "Wrong handshake passcode";
 
 pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
+    if let Some(text) = plainest_message(frame) {
+        return Ok(ClientDoc::say(text));
+    }
     let document = parse(frame, limits::XML_NODES)?;
     let root = rooted(&document, "CLIENT")?;
     if let Some(command) = child(root, "command") {
@@ -38,6 +41,19 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
         text: text_of(message),
         me,
     })
+}
+
+/// The text of the document that nearly all of them are: a message in which nothing is escaped. The
+/// parser would say the same (a property test holds the two together) and take 0.9 µs for it, more
+/// than everything else that a message costs.
+fn plainest_message(frame: &str) -> Option<&str> {
+    let text = frame
+        .strip_prefix("<CLIENT><message>")?
+        .strip_suffix("</message></CLIENT>")?;
+    // Left to the parser: mark-up, control characters, `]]>`, and the two characters of the last
+    // plane before the emoji that XML forbids, which begin with 0xef.
+    let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'<' | b'&' | b']' | 0xef);
+    text.bytes().all(is_plain).then_some(text)
 }
 
 fn read_callback(callback: Node<'_, '_>) -> CallbackRequest {
@@ -750,6 +766,19 @@ mod tests {
             let mut out = Vec::new();
             write_client(&doc, &mut out);
             prop_assert_eq!(read_client(std::str::from_utf8(&out).unwrap()).unwrap(), doc);
+        }
+
+        #[test]
+        fn the_plainest_message_is_what_the_parser_says(
+            text in "([a-z ]|\\PC|[<>&;'\"\\]/!\\-]|\\p{Cc}|[\u{fffd}-\u{ffff}]|&lt;|</message>){0,12}"
+        ) {
+            let frame = format!("<CLIENT><message>{text}</message></CLIENT>");
+            if let Some(plain) = plainest_message(&frame) {
+                let document = parse(&frame, limits::XML_NODES).expect("the parser takes it");
+                let message = child(document.root_element(), "message").expect("a message");
+                prop_assert_eq!(text_of(message), plain);
+                prop_assert_eq!(document.root_element().children().count(), 1);
+            }
         }
 
         #[test]
