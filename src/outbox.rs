@@ -19,6 +19,7 @@
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -34,11 +35,15 @@ pub struct Outbox {
     codec: Codec,
     /// Wakes the timer thread to write out what was spilled. Its channel holds one.
     timer: Sender<()>,
+    /// How long one of that thread's writes may take.
+    patience: Duration,
     queue: Mutex<Queue>,
     /// Set once the connection is over, for the reader to see without taking the lock. It has to
     /// look after every read: on Linux a socket that was shut down goes on receiving, so a client
     /// that never stops sending would never be left.
     over: AtomicBool,
+    /// The socket has been shut down, which once is enough.
+    shut: AtomicBool,
 }
 
 /// Guarded by the outbox's own lock.
@@ -87,9 +92,9 @@ pub enum Flush {
 }
 
 impl Outbox {
-    /// The outbox of a fresh connection. `stream` should have a write timeout of one tick, which
-    /// bounds what the timer thread's writes can cost; `timer` wakes that thread.
-    pub fn new(stream: Stream, codec: Codec, timer: Sender<()>) -> Outbox {
+    /// The outbox of a fresh connection. `timer` wakes the thread that writes what was spilled, and
+    /// each of its writes may take as long as `patience`: one tick.
+    pub fn new(stream: Stream, codec: Codec, timer: Sender<()>, patience: Duration) -> Outbox {
         let queue = Queue {
             waiting: Vec::new(),
             in_flight: 0,
@@ -100,8 +105,10 @@ impl Outbox {
             stream,
             codec,
             timer,
+            patience,
             queue: Mutex::new(queue),
             over: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
         }
     }
 
@@ -332,6 +339,9 @@ impl Outbox {
     fn spill(&self, queue: &mut Queue) {
         if queue.state == State::Open {
             queue.state = State::Spilled;
+            // Only now, because most connections never come to this. Should it fail, the write may
+            // take longer; a connection that is over wakes it all the same.
+            let _ = self.stream.set_write_timeout(Some(self.patience));
             self.wake_timer();
         }
     }
@@ -409,7 +419,9 @@ impl Outbox {
     /// before is still delivered.
     fn shut_socket(&self) {
         self.over.store(true, Ordering::Release);
-        let _ = self.stream.shutdown(Shutdown::Both);
+        if !self.shut.swap(true, Ordering::AcqRel) {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -445,7 +457,6 @@ mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
-    use std::time::Duration;
 
     use crossbeam_channel::{Receiver, bounded};
 
@@ -458,10 +469,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Stream::from(listener.accept().unwrap().0);
-        stream.set_write_timeout(Some(write_timeout)).unwrap();
         let (timer, woken) = bounded(1);
         (
-            Arc::new(Outbox::new(stream, Codec::default(), timer)),
+            Arc::new(Outbox::new(stream, Codec::default(), timer, write_timeout)),
             woken,
             client,
         )

@@ -39,7 +39,12 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         let (timer, _) = crossbeam_channel::bounded(1);
-        let outbox = Outbox::new(stream.into(), Codec::default(), timer);
+        let outbox = Outbox::new(
+            stream.into(),
+            Codec::default(),
+            timer,
+            std::time::Duration::from_secs(1),
+        );
         (Arc::new(Guest::new(outbox, peer, label, Tick(0))), client)
     }
 
@@ -48,7 +53,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (timer, _) = crossbeam_channel::bounded(1);
-        let outbox = Outbox::new(client.into(), Codec::default(), timer);
+        let outbox = Outbox::new(
+            client.into(),
+            Codec::default(),
+            timer,
+            std::time::Duration::from_secs(1),
+        );
         Arc::new(Guest::new(outbox, peer, "?", Tick(0)))
     }
 

@@ -1,6 +1,7 @@
 //! One TCP connection: what std's has, and what it lacks.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -179,16 +180,15 @@ impl Stream {
         self.drain();
     }
 
-    /// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes. Returns
-    /// how many there were. The socket stays non-blocking: this is for the end.
+    /// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes, and throws
+    /// it away. Returns how many there were.
     pub fn drain(&self) -> usize {
+        let mut scrap = [MaybeUninit::uninit(); 4096];
         let mut taken = 0;
-        if self.socket.set_nonblocking(true).is_err() {
-            return taken;
-        }
-        let (mut stream, mut scrap) = (self, [0; 4096]);
         while taken < limits::DRAIN {
-            match stream.read(&mut scrap) {
+            let read = SockRef::from(&self.socket).recv_with_flags(&mut scrap, libc::MSG_DONTWAIT);
+            self.tap.thrown_away(self.peer, scrap.len(), &read);
+            match read {
                 Ok(0) | Err(_) => break,
                 Ok(count) => taken += count,
             }

@@ -155,6 +155,24 @@ impl Tap {
         }
     }
 
+    /// Tells of a read whose bytes nobody has looked at.
+    pub(super) fn thrown_away(
+        &self,
+        address: SocketAddr,
+        wanted: usize,
+        result: &io::Result<usize>,
+    ) {
+        if let Some(trace) = &self.trace {
+            trace(&Call {
+                name: "read",
+                address: Some(address),
+                wanted: Some(wanted),
+                result: result.as_ref().copied().map_err(|error| error.to_string()),
+                bytes: &[],
+            });
+        }
+    }
+
     /// Writes `bytes` with `write`, in pieces if that is wanted, until a piece is not taken whole.
     /// `write` is told whether it is the first piece.
     pub(super) fn in_pieces(

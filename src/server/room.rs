@@ -229,12 +229,11 @@ fn welcome_caller(
     stream: Stream,
     peer: SocketAddr,
 ) -> io::Result<Vec<JoinHandle<()>>> {
-    // Neither can fail on a socket that has just been accepted.
+    // It can't fail on a socket that has just been accepted.
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(house.tick));
     let (work, woken) = bounded(1);
     let now = house.clock.now();
-    let outbox = Outbox::new(stream, house.codec, work);
+    let outbox = Outbox::new(stream, house.codec, work, house.tick);
     let guest = Arc::new(Guest::new(outbox, peer, &door.port.to_string(), now));
     {
         let mut rooms = house.rooms.lock();

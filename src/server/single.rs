@@ -49,9 +49,8 @@ pub(super) fn serve(house: &House, listener: &Listener) {
 
 /// Gives a newcomer a seat and a thread, or says FULL.
 fn seat(house: &House, stream: Stream, peer: SocketAddr) -> Option<std::thread::JoinHandle<()>> {
-    // Neither can fail on a socket that has just been accepted.
+    // It can't fail on a socket that has just been accepted.
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(house.tick));
     // First, so that no seat is taken for a thread that can't be had.
     let sharing = house.this.upgrade()?;
     let Some(hand) = house.take_port(peer.ip()) else {
@@ -107,7 +106,7 @@ fn sit_down<'h>(
         if hand.give(occupied, sit).is_none() {
             return Err(stream);
         }
-        let outbox = Outbox::new(stream, house.codec, post.work.clone());
+        let outbox = Outbox::new(stream, house.codec, post.work.clone(), house.tick);
         let guest = Arc::new(Guest::new(outbox, peer, &post.number.to_string(), now));
         occupied.connection = Some(Arc::clone(&guest));
         Ok(guest)

@@ -59,15 +59,14 @@ fn receive(house: &House, post: &Post, listener: &Listener, stream: Stream, peer
 /// Asks the seat whether this caller is expected. If so, the connection is in the seat, for the
 /// timer thread to find; if not, it has been turned away.
 fn let_in(house: &House, post: &Post, stream: Stream, peer: SocketAddr) -> Option<Arc<Guest>> {
-    // Neither can fail on a socket that has just been accepted; if one did, the connection would
-    // be slower but not wrong.
+    // It can't fail on a socket that has just been accepted; if it did, the connection would be
+    // slower but not wrong.
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(house.tick));
     let now = house.clock.now();
     let label = post.port.to_string();
     let arrival = post.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
         Arrival::Expected => {
-            let outbox = Outbox::new(stream, house.codec, post.work.clone());
+            let outbox = Outbox::new(stream, house.codec, post.work.clone(), house.tick);
             let guest = Arc::new(Guest::new(outbox, peer, &label, now));
             occupied.connection = Some(Arc::clone(&guest));
             Ok(guest)
