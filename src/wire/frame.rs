@@ -151,10 +151,7 @@ impl FrameReader {
 
     fn next_line(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let limit = self.max_frame;
-        let Some(offset) = self.buffer[self.scanned..self.end]
-            .iter()
-            .position(|&b| b == b'\n')
-        else {
+        let Some(offset) = memchr::memchr(b'\n', &self.buffer[self.scanned..self.end]) else {
             self.scanned = self.end;
             // One byte more than the limit may still turn out to be a CR.
             return if self.end - self.start > limit + 1 {

@@ -19,12 +19,28 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Whether a byte may be one to be escaped: mark-up, a control character, or the first byte of a
+/// character that is to be replaced (0xC2 of a C1 control character, 0xEF of U+FFFE).
+fn needs_care(byte: u8) -> bool {
+    matches!(
+        byte,
+        0..=0x1f | 0x7f | b'&' | b'<' | b'>' | b'"' | b'\'' | 0xc2 | 0xef
+    )
+}
+
 /// Appends `text` escaped for XML. Control characters are never written: tab, line feed and
 /// carriage return become references, all others `U+FFFD`.
 pub(super) fn escape_into(text: &str, out: &mut Vec<u8>) {
-    // Runs of plain bytes are copied whole. A byte of 0x80 or more is looked at only if it is
-    // 0xC2, the first byte of every C1 control character.
     let bytes = text.as_bytes();
+    // Nearly always nothing needs care. Without an early way out of it, the compiler makes of this
+    // a look at many bytes at a time.
+    if !bytes
+        .iter()
+        .fold(false, |any, &byte| any | needs_care(byte))
+    {
+        return out.extend_from_slice(bytes);
+    }
+    // Runs of plain bytes are copied whole.
     let mut copied = 0;
     let mut at = 0;
     while at < bytes.len() {
