@@ -75,6 +75,8 @@ pub mod outbox;
 pub mod seat;
 pub mod server;
 mod terminal;
+#[cfg(test)]
+mod walk;
 pub mod wire;
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.

@@ -10,12 +10,13 @@
 //!    for, and is never given out again, except to a UDP client that asks once more;
 //! 3. a stray changes nothing about the seat.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
 use crate::seat::WorkloadStack;
+use crate::walk::{self, walk};
 
 const SEATS: usize = 2;
 const CALLERS: usize = 3;
@@ -133,62 +134,6 @@ impl World {
             next_passcode: SEATS as u128,
             is_single,
         }
-    }
-
-    /// Everything that can happen next.
-    fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Tick];
-        let is_free = |caller: &usize| !self.connected[*caller];
-        if self.is_single {
-            steps.extend((0..CALLERS).filter(is_free).map(Step::Sit));
-        } else if self.portal.is_some() {
-            steps.push(Step::Reserve);
-        } else {
-            steps.extend((0..CALLERS).map(Step::Ask));
-        }
-        for seat in 0..SEATS {
-            if !self.is_single {
-                let free_callers = (0..CALLERS).filter(is_free);
-                steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
-            }
-            match (self.workers[seat], self.seats[seat].phase()) {
-                (Worker::Accepting, _) => {
-                    if !self.backlogs[seat].is_empty() {
-                        steps.push(Step::Accept(seat));
-                    }
-                }
-                (Worker::Serving(_), Phase::Greeting) => {
-                    steps.extend([
-                        Step::Present(seat),
-                        Step::PresentAndBeCalled(seat),
-                        Step::PresentNonsense(seat),
-                        Step::End(seat),
-                    ]);
-                }
-                (Worker::Serving(_), Phase::Calling) => {
-                    steps.extend([Step::Answered(seat), Step::End(seat)])
-                }
-                (Worker::Serving(_), Phase::Seated) => {
-                    steps.extend([Step::Hear(seat), Step::End(seat)])
-                }
-                (Worker::Serving(_), Phase::Closing) => {
-                    // A late frame may still be read, and a late call answered, after the timer
-                    // has closed the seat.
-                    steps.extend([Step::Present(seat), Step::Hear(seat), Step::Answered(seat)]);
-                    steps.push(if self.backlogs[seat].is_empty() {
-                        Step::Free(seat)
-                    } else {
-                        Step::TurnAway(seat)
-                    });
-                }
-                (Worker::Serving(_), phase) => panic!("a worker serves a seat that is {phase:?}"),
-            }
-            steps.push(Step::Expire(seat));
-            if self.in_hand[seat].is_some() {
-                steps.push(Step::Push(seat));
-            }
-        }
-        steps
     }
 
     fn fresh_passcode(&mut self, seat: usize) -> Passcode {
@@ -375,6 +320,73 @@ impl World {
             );
         }
     }
+}
+
+impl walk::World for World {
+    type Step = Step;
+
+    /// Everything that can happen next.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![Step::Tick];
+        let is_free = |caller: &usize| !self.connected[*caller];
+        if self.is_single {
+            steps.extend((0..CALLERS).filter(is_free).map(Step::Sit));
+        } else if self.portal.is_some() {
+            steps.push(Step::Reserve);
+        } else {
+            steps.extend((0..CALLERS).map(Step::Ask));
+        }
+        for seat in 0..SEATS {
+            if !self.is_single {
+                let free_callers = (0..CALLERS).filter(is_free);
+                steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
+            }
+            match (self.workers[seat], self.seats[seat].phase()) {
+                (Worker::Accepting, _) => {
+                    if !self.backlogs[seat].is_empty() {
+                        steps.push(Step::Accept(seat));
+                    }
+                }
+                (Worker::Serving(_), Phase::Greeting) => {
+                    steps.extend([
+                        Step::Present(seat),
+                        Step::PresentAndBeCalled(seat),
+                        Step::PresentNonsense(seat),
+                        Step::End(seat),
+                    ]);
+                }
+                (Worker::Serving(_), Phase::Calling) => {
+                    steps.extend([Step::Answered(seat), Step::End(seat)])
+                }
+                (Worker::Serving(_), Phase::Seated) => {
+                    steps.extend([Step::Hear(seat), Step::End(seat)])
+                }
+                (Worker::Serving(_), Phase::Closing) => {
+                    // A late frame may still be read, and a late call answered, after the timer
+                    // has closed the seat.
+                    steps.extend([Step::Present(seat), Step::Hear(seat), Step::Answered(seat)]);
+                    steps.push(if self.backlogs[seat].is_empty() {
+                        Step::Free(seat)
+                    } else {
+                        Step::TurnAway(seat)
+                    });
+                }
+                (Worker::Serving(_), phase) => panic!("a worker serves a seat that is {phase:?}"),
+            }
+            steps.push(Step::Expire(seat));
+            if self.in_hand[seat].is_some() {
+                steps.push(Step::Push(seat));
+            }
+        }
+        steps
+    }
+
+    fn after(&self, step: Step) -> World {
+        let mut after = self.clone();
+        after.take(step);
+        after.check();
+        after
+    }
 
     /// The state in a few bytes, without what makes no difference: how late it is and what the
     /// digits are.
@@ -435,33 +447,6 @@ impl Seat {
             }
         }
     }
-}
-
-fn walk(start: World) -> usize {
-    let mut seen = HashSet::from([start.canonical()]);
-    let mut level = vec![start];
-    let (mut depth, mut steps) = (0, 0_u64);
-    while !level.is_empty() {
-        let mut next = Vec::new();
-        for world in &level {
-            for step in world.steps() {
-                let mut after = world.clone();
-                after.take(step);
-                after.check();
-                steps += 1;
-                if seen.insert(after.canonical()) {
-                    next.push(after);
-                }
-            }
-        }
-        depth += 1;
-        level = next;
-    }
-    println!(
-        "{} states, {steps} steps, complete at depth {depth}",
-        seen.len()
-    );
-    seen.len()
 }
 
 #[test]
