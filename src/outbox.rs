@@ -19,6 +19,8 @@
 //! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
 //! them for writing the document anew.
 
+mod waiting;
+
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +33,7 @@ use crate::event::End;
 use crate::limits;
 use crate::net::Stream;
 use crate::wire::{Codec, ServerDoc};
+use waiting::Waiting;
 
 /// One client's socket and what waits for it.
 pub struct Outbox {
@@ -52,11 +55,14 @@ pub struct Outbox {
 /// Guarded by the outbox's own lock.
 struct Queue {
     /// Whole frames, but for the first one, which may be the rest of a frame that is partly out.
-    waiting: Vec<u8>,
+    waiting: Waiting,
     /// Bytes that somebody has taken out and is writing, while nobody else may.
     in_flight: usize,
     /// The last byte that left `waiting` was not the end of a frame.
     mid_frame: bool,
+    /// The socket's write timeout has been set: only when it is first needed, because most
+    /// connections never come to that.
+    is_patient: bool,
     state: State,
 }
 
@@ -99,9 +105,10 @@ impl Outbox {
     /// each of its writes may take as long as `patience`: one tick.
     pub fn new(stream: Stream, codec: Codec, timer: Sender<()>, patience: Duration) -> Outbox {
         let queue = Queue {
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
             in_flight: 0,
             mid_frame: false,
+            is_patient: false,
             state: State::Open,
         };
         Outbox {
@@ -134,11 +141,11 @@ impl Outbox {
         if queue.state == State::Open && queue.waiting.is_empty() {
             let sent = self.write_now(&mut queue, frames);
             if sent < frames.len() && !queue.is_over() {
-                queue.waiting.extend_from_slice(&frames[sent..]);
+                queue.waiting.push(&frames[sent..]);
                 self.spill(&mut queue);
             }
         } else {
-            queue.waiting.extend_from_slice(frames);
+            queue.waiting.push(frames);
             self.write_waiting(&mut queue);
         }
         self.settle(queue)
@@ -152,7 +159,7 @@ impl Outbox {
         if queue.is_over() {
             return Handed::Gone;
         }
-        queue.waiting.extend_from_slice(frames);
+        queue.waiting.push(frames);
         self.spill(&mut queue);
         self.settle(queue)
     }
@@ -169,7 +176,9 @@ impl Outbox {
         if queue.is_over() {
             return Handed::Gone;
         }
-        self.codec.write_server(doc, &mut queue.waiting);
+        queue
+            .waiting
+            .push_with(|piece| self.codec.write_server(doc, piece));
         Handed::Over
     }
 
@@ -196,7 +205,9 @@ impl Outbox {
             return false;
         }
         if let Some(farewell) = farewell {
-            self.codec.write_server(farewell, &mut queue.waiting);
+            queue
+                .waiting
+                .push_with(|piece| self.codec.write_server(farewell, piece));
         }
         self.write_waiting(&mut queue);
         self.finish(queue, end);
@@ -208,7 +219,7 @@ impl Outbox {
         let mut queue = self.queue.lock();
         if !matches!(queue.state, State::Closed(_)) {
             queue.state = State::Closed(queue.ended().unwrap_or(end));
-            queue.waiting = Vec::new();
+            queue.waiting.clear();
         }
         drop(queue);
         self.shut_socket();
@@ -253,28 +264,22 @@ impl Outbox {
             State::Open | State::Closed(_) => return Flush::Empty,
         };
         // The last turn takes all that waits, because there is no other.
-        let rest = if ending.is_none() && queue.waiting.len() > limits::FLUSH_CHUNK {
-            queue.waiting.split_off(limits::FLUSH_CHUNK)
-        } else {
-            Vec::new()
-        };
-        let mut chunk = std::mem::replace(&mut queue.waiting, rest);
+        let mut pieces = vec![queue.waiting.pop()];
+        while ending.is_some() && !queue.waiting.is_empty() {
+            pieces.push(queue.waiting.pop());
+        }
         let was_mid_frame = queue.mid_frame;
-        queue.in_flight = chunk.len();
-        queue.mid_frame = chunk.last().is_some_and(|&last| last != b'\n');
+        queue.in_flight = pieces.iter().map(Vec::len).sum();
+        let last = pieces.last().and_then(|piece| piece.last());
+        queue.mid_frame = last.is_some_and(|&last| last != b'\n');
         drop(queue);
 
-        let result = if chunk.is_empty() {
-            Ok(0)
-        } else {
-            (&self.stream).write(&chunk)
-        };
+        let result = self.write_pieces(&pieces);
 
         let mut queue = self.queue.lock();
-        queue.in_flight = 0;
+        let in_flight = std::mem::take(&mut queue.in_flight);
         let written = match result {
             Ok(count) => count,
-            Err(error) if is_full(&error) => 0,
             Err(_) => {
                 drop(queue);
                 self.cut(End::Broken);
@@ -284,15 +289,22 @@ impl Outbox {
         if matches!(queue.state, State::Closed(_)) {
             return Flush::Empty;
         }
-        if written < chunk.len() {
-            queue.mid_frame = if written == 0 {
-                was_mid_frame
-            } else {
-                chunk[written - 1] != b'\n'
-            };
-            chunk.drain(..written);
-            chunk.append(&mut queue.waiting);
-            queue.waiting = chunk;
+        if written < in_flight {
+            queue.mid_frame = was_mid_frame;
+            let mut before = written;
+            let mut rest = Vec::new();
+            for mut piece in pieces {
+                let taken = before.min(piece.len());
+                if taken > 0 {
+                    queue.mid_frame = piece[taken - 1] != b'\n';
+                }
+                before -= taken;
+                piece.drain(..taken);
+                rest.push(piece);
+            }
+            for piece in rest.into_iter().rev() {
+                queue.waiting.put_back(piece);
+            }
         }
         if queue.waiting.is_empty() {
             if let Some(end) = queue.ended() {
@@ -311,6 +323,25 @@ impl Outbox {
             None if written == 0 => Flush::Stuck,
             None => Flush::More,
         }
+    }
+
+    /// Writes one piece after the other, as long as each is taken whole; returns how many bytes were
+    /// taken. Only the write that is not taken whole waits, and for a tick at most.
+    fn write_pieces(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
+        let mut written = 0;
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            match (&self.stream).write(piece) {
+                Ok(count) => {
+                    written += count;
+                    if count < piece.len() {
+                        break;
+                    }
+                }
+                Err(error) if is_full(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
     }
 
     /// Writes all of `waiting` that the socket takes, unless that is the timer thread's task.
@@ -342,19 +373,27 @@ impl Outbox {
     fn spill(&self, queue: &mut Queue) {
         if queue.state == State::Open {
             queue.state = State::Spilled;
-            // Only now, because most connections never come to this. Should it fail, the write may
-            // take longer; a connection that is over wakes it all the same.
-            let _ = self.stream.set_write_timeout(Some(self.patience));
+            if !queue.is_patient {
+                // Should it fail, a write may take longer; the connection's end wakes it all the
+                // same.
+                let _ = self.stream.set_write_timeout(Some(self.patience));
+                queue.is_patient = true;
+            }
             self.wake_timer();
         }
     }
 
     /// Writes as much of `waiting` as the socket takes now, while nobody else writes.
     fn offer(&self, queue: &mut Queue) {
-        let waiting = std::mem::take(&mut queue.waiting);
-        let sent = self.write_now(queue, &waiting);
-        queue.waiting = waiting;
-        queue.waiting.drain(..sent);
+        while !queue.waiting.is_empty() {
+            let mut piece = queue.waiting.pop();
+            let sent = self.write_now(queue, &piece);
+            if sent < piece.len() {
+                piece.drain(..sent);
+                queue.waiting.put_back(piece);
+                break;
+            }
+        }
     }
 
     /// The end of every hand-over: looks whether the queue has grown too long or the socket broke.
@@ -372,17 +411,12 @@ impl Outbox {
                 .farewell()
                 .map(|doc| self.codec.server_frame(&doc));
             let farewell = farewell.unwrap_or_default();
-            let torn = if queue.mid_frame && !farewell.is_empty() {
-                queue
-                    .waiting
-                    .iter()
-                    .position(|&byte| byte == b'\n')
-                    .map_or(0, |end| end + 1)
+            if queue.mid_frame && !farewell.is_empty() {
+                queue.waiting.truncate_after(b'\n');
             } else {
-                0
-            };
-            queue.waiting.truncate(torn);
-            queue.waiting.extend_from_slice(&farewell);
+                queue.waiting.clear();
+            }
+            queue.waiting.push(&farewell);
             self.finish(queue, End::TooSlow);
             return Handed::Gone;
         }
@@ -422,8 +456,9 @@ impl Outbox {
     /// before is still delivered.
     fn shut_socket(&self) {
         self.over.store(true, Ordering::Release);
-        if !self.shut.swap(true, Ordering::AcqRel) {
-            let _ = self.stream.shutdown(Shutdown::Both);
+        // A socket that is not connected yet (a callback's) has to be shut down again later.
+        if !self.shut.load(Ordering::Acquire) && self.stream.shutdown(Shutdown::Both).is_ok() {
+            self.shut.store(true, Ordering::Release);
         }
     }
 }

@@ -49,6 +49,17 @@ impl fmt::Debug for Port {
     }
 }
 
+/// Who an address stands for, where addresses are counted: `::ffff:1.2.3.4` is `1.2.3.4`, and all of
+/// an IPv6 network of 64 bits is one host, because any one host may have all of it.
+pub fn host_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64))
+        }
+        other => other,
+    }
+}
+
 /// The address at which this machine reaches a listener of its own: an unspecified address
 /// (`0.0.0.0`, `[::]`) becomes the loopback of its family.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
@@ -63,6 +74,17 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_64_bits_is_one_host() {
+        let host = |text: &str| host_of(text.parse().unwrap()).to_string();
+        assert_eq!(host("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(host("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(
+            (host("::1"), host("127.0.0.2")),
+            ("::1".into(), "127.0.0.2".into())
+        );
+    }
 
     #[test]
     fn port_zero_is_no_port() {

@@ -178,30 +178,48 @@ fn threads_of_user(needed: usize) -> Option<Limit> {
     })
 }
 
-/// What a container may have.
+/// What a container, a service or a user's slice may have: the tightest limit from this process's
+/// own group up to the root.
 fn threads_of_group(needed: usize) -> Option<Limit> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let folders = groups.lines().filter_map(|line| {
+    let mut tightest: Option<Limit> = None;
+    for line in groups.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
-        match (parts.next()?, parts.next()?) {
-            ("", path) => Some(format!("/sys/fs/cgroup{path}")),
-            ("pids", path) => Some(format!("/sys/fs/cgroup/pids{path}")),
-            _ => None,
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            "pids" => "/sys/fs/cgroup/pids",
+            _ => continue,
+        };
+        // In a container the path may be the host's, which is not to be seen here; the root is.
+        for group in Path::new(path).ancestors() {
+            let folder = Path::new(root).join(group.strip_prefix("/").unwrap_or(group));
+            let (Some(value), Some(there)) = (
+                number_in(folder.join("pids.max")),
+                number_in(folder.join("pids.current")),
+            ) else {
+                continue;
+            };
+            let left = value.saturating_sub(there);
+            if tightest.as_ref().is_none_or(|limit| left < limit.left) {
+                tightest = Some(Limit {
+                    of: "threads",
+                    name: "pids.max of the control group",
+                    value,
+                    left,
+                    needed,
+                    cure: format!(
+                        "echo {} | sudo tee {}",
+                        there + needed + 100,
+                        folder.join("pids.max").display()
+                    ),
+                });
+            }
         }
-    });
-    let mut limits = folders.filter_map(|folder| {
-        let value = number_in(Path::new(&folder).join("pids.max"))?;
-        let there = number_in(Path::new(&folder).join("pids.current"))?;
-        Some(Limit {
-            of: "threads",
-            name: "the container's pids.max",
-            value,
-            left: value.saturating_sub(there),
-            needed,
-            cure: format!("docker run --pids-limit {} …", there + needed + 100),
-        })
-    });
-    limits.next()
+    }
+    tightest
 }
 
 fn open_files(needed: usize) -> Option<Limit> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::clock::Tick;
-use crate::net::Port;
+use crate::net::{Port, host_of};
 use crate::wire::{ServerDoc, server_datagram};
 
 /// Answers to one address within a tick. A whole class behind one router asks again in a moment.
@@ -40,7 +40,7 @@ impl Courtesy {
 
     /// Whether a datagram of `length` bytes from `address` is worth an answer at `now`.
     pub(super) fn allows(&mut self, address: IpAddr, length: usize, now: Tick) -> bool {
-        let address = address.to_canonical();
+        let address = host_of(address);
         if address.is_loopback() {
             return true;
         }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Tick;
 use crate::hall::Name;
+use crate::net::host_of;
 
 /// So many wrong passwords in a row are taken for slips of the finger.
 const SLIPS: u32 = 3;
@@ -29,22 +30,29 @@ pub(super) struct Guesses {
 struct Wrong {
     count: u32,
     last: Tick,
+    /// The last slot that was given out.
+    slot: Tick,
+}
+
+impl Wrong {
+    fn is_forgotten(&self, now: Tick) -> bool {
+        now.0 >= self.last.0.max(self.slot.0).saturating_add(FORGOTTEN)
+    }
 }
 
 impl Guesses {
-    /// How many ticks the next password from there has to wait before it is looked at.
-    pub(super) fn pause(&self, address: IpAddr, name: &Name, now: Tick) -> u64 {
-        let key = (address.to_canonical(), name.key());
-        match self.wrong.lock().get(&key) {
-            Some(wrong) if now.0 < wrong.last.0.saturating_add(FORGOTTEN) => {
-                let over = wrong.count.saturating_sub(SLIPS);
-                if wrong.count < SLIPS {
-                    0
-                } else {
-                    (1_u64 << over.min(16)).min(LONGEST)
-                }
+    /// The tick at which a password from there is looked at: `now`, or later for who has guessed
+    /// before. Those who come at once, over several connections, get one slot after the other.
+    pub(super) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Tick {
+        let mut wrong = self.wrong.lock();
+        match wrong.get_mut(&(host_of(address), name.key())) {
+            Some(wrong) if wrong.count >= SLIPS && !wrong.is_forgotten(now) => {
+                let pause = (1_u64 << (wrong.count - SLIPS).min(16)).min(LONGEST);
+                let slot = Tick(now.0.max(wrong.slot.0) + pause);
+                wrong.slot = slot;
+                slot
             }
-            _ => 0,
+            _ => now,
         }
     }
 
@@ -57,12 +65,13 @@ impl Guesses {
             let middle = ages[ages.len() / 2];
             wrong.retain(|_, wrong| wrong.last.0 > middle);
         }
-        let key = (address.to_canonical(), name.key());
+        let key = (host_of(address), name.key());
         let entry = wrong.entry(key).or_insert(Wrong {
             count: 0,
             last: now,
+            slot: now,
         });
-        if now.0 >= entry.last.0.saturating_add(FORGOTTEN) {
+        if entry.is_forgotten(now) {
             entry.count = 0;
         }
         entry.count = entry.count.saturating_add(1);
@@ -71,7 +80,7 @@ impl Guesses {
 
     /// A password was right.
     pub(super) fn right(&self, address: IpAddr, name: &Name) {
-        let key = (address.to_canonical(), name.key());
+        let key = (host_of(address), name.key());
         self.wrong.lock().remove(&key);
     }
 }
@@ -85,18 +94,23 @@ mod tests {
         let guesses = Guesses::default();
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let (alice, bob) = (Name::new("alice").unwrap(), Name::new("bob").unwrap());
-        let mut pauses = Vec::new();
+        let (mut pauses, mut now) = (Vec::new(), Tick(5));
         for _ in 0..9 {
-            pauses.push(guesses.pause(here, &alice, Tick(5)));
-            guesses.wrong(here, &alice, Tick(5));
+            let slot = guesses.slot(here, &alice, now);
+            pauses.push(slot.0 - now.0);
+            now = slot;
+            guesses.wrong(here, &alice, now);
         }
         assert_eq!(pauses, [0, 0, 0, 1, 2, 4, 8, 16, 30]);
-        assert_eq!(guesses.pause(here, &bob, Tick(5)), 0);
-        assert_eq!(guesses.pause(there, &alice, Tick(5)), 0);
-        assert_eq!(guesses.pause(here, &alice, Tick(604)), 30);
-        assert_eq!(guesses.pause(here, &alice, Tick(605)), 0);
+        assert_eq!(guesses.slot(here, &bob, now), now);
+        assert_eq!(guesses.slot(there, &alice, now), now);
+        // Whoever comes over two connections at once waits twice as long on the second.
+        let slots = [(); 2].map(|()| guesses.slot(here, &alice, now).0 - now.0);
+        assert_eq!(slots, [30, 60]);
+        let later = Tick(now.0 + 60 + FORGOTTEN);
+        assert_eq!(guesses.slot(here, &alice, later), later);
         guesses.right(here, &alice);
-        assert_eq!(guesses.pause(here, &alice, Tick(5)), 0);
+        assert_eq!(guesses.slot(here, &alice, now), now);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::room::Door;
 use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
-use crate::net::{Port, Spare, Tap};
+use crate::net::{Port, Spare, Tap, host_of};
 use crate::seat::{Asker, Lease, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wire::Codec;
 
@@ -204,7 +204,7 @@ impl House {
     /// Takes a port off the stack for somebody at `address`; `None` when all are occupied, or that
     /// address has as many as it may have.
     pub(super) fn take_port(&self, address: IpAddr) -> Option<Hand<'_>> {
-        let address = address.to_canonical();
+        let address = host_of(address);
         let mut hand = Hand {
             house: self,
             lease: None,

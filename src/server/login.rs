@@ -2,7 +2,6 @@
 
 use super::room;
 use super::session::Session;
-use crate::clock::Tick;
 use crate::event::{End, What};
 use crate::hall::{Entry, Name, PasswordCheck};
 use crate::limits;
@@ -53,9 +52,12 @@ impl Session<'_> {
         }
         self.send_answers();
         let address = self.guest.peer.ip();
-        let now = self.house.clock.now();
-        for tick in 0..self.house.guesses.pause(address, &name, now) {
-            self.wait_past(Tick(now.0 + tick))?;
+        let slot = {
+            let now = self.house.clock.now();
+            self.house.guesses.slot(address, &name, now)
+        };
+        while self.house.clock.now() < slot {
+            self.wait_past(self.house.clock.now())?;
         }
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
         let port = self.home.port();

@@ -19,7 +19,9 @@ use crate::wire::{ServerDoc, server_datagram};
 
 /// The TCP portal's thread: accepts until the clock stops.
 pub(super) fn serve_tcp(house: &House, listener: &Listener) {
-    loop {
+    // Looked at before the accept, too: turning somebody away for want of a descriptor may have
+    // taken the connection that was meant to wake this thread.
+    while !house.clock.is_stopped() {
         let accepted = listener.accept();
         if house.clock.is_stopped() {
             return;

@@ -16,6 +16,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 
+use super::budget::ThreadToken;
 use super::house::House;
 use super::panics::{caught, report_panic};
 use super::portal::{accept_failed, trouble};
@@ -118,9 +119,21 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
         closed: AtomicBool::new(false),
         lease: Mutex::new(None),
     });
+    // For the room's timer, now: a room without one would never end.
+    let Some(token) = house.thread_budget.take() else {
+        rooms.push_port(lease);
+        return None;
+    };
     let (serving, name_there, own) = (house.this.upgrade()?, name.clone(), Arc::clone(&door));
     let thread = spawn(house, format!("room-{port}"), move || {
-        serve(&serving, &name_there, &own, listener, subscription, woken);
+        serve(
+            &serving,
+            &name_there,
+            &own,
+            listener,
+            (subscription, woken),
+            token,
+        );
     });
     match thread {
         Ok(thread) => {
@@ -157,7 +170,14 @@ fn spawn(
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let too_many = || io::Error::other("the server has as many threads as this machine allows");
-    let token = house.thread_budget.take().ok_or_else(too_many)?;
+    spawn_with(house.thread_budget.take().ok_or_else(too_many)?, name, run)
+}
+
+fn spawn_with(
+    token: ThreadToken,
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     Builder::new()
         .name(name)
         .stack_size(limits::THREAD_STACK)
@@ -173,12 +193,12 @@ fn serve(
     name: &Name,
     door: &Arc<Door>,
     listener: Arc<Listener>,
-    subscription: Subscription,
-    woken: Receiver<()>,
+    (subscription, woken): (Subscription, Receiver<()>),
+    token: ThreadToken,
 ) {
     let mut threads = Vec::new();
     let (timing, name_there, own) = (Arc::clone(house), name.clone(), Arc::clone(door));
-    match spawn(house, format!("timer-{}", door.port), move || {
+    match spawn_with(token, format!("timer-{}", door.port), move || {
         keep_time(&timing, &name_there, &own, &subscription, &woken);
     }) {
         Ok(timer) => threads.push(timer),

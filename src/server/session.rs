@@ -213,9 +213,9 @@ impl<'s> Session<'s> {
                 self.answer(&ServerDoc::Notice(notice.into()));
             }
             self.deliver();
+            // This is not heard anew: whoever has gone meanwhile must not keep the seat for as long
+            // as it takes to serve what it left behind.
             self.wait_past(now)?;
-            // It has said more than could be served so far, so it is not idle.
-            self.home.heard(self.house, self.house.clock.now());
         }
         self.pace = Some(pace);
         Ok(())
@@ -372,7 +372,7 @@ impl<'s> Session<'s> {
                 self.error(ErrorCode::AlreadyMember, &sentence);
             }
             Err(_) => {
-                let sentence = "every room's port is in use; ROOMS tells which rooms there are";
+                let sentence = "there is no room left: every room's port is in use, or the machine gives no more threads; ROOMS tells which rooms there are";
                 self.error(ErrorCode::NoRoomLeft, sentence);
             }
         }

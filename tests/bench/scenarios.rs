@@ -84,7 +84,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "many",
-        on_one_core: false,
+        on_one_core: true,
         run: many_seated,
     },
     Scenario {
