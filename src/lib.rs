@@ -53,10 +53,11 @@
 //!
 //! # The locks
 //!
-//! Hall (a pair, the people, or the rooms), then seat, then outbox; the stack, a guest's identity, the accounts
-//! and the clock's list are leaves; never two of one
-//! kind. No lock but an outbox's own is held over a write, and that write can't block. None is
-//! held over a read or an accept.
+//! Hall (a pair, the people, or the rooms), then seat, then outbox. All others are leaves: the stack,
+//! a guest's identity, the accounts, the clock's list, who has guessed passwords, who has how many
+//! seats. Never two of one kind. No lock but an outbox's own is held over a write, and that write
+//! can't block; none is held over a read or an accept. (The one around the spare descriptor is: it
+//! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)
 //!
 //! # Where to start reading
 //!
