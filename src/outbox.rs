@@ -232,7 +232,7 @@ impl Outbox {
         self.end(end);
         if self.write_out() != Flush::Busy {
             self.cut(end);
-            if self.stream.drain() >= limits::RESET_FROM || end == End::Broken {
+            if self.stream.drain() >= limits::RESET_FROM {
                 self.stream.reset_on_close();
             }
         }
