@@ -353,7 +353,8 @@ mod tests {
     fn every_option_is_understood_and_explained() {
         let line = "6000 --bind [::1] --workers 6 --portal udp --tick 2 --reserve-timeout 3 \
                     --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
-                    --single-port --max-clients 5 --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json";
+                    --single-port --max-clients 5 --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json \
+                    --max-per-ip 2 --rate 20/5 --trace --chop 3";
         let settings = parsed(line).unwrap();
         assert_eq!(
             (settings.port, settings.workers, settings.max_message),
@@ -366,6 +367,21 @@ mod tests {
             (None, Some(Duration::from_secs(5)))
         );
         assert!(settings.quiet && settings.show_messages && settings.event_file.is_some());
+        let rate = settings.rate.unwrap();
+        assert_eq!((rate.burst.get(), rate.per_second.get()), (20, 5));
+        assert_eq!(settings.max_per_address, Some(2));
+        assert!(settings.trace && settings.chop.is_some_and(|piece| piece.get() == 3));
+        for nonsense in [
+            "--rate 5",
+            "--rate 0/1",
+            "--rate a/b",
+            "--max-per-ip 0",
+            "--chop 0",
+        ] {
+            let error = parsed(nonsense).unwrap_err();
+            let option = nonsense.split(' ').next().unwrap();
+            assert!(error.contains(option), "{nonsense}: {error}");
+        }
         for option in line
             .split_whitespace()
             .filter(|word| word.starts_with("--"))
