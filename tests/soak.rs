@@ -169,11 +169,15 @@ impl Line {
     }
 
     fn hear_with(&mut self, part: &str) -> io::Result<String> {
+        let mut last = String::new();
         loop {
-            let line = self.hear()?;
+            let line = self.hear().map_err(|error| {
+                io::Error::new(error.kind(), format!("{error}, after {last:?}"))
+            })?;
             if line.contains(part) {
                 return Ok(line);
             }
+            last = line;
         }
     }
 
@@ -321,13 +325,15 @@ fn hear_all(
 ) -> Vec<(String, u64)> {
     let mut next = vec![0_u64; expected.len()];
     let mut open = expected.len();
+    let mut last = String::new();
     while open > 0 {
         let mut line = String::new();
         let count = reader.read_line(&mut line);
         assert!(
             matches!(count, Ok(1..)),
-            "{name} was cut off: {count:?}, next {next:?}"
+            "{name} was cut off: {count:?}, next {next:?}, after {last:?}"
         );
+        last.clone_from(&line);
         // What honest people say to each other holds this word, and nobody else says it.
         let Some((_, said)) = line.split_once("<message>honest ") else {
             continue;
