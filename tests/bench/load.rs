@@ -77,7 +77,9 @@ impl Drop for Program {
 pub struct Line {
     pub stream: TcpStream,
     buffer: Vec<u8>,
+    /// `buffer[start..end]` has come and not been looked at.
     start: usize,
+    end: usize,
 }
 
 impl Line {
@@ -89,8 +91,9 @@ impl Line {
             .unwrap();
         Line {
             stream,
-            buffer: Vec::new(),
+            buffer: vec![0; 4096],
             start: 0,
+            end: 0,
         }
     }
 
@@ -99,21 +102,24 @@ impl Line {
     }
 
     fn read_more(&mut self) {
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.start = 0;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
         }
-        let length = self.buffer.len();
-        self.buffer.resize(length + 64 * 1024, 0);
-        let count = self.stream.read(&mut self.buffer[length..]);
+        if self.end == self.buffer.len() {
+            self.buffer.resize(2 * self.end, 0);
+        }
+        let count = self.stream.read(&mut self.buffer[self.end..]);
         let count = count.unwrap_or_else(|error| panic!("nothing came: {error}"));
-        self.buffer.truncate(length + count);
         assert!(count > 0, "the connection was closed");
+        self.end += count;
     }
 
     /// Exactly these bytes have to come next.
     pub fn expect(&mut self, bytes: &[u8]) {
-        while self.buffer.len() - self.start < bytes.len() {
+        while self.end - self.start < bytes.len() {
             self.read_more();
         }
         let came = &self.buffer[self.start..self.start + bytes.len()];
@@ -128,19 +134,16 @@ impl Line {
 
     /// The next line, without its line feed.
     pub fn line(&mut self) -> &[u8] {
-        let mut searched = self.start;
+        let mut looked_at = 0;
         loop {
-            let found = self.buffer[searched..]
-                .iter()
-                .position(|&byte| byte == b'\n');
-            if let Some(offset) = found {
-                let line = self.start..searched + offset;
-                self.start = searched + offset + 1;
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(offset) = unread[looked_at..].iter().position(|&byte| byte == b'\n') {
+                let line = self.start..self.start + looked_at + offset;
+                self.start = line.end + 1;
                 return &self.buffer[line];
             }
-            let unread = self.buffer.len() - self.start;
+            looked_at = unread.len();
             self.read_more();
-            searched = self.start + unread;
         }
     }
 
