@@ -21,6 +21,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
+use crate::bell::Bell;
 use crate::limits;
 
 /// A moment: how many ticks the clock had made.
@@ -84,6 +85,8 @@ struct Face {
 struct Subscriber {
     ticks: Sender<Tick>,
     alarm: Alarm,
+    /// Rung after a tick was sent, and at the end.
+    bell: Option<Bell>,
 }
 
 /// When its subscription wants to be woken next. Written under the lock of the seat whose
@@ -165,6 +168,16 @@ impl Clock {
 
     /// Joins those who are told of ticks. On a stopped clock the channel is disconnected at once.
     pub fn subscribe(&self) -> Subscription {
+        self.subscribe_with(None)
+    }
+
+    /// As [`Clock::subscribe`], for a thread that sleeps by `bell`: it is rung whenever there is
+    /// something new about the channel.
+    pub fn subscribe_ringing(&self, bell: &Bell) -> Subscription {
+        self.subscribe_with(Some(bell.clone()))
+    }
+
+    fn subscribe_with(&self, bell: Option<Bell>) -> Subscription {
         // One tick fits: whoever is late reads the number off the clock, so a second one in the
         // channel would tell nothing.
         let (sender, ticks) = bounded(1);
@@ -174,7 +187,10 @@ impl Clock {
             subscribers.push(Subscriber {
                 ticks: sender,
                 alarm: alarm.clone(),
+                bell,
             });
+        } else if let Some(bell) = bell {
+            bell.ring();
         }
         drop(subscribers);
         Subscription {
@@ -196,6 +212,9 @@ impl Clock {
         {
             // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
             let _ = subscriber.ticks.try_send(Tick(now));
+            if let Some(bell) = &subscriber.bell {
+                bell.ring();
+            }
             told += 1;
         }
         (Tick(now), told)
@@ -206,7 +225,12 @@ impl Clock {
         let mut subscribers = self.face.subscribers.lock();
         // Under the lock, so that no subscription slips in between the flag and the clearing.
         self.face.stopped.store(true, Ordering::Release);
-        subscribers.clear();
+        for Subscriber { ticks, bell, .. } in subscribers.drain(..) {
+            drop(ticks);
+            if let Some(bell) = bell {
+                bell.ring();
+            }
+        }
     }
 }
 

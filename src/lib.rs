@@ -15,7 +15,7 @@
 //! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
 //! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
 //! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
-//! | [`clock`] | the ticker and its broadcast | what the ticks are for |
+//! | [`clock`], [`bell`] | the ticker and its broadcast; how a thread that waits for several things is woken | what the ticks are for |
 //! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: the line editor, for the client and for the operator | |
@@ -35,11 +35,11 @@
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
-//! | `timer-50001` … | 1 a port | `select!` over ticks and wake-ups | ends what takes too long, writes what a full socket left over |
+//! | `timer-50001` … | 1 a port | its bell, rung for ticks and for work | ends what takes too long, writes what a full socket left over |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
-//! | `timer-50005` | 1 a room | `select!` over ticks and wake-ups | ends reservations that nobody takes up |
-//! | `member-50005`, `writer-50005` | 1 each a member | `read`, its wake-ups | as a worker and its timer |
+//! | `timer-50005` | 1 a room | its bell | ends reservations that nobody takes up |
+//! | `member-50005`, `writer-50005` | 1 each a member | `read`, its bell | as a worker and its timer |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
 //! | `keyboard` | 1, at a terminal | the operator's keys | edits a line; what was typed goes to `main` |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
@@ -64,6 +64,7 @@
 //! `server/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
 //! decides, and `server/timer.rs`, which watches the time.
 
+pub mod bell;
 pub mod client;
 pub mod clock;
 pub mod event;

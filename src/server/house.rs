@@ -9,7 +9,6 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::budget::ThreadBudget;
@@ -17,6 +16,7 @@ use super::guesses::Guesses;
 use super::pace::Rate;
 use super::room::Door;
 
+use crate::bell::Bell;
 use crate::clock::{Alarm, Clock};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
@@ -72,8 +72,8 @@ pub(super) struct House {
 pub(super) struct Post {
     pub(super) number: SeatNumber,
     pub(super) port: Port,
-    /// Wakes the timer thread to write out what was spilled. Its channel holds one.
-    pub(super) work: Sender<()>,
+    /// Wakes the timer thread to write out what was spilled.
+    pub(super) bell: Bell,
     /// The next tick that the timer thread has to see. Written only under `seat`'s lock.
     alarm: Alarm,
     seat: Mutex<OccupiedSeat>,
@@ -90,12 +90,7 @@ pub(super) struct OccupiedSeat {
 }
 
 impl Post {
-    pub(super) fn new(
-        lease: (SeatNumber, Port),
-        seat: Seat,
-        alarm: Alarm,
-        work: Sender<()>,
-    ) -> Post {
+    pub(super) fn new(lease: (SeatNumber, Port), seat: Seat, alarm: Alarm, bell: Bell) -> Post {
         let (number, port) = lease;
         let seat = Mutex::new(OccupiedSeat {
             seat,
@@ -105,7 +100,7 @@ impl Post {
         Post {
             number,
             port,
-            work,
+            bell,
             alarm,
             seat,
         }

@@ -30,10 +30,10 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, Tick, Ticks};
+use crate::bell::Bell;
+use crate::clock::{Clock, Subscription, Tick, Ticks};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
 use crate::limits;
@@ -165,11 +165,12 @@ impl Server {
         };
         let (mut posts, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
-            let (subscription, (work, woken)) = (clock.subscribe(), bounded(1));
+            let bell = Bell::new();
+            let subscription = clock.subscribe_ringing(&bell);
             let seat = Seat::new(passcodes.random(), timeouts);
             let place = (SeatNumber::from_index(index), *port);
-            posts.push(Post::new(place, seat, subscription.alarm(), work));
-            timekeeping.push((subscription, woken));
+            posts.push(Post::new(place, seat, subscription.alarm(), bell.clone()));
+            timekeeping.push((subscription, bell));
         }
         let room_ports = room_ports(settings, port);
         let house = Arc::new_cyclic(|this| House {
@@ -219,10 +220,10 @@ impl Server {
     fn start_threads(
         &mut self,
         listeners: Listeners,
-        timekeeping: Vec<(crate::clock::Subscription, crossbeam_channel::Receiver<()>)>,
+        timekeeping: Vec<(Subscription, Bell)>,
         is_single: bool,
     ) -> io::Result<()> {
-        for (index, (subscription, woken)) in timekeeping.into_iter().enumerate() {
+        for (index, (subscription, bell)) in timekeeping.into_iter().enumerate() {
             let post = &self.house.posts[index];
             let name = if is_single {
                 format!("timer-{}", post.number)
@@ -230,7 +231,7 @@ impl Server {
                 format!("timer-{}", post.port)
             };
             self.spawn(name, move |house| {
-                timer::serve(house, &house.posts[index], &subscription, &woken);
+                timer::serve(house, &house.posts[index], &subscription, &bell);
             })?;
         }
         for (index, listener) in listeners.workers.into_iter().enumerate() {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::TryRecvError;
 use parking_lot::Mutex;
 
 use super::budget::ThreadToken;
@@ -22,6 +22,7 @@ use super::panics::{caught, report_panic};
 use super::portal::{accept_failed, trouble};
 use super::session::{Home, Session};
 use super::worker::first_frame;
+use crate::bell::Bell;
 use crate::clock::{Alarm, Subscription};
 use crate::event::{End, What};
 use crate::hall::{Admission, AtTheDoor, Gone, Guest, Name, RoomError, Rooms};
@@ -39,7 +40,7 @@ pub(super) struct Door {
     /// The next tick that `timer-50005` has to see. Written only under the rooms' lock.
     alarm: Alarm,
     /// Wakes `timer-50005`.
-    timer: Sender<()>,
+    timer: Bell,
     closed: AtomicBool,
     /// The right to the room's port, from the moment the room has ended.
     lease: Mutex<Option<Lease>>,
@@ -50,7 +51,7 @@ impl Door {
     fn close(&self, lease: Lease) {
         *self.lease.lock() = Some(lease);
         self.closed.store(true, Ordering::Release);
-        let _ = self.timer.try_send(());
+        self.timer.ring();
         if let Some(listener) = self.listener.upgrade() {
             listener.wake();
         }
@@ -109,13 +110,13 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
     let (lease, listener) = bound?;
     let port = listener.port();
     let listener = Arc::new(listener);
-    let subscription = house.clock.subscribe();
-    let (timer, woken) = bounded(1);
+    let timer = Bell::new();
+    let subscription = house.clock.subscribe_ringing(&timer);
     let door = Arc::new(Door {
         port,
         listener: Arc::downgrade(&listener),
         alarm: subscription.alarm(),
-        timer,
+        timer: timer.clone(),
         closed: AtomicBool::new(false),
         lease: Mutex::new(None),
     });
@@ -131,7 +132,7 @@ fn open(house: &House, rooms: &mut Rooms<Arc<Door>>, name: &Name) -> Option<()> 
             &name_there,
             &own,
             listener,
-            (subscription, woken),
+            (subscription, timer),
             token,
         );
     });
@@ -193,13 +194,13 @@ fn serve(
     name: &Name,
     door: &Arc<Door>,
     listener: Arc<Listener>,
-    (subscription, woken): (Subscription, Receiver<()>),
+    (subscription, bell): (Subscription, Bell),
     token: ThreadToken,
 ) {
     let mut threads = Vec::new();
     let (timing, name_there, own) = (Arc::clone(house), name.clone(), Arc::clone(door));
     match spawn_with(token, format!("timer-{}", door.port), move || {
-        keep_time(&timing, &name_there, &own, &subscription, &woken);
+        keep_time(&timing, &name_there, &own, &subscription, &bell);
     }) {
         Ok(timer) => threads.push(timer),
         Err(error) => trouble(
@@ -251,9 +252,9 @@ fn welcome_caller(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     // It can't fail on a socket that has just been accepted.
     let _ = stream.set_nodelay(true);
-    let (work, woken) = bounded(1);
+    let bell = Bell::new();
     let now = house.clock.now();
-    let outbox = Outbox::new(stream, house.codec, work, house.tick);
+    let outbox = Outbox::new(stream, house.codec, bell.clone(), house.tick);
     let guest = Arc::new(Guest::new(outbox, peer, &door.port.to_string(), now));
     {
         let mut rooms = house.rooms.lock();
@@ -282,7 +283,7 @@ fn welcome_caller(
     let writer = spawn(house, format!("writer-{}", door.port), move || {
         let work = || {
             watching.may_panic("room-writer");
-            write_out(&writing, &woken);
+            write_out(&writing, &bell);
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
             writing.outbox.cut(report_panic(&watching, panic.as_ref()));
@@ -314,8 +315,9 @@ fn welcome_caller(
 }
 
 /// `writer-50005`: writes what a full socket left over, until the connection is over.
-fn write_out(guest: &Guest, woken: &Receiver<()>) {
-    while woken.recv().is_ok() {
+fn write_out(guest: &Guest, bell: &Bell) {
+    loop {
+        bell.wait();
         while matches!(guest.outbox.write_out(), Flush::More | Flush::Stuck) {}
         if guest.outbox.is_over() && guest.outbox.write_out() == Flush::Empty {
             return;
@@ -329,14 +331,12 @@ fn keep_time(
     name: &Name,
     door: &Arc<Door>,
     subscription: &Subscription,
-    woken: &Receiver<()>,
+    bell: &Bell,
 ) {
     while !door.is_closed() {
-        select! {
-            recv(subscription.ticks()) -> tick => if tick.is_err() {
-                return;
-            },
-            recv(woken) -> _ => {}
+        bell.wait();
+        if subscription.ticks().try_recv() == Err(TryRecvError::Disconnected) {
+            return;
         }
         caught(house, || {
             house.may_panic("room-timer");

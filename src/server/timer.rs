@@ -1,17 +1,19 @@
 //! A worker's timekeeper: a thread that enforces the seat's deadlines and writes out what a full
 //! socket left over.
 //!
-//! The worker can't do either, because it is blocked in a read. This thread is blocked in a
-//! `select!` over the ticks and the wake-ups of its seat's outbox; it ends a session by shutting
-//! the socket down, which makes the worker's read return.
+//! The worker can't do either, because it is blocked in a read. This thread sleeps by its bell,
+//! which the ticker rings when it has sent a tick that is due here, and an outbox when something has
+//! to be written. It ends a session by shutting the socket down, which makes the worker's read
+//! return.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::TryRecvError;
 
 use super::house::{House, Post};
 use super::panics::report_panic;
+use crate::bell::Bell;
 use crate::clock::Subscription;
 use crate::event::{End, What};
 use crate::hall::Guest;
@@ -19,13 +21,11 @@ use crate::outbox::Flush;
 use crate::seat::Expiry;
 
 /// The timer's thread: runs until the clock stops, and then sees the guest out.
-pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, work: &Receiver<()>) {
+pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, bell: &Bell) {
     loop {
-        select! {
-            recv(subscription.ticks()) -> tick => if tick.is_err() {
-                return see_out(house, post);
-            },
-            recv(work) -> _ => {}
+        bell.wait();
+        if subscription.ticks().try_recv() == Err(TryRecvError::Disconnected) {
+            return see_out(house, post);
         }
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep_time(house, post))) {
             let end = report_panic(house, panic.as_ref());

@@ -66,7 +66,7 @@ fn let_in(house: &House, post: &Post, stream: Stream, peer: SocketAddr) -> Optio
     let label = post.port.to_string();
     let arrival = post.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
         Arrival::Expected => {
-            let outbox = Outbox::new(stream, house.codec, post.work.clone(), house.tick);
+            let outbox = Outbox::new(stream, house.codec, post.bell.clone(), house.tick);
             let guest = Arc::new(Guest::new(outbox, peer, &label, now));
             occupied.connection = Some(Arc::clone(&guest));
             Ok(guest)

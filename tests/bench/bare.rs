@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// Prints the port and serves until it is killed.
@@ -13,6 +13,7 @@ pub fn serve(what: &str) {
         "relay" => relay(&listener),
         "fan-out" => fan_out(&listener, false),
         "fan-out-together" => fan_out(&listener, true),
+        "mailboxes" => mailboxes(&listener),
         "echo" => echo(&listener),
         other => panic!("no such program: {other}"),
     }
@@ -69,6 +70,47 @@ fn fan_out(listener: &TcpListener, together: bool) {
             }
         };
         builder.spawn(serving).unwrap();
+    }
+}
+
+/// As the fan-out, but what is said is left in a mailbox for each of the others, whose own thread
+/// writes all that has gathered. The speaker gets it, too: that is how it knows that it was heard.
+fn mailboxes(listener: &TcpListener) {
+    #[derive(Default)]
+    struct Mailbox {
+        lines: Mutex<Vec<u8>>,
+        posted: Condvar,
+    }
+    let everyone: Arc<Mutex<Vec<Arc<Mailbox>>>> = Arc::default();
+    loop {
+        let (stream, mine) = (Arc::new(accept(listener)), Arc::<Mailbox>::default());
+        everyone.lock().unwrap().push(Arc::clone(&mine));
+        let (everyone, reading) = (Arc::clone(&everyone), Arc::clone(&stream));
+        thread::spawn(move || {
+            let mut bytes = [0; 64 * 1024];
+            while let Ok(count @ 1..) = (&*reading).read(&mut bytes) {
+                for mailbox in everyone.lock().unwrap().iter() {
+                    mailbox.lines.lock().unwrap().extend(&bytes[..count]);
+                    mailbox.posted.notify_one();
+                }
+            }
+        });
+        thread::spawn(move || {
+            let mut out = Vec::new();
+            loop {
+                let lines = mine.lines.lock().unwrap();
+                let mut lines = mine
+                    .posted
+                    .wait_while(lines, |lines| lines.is_empty())
+                    .unwrap();
+                std::mem::swap(&mut *lines, &mut out);
+                drop(lines);
+                if (&*stream).write_all(&out).is_err() {
+                    break;
+                }
+                out.clear();
+            }
+        });
     }
 }
 

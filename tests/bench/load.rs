@@ -202,12 +202,14 @@ pub fn pair(server: &Program) -> [(Line, String); 2] {
     [one, other]
 }
 
-/// So many who have logged in as m0, m1 and so on.
+/// So many who have logged in as m0000, m0001 and so on: names that sort as numbers do, so that the
+/// server writes in the order in which the load reads, as it is with the bare fan-out. (In any other
+/// order the load sleeps until one of the last has been written to, and no longer reads beside it.)
 pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
     let members = (0..count).map(|number| {
         let (mut line, _) = sit(server.address, &ticket_by_tcp(server.address));
         let login =
-            format!("<CLIENT><command>LOGIN</command><username>m{number}</username></CLIENT>\n");
+            format!("<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n");
         line.say(login.as_bytes());
         line.line_with("<command>WELCOME");
         line

@@ -215,7 +215,7 @@ fn public(number: usize) -> String {
 
 fn public_heard(from: usize, number: usize) -> String {
     format!(
-        "<CLIENT from='m{from}' scope='public'><message>{}</message></CLIENT>\n",
+        "<CLIENT from='m{from:04}' scope='public'><message>{}</message></CLIENT>\n",
         text(number)
     )
 }
@@ -257,9 +257,7 @@ fn fan_out(size: Size) -> Vec<Row> {
         let (mut ours, mut limit) = (vec![], vec![]);
         for _ in 0..size.rounds() {
             let program = Program::bare(bare);
-            let mut there: Vec<Line> = (0..members).map(|_| Line::to(program.address)).collect();
-            // All have been accepted when the last one hears something.
-            std::thread::sleep(Duration::from_millis(100));
+            let mut there = accepted(&program, members);
             limit.push(spread_out(&mut there, window, windows, true));
             let server = Program::server(&["--workers", &members.to_string()]);
             let mut there = crowd(&server, members);
@@ -275,79 +273,114 @@ fn fan_out(size: Size) -> Vec<Row> {
 fn all_talking(size: Size) -> Vec<Row> {
     let members = size.of(6, 50, 50);
     let messages = size.of(20, 300, 1_500);
-    let (mut rates, mut tails) = (Vec::new(), Vec::new());
+    let (mut rates, mut tails): ([Vec<f64>; 2], [Vec<f64>; 2]) = Default::default();
     for _ in 0..size.rounds() {
-        let server = Program::server(&["--workers", &members.to_string()]);
-        let there = crowd(&server, members);
-        let epoch = Instant::now();
-        let times: Vec<Vec<Duration>> = std::thread::scope(|threads| {
-            let talking: Vec<_> = there
-                .into_iter()
-                .enumerate()
-                .map(|(me, line)| threads.spawn(move || talk(line, me, members, messages, epoch)))
-                .collect();
-            talking.into_iter().map(|one| one.join().unwrap()).collect()
-        });
-        let took = epoch.elapsed().as_secs_f64();
-        let mut times: Vec<Duration> = times.into_iter().flatten().collect();
-        rates.push(times.len() as f64 / took);
-        tails.push(quantile(&mut times, 0.99) / 1000.0);
+        for bare in [true, false] {
+            let (_program, there) = if bare {
+                let program = Program::bare("mailboxes");
+                let there = accepted(&program, members);
+                (program, there)
+            } else {
+                let server = Program::server(&["--workers", &members.to_string()]);
+                let there = crowd(&server, members);
+                (server, there)
+            };
+            let epoch = Instant::now();
+            let times: Vec<Vec<Duration>> = std::thread::scope(|threads| {
+                let talking: Vec<_> = there
+                    .into_iter()
+                    .enumerate()
+                    .map(|(me, line)| {
+                        let talk = move || talk(line, me, members, messages, epoch, bare);
+                        threads.spawn(talk)
+                    })
+                    .collect();
+                talking.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            let took = epoch.elapsed().as_secs_f64();
+            let mut times: Vec<Duration> = times.into_iter().flatten().collect();
+            rates[usize::from(bare)].push(times.len() as f64 / took);
+            tails[usize::from(bare)].push(quantile(&mut times, 0.99) / 1000.0);
+        }
     }
+    let ([rate, bare_rate], [tail, bare_tail]) = (rates, tails);
+    let name = |what: &str| format!("{members} all talking, {what}");
     vec![
-        Row::new(
-            &format!("{members} all talking, deliveries/s"),
-            rates,
-            vec![],
-            ">= 1800k",
-        ),
-        Row::new(
-            &format!("{members} all talking, p99, ms"),
-            tails,
-            vec![],
-            "< 4",
-        ),
+        Row::new(&name("deliveries/s"), rate, bare_rate, ">= 1800k"),
+        Row::new(&name("p99, ms"), tail, bare_tail, "< 4"),
     ]
 }
 
+/// So many lines to a bare program, which has accepted all of them.
+fn accepted(program: &Program, count: usize) -> Vec<Line> {
+    let there = (0..count).map(|_| Line::to(program.address)).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    there
+}
+
 /// One of them: says the next as soon as the last is confirmed; hears all others. Returns how long
-/// each that was heard had been on its way.
+/// each that was heard had been on its way. From a bare program, the confirmation is the message
+/// itself.
 fn talk(
     mut line: Line,
     me: usize,
     members: usize,
     messages: usize,
     epoch: Instant,
+    bare: bool,
 ) -> Vec<Duration> {
+    const BEFORE_NAME: &[u8] = b"<CLIENT from='m";
+    const BEFORE_TEXT: &[u8] = b"<CLIENT from='m0000' scope='public'><message>";
     let mut times = Vec::with_capacity((members - 1) * messages);
     let mut next = vec![0; members];
     let (mut confirmed, mut heard) = (0, 0);
     let message = |number: usize, line: &mut Line| {
         let now = epoch.elapsed().as_nanos();
         let text = format!("{number:08} {now:015} the quick brown fox jumps over the lazy");
-        let frame = format!("<CLIENT><command>PM</command><message>{text}</message></CLIENT>\n");
+        let frame = if bare {
+            format!("<CLIENT from='m{me:04}' scope='public'><message>{text}</message></CLIENT>\n")
+        } else {
+            format!("<CLIENT><command>PM</command><message>{text}</message></CLIENT>\n")
+        };
         line.say(frame.as_bytes());
+    };
+    let number = |digits: &[u8]| {
+        let digits = digits.iter().map(|&digit| {
+            assert!(digit.is_ascii_digit());
+            u64::from(digit - b'0')
+        });
+        digits.fold(0, |number, digit| 10 * number + digit)
     };
     message(0, &mut line);
     while confirmed < messages || heard < (members - 1) * messages {
-        let text = std::str::from_utf8(line.line()).unwrap();
-        if let Some(rest) = text.strip_prefix("<CLIENT from='m") {
-            let (from, rest) = rest.split_once('\'').unwrap();
-            let from: usize = from.parse().unwrap();
-            let (_, said) = rest.split_once("<message>").unwrap();
-            let number: usize = said[..8].parse().unwrap();
-            assert_eq!(number, next[from], "m{me} heard m{from} out of order");
+        let came = line.line();
+        let is_confirmed = if came.starts_with(BEFORE_NAME) {
+            let from = number(&came[BEFORE_NAME.len()..][..4]) as usize;
+            let text = &came[BEFORE_TEXT.len()..];
+            let said = number(&text[..8]);
+            assert_eq!(said, next[from], "m{me} heard m{from} out of order");
+            assert!(text.ends_with(b" the quick brown fox jumps over the lazy</message></CLIENT>"));
             next[from] += 1;
-            let then = Duration::from_nanos(said[9..24].parse().unwrap());
-            times.push(epoch.elapsed().saturating_sub(then));
-            heard += 1;
-        } else if text.contains("SENT") {
+            if from != me {
+                let then = Duration::from_nanos(number(&text[9..24]));
+                times.push(epoch.elapsed().saturating_sub(then));
+                heard += 1;
+            }
+            from == me
+        } else {
+            let text = String::from_utf8_lossy(came);
+            // Some are ready before others, and go.
+            assert!(
+                text.contains("SENT") || text.contains("PARTNER LEFT"),
+                "{text}"
+            );
+            text.contains("SENT")
+        };
+        if is_confirmed {
             confirmed += 1;
             if confirmed < messages {
                 message(confirmed, &mut line);
             }
-        } else {
-            // Some are ready before others, and go.
-            assert!(text.contains("PARTNER LEFT"), "{text}");
         }
     }
     times
@@ -519,7 +552,7 @@ fn some_do_not_read(size: Size) -> Vec<Row> {
                 );
                 speaker.say(frame.as_bytes());
                 let expected = format!(
-                    "<CLIENT from='m0' scope='public'><message>{number}{long}</message></CLIENT>\n"
+                    "<CLIENT from='m0000' scope='public'><message>{number}{long}</message></CLIENT>\n"
                 );
                 let reading = listeners.len() - deaf;
                 for listener in &mut listeners[..reading] {
