@@ -1,7 +1,7 @@
 //! The least that sockets allow: programs that parse nothing and check nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -14,6 +14,7 @@ pub fn serve(what: &str) {
         "fan-out" => fan_out(&listener, false),
         "fan-out-together" => fan_out(&listener, true),
         "mailboxes" => mailboxes(&listener),
+        "steps" => steps(listener),
         "echo" => echo(&listener),
         other => panic!("no such program: {other}"),
     }
@@ -122,5 +123,40 @@ fn echo(listener: &TcpListener) {
         if BufReader::new(&stream).read_line(&mut line).is_ok() {
             let _ = (&stream).write_all(line.as_bytes());
         }
+    }
+}
+
+/// The steps of a full visit and nothing behind them: a portal that always says the same, over TCP
+/// and UDP, and a worker that takes every passcode, answers one message and closes.
+fn steps(portal: TcpListener) {
+    let worker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ticket = format!(
+        "<SERVER type='worker'><Port>{}</Port><HandshakePasscode>{:032}</HandshakePasscode></SERVER>\n",
+        worker.local_addr().unwrap().port(),
+        0
+    );
+    let by_datagram = UdpSocket::bind(portal.local_addr().unwrap()).unwrap();
+    let answer = ticket.clone();
+    thread::spawn(move || {
+        while let Ok((_, peer)) = by_datagram.recv_from(&mut [0; 2048]) {
+            by_datagram.send_to(answer.as_bytes(), peer).unwrap();
+        }
+    });
+    thread::spawn(move || {
+        loop {
+            let _ = accept(&portal).write_all(ticket.as_bytes());
+        }
+    });
+    loop {
+        let stream = accept(&worker);
+        let (mut reader, mut line) = (BufReader::new(&stream), String::new());
+        for answer in [
+            "Connection successful",
+            "<SERVER><command>NO PARTNER</command></SERVER>",
+        ] {
+            let _ = reader.read_line(&mut line);
+            let _ = (&stream).write_all(format!("{answer}\n").as_bytes());
+        }
+        let _ = reader.read_line(&mut line);
     }
 }

@@ -168,10 +168,7 @@ fn part(text: &str, element: &str) -> String {
 }
 
 pub fn ticket_by_tcp(portal: SocketAddr) -> String {
-    let mut answer = String::new();
-    let mut stream = TcpStream::connect(portal).unwrap();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    String::from_utf8_lossy(Line::to(portal).line()).into_owned()
 }
 
 pub fn ticket_by_udp(socket: &UdpSocket) -> String {
