@@ -123,6 +123,19 @@ impl Subscription {
         &self.ticks
     }
 
+    /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
+    pub fn wait_past(&self, tick: Tick) -> bool {
+        // Set before the look at the time, so that a tick that comes in between is not missed.
+        self.alarm.set(Some(Deadline(tick)));
+        while self.clock.now() <= tick && !self.clock.is_stopped() {
+            if self.ticks.recv().is_err() {
+                return false;
+            }
+        }
+        self.alarm.set(None);
+        !self.clock.is_stopped()
+    }
+
     /// The handle that says which tick this subscription waits for.
     pub fn alarm(&self) -> Alarm {
         self.alarm.clone()
@@ -138,19 +151,6 @@ impl Drop for Subscription {
 }
 
 impl Clock {
-    /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
-    pub fn wait_past(&self, tick: Tick) -> bool {
-        let subscription = self.subscribe();
-        // Set before the look at the time, so that a tick that comes in between is not missed.
-        subscription.alarm.0.store(tick.0 + 1, Ordering::Release);
-        while self.now() <= tick && !self.is_stopped() {
-            if subscription.ticks.recv().is_err() {
-                return false;
-            }
-        }
-        !self.is_stopped()
-    }
-
     /// A clock at tick 0 that moves only when somebody calls [`Clock::beat`].
     pub fn new() -> Clock {
         Clock::default()
@@ -361,13 +361,16 @@ mod tests {
     fn one_can_wait_for_a_tick() {
         let clock = Clock::new();
         std::thread::scope(|threads| {
-            let waiting = threads.spawn(|| clock.wait_past(Tick(3)));
+            let waiting = threads.spawn(|| clock.subscribe().wait_past(Tick(3)));
             while !waiting.is_finished() {
                 clock.beat();
             }
             assert!(waiting.join().unwrap() && clock.now() > Tick(3));
-            assert!(clock.wait_past(Tick(3)), "it is past already");
-            let waiting = threads.spawn(|| clock.wait_past(clock.now()));
+            let mine = clock.subscribe();
+            assert!(mine.wait_past(Tick(3)), "it is past already");
+            assert_eq!(clock.beat().1, 0, "it waits for no tick any more");
+            let now = clock.now();
+            let waiting = threads.spawn(move || mine.wait_past(now));
             clock.stop();
             assert!(!waiting.join().unwrap());
         });

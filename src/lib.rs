@@ -68,6 +68,7 @@ pub mod bell;
 pub mod client;
 pub mod clock;
 pub mod event;
+mod files;
 pub mod hall;
 mod interfaces;
 pub mod lesson;

@@ -1,14 +1,15 @@
 //! The two readers of a server's events: the console and the event file. Each has a thread, so
 //! that a paused terminal or a slow disk makes nobody else wait.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::{Event, EventQueue, What};
+use crate::files::is_elsewhere;
 use crate::limits;
 
 /// A reader's thread. It ends by itself once every [`super::Events`] handle is gone.
@@ -67,12 +68,42 @@ pub fn start_console(
     })
 }
 
+/// A file that is opened anew when it has been moved away or deleted, as log rotation does. It looks
+/// whenever it is flushed.
+struct FollowedFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl FollowedFile {
+    fn open(path: &Path) -> io::Result<FollowedFile> {
+        Ok(FollowedFile {
+            file: OpenOptions::new().create(true).append(true).open(path)?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Write for FollowedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if is_elsewhere(&self.file, &self.path)? {
+            *self = FollowedFile::open(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
 /// Starts the thread `event-file`, which appends each event to the file at `path` as a JSON line.
+/// If the file is moved away or deleted, a new one takes its place.
 ///
 /// # Errors
 /// What the system says when the file can't be opened for appending, or has no thread to give.
 pub fn start_event_file(queue: EventQueue, path: &Path) -> io::Result<ReaderThread> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let file = FollowedFile::open(path)?;
     let path = path.to_owned();
     ReaderThread::start("event-file", move || {
         let mut out = BufWriter::new(file);
@@ -115,6 +146,37 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::event::Events;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
+        let path = std::env::temp_dir().join(format!("portal-chat-events-{}", std::process::id()));
+        let moved = path.with_extension("1");
+        let mut events = Events::new(Clock::new(), false);
+        let queue = events.add_reader(8);
+        let thread = start_event_file(queue, &path).unwrap();
+        let tell_and_wait = |path: &Path| {
+            events.tell(|| What::ShuttingDown);
+            while std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
+                std::thread::yield_now();
+            }
+        };
+        tell_and_wait(&path);
+        std::fs::rename(&path, &moved).unwrap();
+        // This one still goes to the file that it was about to go to; then the new one is there.
+        events.tell(|| What::ShuttingDown);
+        while !path.exists() {
+            std::thread::yield_now();
+        }
+        tell_and_wait(&path);
+        drop(events);
+        assert!(thread.finish());
+        for path in [path, moved] {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains("shutting-down"), "{text}");
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 
     #[test]
     fn what_was_dropped_is_counted_in_the_output() {

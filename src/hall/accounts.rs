@@ -5,6 +5,10 @@
 //! ever appended, each in one write that is on the disk before the registration is confirmed. So
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
 //! behind is one torn line at the end.
+//!
+//! Should the file be deleted or replaced while the server runs, the next registration notices, and
+//! the new file gets every account that it lacks: what was confirmed is kept. So an account is
+//! removed while the server is stopped.
 
 mod hasher;
 
@@ -19,6 +23,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::Name;
+use crate::files::is_elsewhere;
 use crate::limits;
 use hasher::Hasher;
 
@@ -34,6 +39,10 @@ pub struct Accounts {
 
 struct Book {
     file: File,
+    /// Where it was opened.
+    path: PathBuf,
+    /// It has been found replaced, and so many accounts were written into the new one.
+    rescued: Option<usize>,
     /// How long the file is as far as it is whole; what a failed write left behind it goes.
     length: u64,
     by_key: HashMap<String, (Name, String)>,
@@ -142,6 +151,8 @@ impl Accounts {
         }
         let book = Mutex::new(Book {
             file,
+            path: path.to_owned(),
+            rescued: None,
             length,
             by_key,
         });
@@ -158,6 +169,12 @@ impl Accounts {
     /// Whether there is an account of that name.
     pub fn knows(&self, name: &Name) -> bool {
         self.book.lock().by_key.contains_key(&name.key())
+    }
+
+    /// Whether the file has been replaced since this was last asked, and how many accounts were
+    /// written into the new one.
+    pub fn take_rescued(&self) -> Option<usize> {
+        self.book.lock().rescued.take()
     }
 
     /// How many accounts there are.
@@ -225,6 +242,49 @@ impl Book {
     /// Appends a line and waits until it is on the disk. A line that fails half-way is taken back,
     /// so that the next one does not continue it.
     fn append(&mut self, line: &str) -> io::Result<()> {
+        if is_elsewhere(&self.file, &self.path)? {
+            self.follow()?;
+        }
+        self.append_here(line)
+    }
+
+    /// Goes over to the file that is at the path now, and writes what it lacks.
+    fn follow(&mut self) -> io::Result<()> {
+        let mut file = open_private(&self.path)?;
+        if let Err(error) = file.try_lock() {
+            return Err(match error {
+                TryLockError::WouldBlock => io::Error::other("another server has the new file"),
+                TryLockError::Error(error) => error,
+            });
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let (there, _) = read(&bytes);
+        let lacking = self
+            .by_key
+            .iter()
+            .filter(|(key, _)| !there.contains_key(*key));
+        let lines: Vec<String> = lacking
+            .map(|(_, (name, hash))| format!("{name} {hash}\n"))
+            .collect();
+        // Should any of this fail, the next registration comes here again, because the old file is
+        // still the one that is written to; what was written twice then counts once.
+        let begin = if bytes.last().is_some_and(|&last| last != b'\n') {
+            "\n"
+        } else {
+            ""
+        };
+        file.write_all((begin.to_owned() + &lines.concat()).as_bytes())?;
+        file.sync_all()?;
+        sync_folder_of(&self.path)?;
+        self.length = file.metadata()?.len();
+        self.file = file;
+        self.rescued = Some(lines.len());
+        self.by_key.extend(there);
+        Ok(())
+    }
+
+    fn append_here(&mut self, line: &str) -> io::Result<()> {
         // Somebody may have edited the file, or a failed line could not be taken back: then begin
         // on a line of our own, and never cut off what we did not write.
         let length = self.file.metadata()?.len();
@@ -439,6 +499,49 @@ mod tests {
             check(&accounts, "bob", "two"),
             PasswordCheck::Right(name("bob"))
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_deleted_or_replaced_gets_what_it_lacks() {
+        let file = TempFile::new("replaced");
+        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        check(&accounts, "alice", "one");
+        check(&accounts, "bob", "two");
+        let before = file.text();
+        std::fs::remove_file(&file.0).unwrap();
+        check(&accounts, "carol", "three");
+        assert_eq!(
+            (accounts.take_rescued(), accounts.take_rescued()),
+            (Some(2), None)
+        );
+
+        // An editor saves a new file with bob's line taken out and a comment put in.
+        let kept: Vec<&str> = before
+            .lines()
+            .filter(|line| line.starts_with("alice"))
+            .collect();
+        let edited = file.0.with_extension("new");
+        std::fs::write(&edited, format!("# ours\n{}", kept.concat())).unwrap();
+        std::fs::rename(&edited, &file.0).unwrap();
+        check(&accounts, "dave", "four");
+        assert_eq!(accounts.take_rescued(), Some(2));
+        drop(accounts);
+
+        assert!(file.text().starts_with("# ours\nalice $argon2id$"));
+        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        assert_eq!((damage, accounts.len()), (vec![], 4));
+        for (who, password) in [
+            ("alice", "one"),
+            ("bob", "two"),
+            ("carol", "three"),
+            ("dave", "four"),
+        ] {
+            assert_eq!(
+                check(&accounts, who, password),
+                PasswordCheck::Right(name(who))
+            );
+        }
     }
 
     #[test]

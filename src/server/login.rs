@@ -62,6 +62,15 @@ impl Session<'_> {
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
         let port = self.home.port();
         let check = accounts.check(&name, password, over);
+        if let Some(count) = accounts.take_rescued() {
+            self.house.events.tell(|| What::Trouble {
+                doing: "find the accounts file as it was",
+                error: format!(
+                    "it has been replaced, and got the {count} accounts that it lacked; \
+                     edit it while the server is stopped"
+                ),
+            });
+        }
         if over() {
             // A connection that ended meanwhile must not take the name from a living one.
             return Err(End::Gone);

@@ -190,11 +190,26 @@ mod tests {
 
     #[test]
     fn in_a_worker_it_costs_one_caller() {
+        for place in ["let-in", "handshake"] {
+            let stage = Stage::new(Settings::default());
+            let (worker, _) = stage.ticket();
+            stage.panic_at(place);
+            assert_eq!(Guest::at(worker).hears("<"), "the end");
+            stage.has_panicked(place);
+            stage.goes_on();
+        }
+    }
+
+    #[test]
+    fn in_the_clearing_up_it_is_cleared_up_again() {
         let stage = Stage::new(Settings::default());
-        let (worker, _) = stage.ticket();
-        stage.panic_at("handshake");
-        assert_eq!(Guest::at(worker).hears("<"), "the end");
-        stage.has_panicked("handshake");
+        let (alice, mut bob) = (stage.seat(), stage.seat());
+        assert!(bob.hears("PARTNER JOINED").contains("JOINED"));
+        stage.panic_at("clear-up");
+        drop(alice);
+        assert!(bob.hears("PARTNER LEFT").contains("LEFT"));
+        stage.has_panicked("clear-up");
+        drop(bob);
         stage.goes_on();
     }
 

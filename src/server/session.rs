@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::house::{House, Post};
 use super::pace::Pace;
 use super::room;
-use crate::clock::Tick;
+use crate::clock::{Subscription, Tick};
 use crate::event::{End, What};
 use crate::hall::{Guest, Name, RoomError};
 use crate::limits;
@@ -37,6 +37,8 @@ pub(super) struct Session<'s> {
     /// How fast the client may talk, if that is limited, and whether it has been told so.
     pace: Option<Pace>,
     told_of_pace: bool,
+    /// To wait for a tick, once that has been necessary.
+    waiting: Option<Subscription>,
     /// Messages gathered during a turn.
     gathered: Gathered,
     /// Answers to the client itself, gathered during a turn.
@@ -121,6 +123,7 @@ impl<'s> Session<'s> {
                 .rate
                 .map(|rate| Pace::new(rate, house.tick, house.clock.now())),
             told_of_pace: false,
+            waiting: None,
             gathered: Gathered {
                 audience: Audience::Partner,
                 frames: Vec::new(),
@@ -224,7 +227,9 @@ impl<'s> Session<'s> {
     /// Waits until it is later than `tick`; what the client was answered goes out before.
     pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), End> {
         self.send_answers();
-        if !self.house.clock.wait_past(tick) {
+        let clock = &self.house.clock;
+        let waiting = self.waiting.get_or_insert_with(|| clock.subscribe());
+        if !waiting.wait_past(tick) {
             return Err(End::Shutdown);
         }
         if self.guest.outbox.is_over() {

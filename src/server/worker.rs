@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::callback;
 use super::house::{House, Post};
-use super::panics::report_panic;
+use super::panics::{caught, report_panic};
 use super::portal::accept_failed;
 use super::room;
 use super::session::{Home, Session};
@@ -43,6 +43,21 @@ pub(super) fn serve(house: &House, post: &Post, listener: &Listener) {
 
 /// One caller, from the connection to the free seat.
 fn receive(house: &House, post: &Post, listener: &Listener, stream: Stream, peer: SocketAddr) {
+    let welcome = || welcome_and_clear_up(house, post, listener, stream, peer);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(welcome)) {
+        let end = report_panic(house, panic.as_ref());
+        // From the beginning: what has been cleared up already is cleared up by doing nothing.
+        caught(house, || clear_up(house, post, listener, end));
+    }
+}
+
+fn welcome_and_clear_up(
+    house: &House,
+    post: &Post,
+    listener: &Listener,
+    stream: Stream,
+    peer: SocketAddr,
+) {
     let Some(guest) = let_in(house, post, stream, peer) else {
         return;
     };
@@ -66,6 +81,7 @@ fn let_in(house: &House, post: &Post, stream: Stream, peer: SocketAddr) -> Optio
     let label = post.port.to_string();
     let arrival = post.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
         Arrival::Expected => {
+            house.may_panic("let-in");
             let outbox = Outbox::new(stream, house.codec, post.bell.clone(), house.tick);
             let guest = Arc::new(Guest::new(outbox, peer, &label, now));
             occupied.connection = Some(Arc::clone(&guest));
@@ -174,7 +190,11 @@ fn clear_up(house: &House, post: &Post, listener: &Listener, end: End) {
     // After a callback, it is not the connection that the worker accepted that is in the seat.
     if let Some(guest) = post.with_seat(|occupied| occupied.connection.clone()) {
         leave_seat(house, post, &guest, end);
+    } else {
+        // Nobody but a caller over whom this thread has panicked.
+        post.with_seat(|occupied| occupied.seat.close());
     }
+    house.may_panic("clear-up");
     turn_backlog_away(house, post, listener);
     house.free_seat(post);
 }
