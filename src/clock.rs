@@ -33,6 +33,11 @@ pub struct Tick(pub u64);
 pub struct Ticks(u64);
 
 impl Ticks {
+    /// How many they are.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
     /// The ticks that `duration` takes, rounded up, for a clock that ticks every `period`.
     /// A duration of zero is one tick: a deadline in the past would be no deadline.
     pub fn covering(duration: Duration, period: Duration) -> Ticks {

@@ -65,6 +65,7 @@
 //! decides, and `server/timer.rs`, which watches the time.
 
 pub mod bell;
+pub mod board;
 pub mod client;
 pub mod clock;
 pub mod event;

@@ -81,6 +81,12 @@ pub const THREAD_STACK: usize = 256 * 1024;
 /// as dropped instead.
 pub const EVENT_QUEUE: usize = 8 * 1024;
 
+/// Events that may wait for the board, which shows changes but must not miss one.
+pub const BOARD_QUEUE: usize = 64 * 1024;
+
+/// How many connections the board's page may have at a time.
+pub const VIEWERS: usize = 100;
+
 /// How long the end waits for a console whose terminal is paused.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -5,10 +5,13 @@
 //! counted as dropped for that reader. A server that nobody watches does not even build events.
 
 mod readers;
+mod record;
+mod shutter;
 
 pub use readers::{ReaderThread, start_console, start_event_file};
+pub use record::{Detail, Record};
+pub use shutter::Shutter;
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 
-use crate::clock::{Clock, Tick};
+use crate::clock::{Clock, Tick, Ticks};
 use crate::net::Port;
-use crate::wire::{ErrorCode, ServerDoc, printable};
+use crate::seat::Passcode;
+use crate::wire::{ErrorCode, ServerDoc};
 
 /// One thing that happened, when, and in which thread.
 #[derive(Clone, Debug)]
@@ -36,6 +40,21 @@ pub struct Event {
 /// Everything that can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
+    /// A server has begun, with these workers and rules.
+    Started {
+        /// Each worker's port, in the order of the seats.
+        ports: Vec<Port>,
+        /// The clock's period, in whole seconds.
+        tick_seconds: u64,
+        /// How many ticks a reservation stands.
+        reserve: Ticks,
+        /// How many ticks a caller has for the passcode.
+        handshake: Ticks,
+        /// After how many ticks without a word a session ends, if ever.
+        idle: Option<Ticks>,
+        /// After how many ticks a session ends in any case, if ever.
+        total: Option<Ticks>,
+    },
     /// A listener is bound.
     Listening {
         /// `portal-tcp`, `portal-udp` or `workers`.
@@ -49,6 +68,8 @@ pub enum What {
         port: Port,
         /// Who asked.
         asker: SocketAddr,
+        /// What it has to say there, with `--show-passcodes`.
+        passcode: Option<String>,
     },
     /// A UDP client asked again while its reservation stood.
     TicketAgain {
@@ -243,6 +264,19 @@ pub enum What {
     Freed {
         /// The worker's port.
         port: Port,
+        /// The new one, with `--show-passcodes`.
+        passcode: Option<String>,
+    },
+    /// Somebody seated has said something, for the first time in this tick: its idle time begins
+    /// anew.
+    Heard {
+        /// The worker's port.
+        port: Port,
+    },
+    /// A word to those who watch a demonstration.
+    Caption {
+        /// What is to be seen.
+        text: String,
     },
     /// A thread panicked over one client; it goes on with the next.
     Panicked {
@@ -375,12 +409,6 @@ impl End {
     }
 }
 
-/// A value in an event's details.
-enum Detail {
-    Number(u64),
-    Text(String),
-}
-
 type Details = Vec<(&'static str, Detail)>;
 
 impl From<Port> for Detail {
@@ -416,14 +444,37 @@ impl What {
     /// The word and the details, from which both readers make their line.
     fn parts(&self) -> (&'static str, Details) {
         match self {
+            What::Started {
+                ports,
+                tick_seconds,
+                reserve,
+                handshake,
+                idle,
+                total,
+            } => (
+                "started",
+                vec![
+                    ("ports", Detail::Text(ranges(ports))),
+                    ("tick", Detail::Number(*tick_seconds)),
+                    ("reserve", Detail::Number(reserve.get())),
+                    ("handshake", Detail::Number(handshake.get())),
+                    ("idle", Detail::Number(idle.map_or(0, Ticks::get))),
+                    ("total", Detail::Number(total.map_or(0, Ticks::get))),
+                ],
+            ),
             What::Listening { role, address } => (
                 "listening",
                 vec![("role", (*role).into()), ("address", (*address).into())],
             ),
-            What::Ticket { port, asker } => (
-                "ticket",
-                vec![("port", (*port).into()), ("asker", (*asker).into())],
-            ),
+            What::Ticket {
+                port,
+                asker,
+                passcode,
+            } => {
+                let mut details = vec![("port", (*port).into()), ("asker", (*asker).into())];
+                details.extend(passcode.as_deref().map(|code| ("passcode", code.into())));
+                ("ticket", details)
+            }
             What::TicketAgain { port, asker } => (
                 "ticket-again",
                 vec![("port", (*port).into()), ("asker", (*asker).into())],
@@ -521,7 +572,13 @@ impl What {
                 details.push(("end", end.word().into()));
                 ("left", details)
             }
-            What::Freed { port } => ("freed", vec![("port", (*port).into())]),
+            What::Freed { port, passcode } => {
+                let mut details = vec![("port", (*port).into())];
+                details.extend(passcode.as_deref().map(|code| ("passcode", code.into())));
+                ("freed", details)
+            }
+            What::Heard { port } => ("heard", vec![("port", (*port).into())]),
+            What::Caption { text } => ("caption", vec![("text", text.as_str().into())]),
             What::Panicked { message, place } => (
                 "panicked",
                 vec![
@@ -571,7 +628,8 @@ impl What {
             | What::Seated { port, .. }
             | What::Refused { port, .. }
             | What::Left { port, .. }
-            | What::Freed { port }
+            | What::Freed { port, .. }
+            | What::Heard { port }
             | What::Registered { port, .. }
             | What::LoggedIn { port, .. }
             | What::WrongPassword { port, .. }
@@ -584,7 +642,9 @@ impl What {
             | What::RoomSaid { port, .. }
             | What::Relayed { from: port, .. }
             | What::NobodyThere { from: port } => Some(*port),
-            What::Listening { .. }
+            What::Started { .. }
+            | What::Caption { .. }
+            | What::Listening { .. }
             | What::Full { .. }
             | What::Panicked { .. }
             | What::DamagedAccount { .. }
@@ -609,60 +669,45 @@ fn at(port: Port, peer: SocketAddr) -> Details {
     vec![("port", port.into()), ("peer", peer.into())]
 }
 
-impl Event {
-    /// One aligned line for people: tick, thread, what, who. Nothing in it can move a cursor.
-    pub fn line(&self) -> String {
-        let (word, details) = self.what.parts();
-        let mut line = format!("{:>6}  {:<15}  {word:<14}", self.tick.0, self.thread);
-        for (name, value) in details {
-            let value = match value {
-                Detail::Number(number) => number.to_string(),
-                Detail::Text(text) => printable(&text),
-            };
-            // Writing to a string can't fail.
-            let _ = write!(line, "  {name} {value}");
+/// Ports in their order, with those that follow each other as a range: `50001-50004 50010`.
+fn ranges(ports: &[Port]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let follows = |one: &Port, other: &Port| u32::from(one.get()) + 1 == u32::from(other.get());
+    for range in ports.chunk_by(follows) {
+        match range {
+            [first, .., last] => parts.push(format!("{first}-{last}")),
+            [one] => parts.push(one.to_string()),
+            [] => {}
         }
-        line
     }
-
-    /// One JSON object, for programs.
-    pub fn json(&self) -> String {
-        let (word, details) = self.what.parts();
-        let mut json = format!(
-            "{{\"time\":\"{:.3}\",\"tick\":{},\"thread\":{},\"event\":{}",
-            self.time,
-            self.tick.0,
-            json_string(&self.thread),
-            json_string(word)
-        );
-        for (name, value) in details {
-            let value = match value {
-                Detail::Number(number) => number.to_string(),
-                Detail::Text(text) => json_string(&text),
-            };
-            let _ = write!(json, ",\"{name}\":{value}");
-        }
-        json.push('}');
-        json
-    }
+    parts.join(" ")
 }
 
-fn json_string(text: &str) -> String {
-    let mut json = String::with_capacity(text.len() + 2);
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            // JSON allows C1 characters as they are, but the file may be shown on a terminal.
-            control if control.is_control() => {
-                let _ = write!(json, "\\u{:04x}", u32::from(control));
-            }
-            other => json.push(other),
+impl Event {
+    /// As it is written down.
+    pub fn record(&self) -> Record {
+        let (event, details) = self.what.parts();
+        let details = details.into_iter();
+        Record {
+            time: self.time,
+            tick: self.tick,
+            thread: self.thread.clone(),
+            event: event.into(),
+            details: details
+                .map(|(name, detail)| (name.into(), detail))
+                .collect(),
         }
     }
-    json.push('"');
-    json
+
+    /// One aligned line for people; see [`Record::line`].
+    pub fn line(&self) -> String {
+        self.record().line()
+    }
+
+    /// One JSON object, for programs; see [`Record::json`].
+    pub fn json(&self) -> String {
+        self.record().json()
+    }
 }
 
 /// Where events are told.
@@ -670,6 +715,8 @@ fn json_string(text: &str) -> String {
 pub struct Events {
     clock: Clock,
     with_texts: bool,
+    with_passcodes: bool,
+    with_calls: bool,
     readers: Vec<Reader>,
 }
 
@@ -677,6 +724,19 @@ pub struct Events {
 struct Reader {
     events: Sender<Event>,
     dropped: Arc<AtomicU64>,
+    /// For a reader that wants to see calls, but only so much of the traffic.
+    shutter: Option<Shutter>,
+}
+
+/// How much there is of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Somebody's coming and going, a tick.
+    Change,
+    /// One for each message.
+    Traffic,
+    /// Some for each message (`--trace`).
+    Call,
 }
 
 /// One reader's end: the events that wait for it, and how many found no room.
@@ -703,25 +763,75 @@ impl Events {
         Events {
             clock,
             with_texts,
+            with_passcodes: false,
+            with_calls: false,
             readers: Vec::new(),
         }
+    }
+
+    /// From now on passcodes are told, too (`--show-passcodes`).
+    pub fn show_passcodes(&mut self) {
+        self.with_passcodes = true;
+    }
+
+    /// From now on every reader is told of socket calls (`--trace`).
+    pub fn show_calls(&mut self) {
+        self.with_calls = true;
+    }
+
+    /// Whether anybody wants to be told of socket calls.
+    pub fn want_calls(&self) -> bool {
+        self.with_calls || self.readers.iter().any(|reader| reader.shutter.is_some())
     }
 
     /// Adds a reader for whom up to `capacity` events wait. Only this handle and the clones made
     /// of it later tell it anything, so readers come before the server.
     pub fn add_reader(&mut self, capacity: usize) -> EventQueue {
+        self.add(capacity, None)
+    }
+
+    /// Adds a reader that is told of every change, and of as much of the traffic, with its socket
+    /// calls, as the shutter lets through. It begins shut.
+    pub fn add_reader_with_shutter(&mut self, capacity: usize) -> (EventQueue, Shutter) {
+        let shutter = Shutter::new();
+        (self.add(capacity, Some(shutter.clone())), shutter)
+    }
+
+    fn add(&mut self, capacity: usize, shutter: Option<Shutter>) -> EventQueue {
         let (sender, events) = bounded(capacity);
         let dropped = Arc::<AtomicU64>::default();
         self.readers.push(Reader {
             events: sender,
             dropped: Arc::clone(&dropped),
+            shutter,
         });
         EventQueue { events, dropped }
     }
 
     /// Tells what happened in this thread. `what` is called only if somebody reads.
     pub fn tell(&self, what: impl FnOnce() -> What) {
-        let Some((last, others)) = self.readers.split_last() else {
+        self.tell_of(Kind::Change, what);
+    }
+
+    /// As [`Events::tell`], for what happens with every message.
+    pub fn tell_traffic(&self, what: impl FnOnce() -> What) {
+        self.tell_of(Kind::Traffic, what);
+    }
+
+    /// As [`Events::tell`], for what happens with every call of a socket.
+    pub fn tell_call(&self, what: impl FnOnce() -> What) {
+        self.tell_of(Kind::Call, what);
+    }
+
+    fn tell_of(&self, kind: Kind, what: impl FnOnce() -> What) {
+        let wants = |reader: &&Reader| match &reader.shutter {
+            _ if kind == Kind::Change => true,
+            Some(shutter) => shutter.lets_through(),
+            None => kind == Kind::Traffic || self.with_calls,
+        };
+        // Each is asked once, because a shutter counts.
+        let mut readers = self.readers.iter().filter(wants);
+        let Some(mut reader) = readers.next() else {
             return;
         };
         let thread = std::thread::current().name().unwrap_or("?").to_owned();
@@ -731,10 +841,16 @@ impl Events {
             thread,
             what: what(),
         };
-        for reader in others {
+        for next in readers {
             reader.tell(event.clone());
+            reader = next;
         }
-        last.tell(event);
+        reader.tell(event);
+    }
+
+    /// A passcode for an event, if passcodes are shown.
+    pub fn passcode(&self, passcode: &Passcode) -> Option<String> {
+        self.with_passcodes.then(|| passcode.reveal().to_owned())
     }
 
     /// `text` for an event, if texts are shown.
@@ -754,6 +870,37 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_that_follow_each_other_are_a_range() {
+        let ports = |numbers: &[u16]| {
+            let ports: Vec<Port> = numbers.iter().filter_map(|&n| Port::new(n)).collect();
+            ranges(&ports)
+        };
+        assert_eq!(
+            ports(&[50001, 50002, 50003, 7, 65535, 9]),
+            "50001-50003 7 65535 9"
+        );
+    }
+
+    #[test]
+    fn a_shutter_lets_changes_through_and_so_much_of_the_traffic() {
+        let mut events = Events::new(Clock::new(), false);
+        let plain = events.add_reader(16);
+        let (board, shutter) = events.add_reader_with_shutter(16);
+        let tell = || {
+            events.tell(|| What::ShuttingDown);
+            events.tell_traffic(|| What::ShuttingDown);
+            events.tell_call(|| What::ShuttingDown);
+        };
+        tell();
+        assert_eq!((plain.events().len(), board.events().len()), (2, 1));
+        shutter.open_for(3);
+        tell();
+        tell();
+        assert_eq!((plain.events().len(), board.events().len()), (6, 6));
+        assert_eq!((shutter.take_missed(), shutter.take_missed()), (3, 0));
+    }
 
     fn event(what: What) -> Event {
         Event {

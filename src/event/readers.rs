@@ -43,7 +43,8 @@ impl ReaderThread {
 ///
 /// Nobody else prints to `out`: a terminal that is paused would hold them up.
 ///
-/// Ticks that woke nobody are left out: there is one every second, and it says nothing.
+/// Ticks that woke nobody are left out: there is one every second, and it says nothing. So are the
+/// events that only a board needs: that somebody was heard, and what the greeting says already.
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
@@ -57,7 +58,7 @@ pub fn start_console(
         let Some(queue) = queue else { return };
         let lines = written.and_then(|()| {
             copy(&queue, &mut out, |event| match event.what {
-                What::Ticked { told: 0 } => None,
+                What::Ticked { told: 0 } | What::Heard { .. } | What::Started { .. } => None,
                 _ => Some(event.line()),
             })
         });

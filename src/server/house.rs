@@ -246,13 +246,15 @@ impl House {
     /// stack.
     pub(super) fn free_seat(&self, post: &Post) {
         let next = self.passcodes.random();
+        let shown = self.events.passcode(&next);
         if let Some(lease) = post.with_seat(|occupied| occupied.seat.free(next)) {
-            self.put_back(lease);
+            self.put_back(lease, shown);
         }
     }
 
-    /// Puts a port back on the stack, now that its seat is free, and says so.
-    pub(super) fn put_back(&self, lease: Lease) {
+    /// Puts a port back on the stack, now that its seat is free, and says so. `passcode` is the new
+    /// one, if it is to be shown.
+    pub(super) fn put_back(&self, lease: Lease, passcode: Option<String>) {
         let port = lease.port();
         if self.visitors.is_some()
             && let Some(post) = self.posts.get(lease.seat().index())
@@ -261,7 +263,7 @@ impl House {
             self.uncount(address);
         }
         self.stack.lock().push(lease);
-        self.events.tell(|| What::Freed { port });
+        self.events.tell(|| What::Freed { port, passcode });
     }
 
     /// A place at which a test may make this thread panic, to see that it costs one client alone.

@@ -100,10 +100,10 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
         chop: settings.chop,
         trace: None,
     };
-    if settings.trace {
+    if events.want_calls() {
         let events = events.clone();
         tap.trace = Some(Arc::new(move |call: &Call<'_>| {
-            events.tell(|| What::Called {
+            events.tell_call(|| What::Called {
                 call: call.name,
                 address: call.address,
                 wanted: call.wanted,
@@ -135,7 +135,17 @@ impl Server {
     /// # Errors
     /// [`StartError`] when a port is taken, the address is not this machine's, or the system has
     /// no thread or no random number to give. Nothing is left open or running then.
-    pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
+    pub fn start(
+        settings: &Settings,
+        clock: Clock,
+        mut events: Events,
+    ) -> Result<Server, StartError> {
+        if settings.trace {
+            events.show_calls();
+        }
+        if settings.show_passcodes {
+            events.show_passcodes();
+        }
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
         panics::remember_places();
         let thread_budget = check_limits(settings)?;
@@ -172,6 +182,14 @@ impl Server {
             posts.push(Post::new(place, seat, subscription.alarm(), bell.clone()));
             timekeeping.push((subscription, bell));
         }
+        events.tell(|| What::Started {
+            ports: workers.clone(),
+            tick_seconds: settings.tick.as_secs(),
+            reserve: timeouts.reserve,
+            handshake: timeouts.handshake,
+            idle: timeouts.idle,
+            total: timeouts.total,
+        });
         let room_ports = room_ports(settings, port);
         let house = Arc::new_cyclic(|this| House {
             clock,

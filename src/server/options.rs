@@ -2,7 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ pub(super) const HELP: &str = "\
 chatserver: a chat server with a thread for every connection
 
 Usage: chatserver [PORT] [OPTIONS]
+       chatserver replay FILE [--speed N] [--board [ADDRESS]]
 
   PORT                    the portal's port (50000); the workers get the ones after it.
                           0 lets the system choose all of them
@@ -60,10 +63,18 @@ What
   --quiet                 print no events
   --show-messages         print what people say, too
   --events FILE           append every event to FILE as a line of JSON
+  --board [ADDRESS]       a page on which to watch all of it (127.0.0.1:8050); what
+                          people say is hidden there without --show-messages
+  --show-passcodes        show passcodes, too, on the board and in the events
   --trace                 print every socket call with its bytes, passwords and all
   --chop N                write N bytes at a time, to see that one write is not one read
 
   --help, --version
+
+Replay
+  replay FILE             show a run that was recorded with --events FILE on the board;
+                          with --trace at the time, there are bytes to see, too
+  --speed N               N times as fast (1)
 
 Start it, then type `make run-client` in another terminal. Ctrl-C ends it; a second
 Ctrl-C ends it at once.";
@@ -73,10 +84,21 @@ Ctrl-C ends it at once.";
 pub(super) enum Command {
     /// Run a server.
     Serve(Box<Settings>),
+    /// Show a run that was recorded.
+    Replay(Replay),
     /// Print the help.
     Help,
     /// Print the version.
     Version,
+}
+
+/// What to replay, and how.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) file: PathBuf,
+    pub(super) speed: f64,
+    pub(super) board: SocketAddr,
+    pub(super) show_passcodes: bool,
 }
 
 /// A command line that can't be followed; says what is wrong with which word.
@@ -108,6 +130,12 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let (mut single_port, mut max_clients) = (false, None);
     let (mut idle_given, mut total_given) = (false, false);
     let mut parser = Parser::from_args(arguments);
+    if parser.try_raw_args().is_some_and(|mut raw| {
+        let is_replay = raw.peek().is_some_and(|first| first == "replay");
+        is_replay && raw.next().is_some()
+    }) {
+        return replay(parser).map(Command::Replay);
+    }
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
@@ -209,6 +237,8 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Arg::Long("quiet") => settings.quiet = true,
             Arg::Long("show-messages") => settings.show_messages = true,
             Arg::Long("events") => settings.event_file = Some(parser.value()?.into()),
+            Arg::Long("board") => settings.board = Some(board_address(&mut parser)?),
+            Arg::Long("show-passcodes") => settings.show_passcodes = true,
             Arg::Long("trace") => settings.trace = true,
             Arg::Long("chop") => {
                 let piece: u16 = number("--chop", &parser.value()?.string()?, 1, u16::MAX)?;
@@ -248,6 +278,61 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         }
     }
     Ok(Command::Serve(Box::new(settings)))
+}
+
+fn replay(mut parser: Parser) -> Result<Replay, BadOption> {
+    let (mut file, mut speed, mut board, mut show_passcodes) = (None, 1.0, BOARD, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Value(value) if file.is_none() => file = Some(PathBuf::from(value)),
+            Arg::Long("speed") => {
+                let text = parser.value()?.string()?;
+                let number: Option<f64> = text.parse().ok();
+                speed = number
+                    .filter(|speed| (0.01..=1000.0).contains(speed))
+                    .ok_or_else(|| {
+                        BadOption(format!("--speed {text}: it is a number from 0.01 to 1000"))
+                    })?;
+            }
+            Arg::Long("board") => board = board_address(&mut parser)?,
+            Arg::Long("show-passcodes") => show_passcodes = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let file = file.ok_or_else(|| {
+        BadOption("replay: which file? Give one that was written with --events".to_owned())
+    })?;
+    Ok(Replay {
+        file,
+        speed,
+        board,
+        show_passcodes,
+    })
+}
+
+/// Where the board is unless told otherwise: on this machine alone.
+const BOARD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8050);
+
+/// The address after `--board`, or [`BOARD`] where there is none. (A portal's port is never an
+/// address.)
+fn board_address(parser: &mut Parser) -> Result<SocketAddr, BadOption> {
+    let address = |text: &str| text.parse::<SocketAddr>().ok();
+    if let Some(value) = parser.optional_value() {
+        let text = value.string()?;
+        return address(&text).ok_or_else(|| {
+            BadOption(format!(
+                "--board {text}: it is an address with a port, such as 127.0.0.1:8050"
+            ))
+        });
+    }
+    let next = parser.try_raw_args().and_then(|raw| {
+        let next = raw.peek()?.to_str()?;
+        address(next)
+    });
+    if next.is_some() {
+        parser.value()?;
+    }
+    Ok(next.unwrap_or(BOARD))
 }
 
 /// Beside where the server runs.

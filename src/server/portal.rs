@@ -78,6 +78,7 @@ fn answer(house: &House, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
         Some(ticket) => What::Ticket {
             port: ticket.port,
             asker: peer,
+            passcode: house.events.passcode(&ticket.passcode),
         },
         None => What::Full { asker: peer },
     });

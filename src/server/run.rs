@@ -13,8 +13,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::operator::{self, Obeyed};
-use super::options::{Command, HELP, parse};
+use super::options::{Command, HELP, Replay, parse};
 use super::{Server, Settings};
+use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
 use crate::interfaces::{address_for_others, interfaces, table};
@@ -34,6 +35,12 @@ const INTERRUPTED: i32 = 130;
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let settings = match parse(arguments) {
         Ok(Command::Serve(settings)) => settings,
+        Ok(Command::Replay(replay)) => {
+            return match show_again(&replay) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => refuse(&reason),
+            };
+        }
         Ok(Command::Help) => return print(HELP),
         Ok(Command::Version) => return print(concat!("chatserver ", env!("CARGO_PKG_VERSION"))),
         Err(error) => return refuse(&error),
@@ -62,12 +69,14 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), settings.show_messages);
     let event_file = event_file(settings, &mut events)?;
+    let board = board(settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
 
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     let server = Arc::new(server);
-    let console = Console::start(settings, &server, console_queue)
+    let shown_at = board.as_ref().map(Board::address);
+    let console = Console::start(settings, &server, console_queue, shown_at)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, told| telling.tell(|| What::Ticked { told });
@@ -85,6 +94,7 @@ fn serve(settings: &Settings) -> Result<(), String> {
     // The editor's thread, which had the other handle, has ended.
     drop(server);
     drop(events);
+    drop(board);
     for reader in std::iter::once(printing).chain(event_file) {
         reader.finish();
     }
@@ -103,8 +113,9 @@ impl Console {
         settings: &Settings,
         server: &Arc<Server>,
         queue: Option<EventQueue>,
+        board: Option<SocketAddr>,
     ) -> io::Result<Console> {
-        let greeting = welcome(settings, server);
+        let greeting = welcome(settings, server, board);
         if !is_interactive() {
             let printing = start_console(queue, greeting, io::stdout())?;
             return Ok(Console {
@@ -191,6 +202,51 @@ impl io::Write for AboveTheLine {
     }
 }
 
+fn board(settings: &Settings, events: &mut Events) -> Result<Option<Board>, String> {
+    let Some(address) = settings.board else {
+        return Ok(None);
+    };
+    let veil = Veil {
+        texts: settings.show_messages,
+        secrets: settings.show_passcodes,
+    };
+    let board = Board::live(address, events, veil);
+    board.map(Some).map_err(|error| no_board(address, &error))
+}
+
+fn no_board(address: SocketAddr, error: &io::Error) -> String {
+    format!("the board can't listen on {address} ({error}): choose another --board ADDRESS:PORT")
+}
+
+/// Shows a recorded run until a signal ends it.
+fn show_again(replay: &Replay) -> Result<(), String> {
+    let signals =
+        listen_for_signals().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+    let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
+    let veil = Veil {
+        // Whoever recorded them wanted to see them.
+        texts: true,
+        secrets: replay.show_passcodes,
+    };
+    let board = Board::replay(replay.board, recording, replay.speed, veil)
+        .map_err(|error| no_board(replay.board, &error))?;
+    // Whoever reads may have gone; the board is there all the same.
+    let _ = writeln!(
+        io::stdout(),
+        "board    {}: open it in a browser; Ctrl-C ends this",
+        page(board.address())
+    );
+    let _ = signals.recv();
+    STOPPING.store(true, Ordering::Release);
+    board.stop();
+    Ok(())
+}
+
+/// What to open in a browser.
+fn page(board: SocketAddr) -> String {
+    format!("http://{}/", crate::net::reachable(board))
+}
+
 fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderThread>, String> {
     let Some(path) = &settings.event_file else {
         return Ok(None);
@@ -230,7 +286,7 @@ fn listen_for_signals() -> io::Result<Receiver<()>> {
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// What the first screen says: what listens where, and what to type next.
-fn welcome(settings: &Settings, server: &Server) -> String {
+fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> String {
     let portal = server.portal();
     let kinds = match (settings.portals.tcp(), settings.portals.udp()) {
         (true, true) => "TCP and UDP",
@@ -259,6 +315,9 @@ fn welcome(settings: &Settings, server: &Server) -> String {
             ports.len()
         )
     };
+    if let Some(board) = board {
+        text += &format!("board    {}: watch all of it in a browser\n", page(board));
+    }
     if settings.bind.is_unspecified() {
         let interfaces = interfaces();
         text += &format!("\nListening on every interface:\n{}", table(&interfaces));

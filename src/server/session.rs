@@ -93,6 +93,14 @@ impl Home<'_> {
         }
     }
 
+    /// The port of the seat whose idle time counts.
+    fn seat_port(&self, house: &House) -> Port {
+        match self {
+            Home::Worker(post) => post.port,
+            Home::Room { seat, .. } => house.posts[seat.index()].port,
+        }
+    }
+
     /// Moves the idle deadline: the worker connection's own, or, for what is said in a room, that
     /// of the same person's worker connection.
     fn heard(&self, house: &House, now: Tick) {
@@ -184,8 +192,13 @@ impl<'s> Session<'s> {
         };
         if heard {
             let now = self.house.clock.now();
+            let is_first = self.guest.heard_at() != now;
             self.guest.heard(now);
             self.home.heard(self.house, now);
+            if is_first {
+                let port = self.home.seat_port(self.house);
+                self.house.events.tell(|| What::Heard { port });
+            }
         }
         result
     }
@@ -470,7 +483,7 @@ impl<'s> Session<'s> {
         let to = self.house.partner_port(post.number).unwrap_or(from);
         for said in messages {
             match handed {
-                Handed::Over => self.house.events.tell(|| What::Relayed {
+                Handed::Over => self.house.events.tell_traffic(|| What::Relayed {
                     from,
                     to,
                     bytes: said.bytes,
@@ -478,7 +491,9 @@ impl<'s> Session<'s> {
                 }),
                 Handed::Gone => {
                     self.write_answer(&ServerDoc::NoPartner);
-                    self.house.events.tell(|| What::NobodyThere { from });
+                    self.house
+                        .events
+                        .tell_traffic(|| What::NobodyThere { from });
                 }
             }
         }
@@ -501,7 +516,7 @@ impl<'s> Session<'s> {
         });
         for said in messages {
             self.write_answer(&ServerDoc::Sent { count });
-            self.house.events.tell(|| What::RoomSaid {
+            self.house.events.tell_traffic(|| What::RoomSaid {
                 port,
                 room: name.to_string(),
                 name: self.label.to_string(),
@@ -515,7 +530,7 @@ impl<'s> Session<'s> {
         let count = self.house.people.say(self.guest, frames, messages.len());
         for said in messages {
             self.write_answer(&ServerDoc::Sent { count });
-            self.house.events.tell(|| What::Public {
+            self.house.events.tell_traffic(|| What::Public {
                 from: self.home.port(),
                 name: self.label.to_string(),
                 count,
@@ -530,13 +545,13 @@ impl<'s> Session<'s> {
         let (from, name) = (self.home.port(), || self.label.to_string());
         for said in messages {
             match handed {
-                Handed::Over => self.house.events.tell(|| What::Direct {
+                Handed::Over => self.house.events.tell_traffic(|| What::Direct {
                     from,
                     name: name(),
                     to: to.to_string(),
                     text: said.text.clone(),
                 }),
-                Handed::Gone => self.house.events.tell(|| What::NoSuchUser {
+                Handed::Gone => self.house.events.tell_traffic(|| What::NoSuchUser {
                     from,
                     name: name(),
                     to: to.to_string(),
@@ -582,7 +597,9 @@ impl<'s> Session<'s> {
     /// Answers that something can't be done.
     pub(super) fn error(&mut self, code: ErrorCode, sentence: &str) {
         let port = self.home.port();
-        self.house.events.tell(|| What::Refused { port, code });
+        self.house
+            .events
+            .tell_traffic(|| What::Refused { port, code });
         self.answer(&ServerDoc::Error {
             code,
             sentence: sentence.into(),

@@ -1,6 +1,6 @@
 //! What a server can be told at its start, and what it does when it is told nothing.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,10 +77,14 @@ pub struct Settings {
     pub quiet: bool,
     /// Chat texts in the events, too.
     pub show_messages: bool,
+    /// Passcodes in the events, too.
+    pub show_passcodes: bool,
     /// Tell of every socket call as an event, with its bytes: passwords, too.
     pub trace: bool,
     /// Write so many bytes at a time, and no more together.
     pub chop: Option<NonZeroUsize>,
+    /// Serve a page about it at this address.
+    pub board: Option<SocketAddr>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
 }
@@ -109,8 +113,10 @@ impl Default for Settings {
             message_of_the_day: None,
             quiet: false,
             show_messages: false,
+            show_passcodes: false,
             trace: false,
             chop: None,
+            board: None,
             event_file: None,
         }
     }

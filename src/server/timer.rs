@@ -53,17 +53,20 @@ fn keep_time(house: &House, post: &Post) {
 /// Ends what is past its deadline. Returns whoever is connected.
 fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Guest>> {
     let now = house.clock.now();
+    let mut shown = None;
     let (expiry, guest) = post.with_seat(|occupied| {
-        (
-            occupied.seat.expire(now, || house.passcodes.random()),
-            occupied.connection.clone(),
-        )
+        let next = || {
+            let next = house.passcodes.random();
+            shown = house.events.passcode(&next);
+            next
+        };
+        (occupied.seat.expire(now, next), occupied.connection.clone())
     });
     let end = match expiry {
         None => return guest,
         Some(Expiry::NoShow(lease)) => {
             house.events.tell(|| What::NoShow { port: post.port });
-            house.put_back(lease);
+            house.put_back(lease, shown);
             return guest;
         }
         Some(Expiry::Handshake) => End::Silent,
@@ -82,7 +85,8 @@ fn see_out(house: &House, post: &Post) {
     let (lease, guest) =
         post.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
     if let Some(lease) = lease {
-        house.put_back(lease);
+        // Its passcode is good for nobody any more.
+        house.put_back(lease, None);
     }
     if let Some(guest) = guest {
         guest.outbox.end(End::Shutdown);

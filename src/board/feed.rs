@@ -1,0 +1,158 @@
+//! From the events to those who watch: one thread takes them in, and hands what is new to a bounded
+//! queue for each viewer.
+//!
+//! Nobody waits for a viewer. One whose queue is full is forgotten, and begins anew with the whole
+//! picture when it gets there. What happens within a moment travels together, and of the traffic only
+//! so much is let in ([`Shutter`]), so that a server at full speed costs a board no more than a slow
+//! one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::picture::Picture;
+use super::veil::Veil;
+use crate::event::{Detail, Event, EventQueue, Record, Shutter};
+use crate::limits;
+
+/// What happened within so long is shown together.
+const TOGETHER: Duration = Duration::from_millis(80);
+
+/// So much of the traffic is shown in that time: more than anybody can see.
+const TRAFFIC: u32 = 40;
+
+/// So many events a newcomer gets to see.
+pub(super) const REMEMBERED: usize = 600;
+
+/// So many things may wait for one viewer: five seconds of them.
+const WAITING: usize = 64;
+
+/// A running server, for those who watch it.
+pub(super) struct Feed {
+    shutter: Shutter,
+    shared: Mutex<Shared>,
+}
+
+struct Shared {
+    story: Story,
+    viewers: Vec<Sender<Arc<str>>>,
+    is_over: bool,
+}
+
+impl Feed {
+    pub(super) fn new(shutter: Shutter, veil: Veil) -> Feed {
+        Feed {
+            shutter,
+            shared: Mutex::new(Shared {
+                story: Story::new(veil),
+                viewers: Vec::new(),
+                is_over: false,
+            }),
+        }
+    }
+
+    /// Begins to watch: everything so far, and what comes. `None` when there is nothing to come.
+    pub(super) fn watch(&self) -> Option<(String, Receiver<Arc<str>>)> {
+        let mut shared = self.shared.lock();
+        let (sender, receiver) = bounded(WAITING);
+        if shared.is_over {
+            return None;
+        }
+        shared.viewers.push(sender);
+        Some((shared.story.so_far(Value::Null).to_string(), receiver))
+    }
+
+    /// The thread `board-feed`: takes events in until there are no more to come.
+    pub(super) fn serve(&self, queue: &EventQueue) {
+        while let Ok(first) = queue.events().recv() {
+            let more = queue.events().try_iter().take(limits::EVENT_QUEUE);
+            let lost = queue.take_dropped();
+            let unseen = self.shutter.take_missed();
+            let is_watched = self.take_in(std::iter::once(first).chain(more), lost, unseen);
+            thread::sleep(TOGETHER);
+            self.shutter.open_for(if is_watched { TRAFFIC } else { 0 });
+        }
+        let mut shared = self.shared.lock();
+        shared.is_over = true;
+        shared.viewers.clear();
+    }
+
+    /// Returns whether anybody watches.
+    fn take_in(&self, events: impl Iterator<Item = Event>, lost: u64, unseen: u64) -> bool {
+        let mut shared = self.shared.lock();
+        let shown: Vec<Value> = events
+            .map(|event| shared.story.take_in(event.record()))
+            .collect();
+        let picture = shared.story.picture.take_changes();
+        let news = json!({ "events": shown, "picture": picture, "lost": lost, "unseen": unseen });
+        if shared.viewers.is_empty() {
+            return false;
+        }
+        let news: Arc<str> = news.to_string().into();
+        // Whose queue is full has been too slow; it finds its channel disconnected.
+        shared
+            .viewers
+            .retain(|viewer| viewer.try_send(Arc::clone(&news)).is_ok());
+        true
+    }
+}
+
+/// The picture and the last events.
+pub(super) struct Story {
+    pub(super) picture: Picture,
+    veil: Veil,
+    told: u64,
+    last: VecDeque<Value>,
+}
+
+impl Story {
+    pub(super) fn new(veil: Veil) -> Story {
+        Story {
+            picture: Picture::default(),
+            veil,
+            told: 0,
+            last: VecDeque::new(),
+        }
+    }
+
+    /// Takes an event in, and returns it as the page gets it.
+    pub(super) fn take_in(&mut self, mut record: Record) -> Value {
+        self.veil.lay_over(&mut record);
+        let about = self.picture.take_in(&record);
+        self.told += 1;
+        let details = record.details.iter().map(|(name, detail)| {
+            let detail = match detail {
+                Detail::Number(number) => Value::from(*number),
+                Detail::Text(text) => Value::from(text.as_str()),
+            };
+            (name.to_string(), detail)
+        });
+        let details: serde_json::Map<String, Value> = details.collect();
+        let shown = json!({
+            "n": self.told,
+            "time": record.time.as_millisecond(),
+            "tick": record.tick.0,
+            "thread": record.thread,
+            "event": record.event,
+            "details": details,
+            "seat": about.seat,
+            "visit": about.visit,
+            "to": about.to,
+        });
+        if self.last.len() == REMEMBERED {
+            self.last.pop_front();
+        }
+        self.last.push_back(shown.clone());
+        shown
+    }
+
+    /// All that a newcomer needs. `replay` says where a recorded run is.
+    pub(super) fn so_far(&self, replay: Value) -> Value {
+        json!({ "whole": true, "events": self.last, "picture": self.picture.whole(), "replay": replay })
+    }
+}

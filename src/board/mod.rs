@@ -1,0 +1,348 @@
+//! The board: a page on which the inside of a server can be watched (`--board`).
+//!
+//! ```text
+//!  every thread ──event──▶ queue ──▶ board-feed ──news──▶ viewer-1's queue ──▶ viewer-1 ──▶ browser
+//!                                    (the picture)        viewer-2's queue ──▶ viewer-2 ──▶ browser
+//! ```
+//!
+//! The page comes out of the program. `board-8050` accepts; each connection has a thread, as every
+//! other connection of this server, which answers one `GET` and, if that was for the events, stays
+//! and writes what happens. `board-feed` makes a picture out of events and nothing else, so a run
+//! that was recorded (`chatserver replay`) is shown by the same code.
+//!
+//! It must not hold up the chat: see [`crate::event::Shutter`] and `feed.rs` for how it does not.
+
+mod feed;
+mod http;
+mod picture;
+mod recording;
+mod veil;
+
+pub use recording::{Recording, RecordingError};
+pub use veil::Veil;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::event::{EventQueue, Events};
+use crate::limits;
+use crate::net::{Listener, Stream, Tap};
+use feed::{Feed, Story};
+use http::{Refusal, Request};
+
+/// How long a viewer hears nothing before it is told that the server is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What a replay puts together: less than can be told apart.
+const TOGETHER: Duration = Duration::from_millis(40);
+
+const PAGE: &str = include_str!("page/board.html");
+const STYLE: &str = include_str!("page/board.css");
+const SCRIPT: &[(&str, &str)] = &[
+    ("/board.js", include_str!("page/board.js")),
+    ("/ladder.js", include_str!("page/ladder.js")),
+    ("/story.js", include_str!("page/story.js")),
+];
+
+/// A page that is being served.
+pub struct Board {
+    shared: Arc<Shared>,
+    listener: Arc<Listener>,
+    threads: Vec<JoinHandle<()>>,
+    /// Nothing is ever sent: dropping it wakes the viewers of a replay.
+    stop: Option<Sender<()>>,
+}
+
+struct Shared {
+    source: Source,
+    veil: Veil,
+    stopped: Receiver<()>,
+    is_stopping: AtomicBool,
+    viewers: Mutex<Viewers>,
+    watching: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Viewers {
+    /// Connections that are open, to be shut at the end.
+    streams: Vec<Arc<Stream>>,
+    threads: Vec<JoinHandle<()>>,
+    count: u64,
+}
+
+enum Source {
+    /// A server that is running.
+    Live(Box<Feed>),
+    /// A run that was recorded, and how many times as fast it is played.
+    Recorded(Recording, f64),
+}
+
+impl Board {
+    /// Serves a page about what `events` will tell, at `address`. Like every reader, it has to be
+    /// there before the server.
+    ///
+    /// # Errors
+    /// What the system says when the address can't be had, or there is no thread left.
+    pub fn live(address: SocketAddr, events: &mut Events, veil: Veil) -> io::Result<Board> {
+        let listener = Listener::bind(address, &Tap::default())?;
+        let (queue, shutter) = events.add_reader_with_shutter(limits::BOARD_QUEUE);
+        let source = Source::Live(Box::new(Feed::new(shutter, veil)));
+        Board::start(listener, source, veil, Some(queue))
+    }
+
+    /// Serves a page about a run that was recorded. Every viewer has a playback of its own.
+    ///
+    /// # Errors
+    /// As [`Board::live`].
+    pub fn replay(
+        address: SocketAddr,
+        recording: Recording,
+        speed: f64,
+        veil: Veil,
+    ) -> io::Result<Board> {
+        let listener = Listener::bind(address, &Tap::default())?;
+        Board::start(listener, Source::Recorded(recording, speed), veil, None)
+    }
+
+    fn start(
+        listener: Listener,
+        source: Source,
+        veil: Veil,
+        queue: Option<EventQueue>,
+    ) -> io::Result<Board> {
+        let (stop, stopped) = bounded(0);
+        let shared = Arc::new(Shared {
+            source,
+            veil,
+            stopped,
+            is_stopping: AtomicBool::new(false),
+            viewers: Mutex::default(),
+            watching: AtomicUsize::new(0),
+        });
+        let mut board = Board {
+            listener: Arc::new(listener),
+            threads: Vec::new(),
+            stop: Some(stop),
+            shared,
+        };
+        // From here on a failure drops the board, which stops what has been started.
+        if let Some(queue) = queue {
+            let shared = Arc::clone(&board.shared);
+            board.spawn("board-feed".to_owned(), move || {
+                if let Source::Live(feed) = &shared.source {
+                    feed.serve(&queue);
+                }
+            })?;
+        }
+        let (shared, listener) = (Arc::clone(&board.shared), Arc::clone(&board.listener));
+        let name = format!("board-{}", board.address().port());
+        board.spawn(name, move || accept(&shared, &listener))?;
+        Ok(board)
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
+        self.threads.push(builder.spawn(run)?);
+        Ok(())
+    }
+
+    /// Where the page is.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// How many watch at the moment.
+    pub fn watching(&self) -> usize {
+        self.shared.watching.load(Ordering::Acquire)
+    }
+
+    /// Ends it: with a server that is running, after the server and the last handle on its events.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        drop(self.stop.take());
+        self.listener.wake();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        let Viewers {
+            streams, threads, ..
+        } = std::mem::take(&mut *self.shared.viewers.lock());
+        for stream in streams {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread `board-8050`: a thread for each connection.
+fn accept(shared: &Arc<Shared>, listener: &Listener) {
+    while !shared.is_stopping.load(Ordering::Acquire) {
+        match listener.accept() {
+            Ok((stream, _)) if !shared.is_stopping.load(Ordering::Acquire) => {
+                welcome(shared, stream);
+            }
+            Ok(_) => {}
+            // Without a rest this would fail half a million times a second.
+            Err(_) => std::thread::sleep(limits::ACCEPT_BACKOFF),
+        }
+    }
+}
+
+fn welcome(shared: &Arc<Shared>, stream: Stream) {
+    let _ = stream.set_nodelay(true);
+    let mut viewers = shared.viewers.lock();
+    viewers.threads.retain(|thread| !thread.is_finished());
+    if viewers.streams.len() >= limits::VIEWERS {
+        drop(viewers);
+        let _ = http::refuse(&stream, Refusal::Unavailable);
+        return stream.close();
+    }
+    let stream = Arc::new(stream);
+    viewers.streams.push(Arc::clone(&stream));
+    viewers.count += 1;
+    let serving = Arc::clone(shared);
+    let builder = Builder::new()
+        .name(format!("viewer-{}", viewers.count))
+        .stack_size(limits::THREAD_STACK);
+    let own = Arc::clone(&stream);
+    let spawned = builder.spawn(move || {
+        // Whoever goes away in the middle of it has seen enough.
+        let _ = serve(&serving, &own);
+        let _ = own.shutdown(std::net::Shutdown::Write);
+        own.drain();
+        let mut viewers = serving.viewers.lock();
+        viewers.streams.retain(|there| !Arc::ptr_eq(there, &own));
+    });
+    match spawned {
+        Ok(thread) => viewers.threads.push(thread),
+        Err(_) => viewers.streams.retain(|there| !Arc::ptr_eq(there, &stream)),
+    }
+}
+
+fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
+    let request = match http::read_request(stream)? {
+        Ok(request) => request,
+        Err(refusal) => return http::refuse(stream, refusal),
+    };
+    match request.path.as_str() {
+        "/" => http::answer(stream, "text/html; charset=utf-8", PAGE),
+        "/board.css" => http::answer(stream, "text/css; charset=utf-8", STYLE),
+        "/events" => {
+            http::begin_events(stream)?;
+            shared.watching.fetch_add(1, Ordering::AcqRel);
+            let result = match &shared.source {
+                Source::Live(feed) => show(shared, feed, stream),
+                Source::Recorded(recording, speed) => {
+                    play(shared, recording, *speed, &request, stream)
+                }
+            };
+            shared.watching.fetch_sub(1, Ordering::AcqRel);
+            result
+        }
+        path => match SCRIPT.iter().find(|(there, _)| *there == path) {
+            Some((_, script)) => http::answer(stream, "text/javascript; charset=utf-8", script),
+            None => http::refuse(stream, Refusal::NotFound),
+        },
+    }
+}
+
+/// Shows a running server until it is over.
+fn show(shared: &Shared, feed: &Feed, stream: &Stream) -> io::Result<()> {
+    while let Some((so_far, news)) = feed.watch() {
+        http::send_event(stream, "news", &so_far)?;
+        loop {
+            match news.recv_timeout(KEEP_ALIVE) {
+                Ok(news) => http::send_event(stream, "news", &news)?,
+                Err(RecvTimeoutError::Timeout) => http::keep_alive(stream)?,
+                // Too slow, or there is nothing more to come.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if shared.is_stopping.load(Ordering::Acquire) {
+            break;
+        }
+    }
+    http::send_event(stream, "end", "{}")
+}
+
+/// Plays a recorded run from `from` on, `speed` times as fast, and no more than `count` events.
+fn play(
+    shared: &Shared,
+    recording: &Recording,
+    speed: f64,
+    request: &Request,
+    stream: &Stream,
+) -> io::Result<()> {
+    let records = &recording.records;
+    let speed = request.number("speed").unwrap_or(speed).clamp(0.01, 1000.0);
+    let from = request.number("from").unwrap_or(0).min(records.len());
+    let count = request.number("count").unwrap_or(records.len());
+    let until = from.saturating_add(count).min(records.len());
+    let at = |at: usize| json!({ "at": at, "count": records.len(), "speed": speed });
+
+    let mut story = Story::new(shared.veil);
+    for record in &records[..from] {
+        story.take_in(record.clone());
+    }
+    story.picture.take_changes();
+    http::send_event(stream, "news", &story.so_far(at(from)).to_string())?;
+    let mut next = from;
+    while next < until {
+        let since = |index: usize| {
+            let before = index.checked_sub(1).and_then(|index| records.get(index));
+            let before = before.map_or(records[index].time, |record| record.time);
+            let pause = records[index].time.duration_since(before).as_secs_f64() / speed;
+            // Two runs in one file may lie days apart.
+            Duration::from_secs_f64(pause.clamp(0.0, LONGEST_PAUSE))
+        };
+        if next > from && !wait(shared, stream, since(next))? {
+            return Ok(());
+        }
+        let mut shown: Vec<Value> = Vec::new();
+        loop {
+            shown.push(story.take_in(records[next].clone()));
+            next += 1;
+            if next == until || since(next) > TOGETHER || shown.len() == feed::REMEMBERED {
+                break;
+            }
+        }
+        let picture = story.picture.take_changes();
+        let news = json!({ "events": shown, "picture": picture, "replay": at(next) });
+        http::send_event(stream, "news", &news.to_string())?;
+    }
+    http::send_event(stream, "end", "{}")
+}
+
+/// No replay waits for longer than so many seconds.
+const LONGEST_PAUSE: f64 = 60.0;
+
+/// Waits, and shows the viewer that the connection is alive. `false`: the board is going down.
+fn wait(shared: &Shared, stream: &Stream, mut pause: Duration) -> io::Result<bool> {
+    while !pause.is_zero() {
+        let part = pause.min(KEEP_ALIVE);
+        if shared.stopped.recv_timeout(part) == Err(RecvTimeoutError::Disconnected) {
+            return Ok(false);
+        }
+        pause -= part;
+        if !pause.is_zero() {
+            http::keep_alive(stream)?;
+        }
+    }
+    Ok(true)
+}

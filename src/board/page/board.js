@@ -1,0 +1,467 @@
+// The board: shows the picture that the server sends, and what happens. Whatever came from a client
+// becomes a text node; nothing here makes markup of it.
+'use strict';
+
+const MOST_EVENTS = 3000;
+const LINES = 60;
+
+const state = {
+  cards: new Map(),
+  stack: { count: 0, top: [] },
+  rooms: [],
+  listeners: {},
+  rules: {},
+  seats: 0,
+  tick: 0,
+  events: [],
+  replay: null,
+  paused: false,
+  chosen: null,
+};
+
+const $ = (id) => document.getElementById(id);
+const calm = matchMedia('(prefers-reduced-motion: reduce)');
+let source = null;
+
+// --- what comes from the server
+
+function connect(query) {
+  if (source) source.close();
+  source = new EventSource('/events' + (query || ''));
+  source.addEventListener('news', (event) => take(JSON.parse(event.data)));
+  source.addEventListener('end', () => {
+    source.close();
+    if (state.replay) {
+      if (!state.paused) pause(true);
+      link('the end of what is played', true);
+    } else {
+      link('the server has stopped', false);
+      // It may be started again.
+      setTimeout(() => connect(''), 3000);
+    }
+  });
+  source.onerror = () => {
+    link('connection lost', false);
+    // A browser gives up on some errors, and tries again on others.
+    if (source.readyState === EventSource.CLOSED && !state.replay) setTimeout(() => connect(''), 3000);
+  };
+}
+
+function link(text, isThere) {
+  $('link').textContent = text;
+  document.body.classList.toggle('lost', !isThere);
+}
+
+function take(news) {
+  link(news.replay || state.replay ? 'a recorded run' : 'live', true);
+  if (news.replay) {
+    state.replay = news.replay;
+    showReplay();
+  }
+  if (news.whole) begin(news.picture);
+  change(news.picture);
+  for (const event of news.events) happened(event, news.whole);
+  if (news.unseen) note(news.unseen + ' more calls and messages than can be shown here');
+  if (news.lost) note(news.lost + ' events were lost: more happened than could be told; the picture may be wrong for a while');
+  showEvents();
+  showStory();
+  ladder.show();
+}
+
+function begin(picture) {
+  state.cards = new Map();
+  state.events = [];
+  state.rules = picture.rules;
+  state.listeners = picture.listeners;
+  state.seats = picture.seats;
+  ladder.clear();
+  $('cards').replaceChildren();
+  $('events').replaceChildren();
+  const of = state.listeners;
+  const where = of['portal-tcp'] || of['portal-udp'] || of.single || '';
+  const kinds = of.single ? 'one port' : [of['portal-tcp'] && 'TCP', of['portal-udp'] && 'UDP'].filter(Boolean).join(' and ');
+  $('portal').textContent = where && (of.single ? where + ' (one port for everyone)' : 'portal ' + where + ' (' + kinds + ')');
+}
+
+function change(picture) {
+  if (picture.tick !== state.tick) {
+    state.tick = picture.tick;
+    $('tick').textContent = picture.tick;
+  }
+  if (picture.stack) showStack(picture.stack);
+  if (picture.rooms) showRooms(picture.rooms);
+  for (const [key, card] of Object.entries(picture.cards)) {
+    if (card) state.cards.set(Number(key), card);
+    else state.cards.delete(Number(key));
+    if (!card) { const gone = $('card-' + key); if (gone) gone.remove(); }
+  }
+  for (const [key, card] of state.cards) showCard(key, card);
+  $('cards').classList.toggle('many', state.cards.size > 12);
+  const hidden = state.seats - state.cards.size;
+  $('more-cards').hidden = hidden <= 0;
+  $('more-cards').textContent = 'and ' + hidden + ' more, which are free';
+  $('caption').hidden = !picture.caption;
+  $('caption').textContent = picture.caption || '';
+  showThreads();
+  if (picture.over && !state.replay) link('the server is going down', false);
+}
+
+function happened(event, isOld) {
+  if (event.event === 'started' && !isOld) {
+    // Another run, or a server that was started anew: only the whole picture has its seats.
+    connect(state.replay ? '?from=' + state.replay.at + speed() : '');
+  }
+  state.events.push(event);
+  if (state.events.length > MOST_EVENTS) state.events.splice(0, state.events.length - MOST_EVENTS);
+  ladder.take(event);
+  if (isOld) return;
+  if (event.event === 'tick') pulse(event);
+  else flash(event.thread);
+  travel(event);
+}
+
+// --- the board
+
+function showStack(stack) {
+  state.stack = stack;
+  $('stack-count').textContent = stack.count + (stack.count === 1 ? ' port' : ' ports');
+  const fits = Math.max(1, Math.floor($('stack').clientHeight / 37) - 1);
+  const shown = stack.top.slice(0, fits).map((port) => element('li', '', port));
+  if (stack.count > shown.length) shown.push(element('li', 'rest', stack.count - shown.length + ' more'));
+  $('stack').replaceChildren(...shown);
+}
+
+function cardParts(key) {
+  const made = element('button', 'card');
+  made.id = 'card-' + key;
+  const top = element('span', 'top');
+  top.append(element('span', 'port', key), element('span', 'phase'), element('span', 'passcode'));
+  const own = element('span', 'own');
+  own.append(element('span', 'thread worker'), element('span', 'thread timer'));
+  made.append(top, element('span', 'who'), element('span', 'left'), own);
+  made.addEventListener('click', () => choose({ seat: key }));
+  // In the order of the seats, so that partners stand side by side.
+  const after = [...$('cards').children].find((there) => Number(there.id.slice(5)) > key);
+  $('cards').insertBefore(made, after || null);
+  return made;
+}
+
+function showCard(key, card) {
+  const made = $('card-' + key) || cardParts(key);
+  const was = made.dataset.changes;
+  made.className = 'card ' + card.phase + (state.chosen && state.chosen.seat === key ? ' chosen' : '');
+  const set = (name, text) => {
+    const part = made.querySelector('.' + name);
+    if (part.textContent !== text) part.textContent = text;
+    return part;
+  };
+  set('phase', card.phase);
+  const passcode = set('passcode', 'passcode ' + (card.passcode || '••••••') + (card.changes ? ' (no. ' + (card.changes + 1) + ')' : ''));
+  made.dataset.changes = card.changes;
+  if (was !== undefined && Number(was) !== card.changes && !calm.matches) {
+    passcode.animate([{ transform: 'rotateX(90deg)', color: 'var(--closing)' }, { transform: 'none' }], 900);
+  }
+  const who = {
+    free: card.end ? 'last one: ' + card.end : 'nobody is expected',
+    reserved: 'for ' + (card.asker || 'somebody'),
+    greeting: (card.peer || 'somebody') + ' has to say the passcode',
+    calling: 'calls ' + (card.peer || 'somebody'),
+    seated: (card.name ? card.name + ', ' : '') + (card.peer || ''),
+    closing: card.end || '',
+  }[card.phase];
+  set('who', who || '');
+  const left = [];
+  const ticks = (until, what) => {
+    if (until === null || until === undefined) return;
+    const count = Math.max(0, until - state.tick);
+    const part = element('span', count <= 2 ? 'soon' : '');
+    part.append(element('b', '', count), (count === 1 ? ' tick ' : ' ticks ') + what);
+    left.push(part);
+  };
+  ticks(card.until, { reserved: 'to come', greeting: 'to say it', calling: 'to answer' }[card.phase] || 'left');
+  ticks(card.idle, 'until idle');
+  ticks(card.total, 'in all');
+  made.querySelector('.left').replaceChildren(...left);
+  const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: 'clears up' }[card.phase] || 'accept';
+  thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not there' : blocked);
+  const next = nextTick(card);
+  thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'its bell; wants no tick' : 'its bell; wants tick ' + next);
+}
+
+/** The tick at which a timekeeper has something to do. */
+function nextTick(card) {
+  const all = [card.until, card.idle, card.total].filter((tick) => tick !== null && tick !== undefined);
+  return all.length ? Math.min(...all) : null;
+}
+
+function thread(part, name, blocks) {
+  const text = name + ': ' + blocks;
+  if (part.textContent === text) return;
+  part.replaceChildren(element('b', '', name), ': ' + blocks);
+  part.dataset.thread = name;
+}
+
+function threadOf(role, seat) {
+  return (role === 'worker' && state.listeners.single ? 'seat' : role) + '-' + seat;
+}
+
+function partnerOf(seat) {
+  const card = state.cards.get(seat);
+  return card && card.partner;
+}
+
+function showThreads() {
+  const list = [['main', 'signals, and what the operator types'], ['ticker', 'its stop channel, a tick at a time']];
+  const of = state.listeners;
+  if (of['portal-tcp']) list.push(['portal-tcp', 'accept']);
+  if (of['portal-udp']) list.push(['portal-udp', 'recv_from']);
+  if (of.single) list.push(['single-' + of.single.split(':').pop(), 'accept']);
+  for (const room of state.rooms) list.push(['room-' + room.port, 'accept'], ['timer-' + room.port, 'its bell']);
+  list.push(['console', 'its queue of events'], ['board-feed', 'its queue of events'], ['viewer-…', 'its queue of news']);
+  const text = JSON.stringify(list);
+  if ($('threads').dataset.list === text) return;
+  $('threads').dataset.list = text;
+  $('threads').replaceChildren(...list.map(([name, blocks]) => {
+    const item = element('li');
+    item.dataset.thread = name;
+    item.append(element('b', '', name), element('span', '', blocks));
+    return item;
+  }));
+}
+
+function showRooms(rooms) {
+  state.rooms = rooms;
+  const shown = rooms.map((room) => {
+    const item = element('li');
+    item.id = 'room-' + room.name;
+    item.append(element('b', '', room.name), element('span', '', 'port ' + room.port + ': ' + (room.members.join(', ') || 'nobody yet')));
+    return item;
+  });
+  $('rooms').replaceChildren(...(shown.length ? shown : [element('li', 'none', 'none')]));
+}
+
+let drawn = 0;
+function showEvents() {
+  const fresh = state.events.filter((event) => event.n > drawn && event.event !== 'heard' && !(event.event === 'tick' && event.details.told === 0));
+  if (state.events.length) drawn = state.events[state.events.length - 1].n;
+  const box = $('events-side');
+  for (const event of fresh.slice(-LINES)) {
+    const line = element('li');
+    line.tabIndex = 0;
+    line.append(
+      element('span', 'tick', event.tick), element('span', 'by', event.thread), element('span', 'word', event.event),
+      element('span', 'details', details(event) + (event.details.bytes ? '  ' + String(event.details.bytes).slice(0, 200) : '')));
+    line.addEventListener('click', () => choose({ event }));
+    line.addEventListener('keydown', (key) => { if (key.key === 'Enter') choose({ event }); });
+    $('events').append(line);
+  }
+  while ($('events').children.length > LINES) $('events').firstElementChild.remove();
+  if (fresh.length) box.scrollTop = box.scrollHeight;
+}
+
+function note(text) {
+  const line = element('li', '');
+  line.append(element('span', 'note', text));
+  $('events').append(line);
+}
+
+// --- what moves
+
+function flash(name) {
+  if (calm.matches || document.hidden) return;
+  for (const part of document.querySelectorAll('[data-thread]')) {
+    if (part.dataset.thread === name) part.animate([{ backgroundColor: 'var(--glow)' }, { backgroundColor: 'transparent' }], 900);
+  }
+}
+
+function middle(part) {
+  const box = part.getBoundingClientRect();
+  return [box.left + box.width / 2, box.top + box.height / 2];
+}
+
+let flying = 0;
+function fly(made, from, to, duration) {
+  if (calm.matches || document.hidden || flying > 60 || $('board').hidden) return;
+  flying += 1;
+  document.body.append(made);
+  const place = ([x, y]) => `translate(${x}px, ${y}px) translate(-50%, -50%)`;
+  const moving = made.animate([{ transform: place(from) }, { transform: place(to) }], { duration, easing: 'ease-in-out', fill: 'both' });
+  const done = () => { made.remove(); flying -= 1; };
+  moving.onfinish = done;
+  moving.oncancel = done;
+}
+
+/** The tick reaches the timekeepers: at once those who wait for it, faintly those who sleep on. */
+function pulse(event) {
+  if (calm.matches) return;
+  $('pulse').animate([{ transform: 'scale(2)', backgroundColor: 'var(--closing)' }, { transform: 'none' }], 600);
+  const from = middle($('pulse'));
+  for (const [key, card] of state.cards) {
+    const timer = $('card-' + key) && $('card-' + key).querySelector('.timer');
+    const next = nextTick(card);
+    if (!timer || !timer.offsetParent || next === null) continue;
+    fly(element('span', next <= event.tick ? 'beat told' : 'beat'), from, middle(timer), 500);
+  }
+}
+
+/** A message goes from socket to socket. */
+function travel(event) {
+  const d = event.details;
+  const from = event.seat !== null && $('card-' + event.seat);
+  if (!from || !['relayed', 'direct', 'public', 'room-said', 'nobody-there'].includes(event.event)) return;
+  const targets = [];
+  if (event.event === 'relayed') targets.push($('card-' + event.to));
+  if (event.event === 'room-said') targets.push($('room-' + d.room));
+  for (const [key, card] of state.cards) {
+    const isTarget = event.event === 'public' ? card.name && key !== event.seat : event.event === 'direct' && card.name && String(d.to).toLowerCase() === card.name.toLowerCase();
+    if (isTarget) targets.push($('card-' + key));
+  }
+  const text = d.text === undefined ? (d.bytes === undefined ? 'a message' : d.bytes + ' bytes') : String(d.text).slice(0, 60);
+  for (const target of targets.filter(Boolean)) fly(element('span', 'message', text), middle(from), middle(target), 900);
+}
+
+// --- the story of what was chosen
+
+function choose(what) {
+  if (what.event && what.event.visit) what.visit = what.event.visit;
+  if (what.seat) {
+    const card = state.cards.get(what.seat);
+    const last = [...state.events].reverse().find((event) => event.seat === what.seat && event.visit);
+    what.visit = (card && card.visit) || (last && last.visit) || null;
+  }
+  state.chosen = what;
+  $('story').hidden = false;
+  shownStory = '';
+  showStory();
+  for (const [key, card] of state.cards) showCard(key, card);
+  $('close-story').focus();
+}
+
+function closeStory() {
+  const seat = state.chosen && state.chosen.seat;
+  state.chosen = null;
+  $('story').hidden = true;
+  for (const [key, card] of state.cards) showCard(key, card);
+  if (seat && $('card-' + seat)) $('card-' + seat).focus();
+}
+
+let shownStory = '';
+function showStory() {
+  const chosen = state.chosen;
+  if (!chosen) return;
+  let events;
+  let title;
+  if (chosen.visit) {
+    const ticket = state.events.find((event) => event.visit === chosen.visit && event.event === 'ticket');
+    const asker = ticket && ticket.details.asker;
+    events = state.events.filter((event) => event.visit === chosen.visit || (asker && event.details.address === asker && event.tick <= ticket.tick + 1));
+    const seat = events.length ? events[events.length - 1].seat : chosen.seat;
+    const named = [...events].reverse().find((event) => event.event === 'logged-in');
+    title = 'Visit ' + chosen.visit + ', port ' + seat + (named ? ': ' + named.details.name : '');
+  } else if (chosen.event) {
+    events = [chosen.event];
+    title = chosen.event.event;
+  } else {
+    events = state.events.filter((event) => event.seat === chosen.seat);
+    title = 'Port ' + chosen.seat;
+  }
+  const key = title + events.length + (events.length ? events[events.length - 1].n : '');
+  if (key === shownStory) return;
+  shownStory = key;
+  $('story-title').textContent = title;
+  const shown = events.slice(-300).map((event) => step(event, chosen.event && chosen.event.n === event.n));
+  $('story-steps').replaceChildren(...(shown.length ? shown : [element('li', '', 'Nothing has happened here yet.')]));
+  const at = $('story-steps').querySelector('.chosen');
+  if (at) at.scrollIntoView({ block: 'center' });
+}
+
+// --- a recorded run
+
+function speed() {
+  return '&speed=' + $('speed').value;
+}
+
+function showReplay() {
+  const { at, count } = state.replay;
+  $('replay').hidden = false;
+  $('position').max = count;
+  if (document.activeElement !== $('position') || !seeking) $('position').value = at;
+  $('place').textContent = at + ' of ' + count;
+  const options = [...$('speed').options].map((option) => option.value);
+  const given = String(state.replay.speed);
+  if (!options.includes(given)) $('speed').append(element('option', '', given));
+  if (!showReplay.begun) { $('speed').value = given; showReplay.begun = true; }
+}
+
+function pause(wanted) {
+  state.paused = wanted;
+  $('pause').firstChild.textContent = wanted ? 'Play ' : 'Pause ';
+  if (wanted) source.close();
+  else connect('?from=' + (state.replay.at >= state.replay.count ? 0 : state.replay.at) + speed());
+  if (wanted) link('paused', true);
+}
+
+let seeking = false;
+function seek(position) {
+  connect('?from=' + position + (state.paused ? '&count=0' : '') + speed());
+}
+
+$('pause').addEventListener('click', () => pause(!state.paused));
+$('step').addEventListener('click', () => {
+  if (!state.paused) pause(true);
+  connect('?from=' + state.replay.at + '&count=1' + speed());
+});
+$('position').addEventListener('input', () => { seeking = true; });
+$('position').addEventListener('change', () => { seeking = false; seek($('position').value); });
+$('speed').addEventListener('change', () => { if (!state.paused) seek(state.replay.at); });
+$('replay').addEventListener('submit', (event) => event.preventDefault());
+
+// --- keys and buttons
+
+function view(name) {
+  $('board').hidden = name !== 'board';
+  $('ladder').hidden = name !== 'ladder';
+  $('show-board').setAttribute('aria-pressed', name === 'board');
+  $('show-ladder').setAttribute('aria-pressed', name === 'ladder');
+  ladder.dirty = true;
+  ladder.show();
+}
+
+function theme(isDark) {
+  document.documentElement.classList.toggle('dark', isDark);
+  ladder.dirty = true;
+  ladder.show();
+}
+
+$('show-board').addEventListener('click', () => view('board'));
+$('show-ladder').addEventListener('click', () => view('ladder'));
+$('theme').addEventListener('click', () => theme(!document.documentElement.classList.contains('dark')));
+$('close-story').addEventListener('click', closeStory);
+$('save').addEventListener('click', () => ladder.save());
+$('ticks').addEventListener('change', () => { ladder.dirty = true; ladder.show(); });
+$('ladder-scroll').addEventListener('click', (event) => {
+  const row = event.target.closest('.row');
+  const found = row && state.events.find((there) => there.n === Number(row.dataset.n));
+  if (found) choose({ event: found });
+});
+addEventListener('resize', () => { showStack(state.stack); ladder.dirty = true; ladder.show(); });
+
+addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+  const act = {
+    b: () => view('board'), l: () => view('ladder'), t: () => $('theme').click(), s: () => ladder.save(),
+    Escape: closeStory,
+    ' ': state.replay && event.target.tagName !== 'BUTTON' && (() => pause(!state.paused)),
+    ArrowRight: state.replay && (() => $('step').click()),
+  }[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+const dark = matchMedia('(prefers-color-scheme: dark)');
+dark.addEventListener('change', () => theme(dark.matches));
+theme(dark.matches);
+const asked = new URLSearchParams(location.search);
+if (asked.get('view') === 'ladder') view('ladder');
+connect(location.hash ? '?from=' + Number(location.hash.slice(1)) : '');

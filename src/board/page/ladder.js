@@ -1,0 +1,221 @@
+// The ladder: a lane for each client, the portal and each worker; time goes down.
+'use strict';
+
+const SVG = 'http://www.w3.org/2000/svg';
+const ROW = 30;
+const HEAD = 44;
+const MOST_ROWS = 300;
+const MOST_SEATS = 6;
+
+const ladder = {
+  rows: [],
+  dirty: false,
+
+  clear() {
+    this.rows = [];
+    this.dirty = true;
+  },
+
+  take(event) {
+    const before = this.rows.length;
+    this.add(event);
+    if (this.rows.length > MOST_ROWS) this.rows.splice(0, this.rows.length - MOST_ROWS);
+    if (this.rows.length !== before || before === MOST_ROWS) this.dirty = true;
+  },
+
+  add(event) {
+    const d = event.details;
+    const seat = event.seat;
+    const client = 'c' + seat;
+    const worker = 'w' + seat;
+    const arrow = (from, to, label, kind) => this.rows.push({ from, to, label, kind: kind || 'plain', event });
+    const note = (lane, label) => this.rows.push({ lane, label, event });
+    const said = d.text === undefined ? (d.bytes === undefined ? 'a message' : d.bytes + ' bytes') : d.text;
+    switch (event.event) {
+      case 'tick': {
+        const last = this.rows[this.rows.length - 1];
+        // Ticks in which nothing happens are one line.
+        if (last && last.tick !== undefined) { last.tick = event.tick; last.event = event; this.dirty = true; } else this.rows.push({ tick: event.tick, event });
+        break;
+      }
+      case 'ticket':
+        arrow(client, 'portal', 'a port, please');
+        arrow('portal', client, d.port + ' and its passcode');
+        break;
+      case 'ticket-again':
+        arrow(client, 'portal', 'a port, please (again)');
+        arrow('portal', client, 'the same: ' + d.port);
+        break;
+      case 'full':
+        arrow('other', 'portal', 'a port, please');
+        arrow('portal', 'other', 'FULL', 'bad');
+        break;
+      case 'no-show': note(worker, 'nobody came'); break;
+      case 'arrived': arrow(client, worker, 'connects'); break;
+      case 'stray': arrow('other', worker, 'a stray', 'bad'); arrow(worker, 'other', 'turned away', 'bad'); break;
+      case 'wrong-passcode':
+        arrow(client, worker, 'not the passcode', 'bad');
+        arrow(worker, client, 'Wrong handshake passcode', 'bad');
+        break;
+      case 'calling': arrow(worker, client, 'connects to ' + d.peer); break;
+      case 'seated':
+        arrow(client, worker, 'the passcode');
+        arrow(worker, client, 'Connection successful', 'good');
+        break;
+      case 'logged-in': note(worker, 'this is ' + d.name); break;
+      case 'relayed':
+        arrow(client, worker, said);
+        arrow(worker, 'c' + event.to, said);
+        break;
+      case 'nobody-there': arrow(client, worker, 'a message'); arrow(worker, client, 'NO PARTNER', 'bad'); break;
+      case 'direct': arrow(client, worker, 'for ' + d.to + ': ' + said); break;
+      case 'public': arrow(client, worker, 'for everyone: ' + said); note(worker, 'to ' + d.count + ' people'); break;
+      case 'refused': arrow(worker, client, d.code, 'bad'); break;
+      case 'left': {
+        const words = {
+          'terminate': [client, worker, 'TERMINATE'],
+          'gone': [client, worker, 'closes'],
+          'broken': [client, worker, 'breaks off', 'bad'],
+          'idle-timeout': [worker, client, 'IDLE TIMEOUT', 'bad'],
+          'handshake-timeout': [worker, client, 'IDLE TIMEOUT', 'bad'],
+          'total-time-timeout': [worker, client, 'TOTAL TIME TIMEOUT', 'bad'],
+          'wrong-passcode': [worker, client, 'closes', 'bad'],
+          'shutdown': [worker, client, 'SHUTDOWN', 'bad'],
+        }[d.end] || [worker, client, d.end, 'bad'];
+        arrow(...words);
+        break;
+      }
+      case 'freed': note(worker, 'new passcode; port back on the stack'); break;
+      case 'room-opened': note('portal', 'room ' + d.room + ' on port ' + d.port); break;
+      case 'room-ended': note('portal', 'room ' + d.room + ' ends'); break;
+      case 'caption': this.rows.push({ caption: d.text, event }); break;
+    }
+  },
+
+  /** The lanes that the rows need, left to right. Partners stand worker to worker. */
+  lanes(rows) {
+    const last = new Map();
+    let others = false;
+    rows.forEach((row, index) => {
+      for (const lane of [row.from, row.to, row.lane]) {
+        if (lane === 'other') others = true;
+        const seat = lane && Number(lane.slice(1));
+        if (seat) last.set(seat, index);
+      }
+    });
+    const recent = [...last.entries()].sort((a, b) => b[1] - a[1]).slice(0, MOST_SEATS).map(([seat]) => seat);
+    const lanes = others ? ['other', 'portal'] : ['portal'];
+    const done = new Set();
+    for (const seat of recent.sort((a, b) => a - b)) {
+      if (done.has(seat)) continue;
+      lanes.push('c' + seat, 'w' + seat);
+      done.add(seat);
+      const partner = partnerOf(seat);
+      if (recent.includes(partner)) {
+        lanes.push('w' + partner, 'c' + partner);
+        done.add(partner);
+      }
+    }
+    return lanes;
+  },
+
+  name(lane) {
+    if (lane === 'other') return 'others';
+    if (lane === 'portal') return 'portal';
+    const seat = Number(lane.slice(1));
+    if (lane[0] === 'w') return threadOf('worker', seat);
+    const card = state.cards.get(seat);
+    return (card && card.name) || 'client of ' + seat;
+  },
+
+  /** All of it as a picture that stands for itself. */
+  draw(width, colours) {
+    const wanted = document.getElementById('ticks').checked;
+    const rows = this.rows.filter((row) => wanted || row.tick === undefined);
+    const lanes = this.lanes(rows);
+    const at = new Map(lanes.map((lane, index) => [lane, (index + 0.5) * width / lanes.length]));
+    const height = HEAD + (rows.length + 1) * ROW;
+    const svg = make('svg', { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': 'system-ui, sans-serif', 'font-size': 15 });
+    svg.append(make('rect', { width, height, fill: colours.paper }));
+    const marker = (id, colour) => {
+      const made = make('marker', { id, viewBox: '0 0 8 8', refX: 8, refY: 4, markerWidth: 8, markerHeight: 8, orient: 'auto-start-reverse' });
+      made.append(make('path', { d: 'M0 0 L8 4 L0 8 Z', fill: colour }));
+      return made;
+    };
+    const defs = make('defs', {});
+    for (const kind of ['plain', 'good', 'bad']) defs.append(marker('tip-' + kind, colours[kind]));
+    svg.append(defs);
+    for (const [lane, x] of at) {
+      svg.append(make('line', { x1: x, x2: x, y1: HEAD - 8, y2: height, stroke: colours.line, 'stroke-width': lane[0] === 'c' || lane === 'other' ? 1.5 : 5 }));
+      svg.append(words(this.name(lane), x, 24, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width / lanes.length - 6));
+    }
+    rows.forEach((row, index) => {
+      const y = HEAD + (index + 1) * ROW;
+      const group = make('g', { class: 'row', 'data-n': row.event.n });
+      if (row.tick !== undefined) {
+        group.append(make('line', { x1: 0, x2: width, y1: y - 6, y2: y - 6, stroke: colours.tick, 'stroke-dasharray': '2 7', 'stroke-width': 2 }));
+        group.append(words('tick ' + row.tick, 6, y - 10, { fill: colours.tick, 'font-size': 13 }, 90));
+      } else if (row.caption !== undefined) {
+        group.append(make('rect', { x: 0, y: y - 22, width, height: 26, fill: colours.caption }));
+        group.append(words(row.caption, width / 2, y - 4, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width - 20));
+      } else if (row.lane !== undefined) {
+        const x = at.get(row.lane);
+        if (x === undefined) return;
+        const anchor = x > width * 0.7 ? 'end' : 'start';
+        group.append(make('circle', { cx: x, cy: y - 6, r: 6, fill: colours.plain }));
+        group.append(words(row.label, x + (anchor === 'end' ? -11 : 11), y - 1, { fill: colours.ink, 'text-anchor': anchor }, width * 0.3));
+      } else {
+        const from = at.get(row.from);
+        const to = at.get(row.to);
+        if (from === undefined || to === undefined) return;
+        const colour = colours[row.kind];
+        group.append(make('line', { x1: from, x2: to, y1: y - 3, y2: y - 3, stroke: colour, 'stroke-width': 2, 'marker-end': `url(#tip-${row.kind})` }));
+        group.append(words(row.label, (from + to) / 2, y - 8, { fill: colours.ink, 'text-anchor': 'middle' }, Math.max(Math.abs(to - from) - 16, 120)));
+      }
+      svg.append(group);
+    });
+    return svg;
+  },
+
+  show() {
+    if (!this.dirty || document.getElementById('ladder').hidden) return;
+    this.dirty = false;
+    const box = document.getElementById('ladder-scroll');
+    const top = box.scrollTop;
+    box.replaceChildren(this.draw(Math.max(box.clientWidth - 2, 600), colours()));
+    box.scrollTop = document.getElementById('follow').checked ? box.scrollHeight : top;
+  },
+
+  save() {
+    const svg = this.draw(1240, colours());
+    const file = new Blob([new XMLSerializer().serializeToString(svg)], { type: 'image/svg+xml' });
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(file);
+    link.download = 'ladder.svg';
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  },
+};
+
+function make(name, attributes) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+/** A text that is shortened to about `width` pixels. */
+function words(text, x, y, attributes, width) {
+  const most = Math.max(4, Math.floor(width / 7.6));
+  const made = make('text', Object.assign({ x, y }, attributes));
+  made.textContent = text.length > most ? text.slice(0, most - 1) + '…' : text;
+  return made;
+}
+
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const of = (name) => style.getPropertyValue('--' + name).trim();
+  return {
+    paper: of('paper'), ink: of('ink'), line: of('line'), caption: of('caption'),
+    plain: of('accent'), good: of('seated'), bad: of('closing'), tick: of('free'),
+  };
+}

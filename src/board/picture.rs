@@ -1,0 +1,609 @@
+//! What the board shows, made of events alone: so a run that was recorded ends in the same picture
+//! as the run itself.
+//!
+//! It knows what the events say and nothing else. Of messages it keeps nothing, because the board
+//! does not get to see all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::event::Record;
+
+/// A server, as its events tell of it.
+#[derive(Default)]
+pub(super) struct Picture {
+    tick: u64,
+    rules: Rules,
+    /// What listens where: `portal-tcp`, `portal-udp`, `single`, `workers`.
+    listeners: BTreeMap<String, String>,
+    /// The bottom of the stack first, as in the server.
+    stack: Vec<Key>,
+    /// By seat.
+    cards: BTreeMap<Key, Card>,
+    /// Where a seat stands among the others: its neighbour is its partner.
+    order: Vec<Key>,
+    rooms: BTreeMap<String, Room>,
+    caption: Option<String>,
+    visits: u64,
+    is_over: bool,
+    /// What has changed since [`Picture::take_changes`] was last called.
+    changed: Changed,
+}
+
+/// A worker's port, or a seat's number where all are at one port.
+type Key = u64;
+
+#[derive(Default)]
+struct Rules {
+    tick_seconds: u64,
+    reserve: u64,
+    handshake: u64,
+    /// 0 is never, here and in `total`.
+    idle: u64,
+    total: u64,
+}
+
+#[derive(Default)]
+struct Changed {
+    cards: BTreeSet<Key>,
+    stack: bool,
+    rooms: bool,
+}
+
+#[derive(Default)]
+struct Card {
+    phase: Phase,
+    /// Which visit this is, counted over all seats; 0 between two.
+    visit: u64,
+    asker: Option<String>,
+    peer: Option<String>,
+    name: Option<String>,
+    /// The tick at which the reservation, the handshake or the call is past its time.
+    until: Option<u64>,
+    idle_until: Option<u64>,
+    total_until: Option<u64>,
+    /// With `--show-passcodes`.
+    passcode: Option<String>,
+    /// How often the passcode has changed.
+    changes: u64,
+    /// Why the last session was over.
+    end: Option<String>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Free,
+    Reserved,
+    Greeting,
+    Calling,
+    Seated,
+    Closing,
+}
+
+impl Phase {
+    fn word(self) -> &'static str {
+        match self {
+            Phase::Free => "free",
+            Phase::Reserved => "reserved",
+            Phase::Greeting => "greeting",
+            Phase::Calling => "calling",
+            Phase::Seated => "seated",
+            Phase::Closing => "closing",
+        }
+    }
+}
+
+struct Room {
+    port: u64,
+    members: BTreeSet<String>,
+}
+
+/// Whom an event is about.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub(super) struct About {
+    /// The seat.
+    pub(super) seat: Option<u64>,
+    /// The visit, from the ticket to the port's going back.
+    pub(super) visit: Option<u64>,
+    /// For a message to the partner: the partner's seat.
+    pub(super) to: Option<u64>,
+}
+
+/// So many cards are shown even if free.
+const SHOWN_CARDS: usize = 256;
+/// So many ports from the top of the stack are shown.
+const SHOWN_PORTS: usize = 64;
+
+impl Picture {
+    /// Takes an event in, and says whom it is about.
+    pub(super) fn take_in(&mut self, record: &Record) -> About {
+        self.tick = self.tick.max(record.tick.0);
+        let seat = self.seat_of(record);
+        let before = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
+        self.change(record, seat);
+        let after = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
+        // A visit begins and ends with an event of its own.
+        let visit = [after, before]
+            .into_iter()
+            .flatten()
+            .find(|visit| *visit > 0);
+        let to = match &*record.event {
+            "relayed" => record.number("to").and_then(|port| {
+                if self.is_single() {
+                    self.partner(seat?)
+                } else {
+                    Some(port)
+                }
+            }),
+            _ => None,
+        };
+        About { seat, visit, to }
+    }
+
+    fn is_single(&self) -> bool {
+        self.listeners.contains_key("single")
+    }
+
+    fn partner(&self, seat: Key) -> Option<Key> {
+        let at = self.order.iter().position(|key| *key == seat)?;
+        self.order.get(at ^ 1).copied()
+    }
+
+    fn seat_of(&self, record: &Record) -> Option<Key> {
+        if record.event.starts_with("room-") {
+            return None;
+        }
+        // A call belongs to whom it goes to: a worker's thread writes into its partner's socket.
+        if let Some(address) = record.text("address")
+            && let Some((key, _)) = self.cards.iter().find(|(_, card)| {
+                card.peer.as_deref() == Some(address) || card.asker.as_deref() == Some(address)
+            })
+        {
+            return Some(*key);
+        }
+        let port = record.number("port").or_else(|| record.number("from"));
+        let of_thread = || {
+            let (role, number) = record.thread.rsplit_once('-')?;
+            let number = number.parse().ok()?;
+            matches!(role, "worker" | "timer" | "seat").then_some(number)
+        };
+        let key = if self.is_single() || port.is_none() {
+            of_thread()
+        } else {
+            port
+        };
+        key.filter(|key| self.cards.contains_key(key))
+    }
+
+    fn change(&mut self, record: &Record, seat: Option<Key>) {
+        match &*record.event {
+            "started" => return self.begin(record),
+            "listening" => {
+                if let (Some(role), Some(address)) = (record.text("role"), record.text("address")) {
+                    self.listeners.insert(role.to_owned(), address.to_owned());
+                    if role == "single" {
+                        self.number_the_seats();
+                    }
+                }
+                return;
+            }
+            "caption" => {
+                self.caption = record.text("text").map(str::to_owned);
+                return;
+            }
+            "shutting-down" => {
+                self.is_over = true;
+                return;
+            }
+            "room-opened" | "room-ended" | "room-joined" | "room-left" => {
+                return self.change_room(record);
+            }
+            _ => {}
+        }
+        let Some(key) = seat else { return };
+        let visits = self.visits;
+        let Some(card) = self.cards.get_mut(&key) else {
+            return;
+        };
+        // From the event's own tick: the deadline is past at the tick after.
+        let fires = |ticks: u64| record.tick.0 + ticks + 1;
+        let fires_if = |ticks: u64| (ticks > 0).then(|| fires(ticks));
+        let rules = &self.rules;
+        let text = |name: &str| record.text(name).map(str::to_owned);
+        match &*record.event {
+            "ticket" => {
+                card.phase = Phase::Reserved;
+                card.visit = visits + 1;
+                card.asker = text("asker");
+                card.end = None;
+                card.until = Some(fires(rules.reserve));
+                card.passcode = text("passcode").or(card.passcode.take());
+                self.visits += 1;
+                self.stack.retain(|there| *there != key);
+                self.changed.stack = true;
+            }
+            "no-show" => {
+                card.phase = Phase::Closing;
+                card.until = None;
+                card.end = Some("no-show".to_owned());
+            }
+            "arrived" => {
+                card.phase = Phase::Greeting;
+                card.peer = text("peer");
+                card.until = Some(fires(rules.handshake));
+                card.total_until = fires_if(rules.total);
+            }
+            "calling" => {
+                card.phase = Phase::Calling;
+                card.peer = text("peer");
+                card.until = Some(fires(rules.reserve));
+            }
+            "seated" => {
+                if card.visit == 0 {
+                    // On a single port nobody asks first.
+                    card.visit = visits + 1;
+                    card.total_until = fires_if(rules.total);
+                    self.visits += 1;
+                    self.stack.retain(|there| *there != key);
+                    self.changed.stack = true;
+                }
+                card.phase = Phase::Seated;
+                card.peer = text("peer");
+                card.until = None;
+                card.idle_until = fires_if(rules.idle);
+            }
+            "heard" => card.idle_until = fires_if(rules.idle),
+            "logged-in" => card.name = text("name"),
+            "left" => {
+                card.phase = Phase::Closing;
+                card.until = None;
+                card.idle_until = None;
+                card.total_until = None;
+                card.end = text("end");
+            }
+            "freed" => {
+                *card = Card {
+                    changes: card.changes + 1,
+                    passcode: text("passcode"),
+                    end: card.end.take(),
+                    ..Card::default()
+                };
+                self.stack.retain(|there| *there != key);
+                self.stack.push(key);
+                self.changed.stack = true;
+            }
+            _ => return,
+        }
+        self.changed.cards.insert(key);
+    }
+
+    fn begin(&mut self, record: &Record) {
+        let number = |name: &str| record.number(name).unwrap_or(0);
+        let keys: Vec<Key> = record.text("ports").map(read_ranges).unwrap_or_default();
+        let cards = keys.iter().map(|key| (*key, Card::default())).collect();
+        // A file may hold several runs; each begins anew.
+        *self = Picture {
+            tick: record.tick.0,
+            rules: Rules {
+                tick_seconds: number("tick"),
+                reserve: number("reserve"),
+                handshake: number("handshake"),
+                idle: number("idle"),
+                total: number("total"),
+            },
+            // The first port lies on top.
+            stack: keys.iter().rev().copied().collect(),
+            order: keys,
+            cards,
+            visits: self.visits,
+            changed: Changed {
+                stack: true,
+                rooms: true,
+                ..Changed::default()
+            },
+            ..Picture::default()
+        };
+    }
+
+    /// All seats are at one port, so each goes by its number.
+    fn number_the_seats(&mut self) {
+        self.order = (1..=self.order.len() as u64).collect();
+        self.cards = self
+            .order
+            .iter()
+            .map(|key| (*key, Card::default()))
+            .collect();
+        self.stack = self.order.iter().rev().copied().collect();
+        self.changed.stack = true;
+    }
+
+    fn change_room(&mut self, record: &Record) {
+        let Some(name) = record.text("room") else {
+            return;
+        };
+        let port = record.number("port").unwrap_or(0);
+        let who = record.text("name").unwrap_or("?").to_owned();
+        match &*record.event {
+            "room-opened" => {
+                let members = BTreeSet::new();
+                self.rooms.insert(name.to_owned(), Room { port, members });
+            }
+            "room-ended" => {
+                // Another one of that name may have begun elsewhere.
+                if self.rooms.get(name).is_some_and(|room| room.port == port) {
+                    self.rooms.remove(name);
+                }
+            }
+            "room-joined" => {
+                if let Some(room) = self.rooms.get_mut(name) {
+                    room.members.insert(who);
+                }
+            }
+            _ => {
+                if let Some(room) = self.rooms.get_mut(name) {
+                    room.members.remove(&who);
+                }
+            }
+        }
+        self.changed.rooms = true;
+    }
+
+    fn is_shown(&self, card: &Card) -> bool {
+        self.cards.len() <= SHOWN_CARDS || card.phase != Phase::Free
+    }
+
+    fn card(&self, key: Key) -> Value {
+        let Some(card) = self.cards.get(&key) else {
+            return Value::Null;
+        };
+        if !self.is_shown(card) {
+            return Value::Null;
+        }
+        json!({
+            "phase": card.phase.word(),
+            "visit": card.visit,
+            "asker": card.asker,
+            "peer": card.peer,
+            "name": card.name,
+            "until": card.until,
+            "idle": card.idle_until,
+            "total": card.total_until,
+            "passcode": card.passcode,
+            "changes": card.changes,
+            "end": card.end,
+            "partner": self.partner(key),
+        })
+    }
+
+    fn stack(&self) -> Value {
+        let top: Vec<Key> = self.stack.iter().rev().take(SHOWN_PORTS).copied().collect();
+        json!({ "count": self.stack.len(), "top": top })
+    }
+
+    fn rooms(&self) -> Value {
+        let rooms = self.rooms.iter().map(
+            |(name, room)| json!({ "name": name, "port": room.port, "members": room.members }),
+        );
+        rooms.collect()
+    }
+
+    /// All of it.
+    pub(super) fn whole(&self) -> Value {
+        let mut picture = self.common();
+        let keys = self.order.iter();
+        let cards: serde_json::Map<String, Value> = keys
+            .map(|key| (key.to_string(), self.card(*key)))
+            .filter(|(_, card)| !card.is_null())
+            .collect();
+        picture["cards"] = Value::Object(cards);
+        picture["stack"] = self.stack();
+        picture["rooms"] = self.rooms();
+        picture["seats"] = self.cards.len().into();
+        picture["rules"] = json!({
+            "tick": self.rules.tick_seconds,
+            "reserve": self.rules.reserve,
+            "handshake": self.rules.handshake,
+            "idle": self.rules.idle,
+            "total": self.rules.total,
+        });
+        picture["listeners"] = json!(self.listeners);
+        picture
+    }
+
+    /// What has changed since this was last called; a card that is not shown any more is `null`.
+    /// `None` when it takes the whole picture to tell.
+    pub(super) fn take_changes(&mut self) -> Value {
+        let changed = std::mem::take(&mut self.changed);
+        let mut picture = self.common();
+        let cards = changed.cards.iter();
+        let cards: serde_json::Map<String, Value> = cards
+            .map(|key| (key.to_string(), self.card(*key)))
+            .collect();
+        picture["cards"] = Value::Object(cards);
+        if changed.stack {
+            picture["stack"] = self.stack();
+        }
+        if changed.rooms {
+            picture["rooms"] = self.rooms();
+        }
+        picture
+    }
+
+    fn common(&self) -> Value {
+        json!({ "tick": self.tick, "caption": self.caption, "over": self.is_over })
+    }
+}
+
+/// `50001-50003 7` as numbers.
+fn read_ranges(text: &str) -> Vec<Key> {
+    let parts = text.split_whitespace();
+    let ranges = parts.filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let last: u16 = last.parse().ok()?;
+        let first: u16 = first.parse().ok()?;
+        Some(Key::from(first)..=Key::from(last))
+    });
+    ranges.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A picture that has taken in events such as `3 portal-tcp ticket port=50001 asker=1.2.3.4:5`.
+    fn after(events: &[&str]) -> Picture {
+        let mut picture = Picture::default();
+        let begin = "0 main started ports=50001-50004 tick=1 reserve=2 handshake=1 idle=5 total=9";
+        for event in std::iter::once(&begin).chain(events) {
+            picture.take_in(&record(event));
+        }
+        picture
+    }
+
+    fn record(event: &str) -> Record {
+        let mut words = event.split(' ');
+        let (tick, thread) = (words.next().unwrap(), words.next().unwrap());
+        let word = words.next().unwrap();
+        let details = words.map(|word| {
+            let (name, value) = word.split_once('=').unwrap();
+            match value.parse::<u64>() {
+                Ok(number) => format!("\"{name}\":{number}"),
+                Err(_) => format!("\"{name}\":\"{value}\""),
+            }
+        });
+        let details: Vec<String> = details.map(|detail| format!(",{detail}")).collect();
+        let json = format!(
+            "{{\"time\":\"1970-01-01T00:00:00Z\",\"tick\":{tick},\"thread\":\"{thread}\",\"event\":\"{word}\"{}}}",
+            details.concat()
+        );
+        Record::parse(&json).unwrap()
+    }
+
+    fn phase(picture: &Picture, key: Key) -> &'static str {
+        picture.cards[&key].phase.word()
+    }
+
+    const TICKET: &str = "3 portal-tcp ticket port=50001 asker=127.0.0.1:9";
+    const ARRIVED: &str = "4 worker-50001 arrived port=50001 peer=127.0.0.1:10";
+    const SEATED: &str = "4 worker-50001 seated port=50001 peer=127.0.0.1:10";
+    const LEFT: &str = "9 worker-50001 left port=50001 peer=127.0.0.1:10 end=terminate";
+    const FREED: &str = "9 worker-50001 freed port=50001";
+
+    #[test]
+    fn a_visit_goes_from_the_stack_through_the_card_back_to_the_stack() {
+        let picture = after(&[]);
+        assert_eq!(picture.stack, [50004, 50003, 50002, 50001]);
+        let picture = after(&[TICKET]);
+        assert_eq!(phase(&picture, 50001), "reserved");
+        assert_eq!(picture.stack, [50004, 50003, 50002]);
+        assert_eq!(
+            picture.cards[&50001].until,
+            Some(6),
+            "past at the tick after two"
+        );
+        let picture = after(&[TICKET, ARRIVED, SEATED]);
+        let card = &picture.cards[&50001];
+        assert_eq!((card.idle_until, card.total_until), (Some(10), Some(14)));
+        let picture = after(&[TICKET, ARRIVED, SEATED, "7 worker-50001 heard port=50001"]);
+        assert_eq!(picture.cards[&50001].idle_until, Some(13));
+        let picture = after(&[TICKET, ARRIVED, SEATED, LEFT]);
+        assert_eq!(phase(&picture, 50001), "closing");
+        let picture = after(&[TICKET, ARRIVED, SEATED, LEFT, FREED]);
+        assert_eq!(
+            (phase(&picture, 50001), picture.cards[&50001].changes),
+            ("free", 1)
+        );
+        assert_eq!(picture.stack, [50004, 50003, 50002, 50001]);
+    }
+
+    #[test]
+    fn every_event_of_a_visit_knows_its_visit() {
+        let mut picture = after(&[]);
+        for (visit, start) in [(1, 0), (2, 1)] {
+            let _ = start;
+            for event in [TICKET, ARRIVED, SEATED, LEFT, FREED] {
+                let about = picture.take_in(&record(event));
+                assert_eq!(about.visit, Some(visit), "{event}");
+                assert_eq!(about.seat, Some(50001), "{event}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_belongs_to_the_socket_that_it_is_about() {
+        let mut picture = after(&[TICKET, ARRIVED, SEATED]);
+        let write = "5 worker-50002 write address=127.0.0.1:10 wanted=3";
+        let about = picture.take_in(&record(write));
+        assert_eq!(
+            about,
+            About {
+                seat: Some(50001),
+                visit: Some(1),
+                to: None
+            }
+        );
+    }
+
+    #[test]
+    fn on_a_single_port_the_thread_tells_the_seat() {
+        let mut picture = after(&["0 main listening role=single address=127.0.0.1:50000"]);
+        picture.take_in(&record("1 seat-2 seated port=50001 peer=127.0.0.1:10"));
+        assert_eq!(phase(&picture, 2), "seated");
+        let relayed = record("1 seat-2 relayed from=50001 to=50001 bytes=3");
+        assert_eq!(picture.take_in(&relayed).to, Some(1));
+        picture.take_in(&record("1 seat-2 freed port=50001"));
+        assert_eq!(picture.stack.last(), Some(&2));
+    }
+
+    #[test]
+    fn rooms_come_and_go() {
+        let opened = "1 worker-50001 room-opened port=50005 room=lobby";
+        let joined = "1 member-50005 room-joined port=50005 room=lobby name=alice";
+        let picture = after(&[opened, joined]);
+        assert!(picture.rooms["lobby"].members.contains("alice"));
+        let left = "2 member-50005 room-left room=lobby name=alice end=terminate";
+        let ended = "2 room-50005 room-ended port=50005 room=lobby";
+        assert!(
+            after(&[opened, joined, left]).rooms["lobby"]
+                .members
+                .is_empty()
+        );
+        assert!(after(&[opened, joined, left, ended]).rooms.is_empty());
+    }
+
+    #[test]
+    fn changes_make_of_an_earlier_picture_the_later_one() {
+        let events = [TICKET, ARRIVED, SEATED, LEFT, FREED, TICKET];
+        let mut picture = after(&[]);
+        picture.take_changes();
+        let mut shown = picture.whole();
+        for event in events {
+            picture.take_in(&record(event));
+            let changes = picture.take_changes();
+            for (key, value) in changes.as_object().unwrap() {
+                if key == "cards" {
+                    for (seat, card) in value.as_object().unwrap() {
+                        shown["cards"][seat] = card.clone();
+                    }
+                } else {
+                    shown[key] = value.clone();
+                }
+            }
+            assert_eq!(shown, picture.whole(), "{event}");
+        }
+    }
+
+    #[test]
+    fn of_thousands_of_seats_only_the_taken_are_shown() {
+        let mut picture = Picture::default();
+        let begin = "0 main started ports=40001-48000 tick=1 reserve=2 handshake=1 idle=5 total=0";
+        picture.take_in(&record(begin));
+        picture.take_in(&record("1 portal-tcp ticket port=40001 asker=127.0.0.1:9"));
+        let whole = picture.whole();
+        assert_eq!(whole["cards"].as_object().unwrap().len(), 1);
+        assert_eq!(whole["stack"]["count"], 7999);
+        assert_eq!(whole["stack"]["top"].as_array().unwrap().len(), SHOWN_PORTS);
+    }
+}

@@ -1,0 +1,78 @@
+//! A run that was recorded with `--events FILE`, to be played again.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::event::Record;
+
+/// The events of a file.
+#[derive(Debug)]
+pub struct Recording {
+    pub(super) records: Vec<Record>,
+}
+
+/// Why a file can't be played.
+#[derive(Debug)]
+pub enum RecordingError {
+    /// It can't be read.
+    File(PathBuf, io::Error),
+    /// A line is no event: its number, counted from 1, and what is wrong with it.
+    Line(PathBuf, usize, String),
+    /// It holds no event.
+    Empty(PathBuf),
+}
+
+impl fmt::Display for RecordingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordingError::File(path, error) => {
+                write!(f, "{} can't be read ({error})", path.display())
+            }
+            RecordingError::Line(path, line, reason) => write!(
+                f,
+                "line {line} of {} is no event ({reason}): give a file that was written with \
+                 --events",
+                path.display()
+            ),
+            RecordingError::Empty(path) => write!(
+                f,
+                "there is no event in {}: give a file that was written with --events",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RecordingError {}
+
+impl Recording {
+    /// Reads a file of events. Lines that begin with `#` are comments; a last line that was torn by
+    /// a crash is left out.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when it can't be read, or is something else.
+    pub fn read(path: &Path) -> Result<Recording, RecordingError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| RecordingError::File(path.to_owned(), error))?;
+        let mut records = Vec::new();
+        for (line, number) in text.split_inclusive('\n').zip(1..) {
+            let is_whole = line.ends_with('\n');
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match Record::parse(line) {
+                Ok(record) => records.push(record),
+                Err(_) if !is_whole => {}
+                Err(reason) => {
+                    return Err(RecordingError::Line(path.to_owned(), number, reason));
+                }
+            }
+        }
+        if records.is_empty() {
+            return Err(RecordingError::Empty(path.to_owned()));
+        }
+        Ok(Recording { records })
+    }
+}
