@@ -12,7 +12,7 @@ AFTER ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-client demo test lint lessons bugs soak fuzz bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-client demo demo-board test lint lessons bugs soak fuzz bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -33,6 +33,10 @@ run-client: cargo-is-there ## start a chat client
 demo: cargo-is-there ## watch two scripted clients and the server for half a minute
 	@$(CARGO) build $(PROFILE) --bins --example demo
 	@$(CARGO) run --quiet $(PROFILE) --example demo
+
+demo-board: cargo-is-there ## watch the nine rules acted out, in a browser
+	@$(CARGO) build $(PROFILE) --example demo-board
+	@$(CARGO) run --quiet $(PROFILE) --example demo-board
 
 test: cargo-is-there ## run all tests
 	$(CARGO) test

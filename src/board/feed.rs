@@ -8,10 +8,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -67,16 +66,25 @@ impl Feed {
         Some((shared.story.so_far(Value::Null).to_string(), receiver))
     }
 
-    /// The thread `board-feed`: takes events in until there are no more to come.
-    pub(super) fn serve(&self, queue: &EventQueue) {
-        while let Ok(first) = queue.events().recv() {
+    /// The thread `board-feed`: takes events in until there are no more to come, or the board is
+    /// stopped.
+    pub(super) fn serve(&self, queue: &EventQueue, stopped: &Receiver<()>) {
+        loop {
+            let first = select! {
+                recv(queue.events()) -> first => first.ok(),
+                // What is there by now is still shown.
+                recv(stopped) -> _ => queue.events().try_recv().ok(),
+            };
+            let Some(first) = first else { break };
             let more = queue.events().try_iter().take(limits::EVENT_QUEUE);
             let lost = queue.take_dropped();
             let unseen = self.shutter.take_missed();
             let is_watched = self.take_in(std::iter::once(first).chain(more), lost, unseen);
-            thread::sleep(TOGETHER);
+            // Cut short by the end of the board.
+            let _ = stopped.recv_timeout(TOGETHER);
             self.shutter.open_for(if is_watched { TRAFFIC } else { 0 });
         }
+        self.shutter.open_for(0);
         let mut shared = self.shared.lock();
         shared.is_over = true;
         shared.viewers.clear();

@@ -44,13 +44,24 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// What a replay puts together: less than can be told apart.
 const TOGETHER: Duration = Duration::from_millis(40);
 
-const PAGE: &str = include_str!("page/board.html");
-const STYLE: &str = include_str!("page/board.css");
-const SCRIPT: &[(&str, &str)] = &[
-    ("/board.js", include_str!("page/board.js")),
-    ("/ladder.js", include_str!("page/ladder.js")),
-    ("/story.js", include_str!("page/story.js")),
+/// What the page loads: where it is, what it is, and the thing itself.
+const PARTS: &[(&str, &str, &str)] = &[
+    (
+        "/",
+        "text/html; charset=utf-8",
+        include_str!("page/board.html"),
+    ),
+    (
+        "/board.css",
+        "text/css; charset=utf-8",
+        include_str!("page/board.css"),
+    ),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/board.js", JAVASCRIPT, include_str!("page/board.js")),
+    ("/ladder.js", JAVASCRIPT, include_str!("page/ladder.js")),
+    ("/story.js", JAVASCRIPT, include_str!("page/story.js")),
 ];
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A page that is being served.
 pub struct Board {
@@ -138,7 +149,7 @@ impl Board {
             let shared = Arc::clone(&board.shared);
             board.spawn("board-feed".to_owned(), move || {
                 if let Source::Live(feed) = &shared.source {
-                    feed.serve(&queue);
+                    feed.serve(&queue, &shared.stopped);
                 }
             })?;
         }
@@ -164,7 +175,7 @@ impl Board {
         self.shared.watching.load(Ordering::Acquire)
     }
 
-    /// Ends it: with a server that is running, after the server and the last handle on its events.
+    /// Ends it. What a server has told by now is still shown, so this comes after the server's end.
     pub fn stop(self) {
         drop(self);
     }
@@ -241,8 +252,6 @@ fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
         Err(refusal) => return http::refuse(stream, refusal),
     };
     match request.path.as_str() {
-        "/" => http::answer(stream, "text/html; charset=utf-8", PAGE),
-        "/board.css" => http::answer(stream, "text/css; charset=utf-8", STYLE),
         "/events" => {
             http::begin_events(stream)?;
             shared.watching.fetch_add(1, Ordering::AcqRel);
@@ -255,8 +264,8 @@ fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
             shared.watching.fetch_sub(1, Ordering::AcqRel);
             result
         }
-        path => match SCRIPT.iter().find(|(there, _)| *there == path) {
-            Some((_, script)) => http::answer(stream, "text/javascript; charset=utf-8", script),
+        path => match PARTS.iter().find(|(there, ..)| *there == path) {
+            Some((_, kind, part)) => http::answer(stream, kind, part),
             None => http::refuse(stream, Refusal::NotFound),
         },
     }

@@ -46,6 +46,8 @@ struct Rules {
 
 #[derive(Default)]
 struct Changed {
+    /// Another server, or more of it is known: nothing of what was shown before counts.
+    whole: bool,
     cards: BTreeSet<Key>,
     stack: bool,
     rooms: bool,
@@ -183,6 +185,7 @@ impl Picture {
             "listening" => {
                 if let (Some(role), Some(address)) = (record.text("role"), record.text("address")) {
                     self.listeners.insert(role.to_owned(), address.to_owned());
+                    self.changed.whole = true;
                     if role == "single" {
                         self.number_the_seats();
                     }
@@ -287,7 +290,7 @@ impl Picture {
         *self = Picture {
             tick: record.tick.0,
             rules: Rules {
-                tick_seconds: number("tick"),
+                tick_seconds: number("period"),
                 reserve: number("reserve"),
                 handshake: number("handshake"),
                 idle: number("idle"),
@@ -299,8 +302,7 @@ impl Picture {
             cards,
             visits: self.visits,
             changed: Changed {
-                stack: true,
-                rooms: true,
+                whole: true,
                 ..Changed::default()
             },
             ..Picture::default()
@@ -316,7 +318,6 @@ impl Picture {
             .map(|key| (*key, Card::default()))
             .collect();
         self.stack = self.order.iter().rev().copied().collect();
-        self.changed.stack = true;
     }
 
     fn change_room(&mut self, record: &Record) {
@@ -362,6 +363,7 @@ impl Picture {
             return Value::Null;
         }
         json!({
+            "at": self.order.iter().position(|there| *there == key),
             "phase": card.phase.word(),
             "visit": card.visit,
             "asker": card.asker,
@@ -402,7 +404,7 @@ impl Picture {
         picture["rooms"] = self.rooms();
         picture["seats"] = self.cards.len().into();
         picture["rules"] = json!({
-            "tick": self.rules.tick_seconds,
+            "period": self.rules.tick_seconds,
             "reserve": self.rules.reserve,
             "handshake": self.rules.handshake,
             "idle": self.rules.idle,
@@ -413,9 +415,12 @@ impl Picture {
     }
 
     /// What has changed since this was last called; a card that is not shown any more is `null`.
-    /// `None` when it takes the whole picture to tell.
+    /// With `rules` in it, it is the whole picture.
     pub(super) fn take_changes(&mut self) -> Value {
         let changed = std::mem::take(&mut self.changed);
+        if changed.whole {
+            return self.whole();
+        }
         let mut picture = self.common();
         let cards = changed.cards.iter();
         let cards: serde_json::Map<String, Value> = cards
@@ -455,7 +460,7 @@ mod tests {
     /// A picture that has taken in events such as `3 portal-tcp ticket port=50001 asker=1.2.3.4:5`.
     fn after(events: &[&str]) -> Picture {
         let mut picture = Picture::default();
-        let begin = "0 main started ports=50001-50004 tick=1 reserve=2 handshake=1 idle=5 total=9";
+        let begin = "0 main started ports=50001-50004 period=1 reserve=2 handshake=1 idle=5 total=9";
         for event in std::iter::once(&begin).chain(events) {
             picture.take_in(&record(event));
         }
@@ -575,7 +580,8 @@ mod tests {
 
     #[test]
     fn changes_make_of_an_earlier_picture_the_later_one() {
-        let events = [TICKET, ARRIVED, SEATED, LEFT, FREED, TICKET];
+        let listening = "0 main listening role=portal-tcp address=127.0.0.1:50000";
+        let events = [listening, TICKET, ARRIVED, SEATED, LEFT, FREED, TICKET];
         let mut picture = after(&[]);
         picture.take_changes();
         let mut shown = picture.whole();
@@ -583,7 +589,7 @@ mod tests {
             picture.take_in(&record(event));
             let changes = picture.take_changes();
             for (key, value) in changes.as_object().unwrap() {
-                if key == "cards" {
+                if key == "cards" && changes["rules"].is_null() {
                     for (seat, card) in value.as_object().unwrap() {
                         shown["cards"][seat] = card.clone();
                     }
@@ -598,7 +604,7 @@ mod tests {
     #[test]
     fn of_thousands_of_seats_only_the_taken_are_shown() {
         let mut picture = Picture::default();
-        let begin = "0 main started ports=40001-48000 tick=1 reserve=2 handshake=1 idle=5 total=0";
+        let begin = "0 main started ports=40001-48000 period=1 reserve=2 handshake=1 idle=5 total=0";
         picture.take_in(&record(begin));
         picture.take_in(&record("1 portal-tcp ticket port=40001 asker=127.0.0.1:9"));
         let whole = picture.whole();

@@ -455,7 +455,7 @@ impl What {
                 "started",
                 vec![
                     ("ports", Detail::Text(ranges(ports))),
-                    ("tick", Detail::Number(*tick_seconds)),
+                    ("period", Detail::Number(*tick_seconds)),
                     ("reserve", Detail::Number(reserve.get())),
                     ("handshake", Detail::Number(handshake.get())),
                     ("idle", Detail::Number(idle.map_or(0, Ticks::get))),

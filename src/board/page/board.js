@@ -58,7 +58,8 @@ function take(news) {
     state.replay = news.replay;
     showReplay();
   }
-  if (news.whole) begin(news.picture);
+  if (news.whole) forget();
+  if (news.picture.rules) begin(news.picture);
   change(news.picture);
   for (const event of news.events) happened(event, news.whole);
   if (news.unseen) note(news.unseen + ' more calls and messages than can be shown here');
@@ -68,15 +69,20 @@ function take(news) {
   ladder.show();
 }
 
+function forget() {
+  state.events = [];
+  drawn = 0;
+  ladder.clear();
+  $('events').replaceChildren();
+}
+
+/** A picture that is whole. */
 function begin(picture) {
   state.cards = new Map();
-  state.events = [];
   state.rules = picture.rules;
   state.listeners = picture.listeners;
   state.seats = picture.seats;
-  ladder.clear();
   $('cards').replaceChildren();
-  $('events').replaceChildren();
   const of = state.listeners;
   const where = of['portal-tcp'] || of['portal-udp'] || of.single || '';
   const kinds = of.single ? 'one port' : [of['portal-tcp'] && 'TCP', of['portal-udp'] && 'UDP'].filter(Boolean).join(' and ');
@@ -107,10 +113,6 @@ function change(picture) {
 }
 
 function happened(event, isOld) {
-  if (event.event === 'started' && !isOld) {
-    // Another run, or a server that was started anew: only the whole picture has its seats.
-    connect(state.replay ? '?from=' + state.replay.at + speed() : '');
-  }
   state.events.push(event);
   if (state.events.length > MOST_EVENTS) state.events.splice(0, state.events.length - MOST_EVENTS);
   ladder.take(event);
@@ -131,7 +133,7 @@ function showStack(stack) {
   $('stack').replaceChildren(...shown);
 }
 
-function cardParts(key) {
+function cardParts(key, at) {
   const made = element('button', 'card');
   made.id = 'card-' + key;
   const top = element('span', 'top');
@@ -141,13 +143,14 @@ function cardParts(key) {
   made.append(top, element('span', 'who'), element('span', 'left'), own);
   made.addEventListener('click', () => choose({ seat: key }));
   // In the order of the seats, so that partners stand side by side.
-  const after = [...$('cards').children].find((there) => Number(there.id.slice(5)) > key);
+  made.dataset.at = at;
+  const after = [...$('cards').children].find((there) => Number(there.dataset.at) > at);
   $('cards').insertBefore(made, after || null);
   return made;
 }
 
 function showCard(key, card) {
-  const made = $('card-' + key) || cardParts(key);
+  const made = $('card-' + key) || cardParts(key, card.at);
   const was = made.dataset.changes;
   made.className = 'card ' + card.phase + (state.chosen && state.chosen.seat === key ? ' chosen' : '');
   const set = (name, text) => {
@@ -242,7 +245,7 @@ function showRooms(rooms) {
 
 let drawn = 0;
 function showEvents() {
-  const fresh = state.events.filter((event) => event.n > drawn && event.event !== 'heard' && !(event.event === 'tick' && event.details.told === 0));
+  const fresh = state.events.filter((event) => event.n > drawn && !isCall(event) && !['heard', 'caption'].includes(event.event) && !(event.event === 'tick' && event.details.told === 0));
   if (state.events.length) drawn = state.events[state.events.length - 1].n;
   const box = $('events-side');
   for (const event of fresh.slice(-LINES)) {
@@ -250,7 +253,7 @@ function showEvents() {
     line.tabIndex = 0;
     line.append(
       element('span', 'tick', event.tick), element('span', 'by', event.thread), element('span', 'word', event.event),
-      element('span', 'details', details(event) + (event.details.bytes ? '  ' + String(event.details.bytes).slice(0, 200) : '')));
+      element('span', 'details', details(event)));
     line.addEventListener('click', () => choose({ event }));
     line.addEventListener('keydown', (key) => { if (key.key === 'Enter') choose({ event }); });
     $('events').append(line);

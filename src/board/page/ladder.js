@@ -125,17 +125,17 @@ const ladder = {
     const seat = Number(lane.slice(1));
     if (lane[0] === 'w') return threadOf('worker', seat);
     const card = state.cards.get(seat);
-    return (card && card.name) || 'client of ' + seat;
+    return (card && card.name) || 'client ' + seat;
   },
 
-  /** All of it as a picture that stands for itself. */
+  /** All of it as a picture that stands for itself, and the names of the lanes once more. */
   draw(width, colours) {
     const wanted = document.getElementById('ticks').checked;
     const rows = this.rows.filter((row) => wanted || row.tick === undefined);
     const lanes = this.lanes(rows);
     const at = new Map(lanes.map((lane, index) => [lane, (index + 0.5) * width / lanes.length]));
     const height = HEAD + (rows.length + 1) * ROW;
-    const svg = make('svg', { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': 'system-ui, sans-serif', 'font-size': 15 });
+    const svg = make('svg', { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': 'system-ui, sans-serif', 'font-size': 14 });
     svg.append(make('rect', { width, height, fill: colours.paper }));
     const marker = (id, colour) => {
       const made = make('marker', { id, viewBox: '0 0 8 8', refX: 8, refY: 4, markerWidth: 8, markerHeight: 8, orient: 'auto-start-reverse' });
@@ -145,9 +145,13 @@ const ladder = {
     const defs = make('defs', {});
     for (const kind of ['plain', 'good', 'bad']) defs.append(marker('tip-' + kind, colours[kind]));
     svg.append(defs);
+    const names = make('svg', { class: 'names', width, height: HEAD, 'font-family': 'system-ui, sans-serif', 'font-size': 14 });
+    names.append(make('rect', { width, height: HEAD, fill: colours.paper }));
     for (const [lane, x] of at) {
       svg.append(make('line', { x1: x, x2: x, y1: HEAD - 8, y2: height, stroke: colours.line, 'stroke-width': lane[0] === 'c' || lane === 'other' ? 1.5 : 5 }));
-      svg.append(words(this.name(lane), x, 24, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width / lanes.length - 6));
+      const name = words(this.name(lane), x, 24, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width / lanes.length - 6);
+      svg.append(name);
+      names.append(name.cloneNode(true));
     }
     rows.forEach((row, index) => {
       const y = HEAD + (index + 1) * ROW;
@@ -170,11 +174,11 @@ const ladder = {
         if (from === undefined || to === undefined) return;
         const colour = colours[row.kind];
         group.append(make('line', { x1: from, x2: to, y1: y - 3, y2: y - 3, stroke: colour, 'stroke-width': 2, 'marker-end': `url(#tip-${row.kind})` }));
-        group.append(words(row.label, (from + to) / 2, y - 8, { fill: colours.ink, 'text-anchor': 'middle' }, Math.max(Math.abs(to - from) - 16, 120)));
+        group.append(words(row.label, (from + to) / 2, y - 8, { fill: colours.ink, 'text-anchor': 'middle' }, Math.max(Math.abs(to - from), 110) + 30));
       }
       svg.append(group);
     });
-    return svg;
+    return { svg, names };
   },
 
   show() {
@@ -182,12 +186,15 @@ const ladder = {
     this.dirty = false;
     const box = document.getElementById('ladder-scroll');
     const top = box.scrollTop;
-    box.replaceChildren(this.draw(Math.max(box.clientWidth - 2, 600), colours()));
+    const { svg, names } = this.draw(Math.max(box.clientWidth, 600), colours());
+    // The names stay in sight; the picture's own lie under them.
+    svg.style.marginTop = -HEAD + 'px';
+    box.replaceChildren(names, svg);
     box.scrollTop = document.getElementById('follow').checked ? box.scrollHeight : top;
   },
 
   save() {
-    const svg = this.draw(1240, colours());
+    const { svg } = this.draw(1240, colours());
     const file = new Blob([new XMLSerializer().serializeToString(svg)], { type: 'image/svg+xml' });
     const link = document.createElement('a');
     link.href = URL.createObjectURL(file);
@@ -205,7 +212,7 @@ function make(name, attributes) {
 
 /** A text that is shortened to about `width` pixels. */
 function words(text, x, y, attributes, width) {
-  const most = Math.max(4, Math.floor(width / 7.6));
+  const most = Math.max(4, Math.floor(width / 7));
   const made = make('text', Object.assign({ x, y }, attributes));
   made.textContent = text.length > most ? text.slice(0, most - 1) + '…' : text;
   return made;

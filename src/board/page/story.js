@@ -64,6 +64,11 @@ const FRAMES = [
   [/<message>/, 'a message'],
 ];
 
+/** Socket calls are for the stories; among the events they would hide everything else. */
+function isCall(event) {
+  return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to'].includes(event.event);
+}
+
 function element(name, className, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -74,7 +79,8 @@ function element(name, className, text) {
 function details(event) {
   const parts = [];
   for (const [name, value] of Object.entries(event.details)) {
-    if (name !== 'bytes') parts.push(name + ' ' + value);
+    // A call's bytes are shown apart; a message's are a number.
+    if (typeof value !== 'string' || name !== 'bytes') parts.push(name + ' ' + value);
   }
   return parts.join('  ');
 }
@@ -98,7 +104,7 @@ function step(event, isChosen) {
   item.append(head);
   const said = details(event);
   if (said) item.append(element('p', 'mono', said));
-  if (event.details.bytes) {
+  if (isCall(event) && event.details.bytes) {
     for (const frame of frames(event.details.bytes)) {
       item.append(element('code', frame.whole ? 'frame' : 'frame part', frame.text));
       item.append(element('p', 'why', frame.meaning));

@@ -1,0 +1,318 @@
+//! `make demo-board`: a server with its board, and visitors that act out the nine rules of seed 000
+//! in turn, with a caption for each. It begins when somebody watches and goes round until Ctrl-C.
+//!
+//! `DEMO_PACE=2` is twice as fast as the 4 seconds that a step takes (and the tick with it), and
+//! `DEMO_ROUNDS=1` ends it after one round.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use portal_chat::board::{Board, Veil};
+use portal_chat::clock::{Clock, Ticker};
+use portal_chat::event::{EventQueue, Events, What};
+use portal_chat::server::{Server, Settings};
+
+/// Nothing in here should take as long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many ticks a step takes.
+const TICKS_A_STEP: f64 = 4.0;
+
+fn main() {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<f64>().ok();
+    let pace = number("DEMO_PACE").unwrap_or(4.0).max(0.04);
+    let rounds = number("DEMO_ROUNDS").map_or(u64::MAX, |rounds| rounds as u64);
+    let address = std::env::var("BOARD").unwrap_or("127.0.0.1:8050".to_owned());
+    let address: SocketAddr = address.parse().expect("BOARD is an address with a port");
+
+    let clock = Clock::new();
+    let mut events = Events::new(clock.clone(), true);
+    let veil = Veil {
+        texts: true,
+        secrets: true,
+    };
+    let board = Board::live(address, &mut events, veil).unwrap_or_else(|error| {
+        eprintln!("demo-board: the board can't listen on {address} ({error}); BOARD=127.0.0.1:0 chooses a free port");
+        std::process::exit(2);
+    });
+    let queue = events.add_reader(1 << 16);
+    let seconds = Duration::from_secs;
+    let settings = Settings {
+        reserve_timeout: seconds(4),
+        handshake_timeout: seconds(2),
+        idle_timeout: Some(seconds(12)),
+        total_timeout: Some(seconds(84)),
+        show_passcodes: true,
+        ..Settings::default()
+    };
+    // The ports of the seed, or any others if those are taken.
+    let server = Server::start(&settings, clock.clone(), events.clone()).or_else(|_| {
+        let settings = Settings {
+            port: 0,
+            ..settings
+        };
+        Server::start(&settings, clock.clone(), events.clone())
+    });
+    let server = server.expect("a server");
+    let telling = events.clone();
+    let period = Duration::from_secs_f64(pace / TICKS_A_STEP);
+    let ticker = Ticker::start(clock, period, move |_, told| {
+        telling.tell(|| What::Ticked { told });
+    });
+    let ticker = ticker.expect("a thread");
+
+    println!("portal   {}", server.portal());
+    println!(
+        "board    http://{}/ : open it in a browser; the show begins when you watch. Ctrl-C ends it.",
+        board.address()
+    );
+    while board.watching() == 0 {
+        thread::sleep(Duration::from_millis(50));
+    }
+    let stage = Stage {
+        portal: server.portal(),
+        workers: server.workers().iter().map(|port| port.get()).collect(),
+        events,
+        queue,
+        step: Duration::from_secs_f64(pace),
+    };
+    for _ in 0..rounds {
+        stage.one_round();
+    }
+    let Stage { events, .. } = stage;
+    ticker.stop();
+    server.stop();
+    drop(events);
+    board.stop();
+}
+
+struct Stage {
+    portal: SocketAddr,
+    workers: Vec<u16>,
+    events: Events,
+    queue: EventQueue,
+    step: Duration,
+}
+
+impl Stage {
+    fn one_round(&self) {
+        self.caption(
+            "Rule 1: a portal, and a worker on each port. Each is a thread, blocked in accept",
+        );
+        self.pause(2.0);
+
+        self.caption("Rule 2: a client asks the portal, which takes the top port off the stack");
+        let ticket = self.ask().expect("a port");
+        self.pause(0.6);
+        self.caption("Rule 3: it connects to the worker on that port, and says the passcode");
+        let mut alice = self.sit(&ticket);
+        alice.log_in("alice");
+        self.pause(0.8);
+        let mut bob = self.sit(&self.ask().expect("a port"));
+        bob.log_in("bob");
+        self.pause(0.8);
+        for (speaker, text) in [
+            (0, "hello bob"),
+            (1, "hello alice"),
+            (0, "from my socket to yours"),
+        ] {
+            let speaker = if speaker == 0 { &mut alice } else { &mut bob };
+            speaker.message(text);
+            self.pause(0.4);
+        }
+
+        // From here on these two go on talking, so that they are never idle.
+        let (talking, step) = (AtomicBool::new(true), self.step);
+        thread::scope(|threads| {
+            let (talk, leave) = (&talking, &mut alice);
+            let also = &mut bob;
+            threads.spawn(move || {
+                let mut number = 0;
+                while talk.load(Ordering::Acquire) {
+                    number += 1;
+                    let speaker = if number % 2 == 0 {
+                        &mut *leave
+                    } else {
+                        &mut *also
+                    };
+                    speaker.message(&format!("and another word, {number}"));
+                    thread::sleep(step / 2);
+                }
+            });
+            self.rules_4_to_7();
+            talking.store(false, Ordering::Release);
+        });
+
+        self.caption("Rule 6, too: after the total time, however active, it is over for alice");
+        let mut number = 0;
+        while !alice.has_heard("TOTAL TIME TIMEOUT", self.step / 4) {
+            number += 1;
+            alice.message(&format!("I could go on, {number}"));
+        }
+        self.pause(1.0);
+        self.caption("Rule 8: the ticker stands for the clock's interrupt; each tick reaches who waits for it");
+        self.pause(2.0);
+
+        self.caption("Rule 9: a client that wants to leave says TERMINATE");
+        let mut zoe = self.sit(&self.ask().expect("a port"));
+        zoe.log_in("zoe");
+        self.pause(0.8);
+        zoe.say("<CLIENT><command>TERMINATE</command></CLIENT>");
+        self.wait_for(|what| matches!(what, What::Freed { .. }));
+        self.pause(1.5);
+    }
+
+    fn rules_4_to_7(&self) {
+        self.caption(
+            "Rule 4: a client asks and does not come. Its time runs out; the port goes back",
+        );
+        self.ask().expect("a port");
+        self.wait_for(|what| matches!(what, What::NoShow { .. }));
+        self.pause(1.0);
+
+        self.caption("Rule 5: who goes to a worker without visiting the portal is turned away");
+        let mut stray = Visitor::at(SocketAddr::new(self.portal.ip(), self.workers[3]));
+        stray.hear("Wrong handshake passcode");
+        self.pause(1.0);
+        self.caption("Rules 5a and 5b: the passcode comes from the portal, and is said once");
+        let ticket = self.ask().expect("a port");
+        self.pause(0.5);
+        let mut carol = self.sit(&ticket);
+        carol.log_in("carol");
+        self.pause(0.8);
+        self.caption("Rule 5c: a wrong passcode has only one chance");
+        let (worker, passcode) = self.ask().expect("a port");
+        self.pause(0.5);
+        let mut dave = Visitor::at(worker);
+        dave.say("<CLIENT><HandshakePasscode>guessed</HandshakePasscode></CLIENT>");
+        dave.hear("Wrong handshake passcode");
+        self.pause(0.8);
+        self.caption(
+            "Rule 5d: and the passcode has changed, so the old one is good for nothing now",
+        );
+        let mut again = Visitor::at(worker);
+        again.say(&format!(
+            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
+        ));
+        again.hear("Wrong handshake passcode");
+        self.pause(1.0);
+
+        self.caption("Rule 6: carol says nothing for the idle timeout, and is told so");
+        carol.hear("IDLE TIMEOUT");
+        self.pause(1.0);
+
+        self.caption("Rule 7: all are occupied, so the portal says FULL");
+        let erin = self.sit(&self.ask().expect("a port"));
+        let frank = self.sit(&self.ask().expect("a port"));
+        assert!(self.ask().is_none(), "FULL");
+        self.pause(0.8);
+        self.caption("Rule 7: the client sleeps and asks again; meanwhile somebody has left");
+        drop(erin);
+        self.pause(0.5);
+        let mut gina = self.sit(&self.ask().expect("a port"));
+        gina.log_in("gina");
+        self.pause(0.8);
+        drop((frank, gina));
+        self.pause(0.5);
+    }
+
+    fn caption(&self, text: &str) {
+        self.events.tell(|| What::Caption {
+            text: text.to_owned(),
+        });
+        thread::sleep(self.step / 4);
+    }
+
+    fn pause(&self, steps: f64) {
+        thread::sleep(self.step.mul_f64(steps));
+    }
+
+    /// Waits for what happens from now on.
+    fn wait_for(&self, wanted: impl Fn(&What) -> bool) {
+        loop {
+            let event = self.queue.events().recv_timeout(PATIENCE);
+            if wanted(&event.expect("what has to happen").what) {
+                return;
+            }
+        }
+    }
+
+    /// Where to go and what to say there, or `None` when all are occupied.
+    fn ask(&self) -> Option<(SocketAddr, String)> {
+        // What has happened so far is not waited for any more.
+        self.queue.events().try_iter().for_each(drop);
+        let answer = Visitor::at(self.portal).hear("<");
+        let part = |element: &str| {
+            let rest = answer.split_once(&format!("<{element}>"))?.1;
+            Some(rest.split_once('<')?.0.to_owned())
+        };
+        let port = part("Port")?.parse().ok()?;
+        let worker = SocketAddr::new(self.portal.ip(), port);
+        Some((worker, part("HandshakePasscode")?))
+    }
+
+    fn sit(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
+        let mut visitor = Visitor::at(*worker);
+        thread::sleep(self.step / 8);
+        visitor.say(&format!(
+            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
+        ));
+        visitor.hear("Connection successful");
+        visitor
+    }
+}
+
+struct Visitor(BufReader<TcpStream>);
+
+impl Visitor {
+    fn at(address: SocketAddr) -> Visitor {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Visitor(BufReader::new(stream))
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.0.get_mut(), "{line}").unwrap();
+    }
+
+    fn message(&mut self, text: &str) {
+        self.say(&format!("<CLIENT><message>{text}</message></CLIENT>"));
+    }
+
+    fn log_in(&mut self, name: &str) {
+        self.say(&format!(
+            "<CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>"
+        ));
+        self.hear("WELCOME");
+    }
+
+    /// The next line that has `part` in it.
+    fn hear(&mut self, part: &str) -> String {
+        let mut line = String::new();
+        while self.0.read_line(&mut line).expect(part) > 0 {
+            if line.contains(part) {
+                return line;
+            }
+            line.clear();
+        }
+        panic!("the connection was closed before {part:?}");
+    }
+
+    /// Reads what comes within `patience`; whether `part` was in it.
+    fn has_heard(&mut self, part: &str, patience: Duration) -> bool {
+        self.0.get_ref().set_read_timeout(Some(patience)).unwrap();
+        let mut line = String::new();
+        while self.0.read_line(&mut line).is_ok_and(|count| count > 0) {
+            if line.contains(part) {
+                return true;
+            }
+            line.clear();
+        }
+        false
+    }
+}
