@@ -112,7 +112,7 @@ impl Viewer {
         }
     }
 
-    fn to_the_end(mut self) -> Viewer {
+    fn until_the_end(mut self) -> Viewer {
         while self.next() {}
         self
     }
@@ -273,7 +273,7 @@ fn whoever_watches_sees_a_visit_from_the_ticket_to_the_freed_port() {
     assert_eq!(viewer.picture["cards"][&seat]["phase"], "free");
     assert_eq!(viewer.picture["stack"]["count"], 4);
     stage.end();
-    assert_eq!(viewer.to_the_end().picture["over"], true);
+    assert_eq!(viewer.until_the_end().picture["over"], true);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn without_leave_no_word_no_passcode_and_no_password_reaches_the_page() {
     guest.says("<CLIENT><command>PASSWORD</command><password>s3cret</password></CLIENT>");
     viewer.wait_for("logged-in");
     stage.end();
-    let viewer = viewer.to_the_end();
+    let viewer = viewer.until_the_end();
     let all = serde_json::to_string(&viewer.events).unwrap() + &viewer.picture.to_string();
     assert!(
         all.contains("<message>…") && all.contains("<password>…"),
@@ -374,11 +374,11 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     viewer.wait_for("freed");
     stage.end();
     assert!(writing.finish());
-    let live = viewer.to_the_end();
+    let live = viewer.until_the_end();
 
     let recording = Recording::read(&file).unwrap();
     let replay = Board::replay(ANY.parse().unwrap(), recording, 1000.0, EVERYTHING).unwrap();
-    let again = Viewer::of(replay.address(), "").to_the_end();
+    let again = Viewer::of(replay.address(), "").until_the_end();
     assert_eq!(again.picture, live.picture);
     let changes = |viewer: &Viewer| -> Vec<String> {
         let is_change = |event: &&Value| {
@@ -400,11 +400,12 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     let count: usize = again.events.len();
     let mut last = Value::Null;
     for from in count - 3..count {
-        let stepped = Viewer::of(replay.address(), &format!("?from={from}&count=1")).to_the_end();
+        let stepped =
+            Viewer::of(replay.address(), &format!("?from={from}&count=1")).until_the_end();
         last = stepped.picture;
     }
     assert_eq!(last, live.picture);
-    let stopped = Viewer::of(replay.address(), "?from=5&count=0").to_the_end();
+    let stopped = Viewer::of(replay.address(), "?from=5&count=0").until_the_end();
     assert_eq!(stopped.events.len(), 5);
     replay.stop();
     std::fs::remove_file(file).unwrap();
@@ -469,6 +470,6 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
     drop(deaf);
     stage.end();
     for viewer in watching {
-        viewer.to_the_end();
+        viewer.until_the_end();
     }
 }

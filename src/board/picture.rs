@@ -460,7 +460,8 @@ mod tests {
     /// A picture that has taken in events such as `3 portal-tcp ticket port=50001 asker=1.2.3.4:5`.
     fn after(events: &[&str]) -> Picture {
         let mut picture = Picture::default();
-        let begin = "0 main started ports=50001-50004 period=1 reserve=2 handshake=1 idle=5 total=9";
+        let begin =
+            "0 main started ports=50001-50004 period=1 reserve=2 handshake=1 idle=5 total=9";
         for event in std::iter::once(&begin).chain(events) {
             picture.take_in(&record(event));
         }
@@ -604,7 +605,8 @@ mod tests {
     #[test]
     fn of_thousands_of_seats_only_the_taken_are_shown() {
         let mut picture = Picture::default();
-        let begin = "0 main started ports=40001-48000 period=1 reserve=2 handshake=1 idle=5 total=0";
+        let begin =
+            "0 main started ports=40001-48000 period=1 reserve=2 handshake=1 idle=5 total=0";
         picture.take_in(&record(begin));
         picture.take_in(&record("1 portal-tcp ticket port=40001 asker=127.0.0.1:9"));
         let whole = picture.whole();

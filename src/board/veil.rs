@@ -2,6 +2,7 @@
 //! that is wanted.
 
 use crate::event::{Detail, Record};
+use crate::wire::printable;
 
 /// Hides what is not to be shown.
 #[derive(Clone, Copy)]
@@ -26,6 +27,8 @@ impl Veil {
             if name == "bytes" {
                 *text = self.bytes(text);
             }
+            // Nor may a text turn the reading direction of what stands beside it.
+            *text = printable(text);
             let long = text.char_indices().nth(LONGEST);
             if let Some((at, _)) = long {
                 let more = text[at..].chars().count();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Program {
     child: Child,
     pub address: SocketAddr,
+    board: Option<SocketAddr>,
     /// From the start until it said where it listens.
     pub start_up: Duration,
 }
@@ -37,12 +38,27 @@ impl Program {
         screen.read_line(&mut line).unwrap();
         let address = line.split_whitespace().find_map(|word| word.parse().ok());
         let start_up = begun.elapsed();
+        // Only a server says more: where its workers are, and its board if it has one.
+        let mut board = None;
+        while line.starts_with("portal") || line.starts_with("workers") || line.starts_with("board")
+        {
+            line.clear();
+            screen.read_line(&mut line).unwrap();
+            let page = line.strip_prefix("board    http://");
+            board = board.or(page.and_then(|page| page.split('/').next()?.parse().ok()));
+        }
         std::thread::spawn(move || std::io::copy(&mut screen, &mut std::io::sink()));
         Program {
             child,
             address: address.unwrap_or_else(|| panic!("it did not start: {line}")),
+            board,
             start_up,
         }
+    }
+
+    /// Where its board is, if it has one.
+    pub fn board(&self) -> Option<SocketAddr> {
+        self.board
     }
 
     /// Processor time so far, of all its threads.

@@ -93,6 +93,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: some_do_not_read,
     },
     Scenario {
+        name: "board",
+        on_one_core: true,
+        run: watched,
+    },
+    Scenario {
         name: "fairness",
         on_one_core: false,
         run: fairness,
@@ -597,6 +602,55 @@ fn some_do_not_read(size: Size) -> Vec<Row> {
         all_reading,
         "<= 1.2",
     )]
+}
+
+/// The same with a board that somebody watches, and without.
+fn watched(size: Size) -> Vec<Row> {
+    let exchanges = size.of(100, 5_000, 20_000);
+    let members = size.of(10, 500, 500);
+    let windows = size.of(3, 60, 200);
+    // Medians and tails of a pair, deliveries of a fan-out; with the board, and without.
+    let mut figures: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..size.rounds() {
+        for (with, figures) in figures.iter_mut().enumerate() {
+            let (server, _watching) = board(with == 0, 2);
+            let mut times = ping_pong(&mut pair(&server), exchanges, false);
+            figures[0].push(quantile(&mut times, 0.5));
+            figures[1].push(quantile(&mut times, 0.99));
+            let (server, _watching) = board(with == 0, members);
+            let mut there = crowd(&server, members);
+            figures[2].push(spread_out(&mut there, 1, windows, false));
+        }
+    }
+    let [with, without] = figures;
+    let names = [
+        ("pair p50, board watched / not, one core, µs", "<= 1.05"),
+        ("pair p99, board watched / not, one core, µs", ""),
+        ("500 members, board watched / not, deliveries/s", ">= 0.95"),
+    ];
+    let rows = names.iter().zip(with.into_iter().zip(without));
+    rows.map(|((name, target), (with, without))| Row::new(name, with, without, target))
+        .collect()
+}
+
+/// A server, with a board that is watched if that is wanted. Whoever watches reads all of it.
+fn board(wanted: bool, workers: usize) -> (Program, Option<std::net::TcpStream>) {
+    let workers = workers.to_string();
+    let mut options = vec!["--workers", &workers];
+    if wanted {
+        options.extend(["--board=127.0.0.1:0", "--show-messages"]);
+    }
+    let server = Program::server(&options);
+    let watching = server.board().map(|address| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = format!("GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reading = stream.try_clone().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut reading, &mut std::io::sink()));
+        stream
+    });
+    assert_eq!(watching.is_some(), wanted);
+    (server, watching)
 }
 
 /// A pair's latency beside somebody who takes more than a share, against the pair alone.

@@ -59,6 +59,8 @@ function take(news) {
     showReplay();
   }
   if (news.whole) forget();
+  // Before the picture is changed by what the tick has ended.
+  if (!news.whole) for (const event of news.events) if (event.event === 'tick') pulse(event);
   if (news.picture.rules) begin(news.picture);
   change(news.picture);
   for (const event of news.events) happened(event, news.whole);
@@ -117,8 +119,7 @@ function happened(event, isOld) {
   if (state.events.length > MOST_EVENTS) state.events.splice(0, state.events.length - MOST_EVENTS);
   ladder.take(event);
   if (isOld) return;
-  if (event.event === 'tick') pulse(event);
-  else flash(event.thread);
+  flash(event.thread);
   travel(event);
 }
 

@@ -1,0 +1,485 @@
+//! A real browser watches the board: it sees each of the nine rules happen, and nothing that a
+//! client says becomes anything but text. Needs `chromium` and `chromedriver`; where they are not, the
+//! tests say that they did not run, unless REQUIRE_BROWSER is set.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "demo/board.rs"]
+mod show;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portal_chat::board::{Board, Veil};
+use portal_chat::clock::Clock;
+use portal_chat::event::Events;
+use portal_chat::server::{Server, Settings};
+use portal_chat::wire::{Revision, printable};
+use serde_json::{Value, json};
+
+const ANY: &str = "127.0.0.1:0";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A browser without a window, driven over the WebDriver protocol (W3C).
+struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+    profile: PathBuf,
+}
+
+impl Browser {
+    /// `None` where there is no browser.
+    fn start(profile: &str) -> Option<Browser> {
+        let child = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let chromium = Command::new("chromium").arg("--version").output();
+        let (Ok(mut driver), Ok(_)) = (child, chromium) else {
+            assert!(
+                std::env::var_os("REQUIRE_BROWSER").is_none(),
+                "there is no chromium or no chromedriver"
+            );
+            eprintln!("NOT TESTED: there is no chromium or no chromedriver here");
+            return None;
+        };
+        let screen = BufReader::new(driver.stdout.take().unwrap());
+        let mut lines = screen.lines().map_while(Result::ok);
+        // "ChromeDriver was started successfully on port 41234."
+        let said = lines
+            .find(|line| line.contains("successfully on port"))
+            .unwrap();
+        let port = said.trim_end_matches('.').rsplit(' ').next().unwrap();
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        thread::spawn(move || lines.for_each(drop));
+        let profile =
+            std::env::temp_dir().join(format!("portal-chat-{profile}-{}", std::process::id()));
+        let mut browser = Browser {
+            driver,
+            address,
+            session: String::new(),
+            profile,
+        };
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,860",
+            &format!("--user-data-dir={}", browser.profile.display()),
+        ];
+        let options = json!({ "args": arguments });
+        let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
+        let session = browser.call(
+            "POST",
+            "/session",
+            &json!({ "capabilities": { "alwaysMatch": wanted } }),
+        );
+        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        Some(browser)
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let body = body.to_string();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(text) = line.strip_prefix("content-length:") {
+                length = text.trim().parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut answer = vec![0; length];
+        reader.read_exact(&mut answer).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
+        answer["value"].clone()
+    }
+
+    fn open(&self, board: SocketAddr) {
+        let path = format!("/session/{}/url", self.session);
+        self.call("POST", &path, &json!({ "url": format!("http://{board}/") }));
+    }
+
+    /// What the script returns.
+    fn run(&self, script: &str) -> Value {
+        let path = format!("/session/{}/execute/sync", self.session);
+        self.call("POST", &path, &json!({ "script": script, "args": [] }))
+    }
+
+    fn wait_until(&self, condition: &str) {
+        let until = Instant::now() + PATIENCE;
+        while self.run(&format!("return Boolean({condition})")) != true {
+            assert!(Instant::now() < until, "never: {condition}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !thread::panicking() {
+            self.call("DELETE", &format!("/session/{}", self.session), &json!({}));
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}
+
+/// Notes what the page shows, some thirty times a second: every look that differs from the last.
+const WATCH: &str = r#"
+    window.seen = [];
+    const text = (part) => part ? part.textContent : '';
+    setInterval(() => {
+        const cards = {};
+        for (const card of document.querySelectorAll('.card')) {
+            cards[text(card.querySelector('.port'))] = {
+                phase: text(card.querySelector('.phase')),
+                left: text(card.querySelector('.left')),
+                passcode: text(card.querySelector('.passcode')),
+                who: text(card.querySelector('.who')),
+            };
+        }
+        const look = {
+            caption: text(document.getElementById('caption')),
+            stack: [...document.querySelectorAll('#stack li')].map(text),
+            cards,
+            messages: [...document.querySelectorAll('.message')].map(text),
+            told: document.querySelectorAll('.beat.told').length,
+            events: [...document.querySelectorAll('#events li .word')].slice(-12).map(text),
+        };
+        const last = window.seen[window.seen.length - 1];
+        if (JSON.stringify(last) !== JSON.stringify(look)) window.seen.push(look);
+    }, 30);
+"#;
+
+fn cards(look: &Value) -> impl Iterator<Item = &Value> {
+    look["cards"].as_object().unwrap().values()
+}
+
+fn has_phase(look: &Value, phase: &str) -> bool {
+    cards(look).any(|card| card["phase"] == phase)
+}
+
+fn ports(look: &Value) -> usize {
+    look["stack"].as_array().unwrap().len()
+}
+
+fn happened(look: &Value, event: &str) -> bool {
+    look["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|word| word == event)
+}
+
+#[test]
+fn a_browser_sees_each_of_the_nine_rules_happen() {
+    let Some(browser) = Browser::start("rules") else {
+        return;
+    };
+    let (announce, announced) = channel();
+    let playing = thread::spawn(move || {
+        show::perform(
+            ANY.parse().unwrap(),
+            Duration::from_secs(1),
+            1,
+            |_, board| {
+                announce.send(board).unwrap();
+            },
+        )
+    });
+    browser.open(announced.recv_timeout(PATIENCE).unwrap());
+    browser.run(WATCH);
+    while !playing.is_finished() {
+        thread::sleep(Duration::from_millis(100));
+    }
+    playing.join().unwrap().unwrap();
+    browser.wait_until("document.body.classList.contains('lost')");
+
+    let seen = browser.run("return window.seen");
+    let seen = seen.as_array().unwrap();
+    // What was seen under the captions that begin so.
+    let during = |rule: &str| -> Vec<&Value> {
+        let looks: Vec<&Value> = seen
+            .iter()
+            .filter(|look| look["caption"].as_str().unwrap().starts_with(rule))
+            .collect();
+        assert!(!looks.is_empty(), "{rule} was not shown");
+        looks
+    };
+    let saw = |rule: &str, what: &str, wanted: &dyn Fn(&Value) -> bool| {
+        assert!(during(rule).into_iter().any(wanted), "{rule}: no {what}");
+    };
+
+    saw("Rule 1:", "pile of four ports", &|look| ports(look) == 4);
+    saw("Rule 1:", "four free workers", &|look| {
+        cards(look).filter(|card| card["phase"] == "free").count() == 4
+    });
+    saw("Rule 2:", "port less on the stack", &|look| {
+        ports(look) == 3
+    });
+    saw("Rule 2:", "reserved card with its countdown", &|look| {
+        cards(look).any(|card| {
+            card["phase"] == "reserved" && card["left"].as_str().unwrap().contains("to come")
+        })
+    });
+    saw("Rule 3:", "greeting", &|look| has_phase(look, "greeting"));
+    saw("Rule 3:", "seated alice", &|look| {
+        cards(look).any(|card| {
+            card["phase"] == "seated" && card["who"].as_str().unwrap().starts_with("alice")
+        })
+    });
+    saw("Rule 3:", "message on its way", &|look| {
+        let messages = look["messages"].as_array().unwrap();
+        messages.iter().any(|text| text == "hello bob")
+    });
+    for left in ["3 ticks to come", "2 ticks to come", "1 tick to come"] {
+        saw("Rule 4:", left, &|look| {
+            cards(look).any(|card| card["left"].as_str().unwrap().starts_with(left))
+        });
+    }
+    saw("Rule 4:", "no-show", &|look| happened(look, "no-show"));
+    saw("Rule 4:", "port that is out", &|look| ports(look) == 3);
+    saw("Rule 4:", "port that went back", &|look| ports(look) == 4);
+    saw("Rule 4:", "passcode that has changed", &|look| {
+        cards(look).any(|card| card["passcode"].as_str().unwrap().contains("(no. 2)"))
+    });
+    saw("Rule 5:", "stray", &|look| happened(look, "stray"));
+    saw("Rules 5a", "carol", &|look| {
+        cards(look).any(|card| card["who"].as_str().unwrap().starts_with("carol"))
+    });
+    saw("Rule 5c:", "wrong passcode", &|look| {
+        happened(look, "wrong-passcode")
+    });
+    saw("Rule 5d:", "old passcode refused", &|look| {
+        happened(look, "stray")
+    });
+    saw("Rule 6:", "end by idleness", &|look| {
+        cards(look).any(|card| card["who"] == "last one: idle-timeout")
+    });
+    saw("Rule 6, too:", "end by total time", &|look| {
+        cards(look).any(|card| card["who"] == "last one: total-time-timeout")
+    });
+    saw("Rule 7:", "empty stack", &|look| ports(look) == 0);
+    saw("Rule 7:", "FULL", &|look| happened(look, "full"));
+    let told = |look: &&Value| look["told"].as_u64() > Some(0);
+    assert!(
+        seen.iter().any(|look| told(&look)),
+        "no tick reached a timekeeper"
+    );
+    saw("Rule 9:", "end by TERMINATE", &|look| {
+        cards(look).any(|card| card["who"] == "last one: terminate")
+    });
+
+    browser.run("document.getElementById('show-ladder').click()");
+    let ladder = browser
+        .run("return [...document.querySelectorAll('#ladder svg text')].map((t) => t.textContent)");
+    let ladder: Vec<&str> = ladder
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    for label in [
+        "a port, please",
+        "the passcode",
+        "Connection successful",
+        "hello bob",
+        "nobody came",
+        "a stray",
+        "not the passcode",
+        "IDLE TIMEOUT",
+        "FULL",
+        "TOTAL TIME TIMEOUT",
+        "TERMINATE",
+        "new passcode; port back on the stack",
+    ] {
+        // Where a lane is narrow, a long one is cut.
+        let begins = |text: &&&str| {
+            text.trim_end_matches('…').len() > 3 && label.starts_with(text.trim_end_matches('…'))
+        };
+        assert!(
+            ladder.iter().any(|text| begins(&text)),
+            "no {label} in {ladder:?}"
+        );
+    }
+    let arrows =
+        browser.run("return document.querySelectorAll('#ladder svg line[marker-end]').length");
+    assert!(arrows.as_u64().unwrap() > 40, "{arrows}");
+
+    // The keyboard does it, too; the picture can be saved; a story says what it is about.
+    let key = |key: &str| {
+        browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
+    };
+    key("b");
+    browser.wait_until("!document.getElementById('board').hidden");
+    browser.run("document.querySelector('.card').click()");
+    browser.wait_until("document.querySelectorAll('#story-steps .frame').length > 2");
+    key("Escape");
+    browser.wait_until("document.getElementById('story').hidden");
+    let saved = browser
+        .run("return new XMLSerializer().serializeToString(ladder.draw(1240, colours()).svg)");
+    assert!(
+        saved
+            .as_str()
+            .unwrap()
+            .starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"")
+    );
+    let width = browser.run("return [document.documentElement.scrollWidth, innerWidth]");
+    assert!(
+        width[0].as_u64() <= width[1].as_u64(),
+        "the page is wider than the projector"
+    );
+}
+
+/// A frame as .NET writes it.
+fn frame(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut length = text.len();
+    while length > 0x7f {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// Somebody in a seat of a server that speaks as revision 0 does, where texts may be long.
+fn sit_in_the_original(server: &Server) -> TcpStream {
+    let mut answer = String::new();
+    TcpStream::connect(server.portal())
+        .unwrap()
+        .read_to_string(&mut answer)
+        .unwrap();
+    let number = |after: &str| {
+        let rest = answer.split_once(after).unwrap().1;
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        rest[..end].to_owned()
+    };
+    let (port, code) = (number("Port=>"), number("HandshakeCode="));
+    let address = SocketAddr::new(server.portal().ip(), port.parse().unwrap());
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(&frame(&format!("CLIENT{port}>>>HandshakeCode={code}")))
+        .unwrap();
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("successful") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        said.push(byte[0]);
+    }
+    stream
+}
+
+#[test]
+fn what_a_client_says_is_text_and_nothing_else() {
+    let Some(browser) = Browser::start("text") else {
+        return;
+    };
+    let clock = Clock::new();
+    let mut events = Events::new(clock.clone(), true);
+    let veil = Veil {
+        texts: true,
+        secrets: true,
+    };
+    let board = Board::live(ANY.parse().unwrap(), &mut events, veil).unwrap();
+    let settings = Settings {
+        port: 0,
+        compat: Some(Revision::Zero),
+        ..Settings::default()
+    };
+    let server = Server::start(&settings, clock, events.clone()).unwrap();
+    browser.open(board.address());
+    browser.wait_until("document.querySelectorAll('.card').length === 4");
+    browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
+    let before = browser
+        .run("return document.querySelectorAll('*').length")
+        .as_u64()
+        .unwrap();
+
+    let mut speaker = sit_in_the_original(&server);
+    let mut listener = sit_in_the_original(&server);
+    let hearing = thread::spawn(move || std::io::copy(&mut listener, &mut std::io::sink()));
+    let word = "x".repeat(60 * 1024);
+    let texts = [
+        "<script>alert(1)</script><img src=x onerror=alert(2)>",
+        "\u{1b}[2J\u{1b}]0;title\u{7}\u{202e}gnp.exe",
+        &word,
+        "the last of them",
+    ];
+    // The shutter is shut until the board has seen something: so it is said until it is shown.
+    for text in texts {
+        let shown: String = printable(text).chars().take(20).collect();
+        let condition = format!(
+            "[...document.querySelectorAll('#events .details')].some((line) => line.textContent.includes({}))",
+            json!(shown)
+        );
+        let until = Instant::now() + PATIENCE;
+        while browser.run(&format!("return {condition}")) != true {
+            assert!(Instant::now() < until, "{shown} was never shown");
+            speaker.write_all(&frame(text)).unwrap();
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+    browser.run(
+        "document.getElementById('show-ladder').click(); document.querySelector('.card').click()",
+    );
+    browser.wait_until("document.querySelectorAll('#story-steps li').length > 3");
+    assert_eq!(browser.run("return window.harmed"), 0);
+    assert_eq!(
+        browser.run("return document.querySelectorAll('script').length"),
+        3
+    );
+    assert_eq!(
+        browser.run("return document.querySelectorAll('img, [onerror]').length"),
+        0
+    );
+    let after = browser
+        .run("return document.querySelectorAll('*').length")
+        .as_u64()
+        .unwrap();
+    assert!(after > before);
+    let longest = browser.run("return Math.max(...[...document.querySelectorAll('#events .details, #story-steps p, #story-steps code')].map((p) => p.textContent.length))");
+    assert!(longest.as_u64().unwrap() < 3000, "{longest}");
+    let width = browser.run("return [document.documentElement.scrollWidth, innerWidth]");
+    assert!(
+        width[0].as_u64() <= width[1].as_u64(),
+        "the page has been made wider"
+    );
+    drop(speaker);
+    server.stop();
+    drop(events);
+    board.stop();
+    let _ = hearing.join();
+}
