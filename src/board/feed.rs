@@ -63,7 +63,7 @@ impl Feed {
             return None;
         }
         shared.viewers.push(sender);
-        Some((shared.story.so_far(Value::Null).to_string(), receiver))
+        Some((shared.story.so_far(&Value::Null), receiver))
     }
 
     /// The thread `board-feed`: takes events in until there are no more to come, or the board is
@@ -93,15 +93,15 @@ impl Feed {
     /// Returns whether anybody watches.
     fn take_in(&self, events: impl Iterator<Item = Event>, lost: u64, unseen: u64) -> bool {
         let mut shared = self.shared.lock();
-        let shown: Vec<Value> = events
+        let shown: Vec<Arc<str>> = events
             .map(|event| shared.story.take_in(event.record()))
             .collect();
         let picture = shared.story.picture.take_changes();
-        let news = json!({ "events": shown, "picture": picture, "lost": lost, "unseen": unseen });
         if shared.viewers.is_empty() {
             return false;
         }
-        let news: Arc<str> = news.to_string().into();
+        let rest = json!({ "picture": picture, "lost": lost, "unseen": unseen });
+        let news: Arc<str> = news(&shown, &rest).into();
         // Whose queue is full has been too slow; it finds its channel disconnected.
         shared
             .viewers
@@ -115,7 +115,8 @@ pub(super) struct Story {
     pub(super) picture: Picture,
     veil: Veil,
     told: u64,
-    last: VecDeque<Value>,
+    /// As they were sent.
+    last: VecDeque<Arc<str>>,
 }
 
 impl Story {
@@ -128,8 +129,8 @@ impl Story {
         }
     }
 
-    /// Takes an event in, and returns it as the page gets it.
-    pub(super) fn take_in(&mut self, mut record: Record) -> Value {
+    /// Takes an event in, and returns it as the page gets it: one JSON object.
+    pub(super) fn take_in(&mut self, mut record: Record) -> Arc<str> {
         self.veil.lay_over(&mut record);
         let about = self.picture.take_in(&record);
         self.told += 1;
@@ -152,15 +153,27 @@ impl Story {
             "visit": about.visit,
             "to": about.to,
         });
+        let shown: Arc<str> = shown.to_string().into();
         if self.last.len() == REMEMBERED {
             self.last.pop_front();
         }
-        self.last.push_back(shown.clone());
+        self.last.push_back(Arc::clone(&shown));
         shown
     }
 
     /// All that a newcomer needs. `replay` says where a recorded run is.
-    pub(super) fn so_far(&self, replay: Value) -> Value {
-        json!({ "whole": true, "events": self.last, "picture": self.picture.whole(), "replay": replay })
+    pub(super) fn so_far(&self, replay: &Value) -> String {
+        let picture = self.picture.whole();
+        let rest = json!({ "whole": true, "picture": picture, "replay": replay });
+        news(self.last.iter(), &rest)
     }
+}
+
+/// What a viewer gets: `events`, which are JSON already, and the members of `rest`.
+pub(super) fn news<'e>(events: impl IntoIterator<Item = &'e Arc<str>>, rest: &Value) -> String {
+    let events: Vec<&str> = events.into_iter().map(|event| &**event).collect();
+    let mut news = rest.to_string();
+    // In the place of the last brace.
+    news.pop();
+    news + ",\"events\":[" + &events.join(",") + "]}"
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::event::{EventQueue, Events};
 use crate::limits;
@@ -310,7 +310,7 @@ fn play(
         story.take_in(record.clone());
     }
     story.picture.take_changes();
-    http::send_event(stream, "news", &story.so_far(at(from)).to_string())?;
+    http::send_event(stream, "news", &story.so_far(&at(from)))?;
     let mut next = from;
     while next < until {
         let since = |index: usize| {
@@ -323,7 +323,7 @@ fn play(
         if next > from && !wait(shared, stream, since(next))? {
             return Ok(());
         }
-        let mut shown: Vec<Value> = Vec::new();
+        let mut shown: Vec<Arc<str>> = Vec::new();
         loop {
             shown.push(story.take_in(records[next].clone()));
             next += 1;
@@ -332,8 +332,8 @@ fn play(
             }
         }
         let picture = story.picture.take_changes();
-        let news = json!({ "events": shown, "picture": picture, "replay": at(next) });
-        http::send_event(stream, "news", &news.to_string())?;
+        let rest = json!({ "picture": picture, "replay": at(next) });
+        http::send_event(stream, "news", &feed::news(&shown, &rest))?;
     }
     http::send_event(stream, "end", "{}")
 }
