@@ -16,7 +16,8 @@
 //! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
 //! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
 //! | [`clock`], [`bell`] | the ticker and its broadcast; how a thread that waits for several things is woken | what the ticks are for |
-//! | [`event`] | what happened, for the console, the file and the tests | how to make it happen |
+//! | [`event`] | what happened, for the console, the file, the board and the tests | how to make it happen |
+//! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: the line editor, for the client and for the operator | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
@@ -41,6 +42,8 @@
 //! | `timer-50005` | 1 a room | its bell | ends reservations that nobody takes up |
 //! | `member-50005`, `writer-50005` | 1 each a member | `read`, its bell | as a worker and its timer |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
+//! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
+//! | `viewer-1` … | 1 a connection to the board | its queue of news | writes it into the browser's socket |
 //! | `keyboard` | 1, at a terminal | the operator's keys | edits a line; what was typed goes to `main` |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
 //!
@@ -55,8 +58,8 @@
 //!
 //! Hall (a pair, the people, or the rooms), then seat, then outbox. All others are leaves: the stack,
 //! a guest's identity, the accounts, the clock's list, who has guessed passwords, who has how many
-//! seats. Never two of one kind. No lock but an outbox's own is held over a write, and that write
-//! can't block; none is held over a read or an accept. (The one around the spare descriptor is: it
+//! seats, the board's picture and its viewers. Never two of one kind. No lock but an outbox's own is
+//! held over a write, and that write can't block; none is held over a read or an accept. (The one around the spare descriptor is: it
 //! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)
 //!
 //! # Where to start reading

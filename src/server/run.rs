@@ -233,7 +233,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     // Whoever reads may have gone; the board is there all the same.
     let _ = writeln!(
         io::stdout(),
-        "board    {}: open it in a browser; Ctrl-C ends this",
+        "board    {}  shows it, in a browser; Ctrl-C ends this",
         page(board.address())
     );
     let _ = signals.recv();
@@ -316,7 +316,7 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
         )
     };
     if let Some(board) = board {
-        text += &format!("board    {}: watch all of it in a browser\n", page(board));
+        text += &format!("board    {}  shows all of it, in a browser\n", page(board));
     }
     if settings.bind.is_unspecified() {
         let interfaces = interfaces();

@@ -35,7 +35,7 @@ fn main() {
     let shown = |portal, board| {
         println!("portal   {portal}");
         println!(
-            "board    http://{board}/ : open it in a browser; the show begins when you watch. Ctrl-C ends it."
+            "board    http://{board}/  shows it, in a browser; it begins when you watch, and Ctrl-C ends it"
         );
     };
     if let Err(error) = perform(address, Duration::from_secs_f64(pace), rounds, shown) {

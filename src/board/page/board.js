@@ -33,7 +33,7 @@ function connect(query) {
     source.close();
     if (state.replay) {
       if (!state.paused) pause(true);
-      link('the end of what is played', true);
+      link(state.replay.at < state.replay.count ? 'paused' : 'the end of the run', true);
     } else {
       link('the server has stopped', false);
       // It may be started again.
