@@ -69,7 +69,10 @@ fn every_rung_has_its_parts() {
         assert!(text.contains("```sh\nmake run-server"), "{name}");
         let look = text.split_once("## Look").unwrap().1;
         let look = look.split_once("## What happens").unwrap().0;
-        assert!(look.contains("\nOn the board: "), "{name}: no moment on the board");
+        assert!(
+            look.contains("\nOn the board: "),
+            "{name}: no moment on the board"
+        );
     }
 }
 
