@@ -123,7 +123,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The channel of ticks, for `select!`. It disconnects when the clock stops.
+    /// The channel of ticks. It disconnects when the clock stops.
     pub fn ticks(&self) -> &Receiver<Tick> {
         &self.ticks
     }
@@ -360,6 +360,25 @@ mod tests {
         let after = clock.subscribe();
         assert!(before.ticks().recv().is_err());
         assert!(after.ticks().recv().is_err());
+    }
+
+    #[test]
+    fn who_is_rung_once_for_a_tick_and_the_end_finds_the_end() {
+        let (clock, bell) = (Clock::new(), Bell::new());
+        let mine = clock.subscribe_ringing(&bell);
+        mine.alarm().set(Some(Deadline(Tick(0))));
+        clock.beat();
+        clock.stop();
+        bell.wait();
+        assert!(clock.is_stopped() && !bell.was_rung());
+        assert_eq!(
+            mine.ticks().try_recv(),
+            Ok(Tick(1)),
+            "so it is not the channel that tells"
+        );
+        let late = Bell::new();
+        clock.subscribe_ringing(&late);
+        late.wait();
     }
 
     #[test]

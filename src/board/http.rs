@@ -58,7 +58,7 @@ impl Refusal {
     }
 }
 
-/// Waits for a request. `Ok(None)`: the connection ended, or took too long, before there was one.
+/// Waits for a request. An error: the connection ended, or took too long, before there was one.
 pub(super) fn read_request(mut stream: &Stream) -> io::Result<Result<Request, Refusal>> {
     let until = Instant::now() + PATIENCE;
     let mut head = Vec::new();

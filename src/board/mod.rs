@@ -22,7 +22,7 @@ pub use recording::{Recording, RecordingError};
 pub use veil::Veil;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -78,11 +78,14 @@ struct Shared {
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
     viewers: Mutex<Viewers>,
+    all_ended: Receiver<()>,
     watching: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Viewers {
+    /// Every viewer's thread has a clone; the other end disconnects when the last one has ended.
+    running: Option<Sender<()>>,
     /// Connections that are open, to be shut at the end.
     streams: Vec<Arc<Stream>>,
     threads: Vec<JoinHandle<()>>,
@@ -130,12 +133,18 @@ impl Board {
         queue: Option<EventQueue>,
     ) -> io::Result<Board> {
         let (stop, stopped) = bounded(0);
+        let (running, all_ended) = bounded(0);
+        let viewers = Viewers {
+            running: Some(running),
+            ..Viewers::default()
+        };
         let shared = Arc::new(Shared {
             source,
             veil,
             stopped,
             is_stopping: AtomicBool::new(false),
-            viewers: Mutex::default(),
+            viewers: Mutex::new(viewers),
+            all_ended,
             watching: AtomicUsize::new(0),
         });
         let mut board = Board {
@@ -189,11 +198,18 @@ impl Drop for Board {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        let Viewers {
-            streams, threads, ..
-        } = std::mem::take(&mut *self.shared.viewers.lock());
-        for stream in streams {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+        // Nobody is waited for who has asked for nothing yet; who watches gets the last news, if the
+        // browser takes them.
+        let mut viewers = self.shared.viewers.lock();
+        viewers.running = None;
+        let threads = std::mem::take(&mut viewers.threads);
+        for stream in &viewers.streams {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        drop(viewers);
+        let _ = self.shared.all_ended.recv_timeout(limits::CONSOLE_PATIENCE);
+        for stream in &self.shared.viewers.lock().streams {
+            let _ = stream.shutdown(Shutdown::Both);
         }
         for thread in threads {
             let _ = thread.join();
@@ -227,23 +243,23 @@ fn welcome(shared: &Arc<Shared>, stream: Stream) {
     let stream = Arc::new(stream);
     viewers.streams.push(Arc::clone(&stream));
     viewers.count += 1;
-    let serving = Arc::clone(shared);
-    let builder = Builder::new()
-        .name(format!("viewer-{}", viewers.count))
-        .stack_size(limits::THREAD_STACK);
-    let own = Arc::clone(&stream);
+    let name = format!("viewer-{}", viewers.count);
+    let place = Place {
+        shared: Arc::clone(shared),
+        stream,
+        _running: viewers.running.clone(),
+    };
+    // If there is no thread to be had, the place is given up at once, and that takes the lock.
+    drop(viewers);
+    let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
     let spawned = builder.spawn(move || {
+        let Place { shared, stream, .. } = &place;
         // Whoever goes away in the middle of it has seen enough.
-        let _ = serve(&serving, &own);
-        let _ = own.shutdown(std::net::Shutdown::Write);
-        own.drain();
-        let mut viewers = serving.viewers.lock();
-        viewers.streams.retain(|there| !Arc::ptr_eq(there, &own));
+        let _ = serve(shared, stream);
+        let _ = stream.shutdown(Shutdown::Write);
+        stream.drain();
     });
-    match spawned {
-        Ok(thread) => viewers.threads.push(thread),
-        Err(_) => viewers.streams.retain(|there| !Arc::ptr_eq(there, &stream)),
-    }
+    shared.viewers.lock().threads.extend(spawned);
 }
 
 fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
@@ -254,20 +270,50 @@ fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
     match request.path.as_str() {
         "/events" => {
             http::begin_events(stream)?;
-            shared.watching.fetch_add(1, Ordering::AcqRel);
-            let result = match &shared.source {
+            let _watching = Watching::begin(&shared.watching);
+            match &shared.source {
                 Source::Live(feed) => show(shared, feed, stream),
                 Source::Recorded(recording, speed) => {
                     play(shared, recording, *speed, &request, stream)
                 }
-            };
-            shared.watching.fetch_sub(1, Ordering::AcqRel);
-            result
+            }
         }
         path => match PARTS.iter().find(|(there, ..)| *there == path) {
             Some((_, kind, part)) => http::answer(stream, kind, part),
             None => http::refuse(stream, Refusal::NotFound),
         },
+    }
+}
+
+/// Counts one who watches, for as long as it lives.
+struct Watching<'w>(&'w AtomicUsize);
+
+impl Watching<'_> {
+    fn begin(count: &AtomicUsize) -> Watching<'_> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Watching(count)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A connection's place among the viewers, for as long as its thread lives, whatever ends that.
+struct Place {
+    shared: Arc<Shared>,
+    stream: Arc<Stream>,
+    _running: Option<Sender<()>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut viewers = self.shared.viewers.lock();
+        viewers
+            .streams
+            .retain(|there| !Arc::ptr_eq(there, &self.stream));
     }
 }
 
@@ -299,7 +345,10 @@ fn play(
     stream: &Stream,
 ) -> io::Result<()> {
     let records = &recording.records;
-    let speed = request.number("speed").unwrap_or(speed).clamp(0.01, 1000.0);
+    let wanted = request
+        .number("speed")
+        .filter(|speed: &f64| speed.is_finite());
+    let speed = wanted.unwrap_or(speed).clamp(0.01, 1000.0);
     let from = request.number("from").unwrap_or(0).min(records.len());
     let count = request.number("count").unwrap_or(records.len());
     let until = from.saturating_add(count).min(records.len());

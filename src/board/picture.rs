@@ -1,5 +1,6 @@
 //! What the board shows, made of events alone: so a run that was recorded ends in the same picture
-//! as the run itself.
+//! as the run itself. (Two threads that tell something at the same moment may be written down in one
+//! order and shown in the other; what belongs to one seat is always in order.)
 //!
 //! It knows what the events say and nothing else. Of messages it keeps nothing, because the board
 //! does not get to see all of them.
@@ -98,6 +99,7 @@ impl Phase {
 }
 
 struct Room {
+    name: String,
     port: u64,
     members: BTreeSet<String>,
 }
@@ -257,7 +259,8 @@ impl Picture {
                 card.until = None;
                 card.idle_until = fires_if(rules.idle);
             }
-            "heard" => card.idle_until = fires_if(rules.idle),
+            // A room's thread may have told it a moment late.
+            "heard" if card.phase == Phase::Seated => card.idle_until = fires_if(rules.idle),
             "logged-in" => card.name = text("name"),
             "left" => {
                 card.phase = Phase::Closing;
@@ -324,26 +327,34 @@ impl Picture {
         let Some(name) = record.text("room") else {
             return;
         };
+        // A name is the same in capitals.
+        let key = name.to_ascii_lowercase();
         let port = record.number("port").unwrap_or(0);
         let who = record.text("name").unwrap_or("?").to_owned();
         match &*record.event {
             "room-opened" => {
                 let members = BTreeSet::new();
-                self.rooms.insert(name.to_owned(), Room { port, members });
+                let name = name.to_owned();
+                let room = Room {
+                    name: name.clone(),
+                    port,
+                    members,
+                };
+                self.rooms.insert(key, room);
             }
             "room-ended" => {
                 // Another one of that name may have begun elsewhere.
-                if self.rooms.get(name).is_some_and(|room| room.port == port) {
-                    self.rooms.remove(name);
+                if self.rooms.get(&key).is_some_and(|room| room.port == port) {
+                    self.rooms.remove(&key);
                 }
             }
             "room-joined" => {
-                if let Some(room) = self.rooms.get_mut(name) {
+                if let Some(room) = self.rooms.get_mut(&key) {
                     room.members.insert(who);
                 }
             }
             _ => {
-                if let Some(room) = self.rooms.get_mut(name) {
+                if let Some(room) = self.rooms.get_mut(&key) {
                     room.members.remove(&who);
                 }
             }
@@ -385,9 +396,10 @@ impl Picture {
     }
 
     fn rooms(&self) -> Value {
-        let rooms = self.rooms.iter().map(
-            |(name, room)| json!({ "name": name, "port": room.port, "members": room.members }),
-        );
+        let rooms = self
+            .rooms
+            .values()
+            .map(|room| json!({ "name": room.name, "port": room.port, "members": room.members }));
         rooms.collect()
     }
 
@@ -569,7 +581,7 @@ mod tests {
         let joined = "1 member-50005 room-joined port=50005 room=lobby name=alice";
         let picture = after(&[opened, joined]);
         assert!(picture.rooms["lobby"].members.contains("alice"));
-        let left = "2 member-50005 room-left room=lobby name=alice end=terminate";
+        let left = "2 member-50005 room-left room=LOBBY name=alice end=terminate";
         let ended = "2 room-50005 room-ended port=50005 room=lobby";
         assert!(
             after(&[opened, joined, left]).rooms["lobby"]

@@ -10,6 +10,7 @@ use crate::event::Record;
 #[derive(Debug)]
 pub struct Recording {
     pub(super) records: Vec<Record>,
+    left_out: usize,
 }
 
 /// Why a file can't be played.
@@ -47,32 +48,37 @@ impl fmt::Display for RecordingError {
 impl std::error::Error for RecordingError {}
 
 impl Recording {
-    /// Reads a file of events. Lines that begin with `#` are comments; a last line that was torn by
-    /// a crash is left out.
+    /// How many lines were no events: those that a crash has torn.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// Reads a file of events. Lines that begin with `#` are comments; others that are no events are
+    /// left out, if there are any that are.
     ///
     /// # Errors
     /// [`RecordingError`] when it can't be read, or is something else.
     pub fn read(path: &Path) -> Result<Recording, RecordingError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| RecordingError::File(path.to_owned(), error))?;
-        let mut records = Vec::new();
-        for (line, number) in text.split_inclusive('\n').zip(1..) {
-            let is_whole = line.ends_with('\n');
+        let (mut records, mut damage) = (Vec::new(), Vec::new());
+        for (line, number) in text.lines().zip(1..) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             match Record::parse(line) {
                 Ok(record) => records.push(record),
-                Err(_) if !is_whole => {}
-                Err(reason) => {
-                    return Err(RecordingError::Line(path.to_owned(), number, reason));
-                }
+                Err(reason) => damage.push((number, reason)),
             }
         }
-        if records.is_empty() {
-            return Err(RecordingError::Empty(path.to_owned()));
+        let left_out = damage.len();
+        match (records.is_empty(), damage.into_iter().next()) {
+            (false, _) => Ok(Recording { records, left_out }),
+            (true, Some((line, reason))) => {
+                Err(RecordingError::Line(path.to_owned(), line, reason))
+            }
+            (true, None) => Err(RecordingError::Empty(path.to_owned())),
         }
-        Ok(Recording { records })
     }
 }

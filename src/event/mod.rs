@@ -899,7 +899,10 @@ mod tests {
         tell();
         tell();
         assert_eq!((plain.events().len(), board.events().len()), (6, 6));
-        assert_eq!((shutter.take_missed(), shutter.take_missed()), (3, 0));
+        assert_eq!((shutter.take_missed(), shutter.take_missed()), (1, 0));
+        shutter.open_for(0);
+        tell();
+        assert_eq!(shutter.take_missed(), 0);
     }
 
     fn event(what: What) -> Event {

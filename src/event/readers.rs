@@ -2,7 +2,7 @@
 //! that a paused terminal or a slow disk makes nobody else wait.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread::Builder;
 
@@ -78,10 +78,19 @@ struct FollowedFile {
 
 impl FollowedFile {
     fn open(path: &Path) -> io::Result<FollowedFile> {
-        Ok(FollowedFile {
-            file: OpenOptions::new().create(true).append(true).open(path)?,
-            path: path.to_owned(),
-        })
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).create(true).append(true).open(path)?;
+        // After a line that a crash has torn, the next one begins on its own. If that fails, so will
+        // the first event, and that is told.
+        let mut last = [b'\n'];
+        if file.metadata()?.is_file() && file.seek(SeekFrom::End(-1)).is_ok() {
+            file.read_exact(&mut last)?;
+        }
+        if last != *b"\n" {
+            let _ = file.write_all(b"\n");
+        }
+        let path = path.to_owned();
+        Ok(FollowedFile { file, path })
     }
 }
 
@@ -91,8 +100,11 @@ impl Write for FollowedFile {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if is_elsewhere(&self.file, &self.path)? {
-            *self = FollowedFile::open(&self.path)?;
+        // As long as there is no new one to be had, the old one does.
+        if is_elsewhere(&self.file, &self.path).unwrap_or(false)
+            && let Ok(new) = FollowedFile::open(&self.path)
+        {
+            *self = new;
         }
         Ok(())
     }
@@ -177,6 +189,22 @@ mod tests {
             assert!(text.contains("shutting-down"), "{text}");
             std::fs::remove_file(path).unwrap();
         }
+    }
+
+    #[test]
+    fn after_a_torn_line_the_next_event_begins_on_its_own() {
+        let path = std::env::temp_dir().join(format!("portal-chat-torn-{}", std::process::id()));
+        std::fs::write(&path, "{\"time\":").unwrap();
+        let mut events = Events::new(Clock::new(), false);
+        let thread = start_event_file(events.add_reader(8), &path).unwrap();
+        events.tell(|| What::ShuttingDown);
+        drop(events);
+        assert!(thread.finish());
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (2, "{\"time\":"));
+        assert!(lines[1].ends_with("\"event\":\"shutting-down\"}"), "{text}");
     }
 
     #[test]

@@ -262,7 +262,10 @@ impl House {
         {
             self.uncount(address);
         }
-        self.stack.lock().push(lease);
+        // Told under the lock, before anybody can take the port again, so that nobody is told the other
+        // way round. Telling never waits.
+        let mut stack = self.stack.lock();
+        stack.push(lease);
         self.events.tell(|| What::Freed { port, passcode });
     }
 

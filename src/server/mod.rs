@@ -85,11 +85,16 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         // A worker's each, and the portal's two.
         seats + 2
     };
+    let (viewers, board) = match settings.board {
+        // Each who watches, and who lets them in; the feed.
+        Some(_) => (limits::VIEWERS, 2),
+        None => (0, 0),
+    };
     // A timer and a worker each, or a timer and a connection's thread; the ticker and those that
     // accept or receive on the portal.
     let needs = Needs {
-        threads: 2 * seats + 3,
-        sockets: listeners + seats,
+        threads: 2 * seats + 3 + viewers + board,
+        sockets: listeners + seats + viewers + board,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }

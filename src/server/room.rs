@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::TryRecvError;
 use parking_lot::Mutex;
 
 use super::budget::ThreadToken;
@@ -233,8 +232,10 @@ fn serve(
     }
     // Closed before the port goes back, so that the next room can bind it.
     drop(listener);
+    // Told under the lock, before the next room can have the port.
+    let mut rooms = house.rooms.lock();
     if let Some(lease) = door.lease.lock().take() {
-        house.rooms.lock().push_port(lease);
+        rooms.push_port(lease);
     }
     house.events.tell(|| What::RoomEnded {
         port: door.port,
@@ -335,7 +336,8 @@ fn keep_time(
 ) {
     while !door.is_closed() {
         bell.wait();
-        if subscription.ticks().try_recv() == Err(TryRecvError::Disconnected) {
+        let _ = subscription.ticks().try_recv();
+        if house.clock.is_stopped() {
             return;
         }
         caught(house, || {

@@ -223,6 +223,13 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     let signals =
         listen_for_signals().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
+    if recording.left_out() > 0 {
+        eprintln!(
+            "chatserver: {} lines of {} are no events and are left out",
+            recording.left_out(),
+            replay.file.display()
+        );
+    }
     let veil = Veil {
         // Whoever recorded them wanted to see them.
         texts: true,

@@ -93,25 +93,27 @@ impl Home<'_> {
         }
     }
 
-    /// The port of the seat whose idle time counts.
-    fn seat_port(&self, house: &House) -> Port {
-        match self {
-            Home::Worker(post) => post.port,
-            Home::Room { seat, .. } => house.posts[seat.index()].port,
-        }
-    }
-
     /// Moves the idle deadline: the worker connection's own, or, for what is said in a room, that
     /// of the same person's worker connection.
-    fn heard(&self, house: &House, now: Tick) {
+    /// Returns that seat's port, if the person is still there.
+    fn heard(&self, house: &House, now: Tick) -> Option<Port> {
         match self {
-            Home::Worker(post) => post.with_seat(|occupied| occupied.seat.heard(now)),
-            Home::Room { main, seat, .. } => house.posts[seat.index()].with_seat(|occupied| {
-                let there = occupied.connection.as_ref();
-                if there.is_some_and(|there| Arc::ptr_eq(there, main)) {
-                    occupied.seat.heard(now);
-                }
-            }),
+            Home::Worker(post) => {
+                post.with_seat(|occupied| occupied.seat.heard(now));
+                Some(post.port)
+            }
+            Home::Room { main, seat, .. } => {
+                let post = &house.posts[seat.index()];
+                let is_there = post.with_seat(|occupied| {
+                    let there = occupied.connection.as_ref();
+                    let is_there = there.is_some_and(|there| Arc::ptr_eq(there, main));
+                    if is_there {
+                        occupied.seat.heard(now);
+                    }
+                    is_there
+                });
+                is_there.then_some(post.port)
+            }
         }
     }
 }
@@ -194,9 +196,9 @@ impl<'s> Session<'s> {
             let now = self.house.clock.now();
             let is_first = self.guest.heard_at() != now;
             self.guest.heard(now);
-            self.home.heard(self.house, now);
-            if is_first {
-                let port = self.home.seat_port(self.house);
+            if let Some(port) = self.home.heard(self.house, now)
+                && is_first
+            {
                 self.house.events.tell(|| What::Heard { port });
             }
         }

@@ -9,8 +9,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crossbeam_channel::TryRecvError;
-
 use super::house::{House, Post};
 use super::panics::report_panic;
 use crate::bell::Bell;
@@ -24,7 +22,10 @@ use crate::seat::Expiry;
 pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, bell: &Bell) {
     loop {
         bell.wait();
-        if subscription.ticks().try_recv() == Err(TryRecvError::Disconnected) {
+        let _ = subscription.ticks().try_recv();
+        // The clock is asked, and not the channel, which hands out a last tick before it tells that
+        // it is disconnected: the bell may have been rung once for both.
+        if house.clock.is_stopped() {
             return see_out(house, post);
         }
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep_time(house, post))) {

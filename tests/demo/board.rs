@@ -266,7 +266,7 @@ impl Stage {
 
     fn sit(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
         let mut visitor = Visitor::at(*worker);
-        thread::sleep(self.step / 8);
+        thread::sleep(self.step / 3);
         visitor.say(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
         ));
