@@ -17,7 +17,9 @@
 //! the message, with no allocation and nobody woken but the recipient. Counted on a pair: 2,000
 //! messages, one at a time, are 2,000 `recvfrom`, 2,000 `sendto` and no `futex` (`strace -f`); in
 //! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
-//! them for writing the document anew.
+//! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer than
+//! 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`): what is
+//! left for the timer threads ([`Outbox::leave`]) goes out some twenty at a time.
 
 mod waiting;
 

@@ -153,7 +153,7 @@ impl Line {
         let mut looked_at = 0;
         loop {
             let unread = &self.buffer[self.start..self.end];
-            if let Some(offset) = unread[looked_at..].iter().position(|&byte| byte == b'\n') {
+            if let Some(offset) = memchr::memchr(b'\n', &unread[looked_at..]) {
                 let line = self.start..self.start + looked_at + offset;
                 self.start = line.end + 1;
                 return &self.buffer[line];
