@@ -209,6 +209,14 @@ function threadOf(role, seat) {
   return (role === 'worker' && state.listeners.single ? 'seat' : role) + '-' + seat;
 }
 
+/** Where somebody of that name sits. */
+function seatOf(name) {
+  for (const [seat, card] of state.cards) {
+    if (card.name && card.name.toLowerCase() === String(name).toLowerCase()) return seat;
+  }
+  return undefined;
+}
+
 function partnerOf(seat) {
   const card = state.cards.get(seat);
   return card && card.partner;
@@ -316,9 +324,9 @@ function travel(event) {
   const targets = [];
   if (event.event === 'relayed') targets.push($('card-' + event.to));
   if (event.event === 'room-said') targets.push($('room-' + d.room));
-  for (const [key, card] of state.cards) {
-    const isTarget = event.event === 'public' ? card.name && key !== event.seat : event.event === 'direct' && card.name && String(d.to).toLowerCase() === card.name.toLowerCase();
-    if (isTarget) targets.push($('card-' + key));
+  if (event.event === 'direct') targets.push($('card-' + seatOf(d.to)));
+  if (event.event === 'public') {
+    for (const [key, card] of state.cards) if (card.name && key !== event.seat) targets.push($('card-' + key));
   }
   const text = d.text === undefined ? (d.bytes === undefined ? 'a message' : d.bytes + ' bytes') : String(d.text).slice(0, 60);
   for (const target of targets.filter(Boolean)) fly(element('span', 'message', text), middle(from), middle(target), 900);
@@ -358,8 +366,14 @@ function showStory() {
   if (chosen.visit) {
     const ticket = state.events.find((event) => event.visit === chosen.visit && event.event === 'ticket');
     const asker = ticket && ticket.details.asker;
-    events = state.events.filter((event) => event.visit === chosen.visit || (asker && event.details.address === asker && event.tick <= ticket.tick + 1));
-    const seat = events.length ? events[events.length - 1].seat : chosen.seat;
+    const own = state.events.filter((event) => event.visit === chosen.visit);
+    const seat = own.length ? own[own.length - 1].seat : chosen.seat;
+    // What its thread did for others, and its call at the portal, belong to the story, too.
+    const isDuring = (event) => own.length && event.n > own[0].n && event.n < own[own.length - 1].n;
+    const isIts = (event) => event.visit === chosen.visit
+      || (isCall(event) && event.thread === threadOf('worker', seat) && isDuring(event))
+      || (asker && event.details.address === asker && event.tick <= ticket.tick + 1);
+    events = state.events.filter(isIts);
     const named = [...events].reverse().find((event) => event.event === 'logged-in');
     title = 'Visit ' + chosen.visit + ', port ' + seat + (named ? ': ' + named.details.name : '');
   } else if (chosen.event) {

@@ -59,7 +59,7 @@ const ladder = {
         break;
       case 'calling': arrow(worker, client, 'connects to ' + d.peer); break;
       case 'seated':
-        arrow(client, worker, 'the passcode');
+        arrow(client, worker, state.listeners.single ? 'connects' : 'the passcode');
         arrow(worker, client, 'Connection successful', 'good');
         break;
       case 'logged-in': note(worker, 'this is ' + d.name); break;
@@ -68,7 +68,12 @@ const ladder = {
         arrow(worker, 'c' + event.to, said);
         break;
       case 'nobody-there': arrow(client, worker, 'a message'); arrow(worker, client, 'NO PARTNER', 'bad'); break;
-      case 'direct': arrow(client, worker, 'for ' + d.to + ': ' + said); break;
+      case 'direct': {
+        arrow(client, worker, 'for ' + d.to + ': ' + said);
+        const to = seatOf(d.to);
+        if (to !== undefined) arrow(worker, 'c' + to, said);
+        break;
+      }
       case 'public': arrow(client, worker, 'for everyone: ' + said); note(worker, 'to ' + d.count + ' people'); break;
       case 'refused': arrow(worker, client, d.code, 'bad'); break;
       case 'left': {
@@ -96,15 +101,17 @@ const ladder = {
   lanes(rows) {
     const last = new Map();
     let others = false;
+    let portal = false;
     rows.forEach((row, index) => {
       for (const lane of [row.from, row.to, row.lane]) {
         if (lane === 'other') others = true;
+        if (lane === 'portal') portal = true;
         const seat = lane && Number(lane.slice(1));
         if (seat) last.set(seat, index);
       }
     });
     const recent = [...last.entries()].sort((a, b) => b[1] - a[1]).slice(0, MOST_SEATS).map(([seat]) => seat);
-    const lanes = others ? ['other', 'portal'] : ['portal'];
+    const lanes = [others && 'other', portal && 'portal'].filter(Boolean);
     const done = new Set();
     for (const seat of recent.sort((a, b) => a - b)) {
       if (done.has(seat)) continue;
