@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::event::Record;
+use crate::seat::Phase;
 
 /// A server, as its events tell of it.
 #[derive(Default)]
@@ -72,30 +73,6 @@ struct Card {
     changes: u64,
     /// Why the last session was over.
     end: Option<String>,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Free,
-    Reserved,
-    Greeting,
-    Calling,
-    Seated,
-    Closing,
-}
-
-impl Phase {
-    fn word(self) -> &'static str {
-        match self {
-            Phase::Free => "free",
-            Phase::Reserved => "reserved",
-            Phase::Greeting => "greeting",
-            Phase::Calling => "calling",
-            Phase::Seated => "seated",
-            Phase::Closing => "closing",
-        }
-    }
 }
 
 struct Room {

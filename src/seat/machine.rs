@@ -122,9 +122,10 @@ pub enum Expiry {
 }
 
 /// Where a seat is in its life, without what it holds there.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Phase {
     /// Its port is on the stack or in the portal's hand.
+    #[default]
     Free,
     /// Promised to an asker who has not come yet.
     Reserved,
@@ -136,6 +137,20 @@ pub enum Phase {
     Seated,
     /// The session is over and the worker is clearing up.
     Closing,
+}
+
+impl Phase {
+    /// The word for it, on the board.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Free => "free",
+            Phase::Reserved => "reserved",
+            Phase::Greeting => "greeting",
+            Phase::Calling => "calling",
+            Phase::Seated => "seated",
+            Phase::Closing => "closing",
+        }
+    }
 }
 
 /// One seat: its passcode and its state.
