@@ -86,6 +86,21 @@ fn a_server_can_be_stopped_while_people_come_and_talk() {
     }
 }
 
+/// The bell of a timer may be rung once for a tick that is due and for the end, which follows at once.
+#[test]
+fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
+    for _ in 0..20 {
+        let server = TestServer::with_workers(8);
+        for _ in 0..8 {
+            server.ask();
+        }
+        // Two ticks long, and past at the third.
+        server.tick(3);
+        server.clock.stop();
+        server.server.stop();
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
