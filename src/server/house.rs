@@ -221,12 +221,15 @@ impl House {
     }
 
     /// Takes a seat off the stack and promises it to `asker`; `None` when there is none for them.
-    pub(super) fn reserve(&self, asker: Asker) -> Option<Ticket> {
+    /// `tell` is called under the seat's lock, so that nobody is told of the arrival first.
+    pub(super) fn reserve(&self, asker: Asker, tell: impl FnOnce(&Ticket)) -> Option<Ticket> {
         let hand = self.take_port(asker.address())?;
         self.may_panic("portal");
         let now = self.clock.now();
         hand.post()?.with_seat(|occupied| {
-            hand.give(occupied, |seat, lease| seat.reserve(lease, asker, now))
+            let ticket = hand.give(occupied, |seat, lease| seat.reserve(lease, asker, now))?;
+            tell(&ticket);
+            Some(ticket)
         })
     }
 

@@ -73,15 +73,16 @@ fn answer_datagram(house: &House, socket: &Datagrams, asked: &mut AskedBefore, p
 }
 
 fn answer(house: &House, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
-    let ticket = house.reserve(asker);
-    house.events.tell(|| match &ticket {
-        Some(ticket) => What::Ticket {
+    let ticket = house.reserve(asker, |ticket| {
+        house.events.tell(|| What::Ticket {
             port: ticket.port,
             asker: peer,
             passcode: house.events.passcode(&ticket.passcode),
-        },
-        None => What::Full { asker: peer },
+        });
     });
+    if ticket.is_none() {
+        house.events.tell(|| What::Full { asker: peer });
+    }
     ticket
 }
 

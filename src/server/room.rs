@@ -384,6 +384,14 @@ fn visit(house: &House, name: &Name, door: &Door, guest: &Arc<Guest>) -> End {
         let mut rooms = house.rooms.lock();
         let admission = rooms.admit(name, guest, passcode.as_deref(), house.clock.now());
         set_alarm(&rooms, name);
+        if let Admission::Admitted { name: who, .. } = &admission {
+            // Told under the lock, before anybody can be told that they have left.
+            house.events.tell(|| What::RoomJoined {
+                port,
+                room: name.to_string(),
+                name: who.to_string(),
+            });
+        }
         admission
     };
     match admission {
@@ -396,18 +404,10 @@ fn visit(house: &House, name: &Name, door: &Door, guest: &Arc<Guest>) -> End {
             End::WrongPasscode
         }
         Admission::Admitted {
-            name: who,
-            main,
-            seat,
-            told,
+            main, seat, told, ..
         } => {
             guest.outbox.flush();
             flush(&told);
-            house.events.tell(|| What::RoomJoined {
-                port,
-                room: name.to_string(),
-                name: who.to_string(),
-            });
             let home = Home::Room {
                 port,
                 name,

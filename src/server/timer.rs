@@ -22,6 +22,7 @@ use crate::seat::Expiry;
 pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, bell: &Bell) {
     loop {
         bell.wait();
+        // The tick only makes room for the next one: what time it is, the clock says.
         let _ = subscription.ticks().try_recv();
         // The clock is asked, and not the channel, which hands out a last tick before it tells that
         // it is disconnected: the bell may have been rung once for both.
