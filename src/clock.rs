@@ -57,6 +57,11 @@ impl Deadline {
         Deadline(Tick(now.0.saturating_add(ticks.0)))
     }
 
+    /// The deadline that fires `ticks` before this one.
+    pub fn earlier_by(self, ticks: Ticks) -> Deadline {
+        Deadline(Tick((self.0).0.saturating_sub(ticks.0)))
+    }
+
     /// Whether it is too late at `now`.
     pub fn is_past(self, now: Tick) -> bool {
         now > self.0

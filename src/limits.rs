@@ -110,3 +110,7 @@ pub const RESET_FROM: usize = 16 * 1024;
 
 /// The longest datagram that the UDP portal looks at, in bytes; more is cut off unseen.
 pub const DATAGRAM: usize = 2048;
+
+/// How long before the idle timeout whoever says nothing is warned, where a third of the timeout is
+/// not shorter: time enough to notice it and to press a key.
+pub const IDLE_SOON: Duration = Duration::from_secs(60);

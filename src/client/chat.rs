@@ -608,7 +608,10 @@ impl Chat {
             ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } => {}
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error { code, sentence } => self.refused(code, &sentence, screen),
-            ServerDoc::Pong | ServerDoc::PublicNext => {}
+            ServerDoc::Pong
+            | ServerDoc::PublicNext
+            | ServerDoc::PasswordChanged
+            | ServerDoc::IdleSoon { .. } => {}
             ServerDoc::Welcome { .. }
             | ServerDoc::WelcomeSingle { .. }
             | ServerDoc::CallingBack { .. }

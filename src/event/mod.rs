@@ -154,6 +154,13 @@ pub enum What {
         /// The name.
         name: String,
     },
+    /// Somebody has changed their password: the new one is on the disk.
+    PasswordChanged {
+        /// The worker's port.
+        port: Port,
+        /// The name.
+        name: String,
+    },
     /// Not the account's password.
     WrongPassword {
         /// The worker's port.
@@ -503,6 +510,7 @@ impl What {
             What::NobodyThere { from } => ("nobody-there", vec![("from", (*from).into())]),
             What::Registered { port, name } => ("registered", person(*port, name)),
             What::LoggedIn { port, name } => ("logged-in", person(*port, name)),
+            What::PasswordChanged { port, name } => ("password-changed", person(*port, name)),
             What::WrongPassword { port, name } => ("password-wrong", person(*port, name)),
             What::Public {
                 from,
@@ -632,6 +640,7 @@ impl What {
             | What::Heard { port }
             | What::Registered { port, .. }
             | What::LoggedIn { port, .. }
+            | What::PasswordChanged { port, .. }
             | What::WrongPassword { port, .. }
             | What::Public { from: port, .. }
             | What::Direct { from: port, .. }

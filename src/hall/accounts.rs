@@ -1,7 +1,8 @@
 //! The accounts: who may use which name, on disk.
 //!
 //! The file has one line for each account, the name and the password's Argon2id hash in the usual
-//! notation (a PHC string); empty lines and lines that begin with `#` are comments. Lines are only
+//! notation (a PHC string); empty lines and lines that begin with `#` are comments. A line that ends
+//! in the word `changed` replaces the password of an account further up. Lines are only
 //! ever appended, each in one write that is on the disk before the registration is confirmed. So
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
 //! behind is one torn line at the end.
@@ -102,6 +103,17 @@ impl fmt::Display for AccountError {
 }
 
 impl std::error::Error for AccountError {}
+
+/// What somebody's wish for another password came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PasswordChange {
+    /// The new one is on the disk.
+    Changed,
+    /// The old one was not the account's.
+    Wrong,
+    /// Nobody wants to know any more.
+    GivenUp,
+}
 
 /// What a password came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -204,6 +216,41 @@ impl Accounts {
             return Ok(PasswordCheck::GivenUp);
         }
         self.check_now(&mut borrowed.hasher, name, password)
+    }
+
+    /// Replaces the password of an account, if `old` is its password so far. Blocks as [`Accounts::check`] does,
+    /// for two hashings.
+    ///
+    /// # Errors
+    /// [`AccountError`] when the new password can't be stored. Then the old one still counts.
+    pub fn change(
+        &self,
+        name: &Name,
+        old: &str,
+        new: &str,
+        given_up: impl Fn() -> bool,
+    ) -> Result<PasswordChange, AccountError> {
+        let mut borrowed = self.borrow_hasher();
+        if given_up() {
+            return Ok(PasswordChange::GivenUp);
+        }
+        let known = self.book.lock().by_key.get(&name.key()).cloned();
+        let Some((name, hash)) = known else {
+            return Ok(PasswordChange::Wrong);
+        };
+        if !borrowed.hasher.verify(&hash, old) {
+            return Ok(PasswordChange::Wrong);
+        }
+        let changed = borrowed.hasher.hash(new).map_err(AccountError::Hash)?;
+        let mut book = self.book.lock();
+        // Another connection may have changed it while this one was hashing.
+        if book.by_key.get(&name.key()).map(|(_, now)| now) != Some(&hash) {
+            return Ok(PasswordChange::Wrong);
+        }
+        book.append(&format!("{name} {changed} {CHANGED}\n"))
+            .map_err(|error| AccountError::File(self.path.clone(), error))?;
+        book.by_key.insert(name.key(), (name, changed));
+        Ok(PasswordChange::Changed)
     }
 
     fn borrow_hasher(&self) -> Borrowed<'_> {
@@ -334,13 +381,21 @@ fn read(bytes: &[u8]) -> (HashMap<String, (Name, String)>, Vec<Damage>) {
     for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
         match read_line(line) {
             Ok(None) => {}
-            Ok(Some((name, _))) if by_key.contains_key(&name.key()) => {
+            Ok(Some((name, hash, Line::Changed))) => match by_key.get_mut(&name.key()) {
+                // The name stays as it was spelled first.
+                Some((_, before)) => *before = hash,
+                None => damage.push(Damage {
+                    line: number,
+                    reason: "it changes the password of a name that has no account further up",
+                }),
+            },
+            Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
                 damage.push(Damage {
                     line: number,
                     reason: "the name has an account further up, which counts",
                 });
             }
-            Ok(Some((name, hash))) => {
+            Ok(Some((name, hash, Line::Account))) => {
                 by_key.insert(name.key(), (name, hash));
             }
             Err(reason) => damage.push(Damage {
@@ -352,7 +407,18 @@ fn read(bytes: &[u8]) -> (HashMap<String, (Name, String)>, Vec<Damage>) {
     (by_key, damage)
 }
 
-fn read_line(line: &[u8]) -> Result<Option<(Name, String)>, &'static str> {
+/// The word at the end of a line that replaces a password.
+const CHANGED: &str = "changed";
+
+/// What a line of the file does.
+enum Line {
+    /// Makes an account.
+    Account,
+    /// Replaces the password of one.
+    Changed,
+}
+
+fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> {
     let text = std::str::from_utf8(line)
         .map_err(|_| "it is not UTF-8")?
         .trim_end_matches('\r');
@@ -363,13 +429,17 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String)>, &'static str> {
         .split_once(' ')
         .ok_or("there is no space between name and hash")?;
     let name = Name::new(name).ok_or("it does not begin with a name")?;
+    let (hash, kind) = match hash.split_once(' ') {
+        Some((hash, CHANGED)) => (hash, Line::Changed),
+        _ => (hash, Line::Account),
+    };
     // A hash that a crash cut short may still be well-formed; only one of full length is whole.
     const WHOLE: usize = 32;
     let parsed = PasswordHash::new(hash).map_err(|_| "the hash is not whole")?;
     if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {
         return Err("the hash is not whole");
     }
-    Ok(Some((name, hash.to_owned())))
+    Ok(Some((name, hash.to_owned(), kind)))
 }
 
 fn open_private(path: &Path) -> io::Result<File> {
@@ -445,6 +515,31 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("one"));
+    }
+
+    #[test]
+    fn a_password_that_was_changed_is_the_new_one_after_a_restart() {
+        let file = TempFile::new("changed");
+        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        check(&accounts, "Alice", "one");
+        let change = |old, new| accounts.change(&name("alice"), old, new, || false).unwrap();
+        assert_eq!(change("two", "three"), PasswordChange::Wrong);
+        assert_eq!(change("one", "two"), PasswordChange::Changed);
+        assert_eq!(change("two", "three"), PasswordChange::Changed);
+        assert_eq!(check(&accounts, "alice", "one"), PasswordCheck::Wrong);
+        drop(accounts);
+        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        assert_eq!((damage, accounts.len()), (vec![], 1));
+        assert_eq!(check(&accounts, "alice", "two"), PasswordCheck::Wrong);
+        let PasswordCheck::Right(spelled) = check(&accounts, "alice", "three") else {
+            panic!("refused")
+        };
+        assert_eq!(spelled.as_str(), "Alice");
+        let alone = file.text().lines().nth(1).unwrap().to_owned();
+        drop(accounts);
+        std::fs::write(&file.0, alone + "\n").unwrap();
+        let (_, damage) = Accounts::open(&file.0).unwrap();
+        assert_eq!(damage.len(), 1, "a change of nothing is damage");
     }
 
     #[cfg(unix)]

@@ -14,10 +14,10 @@ mod rooms;
 
 #[cfg(fuzzing)]
 pub use accounts::read_accounts;
-pub use accounts::{AccountError, Accounts, Damage, PasswordCheck};
+pub use accounts::{AccountError, Accounts, Damage, PasswordChange, PasswordCheck};
 pub use group::Group;
 pub use guest::Guest;
-pub use name::Name;
+pub use name::{Addressed, Name};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
 pub use rooms::{Admission, AtTheDoor, Audience, Ended, Gone, RoomError, Rooms};

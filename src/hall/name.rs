@@ -27,10 +27,36 @@ impl Name {
         self.0.to_ascii_lowercase()
     }
 
-    /// Splits `%NAME%rest` (seed 003) into the name and the rest; `None` if `text` is plain chat.
-    pub fn addressed(text: &str) -> Option<(Name, &str)> {
-        let (name, rest) = text.strip_prefix('%')?.split_once('%')?;
-        Some((Name::new(name)?, rest))
+}
+
+/// Where a text is for that names no other destination, as seed 003 writes it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Addressed<'t> {
+    /// `%NAME%rest`: the rest is for whoever is called NAME, which may be no possible name. It is
+    /// never chat, or a slip of the finger would tell a stranger what was meant for one person.
+    One {
+        /// What stands between the percent signs.
+        name: &'t str,
+        /// What to say.
+        rest: &'t str,
+    },
+    /// Plain chat. Of `%%` at its beginning one `%` is left.
+    Chat(&'t str),
+}
+
+impl Addressed<'_> {
+    /// Reads the beginning of `text`.
+    pub fn read(text: &str) -> Addressed<'_> {
+        let Some(after) = text.strip_prefix('%') else {
+            return Addressed::Chat(text);
+        };
+        if after.starts_with('%') {
+            return Addressed::Chat(after);
+        }
+        match after.split_once('%') {
+            Some((name, rest)) => Addressed::One { name, rest },
+            None => Addressed::Chat(text),
+        }
     }
 }
 
@@ -73,11 +99,26 @@ mod tests {
 
     #[test]
     fn an_address_in_percent_signs() {
-        let split = |text| Name::addressed(text).map(|(name, rest)| (name.to_string(), rest));
-        assert_eq!(split("%bob%hello"), Some(("bob".to_owned(), "hello")));
-        assert_eq!(split("%bob%50% off"), Some(("bob".to_owned(), "50% off")));
-        for chat in ["100%", "%%", "%not a name%x", "hello %bob%", "%bob"] {
-            assert_eq!(split(chat), None, "{chat}");
+        for (text, name, rest) in [
+            ("%bob%hello", "bob", "hello"),
+            ("%bob%50% off", "bob", "50% off"),
+            ("%not a name%x", "not a name", "x"),
+            ("% 5 % of", " 5 ", " of"),
+            ("%bob%", "bob", ""),
+        ] {
+            assert_eq!(Addressed::read(text), Addressed::One { name, rest }, "{text}");
+        }
+        for (text, chat) in [
+            ("", ""),
+            ("100%", "100%"),
+            ("hello %bob%", "hello %bob%"),
+            ("%bob", "%bob"),
+            ("%", "%"),
+            ("%%", "%"),
+            ("%%bob%hello", "%bob%hello"),
+            ("%%%x%", "%%x%"),
+        ] {
+            assert_eq!(Addressed::read(text), Addressed::Chat(chat), "{text}");
         }
     }
 }

@@ -10,6 +10,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{Group, Guest, Name};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
@@ -72,6 +74,7 @@ struct Old {
     from: Arc<str>,
     text: String,
     me: bool,
+    said_at: Timestamp,
 }
 
 /// Why somebody can't join or leave.
@@ -304,6 +307,7 @@ impl<D> Rooms<D> {
                 text: old.text.as_str().into(),
                 me: old.me,
                 old: true,
+                time: Some(rfc_3339(old.said_at).into()),
             }));
         }
         let joined = ServerDoc::RoomJoined {
@@ -319,13 +323,14 @@ impl<D> Rooms<D> {
         }
     }
 
-    /// Notes what a member said, and returns who is to hear it; `None` if the speaker is no
+    /// Notes what a member said at `now`, and returns who is to hear it; `None` if the speaker is no
     /// member any more.
     pub fn say(
         &mut self,
         name: &Name,
         speaker: &Arc<Guest>,
         messages: &[(String, bool)],
+        now: Timestamp,
     ) -> Option<Audience> {
         let history = self.history;
         let room = self.by_key.get_mut(&name.key())?;
@@ -338,6 +343,7 @@ impl<D> Rooms<D> {
                 from: speaker.label(),
                 text: text.clone(),
                 me: *me,
+                said_at: now,
             });
         }
         let surplus = room.history.len().saturating_sub(history);
@@ -486,6 +492,11 @@ impl<D> Rooms<D> {
             ended,
         }
     }
+}
+
+/// To the second, in UTC.
+fn rfc_3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// What follows when somebody is out of a room.

@@ -32,8 +32,30 @@ pub struct Timeouts {
     pub handshake: Ticks,
     /// From the last thing heard, or never.
     pub idle: Option<Ticks>,
+    /// How long before the idle timeout a guest is warned; `None` for guests who would not
+    /// understand it.
+    pub idle_soon: Option<Ticks>,
     /// From the connection, however active, or never.
     pub total: Option<Ticks>,
+}
+
+impl Timeouts {
+    /// The idle deadline of a guest who was heard at `now`, and when it is to be warned.
+    fn idle_deadlines(&self, now: Tick) -> (Option<Deadline>, Option<Deadline>) {
+        let idle = self.idle.map(|ticks| Deadline::after(now, ticks));
+        let soon = idle.zip(self.idle_soon);
+        (idle, soon.map(|(idle, soon)| idle.earlier_by(soon)))
+    }
+
+    fn seated(&self, lease: Lease, now: Tick, total: Option<Deadline>) -> State {
+        let (idle, idle_soon) = self.idle_deadlines(now);
+        State::Seated {
+            lease,
+            idle,
+            idle_soon,
+            total,
+        }
+    }
 }
 
 /// Who asked the portal, in canonical form: `::ffff:1.2.3.4` is `1.2.3.4`.
@@ -115,6 +137,9 @@ pub enum Expiry {
     Handshake,
     /// Nobody has answered the call in time. The seat is closing.
     NoAnswer,
+    /// Nothing heard for so long that the idle timeout is near. Nothing has changed but that this is
+    /// not said again before the guest has been heard.
+    IdleSoon,
     /// Nothing heard for too long. The seat is closing.
     Idle,
     /// Connected for as long as anybody may be. The seat is closing.
@@ -186,6 +211,8 @@ enum State {
     Seated {
         lease: Lease,
         idle: Option<Deadline>,
+        /// When the guest is to be warned; `None` once it has been.
+        idle_soon: Option<Deadline>,
         total: Option<Deadline>,
     },
     Closing {
@@ -235,9 +262,8 @@ impl Seat {
         if self.barred || !matches!(self.state, State::Free) {
             return Err(lease);
         }
-        let deadline = |ticks: Option<Ticks>| ticks.map(|ticks| Deadline::after(now, ticks));
-        let (idle, total) = (deadline(self.timeouts.idle), deadline(self.timeouts.total));
-        self.state = State::Seated { lease, idle, total };
+        let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
+        self.state = self.timeouts.seated(lease, now, total);
         Ok(())
     }
 
@@ -310,11 +336,7 @@ impl Seat {
             return Verdict::Refused;
         }
         self.state = match wish {
-            Wish::Stay => State::Seated {
-                lease,
-                idle: self.timeouts.idle.map(|ticks| Deadline::after(now, ticks)),
-                total,
-            },
+            Wish::Stay => self.timeouts.seated(lease, now, total),
             Wish::BeCalled => State::Calling {
                 lease,
                 until: Deadline::after(now, self.timeouts.reserve),
@@ -331,9 +353,8 @@ impl Seat {
             return false;
         };
         let total = *total;
-        let idle = self.timeouts.idle.map(|ticks| Deadline::after(now, ticks));
         if let Some(lease) = self.take_lease() {
-            self.state = State::Seated { lease, idle, total };
+            self.state = self.timeouts.seated(lease, now, total);
         }
         true
     }
@@ -341,11 +362,10 @@ impl Seat {
     /// The guest has said something that counts as activity.
     pub fn heard(&mut self, now: Tick) {
         if let State::Seated {
-            idle: Some(idle), ..
+            idle, idle_soon, ..
         } = &mut self.state
-            && let Some(ticks) = self.timeouts.idle
         {
-            *idle = Deadline::after(now, ticks);
+            (*idle, *idle_soon) = self.timeouts.idle_deadlines(now);
         }
     }
 
@@ -365,9 +385,16 @@ impl Seat {
             State::Calling { until, .. } if until.is_past(now) => Expiry::NoAnswer,
             State::Seated { total, .. } if past(*total) => Expiry::Total,
             State::Seated { idle, .. } if past(*idle) => Expiry::Idle,
+            State::Seated { idle_soon, .. } if past(*idle_soon) => Expiry::IdleSoon,
             _ => return None,
         };
-        self.close();
+        if expiry == Expiry::IdleSoon {
+            if let State::Seated { idle_soon, .. } = &mut self.state {
+                *idle_soon = None;
+            }
+        } else {
+            self.close();
+        }
         Some(expiry)
     }
 
@@ -412,7 +439,12 @@ impl Seat {
             State::Reserved { until, .. }
             | State::Greeting { until, .. }
             | State::Calling { until, .. } => Some(*until),
-            State::Seated { idle, total, .. } => idle.iter().chain(total).min().copied(),
+            State::Seated {
+                idle,
+                idle_soon,
+                total,
+                ..
+            } => idle.iter().chain(idle_soon).chain(total).min().copied(),
         }
     }
 
@@ -462,6 +494,7 @@ mod tests {
             reserve: seconds(2),
             handshake: seconds(1),
             idle: Some(seconds(5)),
+            idle_soon: None,
             total: Some(seconds(8)),
         };
         (
@@ -619,6 +652,24 @@ mod tests {
             Some(Expiry::Total),
             "however active"
         );
+    }
+
+    #[test]
+    fn a_guest_is_warned_once_in_each_silence() {
+        let (mut seat, mut stack) = seat();
+        seat.timeouts.idle_soon = Some(seconds(2));
+        seat.timeouts.total = None;
+        seat.sit(stack.pop().unwrap(), Tick(0)).unwrap();
+        assert_eq!(seat.deadline().map(Deadline::fires_at), Some(Tick(4)));
+        assert_eq!(seat.expire(Tick(3), never), None);
+        assert_eq!(seat.expire(Tick(4), never), Some(Expiry::IdleSoon));
+        assert_eq!(seat.phase(), Phase::Seated);
+        assert_eq!(seat.expire(Tick(5), never), None, "once");
+        assert_eq!(seat.deadline().map(Deadline::fires_at), Some(Tick(6)));
+        seat.heard(Tick(5));
+        assert_eq!(seat.expire(Tick(8), never), None);
+        assert_eq!(seat.expire(Tick(9), never), Some(Expiry::IdleSoon));
+        assert_eq!(seat.expire(Tick(11), never), Some(Expiry::Idle));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::pace::Rate;
 use super::room::Door;
 
 use crate::bell::Bell;
-use crate::clock::{Alarm, Clock};
+use crate::clock::{Alarm, Clock, Ticks};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
 use crate::net::{Port, Spare, Tap, host_of};
@@ -39,6 +39,8 @@ pub(super) struct House {
     pub(super) guesses: Guesses,
     /// How fast one client may talk.
     pub(super) rate: Option<Rate>,
+    /// How long before the idle timeout a guest is warned.
+    pub(super) idle_soon: Option<Ticks>,
     /// Who has how many seats, if that is limited.
     pub(super) visitors: Option<Visitors>,
     /// The portal's port, or the single one.

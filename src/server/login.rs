@@ -3,7 +3,7 @@
 use super::room;
 use super::session::Session;
 use crate::event::{End, What};
-use crate::hall::{Entry, Name, PasswordCheck};
+use crate::hall::{AccountError, Accounts, Entry, Name, PasswordChange, PasswordCheck};
 use crate::limits;
 use crate::wire::{ErrorCode, Secret, ServerDoc};
 
@@ -42,59 +42,22 @@ impl Session<'_> {
             return self.login_first().map(|()| false);
         };
         let Secret(password) = password;
-        if !(1..=limits::PASSWORD).contains(&password.len()) {
-            let sentence = format!(
-                "a password is 1 to {} bytes long; choose another",
-                limits::PASSWORD
-            );
-            self.error(ErrorCode::BadPassword, &sentence);
+        if !self.can_be_a_password(password) {
             return Ok(true);
         }
-        self.send_answers();
+        self.wait_to_guess(&name)?;
         let address = self.guest.peer.ip();
-        let slot = {
-            let now = self.house.clock.now();
-            self.house.guesses.slot(address, &name, now)
-        };
-        while self.house.clock.now() < slot {
-            self.wait_past(self.house.clock.now())?;
-        }
         let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
         let port = self.home.port();
         let check = accounts.check(&name, password, over);
-        if let Some(count) = accounts.take_rescued() {
-            self.house.events.tell(|| What::Trouble {
-                doing: "find the accounts file as it was",
-                error: format!(
-                    "it has been replaced, and got the {count} accounts that it lacked; \
-                     edit it while the server is stopped"
-                ),
-            });
-        }
+        self.tell_of_rescued(accounts);
         if over() {
             // A connection that ended meanwhile must not take the name from a living one.
             return Err(End::Gone);
         }
         match check {
             Ok(PasswordCheck::GivenUp) => return Err(End::Gone),
-            Ok(PasswordCheck::Wrong) => {
-                self.house.events.tell(|| What::WrongPassword {
-                    port,
-                    name: name.to_string(),
-                });
-                let now = self.house.clock.now();
-                self.house.guesses.wrong(address, &name, now);
-                self.wrong_passwords += 1;
-                let left = limits::WRONG_PASSWORDS.saturating_sub(self.wrong_passwords);
-                let sentence = format!("that is not the password of {name}; tries left: {left}");
-                self.answer(&ServerDoc::Error {
-                    code: ErrorCode::WrongPassword,
-                    sentence: sentence.into(),
-                });
-                if left == 0 {
-                    return Err(End::WrongPassword);
-                }
-            }
+            Ok(PasswordCheck::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordCheck::Registered(name)) => {
                 self.house.events.tell(|| What::Registered {
                     port,
@@ -106,18 +69,115 @@ impl Session<'_> {
                 self.house.guesses.right(address, &name);
                 self.enter(&name, true);
             }
-            Err(error) => {
-                self.house.events.tell(|| What::Trouble {
-                    doing: "store an account",
-                    error: error.to_string(),
-                });
-                self.error(
-                    ErrorCode::NotSaved,
-                    "the server can't store the account now; try again later",
-                );
-            }
+            Err(error) => self.not_saved("store an account", &error),
         }
         Ok(true)
+    }
+
+    /// Another password for the account of whoever asks. Returns whether it was understood. A wrong
+    /// old password is a guess like any other.
+    pub(super) fn change_password(&mut self, old: &str, new: &str) -> Result<bool, End> {
+        let (Some(accounts), Some(name)) = (&self.house.accounts, self.guest.name()) else {
+            let sentence = "this server keeps no passwords";
+            return self
+                .refuse_as(ErrorCode::UnknownCommand, sentence)
+                .map(|()| false);
+        };
+        if !self.can_be_a_password(new) {
+            return Ok(true);
+        }
+        self.wait_to_guess(&name)?;
+        let address = self.guest.peer.ip();
+        let over = || self.guest.outbox.is_over() || self.house.clock.is_stopped();
+        let changed = accounts.change(&name, old, new, over);
+        self.tell_of_rescued(accounts);
+        match changed {
+            Ok(PasswordChange::Changed) => {
+                self.house.guesses.right(address, &name);
+                let port = self.home.port();
+                self.house.events.tell(|| What::PasswordChanged {
+                    port,
+                    name: name.to_string(),
+                });
+                self.answer(&ServerDoc::PasswordChanged);
+            }
+            Ok(PasswordChange::Wrong) => self.wrong_password(&name)?,
+            Ok(PasswordChange::GivenUp) => return Err(End::Gone),
+            Err(error) => self.not_saved("store a new password", &error),
+        }
+        Ok(true)
+    }
+
+    /// Whether `password` has a length that a password may have; if not, the client is told.
+    fn can_be_a_password(&mut self, password: &str) -> bool {
+        let fits = (1..=limits::PASSWORD).contains(&password.len());
+        if !fits {
+            let sentence = format!(
+                "a password is 1 to {} bytes long; choose another",
+                limits::PASSWORD
+            );
+            self.error(ErrorCode::BadPassword, &sentence);
+        }
+        fits
+    }
+
+    /// Whoever has guessed before waits until it is their turn again.
+    fn wait_to_guess(&mut self, name: &Name) -> Result<(), End> {
+        self.send_answers();
+        let address = self.guest.peer.ip();
+        let slot = {
+            let now = self.house.clock.now();
+            self.house.guesses.slot(address, name, now)
+        };
+        while self.house.clock.now() < slot {
+            self.wait_past(self.house.clock.now())?;
+        }
+        Ok(())
+    }
+
+    fn tell_of_rescued(&self, accounts: &Accounts) {
+        if let Some(count) = accounts.take_rescued() {
+            self.house.events.tell(|| What::Trouble {
+                doing: "find the accounts file as it was",
+                error: format!(
+                    "it has been replaced, and got the {count} accounts that it lacked; \
+                     edit it while the server is stopped"
+                ),
+            });
+        }
+    }
+
+    /// Notes a wrong guess and says so. The last one that is allowed ends the session.
+    fn wrong_password(&mut self, name: &Name) -> Result<(), End> {
+        let port = self.home.port();
+        self.house.events.tell(|| What::WrongPassword {
+            port,
+            name: name.to_string(),
+        });
+        let now = self.house.clock.now();
+        self.house.guesses.wrong(self.guest.peer.ip(), name, now);
+        self.wrong_passwords += 1;
+        let left = limits::WRONG_PASSWORDS.saturating_sub(self.wrong_passwords);
+        let sentence = format!("that is not the password of {name}; tries left: {left}");
+        self.answer(&ServerDoc::Error {
+            code: ErrorCode::WrongPassword,
+            sentence: sentence.into(),
+        });
+        if left == 0 {
+            return Err(End::WrongPassword);
+        }
+        Ok(())
+    }
+
+    fn not_saved(&mut self, doing: &'static str, error: &AccountError) {
+        self.house.events.tell(|| What::Trouble {
+            doing,
+            error: error.to_string(),
+        });
+        self.error(
+            ErrorCode::NotSaved,
+            "the server can't store the account now; try again later",
+        );
     }
 
     fn enter(&mut self, name: &Name, take_over: bool) {

@@ -170,6 +170,7 @@ impl Server {
             idle: settings
                 .idle_timeout
                 .map(|timeout| Ticks::covering(timeout, settings.tick)),
+            idle_soon: settings.warning_before_idle(),
             total: settings
                 .total_timeout
                 .map(|timeout| Ticks::covering(timeout, settings.tick)),
@@ -215,6 +216,7 @@ impl Server {
             spare: Spare::hold(),
             guesses: Guesses::default(),
             rate: settings.rate,
+            idle_soon: timeouts.idle_soon,
             visitors: settings.max_per_address.map(Visitors::of),
             this: this.clone(),
             accounts,

@@ -6,18 +6,20 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::house::{House, Post};
 use super::pace::Pace;
 use super::room;
 use crate::clock::{Subscription, Tick};
 use crate::event::{End, What};
-use crate::hall::{Guest, Name, RoomError};
+use crate::hall::{Addressed, Guest, Name, RoomError};
 use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::SeatNumber;
 use crate::wire::{
-    ClientCommand, ClientDoc, DocError, ErrorCode, FrameReader, Relay, Scope, ServerDoc,
+    ClientCommand, ClientDoc, DocError, ErrorCode, FrameReader, Relay, Scope, Secret, ServerDoc,
 };
 
 /// One client's time in its seat.
@@ -156,6 +158,8 @@ impl<'s> Session<'s> {
             }
             let outbox = &self.guest.outbox;
             match frames.read_from(&mut outbox.stream()) {
+                // A last line without a line feed counts (`printf … | nc -N`).
+                Ok(0) if frames.end_last_line() => {}
                 Ok(0) => return End::Gone,
                 // It was ended in the middle of what the client is sending. (If it was found broken
                 // by a write, what the client had said before still counts.)
@@ -256,17 +260,12 @@ impl<'s> Session<'s> {
     fn serve(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
         match read {
             Ok(ClientDoc::Message { text, me }) => {
-                if let Home::Room { .. } = self.home {
-                    self.say(Audience::Room, &text, me);
-                    self.refusals = 0;
-                    return Ok(());
-                }
-                let is_public = std::mem::take(&mut self.next_is_public);
-                let addressed = self.guest.name().and_then(|_| Name::addressed(&text));
-                match addressed {
-                    _ if is_public => self.say(Audience::Everyone, &text, me),
-                    Some((name, rest)) => self.say(Audience::One(name), rest, me),
-                    None => self.say(Audience::Partner, &text, me),
+                if std::mem::take(&mut self.next_is_public) {
+                    self.say(Audience::Everyone, &text, me);
+                } else if self.guest.outbox.codec().is_original() {
+                    self.say(Audience::Partner, &text, me);
+                } else {
+                    self.say_where_it_says(&text, me)?;
                 }
             }
             Ok(ClientDoc::Command(command)) => return self.obey(command),
@@ -278,9 +277,51 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
+    /// A message that may name its destination itself (seed 003); if not, it is for the partner or
+    /// the room.
+    fn say_where_it_says(&mut self, text: &str, me: bool) -> Result<(), End> {
+        let here = match self.home {
+            Home::Worker(_) => Audience::Partner,
+            Home::Room { .. } => Audience::Room,
+        };
+        match Addressed::read(text) {
+            Addressed::Chat(text) => self.say(here, text, me),
+            Addressed::One { .. } if here == Audience::Partner && self.guest.name().is_none() => {
+                return self.login_first();
+            }
+            Addressed::One { name, rest } => self.say_to(name, rest, me),
+        }
+        Ok(())
+    }
+
+    /// A message for one person, who may not exist.
+    fn say_to(&mut self, name: &str, text: &str, me: bool) {
+        match Name::new(name) {
+            Some(name) => self.say(Audience::One(name), text, me),
+            None => {
+                self.deliver();
+                let from = self.home.port();
+                self.house.events.tell_traffic(|| What::NoSuchUser {
+                    from,
+                    name: self.label.to_string(),
+                    to: name.to_owned(),
+                });
+                let sentence = format!("nobody can be called {name}");
+                self.answer(&ServerDoc::Error {
+                    code: ErrorCode::NoSuchUser,
+                    sentence: sentence.into(),
+                });
+            }
+        }
+    }
+
     fn obey(&mut self, command: ClientCommand<'_>) -> Result<(), End> {
         if let Home::Room { .. } = self.home {
             return self.obey_in_room(&command);
+        }
+        // Whoever gives another command has given the public message up.
+        if !matches!(command, ClientCommand::Ping | ClientCommand::Stay) {
+            self.next_is_public = false;
         }
         let needs_login = matches!(
             command,
@@ -289,8 +330,10 @@ impl<'s> Session<'s> {
                 | ClientCommand::Leave { .. }
                 | ClientCommand::Rooms
                 | ClientCommand::Public { .. }
+                | ClientCommand::PublicCancel
                 | ClientCommand::DirectList
                 | ClientCommand::Direct { .. }
+                | ClientCommand::Passwd { .. }
         );
         if needs_login && self.guest.name().is_none() {
             return self.login_first();
@@ -300,6 +343,8 @@ impl<'s> Session<'s> {
             ClientCommand::IdleTimeout => return Err(End::ClientIdle),
             ClientCommand::TotalTimeTimeout => return Err(End::ClientTotal),
             ClientCommand::Ping => self.answer(&ServerDoc::Pong),
+            // That it was heard is all that it is for.
+            ClientCommand::Stay => {}
             // A datagram's command, which means nothing on a connection.
             ClientCommand::Port => {
                 return self.refuse(&DocError::UnknownCommand("PORT".to_owned()));
@@ -326,6 +371,15 @@ impl<'s> Session<'s> {
                 let users = names.iter().map(|name| name.as_str().into()).collect();
                 self.answer(&ServerDoc::Who { users });
             }
+            ClientCommand::Passwd {
+                old: Secret(old),
+                new: Secret(new),
+            } => {
+                if !self.change_password(&old, &new)? {
+                    return Ok(());
+                }
+            }
+            ClientCommand::PublicCancel => self.answer(&ServerDoc::Sent { count: 0 }),
             ClientCommand::Public { message: None, .. } => {
                 self.next_is_public = true;
                 self.answer(&ServerDoc::PublicNext);
@@ -342,10 +396,7 @@ impl<'s> Session<'s> {
                 let users = others.map(|name| name.as_str().into()).collect();
                 self.answer(&ServerDoc::DirectList { users });
             }
-            ClientCommand::Direct { to, message, me } => match Name::new(&to) {
-                Some(name) => self.say(Audience::One(name), &message, me),
-                None => self.error(ErrorCode::NoSuchUser, &format!("nobody can be called {to}")),
-            },
+            ClientCommand::Direct { to, message, me } => self.say_to(&to, &message, me),
         }
         self.refusals = 0;
         Ok(())
@@ -439,6 +490,7 @@ impl<'s> Session<'s> {
             text: text.into(),
             me,
             old: false,
+            time: None,
         };
         let codec = self.guest.outbox.codec();
         codec.write_server(&ServerDoc::Relay(relay), &mut self.gathered.frames);
@@ -510,7 +562,11 @@ impl<'s> Session<'s> {
             .iter()
             .filter_map(|said| said.remembered.clone())
             .collect();
-        let audience = self.house.rooms.lock().say(name, self.guest, &remembered);
+        let audience = self
+            .house
+            .rooms
+            .lock()
+            .say(name, self.guest, &remembered, Timestamp::now());
         let count = audience.map_or(0, |audience| {
             audience
                 .group
@@ -620,7 +676,7 @@ impl<'s> Session<'s> {
         )
     }
 
-    fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), End> {
+    pub(super) fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), End> {
         self.error(code, sentence);
         self.refusals += 1;
         if self.refusals < limits::ERRORS_IN_A_ROW {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::pace::Rate;
+use crate::clock::Ticks;
 use crate::limits;
 use crate::wire::Revision;
 
@@ -89,6 +90,19 @@ pub struct Settings {
     pub event_file: Option<PathBuf>,
 }
 
+impl Settings {
+    /// How long before the idle timeout a guest is warned: a minute, a third of the timeout if that
+    /// is shorter, and at least a tick. `None` where there is no such timeout, or where the clients
+    /// are original programs, which know no such word.
+    pub fn warning_before_idle(&self) -> Option<Ticks> {
+        let idle = self.idle_timeout.filter(|_| self.compat.is_none())?;
+        let warning = limits::IDLE_SOON.min(idle / 3);
+        let whole = warning.as_nanos() / self.tick.as_nanos().max(1);
+        let whole = u32::try_from(whole).unwrap_or(u32::MAX).max(1);
+        Some(Ticks::covering(self.tick * whole, self.tick))
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -118,6 +132,36 @@ impl Default for Settings {
             chop: None,
             board: None,
             event_file: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_comes_a_minute_before_or_a_third_or_a_tick() {
+        for (idle, tick, warning) in [
+            (300, 1, Some(60)),
+            (300, 2, Some(30)),
+            (60, 1, Some(20)),
+            (5, 1, Some(1)),
+            (1, 2, Some(1)),
+            (0, 1, None),
+        ] {
+            let settings = Settings {
+                idle_timeout: (idle > 0).then(|| Duration::from_secs(idle)),
+                tick: Duration::from_secs(tick),
+                ..Settings::default()
+            };
+            let told = settings.warning_before_idle().map(Ticks::get);
+            assert_eq!(told, warning, "idle {idle}, tick {tick}");
+            let original = Settings {
+                compat: Some(Revision::One),
+                ..settings
+            };
+            assert_eq!(original.warning_before_idle(), None);
         }
     }
 }

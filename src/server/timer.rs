@@ -17,6 +17,7 @@ use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::outbox::Flush;
 use crate::seat::Expiry;
+use crate::wire::ServerDoc;
 
 /// The timer's thread: runs until the clock stops, and then sees the guest out.
 pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, bell: &Bell) {
@@ -69,6 +70,13 @@ fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Guest>> {
         Some(Expiry::NoShow(lease)) => {
             house.events.tell(|| What::NoShow { port: post.port });
             house.put_back(lease, shown);
+            return guest;
+        }
+        Some(Expiry::IdleSoon) => {
+            if let (Some(guest), Some(soon)) = (&guest, house.idle_soon) {
+                let seconds = soon.get().saturating_mul(house.tick.as_secs().max(1));
+                guest.outbox.send_doc(&ServerDoc::IdleSoon { seconds });
+            }
             return guest;
         }
         Some(Expiry::Handshake) => End::Silent,

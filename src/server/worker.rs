@@ -174,6 +174,7 @@ pub(super) fn first_frame(
             Err(_) => return Ok(None),
         }
         match frames.read_from(&mut outbox.stream()) {
+            Ok(0) if frames.end_last_line() => {}
             Ok(0) => return Err(End::Gone),
             Ok(_) if outbox.is_over() => return Err(End::Broken),
             Ok(_) => {}

@@ -85,6 +85,17 @@ pub enum ClientCommand<'a> {
         /// An action.
         me: bool,
     },
+    /// `PM` with `<cancel/>`: the public message that `PM` alone announced will not be said.
+    PublicCancel,
+    /// `STAY`: the person is there, although they say nothing. Counts as activity; has no answer.
+    Stay,
+    /// `PASSWD`: another password for the account.
+    Passwd {
+        /// The password so far.
+        old: Secret<'a>,
+        /// The password from now on.
+        new: Secret<'a>,
+    },
     /// `JOIN`: into a room, which is made if there is none of that name.
     Join {
         /// The room's name, not checked yet.
@@ -212,6 +223,11 @@ pub enum ServerDoc<'a> {
     },
     /// Nobody is in the partner seat; answers a message, too.
     NoPartner,
+    /// The idle timeout is near: who says nothing until then is removed.
+    IdleSoon {
+        /// How many seconds are left.
+        seconds: u64,
+    },
     /// The answer to `PING`.
     Pong,
     /// Farewell: nothing heard for too long.
@@ -244,6 +260,8 @@ pub enum ServerDoc<'a> {
         /// Everyone who is logged in, in alphabetical order.
         users: Vec<Cow<'a, str>>,
     },
+    /// Answers `PASSWD`: the new password is on the disk.
+    PasswordChanged,
     /// Answers `PM` alone: the next message will be public.
     PublicNext,
     /// Answers `DM` alone.
@@ -303,6 +321,8 @@ pub struct Relay<'a> {
     pub me: bool,
     /// Said before the one who gets it came in.
     pub old: bool,
+    /// When an old message was said (RFC 3339, UTC).
+    pub time: Option<Cow<'a, str>>,
 }
 
 /// Why a server refuses what a client sent.

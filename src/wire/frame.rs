@@ -119,6 +119,18 @@ impl FrameReader {
         }
     }
 
+    /// The other side has finished: what it said after its last line feed is a line of its own, if
+    /// it is a line at all. Returns whether there is one more.
+    pub fn end_last_line(&mut self) -> bool {
+        if self.framing != Framing::Line || self.start == self.end {
+            return false;
+        }
+        self.make_room();
+        self.buffer[self.end] = b'\n';
+        self.end += 1;
+        true
+    }
+
     /// The next whole frame, without its line feed and without a CR before that, or `None` when
     /// the rest of it has not arrived.
     ///

@@ -148,6 +148,7 @@ pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
         text,
         me: false,
         old: false,
+        time: None,
     })
 }
 

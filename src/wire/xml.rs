@@ -88,6 +88,14 @@ fn read_client_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ClientComma
         },
         "ROOMS" => ClientCommand::Rooms,
         "WHO" => ClientCommand::Who,
+        "STAY" => ClientCommand::Stay,
+        "PASSWD" => ClientCommand::Passwd {
+            old: Secret(needs("old")?),
+            new: Secret(needs("new")?),
+        },
+        "PM" | "BM" if message.is_none() && child(root, "cancel").is_some() => {
+            ClientCommand::PublicCancel
+        }
         "PM" | "BM" => ClientCommand::Public {
             message: message.map(text_of),
             me,
@@ -125,6 +133,7 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         let from = root.attribute("from").unwrap_or("?").to_owned();
         let me = is_yes(root, "me");
         let old = is_yes(root, "old");
+        let time = attribute(root, "time").ok();
         let scope = match root.attribute("scope") {
             Some("public") => Scope::Public,
             Some("direct") => Scope::Direct,
@@ -137,6 +146,7 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
             text: text_of(message),
             me,
             old,
+            time,
         }));
     }
     let root = rooted(&document, "SERVER")?;
@@ -204,6 +214,12 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
             partner: needs("partner")?,
         },
         "NO PARTNER" => ServerDoc::NoPartner,
+        "IDLE SOON" => ServerDoc::IdleSoon {
+            seconds: needs("seconds")?
+                .trim()
+                .parse()
+                .map_err(|_| DocError::Missing("seconds"))?,
+        },
         "IDLE TIMEOUT" => ServerDoc::IdleTimeout,
         "TOTAL TIME TIMEOUT" => ServerDoc::TotalTimeTimeout,
         "TOO SLOW" => ServerDoc::TooSlow,
@@ -253,6 +269,7 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
             username: needs("username")?,
             room: needs("room")?,
         },
+        "PASSWD" => ServerDoc::PasswordChanged,
         "PM" => ServerDoc::PublicNext,
         "DM" => ServerDoc::DirectList {
             users: parts(root, "user"),
@@ -320,6 +337,15 @@ fn write_client_command(command: &ClientCommand<'_>, out: &mut Vec<u8>) {
         ClientCommand::Leave { room } => say("LEAVE", &[("room", room)]),
         ClientCommand::Rooms => say("ROOMS", &[]),
         ClientCommand::Who => say("WHO", &[]),
+        ClientCommand::Stay => say("STAY", &[]),
+        ClientCommand::Passwd {
+            old: Secret(old),
+            new: Secret(new),
+        } => say("PASSWD", &[("old", old), ("new", new)]),
+        ClientCommand::PublicCancel => {
+            say("PM", &[]);
+            out.extend_from_slice(b"<cancel/>");
+        }
         ClientCommand::Public { message: None, .. } => say("PM", &[]),
         ClientCommand::Public {
             message: Some(message),
@@ -395,6 +421,9 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
         ServerDoc::Kicked { reason } => command("KICKED", &[("reason", reason)], out),
         ServerDoc::Full => command("FULL", &[], out),
         ServerDoc::NoPartner => command("NO PARTNER", &[], out),
+        ServerDoc::IdleSoon { seconds } => {
+            command("IDLE SOON", &[("seconds", &seconds.to_string())], out);
+        }
         ServerDoc::Pong => command("PONG", &[], out),
         ServerDoc::IdleTimeout => command("IDLE TIMEOUT", &[], out),
         ServerDoc::TotalTimeTimeout => command("TOTAL TIME TIMEOUT", &[], out),
@@ -407,6 +436,7 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
         }
         ServerDoc::LoggedIn { username } => command("WELCOME", &[("username", username)], out),
         ServerDoc::Who { users } => list("WHO", users, out),
+        ServerDoc::PasswordChanged => command("PASSWD", &[], out),
         ServerDoc::PublicNext => command("PM", &[], out),
         ServerDoc::DirectList { users } => list("DM", users, out),
         ServerDoc::Sent { count } => command("SENT", &[("count", &count.to_string())], out),
@@ -447,6 +477,11 @@ fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
     }
     if relay.old {
         out.extend_from_slice(b" old='yes'");
+    }
+    if let Some(time) = &relay.time {
+        out.extend_from_slice(b" time='");
+        escape_into(time, out);
+        out.push(b'\'');
     }
     out.push(b'>');
     element("message", &relay.text, out);
@@ -585,6 +620,7 @@ mod tests {
             text: "it's".into(),
             me: false,
             old: false,
+            time: None,
         };
         for (doc, bytes) in [
             (
@@ -791,6 +827,7 @@ mod tests {
                 text: text.into(),
                 me: false,
                 old: false,
+                time: None,
             };
             let bytes = server(&ServerDoc::Relay(relay));
             prop_assert!(!bytes.contains('\n'));

@@ -100,6 +100,7 @@ impl World {
             reserve: ticks(2),
             handshake: ticks(1),
             idle: None,
+            idle_soon: None,
             total: None,
         };
         World {

@@ -113,6 +113,7 @@ impl World {
             reserve: ticks(2),
             handshake: ticks(1),
             idle: Some(ticks(1)),
+            idle_soon: Some(ticks(1)),
             total: Some(ticks(2)),
         };
         let ports = (0..SEATS).filter_map(|seat| Port::new(50001 + seat as u16));
