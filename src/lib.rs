@@ -75,12 +75,14 @@ pub mod event;
 mod files;
 pub mod hall;
 mod interfaces;
+mod invocation;
 pub mod lesson;
 pub mod limits;
 pub mod net;
 pub mod outbox;
 pub mod seat;
 pub mod server;
+mod signals;
 mod terminal;
 #[cfg(test)]
 mod walk;

@@ -3,7 +3,8 @@
 /// A line that the person typed, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'l> {
-    /// Chat for the partner. (`%bob%hello`, as seed 003 writes it, is understood by the server.)
+    /// Chat for whoever the prompt names. (`%bob%hello`, as seed 003 writes it, is understood by the
+    /// server.)
     Say(&'l str),
     /// `/me waves`.
     Act(&'l str),
@@ -35,20 +36,32 @@ pub(super) enum Line<'l> {
         /// What.
         text: &'l str,
     },
-    /// `/to ROOM`: what is typed goes there from now on; `/to` alone: to the partner again.
+    /// `/to WHOM`: what is typed goes there from now on; `/to` alone: to the partner again.
     To(Option<&'l str>),
+    /// `/query NAME`: what is typed goes to that person from now on.
+    Query(&'l str),
     /// `/rooms`.
     Rooms,
     /// `/names`.
     Names,
     /// `/login NAME`.
     Login(&'l str),
+    /// `/passwd`.
+    Passwd,
+    /// `/ignore NAME`, or `/ignore` alone: who is ignored.
+    Ignore(Option<&'l str>),
     /// `/timestamp`.
     Timestamp(Timestamp),
     /// `/bell`.
-    Bell(Bell),
+    Bell(When),
+    /// `/notify`.
+    Notify(When),
     /// `/quiet`.
     Quiet,
+    /// `/clear`.
+    Clear,
+    /// `/cancel`: leaves a question.
+    Cancel,
     /// `/help`, or `/help COMMAND`.
     Help(Option<&'l str>),
     /// `/quit`, or `EX` alone (seed 002).
@@ -67,12 +80,56 @@ pub(super) enum Timestamp {
     DateTime,
 }
 
-/// When the terminal's bell rings.
+/// What the terminal's bell rings for, or the desktop is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bell {
+pub(super) enum When {
     Off,
     Direct,
     All,
+}
+
+impl When {
+    fn read(word: &str) -> Option<When> {
+        match word {
+            "off" => Some(When::Off),
+            "dm" => Some(When::Direct),
+            "all" => Some(When::All),
+            _ => None,
+        }
+    }
+
+    /// Whether it is for a message, which may be for this person alone.
+    pub(super) fn is_for(self, direct: bool) -> bool {
+        self == When::All || (self == When::Direct && direct)
+    }
+}
+
+/// How a line came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Typist {
+    /// A person at a prompt: a slash and a word that is no command is a slip of the finger.
+    Person,
+    /// A pipe: what is none of the commands is text.
+    Script {
+        /// `PM`, `BM`, `DM` and `EX` alone are the operations of seed 002 here, too (`--commands`).
+        seed_words: bool,
+    },
+}
+
+/// What Tab completes after a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    Nothing,
+    /// Somebody's name.
+    Name,
+    /// A room's name.
+    Room,
+    /// Either, or `all`.
+    Whom,
+    /// One of these words.
+    Values(&'static [&'static str]),
+    /// A command.
+    Command,
 }
 
 /// One command for the person.
@@ -80,6 +137,9 @@ struct Command {
     names: &'static [&'static str],
     arguments: &'static str,
     help: &'static str,
+    takes: Takes,
+    /// What it ends in is text, which may go on over several lines.
+    has_text: bool,
     read: fn(&str) -> Option<Line<'_>>,
 }
 
@@ -88,84 +148,134 @@ const COMMANDS: &[Command] = &[
         names: &["login"],
         arguments: "NAME",
         help: "log in; you are asked for the password (a new name: for its password to be)",
+        takes: Takes::Nothing,
+        has_text: false,
         read: |name| given(name).map(Line::Login),
     },
     Command {
         names: &["all"],
         arguments: "TEXT",
         help: "say TEXT to everyone who is logged in (a line that is just PM or BM asks for it)",
+        takes: Takes::Nothing,
+        has_text: true,
         read: |text| given(text).map(Line::Public),
     },
     Command {
-        names: &["msg", "dm"],
+        names: &["msg", "dm", "w"],
         arguments: "NAME TEXT",
         help: "say TEXT to NAME alone (a line that is just DM asks for both; so does %NAME%TEXT)",
+        takes: Takes::Name,
+        has_text: true,
         read: |rest| {
             let (to, text) = rest.split_once(char::is_whitespace)?;
             given(text.trim_start()).map(|text| Line::Direct { to, text })
         },
     },
     Command {
-        names: &["reply"],
+        names: &["reply", "r"],
         arguments: "TEXT",
         help: "say TEXT to whoever wrote to you alone last",
+        takes: Takes::Nothing,
+        has_text: true,
         read: |text| given(text).map(Line::Reply),
     },
     Command {
         names: &["pm"],
         arguments: "TEXT",
         help: "the same as /all: PM is a public message here",
+        takes: Takes::Nothing,
+        has_text: true,
         read: |text| given(text).map(Line::AmbiguousPublic),
+    },
+    Command {
+        names: &["to"],
+        arguments: "[ROOM|NAME|all]",
+        help: "what you type goes there from now on; /to alone: to your partner again",
+        takes: Takes::Whom,
+        has_text: false,
+        read: |whom| Some(Line::To(given(whom))),
+    },
+    Command {
+        names: &["query"],
+        arguments: "NAME",
+        help: "what you type goes to NAME alone from now on",
+        takes: Takes::Name,
+        has_text: false,
+        read: |name| given(name).map(Line::Query),
     },
     Command {
         names: &["join"],
         arguments: "ROOM",
         help: "go into a room; it is made if there is none of that name",
+        takes: Takes::Room,
+        has_text: false,
         read: |room| given(room).map(Line::Join),
     },
     Command {
         names: &["send"],
         arguments: "ROOM TEXT",
         help: "say TEXT in a room that you are in",
+        takes: Takes::Room,
+        has_text: true,
         read: |rest| {
             let (room, text) = rest.split_once(char::is_whitespace)?;
             given(text.trim_start()).map(|text| Line::Send { room, text })
         },
     },
     Command {
-        names: &["to"],
-        arguments: "[ROOM]",
-        help: "what you type goes to that room from now on; /to alone: to your partner again",
-        read: |room| Some(Line::To(given(room))),
-    },
-    Command {
         names: &["leave", "part", "leave_chatroom"],
         arguments: "ROOM",
         help: "leave a room",
+        takes: Takes::Room,
+        has_text: false,
         read: |room| given(room).map(Line::Leave),
     },
     Command {
         names: &["rooms", "list"],
         arguments: "",
         help: "which rooms there are, and how many are in each",
+        takes: Takes::Nothing,
+        has_text: false,
         read: |_| Some(Line::Rooms),
     },
     Command {
         names: &["names", "who"],
         arguments: "",
         help: "who is logged in",
+        takes: Takes::Nothing,
+        has_text: false,
         read: |_| Some(Line::Names),
     },
     Command {
         names: &["me"],
         arguments: "TEXT",
         help: "say what you do: /me waves shows as * alice waves",
+        takes: Takes::Nothing,
+        has_text: true,
         read: |text| given(text).map(Line::Act),
+    },
+    Command {
+        names: &["ignore"],
+        arguments: "[NAME]",
+        help: "show nothing that NAME says, or show it again; alone: who is ignored",
+        takes: Takes::Name,
+        has_text: false,
+        read: |name| Some(Line::Ignore(given(name))),
+    },
+    Command {
+        names: &["passwd"],
+        arguments: "",
+        help: "change your password; you are asked for the old one and the new one",
+        takes: Takes::Nothing,
+        has_text: false,
+        read: |_| Some(Line::Passwd),
     },
     Command {
         names: &["timestamp"],
         arguments: "off|time|datetime",
         help: "what stands before each line",
+        takes: Takes::Values(&["off", "time", "datetime"]),
+        has_text: false,
         read: |mode| match mode {
             "off" => Some(Line::Timestamp(Timestamp::Off)),
             "time" => Some(Line::Timestamp(Timestamp::Time)),
@@ -177,111 +287,194 @@ const COMMANDS: &[Command] = &[
         names: &["bell"],
         arguments: "off|dm|all",
         help: "when to ring: never, for what is said to you alone, for everything",
-        read: |mode| match mode {
-            "off" => Some(Line::Bell(Bell::Off)),
-            "dm" => Some(Line::Bell(Bell::Direct)),
-            "all" => Some(Line::Bell(Bell::All)),
-            _ => None,
-        },
+        takes: Takes::Values(WHENS),
+        has_text: false,
+        read: |word| When::read(word).map(Line::Bell),
+    },
+    Command {
+        names: &["notify"],
+        arguments: "off|dm|all",
+        help: "when to tell the desktop, where the terminal can (OSC 9)",
+        takes: Takes::Values(WHENS),
+        has_text: false,
+        read: |word| When::read(word).map(Line::Notify),
     },
     Command {
         names: &["quiet"],
         arguments: "",
         help: "show, or do not show, who comes and goes",
+        takes: Takes::Nothing,
+        has_text: false,
         read: |_| Some(Line::Quiet),
+    },
+    Command {
+        names: &["clear"],
+        arguments: "",
+        help: "clear the screen",
+        takes: Takes::Nothing,
+        has_text: false,
+        read: |_| Some(Line::Clear),
+    },
+    Command {
+        names: &["cancel"],
+        arguments: "",
+        help: "leave a question that you are asked",
+        takes: Takes::Nothing,
+        has_text: false,
+        read: |_| Some(Line::Cancel),
     },
     Command {
         names: &["help"],
         arguments: "[COMMAND]",
         help: "list the commands, or explain one",
+        takes: Takes::Command,
+        has_text: false,
         read: |name| Some(Line::Help(given(name))),
     },
     Command {
         names: &["quit", "exit", "disconnect"],
         arguments: "",
         help: "leave (so do EX alone, Ctrl-D and Ctrl-C)",
+        takes: Takes::Nothing,
+        has_text: false,
         read: |_| Some(Line::Quit),
     },
 ];
+
+const WHENS: &[&str] = &["off", "dm", "all"];
 
 fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
 /// Understands a typed line. One that begins with two slashes is chat that begins with one.
-pub(super) fn read(line: &str) -> Line<'_> {
-    // The operations of seed 002, as a line of their own.
-    match line.trim() {
-        "" => return Line::Nothing,
-        "PM" | "BM" => return Line::AskPublic,
-        "DM" => return Line::AskDirect,
-        "EX" => return Line::Quit,
-        _ => {}
+pub(super) fn read(line: &str, typist: Typist) -> Line<'_> {
+    if typist != (Typist::Script { seed_words: false }) {
+        // The operations of seed 002, as a line of their own.
+        match line.trim() {
+            "PM" | "BM" => return Line::AskPublic,
+            "DM" => return Line::AskDirect,
+            "EX" => return Line::Quit,
+            _ => {}
+        }
+    }
+    if line.trim().is_empty() {
+        return Line::Nothing;
     }
     let Some(command) = line.strip_prefix('/') else {
         return Line::Say(line);
     };
-    if command.starts_with('/') {
-        return Line::Say(command);
+    if let Some(after) = command.strip_prefix('/') {
+        // In a file, `//` may begin a comment.
+        let is_quoted = typist == Typist::Person || find(first_word(after)).is_some();
+        return Line::Say(if is_quoted { command } else { line });
     }
-    let (name, arguments) = command
-        .split_once(char::is_whitespace)
-        .unwrap_or((command, ""));
-    match find(name) {
-        Some(known) => (known.read)(arguments.trim())
+    let name = first_word(command);
+    let arguments = &command[name.len()..];
+    match (find(name), typist) {
+        (Some(known), _) => (known.read)(arguments.trim())
             .unwrap_or_else(|| Line::Wrong(format!("it is /{name} {}", known.arguments))),
-        None => Line::Wrong(format!(
+        (None, Typist::Script { .. }) => Line::Say(line),
+        (None, Typist::Person) => Line::Wrong(format!(
             "there is no command /{name}; /help lists them, // says a slash"
         )),
     }
 }
 
+/// The word at the beginning of what follows a slash.
+fn first_word(text: &str) -> &str {
+    text.split(char::is_whitespace).next().unwrap_or_default()
+}
+
+/// Whether a line is one of the commands, or so much like one that it is no text.
+pub(super) fn is_command(line: &str) -> bool {
+    let Some(command) = line.strip_prefix('/') else {
+        return false;
+    };
+    let name = first_word(command);
+    let is_word = |c: char| c.is_ascii_alphabetic() || c == '_';
+    !name.is_empty() && name.chars().all(is_word)
+}
+
+/// Whether a line is one of the commands.
+pub(super) fn is_known_command(line: &str) -> bool {
+    line.strip_prefix('/')
+        .is_some_and(|command| find(first_word(command)).is_some())
+}
+
+/// Cuts what was pasted into what it is: messages of several lines, and commands, whose text may go on
+/// over several lines as well. A command never has another one inside.
+pub(super) fn pieces(text: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    let mut may_go_on = false;
+    for line in text.split('\n') {
+        let command = is_command(line);
+        match pieces.last_mut() {
+            Some(piece) if may_go_on && !command => {
+                piece.push('\n');
+                piece.push_str(line);
+            }
+            _ => {
+                pieces.push(line.to_owned());
+                may_go_on = match line.strip_prefix('/').filter(|_| command) {
+                    Some(command) => find(first_word(command)).is_some_and(|known| known.has_text),
+                    None => true,
+                };
+            }
+        }
+    }
+    pieces
+}
+
 fn find(name: &str) -> Option<&'static Command> {
+    let name = name.to_ascii_lowercase();
     COMMANDS
         .iter()
-        .find(|command| command.names.contains(&name))
+        .find(|command| command.names.contains(&name.as_str()))
 }
 
 /// All commands that begin with `start` (without the slash), for the Tab key.
 pub(super) fn beginning_with(start: &str) -> impl Iterator<Item = &'static str> {
+    let start = start.to_ascii_lowercase();
     let names = COMMANDS
         .iter()
         .flat_map(|command| command.names.iter().copied());
-    names.filter(move |name| name.starts_with(start))
+    names.filter(move |name| name.starts_with(&start))
 }
 
-/// Whether the word after this command is somebody's name.
-pub(super) fn takes_a_name(name: &str) -> bool {
-    find(name).is_some_and(|command| command.arguments.starts_with("NAME TEXT"))
+/// What the word after this command (without the slash) may be.
+pub(super) fn takes(name: &str) -> Takes {
+    find(name).map_or(Takes::Nothing, |command| command.takes)
 }
 
-/// The help text: of all commands, or of one.
-pub(super) fn help(of: Option<&str>) -> String {
-    let name = of.map(|name| name.trim_start_matches('/'));
-    let wanted = COMMANDS
-        .iter()
-        .filter(|command| name.is_none_or(|name| command.names.contains(&name)));
-    let lines: Vec<String> = wanted
-        .map(|command| {
-            let usage = format!("/{} {}", command.names.join(", /"), command.arguments);
-            format!("  {usage:<28} {}", command.help)
+/// One line of the help.
+pub(super) struct HelpLine {
+    /// How it is typed.
+    pub(super) usage: String,
+    /// What it does.
+    pub(super) explanation: &'static str,
+}
+
+/// The help: of all commands, or of one. None if there is no such command.
+pub(super) fn help(of: Option<&str>) -> Vec<HelpLine> {
+    let name = of.map(|name| name.trim_start_matches('/').to_ascii_lowercase());
+    let wanted = COMMANDS.iter().filter(|command| {
+        name.as_deref()
+            .is_none_or(|name| command.names.contains(&name))
+    });
+    wanted
+        .map(|command| HelpLine {
+            usage: format!("/{} {}", command.names.join(", /"), command.arguments),
+            explanation: command.help,
         })
-        .collect();
-    match (name, lines.is_empty()) {
-        (Some(name), true) => format!("  there is no command /{name}"),
-        (Some(_), false) => lines.join("\n"),
-        (None, _) => {
-            format!(
-                "  Type and press Enter to say something to your partner.\n{}",
-                lines.join("\n")
-            )
-        }
-    }
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SCRIPT: Typist = Typist::Script { seed_words: false };
 
     #[test]
     fn lines_are_understood() {
@@ -297,6 +490,7 @@ mod tests {
             ("EX", Line::Quit),
             ("PM is public", Line::Say("PM is public")),
             ("/all hi there", Line::Public("hi there")),
+            ("/ALL hi", Line::Public("hi")),
             ("/pm bob hi", Line::AmbiguousPublic("bob hi")),
             (
                 "/msg bob hi there",
@@ -306,13 +500,14 @@ mod tests {
                 },
             ),
             (
-                "/dm bob  hi",
+                "/w bob  hi",
                 Line::Direct {
                     to: "bob",
                     text: "hi",
                 },
             ),
             ("/reply yes", Line::Reply("yes")),
+            ("/r yes", Line::Reply("yes")),
             ("/names", Line::Names),
             ("/join lobby", Line::Join("lobby")),
             (
@@ -326,16 +521,20 @@ mod tests {
             ("/part lobby", Line::Leave("lobby")),
             ("/to lobby", Line::To(Some("lobby"))),
             ("/to", Line::To(None)),
+            ("/query bob", Line::Query("bob")),
             ("/rooms", Line::Rooms),
-            ("/disconnect", Line::Quit),
+            ("/Disconnect", Line::Quit),
             ("/login bob", Line::Login("bob")),
+            ("/passwd", Line::Passwd),
             ("/me waves", Line::Act("waves")),
-            ("/bell dm", Line::Bell(Bell::Direct)),
+            ("/ignore bob", Line::Ignore(Some("bob"))),
+            ("/bell dm", Line::Bell(When::Direct)),
+            ("/notify all", Line::Notify(When::All)),
             ("/timestamp datetime", Line::Timestamp(Timestamp::DateTime)),
             ("/help  quit ", Line::Help(Some("quit"))),
             ("/quit", Line::Quit),
         ] {
-            assert_eq!(read(typed), line, "{typed}");
+            assert_eq!(read(typed, Typist::Person), line, "{typed}");
         }
         for (typed, usage) in [
             ("/me", "/me TEXT"),
@@ -344,9 +543,48 @@ mod tests {
             ("/frob", "/frob"),
         ] {
             assert!(
-                matches!(read(typed), Line::Wrong(said) if said.contains(usage)),
+                matches!(read(typed, Typist::Person), Line::Wrong(said) if said.contains(usage)),
                 "{typed}"
             );
+        }
+    }
+
+    #[test]
+    fn in_a_script_what_is_no_command_is_text() {
+        for (typed, line) in [
+            ("/usr/bin", Line::Say("/usr/bin")),
+            ("/frob", Line::Say("/frob")),
+            ("// a comment", Line::Say("// a comment")),
+            ("//quit", Line::Say("/quit")),
+            ("PM", Line::Say("PM")),
+            ("DM", Line::Say("DM")),
+            ("EX", Line::Say("EX")),
+            ("/names", Line::Names),
+            ("/quit", Line::Quit),
+            ("", Line::Nothing),
+        ] {
+            assert_eq!(read(typed, SCRIPT), line, "{typed}");
+        }
+        let seed = Typist::Script { seed_words: true };
+        assert_eq!(read("PM", seed), Line::AskPublic);
+        assert_eq!(read("EX", seed), Line::Quit);
+        assert_eq!(read("/usr/bin", seed), Line::Say("/usr/bin"));
+    }
+
+    #[test]
+    fn a_pasted_command_has_no_other_one_inside() {
+        for (pasted, cut) in [
+            ("one\ntwo", vec!["one\ntwo"]),
+            ("/msg bob a\n/msg carol b", vec!["/msg bob a", "/msg carol b"]),
+            ("/msg bob a\nb\n/all c", vec!["/msg bob a\nb", "/all c"]),
+            ("hi\n/msg bob a", vec!["hi", "/msg bob a"]),
+            ("/names\nhi\nthere", vec!["/names", "hi\nthere"]),
+            ("#!/bin/sh\n/usr/bin/env\n//x", vec!["#!/bin/sh\n/usr/bin/env\n//x"]),
+            ("/MSG bob a\n/frob b", vec!["/MSG bob a", "/frob b"]),
+            ("PM\nEX", vec!["PM\nEX"]),
+            ("a\n\nb", vec!["a\n\nb"]),
+        ] {
+            assert_eq!(pieces(pasted), cut, "{pasted}");
         }
     }
 
@@ -354,12 +592,13 @@ mod tests {
     fn every_command_is_in_the_help_and_has_its_own() {
         for command in COMMANDS {
             for name in command.names {
-                assert!(help(None).contains(&format!("/{name}")));
-                assert!(help(Some(name)).contains(command.help));
+                let all = help(None);
+                assert!(all.iter().any(|line| line.usage.contains(&format!("/{name}"))));
+                assert_eq!(help(Some(name))[0].explanation, command.help);
                 assert!(beginning_with(&name[..1]).any(|found| found == *name));
             }
         }
-        assert!(help(Some("/frob")).contains("no command"));
-        assert!(takes_a_name("msg") && !takes_a_name("all"));
+        assert!(help(Some("/frob")).is_empty());
+        assert_eq!((takes("msg"), takes("all")), (Takes::Name, Takes::Nothing));
     }
 }

@@ -1,29 +1,27 @@
 //! The client's main thread: decides what is sent and what is shown.
 
-use std::io;
-use std::thread::Builder;
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use parking_lot::Mutex;
 
 use super::Outcome;
-use super::chat::{Chat, Online, SessionEnd, completions, mention};
-use super::commands::{self, Line};
+use super::chat::{Beginning, Chat, Known, SessionEnd, completions, mention};
+use super::commands::{self, Line, Typist};
 use super::link::{Heard, Link, LinkId};
 use super::options::Options;
 use super::screen::Screen;
 use super::seek::{Seat, SeekError, find_seat};
-use crate::clock::{Clock, Deadline, Subscription, Ticker, Ticks};
-use crate::limits;
-use crate::terminal::{Keyboard, Palette, Prompt, Typed, is_waking_the_editor, restore_terminal};
-use crate::wire::{ClientCommand, printable};
+use super::target::Target;
+use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
+use crate::signals::{self, Listening, Told};
+use crate::terminal::{Ask, Keyboard, Manner, Palette, Prompt, Typed};
+use crate::wire::{ClientCommand, ServerDoc, printable};
 
 /// The client's clock.
 const TICK: Duration = Duration::from_secs(1);
-/// Ended by a second signal, as a shell reports it.
-const INTERRUPTED: i32 = 130;
 /// How long a client sleeps after FULL (seed 000, rule 7).
 const FULL_PAUSE: Duration = Duration::from_secs(2);
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
@@ -112,51 +110,100 @@ impl Tries {
 
 struct Conductor<'o> {
     options: &'o Options,
-    keyboard: Keyboard,
+    keyboard: Keyboard<Target>,
     screen: Screen,
     chat: Chat,
+    typist: Typist,
     /// What all links hear.
     incoming: Receiver<(LinkId, Heard)>,
     heard: Sender<(LinkId, Heard)>,
     links: u64,
-    /// The person has been asked for a line and has not given one yet.
-    prompted: bool,
-    signals: Receiver<()>,
-    signal_thread: signal_hook::iterator::Handle,
+    /// What the person is being asked for.
+    asked: Option<Prompt<Target>>,
+    /// When a key was pressed last.
+    touched_at: Tick,
+    signals: Listening,
     ticker: Ticker,
     subscription: Subscription,
     clock: Clock,
 }
 
+/// Whoever has pressed no key for so long may have gone: a mark shows them what came since.
+const AWAY: u64 = 60;
+
+/// What is done with what is typed.
+enum Input {
+    /// Everything is taken.
+    Open,
+    /// There is no more, and what was asked for has still to be answered. Each of these links has
+    /// been sent a `PING`: when it has answered that, it has answered all before.
+    Finishing {
+        /// The room links that have not answered yet.
+        rooms: Vec<LinkId>,
+        /// When to give them up.
+        until: Option<Deadline>,
+    },
+    /// `TERMINATE` has been said, and the server has the last word.
+    Leaving {
+        /// When to give it up.
+        until: Option<Deadline>,
+    },
+}
+
+/// What one stay in a seat needs to remember.
+struct Stay {
+    watch: Watch,
+    input: Input,
+    /// `PING`s sent on the main link, and answers to them.
+    pings: u32,
+    pongs: u32,
+}
+
 impl<'o> Conductor<'o> {
     fn start(options: &'o Options, palette: Palette) -> io::Result<Conductor<'o>> {
-        // Before the editor: with a handler in place, the signal that ends the editor can't end
-        // the process, should it come at a moment when the editor does not listen for it.
-        let (signal_thread, signals) = listen_for_signals()?;
+        let signals = signals::listen()?;
         let clock = Clock::new();
         let subscription = clock.subscribe();
         let ticker = Ticker::start(clock.clone(), TICK, |_, _| {})?;
-        let online = Online::default();
+        let known = Arc::new(Mutex::new(Known::default()));
         let (heard, incoming) = bounded(64);
-        let username = options.username.clone();
-        let chat = Chat::new(username, Online::clone(&online), heard.clone());
-        let complete = Box::new(move |before: &str| completions(before, &online.lock()));
-        let (keyboard, printer) = Keyboard::start(palette, complete)?;
+        let completing = Arc::clone(&known);
+        let (keyboard, printer) = Keyboard::start(Manner {
+            palette,
+            complete: Box::new(move |before| completions(before, &completing.lock())),
+            history: options.history.clone(),
+            only_in_foreground: false,
+        })?;
         let screen = match printer {
             Some(printer) => Screen::above(palette, printer, options.trace.clone())?,
             None => Screen::plain(palette),
         };
+        let typist = if io::stdin().is_terminal() {
+            Typist::Person
+        } else {
+            Typist::Script {
+                seed_words: options.commands,
+            }
+        };
+        let beginning = Beginning {
+            username: options.username.clone(),
+            password: options.password.clone(),
+            typist,
+            has_prompts: keyboard.is_editing(),
+        };
+        let chat = Chat::new(beginning, known, heard.clone());
         Ok(Conductor {
             options,
             keyboard,
             screen,
             chat,
+            typist,
             incoming,
             heard,
             links: 0,
-            prompted: false,
+            asked: None,
+            touched_at: clock.now(),
             signals,
-            signal_thread,
             ticker,
             subscription,
             clock,
@@ -181,10 +228,10 @@ impl<'o> Conductor<'o> {
                     SessionEnd::Dismissed
                 }
             };
-            outcome = if end == SessionEnd::Left {
-                Outcome::Left
-            } else {
-                Outcome::Lost
+            outcome = match end {
+                SessionEnd::Left if self.is_script() && self.chat.was_refused() => Outcome::Refused,
+                SessionEnd::Left => Outcome::Left,
+                SessionEnd::Dismissed | SessionEnd::Lost => Outcome::Lost,
             };
             if end == SessionEnd::Lost && self.options.reconnect {
                 match self.come_back() {
@@ -196,32 +243,55 @@ impl<'o> Conductor<'o> {
         let Conductor {
             keyboard,
             screen,
-            signal_thread,
+            signals,
             ticker,
             ..
         } = self;
         screen.close(|| keyboard.close());
-        signal_thread.close();
+        signals.handle.close();
         ticker.stop();
         outcome
+    }
+
+    fn is_script(&self) -> bool {
+        self.typist != Typist::Person
     }
 
     /// One stay in one seat.
     fn session(&mut self, link: &Link) -> SessionEnd {
         let incoming = self.incoming.clone();
-        let mut watch = Watch::new(self.options.server_timeout, &self.clock, &self.subscription);
+        let mut stay = Stay {
+            watch: Watch::new(self.options.server_timeout, &self.clock, &self.subscription),
+            input: Input::Open,
+            pings: 0,
+            pongs: 0,
+        };
         let caught_up = self.screen.caught_up();
+        let touched = self.keyboard.touched().clone();
         let nothing_heard = never();
         let nothing_typed = never();
+        let mut asked_for = false;
         let mut end = self.chat.start(link, &self.screen).err();
         loop {
-            if let Some(end) = end {
-                if end == SessionEnd::Left {
-                    mention(ClientCommand::Terminate, link);
+            match end.take() {
+                Some(SessionEnd::Left) if matches!(stay.input, Input::Open) => {
+                    if self.screen.has_prompts() || self.screen.reader_is_gone() {
+                        mention(ClientCommand::Terminate, link);
+                        return SessionEnd::Left;
+                    }
+                    self.finish(link, &mut stay);
                 }
-                return end;
+                Some(end) => return end,
+                None => {}
             }
-            self.ask();
+            if self.screen.reader_is_gone() {
+                mention(ClientCommand::Terminate, link);
+                return SessionEnd::Left;
+            }
+            let takes_input = matches!(stay.input, Input::Open);
+            if takes_input {
+                self.ask(std::mem::take(&mut asked_for));
+            }
             // A terminal that can't keep up is not fed any more; then the socket fills, and in
             // the end the server is the one to decide.
             let heard = if self.screen.is_behind() {
@@ -230,75 +300,212 @@ impl<'o> Conductor<'o> {
                 &incoming
             };
             // While the server has to answer first, what a script goes on to say can wait.
-            let typed = if self.chat.prompt().is_some() {
+            let typed = if takes_input && self.asked.is_some() {
                 self.keyboard.typed()
             } else {
                 &nothing_typed
             };
             select! {
                 recv(heard) -> heard => {
-                    watch.heard(&self.clock, &self.subscription);
+                    stay.watch.heard(&self.clock, &self.subscription);
                     end = match heard {
-                        Ok((id, heard)) if id != link.id() => {
-                            self.chat.heard_in_room(id, heard, &self.screen);
-                            None
-                        }
-                        Ok((_, Heard::Frame(frame))) => {
-                            self.chat.heard(&frame, link, &self.screen).err()
-                        }
-                        Ok((_, Heard::Over(reason))) => {
-                            self.screen.trouble(&format!("the connection is lost: {reason}"));
-                            Some(SessionEnd::Lost)
-                        }
+                        Ok((id, heard)) => self.heard(id, heard, link, &mut stay),
                         Err(_) => Some(SessionEnd::Lost),
                     };
                 }
                 recv(typed) -> typed => {
-                    self.prompted = false;
-                    end = match typed {
-                        // The prompt was there before the question changed: a password must not be said,
-                        // nor something said in the open be taken for a password.
-                        Ok(Typed::Line { hidden: Some(hidden), .. })
-                            if self.chat.prompt().is_some_and(|prompt| prompt.hidden != hidden) =>
-                        {
-                            self.screen.notice("that was not sent: you are asked for something else now");
-                            None
-                        }
-                        Ok(Typed::Line { text, .. }) => {
-                            self.chat.typed(&text, link, &self.screen).err()
-                        }
-                        Ok(Typed::End) | Err(_) => Some(SessionEnd::Left),
-                    };
+                    end = self.typed(typed.unwrap_or(Typed::End), link).err();
+                    asked_for = true;
                 }
+                recv(touched) -> _ => self.touched(link),
                 recv(caught_up) -> _ => {}
-                recv(self.signals) -> _ => end = Some(SessionEnd::Left),
+                recv(self.signals.told) -> told => match told {
+                    Ok(Told::GoesOn) => self.keyboard.resume(),
+                    Ok(Told::End(_)) | Err(_) => {
+                        mention(ClientCommand::Terminate, link);
+                        return SessionEnd::Left;
+                    }
+                },
                 recv(self.subscription.ticks()) -> _ => {
                     // What has come and was not looked at yet counts as heard.
                     if !incoming.is_empty() {
-                        watch.heard(&self.clock, &self.subscription);
+                        stay.watch.heard(&self.clock, &self.subscription);
                     }
-                    match watch.look(&self.clock, &self.subscription) {
-                        Look::Fine => {}
-                        Look::Quiet => mention(ClientCommand::Ping, link),
-                        Look::Dead => {
-                            mention(ClientCommand::IdleTimeout, link);
-                            let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
-                            self.screen.trouble(&format!("nothing has come from the server for {seconds} s; leaving"));
-                            end = Some(SessionEnd::Lost);
-                        }
-                    }
+                    end = self.ticked(link, &mut stay).err();
                 }
             }
         }
     }
 
-    /// Asks the person for the next line, unless that has been done or has to wait.
-    fn ask(&mut self) {
-        if !self.prompted
-            && let Some(prompt) = self.chat.prompt()
+    /// Something has come over one of the links.
+    fn heard(
+        &mut self,
+        id: LinkId,
+        heard: Heard,
+        link: &Link,
+        stay: &mut Stay,
+    ) -> Option<SessionEnd> {
+        let away = self.clock.now().0.saturating_sub(self.touched_at.0) >= AWAY;
+        self.screen.set_away(away);
+        let is_pong = |frame: &[u8]| {
+            matches!(link.codec().read_server(frame), Ok(ServerDoc::Pong))
+        };
+        let mut end = None;
+        if id == link.id() {
+            end = match heard {
+                Heard::Frame(frame) => {
+                    stay.pongs += u32::from(is_pong(&frame));
+                    self.chat.heard(&frame, link, &self.screen).err()
+                }
+                Heard::Over(_) if matches!(stay.input, Input::Leaving { .. }) => {
+                    return Some(SessionEnd::Left);
+                }
+                Heard::Over(reason) => {
+                    self.screen
+                        .trouble(&format!("the connection is lost: {reason}"));
+                    Some(SessionEnd::Lost)
+                }
+            };
+        } else {
+            if let Input::Finishing { rooms, .. } = &mut stay.input {
+                let answered = match &heard {
+                    Heard::Frame(frame) => is_pong(frame),
+                    Heard::Over(_) => true,
+                };
+                rooms.retain(|room| *room != id || !answered);
+            }
+            let is_leaving = matches!(stay.input, Input::Leaving { .. });
+            if !(is_leaving && matches!(heard, Heard::Over(_))) {
+                self.chat.heard_in_room(id, heard, &self.screen);
+            }
+        }
+        if let Input::Finishing { rooms, .. } = &stay.input
+            && rooms.is_empty()
+            && stay.pongs >= stay.pings
         {
-            self.keyboard.prompt(prompt);
-            self.prompted = true;
+            self.leave(link, stay);
+        }
+        end
+    }
+
+    /// The person, or the script, has given something.
+    fn typed(&mut self, typed: Typed<Target>, link: &Link) -> Result<(), SessionEnd> {
+        match typed {
+            Typed::Line { text, under } => {
+                self.asked = None;
+                self.chat.typed(&text, under.as_ref(), link, &self.screen)
+            }
+            Typed::TooMuch { bytes, lines } => {
+                self.screen.not_sent(&format!(
+                    "that paste ({lines} lines, {bytes} bytes) was not taken: a message holds {} \
+                     bytes at most; `… < FILE` says a whole file",
+                    link.codec().max_frame
+                ));
+                Ok(())
+            }
+            Typed::PassedOver => {
+                self.screen
+                    .notice("what was typed before this was asked has been passed over");
+                Ok(())
+            }
+            Typed::NoTerminal => Err(self.chat.no_terminal(&self.screen)),
+            Typed::End | Typed::Gone => Err(SessionEnd::Left),
+        }
+    }
+
+    /// A key has been pressed: somebody is there.
+    fn touched(&mut self, link: &Link) {
+        self.touched_at = self.clock.now();
+        self.screen.set_away(false);
+        if self.chat.should_stay() {
+            mention(ClientCommand::Stay, link);
+        }
+    }
+
+    fn ticked(&mut self, link: &Link, stay: &mut Stay) -> Result<(), SessionEnd> {
+        let now = self.clock.now();
+        match &stay.input {
+            Input::Finishing { until, .. } if until.is_some_and(|until| until.is_past(now)) => {
+                self.screen
+                    .not_sent("the server has not answered everything in time; leaving");
+                mention(ClientCommand::Terminate, link);
+                return Err(SessionEnd::Lost);
+            }
+            Input::Leaving { until } if until.is_some_and(|until| until.is_past(now)) => {
+                return Err(SessionEnd::Left);
+            }
+            _ => {}
+        }
+        match stay.watch.look(&self.clock, &self.subscription) {
+            Look::Fine => {}
+            Look::Quiet => {
+                stay.pings += 1;
+                mention(ClientCommand::Ping, link);
+            }
+            Look::Dead => {
+                mention(ClientCommand::IdleTimeout, link);
+                let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
+                self.screen.trouble(&format!(
+                    "nothing has come from the server for {seconds} s; leaving"
+                ));
+                return Err(SessionEnd::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    /// There is no more input: what was asked for is to be answered before the client leaves.
+    fn finish(&mut self, link: &Link, stay: &mut Stay) {
+        if link.codec().is_original() {
+            // The original programs answer nothing.
+            return self.leave(link, stay);
+        }
+        let mut rooms = Vec::new();
+        for room in self.chat.room_links() {
+            mention(ClientCommand::Ping, room);
+            rooms.push(room.id());
+        }
+        stay.pings += 1;
+        mention(ClientCommand::Ping, link);
+        let until = self.in_time();
+        stay.input = Input::Finishing { rooms, until };
+    }
+
+    fn leave(&self, link: &Link, stay: &mut Stay) {
+        mention(ClientCommand::Terminate, link);
+        let until = self.in_time();
+        stay.input = Input::Leaving { until };
+    }
+
+    fn in_time(&self) -> Option<Deadline> {
+        let timeout = self.options.server_timeout?;
+        Some(Deadline::after(
+            self.clock.now(),
+            Ticks::covering(timeout, TICK),
+        ))
+    }
+
+    /// Shows the prompt that is true now, in the place of one that is not.
+    fn ask(&mut self, asked_for: bool) {
+        let wanted = match (self.chat.prompt(), &self.asked) {
+            (Some(wanted), _) => wanted,
+            // What stands there has ceased to be true, and nothing can be said yet.
+            (None, Some(asked)) if self.screen.has_prompts() && asked.target != Target::Nobody => {
+                nobody("one moment")
+            }
+            (None, _) => return,
+        };
+        let stands = match &self.asked {
+            None => false,
+            // Without prompts on the screen, a line is a line.
+            Some(asked) if !self.screen.has_prompts() && wanted.ask != Ask::Hidden => {
+                asked.ask == wanted.ask
+            }
+            Some(asked) => *asked == wanted,
+        };
+        if !stands {
+            self.keyboard.prompt(wanted.clone(), asked_for);
+            self.asked = Some(wanted);
         }
     }
 
@@ -306,6 +513,11 @@ impl<'o> Conductor<'o> {
     fn come_back(&mut self) -> Result<Seat, Outcome> {
         let (mut pause, most) = RECONNECT_PAUSES;
         let mut tries = Tries::default();
+        if self.screen.has_prompts() {
+            let prompt = nobody("not connected");
+            self.keyboard.prompt(prompt.clone(), false);
+            self.asked = Some(prompt);
+        }
         loop {
             let wait = pause + jitter(pause);
             self.screen.notice(&format!(
@@ -340,54 +552,48 @@ impl<'o> Conductor<'o> {
         let over = crossbeam_channel::after(duration);
         let nothing = never();
         loop {
-            if !self.prompted {
-                self.keyboard.prompt(Prompt {
-                    name: "not connected".to_owned(),
-                    hidden: false,
-                });
-                self.prompted = true;
+            if self.asked.is_none() && self.screen.has_prompts() {
+                let prompt = nobody("not connected");
+                self.keyboard.prompt(prompt.clone(), true);
+                self.asked = Some(prompt);
             }
-            let typed = if self.screen.is_terminal() {
+            let typed = if self.screen.has_prompts() {
                 self.keyboard.typed()
             } else {
                 &nothing
             };
             select! {
                 recv(over) -> _ => return Ok(()),
-                recv(self.signals) -> _ => return Err(Outcome::Left),
+                recv(self.signals.told) -> told => match told {
+                    Ok(Told::GoesOn) => self.keyboard.resume(),
+                    Ok(Told::End(_)) | Err(_) => return Err(Outcome::Left),
+                },
                 recv(typed) -> typed => match typed {
-                    Ok(Typed::Line { text, .. }) if commands::read(&text) != Line::Quit => {
-                        self.screen.notice("not connected; that was not sent");
-                        self.prompted = false;
+                    Ok(Typed::Line { text, .. }) => {
+                        self.asked = None;
+                        match commands::read(&text, self.typist) {
+                            Line::Quit => return Err(Outcome::Left),
+                            Line::Nothing => {}
+                            _ => self.screen.not_sent(
+                                "not connected; that was not sent (the up arrow brings it back)",
+                            ),
+                        }
                     }
-                    _ => return Err(Outcome::Left),
+                    Ok(Typed::TooMuch { .. } | Typed::PassedOver | Typed::NoTerminal) => {}
+                    Ok(Typed::End | Typed::Gone) | Err(_) => return Err(Outcome::Left),
                 },
             }
         }
     }
 }
 
-/// Starts the thread `signals`. The first signal is told; at a second one the person will not
-/// wait any longer, for what may be a paused terminal, and the process ends on the spot.
-fn listen_for_signals() -> io::Result<(signal_hook::iterator::Handle, Receiver<()>)> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let handle = signals.handle();
-    let (sender, first) = bounded(1);
-    Builder::new()
-        .name("signals".to_owned())
-        .stack_size(limits::THREAD_STACK)
-        .spawn(move || {
-            let mut told = false;
-            for _ in signals.forever().filter(|_| !is_waking_the_editor()) {
-                if told {
-                    restore_terminal();
-                    std::process::exit(INTERRUPTED);
-                }
-                told = true;
-                let _ = sender.try_send(());
-            }
-        })?;
-    Ok((handle, first))
+/// A prompt at which nothing that is typed goes to anybody.
+fn nobody(name: &str) -> Prompt<Target> {
+    Prompt {
+        name: name.to_owned(),
+        ask: Ask::Line,
+        target: Target::Nobody,
+    }
 }
 
 /// Up to a quarter of `pause` more, so that a whole class that lost its server does not come back
@@ -503,6 +709,9 @@ mod tests {
             callback: None,
             portal: super::super::options::Portal::Tcp,
             retry: Some(2),
+            password: None,
+            commands: false,
+            history: None,
             reconnect: false,
             server_timeout: None,
             color: false,

@@ -9,10 +9,13 @@
 mod chat;
 mod commands;
 mod conductor;
+mod config;
+mod layout;
 mod link;
 mod options;
 mod screen;
 mod seek;
+mod target;
 mod trace;
 
 use std::ffi::OsString;
@@ -28,6 +31,8 @@ enum Outcome {
     Left,
     /// No connection, or it was lost, or the server ended it.
     Lost,
+    /// A script has said all that it had to say, and something of it was refused or not sent.
+    Refused,
     /// Everything was occupied and the tries were used up.
     Full,
 }
@@ -37,7 +42,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match parse(arguments) {
         Ok(Command::Chat(options)) => match conductor::chat(&options) {
             Outcome::Left => ExitCode::SUCCESS,
-            Outcome::Lost => ExitCode::from(1),
+            Outcome::Lost | Outcome::Refused => ExitCode::from(1),
             Outcome::Full => ExitCode::from(3),
         },
         Ok(Command::Help) => print(HELP),
@@ -58,7 +63,8 @@ fn print(text: &str) -> ExitCode {
 /// Reads a line as if somebody had typed it.
 #[cfg(fuzzing)]
 pub fn read_typed(line: &str) {
-    let _ = commands::read(line);
+    let _ = commands::read(line, commands::Typist::Person);
+    let _ = commands::pieces(line);
 }
 
 /// Reads a command line.

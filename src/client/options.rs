@@ -3,11 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use super::config;
 use super::trace::TraceOut;
 use crate::hall::Name;
 use crate::limits::FIRST_ORDINARY_PORT;
@@ -34,14 +36,21 @@ Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
   --reconnect           come back when the link is lost
   --server-timeout S    leave when nothing has come from the server for S seconds (60);
                         0 = never
+  --password-file FILE  the password is the first line of FILE (or set CHAT_PASSWORD):
+                        for scripts, and where there is no terminal to ask on
+  --commands            in a pipe, too, PM, BM, DM and EX alone are commands
+  --config FILE         where server, port, name and options are that count when no
+                        SERVER is given (~/.config/portal-chat/client.conf)
+  --save                keep server, port, name and options there
   --trace               print every socket call with its bytes, passwords and all
   --chop N              write N bytes at a time, to see that one write is not one read
   --no-color            no colours (NO_COLOR does the same)
   --help, --version
 
 Type and press Enter to say something. /help lists the commands; /quit, Ctrl-D or
-Ctrl-C leave. Exit code 0: you left, 1: no connection or the server ended it,
-2: a bad option, 3: full.";
+Ctrl-C leave. From a pipe, lines are sent one after the other, and the client waits
+for the answers. Exit code 0: you left, 1: no connection, or the server ended it, or
+(from a pipe) something was refused or not sent, 2: a bad option, 3: full.";
 
 /// How to ask the portal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +77,12 @@ pub(super) struct Options {
     /// How long the server may be silent; `None` is for ever.
     pub(super) server_timeout: Option<Duration>,
     pub(super) color: bool,
+    /// Given beforehand, in a file or a variable.
+    pub(super) password: Option<String>,
+    /// In a pipe, too, the operations of seed 002 alone in a line are commands.
+    pub(super) commands: bool,
+    /// Where the lines of earlier runs are.
+    pub(super) history: Option<PathBuf>,
     /// What is done to every socket besides its work.
     pub(super) tap: Tap,
     /// Where the tap's lines go.
@@ -110,6 +125,89 @@ impl From<lexopt::Error> for BadOption {
 /// # Errors
 /// [`BadOption`] for an unknown option, a missing or a senseless value.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, BadOption> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let (command, config) = parse_words(arguments.clone())?;
+    let Command::Chat(mut options) = command else {
+        return Ok(command);
+    };
+    let file = config.file.clone().or_else(config::settings_file);
+    if !config.server_given
+        && let Some(file) = &file
+    {
+        match std::fs::read_to_string(file) {
+            Ok(text) => {
+                let words = config::read_settings(&text).into_iter().chain(arguments);
+                let (command, _) = parse_words(words.collect())
+                    .map_err(|error| BadOption(format!("{}: {}", file.display(), error.0)))?;
+                let Command::Chat(with_settings) = command else {
+                    return Ok(command);
+                };
+                options = with_settings;
+            }
+            // Without `--config`, a file that is not there is none that was forgotten.
+            Err(error) if config.file.is_some() && !config.save => {
+                return Err(BadOption(format!("--config {} ({error})", file.display())));
+            }
+            Err(_) => {}
+        }
+    }
+    if options.password.is_none() {
+        options.password = std::env::var("CHAT_PASSWORD").ok();
+    }
+    options.history = config::history_file();
+    if config.save {
+        save(&options, file)?;
+    }
+    Ok(Command::Chat(options))
+}
+
+/// What the command line says of the settings file.
+#[derive(Default)]
+struct Config {
+    server_given: bool,
+    file: Option<PathBuf>,
+    save: bool,
+}
+
+/// Keeps the options that somebody wants every time.
+fn save(options: &Options, file: Option<PathBuf>) -> Result<(), BadOption> {
+    let Some(file) = file else {
+        return Err(BadOption("--save: there is no HOME; name a file with --config".to_owned()));
+    };
+    let mut text = format!("server {}\nport {}\n", options.server, options.port);
+    if let Some(username) = &options.username {
+        text += &format!("name {username}\n");
+    }
+    if options.portal == Portal::Udp {
+        text += "portal udp\n";
+    }
+    if options.reconnect {
+        text += "reconnect\n";
+    }
+    if !options.color {
+        text += "no-color\n";
+    }
+    let seconds = options.server_timeout.map_or(0, |timeout| timeout.as_secs());
+    text += &format!("server-timeout {seconds}\n");
+    config::save_settings(&file, &text)
+        .map_err(|error| BadOption(format!("--save: {} can't be written ({error})", file.display())))
+}
+
+/// The first line of a file, as a password.
+fn password_in(file: &PathBuf) -> Result<String, BadOption> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| BadOption(format!("--password-file {}: {error}", file.display())))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(BadOption(format!(
+            "--password-file {}: its first line is empty",
+            file.display()
+        ))),
+    }
+}
+
+fn parse_words(arguments: Vec<OsString>) -> Result<(Command, Config), BadOption> {
+    let mut config = Config::default();
     let mut options = Options {
         server: "127.0.0.1".to_owned(),
         port: 50000,
@@ -121,6 +219,9 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         reconnect: false,
         server_timeout: Some(Duration::from_secs(60)),
         color: true,
+        password: None,
+        commands: false,
+        history: None,
         tap: Tap::default(),
         trace: TraceOut::default(),
     };
@@ -129,17 +230,21 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
-            Arg::Long("help") => return Ok(Command::Help),
+            Arg::Long("help") => return Ok((Command::Help, config)),
             // Seed 004 calls it `-p PORT -h HOST -n NAME`; without a host, -h asks for help.
             Arg::Short('h') => match host(&mut parser)? {
-                Some(host) => options.server = server(&host)?,
-                None => return Ok(Command::Help),
+                Some(host) => {
+                    options.server = server(&host)?;
+                    config.server_given = true;
+                }
+                None => return Ok((Command::Help, config)),
             },
             Arg::Short('p') => options.port = port(&parser.value()?.string()?)?,
             Arg::Short('n') => options.username = Some(username(parser.value()?.string()?)?),
-            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
+            Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, config)),
             Arg::Value(value) if positional == 0 => {
                 options.server = server(&value.string()?)?;
+                config.server_given = true;
                 positional = 1;
             }
             Arg::Value(value) if positional == 1 => {
@@ -181,6 +286,12 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
                 let seconds: u32 = text.parse().map_err(|_| bad())?;
                 options.server_timeout = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
             }
+            Arg::Long("password-file") => {
+                options.password = Some(password_in(&PathBuf::from(parser.value()?))?);
+            }
+            Arg::Long("commands") => options.commands = true,
+            Arg::Long("config") => config.file = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("save") => config.save = true,
             Arg::Long("no-color") => options.color = false,
             Arg::Long("trace") => options.tap.trace = Some(options.trace.printing()),
             Arg::Long("chop") => {
@@ -213,7 +324,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             options.server_timeout = None;
         }
     }
-    Ok(Command::Chat(Box::new(options)))
+    Ok((Command::Chat(Box::new(options)), config))
 }
 
 /// The word after `-h`, unless there is none or it is another option.
@@ -305,7 +416,7 @@ mod tests {
     #[test]
     fn every_option_is_understood_and_explained() {
         let line = "[::1] 6000 alice --portal udp --retry 0 --reconnect --server-timeout 0 --no-color \
-             --trace --chop 1 --callback";
+             --trace --chop 1 --commands --callback";
         let options = parsed(line).unwrap();
         assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
         assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));

@@ -1,21 +1,28 @@
 //! What the person sees: one line for each thing that happens, above the line being typed.
 
-use std::cell::Cell;
-use std::io::{self, Write as _};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, unbounded};
 use jiff::Zoned;
+use jiff::civil::Date;
+use unicode_width::UnicodeWidthStr as _;
 
-use super::commands::Timestamp;
+use super::commands::{HelpLine, Timestamp};
+use super::layout::{self, GOES_ON};
 use super::trace::TraceOut;
 use crate::limits::THREAD_STACK;
-use crate::terminal::{Palette, Printer, TIME};
-use crate::wire::{Relay, Scope, printable};
+use crate::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
+use crate::wire::{Relay, Scope, printable, printable_text};
 
 /// How many lines may wait for the terminal before the client stops reading from the server.
 const LINES_BEHIND: usize = 1000;
+
+/// How many of them are printed in one piece.
+const LINES_TOGETHER: usize = 200;
 
 /// How long the last lines may take at the end, if the person is in the middle of a search.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,18 +34,59 @@ const NOTHING: &str = "\x1b[A\n";
 /// Rings, and prints nothing.
 const BELL: &str = "\x07\x1b[A\n";
 
+/// Clears the screen, and prints nothing.
+const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J\x1b[A\n";
+
 const DATE_AND_TIME: &str = "%Y-%m-%d %H:%M:%S";
 
 /// Where lines are shown.
 pub(super) struct Screen {
     palette: Palette,
     timestamp: Cell<Timestamp>,
+    /// The day of the last line.
+    day: Cell<Option<Date>>,
+    colours: RefCell<Colours>,
+    /// The person may have gone, and what has come since is marked.
+    away: Cell<bool>,
+    marked: Cell<bool>,
     out: Out,
 }
 
+/// Which colour each name has: its own, and not that of those who came right before it.
+#[derive(Default)]
+struct Colours {
+    by_name: HashMap<String, usize>,
+    recent: Vec<usize>,
+}
+
+impl Colours {
+    fn of(&mut self, name: &str) -> usize {
+        let key = name.to_ascii_lowercase();
+        if let Some(colour) = self.by_name.get(&key) {
+            return *colour;
+        }
+        let sum = key.bytes().fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let colour = (0..NAME_COLOURS)
+            .map(|step| (sum + step) % NAME_COLOURS)
+            .find(|colour| !self.recent.contains(colour))
+            .unwrap_or(0);
+        self.recent.push(colour);
+        if self.recent.len() > NAME_COLOURS / 2 {
+            self.recent.remove(0);
+        }
+        self.by_name.insert(key, colour);
+        colour
+    }
+}
+
 enum Out {
-    /// Standard output as it is, for a script.
-    Plain,
+    /// Standard output as it is, for a script or a terminal without a line editor.
+    Plain {
+        /// Nobody reads it any more.
+        reader_gone: Cell<bool>,
+    },
     /// Above the line being typed. Showing can block (during a history search, for one), so a
     /// thread does it.
     Above {
@@ -53,14 +101,23 @@ enum Out {
 }
 
 impl Screen {
-    /// Plain lines on standard output.
-    pub(super) fn plain(palette: Palette) -> Screen {
+    fn new(palette: Palette, timestamp: Timestamp, out: Out) -> Screen {
         Screen {
             palette,
-            // A script wants the same line at any time of the day.
-            timestamp: Cell::new(Timestamp::Off),
-            out: Out::Plain,
+            timestamp: Cell::new(timestamp),
+            day: Cell::new(None),
+            colours: RefCell::default(),
+            away: Cell::new(false),
+            marked: Cell::new(false),
+            out,
         }
+    }
+
+    /// Plain lines on standard output.
+    pub(super) fn plain(palette: Palette) -> Screen {
+        let reader_gone = Cell::new(false);
+        // A script wants the same line at any time of the day.
+        Screen::new(palette, Timestamp::Off, Out::Plain { reader_gone })
     }
 
     /// Lines above the editor that `printer` belongs to; starts the thread `printer`.
@@ -79,12 +136,14 @@ impl Screen {
             .name("printer".to_owned())
             .stack_size(THREAD_STACK);
         let printer = builder.spawn(move || {
-            for line in &to_show {
-                if printer(line.clone()).is_err() {
+            while let Ok(mut piece) = to_show.recv() {
+                // Each piece has the line that is being typed drawn anew, so a burst is one.
+                piece.extend(to_show.try_iter().take(LINES_TOGETHER));
+                if printer(piece.clone()).is_err() {
                     // The editor has gone; the terminal is in its ordinary state again.
-                    let _ = write!(io::stdout(), "{line}");
+                    let _ = write!(io::stdout(), "{piece}");
                 }
-                if to_show.len() == LINES_BEHIND / 2 {
+                if to_show.len() <= LINES_BEHIND / 2 {
                     let _ = tell.try_send(());
                 }
             }
@@ -92,28 +151,33 @@ impl Screen {
             drop(done);
         })?;
         trace.show_above(lines.clone());
-        Ok(Screen {
+        Ok(Screen::new(
             palette,
-            timestamp: Cell::new(Timestamp::Time),
-            out: Out::Above {
+            Timestamp::Time,
+            Out::Above {
                 trace,
                 lines,
                 caught_up,
                 shown,
                 printer: Some(printer),
             },
-        })
+        ))
     }
 
-    /// Whether a person types below the lines.
-    pub(super) fn is_terminal(&self) -> bool {
+    /// Whether a person types below the lines, at prompts.
+    pub(super) fn has_prompts(&self) -> bool {
         matches!(self.out, Out::Above { .. })
+    }
+
+    /// Whether whoever read the output has gone (`| head -1`).
+    pub(super) fn reader_is_gone(&self) -> bool {
+        matches!(&self.out, Out::Plain { reader_gone } if reader_gone.get())
     }
 
     /// Whether so many lines wait for the terminal that no more should be fetched.
     pub(super) fn is_behind(&self) -> bool {
         match &self.out {
-            Out::Plain => false,
+            Out::Plain { .. } => false,
             Out::Above { lines, .. } => lines.len() > LINES_BEHIND,
         }
     }
@@ -121,7 +185,7 @@ impl Screen {
     /// Something comes on it when a terminal that was behind has caught up.
     pub(super) fn caught_up(&self) -> Receiver<()> {
         match &self.out {
-            Out::Plain => never(),
+            Out::Plain { .. } => never(),
             Out::Above { caught_up, .. } => caught_up.clone(),
         }
     }
@@ -133,41 +197,127 @@ impl Screen {
 
     /// Rings the terminal's bell.
     pub(super) fn ring(&self) {
+        self.draw(BELL.to_owned());
+    }
+
+    /// Clears the terminal.
+    pub(super) fn clear(&self) {
+        self.draw(CLEAR.to_owned());
+    }
+
+    /// Tells the desktop, where the terminal passes that on (OSC 9).
+    pub(super) fn notify(&self, text: &str) {
+        let text: String = printable(text).chars().take(200).collect();
+        self.draw(format!("\x1b]9;{text}\x07{NOTHING}"));
+    }
+
+    /// Whether the person may have gone: a mark is put where what they have not seen begins.
+    pub(super) fn set_away(&self, away: bool) {
+        let was_away = self.away.replace(away);
+        if was_away && !away {
+            self.marked.set(false);
+        }
+    }
+
+    fn mark_unread(&self) {
+        if self.has_prompts() && self.away.get() && !self.marked.replace(true) {
+            self.show(self.palette.faint("---- new since your last key ----") + "\n");
+        }
+    }
+
+    fn draw(&self, commands: String) {
         if let Out::Above { lines, .. } = &self.out {
-            let _ = lines.send(BELL.to_owned());
+            let _ = lines.send(commands);
         }
     }
 
     /// What somebody else said. What names `me` stands out.
     pub(super) fn relay(&self, relay: &Relay<'_>, me: Option<&str>) {
-        let name = self.palette.name(&printable(&relay.from));
-        let mut text = in_lines(&relay.text);
-        if me.is_some_and(|me| names(&text, me)) {
-            text = self.palette.called(&text);
-        }
-        let (room, to) = match &relay.scope {
-            Scope::Partner => (String::new(), ""),
-            Scope::Public => (String::new(), " to all"),
-            Scope::Direct => (String::new(), " to you"),
-            Scope::Room(room) if relay.old => (format!("[{}, earlier] ", printable(room)), ""),
-            Scope::Room(room) => (format!("[{}] ", printable(room)), ""),
+        self.mark_unread();
+        let from = printable(&relay.from);
+        let name = self
+            .palette
+            .name(&from, self.colours.borrow_mut().of(&relay.from));
+        let to = match relay.scope {
+            Scope::Partner | Scope::Room(_) => "",
+            Scope::Public => " to all",
+            Scope::Direct => " to you",
         };
-        let room = self.palette.faint(&room);
-        if relay.me {
-            self.line(&format!("{room}* {name}{to} {text}"));
+        let room = match &relay.scope {
+            Scope::Room(room) => Some(printable(room)),
+            _ => None,
+        };
+        let earlier = relay.old.then(|| match relay.time.as_deref().and_then(local_time) {
+            Some(time) => format!("earlier, {time}"),
+            None => "earlier".to_owned(),
+        });
+        let tags: Vec<String> = room.into_iter().chain(earlier).collect();
+        let place = if tags.is_empty() {
+            String::new()
         } else {
-            self.line(&format!("{room}{name}{to}: {text}"));
-        }
+            format!("[{}] ", tags.join(", "))
+        };
+        let (before, plain) = if relay.me {
+            (format!("* {name}{to} "), format!("* {from}{to} "))
+        } else {
+            (format!("{name}{to}: "), format!("{from}{to}: "))
+        };
+        let is_called = me.is_some_and(|me| names(&relay.text, me));
+        self.line(
+            &(self.palette.faint(&place) + &before),
+            place.width() + plain.width(),
+            &relay.text,
+            |text| {
+                if is_called {
+                    self.palette.called(text)
+                } else {
+                    text.to_owned()
+                }
+            },
+        );
     }
 
     /// What the server or the client has to say.
     pub(super) fn notice(&self, text: &str) {
-        self.line(&self.palette.notice(&format!("* {}", in_lines(text))));
+        self.line("", 0, &format!("* {text}"), |text| self.palette.notice(text));
     }
 
     /// What has gone wrong.
     pub(super) fn trouble(&self, text: &str) {
-        self.line(&self.palette.trouble(&format!("! {}", in_lines(text))));
+        self.line("", 0, &format!("! {text}"), |text| self.palette.trouble(text));
+    }
+
+    /// Something was not sent, and why. A script finds it where its complaints are: on standard error.
+    pub(super) fn not_sent(&self, text: &str) {
+        match &self.out {
+            Out::Above { .. } => self.trouble(text),
+            Out::Plain { .. } => {
+                let _ = writeln!(io::stderr(), "! {}", printable(text));
+            }
+        }
+    }
+
+    /// The help.
+    pub(super) fn help(&self, lines: &[HelpLine]) {
+        const COLUMN: usize = 30;
+        let width = if self.is_terminal() { columns() } else { usize::MAX };
+        let mut text = String::new();
+        for line in lines {
+            let usage = format!("  {}", line.usage.trim_end());
+            let mut explained = Vec::new();
+            layout::wrap(line.explanation, COLUMN, width, COLUMN, &mut explained);
+            let mut explained = explained.into_iter();
+            if usage.width() < COLUMN {
+                let first = explained.next().unwrap_or_default();
+                text += &format!("{usage:<COLUMN$}{first}\n");
+            } else {
+                text += &format!("{usage}\n");
+            }
+            for more in explained {
+                text += &format!("{:COLUMN$}{more}\n", "");
+            }
+        }
+        self.show(text);
     }
 
     /// Text of our own, shown as it is.
@@ -175,22 +325,47 @@ impl Screen {
         self.show(format!("{text}\n"));
     }
 
-    fn line(&self, line: &str) {
-        let format = match self.timestamp.get() {
-            Timestamp::Off => return self.show(format!("{line}\n")),
-            Timestamp::Time => TIME,
-            Timestamp::DateTime => DATE_AND_TIME,
+    fn is_terminal(&self) -> bool {
+        self.has_prompts() || io::stdout().is_terminal()
+    }
+
+    /// Shows `text` after `before`, which is `width` columns wide, in as many lines as it takes.
+    fn line(&self, before: &str, width: usize, text: &str, paint: impl Fn(&str) -> String) {
+        let now = Zoned::now();
+        let stamp = match self.timestamp.get() {
+            Timestamp::Off => String::new(),
+            Timestamp::Time => now.strftime(TIME).to_string() + " ",
+            Timestamp::DateTime => now.strftime(DATE_AND_TIME).to_string() + " ",
         };
-        let now = Zoned::now().strftime(format).to_string();
-        self.show(format!("{} {line}\n", self.palette.faint(&now)));
+        let today = now.date();
+        if self.timestamp.get() == Timestamp::Time
+            && self.day.replace(Some(today)).is_some_and(|day| day != today)
+        {
+            let day = now.strftime("---- %A, %Y-%m-%d ----").to_string();
+            self.show(self.palette.faint(&day) + "\n");
+        }
+        let columns = self.is_terminal().then(columns);
+        let text = text.split('\n').map(printable_text).collect::<Vec<_>>().join("\n");
+        let lines = layout::lines(&text, stamp.width() + width, columns);
+        let mut shown = self.palette.faint(&stamp) + before;
+        for (number, line) in lines.iter().enumerate() {
+            if number > 0 {
+                shown += "\n";
+                shown += &self.palette.faint(GOES_ON);
+            }
+            shown += &paint(line);
+        }
+        self.show(shown + "\n");
     }
 
     fn show(&self, lines: String) {
         match &self.out {
-            Out::Plain => {
-                // Nobody reads any more (`chatclient | head`): there is nobody to complain to.
+            Out::Plain { reader_gone } => {
                 let mut out = io::stdout().lock();
-                let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+                let shown = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+                if shown.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                    reader_gone.set(true);
+                }
             }
             Out::Above { lines: sender, .. } => {
                 let _ = sender.send(lines);
@@ -223,11 +398,19 @@ impl Screen {
     }
 }
 
-/// Text that may have several lines, each made harmless, those after the first indented so that
-/// none can pass for a line of somebody else.
-fn in_lines(text: &str) -> String {
-    let lines: Vec<String> = text.split('\n').map(printable).collect();
-    lines.join("\n        ")
+/// A server's time (RFC 3339) as the person's clock shows it: with the date, unless it is today.
+fn local_time(time: &str) -> Option<String> {
+    let now = Zoned::now();
+    let then = time
+        .parse::<jiff::Timestamp>()
+        .ok()?
+        .to_zoned(now.time_zone().clone());
+    let format = if then.date() == now.date() {
+        TIME
+    } else {
+        "%Y-%m-%d %H:%M"
+    };
+    Some(then.strftime(format).to_string())
 }
 
 /// Whether `me` stands in `text` as a word of its own.
@@ -243,14 +426,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_line_can_not_pass_for_somebody_elses() {
-        assert_eq!(
-            in_lines("hi\n12:00 bob: I owe you\u{1b}[2J"),
-            "hi\n        12:00 bob: I owe you\u{fffd}[2J"
-        );
-    }
-
-    #[test]
     fn one_hears_ones_name() {
         for (text, heard) in [
             ("hi Bob, how are you", true),
@@ -261,5 +436,26 @@ mod tests {
         ] {
             assert_eq!(names(text, "bob"), heard, "{text}");
         }
+    }
+
+    #[test]
+    fn neighbours_have_different_colours_and_keep_them() {
+        let mut colours = Colours::default();
+        let names = ["alice", "bob", "carol", "dave", "eve"];
+        let first: Vec<usize> = names.map(|name| colours.of(name)).to_vec();
+        for pair in first.windows(2) {
+            assert_ne!(pair[0], pair[1]);
+        }
+        let again: Vec<usize> = names.map(|name| colours.of(&name.to_uppercase())).to_vec();
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn a_time_is_shown_with_its_date_unless_that_is_today() {
+        let now = Zoned::now();
+        let utc = now.timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        assert_eq!(local_time(&utc), Some(now.strftime(TIME).to_string()));
+        assert!(local_time("2020-06-01T12:00:00Z").unwrap().starts_with("2020-0"));
+        assert_eq!(local_time("yesterday"), None);
     }
 }

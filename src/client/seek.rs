@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
+use crate::invocation::Invocation;
 use crate::net::{Datagrams, Port, Stream, Tap};
 use crate::wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
 
@@ -77,7 +78,9 @@ impl fmt::Display for SeekError {
             } => write!(
                 f,
                 "can't reach the {whom} at {address} ({error}): is the server running there? \
-                 `make run-server` starts one, `make run-client SERVER=… PORT=…` goes to another"
+                 `{}` starts one, `{}` goes to another",
+                Invocation::of_this_process().server(),
+                Invocation::of_this_process().client_elsewhere(),
             ),
             SeekError::CantListen { address, error } => write!(
                 f,
@@ -342,6 +345,9 @@ mod tests {
             callback: None,
             portal,
             retry: Some(0),
+            password: None,
+            commands: false,
+            history: None,
             reconnect: false,
             server_timeout: None,
             color: false,

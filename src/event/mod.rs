@@ -318,7 +318,10 @@ pub enum What {
         told: usize,
     },
     /// The server is going down.
-    ShuttingDown,
+    ShuttingDown {
+        /// Why: a signal, the operator; nothing where a program stops its own server.
+        why: Option<String>,
+    },
 }
 
 /// Why a session is over.
@@ -619,7 +622,10 @@ impl What {
                 (call, details)
             }
             What::Ticked { told } => ("tick", vec![("told", (*told).into())]),
-            What::ShuttingDown => ("shutting-down", Vec::new()),
+            What::ShuttingDown { why } => (
+                "shutting-down",
+                why.iter().map(|why| ("why", why.as_str().into())).collect(),
+            ),
         }
     }
 
@@ -661,7 +667,7 @@ impl What {
             | What::Trouble { .. }
             | What::Called { .. }
             | What::Ticked { .. }
-            | What::ShuttingDown => None,
+            | What::ShuttingDown { .. } => None,
         }
     }
 }
@@ -898,9 +904,9 @@ mod tests {
         let plain = events.add_reader(16);
         let (board, shutter) = events.add_reader_with_shutter(16);
         let tell = || {
-            events.tell(|| What::ShuttingDown);
-            events.tell_traffic(|| What::ShuttingDown);
-            events.tell_call(|| What::ShuttingDown);
+            events.tell(|| What::ShuttingDown { why: None });
+            events.tell_traffic(|| What::ShuttingDown { why: None });
+            events.tell_call(|| What::ShuttingDown { why: None });
         };
         tell();
         assert_eq!((plain.events().len(), board.events().len()), (2, 1));
@@ -954,7 +960,7 @@ mod tests {
         let mut events = Events::new(Clock::new(), false);
         let (slow, quick) = (events.add_reader(1), events.add_reader(8));
         for _ in 0..4 {
-            events.tell(|| What::ShuttingDown);
+            events.tell(|| What::ShuttingDown { why: None });
         }
         assert_eq!(
             (

@@ -169,7 +169,7 @@ mod tests {
         let queue = events.add_reader(8);
         let thread = start_event_file(queue, &path).unwrap();
         let tell_and_wait = |path: &Path| {
-            events.tell(|| What::ShuttingDown);
+            events.tell(|| What::ShuttingDown { why: None });
             while std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
                 std::thread::yield_now();
             }
@@ -177,7 +177,7 @@ mod tests {
         tell_and_wait(&path);
         std::fs::rename(&path, &moved).unwrap();
         // This one still goes to the file that it was about to go to; then the new one is there.
-        events.tell(|| What::ShuttingDown);
+        events.tell(|| What::ShuttingDown { why: None });
         while !path.exists() {
             std::thread::yield_now();
         }
@@ -197,7 +197,7 @@ mod tests {
         std::fs::write(&path, "{\"time\":").unwrap();
         let mut events = Events::new(Clock::new(), false);
         let thread = start_event_file(events.add_reader(8), &path).unwrap();
-        events.tell(|| What::ShuttingDown);
+        events.tell(|| What::ShuttingDown { why: None });
         drop(events);
         assert!(thread.finish());
         let text = std::fs::read_to_string(&path).unwrap();
@@ -212,7 +212,7 @@ mod tests {
         let mut events = Events::new(Clock::new(), false);
         let queue = events.add_reader(1);
         for _ in 0..3 {
-            events.tell(|| What::ShuttingDown);
+            events.tell(|| What::ShuttingDown { why: None });
         }
         drop(events);
         let mut out = Vec::new();

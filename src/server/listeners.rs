@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::budget::Limit;
 use super::settings::{Portals, Settings};
+use crate::invocation::Invocation;
 use crate::hall::AccountError;
 use crate::limits;
 use crate::net::{Datagrams, Listener, Port, Tap};
@@ -59,10 +60,10 @@ impl fmt::Display for StartError {
             StartError::PortTaken { address, role } => write!(
                 f,
                 "port {} on {} is taken, and the {role} needs it: stop the program that has it \
-                 (`ss -tulnp` names it) or choose another PORT, such as `make run-server PORT={}`",
+                 (`ss -tulnp` names it) or choose another PORT, such as {}",
                 address.port(),
                 address.ip(),
-                suggestion(address.port())
+                Invocation::of_this_process().server_at(suggestion(address.port()))
             ),
             StartError::NotOurs(address) => write!(
                 f,

@@ -131,6 +131,8 @@ pub struct Server {
     port: Port,
     /// The port of each seat.
     workers: Vec<Port>,
+    /// Why it is about to be stopped. A leaf lock.
+    why: Mutex<Option<String>>,
 }
 
 impl Server {
@@ -234,6 +236,7 @@ impl Server {
             bind: settings.bind,
             port,
             workers,
+            why: Mutex::default(),
         };
         // From here on a failure drops the server, which stops what has been started.
         server
@@ -403,11 +406,17 @@ impl Server {
     pub fn stop(self) {
         drop(self);
     }
+
+    /// Notes why it is about to be stopped, for the event that tells of it.
+    pub fn will_stop(&self, why: &str) {
+        *self.why.lock() = Some(why.to_owned());
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.house.events.tell(|| What::ShuttingDown);
+        let why = self.why.lock().take();
+        self.house.events.tell(|| What::ShuttingDown { why });
         // The timers see their guests out and shut the sockets, which wakes workers in a read.
         self.house.clock.stop();
         room::end_all(&self.house);

@@ -76,8 +76,8 @@ Replay
                           with --trace at the time, there are bytes to see, too
   --speed N               N times as fast (1)
 
-Start it, then type `make run-client` in another terminal. Ctrl-C ends it; a second
-Ctrl-C ends it at once.";
+Start it, then type `chatclient` (in a checkout `make run-client`) in another terminal.
+Ctrl-C ends it; a second Ctrl-C ends it at once.";
 
 /// What the command line asks for.
 #[derive(Debug)]

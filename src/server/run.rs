@@ -2,34 +2,32 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Builder;
+use std::sync::atomic::Ordering;
 
-use crossbeam_channel::{Receiver, bounded, never, select};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use crossbeam_channel::{never, select};
+use parking_lot::Mutex;
 
 use super::operator::{self, Obeyed};
 use super::options::{Command, HELP, Replay, parse};
 use super::{Server, Settings};
 use crate::board::{Board, Recording, Veil};
-use crate::clock::{Clock, Ticker};
+use crate::clock::{Clock, Subscription, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
 use crate::interfaces::{address_for_others, interfaces, table};
+use crate::invocation::Invocation;
 use crate::limits;
+use crate::signals::{self, Listening, Told};
 use crate::terminal::{
-    Complete, Keyboard, Palette, Printer, Prompt, Typed, is_interactive, is_waking_the_editor,
-    restore_terminal,
+    Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, is_in_foreground,
+    is_interactive,
 };
 use crate::wire::Revision;
 
 /// A command line or a port that can't be had.
 const REFUSED: u8 = 2;
-/// Ended by a second Ctrl-C, as a shell reports it.
-const INTERRUPTED: i32 = 130;
 
 /// Runs the server until a signal ends it. `arguments` are those after the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -65,7 +63,7 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 fn serve(settings: &Settings) -> Result<(), String> {
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
     let signals =
-        listen_for_signals().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+        signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), settings.show_messages);
     let event_file = event_file(settings, &mut events)?;
@@ -76,16 +74,22 @@ fn serve(settings: &Settings) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let server = Arc::new(server);
     let shown_at = board.as_ref().map(Board::address);
-    let console = Console::start(settings, &server, console_queue, shown_at)
+    let mut console = Console::start(settings, &server, console_queue, shown_at)
         .map_err(|error| format!("can't start the console: {error}"))?;
+    let ticks = clock.subscribe();
     let telling = events.clone();
     let beaten = move |_, told| telling.tell(|| What::Ticked { told });
     let ticker = Ticker::start(clock, settings.tick, beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
-    console.serve_until_stopped(&server, &signals);
-    STOPPING.store(true, Ordering::Release);
-    let Console { printing, keyboard } = console;
+    let why = console.serve_until_stopped(&server, &signals, &ticks);
+    signals.ending.store(true, Ordering::Release);
+    server.will_stop(&why.to_string());
+    let Console {
+        printing,
+        keyboard,
+        printer: _,
+    } = console;
     // The terminal comes back to its ordinary state first, for whatever is still to be printed.
     if let Some(keyboard) = keyboard {
         keyboard.close();
@@ -104,8 +108,26 @@ fn serve(settings: &Settings) -> Result<(), String> {
 /// What the person at the server's terminal sees and types.
 struct Console {
     printing: ReaderThread,
-    /// Absent where standard input or output is no terminal.
-    keyboard: Option<Keyboard>,
+    /// Where lines are printed: above the operator's, once there is one.
+    printer: Arc<Mutex<Option<Printer>>>,
+    /// Absent where standard input or output is no terminal, and in the background (`chatserver &`),
+    /// where the system would stop a program that reads from the terminal.
+    keyboard: Option<Keyboard<()>>,
+}
+
+/// Why the server is to end.
+enum Why {
+    Signal(&'static str),
+    Operator,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Why::Signal(signal) => write!(f, "signal {signal}"),
+            Why::Operator => f.write_str("operator"),
+        }
+    }
 }
 
 impl Console {
@@ -116,70 +138,126 @@ impl Console {
         board: Option<SocketAddr>,
     ) -> io::Result<Console> {
         let greeting = welcome(settings, server, board);
-        if !is_interactive() {
-            let printing = start_console(queue, greeting, io::stdout())?;
-            return Ok(Console {
-                printing,
-                keyboard: None,
-            });
+        let printer = Arc::default();
+        let out = AboveTheLine {
+            printer: Arc::clone(&printer),
+            line: Vec::new(),
+        };
+        let mut console = Console {
+            // The greeting comes first, and then what is typed.
+            printing: start_console(queue, greeting, out)?,
+            printer,
+            keyboard: None,
+        };
+        console.take_up(server)?;
+        Ok(console)
+    }
+
+    /// Lets the operator type, if there is one in the foreground and they can't yet.
+    fn take_up(&mut self, server: &Arc<Server>) -> io::Result<()> {
+        if self.keyboard.is_some() || !is_interactive() || !is_in_foreground(io::stdin()) {
+            return Ok(());
         }
         let asking = Arc::downgrade(server);
         let complete: Complete = Box::new(move |before| {
             let names = asking.upgrade().map(|server| server.labels());
             operator::completions(before, &names.unwrap_or_default())
         });
-        let (keyboard, printer) = Keyboard::start(Palette::new(true), complete)?;
-        let printing = match printer {
-            Some(printer) => start_console(
-                queue,
-                greeting,
-                AboveTheLine {
-                    printer,
-                    line: Vec::new(),
-                },
-            )?,
-            None => start_console(queue, greeting, io::stdout())?,
-        };
-        Ok(Console {
-            printing,
-            keyboard: Some(keyboard),
-        })
+        let (keyboard, printer) = Keyboard::start(Manner {
+            palette: Palette::new(true),
+            complete,
+            history: None,
+            only_in_foreground: true,
+        })?;
+        *self.printer.lock() = printer;
+        self.keyboard = Some(keyboard);
+        self.ask();
+        Ok(())
+    }
+
+    fn ask(&self) {
+        if let Some(keyboard) = &self.keyboard {
+            let prompt = Prompt {
+                name: "operator".to_owned(),
+                ask: Ask::Line,
+                target: (),
+            };
+            keyboard.prompt(prompt, true);
+        }
     }
 
     /// Obeys the operator until a signal or `stop` ends the server.
-    fn serve_until_stopped(&self, server: &Server, signals: &Receiver<()>) {
+    fn serve_until_stopped(
+        &mut self,
+        server: &Arc<Server>,
+        signals: &Listening,
+        ticks: &Subscription,
+    ) -> Why {
         let nothing = never();
-        let typed = self.keyboard.as_ref().map_or(&nothing, Keyboard::typed);
         loop {
-            if let Some(keyboard) = &self.keyboard {
-                keyboard.prompt(Prompt {
-                    name: "operator".to_owned(),
-                    hidden: false,
-                });
+            // At each tick, to see who is in the foreground.
+            if is_interactive() {
+                ticks.wake_at_next();
             }
+            let typed = self.keyboard.as_ref().map_or(&nothing, Keyboard::typed);
             select! {
-                // Disconnected would mean that the signal thread is gone; then nothing else could
-                // stop the server.
-                recv(signals) -> _ => return,
-                recv(typed) -> typed => match typed {
-                    Ok(Typed::Line { text: line, .. }) => match operator::obey(server, &line) {
-                        // Until the next prompt nobody edits, so the terminal takes plain lines.
-                        Obeyed::Show(text) if text.is_empty() => {}
-                        Obeyed::Show(text) => {
-                            let _ = writeln!(io::stdout(), "{text}");
+                recv(signals.told) -> told => match told {
+                    Ok(Told::GoesOn) => {
+                        if let Some(keyboard) = &self.keyboard {
+                            keyboard.resume();
                         }
-                        Obeyed::Stop => return,
-                    },
-                    Ok(Typed::End) | Err(_) => return,
+                    }
+                    Ok(Told::End(signal)) => return Why::Signal(signal),
+                    // The signal thread is gone; then nothing else could stop the server.
+                    Err(_) => return Why::Signal("none can be heard any more"),
+                },
+                recv(ticks.ticks()) -> _ => {
+                    if let Some(keyboard) = &self.keyboard {
+                        keyboard.look();
+                    }
+                    // Without a thread or a pseudo-terminal for it, it serves without a console.
+                    let _ = self.take_up(server);
+                }
+                recv(typed) -> typed => match typed {
+                    Ok(Typed::Line { text, .. }) => {
+                        // What was pasted is as many commands as it has lines.
+                        for line in text.lines() {
+                            match operator::obey(server, line) {
+                                Obeyed::Show(text) if text.is_empty() => {}
+                                // Until the next prompt nobody edits, so the terminal takes plain
+                                // lines.
+                                Obeyed::Show(text) => show(&text),
+                                Obeyed::Stop => return Why::Operator,
+                            }
+                        }
+                        self.ask();
+                    }
+                    Ok(Typed::TooMuch { bytes, lines }) => {
+                        show(&format!("  that paste ({lines} lines, {bytes} bytes) was not taken: it is too long"));
+                    }
+                    Ok(Typed::PassedOver | Typed::NoTerminal) => {}
+                    Ok(Typed::End) => return Why::Operator,
+                    // The terminal has gone, and the server was told to outlive that, or else a
+                    // signal says otherwise.
+                    Ok(Typed::Gone) | Err(_) => {
+                        *self.printer.lock() = None;
+                        if let Some(keyboard) = self.keyboard.take() {
+                            keyboard.close();
+                        }
+                    }
                 },
             }
         }
     }
 }
 
-/// Prints whole lines above the operator's.
+fn show(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Prints whole lines above the operator's, where there is one.
 struct AboveTheLine {
-    printer: Printer,
+    printer: Arc<Mutex<Option<Printer>>>,
     line: Vec<u8>,
 }
 
@@ -189,8 +267,12 @@ impl io::Write for AboveTheLine {
         if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
             let lines: Vec<u8> = self.line.drain(..=end).collect();
             let lines = String::from_utf8_lossy(&lines).into_owned();
-            if (self.printer)(lines.clone()).is_err() {
-                // The editor has gone; the terminal is in its ordinary state again.
+            let printed = match self.printer.lock().as_mut() {
+                Some(printer) => printer(lines.clone()).is_ok(),
+                None => false,
+            };
+            if !printed {
+                // There is no editor, or it has gone; the terminal takes plain lines.
                 io::stdout().write_all(lines.as_bytes())?;
             }
         }
@@ -198,7 +280,7 @@ impl io::Write for AboveTheLine {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        io::stdout().flush()
     }
 }
 
@@ -221,7 +303,7 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
     let signals =
-        listen_for_signals().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+        signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     if recording.left_out() > 0 {
         eprintln!(
@@ -243,8 +325,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         "board    {}  shows it, in a browser; Ctrl-C ends this",
         page(board.address())
     );
-    let _ = signals.recv();
-    STOPPING.store(true, Ordering::Release);
+    while matches!(signals.told.recv(), Ok(Told::GoesOn)) {}
     board.stop();
     Ok(())
 }
@@ -266,31 +347,6 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
         )
     })
 }
-
-/// Starts the thread `signals`. The first signal goes to the channel; a second one means that
-/// whoever pressed the keys will not wait, and ends the process on the spot.
-fn listen_for_signals() -> io::Result<Receiver<()>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let (sender, first) = bounded(1);
-    let thread = Builder::new()
-        .name("signals".to_owned())
-        .stack_size(limits::THREAD_STACK);
-    thread.spawn(move || {
-        // The signal that ends the line editor is our own; it must not count as a second Ctrl-C.
-        for _ in signals.forever().filter(|_| !is_waking_the_editor()) {
-            if STOPPING.swap(true, Ordering::AcqRel) {
-                restore_terminal();
-                std::process::exit(INTERRUPTED);
-            }
-            let _ = sender.try_send(());
-        }
-    })?;
-    Ok(first)
-}
-
-/// The server is on its way down: by a signal, or by the operator's `stop`, Ctrl-C or Ctrl-D,
-/// which are keys and no signals while the editor runs. The next signal ends the process at once.
-static STOPPING: AtomicBool = AtomicBool::new(false);
 
 /// What the first screen says: what listens where, and what to type next.
 fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> String {
@@ -352,23 +408,14 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
 
 fn command_for(portal: SocketAddr, settings: &Settings) -> String {
     let defaults = Settings::default();
-    let mut command = "make run-client".to_owned();
-    let address: IpAddr = portal.ip();
-    if address != defaults.bind {
-        command += &format!(" SERVER={address}");
-    }
-    if portal.port() != defaults.port {
-        command += &format!(" PORT={}", portal.port());
-    }
-    if let Some(revision) = settings.compat {
-        let number = match revision {
-            Revision::Zero => 0,
-            Revision::One => 1,
-            Revision::Two => 2,
-        };
-        command += &format!(" ARGS='--compat {number}'");
-    } else if !settings.portals.tcp() {
-        command += " ARGS='--portal udp'";
-    }
-    command
+    let server = Some(portal.ip()).filter(|address| *address != defaults.bind);
+    let port = Some(portal.port()).filter(|port| *port != defaults.port);
+    let options = match settings.compat {
+        Some(Revision::Zero) => "--compat 0",
+        Some(Revision::One) => "--compat 1",
+        Some(Revision::Two) => "--compat 2",
+        None if !settings.portals.tcp() => "--portal udp",
+        None => "",
+    };
+    Invocation::of_this_process().client(server, port, options)
 }

@@ -1,335 +1,768 @@
-//! Where a person's lines come from: a line editor on a terminal, plain lines from a pipe.
+//! Where a person's lines come from: a line editor on a terminal, plain lines from anywhere else.
+//!
+//! On a terminal two threads work. `keys` reads what is typed, takes out what would end the editor,
+//! and hands it on a line at a time through a pseudo-terminal; `keyboard` edits it. So what is typed
+//! ahead stays with `keys`, which can throw it away before a question, and a prompt that is no longer
+//! true can be replaced in the middle of a line.
 
-use std::borrow::Cow;
-use std::io::{self, BufRead as _, IsTerminal as _};
-use std::process::Command;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustyline::completion::{Completer, Pair};
-use rustyline::error::ReadlineError;
-use rustyline::highlight::{CmdKind, Highlighter};
-use rustyline::hint::Hinter;
-use rustyline::history::DefaultHistory;
-use rustyline::validate::Validator;
-use rustyline::{
-    Cmd, ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper, KeyEvent,
-};
-use signal_hook::consts::SIGINT;
+use parking_lot::Mutex;
+use rustix::event::Timespec;
+use rustix::process::{Signal, kill_current_process_group};
 
-use super::{Palette, time_of_day};
+use super::editor::LineEditor;
+use super::filter::{BURST, BURST_PAUSE, Filter, Key, LONGEST_PASTE, WAKE};
+use super::tty::{
+    Answered, EditorInput, RawTerminal, Ready, Wakened, Waker, ask_hidden, is_in_foreground, wait,
+    wait_to_be_woken, waker,
+};
+use super::{Palette, is_interactive};
 use crate::limits::THREAD_STACK;
 
-/// What the person did.
+pub(crate) use super::editor::{Complete, Printer};
+
+/// What the person did. `T` is what a prompt stands for: where a line goes that is typed at it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Typed {
-    /// A line, and whether it was typed at a hidden prompt; `None` where there are no prompts.
+pub(crate) enum Typed<T> {
+    /// A line.
     Line {
         /// What was typed.
         text: String,
-        /// At which kind of prompt.
-        hidden: Option<bool>,
+        /// What the prompt stood for when the first character was typed; `None` where there are no
+        /// prompts.
+        under: Option<T>,
     },
+    /// A paste that is longer than any message. Nothing of it was taken.
+    TooMuch {
+        /// How many bytes it was.
+        bytes: usize,
+        /// How many lines.
+        lines: usize,
+    },
+    /// Something was typed before a question was shown. It is no answer, and was thrown away.
+    PassedOver,
+    /// A question that must not be answered by a pipe has to be asked, and there is no terminal.
+    NoTerminal,
     /// Ctrl-D, Ctrl-C, or the end of a pipe.
     End,
+    /// The terminal has gone away.
+    Gone,
+}
+
+/// How something is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A line, which may have been typed ahead.
+    Line,
+    /// An answer: what was typed before the question was shown is none.
+    Answer,
+    /// An answer of which nothing is shown and nothing is remembered.
+    Hidden,
 }
 
 /// What the person is asked for.
-#[derive(Clone, Debug)]
-pub(crate) struct Prompt {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prompt<T> {
     /// Stands before the line.
     pub(crate) name: String,
-    /// Show nothing of what is typed, and do not remember it.
-    pub(crate) hidden: bool,
+    /// How.
+    pub(crate) ask: Ask,
+    /// What it stands for.
+    pub(crate) target: T,
 }
 
-/// What Tab can make of the last word before the cursor: where that word begins, and what it may
-/// become.
-pub(crate) type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
+/// What the threads share.
+struct Desk<T> {
+    state: Mutex<State<T>>,
+    waker: Waker,
+}
 
-/// Prints above the line being typed. It can block, for as long as nobody is asked for a line.
-pub(crate) type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
+struct State<T> {
+    /// The prompt that is to be shown, and whether the person asked for it by a line of theirs, so
+    /// that what they typed ahead is meant for it.
+    asked: Option<(Prompt<T>, bool)>,
+    closing: bool,
+    /// The editor has a prompt on the screen.
+    is_editing: bool,
+    /// The key that ends its line has been handed to it.
+    line_ended: bool,
+    /// It is to be woken, to look at the two at the top or to draw the line anew.
+    wake_wanted: bool,
+    /// This process was stopped, and goes on.
+    was_stopped: bool,
+    /// What was typed and not handed on yet, and under which prompt.
+    ahead: VecDeque<(Key, Option<T>)>,
+    /// What the prompt on the screen stands for.
+    visible: Option<T>,
+}
 
-/// The thread `keyboard`.
-pub(crate) struct Keyboard {
-    typed: Receiver<Typed>,
-    /// The next prompt; the editor waits for it, so that a prompt can depend on what
-    /// the line before it did. Disconnected, it ends the editor.
-    prompts: Option<Sender<Prompt>>,
-    closing: Arc<AtomicBool>,
-    /// Disconnects when the thread ends.
+/// What the editor is to do next.
+enum Next<T> {
+    /// Show this prompt; the line that waits was typed under another one, if there is a target here.
+    Show {
+        begun_under: Option<T>,
+        passed_over: bool,
+    },
+    /// A newer one is there.
+    Newer,
+    Close,
+}
+
+/// The threads `keyboard` and `keys`.
+pub(crate) struct Keyboard<T> {
+    typed: Receiver<Typed<T>>,
+    touched: Receiver<()>,
+    /// Says that there is a prompt. Disconnected, it ends the thread that waits for one.
+    asks: Option<Sender<()>>,
+    desk: Arc<Desk<T>>,
+    /// Disconnects when the threads end.
     done: Receiver<()>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
+    terminal: Option<Arc<RawTerminal>>,
 }
 
-impl Keyboard {
+/// How the lines are got.
+pub(crate) struct Manner {
+    /// The colours of the prompt.
+    pub(crate) palette: Palette,
+    /// What Tab can make of a line.
+    pub(crate) complete: Complete,
+    /// Where the lines of earlier runs are.
+    pub(crate) history: Option<PathBuf>,
+    /// In the background, leave the terminal alone instead of being stopped by it.
+    pub(crate) only_in_foreground: bool,
+}
+
+/// How long the threads may take to end: longer only where the terminal takes nothing any more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// So much typed ahead is kept; what is more stays in the system's queue.
+const AHEAD: usize = 4096;
+
+impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     /// Starts reading: with a line editor if both standard input and output are a terminal, and
     /// then there is a printer, too.
     ///
     /// # Errors
-    /// What the system says when it has no thread to give.
-    pub(crate) fn start(
-        palette: Palette,
-        complete: Complete,
-    ) -> io::Result<(Keyboard, Option<Printer>)> {
+    /// What the system says when it has no thread, or no pseudo-terminal, to give.
+    pub(crate) fn start(manner: Manner) -> io::Result<(Keyboard<T>, Option<Printer>)> {
         let (sender, typed) = bounded(16);
+        let (touch, touched) = bounded(1);
         let (running, done) = bounded::<()>(0);
-        let closing = Arc::new(AtomicBool::new(false));
-        let builder = Builder::new().name("keyboard".to_owned());
+        let (asks, asked) = bounded(1);
+        let (waker, wakened) = waker()?;
+        let desk = Arc::new(Desk {
+            state: Mutex::new(State {
+                asked: None,
+                closing: false,
+                is_editing: false,
+                line_ended: false,
+                wake_wanted: false,
+                was_stopped: false,
+                ahead: VecDeque::new(),
+                visible: None,
+            }),
+            waker,
+        });
+        let mut keyboard = Keyboard {
+            typed,
+            touched,
+            asks: Some(asks),
+            desk: Arc::clone(&desk),
+            done,
+            threads: Vec::new(),
+            terminal: None,
+        };
         // A terminal that can't move its cursor (TERM=dumb) gets plain lines, too.
+        let only_in_foreground = manner.only_in_foreground;
         let editing = if is_interactive() {
-            edit_above(palette, complete)
+            LineEditor::new(manner)
         } else {
             None
         };
-        if let Some((editor, mut printer)) = editing {
-            let (prompts, next_prompt) = bounded(1);
-            let noticed = Arc::clone(&closing);
-            let thread = builder.spawn(move || {
-                edit(editor, &sender, &next_prompt, &noticed);
-                drop(running);
-            })?;
-            let (prompts, thread) = (Some(prompts), Some(thread));
-            let keyboard = Keyboard {
-                typed,
-                prompts,
-                closing,
-                done,
-                thread,
+        let Some((editor, printer)) = editing else {
+            let reader = PlainReader {
+                desk,
+                typed: sender,
+                touch,
+                wakened,
+                read: Vec::new(),
+                at_end: false,
+                only_in_foreground,
             };
-            Ok((keyboard, Some(Box::new(move |line| printer.print(line)))))
-        } else {
-            // Nothing wakes a read of a pipe, so this thread is never joined; it ends with the
-            // process.
-            builder.stack_size(THREAD_STACK).spawn(move || {
-                read_lines(&sender);
+            // Not joined: it may be in the middle of a read that nothing wakes.
+            spawn("keyboard", move || {
+                reader.run(&asked);
                 drop(running);
             })?;
-            Ok((
-                Keyboard {
-                    typed,
-                    prompts: None,
-                    closing,
-                    done,
-                    thread: None,
-                },
-                None,
-            ))
-        }
+            return Ok((keyboard, None));
+        };
+        let terminal = Arc::new(RawTerminal::take_over()?);
+        *TERMINAL.lock() = Some(Arc::clone(&terminal));
+        let input = EditorInput::in_place_of_standard_input()?;
+        keyboard.terminal = Some(Arc::clone(&terminal));
+        let keys = Keys {
+            desk: Arc::clone(&desk),
+            typed: sender.clone(),
+            touch,
+            wakened,
+            terminal: Arc::clone(&terminal),
+            input,
+            filter: Filter::default(),
+            only_in_foreground,
+        };
+        let still_running = running.clone();
+        keyboard.threads.push(spawn("keys", move || {
+            keys.run();
+            drop(still_running);
+        })?);
+        keyboard.threads.push(
+            // The editor's own buffers need more than the other threads' stacks.
+            Builder::new()
+                .name("keyboard".to_owned())
+                .spawn(move || {
+                    edit(editor, &desk, &terminal, &sender, &asked);
+                    drop(running);
+                })?,
+        );
+        Ok((keyboard, Some(printer)))
     }
 
     /// What the person did, in order.
-    pub(crate) fn typed(&self) -> &Receiver<Typed> {
+    pub(crate) fn typed(&self) -> &Receiver<Typed<T>> {
         &self.typed
     }
 
-    /// Lets the person type the next line.
-    pub(crate) fn prompt(&self, prompt: Prompt) {
-        if let Some(prompts) = &self.prompts {
-            // Full means that a prompt is on its way already.
-            let _ = prompts.try_send(prompt);
+    /// Something comes on it when a key has been pressed.
+    pub(crate) fn touched(&self) -> &Receiver<()> {
+        &self.touched
+    }
+
+    /// Whether there is a line editor, and so a prompt on the screen.
+    pub(crate) fn is_editing(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Lets the person type the next line under `prompt`, which replaces the one that may be on the
+    /// screen, with what has been typed so far. `asked_for`: the person's own line led to it.
+    pub(crate) fn prompt(&self, prompt: Prompt<T>, asked_for: bool) {
+        {
+            let mut state = self.desk.state.lock();
+            state.asked = Some((prompt, asked_for));
+            state.wake_wanted = true;
+        }
+        self.desk.waker.wake();
+        if let Some(asks) = &self.asks {
+            let _ = asks.try_send(());
         }
     }
 
-    /// Ends the editor, wherever it is, with the terminal as it was before.
+    /// This process was stopped and goes on: whoever has had the terminal meanwhile may have left it in
+    /// another state.
+    pub(crate) fn resume(&self) {
+        self.desk.state.lock().was_stopped = true;
+        self.desk.waker.wake();
+    }
+
+    /// This process may be in the foreground again: the thread that waits for that looks.
+    pub(crate) fn look(&self) {
+        self.desk.waker.wake();
+    }
+
+    /// Ends the editor, wherever it is, with the terminal as it was before. Takes no longer than a
+    /// second, whatever the terminal does.
     pub(crate) fn close(mut self) {
-        self.closing.store(true, Ordering::Release);
-        self.prompts = None;
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
-        // A signal makes the editor return from its read. One that comes a moment before it reads
-        // is lost on it, so look whether it has ended, and try again.
-        WAKING_THE_EDITOR.store(true, Ordering::Release);
-        for _ in 0..WAKE_TRIES {
-            if self.done.recv_timeout(WAKE_PAUSE) == Err(RecvTimeoutError::Disconnected) {
-                let _ = thread.join();
-                WAKING_THE_EDITOR.store(false, Ordering::Release);
-                return;
-            }
-            let _ = signal_hook::low_level::raise(SIGINT);
+        {
+            let mut state = self.desk.state.lock();
+            state.closing = true;
+            state.wake_wanted = true;
         }
-        // It is stuck in writing to a terminal that is paused, and will never set it right.
+        self.desk.waker.wake();
+        self.asks = None;
+        if self.terminal.is_none() {
+            // A question on the terminal sets its modes right before it ends.
+            let _ = self.done.recv_timeout(PATIENCE);
+        } else if self.done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
+            for thread in self.threads.drain(..) {
+                let _ = thread.join();
+            }
+        }
         restore_terminal();
     }
 }
 
-/// How often the editor is woken at the end, and how long it may take each time.
-const WAKE_TRIES: u32 = 100;
-const WAKE_PAUSE: Duration = Duration::from_millis(20);
+/// The terminal that this process has taken over. One, as a process has one terminal.
+static TERMINAL: Mutex<Option<Arc<RawTerminal>>> = Mutex::new(None);
 
-/// Whether the signals that come now are our own. One flag for the process, as there is one
-/// terminal for it.
-static WAKING_THE_EDITOR: AtomicBool = AtomicBool::new(false);
-
-/// Whether a signal that comes now is our own, to end the editor, and nobody's wish to leave.
-pub(crate) fn is_waking_the_editor() -> bool {
-    WAKING_THE_EDITOR.load(Ordering::Acquire)
-}
-
-/// Whether a person sits at both ends of this process.
-pub(crate) fn is_interactive() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal()
-}
-
-/// Puts the terminal back into its ordinary state when the editor can't do it any more.
+/// Puts the terminal back into the state in which it was found. Waits for nothing.
 pub(crate) fn restore_terminal() {
-    if io::stdin().is_terminal() {
-        // Without `stty` there is nothing left to try.
-        let _ = Command::new("stty").arg("sane").status();
+    if let Some(mut terminal) = TERMINAL.try_lock()
+        && let Some(terminal) = terminal.take()
+    {
+        terminal.restore();
     }
 }
 
-/// An editor, and the way to print above it; `None` where the terminal can't do that.
-fn edit_above(
-    palette: Palette,
-    complete: Complete,
-) -> Option<(LineEditor, impl ExternalPrinter + Send + 'static)> {
-    let mut editor = editor(palette, complete).ok()?;
-    let printer = editor.create_external_printer().ok()?;
-    Some((editor, printer))
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new()
+        .name(name.to_owned())
+        .stack_size(THREAD_STACK)
+        .spawn(run)
 }
 
-type LineEditor = Editor<Prompter, DefaultHistory>;
+impl<T: Clone + PartialEq> Desk<T> {
+    fn take(&self) -> Option<(Prompt<T>, bool)> {
+        self.state.lock().asked.take()
+    }
 
-fn editor(palette: Palette, complete: Complete) -> rustyline::Result<LineEditor> {
-    let config = Config::builder()
-        .completion_type(CompletionType::List)
-        // Whether to use colours is the palette's decision. Without this the editor would not
-        // ask for our prompt, and so for the time in it, where NO_COLOR is set.
-        .color_mode(ColorMode::Forced)
-        .build();
-    let mut editor = Editor::with_config(config)?;
-    editor.set_helper(Some(Prompter {
-        palette,
-        complete,
-        hidden: false,
-    }));
-    // The editor suspends, but comes back without its line editing (rustyline 19).
-    editor.bind_sequence(KeyEvent::ctrl('Z'), Cmd::Noop);
-    Ok(editor)
-}
+    fn is_closing(&self) -> bool {
+        self.state.lock().closing
+    }
 
-fn edit(
-    mut editor: LineEditor,
-    typed: &Sender<Typed>,
-    prompts: &Receiver<Prompt>,
-    closing: &AtomicBool,
-) {
-    while let Ok(prompt) = prompts.recv() {
-        if let Some(helper) = editor.helper_mut() {
-            helper.hidden = prompt.hidden;
+    /// The editor is about to show `prompt`.
+    fn begin(&self, prompt: &Prompt<T>, asked_for: bool, terminal: &RawTerminal) -> Next<T> {
+        let mut state = self.state.lock();
+        if state.closing {
+            return Next::Close;
         }
-        let line = loop {
-            if closing.load(Ordering::Acquire) {
+        if state.asked.is_some() {
+            return Next::Newer;
+        }
+        let mut passed_over = false;
+        if prompt.ask != Ask::Line {
+            passed_over = !state.ahead.is_empty() | terminal.flush_input();
+            state.ahead.clear();
+        }
+        if asked_for {
+            for (_, under) in &mut state.ahead {
+                *under = Some(prompt.target.clone());
+            }
+        }
+        let begun_under = state.ahead.front().and_then(|(_, under)| under.clone());
+        state.visible = Some(prompt.target.clone());
+        state.is_editing = true;
+        state.line_ended = false;
+        state.wake_wanted = false;
+        drop(state);
+        self.waker.wake();
+        Next::Show {
+            begun_under,
+            passed_over,
+        }
+    }
+
+    fn finish(&self) {
+        self.state.lock().is_editing = false;
+    }
+}
+
+/// The thread `keyboard`: shows prompts and edits lines until it is closed.
+fn edit<T: Clone + PartialEq + Send + 'static>(
+    mut editor: LineEditor,
+    desk: &Desk<T>,
+    terminal: &RawTerminal,
+    typed: &Sender<Typed<T>>,
+    asks: &Receiver<()>,
+) {
+    while asks.recv().is_ok() {
+        let Some((mut prompt, mut asked_for)) = desk.take() else {
+            continue;
+        };
+        let mut line = (String::new(), 0);
+        let mut begun: Option<T> = None;
+        let done = loop {
+            let (begun_under, passed_over) = match desk.begin(&prompt, asked_for, terminal) {
+                Next::Close => return,
+                Next::Newer => {
+                    if let Some(newer) = desk.take() {
+                        replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
+                        asked_for = newer.1;
+                    }
+                    continue;
+                }
+                Next::Show {
+                    begun_under,
+                    passed_over,
+                } => (begun_under, passed_over),
+            };
+            if passed_over && typed.send(Typed::PassedOver).is_err() {
                 return;
             }
-            match editor.readline(&format!("{TIME_PLACE} {}> ", prompt.name)) {
-                Ok(text) => {
-                    let hidden = Some(prompt.hidden);
-                    break Typed::Line { text, hidden };
+            if line.0.is_empty() {
+                begun = begun_under.filter(|under| *under != prompt.target);
+            }
+            let hidden = prompt.ask == Ask::Hidden;
+            let edited = editor.edit(&prompt.name, hidden, (&line.0, line.1));
+            desk.finish();
+            if editor.was_emptied() {
+                begun = None;
+            }
+            match edited {
+                super::editor::Edited::Line(text) => {
+                    if !hidden {
+                        editor.remember(&text);
+                    }
+                    let under = begun.unwrap_or_else(|| prompt.target.clone());
+                    break Typed::Line {
+                        text,
+                        under: Some(under),
+                    };
                 }
-                // A signal that was not for us, such as a change of the window's size.
-                Err(ReadlineError::Signal(_)) => {}
-                Err(_) => break Typed::End,
+                super::editor::Edited::Woken { text, cursor } => {
+                    line = (text, cursor);
+                    asked_for = false;
+                    if let Some(newer) = desk.take() {
+                        replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
+                        asked_for = newer.1;
+                    }
+                }
+                super::editor::Edited::End => break Typed::End,
+                super::editor::Edited::Failed { text, cursor } => {
+                    // An error of the editor is nobody's wish to leave.
+                    line = (text, cursor);
+                    asked_for = false;
+                    let _ = asks.recv_timeout(BURST_PAUSE);
+                    if desk.is_closing() {
+                        return;
+                    }
+                }
             }
         };
-        if let Typed::Line { text, .. } = &line
-            && !prompt.hidden
-        {
-            // Only a history that is full of errors refuses a line; the line counts all the same.
-            let _ = editor.add_history_entry(text.as_str());
-        }
-        let is_end = line == Typed::End;
-        if typed.send(line).is_err() || is_end {
+        let is_end = done == Typed::End;
+        if typed.send(done).is_err() || is_end {
             return;
         }
     }
 }
 
-fn read_lines(typed: &Sender<Typed>) {
-    let mut input = io::stdin().lock();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match input.read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&line);
-                let text = text.trim_end_matches(['\n', '\r']).to_owned();
-                if typed.send(Typed::Line { text, hidden: None }).is_err() {
+/// Goes over to another prompt, with what has been typed so far, which keeps the target that it was
+/// begun under. An answer never becomes chat, nor chat an answer.
+fn replace<T: Clone + PartialEq>(
+    editor: &mut LineEditor,
+    prompt: &mut Prompt<T>,
+    newer: Prompt<T>,
+    line: &mut (String, usize),
+    begun: &mut Option<T>,
+) {
+    if line.0.is_empty() {
+        *begun = None;
+    } else if prompt.ask != newer.ask {
+        if prompt.ask != Ask::Hidden {
+            editor.remember(&line.0);
+        }
+        *line = (String::new(), 0);
+        *begun = None;
+    } else if begun.is_none() {
+        *begun = Some(prompt.target.clone());
+    }
+    if begun.as_ref() == Some(&newer.target) {
+        *begun = None;
+    }
+    *prompt = newer;
+}
+
+/// The thread `keys`.
+struct Keys<T> {
+    desk: Arc<Desk<T>>,
+    typed: Sender<Typed<T>>,
+    touch: Sender<()>,
+    wakened: Wakened,
+    terminal: Arc<RawTerminal>,
+    input: EditorInput,
+    filter: Filter,
+    only_in_foreground: bool,
+}
+
+impl<T: Clone + PartialEq> Keys<T> {
+    fn run(mut self) {
+        let mut parked = false;
+        loop {
+            self.hand_on();
+            if self.desk.is_closing() {
+                return;
+            }
+            if self.only_in_foreground && !is_in_foreground(&*self.terminal) {
+                // To read now would stop this process. Somebody wakes this thread when that may
+                // have changed.
+                parked = true;
+                wait_to_be_woken(&self.wakened, None);
+                continue;
+            }
+            if std::mem::take(&mut self.desk.state.lock().was_stopped) | parked {
+                parked = false;
+                let _ = self.terminal.make_raw();
+                self.desk.state.lock().wake_wanted = true;
+                continue;
+            }
+            let is_full = self.desk.state.lock().ahead.len() > AHEAD;
+            let ready = if is_full {
+                wait_to_be_woken(&self.wakened, None)
+            } else {
+                wait(&*self.terminal, &self.wakened, self.patience())
+            };
+            let keys = match ready {
+                Ready::Woken => continue,
+                Ready::Nothing if self.filter.holds_escape() => self.filter.give_up_waiting(),
+                Ready::Nothing => {
+                    // The key that should have ended the line has not.
+                    self.desk.state.lock().line_ended = false;
+                    continue;
+                }
+                Ready::Input if self.only_in_foreground && !is_in_foreground(&*self.terminal) => {
+                    continue;
+                }
+                Ready::Input => match self.read() {
+                    Some(keys) => keys,
+                    None => {
+                        let _ = self.typed.send(Typed::Gone);
+                        return;
+                    }
+                },
+            };
+            let _ = self.touch.try_send(());
+            for key in keys {
+                self.take(key);
+            }
+        }
+    }
+
+    /// How long to wait for keys, where something has to be done if none come.
+    fn patience(&self) -> Option<Timespec> {
+        let state = self.desk.state.lock();
+        let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
+        waits.then(|| timespec(BURST_PAUSE))
+    }
+
+    /// What one read brings, or a whole burst. `None` when the terminal has gone.
+    fn read(&mut self) -> Option<Vec<Key>> {
+        let mut bytes = vec![0; 4096];
+        let count = match self.terminal.read(&mut bytes) {
+            Ok(0) => return None,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Some(Vec::new()),
+            Err(_) => return None,
+        };
+        bytes.truncate(count);
+        if count <= BURST || self.filter.is_in_paste(&bytes) {
+            return Some(self.filter.take(&bytes));
+        }
+        // More than anybody types at once: the rest of it decides whether it is taken.
+        let mut much = None;
+        while wait(&*self.terminal, &self.wakened, Some(timespec(BURST_PAUSE))) == Ready::Input {
+            let mut more = [0; 4096];
+            let Ok(count @ 1..) = self.terminal.read(&mut more) else {
+                break;
+            };
+            let more = &more[..count];
+            if bytes.len() + count <= LONGEST_PASTE && much.is_none() {
+                bytes.extend_from_slice(more);
+                continue;
+            }
+            let (total, lines) = much.get_or_insert_with(|| (bytes.len(), line_ends(&bytes)));
+            *total += count;
+            *lines += line_ends(more);
+        }
+        Some(match much {
+            None => self.filter.take(&bytes),
+            Some((bytes, lines)) => vec![Key::TooMuch {
+                bytes,
+                lines: lines.max(1),
+            }],
+        })
+    }
+
+    /// Takes one key: most wait for the editor.
+    fn take(&mut self, key: Key) {
+        const CTRL_C: u8 = 3;
+        match key {
+            Key::TooMuch { bytes, lines } => {
+                let _ = self.typed.send(Typed::TooMuch { bytes, lines });
+            }
+            Key::Suspend => {
+                self.terminal.restore();
+                let _ = kill_current_process_group(Signal::TSTP);
+                // Here it goes on. Where somebody has put it into the background, it finds out.
+                if is_in_foreground(&*self.terminal) {
+                    let _ = self.terminal.make_raw();
+                }
+                self.desk.state.lock().wake_wanted = true;
+            }
+            key => {
+                let mut state = self.desk.state.lock();
+                if key == Key::Ends(CTRL_C) && !(state.is_editing && !state.line_ended) {
+                    // Nobody is being asked for anything, and this must not wait.
+                    state.ahead.clear();
+                    drop(state);
+                    let _ = self.typed.send(Typed::End);
+                } else {
+                    let under = state.visible.clone();
+                    state.ahead.push_back((key, under));
+                }
+            }
+        }
+        self.hand_on();
+    }
+
+    /// Hands the editor what it may have: keys up to the one that ends its line, or word that there
+    /// is another prompt. Nothing is written under the lock, for a stuck terminal holds it up.
+    fn hand_on(&self) {
+        loop {
+            let mut state = self.desk.state.lock();
+            if !state.is_editing || state.line_ended {
+                return;
+            }
+            if state.wake_wanted {
+                state.wake_wanted = false;
+                // Until it begins anew, nothing more is for it.
+                state.line_ended = true;
+                drop(state);
+                let keys: String = WAKE.iter().collect();
+                return self.input.write(keys.as_bytes());
+            }
+            match state.ahead.pop_front() {
+                None => return,
+                Some((Key::Within(keys), _)) => {
+                    drop(state);
+                    self.input.write(&keys);
+                }
+                Some((Key::Ends(key), _)) => {
+                    state.line_ended = true;
+                    drop(state);
+                    self.input.write(&[key]);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+fn line_ends(bytes: &[u8]) -> usize {
+    let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
+    bytes.iter().filter(is_end).count()
+}
+
+/// The thread `keyboard` where there is no line editor: one line each time that it is asked.
+struct PlainReader<T> {
+    desk: Arc<Desk<T>>,
+    typed: Sender<Typed<T>>,
+    touch: Sender<()>,
+    wakened: Wakened,
+    /// What was read and not told yet.
+    read: Vec<u8>,
+    at_end: bool,
+    only_in_foreground: bool,
+}
+
+/// The longest line that is kept; what is more of it is passed over.
+const LONGEST_LINE: usize = 1024 * 1024;
+
+impl<T: Clone + PartialEq> PlainReader<T> {
+    fn run(mut self, asks: &Receiver<()>) {
+        while asks.recv().is_ok() {
+            let mut prompt = self.desk.take().map(|(prompt, _)| prompt);
+            while let Some(asking) = prompt.take() {
+                let typed = if asking.ask == Ask::Hidden {
+                    match ask_hidden(&asking.name, &self.wakened) {
+                        Answered::Line(text) => Some(Typed::Line {
+                            text,
+                            under: Some(asking.target.clone()),
+                        }),
+                        Answered::Nothing => Some(Typed::End),
+                        Answered::NoTerminal => Some(Typed::NoTerminal),
+                        Answered::Woken => None,
+                    }
+                } else {
+                    self.next_line()
+                };
+                if self.desk.is_closing() {
+                    return;
+                }
+                let Some(typed) = typed else {
+                    // Woken: there is another prompt, or else this one still stands.
+                    let newer = self.desk.take().map(|(prompt, _)| prompt);
+                    prompt = Some(newer.unwrap_or(asking));
+                    continue;
+                };
+                let is_end = typed == Typed::End;
+                if self.typed.send(typed).is_err() || is_end {
                     return;
                 }
             }
         }
     }
-    let _ = typed.send(Typed::End);
-}
 
-/// Stands in the prompt where the time of day will be; the editor counts its width.
-const TIME_PLACE: &str = "00:00";
-
-/// Shows the time in the prompt: that of the last key, so a line that was said keeps the time at
-/// which it was said.
-struct Prompter {
-    palette: Palette,
-    complete: Complete,
-    hidden: bool,
-}
-
-impl Highlighter for Prompter {
-    fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
-        if self.hidden {
-            " ".repeat(line.chars().count()).into()
-        } else {
-            line.into()
+    /// The next line; `None` if this thread was woken for something else.
+    fn next_line(&mut self) -> Option<Typed<T>> {
+        let stdin = io::stdin();
+        let is_terminal = stdin.is_terminal();
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.read[searched..].iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=searched + end).collect();
+                return Some(line_of(&line));
+            }
+            if self.at_end {
+                let line = std::mem::take(&mut self.read);
+                return Some(if line.is_empty() {
+                    Typed::End
+                } else {
+                    line_of(&line)
+                });
+            }
+            self.read.truncate(LONGEST_LINE);
+            searched = self.read.len();
+            if self.only_in_foreground && is_terminal && !is_in_foreground(&stdin) {
+                wait_to_be_woken(&self.wakened, None);
+                if self.is_wanted_elsewhere() {
+                    return None;
+                }
+                continue;
+            }
+            if wait(&stdin, &self.wakened, None) == Ready::Woken {
+                if self.is_wanted_elsewhere() {
+                    return None;
+                }
+                continue;
+            }
+            let mut more = [0; 16 * 1024];
+            match rustix::io::read(&stdin, &mut more) {
+                Ok(0) => self.at_end = true,
+                Ok(count) => {
+                    self.read.extend_from_slice(&more[..count]);
+                    let _ = self.touch.try_send(());
+                }
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(_) => self.at_end = true,
+            }
         }
     }
 
-    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(
-        &'s self,
-        prompt: &'p str,
-        _default: bool,
-    ) -> Cow<'b, str> {
-        let name = prompt.strip_prefix(TIME_PLACE).unwrap_or(prompt);
-        (self.palette.faint(&time_of_day()) + &self.palette.own(name)).into()
-    }
-
-    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
-        // Draw the whole line anew at every key: a hidden one must not show the key itself, and
-        // the time in the prompt goes on.
-        true
+    fn is_wanted_elsewhere(&self) -> bool {
+        let state = self.desk.state.lock();
+        state.closing || state.asked.is_some()
     }
 }
 
-impl Completer for Prompter {
-    type Candidate = Pair;
-
-    fn complete(
-        &self,
-        line: &str,
-        pos: usize,
-        _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<Pair>)> {
-        if self.hidden {
-            return Ok((0, Vec::new()));
-        }
-        let (start, words) = (self.complete)(&line[..pos]);
-        let pair = |word: String| Pair {
-            display: word.clone(),
-            replacement: word + " ",
-        };
-        Ok((start, words.into_iter().map(pair).collect()))
+/// A line without what ends it. What is no UTF-8 in it is shown as that.
+fn line_of<T>(line: &[u8]) -> Typed<T> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    Typed::Line {
+        text: String::from_utf8_lossy(line).into_owned(),
+        under: None,
     }
 }
-
-impl Hinter for Prompter {
-    type Hint = String;
-}
-
-impl Validator for Prompter {}
-
-impl Helper for Prompter {}

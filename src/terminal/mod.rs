@@ -1,12 +1,15 @@
 //! A person at a terminal: the line editor, the colours, the time of day. The client and the
 //! operator's console of the server both use it.
 
+mod editor;
+mod filter;
 mod keyboard;
+mod tty;
 
 pub(crate) use keyboard::{
-    Complete, Keyboard, Printer, Prompt, Typed, is_interactive, is_waking_the_editor,
-    restore_terminal,
+    Ask, Complete, Keyboard, Manner, Printer, Prompt, Typed, restore_terminal,
 };
+pub(crate) use tty::{columns, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};
 
@@ -14,6 +17,9 @@ use jiff::Zoned;
 
 /// How the time of day is written.
 pub(crate) const TIME: &str = "%H:%M";
+
+/// How many colours there are for names: none of those of notices and troubles.
+pub(crate) const NAME_COLOURS: usize = 8;
 
 /// The colours of the kinds of lines.
 #[derive(Clone, Copy)]
@@ -39,9 +45,12 @@ impl Palette {
         }
     }
 
-    /// Somebody else's name.
-    pub(crate) fn name(self, text: &str) -> String {
-        self.paint("1;36", text)
+    /// Somebody else's name, in one of [`NAME_COLOURS`] colours.
+    pub(crate) fn name(self, text: &str, colour: usize) -> String {
+        const CODES: [&str; NAME_COLOURS] = [
+            "1;36", "1;32", "1;34", "1;35", "1;96", "1;92", "1;94", "1;95",
+        ];
+        self.paint(CODES[colour % NAME_COLOURS], text)
     }
 
     /// Text in which the person is named.
@@ -82,7 +91,7 @@ mod tests {
     #[test]
     fn no_colour_where_none_is_wanted() {
         let palette = Palette { color: false };
-        assert_eq!(palette.name("bob") + &palette.trouble("!"), "bob!");
+        assert_eq!(palette.name("bob", 3) + &palette.trouble("!"), "bob!");
         assert_eq!(Palette { color: true }.own("you"), "\x1b[32myou\x1b[0m");
     }
 }

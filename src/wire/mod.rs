@@ -30,7 +30,7 @@ pub use doc::{
     Secret, ServerDoc,
 };
 pub use frame::{FrameError, FrameReader, Framing};
-pub use text::printable;
+pub use text::{printable, printable_text};
 
 use crate::limits;
 use crate::net::Port;

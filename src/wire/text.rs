@@ -19,6 +19,14 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// As [`printable`], but a tab stays one: it harms no terminal, and what is handed on through a pipe
+/// must not change.
+pub fn printable_text(text: &str) -> String {
+    let mut lines = text.split('\t').map(printable);
+    let first = lines.next().unwrap_or_default();
+    lines.fold(first, |text, more| text + "\t" + &more)
+}
+
 /// Whether a byte may be one to be escaped: mark-up, a control character, or the first byte of a
 /// character that is to be replaced (0xC2 of a C1 control character, 0xEF of U+FFFE).
 fn needs_care(byte: u8) -> bool {
@@ -106,6 +114,7 @@ mod tests {
             "two lines and \u{fffd}reversed"
         );
         assert_eq!(printable("Grüße, 漢字 🦀"), "Grüße, 漢字 🦀");
+        assert_eq!(printable_text("\ta\u{1b}\t"), "\ta\u{fffd}\t");
     }
 
     proptest! {

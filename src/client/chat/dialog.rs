@@ -1,0 +1,407 @@
+//! What the person is asked, and what becomes of the answers. A question is put once it can be seen,
+//! and only what is typed after that is its answer.
+
+use super::{Chat, Credentials, SessionEnd, send_frame};
+use crate::client::commands;
+use crate::client::link::Link;
+use crate::client::screen::Screen;
+use crate::terminal::Ask;
+use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
+
+/// What the next line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Dialog {
+    /// Chat or a command.
+    Talk,
+    /// Nothing yet: the server has to answer first.
+    Awaiting(Awaiting),
+    /// The password of a new account (asked twice of a person, `first` being the first) or an
+    /// existing one.
+    Password {
+        new_account: bool,
+        first: Option<String>,
+    },
+    /// Another password: the old one, the new one, the new one again.
+    Passwd {
+        old: Option<String>,
+        new: Option<String>,
+    },
+    /// The public message, after `PM`.
+    PublicText,
+    /// Whom the direct message is for, after `DM`.
+    DirectWho,
+    /// The direct message.
+    DirectText { to: String },
+    /// Whether `/pm bob …` was meant for everyone, although there is a bob.
+    ConfirmPublic { text: String },
+}
+
+/// What the server has to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaiting {
+    /// `LOGIN`, or the password after it.
+    Login,
+    /// `PASSWD`.
+    Passwd,
+    /// `PM` alone.
+    Public,
+    /// `DM` alone.
+    List,
+    /// `JOIN`.
+    Join,
+    /// `LEAVE`.
+    Leave,
+}
+
+impl Awaiting {
+    /// Whether an error of that kind is the answer to it. (Errors may still come for what was said
+    /// before.)
+    pub(super) fn is_answered_by(self, code: ErrorCode) -> bool {
+        use ErrorCode as E;
+        match self {
+            Awaiting::Login => matches!(
+                code,
+                E::WrongPassword
+                    | E::BadPassword
+                    | E::BadName
+                    | E::NameInUse
+                    | E::NotSaved
+                    | E::AlreadyLoggedIn
+                    | E::LoginFirst
+            ),
+            Awaiting::Passwd => matches!(
+                code,
+                E::WrongPassword | E::BadPassword | E::NotSaved | E::UnknownCommand | E::LoginFirst
+            ),
+            Awaiting::Public | Awaiting::List => {
+                matches!(code, E::LoginFirst | E::UnknownCommand)
+            }
+            Awaiting::Join => matches!(
+                code,
+                E::AlreadyMember | E::NoRoomLeft | E::BadName | E::LoginFirst
+            ),
+            Awaiting::Leave => matches!(
+                code,
+                E::NoSuchRoom | E::NotAMember | E::BadName | E::LoginFirst
+            ),
+        }
+    }
+}
+
+impl Chat {
+    /// The question that is open: `None` if there is none, and no prompt in it while the server has
+    /// to answer first.
+    pub(super) fn question(&self) -> Option<Option<(String, Ask)>> {
+        let username = || {
+            self.credentials
+                .as_ref()
+                .map_or("you", |known| known.username.as_str())
+        };
+        let me = self.me.as_deref().unwrap_or("you");
+        Some(match &self.dialog {
+            Dialog::Talk => return None,
+            Dialog::Awaiting(_) => None,
+            Dialog::Password { first: Some(_), .. } => {
+                Some(("the same password again".to_owned(), Ask::Hidden))
+            }
+            Dialog::Password {
+                new_account: true, ..
+            } => Some((
+                format!("a password for the new account {}", username()),
+                Ask::Hidden,
+            )),
+            Dialog::Password { .. } => Some((format!("password of {}", username()), Ask::Hidden)),
+            Dialog::Passwd { old: None, .. } => {
+                Some((format!("the password of {me} so far"), Ask::Hidden))
+            }
+            Dialog::Passwd { new: None, .. } => {
+                Some((format!("the new password of {me}"), Ask::Hidden))
+            }
+            Dialog::Passwd { .. } => Some(("the new password again".to_owned(), Ask::Hidden)),
+            Dialog::PublicText => Some(("message for everyone".to_owned(), Ask::Line)),
+            Dialog::DirectWho => Some(("for whom".to_owned(), Ask::Line)),
+            Dialog::DirectText { to } => Some((format!("message for {to}"), Ask::Line)),
+            Dialog::ConfirmPublic { .. } => {
+                Some(("for everyone? (yes/no)".to_owned(), Ask::Answer))
+            }
+        })
+    }
+
+    /// Puts a question.
+    pub(super) fn ask(&mut self, dialog: Dialog) {
+        self.questions += 1;
+        self.dialog = dialog;
+    }
+
+    /// Takes the answer to the question that is open.
+    pub(super) fn answered(
+        &mut self,
+        line: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let is_hidden = matches!(self.question(), Some(Some((_, Ask::Hidden))));
+        let leaves = if is_hidden {
+            line.trim().eq_ignore_ascii_case("/cancel")
+        } else {
+            commands::is_known_command(line)
+        };
+        if leaves {
+            // What is typed in the place of an answer is no answer, and above all nothing to say to
+            // everyone.
+            self.leave_dialog(link, screen)?;
+            return if is_hidden {
+                Ok(())
+            } else {
+                self.talk(line, link, screen)
+            };
+        }
+        if is_hidden && line.contains('\n') {
+            screen.trouble("a password is one line; nothing was taken");
+            return Ok(());
+        }
+        if line.trim().is_empty() {
+            screen.notice("nothing was sent; /cancel leaves this question");
+            return Ok(());
+        }
+        match std::mem::replace(&mut self.dialog, Dialog::Talk) {
+            Dialog::Talk | Dialog::Awaiting(_) => self.talk(line, link, screen),
+            Dialog::Password { new_account, first } => {
+                self.password(line, new_account, first, link, screen)
+            }
+            Dialog::Passwd { old, new } => self.passwd(line, old, new, link, screen),
+            Dialog::PublicText => self.say_after_pm(line, link, screen),
+            Dialog::DirectWho => {
+                let to = line.trim().to_owned();
+                self.ask(Dialog::DirectText { to });
+                Ok(())
+            }
+            Dialog::DirectText { to } => self.say_to(&to, line, false, link, screen),
+            Dialog::ConfirmPublic { text } => match line.trim().to_ascii_lowercase().as_str() {
+                "y" | "yes" => self.say_public(&text, false, link, screen),
+                "n" | "no" => {
+                    self.not_sent(
+                        "nothing was sent; /msg NAME TEXT is for one person",
+                        screen,
+                    );
+                    Ok(())
+                }
+                _ => {
+                    let sentence = "that is neither yes nor no; it was not sent, and neither was \
+                                    the message (the up arrow brings them back)";
+                    self.not_sent(sentence, screen);
+                    self.ask(Dialog::ConfirmPublic { text });
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// After `PM` alone, the next message is the public one (seed 002).
+    fn say_after_pm(
+        &mut self,
+        line: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match self.frame(&ClientDoc::say(line), link, screen) {
+            Some(frame) => send_frame(&frame, link, screen),
+            None => {
+                // The server goes on waiting for it.
+                self.ask(Dialog::PublicText);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives up the question that is open, on the wire, too.
+    fn leave_dialog(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        match std::mem::replace(&mut self.dialog, Dialog::Talk) {
+            Dialog::Talk | Dialog::Awaiting(_) => return Ok(()),
+            Dialog::PublicText => {
+                // Or the next message would be the public one.
+                self.silent_sents += 1;
+                self.command(ClientCommand::PublicCancel, link, screen)?;
+            }
+            Dialog::Password { .. } => {
+                self.credentials = None;
+            }
+            Dialog::Passwd { .. }
+            | Dialog::DirectWho
+            | Dialog::DirectText { .. }
+            | Dialog::ConfirmPublic { .. } => {}
+        }
+        screen.notice("nothing was sent");
+        Ok(())
+    }
+
+    pub(super) fn log_in(
+        &mut self,
+        username: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let login = ClientCommand::Login {
+            username: username.into(),
+        };
+        self.ask_server(login, Awaiting::Login, link, screen)
+    }
+
+    /// The person wants to be somebody.
+    pub(super) fn be(
+        &mut self,
+        username: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        self.credentials = Some(Credentials {
+            username: username.to_owned(),
+            password: None,
+        });
+        self.log_in(username, link, screen)
+    }
+
+    /// The server wants the password: the one that is known, or else the person is asked.
+    pub(super) fn asked_for_password(
+        &mut self,
+        new_account: bool,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let Some(credentials) = &mut self.credentials else {
+            self.dialog = Dialog::Talk;
+            return Ok(());
+        };
+        if let Some(given) = self.given_password.take() {
+            credentials.password = Some(given);
+        }
+        match credentials.password.clone() {
+            // Coming back, or given beforehand.
+            Some(password) => self.prove(&password, link, screen),
+            None => {
+                let first = None;
+                self.ask(Dialog::Password { new_account, first });
+                Ok(())
+            }
+        }
+    }
+
+    fn password(
+        &mut self,
+        password: &str,
+        new_account: bool,
+        first: Option<String>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match first {
+            Some(first) if first != password => {
+                screen.trouble("the two were not the same; once more");
+                let first = None;
+                self.ask(Dialog::Password { new_account, first });
+                return Ok(());
+            }
+            // A slip of the finger in a new password would lock its owner out.
+            None if new_account => {
+                let first = Some(password.to_owned());
+                self.ask(Dialog::Password { new_account, first });
+                return Ok(());
+            }
+            _ => {}
+        }
+        if let Some(credentials) = &mut self.credentials {
+            credentials.password = Some(password.to_owned());
+        }
+        self.prove(password, link, screen)
+    }
+
+    fn prove(&mut self, password: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        let proof = ClientCommand::Password(Secret(password.into()));
+        self.ask_server(proof, Awaiting::Login, link, screen)
+    }
+
+    fn passwd(
+        &mut self,
+        line: &str,
+        old: Option<String>,
+        new: Option<String>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match (old, new) {
+            (None, _) => {
+                let old = Some(line.to_owned());
+                self.ask(Dialog::Passwd { old, new: None });
+            }
+            (old, None) => {
+                let new = Some(line.to_owned());
+                self.ask(Dialog::Passwd { old, new });
+            }
+            (old, Some(new)) if new != line => {
+                screen.trouble("the two were not the same; once more");
+                self.ask(Dialog::Passwd { old, new: None });
+            }
+            (Some(old), Some(new)) => {
+                let passwd = ClientCommand::Passwd {
+                    old: Secret(old.into()),
+                    new: Secret(new.clone().into()),
+                };
+                if let Some(credentials) = &mut self.credentials {
+                    // For coming back; should the server refuse it, the person is asked then.
+                    credentials.password = Some(new);
+                }
+                return self.ask_server(passwd, Awaiting::Passwd, link, screen);
+            }
+        }
+        Ok(())
+    }
+
+    /// A question can't be put, because there is no terminal to put it on.
+    pub(in crate::client) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
+        self.not_sent(
+            "a password is needed, and there is no terminal to ask for it: put it into a file and \
+             name that with --password-file FILE, or set CHAT_PASSWORD",
+            screen,
+        );
+        SessionEnd::Dismissed
+    }
+
+    /// What follows from a refusal for what was awaited.
+    pub(super) fn refused_while_awaiting(
+        &mut self,
+        code: ErrorCode,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let Dialog::Awaiting(awaiting) = self.dialog else {
+            return Ok(());
+        };
+        if !awaiting.is_answered_by(code) {
+            return Ok(());
+        }
+        self.dialog = Dialog::Talk;
+        match (awaiting, code) {
+            (Awaiting::Login, ErrorCode::WrongPassword | ErrorCode::BadPassword) => {
+                if let Some(credentials) = &mut self.credentials {
+                    credentials.password = None;
+                }
+                let new_account = code == ErrorCode::BadPassword;
+                let first = None;
+                self.ask(Dialog::Password { new_account, first });
+            }
+            (
+                Awaiting::Login,
+                ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved,
+            ) => {
+                self.credentials = None;
+            }
+            (Awaiting::Passwd, _) => {
+                if let Some(credentials) = &mut self.credentials {
+                    credentials.password = None;
+                }
+            }
+            (Awaiting::Join, _) => self.forget_pending_room(screen),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,308 @@
+//! What the server says becomes lines.
+
+use std::collections::BTreeSet;
+
+use super::dialog::{Awaiting, Dialog};
+use super::{Chat, Partner, SessionEnd};
+use crate::client::link::Link;
+use crate::client::screen::Screen;
+use crate::wire::{ClientCommand, Relay, Scope, ServerDoc};
+
+impl Chat {
+    /// Shows what the server sent, and does what follows from it.
+    pub(in crate::client) fn heard(
+        &mut self,
+        frame: &[u8],
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let doc = match link.codec().read_server(frame) {
+            Ok(doc) => doc,
+            Err(error) => {
+                screen.notice(&format!(
+                    "the server said something that this client does not know: {error}"
+                ));
+                return Ok(());
+            }
+        };
+        let dismissed = |why: &str| {
+            screen.trouble(&format!("the server ended the session: {why}"));
+            Err(SessionEnd::Dismissed)
+        };
+        let lost = |why: &str| {
+            screen.trouble(&format!("the server ended the session: {why}"));
+            Err(SessionEnd::Lost)
+        };
+        match doc {
+            ServerDoc::Relay(relay) => self.relay(&relay, screen),
+            ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner, screen),
+            ServerDoc::PartnerLeft { partner } => {
+                self.partner = None;
+                screen.notice(&format!("{partner} has left; nobody is beside you now"));
+                self.hint_for_the_lonely(screen);
+            }
+            ServerDoc::NoPartner => self.no_partner(screen),
+            ServerDoc::Password { new_account } => {
+                return self.asked_for_password(new_account, link, screen);
+            }
+            ServerDoc::LoggedIn { username } => return self.logged_in(&username, link, screen),
+            ServerDoc::PasswordChanged => {
+                self.answered_as(Awaiting::Passwd);
+                screen.notice("your password is changed");
+            }
+            ServerDoc::Who { users } => {
+                self.who(users.iter().map(|user| user.to_string()).collect(), screen);
+            }
+            ServerDoc::PublicNext => {
+                if self.dialog == Dialog::Awaiting(Awaiting::Public) {
+                    self.ask(Dialog::PublicText);
+                }
+            }
+            ServerDoc::DirectList { users } if users.is_empty() => {
+                self.answered_as(Awaiting::List);
+                screen.notice("nobody else is logged in");
+            }
+            ServerDoc::DirectList { users } => {
+                if self.dialog == Dialog::Awaiting(Awaiting::List) {
+                    self.ask(Dialog::DirectWho);
+                }
+                screen.notice(&format!("online: {}", users.join(", ")));
+            }
+            ServerDoc::Sent { count: 0 } if self.silent_sents > 0 => self.silent_sents -= 1,
+            ServerDoc::Sent { count: 0 } => {
+                screen.notice("nobody else is logged in; that reached nobody");
+            }
+            ServerDoc::Sent { count: 1 } => screen.notice("sent"),
+            ServerDoc::Sent { count } => screen.notice(&format!("sent to {count} people")),
+            ServerDoc::UserJoined { username } => {
+                self.known.lock().people.insert(username.to_string());
+                if !self.quiet {
+                    screen.notice(&format!("{username} has come"));
+                }
+            }
+            ServerDoc::UserLeft { username } => {
+                self.known.lock().people.remove(&*username);
+                if !self.quiet {
+                    screen.notice(&format!("{username} has gone"));
+                }
+            }
+            ServerDoc::Joined {
+                room,
+                port,
+                passcode,
+                ..
+            } => {
+                self.answered_as(Awaiting::Join);
+                self.enter_room(&room, port, &passcode, link, screen);
+            }
+            ServerDoc::Left { room } => {
+                self.answered_as(Awaiting::Leave);
+                self.left_room(&room, screen);
+            }
+            ServerDoc::Rooms { rooms } => self.list_rooms(&rooms, screen),
+            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } => {}
+            ServerDoc::Notice(text) => screen.notice(&text),
+            ServerDoc::Error { code, sentence } => {
+                self.trouble(&format!("the server: {}", in_our_words(&sentence)), screen);
+                return self.refused_while_awaiting(code, screen);
+            }
+            ServerDoc::IdleSoon { seconds } => {
+                self.idle_soon = true;
+                screen.notice(&format!(
+                    "nothing has been heard from you for a while: in {seconds} s the server ends \
+                     the session; any key keeps it"
+                ));
+            }
+            ServerDoc::Pong => {}
+            ServerDoc::Welcome { .. }
+            | ServerDoc::WelcomeSingle { .. }
+            | ServerDoc::CallingBack { .. }
+            | ServerDoc::CalledBack { .. }
+            | ServerDoc::Ticket { .. }
+            | ServerDoc::Full
+            | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),
+            ServerDoc::IdleTimeout => return dismissed("you have said nothing for too long"),
+            ServerDoc::TotalTimeTimeout => return dismissed("your time is up"),
+            ServerDoc::Kicked { reason } if reason.is_empty() => {
+                return dismissed("the operator has removed you");
+            }
+            ServerDoc::Kicked { reason } => {
+                return dismissed(&format!("the operator has removed you: {reason}"));
+            }
+            ServerDoc::TakenOver => return dismissed("you have logged in elsewhere"),
+            ServerDoc::TooSlow => return lost("you did not read what was sent to you"),
+            ServerDoc::Shutdown => return lost("it is shutting down"),
+        }
+        Ok(())
+    }
+
+    /// Shows what somebody said.
+    pub(super) fn relay(&mut self, relay: &Relay<'_>, screen: &Screen) {
+        if self.ignored.contains(&relay.from.to_ascii_lowercase()) {
+            return;
+        }
+        let is_direct = relay.scope == Scope::Direct;
+        if is_direct {
+            self.last_direct = Some(relay.from.to_string());
+        }
+        // A partner that has logged in since goes by its name.
+        if relay.scope == Scope::Partner
+            && let Some(partner) = &mut self.partner
+        {
+            partner.label = relay.from.to_string();
+        }
+        screen.relay(relay, self.me.as_deref());
+        if relay.old {
+            return;
+        }
+        if self.bell.is_for(is_direct) {
+            screen.ring();
+        }
+        if self.notify.is_for(is_direct) {
+            screen.notify(&format!("{}: {}", relay.from, relay.text));
+        }
+    }
+
+    fn partner_joined(&mut self, partner: &str, screen: &Screen) {
+        self.presence_told = true;
+        self.arrivals += 1;
+        self.partner = Some(Partner {
+            label: partner.to_owned(),
+            arrival: self.arrivals,
+        });
+        screen.notice(&format!("you are talking to {partner}"));
+    }
+
+    /// Nobody sits beside: the first time that is news, later the answer to what was said.
+    fn no_partner(&mut self, screen: &Screen) {
+        self.refused |= self.presence_told;
+        self.presence_told = true;
+        screen.notice("nobody is beside you yet; what you say now reaches nobody");
+        self.hint_for_the_lonely(screen);
+    }
+
+    /// Who sits alone while others are here is told how to reach them, once.
+    fn hint_for_the_lonely(&mut self, screen: &Screen) {
+        if self.partner.is_some() || self.hinted || !self.has_prompts {
+            return;
+        }
+        let Some(me) = &self.me else {
+            return;
+        };
+        let others: Vec<String> = {
+            let known = self.known.lock();
+            let others = known.people.iter().filter(|name| *name != me);
+            others.take(3).cloned().collect()
+        };
+        let Some(one) = others.first() else {
+            return;
+        };
+        self.hinted = true;
+        let (who, are) = if others.len() == 1 {
+            (one.clone(), "is")
+        } else {
+            (others.join(", "), "are")
+        };
+        screen.notice(&format!(
+            "{who} {are} here, too: /msg {one} TEXT is for {one}, /all TEXT for everyone, and \
+             /to {one} or /to all for all that you type"
+        ));
+    }
+
+    fn logged_in(
+        &mut self,
+        username: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        self.answered_as(Awaiting::Login);
+        self.me = Some(username.to_owned());
+        screen.notice(&format!(
+            "you are {username} now; /names tells who is here, /all TEXT is for everyone"
+        ));
+        self.silent_whos += 1;
+        self.rejoin(link, screen)?;
+        self.command(ClientCommand::Who, link, screen)
+    }
+
+    fn who(&mut self, users: BTreeSet<String>, screen: &Screen) {
+        let is_silent = self.silent_whos > 0;
+        if is_silent {
+            self.silent_whos -= 1;
+        } else {
+            let names: Vec<&str> = users.iter().map(String::as_str).collect();
+            screen.notice(&format!("online ({}): {}", names.len(), names.join(", ")));
+        }
+        self.known.lock().people = users;
+        if is_silent && self.presence_told {
+            self.hint_for_the_lonely(screen);
+        }
+    }
+
+    fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)], screen: &Screen) {
+        self.known.lock().rooms = rooms.iter().map(|(name, _)| name.to_string()).collect();
+        if rooms.is_empty() {
+            screen.notice("there are no rooms; /join NAME makes one");
+            return;
+        }
+        let rooms: Vec<String> = rooms
+            .iter()
+            .map(|(name, members)| format!("{name} ({members})"))
+            .collect();
+        screen.notice(&format!("rooms: {}", rooms.join(", ")));
+    }
+
+    /// What was awaited has come, if that is what was awaited.
+    fn answered_as(&mut self, awaiting: Awaiting) {
+        if self.dialog == Dialog::Awaiting(awaiting) {
+            self.dialog = Dialog::Talk;
+        }
+    }
+}
+
+/// A server's sentence with this client's words for the commands in it.
+pub(super) fn in_our_words(sentence: &str) -> String {
+    const WORDS: [(&str, &str); 6] = [
+        ("WHO", "/names"),
+        ("LOGIN and a username", "/login NAME"),
+        ("LOGIN", "/login"),
+        ("ROOMS", "/rooms"),
+        ("JOIN", "/join"),
+        ("LEAVE", "/leave"),
+    ];
+    let mut ours = sentence.to_owned();
+    for (theirs, word) in WORDS {
+        let mut from = 0;
+        while let Some(at) = ours[from..].find(theirs).map(|at| from + at) {
+            let is_edge = |character: Option<char>| !character.is_some_and(char::is_alphanumeric);
+            let end = at + theirs.len();
+            if is_edge(ours[..at].chars().next_back()) && is_edge(ours[end..].chars().next()) {
+                ours.replace_range(at..end, word);
+                from = at + word.len();
+            } else {
+                from = end;
+            }
+        }
+    }
+    ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_a_servers_sentence_are_named_as_they_are_typed() {
+        for (theirs, ours) in [
+            ("bob is not here; WHO tells who is", "bob is not here; /names tells who is"),
+            (
+                "log in first, with LOGIN and a username",
+                "log in first, with /login NAME",
+            ),
+            ("WHOEVER is here", "WHOEVER is here"),
+            ("ROOMS tells, WHO tells", "/rooms tells, /names tells"),
+        ] {
+            assert_eq!(in_our_words(theirs), ours);
+        }
+    }
+}

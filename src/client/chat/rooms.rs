@@ -1,0 +1,247 @@
+//! The rooms that the person is in, each with a connection of its own (seed 004).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crossbeam_channel::Sender;
+
+use super::{Chat, SessionEnd, send_frame};
+use crate::client::link::{Heard, Link, LinkId};
+use crate::client::screen::Screen;
+use crate::client::seek::take_seat;
+use crate::client::target::Focus;
+use crate::net::Port;
+use crate::wire::{ClientCommand, ClientDoc, ServerDoc};
+
+/// The connections to rooms.
+pub(super) struct Rooms {
+    /// By lower-case name.
+    by_key: BTreeMap<String, Room>,
+    /// The rooms to go back into after the link was lost.
+    wanted: BTreeSet<String>,
+    /// The room that the server was asked for last.
+    pending: Option<String>,
+    /// Where the links' listeners tell what they hear.
+    heard: Sender<(LinkId, Heard)>,
+    next_id: u64,
+}
+
+struct Room {
+    name: String,
+    link: Link,
+    /// The person has asked to leave, so the end of the link is no news.
+    leaving: bool,
+}
+
+impl Rooms {
+    pub(super) fn new(heard: Sender<(LinkId, Heard)>) -> Rooms {
+        Rooms {
+            by_key: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            pending: None,
+            heard,
+            next_id: 0,
+        }
+    }
+
+    /// The main link is a new one: no room of the one before is left. Which they were is kept.
+    pub(super) fn forget_connections(&mut self) {
+        self.by_key.clear();
+        self.pending = None;
+    }
+
+    pub(super) fn is_in(&self, name: &str) -> bool {
+        self.name_of(name).is_some()
+    }
+
+    /// How a room that one is in is spelled.
+    pub(super) fn name_of(&self, name: &str) -> Option<String> {
+        let room = self.by_key.get(&name.to_ascii_lowercase())?;
+        Some(room.name.clone())
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        self.by_key.values().map(|room| &room.link)
+    }
+
+    pub(super) fn leaving(&mut self, name: &str) {
+        if let Some(room) = self.by_key.get_mut(&name.to_ascii_lowercase()) {
+            room.leaving = true;
+        }
+    }
+}
+
+impl Chat {
+    /// The server is asked for a place in that room.
+    pub(super) fn want_room(&mut self, room: &str) {
+        self.rooms.pending = Some(room.to_owned());
+    }
+
+    /// The server has refused it.
+    pub(super) fn forget_pending_room(&mut self, screen: &Screen) {
+        if let Some(room) = self.rooms.pending.take()
+            && !self.rooms.is_in(&room)
+        {
+            self.rooms
+                .wanted
+                .retain(|wanted| !wanted.eq_ignore_ascii_case(&room));
+            self.lose_focus(&room, screen);
+        }
+    }
+
+    /// After a lost link: back into the rooms.
+    pub(super) fn rejoin(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        for room in self.rooms.wanted.clone() {
+            let join = ClientCommand::Join { room: room.into() };
+            self.command(join, link, screen)?;
+        }
+        Ok(())
+    }
+
+    /// Says something in a room, on the link that the person has to it.
+    pub(super) fn say_in(
+        &mut self,
+        room: &str,
+        text: &str,
+        me: bool,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let doc = ClientDoc::Message {
+            text: text.into(),
+            me,
+        };
+        let Some(there) = self.rooms.by_key.get(&room.to_ascii_lowercase()) else {
+            let sentence = format!("you are not in {room}, so that was not sent; /join {room} first");
+            self.not_sent(&sentence, screen);
+            return Ok(());
+        };
+        let mut frame = Vec::new();
+        let codec = there.link.codec();
+        codec.write_client(&doc, &mut frame);
+        let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
+        if long > most {
+            let sentence = format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
+            self.not_sent(&sentence, screen);
+            return Ok(());
+        }
+        // If that link is lost, its listener tells; the session goes on without the room.
+        if send_frame(&frame, &there.link, screen).is_err() {
+            self.refused = true;
+        }
+        Ok(())
+    }
+
+    /// The server has a place for the person in a room: goes there.
+    pub(super) fn enter_room(
+        &mut self,
+        name: &str,
+        port: Port,
+        passcode: &str,
+        link: &Link,
+        screen: &Screen,
+    ) {
+        self.rooms.pending = None;
+        let there = SocketAddr::new(link.server(), port.get());
+        let seat = take_seat(there, passcode, link.codec(), link.tap()).map_err(|e| e.to_string());
+        let id = LinkId::Room(self.rooms.next_id);
+        self.rooms.next_id += 1;
+        let heard = self.rooms.heard.clone();
+        let started = seat.and_then(|seat| Link::start(seat, id, heard).map_err(|e| e.to_string()));
+        match started {
+            Ok(link) => {
+                let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
+                screen.notice(&format!(
+                    "you are in {name}; /send {name} TEXT talks there, or /to {name} for all you type"
+                ));
+                self.rooms.wanted.insert(name.clone());
+                self.known.lock().rooms.insert(name.clone());
+                self.rooms.by_key.insert(
+                    key,
+                    Room {
+                        name,
+                        link,
+                        leaving: false,
+                    },
+                );
+            }
+            Err(reason) => {
+                self.trouble(&format!("can't get into {name}: {reason}"), screen);
+                self.lose_focus(name, screen);
+            }
+        }
+    }
+
+    /// The person has left a room.
+    pub(super) fn left_room(&mut self, room: &str, screen: &Screen) {
+        self.rooms.by_key.remove(&room.to_ascii_lowercase());
+        self.rooms
+            .wanted
+            .retain(|wanted| !wanted.eq_ignore_ascii_case(room));
+        screen.notice(&format!("you have left {room}"));
+        self.lose_focus(room, screen);
+    }
+
+    /// What is typed can't go to that room any more. A person sees the next prompt; a script has to
+    /// say where its lines are to go.
+    fn lose_focus(&mut self, room: &str, screen: &Screen) {
+        if !matches!(&self.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
+            return;
+        }
+        if self.has_prompts {
+            self.focus = Focus::Partner;
+            let partner = self.partner.as_ref().map(|there| there.label.as_str());
+            let whom = self.focus.describe(partner);
+            screen.notice(&format!("what you type is for {whom} now; /to changes that"));
+        } else {
+            self.focus = Focus::Lost(room.to_owned());
+        }
+    }
+
+    /// Shows what was heard in a room.
+    pub(in crate::client) fn heard_in_room(&mut self, id: LinkId, heard: Heard, screen: &Screen) {
+        let Some((key, room)) = self
+            .rooms
+            .by_key
+            .iter()
+            .find(|(_, room)| room.link.id() == id)
+        else {
+            // The last words of a link that was given up.
+            return;
+        };
+        let (name, codec) = (room.name.clone(), room.link.codec());
+        let frame = match heard {
+            Heard::Frame(frame) => frame,
+            Heard::Over(_) => {
+                let (key, leaving) = (key.clone(), room.leaving);
+                self.rooms.by_key.remove(&key);
+                if !leaving {
+                    screen.notice(&format!("you are not in {name} any more"));
+                    self.lose_focus(&name, screen);
+                }
+                return;
+            }
+        };
+        match codec.read_server(&frame) {
+            Ok(ServerDoc::Relay(relay)) => self.relay(&relay, screen),
+            Ok(ServerDoc::RoomJoined { username, room }) if !self.quiet => {
+                screen.notice(&format!("[{room}] {username} has come in"));
+            }
+            Ok(ServerDoc::RoomLeft { username, room }) if !self.quiet => {
+                screen.notice(&format!("[{room}] {username} has left"));
+            }
+            Ok(ServerDoc::Sent { count: 0 }) => {
+                screen.notice(&format!("[{name}] nobody else is in here"));
+            }
+            // A person sees the line under which they typed it; a script gets its answer.
+            Ok(ServerDoc::Sent { count }) if !self.has_prompts => {
+                screen.notice(&format!("[{name}] sent to {count}"));
+            }
+            Ok(ServerDoc::Error { sentence, .. }) => {
+                let sentence = super::heard::in_our_words(&sentence);
+                self.trouble(&format!("[{name}] the server: {sentence}"), screen);
+            }
+            Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
+            _ => {}
+        }
+    }
+}

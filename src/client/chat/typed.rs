@@ -1,0 +1,321 @@
+//! What the person types becomes documents.
+
+use super::dialog::{Awaiting, Dialog};
+use super::{Chat, SessionEnd};
+use crate::client::commands::{self, Line, Typist};
+use crate::client::link::Link;
+use crate::client::screen::Screen;
+use crate::client::target::{Focus, Target};
+use crate::wire::{ClientCommand, ClientDoc};
+
+impl Chat {
+    /// Does what the person typed. `under` is what the prompt stood for when they began to type;
+    /// without prompts there is none.
+    pub(in crate::client) fn typed(
+        &mut self,
+        text: &str,
+        under: Option<&Target>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let target = self.target();
+        if self.dialog != Dialog::Talk {
+            return match under {
+                Some(under) if *under != target => {
+                    self.outdated(text, under, screen);
+                    Ok(())
+                }
+                _ => self.answered(text, link, screen),
+            };
+        }
+        // The last line feed of a paste is none of its text.
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let pieces = if text.contains('\n') {
+            commands::pieces(text)
+        } else {
+            vec![text.to_owned()]
+        };
+        let wrong = pieces.iter().find_map(|piece| match commands::read(piece, self.typist) {
+            Line::Wrong(usage) => Some(usage),
+            _ => None,
+        });
+        if let Some(usage) = wrong {
+            let nothing = if pieces.len() > 1 {
+                "; nothing of it was sent (the up arrow brings it back)"
+            } else {
+                ""
+            };
+            self.not_sent(&(usage + nothing), screen);
+            return Ok(());
+        }
+        for piece in &pieces {
+            match under {
+                Some(under) if *under != target && self.goes_to_target(piece) => {
+                    self.outdated(piece, under, screen);
+                }
+                _ => self.talk(piece, link, screen)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether where a line goes depends on the prompt.
+    fn goes_to_target(&self, line: &str) -> bool {
+        matches!(
+            commands::read(line, self.typist),
+            Line::Say(_) | Line::Act(_)
+        )
+    }
+
+    /// The line was begun under a prompt that is not true any more.
+    fn outdated(&mut self, line: &str, under: &Target, screen: &Screen) {
+        if line.trim().is_empty() {
+            return;
+        }
+        let sentence = if matches!(under, Target::Question(_)) {
+            "that was not sent: you are asked for something else now".to_owned()
+        } else {
+            format!(
+                "that was not sent: it was typed for {} (the up arrow brings it back)",
+                under.describe()
+            )
+        };
+        self.not_sent(&sentence, screen);
+    }
+
+    pub(super) fn talk(
+        &mut self,
+        line: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match commands::read(line, self.typist) {
+            Line::Nothing => {}
+            Line::Quit => return Err(SessionEnd::Left),
+            Line::Cancel => screen.notice("there is no question to leave"),
+            Line::Help(of) => {
+                let help = commands::help(of);
+                if of.is_none() {
+                    screen.text("  Type and press Enter to say something to whoever the prompt names.");
+                }
+                match of {
+                    Some(name) if help.is_empty() => {
+                        self.trouble(&format!("there is no command {name}"), screen);
+                    }
+                    _ => screen.help(&help),
+                }
+            }
+            Line::Wrong(usage) => self.not_sent(&usage, screen),
+            Line::Say(text) => return self.say(text, false, link, screen),
+            Line::Act(text) => return self.say(text, true, link, screen),
+            Line::Timestamp(timestamp) => screen.set_timestamp(timestamp),
+            Line::Bell(bell) => self.bell = bell,
+            Line::Notify(notify) => self.notify = notify,
+            Line::Clear => screen.clear(),
+            Line::Quiet => {
+                self.quiet = !self.quiet;
+                let shown = if self.quiet {
+                    "not shown any more"
+                } else {
+                    "shown again"
+                };
+                screen.notice(&format!("who comes and goes is {shown}"));
+            }
+            Line::Ignore(name) => self.ignore(name, screen),
+            // From here on it takes a server that is not one of the original programs.
+            _ if self.is_original => {
+                let sentence = "the original programs only chat; without --compat there is more";
+                self.not_sent(sentence, screen);
+            }
+            Line::To(None) => self.focus = Focus::Partner,
+            Line::Login(_) if self.me.is_some() => {
+                let sentence = "you are logged in already; /quit, and come back as somebody else";
+                self.not_sent(sentence, screen);
+            }
+            Line::Login(username) => return self.be(username, link, screen),
+            // What follows is for people with a name.
+            _ if self.me.is_none() => {
+                self.not_sent("that takes a name: log in first, with /login NAME", screen);
+            }
+            named => return self.talk_by_name(named, link, screen),
+        }
+        Ok(())
+    }
+
+    /// The commands of somebody who has logged in.
+    fn talk_by_name(
+        &mut self,
+        line: Line<'_>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match line {
+            Line::Public(text) => return self.say_public(text, false, link, screen),
+            Line::AskPublic => {
+                let public = ClientCommand::Public {
+                    message: None,
+                    me: false,
+                };
+                return self.ask_server(public, Awaiting::Public, link, screen);
+            }
+            Line::AmbiguousPublic(text) => match self.is_addressed(text) {
+                Some(name) if self.has_prompts => {
+                    screen.notice(&format!("PM is a public message here, and {name} is online: /msg {name} … is for {name} alone"));
+                    let text = text.to_owned();
+                    self.ask(Dialog::ConfirmPublic { text });
+                }
+                Some(name) => {
+                    let sentence = format!(
+                        "that was not sent: {name} is online, and PM is for everyone; say /all … \
+                         or /msg {name} …"
+                    );
+                    self.not_sent(&sentence, screen);
+                }
+                None => return self.say_public(text, false, link, screen),
+            },
+            Line::Direct { to, text } => return self.say_to(to, text, false, link, screen),
+            Line::AskDirect => {
+                return self.ask_server(ClientCommand::DirectList, Awaiting::List, link, screen);
+            }
+            Line::Reply(text) => match self.last_direct.clone() {
+                Some(to) => return self.say_to(&to, text, false, link, screen),
+                None => self.not_sent("nobody has written to you alone yet", screen),
+            },
+            Line::Join(room) => {
+                self.want_room(room);
+                let join = ClientCommand::Join { room: room.into() };
+                return self.ask_server(join, Awaiting::Join, link, screen);
+            }
+            Line::Leave(room) => {
+                self.rooms.leaving(room);
+                let leave = ClientCommand::Leave { room: room.into() };
+                return self.ask_server(leave, Awaiting::Leave, link, screen);
+            }
+            Line::Rooms => return self.command(ClientCommand::Rooms, link, screen),
+            Line::Send { room, text } => return self.say_in(room, text, false, screen),
+            Line::To(Some(whom)) => self.turn_to(whom, screen),
+            Line::Query(name) => self.focus = Focus::Person(name.to_owned()),
+            Line::Names => return self.command(ClientCommand::Who, link, screen),
+            Line::Passwd => {
+                if self.typist == Typist::Person || self.has_prompts {
+                    self.ask(Dialog::Passwd {
+                        old: None,
+                        new: None,
+                    });
+                } else {
+                    self.not_sent("/passwd takes a person at a terminal", screen);
+                }
+            }
+            // All others have been done before.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says something to whoever the prompt names.
+    fn say(
+        &mut self,
+        text: &str,
+        me: bool,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match self.focus.clone() {
+            Focus::Partner if self.target() == Target::Nobody && self.has_prompts => {
+                let sentence = if self.presence_told {
+                    "nobody is beside you yet, so that was not sent (the up arrow brings it back)"
+                } else {
+                    "the server has not said yet who is beside you, so that was not sent"
+                };
+                self.not_sent(sentence, screen);
+                Ok(())
+            }
+            Focus::Partner => {
+                let text = text.into();
+                self.send(&ClientDoc::Message { text, me }, link, screen)
+            }
+            Focus::Everyone => self.say_public(text, me, link, screen),
+            Focus::Person(name) => self.say_to(&name, text, me, link, screen),
+            Focus::Room(room) | Focus::Lost(room) => self.say_in(&room, text, me, screen),
+        }
+    }
+
+    pub(super) fn say_public(
+        &mut self,
+        text: &str,
+        me: bool,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let message = Some(text.into());
+        self.command(ClientCommand::Public { message, me }, link, screen)
+    }
+
+    pub(super) fn say_to(
+        &mut self,
+        to: &str,
+        text: &str,
+        me: bool,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let direct = ClientCommand::Direct {
+            to: to.into(),
+            message: text.into(),
+            me,
+        };
+        self.command(direct, link, screen)
+    }
+
+    /// What is typed goes there from now on: to everyone, to a room that one is in, or to a person.
+    fn turn_to(&mut self, whom: &str, screen: &Screen) {
+        if whom.eq_ignore_ascii_case("all") {
+            self.focus = Focus::Everyone;
+        } else if let Some(room) = self.rooms.name_of(whom) {
+            self.focus = Focus::Room(room);
+        } else if let Some(name) = self.online(whom) {
+            self.focus = Focus::Person(name);
+        } else {
+            let sentence = format!(
+                "you are in no room {whom}, and nobody called {whom} is here; /join {whom} goes \
+                 into the room"
+            );
+            // A script goes on: what it says next must not go to somebody else.
+            if !self.has_prompts {
+                self.focus = Focus::Lost(whom.to_owned());
+            }
+            self.not_sent(&sentence, screen);
+        }
+    }
+
+    fn ignore(&mut self, name: Option<&str>, screen: &Screen) {
+        let Some(name) = name else {
+            let names: Vec<&str> = self.ignored.iter().map(String::as_str).collect();
+            return screen.notice(&if names.is_empty() {
+                "nobody is ignored".to_owned()
+            } else {
+                format!("ignored: {}", names.join(", "))
+            });
+        };
+        let key = name.to_ascii_lowercase();
+        if self.ignored.remove(&key) {
+            screen.notice(&format!("what {name} says is shown again"));
+        } else {
+            self.ignored.insert(key);
+            screen.notice(&format!("what {name} says is not shown any more; /ignore {name} undoes it"));
+        }
+    }
+
+    /// The name of somebody who is online, as it is spelled.
+    fn online(&self, name: &str) -> Option<String> {
+        let known = self.known.lock();
+        let mut people = known.people.iter();
+        people.find(|there| there.eq_ignore_ascii_case(name)).cloned()
+    }
+
+    /// The name of somebody who is online, if `text` begins with it.
+    fn is_addressed(&self, text: &str) -> Option<String> {
+        let word = text.split_whitespace().next()?.trim_end_matches([':', ',']);
+        self.online(word)
+    }
+}

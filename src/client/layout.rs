@@ -1,0 +1,112 @@
+//! Lines as wide as the terminal: what does not fit goes on below, indented and marked, so that it
+//! can't pass for a line of somebody else.
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// Stands before each line that goes on with the one above it.
+pub(super) const GOES_ON: &str = "      | ";
+
+/// A terminal this narrow gets lines that are cut by itself.
+const NARROWEST: usize = 8;
+
+/// Cuts `text` into lines, the first of which begins after `before` columns: where it has line
+/// feeds, and, if the terminal has so many `columns`, wherever it would not fit.
+pub(super) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        let start = if lines.is_empty() { before } else { GOES_ON.len() };
+        match columns {
+            Some(columns) => wrap(line, start, columns, GOES_ON.len(), &mut lines),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Cuts one line at its spaces, the first piece to begin after `start` columns and the others after
+/// `indent`, and adds the pieces to `lines`.
+pub(super) fn wrap(
+    line: &str,
+    start: usize,
+    columns: usize,
+    indent: usize,
+    lines: &mut Vec<String>,
+) {
+    let room_after = |taken: usize| columns.saturating_sub(taken).max(NARROWEST);
+    let mut room = room_after(start);
+    let mut current = String::new();
+    let mut width = 0;
+    for word in line.split_inclusive(' ') {
+        let word = expanded(word, start + width);
+        let visible = word.trim_end_matches(' ').width();
+        if width > 0 && width + visible > room {
+            lines.push(std::mem::take(&mut current).trim_end().to_owned());
+            (width, room) = (0, room_after(indent));
+        }
+        if visible <= room {
+            width += word.width();
+            current.push_str(&word);
+            continue;
+        }
+        // A word that is longer than a line is cut where the line ends.
+        for character in word.chars() {
+            let wide = character.width().unwrap_or(0);
+            if width + wide > room {
+                lines.push(std::mem::take(&mut current));
+                (width, room) = (0, room_after(indent));
+            }
+            width += wide;
+            current.push(character);
+        }
+    }
+    lines.push(current.trim_end().to_owned());
+}
+
+/// A tab goes to the next multiple of eight columns.
+fn expanded(word: &str, at: usize) -> String {
+    const STOP: usize = 8;
+    let mut text = String::with_capacity(word.len());
+    for character in word.chars() {
+        if character == '\t' {
+            let here = at + text.width();
+            text.extend(std::iter::repeat_n(' ', STOP - here % STOP));
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_does_not_fit_goes_on_below() {
+        assert_eq!(
+            lines("one two three", 6, Some(16)),
+            ["one two", "three"],
+            "ten columns are left in the first line"
+        );
+        assert_eq!(lines("one\ntwo", 6, None), ["one", "two"]);
+        assert_eq!(lines("", 6, Some(80)), [""]);
+        assert_eq!(lines("a\tb", 0, Some(80)), ["a       b"]);
+        assert_eq!(lines("漢字漢字漢字", 0, Some(8)), ["漢字漢字", "漢字"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_terminal_and_nothing_is_lost(
+            text in "([a-z]{1,30}| |漢|\u{301}){0,40}", before in 0_usize..20, columns in 30_usize..90
+        ) {
+            let cut = lines(&text, before, Some(columns));
+            for (number, line) in cut.iter().enumerate() {
+                let start = if number == 0 { before } else { GOES_ON.len() };
+                prop_assert!(start + line.width() <= columns, "{line:?}");
+            }
+            let solid = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(solid(&cut.concat()), solid(&text));
+        }
+    }
+}

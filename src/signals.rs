@@ -1,0 +1,105 @@
+//! The signals that end a program, as something that a thread can wait for.
+//!
+//! A signal that was ignored when the program was started stays ignored: that is how `nohup` and a
+//! shell script's `&` say that the program is to outlive them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Builder;
+
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::limits;
+use crate::terminal::restore_terminal;
+
+/// Ended by a second signal, as a shell reports it.
+const INTERRUPTED: i32 = 130;
+
+/// What a signal says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// To end, and by which signal.
+    End(&'static str),
+    /// The program was stopped and goes on, perhaps in the foreground.
+    GoesOn,
+}
+
+/// What the thread `signals` tells, and how to end it.
+pub(crate) struct Listening {
+    /// What was told.
+    pub(crate) told: Receiver<Told>,
+    /// The program is on its way to its end: the next signal ends it at once. Set by the first
+    /// signal, or by whoever ends the program without one.
+    pub(crate) ending: Arc<AtomicBool>,
+    /// Ends the thread.
+    pub(crate) handle: Handle,
+}
+
+/// Starts the thread `signals`. The first signal is told; at a second one somebody will not wait any
+/// longer, for what may be a paused terminal, and the process ends on the spot.
+///
+/// # Errors
+/// What the system says when it has no thread to give.
+pub(crate) fn listen() -> io::Result<Listening> {
+    let ignored = ignored_signals();
+    let wanted = [SIGINT, SIGTERM, SIGHUP]
+        .into_iter()
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0)
+        .chain([SIGCONT]);
+    let mut signals = Signals::new(wanted)?;
+    let handle = signals.handle();
+    let (sender, told) = bounded(4);
+    let ending = Arc::new(AtomicBool::new(false));
+    let noticed = Arc::clone(&ending);
+    Builder::new()
+        .name("signals".to_owned())
+        .stack_size(limits::THREAD_STACK)
+        .spawn(move || {
+            for signal in signals.forever() {
+                let said = match signal {
+                    SIGCONT => Told::GoesOn,
+                    SIGINT => Told::End("SIGINT"),
+                    SIGHUP => Told::End("SIGHUP"),
+                    _ => Told::End("SIGTERM"),
+                };
+                if said != Told::GoesOn && noticed.swap(true, Ordering::AcqRel) {
+                    restore_terminal();
+                    std::process::exit(INTERRUPTED);
+                }
+                let _ = sender.try_send(said);
+            }
+        })?;
+    Ok(Listening {
+        told,
+        ending,
+        handle,
+    })
+}
+
+/// The signals that are ignored, a bit each. Where the system does not tell, none is taken to be.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored_in(&status)
+}
+
+fn ignored_in(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_mask() {
+        let ignored = ignored_in("Name:\tx\nSigIgn:\t0000000000001001\n");
+        let is_ignored = |signal: i32| ignored & (1 << (signal - 1)) != 0;
+        assert!(is_ignored(SIGHUP) && !is_ignored(SIGINT) && !is_ignored(SIGTERM));
+        assert_eq!(ignored_in("nothing"), 0);
+    }
+}

@@ -1,0 +1,368 @@
+//! The line editor: one line with a prompt before it, under which other threads may print.
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::Validator;
+use rustyline::{
+    Cmd, ColorMode, CompletionType, ConditionalEventHandler, Config, Context, Editor, Event,
+    EventContext, EventHandler, ExternalPrinter as _, Helper, KeyCode, KeyEvent, Modifiers,
+    Movement, RepeatCount,
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::filter::WAKE;
+use super::keyboard::Manner;
+use super::tty::columns;
+use super::{Palette, time_of_day};
+
+/// What Tab can make of the last word before the cursor: where that word begins, and what it may
+/// become.
+pub(crate) type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
+
+/// Prints above the line being typed. It can block, for as long as nobody is asked for a line.
+pub(crate) type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
+
+/// What became of a line.
+pub(super) enum Edited {
+    /// Enter.
+    Line(String),
+    /// Our own keys: there is another prompt, or this one has to be drawn anew.
+    Woken {
+        /// What had been typed.
+        text: String,
+        /// Where the cursor was in it, in bytes.
+        cursor: usize,
+    },
+    /// Ctrl-C, or Ctrl-D on an empty line.
+    End,
+    /// The editor could not go on.
+    Failed {
+        /// What had been typed.
+        text: String,
+        /// Where the cursor was in it, in bytes.
+        cursor: usize,
+    },
+}
+
+/// How many lines of earlier runs are kept.
+const HISTORY: usize = 1000;
+
+/// A line up to this length is drawn anew at every key, so that the time in its prompt goes on; of a
+/// longer one only what has changed.
+const DRAWN_WHOLE: usize = 400;
+
+/// The editor and its history.
+pub(super) struct LineEditor {
+    editor: Editor<Prompter, DefaultHistory>,
+    line: Arc<Mutex<LineState>>,
+    history: Option<PathBuf>,
+}
+
+/// What our own keys have found, and do.
+#[derive(Default)]
+struct LineState {
+    /// The line as it was at the last key, and the cursor in it.
+    text: String,
+    cursor: usize,
+    /// There has been something in it, and then nothing.
+    was_emptied: bool,
+    /// The line is not to be drawn, because another one comes in its place.
+    is_blank: bool,
+    woken: bool,
+}
+
+impl LineEditor {
+    /// An editor, and the way to print above it; `None` where the terminal can't do that.
+    pub(super) fn new(manner: Manner) -> Option<(LineEditor, Printer)> {
+        let config = Config::builder()
+            // One candidate after the other; a list of them would take keys to leave through it.
+            .completion_type(CompletionType::Circular)
+            // A lone Escape is one when nothing has come after it for so many milliseconds.
+            .keyseq_timeout(Some(20))
+            .max_history_size(HISTORY)
+            .ok()?
+            // Whether to use colours is the palette's decision. Without this the editor would not
+            // ask for our prompt, and so for the time in it, where NO_COLOR is set.
+            .color_mode(ColorMode::Forced)
+            .build();
+        let mut editor = Editor::with_config(config).ok()?;
+        let line = Arc::new(Mutex::new(LineState::default()));
+        editor.set_helper(Some(Prompter {
+            palette: manner.palette,
+            complete: manner.complete,
+            hidden: AtomicBool::new(false),
+            line: Arc::clone(&line),
+        }));
+        // What is quoted could be our own keys, and then nothing would wake the editor.
+        for quoting in ['V', 'Q'] {
+            editor.bind_sequence(KeyEvent::ctrl(quoting), Cmd::Noop);
+        }
+        editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
+        let [remember, draw, end] = WAKE;
+        for (key, does) in [
+            (remember, WakeStep::Remember),
+            (draw, WakeStep::Draw),
+            (end, WakeStep::End),
+        ] {
+            let line = Arc::clone(&line);
+            editor.bind_sequence(
+                KeyEvent(KeyCode::Char(key), Modifiers::NONE),
+                EventHandler::Conditional(Box::new(OwnKey { does, line })),
+            );
+        }
+        let mut printer = editor.create_external_printer().ok()?;
+        if let Some(path) = &manner.history {
+            for entry in read_history(path) {
+                let _ = editor.add_history_entry(entry);
+            }
+        }
+        let editor = LineEditor {
+            editor,
+            line,
+            history: manner.history,
+        };
+        Some((editor, Box::new(move |text| printer.print(text))))
+    }
+
+    /// Lets the person edit a line that begins with `initial` and has the cursor there.
+    pub(super) fn edit(&mut self, name: &str, hidden: bool, initial: (&str, usize)) -> Edited {
+        {
+            let mut line = self.line.lock();
+            *line = LineState {
+                text: initial.0.to_owned(),
+                cursor: initial.1,
+                ..LineState::default()
+            };
+        }
+        if let Some(helper) = self.editor.helper_mut() {
+            helper.hidden.store(hidden, Ordering::Relaxed);
+        }
+        let prompt = format!("{TIME_PLACE} {name}> ");
+        let initial = initial.0.split_at_checked(initial.1).unwrap_or(("", initial.0));
+        let edited = self.editor.readline_with_initial(&prompt, initial);
+        let line = self.line.lock();
+        let (text, cursor) = (line.text.clone(), line.cursor);
+        match edited {
+            Ok(_) if line.woken => {
+                go_back_up(&prompt, &text);
+                Edited::Woken { text, cursor }
+            }
+            Ok(text) => Edited::Line(text),
+            Err(ReadlineError::Eof | ReadlineError::Interrupted) => Edited::End,
+            Err(_) => Edited::Failed { text, cursor },
+        }
+    }
+
+    /// Whether all that there was in the line has been taken out again since it was begun.
+    pub(super) fn was_emptied(&self) -> bool {
+        self.line.lock().was_emptied
+    }
+
+    /// Keeps a line for the arrow keys, and for the next run.
+    pub(super) fn remember(&mut self, text: &str) {
+        // Only a history that is full of errors refuses a line; the line counts all the same.
+        let is_new = self.editor.add_history_entry(text).unwrap_or(false);
+        if let (true, Some(path)) = (is_new, &self.history) {
+            append_history(path, text);
+        }
+    }
+}
+
+/// The editor has drawn nothing where its line was, and begun a new line under it.
+fn go_back_up(prompt: &str, text: &str) {
+    let width = prompt.width() + text.split('\n').next_back().unwrap_or_default().width();
+    // Where the line would have ended at the very edge, the editor has begun a line of its own.
+    let at_the_edge = !text.contains('\n') && width > 0 && width.is_multiple_of(columns());
+    let up = if at_the_edge { "\x1b[2A\r" } else { "\x1b[1A\r" };
+    let mut out = std::io::stdout();
+    let _ = out.write_all(up.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What each of our own keys does, in this order.
+#[derive(Clone, Copy)]
+enum WakeStep {
+    /// Notes the line and the cursor, and goes to the end.
+    Remember,
+    /// Has the line drawn whole, so that the editor knows that it has to be next time, too.
+    Draw,
+    /// Takes the line from the screen and ends the editing.
+    End,
+}
+
+struct OwnKey {
+    does: WakeStep,
+    line: Arc<Mutex<LineState>>,
+}
+
+impl ConditionalEventHandler for OwnKey {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
+        let mut line = self.line.lock();
+        Some(match self.does {
+            WakeStep::Remember => {
+                line.text = context.line().to_owned();
+                line.cursor = context.pos();
+                line.woken = true;
+                Cmd::Move(Movement::EndOfBuffer)
+            }
+            WakeStep::Draw => Cmd::Repaint,
+            WakeStep::End => {
+                line.is_blank = true;
+                Cmd::AcceptLine
+            }
+        })
+    }
+}
+
+/// Stands in the prompt where the time of day will be; the editor counts its width.
+const TIME_PLACE: &str = "00:00";
+
+/// Shows the time in the prompt: that of the last key, so a line that was said keeps the time at
+/// which it was said.
+struct Prompter {
+    palette: Palette,
+    complete: Complete,
+    hidden: AtomicBool,
+    line: Arc<Mutex<LineState>>,
+}
+
+impl Highlighter for Prompter {
+    fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
+        if self.line.lock().is_blank {
+            "".into()
+        } else if self.hidden.load(Ordering::Relaxed) {
+            " ".repeat(line.chars().count()).into()
+        } else {
+            line.into()
+        }
+    }
+
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(
+        &'s self,
+        prompt: &'p str,
+        _default: bool,
+    ) -> Cow<'b, str> {
+        if self.line.lock().is_blank {
+            return "".into();
+        }
+        let name = prompt.strip_prefix(TIME_PLACE).unwrap_or(prompt);
+        (self.palette.faint(&time_of_day()) + &self.palette.own(name)).into()
+    }
+
+    fn highlight_char(&self, line: &str, _pos: usize, kind: CmdKind) -> bool {
+        // A hidden line must never show the key itself.
+        self.hidden.load(Ordering::Relaxed)
+            || line.len() < DRAWN_WHOLE
+            || kind == CmdKind::ForcedRefresh
+            || self.line.lock().woken
+    }
+}
+
+impl Completer for Prompter {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        if self.hidden.load(Ordering::Relaxed) {
+            return Ok((0, Vec::new()));
+        }
+        let (start, words) = (self.complete)(&line[..pos]);
+        let pair = |word: String| Pair {
+            display: word.clone(),
+            replacement: word + " ",
+        };
+        Ok((start, words.into_iter().map(pair).collect()))
+    }
+}
+
+impl Hinter for Prompter {
+    type Hint = String;
+
+    /// There are no hints; but here the editor shows its line at every change.
+    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
+        let mut state = self.line.lock();
+        if !state.woken {
+            state.was_emptied |= line.is_empty() && !state.text.is_empty();
+            line.clone_into(&mut state.text);
+            state.cursor = pos;
+        }
+        None
+    }
+}
+
+impl Validator for Prompter {}
+
+impl Helper for Prompter {}
+
+/// The lines of earlier runs, oldest first. A file that can't be read is an empty one.
+fn read_history(path: &PathBuf) -> Vec<String> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let recent = &lines[lines.len().saturating_sub(HISTORY)..];
+    recent.iter().map(|line| unescaped(line)).collect()
+}
+
+/// Adds a line for the next run. What people say is for themselves alone (mode 0600); where it can't
+/// be written, there is no history.
+fn append_history(path: &PathBuf, text: &str) {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    if let Some(folder) = path.parent() {
+        let _ = std::fs::create_dir_all(folder);
+    }
+    if let Ok(mut file) = options.open(path) {
+        let _ = file.write_all((escaped(text) + "\n").as_bytes());
+    }
+}
+
+/// One line for a text that may have several.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+fn unescaped(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match (character, character == '\\') {
+            (_, true) => match characters.next() {
+                Some('n') => text.push('\n'),
+                Some(other) => text.push(other),
+                None => {}
+            },
+            (other, false) => text.push(other),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_several_lines_is_one_line_of_history() {
+        for text in ["plain", "two\nlines", "back\\slash \\n", "\\", "a\\\nb"] {
+            let line = escaped(text);
+            assert!(!line.contains('\n'));
+            assert_eq!(unescaped(&line), text);
+        }
+    }
+}

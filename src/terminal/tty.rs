@@ -1,0 +1,270 @@
+//! The terminal itself: its modes, its size, and who is in its foreground.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetpgrp,
+    tcgetwinsize, tcsetattr,
+};
+
+/// How wide a terminal is taken to be that does not say.
+const COLUMNS: u16 = 80;
+
+/// Whether this process may read from the terminal and change its modes: not while it runs in the
+/// background (`program &`), where the system would stop it for that.
+pub(crate) fn is_in_foreground(terminal: impl AsFd) -> bool {
+    match tcgetpgrp(terminal) {
+        Ok(group) => group == getpgrp(),
+        // Not this process's controlling terminal: nobody stops it there.
+        Err(Errno::NOTTY) => true,
+        Err(_) => false,
+    }
+}
+
+/// How many columns standard output has.
+pub(crate) fn columns() -> usize {
+    let size = tcgetwinsize(io::stdout());
+    let columns = size.map_or(COLUMNS, |size| size.ws_col);
+    usize::from(if columns == 0 { COLUMNS } else { columns })
+}
+
+/// What a wait came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ready {
+    /// There is something to read, or nothing will ever come.
+    Input,
+    /// The waker has been used.
+    Woken,
+    /// The time is up.
+    Nothing,
+}
+
+/// Waits until there is something to read, or somebody wakes this thread.
+pub(super) fn wait(input: impl AsFd, woken: &Wakened, most: Option<Timespec>) -> Ready {
+    wait_for(Some(input.as_fd()), woken, most)
+}
+
+/// Waits until somebody wakes this thread.
+pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Timespec>) -> Ready {
+    wait_for(None, woken, most)
+}
+
+fn wait_for(input: Option<BorrowedFd<'_>>, woken: &Wakened, most: Option<Timespec>) -> Ready {
+    loop {
+        let mut fds = vec![PollFd::new(&woken.0, PollFlags::IN)];
+        if let Some(input) = &input {
+            fds.push(PollFd::new(input, PollFlags::IN));
+        }
+        match poll(&mut fds, most.as_ref()) {
+            Ok(0) => return Ready::Nothing,
+            Ok(_) if !fds[0].revents().is_empty() => {
+                woken.drain();
+                return Ready::Woken;
+            }
+            Ok(_) => return Ready::Input,
+            Err(Errno::INTR) => {}
+            // What can't be waited for can be read, and says why it can't.
+            Err(_) => return Ready::Input,
+        }
+    }
+}
+
+/// Wakes a thread that waits for input.
+pub(super) struct Waker(OwnedFd);
+
+/// The other end of a [`Waker`].
+pub(super) struct Wakened(OwnedFd);
+
+/// A waker and what it wakes.
+pub(super) fn waker() -> io::Result<(Waker, Wakened)> {
+    let (read, write) = rustix::pipe::pipe()?;
+    for end in [&read, &write] {
+        fcntl_setfl(end, fcntl_getfl(end)? | OFlags::NONBLOCK)?;
+        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    Ok((Waker(write), Wakened(read)))
+}
+
+impl Waker {
+    pub(super) fn wake(&self) {
+        // Full means that it is awake already.
+        let _ = rustix::io::write(&self.0, b"w");
+    }
+}
+
+impl Wakened {
+    fn drain(&self) {
+        let mut bytes = [0; 64];
+        while rustix::io::read(&self.0, &mut bytes).is_ok_and(|count| count > 0) {}
+    }
+}
+
+/// A terminal that hands over every key as it is typed, and shows none by itself. Dropping it gives
+/// the terminal its modes back, without waiting for what is still to be written to it.
+pub(super) struct RawTerminal {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// Takes over the terminal that standard input is.
+    pub(super) fn take_over() -> io::Result<RawTerminal> {
+        let terminal = io::stdin().as_fd().try_clone_to_owned()?;
+        let before = tcgetattr(&terminal)?;
+        let raw = RawTerminal { terminal, before };
+        raw.make_raw()?;
+        Ok(raw)
+    }
+
+    /// Sets the modes, also after a shell has set its own while this process was stopped.
+    pub(super) fn make_raw(&self) -> io::Result<()> {
+        let mut modes = self.before.clone();
+        modes.make_raw();
+        // A line feed goes on beginning a new line: what is printed comes from many places.
+        modes.output_modes = self.before.output_modes;
+        Ok(tcsetattr(&self.terminal, OptionalActions::Now, &modes)?)
+    }
+
+    /// Gives the terminal the modes back that it had.
+    pub(super) fn restore(&self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+
+    /// Throws away what has been typed and not been read.
+    pub(super) fn flush_input(&self) -> bool {
+        let waits = rustix::io::ioctl_fionread(&self.terminal).is_ok_and(|count| count > 0);
+        let _ = tcflush(&self.terminal, QueueSelector::IFlush);
+        waits
+    }
+
+    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.terminal, into)?)
+    }
+}
+
+impl AsFd for RawTerminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.terminal.as_fd()
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+/// A pseudo-terminal in the place of standard input: the editor reads what is written into this end.
+/// Dropping it puts the real terminal back.
+pub(super) struct EditorInput {
+    writer: OwnedFd,
+    real: OwnedFd,
+}
+
+impl EditorInput {
+    pub(super) fn in_place_of_standard_input() -> io::Result<EditorInput> {
+        let real = io::stdin().as_fd().try_clone_to_owned()?;
+        let writer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&writer)?;
+        unlockpt(&writer)?;
+        let name = ptsname(&writer, Vec::new())?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let reader = rustix::fs::open(&*name, flags, Mode::empty())?;
+        let mut modes = tcgetattr(&reader)?;
+        modes.make_raw();
+        tcsetattr(&reader, OptionalActions::Now, &modes)?;
+        rustix::stdio::dup2_stdin(&reader)?;
+        Ok(EditorInput { writer, real })
+    }
+
+    pub(super) fn write(&self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.writer, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Drop for EditorInput {
+    fn drop(&mut self) {
+        let _ = rustix::stdio::dup2_stdin(&self.real);
+    }
+}
+
+/// What a question on the terminal itself came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// The line that was typed.
+    Line(String),
+    /// Ctrl-D, Ctrl-C or the end of the terminal.
+    Nothing,
+    /// Somebody woke this thread first.
+    Woken,
+    /// There is no terminal to ask on.
+    NoTerminal,
+}
+
+/// Asks on the terminal, wherever standard input and output go, and shows nothing of what is typed.
+/// What was typed before the question is thrown away.
+pub(super) fn ask_hidden(question: &str, woken: &Wakened) -> Answered {
+    let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
+        return Answered::NoTerminal;
+    };
+    let Ok(before) = tcgetattr(&terminal) else {
+        return Answered::NoTerminal;
+    };
+    let mut modes = before.clone();
+    modes.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON);
+    modes.local_modes |= LocalModes::ISIG;
+    if tcsetattr(&terminal, OptionalActions::Flush, &modes).is_err() {
+        return Answered::NoTerminal;
+    }
+    let mut screen = &terminal;
+    let _ = write!(screen, "{question}: ");
+    let answered = read_hidden(&terminal, woken);
+    let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+    let _ = writeln!(screen);
+    answered
+}
+
+fn read_hidden(terminal: &File, woken: &Wakened) -> Answered {
+    let mut line = Vec::new();
+    loop {
+        if wait(terminal, woken, None) == Ready::Woken {
+            return Answered::Woken;
+        }
+        let mut byte = [0];
+        match rustix::io::read(terminal, &mut byte) {
+            Ok(1) => {}
+            Err(Errno::INTR) => continue,
+            _ => return Answered::Nothing,
+        }
+        match byte[0] {
+            b'\n' | b'\r' => break,
+            4 if line.is_empty() => return Answered::Nothing,
+            // Backspace takes back a character, which may have several bytes; Ctrl-U takes all.
+            8 | 127 => {
+                while line.pop().is_some_and(|byte: u8| byte & 0xc0 == 0x80) {}
+            }
+            21 => line.clear(),
+            other => line.push(other),
+        }
+    }
+    let text = line.utf8_chunks().map(|chunk| chunk.valid()).collect();
+    Answered::Line(text)
+}
+
+/// Whether a person sits at both ends of this process.
+pub(crate) fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
