@@ -146,11 +146,6 @@ impl Subscription {
         !self.clock.is_stopped()
     }
 
-    /// Asks for the next tick.
-    pub fn wake_at_next(&self) {
-        self.alarm.0.store(0, Ordering::Release);
-    }
-
     /// The handle that says which tick this subscription waits for.
     pub fn alarm(&self) -> Alarm {
         self.alarm.clone()

@@ -6,15 +6,16 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crossbeam_channel::{never, select};
+use crossbeam_channel::{after, never, select};
 use parking_lot::Mutex;
 
 use super::operator::{self, Obeyed};
 use super::options::{Command, HELP, Replay, parse};
 use super::{Server, Settings};
 use crate::board::{Board, Recording, Veil};
-use crate::clock::{Clock, Subscription, Ticker};
+use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
 use crate::interfaces::{address_for_others, interfaces, table};
 use crate::invocation::Invocation;
@@ -26,6 +27,8 @@ use crate::terminal::{
 };
 use crate::wire::Revision;
 
+/// How long to wait before looking again who is in the foreground.
+const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
 /// A command line or a port that can't be had.
 const REFUSED: u8 = 2;
 
@@ -76,13 +79,12 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let shown_at = board.as_ref().map(Board::address);
     let mut console = Console::start(settings, &server, console_queue, shown_at)
         .map_err(|error| format!("can't start the console: {error}"))?;
-    let ticks = clock.subscribe();
     let telling = events.clone();
     let beaten = move |_, told| telling.tell(|| What::Ticked { told });
     let ticker = Ticker::start(clock, settings.tick, beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
-    let why = console.serve_until_stopped(&server, &signals, &ticks);
+    let why = console.serve_until_stopped(&server, &signals);
     signals.ending.store(true, Ordering::Release);
     server.will_stop(&why.to_string());
     let Console {
@@ -191,18 +193,27 @@ impl Console {
         &mut self,
         server: &Arc<Server>,
         signals: &Listening,
-        ticks: &Subscription,
     ) -> Why {
         let nothing = never();
+        let mut went_on = false;
         loop {
-            // At each tick, to see who is in the foreground.
-            if is_interactive() {
-                ticks.wake_at_next();
-            }
+            // A shell gives no sign when it puts a job that runs into the foreground, so while this
+            // one is in the background, it looks once a second.
+            let is_waiting = match &self.keyboard {
+                // After a stop, it takes the keyboard's thread a moment to find out.
+                Some(keyboard) => keyboard.is_parked() || went_on,
+                None => is_interactive(),
+            };
+            let look = if is_waiting {
+                after(FOREGROUND_PAUSE)
+            } else {
+                never()
+            };
             let typed = self.keyboard.as_ref().map_or(&nothing, Keyboard::typed);
             select! {
                 recv(signals.told) -> told => match told {
                     Ok(Told::GoesOn) => {
+                        went_on = true;
                         if let Some(keyboard) = &self.keyboard {
                             keyboard.resume();
                         }
@@ -211,7 +222,8 @@ impl Console {
                     // The signal thread is gone; then nothing else could stop the server.
                     Err(_) => return Why::Signal("none can be heard any more"),
                 },
-                recv(ticks.ticks()) -> _ => {
+                recv(look) -> _ => {
+                    went_on = false;
                     if let Some(keyboard) = &self.keyboard {
                         keyboard.look();
                     }

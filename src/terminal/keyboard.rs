@@ -97,10 +97,23 @@ struct State<T> {
     wake_wanted: bool,
     /// This process was stopped, and goes on.
     was_stopped: bool,
+    /// The terminal is left alone, because this process is in the background.
+    is_parked: bool,
     /// What was typed and not handed on yet, and under which prompt.
     ahead: VecDeque<(Key, Option<T>)>,
     /// What the prompt on the screen stands for.
     visible: Option<T>,
+}
+
+impl<T> State<T> {
+    /// Whether somebody else may have had the terminal: then its modes have to be set anew, and the
+    /// line drawn.
+    fn takes_terminal_up(&mut self) -> bool {
+        let anew = self.was_stopped | self.is_parked;
+        (self.was_stopped, self.is_parked) = (false, false);
+        self.wake_wanted |= anew;
+        anew
+    }
 }
 
 /// What the editor is to do next.
@@ -166,6 +179,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
                 line_ended: false,
                 wake_wanted: false,
                 was_stopped: false,
+                is_parked: false,
                 ahead: VecDeque::new(),
                 visible: None,
             }),
@@ -269,6 +283,11 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     pub(crate) fn resume(&self) {
         self.desk.state.lock().was_stopped = true;
         self.desk.waker.wake();
+    }
+
+    /// Whether the terminal is left alone, because this process is in the background.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.desk.state.lock().is_parked
     }
 
     /// This process may be in the foreground again: the thread that waits for that looks.
@@ -395,8 +414,8 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
             if passed_over && typed.send(Typed::PassedOver).is_err() {
                 return;
             }
-            if line.0.is_empty() {
-                begun = begun_under.filter(|under| *under != prompt.target);
+            if let Some(under) = begun_under.filter(|under| *under != prompt.target) {
+                begun.get_or_insert(under);
             }
             let hidden = prompt.ask == Ask::Hidden;
             let edited = editor.edit(&prompt.name, hidden, (&line.0, line.1));
@@ -452,13 +471,14 @@ fn replace<T: Clone + PartialEq>(
     begun: &mut Option<T>,
 ) {
     if line.0.is_empty() {
-        *begun = None;
+        // Nothing has been typed, or what was is gone and the rest of it may still come.
     } else if prompt.ask != newer.ask {
         if prompt.ask != Ask::Hidden {
             editor.remember(&line.0);
         }
         *line = (String::new(), 0);
-        *begun = None;
+        // The rest of it, typed by somebody who has not seen the new prompt yet, is none for it.
+        begun.get_or_insert_with(|| prompt.target.clone());
     } else if begun.is_none() {
         *begun = Some(prompt.target.clone());
     }
@@ -482,7 +502,6 @@ struct Keys<T> {
 
 impl<T: Clone + PartialEq> Keys<T> {
     fn run(mut self) {
-        let mut parked = false;
         loop {
             self.hand_on();
             if self.desk.is_closing() {
@@ -491,14 +510,12 @@ impl<T: Clone + PartialEq> Keys<T> {
             if self.only_in_foreground && !is_in_foreground(&*self.terminal) {
                 // To read now would stop this process. Somebody wakes this thread when that may
                 // have changed.
-                parked = true;
+                self.desk.state.lock().is_parked = true;
                 wait_to_be_woken(&self.wakened, None);
                 continue;
             }
-            if std::mem::take(&mut self.desk.state.lock().was_stopped) | parked {
-                parked = false;
+            if self.desk.state.lock().takes_terminal_up() {
                 let _ = self.terminal.make_raw();
-                self.desk.state.lock().wake_wanted = true;
                 continue;
             }
             let is_full = self.desk.state.lock().ahead.len() > AHEAD;
@@ -676,7 +693,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
             let mut prompt = self.desk.take().map(|(prompt, _)| prompt);
             while let Some(asking) = prompt.take() {
                 let typed = if asking.ask == Ask::Hidden {
-                    match ask_hidden(&asking.name, &self.wakened) {
+                    match ask_hidden(&asking.name, &self.wakened, || self.is_wanted_elsewhere()) {
                         Answered::Line(text) => Some(Typed::Line {
                             text,
                             under: Some(asking.target.clone()),
@@ -726,12 +743,14 @@ impl<T: Clone + PartialEq> PlainReader<T> {
             self.read.truncate(LONGEST_LINE);
             searched = self.read.len();
             if self.only_in_foreground && is_terminal && !is_in_foreground(&stdin) {
+                self.desk.state.lock().is_parked = true;
                 wait_to_be_woken(&self.wakened, None);
                 if self.is_wanted_elsewhere() {
                     return None;
                 }
                 continue;
             }
+            self.desk.state.lock().is_parked = false;
             if wait(&stdin, &self.wakened, None) == Ready::Woken {
                 if self.is_wanted_elsewhere() {
                     return None;

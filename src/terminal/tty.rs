@@ -215,8 +215,13 @@ pub(super) enum Answered {
 }
 
 /// Asks on the terminal, wherever standard input and output go, and shows nothing of what is typed.
-/// What was typed before the question is thrown away.
-pub(super) fn ask_hidden(question: &str, woken: &Wakened) -> Answered {
+/// What was typed before the question is thrown away. A thread that is woken gives the question up if
+/// it `is_wanted_elsewhere`.
+pub(super) fn ask_hidden(
+    question: &str,
+    woken: &Wakened,
+    is_wanted_elsewhere: impl Fn() -> bool,
+) -> Answered {
     let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
         return Answered::NoTerminal;
     };
@@ -231,17 +236,24 @@ pub(super) fn ask_hidden(question: &str, woken: &Wakened) -> Answered {
     }
     let mut screen = &terminal;
     let _ = write!(screen, "{question}: ");
-    let answered = read_hidden(&terminal, woken);
+    let answered = read_hidden(&terminal, woken, is_wanted_elsewhere);
     let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
     let _ = writeln!(screen);
     answered
 }
 
-fn read_hidden(terminal: &File, woken: &Wakened) -> Answered {
+fn read_hidden(
+    terminal: &File,
+    woken: &Wakened,
+    is_wanted_elsewhere: impl Fn() -> bool,
+) -> Answered {
     let mut line = Vec::new();
     loop {
         if wait(terminal, woken, None) == Ready::Woken {
-            return Answered::Woken;
+            if is_wanted_elsewhere() {
+                return Answered::Woken;
+            }
+            continue;
         }
         let mut byte = [0];
         match rustix::io::read(terminal, &mut byte) {

@@ -150,7 +150,8 @@ impl Chat {
             // What is typed in the place of an answer is no answer, and above all nothing to say to
             // everyone.
             self.leave_dialog(link, screen)?;
-            return if is_hidden {
+            let is_cancel = line.trim().eq_ignore_ascii_case("/cancel");
+            return if is_hidden || is_cancel {
                 Ok(())
             } else {
                 self.talk(line, link, screen)

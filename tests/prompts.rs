@@ -1,0 +1,418 @@
+//! A line goes where its prompt said, or nowhere: the real client on a real terminal, at every prompt,
+//! while its links are lost in every order. A false server decides that order and keeps what it
+//! heard.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use support::PATIENCE;
+use support::terminal::Terminal;
+
+const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
+
+/// A server with one port for everyone and one port for a room, which says only what it is told to.
+struct FalseServer {
+    main: TcpListener,
+    room: TcpListener,
+    /// Everything that clients said, on whichever link, in order.
+    heard: Receiver<(String, String)>,
+    hearing: Sender<(String, String)>,
+    /// Heard, and not asked for yet.
+    kept: Vec<(String, String)>,
+}
+
+/// One connection of the client.
+struct Link {
+    stream: TcpStream,
+    name: String,
+}
+
+impl Link {
+    fn says(&mut self, document: &str) {
+        writeln!(self.stream, "{document}").unwrap();
+    }
+
+    fn command(&mut self, name: &str, parts: &str) {
+        self.says(&format!("<SERVER><command>{name}</command>{parts}</SERVER>"));
+    }
+
+    fn ends(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl FalseServer {
+    fn new() -> FalseServer {
+        let (hearing, heard) = channel();
+        FalseServer {
+            main: TcpListener::bind("127.0.0.1:0").unwrap(),
+            room: TcpListener::bind("127.0.0.1:0").unwrap(),
+            heard,
+            hearing,
+            kept: Vec::new(),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.main.local_addr().unwrap()
+    }
+
+    fn accept(&self, listener: &TcpListener, name: &str) -> Link {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (reading, hearing) = (stream.try_clone().unwrap(), self.hearing.clone());
+        let named = name.to_owned();
+        std::thread::spawn(move || {
+            for line in BufReader::new(reading).lines().map_while(Result::ok) {
+                let _ = hearing.send((named.clone(), line));
+            }
+        });
+        Link {
+            stream,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Waits until a document with `part` in it has come on that link.
+    fn hears(&mut self, link: &str, part: &str) {
+        let is_it = |(on, line): &(String, String)| on == link && line.contains(part);
+        if let Some(index) = self.kept.iter().position(is_it) {
+            self.kept.remove(index);
+            return;
+        }
+        loop {
+            let heard = self
+                .heard
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("{link} heard no {part}; heard: {:?}", self.kept));
+            if is_it(&heard) {
+                return;
+            }
+            self.kept.push(heard);
+        }
+    }
+
+    /// Whether something with `part` in it has come on any link, and on which.
+    fn where_heard(&mut self, part: &str) -> Vec<String> {
+        self.kept.extend(self.heard.try_iter());
+        let with_it = self.kept.iter().filter(|(_, line)| line.contains(part));
+        with_it
+            .map(|(on, line)| format!("{on}: {line}"))
+            .collect()
+    }
+
+    /// Lets alice in on a new main link, beside `partner`.
+    fn welcome(&mut self, name: &str, partner: &str) -> Link {
+        let mut main = self.accept(&self.main, name);
+        main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
+        main.command("PARTNER JOINED", &format!("<partner>{partner}</partner>"));
+        self.hears(name, "LOGIN");
+        main.command("WELCOME", "<username>alice</username>");
+        self.hears(name, "WHO");
+        main.command("WHO", "<user>alice</user><user>bob</user><user>carol</user>");
+        main
+    }
+
+    /// Lets her into the room.
+    fn welcome_into_room(&mut self, main: &mut Link, name: &str) -> Link {
+        self.hears(&main.name, "JOIN");
+        let port = self.room.local_addr().unwrap().port();
+        main.command(
+            "JOINED",
+            &format!(
+                "<room>lobby</room><address>127.0.0.1</address><Port>{port}</Port>\
+                 <HandshakePasscode>abc</HandshakePasscode>"
+            ),
+        );
+        let mut room = self.accept(&self.room, name);
+        self.hears(name, "abc");
+        room.says(&format!(
+            "<SERVER type='room' port='{port}' room='lobby'><message>Connection successful</message></SERVER>"
+        ));
+        room
+    }
+}
+
+/// Everything that a prompt can stand for, how one gets there, and what it looks like.
+const PROMPTS: [(&str, &str, &str); 11] = [
+    ("partner", "", "alice to bob>"),
+    ("room", "/to lobby", "alice in lobby>"),
+    ("person", "/to carol", "alice to carol alone>"),
+    ("query", "/query dave", "alice to dave alone>"),
+    ("everyone", "/to all", "alice to everyone>"),
+    ("PM", "PM", "message for everyone>"),
+    ("DM", "DM", "for whom>"),
+    ("DM to carol", "DM carol", "message for carol>"),
+    ("confirm", "/pm carol hi", "for everyone? (yes/no)>"),
+    ("passwd", "/passwd", "the password of alice so far>"),
+    ("login", "", "password of alice>"),
+];
+
+/// What is lost while something is being typed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Lost {
+    Room,
+    Main,
+    RoomThenMain,
+    MainThenRoom,
+    Partner,
+}
+
+struct Stage {
+    server: FalseServer,
+    alice: Terminal,
+    main: Link,
+    room: Option<Link>,
+}
+
+fn stage(prompt: (&str, &str, &str)) -> Stage {
+    let mut server = FalseServer::new();
+    let port = server.address().port().to_string();
+    let arguments = ["127.0.0.1", &port, "alice", "--reconnect", "--no-color"];
+    let mut alice = Terminal::start(CLIENT, &arguments, &[]);
+    let (name, line, looks) = prompt;
+    if name == "login" {
+        let mut main = server.accept(&server.main, "main");
+        main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
+        main.command("PARTNER JOINED", "<partner>bob</partner>");
+        server.hears("main", "LOGIN");
+        main.command("PASSWORD", "<account>existing</account>");
+        alice.is_at(looks);
+        return Stage {
+            server,
+            alice,
+            main,
+            room: None,
+        };
+    }
+    let mut main = server.welcome("main", "bob");
+    alice.is_at("alice to bob>");
+    alice.enters("/join lobby");
+    let room = server.welcome_into_room(&mut main, "room");
+    alice.sees("you are in lobby");
+    match name {
+        "PM" => {
+            alice.enters(line);
+            server.hears("main", "<command>PM</command></CLIENT>");
+            main.command("PM", "");
+        }
+        "DM" | "DM to carol" => {
+            alice.enters("DM");
+            server.hears("main", "DM");
+            main.command("DM", "<user>bob</user><user>carol</user>");
+            if name != "DM" {
+                alice.is_at("for whom>");
+                alice.enters("carol");
+            }
+        }
+        _ if !line.is_empty() => alice.enters(line),
+        _ => {}
+    }
+    alice.is_at(looks);
+    Stage {
+        server,
+        alice,
+        main,
+        room: Some(room),
+    }
+}
+
+/// Types half a line, loses what is to be lost, types the other half, and looks where it went. With
+/// `waits`, Enter comes once the prompt has been replaced; else it races with that.
+fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, waits: bool) {
+    let context = format!("{} while {lost:?} is lost, waits {waits}", prompt.0);
+    let Stage {
+        mut server,
+        mut alice,
+        mut main,
+        room,
+    } = stage(prompt);
+    let is_hidden = prompt.2.contains("password");
+    alice.types("the sec");
+    if !is_hidden {
+        alice.waits_for("the half line", |alice| alice.line().ends_with("the sec"));
+    }
+    let end_room = || {
+        if let Some(room) = &room {
+            room.ends();
+        }
+    };
+    match lost {
+        Lost::Room => end_room(),
+        Lost::Main => main.ends(),
+        Lost::RoomThenMain => {
+            end_room();
+            main.ends();
+        }
+        Lost::MainThenRoom => {
+            main.ends();
+            end_room();
+        }
+        Lost::Partner => {
+            main.command("PARTNER LEFT", "<partner>bob</partner>");
+            main.command("PARTNER JOINED", "<partner>mallory</partner>");
+        }
+    }
+    let main_is_lost = !matches!(lost, Lost::Room | Lost::Partner);
+    if main_is_lost {
+        if waits {
+            alice.is_at("not connected>");
+        }
+        // Another server with the same address: beside alice sits somebody else.
+        let mut again = server.welcome("main again", "mallory");
+        if room.is_some() {
+            server.welcome_into_room(&mut again, "room again");
+            alice.sees("you are in lobby");
+        }
+        main = again;
+    }
+    if waits {
+        alice.waits_for("another prompt, or the same", |alice| {
+            let line = alice.line();
+            !line.starts_with("not connected>") && !line.starts_with("alice, not with")
+        });
+    }
+    alice.types("ret\r");
+    // Whatever was to be sent has been sent when this has come.
+    alice.waits_for("a prompt for what comes next", |alice| {
+        alice.line().ends_with('>')
+    });
+    if prompt.0 == "passwd" && !main_is_lost {
+        // Nothing was lost that it is about: the next question is for the new password.
+        alice.is_at("the new password of alice>");
+    }
+    alice.enters("/cancel");
+    alice.waits_for("a prompt to talk at", |alice| {
+        let line = alice.line();
+        line.ends_with('>') && (line.starts_with("alice to") || line.starts_with("alice in"))
+    });
+    alice.enters("/names");
+    server.hears(&main.name, "<command>WHO</command>");
+    let mut went = server.where_heard("secret");
+    // What was said in the room comes on another link than the answer to /names.
+    let is_silent = is_hidden || prompt.0 == "DM";
+    alice.waits_for("where the line went", |alice| {
+        went = server.where_heard("secret");
+        let contents = alice.contents();
+        let refused = contents.contains("not sent") || contents.contains("neither");
+        if went.is_empty() && !refused {
+            alice.types("\x15");
+        }
+        !went.is_empty() || refused || is_silent
+    });
+    let may = |line: &String| {
+        let (link, document) = line.split_once(": ").unwrap();
+        match prompt.0 {
+            "partner" => link == "main" && !document.contains("command"),
+            "room" => link.starts_with("room"),
+            "person" | "DM to carol" => document.contains("<to>carol</to>"),
+            "query" => document.contains("<to>dave</to>"),
+            "everyone" => document.contains("<command>PM</command>"),
+            // The message after the PM of this very link.
+            "PM" => link == "main" && !main_is_lost,
+            "passwd" => document.contains("<command>PASSWD</command>"),
+            "login" => document.contains("<command>PASSWORD</command>"),
+            _ => false,
+        }
+    };
+    for line in &went {
+        assert!(may(line), "{context}: {line}");
+    }
+    assert!(went.len() <= 1, "{context}: {went:?}");
+}
+
+fn at_every_prompt(lost: Lost, waits: bool) {
+    for prompt in PROMPTS {
+        // Who is nobody yet has no room; and a partner is the business of the partner's prompt.
+        if prompt.0 == "login" && lost != Lost::Main {
+            continue;
+        }
+        a_line_goes_where_its_prompt_said(prompt, lost, waits);
+    }
+}
+
+#[test]
+fn the_room_is_lost() {
+    at_every_prompt(Lost::Room, true);
+    at_every_prompt(Lost::Room, false);
+}
+
+#[test]
+fn the_server_is_lost() {
+    at_every_prompt(Lost::Main, true);
+}
+
+#[test]
+fn the_server_is_lost_and_enter_comes_at_once() {
+    at_every_prompt(Lost::Main, false);
+}
+
+#[test]
+fn the_room_is_lost_and_then_the_server() {
+    at_every_prompt(Lost::RoomThenMain, true);
+}
+
+#[test]
+fn the_server_is_lost_and_then_the_room() {
+    at_every_prompt(Lost::MainThenRoom, true);
+}
+
+#[test]
+fn the_partner_is_another_one() {
+    at_every_prompt(Lost::Partner, true);
+    at_every_prompt(Lost::Partner, false);
+}
+
+#[test]
+fn a_line_typed_while_not_connected_is_said_to_nobody() {
+    let mut server = FalseServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
+    let main = server.welcome("main", "bob");
+    alice.is_at("alice to bob>");
+    main.ends();
+    alice.is_at("not connected>");
+    alice.enters("first secret");
+    alice.sees("not connected; that was not sent");
+    alice.types("second sec");
+    let _main = server.welcome("main again", "mallory");
+    alice.is_at("alice to mallory>");
+    alice.types("ret\r");
+    alice.sees("it was typed for nobody");
+    // The arrow key brings it back, and then it is meant for whoever the prompt names.
+    alice.types("\x1b[A");
+    alice.waits_for("the line again", |alice| {
+        alice.line() == "alice to mallory> second secret"
+    });
+    alice.types("\r");
+    server.hears("main again", "<message>second secret</message>");
+    assert_eq!(server.where_heard("first secret"), Vec::<String>::new());
+}
+
+#[test]
+fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
+    let mut server = FalseServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.is_at("alice to bob>");
+    alice.enters("/join lobby");
+    let _room = server.welcome_into_room(&mut main, "room");
+    alice.sees("you are in lobby");
+    alice.enters("/to lobby");
+    alice.is_at("alice in lobby>");
+    main.ends();
+    alice.is_at("not connected>");
+    let mut main = server.welcome("main again", "mallory");
+    alice.is_at("alice, not with lobby yet>");
+    alice.enters("a secret");
+    alice.sees("not sent");
+    let _room = server.welcome_into_room(&mut main, "room again");
+    alice.is_at("alice in lobby>");
+    alice.enters("hello again");
+    server.hears("room again", "hello again");
+    assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
+}

@@ -1,0 +1,176 @@
+//! A program on a terminal of its own, with somebody who types and looks.
+
+use std::io::{Read, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Instant;
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use super::PATIENCE;
+
+/// The terminal and the program on it.
+pub struct Terminal {
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    output: Receiver<Vec<u8>>,
+    screen: vt100::Parser,
+    /// How many bytes the program has drawn.
+    pub drawn: usize,
+}
+
+pub const COLUMNS: u16 = 100;
+
+impl Terminal {
+    /// Starts the program with a home of its own and these variables.
+    pub fn start(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Terminal {
+        let size = PtySize {
+            rows: 40,
+            cols: COLUMNS,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(program);
+        command.args(arguments);
+        command.env("TERM", "xterm");
+        // No folder, so nothing of one run is found by the next.
+        command.env("HOME", "/dev/null");
+        command.cwd(std::env::temp_dir());
+        command.env_remove("XDG_CONFIG_HOME");
+        command.env_remove("XDG_STATE_HOME");
+        command.env_remove("CHAT_PASSWORD");
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let (sender, output) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 16 * 1024];
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                if sender.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Terminal {
+            keys: pair.master.take_writer().unwrap(),
+            master: pair.master,
+            child,
+            output,
+            screen: vt100::Parser::new(40, COLUMNS, 1000),
+            drawn: 0,
+        }
+    }
+
+    pub fn types(&mut self, keys: impl AsRef<[u8]>) {
+        self.keys.write_all(keys.as_ref()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// Types a line.
+    pub fn enters(&mut self, line: &str) {
+        self.types(line);
+        self.types("\r");
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.process_id().unwrap()
+    }
+
+    pub fn resize(&mut self, rows: u16, cols: u16) {
+        let size = PtySize {
+            rows,
+            cols,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        self.master.resize(size).unwrap();
+        self.screen.screen_mut().set_size(rows, cols);
+    }
+
+    /// What is on the screen now.
+    pub fn contents(&mut self) -> String {
+        for bytes in self.output.try_iter() {
+            self.drawn += bytes.len();
+            self.screen.process(&bytes);
+        }
+        self.screen.screen().contents()
+    }
+
+    /// The line that is being typed, with its prompt, without the time before it.
+    pub fn line(&mut self) -> String {
+        let contents = self.contents();
+        let line = contents.trim_end().lines().next_back().unwrap_or_default();
+        line.get("00:00 ".len()..).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the screen is as `wanted` wants it.
+    pub fn waits_for(&mut self, what: &str, mut wanted: impl FnMut(&mut Terminal) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if wanted(self) {
+                return;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                panic!("not seen: {what}; line {:?}; on the screen:\n{}", self.line(), self.contents());
+            }
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => {
+                    self.drawn += bytes.len();
+                    self.screen.process(&bytes);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("not seen: {what}; line {:?}; on the screen:\n{}", self.line(), self.contents())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    assert!(
+                        wanted(self),
+                        "the program ended without {what}; on the screen:\n{}",
+                        self.contents()
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits until `text` is on the screen.
+    pub fn sees(&mut self, text: &str) {
+        self.waits_for(text, |terminal| terminal.contents().contains(text));
+    }
+
+    /// Waits until the line being typed begins with `prompt`.
+    pub fn is_at(&mut self, prompt: &str) {
+        self.waits_for(&format!("the prompt {prompt}"), |terminal| {
+            terminal.line().starts_with(prompt)
+        });
+    }
+
+    /// Waits for the program's end, and returns its exit code.
+    pub fn ends(&mut self) -> u32 {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.exit_code();
+            }
+            let _ = self.output.recv_timeout(std::time::Duration::from_millis(20)).map(|bytes| {
+                self.drawn += bytes.len();
+                self.screen.process(&bytes);
+            });
+            if Instant::now() > until {
+                panic!("it does not end; on the screen:\n{}", self.contents());
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,344 @@
+//! Both programs on a terminal, as people use them: bytes that are no text, questions, pastes, windows
+//! that change their size, jobs in the background.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::process::Command;
+use std::time::Duration;
+
+use portal_chat::event::What;
+use portal_chat::server::Settings;
+use support::terminal::{COLUMNS, Terminal};
+use support::{Client, TestServer, login, password, temporary_file};
+
+const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
+const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
+
+fn client(server: &TestServer, options: &[&str]) -> Terminal {
+    let port = server.server.portal().port().to_string();
+    let arguments: Vec<&str> = ["127.0.0.1", &port].into_iter().chain(options.iter().copied()).collect();
+    Terminal::start(CLIENT, &arguments, &[])
+}
+
+fn with_accounts(name: &str) -> TestServer {
+    TestServer::start(&Settings {
+        accounts: Some(temporary_file(name)),
+        ..Settings::default()
+    })
+}
+
+fn chatserver(options: &[&str]) -> Terminal {
+    let arguments: Vec<&str> = ["0", "--no-passwords"].into_iter().chain(options.iter().copied()).collect();
+    let mut server = Terminal::start(SERVER, &arguments, &[]);
+    server.is_at("operator>");
+    server
+}
+
+/// Every byte that is no ASCII: alone, before a letter, before Enter.
+fn bad_bytes() -> impl Iterator<Item = Vec<u8>> {
+    (0x80..=0xff_u8).flat_map(|byte| [vec![byte], vec![byte, b'n'], vec![byte, b'\r']])
+}
+
+#[test]
+fn no_byte_ends_the_operators_console() {
+    let mut server = chatserver(&["--quiet"]);
+    for bytes in bad_bytes() {
+        server.types(bytes);
+    }
+    server.types("\x15");
+    server.enters("who");
+    server.sees("nobody is connected");
+    server.enters("stop");
+    assert_eq!(server.ends(), 0);
+}
+
+#[test]
+fn no_byte_ends_the_client_at_any_prompt() {
+    let server = with_accounts("bytes");
+    let mut alice = client(&server, &["alice"]);
+    alice.is_at("a password for the new account alice>");
+    for bytes in bad_bytes().filter(|bytes| !bytes.ends_with(b"\r")) {
+        alice.types(bytes);
+    }
+    alice.types("\x15");
+    alice.enters("pw");
+    alice.is_at("the same password again>");
+    alice.types(b"\xfc\xe9\x80p\xffw\r");
+    alice.sees("you are alice now");
+    for bytes in bad_bytes() {
+        alice.types(bytes);
+    }
+    alice.types("\x15");
+    alice.enters("PM");
+    alice.is_at("message for everyone>");
+    alice.types(b"\xfcall\xff\r");
+    alice.sees("that reached nobody");
+    alice.enters("/quit");
+    assert_eq!(alice.ends(), 0);
+}
+
+#[test]
+fn what_is_typed_before_a_question_is_no_answer_to_it() {
+    let server = with_accounts("ahead");
+    let mut alice = client(&server, &["alice"]);
+    // Before the question is there, and so before any terminal mode is set.
+    alice.types("a line of chat\r");
+    alice.is_at("a password for the new account alice>");
+    alice.sees("passed over");
+    assert!(!alice.contents().contains("the same password again"));
+    // One Enter too many asks again, and what follows is still no chat.
+    alice.types("\r");
+    alice.sees("nothing was sent");
+    alice.is_at("a password for the new account alice>");
+    alice.enters("pw");
+    alice.is_at("the same password again>");
+    alice.enters("pw");
+    alice.sees("you are alice now");
+    server.wait_for_event("registered", None);
+    // Both lines at once: the second was typed before its question.
+    alice.types("/passwd\rpw\rnew\rnew\r");
+    alice.is_at("the password of alice so far>");
+    alice.enters("pw");
+    alice.is_at("the new password of alice>");
+    alice.enters("new");
+    alice.is_at("the new password again>");
+    alice.enters("new");
+    alice.sees("your password is changed");
+}
+
+#[test]
+fn a_pasted_command_has_no_other_inside() {
+    let server = TestServer::with_workers(4);
+    let (mut bob, _) = server.seat();
+    bob.send_line(&login("bob"));
+    bob.line_with("WELCOME");
+    let (mut carol, _) = server.seat();
+    carol.send_line(&login("carol"));
+    carol.line_with("WELCOME");
+    let mut alice = client(&server, &["alice"]);
+    alice.sees("you are alice now");
+    alice.types("\x1b[200~/msg bob one\n/msg carol two\nand three\x1b[201~");
+    alice.sees("and three");
+    alice.types("\r");
+    assert!(bob.line_with("direct").contains("<message>one</message>"));
+    assert!(carol.line_with("direct").contains("<message>two&#10;and three</message>"));
+    // One wrong line, and nothing of it is done.
+    alice.types("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
+    alice.sees("nothing of it was sent");
+    alice.types("\x1b[200~/msg bob six\n\x1b[201~\r");
+    assert!(bob.line_with("direct").contains("six"));
+    // Several lines of text are one message.
+    let (mut dave, _) = server.seat();
+    dave.line_with("PARTNER JOINED");
+    alice.is_at("alice to ");
+    alice.types("\x1b[200~a\tb\nc\x1b[201~\r");
+    assert!(dave.line_with("message").contains("<message>a&#9;b&#10;c</message>"));
+}
+
+#[test]
+fn the_operator_pastes_as_many_commands_as_lines() {
+    let mut server = chatserver(&["--quiet"]);
+    server.types("\x1b[200~say one\nsay two\nwho\x1b[201~");
+    server.types("\r");
+    server.sees("nobody is connected");
+    assert_eq!(server.contents().matches("said to 0 people").count(), 2);
+    server.enters("stop");
+    assert_eq!(server.ends(), 0);
+}
+
+#[test]
+fn a_paste_that_is_too_much_is_refused_and_draws_little() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.is_at("you to");
+    for paste in [
+        "a line of no great length\r".repeat(10_000),
+        "x".repeat(100_000),
+        format!("\x1b[200~{}\x1b[201~", "a line\n".repeat(10_000)),
+    ] {
+        let drawn = alice.drawn;
+        alice.types(&paste);
+        alice.sees("was not taken");
+        alice.types("\x15/clear\r");
+        alice.waits_for("a clear screen", |alice| !alice.contents().contains("was not taken"));
+        assert!(alice.drawn - drawn < 200_000, "{} bytes drawn", alice.drawn - drawn);
+    }
+    alice.enters("still here");
+    assert!(bob.line_with("message").contains("still here"));
+}
+
+#[test]
+fn a_window_that_grows_narrow_keeps_no_half_line() {
+    let server = TestServer::with_workers(2);
+    let (_bob, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.is_at("you to");
+    alice.types("a line that is longer than the window is going to be in a moment");
+    alice.sees("in a moment");
+    alice.resize(30, 40);
+    alice.types("!");
+    alice.waits_for("the line once", |alice| {
+        let solid: String = alice.contents().split_whitespace().collect();
+        solid.ends_with("inamoment!") && solid.matches("alinethatis").count() == 1
+    });
+}
+
+#[test]
+fn who_only_reads_keeps_the_seat_with_a_key() {
+    let server = TestServer::start(&Settings {
+        workers: 2,
+        idle_timeout: Some(Duration::from_secs(6)),
+        ..Settings::default()
+    });
+    let mut alice = client(&server, &[]);
+    alice.is_at("you, alone>");
+    server.tick(5);
+    alice.sees("the server ends");
+    alice.types("x");
+    server.wait_for_event("heard", None);
+    server.tick(4);
+    alice.types("\x15");
+    alice.enters("/help quit");
+    alice.sees("leave (so do EX alone");
+    assert!(!alice.contents().contains("for too long"));
+}
+
+#[test]
+fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
+    let server = TestServer::with_workers(2);
+    let (mut mallory, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.is_at("you to");
+    let forged = format!("{}12:00 bob: I owe you", " ".repeat(usize::from(COLUMNS)));
+    mallory.send_line(&support::message(&forged));
+    alice.sees("I owe you");
+    let contents = alice.contents();
+    let line = contents.lines().find(|line| line.contains("I owe")).unwrap();
+    assert!(line.starts_with("      | "), "{line}");
+}
+
+#[test]
+fn a_server_in_the_background_serves_and_is_taken_up_again() {
+    let mut shell = Terminal::start("/bin/sh", &["-i", "-m"], &[("PS1", "sh> ")]);
+    shell.is_at("");
+    shell.sees("sh> ");
+    shell.enters(&format!("{SERVER} 0 --no-passwords &"));
+    shell.sees("Ctrl-C ends the server");
+    let shown = shell.contents();
+    let portal = shown.split_once("portal   ").unwrap().1;
+    let portal = portal.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(Client::connect(portal).rest().contains("<Port>"), "it serves");
+    shell.enters("jobs");
+    shell.sees("Running");
+    assert!(!shell.contents().contains("Stopped"));
+    shell.enters("fg");
+    shell.sees("operator>");
+    shell.enters("who");
+    shell.sees("nobody is connected");
+    shell.enters("stop");
+    shell.sees("Stopped.");
+    shell.enters("exit");
+    shell.ends();
+}
+
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    let script = format!("trap '' HUP; exec {SERVER} 0 --no-passwords");
+    let mut server = Terminal::start("/bin/sh", &["-c", &script], &[]);
+    server.is_at("operator>");
+    let kill = |signal: &str, server: &Terminal| {
+        let id = server.process_id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    };
+    kill("-HUP", &server);
+    server.enters("who");
+    server.sees("nobody is connected");
+    kill("-TERM", &server);
+    assert_eq!(server.ends(), 0);
+    assert!(server.contents().contains("why signal SIGTERM"), "{}", server.contents());
+}
+
+#[test]
+fn the_terminal_is_as_it_was_when_the_program_has_ended() {
+    let server = TestServer::with_workers(2);
+    let port = server.server.portal().port().to_string();
+    let script = format!("{CLIENT} 127.0.0.1 {port}; stty -a | grep -q ' icanon' && echo whole");
+    let mut shell = Terminal::start("/bin/sh", &["-c", &script], &[]);
+    shell.is_at("you, alone>");
+    shell.enters("/quit");
+    shell.sees("whole");
+}
+
+#[test]
+fn with_the_output_in_a_pipe_the_password_is_asked_on_the_terminal() {
+    let server = with_accounts("tee");
+    let port = server.server.portal().port().to_string();
+    for (variables, pipe) in [("", "| cat"), ("TERM=dumb", "")] {
+        let script = format!("{variables} {CLIENT} 127.0.0.1 {port} alice {pipe}");
+        let mut alice = Terminal::start("/bin/sh", &["-c", &script], &[]);
+        let is_new = pipe == "| cat";
+        if is_new {
+            alice.sees("a password for the new account alice:");
+            alice.enters("pw");
+            alice.sees("the same password again:");
+        } else {
+            alice.sees("password of alice:");
+        }
+        alice.enters("pw");
+        alice.sees("you are alice now");
+        assert!(!alice.contents().contains("pw"), "{}", alice.contents());
+        alice.enters("/quit");
+        alice.ends();
+    }
+}
+
+#[test]
+fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
+    let server = with_accounts("history");
+    let home = temporary_file("history-home");
+    let port = server.server.portal().port().to_string();
+    let start = || {
+        let variables = [("XDG_STATE_HOME", home.to_str().unwrap())];
+        Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &variables)
+    };
+    let mut alice = start();
+    alice.is_at("a password for");
+    alice.enters("geheim");
+    alice.is_at("the same password again>");
+    alice.enters("geheim");
+    alice.sees("you are alice now");
+    alice.enters("/help bell");
+    alice.sees("when to ring");
+    alice.enters("/quit");
+    assert_eq!(alice.ends(), 0);
+    let mut alice = start();
+    alice.is_at("password of alice>");
+    alice.enters("geheim");
+    alice.sees("you are alice now");
+    alice.types("\x1b[A\x1b[A");
+    alice.waits_for("the line before /quit", |alice| alice.line().ends_with("/help bell"));
+    let kept = std::fs::read_to_string(home.join("portal-chat/history")).unwrap();
+    assert!(!kept.contains("geheim"), "{kept}");
+    let _ = std::fs::remove_dir_all(home);
+}
+
+#[test]
+fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
+    // The plain sockets of this file speak the same protocol.
+    let server = with_accounts("wire");
+    let (mut bob, _) = server.seat();
+    bob.send_line(&login("alice"));
+    bob.line_with("PASSWORD");
+    bob.send_line(&password("other"));
+    bob.line_with("WELCOME");
+    let mut alice = client(&server, &["alice"]);
+    alice.is_at("password of alice>");
+    alice.enters("wrong");
+    alice.sees("that is not the password of alice");
+    alice.is_at("password of alice>");
+    server.wait_for("password-wrong", |what| {
+        matches!(what, What::WrongPassword { .. })
+    });
+}
