@@ -11,6 +11,9 @@ BEFORE ?=
 AFTER ?=
 ARGS ?=
 
+# They reach the shell as variables, whatever characters they hold.
+export NAME SERVER PORT
+
 .DEFAULT_GOAL := help
 .PHONY: help run-server run-client demo demo-board test lint lessons bugs soak fuzz bench bench-quick bench-compare cargo-is-there
 
@@ -24,11 +27,17 @@ help: ## list what can be made
 
 run-server: cargo-is-there ## start the chat server
 	@$(CARGO) build $(PROFILE) --bin chatserver
-	@$(CARGO) run --quiet $(PROFILE) --bin chatserver -- $(PORT) $(ARGS)
+	@$(CARGO) run --quiet $(PROFILE) --bin chatserver -- $${PORT:+"$$PORT"} $(ARGS)
 
 run-client: cargo-is-there ## start a chat client
 	@$(CARGO) build $(PROFILE) --bin chatclient
-	@$(CARGO) run --quiet $(PROFILE) --bin chatclient -- $(if $(SERVER)$(PORT)$(NAME),$(or $(SERVER),127.0.0.1)) $(if $(NAME),$(or $(PORT),50000) $(NAME),$(PORT)) $(ARGS)
+	@set --; \
+	  if [ -n "$$SERVER$$PORT$$NAME" ]; then set -- "$${SERVER:-127.0.0.1}"; fi; \
+	  if [ -n "$$PORT$$NAME" ]; then set -- "$$@" "$${PORT:-50000}"; fi; \
+	  if [ -n "$$NAME" ]; then set -- "$$@" "$$NAME"; fi; \
+	  $(CARGO) run --quiet $(PROFILE) --bin chatclient -- "$$@" $(ARGS); \
+	  code=$$?; case $$code in 0|1|3|130) ;; *) exit $$code;; esac
+	@# A chat that the server has ended has told its reason; "make: *** Error 1" under it would only confuse.
 
 demo: cargo-is-there ## watch two scripted clients and the server for half a minute
 	@$(CARGO) build $(PROFILE) --bins --example demo

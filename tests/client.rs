@@ -292,3 +292,251 @@ fn a_taken_port_is_one_sentence_and_code_2() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains(&port) && said.contains("PORT"), "{said}");
 }
+
+/// Runs the client with all of its input there from the beginning, as a pipe has it. Returns the exit
+/// code, standard output and standard error.
+fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut program = Program::start(server, options);
+    let mut keyboard = program.keyboard.take().unwrap();
+    // A client that ends early does not read all of it.
+    let _ = keyboard.write_all(input);
+    drop(keyboard);
+    let (mut out, mut err) = (String::new(), String::new());
+    program.screen.read_to_string(&mut out).unwrap();
+    let mut stderr = program.child.stderr.take().unwrap();
+    stderr.read_to_string(&mut err).unwrap();
+    (program.child.wait().unwrap().code().unwrap(), out, err)
+}
+
+#[test]
+fn a_script_gets_the_answers_to_all_that_it_asks() {
+    let server = TestServer::with_workers(4);
+    for _ in 0..20 {
+        let (code, out, err) = script(&server, &["alice"], b"/names\n");
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert!(out.contains("online (1): alice"), "{out}");
+    }
+    let (mut bob, _) = server.seat();
+    bob.send_line(&support::login("bob"));
+    bob.line_with("WELCOME");
+    let input = b"/msg bob one\n/msg nobody two\n/all three\nfour";
+    let (code, out, _) = script(&server, &["alice"], input);
+    assert_eq!(code, 1, "something was refused: {out}");
+    assert_eq!(out.matches("* sent\n").count(), 2, "{out}");
+    assert!(
+        out.contains("nobody is not here; /names tells who is"),
+        "{out}"
+    );
+    for text in ["one", "three", "four"] {
+        bob.line_with(&format!("<message>{text}</message>"));
+    }
+    server.assert_all_ports_come_back_but(1);
+}
+
+#[test]
+fn a_script_goes_into_a_room_and_talks_there() {
+    let server = TestServer::with_workers(2);
+    let input = b"/join lobby\n/send lobby one\n/to lobby\ntwo\n/leave lobby\nthree\n/to\n";
+    let (code, out, err) = script(&server, &["alice"], input);
+    assert_eq!(
+        out.matches("[lobby] nobody else is in here").count(),
+        2,
+        "{out}"
+    );
+    assert!(out.contains("you have left lobby"), "{out}");
+    assert!(
+        err.contains("not in lobby, so that was not sent"),
+        "a line for a room is for nobody else: {err}"
+    );
+    assert_eq!(code, 1);
+    server.assert_all_rooms_end();
+}
+
+#[test]
+fn in_a_pipe_what_is_no_command_of_ours_is_text() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let input = b"/usr/bin\nPM\nDM\n// a comment\n\ttab\t\nEX\n/etc/passwd is a file\n";
+    let (code, out, err) = script(&server, &[], input);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    bob.line_with("PARTNER JOINED");
+    for text in [
+        "/usr/bin",
+        "PM",
+        "DM",
+        "// a comment",
+        "&#9;tab&#9;",
+        "EX",
+        "/etc/passwd is a file",
+    ] {
+        assert!(
+            bob.line()
+                .ends_with(&format!("<message>{text}</message></CLIENT>")),
+            "{text}"
+        );
+    }
+    let (code, out, _) = script(
+        &server,
+        &["alice", "--commands"],
+        b"PM\nto all\nDM\nEX\nnever said\n",
+    );
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("that reached nobody") && out.contains("nobody else is logged in"),
+        "{out}"
+    );
+    bob.line_with("<partner>alice</partner>");
+}
+
+#[test]
+fn a_last_line_without_a_line_feed_counts() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let (code, _, _) = script(&server, &[], b"whole\nhalf");
+    assert_eq!(code, 0);
+    bob.line_with("whole");
+    bob.line_with("half");
+    // And of a client that is nothing but a socket: half a handshake's line, half a message's.
+    let (port, passcode) = support::ticket(&server.ask());
+    let mut nc = server.connect(port);
+    nc.send_line(&support::handshake(&passcode));
+    nc.send(message("the end").as_bytes());
+    nc.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    bob.line_with("the end");
+    assert!(nc.rest().contains("Connection successful"));
+}
+
+#[test]
+fn tabs_and_odd_bytes_survive_a_pipe() {
+    let server = TestServer::with_workers(2);
+    let mut bob = Program::start(&server, &[]);
+    bob.shows("nobody is beside you");
+    let (code, _, _) = script(&server, &[], b"a\tb\n\tindented\nbad \xff byte\n");
+    assert_eq!(code, 0);
+    assert!(bob.shows("a\tb").ends_with(": a\tb\n"));
+    bob.shows(": \tindented");
+    bob.shows("bad \u{fffd} byte");
+}
+
+#[test]
+fn a_client_whose_reader_is_gone_ends() {
+    let server = TestServer::with_workers(2);
+    let portal = server.server.portal().port().to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        .args(["127.0.0.1", &portal])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    screen.read_line(&mut first).unwrap();
+    assert!(first.contains("you are on port"), "{first}");
+    drop(screen);
+    // What comes next has nobody to be shown to.
+    let (_bob, _) = server.seat();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// The client without a terminal, as cron has it.
+fn without_a_terminal(
+    server: &TestServer,
+    options: &[&str],
+    password: Option<&str>,
+) -> (i32, String) {
+    let portal = server.server.portal().port().to_string();
+    let mut command = Command::new("setsid");
+    command
+        .args(["-w", env!("CARGO_BIN_EXE_chatclient"), "127.0.0.1", &portal])
+        .args(options)
+        .env_remove("CHAT_PASSWORD")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(password) = password {
+        command.env("CHAT_PASSWORD", password);
+    }
+    let mut child = command.spawn().unwrap();
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"first line\nsecond line\n");
+    let output = child.wait_with_output().unwrap();
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), said)
+}
+
+#[test]
+fn a_line_of_chat_is_never_taken_for_a_password() {
+    let server = TestServer::start(&Settings {
+        accounts: Some(support::temporary_file("no-terminal")),
+        ..Settings::default()
+    });
+    let (code, said) = without_a_terminal(&server, &["alice"], None);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("--password-file"), "{said}");
+    let file = support::temporary_file("password");
+    std::fs::write(&file, "secret\nmore\n").unwrap();
+    let (code, said) = without_a_terminal(
+        &server,
+        &["alice", "--password-file", file.to_str().unwrap()],
+        None,
+    );
+    assert!(said.contains("you are alice now"), "{said}");
+    assert_eq!(code, 1, "nobody sat beside: {said}");
+    server.wait_for_event("registered", None);
+    let (_, said) = without_a_terminal(&server, &["alice"], Some("secret"));
+    assert!(said.contains("you are alice now"), "{said}");
+    let (code, said) = without_a_terminal(&server, &["alice"], Some("first line"));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("that is not the password of alice"), "{said}");
+    let _ = std::fs::remove_file(file);
+}
+
+#[test]
+fn settings_are_kept_and_count_only_where_no_server_is_named() {
+    let server = TestServer::with_workers(4);
+    let file = support::temporary_file("client.conf");
+    let config = file.to_str().unwrap().to_owned();
+    let (code, out, err) = script(
+        &server,
+        &["alice", "--save", "--config", &config],
+        b"/names\n",
+    );
+    assert_eq!(code, 0, "{out}{err}");
+    let run = |options: &[&str]| {
+        let mut program = Program::start_with(options.iter().copied());
+        drop(program.keyboard.take());
+        program.ends().1
+    };
+    let with = run(&["--config", &config]);
+    assert!(with.contains("you are alice now"), "{with}");
+    let portal = server.server.portal().port().to_string();
+    let without = run(&["127.0.0.1", &portal, "--config", &config]);
+    assert!(!without.contains("you are alice now"), "{without}");
+    let _ = std::fs::remove_file(file);
+}
+
+#[test]
+fn installed_programs_speak_of_themselves_and_not_of_make() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        .args(["0", "--no-passwords", "--quiet"])
+        .env_remove("CARGO_MANIFEST_DIR")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = BufReader::new(child.stdout.take().unwrap());
+    let mut shown = String::new();
+    while !shown.contains("Ctrl-C ends the server") {
+        assert_ne!(screen.read_line(&mut shown).unwrap(), 0, "{shown}");
+    }
+    assert!(
+        shown.contains("/chatclient 127.0.0.1 ") && !shown.contains("make"),
+        "{shown}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

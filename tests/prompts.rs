@@ -36,7 +36,9 @@ impl Link {
     }
 
     fn command(&mut self, name: &str, parts: &str) {
-        self.says(&format!("<SERVER><command>{name}</command>{parts}</SERVER>"));
+        self.says(&format!(
+            "<SERVER><command>{name}</command>{parts}</SERVER>"
+        ));
     }
 
     fn ends(&self) {
@@ -99,20 +101,23 @@ impl FalseServer {
     fn where_heard(&mut self, part: &str) -> Vec<String> {
         self.kept.extend(self.heard.try_iter());
         let with_it = self.kept.iter().filter(|(_, line)| line.contains(part));
-        with_it
-            .map(|(on, line)| format!("{on}: {line}"))
-            .collect()
+        with_it.map(|(on, line)| format!("{on}: {line}")).collect()
     }
 
     /// Lets alice in on a new main link, beside `partner`.
     fn welcome(&mut self, name: &str, partner: &str) -> Link {
         let mut main = self.accept(&self.main, name);
-        main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
+        main.says(
+            "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>",
+        );
         main.command("PARTNER JOINED", &format!("<partner>{partner}</partner>"));
         self.hears(name, "LOGIN");
         main.command("WELCOME", "<username>alice</username>");
         self.hears(name, "WHO");
-        main.command("WHO", "<user>alice</user><user>bob</user><user>carol</user>");
+        main.command(
+            "WHO",
+            "<user>alice</user><user>bob</user><user>carol</user>",
+        );
         main
     }
 
@@ -176,7 +181,9 @@ fn stage(prompt: (&str, &str, &str)) -> Stage {
     let (name, line, looks) = prompt;
     if name == "login" {
         let mut main = server.accept(&server.main, "main");
-        main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
+        main.says(
+            "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>",
+        );
         main.command("PARTNER JOINED", "<partner>bob</partner>");
         server.hears("main", "LOGIN");
         main.command("PASSWORD", "<account>existing</account>");

@@ -17,7 +17,10 @@ const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
 fn client(server: &TestServer, options: &[&str]) -> Terminal {
     let port = server.server.portal().port().to_string();
-    let arguments: Vec<&str> = ["127.0.0.1", &port].into_iter().chain(options.iter().copied()).collect();
+    let arguments: Vec<&str> = ["127.0.0.1", &port]
+        .into_iter()
+        .chain(options.iter().copied())
+        .collect();
     Terminal::start(CLIENT, &arguments, &[])
 }
 
@@ -29,7 +32,10 @@ fn with_accounts(name: &str) -> TestServer {
 }
 
 fn chatserver(options: &[&str]) -> Terminal {
-    let arguments: Vec<&str> = ["0", "--no-passwords"].into_iter().chain(options.iter().copied()).collect();
+    let arguments: Vec<&str> = ["0", "--no-passwords"]
+        .into_iter()
+        .chain(options.iter().copied())
+        .collect();
     let mut server = Terminal::start(SERVER, &arguments, &[]);
     server.is_at("operator>");
     server
@@ -122,7 +128,11 @@ fn a_pasted_command_has_no_other_inside() {
     alice.sees("and three");
     alice.types("\r");
     assert!(bob.line_with("direct").contains("<message>one</message>"));
-    assert!(carol.line_with("direct").contains("<message>two&#10;and three</message>"));
+    assert!(
+        carol
+            .line_with("direct")
+            .contains("<message>two&#10;and three</message>")
+    );
     // One wrong line, and nothing of it is done.
     alice.types("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
     alice.sees("nothing of it was sent");
@@ -133,7 +143,10 @@ fn a_pasted_command_has_no_other_inside() {
     dave.line_with("PARTNER JOINED");
     alice.is_at("alice to ");
     alice.types("\x1b[200~a\tb\nc\x1b[201~\r");
-    assert!(dave.line_with("message").contains("<message>a&#9;b&#10;c</message>"));
+    assert!(
+        dave.line_with("message")
+            .contains("<message>a&#9;b&#10;c</message>")
+    );
 }
 
 #[test]
@@ -162,8 +175,14 @@ fn a_paste_that_is_too_much_is_refused_and_draws_little() {
         alice.types(&paste);
         alice.sees("was not taken");
         alice.types("\x15/clear\r");
-        alice.waits_for("a clear screen", |alice| !alice.contents().contains("was not taken"));
-        assert!(alice.drawn - drawn < 200_000, "{} bytes drawn", alice.drawn - drawn);
+        alice.waits_for("a clear screen", |alice| {
+            !alice.contents().contains("was not taken")
+        });
+        assert!(
+            alice.drawn - drawn < 200_000,
+            "{} bytes drawn",
+            alice.drawn - drawn
+        );
     }
     alice.enters("still here");
     assert!(bob.line_with("message").contains("still here"));
@@ -215,7 +234,10 @@ fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
     mallory.send_line(&support::message(&forged));
     alice.sees("I owe you");
     let contents = alice.contents();
-    let line = contents.lines().find(|line| line.contains("I owe")).unwrap();
+    let line = contents
+        .lines()
+        .find(|line| line.contains("I owe"))
+        .unwrap();
     assert!(line.starts_with("      | "), "{line}");
 }
 
@@ -229,7 +251,10 @@ fn a_server_in_the_background_serves_and_is_taken_up_again() {
     let shown = shell.contents();
     let portal = shown.split_once("portal   ").unwrap().1;
     let portal = portal.split_whitespace().next().unwrap().parse().unwrap();
-    assert!(Client::connect(portal).rest().contains("<Port>"), "it serves");
+    assert!(
+        Client::connect(portal).rest().contains("<Port>"),
+        "it serves"
+    );
     shell.enters("jobs");
     shell.sees("Running");
     assert!(!shell.contents().contains("Stopped"));
@@ -250,14 +275,24 @@ fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
     server.is_at("operator>");
     let kill = |signal: &str, server: &Terminal| {
         let id = server.process_id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
     };
     kill("-HUP", &server);
     server.enters("who");
     server.sees("nobody is connected");
     kill("-TERM", &server);
     assert_eq!(server.ends(), 0);
-    assert!(server.contents().contains("why signal SIGTERM"), "{}", server.contents());
+    assert!(
+        server.contents().contains("why signal SIGTERM"),
+        "{}",
+        server.contents()
+    );
 }
 
 #[test]
@@ -318,7 +353,9 @@ fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
     alice.enters("geheim");
     alice.sees("you are alice now");
     alice.types("\x1b[A\x1b[A");
-    alice.waits_for("the line before /quit", |alice| alice.line().ends_with("/help bell"));
+    alice.waits_for("the line before /quit", |alice| {
+        alice.line().ends_with("/help bell")
+    });
     let kept = std::fs::read_to_string(home.join("portal-chat/history")).unwrap();
     assert!(!kept.contains("geheim"), "{kept}");
     let _ = std::fs::remove_dir_all(home);

@@ -575,11 +575,17 @@ mod tests {
     fn a_pasted_command_has_no_other_one_inside() {
         for (pasted, cut) in [
             ("one\ntwo", vec!["one\ntwo"]),
-            ("/msg bob a\n/msg carol b", vec!["/msg bob a", "/msg carol b"]),
+            (
+                "/msg bob a\n/msg carol b",
+                vec!["/msg bob a", "/msg carol b"],
+            ),
             ("/msg bob a\nb\n/all c", vec!["/msg bob a\nb", "/all c"]),
             ("hi\n/msg bob a", vec!["hi", "/msg bob a"]),
             ("/names\nhi\nthere", vec!["/names", "hi\nthere"]),
-            ("#!/bin/sh\n/usr/bin/env\n//x", vec!["#!/bin/sh\n/usr/bin/env\n//x"]),
+            (
+                "#!/bin/sh\n/usr/bin/env\n//x",
+                vec!["#!/bin/sh\n/usr/bin/env\n//x"],
+            ),
             ("/MSG bob a\n/frob b", vec!["/MSG bob a", "/frob b"]),
             ("PM\nEX", vec!["PM\nEX"]),
             ("a\n\nb", vec!["a\n\nb"]),
@@ -593,7 +599,10 @@ mod tests {
         for command in COMMANDS {
             for name in command.names {
                 let all = help(None);
-                assert!(all.iter().any(|line| line.usage.contains(&format!("/{name}"))));
+                assert!(
+                    all.iter()
+                        .any(|line| line.usage.contains(&format!("/{name}")))
+                );
                 assert_eq!(help(Some(name))[0].explanation, command.help);
                 assert!(beginning_with(&name[..1]).any(|found| found == *name));
             }

@@ -347,9 +347,7 @@ impl<'o> Conductor<'o> {
     ) -> Option<SessionEnd> {
         let away = self.clock.now().0.saturating_sub(self.touched_at.0) >= AWAY;
         self.screen.set_away(away);
-        let is_pong = |frame: &[u8]| {
-            matches!(link.codec().read_server(frame), Ok(ServerDoc::Pong))
-        };
+        let is_pong = |frame: &[u8]| matches!(link.codec().read_server(frame), Ok(ServerDoc::Pong));
         let mut end = None;
         if id == link.id() {
             end = match heard {

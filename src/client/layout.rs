@@ -14,7 +14,11 @@ const NARROWEST: usize = 8;
 pub(super) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.split('\n') {
-        let start = if lines.is_empty() { before } else { GOES_ON.len() };
+        let start = if lines.is_empty() {
+            before
+        } else {
+            GOES_ON.len()
+        };
         match columns {
             Some(columns) => wrap(line, start, columns, GOES_ON.len(), &mut lines),
             None => lines.push(line.to_owned()),

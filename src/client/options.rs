@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -172,7 +172,9 @@ struct Config {
 /// Keeps the options that somebody wants every time.
 fn save(options: &Options, file: Option<PathBuf>) -> Result<(), BadOption> {
     let Some(file) = file else {
-        return Err(BadOption("--save: there is no HOME; name a file with --config".to_owned()));
+        return Err(BadOption(
+            "--save: there is no HOME; name a file with --config".to_owned(),
+        ));
     };
     let mut text = format!("server {}\nport {}\n", options.server, options.port);
     if let Some(username) = &options.username {
@@ -187,10 +189,16 @@ fn save(options: &Options, file: Option<PathBuf>) -> Result<(), BadOption> {
     if !options.color {
         text += "no-color\n";
     }
-    let seconds = options.server_timeout.map_or(0, |timeout| timeout.as_secs());
+    let seconds = options
+        .server_timeout
+        .map_or(0, |timeout| timeout.as_secs());
     text += &format!("server-timeout {seconds}\n");
-    config::save_settings(&file, &text)
-        .map_err(|error| BadOption(format!("--save: {} can't be written ({error})", file.display())))
+    config::save_settings(&file, &text).map_err(|error| {
+        BadOption(format!(
+            "--save: {} can't be written ({error})",
+            file.display()
+        ))
+    })
 }
 
 /// The first line of a file, as a password.

@@ -247,10 +247,12 @@ impl Screen {
             Scope::Room(room) => Some(printable(room)),
             _ => None,
         };
-        let earlier = relay.old.then(|| match relay.time.as_deref().and_then(local_time) {
-            Some(time) => format!("earlier, {time}"),
-            None => "earlier".to_owned(),
-        });
+        let earlier = relay
+            .old
+            .then(|| match relay.time.as_deref().and_then(local_time) {
+                Some(time) => format!("earlier, {time}"),
+                None => "earlier".to_owned(),
+            });
         let tags: Vec<String> = room.into_iter().chain(earlier).collect();
         let place = if tags.is_empty() {
             String::new()
@@ -279,12 +281,16 @@ impl Screen {
 
     /// What the server or the client has to say.
     pub(super) fn notice(&self, text: &str) {
-        self.line("", 0, &format!("* {text}"), |text| self.palette.notice(text));
+        self.line("", 0, &format!("* {text}"), |text| {
+            self.palette.notice(text)
+        });
     }
 
     /// What has gone wrong.
     pub(super) fn trouble(&self, text: &str) {
-        self.line("", 0, &format!("! {text}"), |text| self.palette.trouble(text));
+        self.line("", 0, &format!("! {text}"), |text| {
+            self.palette.trouble(text)
+        });
     }
 
     /// Something was not sent, and why. A script finds it where its complaints are: on standard error.
@@ -300,7 +306,11 @@ impl Screen {
     /// The help.
     pub(super) fn help(&self, lines: &[HelpLine]) {
         const COLUMN: usize = 30;
-        let width = if self.is_terminal() { columns() } else { usize::MAX };
+        let width = if self.is_terminal() {
+            columns()
+        } else {
+            usize::MAX
+        };
         let mut text = String::new();
         for line in lines {
             let usage = format!("  {}", line.usage.trim_end());
@@ -339,13 +349,20 @@ impl Screen {
         };
         let today = now.date();
         if self.timestamp.get() == Timestamp::Time
-            && self.day.replace(Some(today)).is_some_and(|day| day != today)
+            && self
+                .day
+                .replace(Some(today))
+                .is_some_and(|day| day != today)
         {
             let day = now.strftime("---- %A, %Y-%m-%d ----").to_string();
             self.show(self.palette.faint(&day) + "\n");
         }
         let columns = self.is_terminal().then(columns);
-        let text = text.split('\n').map(printable_text).collect::<Vec<_>>().join("\n");
+        let text = text
+            .split('\n')
+            .map(printable_text)
+            .collect::<Vec<_>>()
+            .join("\n");
         let lines = layout::lines(&text, stamp.width() + width, columns);
         let mut shown = self.palette.faint(&stamp) + before;
         for (number, line) in lines.iter().enumerate() {
@@ -455,7 +472,11 @@ mod tests {
         let now = Zoned::now();
         let utc = now.timestamp().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         assert_eq!(local_time(&utc), Some(now.strftime(TIME).to_string()));
-        assert!(local_time("2020-06-01T12:00:00Z").unwrap().starts_with("2020-0"));
+        assert!(
+            local_time("2020-06-01T12:00:00Z")
+                .unwrap()
+                .starts_with("2020-0")
+        );
         assert_eq!(local_time("yesterday"), None);
     }
 }

@@ -26,7 +26,6 @@ impl Name {
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
-
 }
 
 /// Where a text is for that names no other destination, as seed 003 writes it.
@@ -106,7 +105,11 @@ mod tests {
             ("% 5 % of", " 5 ", " of"),
             ("%bob%", "bob", ""),
         ] {
-            assert_eq!(Addressed::read(text), Addressed::One { name, rest }, "{text}");
+            assert_eq!(
+                Addressed::read(text),
+                Addressed::One { name, rest },
+                "{text}"
+            );
         }
         for (text, chat) in [
             ("", ""),

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 
 use super::Say;
 use crate::net::Stream;
-use crate::wire::printable;
+use crate::wire::printable_text;
 
 /// Talks until the person says `Exit` or `exit`, or either side has finished.
 ///
@@ -17,19 +17,21 @@ pub fn talk(mut stream: &Stream, mut keyboard: impl BufRead, say: Say<'_>) -> io
     let mut answers = BufReader::new(stream);
     loop {
         say("Enter something to send:");
-        let mut line = String::new();
-        if keyboard.read_line(&mut line)? == 0 {
+        // Bytes and no string: one that is no UTF-8 is no reason to end.
+        let mut line = Vec::new();
+        if keyboard.read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
+        let line = String::from_utf8_lossy(&line);
         stream.write_all(format!("{}\n", line.trim_end_matches(['\n', '\r'])).as_bytes())?;
         if matches!(line.trim(), "Exit" | "exit") {
             return Ok(());
         }
-        let mut answer = String::new();
-        if answers.read_line(&mut answer)? == 0 {
+        let mut answer = Vec::new();
+        if answers.read_until(b'\n', &mut answer)? == 0 {
             say("The server has gone.");
             return Ok(());
         }
-        say(&printable(answer.trim_end()));
+        say(&printable_text(String::from_utf8_lossy(&answer).trim_end()));
     }
 }

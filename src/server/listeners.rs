@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::budget::Limit;
 use super::settings::{Portals, Settings};
-use crate::invocation::Invocation;
 use crate::hall::AccountError;
+use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::{Datagrams, Listener, Port, Tap};
 

@@ -65,8 +65,7 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 
 fn serve(settings: &Settings) -> Result<(), String> {
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
-    let signals =
-        signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+    let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), settings.show_messages);
     let event_file = event_file(settings, &mut events)?;
@@ -189,11 +188,7 @@ impl Console {
     }
 
     /// Obeys the operator until a signal or `stop` ends the server.
-    fn serve_until_stopped(
-        &mut self,
-        server: &Arc<Server>,
-        signals: &Listening,
-    ) -> Why {
+    fn serve_until_stopped(&mut self, server: &Arc<Server>, signals: &Listening) -> Why {
         let nothing = never();
         let mut went_on = false;
         loop {
@@ -314,8 +309,7 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    let signals =
-        signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+    let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     if recording.left_out() > 0 {
         eprintln!(

@@ -149,7 +149,10 @@ impl LineEditor {
             helper.hidden.store(hidden, Ordering::Relaxed);
         }
         let prompt = format!("{TIME_PLACE} {name}> ");
-        let initial = initial.0.split_at_checked(initial.1).unwrap_or(("", initial.0));
+        let initial = initial
+            .0
+            .split_at_checked(initial.1)
+            .unwrap_or(("", initial.0));
         let edited = self.editor.readline_with_initial(&prompt, initial);
         let line = self.line.lock();
         let (text, cursor) = (line.text.clone(), line.cursor);
@@ -184,7 +187,11 @@ fn go_back_up(prompt: &str, text: &str) {
     let width = prompt.width() + text.split('\n').next_back().unwrap_or_default().width();
     // Where the line would have ended at the very edge, the editor has begun a line of its own.
     let at_the_edge = !text.contains('\n') && width > 0 && width.is_multiple_of(columns());
-    let up = if at_the_edge { "\x1b[2A\r" } else { "\x1b[1A\r" };
+    let up = if at_the_edge {
+        "\x1b[2A\r"
+    } else {
+        "\x1b[1A\r"
+    };
     let mut out = std::io::stdout();
     let _ = out.write_all(up.as_bytes()).and_then(|()| out.flush());
 }
@@ -206,7 +213,13 @@ struct OwnKey {
 }
 
 impl ConditionalEventHandler for OwnKey {
-    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
+    fn handle(
+        &self,
+        _: &Event,
+        _: RepeatCount,
+        _: bool,
+        context: &EventContext<'_>,
+    ) -> Option<Cmd> {
         let mut line = self.line.lock();
         Some(match self.does {
             WakeStep::Remember => {

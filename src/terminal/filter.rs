@@ -124,9 +124,9 @@ impl Filter {
                 1
             }
             _ => {
-                let run = input
-                    .iter()
-                    .position(|&byte| matches!(byte, 0 | 3 | 4 | SUSPEND | b'\r' | b'\n' | b'\x1b'));
+                let run = input.iter().position(|&byte| {
+                    matches!(byte, 0 | 3 | 4 | SUSPEND | b'\r' | b'\n' | b'\x1b')
+                });
                 let whole = run.is_some();
                 let run = &input[..run.unwrap_or(input.len())];
                 let held = if whole { 0 } else { unfinished(run) };
@@ -154,7 +154,10 @@ impl Filter {
         let take = end.unwrap_or(paste.tail.len().saturating_sub(PASTE_ENDS.len() - 1));
         let text: Vec<u8> = paste.tail.drain(..take).collect();
         paste.bytes += text.len();
-        paste.lines += text.iter().filter(|&&byte| matches!(byte, b'\n' | b'\r')).count();
+        paste.lines += text
+            .iter()
+            .filter(|&&byte| matches!(byte, b'\n' | b'\r'))
+            .count();
         if paste.bytes <= LONGEST_PASTE {
             paste.text.extend_from_slice(&text);
         }
@@ -206,7 +209,10 @@ fn unfinished(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
         Err(_) => {
-            let last = bytes.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+            let last = bytes
+                .utf8_chunks()
+                .last()
+                .map_or(0, |chunk| chunk.invalid().len());
             let tail = &bytes[bytes.len() - last..];
             match std::str::from_utf8(tail) {
                 Err(error) if error.error_len().is_none() => last,
@@ -222,7 +228,9 @@ fn unfinished(bytes: &[u8]) -> usize {
 fn escape_sequence(input: &[u8]) -> usize {
     match input.get(1) {
         Some(b'[' | b'O') => {
-            let end = input[2..].iter().position(|byte| (0x40..=0x7e).contains(byte));
+            let end = input[2..]
+                .iter()
+                .position(|byte| (0x40..=0x7e).contains(byte));
             end.map_or(input.len(), |end| end + 3)
         }
         Some(b'\r' | b'\n' | 3 | 4) | None => 1,
@@ -277,7 +285,10 @@ mod tests {
                 _ => Vec::new(),
             })
             .collect();
-        assert_eq!(String::from_utf8(text).unwrap(), "gr\u{fc}\u{df}e \u{1f980}");
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "gr\u{fc}\u{df}e \u{1f980}"
+        );
     }
 
     #[test]
@@ -285,9 +296,18 @@ mod tests {
         let mut filter = Filter::default();
         assert_eq!(
             filter.take(b"hi\rx\x03\x04"),
-            [within("hi"), Key::Ends(b'\r'), within("x"), Key::Ends(3), Key::Ends(4)]
+            [
+                within("hi"),
+                Key::Ends(b'\r'),
+                within("x"),
+                Key::Ends(3),
+                Key::Ends(4)
+            ]
         );
-        assert_eq!(filter.take(b"\x1b[A\x1bOB\x1bf"), [within("\x1b[A\x1bOB\x1bf")]);
+        assert_eq!(
+            filter.take(b"\x1b[A\x1bOB\x1bf"),
+            [within("\x1b[A\x1bOB\x1bf")]
+        );
         assert_eq!(filter.take(b"\x1b\r"), [within("\x1b"), Key::Ends(b'\r')]);
         assert_eq!(filter.take(b"\x1b"), []);
         assert!(filter.holds_escape());
@@ -303,7 +323,10 @@ mod tests {
         let keys = filter.take(pasted);
         assert_eq!(keys.len(), 1, "the keys after it are added to it: {keys:?}");
         let mut filter = Filter::default();
-        let keys: Vec<Key> = pasted.iter().flat_map(|&byte| filter.take(&[byte])).collect();
+        let keys: Vec<Key> = pasted
+            .iter()
+            .flat_map(|&byte| filter.take(&[byte]))
+            .collect();
         assert_eq!(keys, whole);
     }
 
@@ -329,7 +352,10 @@ mod tests {
         let keys = filter.take((burst.clone() + "\r").as_bytes());
         assert_eq!(
             keys,
-            [within(&format!("\x1b[200~{burst}\x1b[201~")), Key::Ends(b'\r')]
+            [
+                within(&format!("\x1b[200~{burst}\x1b[201~")),
+                Key::Ends(b'\r')
+            ]
         );
     }
 }

@@ -239,12 +239,10 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         })?);
         keyboard.threads.push(
             // The editor's own buffers need more than the other threads' stacks.
-            Builder::new()
-                .name("keyboard".to_owned())
-                .spawn(move || {
-                    edit(editor, &desk, &terminal, &sender, &asked);
-                    drop(running);
-                })?,
+            Builder::new().name("keyboard".to_owned()).spawn(move || {
+                edit(editor, &desk, &terminal, &sender, &asked);
+                drop(running);
+            })?,
         );
         Ok((keyboard, Some(printer)))
     }

@@ -265,9 +265,7 @@ fn read_hidden(
             b'\n' | b'\r' => break,
             4 if line.is_empty() => return Answered::Nothing,
             // Backspace takes back a character, which may have several bytes; Ctrl-U takes all.
-            8 | 127 => {
-                while line.pop().is_some_and(|byte: u8| byte & 0xc0 == 0x80) {}
-            }
+            8 | 127 => while line.pop().is_some_and(|byte: u8| byte & 0xc0 == 0x80) {},
             21 => line.clear(),
             other => line.push(other),
         }

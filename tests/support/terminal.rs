@@ -116,7 +116,11 @@ impl Terminal {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                panic!("not seen: {what}; line {:?}; on the screen:\n{}", self.line(), self.contents());
+                panic!(
+                    "not seen: {what}; line {:?}; on the screen:\n{}",
+                    self.line(),
+                    self.contents()
+                );
             }
             match self.output.recv_timeout(left) {
                 Ok(bytes) => {
@@ -124,7 +128,11 @@ impl Terminal {
                     self.screen.process(&bytes);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("not seen: {what}; line {:?}; on the screen:\n{}", self.line(), self.contents())
+                    panic!(
+                        "not seen: {what}; line {:?}; on the screen:\n{}",
+                        self.line(),
+                        self.contents()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     assert!(
@@ -157,10 +165,13 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.exit_code();
             }
-            let _ = self.output.recv_timeout(std::time::Duration::from_millis(20)).map(|bytes| {
-                self.drawn += bytes.len();
-                self.screen.process(&bytes);
-            });
+            let _ = self
+                .output
+                .recv_timeout(std::time::Duration::from_millis(20))
+                .map(|bytes| {
+                    self.drawn += bytes.len();
+                    self.screen.process(&bytes);
+                });
             if Instant::now() > until {
                 panic!("it does not end; on the screen:\n{}", self.contents());
             }

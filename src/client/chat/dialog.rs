@@ -181,10 +181,7 @@ impl Chat {
             Dialog::ConfirmPublic { text } => match line.trim().to_ascii_lowercase().as_str() {
                 "y" | "yes" => self.say_public(&text, false, link, screen),
                 "n" | "no" => {
-                    self.not_sent(
-                        "nothing was sent; /msg NAME TEXT is for one person",
-                        screen,
-                    );
+                    self.not_sent("nothing was sent; /msg NAME TEXT is for one person", screen);
                     Ok(())
                 }
                 _ => {
@@ -199,12 +196,7 @@ impl Chat {
     }
 
     /// After `PM` alone, the next message is the public one (seed 002).
-    fn say_after_pm(
-        &mut self,
-        line: &str,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    fn say_after_pm(&mut self, line: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         match self.frame(&ClientDoc::say(line), link, screen) {
             Some(frame) => send_frame(&frame, link, screen),
             None => {
@@ -389,10 +381,7 @@ impl Chat {
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
             }
-            (
-                Awaiting::Login,
-                ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved,
-            ) => {
+            (Awaiting::Login, ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved) => {
                 self.credentials = None;
             }
             (Awaiting::Passwd, _) => {

@@ -294,7 +294,10 @@ mod tests {
     #[test]
     fn commands_in_a_servers_sentence_are_named_as_they_are_typed() {
         for (theirs, ours) in [
-            ("bob is not here; WHO tells who is", "bob is not here; /names tells who is"),
+            (
+                "bob is not here; WHO tells who is",
+                "bob is not here; /names tells who is",
+            ),
             (
                 "log in first, with LOGIN and a username",
                 "log in first, with /login NAME",

@@ -160,7 +160,10 @@ impl Chat {
         (self.hinted, self.idle_soon) = (false, false);
         self.rooms.forget_connections();
         *self.known.lock() = Known::default();
-        let username = self.credentials.as_ref().map(|known| known.username.clone());
+        let username = self
+            .credentials
+            .as_ref()
+            .map(|known| known.username.clone());
         match username {
             Some(username) => self.log_in(&username, link, screen),
             None => Ok(()),
@@ -289,9 +292,8 @@ impl Chat {
         link.codec().write_client(doc, &mut frame);
         let (long, most) = (frame.len().saturating_sub(1), link.codec().max_frame);
         if long > most {
-            let sentence = format!(
-                "that is too long ({long} bytes, {most} are allowed); say it in pieces"
-            );
+            let sentence =
+                format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
             self.not_sent(&sentence, screen);
             return None;
         }
@@ -332,7 +334,9 @@ pub(super) fn completions(before: &str, known: &Known) -> (usize, Vec<String>) {
         name.get(..word.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(word))
     };
-    let of = |names: &BTreeSet<String>| -> Vec<String> { names.iter().filter(begins).cloned().collect() };
+    let of = |names: &BTreeSet<String>| -> Vec<String> {
+        names.iter().filter(begins).cloned().collect()
+    };
     let takes = match lead.trim_end().strip_prefix('/') {
         Some(command) => commands::takes(command),
         None if lead.is_empty() => Takes::Name,
@@ -345,7 +349,9 @@ pub(super) fn completions(before: &str, known: &Known) -> (usize, Vec<String>) {
         Takes::Whom => {
             let all = ["all".to_owned()];
             let all = all.into_iter().filter(|all| begins(&all));
-            all.chain(of(&known.rooms)).chain(of(&known.people)).collect()
+            all.chain(of(&known.rooms))
+                .chain(of(&known.people))
+                .collect()
         }
         Takes::Values(values) => values
             .iter()
@@ -377,7 +383,11 @@ mod tests {
             ("hello ca", 6, vec![]),
             ("/all ca", 5, vec![]),
             ("/join a", 6, vec!["attic"]),
-            ("/to ", 4, vec!["all", "Bar", "attic", "Bob", "bobby", "carol"]),
+            (
+                "/to ",
+                4,
+                vec!["all", "Bar", "attic", "Bob", "bobby", "carol"],
+            ),
             ("/to b", 4, vec!["Bar", "Bob", "bobby"]),
             ("/bell ", 6, vec!["off", "dm", "all"]),
             ("/timestamp d", 11, vec!["datetime"]),

@@ -17,6 +17,8 @@ use crate::wire::{ClientCommand, ClientDoc, ServerDoc};
 pub(super) struct Rooms {
     /// By lower-case name.
     by_key: BTreeMap<String, Room>,
+    /// Rooms that have been left. The last answers may still come, until the server ends the link.
+    left: Vec<Room>,
     /// The rooms to go back into after the link was lost.
     wanted: BTreeSet<String>,
     /// The room that the server was asked for last.
@@ -37,6 +39,7 @@ impl Rooms {
     pub(super) fn new(heard: Sender<(LinkId, Heard)>) -> Rooms {
         Rooms {
             by_key: BTreeMap::new(),
+            left: Vec::new(),
             wanted: BTreeSet::new(),
             pending: None,
             heard,
@@ -47,6 +50,7 @@ impl Rooms {
     /// The main link is a new one: no room of the one before is left. Which they were is kept.
     pub(super) fn forget_connections(&mut self) {
         self.by_key.clear();
+        self.left.clear();
         self.pending = None;
     }
 
@@ -61,7 +65,8 @@ impl Rooms {
     }
 
     pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
-        self.by_key.values().map(|room| &room.link)
+        let rooms = self.by_key.values().chain(&self.left);
+        rooms.map(|room| &room.link)
     }
 
     pub(super) fn leaving(&mut self, name: &str) {
@@ -111,7 +116,8 @@ impl Chat {
             me,
         };
         let Some(there) = self.rooms.by_key.get(&room.to_ascii_lowercase()) else {
-            let sentence = format!("you are not in {room}, so that was not sent; /join {room} first");
+            let sentence =
+                format!("you are not in {room}, so that was not sent; /join {room} first");
             self.not_sent(&sentence, screen);
             return Ok(());
         };
@@ -120,7 +126,8 @@ impl Chat {
         codec.write_client(&doc, &mut frame);
         let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
         if long > most {
-            let sentence = format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
+            let sentence =
+                format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
             self.not_sent(&sentence, screen);
             return Ok(());
         }
@@ -173,7 +180,8 @@ impl Chat {
 
     /// The person has left a room.
     pub(super) fn left_room(&mut self, room: &str, screen: &Screen) {
-        self.rooms.by_key.remove(&room.to_ascii_lowercase());
+        let left = self.rooms.by_key.remove(&room.to_ascii_lowercase());
+        self.rooms.left.extend(left);
         self.rooms
             .wanted
             .retain(|wanted| !wanted.eq_ignore_ascii_case(room));
@@ -191,7 +199,9 @@ impl Chat {
             self.focus = Focus::Partner;
             let partner = self.partner.as_ref().map(|there| there.label.as_str());
             let whom = self.focus.describe(partner);
-            screen.notice(&format!("what you type is for {whom} now; /to changes that"));
+            screen.notice(&format!(
+                "what you type is for {whom} now; /to changes that"
+            ));
         } else {
             self.focus = Focus::Lost(room.to_owned());
         }
@@ -199,12 +209,8 @@ impl Chat {
 
     /// Shows what was heard in a room.
     pub(in crate::client) fn heard_in_room(&mut self, id: LinkId, heard: Heard, screen: &Screen) {
-        let Some((key, room)) = self
-            .rooms
-            .by_key
-            .iter()
-            .find(|(_, room)| room.link.id() == id)
-        else {
+        let mut rooms = self.rooms.by_key.values().chain(&self.rooms.left);
+        let Some(room) = rooms.find(|room| room.link.id() == id) else {
             // The last words of a link that was given up.
             return;
         };
@@ -212,8 +218,9 @@ impl Chat {
         let frame = match heard {
             Heard::Frame(frame) => frame,
             Heard::Over(_) => {
-                let (key, leaving) = (key.clone(), room.leaving);
-                self.rooms.by_key.remove(&key);
+                let leaving = room.leaving;
+                self.rooms.by_key.retain(|_, room| room.link.id() != id);
+                self.rooms.left.retain(|room| room.link.id() != id);
                 if !leaving {
                     screen.notice(&format!("you are not in {name} any more"));
                     self.lose_focus(&name, screen);

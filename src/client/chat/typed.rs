@@ -35,10 +35,12 @@ impl Chat {
         } else {
             vec![text.to_owned()]
         };
-        let wrong = pieces.iter().find_map(|piece| match commands::read(piece, self.typist) {
-            Line::Wrong(usage) => Some(usage),
-            _ => None,
-        });
+        let wrong = pieces
+            .iter()
+            .find_map(|piece| match commands::read(piece, self.typist) {
+                Line::Wrong(usage) => Some(usage),
+                _ => None,
+            });
         if let Some(usage) = wrong {
             let nothing = if pieces.len() > 1 {
                 "; nothing of it was sent (the up arrow brings it back)"
@@ -96,7 +98,9 @@ impl Chat {
             Line::Help(of) => {
                 let help = commands::help(of);
                 if of.is_none() {
-                    screen.text("  Type and press Enter to say something to whoever the prompt names.");
+                    screen.text(
+                        "  Type and press Enter to say something to whoever the prompt names.",
+                    );
                 }
                 match of {
                     Some(name) if help.is_empty() => {
@@ -302,7 +306,9 @@ impl Chat {
             screen.notice(&format!("what {name} says is shown again"));
         } else {
             self.ignored.insert(key);
-            screen.notice(&format!("what {name} says is not shown any more; /ignore {name} undoes it"));
+            screen.notice(&format!(
+                "what {name} says is not shown any more; /ignore {name} undoes it"
+            ));
         }
     }
 
@@ -310,7 +316,9 @@ impl Chat {
     fn online(&self, name: &str) -> Option<String> {
         let known = self.known.lock();
         let mut people = known.people.iter();
-        people.find(|there| there.eq_ignore_ascii_case(name)).cloned()
+        people
+            .find(|there| there.eq_ignore_ascii_case(name))
+            .cloned()
     }
 
     /// The name of somebody who is online, if `text` begins with it.
