@@ -19,7 +19,8 @@
 //! | [`event`] | what happened, for the console, the file, the board and the tests | how to make it happen |
 //! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
-//! | `terminal` | a person at a terminal: the line editor, for the client and for the operator | |
+//! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
+//! | `signals`, `invocation` | the signals that end a program; how it was called, for what it tells people to type | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
 //! | [`net`], [`limits`] | the sockets, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
@@ -44,7 +45,8 @@
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
 //! | `viewer-1` … | 1 a connection to the board | its queue of news | writes it into the browser's socket |
-//! | `keyboard` | 1, at a terminal | the operator's keys | edits a line; what was typed goes to `main` |
+//! | `keys` | 1, at a terminal | the terminal | takes out of what is typed what would end the editor, and hands it on a line at a time |
+//! | `keyboard` | 1, at a terminal | what `keys` hands on | edits a line; what was typed goes to `main` |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
 //!
 //! # The path of a message

@@ -128,6 +128,9 @@ struct Conductor<'o> {
     clock: Clock,
 }
 
+/// How long the last answers may take where the server may be silent for ever.
+const LAST_ANSWERS: Duration = Duration::from_secs(60);
+
 /// Whoever has pressed no key for so long may have gone: a mark shows them what came since.
 const AWAY: u64 = 60;
 
@@ -140,14 +143,9 @@ enum Input {
     Finishing {
         /// The room links that have not answered yet.
         rooms: Vec<LinkId>,
-        /// When to give them up.
-        until: Option<Deadline>,
     },
     /// `TERMINATE` has been said, and the server has the last word.
-    Leaving {
-        /// When to give it up.
-        until: Option<Deadline>,
-    },
+    Leaving,
 }
 
 /// What one stay in a seat needs to remember.
@@ -231,9 +229,14 @@ impl<'o> Conductor<'o> {
             outcome = match end {
                 SessionEnd::Left if self.is_script() && self.chat.was_refused() => Outcome::Refused,
                 SessionEnd::Left => Outcome::Left,
-                SessionEnd::Dismissed | SessionEnd::Lost => Outcome::Lost,
+                SessionEnd::Idle | SessionEnd::Dismissed | SessionEnd::Lost => Outcome::Lost,
             };
-            if end == SessionEnd::Lost && self.options.reconnect {
+            let comes_back = match end {
+                SessionEnd::Lost => self.options.reconnect,
+                SessionEnd::Idle => self.options.reconnect && self.is_there_again(),
+                SessionEnd::Left | SessionEnd::Dismissed => false,
+            };
+            if comes_back {
                 match self.come_back() {
                     Ok(seat) => next = Some(seat),
                     Err(ended) => outcome = ended,
@@ -275,7 +278,9 @@ impl<'o> Conductor<'o> {
         loop {
             match end.take() {
                 Some(SessionEnd::Left) if matches!(stay.input, Input::Open) => {
-                    if self.screen.has_prompts() || self.screen.reader_is_gone() {
+                    // The original programs answer nothing, so there is nothing to wait for.
+                    let is_original = link.codec().is_original();
+                    if is_original || self.screen.has_prompts() || self.screen.reader_is_gone() {
                         mention(ClientCommand::Terminate, link);
                         return SessionEnd::Left;
                     }
@@ -355,7 +360,7 @@ impl<'o> Conductor<'o> {
                     stay.pongs += u32::from(is_pong(&frame));
                     self.chat.heard(&frame, link, &self.screen).err()
                 }
-                Heard::Over(_) if matches!(stay.input, Input::Leaving { .. }) => {
+                Heard::Over(_) if matches!(stay.input, Input::Leaving) => {
                     return Some(SessionEnd::Left);
                 }
                 Heard::Over(reason) => {
@@ -372,7 +377,7 @@ impl<'o> Conductor<'o> {
                 };
                 rooms.retain(|room| *room != id || !answered);
             }
-            let is_leaving = matches!(stay.input, Input::Leaving { .. });
+            let is_leaving = matches!(stay.input, Input::Leaving);
             if !(is_leaving && matches!(heard, Heard::Over(_))) {
                 self.chat.heard_in_room(id, heard, &self.screen);
             }
@@ -421,21 +426,15 @@ impl<'o> Conductor<'o> {
     }
 
     fn ticked(&mut self, link: &Link, stay: &mut Stay) -> Result<(), SessionEnd> {
-        let now = self.clock.now();
-        match &stay.input {
-            Input::Finishing { until, .. } if until.is_some_and(|until| until.is_past(now)) => {
+        match stay.watch.look(&self.clock, &self.subscription) {
+            Look::Fine => {}
+            Look::Late if matches!(stay.input, Input::Leaving) => return Err(SessionEnd::Left),
+            Look::Late => {
                 self.screen
                     .not_sent("the server has not answered everything in time; leaving");
                 mention(ClientCommand::Terminate, link);
                 return Err(SessionEnd::Lost);
             }
-            Input::Leaving { until } if until.is_some_and(|until| until.is_past(now)) => {
-                return Err(SessionEnd::Left);
-            }
-            _ => {}
-        }
-        match stay.watch.look(&self.clock, &self.subscription) {
-            Look::Fine => {}
             Look::Quiet => {
                 stay.pings += 1;
                 mention(ClientCommand::Ping, link);
@@ -454,10 +453,6 @@ impl<'o> Conductor<'o> {
 
     /// There is no more input: what was asked for is to be answered before the client leaves.
     fn finish(&mut self, link: &Link, stay: &mut Stay) {
-        if link.codec().is_original() {
-            // The original programs answer nothing.
-            return self.leave(link, stay);
-        }
         let mut rooms = Vec::new();
         for room in self.chat.room_links() {
             mention(ClientCommand::Ping, room);
@@ -465,22 +460,20 @@ impl<'o> Conductor<'o> {
         }
         stay.pings += 1;
         mention(ClientCommand::Ping, link);
-        let until = self.in_time();
-        stay.input = Input::Finishing { rooms, until };
+        stay.watch.end_by(self.in_time(), &self.subscription);
+        stay.input = Input::Finishing { rooms };
     }
 
     fn leave(&self, link: &Link, stay: &mut Stay) {
         mention(ClientCommand::Terminate, link);
-        let until = self.in_time();
-        stay.input = Input::Leaving { until };
+        stay.watch.end_by(self.in_time(), &self.subscription);
+        stay.input = Input::Leaving;
     }
 
-    fn in_time(&self) -> Option<Deadline> {
-        let timeout = self.options.server_timeout?;
-        Some(Deadline::after(
-            self.clock.now(),
-            Ticks::covering(timeout, TICK),
-        ))
+    /// When the last answers have to be there.
+    fn in_time(&self) -> Deadline {
+        let timeout = self.options.server_timeout.unwrap_or(LAST_ANSWERS);
+        Deadline::after(self.clock.now(), Ticks::covering(timeout, TICK))
     }
 
     /// Shows the prompt that is true now, in the place of one that is not.
@@ -504,6 +497,34 @@ impl<'o> Conductor<'o> {
         if !stands {
             self.keyboard.prompt(wanted.clone(), asked_for);
             self.asked = Some(wanted);
+        }
+    }
+
+    /// Whoever said nothing for too long keeps no seat by coming back unasked; a person may, with a
+    /// key. Returns whether they have pressed one.
+    fn is_there_again(&mut self) -> bool {
+        if !self.screen.has_prompts() {
+            return false;
+        }
+        self.screen.notice("Enter comes back; /quit leaves");
+        let prompt = nobody("not connected");
+        self.keyboard.prompt(prompt.clone(), false);
+        self.asked = Some(prompt);
+        loop {
+            select! {
+                recv(self.signals.told) -> told => match told {
+                    Ok(Told::GoesOn) => self.keyboard.resume(),
+                    Ok(Told::End(_)) | Err(_) => return false,
+                },
+                recv(self.keyboard.typed()) -> typed => match typed {
+                    Ok(Typed::Line { text, .. }) => {
+                        self.asked = None;
+                        return commands::read(&text, self.typist) != Line::Quit;
+                    }
+                    Ok(Typed::TooMuch { .. } | Typed::PassedOver | Typed::NoTerminal) => {}
+                    Ok(Typed::End | Typed::Gone) | Err(_) => return false,
+                },
+            }
         }
     }
 
@@ -608,6 +629,8 @@ struct Watch {
     timeout: Option<(Ticks, Ticks)>,
     ping: Option<Deadline>,
     dead: Option<Deadline>,
+    /// When everything has to be over, once there is no more to say.
+    end: Option<Deadline>,
 }
 
 /// What a look at the clock came to.
@@ -616,6 +639,7 @@ enum Look {
     Fine,
     Quiet,
     Dead,
+    Late,
 }
 
 impl Watch {
@@ -630,6 +654,7 @@ impl Watch {
             timeout: timeout.map(ticks),
             ping: None,
             dead: None,
+            end: None,
         };
         watch.heard(clock, subscription);
         watch
@@ -648,7 +673,9 @@ impl Watch {
         let now = clock.now();
         let is_past =
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
-        let look = if is_past(self.dead) {
+        let look = if is_past(self.end) {
+            Look::Late
+        } else if is_past(self.dead) {
             Look::Dead
         } else if is_past(self.ping) {
             self.ping = self.timeout.map(|(ping, _)| Deadline::after(now, ping));
@@ -660,10 +687,16 @@ impl Watch {
         look
     }
 
+    /// From now on there is no more to say, and everything has to be over by then.
+    fn end_by(&mut self, end: Deadline, subscription: &Subscription) {
+        self.end = Some(end);
+        self.set_alarm(subscription);
+    }
+
     fn set_alarm(&self, subscription: &Subscription) {
         subscription
             .alarm()
-            .set(self.ping.into_iter().chain(self.dead).min());
+            .set(self.ping.into_iter().chain(self.dead).chain(self.end).min());
     }
 }
 

@@ -3,8 +3,11 @@
 //! The main thread conducts: it alone decides what is sent and what is shown. It blocks on
 //! channels that three others feed: `keyboard` (the line editor, or piped standard input),
 //! `listener` (the socket) and `ticker` (the clock, for the client's own timeout). On a terminal
-//! there is a `printer` as well, because showing a line above the one being typed can block.
-//! Two small ones catch the signals and nothing else.
+//! `keys` reads what is typed for the editor, and `printer` shows lines above the one being typed,
+//! because that can block. `signals` catches the signals and nothing else.
+//!
+//! Where a line goes is a value, a `Target`; a prompt stands for one, and a line carries the one
+//! under which it was begun.
 
 mod chat;
 mod commands;

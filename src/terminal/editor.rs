@@ -77,6 +77,8 @@ struct LineState {
     cursor: usize,
     /// There has been something in it, and then nothing.
     was_emptied: bool,
+    /// How wide the terminal was when the line was drawn last.
+    columns: usize,
     /// The line is not to be drawn, because another one comes in its place.
     is_blank: bool,
     woken: bool,
@@ -182,6 +184,21 @@ impl LineEditor {
     }
 }
 
+impl LineState {
+    /// A terminal that has become narrower has moved the end of the line, and the cursor with it, into
+    /// rows of their own, of which the editor does not know. How many rows above those that it has
+    /// cleared are left.
+    fn rows_left_above(&mut self, prompt: &str) -> usize {
+        let now = columns();
+        let before = std::mem::replace(&mut self.columns, now);
+        if before <= now || self.text.contains('\n') {
+            return 0;
+        }
+        let cells = prompt.width() + self.text.get(..self.cursor).unwrap_or_default().width();
+        (cells / now).saturating_sub(cells / before)
+    }
+}
+
 /// The editor has drawn nothing where its line was, and begun a new line under it.
 fn go_back_up(prompt: &str, text: &str) {
     let width = prompt.width() + text.split('\n').next_back().unwrap_or_default().width();
@@ -268,8 +285,11 @@ impl Highlighter for Prompter {
         if self.line.lock().is_blank {
             return "".into();
         }
+        let above = self.line.lock().rows_left_above(prompt);
         let name = prompt.strip_prefix(TIME_PLACE).unwrap_or(prompt);
-        (self.palette.faint(&time_of_day()) + &self.palette.own(name)).into()
+        // Each of them is taken away, and what is below.
+        let clear = "\x1b[A\x1b[2K".repeat(above) + if above > 0 { "\x1b[J" } else { "" };
+        (clear + &self.palette.faint(&time_of_day()) + &self.palette.own(name)).into()
     }
 
     fn highlight_char(&self, line: &str, _pos: usize, kind: CmdKind) -> bool {

@@ -121,7 +121,9 @@ impl Chat {
             | ServerDoc::Ticket { .. }
             | ServerDoc::Full
             | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),
-            ServerDoc::IdleTimeout => return dismissed("you have said nothing for too long"),
+            ServerDoc::IdleTimeout => {
+                return dismissed("you have said nothing for too long").or(Err(SessionEnd::Idle));
+            }
             ServerDoc::TotalTimeTimeout => return dismissed("your time is up"),
             ServerDoc::Kicked { reason } if reason.is_empty() => {
                 return dismissed("the operator has removed you");

@@ -37,6 +37,8 @@ pub(super) struct Known {
 pub(super) enum SessionEnd {
     /// The person left.
     Left,
+    /// The person has said nothing for too long. Once they are there, they may come back.
+    Idle,
     /// The server wants us gone: coming back would be rude or useless.
     Dismissed,
     /// The link is lost, or the server ended it for its own reasons: coming back makes sense.
