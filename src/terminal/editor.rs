@@ -22,7 +22,6 @@ use rustyline::{
 use unicode_width::UnicodeWidthStr as _;
 
 use super::filter::WAKE;
-use super::keyboard::Manner;
 use super::tty::columns;
 use super::{Palette, time_of_day};
 
@@ -32,6 +31,18 @@ pub(crate) type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 
 /// Prints above the line being typed. It can block, for as long as nobody is asked for a line.
 pub(crate) type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
+
+/// How the lines are got.
+pub(crate) struct Manner {
+    /// The colours of the prompt.
+    pub(crate) palette: Palette,
+    /// What Tab can make of a line.
+    pub(crate) complete: Complete,
+    /// Where the lines of earlier runs are.
+    pub(crate) history: Option<PathBuf>,
+    /// In the background, leave the terminal alone instead of being stopped by it.
+    pub(crate) only_in_foreground: bool,
+}
 
 /// What became of a line.
 pub(super) enum Edited {

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -17,16 +16,13 @@ use parking_lot::Mutex;
 use rustix::event::Timespec;
 use rustix::process::{Signal, kill_current_process_group};
 
-use super::editor::LineEditor;
+use super::editor::{Edited, LineEditor, Manner, Printer};
 use super::filter::{BURST, BURST_PAUSE, Filter, Key, LONGEST_PASTE, WAKE};
 use super::tty::{
-    Answered, EditorInput, RawTerminal, Ready, Wakened, Waker, ask_hidden, is_in_foreground, wait,
-    wait_to_be_woken, waker,
+    Answered, EditorInput, RawTerminal, Ready, Wakened, Waker, ask_hidden, is_in_foreground,
+    is_interactive, wait, wait_to_be_woken, waker,
 };
-use super::{Palette, is_interactive};
 use crate::limits::THREAD_STACK;
-
-pub(crate) use super::editor::{Complete, Printer};
 
 /// What the person did. `T` is what a prompt stands for: where a line goes that is typed at it.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,18 +135,6 @@ pub(crate) struct Keyboard<T> {
     done: Receiver<()>,
     threads: Vec<JoinHandle<()>>,
     terminal: Option<Arc<RawTerminal>>,
-}
-
-/// How the lines are got.
-pub(crate) struct Manner {
-    /// The colours of the prompt.
-    pub(crate) palette: Palette,
-    /// What Tab can make of a line.
-    pub(crate) complete: Complete,
-    /// Where the lines of earlier runs are.
-    pub(crate) history: Option<PathBuf>,
-    /// In the background, leave the terminal alone instead of being stopped by it.
-    pub(crate) only_in_foreground: bool,
 }
 
 /// How long the threads may take to end: longer only where the terminal takes nothing any more.
@@ -422,7 +406,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 begun = None;
             }
             match edited {
-                super::editor::Edited::Line(text) => {
+                Edited::Line(text) => {
                     if !hidden {
                         editor.remember(&text);
                     }
@@ -432,7 +416,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                         under: Some(under),
                     };
                 }
-                super::editor::Edited::Woken { text, cursor } => {
+                Edited::Woken { text, cursor } => {
                     line = (text, cursor);
                     asked_for = false;
                     if let Some(newer) = desk.take() {
@@ -440,8 +424,8 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                         asked_for = newer.1;
                     }
                 }
-                super::editor::Edited::End => break Typed::End,
-                super::editor::Edited::Failed { text, cursor } => {
+                Edited::End => break Typed::End,
+                Edited::Failed { text, cursor } => {
                     // An error of the editor is nobody's wish to leave.
                     line = (text, cursor);
                     asked_for = false;
@@ -611,7 +595,8 @@ impl<T: Clone + PartialEq> Keys<T> {
             }
             key => {
                 let mut state = self.desk.state.lock();
-                if key == Key::Ends(CTRL_C) && !(state.is_editing && !state.line_ended) {
+                let is_asked = state.is_editing && !state.line_ended;
+                if key == Key::Ends(CTRL_C) && !is_asked {
                     // Nobody is being asked for anything, and this must not wait.
                     state.ahead.clear();
                     drop(state);

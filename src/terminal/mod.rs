@@ -6,9 +6,8 @@ mod filter;
 mod keyboard;
 mod tty;
 
-pub(crate) use keyboard::{
-    Ask, Complete, Keyboard, Manner, Printer, Prompt, Typed, restore_terminal,
-};
+pub(crate) use editor::{Complete, Manner, Printer};
+pub(crate) use keyboard::{Ask, Keyboard, Prompt, Typed, restore_terminal};
 pub(crate) use tty::{columns, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};

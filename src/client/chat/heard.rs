@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::dialog::{Awaiting, Dialog};
-use super::{Chat, Partner, SessionEnd};
+use super::question::{Awaiting, Dialog};
+use super::state::{Chat, Partner, SessionEnd};
+use super::words::in_our_words;
 use crate::client::link::Link;
 use crate::client::screen::Screen;
 use crate::wire::{ClientCommand, Relay, Scope, ServerDoc};
@@ -258,56 +259,6 @@ impl Chat {
     fn answered_as(&mut self, awaiting: Awaiting) {
         if self.dialog == Dialog::Awaiting(awaiting) {
             self.dialog = Dialog::Talk;
-        }
-    }
-}
-
-/// A server's sentence with this client's words for the commands in it.
-pub(super) fn in_our_words(sentence: &str) -> String {
-    const WORDS: [(&str, &str); 6] = [
-        ("WHO", "/names"),
-        ("LOGIN and a username", "/login NAME"),
-        ("LOGIN", "/login"),
-        ("ROOMS", "/rooms"),
-        ("JOIN", "/join"),
-        ("LEAVE", "/leave"),
-    ];
-    let mut ours = sentence.to_owned();
-    for (theirs, word) in WORDS {
-        let mut from = 0;
-        while let Some(at) = ours[from..].find(theirs).map(|at| from + at) {
-            let is_edge = |character: Option<char>| !character.is_some_and(char::is_alphanumeric);
-            let end = at + theirs.len();
-            if is_edge(ours[..at].chars().next_back()) && is_edge(ours[end..].chars().next()) {
-                ours.replace_range(at..end, word);
-                from = at + word.len();
-            } else {
-                from = end;
-            }
-        }
-    }
-    ours
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commands_in_a_servers_sentence_are_named_as_they_are_typed() {
-        for (theirs, ours) in [
-            (
-                "bob is not here; WHO tells who is",
-                "bob is not here; /names tells who is",
-            ),
-            (
-                "log in first, with LOGIN and a username",
-                "log in first, with /login NAME",
-            ),
-            ("WHOEVER is here", "WHOEVER is here"),
-            ("ROOMS tells, WHO tells", "/rooms tells, /names tells"),
-        ] {
-            assert_eq!(in_our_words(theirs), ours);
         }
     }
 }

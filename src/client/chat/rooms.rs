@@ -1,80 +1,16 @@
 //! The rooms that the person is in, each with a connection of its own (seed 004).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crossbeam_channel::Sender;
-
-use super::{Chat, SessionEnd, send_frame};
+use super::room_links::Room;
+use super::state::{Chat, SessionEnd, send_frame};
+use super::words::in_our_words;
 use crate::client::link::{Heard, Link, LinkId};
 use crate::client::screen::Screen;
 use crate::client::seek::take_seat;
 use crate::client::target::Focus;
 use crate::net::Port;
 use crate::wire::{ClientCommand, ClientDoc, ServerDoc};
-
-/// The connections to rooms.
-pub(super) struct Rooms {
-    /// By lower-case name.
-    by_key: BTreeMap<String, Room>,
-    /// Rooms that have been left. The last answers may still come, until the server ends the link.
-    left: Vec<Room>,
-    /// The rooms to go back into after the link was lost.
-    wanted: BTreeSet<String>,
-    /// The room that the server was asked for last.
-    pending: Option<String>,
-    /// Where the links' listeners tell what they hear.
-    heard: Sender<(LinkId, Heard)>,
-    next_id: u64,
-}
-
-struct Room {
-    name: String,
-    link: Link,
-    /// The person has asked to leave, so the end of the link is no news.
-    leaving: bool,
-}
-
-impl Rooms {
-    pub(super) fn new(heard: Sender<(LinkId, Heard)>) -> Rooms {
-        Rooms {
-            by_key: BTreeMap::new(),
-            left: Vec::new(),
-            wanted: BTreeSet::new(),
-            pending: None,
-            heard,
-            next_id: 0,
-        }
-    }
-
-    /// The main link is a new one: no room of the one before is left. Which they were is kept.
-    pub(super) fn forget_connections(&mut self) {
-        self.by_key.clear();
-        self.left.clear();
-        self.pending = None;
-    }
-
-    pub(super) fn is_in(&self, name: &str) -> bool {
-        self.name_of(name).is_some()
-    }
-
-    /// How a room that one is in is spelled.
-    pub(super) fn name_of(&self, name: &str) -> Option<String> {
-        let room = self.by_key.get(&name.to_ascii_lowercase())?;
-        Some(room.name.clone())
-    }
-
-    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
-        let rooms = self.by_key.values().chain(&self.left);
-        rooms.map(|room| &room.link)
-    }
-
-    pub(super) fn leaving(&mut self, name: &str) {
-        if let Some(room) = self.by_key.get_mut(&name.to_ascii_lowercase()) {
-            room.leaving = true;
-        }
-    }
-}
 
 impl Chat {
     /// The server is asked for a place in that room.
@@ -244,7 +180,7 @@ impl Chat {
                 screen.notice(&format!("[{name}] sent to {count}"));
             }
             Ok(ServerDoc::Error { sentence, .. }) => {
-                let sentence = super::heard::in_our_words(&sentence);
+                let sentence = in_our_words(&sentence);
                 self.trouble(&format!("[{name}] the server: {sentence}"), screen);
             }
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),

@@ -1,7 +1,7 @@
 //! What the person types becomes documents.
 
-use super::dialog::{Awaiting, Dialog};
-use super::{Chat, SessionEnd};
+use super::question::{Awaiting, Dialog};
+use super::state::{Chat, SessionEnd};
 use crate::client::commands::{self, Line, Typist};
 use crate::client::link::Link;
 use crate::client::screen::Screen;

@@ -1,0 +1,70 @@
+//! The connections to the rooms that the person is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crossbeam_channel::Sender;
+
+use crate::client::link::{Heard, Link, LinkId};
+
+/// The connections to rooms.
+pub(super) struct Rooms {
+    /// By lower-case name.
+    pub(super) by_key: BTreeMap<String, Room>,
+    /// Rooms that have been left. The last answers may still come, until the server ends the link.
+    pub(super) left: Vec<Room>,
+    /// The rooms to go back into after the link was lost.
+    pub(super) wanted: BTreeSet<String>,
+    /// The room that the server was asked for last.
+    pub(super) pending: Option<String>,
+    /// Where the links' listeners tell what they hear.
+    pub(super) heard: Sender<(LinkId, Heard)>,
+    pub(super) next_id: u64,
+}
+
+pub(super) struct Room {
+    pub(super) name: String,
+    pub(super) link: Link,
+    /// The person has asked to leave, so the end of the link is no news.
+    pub(super) leaving: bool,
+}
+
+impl Rooms {
+    pub(super) fn new(heard: Sender<(LinkId, Heard)>) -> Rooms {
+        Rooms {
+            by_key: BTreeMap::new(),
+            left: Vec::new(),
+            wanted: BTreeSet::new(),
+            pending: None,
+            heard,
+            next_id: 0,
+        }
+    }
+
+    /// The main link is a new one: no room of the one before is left. Which they were is kept.
+    pub(super) fn forget_connections(&mut self) {
+        self.by_key.clear();
+        self.left.clear();
+        self.pending = None;
+    }
+
+    pub(super) fn is_in(&self, name: &str) -> bool {
+        self.name_of(name).is_some()
+    }
+
+    /// How a room that one is in is spelled.
+    pub(super) fn name_of(&self, name: &str) -> Option<String> {
+        let room = self.by_key.get(&name.to_ascii_lowercase())?;
+        Some(room.name.clone())
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = &Link> {
+        let rooms = self.by_key.values().chain(&self.left);
+        rooms.map(|room| &room.link)
+    }
+
+    pub(super) fn leaving(&mut self, name: &str) {
+        if let Some(room) = self.by_key.get_mut(&name.to_ascii_lowercase()) {
+            room.leaving = true;
+        }
+    }
+}

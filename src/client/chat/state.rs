@@ -1,0 +1,313 @@
+//! Who the person is, whom they talk to, what they are asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use super::completion::Known;
+use super::question::{Awaiting, Dialog};
+use super::room_links::Rooms;
+use crate::client::commands::{Typist, When};
+use crate::client::link::{Heard, Link, LinkId};
+use crate::client::screen::Screen;
+use crate::client::target::{Focus, Target};
+use crate::terminal::{Ask, Prompt};
+use crate::wire::{ClientCommand, ClientDoc};
+
+/// Why a session is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::client) enum SessionEnd {
+    /// The person left.
+    Left,
+    /// The person has said nothing for too long. Once they are there, they may come back.
+    Idle,
+    /// The server wants us gone: coming back would be rude or useless.
+    Dismissed,
+    /// The link is lost, or the server ended it for its own reasons: coming back makes sense.
+    Lost,
+}
+
+/// Who the person is to the server; kept for coming back.
+pub(super) struct Credentials {
+    pub(super) username: String,
+    pub(super) password: Option<String>,
+}
+
+/// How a conversation begins.
+pub(in crate::client) struct Beginning {
+    /// Who to log in as, at once.
+    pub(in crate::client) username: Option<String>,
+    /// The password that was given beforehand, in a file or a variable.
+    pub(in crate::client) password: Option<String>,
+    /// How lines come.
+    pub(in crate::client) typist: Typist,
+    /// There are prompts on a terminal. Without them, nobody is asked twice.
+    pub(in crate::client) has_prompts: bool,
+}
+
+/// Whoever sits beside.
+pub(super) struct Partner {
+    pub(super) label: String,
+    /// The how-manieth on this link.
+    pub(super) arrival: u64,
+}
+
+/// The conversation's state on the person's side.
+pub(in crate::client) struct Chat {
+    pub(super) typist: Typist,
+    pub(super) has_prompts: bool,
+    pub(super) credentials: Option<Credentials>,
+    /// Given beforehand, and good for one try.
+    pub(super) given_password: Option<String>,
+    /// The name, once logged in on this link.
+    pub(super) me: Option<String>,
+    pub(super) dialog: Dialog,
+    /// Counts the questions, so that an answer is known to be one to this question.
+    pub(super) questions: u64,
+    pub(super) focus: Focus,
+    pub(super) partner: Option<Partner>,
+    pub(super) arrivals: u64,
+    /// Which main link this is; no answer to what was said on another one is waited for.
+    pub(super) link: u64,
+    /// Whether the server has said who sits beside; it does so once, unasked.
+    pub(super) presence_told: bool,
+    /// The original programs know no names, rooms and partners.
+    pub(super) is_original: bool,
+    /// Who wrote to this person alone last.
+    pub(super) last_direct: Option<String>,
+    pub(super) bell: When,
+    pub(super) notify: When,
+    pub(super) quiet: bool,
+    /// By lower-case name.
+    pub(super) ignored: BTreeSet<String>,
+    /// Answers to `WHO` that are for the Tab key and not for the screen.
+    pub(super) silent_whos: u32,
+    /// Answers to `PM` with `<cancel/>`, which are for nobody.
+    pub(super) silent_sents: u32,
+    /// Whether the hint for somebody who sits alone was shown on this link.
+    pub(super) hinted: bool,
+    /// The server will soon end a session in which nothing is said.
+    pub(super) idle_soon: bool,
+    /// Something that was to be done was refused, or not sent.
+    pub(super) refused: bool,
+    pub(super) known: Arc<Mutex<Known>>,
+    pub(super) rooms: Rooms,
+}
+
+impl Chat {
+    pub(in crate::client) fn new(
+        beginning: Beginning,
+        known: Arc<Mutex<Known>>,
+        heard: Sender<(LinkId, Heard)>,
+    ) -> Chat {
+        Chat {
+            typist: beginning.typist,
+            has_prompts: beginning.has_prompts,
+            credentials: beginning.username.map(|username| Credentials {
+                username,
+                password: None,
+            }),
+            given_password: beginning.password,
+            me: None,
+            dialog: Dialog::Talk,
+            questions: 0,
+            focus: Focus::Partner,
+            partner: None,
+            arrivals: 0,
+            link: 0,
+            presence_told: false,
+            is_original: false,
+            last_direct: None,
+            bell: When::Direct,
+            notify: When::Off,
+            quiet: false,
+            ignored: BTreeSet::new(),
+            silent_whos: 0,
+            silent_sents: 0,
+            hinted: false,
+            idle_soon: false,
+            refused: false,
+            known,
+            rooms: Rooms::new(heard),
+        }
+    }
+
+    /// A new link: logs in, if the person wants to be somebody.
+    pub(in crate::client) fn start(
+        &mut self,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        self.me = None;
+        self.dialog = Dialog::Talk;
+        self.partner = None;
+        self.link += 1;
+        self.presence_told = false;
+        self.is_original = link.codec().is_original();
+        (self.silent_whos, self.silent_sents) = (0, 0);
+        (self.hinted, self.idle_soon) = (false, false);
+        self.rooms.forget_connections();
+        *self.known.lock() = Known::default();
+        let username = self
+            .credentials
+            .as_ref()
+            .map(|known| known.username.clone());
+        match username {
+            Some(username) => self.log_in(&username, link, screen),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a line goes now that is no command.
+    pub(in crate::client) fn target(&self) -> Target {
+        if self.dialog != Dialog::Talk {
+            return Target::Question(self.questions);
+        }
+        let partner = |arrival| Target::Partner {
+            link: self.link,
+            arrival,
+        };
+        match &self.focus {
+            Focus::Partner if self.is_original => partner(0),
+            Focus::Partner => self
+                .partner
+                .as_ref()
+                .map_or(Target::Nobody, |there| partner(there.arrival)),
+            Focus::Everyone if self.me.is_some() => Target::Everyone,
+            Focus::Person(name) if self.me.is_some() => Target::Person(name.to_ascii_lowercase()),
+            Focus::Room(room) if self.rooms.is_in(room) => Target::Room(room.to_ascii_lowercase()),
+            Focus::Everyone | Focus::Person(_) | Focus::Room(_) | Focus::Lost(_) => Target::Nobody,
+        }
+    }
+
+    /// What to ask the person for; `None` while the server has to answer first.
+    pub(in crate::client) fn prompt(&self) -> Option<Prompt<Target>> {
+        let (name, ask) = match self.question() {
+            Some(question) => question?,
+            None => (self.talk_prompt(), Ask::Line),
+        };
+        Some(Prompt {
+            name,
+            ask,
+            target: self.target(),
+        })
+    }
+
+    /// The prompt for talking: who one is, and whom one talks to.
+    pub(super) fn talk_prompt(&self) -> String {
+        let me = self.me.as_deref().unwrap_or("you");
+        let partner = self.partner.as_ref().map(|there| there.label.as_str());
+        match (&self.focus, self.target()) {
+            (Focus::Partner, _) if self.is_original => me.to_owned(),
+            (Focus::Partner, Target::Nobody) => format!("{me}, alone"),
+            (Focus::Room(room), Target::Room(_)) => format!("{me} in {room}"),
+            (focus, Target::Nobody) => {
+                format!("{me}, not with {} yet", focus.describe(partner))
+            }
+            (focus, _) => format!("{me} to {}", focus.describe(partner)),
+        }
+    }
+
+    /// Whether the server has warned that it ends a silent session, and nobody has answered it.
+    pub(in crate::client) fn should_stay(&mut self) -> bool {
+        std::mem::take(&mut self.idle_soon)
+    }
+
+    /// Whether something that was to be done was refused, or not sent.
+    pub(in crate::client) fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// All links of the conversation beside the main one.
+    pub(in crate::client) fn room_links(&self) -> impl Iterator<Item = &Link> {
+        self.rooms.links()
+    }
+
+    /// Says that something is not sent, and why.
+    pub(super) fn not_sent(&mut self, text: &str, screen: &Screen) {
+        self.refused = true;
+        screen.not_sent(text);
+    }
+
+    /// Says that something could not be done.
+    pub(super) fn trouble(&mut self, text: &str, screen: &Screen) {
+        self.refused = true;
+        screen.trouble(text);
+    }
+
+    /// Sends a document, unless it is longer than the server takes.
+    pub(super) fn send(
+        &mut self,
+        doc: &ClientDoc<'_>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match self.frame(doc, link, screen) {
+            Some(frame) => send_frame(&frame, link, screen),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn command(
+        &mut self,
+        command: ClientCommand<'_>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        self.send(&ClientDoc::Command(command), link, screen)
+    }
+
+    /// Sends what the server has to answer before the person is asked for anything else.
+    pub(super) fn ask_server(
+        &mut self,
+        command: ClientCommand<'_>,
+        awaiting: Awaiting,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let Some(frame) = self.frame(&ClientDoc::Command(command), link, screen) else {
+            self.dialog = Dialog::Talk;
+            return Ok(());
+        };
+        self.dialog = Dialog::Awaiting(awaiting);
+        send_frame(&frame, link, screen)
+    }
+
+    /// A document as a frame; `None` if the server would not take one so long, and then the person is
+    /// told.
+    pub(super) fn frame(
+        &mut self,
+        doc: &ClientDoc<'_>,
+        link: &Link,
+        screen: &Screen,
+    ) -> Option<Vec<u8>> {
+        let mut frame = Vec::new();
+        link.codec().write_client(doc, &mut frame);
+        let (long, most) = (frame.len().saturating_sub(1), link.codec().max_frame);
+        if long > most {
+            let sentence =
+                format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
+            self.not_sent(&sentence, screen);
+            return None;
+        }
+        Some(frame)
+    }
+}
+
+pub(super) fn send_frame(frame: &[u8], link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    link.send(frame).map_err(|error| {
+        screen.trouble(&format!("the connection is lost: {error}"));
+        SessionEnd::Lost
+    })
+}
+
+/// Says something that the person does not see, and that may fail: if the link is lost, the
+/// listener hears it, too, and tells.
+pub(in crate::client) fn mention(command: ClientCommand<'_>, link: &Link) {
+    let mut frame = Vec::new();
+    link.codec()
+        .write_client(&ClientDoc::Command(command), &mut frame);
+    let _ = link.send(&frame);
+}
