@@ -10,7 +10,8 @@
 //!
 //! | module | what it is | what it must not know |
 //! |---|---|---|
-//! | [`server`] | every thread of the server: portal, workers, timers, rooms | |
+//! | [`program`] | the program `chatserver`: command line, operator's console, signals | |
+//! | [`server`] | every thread of the server: portal, workers, timers, rooms | the program around it |
 //! | [`seat`] | who may sit where: passcode, one seat's states, the stack | sockets, threads, locks, clocks: it is pure |
 //! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
 //! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
@@ -82,6 +83,7 @@ pub mod lesson;
 pub mod limits;
 pub mod net;
 pub mod outbox;
+pub mod program;
 pub mod seat;
 pub mod server;
 mod signals;

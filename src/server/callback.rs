@@ -10,8 +10,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::accepting::trouble;
 use super::house::{House, Post};
-use super::portal::trouble;
 use super::session::{Home, Session};
 use crate::event::{End, What};
 use crate::hall::Guest;
@@ -51,7 +51,7 @@ pub(super) fn serve(
     let guest = match prepare(house, post, &asker, target) {
         Ok(guest) => Arc::new(guest),
         Err(error) => {
-            trouble(house, "open a socket for a callback", &error);
+            trouble(&house.events, "open a socket for a callback", &error);
             return End::NoAnswer;
         }
     };

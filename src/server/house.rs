@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::accepting::Callers;
 use super::budget::ThreadBudget;
 use super::guesses::Guesses;
 use super::pace::Rate;
-use super::room::Door;
+use super::room_handle::{RoomHandle, ServeRoom};
 
 use crate::bell::Bell;
 use crate::clock::{Alarm, Clock, Ticks};
@@ -49,7 +50,7 @@ pub(super) struct House {
     pub(super) pairs: Pairs,
     pub(super) people: People,
     /// Guarded by one lock, under which people join and rooms end.
-    pub(super) rooms: Mutex<Rooms<Arc<Door>>>,
+    pub(super) rooms: Mutex<Rooms<Arc<RoomHandle>>>,
     /// The threads of the rooms' doors, to be joined. A leaf lock.
     pub(super) room_threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where rooms listen, and whether the system chooses their ports.
@@ -57,6 +58,8 @@ pub(super) struct House {
     pub(super) any_port: bool,
     /// For the threads that are started later: the rooms'.
     pub(super) thread_budget: ThreadBudget,
+    /// What a room's thread does.
+    pub(super) serve_room: ServeRoom<House>,
     /// For every socket that is opened later.
     pub(super) tap: Tap,
     /// For threads that are started later and share all this.
@@ -198,6 +201,15 @@ impl Drop for Hand<'_> {
 }
 
 impl House {
+    /// What a thread that accepts needs for callers who can't be taken in.
+    pub(super) fn callers(&self) -> Callers<'_> {
+        Callers {
+            events: &self.events,
+            spare: &self.spare,
+            codec: self.codec,
+        }
+    }
+
     /// Takes a port off the stack for somebody at `address`; `None` when all are occupied, or that
     /// address has as many as it may have.
     pub(super) fn take_port(&self, address: IpAddr) -> Option<Hand<'_>> {

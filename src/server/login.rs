@@ -1,6 +1,6 @@
 //! Getting a name: `LOGIN` says who, `PASSWORD` proves it (seed 002).
 
-use super::room;
+use super::rooms;
 use super::session::Session;
 use crate::event::{End, What};
 use crate::hall::{AccountError, Accounts, Entry, Name, PasswordChange, PasswordCheck};
@@ -199,7 +199,7 @@ impl Session<'_> {
             Entry::TookOver(before) => {
                 before.outbox.end(End::TakenOver);
                 // At once, so that the rooms never hold the same person twice.
-                room::leave_all(self.house, &before);
+                rooms::leave_all(self.house, &before);
             }
             Entry::Entered => {}
         }

@@ -4,20 +4,22 @@
 //! nothing is half open, and then starts the threads: the portal, and for each port a worker and
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
+mod accepting;
 mod budget;
 mod callback;
 mod courtesy;
 mod guesses;
+mod handshake;
 mod house;
+mod leaving;
 mod listeners;
 mod login;
-mod operator;
-mod options;
 mod pace;
 mod panics;
 mod portal;
 mod room;
-mod run;
+mod room_handle;
+mod rooms;
 mod session;
 mod settings;
 mod single;
@@ -35,7 +37,7 @@ use parking_lot::Mutex;
 use crate::bell::Bell;
 use crate::clock::{Clock, Subscription, Tick, Ticks};
 use crate::event::{End, Events, What};
-use crate::hall::{Accounts, Damage, Pairs, People, Rooms};
+use crate::hall::{Accounts, Damage, Guest, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Call, Datagrams, Listener, Port, Spare, Tap};
 use crate::outbox::Handed;
@@ -45,12 +47,10 @@ use budget::{Needs, ThreadBudget};
 use guesses::Guesses;
 use house::{House, Post, Visitors};
 use listeners::Listeners;
-use operator::Connected;
 
 pub use budget::Limit;
 pub use listeners::StartError;
 pub use pace::Rate;
-pub use run::main;
 pub use settings::{Portals, Settings};
 
 /// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
@@ -135,6 +135,13 @@ pub struct Server {
     why: Mutex<Option<String>>,
 }
 
+/// Somebody who is connected.
+pub(crate) struct Connected {
+    pub(crate) seat: SeatNumber,
+    pub(crate) port: Port,
+    pub(crate) guest: Arc<Guest>,
+}
+
 impl Server {
     /// Binds every listener and starts every thread. Time is `clock`'s: whoever starts the server
     /// lets it tick (a [`crate::clock::Ticker`], or a test by hand).
@@ -210,6 +217,7 @@ impl Server {
             people: People::new(settings.announce_up_to),
             rooms: Mutex::new(Rooms::new(room_ports, timeouts, settings.history)),
             room_threads: Mutex::default(),
+            serve_room: room::serve,
             bind: settings.bind,
             any_port: settings.port == 0,
             tap,
@@ -334,7 +342,7 @@ impl Server {
     }
 
     /// Everyone who is connected, in the order of the seats.
-    fn connected(&self) -> Vec<Connected> {
+    pub(crate) fn connected(&self) -> Vec<Connected> {
         let posts = self.house.posts.iter();
         posts
             .filter_map(|post| {
@@ -351,7 +359,7 @@ impl Server {
     }
 
     /// The names (or ports) that everyone who is connected goes by.
-    fn labels(&self) -> Vec<String> {
+    pub(crate) fn labels(&self) -> Vec<String> {
         let connected = self.connected().into_iter();
         connected
             .map(|connected| connected.guest.label().to_string())
@@ -388,11 +396,11 @@ impl Server {
         })
     }
 
-    fn now(&self) -> Tick {
+    pub(crate) fn now(&self) -> Tick {
         self.house.clock.now()
     }
 
-    fn tick(&self) -> Duration {
+    pub(crate) fn tick(&self) -> Duration {
         self.house.tick
     }
 
@@ -419,7 +427,7 @@ impl Drop for Server {
         self.house.events.tell(|| What::ShuttingDown { why });
         // The timers see their guests out and shut the sockets, which wakes workers in a read.
         self.house.clock.stop();
-        room::end_all(&self.house);
+        rooms::end_all(&self.house);
         for listener in &self.tcp {
             listener.wake();
         }

@@ -6,8 +6,7 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use super::house::House;
-use crate::event::{End, What};
+use crate::event::{End, Events, What};
 
 thread_local! {
     /// Where this thread has panicked last, for the event line.
@@ -28,21 +27,21 @@ pub(super) fn remember_places() {
 }
 
 /// Tells of a panic in this thread, which has been caught.
-pub(super) fn report_panic(house: &House, panic: &(dyn Any + Send)) -> End {
+pub(super) fn report_panic(events: &Events, panic: &(dyn Any + Send)) -> End {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without words".to_owned());
     let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
-    house.events.tell(|| What::Panicked { message, place });
+    events.tell(|| What::Panicked { message, place });
     End::Panicked
 }
 
 /// Does something for one client. Should it panic, that costs this one client.
-pub(super) fn caught(house: &House, work: impl FnOnce()) {
+pub(super) fn caught(events: &Events, work: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-        report_panic(house, panic.as_ref());
+        report_panic(events, panic.as_ref());
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::thread;
 
+use super::accepting::{accept_each, back_off, trouble};
 use super::courtesy::Courtesy;
 use super::house::House;
 use super::panics::caught;
@@ -19,22 +19,14 @@ use crate::wire::{ServerDoc, server_datagram};
 
 /// The TCP portal's thread: accepts until the clock stops.
 pub(super) fn serve_tcp(house: &House, listener: &Listener) {
-    // Looked at before the accept, too: turning somebody away for want of a descriptor may have
-    // taken the connection that was meant to wake this thread.
-    while !house.clock.is_stopped() {
-        let accepted = listener.accept();
-        if house.clock.is_stopped() {
-            return;
-        }
-        match accepted {
-            Ok((stream, peer)) => caught(house, || {
-                let answer = answer(house, Asker::by_connection(peer), peer);
-                house.may_panic("portal-tcp");
-                stream.send_and_close(&house.codec.server_frame(&as_document(answer.as_ref())));
-            }),
-            Err(error) => accept_failed(house, listener, &error),
-        }
-    }
+    let is_over = || house.clock.is_stopped();
+    accept_each(listener, &house.callers(), is_over, |stream, peer| {
+        caught(&house.events, || {
+            let answer = answer(house, Asker::by_connection(peer), peer);
+            house.may_panic("portal-tcp");
+            stream.send_and_close(&house.codec.server_frame(&as_document(answer.as_ref())));
+        });
+    });
 }
 
 /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
@@ -53,8 +45,10 @@ pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
             Ok((length, peer))
                 if !house.codec.is_original()
                     && !courtesy.allows(peer.ip(), length, house.clock.now()) => {}
-            Ok((_, peer)) => caught(house, || answer_datagram(house, socket, &mut asked, peer)),
-            Err(error) => back_off(house, "receive a datagram", &error),
+            Ok((_, peer)) => caught(&house.events, || {
+                answer_datagram(house, socket, &mut asked, peer)
+            }),
+            Err(error) => back_off(&house.events, "receive a datagram", &error),
         }
     }
 }
@@ -68,7 +62,7 @@ fn answer_datagram(house: &House, socket: &Datagrams, asked: &mut AskedBefore, p
     house.may_panic("portal-udp");
     let datagram = server_datagram(&as_document(ticket.as_ref()));
     if let Err(error) = socket.send_to(&datagram, peer) {
-        trouble(house, "answer a datagram", &error);
+        trouble(&house.events, "answer a datagram", &error);
     }
 }
 
@@ -94,30 +88,6 @@ fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
         },
         None => ServerDoc::Full,
     }
-}
-
-pub(super) fn trouble(house: &House, doing: &'static str, error: &std::io::Error) {
-    house.events.tell(|| What::Trouble {
-        doing,
-        error: error.to_string(),
-    });
-}
-
-/// After an `accept` that failed. A caller who can't be taken in for want of a descriptor is told
-/// FULL with the one that is kept for this, instead of being left waiting.
-pub(super) fn accept_failed(house: &House, listener: &Listener, error: &std::io::Error) {
-    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-        let full = house.codec.server_frame(&ServerDoc::Full);
-        house.spare.turn_one_away(listener, &full);
-    }
-    back_off(house, "accept", error);
-}
-
-/// After a failed accept: without a rest the loop would fail half a million times a second for as
-/// long as descriptors are short.
-pub(super) fn back_off(house: &House, doing: &'static str, error: &std::io::Error) {
-    trouble(house, doing, error);
-    thread::sleep(limits::ACCEPT_BACKOFF);
 }
 
 /// Who got which seat by datagram, so that a client whose answer was lost gets the same one

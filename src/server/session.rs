@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::house::{House, Post};
 use super::pace::Pace;
-use super::room;
+use super::rooms;
 use crate::clock::{Subscription, Tick};
 use crate::event::{End, What};
 use crate::hall::{Addressed, Guest, Name, RoomError};
@@ -426,7 +426,7 @@ impl<'s> Session<'s> {
         let Some(name) = Name::new(room) else {
             return self.bad_room_name();
         };
-        match room::join(self.house, &name, self.guest, &who, seat) {
+        match rooms::join(self.house, &name, self.guest, &who, seat) {
             Ok((name, ticket)) => {
                 // Where the asker reached this server, it will reach the room.
                 let local = self.guest.outbox.stream().local_addr();
@@ -453,7 +453,7 @@ impl<'s> Session<'s> {
         let Some(name) = Name::new(room) else {
             return self.bad_room_name();
         };
-        match room::leave(self.house, &name, self.guest) {
+        match rooms::leave(self.house, &name, self.guest) {
             Ok(()) => self.answer(&ServerDoc::Left {
                 room: name.as_str().into(),
             }),

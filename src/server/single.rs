@@ -9,11 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 
+use super::accepting::{accept_each, trouble};
 use super::house::{Hand, House, Post};
+use super::leaving::leave_seat;
 use super::panics::{caught, report_panic};
-use super::portal::{accept_failed, trouble};
 use super::session::{Home, Session};
-use super::worker::leave_seat;
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
@@ -25,22 +25,14 @@ use crate::wire::ServerDoc;
 /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
 pub(super) fn serve(house: &House, listener: &Listener) {
     let mut connections = Vec::new();
-    while !house.clock.is_stopped() {
-        let accepted = listener.accept();
-        if house.clock.is_stopped() {
-            break;
-        }
-        match accepted {
-            Ok((stream, peer)) => {
-                connections.retain(|thread: &std::thread::JoinHandle<()>| !thread.is_finished());
-                caught(house, || {
-                    house.may_panic("single");
-                    connections.extend(seat(house, stream, peer));
-                });
-            }
-            Err(error) => accept_failed(house, listener, &error),
-        }
-    }
+    let is_over = || house.clock.is_stopped();
+    accept_each(listener, &house.callers(), is_over, |stream, peer| {
+        connections.retain(|thread: &std::thread::JoinHandle<()>| !thread.is_finished());
+        caught(&house.events, || {
+            house.may_panic("single");
+            connections.extend(seat(house, stream, peer));
+        });
+    });
     for connection in connections {
         // Each catches what may panic; if one ended by a panic all the same, it ended.
         let _ = connection.join();
@@ -72,14 +64,14 @@ fn seat(house: &House, stream: Stream, peer: SocketAddr) -> Option<std::thread::
     let thread = builder.spawn(move || {
         let post = &sharing.posts[number.index()];
         let end = catch_unwind(AssertUnwindSafe(|| visit(&sharing, post, &visitor)))
-            .unwrap_or_else(|panic| report_panic(&sharing, panic.as_ref()));
+            .unwrap_or_else(|panic| report_panic(&sharing.events, panic.as_ref()));
         leave_seat(&sharing, post, &visitor, end);
         sharing.free_seat(post);
     });
     match thread {
         Ok(thread) => Some(thread),
         Err(error) => {
-            trouble(house, "start a connection's thread", &error);
+            trouble(&house.events, "start a connection's thread", &error);
             guest.outbox.send_doc(&ServerDoc::Full);
             leave_seat(house, post, &guest, End::Gone);
             house.free_seat(post);

@@ -31,7 +31,7 @@ pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, bel
             return see_out(house, post);
         }
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep_time(house, post))) {
-            let end = report_panic(house, panic.as_ref());
+            let end = report_panic(&house.events, panic.as_ref());
             if let Some(guest) = post.with_seat(|occupied| occupied.connection.clone()) {
                 guest.outbox.cut(end);
             }

@@ -9,45 +9,36 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::accepting::accept_each;
 use super::callback;
+use super::handshake::first_frame;
 use super::house::{House, Post};
+use super::leaving::leave_seat;
 use super::panics::{caught, report_panic};
-use super::portal::accept_failed;
-use super::room;
 use super::session::{Home, Session};
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::limits;
-use crate::net::{Listener, Port, Stream};
+use crate::net::{Listener, Stream};
 use crate::outbox::Outbox;
 use crate::seat::{Arrival, Verdict, Wish};
-use crate::wire::{FrameReader, Handshake, ServerDoc};
+use crate::wire::{Handshake, ServerDoc};
 
 /// The worker's thread: accepts until the clock stops.
 pub(super) fn serve(house: &House, post: &Post, listener: &Listener) {
-    // Looked at before the accept, too: clearing the backlog may have taken the connection that
-    // was meant to wake this thread, and then no other one comes.
-    while !house.clock.is_stopped() {
-        let accepted = listener.accept();
-        if house.clock.is_stopped() {
-            return;
-        }
-        match accepted {
-            Ok((stream, peer)) => {
-                receive(house, post, listener, stream, peer);
-            }
-            Err(error) => accept_failed(house, listener, &error),
-        }
-    }
+    let is_over = || house.clock.is_stopped();
+    accept_each(listener, &house.callers(), is_over, |stream, peer| {
+        receive(house, post, listener, stream, peer);
+    });
 }
 
 /// One caller, from the connection to the free seat.
 fn receive(house: &House, post: &Post, listener: &Listener, stream: Stream, peer: SocketAddr) {
     let welcome = || welcome_and_clear_up(house, post, listener, stream, peer);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(welcome)) {
-        let end = report_panic(house, panic.as_ref());
+        let end = report_panic(&house.events, panic.as_ref());
         // From the beginning: what has been cleared up already is cleared up by doing nothing.
-        caught(house, || clear_up(house, post, listener, end));
+        caught(&house.events, || clear_up(house, post, listener, end));
     }
 }
 
@@ -67,7 +58,7 @@ fn welcome_and_clear_up(
     });
     // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
     let end = catch_unwind(AssertUnwindSafe(|| visit(house, post, guest)))
-        .unwrap_or_else(|panic| report_panic(house, panic.as_ref()));
+        .unwrap_or_else(|panic| report_panic(&house.events, panic.as_ref()));
     clear_up(house, post, listener, end);
 }
 
@@ -161,28 +152,6 @@ fn visit(house: &House, post: &Post, guest: Arc<Guest>) -> End {
     Session::new(house, Home::Worker(post), &guest).run(&mut frames)
 }
 
-/// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame.
-pub(super) fn first_frame(
-    outbox: &Outbox,
-    port: Port,
-    frames: &mut FrameReader,
-) -> Result<Option<Handshake>, End> {
-    loop {
-        match frames.next_frame() {
-            Ok(Some(frame)) => return Ok(outbox.codec().read_handshake(frame, port)),
-            Ok(None) => {}
-            Err(_) => return Ok(None),
-        }
-        match frames.read_from(&mut outbox.stream()) {
-            Ok(0) if frames.end_last_line() => {}
-            Ok(0) => return Err(End::Gone),
-            Ok(_) if outbox.is_over() => return Err(End::Broken),
-            Ok(_) => {}
-            Err(_) => return Err(End::Broken),
-        }
-    }
-}
-
 /// Makes the seat ready for the next guest. The order matters: nobody may find the guest in the
 /// hall when its connection is closed, and everyone who came while it was seated is turned away
 /// before the passcode changes and the port goes back, so that none of them can be taken for the
@@ -198,26 +167,6 @@ fn clear_up(house: &House, post: &Post, listener: &Listener, end: End) {
     house.may_panic("clear-up");
     turn_backlog_away(house, post, listener);
     house.free_seat(post);
-}
-
-/// Takes a guest out of everything and closes the connection. The seat is closing after it, and
-/// still to be freed.
-pub(super) fn leave_seat(house: &House, post: &Post, guest: &Arc<Guest>, end: End) {
-    let (outbox, peer) = (&guest.outbox, guest.peer);
-    room::leave_all(house, guest);
-    house.people.leave(guest);
-    house.pairs.leave(post.number, guest);
-    post.with_seat(|occupied| {
-        occupied.seat.close();
-        occupied.connection = None;
-    });
-    // If the timer thread or a full socket has ended it before, that is the reason that counts.
-    outbox.hang_up(end);
-    house.events.tell(|| What::Left {
-        port: post.port,
-        peer,
-        end: outbox.ended().unwrap_or(end),
-    });
 }
 
 /// Turns away who connected while the seat was taken: what waits now, and at most as many as can

@@ -13,13 +13,13 @@ use parking_lot::Mutex;
 
 use super::operator::{self, Obeyed};
 use super::options::{Command, HELP, Replay, parse};
-use super::{Server, Settings};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
 use crate::interfaces::{address_for_others, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
+use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{
     Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, is_in_foreground,

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::Server;
-use crate::hall::Guest;
-use crate::net::Port;
-use crate::seat::SeatNumber;
+use crate::server::{Connected, Server};
 use crate::wire::printable;
 
 const HELP: &str =
@@ -24,13 +21,6 @@ pub(super) enum Obeyed {
     Show(String),
     /// The server is to end.
     Stop,
-}
-
-/// Somebody who is connected.
-pub(super) struct Connected {
-    pub(super) seat: SeatNumber,
-    pub(super) port: Port,
-    pub(super) guest: std::sync::Arc<Guest>,
 }
 
 /// Does what the operator typed.

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::pace::Rate;
-use super::settings::{Portals, Settings};
 use crate::limits;
+use crate::server::{Portals, Rate, Settings};
 use crate::wire::Revision;
 
 /// What `chatserver --help` prints.

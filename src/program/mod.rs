@@ -1,0 +1,8 @@
+//! The program `chatserver`: its command line, the operator's console, its signals. It stands above the
+//! server, which knows nothing of it.
+
+mod operator;
+mod options;
+mod run;
+
+pub use run::main;
