@@ -6,11 +6,11 @@
 //!
 //! A tick is broadcast over one bounded channel per subscriber, because the receivers of a single
 //! channel would compete for it. Each subscriber names the first tick that it wants to hear; the
-//! ticker skips the others, so that thousands of idle seats cost nothing each second. A channel
-//! holds one tick, and a tick that finds it full is dropped: the clock has the number anyway.
+//! ticker skips the others, so that thousands of idle seats cost nothing each second.
 //!
-//! When the clock stops, the channels disconnect, and that is how every timer thread learns that
-//! the server is going down.
+//! A timekeeper blocks on its one channel, in which ticks, the word that something waits to be
+//! written, and the end arrive ([`Wakes`]). Who only waits for ticks has a channel of ticks, which
+//! holds one and disconnects when the clock stops.
 
 use std::io;
 use std::sync::Arc;
@@ -21,62 +21,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::bell::Bell;
 use crate::limits;
-
-/// A moment: how many ticks the clock had made.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub struct Tick(pub u64);
-
-/// A length of time in whole ticks, at least one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Ticks(u64);
-
-impl Ticks {
-    /// How many they are.
-    pub fn get(self) -> u64 {
-        self.0
-    }
-
-    /// The ticks that `duration` takes, rounded up, for a clock that ticks every `period`.
-    /// A duration of zero is one tick: a deadline in the past would be no deadline.
-    pub fn covering(duration: Duration, period: Duration) -> Ticks {
-        let ticks = duration.as_nanos().div_ceil(period.as_nanos().max(1));
-        Ticks(u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1))
-    }
-}
-
-/// The last tick at which something is still in time. It is past from the next tick on, so a
-/// timeout of `d` fires between `d` and `d` plus one tick, and never before.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Deadline(Tick);
-
-impl Deadline {
-    /// The deadline for something that may take `ticks` from `now` on.
-    pub fn after(now: Tick, ticks: Ticks) -> Deadline {
-        Deadline(Tick(now.0.saturating_add(ticks.0)))
-    }
-
-    /// The deadline that fires `ticks` before this one.
-    pub fn earlier_by(self, ticks: Ticks) -> Deadline {
-        Deadline(Tick((self.0).0.saturating_sub(ticks.0)))
-    }
-
-    /// Whether it is too late at `now`.
-    pub fn is_past(self, now: Tick) -> bool {
-        now > self.0
-    }
-
-    /// The first tick at which it is too late.
-    pub fn fires_at(self) -> Tick {
-        Tick((self.0).0.saturating_add(1))
-    }
-
-    /// How many ticks are left at `now` before it fires; 0 when it is past.
-    pub fn left(self, now: Tick) -> u64 {
-        self.fires_at().0.saturating_sub(now.0)
-    }
-}
+pub use crate::tick::{Deadline, Tick, Ticks};
+use crate::wake::{Waker, Wakes};
 
 /// The count of ticks, shared by everyone who looks at the time.
 #[derive(Clone, Default)]
@@ -93,10 +40,36 @@ struct Face {
 }
 
 struct Subscriber {
-    ticks: Sender<Tick>,
+    told: Told,
     alarm: Alarm,
-    /// Rung after a tick was sent, and at the end.
-    bell: Option<Bell>,
+}
+
+/// How a subscriber is told of a tick, and of the end.
+enum Told {
+    /// Over a channel of ticks, which holds one: whoever is late reads the number off the clock. It
+    /// disconnects at the end.
+    Ticks(Sender<Tick>),
+    /// Over the channel that wakes a timekeeper for everything.
+    Timekeeper(Waker),
+}
+
+impl Told {
+    fn tick(&self, now: Tick) {
+        match self {
+            // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
+            Told::Ticks(ticks) => {
+                let _ = ticks.try_send(now);
+            }
+            Told::Timekeeper(waker) => waker.tick(now),
+        }
+    }
+
+    fn stop(self) {
+        match self {
+            Told::Ticks(ticks) => drop(ticks),
+            Told::Timekeeper(waker) => waker.stop(),
+        }
+    }
 }
 
 /// When its subscription wants to be woken next. Written under the lock of the seat whose
@@ -120,11 +93,39 @@ impl Alarm {
     }
 }
 
+/// A place among those who are told of ticks. Dropping it ends the subscription.
+struct Place {
+    clock: Clock,
+    alarm: Alarm,
+}
+
 /// One listener to the ticks. Dropping it ends the subscription.
 pub struct Subscription {
-    clock: Clock,
+    place: Place,
     ticks: Receiver<Tick>,
-    alarm: Alarm,
+}
+
+/// A timekeeper's subscription: what wakes it, and the alarm that says for which tick.
+pub struct Timekeeping {
+    place: Place,
+    wakes: Wakes,
+}
+
+impl Timekeeping {
+    /// What wakes the timekeeper.
+    pub fn wakes(&self) -> &Wakes {
+        &self.wakes
+    }
+
+    /// For whoever has something for the timekeeper to write.
+    pub fn waker(&self) -> Waker {
+        self.wakes.waker()
+    }
+
+    /// The handle that says which tick it waits for.
+    pub fn alarm(&self) -> Alarm {
+        self.place.alarm.clone()
+    }
 }
 
 impl Subscription {
@@ -136,23 +137,24 @@ impl Subscription {
     /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
     pub fn wait_past(&self, tick: Tick) -> bool {
         // Set before the look at the time, so that a tick that comes in between is not missed.
-        self.alarm.set(Some(Deadline(tick)));
-        while self.clock.now() <= tick && !self.clock.is_stopped() {
+        let Place { clock, alarm } = &self.place;
+        alarm.set(Some(Deadline::at(tick)));
+        while clock.now() <= tick && !clock.is_stopped() {
             if self.ticks.recv().is_err() {
                 return false;
             }
         }
-        self.alarm.set(None);
-        !self.clock.is_stopped()
+        alarm.set(None);
+        !clock.is_stopped()
     }
 
     /// The handle that says which tick this subscription waits for.
     pub fn alarm(&self) -> Alarm {
-        self.alarm.clone()
+        self.place.alarm.clone()
     }
 }
 
-impl Drop for Subscription {
+impl Drop for Place {
     fn drop(&mut self) {
         let mine = &self.alarm.0;
         let mut subscribers = self.clock.face.subscribers.lock();
@@ -178,34 +180,35 @@ impl Clock {
 
     /// Joins those who are told of ticks. On a stopped clock the channel is disconnected at once.
     pub fn subscribe(&self) -> Subscription {
-        self.subscribe_with(None)
-    }
-
-    /// As [`Clock::subscribe`], for a thread that sleeps by `bell`: it is rung whenever there is
-    /// something new about the channel.
-    pub fn subscribe_ringing(&self, bell: &Bell) -> Subscription {
-        self.subscribe_with(Some(bell.clone()))
-    }
-
-    fn subscribe_with(&self, bell: Option<Bell>) -> Subscription {
-        // One tick fits: whoever is late reads the number off the clock, so a second one in the
-        // channel would tell nothing.
         let (sender, ticks) = bounded(1);
+        Subscription {
+            place: self.join(Told::Ticks(sender)),
+            ticks,
+        }
+    }
+
+    /// As [`Clock::subscribe`], for a timekeeper, which is woken for more than ticks. On a stopped clock
+    /// it is told of the end at once.
+    pub fn subscribe_timekeeper(&self) -> Timekeeping {
+        let wakes = Wakes::new();
+        Timekeeping {
+            place: self.join(Told::Timekeeper(wakes.waker())),
+            wakes,
+        }
+    }
+
+    fn join(&self, told: Told) -> Place {
         let alarm = Alarm::unset();
         let mut subscribers = self.face.subscribers.lock();
-        if !self.is_stopped() {
-            subscribers.push(Subscriber {
-                ticks: sender,
-                alarm: alarm.clone(),
-                bell,
-            });
-        } else if let Some(bell) = bell {
-            bell.ring();
+        if self.is_stopped() {
+            told.stop();
+        } else {
+            let alarm = alarm.clone();
+            subscribers.push(Subscriber { told, alarm });
         }
         drop(subscribers);
-        Subscription {
+        Place {
             clock: self.clone(),
-            ticks,
             alarm,
         }
     }
@@ -220,26 +223,19 @@ impl Clock {
             .iter()
             .filter(|subscriber| subscriber.alarm.is_due(now))
         {
-            // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
-            let _ = subscriber.ticks.try_send(Tick(now));
-            if let Some(bell) = &subscriber.bell {
-                bell.ring();
-            }
+            subscriber.told.tick(Tick(now));
             told += 1;
         }
         (Tick(now), told)
     }
 
-    /// Ends time: every subscription's channel disconnects, now and for those to come.
+    /// Ends time: every subscription is told, now and those to come.
     pub fn stop(&self) {
         let mut subscribers = self.face.subscribers.lock();
         // Under the lock, so that no subscription slips in between the flag and the clearing.
         self.face.stopped.store(true, Ordering::Release);
-        for Subscriber { ticks, bell, .. } in subscribers.drain(..) {
-            drop(ticks);
-            if let Some(bell) = bell {
-                bell.ring();
-            }
+        for subscriber in subscribers.drain(..) {
+            subscriber.told.stop();
         }
     }
 }
@@ -305,24 +301,7 @@ impl Drop for Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn a_duration_is_rounded_up_to_ticks() {
-        assert_eq!(Ticks::covering(SECOND * 2, SECOND), Ticks(2));
-        assert_eq!(Ticks::covering(SECOND * 3, SECOND * 2), Ticks(2));
-        assert_eq!(Ticks::covering(Duration::ZERO, SECOND), Ticks(1));
-    }
-
-    #[test]
-    fn a_deadline_fires_between_its_duration_and_one_tick_more() {
-        let deadline = Deadline::after(Tick(10), Ticks(2));
-        assert!(!deadline.is_past(Tick(12)));
-        assert!(deadline.is_past(Tick(13)));
-        assert_eq!(deadline.fires_at(), Tick(13));
-        assert_eq!((deadline.left(Tick(10)), deadline.left(Tick(14))), (3, 0));
-    }
+    use crate::wake::Wake;
 
     #[test]
     fn only_a_due_alarm_is_told_and_everyone_gets_their_own_tick() {
@@ -333,9 +312,9 @@ mod tests {
             clock.subscribe(),
             clock.subscribe(),
         );
-        due.alarm().set(Some(Deadline(Tick(0))));
-        also_due.alarm().set(Some(Deadline(Tick(0))));
-        later.alarm().set(Some(Deadline(Tick(1))));
+        due.alarm().set(Some(Deadline::at(Tick(0))));
+        also_due.alarm().set(Some(Deadline::at(Tick(0))));
+        later.alarm().set(Some(Deadline::at(Tick(1))));
         assert_eq!(clock.beat(), (Tick(1), 2));
         assert_eq!(due.ticks().try_recv(), Ok(Tick(1)));
         assert_eq!(also_due.ticks().try_recv(), Ok(Tick(1)));
@@ -348,7 +327,7 @@ mod tests {
     fn a_late_subscriber_finds_one_tick_and_reads_the_time_off_the_clock() {
         let clock = Clock::new();
         let late = clock.subscribe();
-        late.alarm().set(Some(Deadline(Tick(0))));
+        late.alarm().set(Some(Deadline::at(Tick(0))));
         for _ in 0..3 {
             clock.beat();
         }
@@ -368,22 +347,18 @@ mod tests {
     }
 
     #[test]
-    fn who_is_rung_once_for_a_tick_and_the_end_finds_the_end() {
-        let (clock, bell) = (Clock::new(), Bell::new());
-        let mine = clock.subscribe_ringing(&bell);
-        mine.alarm().set(Some(Deadline(Tick(0))));
+    fn a_timekeeper_hears_the_tick_that_it_waits_for_and_the_end() {
+        let clock = Clock::new();
+        let mine = clock.subscribe_timekeeper();
+        mine.alarm().set(Some(Deadline::at(Tick(1))));
         clock.beat();
+        assert_eq!(mine.wakes().try_next(), None, "not yet");
+        clock.beat();
+        clock.beat();
+        assert_eq!(mine.wakes().next(), Wake::Tick(Tick(3)), "the latest one");
         clock.stop();
-        bell.wait();
-        assert!(clock.is_stopped() && !bell.was_rung());
-        assert_eq!(
-            mine.ticks().try_recv(),
-            Ok(Tick(1)),
-            "so it is not the channel that tells"
-        );
-        let late = Bell::new();
-        clock.subscribe_ringing(&late);
-        late.wait();
+        assert_eq!(mine.wakes().next(), Wake::Stop);
+        assert_eq!(clock.subscribe_timekeeper().wakes().next(), Wake::Stop);
     }
 
     #[test]
@@ -416,7 +391,7 @@ mod tests {
     fn the_ticker_beats_until_it_is_stopped() {
         let clock = Clock::new();
         let listening = clock.subscribe();
-        listening.alarm().set(Some(Deadline(Tick(0))));
+        listening.alarm().set(Some(Deadline::at(Tick(0))));
         let ticker = Ticker::start(clock.clone(), Duration::from_millis(1), |_, _| {}).unwrap();
         listening.ticks().recv().unwrap();
         ticker.stop();

@@ -16,7 +16,7 @@
 //! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
 //! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
 //! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
-//! | [`clock`], [`bell`] | the ticker and its broadcast; how a thread that waits for several things is woken | what the ticks are for |
+//! | [`tick`], [`clock`], [`wake`] | time in ticks; the ticker and its broadcast; how a thread that waits for several things is woken | what the ticks are for |
 //! | [`event`] | what happened, for the console, the file, the board and the tests | how to make it happen |
 //! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
@@ -38,11 +38,11 @@
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
-//! | `timer-50001` … | 1 a port | its bell, rung for ticks and for work | ends what takes too long, writes what a full socket left over |
+//! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what a full socket left over |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
-//! | `timer-50005` | 1 a room | its bell | ends reservations that nobody takes up |
-//! | `member-50005`, `writer-50005` | 1 each a member | `read`, its bell | as a worker and its timer |
+//! | `timer-50005` | 1 a room | its channel | ends reservations that nobody takes up |
+//! | `member-50005`, `writer-50005` | 1 each a member | `read`, its channel | as a worker and its timer |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
 //! | `viewer-1` … | 1 a connection to the board | its queue of news | writes it into the browser's socket |
@@ -70,7 +70,6 @@
 //! `server/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
 //! decides, and `server/timer.rs`, which watches the time.
 
-pub mod bell;
 pub mod board;
 pub mod client;
 pub mod clock;
@@ -88,6 +87,8 @@ pub mod seat;
 pub mod server;
 mod signals;
 mod terminal;
+pub mod tick;
+pub mod wake;
 #[cfg(test)]
 mod walk;
 pub mod wire;

@@ -31,10 +31,10 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::bell::Bell;
 use crate::event::End;
 use crate::limits;
 use crate::net::Stream;
+use crate::wake::Waker;
 use crate::wire::{Codec, ServerDoc};
 use waiting::Waiting;
 
@@ -43,7 +43,7 @@ pub struct Outbox {
     stream: Stream,
     codec: Codec,
     /// Wakes the timer thread to write out what was spilled.
-    timer: Bell,
+    timer: Waker,
     /// How long one of that thread's writes may take.
     patience: Duration,
     queue: Mutex<Queue>,
@@ -106,7 +106,7 @@ pub enum Flush {
 impl Outbox {
     /// The outbox of a fresh connection. `timer` wakes the thread that writes what was spilled, and
     /// each of its writes may take as long as `patience`: one tick.
-    pub fn new(stream: Stream, codec: Codec, timer: Bell, patience: Duration) -> Outbox {
+    pub fn new(stream: Stream, codec: Codec, timer: Waker, patience: Duration) -> Outbox {
         let queue = Queue {
             waiting: Waiting::default(),
             in_flight: 0,
@@ -457,7 +457,7 @@ impl Outbox {
 
     /// Wakes the thread that writes what was spilled, for it to see that the connection is over.
     pub fn wake_timer(&self) {
-        self.timer.ring();
+        self.timer.wake();
     }
 
     /// Wakes the thread that is blocked in a read or a write of this socket. What was written
@@ -500,22 +500,23 @@ fn is_full(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wake::Wakes;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
-    /// An outbox, the bell that wakes its timer thread, and the client's end.
-    fn outbox() -> (Arc<Outbox>, Bell, TcpStream) {
+    /// An outbox, what wakes its timer thread, and the client's end.
+    fn outbox() -> (Arc<Outbox>, Wakes, TcpStream) {
         outbox_with(Duration::from_secs(20))
     }
 
-    fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, Bell, TcpStream) {
+    fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, Wakes, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Stream::from(listener.accept().unwrap().0);
-        let bell = Bell::new();
-        let outbox = Outbox::new(stream, Codec::default(), bell.clone(), write_timeout);
-        (Arc::new(outbox), bell, client)
+        let wakes = Wakes::new();
+        let outbox = Outbox::new(stream, Codec::default(), wakes.waker(), write_timeout);
+        (Arc::new(outbox), wakes, client)
     }
 
     fn text(kilobytes: usize) -> ServerDoc<'static> {
@@ -542,14 +543,14 @@ mod tests {
 
     #[test]
     fn an_open_outbox_writes_at_once_and_wakes_nobody() {
-        let (outbox, bell, client) = outbox();
+        let (outbox, wakes, client) = outbox();
         assert_eq!(outbox.append_doc(&ServerDoc::Pong), Handed::Over);
         assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Handed::Over);
         assert!(outbox.end(End::Idle));
         assert!(!outbox.end(End::Total), "the first reason counts");
         assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Gone);
         assert_eq!(outbox.ended(), Some(End::Idle));
-        assert!(!bell.was_rung());
+        assert!(wakes.try_next().is_none());
         let expected = ["PONG", "NO PARTNER", "IDLE TIMEOUT"];
         assert_eq!(
             documents(client),
@@ -559,9 +560,9 @@ mod tests {
 
     #[test]
     fn a_spilled_outbox_keeps_the_order_and_opens_again() {
-        let (outbox, bell, client) = outbox();
+        let (outbox, wakes, client) = outbox();
         let sent = fill(&outbox);
-        assert!(bell.was_rung());
+        assert!(wakes.try_next().is_some());
         assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Over);
         let reader = std::thread::spawn(move || documents(client));
         while outbox.write_out() != Flush::Empty {}
@@ -574,9 +575,9 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_read_is_too_slow_and_is_told_so_if_it_reads_again() {
-        let (outbox, bell, client) = outbox();
+        let (outbox, wakes, client) = outbox();
         fill(&outbox);
-        assert!(bell.was_rung());
+        assert!(wakes.try_next().is_some());
         let mut extra = 0;
         while outbox.send_doc(&text(32)) == Handed::Over {
             extra += 1;
@@ -586,7 +587,7 @@ mod tests {
             );
         }
         assert_eq!(outbox.ended(), Some(End::TooSlow));
-        assert!(bell.was_rung());
+        assert!(wakes.try_next().is_some());
         let reader = std::thread::spawn(move || documents(client));
         while outbox.write_out() != Flush::Empty {}
         let heard = reader.join().unwrap();
@@ -600,11 +601,11 @@ mod tests {
 
     #[test]
     fn a_farewell_that_nobody_reads_is_cut_short_after_one_turn() {
-        let (outbox, bell, _client) = outbox_with(Duration::from_millis(20));
+        let (outbox, wakes, _client) = outbox_with(Duration::from_millis(20));
         fill(&outbox);
         while outbox.write_out() == Flush::More {}
         outbox.end(End::Idle);
-        assert!(bell.was_rung());
+        assert!(wakes.try_next().is_some());
         assert_eq!(outbox.write_out(), Flush::Empty);
         assert!(outbox.queue.lock().state == State::Closed(End::Idle));
         assert_eq!(
@@ -616,7 +617,7 @@ mod tests {
 
     #[test]
     fn what_was_never_offered_to_the_socket_makes_nobody_too_slow() {
-        let (outbox, _bell, client) = outbox();
+        let (outbox, _wakes, client) = outbox();
         let frame = b"<SERVER><notice>x</notice></SERVER>\n".repeat(4096);
         let frames = limits::OUTBOX / frame.len() + 4;
         let reader = std::thread::spawn(move || documents(client).len());
@@ -634,7 +635,7 @@ mod tests {
 
     #[test]
     fn a_broken_socket_is_found_out_and_wakes_the_reader() {
-        let (outbox, _bell, client) = outbox();
+        let (outbox, _wakes, client) = outbox();
         socket2::SockRef::from(&client)
             .set_linger(Some(Duration::ZERO))
             .unwrap();

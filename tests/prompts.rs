@@ -423,3 +423,43 @@ fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
     server.hears("room again", "hello again");
     assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
 }
+
+#[test]
+fn who_leaves_a_room_has_been_heard_there_first() {
+    let mut server = FalseServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.is_at("alice to bob>");
+    alice.enters("/join lobby");
+    let mut room = server.welcome_into_room(&mut main, "room");
+    alice.sees("you are in lobby");
+    alice.types("/send lobby one\r/leave lobby\r");
+    server.hears("room", "one");
+    server.hears("room", "PING");
+    assert_eq!(
+        server.where_heard("LEAVE"),
+        Vec::<String>::new(),
+        "it goes over another link"
+    );
+    room.command("PONG", "");
+    server.hears("main", "LEAVE");
+    main.command("LEFT", "<room>lobby</room>");
+    alice.sees("you have left lobby");
+    // And so has who leaves altogether.
+    alice.enters("/join lobby");
+    let mut room = server.welcome_into_room(&mut main, "room again");
+    alice.waits_for("the room again", |alice| {
+        alice.contents().matches("you are in lobby").count() == 2
+    });
+    alice.types("/send lobby two\r/quit\r");
+    server.hears("room again", "two");
+    server.hears("room again", "PING");
+    assert_eq!(server.where_heard("TERMINATE"), Vec::<String>::new());
+    room.command("PONG", "");
+    server.hears("main", "PING");
+    main.command("PONG", "");
+    server.hears("main", "TERMINATE");
+    main.ends();
+    assert_eq!(alice.ends(), 0);
+}

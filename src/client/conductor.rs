@@ -131,6 +131,9 @@ struct Conductor<'o> {
 /// How long the last answers may take where the server may be silent for ever.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 
+/// How long a person who leaves waits until what they said in rooms has been heard there.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Whoever has pressed no key for so long may have gone: a mark shows them what came since.
 const AWAY: u64 = 60;
 
@@ -280,7 +283,8 @@ impl<'o> Conductor<'o> {
                 Some(SessionEnd::Left) if matches!(stay.input, Input::Open) => {
                     // The original programs answer nothing, so there is nothing to wait for.
                     let is_original = link.codec().is_original();
-                    if is_original || self.screen.has_prompts() || self.screen.reader_is_gone() {
+                    let is_brief = self.screen.has_prompts() && self.chat.room_links().count() == 0;
+                    if is_original || is_brief || self.screen.reader_is_gone() {
                         mention(ClientCommand::Terminate, link);
                         return SessionEnd::Left;
                     }
@@ -379,7 +383,7 @@ impl<'o> Conductor<'o> {
             }
             let is_leaving = matches!(stay.input, Input::Leaving);
             if !(is_leaving && matches!(heard, Heard::Over(_))) {
-                self.chat.heard_in_room(id, heard, &self.screen);
+                end = self.chat.heard_in_room(id, heard, link, &self.screen).err();
             }
         }
         if let Input::Finishing { rooms, .. } = &stay.input
@@ -428,7 +432,10 @@ impl<'o> Conductor<'o> {
     fn ticked(&mut self, link: &Link, stay: &mut Stay) -> Result<(), SessionEnd> {
         match stay.watch.look(&self.clock, &self.subscription) {
             Look::Fine => {}
-            Look::Late if matches!(stay.input, Input::Leaving) => return Err(SessionEnd::Left),
+            Look::Late if matches!(stay.input, Input::Leaving) || self.screen.has_prompts() => {
+                mention(ClientCommand::Terminate, link);
+                return Err(SessionEnd::Left);
+            }
             Look::Late => {
                 self.screen
                     .not_sent("the server has not answered everything in time; leaving");
@@ -472,7 +479,12 @@ impl<'o> Conductor<'o> {
 
     /// When the last answers have to be there.
     fn in_time(&self) -> Deadline {
-        let timeout = self.options.server_timeout.unwrap_or(LAST_ANSWERS);
+        let timeout = if self.screen.has_prompts() {
+            // A person waits no longer than it takes for what they said last to arrive.
+            LAST_WORDS
+        } else {
+            self.options.server_timeout.unwrap_or(LAST_ANSWERS)
+        };
         Deadline::after(self.clock.now(), Ticks::covering(timeout, TICK))
     }
 

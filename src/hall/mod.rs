@@ -38,7 +38,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
-        let timer = crate::bell::Bell::new();
+        let timer = crate::wake::Wakes::new().waker();
         let outbox = Outbox::new(
             stream.into(),
             Codec::default(),
@@ -52,7 +52,7 @@ mod tests {
     pub(super) fn guest_from(peer: std::net::SocketAddr) -> Arc<Guest> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let timer = crate::bell::Bell::new();
+        let timer = crate::wake::Wakes::new().waker();
         let outbox = Outbox::new(
             client.into(),
             Codec::default(),

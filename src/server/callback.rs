@@ -124,7 +124,7 @@ fn prepare(house: &House, post: &Post, asker: &Guest, target: SocketAddr) -> io:
     let stream = Stream::unconnected(here, target, &house.tap)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(house.tick))?;
-    let outbox = Outbox::new(stream, house.codec, post.bell.clone(), house.tick);
+    let outbox = Outbox::new(stream, house.codec, post.timer.clone(), house.tick);
     let label = post.port.to_string();
     Ok(Guest::new(outbox, target, &label, house.clock.now()))
 }

@@ -17,12 +17,12 @@ use super::guesses::Guesses;
 use super::pace::Rate;
 use super::room_handle::{RoomHandle, ServeRoom};
 
-use crate::bell::Bell;
 use crate::clock::{Alarm, Clock, Ticks};
 use crate::event::{Events, What};
 use crate::hall::{Accounts, Guest, Pairs, People, Rooms};
 use crate::net::{Port, Spare, Tap, host_of};
 use crate::seat::{Asker, Lease, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
+use crate::wake::Waker;
 use crate::wire::Codec;
 
 /// Everything that is shared. Each field guards itself.
@@ -78,7 +78,7 @@ pub(super) struct Post {
     pub(super) number: SeatNumber,
     pub(super) port: Port,
     /// Wakes the timer thread to write out what was spilled.
-    pub(super) bell: Bell,
+    pub(super) timer: Waker,
     /// The next tick that the timer thread has to see. Written only under `seat`'s lock.
     alarm: Alarm,
     seat: Mutex<OccupiedSeat>,
@@ -95,7 +95,7 @@ pub(super) struct OccupiedSeat {
 }
 
 impl Post {
-    pub(super) fn new(lease: (SeatNumber, Port), seat: Seat, alarm: Alarm, bell: Bell) -> Post {
+    pub(super) fn new(lease: (SeatNumber, Port), seat: Seat, alarm: Alarm, timer: Waker) -> Post {
         let (number, port) = lease;
         let seat = Mutex::new(OccupiedSeat {
             seat,
@@ -105,7 +105,7 @@ impl Post {
         Post {
             number,
             port,
-            bell,
+            timer,
             alarm,
             seat,
         }

@@ -34,8 +34,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::bell::Bell;
-use crate::clock::{Clock, Subscription, Tick, Ticks};
+use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Damage, Guest, Pairs, People, Rooms};
 use crate::limits;
@@ -190,12 +189,11 @@ impl Server {
         };
         let (mut posts, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
-            let bell = Bell::new();
-            let subscription = clock.subscribe_ringing(&bell);
+            let timer = clock.subscribe_timekeeper();
             let seat = Seat::new(passcodes.random(), timeouts);
             let place = (SeatNumber::from_index(index), *port);
-            posts.push(Post::new(place, seat, subscription.alarm(), bell.clone()));
-            timekeeping.push((subscription, bell));
+            posts.push(Post::new(place, seat, timer.alarm(), timer.waker()));
+            timekeeping.push(timer);
         }
         events.tell(|| What::Started {
             ports: workers.clone(),
@@ -256,10 +254,10 @@ impl Server {
     fn start_threads(
         &mut self,
         listeners: Listeners,
-        timekeeping: Vec<(Subscription, Bell)>,
+        timekeeping: Vec<Timekeeping>,
         is_single: bool,
     ) -> io::Result<()> {
-        for (index, (subscription, bell)) in timekeeping.into_iter().enumerate() {
+        for (index, timer) in timekeeping.into_iter().enumerate() {
             let post = &self.house.posts[index];
             let name = if is_single {
                 format!("timer-{}", post.number)
@@ -267,7 +265,7 @@ impl Server {
                 format!("timer-{}", post.port)
             };
             self.spawn(name, move |house| {
-                timer::serve(house, &house.posts[index], &subscription, &bell);
+                timer::serve(house, &house.posts[index], &timer);
             })?;
         }
         for (index, listener) in listeners.workers.into_iter().enumerate() {

@@ -18,12 +18,12 @@ use super::panics::{caught, report_panic};
 use super::room_handle::RoomHandle;
 use super::rooms::{finish, flush, set_alarm, spawn, spawn_with, tell_left};
 use super::session::{Home, Session};
-use crate::bell::Bell;
-use crate::clock::Subscription;
+use crate::clock::{Tick, Timekeeping};
 use crate::event::{End, What};
 use crate::hall::{Admission, AtTheDoor, Guest, Name};
 use crate::net::{Listener, Stream};
 use crate::outbox::{Flush, Outbox};
+use crate::wake::{Wake, Wakes};
 use crate::wire::ServerDoc;
 
 /// `room-50005`: accepts until the door is closed, and clears up.
@@ -32,13 +32,13 @@ pub(super) fn serve(
     name: &Name,
     door: &Arc<RoomHandle>,
     listener: Arc<Listener>,
-    (subscription, bell): (Subscription, Bell),
+    timer: Timekeeping,
     token: ThreadToken,
 ) {
     let mut threads = Vec::new();
     let (timing, name_there, own) = (Arc::clone(house), name.clone(), Arc::clone(door));
     match spawn_with(token, format!("timer-{}", door.port), move || {
-        keep_time(&timing, &name_there, &own, &subscription, &bell);
+        keep_time(&timing, &name_there, &own, timer.wakes());
     }) {
         Ok(timer) => threads.push(timer),
         Err(error) => trouble(
@@ -84,9 +84,9 @@ fn welcome_caller(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     // It can't fail on a socket that has just been accepted.
     let _ = stream.set_nodelay(true);
-    let bell = Bell::new();
+    let wakes = Wakes::new();
     let now = house.clock.now();
-    let outbox = Outbox::new(stream, house.codec, bell.clone(), house.tick);
+    let outbox = Outbox::new(stream, house.codec, wakes.waker(), house.tick);
     let guest = Arc::new(Guest::new(outbox, peer, &door.port.to_string(), now));
     {
         let mut rooms = house.rooms.lock();
@@ -115,7 +115,7 @@ fn welcome_caller(
     let writer = spawn(house, format!("writer-{}", door.port), move || {
         let work = || {
             watching.may_panic("room-writer");
-            write_out(&writing, &bell);
+            write_out(&writing, &wakes);
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
             writing
@@ -149,9 +149,9 @@ fn welcome_caller(
 }
 
 /// `writer-50005`: writes what a full socket left over, until the connection is over.
-fn write_out(guest: &Guest, bell: &Bell) {
+fn write_out(guest: &Guest, wakes: &Wakes) {
     loop {
-        bell.wait();
+        wakes.next();
         while matches!(guest.outbox.write_out(), Flush::More | Flush::Stuck) {}
         if guest.outbox.is_over() && guest.outbox.write_out() == Flush::Empty {
             return;
@@ -160,27 +160,22 @@ fn write_out(guest: &Guest, bell: &Bell) {
 }
 
 /// `timer-50005`: ends reservations that nobody takes up and callers who say nothing.
-fn keep_time(
-    house: &House,
-    name: &Name,
-    door: &Arc<RoomHandle>,
-    subscription: &Subscription,
-    bell: &Bell,
-) {
+fn keep_time(house: &House, name: &Name, door: &Arc<RoomHandle>, wakes: &Wakes) {
     while !door.is_closed() {
-        bell.wait();
-        let _ = subscription.ticks().try_recv();
-        if house.clock.is_stopped() {
-            return;
-        }
+        let now = match wakes.next() {
+            Wake::Tick(now) => now,
+            // The room has ended, or is about to; the loop looks.
+            Wake::Work => continue,
+            Wake::Stop => return,
+        };
         caught(&house.events, || {
             house.may_panic("room-timer");
-            end_what_is_late(house, name, door);
+            end_what_is_late(house, name, door, now);
         });
     }
 }
 
-fn end_what_is_late(house: &House, name: &Name, door: &Arc<RoomHandle>) {
+fn end_what_is_late(house: &House, name: &Name, door: &Arc<RoomHandle>, now: Tick) {
     let mut rooms = house.rooms.lock();
     let is_ours = rooms
         .door(name)
@@ -188,7 +183,7 @@ fn end_what_is_late(house: &House, name: &Name, door: &Arc<RoomHandle>) {
     if !is_ours {
         return;
     }
-    let (silent, gone) = rooms.expire(name, house.clock.now());
+    let (silent, gone) = rooms.expire(name, now);
     set_alarm(&rooms, name);
     drop(rooms);
     for caller in silent {

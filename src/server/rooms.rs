@@ -16,7 +16,6 @@ use super::accepting::trouble;
 use super::budget::ThreadToken;
 use super::house::House;
 use super::room_handle::RoomHandle;
-use crate::bell::Bell;
 use crate::event::{End, What};
 use crate::hall::{Gone, Guest, Name, RoomError, Rooms};
 use crate::limits;
@@ -71,13 +70,12 @@ fn open(house: &House, rooms: &mut Rooms<Arc<RoomHandle>>, name: &Name) -> Optio
     let (lease, listener) = bound?;
     let port = listener.port();
     let listener = Arc::new(listener);
-    let timer = Bell::new();
-    let subscription = house.clock.subscribe_ringing(&timer);
+    let timer = house.clock.subscribe_timekeeper();
     let door = Arc::new(RoomHandle {
         port,
         listener: Arc::downgrade(&listener),
-        alarm: subscription.alarm(),
-        timer: timer.clone(),
+        alarm: timer.alarm(),
+        timer: timer.waker(),
         closed: AtomicBool::new(false),
         lease: Mutex::new(None),
     });
@@ -89,14 +87,7 @@ fn open(house: &House, rooms: &mut Rooms<Arc<RoomHandle>>, name: &Name) -> Optio
     let (serving, name_there, own) = (house.this.upgrade()?, name.clone(), Arc::clone(&door));
     let serve = house.serve_room;
     let thread = spawn(house, format!("room-{port}"), move || {
-        serve(
-            &serving,
-            &name_there,
-            &own,
-            listener,
-            (subscription, timer),
-            token,
-        );
+        serve(&serving, &name_there, &own, listener, timer, token);
     });
     match thread {
         Ok(thread) => {

@@ -98,7 +98,7 @@ fn sit_down<'h>(
         if hand.give(occupied, sit).is_none() {
             return Err(stream);
         }
-        let outbox = Outbox::new(stream, house.codec, post.bell.clone(), house.tick);
+        let outbox = Outbox::new(stream, house.codec, post.timer.clone(), house.tick);
         let guest = Arc::new(Guest::new(outbox, peer, &post.number.to_string(), now));
         occupied.connection = Some(Arc::clone(&guest));
         Ok(guest)

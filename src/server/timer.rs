@@ -1,61 +1,67 @@
 //! A worker's timekeeper: a thread that enforces the seat's deadlines and writes out what a full
 //! socket left over.
 //!
-//! The worker can't do either, because it is blocked in a read. This thread sleeps by its bell,
-//! which the ticker rings when it has sent a tick that is due here, and an outbox when something has
-//! to be written. It ends a session by shutting the socket down, which makes the worker's read
-//! return.
+//! The worker can't do either, because it is blocked in a read. This thread blocks on one channel, in
+//! which the ticks that are due here arrive, and word from an outbox that something has to be
+//! written. It judges the deadlines by the tick that it was sent. It ends a session by shutting the
+//! socket down, which makes the worker's read return.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::house::{House, Post};
 use super::panics::report_panic;
-use crate::bell::Bell;
-use crate::clock::Subscription;
+use crate::clock::{Tick, Timekeeping};
 use crate::event::{End, What};
 use crate::hall::Guest;
 use crate::outbox::Flush;
 use crate::seat::Expiry;
+use crate::wake::{Wake, Wakes};
 use crate::wire::ServerDoc;
 
 /// The timer's thread: runs until the clock stops, and then sees the guest out.
-pub(super) fn serve(house: &House, post: &Post, subscription: &Subscription, bell: &Bell) {
+pub(super) fn serve(house: &House, post: &Post, timer: &Timekeeping) {
+    let mut now = Tick::default();
     loop {
-        bell.wait();
-        // The tick only makes room for the next one: what time it is, the clock says.
-        let _ = subscription.ticks().try_recv();
-        // The clock is asked, and not the channel, which hands out a last tick before it tells that
-        // it is disconnected: the bell may have been rung once for both.
-        if house.clock.is_stopped() {
-            return see_out(house, post);
-        }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| keep_time(house, post))) {
+        let kept = catch_unwind(AssertUnwindSafe(|| {
+            keep_time(house, post, timer.wakes(), &mut now)
+        }));
+        if let Err(panic) = kept {
             let end = report_panic(&house.events, panic.as_ref());
             if let Some(guest) = post.with_seat(|occupied| occupied.connection.clone()) {
                 guest.outbox.cut(end);
             }
+        } else {
+            return see_out(house, post);
         }
     }
 }
 
-/// Looks at the deadlines and writes out what was spilled, by turns, until nothing waits. Each
-/// write takes a tick at most, so no deadline is missed over a socket that takes nothing.
-fn keep_time(house: &House, post: &Post) {
-    house.may_panic("timer");
+/// Looks at the deadlines at each tick, and writes out what was spilled, until the clock stops. Each
+/// write takes a tick at most, and between two of them the ticks are looked at, so no deadline is
+/// missed over a socket that takes nothing.
+fn keep_time(house: &House, post: &Post, wakes: &Wakes, now: &mut Tick) {
+    let mut waits = false;
     loop {
-        let guest = enforce_deadlines(house, post);
-        let flush = guest.map(|guest| guest.outbox.write_out());
-        let waits = matches!(flush, Some(Flush::More | Flush::Stuck));
-        if !waits || house.clock.is_stopped() {
-            return;
+        let wake = if waits {
+            wakes.try_next().unwrap_or(Wake::Work)
+        } else {
+            wakes.next()
+        };
+        house.may_panic("timer");
+        match wake {
+            Wake::Tick(tick) => *now = tick,
+            Wake::Work => {}
+            Wake::Stop => return,
         }
+        let guest = enforce_deadlines(house, post, *now);
+        let flush = guest.map(|guest| guest.outbox.write_out());
+        waits = matches!(flush, Some(Flush::More | Flush::Stuck));
     }
 }
 
 /// Ends what is past its deadline. Returns whoever is connected.
-fn enforce_deadlines(house: &House, post: &Post) -> Option<Arc<Guest>> {
-    let now = house.clock.now();
+fn enforce_deadlines(house: &House, post: &Post, now: Tick) -> Option<Arc<Guest>> {
     let mut shown = None;
     let (expiry, guest) = post.with_seat(|occupied| {
         let next = || {

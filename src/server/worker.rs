@@ -73,7 +73,7 @@ fn let_in(house: &House, post: &Post, stream: Stream, peer: SocketAddr) -> Optio
     let arrival = post.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
         Arrival::Expected => {
             house.may_panic("let-in");
-            let outbox = Outbox::new(stream, house.codec, post.bell.clone(), house.tick);
+            let outbox = Outbox::new(stream, house.codec, post.timer.clone(), house.tick);
             let guest = Arc::new(Guest::new(outbox, peer, &label, now));
             occupied.connection = Some(Arc::clone(&guest));
             Ok(guest)

@@ -61,10 +61,4 @@ impl Rooms {
         let rooms = self.by_key.values().chain(&self.left);
         rooms.map(|room| &room.link)
     }
-
-    pub(super) fn leaving(&mut self, name: &str) {
-        if let Some(room) = self.by_key.get_mut(&name.to_ascii_lowercase()) {
-            room.leaving = true;
-        }
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::question::{Awaiting, Dialog};
 use super::room_links::Room;
-use super::state::{Chat, SessionEnd, send_frame};
+use super::state::{Chat, SessionEnd, mention, send_frame};
 use super::words::in_our_words;
 use crate::client::link::{Heard, Link, LinkId};
 use crate::client::screen::Screen;
@@ -114,6 +115,31 @@ impl Chat {
         }
     }
 
+    /// The person leaves a room. What they said there goes over another link than `LEAVE`, so first the
+    /// room has to have heard it: it answers a `PING` after that.
+    pub(super) fn leave_room(
+        &mut self,
+        name: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match self.rooms.by_key.get_mut(&name.to_ascii_lowercase()) {
+            Some(room) => {
+                room.leaving = true;
+                mention(ClientCommand::Ping, &room.link);
+                self.dialog = Dialog::Awaiting(Awaiting::Leave);
+                Ok(())
+            }
+            // The server says what is wrong with it.
+            None => self.say_leave(name, link, screen),
+        }
+    }
+
+    fn say_leave(&mut self, name: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        let leave = ClientCommand::Leave { room: name.into() };
+        self.ask_server(leave, Awaiting::Leave, link, screen)
+    }
+
     /// The person has left a room.
     pub(super) fn left_room(&mut self, room: &str, screen: &Screen) {
         let left = self.rooms.by_key.remove(&room.to_ascii_lowercase());
@@ -144,24 +170,35 @@ impl Chat {
     }
 
     /// Shows what was heard in a room.
-    pub(in crate::client) fn heard_in_room(&mut self, id: LinkId, heard: Heard, screen: &Screen) {
+    pub(in crate::client) fn heard_in_room(
+        &mut self,
+        id: LinkId,
+        heard: Heard,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
         let mut rooms = self.rooms.by_key.values().chain(&self.rooms.left);
         let Some(room) = rooms.find(|room| room.link.id() == id) else {
             // The last words of a link that was given up.
-            return;
+            return Ok(());
         };
-        let (name, codec) = (room.name.clone(), room.link.codec());
+        let (name, codec, leaving) = (room.name.clone(), room.link.codec(), room.leaving);
+        let is_in = self.rooms.is_in(&name);
+        let is_asking_to_leave =
+            leaving && is_in && self.dialog == Dialog::Awaiting(Awaiting::Leave);
         let frame = match heard {
             Heard::Frame(frame) => frame,
             Heard::Over(_) => {
-                let leaving = room.leaving;
                 self.rooms.by_key.retain(|_, room| room.link.id() != id);
                 self.rooms.left.retain(|room| room.link.id() != id);
                 if !leaving {
                     screen.notice(&format!("you are not in {name} any more"));
                     self.lose_focus(&name, screen);
+                } else if is_asking_to_leave {
+                    // It ended by itself meanwhile; the server says how that stands.
+                    return self.say_leave(&name, link, screen);
                 }
-                return;
+                return Ok(());
             }
         };
         match codec.read_server(&frame) {
@@ -184,7 +221,11 @@ impl Chat {
                 self.trouble(&format!("[{name}] the server: {sentence}"), screen);
             }
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
+            Ok(ServerDoc::Pong) if is_asking_to_leave => {
+                return self.say_leave(&name, link, screen);
+            }
             _ => {}
         }
+        Ok(())
     }
 }

@@ -191,9 +191,7 @@ impl Chat {
                 return self.ask_server(join, Awaiting::Join, link, screen);
             }
             Line::Leave(room) => {
-                self.rooms.leaving(room);
-                let leave = ClientCommand::Leave { room: room.into() };
-                return self.ask_server(leave, Awaiting::Leave, link, screen);
+                return self.leave_room(room, link, screen);
             }
             Line::Rooms => return self.command(ClientCommand::Rooms, link, screen),
             Line::Send { room, text } => return self.say_in(room, text, false, screen),

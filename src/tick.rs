@@ -1,0 +1,85 @@
+//! Time as the server counts it: moments, lengths and deadlines in whole ticks. Pure.
+
+use std::time::Duration;
+
+/// A moment: how many ticks the clock had made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Tick(pub u64);
+
+/// A length of time in whole ticks, at least one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Ticks(u64);
+
+impl Ticks {
+    /// How many they are.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The ticks that `duration` takes, rounded up, for a clock that ticks every `period`.
+    /// A duration of zero is one tick: a deadline in the past would be no deadline.
+    pub fn covering(duration: Duration, period: Duration) -> Ticks {
+        let ticks = duration.as_nanos().div_ceil(period.as_nanos().max(1));
+        Ticks(u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1))
+    }
+}
+
+/// The last tick at which something is still in time. It is past from the next tick on, so a
+/// timeout of `d` fires between `d` and `d` plus one tick, and never before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Deadline(Tick);
+
+impl Deadline {
+    /// The deadline up to and with `tick`.
+    pub fn at(tick: Tick) -> Deadline {
+        Deadline(tick)
+    }
+
+    /// The deadline for something that may take `ticks` from `now` on.
+    pub fn after(now: Tick, ticks: Ticks) -> Deadline {
+        Deadline(Tick(now.0.saturating_add(ticks.0)))
+    }
+
+    /// The deadline that fires `ticks` before this one.
+    pub fn earlier_by(self, ticks: Ticks) -> Deadline {
+        Deadline(Tick((self.0).0.saturating_sub(ticks.0)))
+    }
+
+    /// Whether it is too late at `now`.
+    pub fn is_past(self, now: Tick) -> bool {
+        now > self.0
+    }
+
+    /// The first tick at which it is too late.
+    pub fn fires_at(self) -> Tick {
+        Tick((self.0).0.saturating_add(1))
+    }
+
+    /// How many ticks are left at `now` before it fires; 0 when it is past.
+    pub fn left(self, now: Tick) -> u64 {
+        self.fires_at().0.saturating_sub(now.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_duration_is_rounded_up_to_ticks() {
+        assert_eq!(Ticks::covering(SECOND * 2, SECOND), Ticks(2));
+        assert_eq!(Ticks::covering(SECOND * 3, SECOND * 2), Ticks(2));
+        assert_eq!(Ticks::covering(Duration::ZERO, SECOND), Ticks(1));
+    }
+
+    #[test]
+    fn a_deadline_fires_between_its_duration_and_one_tick_more() {
+        let deadline = Deadline::after(Tick(10), Ticks(2));
+        assert!(!deadline.is_past(Tick(12)));
+        assert!(deadline.is_past(Tick(13)));
+        assert_eq!(deadline.fires_at(), Tick(13));
+        assert_eq!((deadline.left(Tick(10)), deadline.left(Tick(14))), (3, 0));
+    }
+}

@@ -1,0 +1,212 @@
+//! How a thread that sleeps for several reasons is woken for each of them: one channel, in which ticks,
+//! the word that something waits, and the end arrive.
+//!
+//! A worker's timekeeper blocks in `recv` on it and on nothing else. There is room for one item of each
+//! kind, so nobody who sends ever waits. Word of work is under way once at most, whoever sends it how
+//! often: a thousand messages wake a thread once. A tick that comes while another one is still in the
+//! channel is noted beside it, and the thread reads the latest: so no deadline is seen late because a
+//! thread was in a long write when its tick came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::tick::Tick;
+
+/// Why a thread was woken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// The clock moved on, to this tick.
+    Tick(Tick),
+    /// Something waits to be written.
+    Work,
+    /// The clock has stopped: the server is going down.
+    Stop,
+}
+
+/// One of each kind.
+const ROOM: usize = 3;
+
+/// What is under way to the thread.
+#[derive(Default)]
+struct UnderWay {
+    /// Word of work is in the channel.
+    work: AtomicBool,
+    /// The latest tick that has been sent and not been read; 0 if there is none.
+    tick: AtomicU64,
+}
+
+/// The sending end. Clones wake the same thread.
+#[derive(Clone)]
+pub struct Waker {
+    sender: Sender<Wake>,
+    under_way: Arc<UnderWay>,
+}
+
+impl Waker {
+    /// Tells that something waits. Never waits itself; telling it twice before the thread looks is
+    /// telling it once.
+    pub fn wake(&self) {
+        if !self.under_way.work.swap(true, Ordering::AcqRel) {
+            let _ = self.sender.try_send(Wake::Work);
+        }
+    }
+
+    /// Tells of a tick. The ticker alone does.
+    pub(crate) fn tick(&self, now: Tick) {
+        if self.under_way.tick.swap(now.0, Ordering::AcqRel) == 0 {
+            let _ = self.sender.try_send(Wake::Tick(now));
+        }
+    }
+
+    /// Tells of the end, which comes once.
+    pub(crate) fn stop(&self) {
+        let _ = self.sender.try_send(Wake::Stop);
+    }
+}
+
+/// The receiving end: one thread's.
+pub struct Wakes {
+    waker: Waker,
+    receiver: Receiver<Wake>,
+}
+
+impl Default for Wakes {
+    fn default() -> Wakes {
+        Wakes::new()
+    }
+}
+
+impl Wakes {
+    /// Nothing has happened yet.
+    pub fn new() -> Wakes {
+        let (sender, receiver) = bounded(ROOM);
+        let under_way = Arc::default();
+        Wakes {
+            waker: Waker { sender, under_way },
+            receiver,
+        }
+    }
+
+    /// The other end.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Blocks until there is a reason to be awake.
+    pub fn next(&self) -> Wake {
+        // The sending end is here, too, so the channel never disconnects.
+        self.read(self.receiver.recv().unwrap_or(Wake::Stop))
+    }
+
+    /// A reason, if there is one already.
+    pub fn try_next(&self) -> Option<Wake> {
+        let wake = self.receiver.try_recv().ok()?;
+        Some(self.read(wake))
+    }
+
+    /// What comes from here on is told anew: whoever has something puts it where it belongs before
+    /// telling of it, and this thread looks there after this.
+    fn read(&self, wake: Wake) -> Wake {
+        let under_way = &self.waker.under_way;
+        match wake {
+            Wake::Tick(sent) => {
+                let latest = under_way.tick.swap(0, Ordering::AcqRel);
+                Wake::Tick(Tick(latest.max(sent.0)))
+            }
+            Wake::Work => {
+                under_way.work.store(false, Ordering::Release);
+                Wake::Work
+            }
+            Wake::Stop => Wake::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn there_is_room_for_one_of_each_and_telling_twice_is_telling_once() {
+        let wakes = Wakes::new();
+        let waker = wakes.waker();
+        for now in 1..=5 {
+            waker.wake();
+            waker.tick(Tick(now));
+        }
+        waker.stop();
+        let mut heard = Vec::new();
+        while let Some(wake) = wakes.try_next() {
+            heard.push(wake);
+        }
+        assert_eq!(heard, [Wake::Work, Wake::Tick(Tick(5)), Wake::Stop]);
+        waker.wake();
+        waker.tick(Tick(6));
+        assert_eq!(wakes.next(), Wake::Work);
+        assert_eq!(wakes.next(), Wake::Tick(Tick(6)));
+    }
+
+    /// Everything that the ticker and the thread can do, in every order, for four ticks: the thread
+    /// never waits with a tick unread, and what it reads last is the latest.
+    #[test]
+    fn no_tick_is_missed_however_the_two_meet() {
+        #[derive(Clone, Copy)]
+        enum Step {
+            Beat,
+            Look,
+        }
+        for order in 0..1_u32 << 10 {
+            let wakes = Wakes::new();
+            let waker = wakes.waker();
+            let (mut now, mut seen) = (0, 0);
+            let steps = (0..10).map(|bit| {
+                if order >> bit & 1 == 0 {
+                    Step::Beat
+                } else {
+                    Step::Look
+                }
+            });
+            for step in steps {
+                match step {
+                    Step::Beat => {
+                        now += 1;
+                        waker.tick(Tick(now));
+                    }
+                    Step::Look => match wakes.try_next() {
+                        Some(Wake::Tick(tick)) => seen = tick.0,
+                        Some(other) => panic!("{other:?}"),
+                        None => assert_eq!(seen, now, "it would sleep over a tick"),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Whoever has something says so after putting it there, and the sleeper looks after waking: so
+    /// nothing is left lying, however the two meet.
+    #[test]
+    fn no_work_is_missed() {
+        const COUNT: u64 = 100_000;
+        let (put, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+        let wakes = Wakes::new();
+        let waker = wakes.waker();
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                while taken.load(Ordering::Acquire) < COUNT {
+                    wakes.next();
+                    taken.store(put.load(Ordering::Acquire), Ordering::Release);
+                }
+            });
+            for number in 1..=COUNT {
+                put.store(number, Ordering::Release);
+                waker.wake();
+                while number % 100 == 0 && taken.load(Ordering::Acquire) < number {
+                    thread::yield_now();
+                }
+            }
+        });
+    }
+}
