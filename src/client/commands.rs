@@ -36,6 +36,13 @@ pub(super) enum Line<'l> {
         /// What.
         text: &'l str,
     },
+    /// `/topic ROOM`, `/topic ROOM TEXT`.
+    Topic {
+        /// Which.
+        room: &'l str,
+        /// What it is about from now on.
+        text: Option<&'l str>,
+    },
     /// `/to WHOM`: what is typed goes there from now on; `/to` alone: to the partner again.
     To(Option<&'l str>),
     /// `/query NAME`: what is typed goes to that person from now on.
@@ -220,6 +227,18 @@ const COMMANDS: &[Command] = &[
         read: |rest| {
             let (room, text) = rest.split_once(char::is_whitespace)?;
             given(text.trim_start()).map(|text| Line::Send { room, text })
+        },
+    },
+    Command {
+        names: &["topic"],
+        arguments: "ROOM [TEXT]",
+        help: "what a room is about; with TEXT, say so to everyone in it",
+        takes: Takes::Room,
+        has_text: true,
+        read: |rest| {
+            let (room, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            let text = given(text.trim_start());
+            given(room).map(|room| Line::Topic { room, text })
         },
     },
     Command {

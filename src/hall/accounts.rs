@@ -429,6 +429,9 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> 
         .split_once(' ')
         .ok_or("there is no space between name and hash")?;
     let name = Name::new(name).ok_or("it does not begin with a name")?;
+    if !name.is_for_a_person() {
+        return Err("the name is a number, or the server's; nobody can log in under it");
+    }
     let (hash, kind) = match hash.split_once(' ') {
         Some((hash, CHANGED)) => (hash, Line::Changed),
         _ => (hash, Line::Account),

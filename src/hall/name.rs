@@ -5,7 +5,7 @@ use std::fmt;
 use crate::limits;
 
 /// A name: 1 to 32 ASCII letters, digits, `_`, `.` or `-`. Two names that differ only in case are
-/// the same name.
+/// the same name. (A room may have one that a person may not: see [`Name::is_for_a_person`].)
 #[derive(Clone, Debug)]
 pub struct Name(Box<str>);
 
@@ -15,6 +15,13 @@ impl Name {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         let valid = (1..=limits::NAME).contains(&text.len()) && text.bytes().all(allowed);
         valid.then(|| Name(text.into()))
+    }
+
+    /// Whether somebody may be called that: not what a seat goes by (digits alone), nor what would pass
+    /// for the server.
+    pub fn is_for_a_person(&self) -> bool {
+        let is_number = self.0.bytes().all(|byte| byte.is_ascii_digit());
+        !is_number && !self.0.eq_ignore_ascii_case("server")
     }
 
     /// As it was written.
@@ -94,6 +101,20 @@ mod tests {
             assert!(Name::new(bad).is_none(), "{bad}");
         }
         assert_eq!(Name::new("Alice"), Name::new("aLICE"));
+        for (name, is_for_a_person) in [
+            ("50001", false),
+            ("1", false),
+            ("Server", false),
+            ("server2", true),
+            ("1a", true),
+            ("-1", true),
+        ] {
+            assert_eq!(
+                Name::new(name).unwrap().is_for_a_person(),
+                is_for_a_person,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -48,6 +48,14 @@ struct Room<D> {
     /// Who is connected and has not said a passcode yet.
     callers: Vec<Caller>,
     history: VecDeque<Old>,
+    topic: Option<Topic>,
+}
+
+/// What a room is about, and who said so.
+#[cfg_attr(test, derive(Clone))]
+struct Topic {
+    text: String,
+    by: Arc<str>,
 }
 
 /// A member's place, from the `JOIN` on.
@@ -59,7 +67,8 @@ struct Place {
     /// The member's main connection.
     main: Arc<Guest>,
     name: Name,
-    /// The member's connection to the room, once it is there.
+    /// The connection on which the member hears the room, once it is there: one of the room's own, or
+    /// the main one ("here").
     connection: Option<Arc<Guest>>,
 }
 
@@ -132,7 +141,9 @@ pub enum Admission {
 pub struct Audience {
     /// Decides who writes.
     pub group: Arc<Group>,
-    /// Everyone in the room.
+    /// The room's port.
+    pub port: Port,
+    /// Everyone in the room but the speaker.
     pub members: Vec<Arc<Guest>>,
 }
 
@@ -183,6 +194,7 @@ impl<D> Rooms<D> {
             places: Vec::new(),
             callers: Vec::new(),
             history: VecDeque::new(),
+            topic: None,
         };
         self.by_key.insert(name.key(), room);
     }
@@ -200,24 +212,7 @@ impl<D> Rooms<D> {
         seat_number: SeatNumber,
         now: Tick,
     ) -> Result<(Name, Ticket), RoomError> {
-        let timeouts = Timeouts {
-            idle: None,
-            total: None,
-            ..self.timeouts
-        };
-        let room = self
-            .by_key
-            .get_mut(&name.key())
-            .ok_or(RoomError::NoSuchRoom)?;
-        if room
-            .places
-            .iter()
-            .any(|place| Arc::ptr_eq(&place.main, main))
-        {
-            return Err(RoomError::AlreadyMember);
-        }
-        let lease = room.free_places.pop().ok_or(RoomError::Full)?;
-        let mut seat = Seat::new(Passcode::random(), timeouts);
+        let (room, mut seat, lease) = self.place_for(name, main)?;
         match seat.reserve(lease, Asker::by_connection(main.peer), now) {
             Ok(ticket) => {
                 let (main, name) = (Arc::clone(main), who.clone());
@@ -234,6 +229,121 @@ impl<D> Rooms<D> {
                 room.free_places.push(lease);
                 Err(RoomError::Full)
             }
+        }
+    }
+
+    /// Takes `main`, who has logged in as `who`, into a room in which it speaks and hears on that same
+    /// connection. The answer, what the room is about and what was said before are in its outbox
+    /// before anything that is said from now on: none of it twice, none of it not at all. Returns
+    /// whom to flush, and the room's port.
+    ///
+    /// # Errors
+    /// As [`Rooms::reserve`].
+    pub fn enter_here(
+        &mut self,
+        name: &Name,
+        main: &Arc<Guest>,
+        who: &Name,
+        seat_number: SeatNumber,
+        now: Tick,
+    ) -> Result<(Port, Vec<Arc<Guest>>), RoomError> {
+        let (room, mut seat, lease) = self.place_for(name, main)?;
+        if let Err(lease) = seat.sit(lease, now) {
+            room.free_places.push(lease);
+            return Err(RoomError::Full);
+        }
+        room.places.push(Place {
+            seat,
+            seat_number,
+            main: Arc::clone(main),
+            name: who.clone(),
+            connection: Some(Arc::clone(main)),
+        });
+        main.outbox.append_doc(&ServerDoc::JoinedHere {
+            room: room.name.as_str().into(),
+        });
+        if room.topic.is_some() {
+            main.outbox.append_doc(&room.topic_doc());
+        }
+        room.append_history(main);
+        let joined = ServerDoc::RoomJoined {
+            username: who.as_str().into(),
+            room: room.name.as_str().into(),
+        };
+        let told = room.tell_others(main, &joined);
+        Ok((room.port, told))
+    }
+
+    /// A place in a room for somebody who has none there yet.
+    fn place_for(
+        &mut self,
+        name: &Name,
+        main: &Arc<Guest>,
+    ) -> Result<(&mut Room<D>, Seat, Lease), RoomError> {
+        let timeouts = Timeouts {
+            idle: None,
+            total: None,
+            ..self.timeouts
+        };
+        let room = self
+            .by_key
+            .get_mut(&name.key())
+            .ok_or(RoomError::NoSuchRoom)?;
+        if room.place_of(main).is_some() {
+            return Err(RoomError::AlreadyMember);
+        }
+        let lease = room.free_places.pop().ok_or(RoomError::Full)?;
+        Ok((room, Seat::new(Passcode::random(), timeouts), lease))
+    }
+
+    /// The room of that name as it is spelled, for a member of it.
+    ///
+    /// # Errors
+    /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
+    pub fn name_for(&self, name: &Name, main: &Arc<Guest>) -> Result<Name, RoomError> {
+        let room = self.by_key.get(&name.key()).ok_or(RoomError::NoSuchRoom)?;
+        let place = room.place_of(main).ok_or(RoomError::NotAMember)?;
+        place.connection.as_ref().ok_or(RoomError::NotAMember)?;
+        Ok(room.name.clone())
+    }
+
+    /// A member says what a room is about: every member is told. `None` asks: the member alone is.
+    /// Returns whom to flush.
+    ///
+    /// # Errors
+    /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
+    pub fn topic(
+        &mut self,
+        name: &Name,
+        main: &Arc<Guest>,
+        topic: Option<&str>,
+    ) -> Result<Vec<Arc<Guest>>, RoomError> {
+        self.name_for(name, main)?;
+        let room = self
+            .by_key
+            .get_mut(&name.key())
+            .ok_or(RoomError::NoSuchRoom)?;
+        let mut told = vec![Arc::clone(main)];
+        if let Some(text) = topic {
+            room.topic = Some(Topic {
+                text: text.to_owned(),
+                by: main.label(),
+            });
+            let others = room.members().filter(|member| !Arc::ptr_eq(member, main));
+            told.extend(others.cloned());
+        }
+        let doc = room.topic_doc();
+        told.retain(|member| member.outbox.append_doc(&doc) == Handed::Over);
+        room.topic = room.topic.take().filter(|topic| !topic.text.is_empty());
+        Ok(told)
+    }
+
+    /// What a room is about, for somebody who has just got a ticket for it; `None` if nobody has said.
+    pub fn append_topic(&self, name: &Name, main: &Arc<Guest>) {
+        if let Some(room) = self.by_key.get(&name.key())
+            && room.topic.is_some()
+        {
+            main.outbox.append_doc(&room.topic_doc());
         }
     }
 
@@ -300,16 +410,7 @@ impl<D> Rooms<D> {
             room: Some(room.name.as_str().into()),
         };
         caller.outbox.append_doc(&welcome);
-        for old in &room.history {
-            caller.outbox.append_doc(&ServerDoc::Relay(Relay {
-                scope: Scope::Room(room.name.as_str().into()),
-                from: (&*old.from).into(),
-                text: old.text.as_str().into(),
-                me: old.me,
-                old: true,
-                time: Some(rfc_3339(old.said_at).into()),
-            }));
-        }
+        room.append_history(caller);
         let joined = ServerDoc::RoomJoined {
             username: who.as_str().into(),
             room: room.name.as_str().into(),
@@ -323,20 +424,32 @@ impl<D> Rooms<D> {
         }
     }
 
-    /// Notes what a member said at `now`, and returns who is to hear it; `None` if the speaker is no
-    /// member any more.
+    /// Notes what a member said at `now`, on the main connection or on one to the room, and returns who
+    /// is to hear it.
+    ///
+    /// # Errors
+    /// [`RoomError::NoSuchRoom`], and [`RoomError::NotAMember`] if the speaker is none (any more).
     pub fn say(
         &mut self,
         name: &Name,
         speaker: &Arc<Guest>,
         messages: &[(String, bool)],
         now: Timestamp,
-    ) -> Option<Audience> {
+    ) -> Result<Audience, RoomError> {
         let history = self.history;
-        let room = self.by_key.get_mut(&name.key())?;
-        let members: Vec<Arc<Guest>> = room.members().cloned().collect();
-        if !members.iter().any(|member| Arc::ptr_eq(member, speaker)) {
-            return None;
+        let room = self
+            .by_key
+            .get_mut(&name.key())
+            .ok_or(RoomError::NoSuchRoom)?;
+        let mut is_member = false;
+        let others = room.members_with_place().filter(|(place, member)| {
+            let is_speaker = Arc::ptr_eq(member, speaker) || Arc::ptr_eq(&place.main, speaker);
+            is_member |= is_speaker;
+            !is_speaker
+        });
+        let members: Vec<Arc<Guest>> = others.map(|(_, member)| Arc::clone(member)).collect();
+        if !is_member {
+            return Err(RoomError::NotAMember);
         }
         for (text, me) in messages {
             room.history.push_back(Old {
@@ -348,8 +461,9 @@ impl<D> Rooms<D> {
         }
         let surplus = room.history.len().saturating_sub(history);
         room.history.drain(..surplus);
-        Some(Audience {
+        Ok(Audience {
             group: Arc::clone(&room.group),
+            port: room.port,
             members,
         })
     }
@@ -521,11 +635,49 @@ impl<D> Gone<D> {
 
 impl<D> Room<D> {
     fn members(&self) -> impl Iterator<Item = &Arc<Guest>> {
+        self.members_with_place().map(|(_, member)| member)
+    }
+
+    /// Who is in the room, each with the connection on which it hears.
+    fn members_with_place(&self) -> impl Iterator<Item = (&Place, &Arc<Guest>)> {
         let seated = self
             .places
             .iter()
             .filter(|place| place.seat.phase() == Phase::Seated);
-        seated.filter_map(|place| place.connection.as_ref())
+        seated.filter_map(|place| Some((place, place.connection.as_ref()?)))
+    }
+
+    /// The place of the person with that main connection, from the `JOIN` on.
+    fn place_of(&self, main: &Arc<Guest>) -> Option<&Place> {
+        self.places
+            .iter()
+            .find(|place| Arc::ptr_eq(&place.main, main))
+    }
+
+    /// What was said before, for a new member.
+    fn append_history(&self, member: &Guest) {
+        for old in &self.history {
+            member.outbox.append_doc(&ServerDoc::Relay(Relay {
+                scope: Scope::Room(self.name.as_str().into()),
+                from: (&*old.from).into(),
+                text: old.text.as_str().into(),
+                me: old.me,
+                old: true,
+                time: Some(rfc_3339(old.said_at).into()),
+            }));
+        }
+    }
+
+    fn topic_doc(&self) -> ServerDoc<'_> {
+        let (topic, username) = self
+            .topic
+            .as_ref()
+            .map_or(("", ""), |topic| (topic.text.as_str(), &*topic.by));
+        ServerDoc::Topic {
+            room: self.name.as_str().into(),
+            topic: topic.into(),
+            username: username.into(),
+        }
     }
 
     /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.

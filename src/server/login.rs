@@ -21,6 +21,10 @@ impl Session<'_> {
             );
             return self.error(ErrorCode::BadName, &sentence);
         };
+        if !name.is_for_a_person() {
+            let sentence = "a name is neither a number, as a seat has, nor server; choose another";
+            return self.error(ErrorCode::BadName, sentence);
+        }
         match &self.house.accounts {
             Some(accounts) => {
                 let new_account = !accounts.knows(&name);

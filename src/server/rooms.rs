@@ -42,6 +42,37 @@ pub(super) fn join(
     joined
 }
 
+/// Takes somebody who has logged in into a room in which they speak and hear on their main connection,
+/// and makes the room if there is none.
+pub(super) fn join_here(
+    house: &House,
+    name: &Name,
+    main: &Arc<Guest>,
+    who: &Name,
+    seat: SeatNumber,
+) -> Result<(), RoomError> {
+    let told = {
+        let mut rooms = house.rooms.lock();
+        if house.clock.is_stopped() {
+            return Err(RoomError::Full);
+        }
+        if !rooms.exists(name) {
+            open(house, &mut rooms, name).ok_or(RoomError::Full)?;
+        }
+        let (port, told) = rooms.enter_here(name, main, who, seat, house.clock.now())?;
+        // Told under the lock, before anybody can be told that they have left.
+        house.events.tell(|| What::RoomJoined {
+            port,
+            room: name.to_string(),
+            name: who.to_string(),
+        });
+        told
+    };
+    main.outbox.flush();
+    flush(&told);
+    Ok(())
+}
+
 pub(super) fn set_alarm(rooms: &Rooms<Arc<RoomHandle>>, name: &Name) {
     if let Some(door) = rooms.door(name) {
         door.alarm.set(rooms.deadline(name));
@@ -154,7 +185,10 @@ pub(super) fn leave(house: &House, name: &Name, main: &Arc<Guest>) -> Result<(),
     let gone = house.rooms.lock().leave(name, main)?;
     if let Some(connection) = &gone.connection {
         tell_left(house, name, connection, End::Terminate);
-        connection.outbox.end(End::Terminate);
+        // Who is "here" goes on talking on that connection.
+        if !Arc::ptr_eq(connection, main) {
+            connection.outbox.end(End::Terminate);
+        }
     }
     finish(gone);
     Ok(())

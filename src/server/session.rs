@@ -74,7 +74,7 @@ enum Audience {
     Partner,
     Everyone,
     One(Name),
-    Room,
+    Room(Name),
 }
 
 /// What is told of a message.
@@ -282,7 +282,7 @@ impl<'s> Session<'s> {
     fn say_where_it_says(&mut self, text: &str, me: bool) -> Result<(), End> {
         let here = match self.home {
             Home::Worker(_) => Audience::Partner,
-            Home::Room { .. } => Audience::Room,
+            Home::Room { name, .. } => Audience::Room(name.clone()),
         };
         match Addressed::read(text) {
             Addressed::Chat(text) => self.say(here, text, me),
@@ -327,6 +327,8 @@ impl<'s> Session<'s> {
             command,
             ClientCommand::Who
                 | ClientCommand::Join { .. }
+                | ClientCommand::Say { .. }
+                | ClientCommand::Topic { .. }
                 | ClientCommand::Leave { .. }
                 | ClientCommand::Rooms
                 | ClientCommand::Public { .. }
@@ -355,7 +357,9 @@ impl<'s> Session<'s> {
                     return Ok(());
                 }
             }
-            ClientCommand::Join { room } => self.join(&room),
+            ClientCommand::Join { room, here } => self.join(&room, here),
+            ClientCommand::Say { room, message, me } => self.say_in_room(&room, &message, me),
+            ClientCommand::Topic { room, topic } => self.topic(&room, topic.as_deref()),
             ClientCommand::Leave { room } => self.leave(&room),
             ClientCommand::Rooms => {
                 let rooms = self.house.rooms.lock().list();
@@ -418,7 +422,7 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    fn join(&mut self, room: &str) {
+    fn join(&mut self, room: &str, here: bool) {
         let (Home::Worker(post), Some(who)) = (&self.home, self.guest.name()) else {
             return;
         };
@@ -426,6 +430,14 @@ impl<'s> Session<'s> {
         let Some(name) = Name::new(room) else {
             return self.bad_room_name();
         };
+        if here {
+            // The answers to what was said before come before the room's.
+            self.send_answers();
+            if let Err(error) = rooms::join_here(self.house, &name, self.guest, &who, seat) {
+                self.cant_join(&name, &error);
+            }
+            return;
+        }
         match rooms::join(self.house, &name, self.guest, &who, seat) {
             Ok((name, ticket)) => {
                 // Where the asker reached this server, it will reach the room.
@@ -437,15 +449,53 @@ impl<'s> Session<'s> {
                     port: ticket.port,
                     passcode: ticket.passcode.reveal().into(),
                 });
+                self.send_answers();
+                self.house.rooms.lock().append_topic(&name, self.guest);
+                self.guest.outbox.flush();
             }
-            Err(RoomError::AlreadyMember) => {
+            Err(error) => self.cant_join(&name, &error),
+        }
+    }
+
+    fn cant_join(&mut self, name: &Name, error: &RoomError) {
+        match error {
+            RoomError::AlreadyMember => {
                 let sentence = format!("you are in {name} already");
                 self.error(ErrorCode::AlreadyMember, &sentence);
             }
-            Err(_) => {
+            _ => {
                 let sentence = "there is no room left: every room's port is in use, or the machine gives no more threads; ROOMS tells which rooms there are";
                 self.error(ErrorCode::NoRoomLeft, sentence);
             }
+        }
+    }
+
+    /// Something for a room, said on the main connection.
+    fn say_in_room(&mut self, room: &str, text: &str, me: bool) {
+        let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
+        let name = name.and_then(|name| self.house.rooms.lock().name_for(&name, self.guest));
+        match name {
+            Ok(name) => self.say(Audience::Room(name), text, me),
+            Err(error) => self.not_in_room(room, &error),
+        }
+    }
+
+    fn topic(&mut self, room: &str, topic: Option<&str>) {
+        self.send_answers();
+        let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
+        let told = name.and_then(|name| self.house.rooms.lock().topic(&name, self.guest, topic));
+        match told {
+            Ok(told) => rooms::flush(&told),
+            Err(error) => self.not_in_room(room, &error),
+        }
+    }
+
+    fn not_in_room(&mut self, room: &str, error: &RoomError) {
+        match error {
+            RoomError::NotAMember => {
+                self.error(ErrorCode::NotAMember, &format!("you are not in {room}"));
+            }
+            _ => self.error(ErrorCode::NoSuchRoom, &format!("there is no room {room}")),
         }
     }
 
@@ -457,10 +507,7 @@ impl<'s> Session<'s> {
             Ok(()) => self.answer(&ServerDoc::Left {
                 room: name.as_str().into(),
             }),
-            Err(RoomError::NotAMember) => {
-                self.error(ErrorCode::NotAMember, &format!("you are not in {name}"));
-            }
-            Err(_) => self.error(ErrorCode::NoSuchRoom, &format!("there is no room {name}")),
+            Err(error) => self.not_in_room(name.as_str(), &error),
         }
     }
 
@@ -478,11 +525,11 @@ impl<'s> Session<'s> {
             self.deliver();
             self.gathered.audience = audience;
         }
-        let scope = match (&self.gathered.audience, &self.home) {
-            (Audience::Room, Home::Room { name, .. }) => Scope::Room(name.as_str().into()),
-            (Audience::Partner | Audience::Room, _) => Scope::Partner,
-            (Audience::Everyone, _) => Scope::Public,
-            (Audience::One(_), _) => Scope::Direct,
+        let scope = match &self.gathered.audience {
+            Audience::Room(name) => Scope::Room(name.as_str().into()),
+            Audience::Partner => Scope::Partner,
+            Audience::Everyone => Scope::Public,
+            Audience::One(_) => Scope::Direct,
         };
         let relay = Relay {
             scope,
@@ -495,7 +542,8 @@ impl<'s> Session<'s> {
         let codec = self.guest.outbox.codec();
         codec.write_server(&ServerDoc::Relay(relay), &mut self.gathered.frames);
         let shown = self.house.events.text(text);
-        let remembered = matches!(self.home, Home::Room { .. }).then(|| (text.to_owned(), me));
+        let is_for_room = matches!(self.gathered.audience, Audience::Room(_));
+        let remembered = is_for_room.then(|| (text.to_owned(), me));
         self.gathered.messages.push(Said {
             bytes: text.len(),
             text: shown,
@@ -518,7 +566,7 @@ impl<'s> Session<'s> {
             Audience::Partner => self.deliver_to_partner(&frames, &messages),
             Audience::Everyone => self.deliver_to_everyone(&frames, &messages),
             Audience::One(name) => self.deliver_to_one(&name, &frames, &messages),
-            Audience::Room => self.deliver_to_room(&frames, &messages),
+            Audience::Room(name) => self.deliver_to_room(&name, &frames, &messages),
         }
         // The room that they took is kept for the next turn.
         self.gathered.messages = messages;
@@ -553,25 +601,36 @@ impl<'s> Session<'s> {
         }
     }
 
-    fn deliver_to_room(&mut self, frames: &[u8], messages: &[Said]) {
-        let Home::Room { port, name, .. } = &self.home else {
-            return;
-        };
-        let (port, name) = (*port, *name);
+    fn deliver_to_room(&mut self, name: &Name, frames: &[u8], messages: &[Said]) {
         let remembered: Vec<(String, bool)> = messages
             .iter()
             .filter_map(|said| said.remembered.clone())
             .collect();
-        let audience = self
+        let now = Timestamp::now();
+        let said = self
             .house
             .rooms
             .lock()
-            .say(name, self.guest, &remembered, Timestamp::now());
-        let count = audience.map_or(0, |audience| {
-            audience
-                .group
-                .deliver(&audience.members, self.guest, frames, messages.len())
-        });
+            .say(name, self.guest, &remembered, now);
+        let (port, count) = match (said, &self.home) {
+            (Ok(audience), _) => {
+                let members = &audience.members;
+                let group = &audience.group;
+                let count = group.deliver(members, self.guest, frames, messages.len());
+                (audience.port, count)
+            }
+            // On its way out of the room: nobody hears it any more.
+            (Err(_), Home::Room { port, .. }) => (*port, 0),
+            (Err(_), Home::Worker(_)) => {
+                for _ in messages {
+                    self.write_answer(&ServerDoc::Error {
+                        code: ErrorCode::NotAMember,
+                        sentence: format!("you are not in {name}").into(),
+                    });
+                }
+                return;
+            }
+        };
         for said in messages {
             self.write_answer(&ServerDoc::Sent { count });
             self.house.events.tell_traffic(|| What::RoomSaid {

@@ -100,6 +100,24 @@ pub enum ClientCommand<'a> {
     Join {
         /// The room's name, not checked yet.
         room: Cow<'a, str>,
+        /// `<here/>`: to be spoken and heard on this connection, without one of the room's own.
+        here: bool,
+    },
+    /// `SAY`: says something in a room, on the main connection.
+    Say {
+        /// The room's name, not checked yet.
+        room: Cow<'a, str>,
+        /// What.
+        message: Cow<'a, str>,
+        /// An action.
+        me: bool,
+    },
+    /// `TOPIC`: what a room is about.
+    Topic {
+        /// The room's name, not checked yet.
+        room: Cow<'a, str>,
+        /// What it is about from now on; `None` asks.
+        topic: Option<Cow<'a, str>>,
     },
     /// `LEAVE`: out of a room.
     Leave {
@@ -184,6 +202,20 @@ pub enum ServerDoc<'a> {
         port: Port,
         /// Good for one connection.
         passcode: Cow<'a, str>,
+    },
+    /// Answers `JOIN` with `<here/>`: what is said in the room comes on this connection.
+    JoinedHere {
+        /// The room's name.
+        room: Cow<'a, str>,
+    },
+    /// What a room is about, for its members.
+    Topic {
+        /// The room's name.
+        room: Cow<'a, str>,
+        /// What it is about; empty if nobody has said.
+        topic: Cow<'a, str>,
+        /// Who said so.
+        username: Cow<'a, str>,
     },
     /// Answers `LEAVE`.
     Left {

@@ -82,6 +82,16 @@ fn read_client_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ClientComma
         "PASSWORD" => ClientCommand::Password(Secret(needs("password")?)),
         "JOIN" => ClientCommand::Join {
             room: trimmed(needs("room")?),
+            here: child(root, "here").is_some(),
+        },
+        "SAY" => ClientCommand::Say {
+            room: trimmed(needs("room")?),
+            message: needs("message")?,
+            me,
+        },
+        "TOPIC" => ClientCommand::Topic {
+            room: trimmed(needs("room")?),
+            topic: child(root, "topic").map(text_of),
         },
         "LEAVE" => ClientCommand::Leave {
             room: trimmed(needs("room")?),
@@ -237,6 +247,14 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
         "WHO" => ServerDoc::Who {
             users: parts(root, "user"),
         },
+        "JOINED" if child(root, "here").is_some() => ServerDoc::JoinedHere {
+            room: needs("room")?,
+        },
+        "TOPIC" => ServerDoc::Topic {
+            room: needs("room")?,
+            topic: needs("topic")?,
+            username: needs("username").unwrap_or_default(),
+        },
         "JOINED" => ServerDoc::Joined {
             room: needs("room")?,
             address: needs("address")?
@@ -290,9 +308,11 @@ fn read_server_command<'f>(root: Node<'_, 'f>, name: &str) -> Result<ServerDoc<'
 pub(super) fn write_client(doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
     let me = match doc {
         ClientDoc::Message { me, .. }
-        | ClientDoc::Command(ClientCommand::Public { me, .. } | ClientCommand::Direct { me, .. }) => {
-            *me
-        }
+        | ClientDoc::Command(
+            ClientCommand::Public { me, .. }
+            | ClientCommand::Direct { me, .. }
+            | ClientCommand::Say { me, .. },
+        ) => *me,
         _ => false,
     };
     out.extend_from_slice(if me {
@@ -333,7 +353,20 @@ fn write_client_command(command: &ClientCommand<'_>, out: &mut Vec<u8>) {
         ClientCommand::Port => say("PORT", &[]),
         ClientCommand::Login { username } => say("LOGIN", &[("username", username)]),
         ClientCommand::Password(Secret(password)) => say("PASSWORD", &[("password", password)]),
-        ClientCommand::Join { room } => say("JOIN", &[("room", room)]),
+        ClientCommand::Join { room, here } => {
+            say("JOIN", &[("room", room)]);
+            if *here {
+                out.extend_from_slice(b"<here/>");
+            }
+        }
+        ClientCommand::Say { room, message, .. } => {
+            say("SAY", &[("room", room), ("message", message)]);
+        }
+        ClientCommand::Topic { room, topic: None } => say("TOPIC", &[("room", room)]),
+        ClientCommand::Topic {
+            room,
+            topic: Some(topic),
+        } => say("TOPIC", &[("room", room), ("topic", topic)]),
         ClientCommand::Leave { room } => say("LEAVE", &[("room", room)]),
         ClientCommand::Rooms => say("ROOMS", &[]),
         ClientCommand::Who => say("WHO", &[]),
@@ -394,6 +427,22 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
                 ("HandshakePasscode", passcode),
             ];
             command("JOINED", &parts, out);
+        }
+        ServerDoc::JoinedHere { room } => {
+            command("JOINED", &[("room", room)], out);
+            out.extend_from_slice(b"<here/>");
+        }
+        ServerDoc::Topic {
+            room,
+            topic,
+            username,
+        } => {
+            let parts = [("room", room), ("topic", topic), ("username", username)];
+            command(
+                "TOPIC",
+                &parts.map(|(name, text)| (name, text.as_ref())),
+                out,
+            );
         }
         ServerDoc::Left { room } => command("LEFT", &[("room", room)], out),
         ServerDoc::Rooms { rooms } => {

@@ -96,6 +96,15 @@ impl Chat {
                 self.answered_as(Awaiting::Join);
                 self.enter_room(&room, port, &passcode, link, screen);
             }
+            ServerDoc::JoinedHere { room } => {
+                self.answered_as(Awaiting::Join);
+                screen.notice(&format!("you are in {room}, on this connection"));
+            }
+            ServerDoc::Topic {
+                room,
+                topic,
+                username,
+            } => self.show_topic(&room, &topic, &username, screen),
             ServerDoc::Left { room } => {
                 self.answered_as(Awaiting::Leave);
                 self.left_room(&room, screen);
@@ -240,6 +249,15 @@ impl Chat {
         if is_silent && self.presence_told {
             self.hint_for_the_lonely(screen);
         }
+    }
+
+    /// What a room is about.
+    pub(super) fn show_topic(&self, room: &str, topic: &str, username: &str, screen: &Screen) {
+        screen.notice(&if topic.is_empty() {
+            format!("[{room}] no topic is set; /topic {room} TEXT sets one")
+        } else {
+            format!("[{room}] the topic, set by {username}: {topic}")
+        });
     }
 
     fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)], screen: &Screen) {

@@ -34,7 +34,10 @@ impl Chat {
     /// After a lost link: back into the rooms.
     pub(super) fn rejoin(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         for room in self.rooms.wanted.clone() {
-            let join = ClientCommand::Join { room: room.into() };
+            let join = ClientCommand::Join {
+                room: room.into(),
+                here: false,
+            };
             self.command(join, link, screen)?;
         }
         Ok(())
@@ -220,6 +223,11 @@ impl Chat {
                 let sentence = in_our_words(&sentence);
                 self.trouble(&format!("[{name}] the server: {sentence}"), screen);
             }
+            Ok(ServerDoc::Topic {
+                room,
+                topic,
+                username,
+            }) => self.show_topic(&room, &topic, &username, screen),
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
             Ok(ServerDoc::Pong) if is_asking_to_leave => {
                 return self.say_leave(&name, link, screen);

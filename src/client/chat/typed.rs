@@ -187,11 +187,21 @@ impl Chat {
             },
             Line::Join(room) => {
                 self.want_room(room);
-                let join = ClientCommand::Join { room: room.into() };
+                let join = ClientCommand::Join {
+                    room: room.into(),
+                    here: false,
+                };
                 return self.ask_server(join, Awaiting::Join, link, screen);
             }
             Line::Leave(room) => {
                 return self.leave_room(room, link, screen);
+            }
+            Line::Topic { room, text } => {
+                let topic = ClientCommand::Topic {
+                    room: room.into(),
+                    topic: text.map(Into::into),
+                };
+                return self.command(topic, link, screen);
             }
             Line::Rooms => return self.command(ClientCommand::Rooms, link, screen),
             Line::Send { room, text } => return self.say_in(room, text, false, screen),

@@ -29,6 +29,8 @@ enum Step {
     Tick,
     /// This person says `JOIN`; the room is made if there is none.
     Join(usize),
+    /// This person says `JOIN` with `<here/>`.
+    JoinHere(usize),
     /// This person connects to the room's port.
     Connect(usize),
     /// This person's connection says the passcode that the other person was given last.
@@ -175,6 +177,23 @@ impl World {
                     Err(error) => assert_eq!(error, RoomError::AlreadyMember),
                 }
             }
+            Step::JoinHere(person) => {
+                if !self.rooms.exists(name) {
+                    let Some(lease) = self.rooms.pop_port() else {
+                        return;
+                    };
+                    let port = lease.port();
+                    self.rooms.open(name, lease, port, PEOPLE, ());
+                }
+                let who = Name::new(&format!("p{person}")).unwrap();
+                let seat = SeatNumber::from_index(person);
+                let main = &cast.mains[person];
+                match self.rooms.enter_here(name, main, &who, seat, self.now) {
+                    // What was a ticket to an earlier room of that name is worth nothing.
+                    Ok(_) => self.tickets[person] = None,
+                    Err(error) => assert_eq!(error, RoomError::AlreadyMember),
+                }
+            }
             Step::Connect(person) => {
                 let caller = &cast.connections[person];
                 self.connected[person] =
@@ -264,7 +283,11 @@ impl walk::World for World {
             steps.push(Step::Push);
         }
         for person in 0..PEOPLE {
-            steps.extend([Step::Join(person), Step::Leave(person)]);
+            steps.extend([
+                Step::Join(person),
+                Step::JoinHere(person),
+                Step::Leave(person),
+            ]);
             if self.connected[person] {
                 steps.extend((0..PEOPLE).map(|whose| Step::Say(person, whose)));
                 steps.extend([Step::SayNonsense(person), Step::HangUp(person)]);
@@ -306,7 +329,8 @@ impl walk::World for World {
             let connection = place.and_then(|place| place.connection.as_ref());
             state.push(connection.map_or(0, |there| {
                 let is_it = |connection: &Arc<Guest>| Arc::ptr_eq(connection, there);
-                1 + cast.connections.iter().position(is_it).unwrap() as u8
+                let own = cast.connections.iter().position(is_it);
+                own.map_or(PEOPLE as u8 + 1, |own| 1 + own as u8)
             }));
             let caller = room.and_then(|room| {
                 let is_theirs =
