@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::limits;
@@ -45,7 +45,7 @@ pub(crate) struct Listening {
 /// What the system says when it has no thread to give.
 pub(crate) fn listen() -> io::Result<Listening> {
     let ignored = ignored_signals();
-    let wanted = [SIGINT, SIGTERM, SIGHUP]
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
         .into_iter()
         .filter(|signal| ignored & (1 << (signal - 1)) == 0)
         .chain([SIGCONT]);
@@ -63,6 +63,7 @@ pub(crate) fn listen() -> io::Result<Listening> {
                     SIGCONT => Told::GoesOn,
                     SIGINT => Told::End("SIGINT"),
                     SIGHUP => Told::End("SIGHUP"),
+                    SIGQUIT => Told::End("SIGQUIT"),
                     _ => Told::End("SIGTERM"),
                 };
                 if said != Told::GoesOn && noticed.swap(true, Ordering::AcqRel) {

@@ -345,7 +345,7 @@ fn a_script_goes_into_a_room_and_talks_there() {
     );
     assert!(out.contains("you have left lobby"), "{out}");
     assert!(
-        err.contains("not in lobby, so that was not sent"),
+        err.contains("that was not sent: you are not in lobby"),
         "a line for a room is for nobody else: {err}"
     );
     assert_eq!(code, 1);
@@ -539,4 +539,39 @@ fn installed_programs_speak_of_themselves_and_not_of_make() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A line that was to choose whom the next ones are for, and could not be done, must not leave them to
+/// somebody else.
+#[test]
+fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
+    let server = TestServer::with_workers(4);
+    let (mut bob, _) = server.seat();
+    let named: &[&str] = &["alice"];
+    let seed: &[&str] = &["alice", "--commands"];
+    for (options, input) in [
+        (seed, "DM\nbob\nsecret\n"),
+        (&["--commands"][..], "PM\nsecret\n"),
+        (&["--commands"][..], "DM\nzed\nsecret\n"),
+        (&[][..], "/to all\nsecret\n"),
+        (&[][..], "/query zed\nsecret\n"),
+        (named, "/query\nsecret\n"),
+        (named, "/to nowhere\nsecret\n"),
+        (&["server"][..], "secret\n"),
+        (&[][..], "/login two words\nsecret\n"),
+    ] {
+        let (code, out, err) = script(&server, options, input.as_bytes());
+        assert_eq!(code, 1, "{input}: {out}{err}");
+        assert!(err.contains("not sent"), "{input}: {err}");
+    }
+    let (code, out, err) = script(&server, &[], b"/to nowhere\n/to\nthe end\n");
+    assert_eq!(code, 1, "{out}{err}");
+    let mut heard = String::new();
+    while !heard.contains("the end") {
+        heard += &bob.line();
+    }
+    assert!(
+        !heard.contains("secret") && !heard.contains(">bob<"),
+        "{heard}"
+    );
 }

@@ -17,7 +17,7 @@ use super::seek::{Seat, SeekError, find_seat};
 use super::target::Target;
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
 use crate::signals::{self, Listening, Told};
-use crate::terminal::{Ask, Keyboard, Manner, Palette, Prompt, Typed};
+use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
 use crate::wire::{ClientCommand, ServerDoc, printable};
 
 /// The client's clock.
@@ -230,7 +230,10 @@ impl<'o> Conductor<'o> {
                 }
             };
             outcome = match end {
-                SessionEnd::Left if self.is_script() && self.chat.was_refused() => Outcome::Refused,
+                SessionEnd::Left if self.screen.has_failed() => Outcome::Lost,
+                SessionEnd::Left if self.is_script() && self.chat.refusals() > 0 => {
+                    Outcome::Refused
+                }
                 SessionEnd::Left => Outcome::Left,
                 SessionEnd::Idle | SessionEnd::Dismissed | SessionEnd::Lost => Outcome::Lost,
             };
@@ -276,7 +279,7 @@ impl<'o> Conductor<'o> {
         let touched = self.keyboard.touched().clone();
         let nothing_heard = never();
         let nothing_typed = never();
-        let mut asked_for = false;
+        let mut ahead = Ahead::ForTheOneBefore;
         let mut end = self.chat.start(link, &self.screen).err();
         loop {
             match end.take() {
@@ -299,7 +302,7 @@ impl<'o> Conductor<'o> {
             }
             let takes_input = matches!(stay.input, Input::Open);
             if takes_input {
-                self.ask(std::mem::take(&mut asked_for));
+                self.ask(std::mem::replace(&mut ahead, Ahead::ForTheOneBefore));
             }
             // A terminal that can't keep up is not fed any more; then the socket fills, and in
             // the end the server is the one to decide.
@@ -323,8 +326,13 @@ impl<'o> Conductor<'o> {
                     };
                 }
                 recv(typed) -> typed => {
+                    let refusals = self.chat.refusals();
                     end = self.typed(typed.unwrap_or(Typed::End), link).err();
-                    asked_for = true;
+                    ahead = if self.chat.refusals() == refusals {
+                        Ahead::ForThisOne
+                    } else {
+                        Ahead::ForNobody
+                    };
                 }
                 recv(touched) -> _ => self.touched(link),
                 recv(caught_up) -> _ => {}
@@ -362,7 +370,10 @@ impl<'o> Conductor<'o> {
             end = match heard {
                 Heard::Frame(frame) => {
                     stay.pongs += u32::from(is_pong(&frame));
-                    self.chat.heard(&frame, link, &self.screen).err()
+                    let heard = self.chat.heard(&frame, link, &self.screen);
+                    heard
+                        .and_then(|()| self.chat.go_on(link, &self.screen))
+                        .err()
                 }
                 Heard::Over(_) if matches!(stay.input, Input::Leaving) => {
                     return Some(SessionEnd::Left);
@@ -370,6 +381,7 @@ impl<'o> Conductor<'o> {
                 Heard::Over(reason) => {
                     self.screen
                         .trouble(&format!("the connection is lost: {reason}"));
+                    self.chat.lost(&self.screen);
                     Some(SessionEnd::Lost)
                 }
             };
@@ -489,7 +501,7 @@ impl<'o> Conductor<'o> {
     }
 
     /// Shows the prompt that is true now, in the place of one that is not.
-    fn ask(&mut self, asked_for: bool) {
+    fn ask(&mut self, ahead: Ahead) {
         let wanted = match (self.chat.prompt(), &self.asked) {
             (Some(wanted), _) => wanted,
             // What stands there has ceased to be true, and nothing can be said yet.
@@ -504,10 +516,15 @@ impl<'o> Conductor<'o> {
             Some(asked) if !self.screen.has_prompts() && wanted.ask != Ask::Hidden => {
                 asked.ask == wanted.ask
             }
+            // A partner who has logged in meanwhile has another name, and is the same: to draw the
+            // prompt anew would end a search in the history.
+            Some(asked) if wanted.target != Target::Nobody => {
+                (&asked.target, asked.ask) == (&wanted.target, wanted.ask)
+            }
             Some(asked) => *asked == wanted,
         };
         if !stands {
-            self.keyboard.prompt(wanted.clone(), asked_for);
+            self.keyboard.prompt(wanted.clone(), ahead);
             self.asked = Some(wanted);
         }
     }
@@ -520,7 +537,7 @@ impl<'o> Conductor<'o> {
         }
         self.screen.notice("Enter comes back; /quit leaves");
         let prompt = nobody("not connected");
-        self.keyboard.prompt(prompt.clone(), false);
+        self.keyboard.prompt(prompt.clone(), Ahead::ForTheOneBefore);
         self.asked = Some(prompt);
         loop {
             select! {
@@ -546,7 +563,7 @@ impl<'o> Conductor<'o> {
         let mut tries = Tries::default();
         if self.screen.has_prompts() {
             let prompt = nobody("not connected");
-            self.keyboard.prompt(prompt.clone(), false);
+            self.keyboard.prompt(prompt.clone(), Ahead::ForTheOneBefore);
             self.asked = Some(prompt);
         }
         loop {
@@ -585,7 +602,7 @@ impl<'o> Conductor<'o> {
         loop {
             if self.asked.is_none() && self.screen.has_prompts() {
                 let prompt = nobody("not connected");
-                self.keyboard.prompt(prompt.clone(), true);
+                self.keyboard.prompt(prompt.clone(), Ahead::ForThisOne);
                 self.asked = Some(prompt);
             }
             let typed = if self.screen.has_prompts() {

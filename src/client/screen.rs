@@ -48,6 +48,8 @@ pub(super) struct Screen {
     colours: RefCell<Colours>,
     /// The person may have gone, and what has come since is marked.
     away: Cell<bool>,
+    /// The output could not be written, and not because its reader has gone.
+    failed: Cell<bool>,
     marked: Cell<bool>,
     out: Out,
 }
@@ -108,6 +110,7 @@ impl Screen {
             day: Cell::new(None),
             colours: RefCell::default(),
             away: Cell::new(false),
+            failed: Cell::new(false),
             marked: Cell::new(false),
             out,
         }
@@ -172,6 +175,11 @@ impl Screen {
     /// Whether whoever read the output has gone (`| head -1`).
     pub(super) fn reader_is_gone(&self) -> bool {
         matches!(&self.out, Out::Plain { reader_gone } if reader_gone.get())
+    }
+
+    /// Whether the output could not be written (a full disk).
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.get()
     }
 
     /// Whether so many lines wait for the terminal that no more should be fetched.
@@ -380,7 +388,12 @@ impl Screen {
             Out::Plain { reader_gone } => {
                 let mut out = io::stdout().lock();
                 let shown = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
-                if shown.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                if let Err(error) = shown {
+                    let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+                    if !is_gone && !reader_gone.get() {
+                        let _ = writeln!(io::stderr(), "! the output can't be written ({error})");
+                        self.failed.set(true);
+                    }
                     reader_gone.set(true);
                 }
             }

@@ -21,6 +21,8 @@ pub(super) enum Target {
     Room(String),
     /// It answers this question.
     Question(u64),
+    /// It answers this question, and is neither shown nor remembered.
+    Secret(u64),
 }
 
 /// What the person has chosen, by `/to`, to talk to. It outlasts a lost link.
@@ -34,8 +36,9 @@ pub(super) enum Focus {
     Person(String),
     /// A room, as it is spelled there.
     Room(String),
-    /// A room that one is not in any more. Only a script stays in this state: it has no prompt on
-    /// which it could see another target.
+    /// Nowhere, because a line that was to choose a target could not be done, or the room is left; and
+    /// what that was. Only a script stays in this state: it has no prompt on which it could see
+    /// another target.
     Lost(String),
 }
 
@@ -60,7 +63,9 @@ impl Target {
             Target::Everyone => "everyone".to_owned(),
             Target::Person(name) => format!("{name} alone"),
             Target::Room(room) => format!("the room {room}"),
-            Target::Question(_) => "a question that is not asked any more".to_owned(),
+            Target::Question(_) | Target::Secret(_) => {
+                "a question that is not asked any more".to_owned()
+            }
         }
     }
 }

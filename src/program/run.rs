@@ -22,7 +22,7 @@ use crate::limits;
 use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{
-    Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, is_in_foreground,
+    Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, is_in_foreground,
     is_interactive,
 };
 use crate::wire::Revision;
@@ -183,7 +183,7 @@ impl Console {
                 ask: Ask::Line,
                 target: (),
             };
-            keyboard.prompt(prompt, true);
+            keyboard.prompt(prompt, Ahead::ForThisOne);
         }
     }
 

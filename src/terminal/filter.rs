@@ -131,8 +131,10 @@ impl Filter {
                 let run = &input[..run.unwrap_or(input.len())];
                 let held = if whole { 0 } else { unfinished(run) };
                 let text = readable(&run[..run.len() - held]);
-                let is_burst = run.len() > BURST && !text.chars().any(char::is_control);
-                if is_burst {
+                // A tab in the middle of what came at once was not pressed to complete a word.
+                let has_tab = text.trim_end_matches('\t').contains('\t');
+                let is_plain = |c: char| !c.is_control() || c == '\t';
+                if (run.len() > BURST || has_tab) && text.chars().all(is_plain) {
                     // The editor takes it as one piece, and draws it once.
                     let pasted = [PASTE_BEGINS, text.as_bytes(), PASTE_ENDS].concat();
                     add(keys, &pasted);
@@ -343,6 +345,23 @@ mod tests {
             lines: 10_000,
         };
         assert_eq!(keys, [much, within("ok")]);
+    }
+
+    #[test]
+    fn a_tab_amid_what_comes_at_once_is_text_and_one_that_is_pressed_is_a_key() {
+        let mut filter = Filter::default();
+        assert_eq!(filter.take(b"/msg bo\t"), [within("/msg bo\t")]);
+        assert_eq!(filter.take(b"\t"), [within("\t")]);
+        let literal = |text: &str| within(&format!("\x1b[200~{text}\x1b[201~"));
+        assert_eq!(
+            filter.take(b"x\ty\r\tz\r"),
+            [
+                literal("x\ty"),
+                Key::Ends(b'\r'),
+                literal("\tz"),
+                Key::Ends(b'\r')
+            ]
+        );
     }
 
     #[test]

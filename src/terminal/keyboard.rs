@@ -19,8 +19,8 @@ use rustix::process::{Signal, kill_current_process_group};
 use super::editor::{Edited, LineEditor, Manner, Printer};
 use super::filter::{BURST, BURST_PAUSE, Filter, Key, LONGEST_PASTE, WAKE};
 use super::tty::{
-    Answered, EditorInput, RawTerminal, Ready, Wakened, Waker, ask_hidden, is_in_foreground,
-    is_interactive, wait, wait_to_be_woken, waker,
+    Answered, EditorInput, HiddenTerminal, RawTerminal, Ready, Wakened, Waker, ask_hidden,
+    is_in_foreground, is_interactive, wait, wait_to_be_woken, waker,
 };
 use crate::limits::THREAD_STACK;
 
@@ -74,6 +74,17 @@ pub(crate) struct Prompt<T> {
     pub(crate) target: T,
 }
 
+/// What is done with what was typed before a prompt was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// It was typed for the prompt before, which was replaced from outside.
+    ForTheOneBefore,
+    /// The person's own line led to the prompt, so it is meant for that.
+    ForThisOne,
+    /// The person's own line could not be done, and they have not seen that: it is thrown away.
+    ForNobody,
+}
+
 /// What the threads share.
 struct Desk<T> {
     state: Mutex<State<T>>,
@@ -81,9 +92,8 @@ struct Desk<T> {
 }
 
 struct State<T> {
-    /// The prompt that is to be shown, and whether the person asked for it by a line of theirs, so
-    /// that what they typed ahead is meant for it.
-    asked: Option<(Prompt<T>, bool)>,
+    /// The prompt that is to be shown, and what has been typed ahead of it.
+    asked: Option<(Prompt<T>, Ahead)>,
     closing: bool,
     /// The editor has a prompt on the screen.
     is_editing: bool,
@@ -135,6 +145,8 @@ pub(crate) struct Keyboard<T> {
     done: Receiver<()>,
     threads: Vec<JoinHandle<()>>,
     terminal: Option<Arc<RawTerminal>>,
+    /// What the editor reads from. It has to be there for as long as the editor is.
+    input: Option<Arc<EditorInput>>,
 }
 
 /// How long the threads may take to end: longer only where the terminal takes nothing any more.
@@ -177,6 +189,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
             done,
             threads: Vec::new(),
             terminal: None,
+            input: None,
         };
         // A terminal that can't move its cursor (TERM=dumb) gets plain lines, too.
         let only_in_foreground = manner.only_in_foreground;
@@ -192,6 +205,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
                 touch,
                 wakened,
                 read: Vec::new(),
+                hidden: None,
                 at_end: false,
                 only_in_foreground,
             };
@@ -204,7 +218,8 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         };
         let terminal = Arc::new(RawTerminal::take_over()?);
         *TERMINAL.lock() = Some(Arc::clone(&terminal));
-        let input = EditorInput::in_place_of_standard_input()?;
+        let input = Arc::new(EditorInput::in_place_of_standard_input()?);
+        keyboard.input = Some(Arc::clone(&input));
         keyboard.terminal = Some(Arc::clone(&terminal));
         let keys = Keys {
             desk: Arc::clone(&desk),
@@ -247,11 +262,11 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     }
 
     /// Lets the person type the next line under `prompt`, which replaces the one that may be on the
-    /// screen, with what has been typed so far. `asked_for`: the person's own line led to it.
-    pub(crate) fn prompt(&self, prompt: Prompt<T>, asked_for: bool) {
+    /// screen, with what has been typed so far. `ahead` is about what they have typed before they see it.
+    pub(crate) fn prompt(&self, prompt: Prompt<T>, ahead: Ahead) {
         {
             let mut state = self.desk.state.lock();
-            state.asked = Some((prompt, asked_for));
+            state.asked = Some((prompt, ahead));
             state.wake_wanted = true;
         }
         self.desk.waker.wake();
@@ -295,6 +310,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
                 let _ = thread.join();
             }
         }
+        drop(self.input.take());
         restore_terminal();
     }
 }
@@ -319,7 +335,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 }
 
 impl<T: Clone + PartialEq> Desk<T> {
-    fn take(&self) -> Option<(Prompt<T>, bool)> {
+    fn take(&self) -> Option<(Prompt<T>, Ahead)> {
         self.state.lock().asked.take()
     }
 
@@ -328,7 +344,7 @@ impl<T: Clone + PartialEq> Desk<T> {
     }
 
     /// The editor is about to show `prompt`.
-    fn begin(&self, prompt: &Prompt<T>, asked_for: bool, terminal: &RawTerminal) -> Next<T> {
+    fn begin(&self, prompt: &Prompt<T>, ahead: Ahead, terminal: &RawTerminal) -> Next<T> {
         let mut state = self.state.lock();
         if state.closing {
             return Next::Close;
@@ -337,11 +353,11 @@ impl<T: Clone + PartialEq> Desk<T> {
             return Next::Newer;
         }
         let mut passed_over = false;
-        if prompt.ask != Ask::Line {
+        if prompt.ask != Ask::Line || ahead == Ahead::ForNobody {
             passed_over = !state.ahead.is_empty() | terminal.flush_input();
             state.ahead.clear();
         }
-        if asked_for {
+        if ahead == Ahead::ForThisOne {
             for (_, under) in &mut state.ahead {
                 *under = Some(prompt.target.clone());
             }
@@ -373,18 +389,18 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
     asks: &Receiver<()>,
 ) {
     while asks.recv().is_ok() {
-        let Some((mut prompt, mut asked_for)) = desk.take() else {
+        let Some((mut prompt, mut ahead)) = desk.take() else {
             continue;
         };
         let mut line = (String::new(), 0);
         let mut begun: Option<T> = None;
         let done = loop {
-            let (begun_under, passed_over) = match desk.begin(&prompt, asked_for, terminal) {
+            let (begun_under, passed_over) = match desk.begin(&prompt, ahead, terminal) {
                 Next::Close => return,
                 Next::Newer => {
                     if let Some(newer) = desk.take() {
                         replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
-                        asked_for = newer.1;
+                        ahead = newer.1;
                     }
                     continue;
                 }
@@ -418,17 +434,17 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 }
                 Edited::Woken { text, cursor } => {
                     line = (text, cursor);
-                    asked_for = false;
+                    ahead = Ahead::ForTheOneBefore;
                     if let Some(newer) = desk.take() {
                         replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
-                        asked_for = newer.1;
+                        ahead = newer.1;
                     }
                 }
                 Edited::End => break Typed::End,
                 Edited::Failed { text, cursor } => {
                     // An error of the editor is nobody's wish to leave.
                     line = (text, cursor);
-                    asked_for = false;
+                    ahead = Ahead::ForTheOneBefore;
                     let _ = asks.recv_timeout(BURST_PAUSE);
                     if desk.is_closing() {
                         return;
@@ -477,7 +493,7 @@ struct Keys<T> {
     touch: Sender<()>,
     wakened: Wakened,
     terminal: Arc<RawTerminal>,
-    input: EditorInput,
+    input: Arc<EditorInput>,
     filter: Filter,
     only_in_foreground: bool,
 }
@@ -590,8 +606,8 @@ impl<T: Clone + PartialEq> Keys<T> {
                 // Here it goes on. Where somebody has put it into the background, it finds out.
                 if is_in_foreground(&*self.terminal) {
                     let _ = self.terminal.make_raw();
+                    self.desk.state.lock().wake_wanted = true;
                 }
-                self.desk.state.lock().wake_wanted = true;
             }
             key => {
                 let mut state = self.desk.state.lock();
@@ -663,6 +679,8 @@ struct PlainReader<T> {
     wakened: Wakened,
     /// What was read and not told yet.
     read: Vec<u8>,
+    /// After a question whose answer is not shown, nothing is shown until something else is asked.
+    hidden: Option<HiddenTerminal>,
     at_end: bool,
     only_in_foreground: bool,
 }
@@ -676,7 +694,12 @@ impl<T: Clone + PartialEq> PlainReader<T> {
             let mut prompt = self.desk.take().map(|(prompt, _)| prompt);
             while let Some(asking) = prompt.take() {
                 let typed = if asking.ask == Ask::Hidden {
-                    match ask_hidden(&asking.name, &self.wakened, || self.is_wanted_elsewhere()) {
+                    let mut hidden = self.hidden.take();
+                    let answered = ask_hidden(&mut hidden, &asking.name, &self.wakened, || {
+                        self.is_wanted_elsewhere()
+                    });
+                    self.hidden = hidden;
+                    match answered {
                         Answered::Line(text) => Some(Typed::Line {
                             text,
                             under: Some(asking.target.clone()),
@@ -686,6 +709,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                         Answered::Woken => None,
                     }
                 } else {
+                    self.hidden = None;
                     self.next_line()
                 };
                 if self.desk.is_closing() {

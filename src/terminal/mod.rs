@@ -7,7 +7,7 @@ mod keyboard;
 mod tty;
 
 pub(crate) use editor::{Complete, Manner, Printer};
-pub(crate) use keyboard::{Ask, Keyboard, Prompt, Typed, restore_terminal};
+pub(crate) use keyboard::{Ahead, Ask, Keyboard, Prompt, Typed, restore_terminal};
 pub(crate) use tty::{columns, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};

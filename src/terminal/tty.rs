@@ -132,8 +132,12 @@ impl RawTerminal {
         Ok(tcsetattr(&self.terminal, OptionalActions::Now, &modes)?)
     }
 
-    /// Gives the terminal the modes back that it had.
+    /// Gives the terminal the modes back that it had. In the background somebody else has it, and the
+    /// system would stop this process for touching it.
     pub(super) fn restore(&self) {
+        if !is_in_foreground(&self.terminal) {
+            return;
+        }
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 
@@ -214,32 +218,64 @@ pub(super) enum Answered {
     NoTerminal,
 }
 
-/// Asks on the terminal, wherever standard input and output go, and shows nothing of what is typed.
-/// What was typed before the question is thrown away. A thread that is woken gives the question up if
+/// The terminal itself, showing nothing of what is typed on it. Dropping it shows it again.
+pub(super) struct HiddenTerminal {
+    terminal: File,
+    before: Termios,
+}
+
+impl HiddenTerminal {
+    /// `None` if there is no terminal.
+    fn open() -> Option<HiddenTerminal> {
+        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+        let terminal = terminal.ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        Some(HiddenTerminal { terminal, before })
+    }
+
+    /// Asks, wherever standard input and output go. What was typed before the question is thrown away.
+    fn ask(
+        &self,
+        question: &str,
+        woken: &Wakened,
+        is_wanted_elsewhere: impl Fn() -> bool,
+    ) -> Answered {
+        let mut modes = self.before.clone();
+        modes.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON);
+        modes.local_modes |= LocalModes::ISIG;
+        if tcsetattr(&self.terminal, OptionalActions::Flush, &modes).is_err() {
+            return Answered::NoTerminal;
+        }
+        let mut screen = &self.terminal;
+        let _ = write!(screen, "{question}: ");
+        let answered = read_hidden(&self.terminal, woken, is_wanted_elsewhere);
+        let _ = writeln!(screen);
+        answered
+    }
+}
+
+impl Drop for HiddenTerminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}
+
+/// Asks on the terminal, and shows nothing of what is typed: not even before the next question, which
+/// may be one of this kind, until `hidden` is dropped. A thread that is woken gives the question up if
 /// it `is_wanted_elsewhere`.
 pub(super) fn ask_hidden(
+    hidden: &mut Option<HiddenTerminal>,
     question: &str,
     woken: &Wakened,
     is_wanted_elsewhere: impl Fn() -> bool,
 ) -> Answered {
-    let Ok(terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
-        return Answered::NoTerminal;
-    };
-    let Ok(before) = tcgetattr(&terminal) else {
-        return Answered::NoTerminal;
-    };
-    let mut modes = before.clone();
-    modes.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON);
-    modes.local_modes |= LocalModes::ISIG;
-    if tcsetattr(&terminal, OptionalActions::Flush, &modes).is_err() {
-        return Answered::NoTerminal;
+    if hidden.is_none() {
+        *hidden = HiddenTerminal::open();
     }
-    let mut screen = &terminal;
-    let _ = write!(screen, "{question}: ");
-    let answered = read_hidden(&terminal, woken, is_wanted_elsewhere);
-    let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
-    let _ = writeln!(screen);
-    answered
+    match hidden {
+        Some(terminal) => terminal.ask(question, woken, is_wanted_elsewhere),
+        None => Answered::NoTerminal,
+    }
 }
 
 fn read_hidden(

@@ -91,6 +91,12 @@ impl Terminal {
         self.screen.screen_mut().set_size(rows, cols);
     }
 
+    /// Whether the program has left the marks of pastes switched on.
+    pub fn pastes_are_marked(&mut self) -> bool {
+        self.contents();
+        self.screen.screen().bracketed_paste()
+    }
+
     /// What is on the screen now.
     pub fn contents(&mut self) -> String {
         for bytes in self.output.try_iter() {

@@ -182,6 +182,7 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
+        self.is_new_account = new_account;
         let Some(credentials) = &mut self.credentials else {
             self.dialog = Dialog::Talk;
             return Ok(());
@@ -293,17 +294,19 @@ impl Chat {
             return Ok(());
         }
         self.dialog = Dialog::Talk;
+        self.drop_the_rest_if(true, screen);
         match (awaiting, code) {
             (Awaiting::Login, ErrorCode::WrongPassword | ErrorCode::BadPassword) => {
                 if let Some(credentials) = &mut self.credentials {
                     credentials.password = None;
                 }
-                let new_account = code == ErrorCode::BadPassword;
+                let new_account = self.is_new_account;
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
             }
             (Awaiting::Login, ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved) => {
                 self.credentials = None;
+                self.lose_way("the login");
             }
             (Awaiting::Passwd, _) => {
                 if let Some(credentials) = &mut self.credentials {
@@ -311,6 +314,7 @@ impl Chat {
                 }
             }
             (Awaiting::Join, _) => self.forget_pending_room(screen),
+            (Awaiting::Public | Awaiting::List, _) => self.lose_way("PM or DM"),
             _ => {}
         }
         Ok(())

@@ -34,6 +34,9 @@ impl Chat {
             screen.trouble(&format!("the server ended the session: {why}"));
             Err(SessionEnd::Lost)
         };
+        if matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. }) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         match doc {
             ServerDoc::Relay(relay) => self.relay(&relay, screen),
             ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner, screen),
@@ -62,6 +65,7 @@ impl Chat {
             ServerDoc::DirectList { users } if users.is_empty() => {
                 self.answered_as(Awaiting::List);
                 screen.notice("nobody else is logged in");
+                self.lose_way("DM");
             }
             ServerDoc::DirectList { users } => {
                 if self.dialog == Dialog::Awaiting(Awaiting::List) {
@@ -148,6 +152,13 @@ impl Chat {
         Ok(())
     }
 
+    /// The main link is lost. Says if something was perhaps lost with it.
+    pub(in crate::client) fn lost(&mut self, screen: &Screen) {
+        if std::mem::take(&mut self.unanswered) > 0 {
+            self.not_confirmed("people by name", screen);
+        }
+    }
+
     /// Shows what somebody said.
     pub(super) fn relay(&mut self, relay: &Relay<'_>, screen: &Screen) {
         if self.ignored.contains(&relay.from.to_ascii_lowercase()) {
@@ -187,7 +198,7 @@ impl Chat {
 
     /// Nobody sits beside: the first time that is news, later the answer to what was said.
     fn no_partner(&mut self, screen: &Screen) {
-        self.refused |= self.presence_told;
+        self.refusals += u32::from(self.presence_told);
         self.presence_told = true;
         screen.notice("nobody is beside you yet; what you say now reaches nobody");
         self.hint_for_the_lonely(screen);

@@ -26,6 +26,8 @@ pub(super) struct Room {
     pub(super) link: Link,
     /// The person has asked to leave, so the end of the link is no news.
     pub(super) leaving: bool,
+    /// What has been said there and not been answered.
+    pub(super) unanswered: u32,
 }
 
 impl Rooms {

@@ -55,7 +55,7 @@ impl Chat {
             text: text.into(),
             me,
         };
-        let Some(there) = self.rooms.by_key.get(&room.to_ascii_lowercase()) else {
+        let Some(there) = self.rooms.by_key.get_mut(&room.to_ascii_lowercase()) else {
             let sentence =
                 format!("you are not in {room}, so that was not sent; /join {room} first");
             self.not_sent(&sentence, screen);
@@ -71,9 +71,10 @@ impl Chat {
             self.not_sent(&sentence, screen);
             return Ok(());
         }
+        there.unanswered += 1;
         // If that link is lost, its listener tells; the session goes on without the room.
         if send_frame(&frame, &there.link, screen).is_err() {
-            self.refused = true;
+            self.refusals += 1;
         }
         Ok(())
     }
@@ -108,6 +109,7 @@ impl Chat {
                         name,
                         link,
                         leaving: false,
+                        unanswered: 0,
                     },
                 );
             }
@@ -168,8 +170,17 @@ impl Chat {
                 "what you type is for {whom} now; /to changes that"
             ));
         } else {
-            self.focus = Focus::Lost(room.to_owned());
+            self.focus = Focus::Lost(format!("you are not in {room} any more"));
         }
+    }
+
+    /// A link has ended before everything that was said on it was answered.
+    pub(super) fn not_confirmed(&mut self, whom: &str, screen: &Screen) {
+        let sentence = format!(
+            "what you said last to {whom} was perhaps not sent: nothing has confirmed it (the up \
+             arrow brings it back)"
+        );
+        self.not_sent(&sentence, screen);
     }
 
     /// Shows what was heard in a room.
@@ -192,8 +203,12 @@ impl Chat {
         let frame = match heard {
             Heard::Frame(frame) => frame,
             Heard::Over(_) => {
+                let unanswered = room.unanswered;
                 self.rooms.by_key.retain(|_, room| room.link.id() != id);
                 self.rooms.left.retain(|room| room.link.id() != id);
+                if unanswered > 0 {
+                    self.not_confirmed(&name, screen);
+                }
                 if !leaving {
                     screen.notice(&format!("you are not in {name} any more"));
                     self.lose_focus(&name, screen);
@@ -204,7 +219,14 @@ impl Chat {
                 return Ok(());
             }
         };
-        match codec.read_server(&frame) {
+        let doc = codec.read_server(&frame);
+        if matches!(doc, Ok(ServerDoc::Sent { .. } | ServerDoc::Error { .. })) {
+            let mut rooms = self.rooms.by_key.values_mut();
+            if let Some(room) = rooms.find(|room| room.link.id() == id) {
+                room.unanswered = room.unanswered.saturating_sub(1);
+            }
+        }
+        match doc {
             Ok(ServerDoc::Relay(relay)) => self.relay(&relay, screen),
             Ok(ServerDoc::RoomJoined { username, room }) if !self.quiet => {
                 screen.notice(&format!("[{room}] {username} has come in"));

@@ -1,6 +1,6 @@
 //! Who the person is, whom they talk to, what they are asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -91,7 +91,13 @@ pub(in crate::client) struct Chat {
     /// The server will soon end a session in which nothing is said.
     pub(super) idle_soon: bool,
     /// Something that was to be done was refused, or not sent.
-    pub(super) refused: bool,
+    pub(super) refusals: u32,
+    /// What was said to people by name on the main link, and has not been answered.
+    pub(super) unanswered: u32,
+    /// The rest of a paste, while the server has to answer to what came before it.
+    pub(super) pieces: VecDeque<String>,
+    /// Whether the password that is asked for is that of a new account.
+    pub(super) is_new_account: bool,
     pub(super) known: Arc<Mutex<Known>>,
     pub(super) rooms: Rooms,
 }
@@ -128,7 +134,10 @@ impl Chat {
             silent_sents: 0,
             hinted: false,
             idle_soon: false,
-            refused: false,
+            refusals: 0,
+            unanswered: 0,
+            pieces: VecDeque::new(),
+            is_new_account: false,
             known,
             rooms: Rooms::new(heard),
         }
@@ -148,6 +157,8 @@ impl Chat {
         self.is_original = link.codec().is_original();
         (self.silent_whos, self.silent_sents) = (0, 0);
         (self.hinted, self.idle_soon) = (false, false);
+        self.pieces.clear();
+        self.unanswered = 0;
         self.rooms.forget_connections();
         *self.known.lock() = Known::default();
         let username = self
@@ -163,7 +174,10 @@ impl Chat {
     /// Where a line goes now that is no command.
     pub(in crate::client) fn target(&self) -> Target {
         if self.dialog != Dialog::Talk {
-            return Target::Question(self.questions);
+            return match self.question() {
+                Some(Some((_, Ask::Hidden))) => Target::Secret(self.questions),
+                _ => Target::Question(self.questions),
+            };
         }
         let partner = |arrival| Target::Partner {
             link: self.link,
@@ -215,9 +229,9 @@ impl Chat {
         std::mem::take(&mut self.idle_soon)
     }
 
-    /// Whether something that was to be done was refused, or not sent.
-    pub(in crate::client) fn was_refused(&self) -> bool {
-        self.refused
+    /// How often something that was to be done was refused, or not sent.
+    pub(in crate::client) fn refusals(&self) -> u32 {
+        self.refusals
     }
 
     /// All links of the conversation beside the main one.
@@ -227,13 +241,13 @@ impl Chat {
 
     /// Says that something is not sent, and why.
     pub(super) fn not_sent(&mut self, text: &str, screen: &Screen) {
-        self.refused = true;
+        self.refusals += 1;
         screen.not_sent(text);
     }
 
     /// Says that something could not be done.
     pub(super) fn trouble(&mut self, text: &str, screen: &Screen) {
-        self.refused = true;
+        self.refusals += 1;
         screen.trouble(text);
     }
 

@@ -42,6 +42,7 @@ impl Chat {
                 _ => None,
             });
         if let Some(usage) = wrong {
+            self.lose_way("a command");
             let nothing = if pieces.len() > 1 {
                 "; nothing of it was sent (the up arrow brings it back)"
             } else {
@@ -50,15 +51,55 @@ impl Chat {
             self.not_sent(&(usage + nothing), screen);
             return Ok(());
         }
-        for piece in &pieces {
-            match under {
-                Some(under) if *under != target && self.goes_to_target(piece) => {
-                    self.outdated(piece, under, screen);
-                }
-                _ => self.talk(piece, link, screen)?,
+        if let Some(under) = under.filter(|under| **under != target) {
+            let (goes, stays): (Vec<String>, Vec<String>) = pieces
+                .into_iter()
+                .partition(|piece| !self.goes_to_target(piece));
+            for piece in &stays {
+                self.outdated(piece, under, screen);
             }
+            self.pieces = goes.into();
+        } else {
+            self.pieces = pieces.into();
         }
+        self.go_on(link, screen)
+    }
+
+    /// Does the next part of what was pasted, unless the server has to answer to the one before. Once
+    /// something could not be done, or a question is open, the rest is not done: it was pasted by
+    /// somebody who knew nothing of that.
+    pub(in crate::client) fn go_on(
+        &mut self,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        while self.dialog == Dialog::Talk
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            let refusals = self.refusals;
+            self.talk(&piece, link, screen)?;
+            self.drop_the_rest_if(self.refusals > refusals, screen);
+        }
+        let is_question = matches!(self.question(), Some(Some(_)));
+        self.drop_the_rest_if(is_question, screen);
         Ok(())
+    }
+
+    /// What is left of a paste is not sent.
+    pub(super) fn drop_the_rest_if(&mut self, is_refused: bool, screen: &Screen) {
+        if is_refused && !self.pieces.is_empty() {
+            self.pieces.clear();
+            let sentence = "the rest of what was pasted was not sent (the up arrow brings it back)";
+            self.not_sent(sentence, screen);
+        }
+    }
+
+    /// In a script, what comes next must not go to somebody else than whom a line chose that could not
+    /// be done.
+    pub(super) fn lose_way(&mut self, what: &str) {
+        if !self.has_prompts {
+            self.focus = Focus::Lost(format!("{what} before it could not be done"));
+        }
     }
 
     /// Whether where a line goes depends on the prompt.
@@ -74,11 +115,16 @@ impl Chat {
         if line.trim().is_empty() {
             return;
         }
-        let sentence = if matches!(under, Target::Question(_)) {
+        let back = "(the up arrow brings it back)";
+        let sentence = if matches!(under, Target::Secret(_)) {
             "that was not sent: you are asked for something else now".to_owned()
+        } else if matches!(under, Target::Question(_)) {
+            format!("that was not sent: you are asked for something else now {back}")
+        } else if self.dialog != Dialog::Talk {
+            format!("that was not sent: it was typed before this was asked {back}")
         } else {
             format!(
-                "that was not sent: it was typed for {} (the up arrow brings it back)",
+                "that was not sent: it was typed for {} {back}",
                 under.describe()
             )
         };
@@ -109,7 +155,10 @@ impl Chat {
                     _ => screen.help(&help),
                 }
             }
-            Line::Wrong(usage) => self.not_sent(&usage, screen),
+            Line::Wrong(usage) => {
+                self.lose_way("a command");
+                self.not_sent(&usage, screen);
+            }
             Line::Say(text) => return self.say(text, false, link, screen),
             Line::Act(text) => return self.say(text, true, link, screen),
             Line::Timestamp(timestamp) => screen.set_timestamp(timestamp),
@@ -138,7 +187,14 @@ impl Chat {
             }
             Line::Login(username) => return self.be(username, link, screen),
             // What follows is for people with a name.
-            _ if self.me.is_none() => {
+            line if self.me.is_none() => {
+                let chooses = matches!(
+                    line,
+                    Line::To(_) | Line::Query(_) | Line::AskPublic | Line::AskDirect
+                );
+                if chooses || matches!(line, Line::AmbiguousPublic(_)) {
+                    self.lose_way("a command that takes a name");
+                }
                 self.not_sent("that takes a name: log in first, with /login NAME", screen);
             }
             named => return self.talk_by_name(named, link, screen),
@@ -169,6 +225,7 @@ impl Chat {
                     self.ask(Dialog::ConfirmPublic { text });
                 }
                 Some(name) => {
+                    self.lose_way("/pm");
                     let sentence = format!(
                         "that was not sent: {name} is online, and PM is for everyone; say /all … \
                          or /msg {name} …"
@@ -248,7 +305,12 @@ impl Chat {
             }
             Focus::Everyone => self.say_public(text, me, link, screen),
             Focus::Person(name) => self.say_to(&name, text, me, link, screen),
-            Focus::Room(room) | Focus::Lost(room) => self.say_in(&room, text, me, screen),
+            Focus::Room(room) => self.say_in(&room, text, me, screen),
+            Focus::Lost(why) => {
+                let sentence = format!("that was not sent: {why}; /to says where lines go");
+                self.not_sent(&sentence, screen);
+                Ok(())
+            }
         }
     }
 
@@ -260,6 +322,7 @@ impl Chat {
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
         let message = Some(text.into());
+        self.unanswered += 1;
         self.command(ClientCommand::Public { message, me }, link, screen)
     }
 
@@ -276,6 +339,7 @@ impl Chat {
             message: text.into(),
             me,
         };
+        self.unanswered += 1;
         self.command(direct, link, screen)
     }
 
@@ -292,10 +356,7 @@ impl Chat {
                 "you are in no room {whom}, and nobody called {whom} is here; /join {whom} goes \
                  into the room"
             );
-            // A script goes on: what it says next must not go to somebody else.
-            if !self.has_prompts {
-                self.focus = Focus::Lost(whom.to_owned());
-            }
+            self.lose_way(&format!("/to {whom}"));
             self.not_sent(&sentence, screen);
         }
     }
