@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rustyline::completion::{Completer, Pair};
@@ -115,6 +115,7 @@ impl LineEditor {
             palette: manner.palette,
             complete: manner.complete,
             hidden: AtomicBool::new(false),
+            prompt_width: AtomicUsize::new(0),
             line: Arc::clone(&line),
         }));
         // What is quoted could be our own keys, and then nothing would wake the editor.
@@ -158,10 +159,11 @@ impl LineEditor {
                 ..LineState::default()
             };
         }
+        let prompt = format!("{TIME_PLACE} {name}> ");
         if let Some(helper) = self.editor.helper_mut() {
             helper.hidden.store(hidden, Ordering::Relaxed);
+            helper.prompt_width.store(prompt.width(), Ordering::Relaxed);
         }
-        let prompt = format!("{TIME_PLACE} {name}> ");
         let initial = initial
             .0
             .split_at_checked(initial.1)
@@ -196,6 +198,18 @@ impl LineEditor {
 }
 
 impl LineState {
+    /// A terminal that has become wider has joined the rows of the line, and moved the cursor up with
+    /// its end. The editor would take away as many rows as there were, and with them what stands above
+    /// the line. So many rows further down it takes away the right ones.
+    fn rows_to_go_down(&self, prompt_width: usize) -> usize {
+        let now = columns();
+        if self.columns == 0 || self.columns >= now || self.text.contains('\n') {
+            return 0;
+        }
+        let cells = prompt_width + self.text.get(..self.cursor).unwrap_or_default().width();
+        (cells / self.columns).saturating_sub(cells / now)
+    }
+
     /// A terminal that has become narrower has moved the end of the line, and the cursor with it, into
     /// rows of their own, of which the editor does not know. How many rows above those that it has
     /// cleared are left.
@@ -274,6 +288,8 @@ struct Prompter {
     palette: Palette,
     complete: Complete,
     hidden: AtomicBool,
+    /// In columns.
+    prompt_width: AtomicUsize,
     line: Arc<Mutex<LineState>>,
 }
 
@@ -339,6 +355,13 @@ impl Hinter for Prompter {
     /// There are no hints; but here the editor shows its line at every change.
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
         let mut state = self.line.lock();
+        let down = state.rows_to_go_down(self.prompt_width.load(Ordering::Relaxed));
+        if down > 0 {
+            let mut out = std::io::stdout();
+            let _ = out
+                .write_all("\n".repeat(down).as_bytes())
+                .and_then(|()| out.flush());
+        }
         if !state.woken {
             state.was_emptied |= line.is_empty() && !state.text.is_empty();
             line.clone_into(&mut state.text);
