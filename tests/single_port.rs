@@ -70,3 +70,39 @@ fn everyone_is_told_at_the_end() {
         );
     }
 }
+
+#[test]
+fn a_web_page_can_not_make_a_browser_speak_here() {
+    let server = TestServer::start(&Settings {
+        single_port: Some(2),
+        ..Settings::default()
+    });
+    for method in [
+        "GET", "POST", "OPTIONS", "PUT", "HEAD", "DELETE", "CONNECT", "PATCH", "TRACE",
+    ] {
+        let mut page = Client::connect(server.server.portal());
+        page.send(
+            format!(
+                "{method} / HTTP/1.1\r\nHost: x\r\n\r\n{}\n{}\n",
+                support::login("page"),
+                support::command("PM", "<message>spam</message>")
+            )
+            .as_bytes(),
+        );
+        let heard = page.rest_of_bytes();
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(
+            !heard.contains("error") && !heard.contains("page"),
+            "{heard}"
+        );
+        server.wait_for("the end", |what| {
+            matches!(what, What::Left { end: End::Http, .. })
+        });
+    }
+    // Somebody who says such a word later is chatting.
+    let mut guest = Client::connect(server.server.portal());
+    guest.send_line(&support::command("PING", ""));
+    guest.line_with("PONG");
+    guest.send_line("GET / HTTP/1.1");
+    guest.line_with("malformed");
+}

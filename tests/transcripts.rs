@@ -46,6 +46,7 @@ transcripts! {
     rule_8_the_tick: "rule-8",
     rule_9_terminate: "rule-9",
     errors_are_answered: "errors",
+    the_welcome_says_the_limit: "max-message",
     names_are_registered_and_checked: "names-login",
     names_and_their_errors: "names-errors",
     names_and_public_and_direct_messages: "names-messages",

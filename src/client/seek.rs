@@ -165,7 +165,7 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
             }
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
-        (ServerDoc::WelcomeSingle { seat }, Some((stream, frames))) => {
+        (ServerDoc::WelcomeSingle { seat, max }, Some((stream, frames))) => {
             let unreachable = |error| SeekError::Unreachable {
                 address,
                 whom: "server",
@@ -175,7 +175,7 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
             Ok(Seat {
                 stream,
                 frames,
-                codec,
+                codec: codec.taking(max),
                 place: match options.callback {
                     None => format!("in seat {seat}"),
                     Some(_) => format!("in seat {seat} (a server with one port calls nobody back)"),
@@ -249,12 +249,12 @@ pub(super) fn take_seat(
     };
     let (answer, frames) = shake_hands(&stream, worker, &handshake, codec)?;
     match codec.read_server(&answer) {
-        Ok(ServerDoc::Welcome { port, .. }) => {
+        Ok(ServerDoc::Welcome { port, max, .. }) => {
             stream.set_read_timeout(None).map_err(unreachable)?;
             Ok(Seat {
                 stream,
                 frames,
-                codec,
+                codec: codec.taking(max),
                 place: format!("on port {port}"),
             })
         }

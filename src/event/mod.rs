@@ -349,6 +349,8 @@ pub enum End {
     Idle,
     /// Connected for the total timeout.
     Total,
+    /// A web page's browser, at a port without a passcode.
+    Http,
     /// A frame over the limit.
     TooLong,
     /// Too many refusals in a row.
@@ -382,6 +384,7 @@ impl End {
             End::NoAnswer => "no-answer",
             End::Idle => "idle-timeout",
             End::Total => "total-time-timeout",
+            End::Http => "http-request",
             End::TooLong => "too-long",
             End::TooManyErrors => "too-many-errors",
             End::TooSlow => "too-slow",
@@ -410,6 +413,7 @@ impl End {
             | End::WrongPasscode
             | End::BadCallback
             | End::NoAnswer
+            | End::Http
             | End::TooLong
             | End::TooManyErrors
             | End::WrongPassword

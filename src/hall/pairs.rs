@@ -106,6 +106,7 @@ mod tests {
         let welcome = ServerDoc::Welcome {
             port: Port::new(50001).unwrap(),
             room: None,
+            max: None,
         };
         let (alice, bob) = (guest("50001"), guest("50002"));
         pairs.enter(one, &alice.0, &welcome);

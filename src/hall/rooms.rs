@@ -408,6 +408,7 @@ impl<D> Rooms<D> {
         let welcome = ServerDoc::Welcome {
             port: room.port,
             room: Some(room.name.as_str().into()),
+            max: caller.outbox.codec().announced_max(),
         };
         caller.outbox.append_doc(&welcome);
         room.append_history(caller);

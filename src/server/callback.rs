@@ -82,6 +82,7 @@ pub(super) fn serve(
     let welcome = ServerDoc::CalledBack {
         port,
         passcode: passcode.into(),
+        max: house.codec.announced_max(),
     };
     house.pairs.enter(post.number, &guest, &welcome);
     let mut frames = guest.outbox.codec().reader();

@@ -41,6 +41,8 @@ pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
             return;
         }
         match received {
+            // Two portals would answer each other for ever.
+            Ok((length, _)) if is_an_answer(datagram.get(..length).unwrap_or(&datagram)) => {}
             // The original programs ask with short datagrams.
             Ok((length, peer))
                 if !house.codec.is_original()
@@ -51,6 +53,12 @@ pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
             Err(error) => back_off(&house.events, "receive a datagram", &error),
         }
     }
+}
+
+/// Whether a datagram begins as a server's answer does: then whoever sent it asks for nothing.
+fn is_an_answer(datagram: &[u8]) -> bool {
+    let words = datagram.trim_ascii_start();
+    words.starts_with(b"<SERVER") || words.starts_with(b"SERVER")
 }
 
 fn answer_datagram(house: &House, socket: &Datagrams, asked: &mut AskedBefore, peer: SocketAddr) {
@@ -126,5 +134,34 @@ impl AskedBefore {
             self.seats.remove(&before);
         }
         self.seats.insert(peer, seat);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_portal_says_asks_for_nothing() {
+        let ticket = ServerDoc::Ticket {
+            port: crate::net::Port::new(50001).unwrap(),
+            passcode: "abc".into(),
+        };
+        for answer in [
+            server_datagram(&ticket),
+            server_datagram(&ServerDoc::Full),
+            b" \r\n\t<SERVER/>".to_vec(),
+            b"SERVER>>> FULL".to_vec(),
+        ] {
+            assert!(is_an_answer(&answer));
+        }
+        for question in [
+            crate::wire::portal_request(),
+            b"x".to_vec(),
+            Vec::new(),
+            b"<CLIENT>".to_vec(),
+        ] {
+            assert!(!is_an_answer(&question));
+        }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Session<'s> {
     pub(super) wrong_passwords: u32,
     /// `PM` was said alone, so the next message is public.
     next_is_public: bool,
+    /// The first frame may be a browser's, sent by the page of a stranger.
+    may_be_http: bool,
     /// Refused documents since the last good one.
     refusals: u32,
     /// How fast the client may talk, if that is limited, and whether it has been told so.
@@ -130,6 +132,7 @@ impl<'s> Session<'s> {
             claimed: None,
             wrong_passwords: 0,
             next_is_public: false,
+            may_be_http: false,
             refusals: 0,
             pace: house
                 .rate
@@ -143,6 +146,13 @@ impl<'s> Session<'s> {
             },
             answers: Vec::new(),
         }
+    }
+
+    /// Where no passcode is needed, any web page could make its reader's browser send words to this
+    /// port, as lines of a request. So who begins as a browser does is not heard.
+    pub(super) fn refusing_http(mut self) -> Session<'s> {
+        self.may_be_http = true;
+        self
     }
 
     /// Serves the client until something ends the session, and returns what did.
@@ -177,7 +187,12 @@ impl<'s> Session<'s> {
         let mut heard = false;
         let result = loop {
             let read = match frames.next_frame() {
-                Ok(Some(frame)) => self.guest.outbox.codec().read_client(frame),
+                Ok(Some(frame)) => {
+                    if std::mem::take(&mut self.may_be_http) && is_http(frame) {
+                        break Err(End::Http);
+                    }
+                    self.guest.outbox.codec().read_client(frame)
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => {
                     self.error(ErrorCode::TooLong, &error.to_string());
@@ -745,4 +760,14 @@ impl<'s> Session<'s> {
         self.error(ErrorCode::TooManyErrors, &sentence);
         Err(End::TooManyErrors)
     }
+}
+
+/// Whether a line is the first of an HTTP request.
+fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&str; 9] = [
+        "GET ", "POST ", "OPTIONS ", "PUT ", "HEAD ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",
+    ];
+    METHODS
+        .iter()
+        .any(|method| line.starts_with(method.as_bytes()))
 }

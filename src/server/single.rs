@@ -119,8 +119,11 @@ fn visit(house: &House, post: &Post, guest: &Arc<Guest>) -> End {
         guest,
         &ServerDoc::WelcomeSingle {
             seat: post.number.get(),
+            max: house.codec.announced_max(),
         },
     );
     let mut frames = guest.outbox.codec().reader();
-    Session::new(house, Home::Worker(post), guest).run(&mut frames)
+    Session::new(house, Home::Worker(post), guest)
+        .refusing_http()
+        .run(&mut frames)
 }

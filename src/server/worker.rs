@@ -147,6 +147,7 @@ fn visit(house: &House, post: &Post, guest: Arc<Guest>) -> End {
         &ServerDoc::Welcome {
             port: post.port,
             room: None,
+            max: outbox.codec().announced_max(),
         },
     );
     Session::new(house, Home::Worker(post), &guest).run(&mut frames)

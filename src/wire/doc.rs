@@ -167,6 +167,8 @@ pub enum ServerDoc<'a> {
         port: Port,
         /// The room's name, at a room's port.
         room: Option<Cow<'a, str>>,
+        /// The longest frame taken from the client, where it is not the usual one.
+        max: Option<usize>,
     },
     /// The passcode was right, and the worker is about to call; the connection is closed after it.
     CallingBack {
@@ -179,11 +181,15 @@ pub enum ServerDoc<'a> {
         port: Port,
         /// What the client said when it asked to be called.
         passcode: Cow<'a, str>,
+        /// The longest frame taken from the client, where it is not the usual one.
+        max: Option<usize>,
     },
     /// The welcome of a server with one port, where nobody needs a passcode.
     WelcomeSingle {
         /// The number of the seat, from 1.
         seat: u32,
+        /// The longest frame taken from the client, where it is not the usual one.
+        max: Option<usize>,
     },
     /// The passcode was wrong; the connection is closed after it.
     WrongPasscode {

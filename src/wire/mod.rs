@@ -102,6 +102,19 @@ impl Codec {
         }
     }
 
+    /// What a welcome says of the longest frame: nothing if it is the usual one, or the other side is an
+    /// original program.
+    pub fn announced_max(&self) -> Option<usize> {
+        let usual = self.is_original() || self.max_frame == limits::MAX_FRAME;
+        (!usual).then_some(self.max_frame)
+    }
+
+    /// This codec for a server that takes frames up to `max` bytes, if it has said so.
+    pub fn taking(mut self, max: Option<usize>) -> Codec {
+        self.max_frame = max.unwrap_or(self.max_frame);
+        self
+    }
+
     /// Whether the other side is one of the original programs, which only chat.
     pub fn is_original(&self) -> bool {
         self.dialect != Dialect::Xml

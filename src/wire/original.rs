@@ -170,7 +170,11 @@ fn read_plain(text: &str) -> Option<ServerDoc<'static>> {
     let (digits, said) = text.strip_prefix("SERVER")?.split_once(">>> ")?;
     let (port, room) = (port(digits)?, None);
     match said {
-        "Connection successful" => Some(ServerDoc::Welcome { port, room }),
+        "Connection successful" => Some(ServerDoc::Welcome {
+            port,
+            room,
+            max: None,
+        }),
         "Wrong handshake passcode" => Some(ServerDoc::WrongPasscode { port, room }),
         _ => None,
     }
@@ -200,6 +204,7 @@ mod tests {
                 ServerDoc::Welcome {
                     port: port(),
                     room: room.clone(),
+                    max: None,
                 },
                 "SERVER50001>>> Connection successful",
             ),

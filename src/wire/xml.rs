@@ -174,10 +174,11 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
         return read_server_command(root, text_of(command).trim());
     }
     if let Some(message) = child(root, "message") {
+        let max = root.attribute("max").and_then(|max| max.parse().ok());
         if root.attribute("type") == Some("single") {
             let seat = root.attribute("seat").and_then(|seat| seat.parse().ok());
             let seat = seat.ok_or(DocError::Missing("seat"))?;
-            return Ok(ServerDoc::WelcomeSingle { seat });
+            return Ok(ServerDoc::WelcomeSingle { seat, max });
         }
         let port = root
             .attribute("port")
@@ -188,10 +189,12 @@ pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
                 Some(passcode) => ServerDoc::CalledBack {
                     port,
                     passcode: trimmed(text_of(passcode)),
+                    max,
                 },
                 None => ServerDoc::Welcome {
                     port,
                     room: attribute(root, "room").ok(),
+                    max,
                 },
             }),
             CALLING_BACK => Ok(ServerDoc::CallingBack { port }),
@@ -399,18 +402,26 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
             element("Port", &port.to_string(), out);
             element("HandshakePasscode", passcode, out);
         }
-        ServerDoc::Welcome { port, room } => seat_says(*port, room.as_deref(), WELCOME, out),
-        ServerDoc::CallingBack { port } => seat_says(*port, None, CALLING_BACK, out),
-        ServerDoc::CalledBack { port, passcode } => {
-            out.extend_from_slice(format!("<SERVER type='worker' port='{port}'>").as_bytes());
+        ServerDoc::Welcome { port, room, max } => {
+            seat_says(*port, room.as_deref(), *max, WELCOME, out);
+        }
+        ServerDoc::CallingBack { port } => seat_says(*port, None, None, CALLING_BACK, out),
+        ServerDoc::CalledBack {
+            port,
+            passcode,
+            max,
+        } => {
+            out.extend_from_slice(format!("<SERVER type='worker' port='{port}'").as_bytes());
+            longest_frame(*max, out);
             element("HandshakePasscode", passcode, out);
             element("message", WELCOME, out);
         }
         ServerDoc::WrongPasscode { port, room } => {
-            seat_says(*port, room.as_deref(), WRONG_PASSCODE, out);
+            seat_says(*port, room.as_deref(), None, WRONG_PASSCODE, out);
         }
-        ServerDoc::WelcomeSingle { seat } => {
-            out.extend_from_slice(format!("<SERVER type='single' seat='{seat}'>").as_bytes());
+        ServerDoc::WelcomeSingle { seat, max } => {
+            out.extend_from_slice(format!("<SERVER type='single' seat='{seat}'").as_bytes());
+            longest_frame(*max, out);
             element("message", WELCOME, out);
         }
         ServerDoc::Joined {
@@ -537,7 +548,7 @@ fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"</CLIENT>");
 }
 
-fn seat_says(port: Port, room: Option<&str>, message: &str, out: &mut Vec<u8>) {
+fn seat_says(port: Port, room: Option<&str>, max: Option<usize>, message: &str, out: &mut Vec<u8>) {
     let kind = if room.is_some() { "room" } else { "worker" };
     out.extend_from_slice(format!("<SERVER type='{kind}' port='{port}'").as_bytes());
     if let Some(room) = room {
@@ -545,8 +556,16 @@ fn seat_says(port: Port, room: Option<&str>, message: &str, out: &mut Vec<u8>) {
         escape_into(room, out);
         out.push(b'\'');
     }
-    out.push(b'>');
+    longest_frame(max, out);
     element("message", message, out);
+}
+
+/// The last attribute of a welcome, and the end of its tag.
+fn longest_frame(max: Option<usize>, out: &mut Vec<u8>) {
+    if let Some(max) = max {
+        out.extend_from_slice(format!(" max='{max}'").as_bytes());
+    }
+    out.push(b'>');
 }
 
 fn command(name: &str, parts: &[(&str, &str)], out: &mut Vec<u8>) {
@@ -681,6 +700,7 @@ mod tests {
                 ServerDoc::Welcome {
                     port: port(50001),
                     room: None,
+                    max: None,
                 },
                 "<SERVER type='worker' port='50001'><message>Connection successful</message></SERVER>",
             ),
@@ -699,6 +719,22 @@ mod tests {
                 ServerDoc::CalledBack {
                     port: port(50001),
                     passcode: "abc".into(),
+                    max: None,
+                },
+                "<SERVER type='worker' port='50001'><HandshakePasscode>abc</HandshakePasscode><message>Connection successful</message></SERVER>",
+            ),
+            (
+                ServerDoc::WelcomeSingle {
+                    seat: 3,
+                    max: Some(4096),
+                },
+                "<SERVER type='single' seat='3' max='4096'><message>Connection successful</message></SERVER>",
+            ),
+            (
+                ServerDoc::CalledBack {
+                    port: port(50001),
+                    passcode: "abc".into(),
+                    max: None,
                 },
                 "<SERVER type='worker' port='50001'><HandshakePasscode>abc</HandshakePasscode><message>Connection successful</message></SERVER>",
             ),

@@ -112,6 +112,7 @@ fn settings_from(line: &str) -> Settings {
             "announce" => settings.announce_up_to = value.parse().unwrap(),
             "rooms" => settings.rooms = value.parse().unwrap(),
             "history" => settings.history = value.parse().unwrap(),
+            "max-message" => settings.max_message = value.parse().unwrap(),
             "motd" => settings.message_of_the_day = Some(value.to_owned()),
             "portal" => {
                 settings.portals = match value {

@@ -49,12 +49,12 @@ pub(super) fn take_seat(
     match codec.read_server(&answer) {
         Ok(ServerDoc::CallingBack { .. }) => {}
         // A server that knows no callbacks has passed over the wish, and let us in.
-        Ok(ServerDoc::Welcome { port, .. }) => {
+        Ok(ServerDoc::Welcome { port, max, .. }) => {
             asking.set_read_timeout(None).map_err(unreachable)?;
             return Ok(Seat {
                 stream: asking,
                 frames,
-                codec,
+                codec: codec.taking(max),
                 place: format!("on port {port} (this server calls nobody back)"),
             });
         }
@@ -108,6 +108,7 @@ fn believe(stream: Stream, passcode: &str, codec: Codec) -> Option<Seat> {
     let Ok(ServerDoc::CalledBack {
         port,
         passcode: said,
+        max,
     }) = codec.read_server(&frame)
     else {
         return None;
@@ -120,7 +121,7 @@ fn believe(stream: Stream, passcode: &str, codec: Codec) -> Option<Seat> {
     Some(Seat {
         stream,
         frames,
-        codec,
+        codec: codec.taking(max),
         place: format!("on port {port}, which has called us on {here}"),
     })
 }
