@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::event::End;
 use crate::limits;
@@ -47,6 +47,8 @@ pub struct Outbox {
     /// How long one of that thread's writes may take.
     patience: Duration,
     queue: Mutex<Queue>,
+    /// Notified when a write outside of the lock has ended.
+    written: Condvar,
     /// Set once the connection is over, for the reader to see without taking the lock. It has to
     /// look after every read: on Linux a socket that was shut down goes on receiving, so a client
     /// that never stops sending would never be left.
@@ -99,7 +101,8 @@ pub enum Flush {
     More,
     /// The socket took nothing for a whole tick.
     Stuck,
-    /// Somebody else is writing, and closes the connection if it is ending.
+    /// Somebody else is writing. If the connection is ending, the thread that reads from it waits for
+    /// that and finishes it ([`Outbox::hang_up`]).
     Busy,
 }
 
@@ -120,6 +123,7 @@ impl Outbox {
             timer,
             patience,
             queue: Mutex::new(queue),
+            written: Condvar::new(),
             over: AtomicBool::new(false),
             shut: AtomicBool::new(false),
         }
@@ -228,16 +232,27 @@ impl Outbox {
         self.shut_socket();
     }
 
-    /// The last act of the thread that reads from the socket: ends the connection if nobody has,
-    /// and closes it so that the peer is not left hanging. A farewell that had to queue up behind
-    /// other things gets its chance, a tick at most.
+    /// The last act of the thread that reads from the socket, which owns the end of the connection, from
+    /// the last word to the close: ends it if nobody has, and closes it so that the peer is not left
+    /// hanging. A farewell that had to queue up behind other things gets its chance, a tick at most;
+    /// and if the timer thread is in the middle of a write, which takes a tick at most, that comes
+    /// first. Whoever else finds the writer busy at the end may rely on this.
     pub fn hang_up(&self, end: End) {
         self.end(end);
-        if self.write_out() != Flush::Busy {
-            self.cut(end);
-            if self.stream.drain() >= limits::RESET_FROM {
-                self.stream.reset_on_close();
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                if queue.in_flight > 0 {
+                    self.written.wait(&mut queue);
+                }
             }
+            if self.write_out() != Flush::Busy {
+                break;
+            }
+        }
+        self.cut(end);
+        if self.stream.drain() >= limits::RESET_FROM {
+            self.stream.reset_on_close();
         }
     }
 
@@ -288,6 +303,7 @@ impl Outbox {
 
         let mut queue = self.queue.lock();
         let in_flight = std::mem::take(&mut queue.in_flight);
+        self.written.notify_all();
         let written = match result {
             Ok(count) => count,
             Err(_) => {
@@ -513,6 +529,9 @@ mod tests {
     fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, Wakes, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         let stream = Stream::from(listener.accept().unwrap().0);
         let wakes = Wakes::new();
         let outbox = Outbox::new(stream, Codec::default(), wakes.waker(), write_timeout);
@@ -539,6 +558,36 @@ mod tests {
         client.read_to_string(&mut all).unwrap();
         assert!(all.ends_with('\n'), "the last frame is whole");
         all.lines().map(str::to_owned).collect()
+    }
+
+    /// The timer thread is in a write when the session ends, and does not come again: the seat has lost
+    /// its connection. The last words are whole and arrive all the same.
+    #[test]
+    fn last_words_arrive_after_a_write_that_was_under_way() {
+        for _ in 0..5 {
+            let (outbox, _wakes, client) = outbox();
+            let sent = fill(&outbox);
+            // More than the timer takes at once, so that it leaves something.
+            for _ in 0..8 {
+                outbox.send_doc(&text(32));
+            }
+            let timer = Arc::clone(&outbox);
+            let writing = thread::spawn(move || timer.write_out());
+            while outbox.queue.lock().in_flight == 0 {
+                thread::yield_now();
+            }
+            let worker = Arc::clone(&outbox);
+            let ending = thread::spawn(move || {
+                worker.send_doc(&ServerDoc::Pong);
+                worker.hang_up(End::Shutdown);
+            });
+            let heard = documents(client);
+            writing.join().unwrap();
+            ending.join().unwrap();
+            assert_eq!(heard.len(), sent + 8 + 2);
+            assert!(heard[heard.len() - 2].contains("PONG"));
+            assert!(heard[heard.len() - 1].contains("SHUTDOWN"));
+        }
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl<'o> Conductor<'o> {
         let touched = self.keyboard.touched().clone();
         let nothing_heard = never();
         let nothing_typed = never();
-        let mut ahead = Ahead::ForTheOneBefore;
+        let mut ahead = Ahead::KeepsTarget;
         let mut end = self.chat.start(link, &self.screen).err();
         loop {
             match end.take() {
@@ -302,7 +302,7 @@ impl<'o> Conductor<'o> {
             }
             let takes_input = matches!(stay.input, Input::Open);
             if takes_input {
-                self.ask(std::mem::replace(&mut ahead, Ahead::ForTheOneBefore));
+                self.ask(std::mem::replace(&mut ahead, Ahead::KeepsTarget));
             }
             // A terminal that can't keep up is not fed any more; then the socket fills, and in
             // the end the server is the one to decide.
@@ -329,9 +329,9 @@ impl<'o> Conductor<'o> {
                     let refusals = self.chat.refusals();
                     end = self.typed(typed.unwrap_or(Typed::End), link).err();
                     ahead = if self.chat.refusals() == refusals {
-                        Ahead::ForThisOne
+                        Ahead::Meant
                     } else {
-                        Ahead::ForNobody
+                        Ahead::ThrownAway
                     };
                 }
                 recv(touched) -> _ => self.touched(link),
@@ -537,7 +537,7 @@ impl<'o> Conductor<'o> {
         }
         self.screen.notice("Enter comes back; /quit leaves");
         let prompt = nobody("not connected");
-        self.keyboard.prompt(prompt.clone(), Ahead::ForTheOneBefore);
+        self.keyboard.prompt(prompt.clone(), Ahead::KeepsTarget);
         self.asked = Some(prompt);
         loop {
             select! {
@@ -563,7 +563,7 @@ impl<'o> Conductor<'o> {
         let mut tries = Tries::default();
         if self.screen.has_prompts() {
             let prompt = nobody("not connected");
-            self.keyboard.prompt(prompt.clone(), Ahead::ForTheOneBefore);
+            self.keyboard.prompt(prompt.clone(), Ahead::KeepsTarget);
             self.asked = Some(prompt);
         }
         loop {
@@ -602,7 +602,7 @@ impl<'o> Conductor<'o> {
         loop {
             if self.asked.is_none() && self.screen.has_prompts() {
                 let prompt = nobody("not connected");
-                self.keyboard.prompt(prompt.clone(), Ahead::ForThisOne);
+                self.keyboard.prompt(prompt.clone(), Ahead::Meant);
                 self.asked = Some(prompt);
             }
             let typed = if self.screen.has_prompts() {

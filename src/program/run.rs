@@ -183,7 +183,7 @@ impl Console {
                 ask: Ask::Line,
                 target: (),
             };
-            keyboard.prompt(prompt, Ahead::ForThisOne);
+            keyboard.prompt(prompt, Ahead::Meant);
         }
     }
 

@@ -78,11 +78,11 @@ pub(crate) struct Prompt<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ahead {
     /// It was typed for the prompt before, which was replaced from outside.
-    ForTheOneBefore,
+    KeepsTarget,
     /// The person's own line led to the prompt, so it is meant for that.
-    ForThisOne,
+    Meant,
     /// The person's own line could not be done, and they have not seen that: it is thrown away.
-    ForNobody,
+    ThrownAway,
 }
 
 /// What the threads share.
@@ -353,11 +353,11 @@ impl<T: Clone + PartialEq> Desk<T> {
             return Next::Newer;
         }
         let mut passed_over = false;
-        if prompt.ask != Ask::Line || ahead == Ahead::ForNobody {
+        if prompt.ask != Ask::Line || ahead == Ahead::ThrownAway {
             passed_over = !state.ahead.is_empty() | terminal.flush_input();
             state.ahead.clear();
         }
-        if ahead == Ahead::ForThisOne {
+        if ahead == Ahead::Meant {
             for (_, under) in &mut state.ahead {
                 *under = Some(prompt.target.clone());
             }
@@ -434,7 +434,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 }
                 Edited::Woken { text, cursor } => {
                     line = (text, cursor);
-                    ahead = Ahead::ForTheOneBefore;
+                    ahead = Ahead::KeepsTarget;
                     if let Some(newer) = desk.take() {
                         replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
                         ahead = newer.1;
@@ -444,7 +444,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 Edited::Failed { text, cursor } => {
                     // An error of the editor is nobody's wish to leave.
                     line = (text, cursor);
-                    ahead = Ahead::ForTheOneBefore;
+                    ahead = Ahead::KeepsTarget;
                     let _ = asks.recv_timeout(BURST_PAUSE);
                     if desk.is_closing() {
                         return;
