@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 
@@ -48,12 +48,27 @@ pub(crate) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
     table
 }
 
+/// The address of this machine on its default route, if there is one. Nothing is sent: connecting a
+/// datagram's socket only asks the system for the way.
+pub(crate) fn default_route(is_ipv6: bool) -> Option<IpAddr> {
+    // Addresses that are set aside for documentation, and so nobody's.
+    let (here, there) = if is_ipv6 {
+        ("[::]:0", "[2001:db8::1]:9")
+    } else {
+        ("0.0.0.0:0", "192.0.2.1:9")
+    };
+    let socket = UdpSocket::bind(here).ok()?;
+    socket.connect(there).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
 /// The address that others on the network should type, if there is one that a bind to `bind`
 /// listens on: not the loopback, and IPv4 rather than a link-local IPv6 address that would need
 /// a zone.
 pub(crate) fn address_for_others(
     interfaces: &BTreeMap<String, Interface>,
     bind: IpAddr,
+    route: Option<IpAddr>,
 ) -> Option<IpAddr> {
     let outer = interfaces
         .values()
@@ -66,7 +81,9 @@ pub(crate) fn address_for_others(
         IpAddr::V6(address) => bind.is_ipv6() && !address.is_unicast_link_local(),
     });
     addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses.first().copied()
+    // Of several, the one from which this machine reaches others: not that of a bridge for containers.
+    let routed = route.filter(|route| addresses.contains(route));
+    routed.or_else(|| addresses.first().copied())
 }
 
 #[cfg(test)]
@@ -95,11 +112,27 @@ mod tests {
             ("lo".to_owned(), interface(true, &["127.0.0.1", "::1"])),
         ]);
         assert_eq!(
-            address_for_others(&lan, "0.0.0.0".parse().unwrap()),
+            address_for_others(&lan, "0.0.0.0".parse().unwrap(), None),
             "192.0.2.7".parse().ok()
         );
+        // docker0 comes first in the alphabet, and nobody on the network can reach it.
+        let bridged = BTreeMap::from([
+            ("docker0".to_owned(), interface(false, &["172.17.0.1"])),
+            ("eth0".to_owned(), interface(false, &["192.0.2.7"])),
+        ]);
+        let any = "0.0.0.0".parse().unwrap();
+        let route = "192.0.2.7".parse().ok();
+        assert_eq!(address_for_others(&bridged, any, route), route);
+        let elsewhere = "198.51.100.1".parse().ok();
+        assert_eq!(
+            address_for_others(&bridged, any, elsewhere),
+            "172.17.0.1".parse().ok()
+        );
         let alone = BTreeMap::from([("lo".to_owned(), interface(true, &["127.0.0.1"]))]);
-        assert_eq!(address_for_others(&alone, "::".parse().unwrap()), None);
+        assert_eq!(
+            address_for_others(&alone, "::".parse().unwrap(), None),
+            None
+        );
     }
 
     #[test]

@@ -50,6 +50,24 @@
 //! | `keyboard` | 1, at a terminal | what `keys` hands on | edits a line; what was typed goes to `main` |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
 //!
+//! # Words
+//!
+//! | word | what it is here |
+//! |---|---|
+//! | seed 000 to 004 | the five documents from which this grew; README, "The seeds", says what each asked for |
+//! | portal | the port at which everybody asks first |
+//! | worker | a thread with a port of its own, for one client at a time |
+//! | seat | the right to be a worker's client, with its phases from free to closing |
+//! | passcode | what the portal says and the worker wants to hear: good for one connection |
+//! | workload stack | the ports of the free seats; the one that was freed last goes out first |
+//! | lease | the right to a port or a place, which is on a stack, or in somebody's hands: never in two |
+//! | tick | the clock's count; every timeout is a number of them |
+//! | timekeeper | the thread that judges a seat's deadlines and writes what a full socket left over |
+//! | guest | a client that is connected |
+//! | outbox | the way to one client's socket; it spills when the socket is full |
+//! | stray | somebody who comes to a port where nobody, or somebody else, is expected |
+//! | turn | one read, every frame in it, and one write to each who hears them |
+//!
 //! # The path of a message
 //!
 //! Alice's worker reads it (`server/session.rs`, `Session::run`), makes a document of it

@@ -114,3 +114,13 @@ pub const DATAGRAM: usize = 2048;
 /// How long before the idle timeout whoever says nothing is warned, where a third of the timeout is
 /// not shorter: time enough to notice it and to press a key.
 pub const IDLE_SOON: Duration = Duration::from_secs(60);
+
+/// A machine that vanishes sends no end of its connection. After so long a silence the system asks it
+/// whether it is still there (TCP keepalive) …
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// … asks again so often …
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+/// … and gives it up after so many questions: two minutes in all.
+pub const KEEPALIVE_TRIES: u32 = 4;
+/// How long what was sent may stay unacknowledged before the connection is given up.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(120);

@@ -79,7 +79,11 @@ struct FollowedFile {
 impl FollowedFile {
     fn open(path: &Path) -> io::Result<FollowedFile> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).create(true).append(true).open(path)?;
+        options.read(true).create(true).append(true);
+        // There may be words in it, and with --trace passwords: for its owner alone.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path)?;
         // After a line that a crash has torn, the next one begins on its own. If that fails, so will
         // the first event, and that is told.
         let mut last = [b'\n'];

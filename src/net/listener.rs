@@ -213,3 +213,16 @@ fn port_of(address: SocketAddr) -> io::Result<Port> {
     let never = || io::Error::new(io::ErrorKind::InvalidData, "bound to port 0");
     Port::new(address.port()).ok_or_else(never)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_asks_whether_a_silent_peer_is_still_there() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &Tap::default()).unwrap();
+        let _peer = TcpStream::connect(listener.address()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert_eq!(stream.keepalive(), Some((60, 15, 4)));
+    }
+}

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Tap;
 use crate::limits;
@@ -21,7 +21,22 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn accepted(socket: TcpStream, peer: SocketAddr, tap: Tap) -> Stream {
-        Stream { socket, peer, tap }
+        let stream = Stream { socket, peer, tap };
+        stream.notice_a_vanished_peer();
+        stream
+    }
+
+    /// A machine that loses its power says nothing, and its connection would stand for ever: the system
+    /// is to ask whether it is still there. Where it can't, the idle timeout is all there is.
+    fn notice_a_vanished_peer(&self) {
+        let keepalive = TcpKeepalive::new()
+            .with_time(limits::KEEPALIVE_AFTER)
+            .with_interval(limits::KEEPALIVE_EVERY)
+            .with_retries(limits::KEEPALIVE_TRIES);
+        let socket = SockRef::from(&self.socket);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
     }
 
     /// Connects to `to`, which may take as long as `patience`.
@@ -86,7 +101,23 @@ impl Stream {
             Ok(())
         });
         self.tap.called("connect", Some(self.peer), &connected);
+        if connected.is_ok() {
+            self.notice_a_vanished_peer();
+        }
         connected
+    }
+
+    /// After how many seconds the system asks a silent peer, how often, and how many times.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn keepalive(&self) -> Option<(u64, u64, u32)> {
+        let socket = SockRef::from(&self.socket);
+        socket.keepalive().ok().filter(|on| *on)?;
+        let (time, interval) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
+        Some((
+            time.ok()?.as_secs(),
+            interval.ok()?.as_secs(),
+            socket.tcp_keepalive_retries().ok()?,
+        ))
     }
 
     /// For other sockets that belong together with this one.

@@ -75,7 +75,13 @@ fn who(server: &Server) -> String {
     let mut table = row([
         "name", "seat", "port", "from", "since", "idle", "sent", "received", "threads",
     ]);
-    for Connected { seat, port, guest } in connected {
+    for Connected {
+        seat,
+        port,
+        threads,
+        guest,
+    } in connected
+    {
         let ago = |ticks: u64| ago(server.tick(), server.now().0.saturating_sub(ticks));
         let amount = |(messages, bytes): (u64, u64)| format!("{messages}/{bytes}B");
         table.push('\n');
@@ -88,7 +94,7 @@ fn who(server: &Server) -> String {
             &ago(guest.heard_at().0),
             &amount(guest.sent()),
             &amount(guest.got()),
-            &format!("worker-{port} timer-{port}"),
+            &threads,
         ]);
     }
     table

@@ -16,7 +16,7 @@ use super::options::{Command, HELP, Replay, parse};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
-use crate::interfaces::{address_for_others, interfaces, table};
+use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
 use crate::server::{Server, Settings};
@@ -390,7 +390,8 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
     if settings.bind.is_unspecified() {
         let interfaces = interfaces();
         text += &format!("\nListening on every interface:\n{}", table(&interfaces));
-        if let Some(address) = address_for_others(&interfaces, settings.bind) {
+        let route = default_route(false).or_else(|| default_route(true));
+        if let Some(address) = address_for_others(&interfaces, settings.bind, route) {
             let port = portal.port();
             text += &format!(
                 "\nThe others on your network type:\n  {}\n",

@@ -138,6 +138,8 @@ pub struct Server {
 pub(crate) struct Connected {
     pub(crate) seat: SeatNumber,
     pub(crate) port: Port,
+    /// The names of the two that serve them.
+    pub(crate) threads: String,
     pub(crate) guest: Arc<Guest>,
 }
 
@@ -339,6 +341,11 @@ impl Server {
         ports
     }
 
+    /// Whether all seats are at one port.
+    fn is_single(&self) -> bool {
+        self.workers.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
     /// Everyone who is connected, in the order of the seats.
     pub(crate) fn connected(&self) -> Vec<Connected> {
         let posts = self.house.posts.iter();
@@ -347,9 +354,15 @@ impl Server {
                 // Whoever is still on the way in has not been welcomed, so nothing else may be
                 // said to them yet.
                 let guest = self.house.pairs.guest(post.number)?;
+                let threads = if self.is_single() {
+                    format!("seat-{0} timer-{0}", post.number)
+                } else {
+                    format!("worker-{0} timer-{0}", post.port)
+                };
                 Some(Connected {
                     seat: post.number,
                     port: post.port,
+                    threads,
                     guest,
                 })
             })
@@ -385,8 +398,7 @@ impl Server {
             .iter()
             .find(|there| there.port.to_string() == name);
         let by_name = |there: &&Connected| there.guest.label().eq_ignore_ascii_case(name);
-        let is_single = self.workers.windows(2).any(|pair| pair[0] == pair[1]);
-        let by_port = by_port.filter(|_| !is_single);
+        let by_port = by_port.filter(|_| !self.is_single());
         let found = by_port.or_else(|| connected.iter().find(by_name));
         found.is_some_and(|connected| {
             let outbox = &connected.guest.outbox;

@@ -42,7 +42,9 @@ pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
         }
         match received {
             // Two portals would answer each other for ever.
-            Ok((length, _)) if is_an_answer(datagram.get(..length).unwrap_or(&datagram)) => {}
+            Ok((length, peer))
+                if is_an_answer(datagram.get(..length).unwrap_or(&datagram))
+                    || is_this_portal(peer, socket.address()) => {}
             // The original programs ask with short datagrams.
             Ok((length, peer))
                 if !house.codec.is_original()
@@ -59,6 +61,12 @@ pub(super) fn serve_udp(house: &House, socket: &Datagrams) {
 fn is_an_answer(datagram: &[u8]) -> bool {
     let words = datagram.trim_ascii_start();
     words.starts_with(b"<SERVER") || words.starts_with(b"SERVER")
+}
+
+/// Whether a datagram seems to come from the portal itself.
+fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    peer.port() == here.port() && (address.is_loopback() || address == here.ip().to_canonical())
 }
 
 fn answer_datagram(house: &House, socket: &Datagrams, asked: &mut AskedBefore, peer: SocketAddr) {
@@ -140,6 +148,23 @@ impl AskedBefore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_portal_does_not_answer_itself() {
+        let address = |text: &str| text.parse().unwrap();
+        for (peer, here, is_it) in [
+            ("127.0.0.1:50000", "0.0.0.0:50000", true),
+            ("[::ffff:192.0.2.1]:50000", "192.0.2.1:50000", true),
+            ("127.0.0.1:50001", "127.0.0.1:50000", false),
+            ("192.0.2.2:50000", "192.0.2.1:50000", false),
+        ] {
+            assert_eq!(
+                is_this_portal(address(peer), address(here)),
+                is_it,
+                "{peer} {here}"
+            );
+        }
+    }
 
     #[test]
     fn what_a_portal_says_asks_for_nothing() {
