@@ -15,19 +15,15 @@ use super::options::Options;
 use super::screen::Screen;
 use super::seek::{Seat, SeekError, find_seat};
 use super::target::Target;
+use super::tries::{Tries, find_first_seat, jitter};
+use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
 use crate::wire::{ClientCommand, ServerDoc, printable};
 
-/// The client's clock.
-const TICK: Duration = Duration::from_secs(1);
-/// How long a client sleeps after FULL (seed 000, rule 7).
-const FULL_PAUSE: Duration = Duration::from_secs(2);
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often the worker may turn us away in a row before that is no accident.
-const TURNED_AWAY: u32 = 3;
 
 /// Finds a seat and chats until the person leaves or the link is lost for good.
 pub(super) fn chat(options: &Options) -> Outcome {
@@ -50,60 +46,6 @@ pub(super) fn chat(options: &Options) -> Outcome {
         Err(error) => {
             eprintln!("chatclient: the system refuses a thread or the terminal: {error}");
             Outcome::Lost
-        }
-    }
-}
-
-fn find_first_seat(options: &Options, say: &dyn Fn(&str)) -> Result<Seat, SeekError> {
-    let mut tries = Tries::default();
-    loop {
-        let error = match find_seat(options) {
-            Ok(seat) => return Ok(seat),
-            Err(error) => error,
-        };
-        let pause = tries.pause_after(&error, options);
-        let Some(pause) = pause else {
-            return Err(error);
-        };
-        say(&tries.describe(&error));
-        std::thread::sleep(pause);
-    }
-}
-
-/// Counts what went wrong on the way to a seat.
-#[derive(Default)]
-struct Tries {
-    full: u32,
-    turned_away: u32,
-}
-
-impl Tries {
-    /// How long to wait before asking again, or `None` when there is no point or no permission.
-    fn pause_after(&mut self, error: &SeekError, options: &Options) -> Option<Duration> {
-        match error {
-            SeekError::Full => {
-                self.full += 1;
-                self.turned_away = 0;
-                options
-                    .retry
-                    .is_none_or(|most| self.full <= most)
-                    .then_some(FULL_PAUSE)
-            }
-            SeekError::TurnedAway => {
-                self.turned_away += 1;
-                (self.turned_away < TURNED_AWAY).then_some(Duration::ZERO)
-            }
-            _ => None,
-        }
-    }
-
-    fn describe(&self, error: &SeekError) -> String {
-        match error {
-            SeekError::Full => format!(
-                "the server is full (try {}); asking again in 2 s, Ctrl-C gives up",
-                self.full
-            ),
-            other => format!("{other}; asking the portal again"),
         }
     }
 }
@@ -641,152 +583,5 @@ fn nobody(name: &str) -> Prompt<Target> {
         name: name.to_owned(),
         ask: Ask::Line,
         target: Target::Nobody,
-    }
-}
-
-/// Up to a quarter of `pause` more, so that a whole class that lost its server does not come back
-/// in the same instant.
-fn jitter(pause: Duration) -> Duration {
-    // Without random numbers everyone comes at once, which is no worse than having no jitter.
-    let part = getrandom::u32().unwrap_or(0) % 256;
-    pause * part / 1024
-}
-
-/// The client's own timeout (seed 000, revision 1): pings a silent server, and gives it up in the
-/// end.
-struct Watch {
-    timeout: Option<(Ticks, Ticks)>,
-    ping: Option<Deadline>,
-    dead: Option<Deadline>,
-    /// When everything has to be over, once there is no more to say.
-    end: Option<Deadline>,
-}
-
-/// What a look at the clock came to.
-#[derive(PartialEq, Eq, Debug)]
-enum Look {
-    Fine,
-    Quiet,
-    Dead,
-    Late,
-}
-
-impl Watch {
-    fn new(timeout: Option<Duration>, clock: &Clock, subscription: &Subscription) -> Watch {
-        let ticks = |timeout: Duration| {
-            (
-                Ticks::covering(timeout / 4, TICK),
-                Ticks::covering(timeout, TICK),
-            )
-        };
-        let mut watch = Watch {
-            timeout: timeout.map(ticks),
-            ping: None,
-            dead: None,
-            end: None,
-        };
-        watch.heard(clock, subscription);
-        watch
-    }
-
-    fn heard(&mut self, clock: &Clock, subscription: &Subscription) {
-        let now = clock.now();
-        if let Some((ping, dead)) = self.timeout {
-            self.ping = Some(Deadline::after(now, ping));
-            self.dead = Some(Deadline::after(now, dead));
-        }
-        self.set_alarm(subscription);
-    }
-
-    fn look(&mut self, clock: &Clock, subscription: &Subscription) -> Look {
-        let now = clock.now();
-        let is_past =
-            |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
-        let look = if is_past(self.end) {
-            Look::Late
-        } else if is_past(self.dead) {
-            Look::Dead
-        } else if is_past(self.ping) {
-            self.ping = self.timeout.map(|(ping, _)| Deadline::after(now, ping));
-            Look::Quiet
-        } else {
-            Look::Fine
-        };
-        self.set_alarm(subscription);
-        look
-    }
-
-    /// From now on there is no more to say, and everything has to be over by then.
-    fn end_by(&mut self, end: Deadline, subscription: &Subscription) {
-        self.end = Some(end);
-        self.set_alarm(subscription);
-    }
-
-    fn set_alarm(&self, subscription: &Subscription) {
-        subscription
-            .alarm()
-            .set(self.ping.into_iter().chain(self.dead).chain(self.end).min());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_silent_server_is_pinged_and_then_given_up() {
-        let clock = Clock::new();
-        let subscription = clock.subscribe();
-        let mut watch = Watch::new(Some(Duration::from_secs(8)), &clock, &subscription);
-        let mut looks = Vec::new();
-        for _ in 0..9 {
-            clock.beat();
-            looks.push(watch.look(&clock, &subscription));
-        }
-        let pings = looks.iter().filter(|look| **look == Look::Quiet).count();
-        assert_eq!((pings, looks.last()), (2, Some(&Look::Dead)), "{looks:?}");
-    }
-
-    #[test]
-    fn a_word_from_the_server_starts_the_wait_anew() {
-        let clock = Clock::new();
-        let subscription = clock.subscribe();
-        let mut watch = Watch::new(Some(Duration::from_secs(8)), &clock, &subscription);
-        for _ in 0..30 {
-            clock.beat();
-            watch.heard(&clock, &subscription);
-            assert_eq!(watch.look(&clock, &subscription), Look::Fine);
-        }
-    }
-
-    #[test]
-    fn full_is_asked_again_as_often_as_allowed() {
-        let mut options = Options {
-            server: String::new(),
-            port: 1,
-            username: None,
-            compat: None,
-            callback: None,
-            portal: super::super::options::Portal::Tcp,
-            retry: Some(2),
-            password: None,
-            commands: false,
-            history: None,
-            reconnect: false,
-            server_timeout: None,
-            color: false,
-            tap: crate::net::Tap::default(),
-            trace: crate::client::trace::TraceOut::default(),
-        };
-        let mut tries = Tries::default();
-        let pauses: Vec<_> = (0..3)
-            .map(|_| tries.pause_after(&SeekError::Full, &options))
-            .collect();
-        assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
-        options.retry = None;
-        assert_eq!(
-            tries.pause_after(&SeekError::Full, &options),
-            Some(FULL_PAUSE)
-        );
     }
 }

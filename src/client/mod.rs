@@ -20,6 +20,8 @@ mod screen;
 mod seek;
 mod target;
 mod trace;
+mod tries;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

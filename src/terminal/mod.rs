@@ -1,13 +1,17 @@
 //! A person at a terminal: the line editor, the colours, the time of day. The client and the
 //! operator's console of the server both use it.
 
+mod desk;
 mod editor;
 mod filter;
 mod keyboard;
+mod keys;
+mod plain;
 mod tty;
 
+pub(crate) use desk::{Ahead, Ask, Prompt, Typed};
 pub(crate) use editor::{Complete, Manner, Printer};
-pub(crate) use keyboard::{Ahead, Ask, Keyboard, Prompt, Typed, restore_terminal};
+pub(crate) use keyboard::{Keyboard, restore_terminal};
 pub(crate) use tty::{columns, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};

@@ -1,0 +1,203 @@
+//! The thread `keys`: reads what is typed, and hands it on to the editor a line at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rustix::event::Timespec;
+use rustix::process::{Signal, kill_current_process_group};
+
+use super::desk::{Desk, Typed};
+use super::filter::{BURST, BURST_PAUSE, Filter, Key, LONGEST_PASTE, WAKE};
+use super::tty::{
+    EditorInput, RawTerminal, Ready, Wakened, is_in_foreground, wait, wait_to_be_woken,
+};
+
+/// So much typed ahead is kept; what is more stays in the system's queue.
+const AHEAD: usize = 4096;
+
+/// The thread `keys`.
+pub(super) struct Keys<T> {
+    pub(super) desk: Arc<Desk<T>>,
+    pub(super) typed: Sender<Typed<T>>,
+    pub(super) touch: Sender<()>,
+    pub(super) wakened: Wakened,
+    pub(super) terminal: Arc<RawTerminal>,
+    pub(super) input: Arc<EditorInput>,
+    pub(super) filter: Filter,
+    pub(super) only_in_foreground: bool,
+}
+
+impl<T: Clone + PartialEq> Keys<T> {
+    pub(super) fn run(mut self) {
+        loop {
+            self.hand_on();
+            if self.desk.is_closing() {
+                return;
+            }
+            if self.only_in_foreground && !is_in_foreground(&*self.terminal) {
+                // To read now would stop this process. Somebody wakes this thread when that may
+                // have changed.
+                self.desk.state.lock().is_parked = true;
+                wait_to_be_woken(&self.wakened, None);
+                continue;
+            }
+            if self.desk.state.lock().takes_terminal_up() {
+                let _ = self.terminal.make_raw();
+                continue;
+            }
+            let is_full = self.desk.state.lock().ahead.len() > AHEAD;
+            let ready = if is_full {
+                wait_to_be_woken(&self.wakened, None)
+            } else {
+                wait(&*self.terminal, &self.wakened, self.patience())
+            };
+            let keys = match ready {
+                Ready::Woken => continue,
+                Ready::Nothing if self.filter.holds_escape() => self.filter.give_up_waiting(),
+                Ready::Nothing => {
+                    // The key that should have ended the line has not.
+                    self.desk.state.lock().line_ended = false;
+                    continue;
+                }
+                Ready::Input if self.only_in_foreground && !is_in_foreground(&*self.terminal) => {
+                    continue;
+                }
+                Ready::Input => match self.read() {
+                    Some(keys) => keys,
+                    None => {
+                        let _ = self.typed.send(Typed::Gone);
+                        return;
+                    }
+                },
+            };
+            let _ = self.touch.try_send(());
+            for key in keys {
+                self.take(key);
+            }
+        }
+    }
+
+    /// How long to wait for keys, where something has to be done if none come.
+    fn patience(&self) -> Option<Timespec> {
+        let state = self.desk.state.lock();
+        let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
+        waits.then(|| timespec(BURST_PAUSE))
+    }
+
+    /// What one read brings, or a whole burst. `None` when the terminal has gone.
+    fn read(&mut self) -> Option<Vec<Key>> {
+        let mut bytes = vec![0; 4096];
+        let count = match self.terminal.read(&mut bytes) {
+            Ok(0) => return None,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Some(Vec::new()),
+            Err(_) => return None,
+        };
+        bytes.truncate(count);
+        if count <= BURST || self.filter.is_in_paste(&bytes) {
+            return Some(self.filter.take(&bytes));
+        }
+        // More than anybody types at once: the rest of it decides whether it is taken.
+        let mut much = None;
+        while wait(&*self.terminal, &self.wakened, Some(timespec(BURST_PAUSE))) == Ready::Input {
+            let mut more = [0; 4096];
+            let Ok(count @ 1..) = self.terminal.read(&mut more) else {
+                break;
+            };
+            let more = &more[..count];
+            if bytes.len() + count <= LONGEST_PASTE && much.is_none() {
+                bytes.extend_from_slice(more);
+                continue;
+            }
+            let (total, lines) = much.get_or_insert_with(|| (bytes.len(), line_ends(&bytes)));
+            *total += count;
+            *lines += line_ends(more);
+        }
+        Some(match much {
+            None => self.filter.take(&bytes),
+            Some((bytes, lines)) => vec![Key::TooMuch {
+                bytes,
+                lines: lines.max(1),
+            }],
+        })
+    }
+
+    /// Takes one key: most wait for the editor.
+    fn take(&mut self, key: Key) {
+        const CTRL_C: u8 = 3;
+        match key {
+            Key::TooMuch { bytes, lines } => {
+                let _ = self.typed.send(Typed::TooMuch { bytes, lines });
+            }
+            Key::Suspend => {
+                self.terminal.restore();
+                let _ = kill_current_process_group(Signal::TSTP);
+                // Here it goes on. Where somebody has put it into the background, it finds out.
+                if is_in_foreground(&*self.terminal) {
+                    let _ = self.terminal.make_raw();
+                    self.desk.state.lock().wake_wanted = true;
+                }
+            }
+            key => {
+                let mut state = self.desk.state.lock();
+                let is_asked = state.is_editing && !state.line_ended;
+                if key == Key::Ends(CTRL_C) && !is_asked {
+                    // Nobody is being asked for anything, and this must not wait.
+                    state.ahead.clear();
+                    drop(state);
+                    let _ = self.typed.send(Typed::End);
+                } else {
+                    let under = state.visible.clone();
+                    state.ahead.push_back((key, under));
+                }
+            }
+        }
+        self.hand_on();
+    }
+
+    /// Hands the editor what it may have: keys up to the one that ends its line, or word that there
+    /// is another prompt. Nothing is written under the lock, for a stuck terminal holds it up.
+    fn hand_on(&self) {
+        loop {
+            let mut state = self.desk.state.lock();
+            if !state.is_editing || state.line_ended {
+                return;
+            }
+            if state.wake_wanted {
+                state.wake_wanted = false;
+                // Until it begins anew, nothing more is for it.
+                state.line_ended = true;
+                drop(state);
+                let keys: String = WAKE.iter().collect();
+                return self.input.write(keys.as_bytes());
+            }
+            match state.ahead.pop_front() {
+                None => return,
+                Some((Key::Within(keys), _)) => {
+                    drop(state);
+                    self.input.write(&keys);
+                }
+                Some((Key::Ends(key), _)) => {
+                    state.line_ended = true;
+                    drop(state);
+                    self.input.write(&[key]);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: duration.as_secs().cast_signed(),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+fn line_ends(bytes: &[u8]) -> usize {
+    let is_end = |byte: &&u8| matches!(byte, b'\n' | b'\r');
+    bytes.iter().filter(is_end).count()
+}

@@ -1,0 +1,133 @@
+//! Lines from a pipe, a file, or a terminal without a line editor.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::desk::{Ask, Desk, Typed};
+use super::tty::{
+    Answered, HiddenTerminal, Ready, Wakened, ask_hidden, is_in_foreground, wait, wait_to_be_woken,
+};
+
+/// The thread `keyboard` where there is no line editor: one line each time that it is asked.
+pub(super) struct PlainReader<T> {
+    pub(super) desk: Arc<Desk<T>>,
+    pub(super) typed: Sender<Typed<T>>,
+    pub(super) touch: Sender<()>,
+    pub(super) wakened: Wakened,
+    /// What was read and not told yet.
+    pub(super) read: Vec<u8>,
+    /// After a question whose answer is not shown, nothing is shown until something else is asked.
+    pub(super) hidden: Option<HiddenTerminal>,
+    pub(super) at_end: bool,
+    pub(super) only_in_foreground: bool,
+}
+
+/// The longest line that is kept; what is more of it is passed over.
+const LONGEST_LINE: usize = 1024 * 1024;
+
+impl<T: Clone + PartialEq> PlainReader<T> {
+    pub(super) fn run(mut self, asks: &Receiver<()>) {
+        while asks.recv().is_ok() {
+            let mut prompt = self.desk.take().map(|(prompt, _)| prompt);
+            while let Some(asking) = prompt.take() {
+                let typed = if asking.ask == Ask::Hidden {
+                    let mut hidden = self.hidden.take();
+                    let answered = ask_hidden(&mut hidden, &asking.name, &self.wakened, || {
+                        self.is_wanted_elsewhere()
+                    });
+                    self.hidden = hidden;
+                    match answered {
+                        Answered::Line(text) => Some(Typed::Line {
+                            text,
+                            under: Some(asking.target.clone()),
+                        }),
+                        Answered::Nothing => Some(Typed::End),
+                        Answered::NoTerminal => Some(Typed::NoTerminal),
+                        Answered::Woken => None,
+                    }
+                } else {
+                    self.hidden = None;
+                    self.next_line()
+                };
+                if self.desk.is_closing() {
+                    return;
+                }
+                let Some(typed) = typed else {
+                    // Woken: there is another prompt, or else this one still stands.
+                    let newer = self.desk.take().map(|(prompt, _)| prompt);
+                    prompt = Some(newer.unwrap_or(asking));
+                    continue;
+                };
+                let is_end = typed == Typed::End;
+                if self.typed.send(typed).is_err() || is_end {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next line; `None` if this thread was woken for something else.
+    fn next_line(&mut self) -> Option<Typed<T>> {
+        let stdin = io::stdin();
+        let is_terminal = stdin.is_terminal();
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.read[searched..].iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=searched + end).collect();
+                return Some(line_of(&line));
+            }
+            if self.at_end {
+                let line = std::mem::take(&mut self.read);
+                return Some(if line.is_empty() {
+                    Typed::End
+                } else {
+                    line_of(&line)
+                });
+            }
+            self.read.truncate(LONGEST_LINE);
+            searched = self.read.len();
+            if self.only_in_foreground && is_terminal && !is_in_foreground(&stdin) {
+                self.desk.state.lock().is_parked = true;
+                wait_to_be_woken(&self.wakened, None);
+                if self.is_wanted_elsewhere() {
+                    return None;
+                }
+                continue;
+            }
+            self.desk.state.lock().is_parked = false;
+            if wait(&stdin, &self.wakened, None) == Ready::Woken {
+                if self.is_wanted_elsewhere() {
+                    return None;
+                }
+                continue;
+            }
+            let mut more = [0; 16 * 1024];
+            match rustix::io::read(&stdin, &mut more) {
+                Ok(0) => self.at_end = true,
+                Ok(count) => {
+                    self.read.extend_from_slice(&more[..count]);
+                    let _ = self.touch.try_send(());
+                }
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(_) => self.at_end = true,
+            }
+        }
+    }
+
+    fn is_wanted_elsewhere(&self) -> bool {
+        let state = self.desk.state.lock();
+        state.closing || state.asked.is_some()
+    }
+}
+
+/// A line without what ends it. What is no UTF-8 in it is shown as that.
+fn line_of<T>(line: &[u8]) -> Typed<T> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    Typed::Line {
+        text: String::from_utf8_lossy(line).into_owned(),
+        under: None,
+    }
+}
