@@ -379,11 +379,13 @@ fn a_line_typed_while_not_connected_is_said_to_nobody() {
     alice.is_at("not connected>");
     alice.enters("first secret");
     alice.sees("not connected; that was not sent");
+    alice.is_at("not connected>");
     alice.types("second sec");
     let _main = server.welcome("main again", "mallory");
     alice.is_at("alice to mallory>");
     alice.types("ret\r");
     alice.sees("it was typed for nobody");
+    alice.is_at("alice to mallory>");
     // The arrow key brings it back, and then it is meant for whoever the prompt names.
     alice.types("\x1b[A");
     alice.waits_for("the line again", |alice| {

@@ -136,6 +136,7 @@ fn a_pasted_command_has_no_other_inside() {
     // One wrong line, and nothing of it is done.
     alice.types("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
     alice.sees("nothing of it was sent");
+    alice.is_at("alice, alone>");
     alice.types("\x1b[200~/msg bob six\n\x1b[201~\r");
     assert!(bob.line_with("direct").contains("six"));
     // Several lines of text are one message.
@@ -164,7 +165,10 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
     ] {
         alice.types(format!("\x1b[200~{paste}\x1b[201~\r"));
         alice.sees("not sent");
+        // What is typed before the prompt is there again is passed over.
+        alice.waits_for("a prompt", |alice| alice.line().ends_with('>'));
         alice.enters("/cancel");
+        alice.is_at("you to");
         alice.enters("/clear");
         alice.waits_for("a clear screen", |alice| {
             !alice.contents().contains("not sent")
@@ -173,6 +177,7 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
     // Without brackets, the same: what was typed ahead of a refusal is passed over.
     alice.types("/to lobby\rsecret five\r");
     alice.sees("passed over");
+    alice.is_at("you to");
     alice.enters("/login alice");
     alice.is_at("a password for the new account alice>");
     alice.enters("pw");

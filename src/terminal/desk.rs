@@ -93,6 +93,16 @@ pub(super) struct State<T> {
     pub(super) ahead: VecDeque<(Key, Option<T>)>,
     /// What the prompt on the screen stands for.
     pub(super) visible: Option<T>,
+    /// What becomes of that which is being read: no prompt comes between it and its reader.
+    pub(super) incoming: Incoming<T>,
+}
+
+/// Under which prompt that was typed which is being read now.
+#[derive(Debug)]
+pub(super) struct Incoming<T> {
+    pub(super) under: Option<T>,
+    /// It has been typed before a question was shown, or before a refusal was seen.
+    pub(super) is_thrown_away: bool,
 }
 
 impl<T> State<T> {
@@ -131,6 +141,10 @@ impl<T: Clone + PartialEq> Desk<T> {
                 is_parked: false,
                 ahead: VecDeque::new(),
                 visible: None,
+                incoming: Incoming {
+                    under: None,
+                    is_thrown_away: false,
+                },
             }),
             waker,
         }
@@ -162,8 +176,10 @@ impl<T: Clone + PartialEq> Desk<T> {
         if prompt.ask != Ask::Line || ahead == Ahead::ThrownAway {
             passed_over = !state.ahead.is_empty() | terminal.flush_input();
             state.ahead.clear();
+            state.incoming.is_thrown_away = true;
         }
         if ahead == Ahead::Meant {
+            state.incoming.under = Some(prompt.target.clone());
             for (_, under) in &mut state.ahead {
                 *under = Some(prompt.target.clone());
             }

@@ -12,8 +12,14 @@ pub(super) const LONGEST_PASTE: usize = 8 * 1024;
 /// So many bytes at once were not typed by hand: a terminal without bracketed paste.
 pub(super) const BURST: usize = 512;
 
-/// A burst is over when nothing has come for so long.
-pub(super) const BURST_PAUSE: Duration = Duration::from_millis(30);
+/// A burst is over when nothing has come for so long. A busy machine can stop a paste for a while.
+pub(super) const BURST_PAUSE: Duration = Duration::from_millis(200);
+
+/// What is typed is over when nothing has come for so long: a burst may begin with a few bytes.
+pub(super) const TYPING_PAUSE: Duration = Duration::from_millis(2);
+
+/// A key that sends several bytes sends them within this time.
+pub(super) const KEY_PAUSE: Duration = Duration::from_millis(30);
 
 /// The keys by which we tell the editor to stop and show another prompt: characters for private use,
 /// which are taken out of what is typed. The first remembers the line and goes to its end, the

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::desk::{Ahead, Ask, Desk, Next, Prompt, Typed};
 use super::editor::{Edited, LineEditor, Manner, Printer};
-use super::filter::{BURST_PAUSE, Filter};
+use super::filter::{Filter, KEY_PAUSE};
 use super::keys::Keys;
 use super::plain::PlainReader;
 use super::tty::{EditorInput, RawTerminal, is_interactive, waker};
@@ -270,7 +270,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                     // An error of the editor is nobody's wish to leave.
                     line = (text, cursor);
                     ahead = Ahead::KeepsTarget;
-                    let _ = asks.recv_timeout(BURST_PAUSE);
+                    let _ = asks.recv_timeout(KEY_PAUSE);
                     if desk.is_closing() {
                         return;
                     }

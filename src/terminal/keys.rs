@@ -8,8 +8,10 @@ use crossbeam_channel::Sender;
 use rustix::event::Timespec;
 use rustix::process::{Signal, kill_current_process_group};
 
-use super::desk::{Desk, Typed};
-use super::filter::{BURST, BURST_PAUSE, Filter, Key, LONGEST_PASTE, WAKE};
+use super::desk::{Desk, Incoming, Typed};
+use super::filter::{
+    BURST, BURST_PAUSE, Filter, KEY_PAUSE, Key, LONGEST_PASTE, TYPING_PAUSE, WAKE,
+};
 use super::tty::{
     EditorInput, RawTerminal, Ready, Wakened, is_in_foreground, wait, wait_to_be_woken,
 };
@@ -47,6 +49,14 @@ impl<T: Clone + PartialEq> Keys<T> {
                 let _ = self.terminal.make_raw();
                 continue;
             }
+            if !self.filter.is_in_paste(&[]) {
+                // Before it is waited for: whoever shows another prompt wakes this thread first.
+                let mut state = self.desk.state.lock();
+                state.incoming = Incoming {
+                    under: state.visible.clone(),
+                    is_thrown_away: false,
+                };
+            }
             let is_full = self.desk.state.lock().ahead.len() > AHEAD;
             let ready = if is_full {
                 wait_to_be_woken(&self.wakened, None)
@@ -73,8 +83,12 @@ impl<T: Clone + PartialEq> Keys<T> {
                 },
             };
             let _ = self.touch.try_send(());
+            let mut thrown_away = false;
             for key in keys {
-                self.take(key);
+                thrown_away |= !self.take(key);
+            }
+            if thrown_away {
+                let _ = self.typed.send(Typed::PassedOver);
             }
         }
     }
@@ -83,7 +97,7 @@ impl<T: Clone + PartialEq> Keys<T> {
     fn patience(&self) -> Option<Timespec> {
         let state = self.desk.state.lock();
         let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
-        waits.then(|| timespec(BURST_PAUSE))
+        waits.then(|| timespec(KEY_PAUSE))
     }
 
     /// What one read brings, or a whole burst. `None` when the terminal has gone.
@@ -96,12 +110,23 @@ impl<T: Clone + PartialEq> Keys<T> {
             Err(_) => return None,
         };
         bytes.truncate(count);
-        if count <= BURST || self.filter.is_in_paste(&bytes) {
-            return Some(self.filter.take(&bytes));
-        }
-        // More than anybody types at once: the rest of it decides whether it is taken.
         let mut much = None;
-        while wait(&*self.terminal, &self.wakened, Some(timespec(BURST_PAUSE))) == Ready::Input {
+        loop {
+            if self.filter.is_in_paste(&bytes) {
+                return Some(self.filter.take(&bytes));
+            }
+            // More than anybody types at once: the rest of it decides whether it is taken.
+            let pause = if bytes.len() > BURST {
+                BURST_PAUSE
+            } else {
+                TYPING_PAUSE
+            };
+            match wait(&*self.terminal, &self.wakened, Some(timespec(pause))) {
+                Ready::Input => {}
+                // What this thread was woken for is looked at when all of it is here.
+                Ready::Woken => continue,
+                Ready::Nothing => break,
+            }
             let mut more = [0; 4096];
             let Ok(count @ 1..) = self.terminal.read(&mut more) else {
                 break;
@@ -124,8 +149,8 @@ impl<T: Clone + PartialEq> Keys<T> {
         })
     }
 
-    /// Takes one key: most wait for the editor.
-    fn take(&mut self, key: Key) {
+    /// Takes one key: most wait for the editor. Returns `false` for one that came before a question.
+    fn take(&mut self, key: Key) -> bool {
         const CTRL_C: u8 = 3;
         match key {
             Key::TooMuch { bytes, lines } => {
@@ -148,13 +173,16 @@ impl<T: Clone + PartialEq> Keys<T> {
                     state.ahead.clear();
                     drop(state);
                     let _ = self.typed.send(Typed::End);
+                } else if state.incoming.is_thrown_away && key != Key::Ends(CTRL_C) {
+                    return false;
                 } else {
-                    let under = state.visible.clone();
+                    let under = state.incoming.under.clone();
                     state.ahead.push_back((key, under));
                 }
             }
         }
         self.hand_on();
+        true
     }
 
     /// Hands the editor what it may have: keys up to the one that ends its line, or word that there

@@ -25,7 +25,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// How long a test waits for something that has to come. It passes without waiting that long;
 /// only a failure takes it.
 pub const PATIENCE: Duration = Duration::from_secs(match option_env!("TEST_PATIENCE") {
-    Some(_) => 5,
+    Some(_) => 20,
     None => 120,
 });
 
