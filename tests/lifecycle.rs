@@ -86,7 +86,7 @@ fn a_server_can_be_stopped_while_people_come_and_talk() {
     }
 }
 
-/// The bell of a timer may be rung once for a tick that is due and for the end, which follows at once.
+/// A timer may be woken once for a tick that is due and for the end, which follows at once.
 #[test]
 fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
     for _ in 0..20 {
