@@ -541,6 +541,20 @@ fn installed_programs_speak_of_themselves_and_not_of_make() {
     child.wait().unwrap();
 }
 
+/// The client is told who is here only after it has logged in, and a script does not wait for that.
+#[test]
+fn a_script_can_turn_to_somebody_with_its_first_line() {
+    let server = TestServer::with_workers(4);
+    let (mut bob, _) = server.seat();
+    bob.send_line(&support::login("bob"));
+    bob.line_with("WELCOME");
+    for round in 0..20 {
+        let (code, out, err) = script(&server, &["alice"], b"/to bob\nfor bob alone\n");
+        assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
+        assert!(bob.line_with("direct").contains("for bob alone"));
+    }
+}
+
 /// A line that was to choose whom the next ones are for, and could not be done, must not leave them to
 /// somebody else.
 #[test]
@@ -556,7 +570,6 @@ fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
         (&[][..], "/to all\nsecret\n"),
         (&[][..], "/query zed\nsecret\n"),
         (named, "/query\nsecret\n"),
-        (named, "/to nowhere\nsecret\n"),
         (&["server"][..], "secret\n"),
         (&[][..], "/login two words\nsecret\n"),
     ] {
@@ -564,6 +577,9 @@ fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
         assert_eq!(code, 1, "{input}: {out}{err}");
         assert!(err.contains("not sent"), "{input}: {err}");
     }
+    // Whether the client or the server knows that nobody is there depends on who is asked first.
+    let (code, out, err) = script(&server, named, b"/to nowhere\nsecret\n");
+    assert_eq!(code, 1, "{out}{err}");
     let (code, out, err) = script(&server, &[], b"/to nowhere\n/to\nthe end\n");
     assert_eq!(code, 1, "{out}{err}");
     let mut heard = String::new();
