@@ -541,9 +541,9 @@ fn installed_programs_speak_of_themselves_and_not_of_make() {
     child.wait().unwrap();
 }
 
-/// The client is told who is here only after it has logged in, and a script does not wait for that.
+/// The client is told who is here only after it has logged in, and a script's first line comes at once.
 #[test]
-fn a_script_can_turn_to_somebody_with_its_first_line() {
+fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
     let server = TestServer::with_workers(4);
     let (mut bob, _) = server.seat();
     bob.send_line(&support::login("bob"));
@@ -552,6 +552,10 @@ fn a_script_can_turn_to_somebody_with_its_first_line() {
         let (code, out, err) = script(&server, &["alice"], b"/to bob\nfor bob alone\n");
         assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
         assert!(bob.line_with("direct").contains("for bob alone"));
+        // This could be meant for bob alone, and there is nobody to ask.
+        let (code, _, err) = script(&server, &["alice"], b"/pm bob secret\n");
+        assert_eq!(code, 1, "round {round}");
+        assert!(err.contains("bob is online"), "round {round}: {err}");
     }
 }
 
@@ -570,6 +574,7 @@ fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
         (&[][..], "/to all\nsecret\n"),
         (&[][..], "/query zed\nsecret\n"),
         (named, "/query\nsecret\n"),
+        (named, "/to nowhere\nsecret\n"),
         (&["server"][..], "secret\n"),
         (&[][..], "/login two words\nsecret\n"),
     ] {
@@ -577,9 +582,6 @@ fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
         assert_eq!(code, 1, "{input}: {out}{err}");
         assert!(err.contains("not sent"), "{input}: {err}");
     }
-    // Whether the client or the server knows that nobody is there depends on who is asked first.
-    let (code, out, err) = script(&server, named, b"/to nowhere\nsecret\n");
-    assert_eq!(code, 1, "{out}{err}");
     let (code, out, err) = script(&server, &[], b"/to nowhere\n/to\nthe end\n");
     assert_eq!(code, 1, "{out}{err}");
     let mut heard = String::new();

@@ -7,7 +7,7 @@ use super::state::{Chat, Partner, SessionEnd};
 use super::words::in_our_words;
 use crate::client::link::Link;
 use crate::client::screen::Screen;
-use crate::wire::{ClientCommand, Relay, Scope, ServerDoc};
+use crate::wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
 
 impl Chat {
     /// Shows what the server sent, and does what follows from it.
@@ -117,6 +117,10 @@ impl Chat {
             ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } => {}
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error { code, sentence } => {
+                if code == ErrorCode::UnknownCommand {
+                    // Perhaps it was the question who is here. It is not waited for any longer.
+                    self.silent_whos = 0;
+                }
                 self.trouble(&format!("the server: {}", in_our_words(&sentence)), screen);
                 return self.refused_while_awaiting(code, screen);
             }

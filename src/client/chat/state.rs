@@ -200,6 +200,8 @@ impl Chat {
     pub(in crate::client) fn prompt(&self) -> Option<Prompt<Target>> {
         let (name, ask) = match self.question() {
             Some(question) => question?,
+            // What a script's line means may depend on who is here, and it does not look first.
+            None if self.silent_whos > 0 && !self.has_prompts => return None,
             None => (self.talk_prompt(), Ask::Line),
         };
         Some(Prompt {

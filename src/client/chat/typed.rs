@@ -352,8 +352,8 @@ impl Chat {
         } else if let Some(name) = self.online(whom) {
             self.focus = Focus::Person(name);
         } else if self.silent_whos > 0 {
-            // Who is here has not been told yet, as in a script's first line. If nobody has that
-            // name, the server refuses what is said, and it goes nowhere else.
+            // Who is here has not been told yet. If nobody has that name, the server refuses what is
+            // said, and it goes nowhere else.
             self.focus = Focus::Person(whom.to_owned());
         } else {
             let sentence = format!(
