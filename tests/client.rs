@@ -541,6 +541,18 @@ fn installed_programs_speak_of_themselves_and_not_of_make() {
     child.wait().unwrap();
 }
 
+/// The room's link ends when its member leaves, and nothing says which end is heard first.
+#[test]
+fn a_script_that_leaves_a_room_leaves_it_once() {
+    let server = TestServer::with_workers(4);
+    for round in 0..20 {
+        let input = b"/join lobby\n/topic lobby tea\n/leave lobby\n";
+        let (code, out, err) = script(&server, &["alice"], input);
+        assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
+        assert!(out.contains("you have left lobby"), "round {round}: {out}");
+    }
+}
+
 /// The client is told who is here only after it has logged in, and a script's first line comes at once.
 #[test]
 fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {

@@ -21,11 +21,21 @@ pub(super) struct Rooms {
     pub(super) next_id: u64,
 }
 
+/// How far one is in leaving a room. Once it has begun, the end of the link is no news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    No,
+    /// The room has been asked whether it has heard all that was said there.
+    Checking,
+    /// `LEAVE` has been sent.
+    Asked,
+}
+
 pub(super) struct Room {
     pub(super) name: String,
     pub(super) link: Link,
-    /// The person has asked to leave, so the end of the link is no news.
-    pub(super) leaving: bool,
+    /// How far the person is in leaving.
+    pub(super) leaving: Leaving,
     /// What has been said there and not been answered.
     pub(super) unanswered: u32,
 }

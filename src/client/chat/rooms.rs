@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::question::{Awaiting, Dialog};
-use super::room_links::Room;
+use super::room_links::{Leaving, Room};
 use super::state::{Chat, SessionEnd, mention, send_frame};
 use super::words::in_our_words;
 use crate::client::link::{Heard, Link, LinkId};
@@ -108,7 +108,7 @@ impl Chat {
                     Room {
                         name,
                         link,
-                        leaving: false,
+                        leaving: Leaving::No,
                         unanswered: 0,
                     },
                 );
@@ -130,7 +130,7 @@ impl Chat {
     ) -> Result<(), SessionEnd> {
         match self.rooms.by_key.get_mut(&name.to_ascii_lowercase()) {
             Some(room) => {
-                room.leaving = true;
+                room.leaving = Leaving::Checking;
                 mention(ClientCommand::Ping, &room.link);
                 self.dialog = Dialog::Awaiting(Awaiting::Leave);
                 Ok(())
@@ -141,6 +141,9 @@ impl Chat {
     }
 
     fn say_leave(&mut self, name: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+        if let Some(room) = self.rooms.by_key.get_mut(&name.to_ascii_lowercase()) {
+            room.leaving = Leaving::Asked;
+        }
         let leave = ClientCommand::Leave { room: name.into() };
         self.ask_server(leave, Awaiting::Leave, link, screen)
     }
@@ -198,8 +201,9 @@ impl Chat {
         };
         let (name, codec, leaving) = (room.name.clone(), room.link.codec(), room.leaving);
         let is_in = self.rooms.is_in(&name);
-        let is_asking_to_leave =
-            leaving && is_in && self.dialog == Dialog::Awaiting(Awaiting::Leave);
+        let is_checking = leaving == Leaving::Checking
+            && is_in
+            && self.dialog == Dialog::Awaiting(Awaiting::Leave);
         let frame = match heard {
             Heard::Frame(frame) => frame,
             Heard::Over(_) => {
@@ -209,10 +213,10 @@ impl Chat {
                 if unanswered > 0 {
                     self.not_confirmed(&name, screen);
                 }
-                if !leaving {
+                if leaving == Leaving::No {
                     screen.notice(&format!("you are not in {name} any more"));
                     self.lose_focus(&name, screen);
-                } else if is_asking_to_leave {
+                } else if is_checking {
                     // It ended by itself meanwhile; the server says how that stands.
                     return self.say_leave(&name, link, screen);
                 }
@@ -251,7 +255,7 @@ impl Chat {
                 username,
             }) => self.show_topic(&room, &topic, &username, screen),
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
-            Ok(ServerDoc::Pong) if is_asking_to_leave => {
+            Ok(ServerDoc::Pong) if is_checking => {
                 return self.say_leave(&name, link, screen);
             }
             _ => {}
