@@ -247,7 +247,8 @@ impl HiddenTerminal {
             return Answered::NoTerminal;
         }
         let mut screen = &self.terminal;
-        let _ = write!(screen, "{question}: ");
+        // In one piece: another program may write to the same terminal, as in a pipeline.
+        let _ = screen.write_all(format!("{question}: ").as_bytes());
         let answered = read_hidden(&self.terminal, woken, is_wanted_elsewhere);
         let _ = writeln!(screen);
         answered
