@@ -306,7 +306,9 @@ impl Screen {
         match &self.out {
             Out::Above { .. } => self.trouble(text),
             Out::Plain { .. } => {
-                let _ = writeln!(io::stderr(), "! {}", printable(text));
+                let line = format!("! {}\n", printable(text));
+                // In one piece, for others may write to the same terminal.
+                let _ = io::stderr().write_all(line.as_bytes());
             }
         }
     }
