@@ -124,6 +124,11 @@ impl FalseServer {
     /// Lets her into the room.
     fn welcome_into_room(&mut self, main: &mut Link, name: &str) -> Link {
         self.hears(&main.name, "JOIN");
+        self.joined(main, name)
+    }
+
+    /// Answers her JOIN.
+    fn joined(&mut self, main: &mut Link, name: &str) -> Link {
         let port = self.room.local_addr().unwrap().port();
         main.command(
             "JOINED",
@@ -419,6 +424,27 @@ fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
     alice.enters("hello again");
     server.hears("room again", "hello again");
     assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
+}
+
+/// The rest of a paste waits for the answer to JOIN, and meanwhile somebody else sits beside alice.
+#[test]
+fn the_rest_of_a_paste_goes_to_whom_it_was_pasted_for() {
+    let mut server = FalseServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
+    let mut main = server.welcome("main", "bob");
+    alice.is_at("alice to bob>");
+    alice.types("\x1b[200~/join lobby\na secret\x1b[201~\r");
+    server.hears("main", "JOIN");
+    main.command("PARTNER LEFT", "<partner>bob</partner>");
+    main.command("PARTNER JOINED", "<partner>mallory</partner>");
+    let _room = server.joined(&mut main, "room");
+    alice.sees("you are in lobby");
+    alice.is_at("alice to mallory>");
+    alice.enters("hello");
+    server.hears("main", "hello");
+    assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
+    assert!(alice.contents().contains("that was not sent"));
 }
 
 #[test]

@@ -96,6 +96,8 @@ pub(in crate::client) struct Chat {
     pub(super) unanswered: u32,
     /// The rest of a paste, while the server has to answer to what came before it.
     pub(super) pieces: VecDeque<String>,
+    /// Who sat beside when it was pasted: what was meant for them is for nobody else.
+    pub(super) pasted_beside: Target,
     /// Whether the password that is asked for is that of a new account.
     pub(super) is_new_account: bool,
     pub(super) known: Arc<Mutex<Known>>,
@@ -137,6 +139,7 @@ impl Chat {
             refusals: 0,
             unanswered: 0,
             pieces: VecDeque::new(),
+            pasted_beside: Target::Nobody,
             is_new_account: false,
             known,
             rooms: Rooms::new(heard),
@@ -179,20 +182,25 @@ impl Chat {
                 _ => Target::Question(self.questions),
             };
         }
-        let partner = |arrival| Target::Partner {
-            link: self.link,
-            arrival,
-        };
         match &self.focus {
-            Focus::Partner if self.is_original => partner(0),
-            Focus::Partner => self
-                .partner
-                .as_ref()
-                .map_or(Target::Nobody, |there| partner(there.arrival)),
+            Focus::Partner => self.beside(),
             Focus::Everyone if self.me.is_some() => Target::Everyone,
             Focus::Person(name) if self.me.is_some() => Target::Person(name.to_ascii_lowercase()),
             Focus::Room(room) if self.rooms.is_in(room) => Target::Room(room.to_ascii_lowercase()),
             Focus::Everyone | Focus::Person(_) | Focus::Room(_) | Focus::Lost(_) => Target::Nobody,
+        }
+    }
+
+    /// Whoever sits beside.
+    pub(super) fn beside(&self) -> Target {
+        let arrival = match &self.partner {
+            _ if self.is_original => 0,
+            Some(there) => there.arrival,
+            None => return Target::Nobody,
+        };
+        Target::Partner {
+            link: self.link,
+            arrival,
         }
     }
 

@@ -62,6 +62,7 @@ impl Chat {
         } else {
             self.pieces = pieces.into();
         }
+        self.pasted_beside = self.beside();
         self.go_on(link, screen)
     }
 
@@ -77,7 +78,13 @@ impl Chat {
             && let Some(piece) = self.pieces.pop_front()
         {
             let refusals = self.refusals;
-            self.talk(&piece, link, screen)?;
+            let is_for_partner = self.focus == Focus::Partner && self.goes_to_target(&piece);
+            if is_for_partner && self.beside() != self.pasted_beside {
+                let under = self.pasted_beside.clone();
+                self.outdated(&piece, &under, screen);
+            } else {
+                self.talk(&piece, link, screen)?;
+            }
             self.drop_the_rest_if(self.refusals > refusals, screen);
         }
         let is_question = matches!(self.question(), Some(Some(_)));
