@@ -63,7 +63,7 @@
 //! | lease | the right to a port or a place, which is on a stack, or in somebody's hands: never in two |
 //! | tick | the clock's count; every timeout is a number of them |
 //! | timekeeper | the thread that judges a seat's deadlines and writes what a full socket left over |
-//! | guest | a client that is connected |
+//! | connection | a client that is connected |
 //! | outbox | the way to one client's socket; it spills when the socket is full |
 //! | stray | somebody who comes to a port where nobody, or somebody else, is expected |
 //! | turn | one read, every frame in it, and one write to each who hears them |
@@ -78,7 +78,7 @@
 //! # The locks
 //!
 //! Hall (a pair, the people, or the rooms), then seat, then outbox. All others are leaves: the stack,
-//! a guest's identity, the accounts, the clock's list, who has guessed passwords, who has how many
+//! a connection's identity, the accounts, the clock's list, who has guessed passwords, who has how many
 //! seats, the board's picture and its viewers. Never two of one kind. No lock but an outbox's own is
 //! held over a write, and that write can't block; none is held over a read or an accept. (The one around the spare descriptor is: it
 //! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)

@@ -19,7 +19,7 @@
 //! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
 //! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer than
 //! 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`): what is
-//! left for the timer threads ([`Outbox::leave`]) goes out some twenty at a time.
+//! left for the timer threads ([`Outbox::enqueue`]) goes out some twenty at a time.
 
 mod waiting;
 
@@ -35,7 +35,7 @@ use crate::event::End;
 use crate::limits;
 use crate::net::Stream;
 use crate::wake::Waker;
-use crate::wire::{Codec, ServerDoc};
+use crate::wire::{Codec, Frames, ServerDoc};
 use waiting::Waiting;
 
 /// One client's socket and what waits for it.
@@ -59,12 +59,7 @@ pub struct Outbox {
 
 /// Guarded by the outbox's own lock.
 struct Queue {
-    /// Whole frames, but for the first one, which may be the rest of a frame that is partly out.
     waiting: Waiting,
-    /// Bytes that somebody has taken out and is writing, while nobody else may.
-    in_flight: usize,
-    /// The last byte that left `waiting` was not the end of a frame.
-    mid_frame: bool,
     /// The socket's write timeout has been set: only when it is first needed, because most
     /// connections never come to that.
     is_patient: bool,
@@ -87,20 +82,18 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Handed {
     /// They are on their way.
-    Over,
+    Taken,
     /// The connection is over; they were not taken.
-    Gone,
+    Ended,
 }
 
-/// What a timer thread's turn at the queue came to.
+/// What a timekeeper's turn at the queue has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flush {
+pub enum Left {
     /// Nothing waits.
-    Empty,
-    /// Some went out, more waits: look at the deadlines and come again.
-    More,
-    /// The socket took nothing for a whole tick.
-    Stuck,
+    Nothing,
+    /// Something waits: look at the deadlines and come again.
+    Something,
     /// Somebody else is writing. If the connection is ending, the thread that reads from it waits for
     /// that and finishes it ([`Outbox::hang_up`]).
     Busy,
@@ -112,8 +105,6 @@ impl Outbox {
     pub fn new(stream: Stream, codec: Codec, timer: Waker, patience: Duration) -> Outbox {
         let queue = Queue {
             waiting: Waiting::default(),
-            in_flight: 0,
-            mid_frame: false,
             is_patient: false,
             state: State::Open,
         };
@@ -140,19 +131,19 @@ impl Outbox {
     }
 
     /// Hands over whole frames and writes them if the socket takes them.
-    pub fn send(&self, frames: &[u8]) -> Handed {
+    pub fn send(&self, frames: &Frames) -> Handed {
         let mut queue = self.queue.lock();
-        if queue.is_over() {
-            return Handed::Gone;
+        if queue.has_ended() {
+            return Handed::Ended;
         }
         if queue.state == State::Open && queue.waiting.is_empty() {
-            let sent = self.write_now(&mut queue, frames);
-            if sent < frames.len() && !queue.is_over() {
-                queue.waiting.push(&frames[sent..]);
+            let sent = self.write_now(&mut queue, frames.bytes());
+            if sent < frames.len() && !queue.has_ended() {
+                queue.waiting.push(frames, sent);
                 self.spill(&mut queue);
             }
         } else {
-            queue.waiting.push(frames);
+            queue.waiting.push(frames, 0);
             self.write_waiting(&mut queue);
         }
         self.settle(queue)
@@ -161,39 +152,41 @@ impl Outbox {
     /// Hands over whole frames for the timer thread to write, together with whatever else gathers
     /// until it does: for a crowd that talks at once, in which every speaker would otherwise do a
     /// small write to every listener.
-    pub fn leave(&self, frames: &[u8]) -> Handed {
+    pub fn enqueue(&self, frames: &Frames) -> Handed {
         let mut queue = self.queue.lock();
-        if queue.is_over() {
-            return Handed::Gone;
+        if queue.has_ended() {
+            return Handed::Ended;
         }
-        queue.waiting.push(frames);
+        queue.waiting.push(frames, 0);
         self.spill(&mut queue);
         self.settle(queue)
     }
 
     /// Hands over one document; see [`Outbox::send`].
     pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Handed {
-        self.send(&self.codec.server_frame(doc))
+        let mut frames = Frames::default();
+        frames.push(|out| self.codec.write_server(doc, out));
+        self.send(&frames)
     }
 
     /// Hands over one document and writes nothing, so it may be called under the hall's lock.
     /// Whoever appends calls [`Outbox::flush`] after that lock is released.
     pub fn append_doc(&self, doc: &ServerDoc<'_>) -> Handed {
         let mut queue = self.queue.lock();
-        if queue.is_over() {
-            return Handed::Gone;
+        if queue.has_ended() {
+            return Handed::Ended;
         }
         queue
             .waiting
             .push_with(|piece| self.codec.write_server(doc, piece));
-        Handed::Over
+        Handed::Taken
     }
 
     /// Writes what was appended, as far as the socket takes it now.
     pub fn flush(&self) -> Handed {
         let mut queue = self.queue.lock();
-        if queue.is_over() {
-            return Handed::Gone;
+        if queue.has_ended() {
+            return Handed::Ended;
         }
         self.write_waiting(&mut queue);
         self.settle(queue)
@@ -208,7 +201,7 @@ impl Outbox {
     /// As [`Outbox::end`], with a farewell of the caller's own.
     pub fn end_saying(&self, end: End, farewell: Option<&ServerDoc<'_>>) -> bool {
         let mut queue = self.queue.lock();
-        if queue.is_over() {
+        if queue.has_ended() {
             return false;
         }
         if let Some(farewell) = farewell {
@@ -242,11 +235,11 @@ impl Outbox {
         loop {
             {
                 let mut queue = self.queue.lock();
-                if queue.in_flight > 0 {
+                if queue.waiting.is_in_flight() {
                     self.written.wait(&mut queue);
                 }
             }
-            if self.write_out() != Flush::Busy {
+            if self.write_out() != Left::Busy {
                 break;
             }
         }
@@ -257,7 +250,7 @@ impl Outbox {
     }
 
     /// Whether the connection is over, so that what is still read from it no longer counts.
-    pub fn is_over(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
@@ -271,66 +264,44 @@ impl Outbox {
     /// stream's write timeout).
     ///
     /// An ending connection gets one such turn for its farewell and is then cut.
-    pub fn write_out(&self) -> Flush {
+    pub fn write_out(&self) -> Left {
         let mut queue = self.queue.lock();
-        if queue.state == State::Spilled && queue.in_flight == 0 {
+        if queue.state == State::Spilled && !queue.waiting.is_in_flight() {
             // Whoever is about to say something, and only waits for a processor, says it first, so
             // that one write takes it all. When many talk at once, this is what makes them cheap:
             // fifty of them got 0.2 million deliveries a second without it and 2.2 with it, because
             // a thread that is woken runs before the one that woke it has come to the next outbox.
             MutexGuard::unlocked(&mut queue, thread::yield_now);
         }
-        if queue.in_flight > 0 {
-            return Flush::Busy;
+        if queue.waiting.is_in_flight() {
+            return Left::Busy;
         }
         let ending = match queue.state {
             State::Spilled => None,
             State::Ending(end) => Some(end),
-            State::Open | State::Closed(_) => return Flush::Empty,
+            State::Open | State::Closed(_) => return Left::Nothing,
         };
         // The last turn takes all that waits, because there is no other.
-        let mut pieces = vec![queue.waiting.pop()];
+        let mut pieces = vec![queue.waiting.take()];
         while ending.is_some() && !queue.waiting.is_empty() {
-            pieces.push(queue.waiting.pop());
+            pieces.push(queue.waiting.take());
         }
-        let was_mid_frame = queue.mid_frame;
-        queue.in_flight = pieces.iter().map(Vec::len).sum();
-        let last = pieces.last().and_then(|piece| piece.last());
-        queue.mid_frame = last.is_some_and(|&last| last != b'\n');
         drop(queue);
 
         let result = self.write_pieces(&pieces);
 
         let mut queue = self.queue.lock();
-        let in_flight = std::mem::take(&mut queue.in_flight);
+        queue
+            .waiting
+            .wrote(result.as_ref().map_or(0, |&count| count), pieces);
         self.written.notify_all();
-        let written = match result {
-            Ok(count) => count,
-            Err(_) => {
-                drop(queue);
-                self.cut(End::Broken);
-                return Flush::Empty;
-            }
-        };
-        if matches!(queue.state, State::Closed(_)) {
-            return Flush::Empty;
+        if result.is_err() {
+            drop(queue);
+            self.cut(End::Broken);
+            return Left::Nothing;
         }
-        if written < in_flight {
-            queue.mid_frame = was_mid_frame;
-            let mut before = written;
-            let mut rest = Vec::new();
-            for mut piece in pieces {
-                let taken = before.min(piece.len());
-                if taken > 0 {
-                    queue.mid_frame = piece[taken - 1] != b'\n';
-                }
-                before -= taken;
-                piece.drain(..taken);
-                rest.push(piece);
-            }
-            for piece in rest.into_iter().rev() {
-                queue.waiting.put_back(piece);
-            }
+        if matches!(queue.state, State::Closed(_)) {
+            return Left::Nothing;
         }
         if queue.waiting.is_empty() {
             if let Some(end) = queue.ended() {
@@ -338,16 +309,15 @@ impl Outbox {
             } else {
                 queue.state = State::Open;
             }
-            return Flush::Empty;
+            return Left::Nothing;
         }
         drop(queue);
         match ending {
             Some(end) => {
                 self.cut(end);
-                Flush::Empty
+                Left::Nothing
             }
-            None if written == 0 => Flush::Stuck,
-            None => Flush::More,
+            None => Left::Something,
         }
     }
 
@@ -376,7 +346,7 @@ impl Outbox {
             return;
         }
         self.offer(queue);
-        if !queue.waiting.is_empty() && !queue.is_over() {
+        if !queue.waiting.is_empty() && !queue.has_ended() {
             self.spill(queue);
         }
     }
@@ -384,10 +354,7 @@ impl Outbox {
     /// One write that can't block; returns how many bytes the socket took.
     fn write_now(&self, queue: &mut Queue, bytes: &[u8]) -> usize {
         match self.stream.send_now(bytes) {
-            Ok(count) => {
-                queue.mid_frame = count > 0 && bytes[count - 1] != b'\n';
-                count
-            }
+            Ok(count) => count,
             Err(error) if is_full(&error) => 0,
             Err(_) => {
                 queue.state = State::Closed(End::Broken);
@@ -412,11 +379,11 @@ impl Outbox {
     /// Writes as much of `waiting` as the socket takes now, while nobody else writes.
     fn offer(&self, queue: &mut Queue) {
         while !queue.waiting.is_empty() {
-            let mut piece = queue.waiting.pop();
+            let piece = queue.waiting.take();
             let sent = self.write_now(queue, &piece);
-            if sent < piece.len() {
-                piece.drain(..sent);
-                queue.waiting.put_back(piece);
+            let is_full = sent < piece.len();
+            queue.waiting.wrote(sent, vec![piece]);
+            if is_full {
                 break;
             }
         }
@@ -424,34 +391,35 @@ impl Outbox {
 
     /// The end of every hand-over: looks whether the queue has grown too long or the socket broke.
     fn settle(&self, mut queue: MutexGuard<'_, Queue>) -> Handed {
-        if queue.is_too_long() && queue.in_flight == 0 {
+        if queue.is_too_long() && !queue.waiting.is_in_flight() {
             // Nobody has been too slow yet: what was left for the timer thread may not have been
             // offered to the socket at all.
             self.offer(&mut queue);
         }
-        if queue.is_too_long() && !queue.is_over() {
+        if queue.is_too_long() && !queue.has_ended() {
             // What the client will not read anyway makes room for the reason. The rest of the
             // frame that is partly out has to stay, or the reason would be read as part of it.
             // (An original program is told no reason, so there nothing has to stay.)
-            let farewell = End::TooSlow
-                .farewell()
-                .map(|doc| self.codec.server_frame(&doc));
-            let farewell = farewell.unwrap_or_default();
-            if queue.mid_frame && !farewell.is_empty() {
-                queue.waiting.truncate_after(b'\n');
-            } else {
-                queue.waiting.clear();
+            let farewell = End::TooSlow.farewell();
+            let mut last_word = Frames::default();
+            if let Some(farewell) = &farewell {
+                last_word.push(|out| self.codec.write_server(farewell, out));
             }
-            queue.waiting.push(&farewell);
+            if last_word.is_empty() {
+                queue.waiting.clear();
+            } else {
+                queue.waiting.keep_torn_frame();
+            }
+            queue.waiting.push(&last_word, 0);
             self.finish(queue, End::TooSlow);
-            return Handed::Gone;
+            return Handed::Ended;
         }
-        if queue.is_over() {
+        if queue.has_ended() {
             drop(queue);
             self.shut_socket();
-            return Handed::Gone;
+            return Handed::Ended;
         }
-        Handed::Over
+        Handed::Taken
     }
 
     /// Closes if nothing waits, or leaves what waits to the timer thread.
@@ -459,7 +427,7 @@ impl Outbox {
         if matches!(queue.state, State::Closed(_)) {
             drop(queue);
             self.shut_socket();
-        } else if queue.waiting.is_empty() && queue.in_flight == 0 {
+        } else if queue.waiting.pending() == 0 {
             queue.state = State::Closed(end);
             drop(queue);
             self.shut_socket();
@@ -489,10 +457,10 @@ impl Outbox {
 
 impl Queue {
     fn is_too_long(&self) -> bool {
-        self.waiting.len() + self.in_flight > limits::OUTBOX
+        self.waiting.pending() > limits::OUTBOX
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.ended().is_some()
     }
 
@@ -546,7 +514,7 @@ mod tests {
     fn fill(outbox: &Outbox) -> usize {
         let mut sent = 0;
         while outbox.queue.lock().state == State::Open {
-            assert_eq!(outbox.send_doc(&text(32)), Handed::Over);
+            assert_eq!(outbox.send_doc(&text(32)), Handed::Taken);
             sent += 1;
             assert!(sent < 2000, "the socket is full, and nobody has noticed");
         }
@@ -573,7 +541,7 @@ mod tests {
             }
             let timer = Arc::clone(&outbox);
             let writing = thread::spawn(move || timer.write_out());
-            while outbox.queue.lock().in_flight == 0 {
+            while !outbox.queue.lock().waiting.is_in_flight() {
                 thread::yield_now();
             }
             let worker = Arc::clone(&outbox);
@@ -593,11 +561,11 @@ mod tests {
     #[test]
     fn an_open_outbox_writes_at_once_and_wakes_nobody() {
         let (outbox, wakes, client) = outbox();
-        assert_eq!(outbox.append_doc(&ServerDoc::Pong), Handed::Over);
-        assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Handed::Over);
+        assert_eq!(outbox.append_doc(&ServerDoc::Pong), Handed::Taken);
+        assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Handed::Taken);
         assert!(outbox.end(End::Idle));
         assert!(!outbox.end(End::Total), "the first reason counts");
-        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Gone);
+        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Ended);
         assert_eq!(outbox.ended(), Some(End::Idle));
         assert!(wakes.try_next().is_none());
         let expected = ["PONG", "NO PARTNER", "IDLE TIMEOUT"];
@@ -612,9 +580,9 @@ mod tests {
         let (outbox, wakes, client) = outbox();
         let sent = fill(&outbox);
         assert!(wakes.try_next().is_some());
-        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Over);
+        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Taken);
         let reader = std::thread::spawn(move || documents(client));
-        while outbox.write_out() != Flush::Empty {}
+        while outbox.write_out() != Left::Nothing {}
         assert!(outbox.queue.lock().state == State::Open);
         outbox.end(End::Shutdown);
         let heard = reader.join().unwrap();
@@ -628,7 +596,7 @@ mod tests {
         fill(&outbox);
         assert!(wakes.try_next().is_some());
         let mut extra = 0;
-        while outbox.send_doc(&text(32)) == Handed::Over {
+        while outbox.send_doc(&text(32)) == Handed::Taken {
             extra += 1;
             assert!(
                 extra * 32 * 1024 <= limits::OUTBOX + 64 * 1024,
@@ -638,7 +606,7 @@ mod tests {
         assert_eq!(outbox.ended(), Some(End::TooSlow));
         assert!(wakes.try_next().is_some());
         let reader = std::thread::spawn(move || documents(client));
-        while outbox.write_out() != Flush::Empty {}
+        while outbox.write_out() != Left::Nothing {}
         let heard = reader.join().unwrap();
         assert!(
             heard.last().unwrap().contains("TOO SLOW"),
@@ -652,10 +620,10 @@ mod tests {
     fn a_farewell_that_nobody_reads_is_cut_short_after_one_turn() {
         let (outbox, wakes, _client) = outbox_with(Duration::from_millis(20));
         fill(&outbox);
-        while outbox.write_out() == Flush::More {}
+        while outbox.write_out() == Left::Something {}
         outbox.end(End::Idle);
         assert!(wakes.try_next().is_some());
-        assert_eq!(outbox.write_out(), Flush::Empty);
+        assert_eq!(outbox.write_out(), Left::Nothing);
         assert!(outbox.queue.lock().state == State::Closed(End::Idle));
         assert_eq!(
             (outbox.stream()).read(&mut [0; 8]).unwrap(),
@@ -667,19 +635,22 @@ mod tests {
     #[test]
     fn what_was_never_offered_to_the_socket_makes_nobody_too_slow() {
         let (outbox, _wakes, client) = outbox();
-        let frame = b"<SERVER><notice>x</notice></SERVER>\n".repeat(4096);
-        let frames = limits::OUTBOX / frame.len() + 4;
+        let mut frames = Frames::default();
+        for _ in 0..4096 {
+            frames.push(|out| out.extend(b"<SERVER><notice>x</notice></SERVER>\n"));
+        }
+        let rounds = limits::OUTBOX / frames.len() + 4;
         let reader = std::thread::spawn(move || documents(client).len());
-        for _ in 0..frames {
+        for _ in 0..rounds {
             // As a crowd does it; the timer thread never gets its turn here.
             while outbox.queue.lock().is_too_long() {
                 std::thread::yield_now();
             }
-            assert_eq!(outbox.leave(&frame), Handed::Over);
+            assert_eq!(outbox.enqueue(&frames), Handed::Taken);
         }
-        while outbox.write_out() != Flush::Empty {}
+        while outbox.write_out() != Left::Nothing {}
         outbox.end(End::Terminate);
-        assert_eq!(reader.join().unwrap(), frames * 4096);
+        assert_eq!(reader.join().unwrap(), rounds * 4096);
     }
 
     #[test]
@@ -689,7 +660,7 @@ mod tests {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
         drop(client);
-        while outbox.send_doc(&ServerDoc::Pong) == Handed::Over {}
+        while outbox.send_doc(&ServerDoc::Pong) == Handed::Taken {}
         assert_eq!(outbox.ended(), Some(End::Broken));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::Guest;
+use super::{Connection, Said};
 use crate::limits;
 use crate::outbox::Handed;
 
@@ -29,37 +29,28 @@ impl Default for Group {
 }
 
 impl Group {
-    /// Hands `frames`, which hold `messages` messages, to everyone in `members` but the speaker,
-    /// and returns how many took them.
+    /// Hands what was `said` to everyone in `members` but the speaker, and returns how many took it.
     ///
     /// Usually the speaker's thread writes to each. When another member's turn was only a moment
-    /// ago ([`limits::CROWD`]), many are talking, and then each recipient's timer thread does it:
+    /// ago ([`limits::CROWD`]), many are talking, and then each recipient's timekeeper does it:
     /// fifty speakers would otherwise do fifty small writes to everyone.
     pub fn deliver(
         &self,
-        members: &[Arc<Guest>],
-        speaker: &Arc<Guest>,
-        frames: &[u8],
-        messages: usize,
+        members: &[Arc<Connection>],
+        speaker: &Arc<Connection>,
+        said: &mut Said,
     ) -> usize {
         let crowded = self.is_crowded(speaker);
         members
             .iter()
             .filter(|member| !Arc::ptr_eq(member, speaker))
-            .filter(|member| {
-                let handed = if crowded {
-                    member.leave(frames, messages)
-                } else {
-                    member.send(frames, messages)
-                };
-                handed == Handed::Over
-            })
+            .filter(|member| said.hand_to(member, crowded) == Handed::Taken)
             .count()
     }
 
     /// Two plain stores that may interleave with another speaker's: a wrong answer costs a wake-up
     /// or a write, never a message.
-    fn is_crowded(&self, speaker: &Arc<Guest>) -> bool {
+    fn is_crowded(&self, speaker: &Arc<Connection>) -> bool {
         let me = Arc::as_ptr(speaker) as u64;
         let now = self.born.elapsed().as_nanos() as u64;
         let before = self.last_turn.swap(now, Ordering::Relaxed);

@@ -1,26 +1,28 @@
-//! Who is here: the guests, the partners of each pair of seats, the people by name, the accounts.
+//! Who is here: the connections, the partners of each pair of seats, the people by name, the accounts.
 //!
 //! The hall holds outboxes, never a socket. Under its locks frames are only appended; they are
 //! written after the lock is released, so nobody's slow socket holds up the hall, and yet
 //! everyone hears of comings and goings in the order in which they happened.
 
 mod accounts;
+mod connection;
 mod group;
-mod guest;
 mod name;
 mod pairs;
 mod people;
 mod rooms;
+mod said;
 
 #[cfg(fuzzing)]
 pub use accounts::read_accounts;
 pub use accounts::{AccountError, Accounts, Damage, PasswordChange, PasswordCheck};
+pub use connection::{Connection, flush_all};
 pub use group::Group;
-pub use guest::Guest;
 pub use name::{Addressed, Name};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
-pub use rooms::{Admission, AtTheDoor, Audience, Ended, Gone, RoomError, Rooms};
+pub use rooms::{Admission, Audience, Departure, Ended, Joiner, RoomError, Rooms};
+pub use said::Said;
 
 #[cfg(test)]
 mod tests {
@@ -33,8 +35,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
-    /// A guest, and the client's end of the connection.
-    pub(super) fn guest(label: &str) -> (Arc<Guest>, TcpStream) {
+    /// A connection, and the client's end of the connection.
+    pub(super) fn connection(label: &str) -> (Arc<Connection>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
@@ -45,11 +47,14 @@ mod tests {
             timer,
             std::time::Duration::from_secs(1),
         );
-        (Arc::new(Guest::new(outbox, peer, label, Tick(0))), client)
+        (
+            Arc::new(Connection::new(outbox, peer, label, Tick(0))),
+            client,
+        )
     }
 
-    /// A guest that came from there, and whose other end has gone.
-    pub(super) fn guest_from(peer: std::net::SocketAddr) -> Arc<Guest> {
+    /// A connection that came from there, and whose other end has gone.
+    pub(super) fn guest_from(peer: std::net::SocketAddr) -> Arc<Connection> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let timer = crate::wake::Wakes::new().waker();
@@ -59,12 +64,12 @@ mod tests {
             timer,
             std::time::Duration::from_secs(1),
         );
-        Arc::new(Guest::new(outbox, peer, "?", Tick(0)))
+        Arc::new(Connection::new(outbox, peer, "?", Tick(0)))
     }
 
-    /// The commands (or the chat) that a guest's client has heard.
-    pub(super) fn heard((guest, mut client): (Arc<Guest>, TcpStream)) -> Vec<String> {
-        guest.outbox.end(End::Terminate);
+    /// The commands (or the chat) that a connection's client has heard.
+    pub(super) fn heard((connection, mut client): (Arc<Connection>, TcpStream)) -> Vec<String> {
+        connection.outbox.end(End::Terminate);
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();
         let word = |line: &str| {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::Guest;
+use super::Connection;
 use crate::seat::SeatNumber;
 use crate::wire::ServerDoc;
 
 /// All pairs of seats. Each pair has its own lock, so that one pair's talk never waits for
 /// another's.
 pub struct Pairs {
-    pairs: Vec<Mutex<[Option<Arc<Guest>>; 2]>>,
+    pairs: Vec<Mutex<[Option<Arc<Connection>>; 2]>>,
 }
 
 impl Pairs {
@@ -22,48 +22,48 @@ impl Pairs {
         }
     }
 
-    /// Seats `guest`: its first frames are `welcome` and then who the partner is; the partner is
+    /// Seats `connection`: its first frames are `welcome` and then who the partner is; the partner is
     /// told of it.
     ///
     /// The welcome is in the outbox before anybody can find that outbox here, so nothing that a
     /// quick partner says can overtake it.
-    pub fn enter(&self, seat: SeatNumber, guest: &Arc<Guest>, welcome: &ServerDoc<'_>) {
+    pub fn enter(&self, seat: SeatNumber, connection: &Arc<Connection>, welcome: &ServerDoc<'_>) {
         let (pair, side) = seat.pair_and_side();
         let mut sides = self.pairs[pair].lock();
-        guest.outbox.append_doc(welcome);
+        connection.outbox.append_doc(welcome);
         let partner = sides[1 - side].clone();
         match &partner {
             Some(partner) => {
-                guest.outbox.append_doc(&joined(&partner.label()));
-                partner.outbox.append_doc(&joined(&guest.label()));
+                connection.outbox.append_doc(&joined(&partner.label()));
+                partner.outbox.append_doc(&joined(&connection.label()));
             }
             None => {
-                guest.outbox.append_doc(&ServerDoc::NoPartner);
+                connection.outbox.append_doc(&ServerDoc::NoPartner);
             }
         }
-        sides[side] = Some(Arc::clone(guest));
+        sides[side] = Some(Arc::clone(connection));
         drop(sides);
-        guest.outbox.flush();
+        connection.outbox.flush();
         if let Some(partner) = partner {
             partner.outbox.flush();
         }
     }
 
-    /// Takes `guest` out of its seat and tells the partner. Does nothing if somebody else sits
+    /// Takes `connection` out of its seat and tells the partner. Does nothing if somebody else sits
     /// there by now.
-    pub fn leave(&self, seat: SeatNumber, guest: &Arc<Guest>) {
+    pub fn leave(&self, seat: SeatNumber, connection: &Arc<Connection>) {
         let (pair, side) = seat.pair_and_side();
         let mut sides = self.pairs[pair].lock();
         if !sides[side]
             .as_ref()
-            .is_some_and(|there| Arc::ptr_eq(there, guest))
+            .is_some_and(|there| Arc::ptr_eq(there, connection))
         {
             return;
         }
         sides[side] = None;
         let partner = sides[1 - side].clone();
         if let Some(partner) = &partner {
-            let label = guest.label();
+            let label = connection.label();
             partner.outbox.append_doc(&ServerDoc::PartnerLeft {
                 partner: (&*label).into(),
             });
@@ -75,13 +75,13 @@ impl Pairs {
     }
 
     /// Who sits in `seat`, and has been welcomed.
-    pub fn guest(&self, seat: SeatNumber) -> Option<Arc<Guest>> {
+    pub fn connection(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
         self.pairs[pair].lock()[side].clone()
     }
 
     /// Who sits in the partner seat of `seat`.
-    pub fn partner(&self, seat: SeatNumber) -> Option<Arc<Guest>> {
+    pub fn partner(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
         self.pairs[pair].lock()[1 - side].clone()
     }
@@ -95,7 +95,7 @@ fn joined(label: &str) -> ServerDoc<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{guest, heard};
+    use super::super::tests::{connection, heard};
     use super::*;
     use crate::net::Port;
 
@@ -108,7 +108,7 @@ mod tests {
             room: None,
             max: None,
         };
-        let (alice, bob) = (guest("50001"), guest("50002"));
+        let (alice, bob) = (connection("50001"), connection("50002"));
         pairs.enter(one, &alice.0, &welcome);
         pairs.enter(two, &bob.0, &welcome);
         assert!(Arc::ptr_eq(&pairs.partner(two).unwrap(), &alice.0));
@@ -131,7 +131,7 @@ mod tests {
     fn a_late_leaver_does_not_take_the_next_guest_along() {
         let pairs = Pairs::new(2);
         let seat = SeatNumber::from_index(0);
-        let (old, next) = (guest("50001"), guest("50001"));
+        let (old, next) = (connection("50001"), connection("50001"));
         pairs.enter(seat, &old.0, &ServerDoc::Pong);
         pairs.enter(seat, &next.0, &ServerDoc::Pong);
         pairs.leave(seat, &old.0);

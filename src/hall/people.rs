@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Group, Guest, Name};
+use super::{Connection, Group, Name, Said, flush_all};
 use crate::outbox::Handed;
 use crate::wire::ServerDoc;
 
-/// Everyone who is logged in. One name, one guest.
+/// Everyone who is logged in. One name, one connection.
 pub struct People {
     /// A public message goes to this group.
     public: Group,
@@ -23,14 +23,14 @@ pub struct People {
 #[derive(Default)]
 struct Registry {
     by_key: BTreeMap<String, Person>,
-    /// All guests in `by_key`, for the fan-out. Made when it is asked for and thrown away when
+    /// All connections in `by_key`, for the fan-out. Made when it is asked for and thrown away when
     /// somebody comes or goes, so that a storm of logins does not copy the list each time.
-    everyone: Option<Arc<[Arc<Guest>]>>,
+    everyone: Option<Arc<[Arc<Connection>]>>,
 }
 
 struct Person {
     name: Name,
-    guest: Arc<Guest>,
+    connection: Arc<Connection>,
 }
 
 /// What became of somebody who wanted in under a name.
@@ -38,7 +38,7 @@ pub enum Entry {
     /// Nobody else had it.
     Entered,
     /// Somebody had it and has lost it. The old connection is to be ended.
-    TookOver(Arc<Guest>),
+    TookOver(Arc<Connection>),
     /// Somebody has it and keeps it.
     InUse,
 }
@@ -53,13 +53,13 @@ impl People {
         }
     }
 
-    /// Lets `guest` in as `name`: their first frame as a person is `welcome`, and the others are
+    /// Lets `connection` in as `name`: their first frame as a person is `welcome`, and the others are
     /// told. With `take_over`, somebody who goes by that name loses it in the same step, and
     /// nobody else hears of it.
     pub fn enter(
         &self,
         name: &Name,
-        guest: &Arc<Guest>,
+        connection: &Arc<Connection>,
         take_over: bool,
         welcome: &ServerDoc<'_>,
     ) -> Entry {
@@ -67,18 +67,18 @@ impl People {
         if !take_over && registry.by_key.contains_key(&name.key()) {
             return Entry::InUse;
         }
-        guest.set_name(name);
-        guest.outbox.append_doc(welcome);
+        connection.set_name(name);
+        connection.outbox.append_doc(welcome);
         let person = Person {
             name: name.clone(),
-            guest: Arc::clone(guest),
+            connection: Arc::clone(connection),
         };
         let before = registry.by_key.insert(name.key(), person);
         registry.everyone = None;
         let told = if before.is_none() {
             self.announce(
                 &registry,
-                guest,
+                connection,
                 &ServerDoc::UserJoined {
                     username: name.as_str().into(),
                 },
@@ -87,24 +87,26 @@ impl People {
             Vec::new()
         };
         drop(registry);
-        guest.outbox.flush();
-        flush(&told);
+        connection.outbox.flush();
+        flush_all(&told);
         match before {
-            Some(before) => Entry::TookOver(before.guest),
+            Some(before) => Entry::TookOver(before.connection),
             None => Entry::Entered,
         }
     }
 
-    /// Takes `guest` out and tells the others, unless it never logged in, or somebody else goes by
+    /// Takes `connection` out and tells the others, unless it never logged in, or somebody else goes by
     /// its name by now.
-    pub fn leave(&self, guest: &Arc<Guest>) {
-        let Some(name) = guest.name() else { return };
+    pub fn leave(&self, connection: &Arc<Connection>) {
+        let Some(name) = connection.name() else {
+            return;
+        };
         let mut registry = self.registry.lock();
         let key = name.key();
         if !registry
             .by_key
             .get(&key)
-            .is_some_and(|person| Arc::ptr_eq(&person.guest, guest))
+            .is_some_and(|person| Arc::ptr_eq(&person.connection, connection))
         {
             return;
         }
@@ -112,29 +114,29 @@ impl People {
         registry.everyone = None;
         let told = self.announce(
             &registry,
-            guest,
+            connection,
             &ServerDoc::UserLeft {
                 username: name.as_str().into(),
             },
         );
         drop(registry);
-        flush(&told);
+        flush_all(&told);
     }
 
     /// Appends `doc` for everyone but `about`, and returns to whom, for the flush after the lock.
     fn announce(
         &self,
         registry: &Registry,
-        about: &Arc<Guest>,
+        about: &Arc<Connection>,
         doc: &ServerDoc<'_>,
-    ) -> Vec<Arc<Guest>> {
+    ) -> Vec<Arc<Connection>> {
         if registry.by_key.len() > self.announce_up_to {
             return Vec::new();
         }
-        let others = registry.by_key.values().map(|person| &person.guest);
+        let others = registry.by_key.values().map(|person| &person.connection);
         others
             .filter(|other| !Arc::ptr_eq(other, about))
-            .filter(|other| other.outbox.append_doc(doc) == Handed::Over)
+            .filter(|other| other.outbox.append_doc(doc) == Handed::Taken)
             .cloned()
             .collect()
     }
@@ -150,55 +152,49 @@ impl People {
     }
 
     /// Who goes by that name.
-    pub fn find(&self, name: &Name) -> Option<Arc<Guest>> {
+    pub fn find(&self, name: &Name) -> Option<Arc<Connection>> {
         self.registry
             .lock()
             .by_key
             .get(&name.key())
-            .map(|person| Arc::clone(&person.guest))
+            .map(|person| Arc::clone(&person.connection))
     }
 
-    /// Hands frames to everyone but the speaker; returns how many took them.
-    pub fn say(&self, speaker: &Arc<Guest>, frames: &[u8], messages: usize) -> usize {
-        self.public
-            .deliver(&self.everyone(), speaker, frames, messages)
+    /// Hands what was `said` to everyone but the speaker; returns how many took it.
+    pub fn say(&self, speaker: &Arc<Connection>, said: &mut Said) -> usize {
+        self.public.deliver(&self.everyone(), speaker, said)
     }
 
-    fn everyone(&self) -> Arc<[Arc<Guest>]> {
+    fn everyone(&self) -> Arc<[Arc<Connection>]> {
         let mut registry = self.registry.lock();
         if let Some(everyone) = &registry.everyone {
             return Arc::clone(everyone);
         }
-        let everyone: Arc<[Arc<Guest>]> = registry
+        let everyone: Arc<[Arc<Connection>]> = registry
             .by_key
             .values()
-            .map(|person| Arc::clone(&person.guest))
+            .map(|person| Arc::clone(&person.connection))
             .collect();
         registry.everyone = Some(Arc::clone(&everyone));
         everyone
     }
 }
 
-fn flush(guests: &[Arc<Guest>]) {
-    for guest in guests {
-        guest.outbox.flush();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{guest, heard};
+    use super::super::tests::{connection, heard};
     use super::*;
+    use crate::wire::Scope;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
     }
 
-    fn enter(people: &People, text: &str, guest: &Arc<Guest>, take_over: bool) -> Entry {
+    fn enter(people: &People, text: &str, connection: &Arc<Connection>, take_over: bool) -> Entry {
         people.enter(
             &name(text),
-            guest,
+            connection,
             take_over,
             &ServerDoc::LoggedIn {
                 username: text.into(),
@@ -209,18 +205,18 @@ mod tests {
     #[test]
     fn everyone_else_hears_who_comes_and_goes_and_what_is_said() {
         let people = People::new(100);
-        let (alice, bob, carol) = (guest("1"), guest("2"), guest("3"));
-        for (text, guest) in [("alice", &alice), ("Bob", &bob), ("carol", &carol)] {
+        let (alice, bob, carol) = (connection("1"), connection("2"), connection("3"));
+        for (text, connection) in [("alice", &alice), ("Bob", &bob), ("carol", &carol)] {
             assert!(matches!(
-                enter(&people, text, &guest.0, false),
+                enter(&people, text, &connection.0, false),
                 Entry::Entered
             ));
         }
         assert_eq!(people.names(), ["alice", "Bob", "carol"]);
-        assert_eq!(
-            people.say(&bob.0, b"<CLIENT><message>hi</message></CLIENT>\n", 1),
-            2
-        );
+        let mut said = Said::default();
+        said.begin(Scope::Public, &bob.0.label());
+        said.push("hi", false);
+        assert_eq!(people.say(&bob.0, &mut said), 2);
         people.leave(&bob.0);
         people.leave(&bob.0);
         assert!(people.find(&name("bob")).is_none());
@@ -235,7 +231,7 @@ mod tests {
     #[test]
     fn a_name_is_taken_over_in_one_step_and_nobody_hears_of_it() {
         let people = People::new(100);
-        let (old, new, other) = (guest("1"), guest("2"), guest("3"));
+        let (old, new, other) = (connection("1"), connection("2"), connection("3"));
         enter(&people, "alice", &old.0, true);
         enter(&people, "bob", &other.0, true);
         assert!(matches!(
@@ -257,7 +253,7 @@ mod tests {
     #[test]
     fn of_two_who_want_one_name_at_once_one_gets_it() {
         let people = People::new(0);
-        let guests = [guest("1").0, guest("2").0];
+        let connections = [connection("1").0, connection("2").0];
         // Two threads that were asleep would not wake at the same moment, so they wait awake.
         let arrived = AtomicUsize::new(0);
         let together = |count: usize| {
@@ -272,15 +268,15 @@ mod tests {
         };
         let entered = AtomicUsize::new(0);
         std::thread::scope(|threads| {
-            for guest in &guests {
+            for connection in &connections {
                 threads.spawn(|| {
                     for round in 0..3000 {
                         together(4 * round + 2);
-                        if !matches!(enter(&people, "alice", guest, false), Entry::InUse) {
+                        if !matches!(enter(&people, "alice", connection, false), Entry::InUse) {
                             entered.fetch_add(1, Ordering::Relaxed);
                         }
                         together(4 * round + 4);
-                        people.leave(guest);
+                        people.leave(connection);
                     }
                 });
             }
@@ -291,11 +287,13 @@ mod tests {
     #[test]
     fn a_crowd_is_not_announced() {
         let people = People::new(2);
-        let guests: Vec<_> = (0..4).map(|number| guest(&number.to_string())).collect();
-        for (number, guest) in guests.iter().enumerate() {
-            enter(&people, &format!("n{number}"), &guest.0, false);
+        let connections: Vec<_> = (0..4)
+            .map(|number| connection(&number.to_string()))
+            .collect();
+        for (number, connection) in connections.iter().enumerate() {
+            enter(&people, &format!("n{number}"), &connection.0, false);
         }
-        let first = guests.into_iter().next().unwrap();
+        let first = connections.into_iter().next().unwrap();
         assert_eq!(
             heard(first),
             ["WELCOME", "USER JOINED"],

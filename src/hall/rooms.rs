@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Group, Guest, Name};
+use super::{Connection, Group, Name, Said};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
 use crate::net::Port;
@@ -23,12 +23,11 @@ use crate::seat::{
 };
 use crate::wire::{Relay, Scope, ServerDoc};
 
-/// All rooms. `D` is what the server keeps with each: its listener, which the hall must not know.
+/// All rooms. `H` is the handle that the server keeps with each: the way to its listener, which the hall must
+/// not know.
 #[cfg_attr(test, derive(Clone))]
-pub struct Rooms<D> {
-    by_key: BTreeMap<String, Room<D>>,
-    /// The rooms' ports that are free.
-    stack: WorkloadStack,
+pub struct Rooms<H> {
+    by_key: BTreeMap<String, Room<H>>,
     timeouts: Timeouts,
     /// How many messages a new member gets to see.
     history: usize,
@@ -36,15 +35,15 @@ pub struct Rooms<D> {
 
 /// One room.
 #[cfg_attr(test, derive(Clone))]
-struct Room<D> {
+struct Room<H> {
     name: Name,
     port: Port,
     lease: Lease,
-    door: D,
+    handle: H,
     group: Arc<Group>,
     /// The right to a place; as many as there can be members.
     free_places: WorkloadStack,
-    places: Vec<Place>,
+    members: Vec<Member>,
     /// Who is connected and has not said a passcode yet.
     callers: Vec<Caller>,
     history: VecDeque<Old>,
@@ -58,23 +57,23 @@ struct Topic {
     by: Arc<str>,
 }
 
-/// A member's place, from the `JOIN` on.
+/// A member, from the `JOIN` on: while the place is reserved, while it is taken.
 #[cfg_attr(test, derive(Clone))]
-struct Place {
+struct Member {
     seat: Seat,
     /// Where the member's main connection sits.
     seat_number: SeatNumber,
     /// The member's main connection.
-    main: Arc<Guest>,
+    main: Arc<Connection>,
     name: Name,
     /// The connection on which the member hears the room, once it is there: one of the room's own, or
     /// the main one ("here").
-    connection: Option<Arc<Guest>>,
+    connection: Option<Arc<Connection>>,
 }
 
 #[cfg_attr(test, derive(Clone))]
 struct Caller {
-    guest: Arc<Guest>,
+    connection: Arc<Connection>,
     until: Deadline,
 }
 
@@ -84,6 +83,28 @@ struct Old {
     text: String,
     me: bool,
     said_at: Timestamp,
+}
+
+/// Somebody who wants into a room.
+pub struct Joiner<'j> {
+    /// Their main connection.
+    pub main: &'j Arc<Connection>,
+    /// Who they have logged in as.
+    pub who: &'j Name,
+    /// Where their main connection sits.
+    pub seat: SeatNumber,
+}
+
+impl Joiner<'_> {
+    fn member(&self, seat: Seat, connection: Option<Arc<Connection>>) -> Member {
+        Member {
+            seat,
+            seat_number: self.seat,
+            main: Arc::clone(self.main),
+            name: self.who.clone(),
+            connection,
+        }
+    }
 }
 
 /// Why somebody can't join or leave.
@@ -99,25 +120,12 @@ pub enum RoomError {
     Full,
 }
 
-/// A room that has ended: its door is to be closed, its threads joined, its port pushed.
-pub struct Ended<D> {
-    /// What the server kept with it.
-    pub door: D,
+/// A room that has ended: its threads are to be woken and joined, its port pushed.
+pub struct Ended<H> {
+    /// The way to wake its threads.
+    pub handle: H,
     /// The right to its port.
     pub lease: Lease,
-    /// What it was called.
-    pub name: Name,
-}
-
-/// What becomes of somebody who connects to a room's port.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AtTheDoor {
-    /// May say a passcode.
-    Waits,
-    /// So many stand there already who were not sent, that one more is turned away unheard.
-    Crowded,
-    /// The room has ended.
-    NoRoom,
 }
 
 /// What a caller's passcode came to.
@@ -127,11 +135,11 @@ pub enum Admission {
         /// Who is in.
         name: Name,
         /// The main connection of the same person.
-        main: Arc<Guest>,
+        main: Arc<Connection>,
         /// Where that sits.
         seat: SeatNumber,
         /// To be flushed.
-        told: Vec<Arc<Guest>>,
+        told: Vec<Arc<Connection>>,
     },
     /// Not the passcode of anybody who is expected from there.
     Refused,
@@ -144,19 +152,14 @@ pub struct Audience {
     /// The room's port.
     pub port: Port,
     /// Everyone in the room but the speaker.
-    pub members: Vec<Arc<Guest>>,
+    pub members: Vec<Arc<Connection>>,
 }
 
-impl<D> Rooms<D> {
-    /// No rooms yet, and these ports for them.
-    pub fn new(
-        ports: impl IntoIterator<Item = Port>,
-        timeouts: Timeouts,
-        history: usize,
-    ) -> Rooms<D> {
+impl<H> Rooms<H> {
+    /// No rooms yet. A new member of one gets to see its last `history` messages.
+    pub fn new(timeouts: Timeouts, history: usize) -> Rooms<H> {
         Rooms {
             by_key: BTreeMap::new(),
-            stack: WorkloadStack::new(ports),
             timeouts,
             history,
         }
@@ -167,31 +170,21 @@ impl<D> Rooms<D> {
         self.by_key.contains_key(&name.key())
     }
 
-    /// The next free port for a room.
-    pub fn pop_port(&mut self) -> Option<Lease> {
-        self.stack.pop()
-    }
-
-    /// A room's port is free again.
-    pub fn push_port(&mut self, lease: Lease) {
-        self.stack.push(lease);
-    }
-
-    /// The rooms' ports that are free, the next one to go out last.
-    pub fn free_ports(&self) -> Vec<Port> {
-        self.stack.ports().collect()
+    /// Whether some room is at that port.
+    pub fn listens_at(&self, port: u16) -> bool {
+        self.by_key.values().any(|room| room.port.get() == port)
     }
 
     /// Makes a room. It has to be joined under the same lock, or it would be empty and never end.
-    pub fn open(&mut self, name: &Name, lease: Lease, port: Port, places: usize, door: D) {
+    pub fn open(&mut self, name: &Name, (lease, port): (Lease, Port), places: usize, handle: H) {
         let room = Room {
             name: name.clone(),
             port,
             lease,
-            door,
+            handle,
             group: Arc::default(),
             free_places: WorkloadStack::new(std::iter::repeat_n(port, places)),
-            places: Vec::new(),
+            members: Vec::new(),
             callers: Vec::new(),
             history: VecDeque::new(),
             topic: None,
@@ -199,30 +192,21 @@ impl<D> Rooms<D> {
         self.by_key.insert(name.key(), room);
     }
 
-    /// Reserves a place for `main`, who has logged in as `who`. Returns the room's name as it was
-    /// first spelled, and the ticket.
+    /// Reserves a place for somebody who has logged in. Returns the room's name as it was first spelled,
+    /// and the ticket.
     ///
     /// # Errors
     /// [`RoomError::AlreadyMember`], [`RoomError::Full`], [`RoomError::NoSuchRoom`].
     pub fn reserve(
         &mut self,
         name: &Name,
-        main: &Arc<Guest>,
-        who: &Name,
-        seat_number: SeatNumber,
+        joiner: &Joiner<'_>,
         now: Tick,
     ) -> Result<(Name, Ticket), RoomError> {
-        let (room, mut seat, lease) = self.place_for(name, main)?;
-        match seat.reserve(lease, Asker::by_connection(main.peer), now) {
+        let (room, mut seat, lease) = self.place_for(name, joiner.main)?;
+        match seat.reserve(lease, Asker::by_connection(joiner.main.peer), now) {
             Ok(ticket) => {
-                let (main, name) = (Arc::clone(main), who.clone());
-                room.places.push(Place {
-                    seat,
-                    seat_number,
-                    main,
-                    name,
-                    connection: None,
-                });
+                room.members.push(joiner.member(seat, None));
                 Ok((room.name.clone(), ticket))
             }
             Err(lease) => {
@@ -232,7 +216,7 @@ impl<D> Rooms<D> {
         }
     }
 
-    /// Takes `main`, who has logged in as `who`, into a room in which it speaks and hears on that same
+    /// Takes somebody who has logged in into a room in which they speak and hear on their main
     /// connection. The answer, what the room is about and what was said before are in its outbox
     /// before anything that is said from now on: none of it twice, none of it not at all. Returns
     /// whom to flush, and the room's port.
@@ -242,23 +226,17 @@ impl<D> Rooms<D> {
     pub fn enter_here(
         &mut self,
         name: &Name,
-        main: &Arc<Guest>,
-        who: &Name,
-        seat_number: SeatNumber,
+        joiner: &Joiner<'_>,
         now: Tick,
-    ) -> Result<(Port, Vec<Arc<Guest>>), RoomError> {
+    ) -> Result<(Port, Vec<Arc<Connection>>), RoomError> {
+        let main = joiner.main;
         let (room, mut seat, lease) = self.place_for(name, main)?;
         if let Err(lease) = seat.sit(lease, now) {
             room.free_places.push(lease);
             return Err(RoomError::Full);
         }
-        room.places.push(Place {
-            seat,
-            seat_number,
-            main: Arc::clone(main),
-            name: who.clone(),
-            connection: Some(Arc::clone(main)),
-        });
+        room.members
+            .push(joiner.member(seat, Some(Arc::clone(main))));
         main.outbox.append_doc(&ServerDoc::JoinedHere {
             room: room.name.as_str().into(),
         });
@@ -267,7 +245,7 @@ impl<D> Rooms<D> {
         }
         room.append_history(main);
         let joined = ServerDoc::RoomJoined {
-            username: who.as_str().into(),
+            username: joiner.who.as_str().into(),
             room: room.name.as_str().into(),
         };
         let told = room.tell_others(main, &joined);
@@ -278,8 +256,8 @@ impl<D> Rooms<D> {
     fn place_for(
         &mut self,
         name: &Name,
-        main: &Arc<Guest>,
-    ) -> Result<(&mut Room<D>, Seat, Lease), RoomError> {
+        main: &Arc<Connection>,
+    ) -> Result<(&mut Room<H>, Seat, Lease), RoomError> {
         let timeouts = Timeouts {
             idle: None,
             total: None,
@@ -300,7 +278,7 @@ impl<D> Rooms<D> {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn name_for(&self, name: &Name, main: &Arc<Guest>) -> Result<Name, RoomError> {
+    pub fn name_for(&self, name: &Name, main: &Arc<Connection>) -> Result<Name, RoomError> {
         let room = self.by_key.get(&name.key()).ok_or(RoomError::NoSuchRoom)?;
         let place = room.place_of(main).ok_or(RoomError::NotAMember)?;
         place.connection.as_ref().ok_or(RoomError::NotAMember)?;
@@ -315,9 +293,9 @@ impl<D> Rooms<D> {
     pub fn topic(
         &mut self,
         name: &Name,
-        main: &Arc<Guest>,
+        main: &Arc<Connection>,
         topic: Option<&str>,
-    ) -> Result<Vec<Arc<Guest>>, RoomError> {
+    ) -> Result<Vec<Arc<Connection>>, RoomError> {
         self.name_for(name, main)?;
         let room = self
             .by_key
@@ -333,13 +311,13 @@ impl<D> Rooms<D> {
             told.extend(others.cloned());
         }
         let doc = room.topic_doc();
-        told.retain(|member| member.outbox.append_doc(&doc) == Handed::Over);
+        told.retain(|member| member.outbox.append_doc(&doc) == Handed::Taken);
         room.topic = room.topic.take().filter(|topic| !topic.text.is_empty());
         Ok(told)
     }
 
     /// What a room is about, for somebody who has just got a ticket for it; `None` if nobody has said.
-    pub fn append_topic(&self, name: &Name, main: &Arc<Guest>) {
+    pub fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
         if let Some(room) = self.by_key.get(&name.key())
             && room.topic.is_some()
         {
@@ -347,36 +325,37 @@ impl<D> Rooms<D> {
         }
     }
 
-    /// Somebody has connected to the room's port.
-    pub fn call(&mut self, name: &Name, guest: &Arc<Guest>, now: Tick) -> AtTheDoor {
+    /// Somebody has connected to the room's port. Returns whether they may say a passcode: not if so many
+    /// stand there already who were not sent, nor if there is no such room.
+    pub fn call(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) -> bool {
         let until = Deadline::after(now, self.timeouts.handshake);
         let Some(room) = self.by_key.get_mut(&name.key()) else {
-            return AtTheDoor::NoRoom;
+            return false;
         };
-        let is_expected = |place: &&Place| place.seat.phase() == Phase::Reserved;
-        let expected = room.places.iter().filter(is_expected).count();
+        let is_expected = |place: &&Member| place.seat.phase() == Phase::Reserved;
+        let expected = room.members.iter().filter(is_expected).count();
         if room.callers.len() >= expected + limits::CALLERS_TO_SPARE {
-            return AtTheDoor::Crowded;
+            return false;
         }
         room.callers.push(Caller {
-            guest: Arc::clone(guest),
+            connection: Arc::clone(connection),
             until,
         });
-        AtTheDoor::Waits
+        true
     }
 
     /// A caller has said something, `None` if it was no passcode, or has gone.
     pub fn admit(
         &mut self,
         name: &Name,
-        caller: &Arc<Guest>,
+        caller: &Arc<Connection>,
         said: Option<&str>,
         now: Tick,
     ) -> Admission {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return Admission::Refused;
         };
-        let is_caller = |there: &Caller| Arc::ptr_eq(&there.guest, caller);
+        let is_caller = |there: &Caller| Arc::ptr_eq(&there.connection, caller);
         let Some(index) = room.callers.iter().position(is_caller) else {
             // Too late: its time was up, or the room that it called at has ended and this is
             // another one of that name.
@@ -387,8 +366,8 @@ impl<D> Rooms<D> {
         let Some(said) = said else {
             return Admission::Refused;
         };
-        let expected = |place: &&mut Place| place.seat.would_admit(address, said, now);
-        let Some(place) = room.places.iter_mut().find(expected) else {
+        let expected = |place: &&mut Member| place.seat.would_admit(address, said, now);
+        let Some(place) = room.members.iter_mut().find(expected) else {
             return Admission::Refused;
         };
         if place.seat.arrive(address, now) != Arrival::Expected
@@ -433,8 +412,8 @@ impl<D> Rooms<D> {
     pub fn say(
         &mut self,
         name: &Name,
-        speaker: &Arc<Guest>,
-        messages: &[(String, bool)],
+        speaker: &Arc<Connection>,
+        said: &Said,
         now: Timestamp,
     ) -> Result<Audience, RoomError> {
         let history = self.history;
@@ -448,15 +427,15 @@ impl<D> Rooms<D> {
             is_member |= is_speaker;
             !is_speaker
         });
-        let members: Vec<Arc<Guest>> = others.map(|(_, member)| Arc::clone(member)).collect();
+        let members: Vec<Arc<Connection>> = others.map(|(_, member)| Arc::clone(member)).collect();
         if !is_member {
             return Err(RoomError::NotAMember);
         }
-        for (text, me) in messages {
+        for (text, me) in said.texts() {
             room.history.push_back(Old {
                 from: speaker.label(),
-                text: text.clone(),
-                me: *me,
+                text: text.to_owned(),
+                me,
                 said_at: now,
             });
         }
@@ -474,43 +453,47 @@ impl<D> Rooms<D> {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn leave(&mut self, name: &Name, main: &Arc<Guest>) -> Result<Gone<D>, RoomError> {
+    pub fn leave(
+        &mut self,
+        name: &Name,
+        main: &Arc<Connection>,
+    ) -> Result<Departure<H>, RoomError> {
         let room = self
             .by_key
             .get_mut(&name.key())
             .ok_or(RoomError::NoSuchRoom)?;
         let index = room
-            .places
+            .members
             .iter()
             .position(|place| Arc::ptr_eq(&place.main, main));
-        let gone = room.remove(index.ok_or(RoomError::NotAMember)?);
-        Ok(self.end_if_empty(name, gone))
+        let departed = room.remove(index.ok_or(RoomError::NotAMember)?);
+        Ok(self.end_if_empty(name, departed))
     }
 
     /// A connection to the room is over: its member has left, if that has not happened before.
-    pub fn hang_up(&mut self, name: &Name, connection: &Arc<Guest>) -> Gone<D> {
+    pub fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure<H> {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
-            return Gone::nobody();
+            return Departure::nobody();
         };
         room.callers
-            .retain(|caller| !Arc::ptr_eq(&caller.guest, connection));
-        let is_theirs = |place: &Place| {
+            .retain(|caller| !Arc::ptr_eq(&caller.connection, connection));
+        let is_theirs = |place: &Member| {
             place
                 .connection
                 .as_ref()
                 .is_some_and(|there| Arc::ptr_eq(there, connection))
         };
-        let gone = match room.places.iter().position(is_theirs) {
+        let departed = match room.members.iter().position(is_theirs) {
             Some(index) => room.remove(index),
             None => (None, Vec::new()),
         };
-        self.end_if_empty(name, gone)
+        self.end_if_empty(name, departed)
     }
 
     /// The rooms that somebody is in or on the way to.
-    pub fn rooms_of(&self, main: &Arc<Guest>) -> Vec<Name> {
-        let is_in = |room: &&Room<D>| {
-            room.places
+    pub fn rooms_of(&self, main: &Arc<Connection>) -> Vec<Name> {
+        let is_in = |room: &&Room<H>| {
+            room.members
                 .iter()
                 .any(|place| Arc::ptr_eq(&place.main, main))
         };
@@ -531,20 +514,20 @@ impl<D> Rooms<D> {
 
     /// A look at the deadlines of a room: reservations that nobody took up end, and callers who
     /// said nothing are returned, to be told.
-    pub fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Guest>>, Gone<D>) {
+    pub fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure<H>) {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
-            return (Vec::new(), Gone::nobody());
+            return (Vec::new(), Departure::nobody());
         };
         let silent = room
             .callers
             .extract_if(.., |caller| caller.until.is_past(now));
-        let silent = silent.map(|caller| caller.guest).collect();
+        let silent = silent.map(|caller| caller.connection).collect();
         let mut index = 0;
-        while index < room.places.len() {
-            match room.places[index].seat.expire(now, Passcode::random) {
+        while index < room.members.len() {
+            match room.members[index].seat.expire(now, Passcode::random) {
                 Some(Expiry::NoShow(lease)) => {
                     room.free_places.push(lease);
-                    room.places.remove(index);
+                    room.members.remove(index);
                 }
                 _ => index += 1,
             }
@@ -555,24 +538,29 @@ impl<D> Rooms<D> {
     /// The next deadline of a room, for its timer's alarm.
     pub fn deadline(&self, name: &Name) -> Option<Deadline> {
         let room = self.by_key.get(&name.key())?;
-        let places = room.places.iter().filter_map(|place| place.seat.deadline());
+        let places = room
+            .members
+            .iter()
+            .filter_map(|place| place.seat.deadline());
         places
             .chain(room.callers.iter().map(|caller| caller.until))
             .min()
     }
 
     /// Ends every room, for the server's end. Returns everyone who is connected to each.
-    pub fn end_all(&mut self) -> Vec<(Ended<D>, Vec<Arc<Guest>>)> {
+    pub fn end_all(&mut self) -> Vec<(Ended<H>, Vec<Arc<Connection>>)> {
         std::mem::take(&mut self.by_key)
             .into_values()
             .map(|room| {
-                let callers = room.callers.iter().map(|caller| Arc::clone(&caller.guest));
+                let callers = room
+                    .callers
+                    .iter()
+                    .map(|caller| Arc::clone(&caller.connection));
                 let connected = room.members().cloned().chain(callers).collect();
                 (
                     Ended {
-                        door: room.door,
+                        handle: room.handle,
                         lease: room.lease,
-                        name: room.name,
                     },
                     connected,
                 )
@@ -581,27 +569,26 @@ impl<D> Rooms<D> {
     }
 
     /// What the server keeps with a room.
-    pub fn door(&self, name: &Name) -> Option<&D> {
-        self.by_key.get(&name.key()).map(|room| &room.door)
+    pub fn handle(&self, name: &Name) -> Option<&H> {
+        self.by_key.get(&name.key()).map(|room| &room.handle)
     }
 
     fn end_if_empty(
         &mut self,
         name: &Name,
-        gone: (Option<Arc<Guest>>, Vec<Arc<Guest>>),
-    ) -> Gone<D> {
-        let (connection, told) = gone;
-        let is_empty = |room: &Room<D>| room.places.is_empty() && room.callers.is_empty();
+        departed: (Option<Arc<Connection>>, Vec<Arc<Connection>>),
+    ) -> Departure<H> {
+        let (connection, told) = departed;
+        let is_empty = |room: &Room<H>| room.members.is_empty() && room.callers.is_empty();
         let ended = match self.by_key.get(&name.key()) {
             Some(room) if is_empty(room) => self.by_key.remove(&name.key()),
             _ => None,
         };
         let ended = ended.map(|room| Ended {
-            door: room.door,
+            handle: room.handle,
             lease: room.lease,
-            name: room.name,
         });
-        Gone {
+        Departure {
             connection,
             told,
             ended,
@@ -615,18 +602,18 @@ fn rfc_3339(time: Timestamp) -> String {
 }
 
 /// What follows when somebody is out of a room.
-pub struct Gone<D> {
+pub struct Departure<H> {
     /// Their connection to the room, to be ended.
-    pub connection: Option<Arc<Guest>>,
+    pub connection: Option<Arc<Connection>>,
     /// Who was told, to be flushed.
-    pub told: Vec<Arc<Guest>>,
+    pub told: Vec<Arc<Connection>>,
     /// The room, if they were the last.
-    pub ended: Option<Ended<D>>,
+    pub ended: Option<Ended<H>>,
 }
 
-impl<D> Gone<D> {
-    fn nobody() -> Gone<D> {
-        Gone {
+impl<H> Departure<H> {
+    fn nobody() -> Departure<H> {
+        Departure {
             connection: None,
             told: Vec::new(),
             ended: None,
@@ -634,29 +621,29 @@ impl<D> Gone<D> {
     }
 }
 
-impl<D> Room<D> {
-    fn members(&self) -> impl Iterator<Item = &Arc<Guest>> {
+impl<H> Room<H> {
+    fn members(&self) -> impl Iterator<Item = &Arc<Connection>> {
         self.members_with_place().map(|(_, member)| member)
     }
 
     /// Who is in the room, each with the connection on which it hears.
-    fn members_with_place(&self) -> impl Iterator<Item = (&Place, &Arc<Guest>)> {
+    fn members_with_place(&self) -> impl Iterator<Item = (&Member, &Arc<Connection>)> {
         let seated = self
-            .places
+            .members
             .iter()
             .filter(|place| place.seat.phase() == Phase::Seated);
         seated.filter_map(|place| Some((place, place.connection.as_ref()?)))
     }
 
     /// The place of the person with that main connection, from the `JOIN` on.
-    fn place_of(&self, main: &Arc<Guest>) -> Option<&Place> {
-        self.places
+    fn place_of(&self, main: &Arc<Connection>) -> Option<&Member> {
+        self.members
             .iter()
             .find(|place| Arc::ptr_eq(&place.main, main))
     }
 
     /// What was said before, for a new member.
-    fn append_history(&self, member: &Guest) {
+    fn append_history(&self, member: &Connection) {
         for old in &self.history {
             member.outbox.append_doc(&ServerDoc::Relay(Relay {
                 scope: Scope::Room(self.name.as_str().into()),
@@ -682,16 +669,16 @@ impl<D> Room<D> {
     }
 
     /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.
-    fn tell_others(&self, about: &Arc<Guest>, doc: &ServerDoc<'_>) -> Vec<Arc<Guest>> {
+    fn tell_others(&self, about: &Arc<Connection>, doc: &ServerDoc<'_>) -> Vec<Arc<Connection>> {
         self.members()
             .filter(|member| !Arc::ptr_eq(member, about))
-            .filter(|member| member.outbox.append_doc(doc) == Handed::Over)
+            .filter(|member| member.outbox.append_doc(doc) == Handed::Taken)
             .cloned()
             .collect()
     }
 
-    fn remove(&mut self, index: usize) -> (Option<Arc<Guest>>, Vec<Arc<Guest>>) {
-        let mut place = self.places.remove(index);
+    fn remove(&mut self, index: usize) -> (Option<Arc<Connection>>, Vec<Arc<Connection>>) {
+        let mut place = self.members.remove(index);
         // A reservation is given up, a session closed; either way the right to the place is back
         // exactly once.
         let lease = place

@@ -79,21 +79,21 @@ fn who(server: &Server) -> String {
         seat,
         port,
         threads,
-        guest,
+        connection,
     } in connected
     {
         let ago = |ticks: u64| ago(server.tick(), server.now().0.saturating_sub(ticks));
         let amount = |(messages, bytes): (u64, u64)| format!("{messages}/{bytes}B");
         table.push('\n');
         table += &row([
-            &printable(&guest.label()),
+            &printable(&connection.label()),
             &seat.to_string(),
             &port.to_string(),
-            &guest.peer.to_string(),
-            &ago(guest.since.0),
-            &ago(guest.heard_at().0),
-            &amount(guest.sent()),
-            &amount(guest.got()),
+            &connection.peer.to_string(),
+            &ago(connection.since.0),
+            &ago(connection.heard_at().0),
+            &amount(connection.sent()),
+            &amount(connection.got()),
             &threads,
         ]);
     }

@@ -15,7 +15,7 @@
 //! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
 //! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
 //! alone ends a reservation and only the worker goes from Closing to Free, so a session that ends
-//! late can't touch the next guest's reservation.
+//! late can't touch the next connection's reservation.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,7 +32,7 @@ pub struct Timeouts {
     pub handshake: Ticks,
     /// From the last thing heard, or never.
     pub idle: Option<Ticks>,
-    /// How long before the idle timeout a guest is warned; `None` for guests who would not
+    /// How long before the idle timeout a connection is warned; `None` for connections who would not
     /// understand it.
     pub idle_soon: Option<Ticks>,
     /// From the connection, however active, or never.
@@ -40,7 +40,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// The idle deadline of a guest who was heard at `now`, and when it is to be warned.
+    /// The idle deadline of a connection who was heard at `now`, and when it is to be warned.
     fn idle_deadlines(&self, now: Tick) -> (Option<Deadline>, Option<Deadline>) {
         let idle = self.idle.map(|ticks| Deadline::after(now, ticks));
         let soon = idle.zip(self.idle_soon);
@@ -138,7 +138,7 @@ pub enum Expiry {
     /// Nobody has answered the call in time. The seat is closing.
     NoAnswer,
     /// Nothing heard for so long that the idle timeout is near. Nothing has changed but that this is
-    /// not said again before the guest has been heard.
+    /// not said again before the connection has been heard.
     IdleSoon,
     /// Nothing heard for too long. The seat is closing.
     Idle,
@@ -211,7 +211,7 @@ enum State {
     Seated {
         lease: Lease,
         idle: Option<Deadline>,
-        /// When the guest is to be warned; `None` once it has been.
+        /// When the connection is to be warned; `None` once it has been.
         idle_soon: Option<Deadline>,
         total: Option<Deadline>,
     },
@@ -346,7 +346,7 @@ impl Seat {
         Verdict::Admitted
     }
 
-    /// The call has been answered. Returns whether the guest is seated now: not when the seat was
+    /// The call has been answered. Returns whether the connection is seated now: not when the seat was
     /// closed in the meantime.
     pub fn answered(&mut self, now: Tick) -> bool {
         let State::Calling { total, .. } = &self.state else {
@@ -359,7 +359,7 @@ impl Seat {
         true
     }
 
-    /// The guest has said something that counts as activity.
+    /// The connection has said something that counts as activity.
     pub fn heard(&mut self, now: Tick) {
         if let State::Seated {
             idle, idle_soon, ..
@@ -716,8 +716,8 @@ mod tests {
             seat.reserve(stack.pop().unwrap(), asker(), Tick(0))
                 .is_err()
         );
-        let mut guest = seated();
-        assert_eq!(guest.bar(), None);
-        assert_eq!(guest.phase(), Phase::Closing);
+        let mut connection = seated();
+        assert_eq!(connection.bar(), None);
+        assert_eq!(connection.phase(), Phase::Closing);
     }
 }

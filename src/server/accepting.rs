@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 
 use crate::event::{Events, What};
@@ -10,47 +11,75 @@ use crate::limits;
 use crate::net::{Listener, Spare, Stream};
 use crate::wire::{Codec, ServerDoc};
 
-/// What is needed when a caller can't be taken in.
-pub(super) struct Callers<'s> {
-    /// Where that is told.
-    pub(super) events: &'s Events,
-    /// A descriptor that is kept for this.
-    pub(super) spare: &'s Spare,
-    /// How a caller is told FULL.
+/// What a thread that accepts needs besides its listener.
+#[derive(Clone)]
+pub(super) struct Accepting {
+    /// Where it is told that a caller can't be taken in.
+    pub(super) events: Events,
+    /// A descriptor that is kept for telling such a caller.
+    spare: Arc<Spare>,
+    /// How a caller is told anything.
     pub(super) codec: Codec,
 }
 
-/// Accepts until it `is_over`, and hands each caller to `serve`. One who connects only to wake this
-/// thread, because it is over, is handed to nobody.
-pub(super) fn accept_each(
-    listener: &Listener,
-    callers: &Callers<'_>,
-    is_over: impl Fn() -> bool,
-    mut serve: impl FnMut(Stream, SocketAddr),
-) {
-    // Looked at before the accept, too: clearing a backlog, or turning somebody away for want of a
-    // descriptor, may have taken the connection that was meant to wake this thread, and then no
-    // other one comes.
-    while !is_over() {
-        let accepted = listener.accept();
-        if is_over() {
-            return;
-        }
-        match accepted {
-            Ok((stream, peer)) => serve(stream, peer),
-            Err(error) => accept_failed(callers, listener, &error),
+impl Accepting {
+    /// Keeps a descriptor from now on, for all threads that accept.
+    pub(super) fn new(events: Events, codec: Codec) -> Accepting {
+        Accepting {
+            events,
+            spare: Arc::new(Spare::hold()),
+            codec,
         }
     }
-}
 
-/// After an `accept` that failed. A caller who can't be taken in for want of a descriptor is told
-/// FULL with the one that is kept for this, instead of being left waiting.
-fn accept_failed(callers: &Callers<'_>, listener: &Listener, error: &io::Error) {
-    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-        let full = callers.codec.server_frame(&ServerDoc::Full);
-        callers.spare.turn_one_away(listener, &full);
+    /// Accepts until it `is_over`, and hands each caller to `serve`. One who connects only to wake this
+    /// thread, because it is over, is handed to nobody.
+    pub(super) fn accept_each(
+        &self,
+        listener: &Listener,
+        is_over: impl Fn() -> bool,
+        mut serve: impl FnMut(Stream, SocketAddr),
+    ) {
+        // Looked at before the accept, too: clearing a backlog, or turning somebody away for want of a
+        // descriptor, may have taken the connection that was meant to wake this thread, and then no
+        // other one comes.
+        while !is_over() {
+            let accepted = listener.accept();
+            if is_over() {
+                return;
+            }
+            match accepted {
+                Ok((stream, peer)) => {
+                    // It can't fail on a socket that has just been accepted; if it did, the connection
+                    // would be slower but not wrong.
+                    let _ = stream.set_nodelay(true);
+                    serve(stream, peer);
+                }
+                Err(error) => self.accept_failed(listener, &error),
+            }
+        }
     }
-    back_off(callers.events, "accept", error);
+
+    /// After an `accept` that failed. A caller who can't be taken in for want of a descriptor is told
+    /// FULL with the one that is kept for this, instead of being left waiting.
+    fn accept_failed(&self, listener: &Listener, error: &io::Error) {
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+            let full = self.codec.server_frame(&ServerDoc::Full);
+            self.spare.turn_one_away(listener, &full);
+        }
+        back_off(&self.events, "accept", error);
+    }
+
+    /// Says one last thing to a caller and closes the connection.
+    pub(super) fn turn_away(&self, stream: Stream, last_word: &ServerDoc<'_>) {
+        stream.send_and_close(&self.codec.server_frame(last_word));
+    }
+
+    /// Tells a caller that there is no seat.
+    pub(super) fn say_full(&self, stream: Stream, peer: SocketAddr) {
+        self.turn_away(stream, &ServerDoc::Full);
+        self.events.tell(|| What::Full { asker: peer });
+    }
 }
 
 /// After a failed accept: without a rest the loop would fail half a million times a second for as

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::budget::Limit;
+use super::guard::budget::Limit;
 use super::settings::{Portals, Settings};
 use crate::hall::AccountError;
 use crate::invocation::Invocation;

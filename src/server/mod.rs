@@ -5,63 +5,62 @@
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
 mod accepting;
-mod budget;
-mod callback;
-mod courtesy;
-mod guesses;
-mod handshake;
-mod house;
-mod leaving;
+mod guard;
 mod listeners;
-mod login;
-mod pace;
 mod panics;
-mod portal;
-mod room;
-mod room_handle;
 mod rooms;
+mod seats;
 mod session;
 mod settings;
-mod single;
-mod timer;
-mod worker;
+mod sockets;
+mod threads;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, Tick, Ticks, Timekeeping};
+use crate::clock::{Clock, Tick, Timekeeping};
 use crate::event::{End, Events, What};
-use crate::hall::{Accounts, Damage, Guest, Pairs, People, Rooms};
+use crate::hall::{Accounts, Connection, Damage, Pairs, People, Rooms};
 use crate::limits;
-use crate::net::{Call, Datagrams, Listener, Port, Spare, Tap};
+use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
-use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, Timeouts, WorkloadStack};
+use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::wire::{Codec, ServerDoc};
-use budget::{Needs, ThreadBudget};
-use guesses::Guesses;
-use house::{House, Post, Visitors};
+use accepting::Accepting;
+use guard::budget::{self, Needs, ThreadBudget};
+use guard::guesses::Guesses;
 use listeners::Listeners;
+use panics::Panics;
+use rooms::{NewRoom, RoomPorts, RoomThreads};
+use seats::{Seats, SharedSeat};
+use session::{Logins, Sessions};
+use sockets::Sockets;
+use threads::portal::Portal;
+use threads::room;
+use threads::single::SinglePort;
+use threads::timer::Timekeeper;
+use threads::worker::Worker;
 
-pub use budget::Limit;
+pub use guard::budget::Limit;
+pub use guard::pace::Rate;
 pub use listeners::StartError;
-pub use pace::Rate;
 pub use settings::{Portals, Settings};
 
 /// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
 /// apart.
-fn room_ports(settings: &Settings, portal: Port) -> Vec<Port> {
+fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> + use<> {
     let first = match settings.port {
         0 => 1,
         _ if settings.single_port.is_some() => usize::from(portal.get()) + 1,
         _ => usize::from(portal.get()) + settings.workers + 1,
     };
     let numbers = (first..first + settings.rooms).filter_map(|number| u16::try_from(number).ok());
-    numbers.filter_map(Port::new).collect()
+    numbers.filter_map(Port::new)
 }
 
 fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts>, StartError> {
@@ -121,13 +120,16 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
 
 /// A running server.
 pub struct Server {
-    house: Arc<House>,
+    sessions: Arc<Sessions>,
+    #[cfg(test)]
+    panics: Panics,
     threads: Vec<JoinHandle<()>>,
     /// Where threads are blocked in `accept` or `recv_from`, to be woken at the end.
     tcp: Vec<Arc<Listener>>,
     udp: Option<Arc<Datagrams>>,
-    bind: IpAddr,
-    port: Port,
+    /// The portal's address, or the single port's.
+    portal: SocketAddr,
+    tick: Duration,
     /// The port of each seat.
     workers: Vec<Port>,
     /// Why it is about to be stopped. A leaf lock.
@@ -140,7 +142,7 @@ pub(crate) struct Connected {
     pub(crate) port: Port,
     /// The names of the two that serve them.
     pub(crate) threads: String,
-    pub(crate) guest: Arc<Guest>,
+    pub(crate) connection: Arc<Connection>,
 }
 
 impl Server {
@@ -162,7 +164,7 @@ impl Server {
             events.show_passcodes();
         }
         Passcode::try_random().map_err(|error| StartError::NoRandomness(error.to_string()))?;
-        panics::remember_places();
+        let panics = Panics::catching(&events);
         let thread_budget = check_limits(settings)?;
         let tap = tap(settings, &events);
         let listeners = Listeners::bind(settings, &tap)?;
@@ -173,28 +175,17 @@ impl Server {
             Some(clients) => vec![port; clients],
             None => listeners.workers.iter().map(Listener::port).collect(),
         };
-
-        let timeouts = Timeouts {
-            reserve: Ticks::covering(settings.reserve_timeout, settings.tick),
-            handshake: Ticks::covering(settings.handshake_timeout, settings.tick),
-            idle: settings
-                .idle_timeout
-                .map(|timeout| Ticks::covering(timeout, settings.tick)),
-            idle_soon: settings.warning_before_idle(),
-            total: settings
-                .total_timeout
-                .map(|timeout| Ticks::covering(timeout, settings.tick)),
-        };
+        let timeouts = settings.timeouts();
         let (codec, passcodes) = match settings.compat {
             None => (Codec::xml(settings.max_message), PasscodeKind::Hex),
             Some(revision) => (Codec::original(revision), PasscodeKind::NineDigits),
         };
-        let (mut posts, mut timekeeping) = (Vec::new(), Vec::new());
+        let (mut seats, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
             let timer = clock.subscribe_timekeeper();
             let seat = Seat::new(passcodes.random(), timeouts);
-            let place = (SeatNumber::from_index(index), *port);
-            posts.push(Post::new(place, seat, timer.alarm(), timer.waker()));
+            let lease = (SeatNumber::from_index(index), *port);
+            seats.push(SharedSeat::new(lease, seat, timer.alarm(), timer.waker()));
             timekeeping.push(timer);
         }
         events.tell(|| What::Started {
@@ -205,128 +196,206 @@ impl Server {
             idle: timeouts.idle,
             total: timeouts.total,
         });
-        let room_ports = room_ports(settings, port);
-        let house = Arc::new_cyclic(|this| House {
-            clock,
-            events,
+        let accepting = Accepting::new(events.clone(), codec);
+        let sockets = Sockets {
             codec,
-            passcodes,
             tick: settings.tick,
-            stack: Mutex::new(WorkloadStack::new(workers.iter().copied())),
-            pairs: Pairs::new(posts.len()),
-            people: People::new(settings.announce_up_to),
-            rooms: Mutex::new(Rooms::new(room_ports, timeouts, settings.history)),
-            room_threads: Mutex::default(),
-            serve_room: room::serve,
+            clock: clock.clone(),
+        };
+        let room_ports = RoomPorts {
+            free: Mutex::new(WorkloadStack::new(room_ports(settings, port))),
             bind: settings.bind,
             any_port: settings.port == 0,
             tap,
-            thread_budget,
-            portal: port,
-            spare: Spare::hold(),
-            guesses: Guesses::default(),
-            rate: settings.rate,
-            idle_soon: timeouts.idle_soon,
-            visitors: settings.max_per_address.map(Visitors::of),
-            this: this.clone(),
-            accounts,
-            message_of_the_day: settings.message_of_the_day.clone(),
-            #[cfg(test)]
-            panic_at: Mutex::default(),
-            posts,
+        };
+        let sessions = Arc::new_cyclic(|sessions: &Weak<Sessions>| {
+            let (sessions, accepting, sockets) =
+                (sessions.clone(), accepting.clone(), sockets.clone());
+            let serve_room = Box::new(move |new: NewRoom| {
+                // The server joins its rooms before it goes, so there is one.
+                if let Some(sessions) = sessions.upgrade() {
+                    room::run(sessions, accepting.clone(), sockets.clone(), new);
+                }
+            });
+            Sessions {
+                pairs: Pairs::new(seats.len()),
+                people: People::new(settings.announce_up_to),
+                rooms: RoomThreads::new(
+                    Rooms::new(timeouts, settings.history),
+                    room_ports,
+                    thread_budget,
+                    serve_room,
+                    (clock.clone(), events.clone()),
+                    seats.len(),
+                ),
+                seats: Arc::new(Seats::new(
+                    seats,
+                    passcodes,
+                    settings.max_per_address,
+                    events.clone(),
+                )),
+                logins: Logins {
+                    accounts,
+                    guesses: Guesses::default(),
+                    message_of_the_day: settings.message_of_the_day.clone(),
+                },
+                other_ports: [Some(port.get()), settings.board.map(|board| board.port())]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                rate: settings.rate.map(|rate| (rate, settings.tick)),
+                clock,
+                events,
+                panics: panics.clone(),
+            }
         });
-
         let mut server = Server {
-            house,
+            sessions,
+            #[cfg(test)]
+            panics,
             threads: Vec::new(),
             tcp: Vec::new(),
             udp: None,
-            bind: settings.bind,
-            port,
+            portal: SocketAddr::new(settings.bind, port.get()),
+            tick: settings.tick,
             workers,
             why: Mutex::default(),
         };
         // From here on a failure drops the server, which stops what has been started.
         server
-            .start_threads(listeners, timekeeping, settings.single_port.is_some())
+            .start_timekeepers(timekeeping, settings)
+            .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
+            .and_then(|()| match (listeners.portal_tcp, settings.single_port) {
+                (Some(listener), Some(_)) => server.start_single(listener, accepting, sockets),
+                (tcp, _) => server.start_portals(tcp, listeners.portal_udp, accepting),
+            })
             .map_err(StartError::NoThread)?;
         Ok(server)
     }
 
-    fn start_threads(
+    fn start_timekeepers(
         &mut self,
-        listeners: Listeners,
         timekeeping: Vec<Timekeeping>,
-        is_single: bool,
+        settings: &Settings,
     ) -> io::Result<()> {
+        let keeper = Timekeeper {
+            seats: Arc::clone(&self.sessions.seats),
+            events: self.sessions.events.clone(),
+            panics: self.sessions.panics.clone(),
+            idle_soon: settings
+                .warning_before_idle()
+                .map(|soon| soon.get().saturating_mul(settings.tick.as_secs().max(1))),
+        };
         for (index, timer) in timekeeping.into_iter().enumerate() {
-            let post = &self.house.posts[index];
-            let name = if is_single {
-                format!("timer-{}", post.number)
-            } else {
-                format!("timer-{}", post.port)
+            let number = SeatNumber::from_index(index);
+            let name = match settings.single_port {
+                Some(_) => format!("timer-{number}"),
+                None => format!("timer-{}", self.workers[index]),
             };
-            self.spawn(name, move |house| {
-                timer::serve(house, &house.posts[index], &timer);
-            })?;
-        }
-        for (index, listener) in listeners.workers.into_iter().enumerate() {
-            let port = listener.port();
-            let listener = Arc::new(listener);
-            self.tcp.push(Arc::clone(&listener));
-            self.spawn(format!("worker-{port}"), move |house| {
-                worker::serve(house, &house.posts[index], &listener);
-            })?;
-        }
-        if let Some(first) = self.tcp.first() {
-            let address = first.address();
-            self.house.events.tell(|| What::Listening {
-                role: "workers",
-                address,
-            });
-        }
-        // The portal comes last: whoever it sends to a worker finds it at work.
-        if let Some(listener) = listeners.portal_tcp {
-            let address = listener.address();
-            let role = if is_single { "single" } else { "portal-tcp" };
-            self.house.events.tell(|| What::Listening { role, address });
-            let listener = Arc::new(listener);
-            self.tcp.push(Arc::clone(&listener));
-            if is_single {
-                self.spawn(format!("single-{}", address.port()), move |house| {
-                    single::serve(house, &listener);
-                })?;
-            } else {
-                self.spawn("portal-tcp".to_owned(), move |house| {
-                    portal::serve_tcp(house, &listener);
-                })?;
-            }
-        }
-        if let Some(socket) = listeners.portal_udp {
-            let address = socket.address();
-            self.house.events.tell(|| What::Listening {
-                role: "portal-udp",
-                address,
-            });
-            let socket = Arc::new(socket);
-            self.udp = Some(Arc::clone(&socket));
-            self.spawn("portal-udp".to_owned(), move |house| {
-                portal::serve_udp(house, &socket);
+            let keeper = keeper.clone();
+            self.spawn(name, move || {
+                if let Some(seat) = keeper.seats.seat(number) {
+                    keeper.run(seat, &timer);
+                }
             })?;
         }
         Ok(())
     }
 
-    fn spawn(&mut self, name: String, run: impl FnOnce(&House) + Send + 'static) -> io::Result<()> {
-        let house = Arc::clone(&self.house);
+    fn start_workers(
+        &mut self,
+        listeners: Vec<Listener>,
+        accepting: &Accepting,
+        sockets: &Sockets,
+    ) -> io::Result<()> {
+        let worker = Arc::new(Worker {
+            sessions: Arc::clone(&self.sessions),
+            accepting: accepting.clone(),
+            sockets: sockets.clone(),
+        });
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let port = listener.port();
+            let listener = self.to_be_woken(listener);
+            let worker = Arc::clone(&worker);
+            self.spawn(format!("worker-{port}"), move || {
+                if let Some(seat) = worker.sessions.seats.seat(SeatNumber::from_index(index)) {
+                    worker.run(seat, &listener);
+                }
+            })?;
+        }
+        if let Some(first) = self.tcp.first() {
+            self.tell_listening("workers", first.address());
+        }
+        Ok(())
+    }
+
+    fn start_single(
+        &mut self,
+        listener: Listener,
+        accepting: Accepting,
+        sockets: Sockets,
+    ) -> io::Result<()> {
+        let listener = self.to_be_woken(listener);
+        let address = listener.address();
+        self.tell_listening("single", address);
+        let single = SinglePort {
+            sessions: Arc::clone(&self.sessions),
+            accepting,
+            sockets,
+        };
+        self.spawn(format!("single-{}", address.port()), move || {
+            single.run(&listener);
+        })
+    }
+
+    /// The portal comes last: whoever it sends to a worker finds it at work.
+    fn start_portals(
+        &mut self,
+        tcp: Option<Listener>,
+        udp: Option<Datagrams>,
+        accepting: Accepting,
+    ) -> io::Result<()> {
+        let portal = Portal {
+            seats: Arc::clone(&self.sessions.seats),
+            accepting,
+            clock: self.sessions.clock.clone(),
+            panics: self.sessions.panics.clone(),
+        };
+        if let Some(listener) = tcp {
+            let listener = self.to_be_woken(listener);
+            self.tell_listening("portal-tcp", listener.address());
+            let portal = portal.clone();
+            self.spawn("portal-tcp".to_owned(), move || portal.run_tcp(&listener))?;
+        }
+        if let Some(socket) = udp {
+            let socket = Arc::new(socket);
+            self.tell_listening("portal-udp", socket.address());
+            self.udp = Some(Arc::clone(&socket));
+            self.spawn("portal-udp".to_owned(), move || portal.run_udp(&socket))?;
+        }
+        Ok(())
+    }
+
+    fn to_be_woken(&mut self, listener: Listener) -> Arc<Listener> {
+        let listener = Arc::new(listener);
+        self.tcp.push(Arc::clone(&listener));
+        listener
+    }
+
+    fn tell_listening(&self, role: &'static str, address: SocketAddr) {
+        let events = &self.sessions.events;
+        events.tell(|| What::Listening { role, address });
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
-        self.threads.push(builder.spawn(move || run(&house))?);
+        self.threads.push(builder.spawn(run)?);
         Ok(())
     }
 
     /// The portal's address.
     pub fn portal(&self) -> SocketAddr {
-        SocketAddr::new(self.bind, self.port.get())
+        self.portal
     }
 
     /// The workers' ports, in the order of their seats.
@@ -336,9 +405,7 @@ impl Server {
 
     /// The ports on the workload stack, the next one to be handed out first.
     pub fn free_ports(&self) -> Vec<Port> {
-        let mut ports: Vec<Port> = self.house.stack.lock().ports().collect();
-        ports.reverse();
-        ports
+        self.sessions.seats.free_ports()
     }
 
     /// Whether all seats are at one port.
@@ -348,22 +415,22 @@ impl Server {
 
     /// Everyone who is connected, in the order of the seats.
     pub(crate) fn connected(&self) -> Vec<Connected> {
-        let posts = self.house.posts.iter();
-        posts
-            .filter_map(|post| {
+        let seats = self.sessions.seats.all().iter();
+        seats
+            .filter_map(|seat| {
                 // Whoever is still on the way in has not been welcomed, so nothing else may be
                 // said to them yet.
-                let guest = self.house.pairs.guest(post.number)?;
+                let connection = self.sessions.pairs.connection(seat.number)?;
                 let threads = if self.is_single() {
-                    format!("seat-{0} timer-{0}", post.number)
+                    format!("seat-{0} timer-{0}", seat.number)
                 } else {
-                    format!("worker-{0} timer-{0}", post.port)
+                    format!("worker-{0} timer-{0}", seat.port)
                 };
                 Some(Connected {
-                    seat: post.number,
-                    port: post.port,
+                    seat: seat.number,
+                    port: seat.port,
                     threads,
-                    guest,
+                    connection,
                 })
             })
             .collect()
@@ -373,7 +440,7 @@ impl Server {
     pub(crate) fn labels(&self) -> Vec<String> {
         let connected = self.connected().into_iter();
         connected
-            .map(|connected| connected.guest.label().to_string())
+            .map(|connected| connected.connection.label().to_string())
             .collect()
     }
 
@@ -382,11 +449,11 @@ impl Server {
         let notice = ServerDoc::Notice(text.into());
         self.connected()
             .iter()
-            .filter(|connected| connected.guest.outbox.send_doc(&notice) == Handed::Over)
+            .filter(|connected| connected.connection.outbox.send_doc(&notice) == Handed::Taken)
             .count()
     }
 
-    /// Removes the guest of that name, or in the seat with that port, telling them `reason`.
+    /// Removes the connection of that name, or in the seat with that port, telling them `reason`.
     /// Returns whether there was one.
     pub fn kick(&self, name: &str, reason: &str) -> bool {
         let farewell = ServerDoc::Kicked {
@@ -397,26 +464,26 @@ impl Server {
         let by_port = connected
             .iter()
             .find(|there| there.port.to_string() == name);
-        let by_name = |there: &&Connected| there.guest.label().eq_ignore_ascii_case(name);
+        let by_name = |there: &&Connected| there.connection.label().eq_ignore_ascii_case(name);
         let by_port = by_port.filter(|_| !self.is_single());
         let found = by_port.or_else(|| connected.iter().find(by_name));
         found.is_some_and(|connected| {
-            let outbox = &connected.guest.outbox;
+            let outbox = &connected.connection.outbox;
             outbox.end_saying(End::Kicked, Some(&farewell))
         })
     }
 
     pub(crate) fn now(&self) -> Tick {
-        self.house.clock.now()
+        self.sessions.clock.now()
     }
 
     pub(crate) fn tick(&self) -> Duration {
-        self.house.tick
+        self.tick
     }
 
     /// How many rooms could be made now.
     pub fn free_rooms(&self) -> usize {
-        self.house.rooms.lock().free_ports().len()
+        self.sessions.rooms.free_ports()
     }
 
     /// Tells every client, joins every thread and closes every listener. When it returns, the
@@ -434,10 +501,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let why = self.why.lock().take();
-        self.house.events.tell(|| What::ShuttingDown { why });
-        // The timers see their guests out and shut the sockets, which wakes workers in a read.
-        self.house.clock.stop();
-        rooms::end_all(&self.house);
+        self.sessions.events.tell(|| What::ShuttingDown { why });
+        // The timers see their connections out and shut the sockets, which wakes workers in a read.
+        self.sessions.clock.stop();
+        self.sessions.rooms.end_all();
         for listener in &self.tcp {
             listener.wake();
         }
@@ -448,5 +515,7 @@ impl Drop for Server {
             // Every loop catches what may panic; if one ended by a panic all the same, it ended.
             let _ = thread.join();
         }
+        // Those whose room was being made when the others ended.
+        self.sessions.rooms.end_all();
     }
 }

@@ -13,35 +13,66 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on every panic's place in the source is known to [`report_panic`]. What was done about
-/// panics before (a message on standard error) still is.
-pub(super) fn remember_places() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            PLACE.set(info.location().map(ToString::to_string));
-            before(info);
-        }));
-    });
+/// Catches panics for one server and tells of them.
+#[derive(Clone)]
+pub(super) struct Panics {
+    events: Events,
+    /// Where the next panic is to be, in a test.
+    #[cfg(test)]
+    pub(super) next_at: std::sync::Arc<parking_lot::Mutex<Option<&'static str>>>,
 }
 
-/// Tells of a panic in this thread, which has been caught.
-pub(super) fn report_panic(events: &Events, panic: &(dyn Any + Send)) -> End {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned());
-    let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
-    events.tell(|| What::Panicked { message, place });
-    End::Panicked
-}
+impl Panics {
+    /// From now on every panic's place in the source is known. What was done about panics before (a
+    /// message on standard error) still is.
+    pub(super) fn catching(events: &Events) -> Panics {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                PLACE.set(info.location().map(ToString::to_string));
+                before(info);
+            }));
+        });
+        Panics {
+            events: events.clone(),
+            #[cfg(test)]
+            next_at: std::sync::Arc::default(),
+        }
+    }
 
-/// Does something for one client. Should it panic, that costs this one client.
-pub(super) fn caught(events: &Events, work: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-        report_panic(events, panic.as_ref());
+    /// Does something for one client. Should it panic, that costs this one client.
+    pub(super) fn caught(&self, work: impl FnOnce()) {
+        self.ended_by(|| {
+            work();
+            End::Gone
+        });
+    }
+
+    /// As [`Panics::caught`], for work that returns why the client's session is over.
+    pub(super) fn ended_by(&self, work: impl FnOnce() -> End) -> End {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| self.report(panic.as_ref()))
+    }
+
+    fn report(&self, panic: &(dyn Any + Send)) -> End {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without words".to_owned());
+        let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
+        self.events.tell(|| What::Panicked { message, place });
+        End::Panicked
+    }
+
+    /// A place at which a test may make this thread panic, to see that it costs one client alone.
+    /// Outside of tests there is nothing here.
+    pub(super) fn may_panic(&self, place: &'static str) {
+        #[cfg(test)]
+        if self.next_at.lock().take_if(|at| *at == place).is_some() {
+            panic!("made to panic at {place}");
+        }
+        let _ = place;
     }
 }
 
@@ -63,13 +94,13 @@ mod tests {
         events: EventQueue,
     }
 
-    struct Guest(BufReader<TcpStream>);
+    struct Client(BufReader<TcpStream>);
 
-    impl Guest {
-        fn at(address: SocketAddr) -> Guest {
+    impl Client {
+        fn at(address: SocketAddr) -> Client {
             let stream = TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            Guest(BufReader::new(stream))
+            Client(BufReader::new(stream))
         }
 
         fn says(&mut self, line: &str) {
@@ -113,7 +144,7 @@ mod tests {
         }
 
         fn panic_at(&self, place: &'static str) {
-            *self.server.house.panic_at.lock() = Some(place);
+            *self.server.panics.next_at.lock() = Some(place);
         }
 
         /// Waits until it has happened, and that it is told with its place.
@@ -122,27 +153,27 @@ mod tests {
                 let event = self.events.events().recv_timeout(PATIENCE).expect(at);
                 if let What::Panicked { message, place } = event.what {
                     assert_eq!(message, format!("made to panic at {at}"));
-                    assert!(place.contains("house.rs:"), "{place}");
+                    assert!(place.contains("panics.rs:"), "{place}");
                     return;
                 }
             }
         }
 
         fn ticket(&self) -> (SocketAddr, String) {
-            let answer = Guest::at(self.server.portal()).hears("<Port>");
+            let answer = Client::at(self.server.portal()).hears("<Port>");
             let mut worker = self.server.portal();
             worker.set_port(part(&answer, "Port").parse().unwrap());
             (worker, part(&answer, "HandshakePasscode"))
         }
 
-        fn seat(&self) -> Guest {
+        fn seat(&self) -> Client {
             let (worker, passcode) = self.ticket();
-            let mut guest = Guest::at(worker);
-            guest.says(&format!(
+            let mut client = Client::at(worker);
+            client.says(&format!(
                 "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
             ));
-            assert!(guest.hears("Connection").contains("successful"));
-            guest
+            assert!(client.hears("Connection").contains("successful"));
+            client
         }
 
         fn wait_for_all_ports(&self) {
@@ -170,7 +201,7 @@ mod tests {
         for place in ["portal", "portal-tcp"] {
             let stage = Stage::new(Settings::default());
             stage.panic_at(place);
-            assert_eq!(Guest::at(stage.server.portal()).hears("<"), "the end");
+            assert_eq!(Client::at(stage.server.portal()).hears("<"), "the end");
             stage.has_panicked(place);
             stage.goes_on();
         }
@@ -193,7 +224,7 @@ mod tests {
             let stage = Stage::new(Settings::default());
             let (worker, _) = stage.ticket();
             stage.panic_at(place);
-            assert_eq!(Guest::at(worker).hears("<"), "the end");
+            assert_eq!(Client::at(worker).hears("<"), "the end");
             stage.has_panicked(place);
             stage.goes_on();
         }
@@ -216,10 +247,10 @@ mod tests {
     fn in_a_session_the_partner_is_told() {
         let stage = Stage::new(Settings::default());
         let (mut alice, mut bob) = (stage.seat(), stage.seat());
-        // Both are waiting for the next words of their guests: it is alice's that bring the panic.
-        for guest in [&mut alice, &mut bob] {
-            guest.says("<CLIENT><command>PING</command></CLIENT>");
-            assert!(guest.hears("PONG").contains("PONG"));
+        // Both are waiting for the next words of their clients: it is alice's that bring the panic.
+        for client in [&mut alice, &mut bob] {
+            client.says("<CLIENT><command>PING</command></CLIENT>");
+            assert!(client.hears("PONG").contains("PONG"));
         }
         stage.panic_at("session");
         alice.says("<CLIENT><message>oops</message></CLIENT>");
@@ -231,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_timer_it_costs_its_guest() {
+    fn in_a_timer_it_costs_its_client() {
         let stage = Stage::new(Settings {
             idle_timeout: Some(Duration::from_secs(2)),
             ..Settings::default()
@@ -266,7 +297,7 @@ mod tests {
                 stage.clock.beat();
             } else {
                 stage.panic_at(place);
-                let mut caller = Guest::at(there);
+                let mut caller = Client::at(there);
                 if place == "room-writer" {
                     // The writer may have panicked, and the connection ended, before that.
                     let _ = writeln!(caller.0.get_mut(), "no passcode");
@@ -293,9 +324,9 @@ mod tests {
             ..Settings::default()
         });
         stage.panic_at("single");
-        assert_eq!(Guest::at(stage.server.portal()).hears("<"), "the end");
+        assert_eq!(Client::at(stage.server.portal()).hears("<"), "the end");
         stage.has_panicked("single");
-        let mut guest = Guest::at(stage.server.portal());
-        assert!(guest.hears("Connection").contains("seat='1'"));
+        let mut client = Client::at(stage.server.portal());
+        assert!(client.hears("Connection").contains("seat='1'"));
     }
 }

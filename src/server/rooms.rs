@@ -1,237 +1,446 @@
-//! Who goes into a room, and out of it; a room's beginning and its end (seed 004).
+//! The rooms' ports and threads: a room's beginning, who goes in and out, its end (seed 004).
 //!
 //! The first `JOIN` makes a room, the last member's leaving ends it. Whoever finds the room empty, under
 //! the lock that `JOIN` takes, closes it; then its thread wakes, joins the others and puts the port
-//! back.
+//! back. No port is bound and no thread started or joined under that lock: whoever makes a room marks its
+//! name, and only those who want the same room wait until it is made.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread::{Builder, JoinHandle};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::accepting::trouble;
-use super::budget::ThreadToken;
-use super::house::House;
-use super::room_handle::RoomHandle;
-use crate::event::{End, What};
-use crate::hall::{Gone, Guest, Name, RoomError, Rooms};
-use crate::limits;
-use crate::net::{Listener, Port};
-use crate::seat::{SeatNumber, Ticket};
+use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
+use crate::clock::{Alarm, Clock, Timekeeping};
+use crate::event::{End, Events, What};
+use crate::hall::{Connection, Departure, Joiner, Name, RoomError, Rooms, flush_all};
+use crate::net::{Listener, Port, Tap};
+use crate::seat::{Lease, Ticket, WorkloadStack};
+use crate::wake::Waker;
 
-/// Reserves a place in a room for somebody who has logged in, and makes the room if there is none.
-pub(super) fn join(
-    house: &House,
-    name: &Name,
-    main: &Arc<Guest>,
-    who: &Name,
-    seat: SeatNumber,
-) -> Result<(Name, Ticket), RoomError> {
-    let mut rooms = house.rooms.lock();
-    if house.clock.is_stopped() {
-        return Err(RoomError::Full);
-    }
-    if !rooms.exists(name) {
-        open(house, &mut rooms, name).ok_or(RoomError::Full)?;
-    }
-    let joined = rooms.reserve(name, main, who, seat, house.clock.now());
-    set_alarm(&rooms, name);
-    joined
+/// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
+pub(super) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
+
+/// A room whose thread begins.
+pub(super) struct NewRoom {
+    pub(super) name: Name,
+    pub(super) handle: Arc<RoomHandle>,
+    pub(super) listener: Arc<Listener>,
+    pub(super) timer: Timekeeping,
+    /// For the room's timekeeper: a room without one would never end.
+    pub(super) timer_token: ThreadToken,
 }
 
-/// Takes somebody who has logged in into a room in which they speak and hear on their main connection,
-/// and makes the room if there is none.
-pub(super) fn join_here(
-    house: &House,
-    name: &Name,
-    main: &Arc<Guest>,
-    who: &Name,
-    seat: SeatNumber,
-) -> Result<(), RoomError> {
-    let told = {
-        let mut rooms = house.rooms.lock();
-        if house.clock.is_stopped() {
+/// The way to wake a room's threads, for whoever ends the room.
+pub(super) struct RoomHandle {
+    pub(super) port: Port,
+    /// `room-50005` has the other end, and closes the listener when it ends.
+    listener: Weak<Listener>,
+    /// The next tick that `timer-50005` has to see. Written only under the rooms' lock.
+    alarm: Alarm,
+    /// Wakes `timer-50005`.
+    timer: Waker,
+    closed: AtomicBool,
+    /// The right to the room's port, from the moment the room has ended.
+    lease: Mutex<Option<Lease>>,
+}
+
+impl RoomHandle {
+    /// Nobody comes in any more: `room-50005` clears up and puts `lease` back.
+    fn close(&self, lease: Option<Lease>) {
+        *self.lease.lock() = lease;
+        self.closed.store(true, Ordering::Release);
+        self.timer.wake();
+        if let Some(listener) = self.listener.upgrade() {
+            listener.wake();
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// The ports that rooms may have.
+pub(super) struct RoomPorts {
+    /// A leaf lock.
+    pub(super) free: Mutex<WorkloadStack>,
+    /// Where rooms listen, and whether the system chooses their ports.
+    pub(super) bind: IpAddr,
+    pub(super) any_port: bool,
+    /// For their sockets.
+    pub(super) tap: Tap,
+}
+
+/// A room's port on its way from the stack to the room. Dropped, it goes back.
+struct HeldPort<'p> {
+    ports: &'p RoomPorts,
+    lease: Option<Lease>,
+}
+
+impl Drop for HeldPort<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.ports.free.lock().push(lease);
+        }
+    }
+}
+
+impl RoomPorts {
+    /// Takes the next port that can be bound; `None` when there is none left.
+    fn bind_next(&self, events: &Events) -> Option<(HeldPort<'_>, Listener)> {
+        let mut passed_over = Vec::new();
+        let bound = loop {
+            // The lock is released before the port is bound.
+            let lease = self.free.lock().pop();
+            let Some(lease) = lease else { break None };
+            let number = if self.any_port { 0 } else { lease.port().get() };
+            let held = HeldPort {
+                ports: self,
+                lease: Some(lease),
+            };
+            match Listener::bind(SocketAddr::new(self.bind, number), &self.tap) {
+                Ok(listener) => break Some((held, listener)),
+                Err(error) => {
+                    trouble(events, "bind a room's port", &error);
+                    passed_over.push(held);
+                }
+            }
+        };
+        // Put back in the order in which they lay there.
+        while let Some(held) = passed_over.pop() {
+            drop(held);
+        }
+        bound
+    }
+}
+
+/// All rooms of a server.
+pub(super) struct RoomThreads {
+    /// The one lock under which people join and rooms end.
+    directory: Mutex<Directory>,
+    /// Notified when a room has been made, or could not be.
+    made: Condvar,
+    pub(super) ports: RoomPorts,
+    budget: ThreadBudget,
+    serve: Arc<ServeRoom>,
+    /// The rooms' own threads, to be joined. A leaf lock.
+    running: Mutex<Vec<JoinHandle<()>>>,
+    clock: Clock,
+    events: Events,
+    /// How many members a room can have.
+    places: usize,
+}
+
+/// Guarded by the rooms' lock.
+struct Directory {
+    rooms: Rooms<Arc<RoomHandle>>,
+    /// The keys of the rooms that are being made.
+    opening: BTreeSet<String>,
+}
+
+/// Marks a room that is being made. Dropped, also by a panic, it lets the others try.
+struct Opening<'r> {
+    threads: &'r RoomThreads,
+    key: Option<String>,
+}
+
+impl Opening<'_> {
+    fn ends(&mut self, directory: &mut Directory) {
+        if let Some(key) = self.key.take() {
+            directory.opening.remove(&key);
+            self.threads.made.notify_all();
+        }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if self.key.is_some() {
+            let threads = self.threads;
+            self.ends(&mut threads.directory.lock());
+        }
+    }
+}
+
+impl RoomThreads {
+    /// No rooms yet. Each can have as many members as there are `places`.
+    pub(super) fn new(
+        rooms: Rooms<Arc<RoomHandle>>,
+        ports: RoomPorts,
+        budget: ThreadBudget,
+        serve: ServeRoom,
+        (clock, events): (Clock, Events),
+        places: usize,
+    ) -> RoomThreads {
+        RoomThreads {
+            directory: Mutex::new(Directory {
+                rooms,
+                opening: BTreeSet::new(),
+            }),
+            made: Condvar::new(),
+            ports,
+            budget,
+            serve: Arc::new(serve),
+            running: Mutex::default(),
+            clock,
+            events,
+            places,
+        }
+    }
+
+    /// Does something under the rooms' lock. Nothing in `action` may wait.
+    pub(super) fn with<T>(&self, action: impl FnOnce(&mut Rooms<Arc<RoomHandle>>) -> T) -> T {
+        action(&mut self.directory.lock().rooms)
+    }
+
+    /// As [`RoomThreads::with`], for the room of that name, if it is still the one that has `handle`
+    /// (it may have ended, and another one of that name begun). Then the alarm is set to what the
+    /// room waits for.
+    pub(super) fn with_room<T>(
+        &self,
+        name: &Name,
+        handle: &Arc<RoomHandle>,
+        action: impl FnOnce(&mut Rooms<Arc<RoomHandle>>) -> T,
+    ) -> Option<T> {
+        self.with(|rooms| {
+            let is_ours = rooms
+                .handle(name)
+                .is_some_and(|there| Arc::ptr_eq(there, handle));
+            is_ours.then(|| {
+                let result = action(rooms);
+                handle.alarm.set(rooms.deadline(name));
+                result
+            })
+        })
+    }
+
+    /// Reserves a place in a room for somebody who has logged in, and makes the room if there is none.
+    ///
+    /// # Errors
+    /// [`RoomError::AlreadyMember`]; [`RoomError::Full`] also when there is no port or thread left.
+    pub(super) fn join(
+        &self,
+        name: &Name,
+        joiner: &Joiner<'_>,
+    ) -> Result<(Name, Ticket), RoomError> {
+        self.enter(name, |rooms| {
+            let joined = rooms.reserve(name, joiner, self.clock.now());
+            if let Some(handle) = rooms.handle(name) {
+                handle.alarm.set(rooms.deadline(name));
+            }
+            joined
+        })
+    }
+
+    /// Takes somebody who has logged in into a room in which they speak and hear on their main connection,
+    /// and makes the room if there is none.
+    ///
+    /// # Errors
+    /// As [`RoomThreads::join`].
+    pub(super) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
+        let told = self.enter(name, |rooms| {
+            let (port, told) = rooms.enter_here(name, joiner, self.clock.now())?;
+            // Told under the lock, before anybody can be told that they have left.
+            self.events.tell(|| What::RoomJoined {
+                port,
+                room: name.to_string(),
+                name: joiner.who.to_string(),
+            });
+            Ok(told)
+        })?;
+        joiner.main.outbox.flush();
+        flush_all(&told);
+        Ok(())
+    }
+
+    /// Lets somebody into a room, which is made if there is none. A room has to be joined under the lock
+    /// under which it is opened, or it would be empty and never end.
+    fn enter<T>(
+        &self,
+        name: &Name,
+        enter: impl FnOnce(&mut Rooms<Arc<RoomHandle>>) -> Result<T, RoomError>,
+    ) -> Result<T, RoomError> {
+        let mut directory = self.directory.lock();
+        loop {
+            if self.clock.is_stopped() {
+                return Err(RoomError::Full);
+            }
+            if directory.rooms.exists(name) {
+                return enter(&mut directory.rooms);
+            }
+            if directory.opening.insert(name.key()) {
+                break;
+            }
+            self.made.wait(&mut directory);
+        }
+        drop(directory);
+        let mut opening = Opening {
+            threads: self,
+            key: Some(name.key()),
+        };
+        let (mut held, handle) = self.begin(name).ok_or(RoomError::Full)?;
+        let mut directory = self.directory.lock();
+        opening.ends(&mut directory);
+        // Looked at again under the lock under which the server's end ends all rooms.
+        let lease = held.lease.take_if(|_| !self.clock.is_stopped());
+        let Some(lease) = lease else {
+            drop(directory);
+            handle.close(None);
             return Err(RoomError::Full);
-        }
-        if !rooms.exists(name) {
-            open(house, &mut rooms, name).ok_or(RoomError::Full)?;
-        }
-        let (port, told) = rooms.enter_here(name, main, who, seat, house.clock.now())?;
-        // Told under the lock, before anybody can be told that they have left.
-        house.events.tell(|| What::RoomJoined {
+        };
+        let port = handle.port;
+        directory
+            .rooms
+            .open(name, (lease, port), self.places, handle);
+        self.events.tell(|| What::RoomOpened {
             port,
             room: name.to_string(),
-            name: who.to_string(),
         });
-        told
-    };
-    main.outbox.flush();
-    flush(&told);
-    Ok(())
-}
-
-pub(super) fn set_alarm(rooms: &Rooms<Arc<RoomHandle>>, name: &Name) {
-    if let Some(door) = rooms.door(name) {
-        door.alarm.set(rooms.deadline(name));
+        enter(&mut directory.rooms)
     }
-}
 
-/// Takes a port that can be bound and starts the room's threads. `None` when there is none left.
-fn open(house: &House, rooms: &mut Rooms<Arc<RoomHandle>>, name: &Name) -> Option<()> {
-    let mut passed_over = Vec::new();
-    let bound = loop {
-        let Some(lease) = rooms.pop_port() else {
-            break None;
+    /// Takes a port and starts a room's thread. `None` when there is no port or thread left.
+    fn begin(&self, name: &Name) -> Option<(HeldPort<'_>, Arc<RoomHandle>)> {
+        let (held, listener) = self.ports.bind_next(&self.events)?;
+        let (port, listener) = (listener.port(), Arc::new(listener));
+        let timer = self.clock.subscribe_timekeeper();
+        let handle = Arc::new(RoomHandle {
+            port,
+            listener: Arc::downgrade(&listener),
+            alarm: timer.alarm(),
+            timer: timer.waker(),
+            closed: AtomicBool::new(false),
+            lease: Mutex::new(None),
+        });
+        let room = NewRoom {
+            name: name.clone(),
+            handle: Arc::clone(&handle),
+            listener,
+            timer,
+            timer_token: self.budget.take()?,
         };
-        match bind(house, lease.port()) {
-            Ok(listener) => break Some((lease, listener)),
+        let serve = Arc::clone(&self.serve);
+        let thread = spawn(&self.budget, format!("room-{port}"), move || serve(room));
+        match thread {
+            Ok(thread) => self.keep(thread),
             Err(error) => {
-                trouble(&house.events, "bind a room's port", &error);
-                passed_over.push(lease);
+                trouble(&self.events, "start a room's thread", &error);
+                return None;
             }
         }
-    };
-    // In the order in which they lay there.
-    for lease in passed_over.into_iter().rev() {
-        rooms.push_port(lease);
+        Some((held, handle))
     }
-    let (lease, listener) = bound?;
-    let port = listener.port();
-    let listener = Arc::new(listener);
-    let timer = house.clock.subscribe_timekeeper();
-    let door = Arc::new(RoomHandle {
-        port,
-        listener: Arc::downgrade(&listener),
-        alarm: timer.alarm(),
-        timer: timer.waker(),
-        closed: AtomicBool::new(false),
-        lease: Mutex::new(None),
-    });
-    // For the room's timer, now: a room without one would never end.
-    let Some(token) = house.thread_budget.take() else {
-        rooms.push_port(lease);
-        return None;
-    };
-    let (serving, name_there, own) = (house.this.upgrade()?, name.clone(), Arc::clone(&door));
-    let serve = house.serve_room;
-    let thread = spawn(house, format!("room-{port}"), move || {
-        serve(&serving, &name_there, &own, listener, timer, token);
-    });
-    match thread {
-        Ok(thread) => {
-            let mut threads = house.room_threads.lock();
-            // Those of rooms that have ended are joined here; the rest at the server's end.
-            for ended in threads.extract_if(.., |thread: &mut JoinHandle<()>| thread.is_finished())
-            {
-                let _ = ended.join();
+
+    /// Keeps a room's thread for the server's end, and joins those of rooms that have ended.
+    fn keep(&self, thread: JoinHandle<()>) {
+        let mut running = self.running.lock();
+        let ended: Vec<JoinHandle<()>> = running
+            .extract_if(.., |thread| thread.is_finished())
+            .collect();
+        running.push(thread);
+        drop(running);
+        join_all(ended);
+    }
+
+    /// Starts one of the threads that a room has beside its own.
+    ///
+    /// # Errors
+    /// When the server has as many threads as it may have, or the system has none to give.
+    pub(super) fn spawn(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        spawn(&self.budget, name, run)
+    }
+
+    /// The last step of a room's thread, when its listener is closed: the port goes back.
+    pub(super) fn put_back(&self, name: &Name, handle: &RoomHandle) {
+        let Some(lease) = handle.lease.lock().take() else {
+            return;
+        };
+        // Told under the lock, before the next room can have the port.
+        let mut free = self.ports.free.lock();
+        free.push(lease);
+        self.events.tell(|| What::RoomEnded {
+            port: handle.port,
+            room: name.to_string(),
+        });
+    }
+
+    /// Takes the person with this main connection out of a room.
+    ///
+    /// # Errors
+    /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
+    pub(super) fn leave(&self, name: &Name, main: &Arc<Connection>) -> Result<(), RoomError> {
+        let departure = self.with(|rooms| rooms.leave(name, main))?;
+        if let Some(connection) = &departure.connection {
+            self.tell_left(name, connection, End::Terminate);
+            // Who is "here" goes on talking on that connection.
+            if !Arc::ptr_eq(connection, main) {
+                connection.outbox.end(End::Terminate);
             }
-            threads.push(thread);
         }
-        Err(error) => {
-            trouble(&house.events, "start a room's thread", &error);
-            rooms.push_port(lease);
-            return None;
-        }
+        self.follow(departure);
+        Ok(())
     }
-    rooms.open(name, lease, port, house.posts.len(), door);
-    house.events.tell(|| What::RoomOpened {
-        port,
-        room: name.to_string(),
-    });
-    Some(())
-}
 
-fn bind(house: &House, port: Port) -> io::Result<Listener> {
-    let number = if house.any_port { 0 } else { port.get() };
-    Listener::bind(SocketAddr::new(house.bind, number), &house.tap)
-}
-
-pub(super) fn spawn(
-    house: &House,
-    name: String,
-    run: impl FnOnce() + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
-    let too_many = || io::Error::other("the server has as many threads as this machine allows");
-    spawn_with(house.thread_budget.take().ok_or_else(too_many)?, name, run)
-}
-
-pub(super) fn spawn_with(
-    token: ThreadToken,
-    name: String,
-    run: impl FnOnce() + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
-    Builder::new()
-        .name(name)
-        .stack_size(limits::THREAD_STACK)
-        .spawn(move || {
-            run();
-            drop(token);
-        })
-}
-
-pub(super) fn tell_left(house: &House, name: &Name, guest: &Guest, end: End) {
-    house.events.tell(|| What::RoomLeft {
-        room: name.to_string(),
-        name: guest.label().to_string(),
-        end,
-    });
-}
-
-/// Takes the person with this main connection out of a room.
-pub(super) fn leave(house: &House, name: &Name, main: &Arc<Guest>) -> Result<(), RoomError> {
-    let gone = house.rooms.lock().leave(name, main)?;
-    if let Some(connection) = &gone.connection {
-        tell_left(house, name, connection, End::Terminate);
-        // Who is "here" goes on talking on that connection.
-        if !Arc::ptr_eq(connection, main) {
-            connection.outbox.end(End::Terminate);
+    /// Takes somebody whose main connection is over out of every room.
+    pub(super) fn leave_all(&self, main: &Arc<Connection>) {
+        if main.name().is_none() {
+            return;
+        }
+        for name in self.with(|rooms| rooms.rooms_of(main)) {
+            // A room that has ended meanwhile has been left, too.
+            let _ = self.leave(&name, main);
         }
     }
-    finish(gone);
-    Ok(())
-}
 
-/// Takes somebody whose main connection is over out of every room.
-pub(super) fn leave_all(house: &House, main: &Arc<Guest>) {
-    if main.name().is_none() {
-        return;
+    pub(super) fn tell_left(&self, name: &Name, connection: &Connection, end: End) {
+        self.events.tell(|| What::RoomLeft {
+            room: name.to_string(),
+            name: connection.label().to_string(),
+            end,
+        });
     }
-    let names = house.rooms.lock().rooms_of(main);
-    for name in names {
-        // A room that has ended meanwhile has been left, too.
-        let _ = leave(house, &name, main);
-    }
-}
 
-/// What follows, without the lock, when somebody is out of a room.
-pub(super) fn finish(gone: Gone<Arc<RoomHandle>>) {
-    flush(&gone.told);
-    if let Some(ended) = gone.ended {
-        ended.door.close(ended.lease);
-    }
-}
-
-pub(super) fn flush(guests: &[Arc<Guest>]) {
-    for guest in guests {
-        guest.outbox.flush();
-    }
-}
-
-/// The server is going down: everyone in every room is told, and every room ends.
-pub(super) fn end_all(house: &House) {
-    let ended = house.rooms.lock().end_all();
-    for (ended, connected) in ended {
-        for guest in connected {
-            guest.outbox.end(End::Shutdown);
+    /// What follows, without the lock, when somebody is out of a room.
+    pub(super) fn follow(&self, departure: Departure<Arc<RoomHandle>>) {
+        flush_all(&departure.told);
+        if let Some(ended) = departure.ended {
+            ended.handle.close(Some(ended.lease));
         }
-        ended.door.close(ended.lease);
     }
-    // Taken out first, because a thread that ends may want the lock.
-    let threads = std::mem::take(&mut *house.room_threads.lock());
+
+    /// How many rooms could be made now.
+    pub(super) fn free_ports(&self) -> usize {
+        self.ports.free.lock().ports().len()
+    }
+
+    /// The server is going down: everyone in every room is told, and every room ends. The clock has been
+    /// stopped, so none begins any more.
+    pub(super) fn end_all(&self) {
+        for (ended, connected) in self.with(Rooms::end_all) {
+            for connection in connected {
+                connection.outbox.end(End::Shutdown);
+            }
+            ended.handle.close(Some(ended.lease));
+        }
+        // Taken out first, because a thread that ends may want the lock.
+        let threads = std::mem::take(&mut *self.running.lock());
+        join_all(threads);
+    }
+}
+
+fn join_all(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
+        // Each catches what may panic; if one ended by a panic all the same, it ended.
         let _ = thread.join();
     }
 }

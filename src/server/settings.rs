@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::pace::Rate;
+use super::guard::pace::Rate;
 use crate::clock::Ticks;
 use crate::limits;
+use crate::seat::Timeouts;
 use crate::wire::Revision;
 
 /// Which portals are open.
@@ -91,7 +92,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How long before the idle timeout a guest is warned: a minute, a third of the timeout if that
+    /// The timeouts of a seat, in ticks.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        let ticks = |timeout| Ticks::covering(timeout, self.tick);
+        Timeouts {
+            reserve: ticks(self.reserve_timeout),
+            handshake: ticks(self.handshake_timeout),
+            idle: self.idle_timeout.map(ticks),
+            idle_soon: self.warning_before_idle(),
+            total: self.total_timeout.map(ticks),
+        }
+    }
+
+    /// How long before the idle timeout a connection is warned: a minute, a third of the timeout if that
     /// is shorter, and at least a tick. `None` where there is no such timeout, or where the clients
     /// are original programs, which know no such word.
     pub fn warning_before_idle(&self) -> Option<Ticks> {

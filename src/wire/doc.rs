@@ -334,9 +334,10 @@ pub enum ServerDoc<'a> {
 }
 
 /// Who a message was for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub enum Scope<'a> {
     /// The partner seat.
+    #[default]
     Partner,
     /// Everyone who is logged in.
     Public,
@@ -344,6 +345,18 @@ pub enum Scope<'a> {
     Direct,
     /// The members of the room of that name.
     Room(Cow<'a, str>),
+}
+
+impl Scope<'_> {
+    /// The same scope, without a copy of the room's name.
+    pub fn as_borrowed(&self) -> Scope<'_> {
+        match self {
+            Scope::Partner => Scope::Partner,
+            Scope::Public => Scope::Public,
+            Scope::Direct => Scope::Direct,
+            Scope::Room(name) => Scope::Room(name.as_ref().into()),
+        }
+    }
 }
 
 /// A message on its way to somebody else.

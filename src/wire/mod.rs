@@ -21,6 +21,7 @@
 
 mod doc;
 mod frame;
+mod frames;
 mod original;
 mod text;
 mod xml;
@@ -30,6 +31,7 @@ pub use doc::{
     Secret, ServerDoc,
 };
 pub use frame::{FrameError, FrameReader, Framing};
+pub use frames::Frames;
 pub use text::{printable, printable_text};
 
 use crate::limits;
@@ -169,6 +171,11 @@ impl Codec {
         let content = original::handshake_content(port, &handshake.passcode, self.is_plain());
         self.framing
             .write(out, |out| out.extend_from_slice(&content));
+    }
+
+    /// Whether what this codec writes is what the other one would write.
+    pub fn writes_as(&self, other: &Codec) -> bool {
+        (self.framing, self.dialect) == (other.framing, other.dialect)
     }
 
     /// A server's document as one frame.

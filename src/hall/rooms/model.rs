@@ -49,8 +49,8 @@ enum Step {
 
 /// The people's connections. Nothing is written to them: they are over before it begins.
 struct Cast {
-    mains: Vec<Arc<Guest>>,
-    connections: Vec<Arc<Guest>>,
+    mains: Vec<Arc<Connection>>,
+    connections: Vec<Arc<Connection>>,
 }
 
 #[derive(Clone)]
@@ -58,6 +58,8 @@ struct World {
     cast: Arc<Cast>,
     now: Tick,
     rooms: Rooms<()>,
+    /// The only port, when it is free.
+    ports: WorkloadStack,
     in_hand: Option<Lease>,
     /// Whose connection is there, whatever the room thinks of it.
     connected: [bool; PEOPLE],
@@ -73,13 +75,13 @@ fn name() -> Name {
 impl Cast {
     fn new() -> Cast {
         let all = |first: u16| {
-            let guests = (0..PEOPLE).map(|person| {
+            let connections = (0..PEOPLE).map(|person| {
                 let address = Ipv4Addr::new(127, 0, 0, ADDRESSES[person]);
-                let guest = guest_from(SocketAddr::from((address, first + person as u16)));
-                guest.outbox.cut(crate::event::End::Gone);
-                guest
+                let connection = guest_from(SocketAddr::from((address, first + person as u16)));
+                connection.outbox.cut(crate::event::End::Gone);
+                connection
             });
-            guests.collect()
+            connections.collect()
         };
         Cast {
             mains: all(4000),
@@ -88,8 +90,8 @@ impl Cast {
     }
 
     /// Which person that is.
-    fn person(&self, main: &Arc<Guest>) -> usize {
-        let is_it = |there: &Arc<Guest>| Arc::ptr_eq(there, main);
+    fn person(&self, main: &Arc<Connection>) -> usize {
+        let is_it = |there: &Arc<Connection>| Arc::ptr_eq(there, main);
         self.mains.iter().position(is_it).unwrap()
     }
 }
@@ -108,7 +110,8 @@ impl World {
         World {
             cast: Arc::new(Cast::new()),
             now: Tick(0),
-            rooms: Rooms::new(Port::new(50005), timeouts, 0),
+            rooms: Rooms::new(timeouts, 0),
+            ports: WorkloadStack::new(Port::new(50005)),
             in_hand: None,
             connected: [false; PEOPLE],
             tickets: Default::default(),
@@ -126,8 +129,8 @@ impl World {
             !matches!(step, Step::Expire)
                 || !deadline.is_some_and(|deadline| deadline.is_past(self.now))
         };
-        let hangs_up = |connection: &Arc<Guest>| matches!(step, Step::HangUp(person) if Arc::ptr_eq(&cast.connections[person], connection));
-        let places = room.places.iter().filter(|place| {
+        let hangs_up = |connection: &Arc<Connection>| matches!(step, Step::HangUp(person) if Arc::ptr_eq(&cast.connections[person], connection));
+        let places = room.members.iter().filter(|place| {
             let leaves = matches!(step, Step::Leave(person) if cast.person(&place.main) == person);
             let hangs_up = place.connection.as_ref().is_some_and(hangs_up);
             !leaves && !hangs_up && in_time(place.seat.deadline())
@@ -135,7 +138,7 @@ impl World {
         let callers = room
             .callers
             .iter()
-            .filter(|caller| !hangs_up(&caller.guest) && in_time(Some(caller.until)));
+            .filter(|caller| !hangs_up(&caller.connection) && in_time(Some(caller.until)));
         places.count() + callers.count()
     }
 
@@ -156,16 +159,24 @@ impl World {
             Step::Tick => self.now.0 += 1,
             Step::Join(person) => {
                 if !self.rooms.exists(name) {
-                    let Some(lease) = self.rooms.pop_port() else {
+                    let Some(lease) = self.ports.pop() else {
                         return;
                     };
                     let port = lease.port();
-                    self.rooms.open(name, lease, port, PEOPLE, ());
+                    self.rooms.open(name, (lease, port), PEOPLE, ());
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
                 let main = &cast.mains[person];
-                match self.rooms.reserve(name, main, &who, seat, self.now) {
+                match self.rooms.reserve(
+                    name,
+                    &Joiner {
+                        main,
+                        who: &who,
+                        seat,
+                    },
+                    self.now,
+                ) {
                     Ok((_, ticket)) => {
                         let known = self.tickets.iter().flatten();
                         for before in known {
@@ -179,16 +190,24 @@ impl World {
             }
             Step::JoinHere(person) => {
                 if !self.rooms.exists(name) {
-                    let Some(lease) = self.rooms.pop_port() else {
+                    let Some(lease) = self.ports.pop() else {
                         return;
                     };
                     let port = lease.port();
-                    self.rooms.open(name, lease, port, PEOPLE, ());
+                    self.rooms.open(name, (lease, port), PEOPLE, ());
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
                 let main = &cast.mains[person];
-                match self.rooms.enter_here(name, main, &who, seat, self.now) {
+                match self.rooms.enter_here(
+                    name,
+                    &Joiner {
+                        main,
+                        who: &who,
+                        seat,
+                    },
+                    self.now,
+                ) {
                     // What was a ticket to an earlier room of that name is worth nothing.
                     Ok(_) => self.tickets[person] = None,
                     Err(error) => assert_eq!(error, RoomError::AlreadyMember),
@@ -196,8 +215,7 @@ impl World {
             }
             Step::Connect(person) => {
                 let caller = &cast.connections[person];
-                self.connected[person] =
-                    self.rooms.call(name, caller, self.now) == AtTheDoor::Waits;
+                self.connected[person] = self.rooms.call(name, caller, self.now);
             }
             Step::Say(person, whose) => {
                 let said = self.tickets[whose].clone();
@@ -218,28 +236,28 @@ impl World {
                 assert!(matches!(admission, Admission::Refused));
             }
             Step::Leave(person) => {
-                if let Ok(gone) = self.rooms.leave(name, &cast.mains[person]) {
-                    self.ended(gone);
+                if let Ok(departed) = self.rooms.leave(name, &cast.mains[person]) {
+                    self.ended(departed);
                 }
             }
             Step::HangUp(person) => {
                 self.connected[person] = false;
-                let gone = self.rooms.hang_up(name, &cast.connections[person]);
-                self.ended(gone);
+                let departed = self.rooms.hang_up(name, &cast.connections[person]);
+                self.ended(departed);
             }
             Step::Expire => {
-                let (_, gone) = self.rooms.expire(name, self.now);
-                self.ended(gone);
+                let (_, departed) = self.rooms.expire(name, self.now);
+                self.ended(departed);
             }
             Step::Push => {
                 let lease = self.in_hand.take().unwrap();
-                self.rooms.push_port(lease);
+                self.ports.push(lease);
             }
         }
     }
 
-    fn ended(&mut self, gone: Gone<()>) {
-        if let Some(ended) = gone.ended {
+    fn ended(&mut self, departed: Departure<()>) {
+        if let Some(ended) = departed.ended {
             let before = self.in_hand.replace(ended.lease);
             assert!(before.is_none(), "two rooms had the port");
         }
@@ -247,7 +265,7 @@ impl World {
 
     fn check(&self) {
         let room = self.rooms.by_key.values().next();
-        let places = self.rooms.free_ports().len()
+        let places = self.ports.ports().len()
             + usize::from(self.in_hand.is_some())
             + usize::from(room.is_some());
         assert_eq!(places, 1, "the port is in {places} places");
@@ -256,12 +274,15 @@ impl World {
         // ends then.
         let somebody_hangs_up = self.connected.contains(&true);
         assert!(
-            !room.places.is_empty() || !room.callers.is_empty() || somebody_hangs_up,
+            !room.members.is_empty() || !room.callers.is_empty() || somebody_hangs_up,
             "an empty room goes on"
         );
-        assert_eq!(room.places.len() + room.free_places.ports().count(), PEOPLE);
-        for (index, place) in room.places.iter().enumerate() {
-            let twice = room.places[..index]
+        assert_eq!(
+            room.members.len() + room.free_places.ports().count(),
+            PEOPLE
+        );
+        for (index, place) in room.members.iter().enumerate() {
+            let twice = room.members[..index]
                 .iter()
                 .any(|other| Arc::ptr_eq(&other.main, &place.main));
             assert!(!twice, "in the room twice");
@@ -316,8 +337,8 @@ impl walk::World for World {
                 u8::from(self.used[person]),
             ]);
             let place = room.and_then(|room| {
-                let is_theirs = |place: &&Place| cast.person(&place.main) == person;
-                room.places.iter().find(is_theirs)
+                let is_theirs = |place: &&Member| cast.person(&place.main) == person;
+                room.members.iter().find(is_theirs)
             });
             state.push(place.map_or(0, |place| 1 + place.seat.phase() as u8));
             state.push(
@@ -328,13 +349,13 @@ impl walk::World for World {
             // Which person's connection it is that sits there.
             let connection = place.and_then(|place| place.connection.as_ref());
             state.push(connection.map_or(0, |there| {
-                let is_it = |connection: &Arc<Guest>| Arc::ptr_eq(connection, there);
+                let is_it = |connection: &Arc<Connection>| Arc::ptr_eq(connection, there);
                 let own = cast.connections.iter().position(is_it);
                 own.map_or(PEOPLE as u8 + 1, |own| 1 + own as u8)
             }));
             let caller = room.and_then(|room| {
                 let is_theirs =
-                    |caller: &&Caller| Arc::ptr_eq(&caller.guest, &cast.connections[person]);
+                    |caller: &&Caller| Arc::ptr_eq(&caller.connection, &cast.connections[person]);
                 room.callers.iter().find(is_theirs)
             });
             state.push(caller.map_or(0, |caller| left(caller.until)));
@@ -358,6 +379,6 @@ impl walk::World for World {
 }
 
 #[test]
-fn in_every_order_of_events_a_room_ends_when_the_last_one_is_gone_and_never_before() {
+fn in_every_order_of_events_a_room_ends_when_the_last_one_is_departed_and_never_before() {
     assert!(walk(World::new()) > 1000, "the walk went nowhere");
 }

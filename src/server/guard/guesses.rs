@@ -22,7 +22,7 @@ const MOST: usize = 10_000;
 /// address alone, a class behind one router would wait for its clumsiest pupil; by the name alone,
 /// anybody could lock its owner out.)
 #[derive(Default)]
-pub(super) struct Guesses {
+pub(crate) struct Guesses {
     /// A leaf lock.
     wrong: Mutex<HashMap<(IpAddr, String), Wrong>>,
 }
@@ -43,7 +43,7 @@ impl Wrong {
 impl Guesses {
     /// The tick at which a password from there is looked at: `now`, or later for who has guessed
     /// before. Those who come at once, over several connections, get one slot after the other.
-    pub(super) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Tick {
+    pub(crate) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Tick {
         let mut wrong = self.wrong.lock();
         match wrong.get_mut(&(host_of(address), name.key())) {
             Some(wrong) if wrong.count >= SLIPS && !wrong.is_forgotten(now) => {
@@ -57,7 +57,7 @@ impl Guesses {
     }
 
     /// A password was wrong.
-    pub(super) fn wrong(&self, address: IpAddr, name: &Name, now: Tick) {
+    pub(crate) fn wrong(&self, address: IpAddr, name: &Name, now: Tick) {
         let mut wrong = self.wrong.lock();
         if wrong.len() >= MOST {
             let mut ages: Vec<u64> = wrong.values().map(|wrong| wrong.last.0).collect();
@@ -79,7 +79,7 @@ impl Guesses {
     }
 
     /// A password was right.
-    pub(super) fn right(&self, address: IpAddr, name: &Name) {
+    pub(crate) fn right(&self, address: IpAddr, name: &Name) {
         let key = (host_of(address), name.key());
         self.wrong.lock().remove(&key);
     }

@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 use super::Name;
 use crate::clock::Tick;
 use crate::outbox::{Handed, Outbox};
+use crate::wire::Frames;
 
 /// One client, shared by all who may have something for it.
-pub struct Guest {
+pub struct Connection {
     /// The way to its socket.
     pub outbox: Outbox,
     /// Where it came from.
@@ -53,10 +54,10 @@ impl Tally {
     }
 }
 
-impl Guest {
+impl Connection {
     /// A client that has just connected and goes by `label` for now.
-    pub fn new(outbox: Outbox, peer: SocketAddr, label: &str, now: Tick) -> Guest {
-        Guest {
+    pub fn new(outbox: Outbox, peer: SocketAddr, label: &str, now: Tick) -> Connection {
+        Connection {
             outbox,
             peer,
             since: now,
@@ -93,18 +94,15 @@ impl Guest {
         };
     }
 
-    /// Hands frames that hold `messages` messages to this guest.
-    pub fn send(&self, frames: &[u8], messages: usize) -> Handed {
-        self.count(self.outbox.send(frames), frames, messages)
-    }
-
-    /// As [`Guest::send`], but for the guest's timer thread to write.
-    pub fn leave(&self, frames: &[u8], messages: usize) -> Handed {
-        self.count(self.outbox.leave(frames), frames, messages)
-    }
-
-    fn count(&self, handed: Handed, frames: &[u8], messages: usize) -> Handed {
-        if handed == Handed::Over {
+    /// Hands over frames that hold `messages` messages. With `later`, they wait for the timekeeper to
+    /// write them, together with whatever else gathers until it does.
+    pub(super) fn hand(&self, frames: &Frames, messages: usize, later: bool) -> Handed {
+        let handed = if later {
+            self.outbox.enqueue(frames)
+        } else {
+            self.outbox.send(frames)
+        };
+        if handed == Handed::Taken {
             self.got.add(messages, frames.len());
         }
         handed
@@ -133,5 +131,13 @@ impl Guest {
     /// Messages and bytes that were handed to it.
     pub fn got(&self) -> (u64, u64) {
         self.got.read()
+    }
+}
+
+/// Writes what was appended for each of `connections`, once the lock under which that happened is
+/// released.
+pub fn flush_all(connections: &[Arc<Connection>]) {
+    for connection in connections {
+        connection.outbox.flush();
     }
 }

@@ -6,7 +6,7 @@ use crate::outbox::Outbox;
 use crate::wire::{FrameReader, Handshake};
 
 /// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame.
-pub(super) fn first_frame(
+pub(crate) fn first_frame(
     outbox: &Outbox,
     port: Port,
     frames: &mut FrameReader,
@@ -20,7 +20,7 @@ pub(super) fn first_frame(
         match frames.read_from(&mut outbox.stream()) {
             Ok(0) if frames.end_last_line() => {}
             Ok(0) => return Err(End::Gone),
-            Ok(_) if outbox.is_over() => return Err(End::Broken),
+            Ok(_) if outbox.has_ended() => return Err(End::Broken),
             Ok(_) => {}
             Err(_) => return Err(End::Broken),
         }

@@ -10,29 +10,32 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::accepting::trouble;
-use super::house::{House, Post};
-use super::session::{Home, Session};
 use crate::event::{End, What};
-use crate::hall::Guest;
+use crate::hall::Connection;
 use crate::limits;
 use crate::net::Stream;
-use crate::outbox::Outbox;
 use crate::seat::Phase;
+use crate::server::accepting::trouble;
+use crate::server::seats::SharedSeat;
+use crate::server::session::{AtWorker, Session, Sessions};
+use crate::server::sockets::Sockets;
 use crate::wire::{CallbackRequest, ErrorCode, ServerDoc};
 
 /// Calls the client that asked for it on the connection of `asker`, and serves it. The seat is in
 /// its `Calling` phase. Returns why it is over.
-pub(super) fn serve(
-    house: &House,
-    post: &Post,
-    asker: Arc<Guest>,
+pub(crate) fn serve(
+    sessions: &Sessions,
+    sockets: &Sockets,
+    seat: &SharedSeat,
+    asker: Arc<Connection>,
     request: &CallbackRequest,
     passcode: &str,
 ) -> End {
-    let port = post.port;
+    let (port, events) = (seat.port, &sessions.events);
     let here = asker.outbox.stream().local_addr();
-    let allowed = target(request, asker.peer).filter(|target| !is_ours(house, *target, &here));
+    let is_allowed =
+        |target: &SocketAddr| !is_here(*target, &here) || !sessions.listens_at(target.port());
+    let allowed = target(request, asker.peer).filter(is_allowed);
     let Some(target) = allowed else {
         let code = ErrorCode::BadCallback;
         asker.outbox.send_doc(&ServerDoc::Error {
@@ -45,21 +48,24 @@ pub(super) fn serve(
             )
             .into(),
         });
-        house.events.tell(|| What::Refused { port, code });
+        events.tell(|| What::Refused { port, code });
         return End::BadCallback;
     };
-    let guest = match prepare(house, post, &asker, target) {
-        Ok(guest) => Arc::new(guest),
+    let connection = match to_call(&asker, target, sockets) {
+        Ok(stream) => {
+            let timer = seat.timer.clone();
+            sockets.connection(stream, target, &port.to_string(), timer)
+        }
         Err(error) => {
-            trouble(&house.events, "open a socket for a callback", &error);
+            trouble(events, "open a socket for a callback", &error);
             return End::NoAnswer;
         }
     };
-    // From here on it is the call that the timer thread ends, and no longer the asker's connection.
-    let is_wanted = post.with_seat(|occupied| {
+    // From here on it is the call that the timekeeper ends, and no longer the asker's connection.
+    let is_wanted = seat.with_seat(|occupied| {
         let is_wanted = occupied.seat.phase() == Phase::Calling;
         if is_wanted {
-            occupied.connection = Some(Arc::clone(&guest));
+            occupied.connection = Some(Arc::clone(&connection));
         }
         is_wanted
     });
@@ -70,23 +76,24 @@ pub(super) fn serve(
     asker.outbox.hang_up(End::Terminate);
     // Closed now, and not when the session that it asked for is over.
     drop(asker);
-    house.events.tell(|| What::Calling { port, peer: target });
+    events.tell(|| What::Calling { port, peer: target });
 
-    let call = guest.outbox.stream().call(|| !guest.outbox.is_over());
-    let now = house.clock.now();
-    if call.is_err() || !post.with_seat(|occupied| occupied.seat.answered(now)) {
+    let outbox = &connection.outbox;
+    let call = outbox.stream().call(|| !outbox.has_ended());
+    let now = sessions.clock.now();
+    if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
         return End::NoAnswer;
     }
-    house.events.tell(|| What::Seated { port, peer: target });
+    events.tell(|| What::Seated { port, peer: target });
     // The passcode is the proof of who calls. It has let somebody in, and admits nobody else.
     let welcome = ServerDoc::CalledBack {
         port,
         passcode: passcode.into(),
-        max: house.codec.announced_max(),
+        max: outbox.codec().announced_max(),
     };
-    house.pairs.enter(post.number, &guest, &welcome);
-    let mut frames = guest.outbox.codec().reader();
-    Session::new(house, Home::Worker(post), &guest).run(&mut frames)
+    sessions.pairs.enter(seat.number, &connection, &welcome);
+    let mut frames = outbox.codec().reader();
+    Session::new(sessions, AtWorker::new(seat), &connection).run(&mut frames)
 }
 
 /// Where to call, if that is allowed: the asker's own address and a port of its own.
@@ -106,28 +113,23 @@ fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     Some(target)
 }
 
-/// Whether that is one of this server's own ports, for an asker on the same machine: a worker that
-/// talks with itself is a seat taken by nobody.
-fn is_ours(house: &House, target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
+/// Whether an address is this machine's, as far as whoever asked at `here` shows. A worker that calls a
+/// port of its own server talks with itself, and its seat is taken by nobody.
+fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
     let asker = target.ip().to_canonical();
-    let is_here = asker.is_loopback()
+    asker.is_loopback()
         || here
             .as_ref()
-            .is_ok_and(|here| here.ip().to_canonical() == asker);
-    let port = target.port();
-    let mut ours = house.posts.iter().map(|post| post.port.get());
-    is_here && (port == house.portal.get() || ours.any(|our| our == port))
+            .is_ok_and(|here| here.ip().to_canonical() == asker)
 }
 
-/// A guest that is not connected yet. It will be called from the address at which it asked.
-fn prepare(house: &House, post: &Post, asker: &Guest, target: SocketAddr) -> io::Result<Guest> {
-    let here = asker.outbox.stream().local_addr()?;
-    let stream = Stream::unconnected(here, target, &house.tap)?;
+/// A socket that is not connected yet. The target will be called from the address at which it asked.
+fn to_call(asker: &Connection, target: SocketAddr, sockets: &Sockets) -> io::Result<Stream> {
+    let asked_on = asker.outbox.stream();
+    let stream = Stream::unconnected(asked_on.local_addr()?, target, asked_on.tap())?;
     stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(house.tick))?;
-    let outbox = Outbox::new(stream, house.codec, post.timer.clone(), house.tick);
-    let label = post.port.to_string();
-    Ok(Guest::new(outbox, target, &label, house.clock.now()))
+    stream.set_write_timeout(Some(sockets.tick))?;
+    Ok(stream)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub struct Rate {
 
 /// One client's allowance. It grows with every tick, up to the burst.
 #[derive(Clone, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     burst: u64,
     per_tick: u64,
     left: u64,
@@ -25,7 +25,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// A full allowance.
-    pub(super) fn new(rate: Rate, tick: Duration, now: Tick) -> Pace {
+    pub(crate) fn new(rate: Rate, tick: Duration, now: Tick) -> Pace {
         let burst = u64::from(rate.burst.get());
         let per_tick = u64::from(rate.per_second.get()) * tick.as_millis() as u64 / 1000;
         Pace {
@@ -37,7 +37,7 @@ impl Pace {
     }
 
     /// Takes one document off the allowance; `false` when none is left before the next tick.
-    pub(super) fn take(&mut self, now: Tick) -> bool {
+    pub(crate) fn take(&mut self, now: Tick) -> bool {
         let ticks = now.0.saturating_sub(self.at.0);
         let grown = self
             .left

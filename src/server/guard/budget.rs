@@ -6,9 +6,13 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use crate::limits;
 
 /// Maps that one thread takes: its stack, the guard below it, and the same for its signal stack.
 const MAPS_A_THREAD: usize = 4;
@@ -22,11 +26,11 @@ const OTHER_DESCRIPTORS: usize = 32;
 
 /// What a server is going to need.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Needs {
+pub(crate) struct Needs {
     /// Threads of its own that it starts with.
-    pub(super) threads: usize,
+    pub(crate) threads: usize,
     /// Sockets when every seat is taken.
-    pub(super) sockets: usize,
+    pub(crate) sockets: usize,
 }
 
 /// A limit of this machine, as far as this process can still go.
@@ -66,13 +70,13 @@ impl fmt::Display for Limit {
 
 /// How many more threads the server may start. Clones count together.
 #[derive(Clone, Debug)]
-pub(super) struct ThreadBudget {
+pub(crate) struct ThreadBudget {
     left: Arc<AtomicUsize>,
 }
 
 /// The right to have one thread; it goes back when the thread drops it.
 #[derive(Debug)]
-pub(super) struct ThreadToken {
+pub(crate) struct ThreadToken {
     left: Arc<AtomicUsize>,
 }
 
@@ -84,7 +88,7 @@ impl ThreadBudget {
     }
 
     /// The right to start one more thread; `None` if that would be one too many.
-    pub(super) fn take(&self) -> Option<ThreadToken> {
+    pub(crate) fn take(&self) -> Option<ThreadToken> {
         let left = |left: usize| left.checked_sub(1);
         self.left
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, left)
@@ -93,6 +97,35 @@ impl ThreadBudget {
             left: Arc::clone(&self.left),
         })
     }
+}
+
+/// Starts a thread that counts, or says that there are too many.
+///
+/// # Errors
+/// When the budget is used up, or the system has no thread to give.
+pub(crate) fn spawn(
+    budget: &ThreadBudget,
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let too_many = || io::Error::other("the server has as many threads as this machine allows");
+    spawn_with(budget.take().ok_or_else(too_many)?, name, run)
+}
+
+/// As [`spawn`], for a thread that has been counted already.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub(crate) fn spawn_with(
+    token: ThreadToken,
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
+    builder.spawn(move || {
+        run();
+        drop(token);
+    })
 }
 
 impl Drop for ThreadToken {
@@ -106,7 +139,7 @@ impl Drop for ThreadToken {
 ///
 /// # Errors
 /// Every limit that is in the way.
-pub(super) fn check(needs: Needs) -> Result<ThreadBudget, Vec<Limit>> {
+pub(crate) fn check(needs: Needs) -> Result<ThreadBudget, Vec<Limit>> {
     let threads = needs.threads + OTHER_THREADS;
     let descriptors = needs.sockets + OTHER_DESCRIPTORS;
     let limits: Vec<Limit> = [

@@ -19,14 +19,14 @@ const ADDRESSES: usize = 4096;
 
 /// Decides for each datagram. Whoever asks from this machine itself is always answered: there is
 /// nobody to be hit.
-pub(super) struct Courtesy {
+pub(crate) struct Courtesy {
     longest_answer: usize,
     tick: Tick,
     answered: HashMap<IpAddr, u32>,
 }
 
 impl Courtesy {
-    pub(super) fn new() -> Courtesy {
+    pub(crate) fn new() -> Courtesy {
         let longest = ServerDoc::Ticket {
             port: Port::MAX,
             passcode: "f".repeat(32).into(),
@@ -39,7 +39,7 @@ impl Courtesy {
     }
 
     /// Whether a datagram of `length` bytes from `address` is worth an answer at `now`.
-    pub(super) fn allows(&mut self, address: IpAddr, length: usize, now: Tick) -> bool {
+    pub(crate) fn allows(&mut self, address: IpAddr, length: usize, now: Tick) -> bool {
         let address = host_of(address);
         if address.is_loopback() {
             return true;

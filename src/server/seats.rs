@@ -1,0 +1,293 @@
+//! The workers' seats: who may sit where, which ports are free, how many an address has.
+//!
+//! A seat's port lies on the workload stack, is in the hands of a thread ([`HeldSeat`]), or is its seat's.
+//! Whoever drops a held one puts it back, also by a panic, so no port is ever lost.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Alarm, Tick};
+use crate::event::{Events, What};
+use crate::hall::Connection;
+use crate::net::{Port, host_of};
+use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
+use crate::wake::Waker;
+
+/// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf, but for a
+/// seat's own, under which an outbox may be locked.
+pub(super) struct Seats {
+    seats: Vec<SharedSeat>,
+    stack: Mutex<WorkloadStack>,
+    passcodes: PasscodeKind,
+    per_address: Option<SeatsPerAddress>,
+    events: Events,
+}
+
+/// One seat, as the portal, its worker and its timekeeper share it.
+pub(super) struct SharedSeat {
+    pub(super) number: SeatNumber,
+    pub(super) port: Port,
+    /// Wakes the timekeeper to write out what was spilled.
+    pub(super) timer: Waker,
+    /// The next tick that the timekeeper has to see. Written only under `occupied`'s lock.
+    alarm: Alarm,
+    occupied: Mutex<OccupiedSeat>,
+}
+
+/// A seat and the connection of whoever is in it; one lock for both, so that whoever closes the
+/// seat closes the connection that belongs to it and not the next one.
+pub(super) struct OccupiedSeat {
+    pub(super) seat: Seat,
+    /// Whose seat it counts as, from the reservation until its port goes back.
+    counted: Option<IpAddr>,
+    /// Set from the arrival until the worker has cleared up.
+    pub(super) connection: Option<Arc<Connection>>,
+}
+
+impl SharedSeat {
+    /// A free seat. `alarm` and `timer` are its timekeeper's.
+    pub(super) fn new(
+        (number, port): (SeatNumber, Port),
+        seat: Seat,
+        alarm: Alarm,
+        timer: Waker,
+    ) -> SharedSeat {
+        SharedSeat {
+            number,
+            port,
+            timer,
+            alarm,
+            occupied: Mutex::new(OccupiedSeat {
+                seat,
+                counted: None,
+                connection: None,
+            }),
+        }
+    }
+
+    /// Does something to the seat under its lock and sets the alarm to what its state then asks
+    /// for, which is why there is no other way to the seat.
+    pub(super) fn with_seat<T>(&self, action: impl FnOnce(&mut OccupiedSeat) -> T) -> T {
+        let mut occupied = self.occupied.lock();
+        let result = action(&mut occupied);
+        self.alarm.set(occupied.seat.deadline());
+        result
+    }
+
+    /// Who is connected to it, welcomed or not.
+    pub(super) fn connection(&self) -> Option<Arc<Connection>> {
+        self.with_seat(|occupied| occupied.connection.clone())
+    }
+
+    /// Moves the idle deadline of `connection`, if that is still in the seat. Returns whether it is.
+    pub(super) fn heard(&self, connection: &Arc<Connection>, now: Tick) -> bool {
+        self.with_seat(|occupied| {
+            let there = occupied.connection.as_ref();
+            let is_there = there.is_some_and(|there| Arc::ptr_eq(there, connection));
+            if is_there {
+                occupied.seat.heard(now);
+            }
+            is_there
+        })
+    }
+}
+
+/// How many seats each address has reserved or taken (`--max-per-ip`).
+struct SeatsPerAddress {
+    most: usize,
+    /// A leaf lock. Only addresses that have a seat are in it.
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl SeatsPerAddress {
+    /// Counts one more seat for `address`; `false` if that would be one too many.
+    fn count(&self, address: IpAddr) -> bool {
+        let mut counts = self.counts.lock();
+        let count = counts.entry(address).or_default();
+        let may = *count < self.most;
+        *count += usize::from(may);
+        may
+    }
+
+    fn uncount(&self, address: IpAddr) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+/// A seat whose port is on its way from the stack to it. Dropped, the port goes back.
+pub(super) struct HeldSeat<'s> {
+    seats: &'s Seats,
+    lease: Option<Lease>,
+    address: IpAddr,
+}
+
+impl HeldSeat<'_> {
+    /// Puts the port into its seat with `sit`, under the seat's lock, and hands what that returns, and
+    /// `value`, to `then`, under the same lock. `sit` gives the lease back when the seat is not free; then
+    /// nobody sits, and `value` comes back.
+    pub(super) fn sit<T, V, U>(
+        mut self,
+        value: V,
+        sit: impl FnOnce(&mut Seat, Lease) -> Result<T, Lease>,
+        then: impl FnOnce(&SharedSeat, &mut OccupiedSeat, T, V) -> U,
+    ) -> Result<U, V> {
+        let number = self.lease.as_ref().map(Lease::seat);
+        let shared = number.and_then(|number| self.seats.seat(number));
+        let (Some(shared), Some(lease)) = (shared, self.lease.take()) else {
+            return Err(value);
+        };
+        shared.with_seat(|occupied| match sit(&mut occupied.seat, lease) {
+            Ok(seated) => {
+                occupied.counted = Some(self.address);
+                Ok(then(shared, occupied, seated, value))
+            }
+            Err(lease) => {
+                self.lease = Some(lease);
+                Err(value)
+            }
+        })
+    }
+}
+
+impl Drop for HeldSeat<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.seats.stack.lock().push(lease);
+            self.seats.uncount(self.address);
+        }
+    }
+}
+
+impl Seats {
+    /// All of `seats` are free. An address may have at most `most_per_address`, if that is limited.
+    pub(super) fn new(
+        seats: Vec<SharedSeat>,
+        passcodes: PasscodeKind,
+        most_per_address: Option<usize>,
+        events: Events,
+    ) -> Seats {
+        Seats {
+            stack: Mutex::new(WorkloadStack::new(seats.iter().map(|seat| seat.port))),
+            seats,
+            passcodes,
+            per_address: most_per_address.map(|most| SeatsPerAddress {
+                most,
+                counts: Mutex::default(),
+            }),
+            events,
+        }
+    }
+
+    /// All seats, in the order of their numbers.
+    pub(super) fn all(&self) -> &[SharedSeat] {
+        &self.seats
+    }
+
+    /// The seat with that number.
+    pub(super) fn seat(&self, number: SeatNumber) -> Option<&SharedSeat> {
+        self.seats.get(number.index())
+    }
+
+    /// The port of the seat beside `number`.
+    pub(super) fn partner_port(&self, number: SeatNumber) -> Option<Port> {
+        let (pair, side) = number.pair_and_side();
+        self.seats.get(pair * 2 + (1 - side)).map(|seat| seat.port)
+    }
+
+    /// The ports on the stack, the next one to be handed out first.
+    pub(super) fn free_ports(&self) -> Vec<Port> {
+        let mut ports: Vec<Port> = self.stack.lock().ports().collect();
+        ports.reverse();
+        ports
+    }
+
+    /// Takes a port off the stack for somebody at `address`; `None` when all are occupied, or that
+    /// address has as many as it may have.
+    pub(super) fn take(&self, address: IpAddr) -> Option<HeldSeat<'_>> {
+        let address = host_of(address);
+        if let Some(per_address) = &self.per_address
+            && !per_address.count(address)
+        {
+            return None;
+        }
+        // The stack's lock is released before the seat's is taken. In between the port is in this
+        // thread's hands, in neither of both, and nobody else can get at it.
+        let lease = self.stack.lock().pop();
+        if lease.is_none() {
+            self.uncount(address);
+        }
+        lease.map(|lease| HeldSeat {
+            seats: self,
+            lease: Some(lease),
+            address,
+        })
+    }
+
+    /// Promises `held` to `asker`, if it is free at `now`. `tell` is called under the seat's lock, so
+    /// that nobody is told of the arrival first.
+    pub(super) fn reserve(
+        &self,
+        held: HeldSeat<'_>,
+        asker: Asker,
+        now: Tick,
+        tell: impl FnOnce(&Ticket),
+    ) -> Option<Ticket> {
+        let reserved = held.sit(
+            tell,
+            |seat, lease| seat.reserve(lease, asker, now),
+            |_, _, ticket, tell| {
+                tell(&ticket);
+                ticket
+            },
+        );
+        reserved.ok()
+    }
+
+    /// The last step of a session: the seat's passcode changes, and its port goes back on the
+    /// stack.
+    pub(super) fn free(&self, shared: &SharedSeat) {
+        let (next, shown) = self.next_passcode();
+        if let Some(lease) = shared.with_seat(|occupied| occupied.seat.free(next)) {
+            self.put_back(lease, shown);
+        }
+    }
+
+    /// A passcode for a seat that becomes free, and how it is shown, if it is.
+    pub(super) fn next_passcode(&self) -> (Passcode, Option<String>) {
+        let next = self.passcodes.random();
+        let shown = self.events.passcode(&next);
+        (next, shown)
+    }
+
+    /// Puts a port back on the stack, now that its seat is free, and says so. `passcode` is the new
+    /// one, if it is to be shown.
+    pub(super) fn put_back(&self, lease: Lease, passcode: Option<String>) {
+        let port = lease.port();
+        if self.per_address.is_some()
+            && let Some(shared) = self.seat(lease.seat())
+            && let Some(address) = shared.with_seat(|occupied| occupied.counted.take())
+        {
+            self.uncount(address);
+        }
+        // Told under the lock, before anybody can take the port again, so that nobody is told the other
+        // way round. Telling never waits.
+        let mut stack = self.stack.lock();
+        stack.push(lease);
+        self.events.tell(|| What::Freed { port, passcode });
+    }
+
+    fn uncount(&self, address: IpAddr) {
+        if let Some(per_address) = &self.per_address {
+            per_address.uncount(address);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What every session of a server uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::event::{End, Events, What};
+use crate::hall::{Accounts, Connection, Pairs, People};
+use crate::server::guard::guesses::Guesses;
+use crate::server::guard::pace::Rate;
+use crate::server::panics::Panics;
+use crate::server::rooms::RoomThreads;
+use crate::server::seats::{Seats, SharedSeat};
+
+/// Who is here, which rooms there are, what time it is. Each field guards itself.
+pub(crate) struct Sessions {
+    pub(crate) clock: Clock,
+    pub(crate) events: Events,
+    pub(crate) panics: Panics,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) pairs: Pairs,
+    pub(crate) people: People,
+    pub(crate) rooms: RoomThreads,
+    pub(crate) logins: Logins,
+    /// The portal's port and the board's.
+    pub(crate) other_ports: Vec<u16>,
+    /// How fast one client may talk, if that is limited, and how long a tick is.
+    pub(crate) rate: Option<(Rate, Duration)>,
+}
+
+/// Who may have which name.
+pub(crate) struct Logins {
+    /// `None` where names are not protected by passwords.
+    pub(crate) accounts: Option<Accounts>,
+    /// Who has guessed passwords.
+    pub(crate) guesses: Guesses,
+    /// What greets whoever logs in.
+    pub(crate) message_of_the_day: Option<String>,
+}
+
+impl Sessions {
+    /// Whether this server itself listens at that port.
+    pub(crate) fn listens_at(&self, port: u16) -> bool {
+        let mut seats = self.seats.all().iter();
+        self.other_ports.contains(&port)
+            || seats.any(|seat| seat.port.get() == port)
+            || self.rooms.with(|rooms| rooms.listens_at(port))
+    }
+
+    /// Takes a connection out of everything and closes it. The seat is closing after it, and still to be
+    /// freed.
+    pub(crate) fn end(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: End) {
+        self.rooms.leave_all(connection);
+        self.people.leave(connection);
+        self.pairs.leave(seat.number, connection);
+        seat.with_seat(|occupied| {
+            occupied.seat.close();
+            occupied.connection = None;
+        });
+        // If the timekeeper or a full socket has ended it before, that is the reason that counts.
+        connection.outbox.hang_up(end);
+        self.events.tell(|| What::Left {
+            port: seat.port,
+            peer: connection.peer,
+            end: connection.outbox.ended().unwrap_or(end),
+        });
+    }
+}

@@ -1,0 +1,265 @@
+//! What a client says to others, gathered and delivered, and what it is answered.
+//!
+//! The messages of a turn to the same people are handed to each of them with one write, by this thread.
+//! Nobody else is woken.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::shared::Sessions;
+use crate::event::What;
+use crate::hall::{Connection, Name, Said};
+use crate::limits;
+use crate::net::Port;
+use crate::outbox::Handed;
+use crate::seat::SeatNumber;
+use crate::wire::{ErrorCode, Frames, Scope, ServerDoc};
+
+/// One client as somebody who speaks and is answered.
+pub(super) struct Speaker<'s> {
+    sessions: &'s Sessions,
+    pub(super) connection: &'s Arc<Connection>,
+    /// The port that it is connected to.
+    pub(super) port: Port,
+    /// What `from` says in its messages.
+    pub(super) label: Arc<str>,
+    /// Messages gathered during a turn, and who they are for.
+    audience: Audience,
+    said: Said,
+    /// Answers to the client itself, gathered during a turn.
+    answers: Frames,
+}
+
+/// Who a message is for.
+#[derive(Clone, PartialEq)]
+pub(super) enum Audience {
+    /// Who sits beside that seat.
+    Partner(SeatNumber),
+    /// All who have logged in.
+    Everyone,
+    /// That person.
+    One(Name),
+    /// The members of that room.
+    Room(Name),
+}
+
+impl Audience {
+    fn scope(&self) -> Scope<'static> {
+        match self {
+            Audience::Room(name) => Scope::Room(name.to_string().into()),
+            Audience::Partner(_) => Scope::Partner,
+            Audience::Everyone => Scope::Public,
+            Audience::One(_) => Scope::Direct,
+        }
+    }
+}
+
+impl<'s> Speaker<'s> {
+    pub(super) fn new(
+        sessions: &'s Sessions,
+        connection: &'s Arc<Connection>,
+        port: Port,
+    ) -> Speaker<'s> {
+        Speaker {
+            sessions,
+            connection,
+            port,
+            label: connection.label(),
+            audience: Audience::Everyone,
+            said: Said::default(),
+            answers: Frames::default(),
+        }
+    }
+
+    /// Gathers a message for `audience`.
+    pub(super) fn say(&mut self, audience: Audience, text: &str, me: bool) {
+        // Messages to different people go out in the order in which they were said, because some
+        // may hear both.
+        if audience != self.audience {
+            self.deliver();
+            self.audience = audience;
+        }
+        if self.said.count() == 0 {
+            self.said.begin(self.audience.scope(), &self.label);
+        }
+        self.said.push(text, me);
+        self.connection.said(text.len());
+        // A frame is some 64 bytes longer than its text.
+        if self.said.bytes() + 64 * self.said.count() > limits::TURN {
+            self.deliver();
+        }
+    }
+
+    /// A message for one person, who may not exist.
+    pub(super) fn say_to(&mut self, name: &str, text: &str, me: bool) {
+        match Name::new(name) {
+            Some(name) => self.say(Audience::One(name), text, me),
+            None => {
+                self.deliver();
+                self.tell_no_such_user(name);
+                let sentence = format!("nobody can be called {name}");
+                self.answer(&ServerDoc::Error {
+                    code: ErrorCode::NoSuchUser,
+                    sentence: sentence.into(),
+                });
+            }
+        }
+    }
+
+    /// Hands over what was gathered, and answers each message: `SENT`, or that it reached nobody.
+    pub(super) fn deliver(&mut self) {
+        if self.said.count() == 0 {
+            return;
+        }
+        let mut said = std::mem::take(&mut self.said);
+        match self.audience.clone() {
+            Audience::Partner(seat) => self.deliver_to_partner(seat, &mut said),
+            Audience::Everyone => self.deliver_to_everyone(&mut said),
+            Audience::One(name) => self.deliver_to_one(&name, &mut said),
+            Audience::Room(name) => self.deliver_to_room(&name, &mut said),
+        }
+        // The memory that it took is kept for the next turn.
+        self.said = said;
+        self.said.clear();
+    }
+
+    fn deliver_to_partner(&mut self, seat: SeatNumber, said: &mut Said) {
+        let partner = self.sessions.pairs.partner(seat);
+        let handed = partner.map_or(Handed::Ended, |partner| said.hand_to(&partner, false));
+        let events = &self.sessions.events;
+        let from = self.port;
+        let to = self.sessions.seats.partner_port(seat).unwrap_or(from);
+        for (text, _) in said.texts() {
+            match handed {
+                Handed::Taken => events.tell_traffic(|| What::Relayed {
+                    from,
+                    to,
+                    bytes: text.len(),
+                    text: events.text(text),
+                }),
+                Handed::Ended => {
+                    self.write_answer(&ServerDoc::NoPartner);
+                    events.tell_traffic(|| What::NobodyThere { from });
+                }
+            }
+        }
+    }
+
+    fn deliver_to_room(&mut self, name: &Name, said: &mut Said) {
+        let now = Timestamp::now();
+        let heard_by = self
+            .sessions
+            .rooms
+            .with(|rooms| rooms.say(name, self.connection, said, now));
+        let Ok(audience) = heard_by else {
+            for _ in 0..said.count() {
+                self.write_answer(&ServerDoc::Error {
+                    code: ErrorCode::NotAMember,
+                    sentence: format!("you are not in {name}").into(),
+                });
+            }
+            return;
+        };
+        let count = audience
+            .group
+            .deliver(&audience.members, self.connection, said);
+        let events = &self.sessions.events;
+        for (text, _) in said.texts() {
+            self.write_answer(&ServerDoc::Sent { count });
+            events.tell_traffic(|| What::RoomSaid {
+                port: audience.port,
+                room: name.to_string(),
+                name: self.label.to_string(),
+                count,
+                text: events.text(text),
+            });
+        }
+    }
+
+    fn deliver_to_everyone(&mut self, said: &mut Said) {
+        let count = self.sessions.people.say(self.connection, said);
+        let events = &self.sessions.events;
+        for (text, _) in said.texts() {
+            self.write_answer(&ServerDoc::Sent { count });
+            events.tell_traffic(|| What::Public {
+                from: self.port,
+                name: self.label.to_string(),
+                count,
+                text: events.text(text),
+            });
+        }
+    }
+
+    fn deliver_to_one(&mut self, to: &Name, said: &mut Said) {
+        let target = self.sessions.people.find(to);
+        let handed = target.map_or(Handed::Ended, |target| said.hand_to(&target, false));
+        let events = &self.sessions.events;
+        for (text, _) in said.texts() {
+            match handed {
+                Handed::Taken => {
+                    events.tell_traffic(|| What::Direct {
+                        from: self.port,
+                        name: self.label.to_string(),
+                        to: to.to_string(),
+                        text: events.text(text),
+                    });
+                    self.write_answer(&ServerDoc::Sent { count: 1 });
+                }
+                Handed::Ended => {
+                    self.tell_no_such_user(to.as_str());
+                    self.write_answer(&ServerDoc::Error {
+                        code: ErrorCode::NoSuchUser,
+                        sentence: format!("{to} is not here; WHO tells who is").into(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn tell_no_such_user(&self, to: &str) {
+        self.sessions.events.tell_traffic(|| What::NoSuchUser {
+            from: self.port,
+            name: self.label.to_string(),
+            to: to.to_owned(),
+        });
+    }
+
+    /// Answers the client, after the answers to what it said before.
+    pub(super) fn answer(&mut self, doc: &ServerDoc<'_>) {
+        self.deliver();
+        self.write_answer(doc);
+    }
+
+    fn write_answer(&mut self, doc: &ServerDoc<'_>) {
+        let outbox = &self.connection.outbox;
+        self.answers
+            .push(|out| outbox.codec().write_server(doc, out));
+        if self.answers.len() > limits::TURN {
+            outbox.send(&self.answers);
+            self.answers.clear();
+        }
+    }
+
+    /// Sends the answers so far. Before anything that takes long, the client and those whom it
+    /// talked to should have what is theirs.
+    pub(super) fn send_answers(&mut self) {
+        self.deliver();
+        if !self.answers.is_empty() {
+            self.connection.outbox.send(&self.answers);
+            self.answers.clear();
+        }
+    }
+
+    /// Answers that something can't be done.
+    pub(super) fn error(&mut self, code: ErrorCode, sentence: &str) {
+        let port = self.port;
+        self.sessions
+            .events
+            .tell_traffic(|| What::Refused { port, code });
+        self.answer(&ServerDoc::Error {
+            code,
+            sentence: sentence.into(),
+        });
+    }
+}

@@ -1,0 +1,248 @@
+//! A client's session: one read, every whole frame in it, then one write to each who hears them. That is a
+//! *turn*.
+//!
+//! The path of a message: a `read` brings some frames; each is read as a document; what it means is up
+//! to the session's [`Role`], at a worker or in a room; what is said is gathered by the [`Speaker`] and
+//! delivered at the turn's end.
+
+use std::sync::Arc;
+
+use super::shared::Sessions;
+use super::speaker::Speaker;
+use crate::clock::{Subscription, Tick};
+use crate::event::{End, What};
+use crate::hall::Connection;
+use crate::limits;
+use crate::net::Port;
+use crate::server::guard::pace::Pace;
+use crate::wire::{ClientCommand, ClientDoc, DocError, ErrorCode, FrameReader, ServerDoc};
+
+/// What a message and a command mean where a client is connected.
+pub(crate) trait Role: Sized {
+    /// The port that the client is connected to.
+    fn port(&self) -> Port;
+
+    /// Moves the idle deadline of the seat to which the client belongs. Returns that seat's port, if the
+    /// client is still there.
+    fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
+
+    /// A message.
+    ///
+    /// # Errors
+    /// Why the session is over.
+    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), End>;
+
+    /// A command, but for those that mean the same everywhere.
+    ///
+    /// # Errors
+    /// Why the session is over.
+    fn obey(session: &mut Session<'_, Self>, command: ClientCommand<'_>) -> Result<(), End>;
+}
+
+/// One client's time in a role.
+pub(crate) struct Session<'s, R> {
+    pub(super) sessions: &'s Sessions,
+    pub(super) role: R,
+    pub(super) speaker: Speaker<'s>,
+    /// The first frame may be a browser's, sent by the page of a stranger.
+    may_be_http: bool,
+    /// Refused documents since the last good one.
+    refusals: u32,
+    /// How fast the client may talk, if that is limited, and whether it has been told so.
+    pace: Option<Pace>,
+    told_of_pace: bool,
+    /// To wait for a tick, once that has been necessary.
+    waiting: Option<Subscription>,
+}
+
+impl<'s, R: Role> Session<'s, R> {
+    pub(crate) fn new(
+        sessions: &'s Sessions,
+        role: R,
+        connection: &'s Arc<Connection>,
+    ) -> Session<'s, R> {
+        let pace = |(rate, tick)| Pace::new(rate, tick, sessions.clock.now());
+        Session {
+            sessions,
+            speaker: Speaker::new(sessions, connection, role.port()),
+            role,
+            may_be_http: false,
+            refusals: 0,
+            pace: sessions.rate.map(pace),
+            told_of_pace: false,
+            waiting: None,
+        }
+    }
+
+    /// Where no passcode is needed, any web page could make its reader's browser send words to this
+    /// port, as lines of a request. So who begins as a browser does is not heard.
+    pub(crate) fn refusing_http(mut self) -> Session<'s, R> {
+        self.may_be_http = true;
+        self
+    }
+
+    pub(super) fn connection(&self) -> &'s Arc<Connection> {
+        self.speaker.connection
+    }
+
+    /// Whether it was ended in the middle of what the client is sending. (If it was found broken
+    /// by a write, what the client had said before still counts.)
+    fn is_cut_off(&self) -> bool {
+        let outbox = &self.connection().outbox;
+        outbox.has_ended() && outbox.ended() != Some(End::Broken)
+    }
+
+    /// Serves the client until something ends the session, and returns what did.
+    pub(crate) fn run(mut self, frames: &mut FrameReader) -> End {
+        loop {
+            self.sessions.panics.may_panic("session");
+            // What came together with the passcode is a turn of its own, so serve before reading.
+            let end = self.turn(frames);
+            self.speaker.send_answers();
+            if let Err(end) = end {
+                return end;
+            }
+            match frames.read_from(&mut self.connection().outbox.stream()) {
+                // A last line without a line feed counts (`printf … | nc -N`).
+                Ok(0) if frames.end_last_line() => {}
+                Ok(0) => return End::Gone,
+                Ok(_) if self.is_cut_off() => return End::Broken,
+                Ok(_) => {}
+                Err(_) => return End::Broken,
+            }
+        }
+    }
+
+    /// Serves every whole frame that has arrived.
+    fn turn(&mut self, frames: &mut FrameReader) -> Result<(), End> {
+        let mut heard = false;
+        let result = loop {
+            let read = match frames.next_frame() {
+                Ok(Some(frame)) => {
+                    if std::mem::take(&mut self.may_be_http) && is_http(frame) {
+                        break Err(End::Http);
+                    }
+                    self.connection().outbox.codec().read_client(frame)
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => {
+                    self.speaker.error(ErrorCode::TooLong, &error.to_string());
+                    break Err(End::TooLong);
+                }
+            };
+            if self.is_cut_off() {
+                break Err(End::Broken);
+            }
+            heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
+            if let Err(end) = self.keep_pace(&read).and_then(|()| self.serve(read)) {
+                break Err(end);
+            }
+        };
+        if heard {
+            let now = self.sessions.clock.now();
+            let connection = self.connection();
+            let is_first = connection.heard_at() != now;
+            connection.heard(now);
+            if let Some(port) = self.role.heard(connection, now)
+                && is_first
+            {
+                self.sessions.events.tell(|| What::Heard { port });
+            }
+        }
+        result
+    }
+
+    /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
+    /// kept waiting for longer than a tick.
+    fn keep_pace(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+        let is_free = matches!(
+            read,
+            Ok(ClientDoc::Command(
+                ClientCommand::Ping
+                    | ClientCommand::Terminate
+                    | ClientCommand::IdleTimeout
+                    | ClientCommand::TotalTimeTimeout
+            ))
+        );
+        let Some(mut pace) = self.pace.clone().filter(|_| !is_free) else {
+            return Ok(());
+        };
+        loop {
+            let now = self.sessions.clock.now();
+            if pace.take(now) {
+                break;
+            }
+            if !self.told_of_pace {
+                self.told_of_pace = true;
+                let notice = "you talk faster than this server allows; what you say is delayed";
+                self.speaker.answer(&ServerDoc::Notice(notice.into()));
+            }
+            // This is not heard anew: whoever has gone meanwhile must not keep the seat for as long
+            // as it takes to serve what it left behind.
+            self.wait_past(now)?;
+        }
+        self.pace = Some(pace);
+        Ok(())
+    }
+
+    /// Waits until it is later than `tick`; what the client was answered goes out before.
+    pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), End> {
+        self.speaker.send_answers();
+        let clock = &self.sessions.clock;
+        let waiting = self.waiting.get_or_insert_with(|| clock.subscribe());
+        if !waiting.wait_past(tick) {
+            return Err(End::Shutdown);
+        }
+        if self.connection().outbox.has_ended() {
+            return Err(End::Gone);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+        let refusals = self.refusals;
+        match read {
+            Ok(ClientDoc::Message { text, me }) => R::message(self, &text, me)?,
+            Ok(ClientDoc::Command(command)) => match command {
+                ClientCommand::Terminate => return Err(End::Terminate),
+                ClientCommand::IdleTimeout => return Err(End::ClientIdle),
+                ClientCommand::TotalTimeTimeout => return Err(End::ClientTotal),
+                ClientCommand::Ping => self.speaker.answer(&ServerDoc::Pong),
+                command => R::obey(self, command)?,
+            },
+            // The passcode has been said; a second one says nothing.
+            Ok(ClientDoc::Handshake { .. }) => self.refuse(&DocError::Missing("message"))?,
+            Err(error) => self.refuse(&error)?,
+        }
+        if self.refusals == refusals {
+            self.refusals = 0;
+        }
+        Ok(())
+    }
+
+    /// Answers what could not be understood. Too many of those in a row end the session.
+    pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), End> {
+        self.refuse_as(error.code(), &error.to_string())
+    }
+
+    pub(super) fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), End> {
+        self.speaker.error(code, sentence);
+        self.refusals += 1;
+        if self.refusals < limits::ERRORS_IN_A_ROW {
+            return Ok(());
+        }
+        let sentence = format!("{} refusals in a row; connect again", self.refusals);
+        self.speaker.error(ErrorCode::TooManyErrors, &sentence);
+        Err(End::TooManyErrors)
+    }
+}
+
+/// Whether a line is the first of an HTTP request.
+fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&str; 9] = [
+        "GET ", "POST ", "OPTIONS ", "PUT ", "HEAD ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",
+    ];
+    METHODS
+        .iter()
+        .any(|method| line.starts_with(method.as_bytes()))
+}

@@ -1,0 +1,212 @@
+//! The portal: tells each caller which worker's port is free and the passcode for it (seed 000,
+//! rules 2, 5a and 7), over TCP or UDP.
+//!
+//! It never waits for a caller. Over TCP it speaks first and hangs up; over UDP one datagram gets
+//! one datagram back. An answer that is lost costs its caller a no-show.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::event::What;
+use crate::limits;
+use crate::net::{Datagrams, Listener};
+use crate::seat::{Asker, SeatNumber, Ticket};
+use crate::server::accepting::{Accepting, back_off, trouble};
+use crate::server::guard::courtesy::Courtesy;
+use crate::server::panics::Panics;
+use crate::server::seats::Seats;
+use crate::wire::{ServerDoc, server_datagram};
+
+/// What both portals use.
+#[derive(Clone)]
+pub(crate) struct Portal {
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) accepting: Accepting,
+    pub(crate) clock: Clock,
+    pub(crate) panics: Panics,
+}
+
+impl Portal {
+    /// The TCP portal's thread: accepts until the clock stops.
+    pub(crate) fn run_tcp(&self, listener: &Listener) {
+        let is_over = || self.clock.is_stopped();
+        self.accepting
+            .accept_each(listener, is_over, |stream, peer| {
+                self.panics.caught(|| {
+                    let answer = self.answer(Asker::by_connection(peer), peer);
+                    self.panics.may_panic("portal-tcp");
+                    self.accepting
+                        .turn_away(stream, &as_document(answer.as_ref()));
+                });
+            });
+    }
+
+    /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
+    /// at.
+    pub(crate) fn run_udp(&self, socket: &Datagrams) {
+        let mut asked = AskedBefore::default();
+        let mut courtesy = Courtesy::new();
+        let mut datagram = [0; limits::DATAGRAM];
+        loop {
+            let received = socket.recv_from(&mut datagram);
+            if self.clock.is_stopped() {
+                return;
+            }
+            match received {
+                // Two portals would answer each other for ever.
+                Ok((length, peer))
+                    if is_an_answer(datagram.get(..length).unwrap_or(&datagram))
+                        || is_this_portal(peer, socket.address()) => {}
+                // The original programs ask with short datagrams.
+                Ok((length, peer))
+                    if !self.accepting.codec.is_original()
+                        && !courtesy.allows(peer.ip(), length, self.clock.now()) => {}
+                Ok((_, peer)) => self
+                    .panics
+                    .caught(|| self.answer_datagram(socket, &mut asked, peer)),
+                Err(error) => back_off(&self.accepting.events, "receive a datagram", &error),
+            }
+        }
+    }
+
+    fn answer_datagram(&self, socket: &Datagrams, asked: &mut AskedBefore, peer: SocketAddr) {
+        let ticket = self.ticket_again(asked, peer).or_else(|| {
+            let ticket = self.answer(Asker::by_datagram(peer), peer);
+            let of_port = |ticket: &Ticket| {
+                let mut seats = self.seats.all().iter();
+                seats.find(|seat| seat.port == ticket.port)
+            };
+            if let Some(seat) = ticket.as_ref().and_then(of_port) {
+                asked.remember(peer, seat.number);
+            }
+            ticket
+        });
+        self.panics.may_panic("portal-udp");
+        let datagram = server_datagram(&as_document(ticket.as_ref()));
+        if let Err(error) = socket.send_to(&datagram, peer) {
+            trouble(&self.accepting.events, "answer a datagram", &error);
+        }
+    }
+
+    fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
+        let events = &self.accepting.events;
+        let tell = |ticket: &Ticket| {
+            events.tell(|| What::Ticket {
+                port: ticket.port,
+                asker: peer,
+                passcode: events.passcode(&ticket.passcode),
+            });
+        };
+        let held = self.seats.take(asker.address());
+        let ticket = held.and_then(|held| {
+            self.panics.may_panic("portal");
+            self.seats.reserve(held, asker, self.clock.now(), tell)
+        });
+        if ticket.is_none() {
+            events.tell(|| What::Full { asker: peer });
+        }
+        ticket
+    }
+
+    /// The same ticket for somebody who asks again while its reservation stands.
+    fn ticket_again(&self, asked: &AskedBefore, peer: SocketAddr) -> Option<Ticket> {
+        let seat = self.seats.seat(*asked.seats.get(&peer)?)?;
+        let now = self.clock.now();
+        let ticket =
+            seat.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer), now))?;
+        self.accepting.events.tell(|| What::TicketAgain {
+            port: ticket.port,
+            asker: peer,
+        });
+        Some(ticket)
+    }
+}
+
+/// Whether a datagram begins as a server's answer does: then whoever sent it asks for nothing.
+fn is_an_answer(datagram: &[u8]) -> bool {
+    let words = datagram.trim_ascii_start();
+    words.starts_with(b"<SERVER") || words.starts_with(b"SERVER")
+}
+
+/// Whether a datagram seems to come from the portal itself.
+fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    peer.port() == here.port() && (address.is_loopback() || address == here.ip().to_canonical())
+}
+
+fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
+    match ticket {
+        Some(Ticket { port, passcode }) => ServerDoc::Ticket {
+            port: *port,
+            passcode: passcode.reveal().into(),
+        },
+        None => ServerDoc::Full,
+    }
+}
+
+/// Who got which seat by datagram, so that a client whose answer was lost gets the same one
+/// again. It holds one entry a seat at most, so a flood of senders can't make it grow.
+#[derive(Default)]
+struct AskedBefore {
+    seats: HashMap<SocketAddr, SeatNumber>,
+    senders: HashMap<SeatNumber, SocketAddr>,
+}
+
+impl AskedBefore {
+    fn remember(&mut self, peer: SocketAddr, seat: SeatNumber) {
+        if let Some(before) = self.senders.insert(seat, peer)
+            && self.seats.get(&before) == Some(&seat)
+        {
+            self.seats.remove(&before);
+        }
+        self.seats.insert(peer, seat);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portal_does_not_answer_itself() {
+        let address = |text: &str| text.parse().unwrap();
+        for (peer, here, is_it) in [
+            ("127.0.0.1:50000", "0.0.0.0:50000", true),
+            ("[::ffff:192.0.2.1]:50000", "192.0.2.1:50000", true),
+            ("127.0.0.1:50001", "127.0.0.1:50000", false),
+            ("192.0.2.2:50000", "192.0.2.1:50000", false),
+        ] {
+            assert_eq!(
+                is_this_portal(address(peer), address(here)),
+                is_it,
+                "{peer} {here}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_portal_says_asks_for_nothing() {
+        let ticket = ServerDoc::Ticket {
+            port: crate::net::Port::new(50001).unwrap(),
+            passcode: "abc".into(),
+        };
+        for answer in [
+            server_datagram(&ticket),
+            server_datagram(&ServerDoc::Full),
+            b" \r\n\t<SERVER/>".to_vec(),
+            b"SERVER>>> FULL".to_vec(),
+        ] {
+            assert!(is_an_answer(&answer));
+        }
+        for question in [
+            crate::wire::portal_request(),
+            b"x".to_vec(),
+            Vec::new(),
+            b"<CLIENT>".to_vec(),
+        ] {
+            assert!(!is_an_answer(&question));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A room's threads (seed 004).
+//!
+//! `room-50005` accepts; for each connection there is a `member-50005`, which lets it say the passcode
+//! and then serves it, and a `writer-50005`, which writes what a full socket left over; `timer-50005`
+//! enforces the reservations and the handshake timeout.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::clock::Tick;
+use crate::event::{End, What};
+use crate::hall::{Admission, Connection, Name, flush_all};
+use crate::net::Stream;
+use crate::outbox::Left;
+use crate::server::accepting::{Accepting, trouble};
+use crate::server::guard::budget::spawn_with;
+use crate::server::rooms::{NewRoom, RoomHandle};
+use crate::server::session::{InRoom, Session, Sessions, first_frame};
+use crate::server::sockets::Sockets;
+use crate::wake::{Wake, Wakes};
+use crate::wire::ServerDoc;
+
+/// One room, as its threads share it.
+pub(crate) struct Room {
+    sessions: Arc<Sessions>,
+    accepting: Accepting,
+    sockets: Sockets,
+    name: Name,
+    handle: Arc<RoomHandle>,
+}
+
+/// `room-50005`: accepts until the room is closed, and clears up.
+pub(crate) fn run(sessions: Arc<Sessions>, accepting: Accepting, sockets: Sockets, room: NewRoom) {
+    let NewRoom {
+        name,
+        handle,
+        listener,
+        timer,
+        timer_token,
+    } = room;
+    let room = Arc::new(Room {
+        sessions,
+        accepting,
+        sockets,
+        name,
+        handle,
+    });
+    let (port, events) = (room.handle.port, &room.accepting.events);
+    let mut threads = Vec::new();
+    let timing = Arc::clone(&room);
+    match spawn_with(timer_token, format!("timer-{port}"), move || {
+        timing.keep_time(timer.wakes());
+    }) {
+        Ok(timer) => threads.push(timer),
+        Err(error) => trouble(
+            events,
+            "start a room's timer; its timeouts do not work",
+            &error,
+        ),
+    }
+    let is_over = || room.handle.is_closed();
+    room.accepting
+        .accept_each(&listener, is_over, |stream, peer| {
+            threads.retain(|thread: &JoinHandle<()>| !thread.is_finished());
+            room.sessions.panics.caught(|| {
+                room.sessions.panics.may_panic("room");
+                threads.extend(room.welcome(stream, peer));
+            });
+        });
+    for thread in threads {
+        let _ = thread.join();
+    }
+    // Closed before the port goes back, so that the next room can bind it.
+    drop(listener);
+    room.sessions.rooms.put_back(&room.name, &room.handle);
+}
+
+impl Room {
+    /// Somebody has connected: notes it, and starts the threads for them.
+    fn welcome(self: &Arc<Self>, stream: Stream, peer: SocketAddr) -> Vec<JoinHandle<()>> {
+        let (rooms, port) = (&self.sessions.rooms, self.handle.port);
+        let wakes = Wakes::new();
+        let label = port.to_string();
+        let connection = self.sockets.connection(stream, peer, &label, wakes.waker());
+        let now = self.sessions.clock.now();
+        let may_speak = rooms.with_room(&self.name, &self.handle, |rooms| {
+            rooms.call(&self.name, &connection, now)
+        });
+        if may_speak != Some(true) {
+            self.refuse(&connection);
+            connection.outbox.cut(End::Gone);
+            self.accepting.events.tell(|| What::Stray { port, peer });
+            return Vec::new();
+        }
+        let (room, written) = (Arc::clone(self), Arc::clone(&connection));
+        let writer = rooms.spawn(format!("writer-{port}"), move || {
+            room.write(&written, &wakes);
+        });
+        let (room, served) = (Arc::clone(self), Arc::clone(&connection));
+        let member = rooms.spawn(format!("member-{port}"), move || {
+            let end = room.sessions.panics.ended_by(|| room.serve(&served));
+            room.part(&served, end);
+        });
+        if let Some(error) = [&writer, &member]
+            .into_iter()
+            .find_map(|thread| thread.as_ref().err())
+        {
+            trouble(&self.accepting.events, "start a member's threads", error);
+            // Whichever has started finds the connection cut and ends.
+            self.part(&connection, End::Gone);
+        }
+        [writer, member].into_iter().flatten().collect()
+    }
+
+    fn refuse(&self, connection: &Connection) {
+        connection.outbox.send_doc(&ServerDoc::WrongPasscode {
+            port: self.handle.port,
+            room: Some(self.name.as_str().into()),
+        });
+    }
+
+    /// `writer-50005`: writes what a full socket left over, until the connection is over.
+    fn write(&self, connection: &Connection, wakes: &Wakes) {
+        let outbox = &connection.outbox;
+        let end = self.sessions.panics.ended_by(|| {
+            self.sessions.panics.may_panic("room-writer");
+            loop {
+                wakes.next();
+                while outbox.write_out() == Left::Something {}
+                if outbox.has_ended() && outbox.write_out() == Left::Nothing {
+                    return End::Gone;
+                }
+            }
+        });
+        outbox.cut(end);
+    }
+
+    /// `timer-50005`: ends reservations that nobody takes up and callers who say nothing.
+    fn keep_time(&self, wakes: &Wakes) {
+        while !self.handle.is_closed() {
+            let now = match wakes.next() {
+                Wake::Tick(now) => now,
+                // The room has ended, or is about to; the loop looks.
+                Wake::Work => continue,
+                Wake::Stop => return,
+            };
+            self.sessions.panics.caught(|| {
+                self.sessions.panics.may_panic("room-timer");
+                self.end_what_is_late(now);
+            });
+        }
+    }
+
+    fn end_what_is_late(&self, now: Tick) {
+        let rooms = &self.sessions.rooms;
+        let late = rooms.with_room(&self.name, &self.handle, |rooms| {
+            rooms.expire(&self.name, now)
+        });
+        if let Some((silent, departure)) = late {
+            for caller in silent {
+                caller.outbox.end(End::Silent);
+            }
+            rooms.follow(departure);
+        }
+    }
+
+    /// `member-50005`: one connection to the room, from the first word to the last.
+    fn serve(&self, connection: &Arc<Connection>) -> End {
+        let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
+        let events = &self.accepting.events;
+        let mut frames = outbox.codec().reader();
+        let said = match first_frame(outbox, port, &mut frames) {
+            Ok(said) => said,
+            Err(end) => return end,
+        };
+        // Only a worker calls back; whoever wants that of a room is let in as everybody is.
+        let passcode = said.map(|handshake| handshake.passcode);
+        let now = self.sessions.clock.now();
+        let rooms = &self.sessions.rooms;
+        let admission = rooms.with_room(&self.name, &self.handle, |rooms| {
+            let admission = rooms.admit(&self.name, connection, passcode.as_deref(), now);
+            if let Admission::Admitted { name: who, .. } = &admission {
+                // Told under the lock, before anybody can be told that they have left.
+                events.tell(|| What::RoomJoined {
+                    port,
+                    room: self.name.to_string(),
+                    name: who.to_string(),
+                });
+            }
+            admission
+        });
+        let Some(Admission::Admitted {
+            main, seat, told, ..
+        }) = admission
+        else {
+            events.tell(|| What::WrongPasscode { port, peer });
+            self.refuse(connection);
+            return End::WrongPasscode;
+        };
+        outbox.flush();
+        flush_all(&told);
+        let role = InRoom {
+            port,
+            name: &self.name,
+            main: &main,
+            seat: self.sessions.seats.seat(seat),
+        };
+        Session::new(&self.sessions, role, connection).run(&mut frames)
+    }
+
+    /// A connection to the room is over, or is to be.
+    fn part(&self, connection: &Arc<Connection>, end: End) {
+        let rooms = &self.sessions.rooms;
+        let departure = rooms.with(|rooms| rooms.hang_up(&self.name, connection));
+        let was_member = departure.connection.is_some();
+        let outbox = &connection.outbox;
+        outbox.hang_up(end);
+        outbox.wake_timer();
+        if was_member {
+            rooms.tell_left(&self.name, connection, outbox.ended().unwrap_or(end));
+        }
+        rooms.follow(departure);
+    }
+}

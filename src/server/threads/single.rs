@@ -1,0 +1,118 @@
+//! One port for everyone (`--single-port`; seeds 001, 002 and 003): no portal and no passcode.
+//!
+//! The thread that accepts hands each connection to a thread of its own, and that thread stays with
+//! it. Everything behind the door is as on a worker's port: the same seats from the same stack, the
+//! same timers, the same sessions.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use crate::event::{End, What};
+use crate::hall::Connection;
+use crate::limits;
+use crate::net::{Listener, Stream};
+use crate::seat::SeatNumber;
+use crate::server::accepting::{Accepting, trouble};
+use crate::server::seats::SharedSeat;
+use crate::server::session::{AtWorker, Session, Sessions};
+use crate::server::sockets::Sockets;
+use crate::wire::ServerDoc;
+
+/// What the single port's thread uses.
+pub(crate) struct SinglePort {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) accepting: Accepting,
+    pub(crate) sockets: Sockets,
+}
+
+impl SinglePort {
+    /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
+    pub(crate) fn run(&self, listener: &Listener) {
+        let (sessions, mut connections) = (&self.sessions, Vec::new());
+        let is_over = || sessions.clock.is_stopped();
+        self.accepting
+            .accept_each(listener, is_over, |stream, peer| {
+                connections.retain(|thread: &JoinHandle<()>| !thread.is_finished());
+                sessions.panics.caught(|| {
+                    sessions.panics.may_panic("single");
+                    match self.sit_down(stream, peer) {
+                        Ok((number, connection)) => {
+                            connections.extend(self.start(number, connection));
+                        }
+                        Err(stream) => self.accepting.say_full(stream, peer),
+                    }
+                });
+            });
+        for connection in connections {
+            // Each catches what may panic; if one ended by a panic all the same, it ended.
+            let _ = connection.join();
+        }
+    }
+
+    /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is
+    /// handed back.
+    fn sit_down(
+        &self,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> Result<(SeatNumber, Arc<Connection>), Stream> {
+        let Some(held) = self.sessions.seats.take(peer.ip()) else {
+            return Err(stream);
+        };
+        let now = self.sessions.clock.now();
+        held.sit(
+            stream,
+            |seat, lease| seat.sit(lease, now),
+            |shared, occupied, (), stream| {
+                let (label, timer) = (shared.number.to_string(), shared.timer.clone());
+                let connection = self.sockets.connection(stream, peer, &label, timer);
+                occupied.connection = Some(Arc::clone(&connection));
+                (shared.number, connection)
+            },
+        )
+    }
+
+    /// Starts the thread of a newcomer, or says FULL.
+    fn start(&self, number: SeatNumber, connection: Arc<Connection>) -> Option<JoinHandle<()>> {
+        let (sessions, served) = (Arc::clone(&self.sessions), Arc::clone(&connection));
+        let builder = Builder::new()
+            .name(format!("seat-{number}"))
+            .stack_size(limits::THREAD_STACK);
+        let thread = builder.spawn(move || {
+            if let Some(seat) = sessions.seats.seat(number) {
+                let end = sessions.panics.ended_by(|| serve(&sessions, seat, &served));
+                sessions.end(seat, &served, end);
+                sessions.seats.free(seat);
+            }
+        });
+        thread
+            .map_err(|error| {
+                trouble(
+                    &self.accepting.events,
+                    "start a connection's thread",
+                    &error,
+                );
+                connection.outbox.send_doc(&ServerDoc::Full);
+                if let Some(seat) = self.sessions.seats.seat(number) {
+                    self.sessions.end(seat, &connection, End::Gone);
+                    self.sessions.seats.free(seat);
+                }
+            })
+            .ok()
+    }
+}
+
+fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> End {
+    let (port, peer) = (seat.port, connection.peer);
+    sessions.events.tell(|| What::Seated { port, peer });
+    let codec = connection.outbox.codec();
+    let welcome = ServerDoc::WelcomeSingle {
+        seat: seat.number.get(),
+        max: codec.announced_max(),
+    };
+    sessions.pairs.enter(seat.number, connection, &welcome);
+    Session::new(sessions, AtWorker::new(seat), connection)
+        .refusing_http()
+        .run(&mut codec.reader())
+}
