@@ -94,20 +94,20 @@ impl Alarm {
 }
 
 /// A place among those who are told of ticks. Dropping it ends the subscription.
-struct Place {
+struct Listed {
     clock: Clock,
     alarm: Alarm,
 }
 
 /// One listener to the ticks. Dropping it ends the subscription.
 pub struct Subscription {
-    place: Place,
+    listed: Listed,
     ticks: Receiver<Tick>,
 }
 
 /// A timekeeper's subscription: what wakes it, and the alarm that says for which tick.
 pub struct Timekeeping {
-    place: Place,
+    listed: Listed,
     wakes: Wakes,
 }
 
@@ -124,7 +124,7 @@ impl Timekeeping {
 
     /// The handle that says which tick it waits for.
     pub fn alarm(&self) -> Alarm {
-        self.place.alarm.clone()
+        self.listed.alarm.clone()
     }
 }
 
@@ -137,7 +137,7 @@ impl Subscription {
     /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
     pub fn wait_past(&self, tick: Tick) -> bool {
         // Set before the look at the time, so that a tick that comes in between is not missed.
-        let Place { clock, alarm } = &self.place;
+        let Listed { clock, alarm } = &self.listed;
         alarm.set(Some(Deadline::at(tick)));
         while clock.now() <= tick && !clock.is_stopped() {
             if self.ticks.recv().is_err() {
@@ -150,11 +150,11 @@ impl Subscription {
 
     /// The handle that says which tick this subscription waits for.
     pub fn alarm(&self) -> Alarm {
-        self.place.alarm.clone()
+        self.listed.alarm.clone()
     }
 }
 
-impl Drop for Place {
+impl Drop for Listed {
     fn drop(&mut self) {
         let mine = &self.alarm.0;
         let mut subscribers = self.clock.face.subscribers.lock();
@@ -182,7 +182,7 @@ impl Clock {
     pub fn subscribe(&self) -> Subscription {
         let (sender, ticks) = bounded(1);
         Subscription {
-            place: self.join(Told::Ticks(sender)),
+            listed: self.join(Told::Ticks(sender)),
             ticks,
         }
     }
@@ -192,12 +192,12 @@ impl Clock {
     pub fn subscribe_timekeeper(&self) -> Timekeeping {
         let wakes = Wakes::new();
         Timekeeping {
-            place: self.join(Told::Timekeeper(wakes.waker())),
+            listed: self.join(Told::Timekeeper(wakes.waker())),
             wakes,
         }
     }
 
-    fn join(&self, told: Told) -> Place {
+    fn join(&self, told: Told) -> Listed {
         let alarm = Alarm::unset();
         let mut subscribers = self.face.subscribers.lock();
         if self.is_stopped() {
@@ -207,7 +207,7 @@ impl Clock {
             subscribers.push(Subscriber { told, alarm });
         }
         drop(subscribers);
-        Place {
+        Listed {
             clock: self.clone(),
             alarm,
         }

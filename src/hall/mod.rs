@@ -10,6 +10,7 @@ mod group;
 mod name;
 mod pairs;
 mod people;
+mod room;
 mod rooms;
 mod said;
 
@@ -21,7 +22,8 @@ pub use group::Group;
 pub use name::{Addressed, Name};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
-pub use rooms::{Admission, Audience, Departure, Ended, Joiner, RoomError, Rooms};
+pub use room::{Joiner, RoomError};
+pub use rooms::{Admission, Audience, Departure, Ended, Rooms};
 pub use said::Said;
 
 #[cfg(test)]

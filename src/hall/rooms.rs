@@ -3,15 +3,13 @@
 //! All of it is guarded by one lock, the one under which people join. That is what makes a room's
 //! end safe: it ends when nobody is in it, expected or at its door, and nobody can join it while
 //! that is being decided.
-//!
-//! A member's place is the worker's own [`Seat`], with its passcode and its reservation; only that
-//! many of them share a port, so who comes is told apart by the passcode.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::room::{Caller, Joiner, Member, Old, Room, RoomError, Topic};
 use super::{Connection, Group, Name, Said};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
@@ -21,7 +19,7 @@ use crate::seat::{
     Arrival, Asker, Expiry, Lease, Passcode, Phase, Seat, SeatNumber, Ticket, Timeouts, Verdict,
     Wish, WorkloadStack,
 };
-use crate::wire::{Relay, Scope, ServerDoc};
+use crate::wire::ServerDoc;
 
 /// All rooms. `H` is the handle that the server keeps with each: the way to its listener, which the hall must
 /// not know.
@@ -31,93 +29,6 @@ pub struct Rooms<H> {
     timeouts: Timeouts,
     /// How many messages a new member gets to see.
     history: usize,
-}
-
-/// One room.
-#[cfg_attr(test, derive(Clone))]
-struct Room<H> {
-    name: Name,
-    port: Port,
-    lease: Lease,
-    handle: H,
-    group: Arc<Group>,
-    /// The right to a place; as many as there can be members.
-    free_places: WorkloadStack,
-    members: Vec<Member>,
-    /// Who is connected and has not said a passcode yet.
-    callers: Vec<Caller>,
-    history: VecDeque<Old>,
-    topic: Option<Topic>,
-}
-
-/// What a room is about, and who said so.
-#[cfg_attr(test, derive(Clone))]
-struct Topic {
-    text: String,
-    by: Arc<str>,
-}
-
-/// A member, from the `JOIN` on: while the place is reserved, while it is taken.
-#[cfg_attr(test, derive(Clone))]
-struct Member {
-    seat: Seat,
-    /// Where the member's main connection sits.
-    seat_number: SeatNumber,
-    /// The member's main connection.
-    main: Arc<Connection>,
-    name: Name,
-    /// The connection on which the member hears the room, once it is there: one of the room's own, or
-    /// the main one ("here").
-    connection: Option<Arc<Connection>>,
-}
-
-#[cfg_attr(test, derive(Clone))]
-struct Caller {
-    connection: Arc<Connection>,
-    until: Deadline,
-}
-
-#[cfg_attr(test, derive(Clone))]
-struct Old {
-    from: Arc<str>,
-    text: String,
-    me: bool,
-    said_at: Timestamp,
-}
-
-/// Somebody who wants into a room.
-pub struct Joiner<'j> {
-    /// Their main connection.
-    pub main: &'j Arc<Connection>,
-    /// Who they have logged in as.
-    pub who: &'j Name,
-    /// Where their main connection sits.
-    pub seat: SeatNumber,
-}
-
-impl Joiner<'_> {
-    fn member(&self, seat: Seat, connection: Option<Arc<Connection>>) -> Member {
-        Member {
-            seat,
-            seat_number: self.seat,
-            main: Arc::clone(self.main),
-            name: self.who.clone(),
-            connection,
-        }
-    }
-}
-
-/// Why somebody can't join or leave.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RoomError {
-    /// In it already, or on the way.
-    AlreadyMember,
-    /// There is no such room.
-    NoSuchRoom,
-    /// Not in it.
-    NotAMember,
-    /// No place is left in it.
-    Full,
 }
 
 /// A room that has ended: its threads are to be woken and joined, its port pushed.
@@ -280,8 +191,8 @@ impl<H> Rooms<H> {
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
     pub fn name_for(&self, name: &Name, main: &Arc<Connection>) -> Result<Name, RoomError> {
         let room = self.by_key.get(&name.key()).ok_or(RoomError::NoSuchRoom)?;
-        let place = room.place_of(main).ok_or(RoomError::NotAMember)?;
-        place.connection.as_ref().ok_or(RoomError::NotAMember)?;
+        let member = room.place_of(main).ok_or(RoomError::NotAMember)?;
+        member.connection.as_ref().ok_or(RoomError::NotAMember)?;
         Ok(room.name.clone())
     }
 
@@ -307,7 +218,9 @@ impl<H> Rooms<H> {
                 text: text.to_owned(),
                 by: main.label(),
             });
-            let others = room.members().filter(|member| !Arc::ptr_eq(member, main));
+            let others = room
+                .connections()
+                .filter(|member| !Arc::ptr_eq(member, main));
             told.extend(others.cloned());
         }
         let doc = room.topic_doc();
@@ -332,7 +245,7 @@ impl<H> Rooms<H> {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return false;
         };
-        let is_expected = |place: &&Member| place.seat.phase() == Phase::Reserved;
+        let is_expected = |member: &&Member| member.seat.phase() == Phase::Reserved;
         let expected = room.members.iter().filter(is_expected).count();
         if room.callers.len() >= expected + limits::CALLERS_TO_SPARE {
             return false;
@@ -366,20 +279,20 @@ impl<H> Rooms<H> {
         let Some(said) = said else {
             return Admission::Refused;
         };
-        let expected = |place: &&mut Member| place.seat.would_admit(address, said, now);
-        let Some(place) = room.members.iter_mut().find(expected) else {
+        let expected = |member: &&mut Member| member.seat.would_admit(address, said, now);
+        let Some(member) = room.members.iter_mut().find(expected) else {
             return Admission::Refused;
         };
-        if place.seat.arrive(address, now) != Arrival::Expected
-            || place.seat.present(Some(said), Wish::Stay, now) != Verdict::Admitted
+        if member.seat.arrive(address, now) != Arrival::Expected
+            || member.seat.present(Some(said), Wish::Stay, now) != Verdict::Admitted
         {
             return Admission::Refused;
         }
-        place.connection = Some(Arc::clone(caller));
+        member.connection = Some(Arc::clone(caller));
         let (who, main, seat) = (
-            place.name.clone(),
-            Arc::clone(&place.main),
-            place.seat_number,
+            member.name.clone(),
+            Arc::clone(&member.main),
+            member.seat_number,
         );
         caller.rename(&who);
         // The welcome and what was said before are in the outbox before anybody can find it, and
@@ -422,12 +335,14 @@ impl<H> Rooms<H> {
             .get_mut(&name.key())
             .ok_or(RoomError::NoSuchRoom)?;
         let mut is_member = false;
-        let others = room.members_with_place().filter(|(place, member)| {
-            let is_speaker = Arc::ptr_eq(member, speaker) || Arc::ptr_eq(&place.main, speaker);
+        let others = room.seated().filter(|(member, connection)| {
+            let is_speaker = Arc::ptr_eq(connection, speaker) || Arc::ptr_eq(&member.main, speaker);
             is_member |= is_speaker;
             !is_speaker
         });
-        let members: Vec<Arc<Connection>> = others.map(|(_, member)| Arc::clone(member)).collect();
+        let members: Vec<Arc<Connection>> = others
+            .map(|(_, connection)| Arc::clone(connection))
+            .collect();
         if !is_member {
             return Err(RoomError::NotAMember);
         }
@@ -465,7 +380,7 @@ impl<H> Rooms<H> {
         let index = room
             .members
             .iter()
-            .position(|place| Arc::ptr_eq(&place.main, main));
+            .position(|member| Arc::ptr_eq(&member.main, main));
         let departed = room.remove(index.ok_or(RoomError::NotAMember)?);
         Ok(self.end_if_empty(name, departed))
     }
@@ -477,8 +392,8 @@ impl<H> Rooms<H> {
         };
         room.callers
             .retain(|caller| !Arc::ptr_eq(&caller.connection, connection));
-        let is_theirs = |place: &Member| {
-            place
+        let is_theirs = |member: &Member| {
+            member
                 .connection
                 .as_ref()
                 .is_some_and(|there| Arc::ptr_eq(there, connection))
@@ -495,7 +410,7 @@ impl<H> Rooms<H> {
         let is_in = |room: &&Room<H>| {
             room.members
                 .iter()
-                .any(|place| Arc::ptr_eq(&place.main, main))
+                .any(|member| Arc::ptr_eq(&member.main, main))
         };
         self.by_key
             .values()
@@ -508,7 +423,7 @@ impl<H> Rooms<H> {
     pub fn list(&self) -> Vec<(String, usize)> {
         self.by_key
             .values()
-            .map(|room| (room.name.to_string(), room.members().count()))
+            .map(|room| (room.name.to_string(), room.connections().count()))
             .collect()
     }
 
@@ -541,7 +456,7 @@ impl<H> Rooms<H> {
         let places = room
             .members
             .iter()
-            .filter_map(|place| place.seat.deadline());
+            .filter_map(|member| member.seat.deadline());
         places
             .chain(room.callers.iter().map(|caller| caller.until))
             .min()
@@ -556,7 +471,7 @@ impl<H> Rooms<H> {
                     .callers
                     .iter()
                     .map(|caller| Arc::clone(&caller.connection));
-                let connected = room.members().cloned().chain(callers).collect();
+                let connected = room.connections().cloned().chain(callers).collect();
                 (
                     Ended {
                         handle: room.handle,
@@ -596,11 +511,6 @@ impl<H> Rooms<H> {
     }
 }
 
-/// To the second, in UTC.
-fn rfc_3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// What follows when somebody is out of a room.
 pub struct Departure<H> {
     /// Their connection to the room, to be ended.
@@ -618,87 +528,6 @@ impl<H> Departure<H> {
             told: Vec::new(),
             ended: None,
         }
-    }
-}
-
-impl<H> Room<H> {
-    fn members(&self) -> impl Iterator<Item = &Arc<Connection>> {
-        self.members_with_place().map(|(_, member)| member)
-    }
-
-    /// Who is in the room, each with the connection on which it hears.
-    fn members_with_place(&self) -> impl Iterator<Item = (&Member, &Arc<Connection>)> {
-        let seated = self
-            .members
-            .iter()
-            .filter(|place| place.seat.phase() == Phase::Seated);
-        seated.filter_map(|place| Some((place, place.connection.as_ref()?)))
-    }
-
-    /// The place of the person with that main connection, from the `JOIN` on.
-    fn place_of(&self, main: &Arc<Connection>) -> Option<&Member> {
-        self.members
-            .iter()
-            .find(|place| Arc::ptr_eq(&place.main, main))
-    }
-
-    /// What was said before, for a new member.
-    fn append_history(&self, member: &Connection) {
-        for old in &self.history {
-            member.outbox.append_doc(&ServerDoc::Relay(Relay {
-                scope: Scope::Room(self.name.as_str().into()),
-                from: (&*old.from).into(),
-                text: old.text.as_str().into(),
-                me: old.me,
-                old: true,
-                time: Some(rfc_3339(old.said_at).into()),
-            }));
-        }
-    }
-
-    fn topic_doc(&self) -> ServerDoc<'_> {
-        let (topic, username) = self
-            .topic
-            .as_ref()
-            .map_or(("", ""), |topic| (topic.text.as_str(), &*topic.by));
-        ServerDoc::Topic {
-            room: self.name.as_str().into(),
-            topic: topic.into(),
-            username: username.into(),
-        }
-    }
-
-    /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.
-    fn tell_others(&self, about: &Arc<Connection>, doc: &ServerDoc<'_>) -> Vec<Arc<Connection>> {
-        self.members()
-            .filter(|member| !Arc::ptr_eq(member, about))
-            .filter(|member| member.outbox.append_doc(doc) == Handed::Taken)
-            .cloned()
-            .collect()
-    }
-
-    fn remove(&mut self, index: usize) -> (Option<Arc<Connection>>, Vec<Arc<Connection>>) {
-        let mut place = self.members.remove(index);
-        // A reservation is given up, a session closed; either way the right to the place is back
-        // exactly once.
-        let lease = place
-            .seat
-            .bar()
-            .or_else(|| place.seat.free(Passcode::random()));
-        if let Some(lease) = lease {
-            self.free_places.push(lease);
-        }
-        let told = match &place.connection {
-            Some(connection) => {
-                let left = ServerDoc::RoomLeft {
-                    username: place.name.as_str().into(),
-                    room: self.name.as_str().into(),
-                };
-                self.tell_others(connection, &left)
-            }
-            None => Vec::new(),
-        };
-        (place.connection, told)
     }
 }
 

@@ -130,10 +130,10 @@ impl World {
                 || !deadline.is_some_and(|deadline| deadline.is_past(self.now))
         };
         let hangs_up = |connection: &Arc<Connection>| matches!(step, Step::HangUp(person) if Arc::ptr_eq(&cast.connections[person], connection));
-        let places = room.members.iter().filter(|place| {
-            let leaves = matches!(step, Step::Leave(person) if cast.person(&place.main) == person);
-            let hangs_up = place.connection.as_ref().is_some_and(hangs_up);
-            !leaves && !hangs_up && in_time(place.seat.deadline())
+        let places = room.members.iter().filter(|member| {
+            let leaves = matches!(step, Step::Leave(person) if cast.person(&member.main) == person);
+            let hangs_up = member.connection.as_ref().is_some_and(hangs_up);
+            !leaves && !hangs_up && in_time(member.seat.deadline())
         });
         let callers = room
             .callers
@@ -281,13 +281,13 @@ impl World {
             room.members.len() + room.free_places.ports().count(),
             PEOPLE
         );
-        for (index, place) in room.members.iter().enumerate() {
+        for (index, member) in room.members.iter().enumerate() {
             let twice = room.members[..index]
                 .iter()
-                .any(|other| Arc::ptr_eq(&other.main, &place.main));
+                .any(|other| Arc::ptr_eq(&other.main, &member.main));
             assert!(!twice, "in the room twice");
-            let is_seated = place.seat.phase() == Phase::Seated;
-            assert_eq!(is_seated, place.connection.is_some());
+            let is_seated = member.seat.phase() == Phase::Seated;
+            assert_eq!(is_seated, member.connection.is_some());
         }
     }
 }
@@ -336,18 +336,18 @@ impl walk::World for World {
                 u8::from(self.connected[person]),
                 u8::from(self.used[person]),
             ]);
-            let place = room.and_then(|room| {
-                let is_theirs = |place: &&Member| cast.person(&place.main) == person;
+            let member = room.and_then(|room| {
+                let is_theirs = |member: &&Member| cast.person(&member.main) == person;
                 room.members.iter().find(is_theirs)
             });
-            state.push(place.map_or(0, |place| 1 + place.seat.phase() as u8));
+            state.push(member.map_or(0, |member| 1 + member.seat.phase() as u8));
             state.push(
-                place
-                    .and_then(|place| place.seat.deadline())
+                member
+                    .and_then(|member| member.seat.deadline())
                     .map_or(0, left),
             );
             // Which person's connection it is that sits there.
-            let connection = place.and_then(|place| place.connection.as_ref());
+            let connection = member.and_then(|member| member.connection.as_ref());
             state.push(connection.map_or(0, |there| {
                 let is_it = |connection: &Arc<Connection>| Arc::ptr_eq(connection, there);
                 let own = cast.connections.iter().position(is_it);
@@ -360,11 +360,11 @@ impl walk::World for World {
             });
             state.push(caller.map_or(0, |caller| left(caller.until)));
             // What the newest ticket is worth.
-            state.push(match (&self.tickets[person], place) {
+            state.push(match (&self.tickets[person], member) {
                 (None, _) => 0,
-                (Some(ticket), Some(place))
-                    if place.seat.would_admit(
-                        place.main.peer.ip(),
+                (Some(ticket), Some(member))
+                    if member.seat.would_admit(
+                        member.main.peer.ip(),
                         ticket.passcode.reveal(),
                         self.now,
                     ) =>

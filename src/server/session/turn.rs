@@ -134,7 +134,7 @@ impl<'s, R: Role> Session<'s, R> {
                 break Err(End::Broken);
             }
             heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
-            if let Err(end) = self.keep_pace(&read).and_then(|()| self.serve(read)) {
+            if let Err(end) = self.keep_pace(&read).and_then(|()| self.handle(read)) {
                 break Err(end);
             }
         };
@@ -199,7 +199,7 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    fn serve(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+    fn handle(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
         let refusals = self.refusals;
         match read {
             Ok(ClientDoc::Message { text, me }) => R::message(self, &text, me)?,

@@ -1,0 +1,196 @@
+//! One room: its members, who stands at its door, what was said in it last.
+//!
+//! A member's place is the worker's own [`Seat`], with its passcode and its reservation; only that
+//! many of them share a port, so who comes is told apart by the passcode.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Connection, Group, Name};
+use crate::clock::Deadline;
+use crate::net::Port;
+use crate::outbox::Handed;
+use crate::seat::{Lease, Passcode, Phase, Seat, SeatNumber, WorkloadStack};
+use crate::wire::{Relay, Scope, ServerDoc};
+
+/// One room.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Room<H> {
+    pub(super) name: Name,
+    pub(super) port: Port,
+    pub(super) lease: Lease,
+    pub(super) handle: H,
+    pub(super) group: Arc<Group>,
+    /// The right to a place; as many as there can be members.
+    pub(super) free_places: WorkloadStack,
+    pub(super) members: Vec<Member>,
+    /// Who is connected and has not said a passcode yet.
+    pub(super) callers: Vec<Caller>,
+    pub(super) history: VecDeque<Old>,
+    pub(super) topic: Option<Topic>,
+}
+
+/// What a room is about, and who said so.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Topic {
+    pub(super) text: String,
+    pub(super) by: Arc<str>,
+}
+
+/// A member, from the `JOIN` on: while the place is reserved, while it is taken.
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Member {
+    pub(super) seat: Seat,
+    /// Where the member's main connection sits.
+    pub(super) seat_number: SeatNumber,
+    /// The member's main connection.
+    pub(super) main: Arc<Connection>,
+    pub(super) name: Name,
+    /// The connection on which the member hears the room, once it is there: one of the room's own, or
+    /// the main one ("here").
+    pub(super) connection: Option<Arc<Connection>>,
+}
+
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Caller {
+    pub(super) connection: Arc<Connection>,
+    pub(super) until: Deadline,
+}
+
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Old {
+    pub(super) from: Arc<str>,
+    pub(super) text: String,
+    pub(super) me: bool,
+    pub(super) said_at: Timestamp,
+}
+
+/// Somebody who wants into a room.
+pub struct Joiner<'j> {
+    /// Their main connection.
+    pub main: &'j Arc<Connection>,
+    /// Who they have logged in as.
+    pub who: &'j Name,
+    /// Where their main connection sits.
+    pub seat: SeatNumber,
+}
+
+impl Joiner<'_> {
+    pub(super) fn member(&self, seat: Seat, connection: Option<Arc<Connection>>) -> Member {
+        Member {
+            seat,
+            seat_number: self.seat,
+            main: Arc::clone(self.main),
+            name: self.who.clone(),
+            connection,
+        }
+    }
+}
+
+/// Why somebody can't join or leave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RoomError {
+    /// In it already, or on the way.
+    AlreadyMember,
+    /// There is no such room.
+    NoSuchRoom,
+    /// Not in it.
+    NotAMember,
+    /// No place is left in it.
+    Full,
+}
+
+/// To the second, in UTC.
+fn rfc_3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+impl<H> Room<H> {
+    pub(super) fn connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.seated().map(|(_, connection)| connection)
+    }
+
+    /// Who is in the room, each with the connection on which it hears.
+    pub(super) fn seated(&self) -> impl Iterator<Item = (&Member, &Arc<Connection>)> {
+        let seated = self
+            .members
+            .iter()
+            .filter(|member| member.seat.phase() == Phase::Seated);
+        seated.filter_map(|member| Some((member, member.connection.as_ref()?)))
+    }
+
+    /// The place of the person with that main connection, from the `JOIN` on.
+    pub(super) fn place_of(&self, main: &Arc<Connection>) -> Option<&Member> {
+        self.members
+            .iter()
+            .find(|member| Arc::ptr_eq(&member.main, main))
+    }
+
+    /// What was said before, for a new member.
+    pub(super) fn append_history(&self, member: &Connection) {
+        for old in &self.history {
+            member.outbox.append_doc(&ServerDoc::Relay(Relay {
+                scope: Scope::Room(self.name.as_str().into()),
+                from: (&*old.from).into(),
+                text: old.text.as_str().into(),
+                me: old.me,
+                old: true,
+                time: Some(rfc_3339(old.said_at).into()),
+            }));
+        }
+    }
+
+    pub(super) fn topic_doc(&self) -> ServerDoc<'_> {
+        let (topic, username) = self
+            .topic
+            .as_ref()
+            .map_or(("", ""), |topic| (topic.text.as_str(), &*topic.by));
+        ServerDoc::Topic {
+            room: self.name.as_str().into(),
+            topic: topic.into(),
+            username: username.into(),
+        }
+    }
+
+    /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.
+    pub(super) fn tell_others(
+        &self,
+        about: &Arc<Connection>,
+        doc: &ServerDoc<'_>,
+    ) -> Vec<Arc<Connection>> {
+        self.connections()
+            .filter(|member| !Arc::ptr_eq(member, about))
+            .filter(|member| member.outbox.append_doc(doc) == Handed::Taken)
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        index: usize,
+    ) -> (Option<Arc<Connection>>, Vec<Arc<Connection>>) {
+        let mut member = self.members.remove(index);
+        // A reservation is given up, a session closed; either way the right to the place is back
+        // exactly once.
+        let lease = member
+            .seat
+            .bar()
+            .or_else(|| member.seat.free(Passcode::random()));
+        if let Some(lease) = lease {
+            self.free_places.push(lease);
+        }
+        let told = match &member.connection {
+            Some(connection) => {
+                let left = ServerDoc::RoomLeft {
+                    username: member.name.as_str().into(),
+                    room: self.name.as_str().into(),
+                };
+                self.tell_others(connection, &left)
+            }
+            None => Vec::new(),
+        };
+        (member.connection, told)
+    }
+}
