@@ -11,7 +11,7 @@
 //! | module | what it is | what it must not know |
 //! |---|---|---|
 //! | [`program`] | the program `chatserver`: command line, operator's console, signals | |
-//! | [`server`] | every thread of the server: portal, workers, timers, rooms | the program around it |
+//! | [`server`] | every thread of the server, in `server/threads`; what a client says, in `server/session`; the seats, the rooms' ports, what keeps one client from costing the others (`server/guard`) | the program around it |
 //! | [`seat`] | who may sit where: passcode, one seat's states, the stack | sockets, threads, locks, clocks: it is pure |
 //! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
 //! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
@@ -63,30 +63,47 @@
 //! | lease | the right to a port or a place, which is on a stack, or in somebody's hands: never in two |
 //! | tick | the clock's count; every timeout is a number of them |
 //! | timekeeper | the thread that judges a seat's deadlines and writes what a full socket left over |
-//! | connection | a client that is connected |
+//! | connection | a client that is connected: who it is, and the way to it |
 //! | outbox | the way to one client's socket; it spills when the socket is full |
+//! | codec | how one connection's documents become frames and bytes, and back |
+//! | member | somebody in a room, who hears it on a connection of the room's own or on the main one |
 //! | stray | somebody who comes to a port where nobody, or somebody else, is expected |
 //! | turn | one read, every frame in it, and one write to each who hears them |
 //!
 //! # The path of a message
 //!
-//! Alice's worker reads it (`server/session.rs`, `Session::run`), makes a document of it
-//! ([`wire::Codec::read_client`]), looks up her partner ([`hall::Pairs::partner`]) and writes it
-//! into the partner's socket ([`outbox::Outbox::send`]). One read, one write, one thread. Only if
-//! the partner's socket is full does a second thread, the partner's timer, come into it.
+//! Alice's worker reads it (`server/session/turn.rs`, `Session::run`) as a document
+//! ([`wire::Codec::read_client`]). What that means is up to the session's role
+//! (`server/session/at_worker.rs`, or `in_room.rs`). What is said is gathered (`server/session/speaker.rs`)
+//! and, at the turn's end, written for each codec among those who hear it ([`hall::Said`]) and into each
+//! one's socket ([`outbox::Outbox::send`]). One read, one write, one thread. Only if
+//! the partner's socket is full does a second thread, the partner's timekeeper, come into it.
+//!
+//! # A new command
+//!
+//! TOPIC is the youngest: its documents are in `wire`, what it does is a function of `hall/rooms.rs`, and one
+//! arm of the match in `server/session/at_worker.rs` joins them. For our client it is a row in
+//! `client/commands.rs` and what is shown of the answer in `client/chat/heard.rs`.
 //!
 //! # The locks
 //!
-//! Hall (a pair, the people, or the rooms), then seat, then outbox. All others are leaves: the stack,
-//! a connection's identity, the accounts, the clock's list, who has guessed passwords, who has how many
-//! seats, the board's picture and its viewers. Never two of one kind. No lock but an outbox's own is
-//! held over a write, and that write can't block; none is held over a read or an accept. (The one around the spare descriptor is: it
+//! Which lock may be taken while another one is held, and nothing else:
+//!
+//! | held | taken under it | why |
+//! |---|---|---|
+//! | a pair's, the people's, the rooms' | an outbox's | who comes and goes is told to all in one order; nothing is written under it |
+//! | a pair's, the people's, the rooms' | who a connection is | for the names in what is told |
+//!
+//! All others are leaves: a seat's, the workload stack, the rooms' ports, the counts of seats for each address, the
+//! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers.
+//! Never two of one kind. No lock but an outbox's own is held over a write, and that write can't block; none
+//! is held over a read, an accept, a bind, a spawn or a join. (The one around the spare descriptor is: it
 //! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)
 //!
 //! # Where to start reading
 //!
-//! `server/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
-//! decides, and `server/timer.rs`, which watches the time.
+//! `server/threads/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
+//! decides, and `server/threads/timer.rs`, which watches the time.
 
 pub mod board;
 pub mod client;

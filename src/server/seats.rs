@@ -16,8 +16,7 @@ use crate::net::{Port, host_of};
 use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::wake::Waker;
 
-/// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf, but for a
-/// seat's own, under which an outbox may be locked.
+/// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf.
 pub(super) struct Seats {
     seats: Vec<SharedSeat>,
     stack: Mutex<WorkloadStack>,
