@@ -48,6 +48,7 @@
 //! | `viewer-1` … | 1 a connection to the board | its queue of news | writes it into the browser's socket |
 //! | `keys` | 1, at a terminal | the terminal | takes out of what is typed what would end the editor, and hands it on a line at a time |
 //! | `keyboard` | 1, at a terminal | what `keys` hands on | edits a line; what was typed goes to `main` |
+//! | `answers` | 1, at a terminal | its queue of answers to the operator | prints them |
 //! | `signals` | 1 | a signal | the first one ends the server in order, the second at once |
 //!
 //! # Words

@@ -60,6 +60,8 @@ pub struct Outbox {
 /// Guarded by the outbox's own lock.
 struct Queue {
     waiting: Waiting,
+    /// How many bytes more than the limit may wait, because the client was not to blame for them.
+    owed: usize,
     /// The socket's write timeout has been set: only when it is first needed, because most
     /// connections never come to that.
     is_patient: bool,
@@ -105,6 +107,7 @@ impl Outbox {
     pub fn new(stream: Stream, codec: Codec, timer: Waker, patience: Duration) -> Outbox {
         let queue = Queue {
             waiting: Waiting::default(),
+            owed: 0,
             is_patient: false,
             state: State::Open,
         };
@@ -179,6 +182,21 @@ impl Outbox {
         queue
             .waiting
             .push_with(|piece| self.codec.write_server(doc, piece));
+        Handed::Taken
+    }
+
+    /// As [`Outbox::append_doc`], for something that nobody but the server has asked for: it does not count
+    /// against the client until all that waits has gone out.
+    pub fn append_owed(&self, doc: &ServerDoc<'_>) -> Handed {
+        let mut queue = self.queue.lock();
+        if queue.has_ended() {
+            return Handed::Ended;
+        }
+        let before = queue.waiting.pending();
+        queue
+            .waiting
+            .push_with(|piece| self.codec.write_server(doc, piece));
+        queue.owed += queue.waiting.pending() - before;
         Handed::Taken
     }
 
@@ -308,6 +326,7 @@ impl Outbox {
                 self.finish(queue, end);
             } else {
                 queue.state = State::Open;
+                queue.owed = 0;
             }
             return Left::Nothing;
         }
@@ -346,7 +365,9 @@ impl Outbox {
             return;
         }
         self.offer(queue);
-        if !queue.waiting.is_empty() && !queue.has_ended() {
+        if queue.waiting.is_empty() {
+            queue.owed = 0;
+        } else if !queue.has_ended() {
             self.spill(queue);
         }
     }
@@ -457,7 +478,7 @@ impl Outbox {
 
 impl Queue {
     fn is_too_long(&self) -> bool {
-        self.waiting.pending() > limits::OUTBOX
+        self.waiting.pending() > limits::OUTBOX + self.owed
     }
 
     fn has_ended(&self) -> bool {

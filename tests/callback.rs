@@ -305,10 +305,11 @@ fn a_stranger_who_calls_the_program_is_turned_away() {
     .unwrap();
     let screen = BufReader::new(program.stdout.take().unwrap());
     let lines = screen.lines().map(Result::unwrap);
+    let mut right = Some(right);
     let shown: Vec<String> = lines
         .inspect(|line| {
             if line.contains("it is me") {
-                drop(program.stdin.take());
+                drop((program.stdin.take(), right.take()));
             }
         })
         .collect();

@@ -302,9 +302,12 @@ fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, 
     let _ = keyboard.write_all(input);
     drop(keyboard);
     let (mut out, mut err) = (String::new(), String::new());
-    program.screen.read_to_string(&mut out).unwrap();
-    let mut stderr = program.child.stderr.take().unwrap();
-    stderr.read_to_string(&mut err).unwrap();
+    // Who asks twice who is here waits for a tick.
+    server.ticking(|| {
+        program.screen.read_to_string(&mut out).unwrap();
+        let mut stderr = program.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut err).unwrap();
+    });
     (program.child.wait().unwrap().code().unwrap(), out, err)
 }
 
@@ -462,7 +465,7 @@ fn without_a_terminal(
         .take()
         .unwrap()
         .write_all(b"first line\nsecond line\n");
-    let output = child.wait_with_output().unwrap();
+    let output = server.ticking(|| child.wait_with_output()).unwrap();
     let said =
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), said)

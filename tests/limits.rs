@@ -216,8 +216,13 @@ fn run_out_of_descriptors(limit: u32) -> String {
     let mut rooms = 0;
     let refused = loop {
         let room = format!("<room>r{rooms}</room>");
-        alice.send_line(&command("JOIN", &room));
-        let answer = alice.line_with("<SERVER>");
+        // Nobody may be in more.
+        let joiner = match rooms < portal_chat::limits::ROOMS_A_PERSON {
+            true => &mut alice,
+            false => &mut bob,
+        };
+        joiner.send_line(&command("JOIN", &room));
+        let answer = joiner.line_with("<SERVER>");
         if answer.contains("<error") {
             break answer;
         }

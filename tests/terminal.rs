@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use portal_chat::event::What;
 use portal_chat::server::Settings;
 use support::terminal::{COLUMNS, Terminal};
@@ -460,4 +463,38 @@ fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
     server.wait_for("password-wrong", |what| {
         matches!(what, What::WrongPassword { .. })
     });
+}
+
+/// A frozen ssh, a paused terminal: nothing that is written to it ever goes out.
+#[test]
+fn a_server_whose_terminal_is_stuck_ends_at_a_signal() {
+    let pair = native_pty_system().openpty(PtySize::default()).unwrap();
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_chatserver"));
+    command.args(["0", "--workers", "2", "--no-passwords"]);
+    command.env("TERM", "xterm");
+    command.cwd(std::env::temp_dir());
+    let mut child = pair.slave.spawn_command(command).unwrap();
+    drop(pair.slave);
+    let mut screen = pair.master.try_clone_reader().unwrap();
+    let (mut seen, mut bytes) = (String::new(), [0; 4096]);
+    while !seen.contains("operator>") {
+        let count = screen.read(&mut bytes).unwrap();
+        assert!(count > 0, "{seen}");
+        seen += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    // From here on nobody reads, and the answers are longer than what the system keeps.
+    let mut keys = pair.master.take_writer().unwrap();
+    for _ in 0..100 {
+        keys.write_all(b"help\r").unwrap();
+    }
+    let id = child.process_id().unwrap().to_string();
+    let (ended, has_ended) = channel();
+    let waiting = std::thread::spawn(move || ended.send(child.wait().unwrap().exit_code()));
+    Command::new("kill").args(["-INT", &id]).status().unwrap();
+    let code = has_ended.recv_timeout(support::PATIENCE);
+    if code.is_err() {
+        Command::new("kill").args(["-KILL", &id]).status().unwrap();
+    }
+    waiting.join().unwrap().unwrap();
+    assert_eq!(code, Ok(0));
 }

@@ -86,10 +86,17 @@ struct Shared {
 struct Viewers {
     /// Every viewer's thread has a clone; the other end disconnects when the last one has ended.
     running: Option<Sender<()>>,
-    /// Connections that are open, to be shut at the end.
-    streams: Vec<Arc<Stream>>,
+    /// Connections that are open, to be shut at the end; the oldest first.
+    open: Vec<Arc<Viewer>>,
     threads: Vec<JoinHandle<()>>,
     count: u64,
+}
+
+/// A connection to the page.
+struct Viewer {
+    stream: Stream,
+    /// It has sent its request.
+    has_asked: AtomicBool,
 }
 
 enum Source {
@@ -203,13 +210,13 @@ impl Drop for Board {
         let mut viewers = self.shared.viewers.lock();
         viewers.running = None;
         let threads = std::mem::take(&mut viewers.threads);
-        for stream in &viewers.streams {
-            let _ = stream.shutdown(Shutdown::Read);
+        for viewer in &viewers.open {
+            let _ = viewer.stream.shutdown(Shutdown::Read);
         }
         drop(viewers);
         let _ = self.shared.all_ended.recv_timeout(limits::CONSOLE_PATIENCE);
-        for stream in &self.shared.viewers.lock().streams {
-            let _ = stream.shutdown(Shutdown::Both);
+        for viewer in &self.shared.viewers.lock().open {
+            let _ = viewer.stream.shutdown(Shutdown::Both);
         }
         for thread in threads {
             let _ = thread.join();
@@ -219,51 +226,57 @@ impl Drop for Board {
 
 /// The thread `board-8050`: a thread for each connection.
 fn accept(shared: &Arc<Shared>, listener: &Listener) {
-    while !shared.is_stopping.load(Ordering::Acquire) {
-        match listener.accept() {
-            Ok((stream, _)) if !shared.is_stopping.load(Ordering::Acquire) => {
-                welcome(shared, stream);
-            }
-            Ok(_) => {}
-            // Without a rest this would fail half a million times a second.
-            Err(_) => std::thread::sleep(limits::ACCEPT_BACKOFF),
-        }
-    }
+    let is_over = || shared.is_stopping.load(Ordering::Acquire);
+    let serve = |stream, _| welcome(shared, stream);
+    // Without a rest this would fail half a million times a second.
+    let rest = |_: &io::Error| std::thread::sleep(limits::ACCEPT_BACKOFF);
+    listener.accept_each(is_over, serve, rest);
 }
 
 fn welcome(shared: &Arc<Shared>, stream: Stream) {
-    let _ = stream.set_nodelay(true);
     let mut viewers = shared.viewers.lock();
     viewers.threads.retain(|thread| !thread.is_finished());
-    if viewers.streams.len() >= limits::VIEWERS {
-        drop(viewers);
-        let _ = http::refuse(&stream, Refusal::Unavailable);
-        return stream.close();
+    if viewers.open.len() >= limits::VIEWERS {
+        // Who only sits there, and for longest, goes for who may have something to ask.
+        let silent = |viewer: &Arc<Viewer>| !viewer.has_asked.load(Ordering::Acquire);
+        let Some(oldest) = viewers.open.iter().position(silent) else {
+            drop(viewers);
+            let _ = http::refuse(&stream, Refusal::Unavailable);
+            return stream.close();
+        };
+        let _ = viewers.open.remove(oldest).stream.shutdown(Shutdown::Both);
     }
-    let stream = Arc::new(stream);
-    viewers.streams.push(Arc::clone(&stream));
+    let viewer = Arc::new(Viewer {
+        stream,
+        has_asked: AtomicBool::new(false),
+    });
+    viewers.open.push(Arc::clone(&viewer));
     viewers.count += 1;
     let name = format!("viewer-{}", viewers.count);
-    let place = Place {
+    let listed = Listed {
         shared: Arc::clone(shared),
-        stream,
+        viewer,
         _running: viewers.running.clone(),
     };
-    // If there is no thread to be had, the place is given up at once, and that takes the lock.
+    // If there is no thread to be had, the connection is given up at once, and that takes the lock.
     drop(viewers);
     let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
     let spawned = builder.spawn(move || {
-        let Place { shared, stream, .. } = &place;
+        let Listed { shared, viewer, .. } = &listed;
+        let stream = &viewer.stream;
         // Whoever goes away in the middle of it has seen enough.
-        let _ = serve(shared, stream);
+        let _ = serve(shared, viewer);
         let _ = stream.shutdown(Shutdown::Write);
         stream.drain();
     });
     shared.viewers.lock().threads.extend(spawned);
 }
 
-fn serve(shared: &Shared, stream: &Stream) -> io::Result<()> {
-    let request = match http::read_request(stream)? {
+fn serve(shared: &Shared, viewer: &Viewer) -> io::Result<()> {
+    let stream = &viewer.stream;
+    let request = http::read_request(stream)?;
+    viewer.has_asked.store(true, Ordering::Release);
+    let request = match request {
         Ok(request) => request,
         Err(refusal) => return http::refuse(stream, refusal),
     };
@@ -301,19 +314,19 @@ impl Drop for Watching<'_> {
     }
 }
 
-/// A connection's place among the viewers, for as long as its thread lives, whatever ends that.
-struct Place {
+/// A connection is among the viewers for as long as its thread lives, whatever ends that.
+struct Listed {
     shared: Arc<Shared>,
-    stream: Arc<Stream>,
+    viewer: Arc<Viewer>,
     _running: Option<Sender<()>>,
 }
 
-impl Drop for Place {
+impl Drop for Listed {
     fn drop(&mut self) {
         let mut viewers = self.shared.viewers.lock();
         viewers
-            .streams
-            .retain(|there| !Arc::ptr_eq(there, &self.stream));
+            .open
+            .retain(|there| !Arc::ptr_eq(there, &self.viewer));
     }
 }
 

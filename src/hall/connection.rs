@@ -21,11 +21,15 @@ pub struct Connection {
     pub since: Tick,
     /// Who it is. A leaf lock.
     identity: Mutex<Identity>,
+    /// The tick, or [`NEVER`].
     heard_at: AtomicU64,
     /// Messages and bytes of text that it sent, and that were handed to it.
     sent: Tally,
     got: Tally,
 }
+
+/// No tick.
+const NEVER: u64 = u64::MAX;
 
 struct Identity {
     /// What `from` says in its messages: its seat's port, later its name.
@@ -65,7 +69,7 @@ impl Connection {
                 label: label.into(),
                 name: None,
             }),
-            heard_at: AtomicU64::new(now.0),
+            heard_at: AtomicU64::new(NEVER),
             sent: Tally::default(),
             got: Tally::default(),
         }
@@ -118,9 +122,10 @@ impl Connection {
         self.heard_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// When it was heard last.
-    pub fn heard_at(&self) -> Tick {
-        Tick(self.heard_at.load(Ordering::Relaxed))
+    /// When it was heard last, if ever.
+    pub fn heard_at(&self) -> Option<Tick> {
+        let tick = self.heard_at.load(Ordering::Relaxed);
+        (tick != NEVER).then_some(Tick(tick))
     }
 
     /// Messages and bytes that it sent.

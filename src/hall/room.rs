@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{Connection, Group, Name};
 use crate::clock::Deadline;
+use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{Lease, Passcode, Phase, Seat, SeatNumber, WorkloadStack};
@@ -100,6 +101,8 @@ pub enum RoomError {
     NotAMember,
     /// No place is left in it.
     Full,
+    /// In as many rooms as one person may be in.
+    TooMany,
 }
 
 /// To the second, in UTC.
@@ -128,10 +131,21 @@ impl<H> Room<H> {
             .find(|member| Arc::ptr_eq(&member.main, main))
     }
 
-    /// What was said before, for a new member.
+    /// Keeps the last `most` of what was said, and no more than [`limits::HISTORY`].
+    pub(super) fn forget(&mut self, most: usize) {
+        let mut bytes = 0;
+        let fits = self.history.iter().rev().take(most).take_while(|old| {
+            bytes += old.text.len();
+            bytes <= limits::HISTORY
+        });
+        let surplus = self.history.len() - fits.count();
+        self.history.drain(..surplus);
+    }
+
+    /// What was said before, for a new member. It is owed to them, and never makes them too slow.
     pub(super) fn append_history(&self, member: &Connection) {
         for old in &self.history {
-            member.outbox.append_doc(&ServerDoc::Relay(Relay {
+            member.outbox.append_owed(&ServerDoc::Relay(Relay {
                 scope: Scope::Room(self.name.as_str().into()),
                 from: (&*old.from).into(),
                 text: old.text.as_str().into(),

@@ -174,12 +174,16 @@ impl<H> Rooms<H> {
             total: None,
             ..self.timeouts
         };
+        let in_rooms = self.rooms_of(main).len();
         let room = self
             .by_key
             .get_mut(&name.key())
             .ok_or(RoomError::NoSuchRoom)?;
         if room.place_of(main).is_some() {
             return Err(RoomError::AlreadyMember);
+        }
+        if in_rooms >= limits::ROOMS_A_PERSON {
+            return Err(RoomError::TooMany);
         }
         let lease = room.free_places.pop().ok_or(RoomError::Full)?;
         Ok((room, Seat::new(Passcode::random(), timeouts), lease))
@@ -238,23 +242,53 @@ impl<H> Rooms<H> {
         }
     }
 
-    /// Somebody has connected to the room's port. Returns whether they may say a passcode: not if so many
-    /// stand there already who were not sent, nor if there is no such room.
-    pub fn call(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) -> bool {
+    /// Somebody has connected to the room's port. Those who come from where somebody is expected do not
+    /// stand in line with the others: so many more than are expected from there may wait, and so many
+    /// strangers in all. Of those, the one who has been silent for longest goes for the next.
+    ///
+    /// Returns the caller who has to go, if one has.
+    ///
+    /// # Errors
+    /// [`RoomError::NoSuchRoom`].
+    pub fn call(
+        &mut self,
+        name: &Name,
+        connection: &Arc<Connection>,
+        now: Tick,
+    ) -> Result<Option<Arc<Connection>>, RoomError> {
         let until = Deadline::after(now, self.timeouts.handshake);
-        let Some(room) = self.by_key.get_mut(&name.key()) else {
-            return false;
+        let room = self
+            .by_key
+            .get_mut(&name.key())
+            .ok_or(RoomError::NoSuchRoom)?;
+        let from = |connection: &Connection| connection.peer.ip().to_canonical();
+        let expected_from = |address| {
+            let reserved = |member: &&Member| member.seat.phase() == Phase::Reserved;
+            let members = room.members.iter().filter(reserved);
+            members
+                .filter(|member| from(&member.main) == address)
+                .count()
         };
-        let is_expected = |member: &&Member| member.seat.phase() == Phase::Reserved;
-        let expected = room.members.iter().filter(is_expected).count();
-        if room.callers.len() >= expected + limits::CALLERS_TO_SPARE {
-            return false;
-        }
+        let address = from(connection);
+        let expected = expected_from(address);
+        let in_line = |caller: &Caller| {
+            let there = from(&caller.connection);
+            if expected > 0 {
+                there == address
+            } else {
+                expected_from(there) == 0
+            }
+        };
+        let line = room.callers.iter().filter(|caller| in_line(caller)).count();
+        let oldest = room.callers.iter().position(in_line);
+        let is_crowded = line >= expected + limits::CALLERS_TO_SPARE;
+        let goes = oldest.filter(|_| is_crowded);
+        let gone = goes.map(|index| room.callers.remove(index).connection);
         room.callers.push(Caller {
             connection: Arc::clone(connection),
             until,
         });
-        true
+        Ok(gone)
     }
 
     /// A caller has said something, `None` if it was no passcode, or has gone.
@@ -354,8 +388,7 @@ impl<H> Rooms<H> {
                 said_at: now,
             });
         }
-        let surplus = room.history.len().saturating_sub(history);
-        room.history.drain(..surplus);
+        room.forget(history);
         Ok(Audience {
             group: Arc::clone(&room.group),
             port: room.port,

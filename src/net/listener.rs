@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::stream::prepare_for_a_client;
 use super::{Port, Stream, Tap, reachable};
 
 /// A TCP listener. Every connection gets the listener's [`Tap`].
@@ -33,6 +34,7 @@ impl Listener {
         tap.called("bind", Some(actual.unwrap_or(address)), &bound);
         let socket = bound?;
         tap.called("listen", actual, &Ok(()));
+        prepare_for_a_client(&SockRef::from(&socket));
         let address = socket.local_addr()?;
         Ok(Listener {
             address,
@@ -53,6 +55,35 @@ impl Listener {
             .called("accept", Some(peer.unwrap_or(self.address)), &accepted);
         let (socket, peer) = accepted?;
         Ok((Stream::accepted(socket, peer, self.tap.clone()), peer))
+    }
+
+    /// Accepts until it `is_over`, and hands each caller to `serve`, and each `accept` that has failed to
+    /// `failed`, which is to rest a while. Whoever connects only to wake this thread, because it is over,
+    /// is handed to nobody.
+    pub fn accept_each(
+        &self,
+        is_over: impl Fn() -> bool,
+        mut serve: impl FnMut(Stream, SocketAddr),
+        failed: impl Fn(&io::Error),
+    ) {
+        // Looked at before the accept, too: clearing a backlog, or turning somebody away for want of a
+        // descriptor, may have taken the connection that was meant to wake this thread, and then no
+        // other one comes.
+        while !is_over() {
+            let accepted = self.accept();
+            if is_over() {
+                return;
+            }
+            match accepted {
+                Ok((stream, peer)) => {
+                    // It can't fail on a socket that has just been accepted; if it did, the connection
+                    // would be slower but not wrong.
+                    let _ = stream.set_nodelay(true);
+                    serve(stream, peer);
+                }
+                Err(error) => failed(&error),
+            }
+        }
     }
 
     /// Where it listens.

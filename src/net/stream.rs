@@ -19,24 +19,28 @@ pub struct Stream {
     tap: Tap,
 }
 
+/// What every socket to a client has, whichever side connects.
+///
+/// A machine that loses its power says nothing, and its connection would stand for ever: the system
+/// is to ask whether it is still there. Where it can't, the idle timeout is all there is. And a client
+/// that does not read holds no more of the system's memory than [`limits::SEND_BUFFER`].
+pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE_AFTER)
+        .with_interval(limits::KEEPALIVE_EVERY)
+        .with_retries(limits::KEEPALIVE_TRIES);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
+    let _ = socket.set_send_buffer_size(limits::SEND_BUFFER);
+}
+
 impl Stream {
     pub(super) fn accepted(socket: TcpStream, peer: SocketAddr, tap: Tap) -> Stream {
-        let stream = Stream { socket, peer, tap };
-        stream.notice_a_vanished_peer();
-        stream
-    }
-
-    /// A machine that loses its power says nothing, and its connection would stand for ever: the system
-    /// is to ask whether it is still there. Where it can't, the idle timeout is all there is.
-    fn notice_a_vanished_peer(&self) {
-        let keepalive = TcpKeepalive::new()
-            .with_time(limits::KEEPALIVE_AFTER)
-            .with_interval(limits::KEEPALIVE_EVERY)
-            .with_retries(limits::KEEPALIVE_TRIES);
-        let socket = SockRef::from(&self.socket);
-        let _ = socket.set_tcp_keepalive(&keepalive);
-        #[cfg(target_os = "linux")]
-        let _ = socket.set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
+        // On Linux it has inherited that from its listener, for no further system call.
+        #[cfg(not(target_os = "linux"))]
+        prepare_for_a_client(&SockRef::from(&socket));
+        Stream { socket, peer, tap }
     }
 
     /// Connects to `to`, which may take as long as `patience`.
@@ -67,6 +71,7 @@ impl Stream {
             peer: to,
             tap: tap.clone(),
         };
+        prepare_for_a_client(&SockRef::from(&stream.socket));
         from.set_port(0);
         let bound = SockRef::from(&stream.socket).bind(&from.into());
         let chosen = stream.socket.local_addr().unwrap_or(from);
@@ -101,9 +106,6 @@ impl Stream {
             Ok(())
         });
         self.tap.called("connect", Some(self.peer), &connected);
-        if connected.is_ok() {
-            self.notice_a_vanished_peer();
-        }
         connected
     }
 

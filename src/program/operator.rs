@@ -91,7 +91,7 @@ fn who(server: &Server) -> String {
             &port.to_string(),
             &connection.peer.to_string(),
             &ago(connection.since.0),
-            &ago(connection.heard_at().0),
+            &ago(connection.heard_at().unwrap_or(connection.since).0),
             &amount(connection.sent()),
             &amount(connection.got()),
             &threads,

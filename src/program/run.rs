@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::Builder;
 use std::time::Duration;
 
-use crossbeam_channel::{after, never, select};
+use crossbeam_channel::{Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 
 use super::operator::{self, Obeyed};
@@ -89,8 +90,10 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let Console {
         printing,
         keyboard,
+        answers,
         printer: _,
     } = console;
+    drop(answers);
     // The terminal comes back to its ordinary state first, for whatever is still to be printed.
     if let Some(keyboard) = keyboard {
         keyboard.close();
@@ -111,6 +114,9 @@ struct Console {
     printing: ReaderThread,
     /// Where lines are printed: above the operator's, once there is one.
     printer: Arc<Mutex<Option<Printer>>>,
+    /// What the operator is answered, for the thread `answers` to print: a terminal that is paused must
+    /// not hold up whoever hears the signals.
+    answers: Option<Sender<String>>,
     /// Absent where standard input or output is no terminal, and in the background (`chatserver &`),
     /// where the system would stop a program that reads from the terminal.
     keyboard: Option<Keyboard<()>>,
@@ -148,6 +154,7 @@ impl Console {
             // The greeting comes first, and then what is typed.
             printing: start_console(queue, greeting, out)?,
             printer,
+            answers: None,
             keyboard: None,
         };
         console.take_up(server)?;
@@ -172,6 +179,9 @@ impl Console {
         })?;
         *self.printer.lock() = printer;
         self.keyboard = Some(keyboard);
+        if self.answers.is_none() {
+            self.answers = Some(start_answers(&self.printer)?);
+        }
         self.ask();
         Ok(())
     }
@@ -184,6 +194,13 @@ impl Console {
                 target: (),
             };
             keyboard.prompt(prompt, Ahead::Meant);
+        }
+    }
+
+    fn show(&self, answer: String) {
+        if let Some(answers) = &self.answers {
+            // Who has not read so many does not miss one.
+            let _ = answers.try_send(answer);
         }
     }
 
@@ -231,16 +248,14 @@ impl Console {
                         for line in text.lines() {
                             match operator::obey(server, line) {
                                 Obeyed::Show(text) if text.is_empty() => {}
-                                // Until the next prompt nobody edits, so the terminal takes plain
-                                // lines.
-                                Obeyed::Show(text) => show(&text),
+                                Obeyed::Show(text) => self.show(text),
                                 Obeyed::Stop => return Why::Operator,
                             }
                         }
                         self.ask();
                     }
                     Ok(Typed::TooMuch { bytes, lines }) => {
-                        show(&format!("  that paste ({lines} lines, {bytes} bytes) was not taken: it is too long"));
+                        self.show(format!("  that paste ({lines} lines, {bytes} bytes) was not taken: it is too long"));
                     }
                     Ok(Typed::PassedOver | Typed::NoTerminal) => {}
                     Ok(Typed::End) => return Why::Operator,
@@ -258,8 +273,26 @@ impl Console {
     }
 }
 
-fn show(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+/// How many answers may wait for the terminal.
+const ANSWERS: usize = 64;
+
+/// Starts the thread `answers`, which ends when the channel does.
+fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<String>> {
+    let (answers, asked) = bounded::<String>(ANSWERS);
+    let mut out = AboveTheLine {
+        printer: Arc::clone(printer),
+        line: Vec::new(),
+    };
+    Builder::new()
+        .name("answers".to_owned())
+        .stack_size(limits::THREAD_STACK)
+        .spawn(move || {
+            for answer in asked {
+                // A terminal that has gone away can't be told so.
+                let _ = writeln!(out, "{answer}");
+            }
+        })?;
+    Ok(answers)
 }
 
 /// Prints whole lines above the operator's, where there is one.

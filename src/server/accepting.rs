@@ -1,5 +1,4 @@
-//! The one loop in which callers are accepted, for every thread that does it: the portal, the workers,
-//! the single port, the rooms.
+//! What every thread of the server that accepts does when a caller can't be taken in.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,32 +31,14 @@ impl Accepting {
         }
     }
 
-    /// Accepts until it `is_over`, and hands each caller to `serve`. One who connects only to wake this
-    /// thread, because it is over, is handed to nobody.
+    /// [`Listener::accept_each`], for a thread of the server.
     pub(super) fn accept_each(
         &self,
         listener: &Listener,
         is_over: impl Fn() -> bool,
-        mut serve: impl FnMut(Stream, SocketAddr),
+        serve: impl FnMut(Stream, SocketAddr),
     ) {
-        // Looked at before the accept, too: clearing a backlog, or turning somebody away for want of a
-        // descriptor, may have taken the connection that was meant to wake this thread, and then no
-        // other one comes.
-        while !is_over() {
-            let accepted = listener.accept();
-            if is_over() {
-                return;
-            }
-            match accepted {
-                Ok((stream, peer)) => {
-                    // It can't fail on a socket that has just been accepted; if it did, the connection
-                    // would be slower but not wrong.
-                    let _ = stream.set_nodelay(true);
-                    serve(stream, peer);
-                }
-                Err(error) => self.accept_failed(listener, &error),
-            }
-        }
+        listener.accept_each(is_over, serve, |error| self.accept_failed(listener, error));
     }
 
     /// After an `accept` that failed. A caller who can't be taken in for want of a descriptor is told

@@ -34,6 +34,7 @@ use crate::wire::{Codec, ServerDoc};
 use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
 use guard::guesses::Guesses;
+use guard::per_tick::PerTick;
 use listeners::Listeners;
 use panics::Panics;
 use rooms::{NewRoom, RoomPorts, RoomThreads};
@@ -239,6 +240,7 @@ impl Server {
                     guesses: Guesses::default(),
                     message_of_the_day: settings.message_of_the_day.clone(),
                 },
+                callbacks: Mutex::new(PerTick::new(limits::CALLBACKS_A_TICK)),
                 other_ports: [Some(port.get()), settings.board.map(|board| board.port())]
                     .into_iter()
                     .flatten()
@@ -266,7 +268,15 @@ impl Server {
             .start_timekeepers(timekeeping, settings)
             .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
             .and_then(|()| match (listeners.portal_tcp, settings.single_port) {
-                (Some(listener), Some(_)) => server.start_single(listener, accepting, sockets),
+                (Some(listener), Some(_)) => {
+                    let single = SinglePort {
+                        sessions: Arc::clone(&server.sessions),
+                        accepting,
+                        sockets,
+                        handshake: timeouts.handshake,
+                    };
+                    server.start_single(listener, single)
+                }
                 (tcp, _) => server.start_portals(tcp, listeners.portal_udp, accepting),
             })
             .map_err(StartError::NoThread)?;
@@ -329,20 +339,10 @@ impl Server {
         Ok(())
     }
 
-    fn start_single(
-        &mut self,
-        listener: Listener,
-        accepting: Accepting,
-        sockets: Sockets,
-    ) -> io::Result<()> {
+    fn start_single(&mut self, listener: Listener, single: SinglePort) -> io::Result<()> {
         let listener = self.to_be_woken(listener);
         let address = listener.address();
         self.tell_listening("single", address);
-        let single = SinglePort {
-            sessions: Arc::clone(&self.sessions),
-            accepting,
-            sockets,
-        };
         self.spawn(format!("single-{}", address.port()), move || {
             single.run(&listener);
         })

@@ -14,6 +14,7 @@ pub mod transcript;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use portal_chat::clock::Clock;
@@ -68,6 +69,23 @@ impl TestServer {
         for _ in 0..count {
             self.clock.beat();
         }
+    }
+
+    /// Does something while the clock goes on by itself, for programs that can't be told when to wait.
+    pub fn ticking<T>(&self, action: impl FnOnce() -> T) -> T {
+        const PERIOD: Duration = Duration::from_millis(100);
+        std::thread::scope(|threads| {
+            let (running, is_over) = std::sync::mpsc::channel::<()>();
+            let clock = &self.clock;
+            threads.spawn(move || {
+                while is_over.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+                    clock.beat();
+                }
+            });
+            let result = action();
+            drop(running);
+            result
+        })
     }
 
     /// The port of the worker at `index`, counted from 0.

@@ -215,7 +215,8 @@ impl World {
             }
             Step::Connect(person) => {
                 let caller = &cast.connections[person];
-                self.connected[person] = self.rooms.call(name, caller, self.now);
+                let called = self.rooms.call(name, caller, self.now);
+                self.connected[person] = called.is_ok_and(|gone| gone.is_none());
             }
             Step::Say(person, whose) => {
                 let said = self.tickets[whose].clone();

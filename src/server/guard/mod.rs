@@ -4,3 +4,4 @@ pub(super) mod budget;
 pub(super) mod courtesy;
 pub(super) mod guesses;
 pub(super) mod pace;
+pub(super) mod per_tick;

@@ -20,6 +20,9 @@ pub(crate) struct AtWorker<'s> {
     pub(super) wrong_passwords: u32,
     /// `PM` was said alone, so the next message is public.
     next_is_public: bool,
+    /// When it was told last who is here, and which rooms there are.
+    people_listed: Option<Tick>,
+    rooms_listed: Option<Tick>,
 }
 
 impl<'s> AtWorker<'s> {
@@ -30,6 +33,8 @@ impl<'s> AtWorker<'s> {
             claimed: None,
             wrong_passwords: 0,
             next_is_public: false,
+            people_listed: None,
+            rooms_listed: None,
         }
     }
 }
@@ -96,6 +101,7 @@ impl Session<'_, AtWorker<'_>> {
     fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), End> {
         match command {
             ClientCommand::Who => {
+                self.once_a_tick(|session| &mut session.role.people_listed)?;
                 let names = self.sessions.people.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
                 self.speaker.answer(&ServerDoc::Who { users });
@@ -111,6 +117,7 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::PublicCancel => self.speaker.answer(&ServerDoc::Sent { count: 0 }),
             ClientCommand::Direct { to, message, me } => self.speaker.say_to(&to, &message, me),
             ClientCommand::DirectList => {
+                self.once_a_tick(|session| &mut session.role.people_listed)?;
                 let names = self.sessions.people.names();
                 let others = names.iter().filter(|name| *name != who.as_str());
                 let users = others.map(|name| name.as_str().into()).collect();
@@ -121,6 +128,7 @@ impl Session<'_, AtWorker<'_>> {
                 new: Secret(new),
             } => return self.change_password(&old, &new),
             ClientCommand::Rooms => {
+                self.once_a_tick(|session| &mut session.role.rooms_listed)?;
                 let rooms = self.sessions.rooms.with(|rooms| rooms.list());
                 let rooms = rooms
                     .iter()
@@ -135,6 +143,17 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Leave { room } => self.leave(&room),
             _ => return self.refuse(&not_here()),
         }
+        Ok(())
+    }
+
+    /// A list can be five hundred times as long as the question, so one client gets each once a tick. The
+    /// next one waits for that.
+    fn once_a_tick(&mut self, last: fn(&mut Self) -> &mut Option<Tick>) -> Result<(), End> {
+        let now = self.sessions.clock.now();
+        if *last(self) == Some(now) {
+            self.wait_past(now)?;
+        }
+        *last(self) = Some(self.sessions.clock.now());
         Ok(())
     }
 
@@ -181,6 +200,12 @@ impl Session<'_, AtWorker<'_>> {
             RoomError::AlreadyMember => {
                 let sentence = format!("you are in {name} already");
                 self.speaker.error(ErrorCode::AlreadyMember, &sentence);
+            }
+            RoomError::TooMany => {
+                let most = limits::ROOMS_A_PERSON;
+                let sentence =
+                    format!("you are in {most} rooms, and nobody may be in more; leave one first");
+                self.speaker.error(ErrorCode::NoRoomLeft, &sentence);
             }
             _ => {
                 let sentence = "there is no room left: every room's port is in use, or the machine gives no more threads; ROOMS tells which rooms there are";

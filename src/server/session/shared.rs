@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::clock::Clock;
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Pairs, People};
 use crate::server::guard::guesses::Guesses;
 use crate::server::guard::pace::Rate;
+use crate::server::guard::per_tick::PerTick;
 use crate::server::panics::Panics;
 use crate::server::rooms::RoomThreads;
 use crate::server::seats::{Seats, SharedSeat};
@@ -22,6 +25,8 @@ pub(crate) struct Sessions {
     pub(crate) people: People,
     pub(crate) rooms: RoomThreads,
     pub(crate) logins: Logins,
+    /// How many callbacks each address has been given. A leaf lock.
+    pub(crate) callbacks: Mutex<PerTick>,
     /// The portal's port and the board's.
     pub(crate) other_ports: Vec<u16>,
     /// How fast one client may talk, if that is limited, and how long a tick is.

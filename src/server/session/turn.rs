@@ -141,7 +141,7 @@ impl<'s, R: Role> Session<'s, R> {
         if heard {
             let now = self.sessions.clock.now();
             let connection = self.connection();
-            let is_first = connection.heard_at() != now;
+            let is_first = connection.heard_at() != Some(now);
             connection.heard(now);
             if let Some(port) = self.role.heard(connection, now)
                 && is_first
@@ -158,8 +158,7 @@ impl<'s, R: Role> Session<'s, R> {
         let is_free = matches!(
             read,
             Ok(ClientDoc::Command(
-                ClientCommand::Ping
-                    | ClientCommand::Terminate
+                ClientCommand::Terminate
                     | ClientCommand::IdleTimeout
                     | ClientCommand::TotalTimeTimeout
             ))

@@ -37,20 +37,20 @@ pub(crate) fn serve(
         |target: &SocketAddr| !is_here(*target, &here) || !sessions.listens_at(target.port());
     let allowed = target(request, asker.peer).filter(is_allowed);
     let Some(target) = allowed else {
-        let code = ErrorCode::BadCallback;
-        asker.outbox.send_doc(&ServerDoc::Error {
-            code,
-            sentence: format!(
-                "a worker calls nobody but the address that asked ({}), no port below {}, and \
-                 not itself",
-                asker.peer.ip().to_canonical(),
-                limits::FIRST_ORDINARY_PORT
-            )
-            .into(),
-        });
-        events.tell(|| What::Refused { port, code });
-        return End::BadCallback;
+        let sentence = format!(
+            "a worker calls nobody but the address that asked ({}), no port below {}, and \
+             not this server itself",
+            asker.peer.ip().to_canonical(),
+            limits::FIRST_ORDINARY_PORT
+        );
+        return refuse(sessions, seat, &asker, sentence);
     };
+    let now = sessions.clock.now();
+    if !sessions.callbacks.lock().allows(asker.peer.ip(), now) {
+        let most = limits::CALLBACKS_A_TICK;
+        let sentence = format!("an address is called {most} times a tick; ask again in a moment");
+        return refuse(sessions, seat, &asker, sentence);
+    }
     let connection = match to_call(&asker, target, sockets) {
         Ok(stream) => {
             let timer = seat.timer.clone();
@@ -94,6 +94,16 @@ pub(crate) fn serve(
     sessions.pairs.enter(seat.number, &connection, &welcome);
     let mut frames = outbox.codec().reader();
     Session::new(sessions, AtWorker::new(seat), &connection).run(&mut frames)
+}
+
+fn refuse(sessions: &Sessions, seat: &SharedSeat, asker: &Connection, sentence: String) -> End {
+    let (port, code) = (seat.port, ErrorCode::BadCallback);
+    asker.outbox.send_doc(&ServerDoc::Error {
+        code,
+        sentence: sentence.into(),
+    });
+    sessions.events.tell(|| What::Refused { port, code });
+    End::BadCallback
 }
 
 /// Where to call, if that is allowed: the asker's own address and a port of its own.

@@ -84,14 +84,21 @@ impl Room {
         let label = port.to_string();
         let connection = self.sockets.connection(stream, peer, &label, wakes.waker());
         let now = self.sessions.clock.now();
-        let may_speak = rooms.with_room(&self.name, &self.handle, |rooms| {
+        let called = rooms.with_room(&self.name, &self.handle, |rooms| {
             rooms.call(&self.name, &connection, now)
         });
-        if may_speak != Some(true) {
-            self.refuse(&connection);
-            connection.outbox.cut(End::Gone);
-            self.accepting.events.tell(|| What::Stray { port, peer });
-            return Vec::new();
+        match called {
+            Some(Ok(gone)) => {
+                if let Some(silent) = gone {
+                    silent.outbox.end(End::Silent);
+                }
+            }
+            Some(Err(_)) | None => {
+                self.refuse(&connection);
+                connection.outbox.cut(End::Gone);
+                self.accepting.events.tell(|| What::Stray { port, peer });
+                return Vec::new();
+            }
         }
         let (room, written) = (Arc::clone(self), Arc::clone(&connection));
         let writer = rooms.spawn(format!("writer-{port}"), move || {

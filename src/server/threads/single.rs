@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
+use crate::clock::{Deadline, Tick, Ticks};
 use crate::event::{End, What};
 use crate::hall::Connection;
 use crate::limits;
@@ -24,6 +25,8 @@ pub(crate) struct SinglePort {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) accepting: Accepting,
     pub(crate) sockets: Sockets,
+    /// How long somebody may sit there without a word when others want in.
+    pub(crate) handshake: Ticks,
 }
 
 impl SinglePort {
@@ -57,10 +60,11 @@ impl SinglePort {
         stream: Stream,
         peer: SocketAddr,
     ) -> Result<(SeatNumber, Arc<Connection>), Stream> {
+        let now = self.sessions.clock.now();
         let Some(held) = self.sessions.seats.take(peer.ip()) else {
+            self.end_one_who_never_spoke(now);
             return Err(stream);
         };
-        let now = self.sessions.clock.now();
         held.sit(
             stream,
             |seat, lease| seat.sit(lease, now),
@@ -71,6 +75,22 @@ impl SinglePort {
                 (shared.number, connection)
             },
         )
+    }
+
+    /// All seats are taken, or all that this address may have: whoever has sat there for longest without
+    /// a word, and for longer than a caller of a worker may, goes for the next one. Nobody had to prove
+    /// anything here, so sockets that only sit would else keep everybody out.
+    fn end_one_who_never_spoke(&self, now: Tick) {
+        let connections = self.sessions.seats.all().iter();
+        let silent = connections
+            .filter_map(SharedSeat::connection)
+            .filter(|there| there.heard_at().is_none() && !there.outbox.has_ended())
+            .min_by_key(|there| there.since);
+        if let Some(silent) = silent
+            && Deadline::after(silent.since, self.handshake).is_past(now)
+        {
+            silent.outbox.end(End::Silent);
+        }
     }
 
     /// Starts the thread of a newcomer, or says FULL.
