@@ -14,9 +14,10 @@ use crate::wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_req
 
 /// How long one address may take to accept a connection or to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for a datagram before asking again, and how often.
-const DATAGRAM_PATIENCE: Duration = Duration::from_secs(1);
-const DATAGRAM_TRIES: u32 = 4;
+/// How long to wait for a datagram before asking again, at least and at most, and how often. It is chosen
+/// anew each time: a class behind one address that asked at once would else ask at once again.
+const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
+const DATAGRAM_TRIES: u32 = 6;
 
 /// A seat: the connection to the worker, with the welcome already read.
 pub(super) struct Seat {
@@ -206,9 +207,9 @@ fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<Answer> {
     let socket = Datagrams::bind(any, tap)?;
     // Only a connected socket hears that nobody listens there.
     socket.connect(address)?;
-    socket.set_read_timeout(Some(DATAGRAM_PATIENCE))?;
     let mut answer = [0; 2048];
     for _ in 0..DATAGRAM_TRIES {
+        socket.set_read_timeout(Some(datagram_patience()))?;
         socket.send_to(&portal_request(), address)?;
         match socket.recv_from(&mut answer) {
             Ok((count, _)) => {
@@ -223,8 +224,16 @@ fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<Answer> {
     }
     Err(io::Error::new(
         ErrorKind::TimedOut,
-        "no answer to a datagram",
+        "no answer to six datagrams; where something lets no UDP through, --portal tcp may help",
     ))
+}
+
+fn datagram_patience() -> Duration {
+    let [least, most] = DATAGRAM_PATIENCE;
+    let mut dice = [0; 8];
+    // Without random numbers all wait equally long, which is no worse than before.
+    let _ = getrandom::fill(&mut dice);
+    Duration::from_millis(least + u64::from_le_bytes(dice) % (most - least))
 }
 
 /// Goes to a worker's or a room's port and says the passcode there.

@@ -1,7 +1,7 @@
 //! Where connections and datagrams come in.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -142,105 +142,7 @@ impl Drop for Listener {
     }
 }
 
-/// A UDP socket.
-#[derive(Debug)]
-pub struct Datagrams {
-    socket: UdpSocket,
-    address: SocketAddr,
-    port: Port,
-    tap: Tap,
-}
-
-impl Datagrams {
-    /// Binds `address`; port 0 lets the system choose.
-    ///
-    /// # Errors
-    /// As [`Listener::bind`].
-    pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
-        let bound = UdpSocket::bind(address);
-        let actual = bound
-            .as_ref()
-            .ok()
-            .and_then(|socket| socket.local_addr().ok());
-        tap.called("bind", Some(actual.unwrap_or(address)), &bound);
-        let socket = bound?;
-        let address = socket.local_addr()?;
-        Ok(Datagrams {
-            address,
-            port: port_of(address)?,
-            socket,
-            tap: tap.clone(),
-        })
-    }
-
-    /// From now on this socket hears `to` alone, and hears that nobody listens there.
-    ///
-    /// # Errors
-    /// What the system reports.
-    pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
-        let done = self.socket.connect(to);
-        self.tap.called("connect", Some(to), &done);
-        done
-    }
-
-    /// Waits for the next datagram. What does not fit into `buffer` is lost.
-    ///
-    /// # Errors
-    /// What the system reports, also that an earlier datagram reached nobody.
-    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let received = self.socket.recv_from(buffer);
-        if self.tap.trace.is_some() {
-            let (count, peer) = match &received {
-                Ok((count, peer)) => (Ok(*count), *peer),
-                Err(error) => (Err(io::Error::from(error.kind())), self.address),
-            };
-            self.tap.moved("recv_from", Some(peer), buffer, &count);
-        }
-        received
-    }
-
-    /// Sends one datagram.
-    ///
-    /// # Errors
-    /// What the system reports.
-    pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        let sent = self.socket.send_to(datagram, to);
-        self.tap.moved("send_to", Some(to), datagram, &sent);
-        sent
-    }
-
-    /// How long [`Datagrams::recv_from`] may take; `None` is for ever.
-    ///
-    /// # Errors
-    /// What the system reports; `InvalidInput` for zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_read_timeout(timeout)
-    }
-
-    /// Where it is bound.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The port that it is bound to.
-    pub fn port(&self) -> Port {
-        self.port
-    }
-
-    /// Wakes a thread that is blocked in `recv_from`, with an empty datagram from the socket to
-    /// itself.
-    pub fn wake(&self) {
-        let _ = self.send_to(&[], reachable(self.address));
-    }
-}
-
-impl Drop for Datagrams {
-    fn drop(&mut self) {
-        self.tap.called("close", Some(self.address), &Ok(()));
-    }
-}
-
-fn port_of(address: SocketAddr) -> io::Result<Port> {
+pub(super) fn port_of(address: SocketAddr) -> io::Result<Port> {
     let never = || io::Error::new(io::ErrorKind::InvalidData, "bound to port 0");
     Port::new(address.port()).ok_or_else(never)
 }

@@ -4,12 +4,14 @@
 //! [`Stream`], [`Listener`] and [`Datagrams`] have the methods of std's types of the same kinds,
 //! and each call can be watched ([`Tap`]).
 
+mod datagrams;
 mod listener;
 mod spare;
 mod stream;
 mod tap;
 
-pub use listener::{Datagrams, Listener};
+pub use datagrams::{Asked, Datagrams};
+pub use listener::Listener;
 pub use spare::Spare;
 pub use stream::Stream;
 pub use tap::{Call, Tap, Trace};

@@ -2,8 +2,9 @@
 //!
 //! The sender of a datagram can be forged, and whoever is named there gets the answer. So that
 //! nobody can aim this portal at somebody else with profit, an answer is never longer than what was
-//! asked with, and one address gets few of them. What a forger can still do, is to have seats
-//! reserved for others, for as long as a reservation stands.
+//! asked with (but to the original programs, which ask briefly), and few go to an address from which
+//! nobody comes. What a forger can still do, is to have a few seats reserved for others, for as long as a
+//! reservation stands.
 
 use std::net::IpAddr;
 
@@ -12,50 +13,86 @@ use crate::clock::Tick;
 use crate::net::Port;
 use crate::wire::{ServerDoc, server_datagram};
 
-/// Answers to one address within a tick. A whole class behind one router asks again in a moment.
-const ANSWERS_A_TICK: u32 = 5;
+/// Tickets that an address may have and not have used. A whole class behind one router uses them at once,
+/// and those who got no answer ask again in a moment.
+const UNUSED_TICKETS: usize = 5;
+/// Answers to one address within a tick that promise nothing new: FULL, and a ticket once more.
+const OTHERS_A_TICK: u32 = 5;
+
+/// What a datagram may be answered with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// A ticket that its sender has already.
+    Again,
+    /// A new ticket, while so many that went to the same address have not been used.
+    Ticket {
+        /// How many.
+        unused: usize,
+    },
+    /// That there is no seat.
+    Full,
+}
 
 /// Decides for each datagram. Whoever asks from this machine itself is always answered: there is
 /// nobody to be hit.
 pub(crate) struct Courtesy {
-    longest_answer: usize,
-    answers: PerTick,
+    others: PerTick,
 }
 
 impl Courtesy {
     pub(crate) fn new() -> Courtesy {
-        let longest = ServerDoc::Ticket {
-            port: Port::MAX,
-            passcode: "f".repeat(32).into(),
-        };
         Courtesy {
-            longest_answer: server_datagram(&longest).len(),
-            answers: PerTick::new(ANSWERS_A_TICK),
+            others: PerTick::new(OTHERS_A_TICK),
         }
     }
 
-    /// Whether a datagram of `length` bytes from `address` is worth an answer at `now`.
-    pub(crate) fn allows(&mut self, address: IpAddr, length: usize, now: Tick) -> bool {
-        if address.to_canonical().is_loopback() {
-            return true;
+    /// Whether a datagram from `address` may be answered with `answer` at `now`.
+    pub(crate) fn allows(&mut self, address: IpAddr, answer: Answer, now: Tick) -> bool {
+        match answer {
+            _ if address.to_canonical().is_loopback() => true,
+            Answer::Ticket { unused } => unused < UNUSED_TICKETS,
+            Answer::Again | Answer::Full => self.others.allows(address, now),
         }
-        length >= self.longest_answer && self.answers.allows(address, now)
     }
+}
+
+/// The length of the longest answer, in bytes.
+pub(crate) fn longest_answer() -> usize {
+    let longest = ServerDoc::Ticket {
+        port: Port::MAX,
+        passcode: "f".repeat(32).into(),
+    };
+    server_datagram(&longest).len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::portal_request;
 
     const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
     #[test]
-    fn nobody_gets_more_than_was_sent_in_their_name() {
+    fn an_address_from_which_nobody_comes_gets_few_tickets_and_one_that_uses_them_any_number() {
         let mut courtesy = Courtesy::new();
-        let honest = portal_request().len();
-        assert!(courtesy.allows(STRANGER, honest, Tick(0)));
-        assert!(!courtesy.allows(STRANGER, 40, Tick(0)));
-        assert!(courtesy.allows(IpAddr::from([127, 0, 0, 1]), 0, Tick(0)));
+        let mut allows = |unused| courtesy.allows(STRANGER, Answer::Ticket { unused }, Tick(1));
+        assert!((0..100).all(|_| allows(0)) && allows(4) && !allows(5));
+        let here = IpAddr::from([127, 0, 0, 1]);
+        assert!(courtesy.allows(here, Answer::Ticket { unused: 100 }, Tick(1)));
+    }
+
+    #[test]
+    fn what_promises_nothing_new_is_said_a_few_times_a_tick() {
+        let mut courtesy = Courtesy::new();
+        let mut answered = |tick| {
+            (0..100)
+                .filter(|_| courtesy.allows(STRANGER, Answer::Full, Tick(tick)))
+                .count()
+        };
+        assert_eq!((answered(1), answered(1), answered(2)), (5, 0, 5));
+    }
+
+    #[test]
+    fn an_honest_question_is_as_long_as_any_answer() {
+        assert!(crate::wire::portal_request().len() >= longest_answer());
     }
 }

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Tick};
 use crate::event::What;
 use crate::limits;
-use crate::net::{Datagrams, Listener};
+use crate::net::{Datagrams, Listener, host_of};
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
-use crate::server::guard::courtesy::Courtesy;
+use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
 use crate::wire::{ServerDoc, server_datagram};
@@ -49,45 +49,89 @@ impl Portal {
         let mut asked = AskedBefore::default();
         let mut courtesy = Courtesy::new();
         let mut datagram = [0; limits::DATAGRAM];
+        // The original programs ask with short datagrams.
+        let least = if self.accepting.codec.is_original() {
+            0
+        } else {
+            longest_answer()
+        };
         loop {
-            let received = socket.recv_from(&mut datagram);
+            let received = socket.recv_question(&mut datagram);
             if self.clock.is_stopped() {
                 return;
             }
-            match received {
-                // Two portals would answer each other for ever.
-                Ok((length, peer))
-                    if is_an_answer(datagram.get(..length).unwrap_or(&datagram))
-                        || is_this_portal(peer, socket.address()) => {}
-                // The original programs ask with short datagrams.
-                Ok((length, peer))
-                    if !self.accepting.codec.is_original()
-                        && !courtesy.allows(peer.ip(), length, self.clock.now()) => {}
-                Ok((_, peer)) => self
-                    .panics
-                    .caught(|| self.answer_datagram(socket, &mut asked, peer)),
-                Err(error) => back_off(&self.accepting.events, "receive a datagram", &error),
+            let (length, question) = match received {
+                Ok(received) => received,
+                Err(error) => {
+                    back_off(&self.accepting.events, "receive a datagram", &error);
+                    continue;
+                }
+            };
+            let (peer, said) = (question.peer, datagram.get(..length).unwrap_or(&datagram));
+            // Two portals would answer each other for ever.
+            if is_an_answer(said) || is_this_portal(peer, socket.address()) {
+                continue;
             }
+            if length < least && !peer.ip().to_canonical().is_loopback() {
+                continue;
+            }
+            self.panics.caught(|| {
+                let Some(ticket) = self.answer_to(peer, &mut asked, &mut courtesy) else {
+                    return;
+                };
+                self.panics.may_panic("portal-udp");
+                let answer = server_datagram(&as_document(ticket.as_ref()));
+                if let Err(error) = socket.answer(&answer, &question) {
+                    trouble(&self.accepting.events, "answer a datagram", &error);
+                }
+            });
         }
     }
 
-    fn answer_datagram(&self, socket: &Datagrams, asked: &mut AskedBefore, peer: SocketAddr) {
-        let ticket = self.ticket_again(asked, peer).or_else(|| {
-            let ticket = self.answer(Asker::by_datagram(peer), peer);
-            let of_port = |ticket: &Ticket| {
-                let mut seats = self.seats.all().iter();
-                seats.find(|seat| seat.port == ticket.port)
-            };
-            if let Some(seat) = ticket.as_ref().and_then(of_port) {
-                asked.remember(peer, seat.number);
+    /// What somebody who asks by datagram is told: a ticket, or that there is none; `None` if nothing.
+    fn answer_to(
+        &self,
+        peer: SocketAddr,
+        asked: &mut AskedBefore,
+        courtesy: &mut Courtesy,
+    ) -> Option<Option<Ticket>> {
+        let now = self.clock.now();
+        let mut allows = |answer| courtesy.allows(peer.ip(), answer, now);
+        let before = asked.seats.get(&peer);
+        if let Some(ticket) = before.and_then(|&seat| self.ticket_of(peer, seat, now)) {
+            if !allows(Answer::Again) {
+                return None;
             }
-            ticket
-        });
-        self.panics.may_panic("portal-udp");
-        let datagram = server_datagram(&as_document(ticket.as_ref()));
-        if let Err(error) = socket.send_to(&datagram, peer) {
-            trouble(&self.accepting.events, "answer a datagram", &error);
+            self.accepting.events.tell(|| What::TicketAgain {
+                port: ticket.port,
+                asker: peer,
+            });
+            return Some(Some(ticket));
         }
+        let host = host_of(peer.ip());
+        let of_host = asked
+            .seats
+            .iter()
+            .filter(|(there, _)| host_of(there.ip()) == host);
+        let is_unused = |(there, seat): &(&SocketAddr, &SeatNumber)| {
+            self.ticket_of(**there, **seat, now).is_some()
+        };
+        let unused = of_host.filter(is_unused).count();
+        if !allows(Answer::Ticket { unused }) {
+            return None;
+        }
+        let ticket = self.answer(Asker::by_datagram(peer), peer);
+        match &ticket {
+            Some(ticket) => {
+                let mut seats = self.seats.all().iter();
+                if let Some(seat) = seats.find(|seat| seat.port == ticket.port) {
+                    asked.remember(peer, seat.number);
+                }
+            }
+            None if !allows(Answer::Full) => return None,
+            None => {}
+        }
+        Some(ticket)
     }
 
     fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
@@ -110,17 +154,12 @@ impl Portal {
         ticket
     }
 
-    /// The same ticket for somebody who asks again while its reservation stands.
-    fn ticket_again(&self, asked: &AskedBefore, peer: SocketAddr) -> Option<Ticket> {
-        let seat = self.seats.seat(*asked.seats.get(&peer)?)?;
-        let now = self.clock.now();
-        let ticket =
-            seat.with_seat(|occupied| occupied.seat.ticket_again(Asker::by_datagram(peer), now))?;
-        self.accepting.events.tell(|| What::TicketAgain {
-            port: ticket.port,
-            asker: peer,
-        });
-        Some(ticket)
+    /// The ticket for a seat that `peer` has been given and has not used.
+    fn ticket_of(&self, peer: SocketAddr, seat: SeatNumber, now: Tick) -> Option<Ticket> {
+        let asker = Asker::by_datagram(peer);
+        self.seats
+            .seat(seat)?
+            .with_seat(|occupied| occupied.seat.ticket_again(asker, now))
     }
 }
 

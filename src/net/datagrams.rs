@@ -1,0 +1,254 @@
+//! A UDP socket, whose calls can be shown.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use super::listener::port_of;
+use super::{Port, Tap, reachable};
+
+/// Who has asked something by datagram, and at which of this machine's addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Who.
+    pub peer: SocketAddr,
+    /// Where.
+    #[cfg(target_os = "linux")]
+    here: Option<Here>,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug)]
+enum Here {
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+#[cfg(target_os = "linux")]
+fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = storage
+        .as_sockaddr_in()
+        .map(|&v4| SocketAddr::V4(v4.into()));
+    v4.or_else(|| {
+        storage
+            .as_sockaddr_in6()
+            .map(|&v6| SocketAddr::V6(v6.into()))
+    })
+}
+
+/// From now on the system tells of each datagram at which address it came in.
+#[cfg(target_os = "linux")]
+fn tell_where_it_was_asked(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    if address.is_ipv4() {
+        setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    }
+    Ok(())
+}
+
+/// A UDP socket.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: UdpSocket,
+    address: SocketAddr,
+    port: Port,
+    tap: Tap,
+}
+
+impl Datagrams {
+    /// Binds `address`; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
+        let bound = UdpSocket::bind(address);
+        let actual = bound
+            .as_ref()
+            .ok()
+            .and_then(|socket| socket.local_addr().ok());
+        tap.called("bind", Some(actual.unwrap_or(address)), &bound);
+        let socket = bound?;
+        let address = socket.local_addr()?;
+        #[cfg(target_os = "linux")]
+        tell_where_it_was_asked(&socket, address)?;
+        Ok(Datagrams {
+            address,
+            port: port_of(address)?,
+            socket,
+            tap: tap.clone(),
+        })
+    }
+
+    /// From now on this socket hears `to` alone, and hears that nobody listens there.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        let done = self.socket.connect(to);
+        self.tap.called("connect", Some(to), &done);
+        done
+    }
+
+    /// Waits for the next datagram. What does not fit into `buffer` is lost.
+    ///
+    /// # Errors
+    /// What the system reports, also that an earlier datagram reached nobody.
+    pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let received = self.socket.recv_from(buffer);
+        if self.tap.trace.is_some() {
+            let (count, peer) = match &received {
+                Ok((count, peer)) => (Ok(*count), *peer),
+                Err(error) => (Err(io::Error::from(error.kind())), self.address),
+            };
+            self.tap.moved("recv_from", Some(peer), buffer, &count);
+        }
+        received
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        let sent = self.socket.send_to(datagram, to);
+        self.tap.moved("send_to", Some(to), datagram, &sent);
+        sent
+    }
+
+    /// How long [`Datagrams::recv_from`] may take; `None` is for ever.
+    ///
+    /// # Errors
+    /// What the system reports; `InvalidInput` for zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_read_timeout(timeout)
+    }
+
+    /// Where it is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port that it is bound to.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Waits for the next question. What does not fit into `buffer` is lost.
+    ///
+    /// # Errors
+    /// As [`Datagrams::recv_from`].
+    #[cfg(target_os = "linux")]
+    pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, Asked)> {
+        use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+
+        let mut space = nix::cmsg_space!(libc::in6_pktinfo);
+        let received = {
+            let mut pieces = [io::IoSliceMut::new(buffer)];
+            let flags = MsgFlags::empty();
+            let descriptor = self.socket.as_raw_fd();
+            recvmsg::<SockaddrStorage>(descriptor, &mut pieces, Some(&mut space), flags)
+                .map_err(io::Error::from)
+                .and_then(|message| {
+                    let peer = message.address.as_ref().and_then(address_of);
+                    let peer = peer.ok_or(io::ErrorKind::InvalidData)?;
+                    let here = message.cmsgs()?.find_map(|word| match word {
+                        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Here::V4(info)),
+                        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Here::V6(info)),
+                        _ => None,
+                    });
+                    Ok((message.bytes, Asked { peer, here }))
+                })
+        };
+        if self.tap.trace.is_some() {
+            let (count, peer) = match &received {
+                Ok((count, asked)) => (Ok(*count), asked.peer),
+                Err(error) => (Err(io::Error::from(error.kind())), self.address),
+            };
+            self.tap.moved("recv_from", Some(peer), buffer, &count);
+        }
+        received
+    }
+
+    /// Answers a question, from the address at which it was asked: on a machine with several, a client
+    /// that hears only whom it asked would not hear another one.
+    ///
+    /// # Errors
+    /// What the system reports.
+    #[cfg(target_os = "linux")]
+    pub fn answer(&self, datagram: &[u8], asked: &Asked) -> io::Result<usize> {
+        use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+
+        let words = match &asked.here {
+            Some(Here::V4(info)) => vec![ControlMessage::Ipv4PacketInfo(info)],
+            Some(Here::V6(info)) => vec![ControlMessage::Ipv6PacketInfo(info)],
+            None => Vec::new(),
+        };
+        let pieces = [io::IoSlice::new(datagram)];
+        let to = SockaddrStorage::from(asked.peer);
+        let descriptor = self.socket.as_raw_fd();
+        let sent = sendmsg(descriptor, &pieces, &words, MsgFlags::empty(), Some(&to))
+            .map_err(io::Error::from);
+        self.tap.moved("send_to", Some(asked.peer), datagram, &sent);
+        sent
+    }
+
+    /// Waits for the next question.
+    ///
+    /// # Errors
+    /// As [`Datagrams::recv_from`].
+    #[cfg(not(target_os = "linux"))]
+    pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, Asked)> {
+        let (count, peer) = self.recv_from(buffer)?;
+        Ok((count, Asked { peer }))
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// What the system reports.
+    #[cfg(not(target_os = "linux"))]
+    pub fn answer(&self, datagram: &[u8], asked: &Asked) -> io::Result<usize> {
+        self.send_to(datagram, asked.peer)
+    }
+
+    /// Wakes a thread that is blocked in `recv_from`, with an empty datagram from the socket to
+    /// itself.
+    pub fn wake(&self) {
+        let _ = self.send_to(&[], reachable(self.address));
+    }
+}
+
+impl Drop for Datagrams {
+    fn drop(&mut self) {
+        self.tap.called("close", Some(self.address), &Ok(()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_asked_at_one_of_several_addresses_answers_from_there() {
+        let everywhere = Datagrams::bind("0.0.0.0:0".parse().unwrap(), &Tap::default()).unwrap();
+        let client = UdpSocket::bind("127.0.0.9:0").unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let at: SocketAddr = format!("127.0.0.2:{}", everywhere.port()).parse().unwrap();
+        client.send_to(b"where?", at).unwrap();
+        let mut buffer = [0; 100];
+        let (count, asked) = everywhere.recv_question(&mut buffer).unwrap();
+        assert_eq!(
+            (&buffer[..count], asked.peer),
+            (&b"where?"[..], client.local_addr().unwrap())
+        );
+        everywhere.answer(b"here", &asked).unwrap();
+        assert_eq!(client.recv_from(&mut buffer).unwrap(), (4, at));
+    }
+}
