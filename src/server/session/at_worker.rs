@@ -20,9 +20,8 @@ pub(crate) struct AtWorker<'s> {
     pub(super) wrong_passwords: u32,
     /// `PM` was said alone, so the next message is public.
     next_is_public: bool,
-    /// When it was told last who is here, and which rooms there are.
-    people_listed: Option<Tick>,
-    rooms_listed: Option<Tick>,
+    /// When it was told last who is here, to whom it can write, and which rooms there are.
+    listed: [Option<Tick>; 3],
 }
 
 impl<'s> AtWorker<'s> {
@@ -33,8 +32,7 @@ impl<'s> AtWorker<'s> {
             claimed: None,
             wrong_passwords: 0,
             next_is_public: false,
-            people_listed: None,
-            rooms_listed: None,
+            listed: [None; 3],
         }
     }
 }
@@ -101,7 +99,7 @@ impl Session<'_, AtWorker<'_>> {
     fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), End> {
         match command {
             ClientCommand::Who => {
-                self.once_a_tick(|session| &mut session.role.people_listed)?;
+                self.once_a_tick(0)?;
                 let names = self.sessions.people.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
                 self.speaker.answer(&ServerDoc::Who { users });
@@ -117,7 +115,7 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::PublicCancel => self.speaker.answer(&ServerDoc::Sent { count: 0 }),
             ClientCommand::Direct { to, message, me } => self.speaker.say_to(&to, &message, me),
             ClientCommand::DirectList => {
-                self.once_a_tick(|session| &mut session.role.people_listed)?;
+                self.once_a_tick(1)?;
                 let names = self.sessions.people.names();
                 let others = names.iter().filter(|name| *name != who.as_str());
                 let users = others.map(|name| name.as_str().into()).collect();
@@ -128,7 +126,7 @@ impl Session<'_, AtWorker<'_>> {
                 new: Secret(new),
             } => return self.change_password(&old, &new),
             ClientCommand::Rooms => {
-                self.once_a_tick(|session| &mut session.role.rooms_listed)?;
+                self.once_a_tick(2)?;
                 let rooms = self.sessions.rooms.with(|rooms| rooms.list());
                 let rooms = rooms
                     .iter()
@@ -148,12 +146,12 @@ impl Session<'_, AtWorker<'_>> {
 
     /// A list can be five hundred times as long as the question, so one client gets each once a tick. The
     /// next one waits for that.
-    fn once_a_tick(&mut self, last: fn(&mut Self) -> &mut Option<Tick>) -> Result<(), End> {
+    fn once_a_tick(&mut self, list: usize) -> Result<(), End> {
         let now = self.sessions.clock.now();
-        if *last(self) == Some(now) {
+        if self.role.listed[list] == Some(now) {
             self.wait_past(now)?;
         }
-        *last(self) = Some(self.sessions.clock.now());
+        self.role.listed[list] = Some(self.sessions.clock.now());
         Ok(())
     }
 
