@@ -21,7 +21,7 @@
 //! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
-//! | `signals`, `invocation` | the signals that end a program; how it was called, for what it tells people to type | |
+//! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
 //! | [`net`], [`limits`] | the sockets, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
@@ -109,6 +109,7 @@
 pub mod board;
 pub mod client;
 pub mod clock;
+mod command_line;
 pub mod event;
 mod files;
 pub mod hall;

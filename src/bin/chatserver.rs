@@ -2,12 +2,6 @@
 
 use std::process::ExitCode;
 
-use portal_chat::{lesson, program};
-
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1).peekable();
-    match arguments.next_if(|word| word == "echo") {
-        Some(_) => lesson::server_main(arguments),
-        None => program::main(arguments),
-    }
+    portal_chat::program::main(std::env::args_os().skip(1))
 }

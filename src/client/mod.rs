@@ -24,10 +24,9 @@ mod tries;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use options::{Command, HELP, parse};
+use options::{Command, parse};
 
 /// How the program ends, as an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,19 +49,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Outcome::Lost | Outcome::Refused => ExitCode::from(1),
             Outcome::Full => ExitCode::from(3),
         },
-        Ok(Command::Help) => print(HELP),
-        Ok(Command::Version) => print(concat!("chatclient ", env!("CARGO_PKG_VERSION"))),
-        Err(error) => {
-            eprintln!("chatclient: {error}");
-            ExitCode::from(2)
-        }
+        Ok(Command::Echo(echo)) => echo.run(),
+        Err(end) => end,
     }
-}
-
-fn print(text: &str) -> ExitCode {
-    // Whoever reads may have gone (`chatclient --help | head`); that is no failure.
-    let _ = writeln!(io::stdout(), "{text}");
-    ExitCode::SUCCESS
 }
 
 /// Reads a line as if somebody had typed it.

@@ -1,59 +1,116 @@
 //! The client's command line.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::config;
 use super::trace::TraceOut;
+use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::hall::Name;
-use crate::limits::FIRST_ORDINARY_PORT;
-use crate::net::{Port, Tap};
+use crate::lesson;
+use crate::limits;
+use crate::net::Tap;
 use crate::wire::{Codec, Revision};
 
-/// What `chatclient --help` prints.
-pub(super) const HELP: &str = "\
-chatclient: chat with whoever sits beside you
-
-Usage: chatclient [SERVER [PORT [USERNAME]]] [OPTIONS]
-
-  SERVER                the server's name or address (127.0.0.1)
-  PORT                  its portal's port (50000)
-  USERNAME              log in under this name; you are asked for the password.
-                        Without it you talk with your partner, nameless
-  -h HOST -p PORT -n NAME  the same three, as seed 004 calls them
-
-  --callback [PORT]     listen on PORT (any) and let the worker connect to us
-  --portal tcp|udp      how to ask the portal for a worker's port (tcp)
-  --compat 0|1|2        speak as the original programs of that revision do
-  --retry N             how often to ask again when the server is full, every 2 s
-                        (for ever); 0 gives up at once, with exit code 3
-  --reconnect           come back when the link is lost
-  --server-timeout S    leave when nothing has come from the server for S seconds (60);
-                        0 = never
-  --password-file FILE  the password is the first line of FILE (or set CHAT_PASSWORD):
-                        for scripts, and where there is no terminal to ask on
-  --commands            in a pipe, too, PM, BM, DM and EX alone are commands
-  --config FILE         where server, port, name and options are that count when no
-                        SERVER is given (~/.config/portal-chat/client.conf)
-  --save                keep server, port, name and options there
-  --trace               print every socket call with its bytes, passwords and all
-  --chop N              write N bytes at a time, to see that one write is not one read
-  --no-color            no colours (NO_COLOR does the same)
-  --help, --version
+/// Chat with whoever sits beside you
+#[derive(Parser, Debug)]
+#[command(
+    name = "chatclient",
+    version,
+    disable_help_flag = true,
+    args_conflicts_with_subcommands = true,
+    allow_negative_numbers = true,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "\
+-h HOST -p PORT -n NAME are the first three, as seed 004 calls them.
 
 Type and press Enter to say something. /help lists the commands; /quit, Ctrl-D or
 Ctrl-C leave. From a pipe, lines are sent one after the other, and the client waits
 for the answers. Exit code 0: you left, 1: no connection, or the server ended it, or
-(from a pipe) something was refused or not sent, 2: a bad option, 3: full.";
+(from a pipe) something was refused or not sent, 2: a bad option, 3: full."
+)]
+struct Arguments {
+    /// The server's name or address [default: 127.0.0.1]
+    #[arg(value_parser = server)]
+    server: Option<String>,
+    /// Its portal's port [default: 50000]
+    #[arg(value_parser = value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Log in under this name; you are asked for the password. Without it you talk with your partner, nameless
+    #[arg(value_parser = username)]
+    username: Option<String>,
+    #[arg(short = 'h', value_name = "HOST", value_parser = server, hide = true)]
+    same_server: Option<String>,
+    #[arg(short = 'p', value_name = "PORT", value_parser = value_parser!(u16).range(1..), hide = true)]
+    same_port: Option<u16>,
+    #[arg(short = 'n', value_name = "NAME", value_parser = username, hide = true)]
+    same_username: Option<String>,
+
+    /// Listen on PORT (any) and let the worker connect to us
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = callback_port, conflicts_with = "compat")]
+    callback: Option<u16>,
+    /// How to ask the portal for a worker's port
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "tcp")]
+    portal: Portal,
+    /// Speak as the original programs of that revision do
+    #[arg(long, value_name = "0|1|2", value_parser = revision)]
+    compat: Option<Revision>,
+    /// How often to ask again when the server is full, every 2 s [default: for ever]; 0 gives up at once, with exit code 3
+    #[arg(long, value_name = "N")]
+    retry: Option<u32>,
+    /// Come back when the link is lost
+    #[arg(long)]
+    reconnect: bool,
+    /// Leave when nothing has come from the server for S seconds [default: 60]; 0 = never
+    #[arg(long, value_name = "S")]
+    server_timeout: Option<u32>,
+    /// The password is the first line of FILE (or set CHAT_PASSWORD): for scripts, and where there is no terminal to ask on
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// In a pipe, too, PM, BM, DM and EX alone are commands
+    #[arg(long)]
+    commands: bool,
+    /// Where server, port, name and options are that count when no SERVER is given [default: ~/.config/portal-chat/client.conf]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep server, port, name and options there
+    #[arg(long)]
+    save: bool,
+    /// Print every socket call with its bytes, passwords and all
+    #[arg(long)]
+    trace: bool,
+    /// Write N bytes at a time, to see that one write is not one read
+    #[arg(long, value_name = "N")]
+    chop: Option<NonZeroU16>,
+    /// No colours (NO_COLOR does the same)
+    #[arg(long)]
+    no_color: bool,
+    /// Print help (-h alone does, too)
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    #[command(flatten)]
+    about: About,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Other {
+    /// The lessons' client
+    Echo(lesson::EchoClient),
+}
 
 /// How to ask the portal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Portal {
     Tcp,
     Udp,
@@ -93,13 +150,9 @@ pub(super) struct Options {
 #[derive(Debug)]
 pub(super) enum Command {
     Chat(Box<Options>),
-    Help,
-    Version,
+    /// The lessons' client.
+    Echo(lesson::EchoClient),
 }
-
-/// A command line that can't be followed; says what is wrong with which word.
-#[derive(Debug)]
-pub(super) struct BadOption(String);
 
 impl Options {
     /// How the server is spoken to.
@@ -108,71 +161,112 @@ impl Options {
     }
 }
 
-impl fmt::Display for BadOption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; `chatclient --help` lists the options", self.0)
-    }
-}
-
-impl From<lexopt::Error> for BadOption {
-    fn from(error: lexopt::Error) -> BadOption {
-        BadOption(error.to_string())
-    }
-}
-
-/// Reads the command line (without the program's name).
-///
-/// # Errors
-/// [`BadOption`] for an unknown option, a missing or a senseless value.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, BadOption> {
+/// Reads the command line (without the program's name). `Err` is the program's end.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let (command, config) = parse_words(arguments.clone())?;
-    let Command::Chat(mut options) = command else {
-        return Ok(command);
-    };
-    let file = config.file.clone().or_else(config::settings_file);
-    if !config.server_given
+    let read = read(words(&[], &arguments), |read: &Arguments| &read.about)?;
+    command(read, &arguments).map_err(|error| refuse::<Arguments>(&error))
+}
+
+/// The words of the settings file and then of the command line, as clap takes them.
+fn words(settings: &[OsString], arguments: &[OsString]) -> Vec<OsString> {
+    let program = OsString::from("chatclient");
+    let all = std::iter::once(&program).chain(settings).chain(arguments);
+    // A server is never a mere number.
+    let is_number = |word: &str| word.parse::<u64>().is_ok();
+    let mut words = join_value(all.cloned(), "--callback", is_number);
+    // Seed 004 names the host with -h; without one, it asks for help.
+    for index in 0..words.len() {
+        let next = words.get(index + 1);
+        let is_alone = next.is_none_or(|next| next.to_string_lossy().starts_with('-'));
+        if words[index] == "-h" && is_alone {
+            words[index] = "--help".into();
+        }
+    }
+    words
+}
+
+fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap::Error> {
+    if let Some(Other::Echo(echo)) = read.other {
+        return Ok(Command::Echo(echo));
+    }
+    let (config, save_wanted) = (read.config.clone(), read.save);
+    let file = config.clone().or_else(config::settings_file);
+    if read.server.is_none()
+        && read.same_server.is_none()
         && let Some(file) = &file
     {
         match std::fs::read_to_string(file) {
             Ok(text) => {
-                let words = config::read_settings(&text).into_iter().chain(arguments);
-                let (command, _) = parse_words(words.collect())
-                    .map_err(|error| BadOption(format!("{}: {}", file.display(), error.0)))?;
-                let Command::Chat(with_settings) = command else {
-                    return Ok(command);
-                };
-                options = with_settings;
+                let settings = config::read_settings(&text);
+                let with_settings = Arguments::try_parse_from(words(&settings, arguments));
+                read = with_settings.map_err(|error| {
+                    bad_value::<Arguments>(format!("{}: {error}", file.display()))
+                })?;
             }
             // Without `--config`, a file that is not there is none that was forgotten.
-            Err(error) if config.file.is_some() && !config.save => {
-                return Err(BadOption(format!("--config {} ({error})", file.display())));
+            Err(error) if config.is_some() && !save_wanted => {
+                let sentence = format!("--config {} ({error})", file.display());
+                return Err(bad_value::<Arguments>(sentence));
             }
             Err(_) => {}
         }
     }
+    let mut options = options(read)?;
     if options.password.is_none() {
         options.password = std::env::var("CHAT_PASSWORD").ok();
     }
     options.history = config::history_file();
-    if config.save {
+    if save_wanted {
         save(&options, file)?;
     }
-    Ok(Command::Chat(options))
+    Ok(Command::Chat(Box::new(options)))
 }
 
-/// What the command line says of the settings file.
-#[derive(Default)]
-struct Config {
-    server_given: bool,
-    file: Option<PathBuf>,
-    save: bool,
+fn options(read: Arguments) -> Result<Options, clap::Error> {
+    let username = read.username.or(read.same_username);
+    if read.compat.is_some() && username.is_some() {
+        let sentence = "--compat: the original programs know no names, so leave USERNAME out";
+        return Err(bad_value::<Arguments>(sentence));
+    }
+    // The original programs answer no PING, so their silence means nothing.
+    let patience = if read.compat.is_some() { 0 } else { 60 };
+    let server_timeout = read.server_timeout.unwrap_or(patience);
+    let trace = TraceOut::default();
+    let tap = Tap {
+        chop: read.chop.map(Into::into),
+        trace: read.trace.then(|| trace.printing()),
+    };
+    Ok(Options {
+        server: read
+            .server
+            .or(read.same_server)
+            .unwrap_or_else(|| "127.0.0.1".to_owned()),
+        port: read.port.or(read.same_port).unwrap_or(50000),
+        username,
+        portal: match read.compat.map(Revision::asks_by_udp) {
+            Some(true) => Portal::Udp,
+            Some(false) => Portal::Tcp,
+            None => read.portal,
+        },
+        compat: read.compat,
+        callback: read.callback,
+        retry: read.retry,
+        reconnect: read.reconnect,
+        server_timeout: (server_timeout > 0).then(|| Duration::from_secs(server_timeout.into())),
+        color: !read.no_color,
+        password: read.password_file.map(password_in).transpose()?,
+        commands: read.commands,
+        history: None,
+        tap,
+        trace,
+    })
 }
 
 /// Keeps the options that somebody wants every time.
-fn save(options: &Options, file: Option<PathBuf>) -> Result<(), BadOption> {
+fn save(options: &Options, file: Option<PathBuf>) -> Result<(), clap::Error> {
     let Some(file) = file else {
-        return Err(BadOption(
+        return Err(bad_value::<Arguments>(
             "--save: there is no HOME; name a file with --config".to_owned(),
         ));
     };
@@ -194,7 +288,7 @@ fn save(options: &Options, file: Option<PathBuf>) -> Result<(), BadOption> {
         .map_or(0, |timeout| timeout.as_secs());
     text += &format!("server-timeout {seconds}\n");
     config::save_settings(&file, &text).map_err(|error| {
-        BadOption(format!(
+        bad_value::<Arguments>(format!(
             "--save: {} can't be written ({error})",
             file.display()
         ))
@@ -202,184 +296,30 @@ fn save(options: &Options, file: Option<PathBuf>) -> Result<(), BadOption> {
 }
 
 /// The first line of a file, as a password.
-fn password_in(file: &PathBuf) -> Result<String, BadOption> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| BadOption(format!("--password-file {}: {error}", file.display())))?;
+fn password_in(file: PathBuf) -> Result<String, clap::Error> {
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        bad_value::<Arguments>(format!("--password-file {}: {error}", file.display()))
+    })?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(BadOption(format!(
+        _ => Err(bad_value::<Arguments>(format!(
             "--password-file {}: its first line is empty",
             file.display()
         ))),
     }
 }
 
-fn parse_words(arguments: Vec<OsString>) -> Result<(Command, Config), BadOption> {
-    let mut config = Config::default();
-    let mut options = Options {
-        server: "127.0.0.1".to_owned(),
-        port: 50000,
-        username: None,
-        portal: Portal::Tcp,
-        compat: None,
-        callback: None,
-        retry: None,
-        reconnect: false,
-        server_timeout: Some(Duration::from_secs(60)),
-        color: true,
-        password: None,
-        commands: false,
-        history: None,
-        tap: Tap::default(),
-        trace: TraceOut::default(),
-    };
-    let mut timeout_given = false;
-    let mut positional = 0;
-    let mut parser = Parser::from_args(arguments);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Arg::Long("help") => return Ok((Command::Help, config)),
-            // Seed 004 calls it `-p PORT -h HOST -n NAME`; without a host, -h asks for help.
-            Arg::Short('h') => match host(&mut parser)? {
-                Some(host) => {
-                    options.server = server(&host)?;
-                    config.server_given = true;
-                }
-                None => return Ok((Command::Help, config)),
-            },
-            Arg::Short('p') => options.port = port(&parser.value()?.string()?)?,
-            Arg::Short('n') => options.username = Some(username(parser.value()?.string()?)?),
-            Arg::Long("version") | Arg::Short('V') => return Ok((Command::Version, config)),
-            Arg::Value(value) if positional == 0 => {
-                options.server = server(&value.string()?)?;
-                config.server_given = true;
-                positional = 1;
-            }
-            Arg::Value(value) if positional == 1 => {
-                options.port = port(&value.string()?)?;
-                positional = 2;
-            }
-            Arg::Value(value) if positional == 2 => {
-                options.username = Some(username(value.string()?)?);
-                positional = 3;
-            }
-            Arg::Long("portal") => {
-                options.portal = match parser.value()?.string()?.as_str() {
-                    "tcp" => Portal::Tcp,
-                    "udp" => Portal::Udp,
-                    other => return Err(BadOption(format!("--portal {other}: it is tcp or udp"))),
-                };
-            }
-            Arg::Long("compat") => {
-                options.compat = Some(match parser.value()?.string()?.as_str() {
-                    "0" => Revision::Zero,
-                    "1" => Revision::One,
-                    "2" => Revision::Two,
-                    other => {
-                        return Err(BadOption(format!("--compat {other}: it is 0, 1 or 2")));
-                    }
-                });
-            }
-            Arg::Long("callback") => options.callback = Some(callback_port(&mut parser)?),
-            Arg::Long("retry") => {
-                let text = parser.value()?.string()?;
-                let bad = || whole_number("--retry", &text, 0, u32::MAX.into());
-                options.retry = Some(text.parse().map_err(|_| bad())?);
-            }
-            Arg::Long("reconnect") => options.reconnect = true,
-            Arg::Long("server-timeout") => {
-                let text = parser.value()?.string()?;
-                let bad = || whole_number("--server-timeout", &text, 0, u32::MAX.into());
-                timeout_given = true;
-                let seconds: u32 = text.parse().map_err(|_| bad())?;
-                options.server_timeout = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-            }
-            Arg::Long("password-file") => {
-                options.password = Some(password_in(&PathBuf::from(parser.value()?))?);
-            }
-            Arg::Long("commands") => options.commands = true,
-            Arg::Long("config") => config.file = Some(PathBuf::from(parser.value()?)),
-            Arg::Long("save") => config.save = true,
-            Arg::Long("no-color") => options.color = false,
-            Arg::Long("trace") => options.tap.trace = Some(options.trace.printing()),
-            Arg::Long("chop") => {
-                let text = parser.value()?.string()?;
-                let bad = || whole_number("--chop", &text, 1, u16::MAX.into());
-                let piece: NonZeroU16 = text.parse().map_err(|_| bad())?;
-                options.tap.chop = Some(piece.into());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if let Some(revision) = options.compat {
-        options.portal = if revision.asks_by_udp() {
-            Portal::Udp
-        } else {
-            Portal::Tcp
-        };
-        if options.username.is_some() {
-            return Err(BadOption(
-                "--compat: the original programs know no names".to_owned(),
-            ));
-        }
-        if options.callback.is_some() {
-            return Err(BadOption(
-                "--compat: the original programs call nobody, so not with --callback".to_owned(),
-            ));
-        }
-        // They answer no PING, so their silence means nothing.
-        if !timeout_given {
-            options.server_timeout = None;
-        }
-    }
-    Ok((Command::Chat(Box::new(options)), config))
-}
-
-/// The word after `-h`, unless there is none or it is another option.
-fn host(parser: &mut Parser) -> Result<Option<String>, BadOption> {
-    if let Some(attached) = parser.optional_value() {
-        return Ok(Some(attached.string()?));
-    }
-    let is_host = parser.try_raw_args().is_some_and(|words| {
-        let next = words.peek().map(|word| word.to_string_lossy().into_owned());
-        next.is_some_and(|word| !word.starts_with('-'))
-    });
-    if is_host {
-        Ok(Some(parser.value()?.string()?))
-    } else {
-        Ok(None)
-    }
-}
-
-/// The number after `--callback`, or 0 where there is none. (A server is never a mere number.)
-fn callback_port(parser: &mut Parser) -> Result<u16, BadOption> {
-    let is_number = |word: &OsStr| word.to_string_lossy().parse::<u64>().is_ok();
-    let text = match parser.optional_value() {
-        Some(attached) => attached.string()?,
-        None => {
-            let words = parser.try_raw_args();
-            if !words.is_some_and(|words| words.peek().is_some_and(is_number)) {
-                return Ok(0);
-            }
-            parser.value()?.string()?
-        }
-    };
+fn callback_port(text: &str) -> Result<u16, String> {
+    let least = limits::FIRST_ORDINARY_PORT;
     match text.parse() {
-        Ok(port) if port >= FIRST_ORDINARY_PORT => Ok(port),
-        _ => Err(whole_number(
-            "--callback",
-            &text,
-            FIRST_ORDINARY_PORT.into(),
-            u16::MAX.into(),
-        )),
+        Ok(port) if port == 0 || port >= least => Ok(port),
+        _ => Err(format!("it is a whole number from {least} to 65535")),
     }
 }
 
-fn server(text: &str) -> Result<String, BadOption> {
+fn server(text: &str) -> Result<String, &'static str> {
     if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {
-        return Err(BadOption(format!(
-            "SERVER {text}: the server comes first and then, after a space, the port"
-        )));
+        return Err("the server comes first and then, after a space, the port");
     }
     let bare = text
         .strip_prefix('[')
@@ -387,38 +327,32 @@ fn server(text: &str) -> Result<String, BadOption> {
     Ok(bare.unwrap_or(text).to_owned())
 }
 
-fn port(text: &str) -> Result<u16, BadOption> {
-    let port = text.parse().ok().and_then(Port::new);
-    Ok(port
-        .ok_or_else(|| whole_number("PORT", text, 1, u16::MAX.into()))?
-        .get())
-}
-
-fn username(text: String) -> Result<String, BadOption> {
-    match Name::new(&text) {
-        Some(_) => Ok(text),
-        None => Err(BadOption(format!(
-            "USERNAME {text}: it is 1 to 32 letters, digits, _ . or -"
-        ))),
-    }
-}
-
-fn whole_number(option: &str, text: &str, least: u64, most: u64) -> BadOption {
-    BadOption(format!(
-        "{option} {text}: it is a whole number from {least} to {most}"
-    ))
+fn username(text: &str) -> Result<String, &'static str> {
+    Name::new(text)
+        .map(|_| text.to_owned())
+        .ok_or("it is 1 to 32 letters, digits, _ . or -")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory as _;
 
+    /// What the command line asks for, or what it is answered.
     fn parsed(line: &str) -> Result<Options, String> {
-        match parse(line.split_whitespace().map(OsString::from)) {
-            Ok(Command::Chat(options)) => Ok(*options),
-            Ok(other) => Err(format!("{other:?}")),
-            Err(error) => Err(error.to_string()),
-        }
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let read = Arguments::try_parse_from(words(&[], &arguments));
+        read.and_then(options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_description_has_no_contradictions() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_and_the_manual_page_know_every_option() {
+        crate::command_line::tests::know_every_option(Arguments::command());
     }
 
     #[test]
@@ -429,11 +363,12 @@ mod tests {
         assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
         assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));
         assert!(options.reconnect && options.server_timeout.is_none() && !options.color);
+        let help = Arguments::command().render_help().to_string();
         for option in line
             .split_whitespace()
             .filter(|word| word.starts_with("--"))
         {
-            assert!(HELP.contains(option), "{option} is not in the help");
+            assert!(help.contains(option), "{option} is not in the help");
         }
     }
 
@@ -466,26 +401,29 @@ mod tests {
         );
         assert_eq!(called, ("localhost", 6000, Some("alice")));
         for help in ["-h", "-h -p 6000", "--help"] {
-            assert_eq!(parsed(help).unwrap_err(), "Help", "{help}");
+            assert!(parsed(help).unwrap_err().contains("Usage: "), "{help}");
         }
     }
 
     #[test]
     fn nonsense_is_refused_by_name() {
         for (line, named) in [
-            ("41000", "SERVER 41000"),
+            ("41000", "'41000'"),
             ("127.0.0.1:41000", "after a space"),
-            ("here 0", "PORT 0"),
-            ("here there", "PORT there"),
-            ("--portal both", "--portal both"),
-            ("--retry x", "--retry x"),
-            ("--chop 0", "--chop 0"),
-            ("--callback 80", "--callback 80"),
-            ("--callback=x", "--callback x"),
+            ("here 0", "0 is not in 1..=65535"),
+            ("here there", "'there'"),
+            ("--portal both", "'both'"),
+            ("--retry x", "'x'"),
+            ("--chop 0", "--chop"),
+            ("--callback 80", "from 1024"),
+            ("--callback=x", "'x'"),
             ("--callback --compat 0", "--callback"),
-            ("--server-timeout -1", "--server-timeout -1"),
-            ("one 2 three 4", "\"4\""),
-            ("one 2 no/name", "USERNAME no/name"),
+            ("--server-timeout -1", "'-1'"),
+            ("one 2 three 4", "'4'"),
+            ("one 2 no/name", "'no/name'"),
+            ("--reconect", "'--reconnect'"),
+            ("alice --compat 3", "it is 0, 1 or 2"),
+            ("here 2 alice --compat 0", "know no names"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(

@@ -15,7 +15,7 @@ pub mod one_at_a_time;
 mod options;
 pub mod thread_per_client;
 
-pub use options::{client_main, server_main};
+pub use options::{EchoClient, EchoServer};
 
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -1,6 +1,5 @@
 //! The lessons' command lines, and the question that the slides' programs ask at their start.
 
-use std::ffi::OsString;
 use std::io::{self, BufRead, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -8,46 +7,65 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use clap::Args;
 
 use super::{client, one_at_a_time, thread_per_client};
 use crate::interfaces::{interfaces, table};
 use crate::net::{Call, Listener, Stream, Tap};
 
-const DEFAULT_PORT: u16 = 8080;
 const REFUSED: u8 = 2;
 /// How long the server may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const SERVER_HELP: &str = "\
-chatserver echo: the lessons' server, which sends every line back
-
-Usage: chatserver echo [PORT] [--one-at-a-time] [--bind ADDRESS] [--trace] [--chop N]
-
-  PORT               where to listen (8080)
-  --one-at-a-time    one thread: the second client waits in the backlog
-  --bind ADDRESS     where to listen (every interface; with --one-at-a-time it asks)
-  --trace            print every socket call with its bytes
-  --chop N           write N bytes at a time, to see that one write is not one read";
-
-const CLIENT_HELP: &str = "\
-chatclient echo: the lessons' client
-
-Usage: chatclient echo [SERVER [PORT]] [--trace] [--chop N]
-
-  SERVER    the server's address (it asks; blank is 127.0.0.1)
-  PORT      its port (8080)
-  --trace   print every socket call with its bytes
-  --chop N  write N bytes at a time, to see that one write is not one read";
-
-/// Runs `chatserver echo`; `arguments` are those after the word `echo`.
-pub fn server_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    finish("chatserver", serve(arguments))
+/// `chatserver echo`.
+#[derive(Args, Debug)]
+pub struct EchoServer {
+    /// Where to listen
+    #[arg(default_value = "8080")]
+    port: u16,
+    /// One thread: the second client waits in the backlog
+    #[arg(long)]
+    one_at_a_time: bool,
+    /// Where to listen [default: every interface; with --one-at-a-time it asks]
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
+    #[command(flatten)]
+    look: Look,
 }
 
-/// Runs `chatclient echo`; `arguments` are those after the word `echo`.
-pub fn client_main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    finish("chatclient", connect(arguments))
+/// `chatclient echo`.
+#[derive(Args, Debug)]
+pub struct EchoClient {
+    /// The server's address [default: it asks; blank is 127.0.0.1]
+    server: Option<String>,
+    /// Its port
+    #[arg(default_value = "8080")]
+    port: u16,
+    #[command(flatten)]
+    look: Look,
+}
+
+#[derive(Args, Debug)]
+struct Look {
+    /// Print every socket call with its bytes
+    #[arg(long)]
+    trace: bool,
+    /// Write N bytes at a time, to see that one write is not one read
+    #[arg(long, value_name = "N")]
+    chop: Option<NonZeroU16>,
+}
+
+impl Look {
+    fn tap(&self) -> Tap {
+        let mut tap = Tap {
+            chop: self.chop.map(Into::into),
+            ..Tap::default()
+        };
+        if self.trace {
+            tap.trace = Some(Arc::new(|call: &Call<'_>| call.print()));
+        }
+        tap
+    }
 }
 
 fn finish(program: &str, result: Result<(), String>) -> ExitCode {
@@ -65,78 +83,61 @@ fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-fn serve(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
-    let (mut port, mut one, mut bind) = (None, false, None);
-    let mut tap = Tap::default();
-    let mut parser = Parser::from_args(arguments);
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
-        match argument {
-            Arg::Long("help") | Arg::Short('h') => {
-                say(SERVER_HELP);
-                return Ok(());
+impl EchoServer {
+    /// Serves until it is ended. Code 2: it can't listen there.
+    pub fn run(&self) -> ExitCode {
+        finish("chatserver", self.serve())
+    }
+
+    fn serve(&self) -> Result<(), String> {
+        let bind = match &self.bind {
+            Some(text) => address(text, &say),
+            None if self.one_at_a_time => {
+                ask("Enter your IP address or leave blank for 127.0.0.1:")
             }
-            Arg::Long("one-at-a-time") => one = true,
-            Arg::Long("trace") => tap.trace = Some(Arc::new(|call: &Call<'_>| call.print())),
-            Arg::Long("chop") => tap.chop = Some(piece(&word(parser.value())?)?),
-            Arg::Long("bind") => bind = Some(word(parser.value())?),
-            Arg::Value(value) if port.is_none() => port = Some(port_from(&word(Ok(value))?)?),
-            other => return Err(other.unexpected().to_string()),
-        }
-    }
-    let bind = match bind {
-        Some(text) => address(&text, &say),
-        None if one => ask("Enter your IP address or leave blank for 127.0.0.1:"),
-        None => Ipv4Addr::UNSPECIFIED.into(),
-    };
-    let address = SocketAddr::new(bind, port.unwrap_or(DEFAULT_PORT));
-    let listener = Listener::bind(address, &tap)
-        .map_err(|error| format!("can't listen on {address} ({error}); choose another PORT"))?;
-    say(&format!(
-        "Listening on {}. Ctrl-C ends it.",
-        listener.address()
-    ));
-    if bind.is_unspecified() {
+            None => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        let address = SocketAddr::new(bind, self.port);
+        let listener = Listener::bind(address, &self.look.tap())
+            .map_err(|error| format!("can't listen on {address} ({error}); choose another PORT"))?;
         say(&format!(
-            "That is, on every interface:\n{}",
-            table(&interfaces()).trim_end()
+            "Listening on {}. Ctrl-C ends it.",
+            listener.address()
         ));
+        if bind.is_unspecified() {
+            say(&format!(
+                "That is, on every interface:\n{}",
+                table(&interfaces()).trim_end()
+            ));
+        }
+        let served = if self.one_at_a_time {
+            one_at_a_time::serve(&listener, &say)
+        } else {
+            thread_per_client::serve(&listener, &say)
+        };
+        served.map_err(|error| format!("can't go on ({error})"))
     }
-    let served = if one {
-        one_at_a_time::serve(&listener, &say)
-    } else {
-        thread_per_client::serve(&listener, &say)
-    };
-    served.map_err(|error| format!("can't go on ({error})"))
 }
 
-fn connect(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
-    let (mut server, mut port) = (None, None);
-    let mut tap = Tap::default();
-    let mut parser = Parser::from_args(arguments);
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
-        match argument {
-            Arg::Long("help") | Arg::Short('h') => {
-                say(CLIENT_HELP);
-                return Ok(());
-            }
-            Arg::Long("trace") => tap.trace = Some(Arc::new(|call: &Call<'_>| call.print())),
-            Arg::Long("chop") => tap.chop = Some(piece(&word(parser.value())?)?),
-            Arg::Value(value) if server.is_none() => server = Some(word(Ok(value))?),
-            Arg::Value(value) if port.is_none() => port = Some(port_from(&word(Ok(value))?)?),
-            other => return Err(other.unexpected().to_string()),
-        }
+impl EchoClient {
+    /// Talks until somebody says `Exit`. Code 2: it can't reach the server, or has lost it.
+    pub fn run(&self) -> ExitCode {
+        finish("chatclient", self.connect())
     }
-    let server = match server {
-        Some(text) => address(&text, &say),
-        None => ask("Enter the server's IP address or leave blank for 127.0.0.1:"),
-    };
-    let address = SocketAddr::new(server, port.unwrap_or(DEFAULT_PORT));
-    let stream = Stream::connect(address, PATIENCE, &tap).map_err(|error| {
-        format!("can't reach {address} ({error}); `chatserver echo` starts a server")
-    })?;
-    say("Connected. Exit ends it.");
-    client::talk(&stream, io::stdin().lock(), &say)
-        .map_err(|error| format!("the connection is lost ({error})"))
+
+    fn connect(&self) -> Result<(), String> {
+        let server = match &self.server {
+            Some(text) => address(text, &say),
+            None => ask("Enter the server's IP address or leave blank for 127.0.0.1:"),
+        };
+        let address = SocketAddr::new(server, self.port);
+        let stream = Stream::connect(address, PATIENCE, &self.look.tap()).map_err(|error| {
+            format!("can't reach {address} ({error}); `chatserver echo` starts a server")
+        })?;
+        say("Connected. Exit ends it.");
+        client::talk(&stream, io::stdin().lock(), &say)
+            .map_err(|error| format!("the connection is lost ({error})"))
+    }
 }
 
 fn ask(question: &str) -> IpAddr {
@@ -161,24 +162,6 @@ fn address(text: &str, say: &dyn Fn(&str)) -> IpAddr {
         say(&format!("{text} is no IP address; using 127.0.0.1."));
         Ipv4Addr::LOCALHOST.into()
     })
-}
-
-fn word(value: Result<OsString, lexopt::Error>) -> Result<String, String> {
-    value
-        .and_then(|value| value.string())
-        .map_err(|error| error.to_string())
-}
-
-/// What `--chop` says.
-fn piece(text: &str) -> Result<std::num::NonZeroUsize, String> {
-    text.parse::<NonZeroU16>()
-        .map(Into::into)
-        .map_err(|_| format!("--chop {text}: it is a whole number from 1 to 65535"))
-}
-
-fn port_from(text: &str) -> Result<u16, String> {
-    text.parse()
-        .map_err(|_| format!("PORT {text}: it is a whole number from 0 to 65535"))
 }
 
 #[cfg(test)]

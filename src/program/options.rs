@@ -1,82 +1,184 @@
 //! The server's command line.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
+use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
+use crate::lesson;
 use crate::limits;
 use crate::server::{Portals, Rate, Settings};
 use crate::wire::Revision;
 
-/// What `chatserver --help` prints.
-pub(super) const HELP: &str = "\
-chatserver: a chat server with a thread for every connection
-
-Usage: chatserver [PORT] [OPTIONS]
-       chatserver replay FILE [--speed N] [--board [ADDRESS]]
-
-  PORT                    the portal's port (50000); the workers get the ones after it.
-                          0 lets the system choose all of them
-  -p PORT                 the same, as seed 004 calls it
-
-Where
-  --bind ADDRESS          the address to listen on (127.0.0.1: this machine alone).
-                          0.0.0.0 or [::] lets everyone on the network in
-  --workers N             how many people can be in at a time (4); an even number,
-                          because 50001 talks with 50002, 50003 with 50004, and so on
-  --single-port           one port for everyone, without portal and passcodes
-  --max-clients N         how many clients one port takes (100)
-  --compat 0|1|2          speak as the original programs of that revision do: their
-                          framing and words, their portal (0 and 1: TCP, 2: UDP),
-                          their timeouts (idle 60, total 600); chat alone, no names
-  --portal tcp|udp|both   how clients may ask for a port (both)
-
-How long, in whole seconds
-  --tick 1|2              how often the clock ticks (1)
-  --reserve-timeout S     from the portal's answer to the connection (2)
-  --handshake-timeout S   from the connection to the passcode (1)
-  --idle-timeout S        without a word from a client (300); 0 = for ever
-  --total-timeout S       a client may stay in all (0 = for ever)
-
-Who
-  --accounts FILE         where the accounts are kept (accounts.txt)
-  --no-passwords          no accounts: a free name is yours while you are here
-  --max-per-ip N          how many seats one address may have (as many as there are)
-  --rate BURST/PER_SECOND how fast one client may talk; what is more is delayed (as it
-                          likes)
-  --announce N            tell people who comes and goes, while at most N are logged
-                          in (100)
-  --rooms N               how many rooms there can be at a time (16); their ports come
-                          after the workers'
-  --history N             how many of a room's last messages a new member sees (20)
-  --motd FILE             greet whoever logs in with the text in FILE
-
-What
-  --max-message BYTES     the longest message taken (8192)
-  --quiet                 print no events
-  --show-messages         print what people say, too
-  --events FILE           append every event to FILE as a line of JSON
-  --board [ADDRESS]       a page on which to watch all of it (127.0.0.1:8050); what
-                          people say is hidden there without --show-messages
-  --show-passcodes        show passcodes, too, on the board and in the events
-  --trace                 print every socket call with its bytes, passwords and all
-  --chop N                write N bytes at a time, to see that one write is not one read
-
-  --help, --version
-
-Replay
-  replay FILE             show a run that was recorded with --events FILE on the board;
-                          with --trace at the time, there are bytes to see, too
-  --speed N               N times as fast (1)
-
+/// A chat server with a thread for every connection
+#[derive(Parser, Debug)]
+#[command(
+    name = "chatserver",
+    version,
+    args_conflicts_with_subcommands = true,
+    allow_negative_numbers = true,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "\
 Start it, then type `chatclient` (in a checkout `make run-client`) in another terminal.
-Ctrl-C ends it; a second Ctrl-C ends it at once.";
+Ctrl-C ends it; a second Ctrl-C ends it at once."
+)]
+struct Arguments {
+    /// The portal's port; the workers get the ones after it. 0 lets the system choose all of them
+    /// [default: 50000]
+    port: Option<u16>,
+    /// The same, as seed 004 calls it
+    #[arg(short = 'p', value_name = "PORT")]
+    same_port: Option<u16>,
+
+    /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 or [::] lets everyone on the network in
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
+    bind: IpAddr,
+    /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003 with 50004, and so on
+    #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
+    workers: usize,
+    /// One port for everyone, without portal and passcodes
+    #[arg(long, conflicts_with = "compat", help_heading = WHERE)]
+    single_port: bool,
+    /// How many clients one port takes [default: 100]; with a portal it is --workers
+    #[arg(long, value_name = "N", requires = "single_port", value_parser = value_parser!(u16).range(1..=MOST_CLIENTS), help_heading = WHERE)]
+    max_clients: Option<u16>,
+    /// Speak as the original programs of that revision do: their framing and words, their portal (0 and 1: TCP, 2: UDP),
+    /// their timeouts (idle 60, total 600); chat alone, no names
+    #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
+    compat: Option<Revision>,
+    /// How clients may ask for a port
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "both", help_heading = WHERE)]
+    portal: Portal,
+
+    /// How often the clock ticks, in seconds: 1 or 2
+    #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=2), help_heading = HOW_LONG)]
+    tick: u32,
+    /// From the portal's answer to the connection
+    #[arg(long, value_name = "S", default_value = "2", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
+    reserve_timeout: u32,
+    /// From the connection to the passcode
+    #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
+    handshake_timeout: u32,
+    /// Without a word from a client; 0 = for ever [default: 300]
+    #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
+    idle_timeout: Option<u32>,
+    /// A client may stay in all; 0 = for ever [default: 0]
+    #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
+    total_timeout: Option<u32>,
+
+    /// Where the accounts are kept
+    #[arg(long, value_name = "FILE", default_value = "accounts.txt", help_heading = WHO)]
+    accounts: PathBuf,
+    /// No accounts: a free name is yours while you are here
+    #[arg(long, help_heading = WHO)]
+    no_passwords: bool,
+    /// How many seats one address may have [default: as many as there are]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..), help_heading = WHO)]
+    max_per_ip: Option<u32>,
+    /// How fast one client may talk; what is more is delayed [default: as it likes]
+    #[arg(long, value_name = "BURST/PER_SECOND", value_parser = rate, help_heading = WHO)]
+    rate: Option<Rate>,
+    /// Tell people who comes and goes, while at most N are logged in
+    #[arg(long, value_name = "N", default_value = "100", help_heading = WHO)]
+    announce: u32,
+    /// How many rooms there can be at a time; their ports come after the workers'
+    #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u16).range(..=MOST_ROOMS), help_heading = WHO)]
+    rooms: u16,
+    /// How many of a room's last messages a new member sees
+    #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(..=1000), help_heading = WHO)]
+    history: u16,
+    /// Greet whoever logs in with the text in FILE
+    #[arg(long, value_name = "FILE", help_heading = WHO)]
+    motd: Option<PathBuf>,
+
+    /// The longest message taken
+    #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = value_parser!(u16).range(LEAST_MESSAGE..=MOST_MESSAGE), help_heading = WHAT)]
+    max_message: u16,
+    /// Print no events
+    #[arg(long, help_heading = WHAT)]
+    quiet: bool,
+    /// Print what people say, too
+    #[arg(long, help_heading = WHAT)]
+    show_messages: bool,
+    /// Append every event to FILE as a line of JSON
+    #[arg(long, value_name = "FILE", help_heading = WHAT)]
+    events: Option<PathBuf>,
+    /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden there without --show-messages
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = value_parser!(SocketAddr), help_heading = WHAT)]
+    board: Option<SocketAddr>,
+    /// Show passcodes, too, on the board and in the events
+    #[arg(long, help_heading = WHAT)]
+    show_passcodes: bool,
+    /// Print every socket call with its bytes, passwords and all
+    #[arg(long, help_heading = WHAT)]
+    trace: bool,
+    /// Write N bytes at a time, to see that one write is not one read
+    #[arg(long, value_name = "N", help_heading = WHAT)]
+    chop: Option<NonZeroU16>,
+
+    #[command(flatten)]
+    about: About,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+const WHERE: &str = "Where";
+const HOW_LONG: &str = "How long, in whole seconds";
+const WHO: &str = "Who";
+const WHAT: &str = "What";
+
+/// Where the board is unless told otherwise: on this machine alone.
+const BOARD: &str = "127.0.0.1:8050";
+
+/// The original programs' timeouts, in seconds.
+const ORIGINAL_IDLE: u32 = 60;
+const ORIGINAL_TOTAL: u32 = 600;
+
+const DEFAULT_CLIENTS: u16 = 100;
+const MOST_CLIENTS: i64 = 10_000;
+const MOST_ROOMS: i64 = 10_000;
+const DAY: i64 = 24 * 60 * 60;
+const YEAR: i64 = 365 * DAY;
+const LEAST_MESSAGE: i64 = limits::MAX_FRAME_FLOOR as i64;
+const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
+
+#[derive(Subcommand, Debug)]
+enum Other {
+    /// Show a run that was recorded with --events FILE on the board; with --trace at the time, there are bytes to see, too
+    Replay(Replay),
+    /// The lessons' server, which sends every line back
+    Echo(lesson::EchoServer),
+}
+
+/// What to replay, and how.
+#[derive(clap::Args, Debug)]
+pub(super) struct Replay {
+    /// The file that was recorded
+    pub(super) file: PathBuf,
+    /// N times as fast
+    #[arg(long, value_name = "N", default_value = "1", value_parser = speed)]
+    pub(super) speed: f64,
+    /// Where to show it [default: 127.0.0.1:8050]
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_value = BOARD, default_missing_value = BOARD, hide_default_value = true)]
+    pub(super) board: SocketAddr,
+    /// Show passcodes and passwords, too
+    #[arg(long)]
+    pub(super) show_passcodes: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Portal {
+    Tcp,
+    Udp,
+    Both,
+}
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -85,268 +187,92 @@ pub(super) enum Command {
     Serve(Box<Settings>),
     /// Show a run that was recorded.
     Replay(Replay),
-    /// Print the help.
-    Help,
-    /// Print the version.
-    Version,
+    /// Run the lessons' server.
+    Echo(lesson::EchoServer),
 }
 
-/// What to replay, and how.
-#[derive(Debug)]
-pub(super) struct Replay {
-    pub(super) file: PathBuf,
-    pub(super) speed: f64,
-    pub(super) board: SocketAddr,
-    pub(super) show_passcodes: bool,
+/// Reads the command line (without the program's name). `Err` is the program's end.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    let program = OsString::from("chatserver");
+    // A portal's port is never an address.
+    let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
+    let words = join_value(
+        std::iter::once(program).chain(arguments),
+        "--board",
+        is_address,
+    );
+    let arguments = read(words, |arguments: &Arguments| &arguments.about)?;
+    command(arguments).map_err(|error| refuse::<Arguments>(&error))
 }
 
-/// A command line that can't be followed; says what is wrong with which word.
-#[derive(Debug)]
-pub(super) struct BadOption(String);
-
-impl fmt::Display for BadOption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; `chatserver --help` lists the options", self.0)
+fn command(arguments: Arguments) -> Result<Command, clap::Error> {
+    match arguments.other {
+        Some(Other::Replay(replay)) => return Ok(Command::Replay(replay)),
+        Some(Other::Echo(echo)) => return Ok(Command::Echo(echo)),
+        None => {}
     }
-}
-
-impl From<lexopt::Error> for BadOption {
-    fn from(error: lexopt::Error) -> BadOption {
-        BadOption(error.to_string())
+    let defaults = Settings::default();
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let or_never = |timeout: u32| (timeout > 0).then(|| seconds(timeout));
+    let compat = arguments.compat;
+    let (mut idle, mut total) = (arguments.idle_timeout, arguments.total_timeout);
+    if compat.is_some() {
+        idle = idle.or(Some(ORIGINAL_IDLE));
+        total = total.or(Some(ORIGINAL_TOTAL));
     }
-}
-
-/// Reads the command line (without the program's name).
-///
-/// # Errors
-/// [`BadOption`] for an unknown option, a missing or a senseless value.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, BadOption> {
-    let mut settings = Settings {
-        accounts: Some(DEFAULT_ACCOUNTS.into()),
-        ..Settings::default()
+    let portals = match (compat.map(Revision::asks_by_udp), arguments.portal) {
+        (Some(true), _) | (None, Portal::Udp) => Portals::Udp,
+        (Some(false), _) | (None, Portal::Tcp) => Portals::Tcp,
+        (None, Portal::Both) => Portals::Both,
     };
-    let mut port_given = false;
-    let (mut single_port, mut max_clients) = (false, None);
-    let (mut idle_given, mut total_given) = (false, false);
-    let mut parser = Parser::from_args(arguments);
-    if parser.try_raw_args().is_some_and(|mut raw| {
-        let is_replay = raw.peek().is_some_and(|first| first == "replay");
-        is_replay && raw.next().is_some()
-    }) {
-        return replay(parser).map(Command::Replay);
-    }
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("version") | Arg::Short('V') => return Ok(Command::Version),
-            Arg::Value(value) if !port_given => {
-                settings.port = number("PORT", &value.string()?, 0, u16::MAX)?;
-                port_given = true;
-            }
-            Arg::Short('p') => {
-                settings.port = number("PORT", &parser.value()?.string()?, 0, u16::MAX)?;
-            }
-            Arg::Long("bind") => settings.bind = bind_address(&parser.value()?.string()?)?,
-            Arg::Long("workers") => {
-                let most = usize::from(u16::MAX) - 1;
-                settings.workers = number("--workers", &parser.value()?.string()?, 2, most)?;
-                if settings.workers % 2 == 1 {
-                    return Err(BadOption(format!(
-                        "--workers {}: it has to be an even number, because people talk in pairs",
-                        settings.workers
-                    )));
-                }
-            }
-            Arg::Long("compat") => {
-                settings.compat = Some(match parser.value()?.string()?.as_str() {
-                    "0" => Revision::Zero,
-                    "1" => Revision::One,
-                    "2" => Revision::Two,
-                    other => {
-                        return Err(BadOption(format!("--compat {other}: it is 0, 1 or 2")));
-                    }
-                });
-            }
-            Arg::Long("single-port") => single_port = true,
-            Arg::Long("max-clients") => {
-                max_clients = Some(number(
-                    "--max-clients",
-                    &parser.value()?.string()?,
-                    1,
-                    MOST_CLIENTS,
-                )?);
-            }
-            Arg::Long("portal") => {
-                settings.portals = match parser.value()?.string()?.as_str() {
-                    "tcp" => Portals::Tcp,
-                    "udp" => Portals::Udp,
-                    "both" => Portals::Both,
-                    other => {
-                        return Err(BadOption(format!(
-                            "--portal {other}: it is tcp, udp or both"
-                        )));
-                    }
-                };
-            }
-            Arg::Long("tick") => settings.tick = seconds("--tick", &mut parser, 1, 2)?,
-            Arg::Long("reserve-timeout") => {
-                settings.reserve_timeout = seconds("--reserve-timeout", &mut parser, 1, DAY)?;
-            }
-            Arg::Long("handshake-timeout") => {
-                settings.handshake_timeout = seconds("--handshake-timeout", &mut parser, 1, DAY)?;
-            }
-            Arg::Long("idle-timeout") => {
-                idle_given = true;
-                settings.idle_timeout = or_never(seconds("--idle-timeout", &mut parser, 0, YEAR)?);
-            }
-            Arg::Long("total-timeout") => {
-                total_given = true;
-                settings.total_timeout =
-                    or_never(seconds("--total-timeout", &mut parser, 0, YEAR)?);
-            }
-            Arg::Long("max-message") => {
-                let (least, most) = (limits::MAX_FRAME_FLOOR, limits::MAX_FRAME_CEILING);
-                settings.max_message =
-                    number("--max-message", &parser.value()?.string()?, least, most)?;
-            }
-            Arg::Long("accounts") => settings.accounts = Some(parser.value()?.into()),
-            Arg::Long("no-passwords") => settings.accounts = None,
-            Arg::Long("max-per-ip") => {
-                settings.max_per_address = Some(number(
-                    "--max-per-ip",
-                    &parser.value()?.string()?,
-                    1,
-                    usize::MAX,
-                )?);
-            }
-            Arg::Long("rate") => settings.rate = Some(rate(&parser.value()?.string()?)?),
-            Arg::Long("announce") => {
-                settings.announce_up_to =
-                    number("--announce", &parser.value()?.string()?, 0, usize::MAX)?;
-            }
-            Arg::Long("rooms") => {
-                settings.rooms = number("--rooms", &parser.value()?.string()?, 0, MOST_ROOMS)?;
-            }
-            Arg::Long("history") => {
-                settings.history = number("--history", &parser.value()?.string()?, 0, 1000)?;
-            }
-            Arg::Long("motd") => {
-                settings.message_of_the_day = Some(message_of_the_day(&parser.value()?)?);
-            }
-            Arg::Long("quiet") => settings.quiet = true,
-            Arg::Long("show-messages") => settings.show_messages = true,
-            Arg::Long("events") => settings.event_file = Some(parser.value()?.into()),
-            Arg::Long("board") => settings.board = Some(board_address(&mut parser)?),
-            Arg::Long("show-passcodes") => settings.show_passcodes = true,
-            Arg::Long("trace") => settings.trace = true,
-            Arg::Long("chop") => {
-                let piece: u16 = number("--chop", &parser.value()?.string()?, 1, u16::MAX)?;
-                settings.chop = NonZeroUsize::new(piece.into());
-            }
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    match (single_port, max_clients) {
-        (true, most) => settings.single_port = Some(most.unwrap_or(DEFAULT_CLIENTS)),
-        (false, None) => {}
-        (false, Some(_)) => {
-            return Err(BadOption(
-                "--max-clients: it goes with --single-port; with a portal it is --workers"
-                    .to_owned(),
-            ));
-        }
-    }
-    if let Some(revision) = settings.compat {
-        if single_port {
-            return Err(BadOption(
-                "--compat: the original programs need a portal, so not with --single-port"
-                    .to_owned(),
-            ));
-        }
-        settings.portals = if revision.asks_by_udp() {
-            Portals::Udp
-        } else {
-            Portals::Tcp
-        };
-        settings.accounts = None;
-        if !idle_given {
-            settings.idle_timeout = Some(ORIGINAL_IDLE);
-        }
-        if !total_given {
-            settings.total_timeout = Some(ORIGINAL_TOTAL);
-        }
-    }
-    Ok(Command::Serve(Box::new(settings)))
+    let accounts = Some(arguments.accounts);
+    let single_port = arguments
+        .single_port
+        .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
+    Ok(Command::Serve(Box::new(Settings {
+        port: arguments
+            .same_port
+            .or(arguments.port)
+            .unwrap_or(defaults.port),
+        bind: arguments.bind,
+        workers: arguments.workers,
+        compat,
+        single_port,
+        portals,
+        tick: seconds(arguments.tick),
+        reserve_timeout: seconds(arguments.reserve_timeout),
+        handshake_timeout: seconds(arguments.handshake_timeout),
+        idle_timeout: idle.map_or(defaults.idle_timeout, or_never),
+        total_timeout: total.map_or(defaults.total_timeout, or_never),
+        max_message: arguments.max_message.into(),
+        accounts: accounts.filter(|_| !arguments.no_passwords && compat.is_none()),
+        max_per_address: arguments.max_per_ip.map(|most| most as usize),
+        rate: arguments.rate,
+        announce_up_to: arguments.announce as usize,
+        rooms: arguments.rooms.into(),
+        history: arguments.history.into(),
+        message_of_the_day: arguments.motd.map(message_of_the_day).transpose()?,
+        quiet: arguments.quiet,
+        show_messages: arguments.show_messages,
+        show_passcodes: arguments.show_passcodes,
+        trace: arguments.trace,
+        chop: arguments.chop.map(Into::into),
+        board: arguments.board,
+        event_file: arguments.events,
+    })))
 }
-
-fn replay(mut parser: Parser) -> Result<Replay, BadOption> {
-    let (mut file, mut speed, mut board, mut show_passcodes) = (None, 1.0, BOARD, false);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Arg::Value(value) if file.is_none() => file = Some(PathBuf::from(value)),
-            Arg::Long("speed") => {
-                let text = parser.value()?.string()?;
-                let number: Option<f64> = text.parse().ok();
-                speed = number
-                    .filter(|speed| (0.01..=1000.0).contains(speed))
-                    .ok_or_else(|| {
-                        BadOption(format!("--speed {text}: it is a number from 0.01 to 1000"))
-                    })?;
-            }
-            Arg::Long("board") => board = board_address(&mut parser)?,
-            Arg::Long("show-passcodes") => show_passcodes = true,
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    let file = file.ok_or_else(|| {
-        BadOption("replay: which file? Give one that was written with --events".to_owned())
-    })?;
-    Ok(Replay {
-        file,
-        speed,
-        board,
-        show_passcodes,
-    })
-}
-
-/// Where the board is unless told otherwise: on this machine alone.
-const BOARD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8050);
-
-/// The address after `--board`, or [`BOARD`] where there is none. (A portal's port is never an
-/// address.)
-fn board_address(parser: &mut Parser) -> Result<SocketAddr, BadOption> {
-    let address = |text: &str| text.parse::<SocketAddr>().ok();
-    if let Some(value) = parser.optional_value() {
-        let text = value.string()?;
-        return address(&text).ok_or_else(|| {
-            BadOption(format!(
-                "--board {text}: it is an address with a port, such as 127.0.0.1:8050"
-            ))
-        });
-    }
-    let next = parser.try_raw_args().and_then(|raw| {
-        let next = raw.peek()?.to_str()?;
-        address(next)
-    });
-    if next.is_some() {
-        parser.value()?;
-    }
-    Ok(next.unwrap_or(BOARD))
-}
-
-/// Beside where the server runs.
-const DEFAULT_ACCOUNTS: &str = "accounts.txt";
 
 /// The longest message of the day, in bytes: a screen full.
 const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
 
-fn message_of_the_day(path: &OsStr) -> Result<String, BadOption> {
-    let shown = path.to_string_lossy();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| BadOption(format!("--motd {shown}: it can't be read ({error})")))?;
+fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        bad_value::<Arguments>(format!("--motd {shown}: it can't be read ({error})"))
+    })?;
     let text = text.trim_end();
     if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
-        return Err(BadOption(format!(
+        return Err(bad_value::<Arguments>(format!(
             "--motd {shown}: it has {} bytes, and {LONGEST_MESSAGE_OF_THE_DAY} are allowed",
             text.len()
         )));
@@ -354,83 +280,74 @@ fn message_of_the_day(path: &OsStr) -> Result<String, BadOption> {
     Ok(text.to_owned())
 }
 
-/// The original programs' timeouts.
-const ORIGINAL_IDLE: Duration = Duration::from_secs(60);
-const ORIGINAL_TOTAL: Duration = Duration::from_secs(600);
-
-const DEFAULT_CLIENTS: usize = 100;
-const MOST_CLIENTS: usize = 10_000;
-const MOST_ROOMS: usize = 10_000;
-
-const DAY: u64 = 24 * 60 * 60;
-const YEAR: u64 = 365 * DAY;
-
-fn seconds(
-    option: &str,
-    parser: &mut Parser,
-    least: u64,
-    most: u64,
-) -> Result<Duration, BadOption> {
-    Ok(Duration::from_secs(number(
-        option,
-        &parser.value()?.string()?,
-        least,
-        most,
-    )?))
-}
-
-fn or_never(timeout: Duration) -> Option<Duration> {
-    (!timeout.is_zero()).then_some(timeout)
-}
-
-fn number<T>(option: &str, text: &str, least: T, most: T) -> Result<T, BadOption>
-where
-    T: FromStr + PartialOrd + fmt::Display,
-{
+fn even(text: &str) -> Result<usize, String> {
+    let most = usize::from(u16::MAX) - 1;
     match text.parse() {
-        Ok(number) if number >= least && number <= most => Ok(number),
-        _ => Err(BadOption(format!(
-            "{option} {text}: it is a whole number from {least} to {most}"
-        ))),
+        Ok(number) if (2..=most).contains(&number) && number % 2 == 0 => Ok(number),
+        _ => Err(format!(
+            "it is an even number from 2 to {most}, because people talk in pairs"
+        )),
     }
 }
 
-fn rate(text: &str) -> Result<Rate, BadOption> {
+fn speed(text: &str) -> Result<f64, &'static str> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .filter(|speed| (0.01..=1000.0).contains(speed))
+        .ok_or("it is a number from 0.01 to 1000")
+}
+
+fn rate(text: &str) -> Result<Rate, &'static str> {
     let numbers = text.split_once('/').and_then(|(burst, per_second)| {
         Some(Rate {
             burst: burst.parse().ok()?,
             per_second: per_second.parse().ok()?,
         })
     });
-    numbers.ok_or_else(|| {
-        BadOption(format!(
-            "--rate {text}: it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5"
-        ))
-    })
+    numbers.ok_or("it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5")
 }
 
-fn bind_address(text: &str) -> Result<std::net::IpAddr, BadOption> {
+fn bind_address(text: &str) -> Result<IpAddr, &'static str> {
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(text);
-    bare.parse().map_err(|_| {
-        BadOption(format!(
-            "--bind {text}: it is an IP address such as 127.0.0.1, 0.0.0.0 or [::]"
-        ))
-    })
+    bare.parse()
+        .map_err(|_| "it is an IP address such as 127.0.0.1, 0.0.0.0 or [::]")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory as _;
 
+    /// What the command line asks for, or what it is answered.
     fn parsed(line: &str) -> Result<Settings, String> {
-        match parse(line.split_whitespace().map(OsString::from)) {
+        let words = std::iter::once("chatserver").chain(line.split_whitespace());
+        let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
+        let words = join_value(words.map(OsString::from), "--board", is_address);
+        let arguments = Arguments::try_parse_from(words);
+        match arguments.and_then(command) {
             Ok(Command::Serve(settings)) => Ok(*settings),
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn the_description_has_no_contradictions() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn without_options_the_settings_are_the_servers_own() {
+        let settings = parsed("").unwrap();
+        let accounts = Some(PathBuf::from("accounts.txt"));
+        let defaults = Settings {
+            accounts,
+            ..Settings::default()
+        };
+        assert_eq!(format!("{settings:?}"), format!("{defaults:?}"));
     }
 
     #[test]
@@ -466,11 +383,12 @@ mod tests {
             let option = nonsense.split(' ').next().unwrap();
             assert!(error.contains(option), "{nonsense}: {error}");
         }
+        let help = Arguments::command().render_help().to_string();
         for option in line
             .split_whitespace()
             .filter(|word| word.starts_with("--"))
         {
-            assert!(HELP.contains(option), "{option} is not in the help");
+            assert!(help.contains(option), "{option} is not in the help");
         }
     }
 
@@ -488,7 +406,11 @@ mod tests {
             (zero.portals, zero.idle_timeout),
             (Portals::Tcp, Some(Duration::from_secs(5)))
         );
-        assert!(parsed("--compat 3").unwrap_err().contains("--compat 3"));
+        assert!(
+            parsed("--compat 3")
+                .unwrap_err()
+                .contains("it is 0, 1 or 2")
+        );
         assert!(
             parsed("--compat 1 --single-port")
                 .unwrap_err()
@@ -504,16 +426,20 @@ mod tests {
     #[test]
     fn nonsense_is_refused_by_name() {
         for (line, named) in [
-            ("--workers 3", "--workers 3"),
-            ("--workers 0", "--workers 0"),
-            ("--tick 3", "--tick 3"),
-            ("--idle-timeout 5m", "--idle-timeout 5m"),
-            ("--bind localhost", "--bind localhost"),
-            ("70000", "PORT 70000"),
+            ("--workers 3", "talk in pairs"),
+            ("--workers 0", "--workers"),
+            ("--tick 3", "3 is not in 1..=2"),
+            ("--idle-timeout 5m", "'5m'"),
+            ("--idle-timeout -1", "'-1'"),
+            ("--bind localhost", "0.0.0.0"),
+            ("70000", "70000 is not in 0..=65535"),
             ("--max-clients 5", "--single-port"),
-            ("1 2", "\"2\""),
+            ("1 2", "'2'"),
             ("--frobnicate", "--frobnicate"),
+            ("--worker 4", "'--workers'"),
             ("--events", "--events"),
+            ("--motd /nowhere", "--motd /nowhere"),
+            ("--board localhost", "'localhost'"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(
@@ -521,5 +447,23 @@ mod tests {
                 "{line}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_board_takes_an_address_and_no_port_of_the_portals() {
+        let board = |line| parsed(line).unwrap();
+        assert_eq!(board("--board 6000").port, 6000);
+        assert_eq!(board("--board 6000").board, Some(BOARD.parse().unwrap()));
+        let elsewhere = board("--board 127.0.0.2:81 6000");
+        assert_eq!(elsewhere.board, Some("127.0.0.2:81".parse().unwrap()));
+        assert_eq!(
+            board("--board=[::1]:81").board,
+            Some("[::1]:81".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn completions_and_the_manual_page_know_every_option() {
+        crate::command_line::tests::know_every_option(Arguments::command());
     }
 }

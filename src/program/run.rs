@@ -13,7 +13,7 @@ use crossbeam_channel::{Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 
 use super::operator::{self, Obeyed};
-use super::options::{Command, HELP, Replay, parse};
+use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
@@ -43,20 +43,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Err(reason) => refuse(&reason),
             };
         }
-        Ok(Command::Help) => return print(HELP),
-        Ok(Command::Version) => return print(concat!("chatserver ", env!("CARGO_PKG_VERSION"))),
-        Err(error) => return refuse(&error),
+        Ok(Command::Echo(echo)) => return echo.run(),
+        Err(end) => return end,
     };
     match serve(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => refuse(&reason),
     }
-}
-
-fn print(text: &str) -> ExitCode {
-    // Whoever reads may have gone (`chatserver --help | head`); that is no failure.
-    let _ = writeln!(io::stdout(), "{text}");
-    ExitCode::SUCCESS
 }
 
 fn refuse(reason: &impl std::fmt::Display) -> ExitCode {

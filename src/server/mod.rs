@@ -325,7 +325,7 @@ impl Server {
         });
         for (index, listener) in listeners.into_iter().enumerate() {
             let port = listener.port();
-            let listener = self.to_be_woken(listener);
+            let listener = self.keep_to_wake(listener);
             let worker = Arc::clone(&worker);
             self.spawn(format!("worker-{port}"), move || {
                 if let Some(seat) = worker.sessions.seats.seat(SeatNumber::from_index(index)) {
@@ -340,7 +340,7 @@ impl Server {
     }
 
     fn start_single(&mut self, listener: Listener, single: SinglePort) -> io::Result<()> {
-        let listener = self.to_be_woken(listener);
+        let listener = self.keep_to_wake(listener);
         let address = listener.address();
         self.tell_listening("single", address);
         self.spawn(format!("single-{}", address.port()), move || {
@@ -362,7 +362,7 @@ impl Server {
             panics: self.sessions.panics.clone(),
         };
         if let Some(listener) = tcp {
-            let listener = self.to_be_woken(listener);
+            let listener = self.keep_to_wake(listener);
             self.tell_listening("portal-tcp", listener.address());
             let portal = portal.clone();
             self.spawn("portal-tcp".to_owned(), move || portal.run_tcp(&listener))?;
@@ -376,7 +376,7 @@ impl Server {
         Ok(())
     }
 
-    fn to_be_woken(&mut self, listener: Listener) -> Arc<Listener> {
+    fn keep_to_wake(&mut self, listener: Listener) -> Arc<Listener> {
         let listener = Arc::new(listener);
         self.tcp.push(Arc::clone(&listener));
         listener
