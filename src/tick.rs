@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Tick(pub u64);
 
 /// A length of time in whole ticks, at least one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(serde::Serialize, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ticks(u64);
 
 impl Ticks {

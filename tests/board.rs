@@ -345,7 +345,7 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), true);
     let board = Board::live(ANY.parse().unwrap(), &mut events, EVERYTHING).unwrap();
-    let writing = start_event_file(events.add_reader(1 << 16), &file).unwrap();
+    let writing = start_event_file(events.add_reader(1 << 16), &file, None).unwrap();
     let settings = Settings {
         port: 0,
         show_passcodes: true,

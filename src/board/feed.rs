@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::picture::Picture;
 use super::veil::Veil;
-use crate::event::{Detail, Event, EventQueue, Record, Shutter};
+use crate::event::{Event, EventQueue, Record, Shutter};
 use crate::limits;
 
 /// What happened within so long is shown together.
@@ -134,21 +134,13 @@ impl Story {
         self.veil.lay_over(&mut record);
         let about = self.picture.take_in(&record);
         self.told += 1;
-        let details = record.details.iter().map(|(name, detail)| {
-            let detail = match detail {
-                Detail::Number(number) => Value::from(*number),
-                Detail::Text(text) => Value::from(text.as_str()),
-            };
-            (name.to_string(), detail)
-        });
-        let details: serde_json::Map<String, Value> = details.collect();
         let shown = json!({
             "n": self.told,
             "time": record.time.as_millisecond(),
             "tick": record.tick.0,
             "thread": record.thread,
             "event": record.event,
-            "details": details,
+            "details": record.details,
             "seat": about.seat,
             "visit": about.visit,
             "to": about.to,

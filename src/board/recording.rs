@@ -59,8 +59,10 @@ impl Recording {
     /// # Errors
     /// [`RecordingError`] when it can't be read, or is something else.
     pub fn read(path: &Path) -> Result<Recording, RecordingError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| RecordingError::File(path.to_owned(), error))?;
+        let bytes =
+            std::fs::read(path).map_err(|error| RecordingError::File(path.to_owned(), error))?;
+        // A byte that a crash or an editor has spoilt costs its line at most.
+        let text = String::from_utf8_lossy(&bytes);
         let (mut records, mut damage) = (Vec::new(), Vec::new());
         for (line, number) in text.lines().zip(1..) {
             let line = line.trim();

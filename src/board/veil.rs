@@ -1,7 +1,9 @@
 //! What of an event a projector may show: nobody's passcode or password, and nobody's words, unless
 //! that is wanted.
 
-use crate::event::{Detail, Record};
+use serde_json::Value;
+
+use crate::event::Record;
 use crate::wire::printable;
 
 /// Hides what is not to be shown.
@@ -44,10 +46,12 @@ impl Veil {
     /// Hides it in `record`, and shortens what is long.
     pub(super) fn lay_over(&self, record: &mut Record) {
         if !self.secrets {
-            record.details.retain(|(name, _)| name != "passcode");
+            record.details.shift_remove("passcode");
         }
         for (name, detail) in &mut record.details {
-            let Detail::Text(text) = detail else { continue };
+            let Value::String(text) = detail else {
+                continue;
+            };
             if name == "bytes" {
                 *text = self.bytes(text);
             }

@@ -2,7 +2,7 @@
 //! that a paused terminal or a slow disk makes nobody else wait.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread::Builder;
 
@@ -69,15 +69,22 @@ pub fn start_console(
     })
 }
 
-/// A file that is opened anew when it has been moved away or deleted, as log rotation does. It looks
-/// whenever it is flushed.
-struct FollowedFile {
+/// The most that is put together for one write, in bytes.
+const TOGETHER: usize = 256 * 1024;
+
+/// A file of events. It is opened anew when it has been moved away or deleted, as log rotation does, and
+/// rotated by itself when it has grown to `most` bytes: the file before is kept beside it, with `.1` at the
+/// end of its name.
+struct EventFile {
     file: File,
     path: PathBuf,
+    most: Option<u64>,
+    /// How many events could not be written since one could.
+    missing: u64,
 }
 
-impl FollowedFile {
-    fn open(path: &Path) -> io::Result<FollowedFile> {
+impl EventFile {
+    fn open(path: &Path, most: Option<u64>) -> io::Result<EventFile> {
         let mut options = OpenOptions::new();
         options.read(true).create(true).append(true);
         // There may be words in it, and with --trace passwords: for its owner alone.
@@ -93,45 +100,100 @@ impl FollowedFile {
         if last != *b"\n" {
             let _ = file.write_all(b"\n");
         }
-        let path = path.to_owned();
-        Ok(FollowedFile { file, path })
-    }
-}
-
-impl Write for FollowedFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        Ok(EventFile {
+            file,
+            path: path.to_owned(),
+            most,
+            missing: 0,
+        })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes `lines`, of `count` events, all of them or none.
+    fn write(&mut self, lines: &str, count: u64) -> io::Result<()> {
+        let written = self.try_to_write(lines);
+        self.missing = match written {
+            Ok(()) => 0,
+            Err(_) => self.missing + count,
+        };
+        written
+    }
+
+    fn try_to_write(&mut self, lines: &str) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let is_full = |most| length > 0 && length + lines.len() as u64 > most;
+        if self.most.is_some_and(is_full) {
+            let mut before = self.path.clone().into_os_string();
+            before.push(".1");
+            std::fs::rename(&self.path, before)?;
+        }
         // As long as there is no new one to be had, the old one does.
         if is_elsewhere(&self.file, &self.path).unwrap_or(false)
-            && let Ok(new) = FollowedFile::open(&self.path)
+            && let Ok(new) = EventFile::open(&self.path, self.most)
         {
-            *self = new;
+            self.file = new.file;
         }
-        Ok(())
+        let length = self.file.metadata()?.len();
+        let mut text = String::new();
+        if self.missing > 0 {
+            text = format!(
+                "# {} events are missing: they could not be written\n",
+                self.missing
+            );
+        }
+        text += lines;
+        self.file.write_all(text.as_bytes()).inspect_err(|_| {
+            // What is half written goes again, where that is possible.
+            let _ = self.file.set_len(length);
+        })
     }
 }
 
 /// Starts the thread `event-file`, which appends each event to the file at `path` as a JSON line.
-/// If the file is moved away or deleted, a new one takes its place.
+/// If the file is moved away or deleted, or has grown to `most` bytes, a new one takes its place. When it
+/// can't be written, that is said once on standard error; it goes on when it can, and says how many are missing.
 ///
 /// # Errors
 /// What the system says when the file can't be opened for appending, or has no thread to give.
-pub fn start_event_file(queue: EventQueue, path: &Path) -> io::Result<ReaderThread> {
-    let file = FollowedFile::open(path)?;
-    let path = path.to_owned();
+pub fn start_event_file(
+    queue: EventQueue,
+    path: &Path,
+    most: Option<u64>,
+) -> io::Result<ReaderThread> {
+    let mut file = EventFile::open(path, most)?;
     ReaderThread::start("event-file", move || {
-        let mut out = BufWriter::new(file);
-        if let Err(error) = copy(&queue, &mut out, |event| Some(event.json())) {
-            eprintln!(
-                "chatserver: the event file {} can't be written ({error}); \
-                 the server goes on without it",
-                path.display()
-            );
+        while let Ok(first) = queue.events().recv() {
+            let (mut lines, mut count) = (String::new(), 0);
+            for event in std::iter::once(first).chain(queue.events().try_iter()) {
+                lines += &event.json();
+                lines.push('\n');
+                count += 1;
+                if lines.len() > TOGETHER {
+                    break;
+                }
+            }
+            lines += &dropped(&queue);
+            let was_well = file.missing == 0;
+            if let Err(error) = file.write(&lines, count)
+                && was_well
+            {
+                eprintln!(
+                    "chatserver: the event file {} can't be written ({error}); \
+                     the server goes on, and writes it again when that is possible",
+                    file.path.display()
+                );
+            }
         }
     })
+}
+
+/// A line that says how many events were dropped, if any were.
+fn dropped(queue: &EventQueue) -> String {
+    match queue.take_dropped() {
+        0 => String::new(),
+        count => {
+            format!("# {count} events dropped: they came faster than they could be written\n")
+        }
+    }
 }
 
 /// Writes events until there are no more to come, and flushes whenever none waits.
@@ -146,13 +208,7 @@ fn copy(
                 writeln!(out, "{line}")?;
             }
         }
-        match queue.take_dropped() {
-            0 => {}
-            count => writeln!(
-                out,
-                "# {count} events dropped: they came faster than they could be written"
-            )?,
-        }
+        write!(out, "{}", dropped(queue))?;
         out.flush()?;
     }
     Ok(())
@@ -171,7 +227,7 @@ mod tests {
         let moved = path.with_extension("1");
         let mut events = Events::new(Clock::new(), false);
         let queue = events.add_reader(8);
-        let thread = start_event_file(queue, &path).unwrap();
+        let thread = start_event_file(queue, &path, None).unwrap();
         let tell_and_wait = |path: &Path| {
             events.tell(|| What::ShuttingDown { why: None });
             while std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
@@ -200,7 +256,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("portal-chat-torn-{}", std::process::id()));
         std::fs::write(&path, "{\"time\":").unwrap();
         let mut events = Events::new(Clock::new(), false);
-        let thread = start_event_file(events.add_reader(8), &path).unwrap();
+        let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
         events.tell(|| What::ShuttingDown { why: None });
         drop(events);
         assert!(thread.finish());
@@ -220,9 +276,46 @@ mod tests {
         }
         drop(events);
         let mut out = Vec::new();
-        copy(&queue, &mut out, |event| Some(event.what.word().to_owned())).unwrap();
+        copy(&queue, &mut out, |event| Some(event.what.described().0)).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text.lines().next(), Some("shutting-down"));
         assert!(text.contains("2 events dropped"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_has_grown_too_long_is_kept_beside_a_new_one() {
+        let path = std::env::temp_dir().join(format!("portal-chat-grown-{}", std::process::id()));
+        let before = path.with_extension("1");
+        let mut file = EventFile::open(&path, Some(10)).unwrap();
+        for line in ["one\n", "two\n", "three\n", "four\n"] {
+            file.write(line, 1).unwrap();
+        }
+        let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            (text(&before), text(&path)),
+            ("three\n".to_owned(), "four\n".to_owned())
+        );
+        for path in [path, before] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn after_a_full_disk_it_says_how_many_events_are_missing() {
+        let path = std::env::temp_dir().join(format!("portal-chat-full-{}", std::process::id()));
+        let mut file = EventFile::open(Path::new("/dev/full"), None).unwrap();
+        assert!(file.write("one\ntwo\n", 2).is_err() && file.write("three\n", 1).is_err());
+        // There is room again.
+        file.file = EventFile::open(&path, None).unwrap().file;
+        file.path = path.clone();
+        file.write("four\n", 1).unwrap();
+        file.write("five\n", 1).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(
+            text,
+            "# 3 events are missing: they could not be written\nfour\nfive\n"
+        );
     }
 }

@@ -1,11 +1,10 @@
 //! An event as it is written down: a word and details, in a line for people or as an object of JSON,
 //! and read again from such an object.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::clock::Tick;
 use crate::wire::printable;
@@ -20,40 +19,20 @@ pub struct Record {
     /// The thread that did it.
     pub thread: String,
     /// The word for what happened, such as `seated`.
-    pub event: Cow<'static, str>,
-    /// What else there is to say, each with its name.
-    pub details: Vec<(Cow<'static, str>, Detail)>,
-}
-
-/// A value in an event's details.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detail {
-    /// A port, a count of bytes, people or ticks.
-    Number(u64),
-    /// A name, an address, a text.
-    Text(String),
+    pub event: String,
+    /// What else there is to say, each with its name: texts and whole numbers.
+    pub details: Map<String, Value>,
 }
 
 impl Record {
     /// The text of that name, if there is one.
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.detail(name)? {
-            Detail::Text(text) => Some(text),
-            Detail::Number(_) => None,
-        }
+        self.details.get(name)?.as_str()
     }
 
     /// The number of that name, if there is one.
     pub fn number(&self, name: &str) -> Option<u64> {
-        match self.detail(name)? {
-            Detail::Number(number) => Some(*number),
-            Detail::Text(_) => None,
-        }
-    }
-
-    fn detail(&self, name: &str) -> Option<&Detail> {
-        let found = self.details.iter().find(|(there, _)| there == name);
-        found.map(|(_, detail)| detail)
+        self.details.get(name)?.as_u64()
     }
 
     /// The details for people, each with its name. Nothing in it can move a cursor.
@@ -61,8 +40,8 @@ impl Record {
         let mut shown = String::new();
         for (name, detail) in &self.details {
             let detail = match detail {
-                Detail::Number(number) => number.to_string(),
-                Detail::Text(text) => printable(text),
+                Value::String(text) => printable(text),
+                number => number.to_string(),
             };
             // Writing to a string can't fail.
             let _ = write!(shown, "  {name} {detail}");
@@ -93,8 +72,8 @@ impl Record {
         );
         for (name, detail) in &self.details {
             let detail = match detail {
-                Detail::Number(number) => number.to_string(),
-                Detail::Text(text) => json_string(text),
+                Value::String(text) => json_string(text),
+                number => number.to_string(),
             };
             let _ = write!(json, ",\"{name}\":{detail}");
         }
@@ -112,18 +91,18 @@ impl Record {
             return Err("it is no JSON object".to_owned());
         };
         let (mut time, mut tick, mut thread, mut event) = (None, None, None, None);
-        let mut details = Vec::new();
+        let mut details = Map::new();
         for (name, value) in members {
             match (name.as_str(), value) {
                 ("time", Value::String(text)) => time = text.parse().ok(),
                 ("tick", Value::Number(number)) => tick = number.as_u64().map(Tick),
                 ("thread", Value::String(text)) => thread = Some(text),
                 ("event", Value::String(text)) => event = Some(text),
-                (_, Value::String(text)) => details.push((name.into(), Detail::Text(text))),
-                (_, Value::Number(number)) => {
-                    let number = number.as_u64();
-                    let number = number.ok_or_else(|| format!("{name} is no whole number"))?;
-                    details.push((name.into(), Detail::Number(number)));
+                (_, Value::Number(number)) if number.as_u64().is_none() => {
+                    return Err(format!("{name} is no whole number"));
+                }
+                (_, detail @ (Value::String(_) | Value::Number(_))) => {
+                    details.insert(name, detail);
                 }
                 _ => return Err(format!("{name} is neither a text nor a number")),
             }
@@ -132,7 +111,7 @@ impl Record {
             time: time.ok_or("it has no time")?,
             tick: tick.ok_or("it has no tick")?,
             thread: thread.ok_or("it has no thread")?,
-            event: event.ok_or("it does not say what happened")?.into(),
+            event: event.ok_or("it does not say what happened")?,
             details,
         })
     }
@@ -174,10 +153,12 @@ mod tests {
                 tick: Tick(tick),
                 thread,
                 event: "said".into(),
-                details: vec![
-                    ("text".into(), Detail::Text(text)),
-                    ("count".into(), Detail::Number(number)),
-                ],
+                details: [
+                    ("text".to_owned(), Value::from(text)),
+                    ("count".to_owned(), Value::from(number)),
+                ]
+                .into_iter()
+                .collect(),
             };
             prop_assert_eq!(Record::parse(&record.json()), Ok(record));
         }

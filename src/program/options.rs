@@ -110,6 +110,9 @@ struct Arguments {
     /// Append every event to FILE as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
+    /// Begin that file anew when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one before as FILE.1
+    #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
+    events_max: Option<u64>,
     /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden there without --show-messages
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = value_parser!(SocketAddr), help_heading = WHAT)]
     board: Option<SocketAddr>,
@@ -259,6 +262,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         chop: arguments.chop.map(Into::into),
         board: arguments.board,
         event_file: arguments.events,
+        event_file_most: arguments.events_max,
     })))
 }
 
@@ -288,6 +292,20 @@ fn even(text: &str) -> Result<usize, String> {
             "it is an even number from 2 to {most}, because people talk in pairs"
         )),
     }
+}
+
+/// A number of bytes, or of K, M or G of them.
+fn size(text: &str) -> Result<u64, &'static str> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = number.parse().ok().filter(|&number| number > 0);
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or("it is a number of bytes, such as 500K, 20M or 1G")
 }
 
 fn speed(text: &str) -> Result<f64, &'static str> {
@@ -354,7 +372,7 @@ mod tests {
     fn every_option_is_understood_and_explained() {
         let line = "6000 --bind [::1] --workers 6 --portal udp --tick 2 --reserve-timeout 3 \
                     --handshake-timeout 4 --idle-timeout 0 --total-timeout 5 --max-message 1000 \
-                    --single-port --max-clients 5 --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json \
+                    --single-port --max-clients 5 --accounts a.txt --announce 7 --rooms 3 --history 9 --quiet --show-messages --events log.json --events-max 20M \
                     --max-per-ip 2 --rate 20/5 --trace --chop 3";
         let settings = parsed(line).unwrap();
         assert_eq!(
@@ -434,6 +452,8 @@ mod tests {
             ("--bind localhost", "0.0.0.0"),
             ("70000", "70000 is not in 0..=65535"),
             ("--max-clients 5", "--single-port"),
+            ("--events x --events-max 5T", "20M"),
+            ("--events-max 5M", "--events"),
             ("1 2", "'2'"),
             ("--frobnicate", "--frobnicate"),
             ("--worker 4", "'--workers'"),

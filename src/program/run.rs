@@ -73,7 +73,7 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let mut console = Console::start(settings, &server, console_queue, shown_at)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
-    let beaten = move |_, told| telling.tell(|| What::Ticked { told });
+    let beaten = move |_, told| telling.tell_pulse(|| What::Ticked { told });
     let ticker = Ticker::start(clock, settings.tick, beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
@@ -372,12 +372,15 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
         return Ok(None);
     };
     let queue = events.add_reader(limits::EVENT_QUEUE);
-    start_event_file(queue, path).map(Some).map_err(|error| {
-        format!(
-            "can't write the event file {} ({error}): choose another --events FILE",
-            path.display()
-        )
-    })
+    let most = settings.event_file_most;
+    start_event_file(queue, path, most)
+        .map(Some)
+        .map_err(|error| {
+            format!(
+                "can't write the event file {} ({error}): choose another --events FILE",
+                path.display()
+            )
+        })
 }
 
 /// What the first screen says: what listens where, and what to type next.

@@ -111,8 +111,9 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
                 call: call.name,
                 address: call.address,
                 wanted: call.wanted,
-                result: call.result.clone(),
-                bytes: call.shown_bytes(),
+                got: call.result.clone().ok().filter(|_| call.wanted.is_some()),
+                failed: call.result.clone().err(),
+                bytes: Some(call.shown_bytes()).filter(|bytes| !bytes.is_empty()),
             });
         }));
     }

@@ -89,6 +89,8 @@ pub struct Settings {
     pub board: Option<SocketAddr>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
+    /// How long that file may grow before it is rotated, in bytes.
+    pub event_file_most: Option<u64>,
 }
 
 impl Settings {
@@ -145,6 +147,7 @@ impl Default for Settings {
             chop: None,
             board: None,
             event_file: None,
+            event_file_most: None,
         }
     }
 }

@@ -421,6 +421,12 @@ pub enum ErrorCode {
     Unknown,
 }
 
+impl serde::Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
 impl ErrorCode {
     const ALL: [ErrorCode; 19] = [
         ErrorCode::Malformed,

@@ -111,7 +111,10 @@ impl TestServer {
     /// Waits for the next `word` event about `port`.
     pub fn wait_for_event(&self, word: &str, port: Option<Port>) -> Event {
         self.wait_for(&format!("{word} {port:?}"), |what| {
-            what.word() == word && (port.is_none() || what.port() == port)
+            let (there, details) = what.described();
+            let about = details.get("port").or(details.get("from"));
+            let about = about.and_then(serde_json::Value::as_u64);
+            there == word && port.is_none_or(|port| about == Some(port.get().into()))
         })
     }
 

@@ -146,7 +146,7 @@ impl<'s, R: Role> Session<'s, R> {
             if let Some(port) = self.role.heard(connection, now)
                 && is_first
             {
-                self.sessions.events.tell(|| What::Heard { port });
+                self.sessions.events.tell_pulse(|| What::Heard { port });
             }
         }
         result

@@ -1,0 +1,110 @@
+//! Why a session is over, and what its client is told last.
+
+use serde::{Serialize, Serializer};
+
+use crate::wire::ServerDoc;
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client said `TERMINATE`.
+    Terminate,
+    /// The client gave up on a silent server.
+    ClientIdle,
+    /// The client had been connected for as long as it wanted.
+    ClientTotal,
+    /// The client closed the connection without a word.
+    Gone,
+    /// The connection broke.
+    Broken,
+    /// No passcode within the handshake timeout.
+    Silent,
+    /// The wrong passcode.
+    WrongPasscode,
+    /// A callback that nobody may ask for.
+    BadCallback,
+    /// Nobody answered the worker's call.
+    NoAnswer,
+    /// Nothing heard within the idle timeout.
+    Idle,
+    /// Connected for the total timeout.
+    Total,
+    /// A web page's browser, at a port without a passcode.
+    Http,
+    /// A frame over the limit.
+    TooLong,
+    /// Too many refusals in a row.
+    TooManyErrors,
+    /// The client did not read what was sent to it.
+    TooSlow,
+    /// Too many wrong passwords.
+    WrongPassword,
+    /// The same person logged in elsewhere.
+    TakenOver,
+    /// The operator removed the client.
+    Kicked,
+    /// The server is going down.
+    Shutdown,
+    /// The thread that served the client panicked.
+    Panicked,
+}
+
+impl End {
+    /// The word for it in an event line.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Terminate => "terminate",
+            End::ClientIdle => "client-idle-timeout",
+            End::ClientTotal => "client-total-time-timeout",
+            End::Gone => "gone",
+            End::Broken => "broken",
+            End::Silent => "handshake-timeout",
+            End::WrongPasscode => "wrong-passcode",
+            End::BadCallback => "bad-callback",
+            End::NoAnswer => "no-answer",
+            End::Idle => "idle-timeout",
+            End::Total => "total-time-timeout",
+            End::Http => "http-request",
+            End::TooLong => "too-long",
+            End::TooManyErrors => "too-many-errors",
+            End::TooSlow => "too-slow",
+            End::WrongPassword => "wrong-password",
+            End::TakenOver => "taken-over",
+            End::Kicked => "kicked",
+            End::Shutdown => "shutdown",
+            End::Panicked => "panicked",
+        }
+    }
+
+    /// What the client is told as the last thing, when it is the server that ends the session
+    /// and has not told it already.
+    pub fn farewell(self) -> Option<ServerDoc<'static>> {
+        match self {
+            End::Silent | End::Idle => Some(ServerDoc::IdleTimeout),
+            End::Total => Some(ServerDoc::TotalTimeTimeout),
+            End::TooSlow => Some(ServerDoc::TooSlow),
+            End::TakenOver => Some(ServerDoc::TakenOver),
+            End::Shutdown => Some(ServerDoc::Shutdown),
+            End::Terminate
+            | End::ClientIdle
+            | End::ClientTotal
+            | End::Gone
+            | End::Broken
+            | End::WrongPasscode
+            | End::BadCallback
+            | End::NoAnswer
+            | End::Http
+            | End::TooLong
+            | End::TooManyErrors
+            | End::WrongPassword
+            | End::Kicked
+            | End::Panicked => None,
+        }
+    }
+}
+
+impl Serialize for End {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
