@@ -43,6 +43,12 @@ pub const WRONG_PASSWORDS: u32 = 3;
 /// waits here, in its own threads, and leaves the other cores to those who chat.
 pub const HASHERS: usize = 1;
 
+/// The work of a password's hash that an accounts file may ask for, in KiB times passes: eight times that of
+/// ours (19 MiB, twice). A line that asks for more, by mistake or by malice, could stop every login.
+pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
+/// And how many lanes, for the same reason.
+pub const HASH_LANES: u32 = 4;
+
 /// How long after one member's turn another member's counts as a crowd talking: then the
 /// recipients' own threads gather what is said instead of each speaker writing to each. (Measured
 /// with 50 speakers: 1.5 to 2.4 million deliveries a second with this, as with ten times as much; 1.0 to

@@ -11,42 +11,47 @@
 //! the new file gets every account that it lacks: what was confirmed is kept. So an account is
 //! removed while the server is stopped.
 
+mod book;
 mod hasher;
+mod lines;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use argon2::password_hash::phc::PasswordHash;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::Name;
-use crate::files::is_elsewhere;
 use crate::limits;
+use book::{Book, Entry, Opened};
 use hasher::Hasher;
+pub use lines::Damage;
 
-/// The file, and what stood in it.
+/// Who may use which name.
 pub struct Accounts {
-    path: PathBuf,
-    /// A leaf lock, held over the append and its `fsync` but never over hashing. Only those who
-    /// register wait for it.
-    book: Mutex<Book>,
+    book: Book,
     /// One for each password that may be hashed at a time.
     hashers: (Sender<Hasher>, Receiver<Hasher>),
+    /// The keys of the names that are on their way to the disk. A leaf lock.
+    busy: Mutex<HashSet<String>>,
+    /// Notified when a name has arrived there, or could not.
+    arrived: Condvar,
 }
 
-struct Book {
-    file: File,
-    /// Where it was opened.
-    path: PathBuf,
-    /// It has been found replaced, and so many accounts were written into the new one.
-    rescued: Option<usize>,
-    /// How long the file is as far as it is whole; what a failed write left behind it goes.
-    length: u64,
-    by_key: HashMap<String, (Name, String)>,
+/// A name on its way to the disk. Whoever else wants to register it, or to change its password, waits; nobody
+/// else does.
+struct Busy<'a> {
+    accounts: &'a Accounts,
+    key: String,
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.accounts.busy.lock().remove(&self.key);
+        self.accounts.arrived.notify_all();
+    }
 }
 
 /// A hasher in use. It goes back when this is dropped, also by a panic, or nobody could ever log in
@@ -60,15 +65,6 @@ impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
         let _ = self.home.try_send(std::mem::take(&mut self.hasher));
     }
-}
-
-/// A line of the file that is no account. It stays as it is.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Counted from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub reason: &'static str,
 }
 
 /// Why the accounts can't be used, or one can't be stored.
@@ -128,70 +124,62 @@ pub enum PasswordCheck {
     GivenUp,
 }
 
+/// What opening the accounts came to.
+pub struct OpenAccounts {
+    /// Who may use which name.
+    pub accounts: Accounts,
+    /// What is wrong with the file, line by line; all other lines count.
+    pub damage: Vec<Damage>,
+    /// Others could read it, which they can't any more.
+    pub was_open_to_others: bool,
+}
+
 impl Accounts {
     /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against
-    /// other servers and reads it. Returns what is wrong with it, line by line; all other lines
-    /// count.
+    /// other servers and reads it.
     ///
     /// # Errors
-    /// [`AccountError`] when the file can't be opened, locked or read.
-    pub fn open(path: &Path) -> Result<(Accounts, Vec<Damage>), AccountError> {
-        let failed = |error| AccountError::File(path.to_owned(), error);
-        let is_new = !path.exists();
-        let mut file = open_private(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(AccountError::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        if is_new {
-            sync_folder_of(path).map_err(failed)?;
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.last().is_some_and(|&last| last != b'\n') {
-            // A line that was torn by a crash stays, but the next one begins on its own.
-            file.write_all(b"\n")
-                .and_then(|()| file.sync_all())
-                .map_err(failed)?;
-        }
-        let length = file.metadata().map_err(failed)?.len();
-        let (by_key, damage) = read(&bytes);
+    /// [`AccountError`] when the file can't be opened, locked or read, or is a symbolic link.
+    pub fn open(path: &Path) -> Result<OpenAccounts, AccountError> {
+        let opened = Book::open(path)
+            .map_err(|error| AccountError::File(path.to_owned(), error))?
+            .ok_or_else(|| AccountError::InUse(path.to_owned()))?;
+        let Opened {
+            book,
+            damage,
+            was_open_to_others,
+        } = opened;
         let hashers = bounded(limits::HASHERS);
         for _ in 0..limits::HASHERS {
             let _ = hashers.0.try_send(Hasher::default());
         }
-        let book = Mutex::new(Book {
-            file,
-            path: path.to_owned(),
-            rescued: None,
-            length,
-            by_key,
-        });
-        Ok((
-            Accounts {
-                path: path.to_owned(),
-                book,
-                hashers,
-            },
+        let accounts = Accounts {
+            book,
+            hashers,
+            busy: Mutex::default(),
+            arrived: Condvar::new(),
+        };
+        Ok(OpenAccounts {
+            accounts,
             damage,
-        ))
+            was_open_to_others,
+        })
     }
 
     /// Whether there is an account of that name.
     pub fn knows(&self, name: &Name) -> bool {
-        self.book.lock().by_key.contains_key(&name.key())
+        self.book.find(name).is_some()
     }
 
     /// Whether the file has been replaced since this was last asked, and how many accounts were
     /// written into the new one.
     pub fn take_rescued(&self) -> Option<usize> {
-        self.book.lock().rescued.take()
+        self.book.take_rescued()
     }
 
     /// How many accounts there are.
     pub fn len(&self) -> usize {
-        self.book.lock().by_key.len()
+        self.book.len()
     }
 
     /// Whether there are none.
@@ -201,7 +189,8 @@ impl Accounts {
 
     /// Checks the password of an account, or makes the account if there is none. Blocks for the
     /// 20 ms that hashing takes, and before that until fewer than [`limits::HASHERS`] others are
-    /// at it. `given_up` is asked after that wait, in case nobody wants to know any more.
+    /// at it; only who makes an account waits for the disk. `given_up` is asked after the first wait, in case
+    /// nobody wants to know any more.
     ///
     /// # Errors
     /// [`AccountError`] when the account can't be stored. Then there is none.
@@ -211,11 +200,30 @@ impl Accounts {
         password: &str,
         given_up: impl Fn() -> bool,
     ) -> Result<PasswordCheck, AccountError> {
-        let mut borrowed = self.borrow_hasher();
-        if given_up() {
-            return Ok(PasswordCheck::GivenUp);
-        }
-        self.check_now(&mut borrowed.hasher, name, password)
+        let busy = loop {
+            if let Some((name, hash)) = self.book.find(name) {
+                let mut borrowed = self.borrow_hasher();
+                if given_up() {
+                    return Ok(PasswordCheck::GivenUp);
+                }
+                return Ok(verdict(borrowed.hasher.verify(&hash, password), name));
+            }
+            // Somebody may be registering the same name: then that is the account.
+            match self.begin(name) {
+                Some(busy) if !self.knows(name) => break busy,
+                _ => {}
+            }
+        };
+        let hash = {
+            let mut borrowed = self.borrow_hasher();
+            if given_up() {
+                return Ok(PasswordCheck::GivenUp);
+            }
+            borrowed.hasher.hash(password).map_err(AccountError::Hash)?
+        };
+        self.append(name, hash, false)?;
+        drop(busy);
+        Ok(PasswordCheck::Registered(name.clone()))
     }
 
     /// Replaces the password of an account, if `old` is its password so far. Blocks as [`Accounts::check`] does,
@@ -230,27 +238,49 @@ impl Accounts {
         new: &str,
         given_up: impl Fn() -> bool,
     ) -> Result<PasswordChange, AccountError> {
-        let mut borrowed = self.borrow_hasher();
-        if given_up() {
-            return Ok(PasswordChange::GivenUp);
-        }
-        let known = self.book.lock().by_key.get(&name.key()).cloned();
-        let Some((name, hash)) = known else {
-            return Ok(PasswordChange::Wrong);
+        let busy = loop {
+            if let Some(busy) = self.begin(name) {
+                break busy;
+            }
         };
-        if !borrowed.hasher.verify(&hash, old) {
-            return Ok(PasswordChange::Wrong);
-        }
-        let changed = borrowed.hasher.hash(new).map_err(AccountError::Hash)?;
-        let mut book = self.book.lock();
-        // Another connection may have changed it while this one was hashing.
-        if book.by_key.get(&name.key()).map(|(_, now)| now) != Some(&hash) {
-            return Ok(PasswordChange::Wrong);
-        }
-        book.append(&format!("{name} {changed} {CHANGED}\n"))
-            .map_err(|error| AccountError::File(self.path.clone(), error))?;
-        book.by_key.insert(name.key(), (name, changed));
+        let changed = {
+            let mut borrowed = self.borrow_hasher();
+            if given_up() {
+                return Ok(PasswordChange::GivenUp);
+            }
+            let hash = self.book.find(name).map(|(_, hash)| hash);
+            let is_right = hash.is_some_and(|hash| borrowed.hasher.verify(&hash, old));
+            if !is_right {
+                return Ok(PasswordChange::Wrong);
+            }
+            borrowed.hasher.hash(new).map_err(AccountError::Hash)?
+        };
+        self.append(name, changed, true)?;
+        drop(busy);
         Ok(PasswordChange::Changed)
+    }
+
+    /// Takes a name to the disk; `None` after a wait for somebody else who did.
+    fn begin(&self, name: &Name) -> Option<Busy<'_>> {
+        let mut busy = self.busy.lock();
+        if busy.insert(name.key()) {
+            return Some(Busy {
+                accounts: self,
+                key: name.key(),
+            });
+        }
+        self.arrived.wait(&mut busy);
+        None
+    }
+
+    fn append(&self, name: &Name, hash: String, is_change: bool) -> Result<(), AccountError> {
+        let entry = Entry {
+            name: name.clone(),
+            hash,
+            is_change,
+        };
+        let written = self.book.append(entry);
+        written.map_err(|error| AccountError::File(self.book.path().to_owned(), error))
     }
 
     fn borrow_hasher(&self) -> Borrowed<'_> {
@@ -258,103 +288,6 @@ impl Accounts {
             // Both ends are here, so the channel never disconnects.
             hasher: self.hashers.1.recv().unwrap_or_default(),
             home: &self.hashers.0,
-        }
-    }
-
-    fn check_now(
-        &self,
-        hasher: &mut Hasher,
-        name: &Name,
-        password: &str,
-    ) -> Result<PasswordCheck, AccountError> {
-        let known = self.book.lock().by_key.get(&name.key()).cloned();
-        if let Some((name, hash)) = known {
-            return Ok(verdict(hasher.verify(&hash, password), name));
-        }
-        let hash = hasher.hash(password).map_err(AccountError::Hash)?;
-        let mut book = self.book.lock();
-        // Somebody may have registered the name while the password was being hashed.
-        if let Some((name, hash)) = book.by_key.get(&name.key()).cloned() {
-            drop(book);
-            return Ok(verdict(hasher.verify(&hash, password), name));
-        }
-        book.append(&format!("{name} {hash}\n"))
-            .map_err(|error| AccountError::File(self.path.clone(), error))?;
-        book.by_key.insert(name.key(), (name.clone(), hash));
-        Ok(PasswordCheck::Registered(name.clone()))
-    }
-}
-
-impl Book {
-    /// Appends a line and waits until it is on the disk. A line that fails half-way is taken back,
-    /// so that the next one does not continue it.
-    fn append(&mut self, line: &str) -> io::Result<()> {
-        if is_elsewhere(&self.file, &self.path)? {
-            self.follow()?;
-        }
-        self.append_here(line)
-    }
-
-    /// Goes over to the file that is at the path now, and writes what it lacks.
-    fn follow(&mut self) -> io::Result<()> {
-        let mut file = open_private(&self.path)?;
-        if let Err(error) = file.try_lock() {
-            return Err(match error {
-                TryLockError::WouldBlock => io::Error::other("another server has the new file"),
-                TryLockError::Error(error) => error,
-            });
-        }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let (there, _) = read(&bytes);
-        let lacking = self
-            .by_key
-            .iter()
-            .filter(|(key, _)| !there.contains_key(*key));
-        let lines: Vec<String> = lacking
-            .map(|(_, (name, hash))| format!("{name} {hash}\n"))
-            .collect();
-        // Should any of this fail, the next registration comes here again, because the old file is
-        // still the one that is written to; what was written twice then counts once.
-        let begin = if bytes.last().is_some_and(|&last| last != b'\n') {
-            "\n"
-        } else {
-            ""
-        };
-        file.write_all((begin.to_owned() + &lines.concat()).as_bytes())?;
-        file.sync_all()?;
-        sync_folder_of(&self.path)?;
-        self.length = file.metadata()?.len();
-        self.file = file;
-        self.rescued = Some(lines.len());
-        self.by_key.extend(there);
-        Ok(())
-    }
-
-    fn append_here(&mut self, line: &str) -> io::Result<()> {
-        // Somebody may have edited the file, or a failed line could not be taken back: then begin
-        // on a line of our own, and never cut off what we did not write.
-        let length = self.file.metadata()?.len();
-        let line = if length == self.length {
-            line.to_owned()
-        } else {
-            format!("\n{line}")
-        };
-        self.length = length;
-        let written = self
-            .file
-            .write_all(line.as_bytes())
-            .and_then(|()| self.file.sync_data());
-        match written {
-            Ok(()) => {
-                self.length += line.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                // If even that fails, the next line begins on its own.
-                let _ = self.file.set_len(length);
-                Err(error)
-            }
         }
     }
 }
@@ -371,94 +304,8 @@ fn verdict(is_right: bool, name: Name) -> PasswordCheck {
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
 pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {
-    let (accounts, damage) = read(bytes);
+    let (accounts, damage) = lines::read(bytes);
     (accounts.len(), damage.len())
-}
-
-fn read(bytes: &[u8]) -> (HashMap<String, (Name, String)>, Vec<Damage>) {
-    let mut by_key = HashMap::new();
-    let mut damage = Vec::new();
-    for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
-        match read_line(line) {
-            Ok(None) => {}
-            Ok(Some((name, hash, Line::Changed))) => match by_key.get_mut(&name.key()) {
-                // The name stays as it was spelled first.
-                Some((_, before)) => *before = hash,
-                None => damage.push(Damage {
-                    line: number,
-                    reason: "it changes the password of a name that has no account further up",
-                }),
-            },
-            Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
-                damage.push(Damage {
-                    line: number,
-                    reason: "the name has an account further up, which counts",
-                });
-            }
-            Ok(Some((name, hash, Line::Account))) => {
-                by_key.insert(name.key(), (name, hash));
-            }
-            Err(reason) => damage.push(Damage {
-                line: number,
-                reason,
-            }),
-        }
-    }
-    (by_key, damage)
-}
-
-/// The word at the end of a line that replaces a password.
-const CHANGED: &str = "changed";
-
-/// What a line of the file does.
-enum Line {
-    /// Makes an account.
-    Account,
-    /// Replaces the password of one.
-    Changed,
-}
-
-fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> {
-    let text = std::str::from_utf8(line)
-        .map_err(|_| "it is not UTF-8")?
-        .trim_end_matches('\r');
-    if text.is_empty() || text.starts_with('#') {
-        return Ok(None);
-    }
-    let (name, hash) = text
-        .split_once(' ')
-        .ok_or("there is no space between name and hash")?;
-    let name = Name::new(name).ok_or("it does not begin with a name")?;
-    if !name.is_for_a_person() {
-        return Err("the name is a number, or the server's; nobody can log in under it");
-    }
-    let (hash, kind) = match hash.split_once(' ') {
-        Some((hash, CHANGED)) => (hash, Line::Changed),
-        _ => (hash, Line::Account),
-    };
-    // A hash that a crash cut short may still be well-formed; only one of full length is whole.
-    const WHOLE: usize = 32;
-    let parsed = PasswordHash::new(hash).map_err(|_| "the hash is not whole")?;
-    if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {
-        return Err("the hash is not whole");
-    }
-    Ok(Some((name, hash.to_owned(), kind)))
-}
-
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// A new file survives a power cut only once the folder that names it is on the disk.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -486,6 +333,11 @@ mod tests {
         }
     }
 
+    fn open(path: &Path) -> (Accounts, Vec<Damage>) {
+        let opened = Accounts::open(path).unwrap();
+        (opened.accounts, opened.damage)
+    }
+
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
     }
@@ -497,7 +349,7 @@ mod tests {
     #[test]
     fn an_account_is_made_once_and_is_there_after_a_restart() {
         let file = TempFile::new("restart");
-        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        let (accounts, damage) = open(&file.0);
         assert!(damage.is_empty() && !accounts.knows(&name("Alice")));
         assert_eq!(
             check(&accounts, "Alice", "one"),
@@ -506,7 +358,7 @@ mod tests {
         assert_eq!(check(&accounts, "aLiCe", "two"), PasswordCheck::Wrong);
         drop(accounts);
 
-        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        let (accounts, damage) = open(&file.0);
         assert_eq!((damage, accounts.len()), (vec![], 1));
         let PasswordCheck::Right(spelled) = check(&accounts, "ALICE", "one") else {
             panic!("refused")
@@ -523,7 +375,7 @@ mod tests {
     #[test]
     fn a_password_that_was_changed_is_the_new_one_after_a_restart() {
         let file = TempFile::new("changed");
-        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        let (accounts, _) = open(&file.0);
         check(&accounts, "Alice", "one");
         let change = |old, new| accounts.change(&name("alice"), old, new, || false).unwrap();
         assert_eq!(change("two", "three"), PasswordChange::Wrong);
@@ -531,7 +383,7 @@ mod tests {
         assert_eq!(change("two", "three"), PasswordChange::Changed);
         assert_eq!(check(&accounts, "alice", "one"), PasswordCheck::Wrong);
         drop(accounts);
-        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        let (accounts, damage) = open(&file.0);
         assert_eq!((damage, accounts.len()), (vec![], 1));
         assert_eq!(check(&accounts, "alice", "two"), PasswordCheck::Wrong);
         let PasswordCheck::Right(spelled) = check(&accounts, "alice", "three") else {
@@ -541,7 +393,7 @@ mod tests {
         let alone = file.text().lines().nth(1).unwrap().to_owned();
         drop(accounts);
         std::fs::write(&file.0, alone + "\n").unwrap();
-        let (_, damage) = Accounts::open(&file.0).unwrap();
+        let (_, damage) = open(&file.0);
         assert_eq!(damage.len(), 1, "a change of nothing is damage");
     }
 
@@ -550,17 +402,29 @@ mod tests {
     fn the_file_is_for_its_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
         let file = TempFile::new("mode");
-        let _accounts = Accounts::open(&file.0).unwrap();
-        assert_eq!(
-            std::fs::metadata(&file.0).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        let mode = || std::fs::metadata(&file.0).unwrap().permissions().mode() & 0o777;
+        drop(open(&file.0));
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Accounts::open(&file.0).unwrap().was_open_to_others && mode() == 0o600);
+        assert!(!Accounts::open(&file.0).unwrap().was_open_to_others);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_refused() {
+        let (file, link) = (TempFile::new("linked"), TempFile::new("link"));
+        std::os::unix::fs::symlink(&file.0, &link.0).unwrap();
+        let Err(error) = Accounts::open(&link.0) else {
+            panic!("opened a link")
+        };
+        assert!(error.to_string().contains("it is a link"), "{error}");
     }
 
     #[test]
     fn two_servers_can_not_share_a_file() {
         let file = TempFile::new("lock");
-        let _first = Accounts::open(&file.0).unwrap();
+        let _first = open(&file.0);
         let second = Accounts::open(&file.0);
         assert!(matches!(second, Err(AccountError::InUse(_))));
     }
@@ -568,7 +432,7 @@ mod tests {
     #[test]
     fn damaged_lines_are_reported_kept_and_harm_no_other() {
         let file = TempFile::new("damage");
-        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");
         drop(accounts);
         let line = file.text();
@@ -576,7 +440,7 @@ mod tests {
         let damaged = format!("# comment\n{line}nonsense\n\u{e9} x\n{line}{torn}");
         std::fs::write(&file.0, &damaged).unwrap();
 
-        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        let (accounts, damage) = open(&file.0);
         let lines: Vec<usize> = damage.iter().map(|damage| damage.line).collect();
         assert_eq!((lines, accounts.len()), (vec![3, 4, 5, 6], 1));
         assert_eq!(
@@ -592,7 +456,7 @@ mod tests {
             file.text().starts_with(&(damaged + "\nbob $argon2id$")),
             "nothing is rewritten"
         );
-        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        let (accounts, _) = open(&file.0);
         assert_eq!(
             check(&accounts, "bob", "two"),
             PasswordCheck::Right(name("bob"))
@@ -603,7 +467,7 @@ mod tests {
     #[test]
     fn a_file_that_is_deleted_or_replaced_gets_what_it_lacks() {
         let file = TempFile::new("replaced");
-        let (accounts, _) = Accounts::open(&file.0).unwrap();
+        let (accounts, _) = open(&file.0);
         check(&accounts, "alice", "one");
         check(&accounts, "bob", "two");
         let before = file.text();
@@ -627,7 +491,7 @@ mod tests {
         drop(accounts);
 
         assert!(file.text().starts_with("# ours\nalice $argon2id$"));
-        let (accounts, damage) = Accounts::open(&file.0).unwrap();
+        let (accounts, damage) = open(&file.0);
         assert_eq!((damage, accounts.len()), (vec![], 4));
         for (who, password) in [
             ("alice", "one"),
@@ -648,5 +512,68 @@ mod tests {
             panic!("opened a folder")
         };
         assert!(error.to_string().contains("--accounts"), "{error}");
+    }
+
+    /// A disk that takes as long as the test wants, and counts how often it was asked.
+    #[test]
+    fn who_is_known_waits_for_no_disk_and_six_who_register_share_it() {
+        let file = TempFile::new("slow");
+        let (accounts, _) = open(&file.0);
+        check(&accounts, "alice", "one");
+        let (asked, is_asked) = bounded(100);
+        let (go, goes) = bounded::<()>(100);
+        accounts.book.sync_with(Box::new(move |file| {
+            asked.send(()).unwrap();
+            goes.recv().unwrap();
+            file.sync_data()
+        }));
+        let names = ["a", "b", "c", "d", "e", "f"];
+        std::thread::scope(|threads| {
+            let accounts = &accounts;
+            let register = |who| threads.spawn(move || check(accounts, who, "secret"));
+            let mut registering = vec![register("a")];
+            is_asked.recv().unwrap();
+            registering.extend(names[1..].iter().map(|who| register(who)));
+            // Another one who wants the name that is on its way.
+            let rival = threads.spawn(move || check(accounts, "A", "other"));
+            assert_eq!(
+                check(accounts, "alice", "one"),
+                PasswordCheck::Right(name("alice"))
+            );
+            assert_eq!(check(accounts, "alice", "two"), PasswordCheck::Wrong);
+            assert_eq!(accounts.len(), 1, "nothing is confirmed yet");
+            // As many as can come while the disk is busy; hashing takes them a moment.
+            while accounts.book.waits() < names.len() - 1 {
+                std::thread::yield_now();
+            }
+            for _ in 0..2 {
+                go.send(()).unwrap();
+            }
+            for (who, registered) in names.iter().zip(registering) {
+                let who = PasswordCheck::Registered(name(who));
+                assert_eq!(registered.join().unwrap(), who);
+            }
+            assert_eq!(rival.join().unwrap(), PasswordCheck::Wrong);
+            assert_eq!(is_asked.len(), 1, "the other five were one batch");
+        });
+        drop(accounts);
+        assert_eq!(open(&file.0).0.len(), 7);
+    }
+
+    #[test]
+    fn a_disk_that_fails_makes_no_account_and_leaves_no_line() {
+        let file = TempFile::new("failing");
+        let (accounts, _) = open(&file.0);
+        check(&accounts, "alice", "one");
+        let before = file.text();
+        accounts
+            .book
+            .sync_with(Box::new(|_| Err(io::Error::other("no"))));
+        let refused = accounts.check(&name("bob"), "two", || false);
+        assert!(matches!(refused, Err(AccountError::File(..))));
+        let changed = accounts.change(&name("alice"), "one", "two", || false);
+        assert!(matches!(changed, Err(AccountError::File(..))));
+        assert_eq!((file.text(), accounts.len()), (before, 1));
+        assert_eq!(check(&accounts, "alice", "two"), PasswordCheck::Wrong);
     }
 }

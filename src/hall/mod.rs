@@ -16,7 +16,7 @@ mod said;
 
 #[cfg(fuzzing)]
 pub use accounts::read_accounts;
-pub use accounts::{AccountError, Accounts, Damage, PasswordChange, PasswordCheck};
+pub use accounts::{AccountError, Accounts, Damage, OpenAccounts, PasswordChange, PasswordCheck};
 pub use connection::{Connection, flush_all};
 pub use group::Group;
 pub use name::{Addressed, Name};

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Tick, Timekeeping};
 use crate::event::{End, Events, What};
-use crate::hall::{Accounts, Connection, Damage, Pairs, People, Rooms};
+use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
@@ -68,7 +68,20 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
     let Some(path) = &settings.accounts else {
         return Ok(None);
     };
-    let (accounts, damage) = Accounts::open(path).map_err(StartError::Accounts)?;
+    let OpenAccounts {
+        accounts,
+        damage,
+        was_open_to_others,
+    } = Accounts::open(path).map_err(StartError::Accounts)?;
+    if was_open_to_others {
+        events.tell(|| What::Trouble {
+            doing: "keep the accounts file from others",
+            error: format!(
+                "{} could be read by others; it is its owner's alone now (mode 0600)",
+                path.display()
+            ),
+        });
+    }
     for Damage { line, reason } in damage {
         events.tell(|| What::DamagedAccount { line, reason });
     }

@@ -1,0 +1,313 @@
+//! The accounts in memory and on the disk: whoever appends waits for the disk, whoever reads does not.
+//!
+//! Those who append at the same time share one write and one `fsync`: the first of them does it for all who
+//! have come by then, and the others wait for the outcome. (The disk is what is slow here; with one `fsync`
+//! for each, six who register would keep the last one waiting six times as long.)
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::mem::take;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::lines::{ByKey, CHANGED, Damage, read};
+use crate::files::is_elsewhere;
+use crate::hall::name::Name;
+
+/// All accounts.
+pub(super) struct Book {
+    path: PathBuf,
+    /// What is on the disk. A leaf lock, never held over the disk or over hashing.
+    by_key: Mutex<ByKey>,
+    /// Who waits for the disk. A leaf lock.
+    waiting: Mutex<Waiting>,
+    /// Notified when a batch has been written, or could not be.
+    written: Condvar,
+    /// Locked by the one who writes.
+    file: Mutex<Disk>,
+    /// The file has been found replaced, and so many accounts were written into the new one.
+    rescued: Mutex<Option<usize>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Somebody writes. Whoever comes now goes with the next batch.
+    is_writing: bool,
+    batch: Batch,
+}
+
+/// What is going to be written together.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    /// Set once.
+    outcome: Arc<OnceLock<Result<(), Failure>>>,
+}
+
+/// An account, or another password for one.
+pub(super) struct Entry {
+    pub(super) name: Name,
+    pub(super) hash: String,
+    pub(super) is_change: bool,
+}
+
+/// An error that everybody in a batch hears.
+#[derive(Clone)]
+struct Failure(io::ErrorKind, String);
+
+/// The file.
+struct Disk {
+    file: File,
+    path: PathBuf,
+    /// How long it is as far as it is whole; what a failed write left behind it goes.
+    length: u64,
+    /// `fsync`; a test puts a slow disk here.
+    sync: Sync,
+}
+
+type Sync = Box<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
+
+/// What opening the file came to.
+pub(super) struct Opened {
+    pub(super) book: Book,
+    pub(super) damage: Vec<Damage>,
+    /// Others could read it, which they can't any more.
+    pub(super) was_open_to_others: bool,
+}
+
+impl Book {
+    /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against other
+    /// servers and reads it. `Ok(None)`: another server has it.
+    ///
+    /// # Errors
+    /// What the system says, and `InvalidInput` for a symbolic link: whoever may write the folder could aim
+    /// it at a file of somebody else's, which this server would then append to.
+    pub(super) fn open(path: &Path) -> io::Result<Option<Opened>> {
+        if path.is_symlink() {
+            let reason = "it is a link; name the file itself";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        let is_new = !path.exists();
+        let mut file = open_private(path)?;
+        let was_open_to_others = keep_to_owner(&file)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if is_new {
+            sync_folder_of(path)?;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        if bytes.last().is_some_and(|&last| last != b'\n') {
+            // A line that was torn by a crash stays, but the next one begins on its own.
+            file.write_all(b"\n").and_then(|()| file.sync_all())?;
+        }
+        let length = file.metadata()?.len();
+        let (by_key, damage) = read(&bytes);
+        let disk = Disk {
+            file,
+            path: path.to_owned(),
+            length,
+            sync: Box::new(File::sync_data),
+        };
+        let book = Book {
+            path: path.to_owned(),
+            by_key: Mutex::new(by_key),
+            waiting: Mutex::default(),
+            written: Condvar::new(),
+            file: Mutex::new(disk),
+            rescued: Mutex::new(None),
+        };
+        Ok(Some(Opened {
+            book,
+            damage,
+            was_open_to_others,
+        }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The account of that name, as it was registered, and its hash.
+    pub(super) fn find(&self, name: &Name) -> Option<(Name, String)> {
+        self.by_key.lock().get(&name.key()).cloned()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.lock().len()
+    }
+
+    pub(super) fn take_rescued(&self) -> Option<usize> {
+        self.rescued.lock().take()
+    }
+
+    /// Appends an account, or another password for one. When it returns, that is on the disk.
+    ///
+    /// # Errors
+    /// What the system says; then nothing has changed.
+    pub(super) fn append(&self, entry: Entry) -> io::Result<()> {
+        let mut waiting = self.waiting.lock();
+        waiting.batch.entries.push(entry);
+        let outcome = Arc::clone(&waiting.batch.outcome);
+        loop {
+            if let Some(outcome) = outcome.get() {
+                let outcome = outcome.clone();
+                return outcome.map_err(|Failure(kind, reason)| io::Error::new(kind, reason));
+            }
+            if waiting.is_writing {
+                self.written.wait(&mut waiting);
+                continue;
+            }
+            waiting.is_writing = true;
+            let batch = take(&mut waiting.batch);
+            drop(waiting);
+            let written = self.write(&batch.entries);
+            let failure = |error: io::Error| Failure(error.kind(), error.to_string());
+            // It is set only here, by the one who writes.
+            let _ = batch.outcome.set(written.map_err(failure));
+            waiting = self.waiting.lock();
+            waiting.is_writing = false;
+            self.written.notify_all();
+        }
+    }
+
+    /// Writes a batch, and notes it once it is on the disk.
+    fn write(&self, entries: &[Entry]) -> io::Result<()> {
+        let mut disk = self.file.lock();
+        if is_elsewhere(&disk.file, &disk.path)? {
+            self.follow(&mut disk)?;
+        }
+        let line = |entry: &Entry| {
+            let changed = if entry.is_change { CHANGED } else { "" };
+            format!("{} {} {changed}", entry.name, entry.hash)
+                .trim_end()
+                .to_owned()
+                + "\n"
+        };
+        let lines: String = entries.iter().map(line).collect();
+        disk.append(&lines)?;
+        let mut by_key = self.by_key.lock();
+        for Entry { name, hash, .. } in entries {
+            // The name stays as it was spelled first.
+            by_key
+                .entry(name.key())
+                .or_insert_with(|| (name.clone(), String::new()))
+                .1 = hash.clone();
+        }
+        Ok(())
+    }
+
+    /// Goes over to the file that is at the path now, and writes what it lacks.
+    fn follow(&self, disk: &mut Disk) -> io::Result<()> {
+        let mut file = open_private(&disk.path)?;
+        if let Err(error) = file.try_lock() {
+            return Err(match error {
+                TryLockError::WouldBlock => io::Error::other("another server has the new file"),
+                TryLockError::Error(error) => error,
+            });
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let (there, _) = read(&bytes);
+        let known = self.by_key.lock().clone();
+        let lacking = known.iter().filter(|(key, _)| !there.contains_key(*key));
+        let lines: Vec<String> = lacking
+            .map(|(_, (name, hash))| format!("{name} {hash}\n"))
+            .collect();
+        // Should any of this fail, the next registration comes here again, because the old file is
+        // still the one that is written to; what was written twice then counts once.
+        let begin = if bytes.last().is_some_and(|&last| last != b'\n') {
+            "\n"
+        } else {
+            ""
+        };
+        file.write_all((begin.to_owned() + &lines.concat()).as_bytes())?;
+        file.sync_all()?;
+        sync_folder_of(&disk.path)?;
+        disk.length = file.metadata()?.len();
+        disk.file = file;
+        *self.rescued.lock() = Some(lines.len());
+        self.by_key.lock().extend(there);
+        Ok(())
+    }
+
+    /// How many wait to go with the next batch.
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> usize {
+        self.waiting.lock().batch.entries.len()
+    }
+
+    /// A disk whose `fsync` is this one.
+    #[cfg(test)]
+    pub(super) fn sync_with(&self, sync: Sync) {
+        self.file.lock().sync = sync;
+    }
+}
+
+impl Disk {
+    /// Appends lines and waits until they are on the disk. What fails half-way is taken back, so that the
+    /// next line does not continue it.
+    fn append(&mut self, lines: &str) -> io::Result<()> {
+        // Somebody may have edited the file, or a failed line could not be taken back: then begin
+        // on a line of our own, and never cut off what we did not write.
+        let length = self.file.metadata()?.len();
+        let begin = if length == self.length { "" } else { "\n" };
+        self.length = length;
+        let text = begin.to_owned() + lines;
+        let written = self
+            .file
+            .write_all(text.as_bytes())
+            .and_then(|()| (self.sync)(&self.file));
+        match written {
+            Ok(()) => {
+                self.length += text.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // If even that fails, the next line begins on its own.
+                let _ = self.file.set_len(length);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// A new file survives a power cut only once the folder that names it is on the disk.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Takes the file away from everybody but its owner. Returns whether somebody else could read or write it.
+#[cfg(unix)]
+fn keep_to_owner(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut permissions = file.metadata()?.permissions();
+    let is_open = file.metadata()?.is_file() && permissions.mode() & 0o077 != 0;
+    if is_open {
+        permissions.set_mode(0o600);
+        file.set_permissions(permissions)?;
+    }
+    Ok(is_open)
+}
+
+#[cfg(not(unix))]
+fn keep_to_owner(_: &File) -> io::Result<bool> {
+    Ok(false)
+}

@@ -1,0 +1,121 @@
+//! What stands in the accounts file, line by line.
+
+use std::collections::HashMap;
+
+use argon2::Params;
+use argon2::password_hash::phc::PasswordHash;
+
+use crate::hall::name::Name;
+use crate::limits;
+
+/// Each account's name as it was registered, and its hash.
+pub(super) type ByKey = HashMap<String, (Name, String)>;
+
+/// A line of the file that is no account. It stays as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// What stands in a file, by the names' keys, and what is wrong with it.
+pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
+    let mut by_key = ByKey::new();
+    let mut damage = Vec::new();
+    for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
+        match read_line(line) {
+            Ok(None) => {}
+            Ok(Some((name, hash, Line::Changed))) => match by_key.get_mut(&name.key()) {
+                // The name stays as it was spelled first.
+                Some((_, before)) => *before = hash,
+                None => damage.push(Damage {
+                    line: number,
+                    reason: "it changes the password of a name that has no account further up",
+                }),
+            },
+            Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
+                damage.push(Damage {
+                    line: number,
+                    reason: "the name has an account further up, which counts",
+                });
+            }
+            Ok(Some((name, hash, Line::Account))) => {
+                by_key.insert(name.key(), (name, hash));
+            }
+            Err(reason) => damage.push(Damage {
+                line: number,
+                reason,
+            }),
+        }
+    }
+    (by_key, damage)
+}
+
+/// The word at the end of a line that replaces a password.
+pub(super) const CHANGED: &str = "changed";
+
+/// What a line of the file does.
+enum Line {
+    /// Makes an account.
+    Account,
+    /// Replaces the password of one.
+    Changed,
+}
+
+fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> {
+    let text = std::str::from_utf8(line)
+        .map_err(|_| "it is not UTF-8")?
+        .trim_end_matches('\r');
+    if text.is_empty() || text.starts_with('#') {
+        return Ok(None);
+    }
+    let (name, hash) = text
+        .split_once(' ')
+        .ok_or("there is no space between name and hash")?;
+    let name = Name::new(name).ok_or("it does not begin with a name")?;
+    if !name.is_for_a_person() {
+        return Err("the name is a number, or the server's; nobody can log in under it");
+    }
+    let (hash, kind) = match hash.split_once(' ') {
+        Some((hash, CHANGED)) => (hash, Line::Changed),
+        _ => (hash, Line::Account),
+    };
+    // A hash that a crash cut short may still be well-formed; only one of full length is whole.
+    const WHOLE: usize = 32;
+    let parsed = PasswordHash::new(hash).map_err(|_| "the hash is not whole")?;
+    if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {
+        return Err("the hash is not whole");
+    }
+    // A look at a password must not take all of the machine, whoever wrote the line.
+    let cost = Params::try_from(&parsed).map_err(|_| "the hash is not whole")?;
+    let work = u64::from(cost.m_cost()) * u64::from(cost.t_cost());
+    if work > limits::HASH_WORK || cost.p_cost() > limits::HASH_LANES {
+        return Err("its password would take too long to check");
+    }
+    Ok(Some((name, hash.to_owned(), kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_with_absurd_costs_is_damaged() {
+        let line = |costs: &str| {
+            let (salt, hash) = ("A".repeat(22), "A".repeat(43));
+            let line = format!("alice $argon2id$v=19${costs}${salt}${hash}\n");
+            let (accounts, damage) = read(line.as_bytes());
+            (accounts.len(), damage.len())
+        };
+        assert_eq!(line("m=19456,t=2,p=1"), (1, 0));
+        for absurd in [
+            "m=4194304,t=2,p=1",
+            "m=19456,t=4000,p=1",
+            "m=19456,t=2,p=200",
+        ] {
+            assert_eq!(line(absurd), (0, 1), "{absurd}");
+        }
+    }
+}
