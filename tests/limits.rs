@@ -9,7 +9,9 @@ use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
 
 use portal_chat::server::{Rate, Settings};
-use support::{Client, TestServer, command, login, message, password, temporary_file, ticket};
+use support::{
+    Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
+};
 
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const FULL: &str = "<SERVER><command>FULL</command></SERVER>";
@@ -98,36 +100,55 @@ fn who_talks_too_fast_is_told_once_and_delayed_and_loses_nothing() {
 }
 
 #[test]
-fn who_guesses_passwords_waits_longer_and_longer() {
+fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection() {
     let file = temporary_file("guesses");
     let server = TestServer::start(&Settings {
         workers: 2,
         accounts: Some(file.clone()),
         ..Settings::default()
     });
-    let claims = |name: &str| {
-        let (mut client, port) = server.seat();
+    let claims_from = |from: IpAddr, name: &str| {
+        let portal = server.server.portal();
+        let (port, passcode) = ticket(&Client::connect_from(from, portal).rest());
+        let mut client = Client::connect_from(from, SocketAddr::new(portal.ip(), port.get()));
+        client.send_line(&handshake(&passcode));
         client.send_line(&login(name));
         client.line_with("<command>PASSWORD");
         (client, port)
     };
-    let (mut alice, port) = claims("alice");
+    let here = server.server.portal().ip();
+    let frees = |client: Client, port| {
+        drop(client);
+        server.wait_for_event("freed", Some(port));
+    };
+    let (mut alice, port) = claims_from(here, "alice");
     alice.send_line(&password("right"));
     alice.line_with("WELCOME");
-    drop(alice);
-    server.wait_for_event("freed", Some(port));
-    let (mut thief, port) = claims("alice");
-    for _ in 0..3 {
-        // The first three are answered at once.
-        thief.send_line(&password("guess"));
-        thief.line_with("wrong-password");
+    frees(alice, port);
+    for from in [here, ELSEWHERE] {
+        let (mut thief, port) = claims_from(from, "alice");
+        for _ in 0..3 {
+            // The first three are answered at once.
+            thief.send_line(&password("guess"));
+            thief.line_with("wrong-password");
+        }
+        thief.assert_closed();
+        frees(thief, port);
     }
-    thief.assert_closed();
-    server.wait_for_event("freed", Some(port));
-    let (mut again, _) = claims("alice");
+    // From where the password was right before, it is right at once, and only who is wrong waits.
+    let (mut alice, port) = claims_from(here, "alice");
+    alice.send_line(&password("right"));
+    alice.line_with("WELCOME");
+    frees(alice, port);
+    // From elsewhere it waits, and when its client has gone it holds no seat.
+    let (mut waiting, port) = claims_from(ELSEWHERE, "alice");
+    waiting.send_line(&password("right"));
+    drop(waiting);
+    server.ticking(|| server.wait_for_event("freed", Some(port)));
+    let (mut again, _) = claims_from(ELSEWHERE, "alice");
     again.send_line(&password("right"));
     // Somebody else is not held up meanwhile.
-    let (mut bob, _) = claims("bob");
+    let (mut bob, _) = claims_from(here, "bob");
     bob.send_line(&password("secret"));
     bob.line_with("WELCOME");
     again.line_with("PARTNER JOINED");
@@ -136,6 +157,29 @@ fn who_guesses_passwords_waits_longer_and_longer() {
     again.line_with("<command>WELCOME");
     server.server.stop();
     std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let server = TestServer::start(&Settings {
+        workers: 2,
+        rate: Some(Rate {
+            burst: number(1),
+            per_second: number(1),
+        }),
+        ..Settings::default()
+    });
+    let (mut alice, port) = server.seat();
+    let all: String = (0..100).map(|n| message(&format!("m{n}")) + "\n").collect();
+    alice.send(all.as_bytes());
+    alice.line_with("delayed");
+    alice.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    server.ticking(|| {
+        alice.line_with("hung up before all of it was done");
+        alice.assert_closed();
+        server.wait_for_event("freed", Some(port));
+    });
 }
 
 /// A server's program, started by a shell that sets a limit first.

@@ -122,6 +122,23 @@ impl Stream {
         ))
     }
 
+    /// Whether the peer has said that nothing more comes from it, whatever it has sent before that is still
+    /// unread. Waits for nothing. Where the system does not tell, it has not.
+    pub fn has_hung_up(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+            let wanted = PollFlags::RDHUP;
+            let mut look = [PollFd::new(&self.socket, wanted)];
+            let ended = wanted | PollFlags::HUP | PollFlags::ERR;
+            let now = Timespec::default();
+            poll(&mut look, Some(&now)).is_ok() && look[0].revents().intersects(ended)
+        }
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+
     /// For other sockets that belong together with this one.
     pub fn tap(&self) -> &Tap {
         &self.tap

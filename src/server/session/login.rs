@@ -51,8 +51,9 @@ impl Session<'_, AtWorker<'_>> {
         if !self.can_be_a_password(password) {
             return Ok(());
         }
-        self.wait_to_guess(&name)?;
-        let address = self.connection().peer.ip();
+        if !self.was_right(&name) {
+            self.wait_to_guess(&name)?;
+        }
         let over = || self.connection().outbox.has_ended() || self.sessions.clock.is_stopped();
         let port = self.speaker.port;
         let check = accounts.check(&name, password, over);
@@ -65,6 +66,7 @@ impl Session<'_, AtWorker<'_>> {
             Ok(PasswordCheck::GivenUp) => return Err(End::Gone),
             Ok(PasswordCheck::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordCheck::Registered(name)) => {
+                self.right_password(&name);
                 self.sessions.events.tell(|| What::Registered {
                     port,
                     name: name.to_string(),
@@ -72,7 +74,7 @@ impl Session<'_, AtWorker<'_>> {
                 self.enter(&name, true);
             }
             Ok(PasswordCheck::Right(name)) => {
-                self.sessions.logins.guesses.right(address, &name);
+                self.right_password(&name);
                 self.enter(&name, true);
             }
             Err(error) => self.not_saved("store an account", &error),
@@ -91,14 +93,15 @@ impl Session<'_, AtWorker<'_>> {
         if !self.can_be_a_password(new) {
             return Ok(());
         }
-        self.wait_to_guess(&name)?;
-        let address = self.connection().peer.ip();
+        if !self.was_right(&name) {
+            self.wait_to_guess(&name)?;
+        }
         let over = || self.connection().outbox.has_ended() || self.sessions.clock.is_stopped();
         let changed = accounts.change(&name, old, new, over);
         self.tell_of_rescued(accounts);
         match changed {
             Ok(PasswordChange::Changed) => {
-                self.sessions.logins.guesses.right(address, &name);
+                self.right_password(&name);
                 let port = self.speaker.port;
                 self.sessions.events.tell(|| What::PasswordChanged {
                     port,
@@ -126,18 +129,28 @@ impl Session<'_, AtWorker<'_>> {
         fits
     }
 
-    /// Whoever has guessed before waits until it is their turn again.
+    /// Whoever has guessed before waits until it is their turn again, as long as they are there.
     fn wait_to_guess(&mut self, name: &Name) -> Result<(), End> {
         self.speaker.send_answers();
+        let (clock, guesses) = (&self.sessions.clock, &self.sessions.logins.guesses);
         let address = self.connection().peer.ip();
-        let slot = {
-            let now = self.sessions.clock.now();
-            self.sessions.logins.guesses.slot(address, name, now)
-        };
-        while self.sessions.clock.now() < slot {
-            self.wait_past(self.sessions.clock.now())?;
+        let slot = guesses.slot(address, name, clock.now());
+        while clock.now() < slot.at {
+            self.wait_past(clock.now())
+                .inspect_err(|_| guesses.give_back(address, name, slot))?;
         }
         Ok(())
+    }
+
+    /// Where the password was right before, it is looked at before the wait: only who is wrong there waits.
+    fn was_right(&self, name: &Name) -> bool {
+        let address = self.connection().peer.ip();
+        self.sessions.logins.guesses.was_right(address, name)
+    }
+
+    fn right_password(&self, name: &Name) {
+        let (now, address) = (self.sessions.clock.now(), self.connection().peer.ip());
+        self.sessions.logins.guesses.right(address, name, now);
     }
 
     fn tell_of_rescued(&self, accounts: &Accounts) {
@@ -154,6 +167,9 @@ impl Session<'_, AtWorker<'_>> {
 
     /// Notes a wrong guess and says so. The last one that is allowed ends the session.
     fn wrong_password(&mut self, name: &Name) -> Result<(), End> {
+        if self.was_right(name) {
+            self.wait_to_guess(name)?;
+        }
         let port = self.speaker.port;
         self.sessions.events.tell(|| What::WrongPassword {
             port,

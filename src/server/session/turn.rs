@@ -184,7 +184,8 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    /// Waits until it is later than `tick`; what the client was answered goes out before.
+    /// Waits until it is later than `tick`, as long as the client is there; what it was answered goes out
+    /// before.
     pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), End> {
         self.speaker.send_answers();
         let clock = &self.sessions.clock;
@@ -192,7 +193,15 @@ impl<'s, R: Role> Session<'s, R> {
         if !waiting.wait_past(tick) {
             return Err(End::Shutdown);
         }
-        if self.connection().outbox.has_ended() {
+        let outbox = &self.connection().outbox;
+        if outbox.stream().has_hung_up() {
+            // It may still listen.
+            let notice = "you have hung up before all of it was done; the rest is not";
+            self.speaker.answer(&ServerDoc::Notice(notice.into()));
+            self.speaker.send_answers();
+            return Err(End::Gone);
+        }
+        if outbox.has_ended() {
             return Err(End::Gone);
         }
         Ok(())
