@@ -82,9 +82,11 @@
 //!
 //! # A new command
 //!
-//! TOPIC is the youngest: its documents are in `wire`, what it does is a function of `hall/rooms.rs`, and one
-//! arm of the match in `server/session/at_worker.rs` joins them. For our client it is a row in
-//! `client/commands.rs` and what is shown of the answer in `client/chat/heard.rs`.
+//! TOPIC is the youngest, and took ten edits: a row for each of its documents (`wire/client_doc.rs`,
+//! `wire/server_doc.rs`), what a room remembers of it and how it tells it (`hall/room.rs`), who may say so
+//! and who hears it, now and on coming in (`hall/rooms.rs`), one arm of the match and a word to who joins
+//! (`server/session/at_worker.rs`); for our client a row of what can be typed (`client/commands.rs`) and what is
+//! shown of the answer (`client/chat/heard.rs`).
 //!
 //! # The locks
 //!

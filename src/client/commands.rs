@@ -1,5 +1,7 @@
 //! What can be typed: the table of commands, from which the help and the completion are made.
 
+use crate::wire::ClientCommand;
+
 /// A line that the person typed, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'l> {
@@ -36,21 +38,12 @@ pub(super) enum Line<'l> {
         /// What.
         text: &'l str,
     },
-    /// `/topic ROOM`, `/topic ROOM TEXT`.
-    Topic {
-        /// Which.
-        room: &'l str,
-        /// What it is about from now on.
-        text: Option<&'l str>,
-    },
+    /// Something for the server, which answers it: `/topic`, `/rooms`, `/names`.
+    Ask(ClientCommand<'l>),
     /// `/to WHOM`: what is typed goes there from now on; `/to` alone: to the partner again.
     To(Option<&'l str>),
     /// `/query NAME`: what is typed goes to that person from now on.
     Query(&'l str),
-    /// `/rooms`.
-    Rooms,
-    /// `/names`.
-    Names,
     /// `/login NAME`.
     Login(&'l str),
     /// `/passwd`.
@@ -237,8 +230,9 @@ const COMMANDS: &[Command] = &[
         has_text: true,
         read: |rest| {
             let (room, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            let text = given(text.trim_start());
-            given(room).map(|room| Line::Topic { room, text })
+            let topic = given(text.trim_start()).map(Into::into);
+            let room = given(room)?.into();
+            Some(Line::Ask(ClientCommand::Topic { room, topic }))
         },
     },
     Command {
@@ -255,7 +249,7 @@ const COMMANDS: &[Command] = &[
         help: "which rooms there are, and how many are in each",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Rooms),
+        read: |_| Some(Line::Ask(ClientCommand::Rooms)),
     },
     Command {
         names: &["names", "who"],
@@ -263,7 +257,7 @@ const COMMANDS: &[Command] = &[
         help: "who is logged in",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Names),
+        read: |_| Some(Line::Ask(ClientCommand::Who)),
     },
     Command {
         names: &["me"],
@@ -527,7 +521,7 @@ mod tests {
             ),
             ("/reply yes", Line::Reply("yes")),
             ("/r yes", Line::Reply("yes")),
-            ("/names", Line::Names),
+            ("/names", Line::Ask(ClientCommand::Who)),
             ("/join lobby", Line::Join("lobby")),
             (
                 "/send lobby hi there",
@@ -541,7 +535,7 @@ mod tests {
             ("/to lobby", Line::To(Some("lobby"))),
             ("/to", Line::To(None)),
             ("/query bob", Line::Query("bob")),
-            ("/rooms", Line::Rooms),
+            ("/rooms", Line::Ask(ClientCommand::Rooms)),
             ("/Disconnect", Line::Quit),
             ("/login bob", Line::Login("bob")),
             ("/passwd", Line::Passwd),
@@ -578,7 +572,7 @@ mod tests {
             ("PM", Line::Say("PM")),
             ("DM", Line::Say("DM")),
             ("EX", Line::Say("EX")),
-            ("/names", Line::Names),
+            ("/names", Line::Ask(ClientCommand::Who)),
             ("/quit", Line::Quit),
             ("", Line::Nothing),
         ] {

@@ -29,15 +29,16 @@ pub(super) struct Room<H> {
     pub(super) members: Vec<Member>,
     /// Who is connected and has not said a passcode yet.
     pub(super) callers: Vec<Caller>,
-    pub(super) history: VecDeque<Old>,
-    pub(super) topic: Option<Topic>,
+    pub(super) remembered: Remembered,
 }
 
-/// What a room is about, and who said so.
+/// What a room knows of what was said in it.
+#[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Topic {
-    pub(super) text: String,
-    pub(super) by: Arc<str>,
+pub(super) struct Remembered {
+    pub(super) history: VecDeque<Old>,
+    /// What the room is about, and who said so.
+    pub(super) topic: Option<(String, Arc<str>)>,
 }
 
 /// A member, from the `JOIN` on: while the place is reserved, while it is taken.
@@ -134,17 +135,23 @@ impl<H> Room<H> {
     /// Keeps the last `most` of what was said, and no more than [`limits::HISTORY`].
     pub(super) fn forget(&mut self, most: usize) {
         let mut bytes = 0;
-        let fits = self.history.iter().rev().take(most).take_while(|old| {
-            bytes += old.text.len();
-            bytes <= limits::HISTORY
-        });
-        let surplus = self.history.len() - fits.count();
-        self.history.drain(..surplus);
+        let fits = self
+            .remembered
+            .history
+            .iter()
+            .rev()
+            .take(most)
+            .take_while(|old| {
+                bytes += old.text.len();
+                bytes <= limits::HISTORY
+            });
+        let surplus = self.remembered.history.len() - fits.count();
+        self.remembered.history.drain(..surplus);
     }
 
     /// What was said before, for a new member. It is owed to them, and never makes them too slow.
     pub(super) fn append_history(&self, member: &Connection) {
-        for old in &self.history {
+        for old in &self.remembered.history {
             member.outbox.append_owed(&ServerDoc::Relay(Relay {
                 scope: Scope::Room(self.name.as_str().into()),
                 from: (&*old.from).into(),
@@ -156,16 +163,18 @@ impl<H> Room<H> {
         }
     }
 
-    pub(super) fn topic_doc(&self) -> ServerDoc<'_> {
-        let (topic, username) = self
-            .topic
-            .as_ref()
-            .map_or(("", ""), |topic| (topic.text.as_str(), &*topic.by));
-        ServerDoc::Topic {
+    /// What the room is about, for one member; nothing if nobody has said and it was not asked.
+    pub(super) fn append_topic(&self, member: &Connection, is_asked: bool) -> Handed {
+        let (topic, username) = match &self.remembered.topic {
+            Some((topic, by)) => (topic.as_str(), &**by),
+            None if !is_asked => return Handed::Taken,
+            None => ("", ""),
+        };
+        member.outbox.append_doc(&ServerDoc::Topic {
             room: self.name.as_str().into(),
             topic: topic.into(),
             username: username.into(),
-        }
+        })
     }
 
     /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.

@@ -4,12 +4,12 @@
 //! end safe: it ends when nobody is in it, expected or at its door, and nobody can join it while
 //! that is being decided.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::room::{Caller, Joiner, Member, Old, Room, RoomError, Topic};
+use super::room::{Caller, Joiner, Member, Old, Remembered, Room, RoomError};
 use super::{Connection, Group, Name, Said};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
@@ -97,8 +97,7 @@ impl<H> Rooms<H> {
             free_places: WorkloadStack::new(std::iter::repeat_n(port, places)),
             members: Vec::new(),
             callers: Vec::new(),
-            history: VecDeque::new(),
-            topic: None,
+            remembered: Remembered::default(),
         };
         self.by_key.insert(name.key(), room);
     }
@@ -151,9 +150,7 @@ impl<H> Rooms<H> {
         main.outbox.append_doc(&ServerDoc::JoinedHere {
             room: room.name.as_str().into(),
         });
-        if room.topic.is_some() {
-            main.outbox.append_doc(&room.topic_doc());
-        }
+        room.append_topic(main, false);
         room.append_history(main);
         let joined = ServerDoc::RoomJoined {
             username: joiner.who.as_str().into(),
@@ -218,27 +215,19 @@ impl<H> Rooms<H> {
             .ok_or(RoomError::NoSuchRoom)?;
         let mut told = vec![Arc::clone(main)];
         if let Some(text) = topic {
-            room.topic = Some(Topic {
-                text: text.to_owned(),
-                by: main.label(),
-            });
-            let others = room
-                .connections()
-                .filter(|member| !Arc::ptr_eq(member, main));
-            told.extend(others.cloned());
+            room.remembered.topic = Some((text.to_owned(), main.label()));
+            let others = room.connections();
+            told.extend(others.filter(|other| !Arc::ptr_eq(other, main)).cloned());
         }
-        let doc = room.topic_doc();
-        told.retain(|member| member.outbox.append_doc(&doc) == Handed::Taken);
-        room.topic = room.topic.take().filter(|topic| !topic.text.is_empty());
+        told.retain(|member| room.append_topic(member, true) == Handed::Taken);
+        room.remembered.topic.take_if(|(text, _)| text.is_empty());
         Ok(told)
     }
 
-    /// What a room is about, for somebody who has just got a ticket for it; `None` if nobody has said.
+    /// What a room is about, for somebody who has just got a ticket for it.
     pub fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
-        if let Some(room) = self.by_key.get(&name.key())
-            && room.topic.is_some()
-        {
-            main.outbox.append_doc(&room.topic_doc());
+        if let Some(room) = self.by_key.get(&name.key()) {
+            room.append_topic(main, false);
         }
     }
 
@@ -381,7 +370,7 @@ impl<H> Rooms<H> {
             return Err(RoomError::NotAMember);
         }
         for (text, me) in said.texts() {
-            room.history.push_back(Old {
+            room.remembered.history.push_back(Old {
                 from: speaker.label(),
                 text: text.to_owned(),
                 me,

@@ -19,19 +19,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod client_doc;
+mod described;
 mod doc;
+mod elements;
 mod frame;
 mod frames;
 mod original;
+mod server_doc;
 mod text;
 mod xml;
 
-pub use doc::{
-    CallbackRequest, ClientCommand, ClientDoc, DocError, ErrorCode, Handshake, Relay, Scope,
-    Secret, ServerDoc,
-};
+pub use client_doc::{ClientCommand, ClientDoc};
+pub use doc::{CallbackRequest, DocError, ErrorCode, Handshake, Secret};
 pub use frame::{FrameError, FrameReader, Framing};
 pub use frames::Frames;
+pub use server_doc::{Relay, Scope, ServerDoc};
 pub use text::{printable, printable_text};
 
 use crate::limits;

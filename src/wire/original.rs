@@ -4,7 +4,8 @@
 //! else is chat, whatever it is, and goes to the partner as it came; bytes that are not UTF-8
 //! arrive as U+FFFD, as .NET makes of them. What those programs never say is never said to them.
 
-use super::doc::{ClientCommand, ClientDoc, Relay, Scope, ServerDoc};
+use super::client_doc::{ClientCommand, ClientDoc};
+use super::server_doc::{Relay, Scope, ServerDoc};
 use super::xml;
 use crate::net::Port;
 

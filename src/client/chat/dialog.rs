@@ -231,7 +231,9 @@ impl Chat {
     }
 
     fn prove(&mut self, password: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        let proof = ClientCommand::Password(Secret(password.into()));
+        let proof = ClientCommand::Password {
+            password: Secret(password.into()),
+        };
         self.ask_server(proof, Awaiting::Login, link, screen)
     }
 

@@ -104,17 +104,11 @@ impl Chat {
                 self.answered_as(Awaiting::Join);
                 screen.notice(&format!("you are in {room}, on this connection"));
             }
-            ServerDoc::Topic {
-                room,
-                topic,
-                username,
-            } => self.show_topic(&room, &topic, &username, screen),
             ServerDoc::Left { room } => {
                 self.answered_as(Awaiting::Leave);
                 self.left_room(&room, screen);
             }
             ServerDoc::Rooms { rooms } => self.list_rooms(&rooms, screen),
-            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } => {}
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error { code, sentence } => {
                 if code == ErrorCode::UnknownCommand {
@@ -152,6 +146,9 @@ impl Chat {
             ServerDoc::TakenOver => return dismissed("you have logged in elsewhere"),
             ServerDoc::TooSlow => return lost("you did not read what was sent to you"),
             ServerDoc::Shutdown => return lost("it is shutting down"),
+            news => {
+                self.room_news(&news, screen);
+            }
         }
         Ok(())
     }
@@ -266,13 +263,28 @@ impl Chat {
         }
     }
 
-    /// What a room is about.
-    pub(super) fn show_topic(&self, room: &str, topic: &str, username: &str, screen: &Screen) {
-        screen.notice(&if topic.is_empty() {
-            format!("[{room}] no topic is set; /topic {room} TEXT sets one")
-        } else {
-            format!("[{room}] the topic, set by {username}: {topic}")
-        });
+    /// Shows what is told of a room, on whichever link. Returns whether it was that.
+    pub(super) fn room_news(&self, doc: &ServerDoc<'_>, screen: &Screen) -> bool {
+        match doc {
+            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } if self.quiet => {}
+            ServerDoc::RoomJoined { username, room } => {
+                screen.notice(&format!("[{room}] {username} has come in"));
+            }
+            ServerDoc::RoomLeft { username, room } => {
+                screen.notice(&format!("[{room}] {username} has left"));
+            }
+            ServerDoc::Topic { room, topic, .. } if topic.is_empty() => {
+                let sentence = format!("[{room}] no topic is set; /topic {room} TEXT sets one");
+                screen.notice(&sentence);
+            }
+            ServerDoc::Topic {
+                room,
+                topic,
+                username,
+            } => screen.notice(&format!("[{room}] the topic, set by {username}: {topic}")),
+            _ => return false,
+        }
+        true
     }
 
     fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)], screen: &Screen) {

@@ -232,12 +232,7 @@ impl Chat {
         }
         match doc {
             Ok(ServerDoc::Relay(relay)) => self.relay(&relay, screen),
-            Ok(ServerDoc::RoomJoined { username, room }) if !self.quiet => {
-                screen.notice(&format!("[{room}] {username} has come in"));
-            }
-            Ok(ServerDoc::RoomLeft { username, room }) if !self.quiet => {
-                screen.notice(&format!("[{room}] {username} has left"));
-            }
+            Ok(news) if self.room_news(&news, screen) => {}
             Ok(ServerDoc::Sent { count: 0 }) => {
                 screen.notice(&format!("[{name}] nobody else is in here"));
             }
@@ -249,11 +244,6 @@ impl Chat {
                 let sentence = in_our_words(&sentence);
                 self.trouble(&format!("[{name}] the server: {sentence}"), screen);
             }
-            Ok(ServerDoc::Topic {
-                room,
-                topic,
-                username,
-            }) => self.show_topic(&room, &topic, &username, screen),
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
             Ok(ServerDoc::Pong) if is_checking => {
                 return self.say_leave(&name, link, screen);

@@ -260,18 +260,10 @@ impl Chat {
             Line::Leave(room) => {
                 return self.leave_room(room, link, screen);
             }
-            Line::Topic { room, text } => {
-                let topic = ClientCommand::Topic {
-                    room: room.into(),
-                    topic: text.map(Into::into),
-                };
-                return self.command(topic, link, screen);
-            }
-            Line::Rooms => return self.command(ClientCommand::Rooms, link, screen),
+            Line::Ask(command) => return self.command(command, link, screen),
             Line::Send { room, text } => return self.say_in(room, text, false, screen),
             Line::To(Some(whom)) => self.turn_to(whom, screen),
             Line::Query(name) => self.focus = Focus::Person(name.to_owned()),
-            Line::Names => return self.command(ClientCommand::Who, link, screen),
             Line::Passwd => {
                 if self.typist == Typist::Person || self.has_prompts {
                     self.ask(Dialog::Passwd {

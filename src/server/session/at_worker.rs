@@ -79,7 +79,7 @@ impl Role for AtWorker<'_> {
                 session.login(&username);
                 Ok(())
             }
-            ClientCommand::Password(password) => session.password(&password),
+            ClientCommand::Password { password } => session.password(&password),
             command => match session.connection().name() {
                 Some(name) => session.obey_somebody(&name, command),
                 None if matches!(command, ClientCommand::Port) => session.refuse(&not_here()),
@@ -137,7 +137,16 @@ impl Session<'_, AtWorker<'_>> {
             }
             ClientCommand::Join { room, here } => self.join(who, &room, here),
             ClientCommand::Say { room, message, me } => self.say_in_room(&room, &message, me),
-            ClientCommand::Topic { room, topic } => self.topic(&room, topic.as_deref()),
+            ClientCommand::Topic { room, topic } => {
+                self.speaker.send_answers();
+                let (main, rooms) = (self.connection(), &self.sessions.rooms);
+                let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
+                let tell = |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
+                match name.and_then(tell) {
+                    Ok(told) => flush_all(&told),
+                    Err(error) => self.not_in_room(&room, &error),
+                }
+            }
             ClientCommand::Leave { room } => self.leave(&room),
             _ => return self.refuse(&not_here()),
         }
@@ -223,17 +232,6 @@ impl Session<'_, AtWorker<'_>> {
         });
         match name {
             Ok(name) => self.speaker.say(Audience::Room(name), text, me),
-            Err(error) => self.not_in_room(room, &error),
-        }
-    }
-
-    fn topic(&mut self, room: &str, topic: Option<&str>) {
-        self.speaker.send_answers();
-        let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
-        let main = self.connection();
-        let rooms = &self.sessions.rooms;
-        match name.and_then(|name| rooms.with(|rooms| rooms.topic(&name, main, topic))) {
-            Ok(told) => flush_all(&told),
             Err(error) => self.not_in_room(room, &error),
         }
     }

@@ -1,0 +1,435 @@
+//! What a server can say, one row for each command, and how it is read and written.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use roxmltree::Node;
+
+use super::described::described;
+use super::doc::{DocError, ErrorCode};
+use super::elements::{
+    IsNew, List, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed, attribute, child, element,
+    empty, is_yes, parse, port_from, rooted, text_of, trimmed,
+};
+use super::text::escape_into;
+use crate::limits;
+use crate::net::Port;
+
+const WELCOME: &str = "Connection successful";
+const CALLING_BACK: &str = "Calling back";
+const WRONG_PASSCODE: &str = "Wrong handshake passcode";
+
+described! {
+    /// What a server says in one frame.
+    pub enum ServerDoc<'a> {
+        /// The portal's answer: go to this port with this passcode.
+        Ticket {
+            /// The worker's port.
+            port: Port,
+            /// What to say there first.
+            passcode: Cow<'a, str>,
+        },
+        /// The passcode was right.
+        Welcome {
+            /// The worker's port, or the room's.
+            port: Port,
+            /// The room's name, at a room's port.
+            room: Option<Cow<'a, str>>,
+            /// The longest frame taken from the client, where it is not the usual one.
+            max: Option<usize>,
+        },
+        /// The passcode was right, and the worker is about to call; the connection is closed after it.
+        CallingBack {
+            /// The worker's port.
+            port: Port,
+        },
+        /// The welcome of a worker that has called the client, with the proof that it is the one.
+        CalledBack {
+            /// The worker's port.
+            port: Port,
+            /// What the client said when it asked to be called.
+            passcode: Cow<'a, str>,
+            /// The longest frame taken from the client, where it is not the usual one.
+            max: Option<usize>,
+        },
+        /// The welcome of a server with one port, where nobody needs a passcode.
+        WelcomeSingle {
+            /// The number of the seat, from 1.
+            seat: u32,
+            /// The longest frame taken from the client, where it is not the usual one.
+            max: Option<usize>,
+        },
+        /// The passcode was wrong; the connection is closed after it.
+        WrongPasscode {
+            /// The worker's port, or the room's.
+            port: Port,
+            /// The room's name, at a room's port.
+            room: Option<Cow<'a, str>>,
+        },
+        /// Chat that somebody else said.
+        Relay(Relay<'a>),
+        /// What the server tells people in words.
+        Notice(Cow<'a, str>),
+        /// What the client sent can't be done.
+        Error {
+            /// The kind, for programs.
+            code: ErrorCode,
+            /// The sentence, for people.
+            sentence: Cow<'a, str>,
+        },
+        ;
+        /// Answers `JOIN` with `<here/>`: what is said in the room comes on this connection.
+        "JOINED" if is_here => JoinedHere {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+        },
+        /// The portal's other answer: every worker is occupied.
+        "FULL" => Full,
+        /// Answers `JOIN`: a second connection to there, with that passcode, is the room's.
+        "JOINED" => Joined {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+            /// The server's address, as the asker reached it.
+            address: IpAddr = Number "address",
+            /// The room's port.
+            port: Port = PortNumber "Port",
+            /// Good for one connection.
+            passcode: Cow<'a, str> = Trimmed "HandshakePasscode",
+        },
+        /// What a room is about, for its members.
+        "TOPIC" => Topic {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+            /// What it is about; empty if nobody has said.
+            topic: Cow<'a, str> = Text "topic",
+            /// Who said so.
+            username: Cow<'a, str> = OrEmpty "username",
+        },
+        /// Answers `LEAVE`.
+        "LEFT" => Left {
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+        },
+        /// Answers `ROOMS`.
+        "ROOMS" => Rooms {
+            /// Each room's name and how many are in it.
+            rooms: Vec<(Cow<'a, str>, usize)> = RoomList "room",
+        },
+        /// Somebody has come into a room that one is in.
+        "ROOM JOINED" => RoomJoined {
+            /// Who.
+            username: Cow<'a, str> = Text "username",
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+        },
+        /// Somebody has left a room that one is in.
+        "ROOM LEFT" => RoomLeft {
+            /// Who.
+            username: Cow<'a, str> = Text "username",
+            /// The room's name.
+            room: Cow<'a, str> = Text "room",
+        },
+        /// The partner seat is taken by `partner` (now, or since before the welcome).
+        "PARTNER JOINED" => PartnerJoined {
+            /// What `from` will say in its messages.
+            partner: Cow<'a, str> = Text "partner",
+        },
+        /// The partner seat has become free.
+        "PARTNER LEFT" => PartnerLeft {
+            /// What `from` said in its messages.
+            partner: Cow<'a, str> = Text "partner",
+        },
+        /// Nobody is in the partner seat; answers a message, too.
+        "NO PARTNER" => NoPartner,
+        /// The idle timeout is near: who says nothing until then is removed.
+        "IDLE SOON" => IdleSoon {
+            /// How many seconds are left.
+            seconds: u64 = Number "seconds",
+        },
+        /// The answer to `PING`.
+        "PONG" => Pong,
+        /// Farewell: nothing heard for too long.
+        "IDLE TIMEOUT" => IdleTimeout,
+        /// Farewell: connected for as long as anybody may be.
+        "TOTAL TIME TIMEOUT" => TotalTimeTimeout,
+        /// Farewell: the client did not read what was sent to it.
+        "TOO SLOW" => TooSlow,
+        /// Farewell: the server is going down.
+        "SHUTDOWN" => Shutdown,
+        /// Farewell: the operator removed the client.
+        "KICKED" => Kicked {
+            /// Why, in the operator's words; may be empty.
+            reason: Cow<'a, str> = OrEmpty "reason",
+        },
+        /// Farewell: the same user logged in again elsewhere.
+        "TAKEN OVER" => TakenOver,
+        /// Answers `LOGIN`: the password, please.
+        "PASSWORD" => Password {
+            /// The name has no account yet: the password that comes will be its password.
+            new_account: bool = IsNew "account",
+        },
+        /// Answers the right password (or `LOGIN`, where none is needed): logged in.
+        "WELCOME" => LoggedIn {
+            /// The name as it was registered.
+            username: Cow<'a, str> = Text "username",
+        },
+        /// Answers `WHO`.
+        "WHO" => Who {
+            /// Everyone who is logged in, in alphabetical order.
+            users: Vec<Cow<'a, str>> = List "user",
+        },
+        /// Answers `PASSWD`: the new password is on the disk.
+        "PASSWD" => PasswordChanged,
+        /// Answers `PM` alone: the next message will be public.
+        "PM" => PublicNext,
+        /// Answers `DM` alone.
+        "DM" => DirectList {
+            /// Everyone else who is logged in, in alphabetical order.
+            users: Vec<Cow<'a, str>> = List "user",
+        },
+        /// A public or direct message has been handed to this many people.
+        "SENT" => Sent {
+            /// How many outboxes took it.
+            count: usize = Number "count",
+        },
+        /// Somebody has logged in.
+        "USER JOINED" => UserJoined {
+            /// Who.
+            username: Cow<'a, str> = Text "username",
+        },
+        /// Somebody who was logged in has gone.
+        "USER LEFT" => UserLeft {
+            /// Who.
+            username: Cow<'a, str> = Text "username",
+        },
+    }
+}
+
+/// `JOINED` with `<here/>`.
+fn is_here(root: Node<'_, '_>) -> bool {
+    child(root, "here").is_some()
+}
+
+/// Who a message was for.
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// The partner seat.
+    #[default]
+    Partner,
+    /// Everyone who is logged in.
+    Public,
+    /// One person.
+    Direct,
+    /// The members of the room of that name.
+    Room(Cow<'a, str>),
+}
+
+impl Scope<'_> {
+    /// The same scope, without a copy of the room's name.
+    pub fn as_borrowed(&self) -> Scope<'_> {
+        match self {
+            Scope::Partner => Scope::Partner,
+            Scope::Public => Scope::Public,
+            Scope::Direct => Scope::Direct,
+            Scope::Room(name) => Scope::Room(name.as_ref().into()),
+        }
+    }
+}
+
+/// A message on its way to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay<'a> {
+    /// Who it is for.
+    pub scope: Scope<'a>,
+    /// Who said it: a name, or the number of a seat's port.
+    pub from: Cow<'a, str>,
+    /// What was said.
+    pub text: Cow<'a, str>,
+    /// An action, as in "alice waves".
+    pub me: bool,
+    /// Said before the one who gets it came in.
+    pub old: bool,
+    /// When an old message was said (RFC 3339, UTC).
+    pub time: Option<Cow<'a, str>>,
+}
+
+pub(super) fn read_server(frame: &str) -> Result<ServerDoc<'_>, DocError> {
+    let document = parse(frame, limits::XML_NODES_FROM_SERVER)?;
+    let root = document.root_element();
+    if root.has_tag_name("CLIENT") {
+        let message = child(root, "message").ok_or(DocError::Missing("message"))?;
+        let from = root.attribute("from").unwrap_or("?").to_owned();
+        let me = is_yes(root, "me");
+        let old = is_yes(root, "old");
+        let time = attribute(root, "time").ok();
+        let scope = match root.attribute("scope") {
+            Some("public") => Scope::Public,
+            Some("direct") => Scope::Direct,
+            Some("room") => Scope::Room(attribute(root, "room")?),
+            _ => Scope::Partner,
+        };
+        return Ok(ServerDoc::Relay(Relay {
+            scope,
+            from: from.into(),
+            text: text_of(message),
+            me,
+            old,
+            time,
+        }));
+    }
+    let root = rooted(&document, "SERVER")?;
+    if let Some(error) = child(root, "error") {
+        let code = ErrorCode::from_word(error.attribute("code").unwrap_or_default());
+        return Ok(ServerDoc::Error {
+            code,
+            sentence: text_of(error),
+        });
+    }
+    if let Some(notice) = child(root, "notice") {
+        return Ok(ServerDoc::Notice(text_of(notice)));
+    }
+    if let Some(command) = child(root, "command") {
+        return ServerDoc::read_command(root, text_of(command).trim());
+    }
+    if let Some(message) = child(root, "message") {
+        let max = root.attribute("max").and_then(|max| max.parse().ok());
+        if root.attribute("type") == Some("single") {
+            let seat = root.attribute("seat").and_then(|seat| seat.parse().ok());
+            let seat = seat.ok_or(DocError::Missing("seat"))?;
+            return Ok(ServerDoc::WelcomeSingle { seat, max });
+        }
+        let port = root
+            .attribute("port")
+            .and_then(port_from)
+            .ok_or(DocError::Missing("port"))?;
+        return match text_of(message).trim() {
+            WELCOME => Ok(match child(root, "HandshakePasscode") {
+                Some(passcode) => ServerDoc::CalledBack {
+                    port,
+                    passcode: trimmed(text_of(passcode)),
+                    max,
+                },
+                None => ServerDoc::Welcome {
+                    port,
+                    room: attribute(root, "room").ok(),
+                    max,
+                },
+            }),
+            CALLING_BACK => Ok(ServerDoc::CallingBack { port }),
+            WRONG_PASSCODE => Ok(ServerDoc::WrongPasscode {
+                port,
+                room: attribute(root, "room").ok(),
+            }),
+            other => Err(DocError::UnknownCommand(other.to_owned())),
+        };
+    }
+    let port = child(root, "Port").ok_or(DocError::Missing("Port"))?;
+    let port = port_from(text_of(port).trim()).ok_or(DocError::Missing("Port"))?;
+    let passcode =
+        child(root, "HandshakePasscode").ok_or(DocError::Missing("HandshakePasscode"))?;
+    Ok(ServerDoc::Ticket {
+        port,
+        passcode: trimmed(text_of(passcode)),
+    })
+}
+
+pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
+    match doc {
+        ServerDoc::Relay(relay) => return write_relay(relay, out),
+        ServerDoc::Ticket { port, passcode } => {
+            out.extend_from_slice(b"<SERVER type='worker'>");
+            element("Port", &port.to_string(), out);
+            element("HandshakePasscode", passcode, out);
+        }
+        ServerDoc::Welcome { port, room, max } => {
+            seat_says(*port, room.as_deref(), *max, WELCOME, out);
+        }
+        ServerDoc::CallingBack { port } => seat_says(*port, None, None, CALLING_BACK, out),
+        ServerDoc::CalledBack {
+            port,
+            passcode,
+            max,
+        } => {
+            out.extend_from_slice(format!("<SERVER type='worker' port='{port}'").as_bytes());
+            longest_frame(*max, out);
+            element("HandshakePasscode", passcode, out);
+            element("message", WELCOME, out);
+        }
+        ServerDoc::WrongPasscode { port, room } => {
+            seat_says(*port, room.as_deref(), None, WRONG_PASSCODE, out);
+        }
+        ServerDoc::WelcomeSingle { seat, max } => {
+            out.extend_from_slice(format!("<SERVER type='single' seat='{seat}'").as_bytes());
+            longest_frame(*max, out);
+            element("message", WELCOME, out);
+        }
+        ServerDoc::Notice(text) => {
+            out.extend_from_slice(b"<SERVER>");
+            element("notice", text, out);
+        }
+        ServerDoc::Error { code, sentence } => {
+            out.extend_from_slice(b"<SERVER><error code='");
+            out.extend_from_slice(code.word().as_bytes());
+            out.extend_from_slice(b"'>");
+            escape_into(sentence, out);
+            out.extend_from_slice(b"</error>");
+        }
+        command => {
+            out.extend_from_slice(b"<SERVER>");
+            command.write_command(out);
+            if matches!(command, ServerDoc::JoinedHere { .. }) {
+                empty("here", out);
+            }
+        }
+    }
+    out.extend_from_slice(b"</SERVER>");
+}
+
+fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<CLIENT from='");
+    escape_into(&relay.from, out);
+    match &relay.scope {
+        Scope::Partner => out.push(b'\''),
+        Scope::Public => out.extend_from_slice(b"' scope='public'"),
+        Scope::Direct => out.extend_from_slice(b"' scope='direct'"),
+        Scope::Room(room) => {
+            out.extend_from_slice(b"' scope='room' room='");
+            escape_into(room, out);
+            out.push(b'\'');
+        }
+    }
+    if relay.me {
+        out.extend_from_slice(b" me='yes'");
+    }
+    if relay.old {
+        out.extend_from_slice(b" old='yes'");
+    }
+    if let Some(time) = &relay.time {
+        out.extend_from_slice(b" time='");
+        escape_into(time, out);
+        out.push(b'\'');
+    }
+    out.push(b'>');
+    element("message", &relay.text, out);
+    out.extend_from_slice(b"</CLIENT>");
+}
+
+fn seat_says(port: Port, room: Option<&str>, max: Option<usize>, message: &str, out: &mut Vec<u8>) {
+    let kind = if room.is_some() { "room" } else { "worker" };
+    out.extend_from_slice(format!("<SERVER type='{kind}' port='{port}'").as_bytes());
+    if let Some(room) = room {
+        out.extend_from_slice(b" room='");
+        escape_into(room, out);
+        out.push(b'\'');
+    }
+    longest_frame(max, out);
+    element("message", message, out);
+}
+
+/// The last attribute of a welcome, and the end of its tag.
+fn longest_frame(max: Option<usize>, out: &mut Vec<u8>) {
+    if let Some(max) = max {
+        out.extend_from_slice(format!(" max='{max}'").as_bytes());
+    }
+    out.push(b'>');
+}
