@@ -149,3 +149,8 @@ pub const SEND_BUFFER: usize = 256 * 1024;
 
 /// How many callbacks one address gets within a tick.
 pub const CALLBACKS_A_TICK: u32 = 2;
+
+/// How long the system keeps the port of a connection that has ended (60 s on Linux), and a bit more.
+pub const TIME_WAIT: Duration = Duration::from_secs(65);
+/// How often a port is tried that such a connection has.
+pub const BIND_PAUSE: Duration = Duration::from_millis(250);

@@ -155,3 +155,27 @@ fn what_was_said_before_makes_no_newcomer_too_slow() {
     bob.send_line(&command("PING", ""));
     bob.line_with("PONG");
 }
+
+#[test]
+fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
+    let server = TestServer::with_workers(2);
+    let caller = || {
+        let (port, passcode) = ticket(&server.ask());
+        (server.connect(port), handshake(&passcode))
+    };
+    let utf_16 =
+        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let (mut lines, passcode) = caller();
+    lines.send(passcode.replace('>', ">\n").as_bytes());
+    assert!(lines.line().contains("a document is one line"));
+    assert!(lines.line().contains("Wrong handshake passcode"));
+    let (mut wide, passcode) = caller();
+    wide.send(&utf_16(&format!("{passcode}\n")));
+    assert!(wide.line().contains("UTF-16"));
+    drop((lines, wide));
+    server.assert_all_ports_come_back();
+    let (mut endless, passcode) = caller();
+    endless.send(passcode.as_bytes());
+    server.ticking(|| assert!(endless.line().contains("no line feed after your document")));
+    assert!(endless.line().contains("IDLE TIMEOUT"));
+}

@@ -656,6 +656,93 @@ const VISITS: &[(&str, Visit)] = &[
         }
         Ok(())
     }),
+    ("knocks at a room again and again", |v| {
+        let mut line = sit(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        let room = format!("<room>k{}</room>", v.dice.roll(4));
+        line.say(&command("JOIN", &room))?;
+        let answer = line.hear_with("<SERVER>")?;
+        tally_answer(&answer, v.tally);
+        let Some(ticket) = read_ticket(&answer) else {
+            return Ok(());
+        };
+        let room = SocketAddr::new(v.portal.ip(), ticket.port);
+        let mut sitting = Vec::new();
+        for _ in 0..40 {
+            sitting.push(Line::to(room)?);
+        }
+        let mut member = Line::to(room)?;
+        member.say(&handshake(&ticket.passcode))?;
+        member.hear_with("Connection successful")?;
+        v.tally.count("let in beside 40 who knock");
+        Ok(())
+    }),
+    ("joins every room", |v| {
+        let mut line = sit(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        for number in 0..16 {
+            line.say(&command(
+                "JOIN",
+                &format!("<room>all{number}</room><here/>"),
+            ))?;
+        }
+        line.hear_with("no-room-left")?;
+        v.tally.count("no-room-left");
+        Ok(())
+    }),
+    ("lists by the dozen", |v| {
+        let mut line = sit(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        for list in ["WHO", "ROOMS", "DM"] {
+            for _ in 0..30 {
+                line.say(&command(list, ""))?;
+            }
+        }
+        line.hear_with("<command>WHO")?;
+        line.hear_with("<command>WHO").map(drop)
+    }),
+    ("far behind and wrong ten times", |v| {
+        let mut line = sit(v.portal)?;
+        // What it is answered is more than it has read when the last word comes.
+        for _ in 0..3000 {
+            line.say(&command("PING", ""))?;
+        }
+        for _ in 0..10 {
+            line.say(&command("DANCE", ""))?;
+        }
+        line.hear_with("too-many-errors")?;
+        v.tally.count("too-many-errors");
+        Ok(())
+    }),
+    ("guesses and hangs up", |v| {
+        let mut line = sit(v.portal)?;
+        line.say(&command("LOGIN", "<username>guessed</username>"))?;
+        line.say(&command("PASSWORD", "<password>guess</password>"))?;
+        Ok(())
+    }),
+    ("a passcode in other clothes", |v| {
+        let (mut line, ticket) = v.at_worker()?;
+        let passcode = handshake(&ticket.passcode);
+        match v.dice.roll(3) {
+            0 => line.say(&passcode.replace('>', ">\n"))?,
+            1 => {
+                let utf_16: Vec<u8> = passcode.encode_utf16().flat_map(u16::to_le_bytes).collect();
+                line.stream.write_all(&utf_16)?;
+            }
+            _ => line.stream.write_all(passcode.as_bytes())?,
+        }
+        line.hear_with("malformed")?;
+        v.tally.count("malformed");
+        Ok(())
+    }),
+    ("a thousand attributes", |v| {
+        let mut line = sit(v.portal)?;
+        let attributes: String = (0..1000).map(|n| format!("a{n}='' ")).collect();
+        line.say(&format!(
+            "<CLIENT {attributes}><command>PING</command></CLIENT>"
+        ))?;
+        line.hear_with("malformed").map(drop)
+    }),
     ("callback to nowhere", |v| {
         let (mut line, ticket) = v.at_worker()?;
         let targets = [

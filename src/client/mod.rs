@@ -13,7 +13,6 @@ mod chat;
 mod commands;
 mod conductor;
 mod config;
-mod layout;
 mod link;
 mod options;
 mod screen;

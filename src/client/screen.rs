@@ -12,9 +12,9 @@ use jiff::civil::Date;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::commands::{HelpLine, Timestamp};
-use super::layout::{self, GOES_ON};
 use super::trace::TraceOut;
 use crate::limits::THREAD_STACK;
+use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
 use crate::wire::{Relay, Scope, printable, printable_text};
 

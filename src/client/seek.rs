@@ -66,11 +66,24 @@ impl fmt::Display for SeekError {
         match self {
             SeekError::Full => f.write_str("the server is full; try again when somebody has left"),
             SeekError::TurnedAway => {
-                f.write_str("the worker turned us away: the passcode had changed in the meantime")
+                f.write_str(
+                    "the worker turned us away: the passcode had changed in the meantime, or it saw us come \
+                     from another address than the portal did (a router with several does that)",
+                )
             }
             SeekError::UnknownName { server, error } => write!(
                 f,
                 "can't find a machine named {server} ({error}): check the name, or use its address"
+            ),
+            SeekError::Unreachable {
+                address,
+                whom: "worker",
+                error,
+            } => write!(
+                f,
+                "the portal answers, but the worker at {address} can't be reached ({error}): something in \
+                 between lets the portal's port through and not the workers'; they need theirs as well, or \
+                 the server is started with --single-port"
             ),
             SeekError::Unreachable {
                 address,
@@ -105,7 +118,8 @@ impl fmt::Display for SeekError {
             SeekError::Refused { sentence } => write!(f, "the server refuses: {sentence}"),
             SeekError::Strange { address, error } => write!(
                 f,
-                "what answers at {address} is no chat server ({error}): check SERVER and PORT"
+                "what answers at {address} is no chat server ({error}): check SERVER and PORT, and that not \
+                 one side alone was started with --compat"
             ),
         }
     }
@@ -311,7 +325,12 @@ fn first_frame(
 ) -> io::Result<Vec<u8>> {
     // One deadline for all of it: a server that trickles bytes must not hold the person up.
     let deadline = Instant::now() + patience;
-    let silent = || io::Error::new(ErrorKind::TimedOut, "it accepts, but says nothing");
+    let silent = || {
+        io::Error::new(
+            ErrorKind::TimedOut,
+            "it accepts, but says nothing; was one side alone started with --compat?",
+        )
+    };
     loop {
         let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
         if let Some(frame) = frames.next_frame().map_err(invalid)? {

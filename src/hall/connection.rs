@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::Name;
 use crate::clock::Tick;
+use crate::event::End;
 use crate::outbox::{Handed, Outbox};
-use crate::wire::Frames;
+use crate::wire::{ErrorCode, Frames, ServerDoc};
 
 /// One client, shared by all who may have something for it.
 pub struct Connection {
@@ -23,6 +24,8 @@ pub struct Connection {
     identity: Mutex<Identity>,
     /// The tick, or [`NEVER`].
     heard_at: AtomicU64,
+    /// It has sent a whole document before it was let in, and no line feed.
+    lacks_a_line_feed: AtomicBool,
     /// Messages and bytes of text that it sent, and that were handed to it.
     sent: Tally,
     got: Tally,
@@ -70,6 +73,7 @@ impl Connection {
                 name: None,
             }),
             heard_at: AtomicU64::new(NEVER),
+            lacks_a_line_feed: AtomicBool::new(false),
             sent: Tally::default(),
             got: Tally::default(),
         }
@@ -110,6 +114,24 @@ impl Connection {
             self.got.add(messages, frames.len());
         }
         handed
+    }
+
+    /// Notes that it has sent a whole document, but not the line feed after it.
+    pub fn lacks_a_line_feed(&self) {
+        self.lacks_a_line_feed.store(true, Ordering::Release);
+    }
+
+    /// Ends it because it has not said the passcode in time. If all that was missing is the line feed, it is told so.
+    pub fn end_silent(&self) {
+        let codec = self.outbox.codec();
+        if self.lacks_a_line_feed.load(Ordering::Acquire) && !codec.is_original() {
+            self.outbox.send_doc(&ServerDoc::Error {
+                code: ErrorCode::Malformed,
+                sentence: "there was no line feed after your document, so it was still waited for"
+                    .into(),
+            });
+        }
+        self.outbox.end(End::Silent);
     }
 
     /// Notes that it said a message of `bytes` bytes.

@@ -5,12 +5,14 @@
 //! and each call can be watched ([`Tap`]).
 
 mod datagrams;
+mod holder;
 mod listener;
 mod spare;
 mod stream;
 mod tap;
 
 pub use datagrams::{Asked, Datagrams};
+pub use holder::Holder;
 pub use listener::Listener;
 pub use spare::Spare;
 pub use stream::Stream;

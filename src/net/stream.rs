@@ -50,7 +50,7 @@ impl Stream {
     /// client's port is drawn from a range in which the wanted one may lie, and if nobody listens
     /// there, TCP lets the two be the same socket.
     pub fn connect(to: SocketAddr, patience: Duration, tap: &Tap) -> io::Result<Stream> {
-        let connected = TcpStream::connect_timeout(&to, patience).and_then(not_to_itself);
+        let connected = connect_from_a_shared_port(to, patience).and_then(not_to_itself);
         tap.called("connect", Some(to), &connected);
         Ok(Stream {
             socket: connected?,
@@ -309,6 +309,18 @@ fn is_still_connecting(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINPROGRESS | libc::EALREADY | libc::EINTR)
     )
+}
+
+/// Connects from a port that the system chooses, such that a server may still listen there: the system
+/// chooses from a range in which our servers' ports lie, and a connection, even one that has ended a minute
+/// ago, would else keep a server from starting.
+fn connect_from_a_shared_port(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    // Only Windows means something else by it.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.connect_timeout(&to.into(), patience)?;
+    Ok(socket.into())
 }
 
 fn not_to_itself(socket: TcpStream) -> io::Result<TcpStream> {

@@ -1,7 +1,7 @@
 //! The program `chatserver`: from the command line to the exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,9 +22,10 @@ use crate::invocation::Invocation;
 use crate::limits;
 use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
+use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
-    Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, is_in_foreground,
-    is_interactive,
+    Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, columns,
+    is_in_foreground, is_interactive,
 };
 use crate::wire::Revision;
 
@@ -66,8 +67,11 @@ fn serve(settings: &Settings) -> Result<(), String> {
     let board = board(settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
 
+    // There is nothing to be cleared up yet, and a port may have to be waited for.
+    signals.ending.store(true, Ordering::Release);
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
+    signals.ending.store(false, Ordering::Release);
     let server = Arc::new(server);
     let shown_at = board.as_ref().map(Board::address);
     let mut console = Console::start(settings, &server, console_queue, shown_at)
@@ -91,9 +95,10 @@ fn serve(settings: &Settings) -> Result<(), String> {
     if let Some(keyboard) = keyboard {
         keyboard.close();
     }
-    ticker.stop();
-    // The editor's thread, which had the other handle, has ended.
+    // The editor's thread, which had the other handle, has ended. The server first: it tells that it shuts
+    // down before it stops the clock, and only then do the timekeepers see anybody out.
     drop(server);
+    ticker.stop();
     drop(events);
     drop(board);
     for reader in std::iter::once(printing).chain(event_file) {
@@ -267,7 +272,7 @@ impl Console {
 }
 
 /// How many answers may wait for the terminal.
-const ANSWERS: usize = 64;
+const ANSWERS: usize = 1024;
 
 /// Starts the thread `answers`, which ends when the channel does.
 fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<String>> {
@@ -294,12 +299,25 @@ struct AboveTheLine {
     line: Vec<u8>,
 }
 
+/// Whole lines, cut where the terminal would cut them: what goes on below is marked, so that nobody's words
+/// can pass for a line of the console.
+fn as_wide_as_the_terminal(lines: &str) -> String {
+    if !io::stdout().is_terminal() {
+        return lines.to_owned();
+    }
+    let cut = |line: &str| {
+        let pieces = layout::lines(line, 0, Some(columns()));
+        pieces.join(&format!("\n{GOES_ON}")) + "\n"
+    };
+    lines.lines().map(cut).collect()
+}
+
 impl io::Write for AboveTheLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.line.extend_from_slice(bytes);
         if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
             let lines: Vec<u8> = self.line.drain(..=end).collect();
-            let lines = String::from_utf8_lossy(&lines).into_owned();
+            let lines = as_wide_as_the_terminal(&String::from_utf8_lossy(&lines));
             let printed = match self.printer.lock().as_mut() {
                 Some(printer) => printer(lines.clone()).is_ok(),
                 None => false,

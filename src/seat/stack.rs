@@ -27,6 +27,12 @@ impl SeatNumber {
         self.0 as usize - 1
     }
 
+    /// The seat beside it.
+    pub fn partner(self) -> SeatNumber {
+        let (pair, side) = self.pair_and_side();
+        SeatNumber::from_index(pair * 2 + (1 - side))
+    }
+
     /// Which pair the seat belongs to, counted from 0, and which side of it is its own (0 or 1).
     pub fn pair_and_side(self) -> (usize, usize) {
         (self.index() / 2, self.index() % 2)

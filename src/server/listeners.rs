@@ -3,13 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use super::guard::budget::Limit;
 use super::settings::{Portals, Settings};
 use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::limits;
-use crate::net::{Datagrams, Listener, Port, Tap};
+use crate::net::{Datagrams, Holder, Listener, Port, Tap};
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum StartError {
         address: SocketAddr,
         /// What it was wanted for.
         role: &'static str,
+        /// Who has it, if the system tells.
+        holder: Option<Holder>,
     },
     /// The address is not one of this machine's.
     NotOurs(IpAddr),
@@ -57,7 +60,21 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::PortTaken { address, role } => write!(
+            StartError::PortTaken {
+                address,
+                role,
+                holder: Some(Holder::Connection | Holder::EndedConnection),
+            } => write!(
+                f,
+                "port {0} on {1} is taken by an outgoing connection of some program (`ss -tanp` names it), and the \
+                 {role} needs it: the system gives connections such ports. Try again in a minute, keep the port \
+                 for servers (`sysctl net.ipv4.ip_local_reserved_ports={0}-{2}`), or choose a PORT below 32768, such as {3}",
+                address.port(),
+                address.ip(),
+                address.port().saturating_add(20),
+                Invocation::of_this_process().server_at(20000)
+            ),
+            StartError::PortTaken { address, role, .. } => write!(
                 f,
                 "port {} on {} is taken, and the {role} needs it: stop the program that has it \
                  (`ss -tulnp` names it) or choose another PORT, such as {}",
@@ -161,7 +178,7 @@ impl Listeners {
         let mut workers = Vec::with_capacity(settings.workers);
         for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
             let wanted = SocketAddr::new(settings.bind, if any_port { 0 } else { number });
-            let bound = Listener::bind(wanted, tap);
+            let bound = bind_patiently(wanted, tap);
             workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
         }
         Ok(Listeners {
@@ -173,12 +190,37 @@ impl Listeners {
     }
 }
 
+/// Binds a port. If it is taken by a connection that has ended, it is free within the minute for which the
+/// system keeps such a port: that is said, and waited for.
+fn bind_patiently(wanted: SocketAddr, tap: &Tap) -> io::Result<Listener> {
+    let mut is_told = false;
+    let until = Instant::now() + limits::TIME_WAIT;
+    loop {
+        let error = match Listener::bind(wanted, tap) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            bound => return bound,
+        };
+        let is_ending = Holder::of(wanted.port()) == Some(Holder::EndedConnection);
+        if !is_ending || Instant::now() > until {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            eprintln!(
+                "chatserver: port {} belongs to a connection that has just ended; waiting up to a minute \
+                 for it (Ctrl-C ends that)",
+                wanted.port()
+            );
+        }
+        std::thread::sleep(limits::BIND_PAUSE);
+    }
+}
+
 type PortalSockets = (Option<Listener>, Option<Datagrams>, Port);
 
 fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartError> {
     let wanted = SocketAddr::new(settings.bind, settings.port);
     let bind_tcp = || {
-        let bound = Listener::bind(wanted, tap);
+        let bound = bind_patiently(wanted, tap);
         bound.map_err(|error| explain(error, wanted, "TCP portal", settings))
     };
     let explain_udp = |error, address| explain(error, address, "UDP portal", settings);
@@ -225,7 +267,11 @@ fn explain(
     settings: &Settings,
 ) -> StartError {
     match error.kind() {
-        io::ErrorKind::AddrInUse => StartError::PortTaken { address, role },
+        io::ErrorKind::AddrInUse => StartError::PortTaken {
+            address,
+            role,
+            holder: Holder::of(address.port()),
+        },
         io::ErrorKind::AddrNotAvailable => StartError::NotOurs(address.ip()),
         io::ErrorKind::PermissionDenied => StartError::Denied(address),
         _ if error.raw_os_error() == Some(libc::EMFILE) => StartError::NoDescriptors {

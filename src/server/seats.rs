@@ -198,8 +198,7 @@ impl Seats {
 
     /// The port of the seat beside `number`.
     pub(super) fn partner_port(&self, number: SeatNumber) -> Option<Port> {
-        let (pair, side) = number.pair_and_side();
-        self.seats.get(pair * 2 + (1 - side)).map(|seat| seat.port)
+        self.seat(number.partner()).map(|seat| seat.port)
     }
 
     /// The ports on the stack, the next one to be handed out first.

@@ -6,6 +6,7 @@ mod editor;
 mod filter;
 mod keyboard;
 mod keys;
+pub(crate) mod layout;
 mod plain;
 mod tty;
 

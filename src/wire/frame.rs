@@ -131,6 +131,11 @@ impl FrameReader {
         true
     }
 
+    /// What has come and is no whole frame yet.
+    pub fn unfinished(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// The next whole frame, without its line feed and without a CR before that, or `None` when
     /// the rest of it has not arrived.
     ///

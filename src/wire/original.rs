@@ -89,10 +89,11 @@ pub(super) fn read_passcode(frame: &[u8], plain: bool, port: Port) -> Option<Str
         let prefix = format!("CLIENT{port}>>>HandshakeCode=");
         return text.strip_prefix(&prefix).map(str::to_owned);
     }
-    match xml::read_client(text) {
-        Ok(ClientDoc::Handshake { passcode, .. }) => Some(passcode.into_owned()),
-        _ => None,
-    }
+    // Compared as a whole, as those programs do: no blank, no comment, no second element.
+    let passcode = text
+        .strip_prefix("<CLIENT><HandshakePasscode>")?
+        .strip_suffix("</HandshakePasscode></CLIENT>")?;
+    (!passcode.contains(['<', '&'])).then(|| passcode.to_owned())
 }
 
 /// A client's document as the content of a frame; `None` if the original programs have none such.

@@ -1,22 +1,66 @@
 //! Text from the network on its way to a terminal or into a document.
 
-/// `text` with everything that could move a cursor, change a colour or reverse the reading
-/// direction replaced by `U+FFFD`, and a line feed or a tab by a space: what a terminal may get.
+use unicode_general_category::{GeneralCategory as Category, get_general_category};
+
+/// The most combining marks that one character may carry: more than any script needs, and few enough not to
+/// reach into the lines above and below.
+const MARKS: usize = 4;
+
+/// `text` with everything that could move a cursor, change a colour, reverse the reading
+/// direction or not be seen replaced by `U+FFFD`, and a line feed or a tab by a space: what a terminal may get.
 ///
-/// C0 and C1 control characters (`ESC` begins most of a terminal's commands, U+009B all of them
-/// at once), the bidirectional overrides and isolates, and the two separators that some terminals
-/// take for a line feed.
+/// That is, of Unicode's general categories: control characters (`ESC` begins most of a terminal's commands,
+/// U+009B all of them at once), format characters but for the joiners inside of emoji, line and paragraph
+/// separators, and what is private or unassigned. Of a long run of combining marks the first few are left.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\t' | '\n' => ' ',
-            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                '\u{fffd}'
+    let mut shown = String::with_capacity(text.len());
+    let mut marks = 0;
+    let mut characters = text.chars().peekable();
+    let mut before = None;
+    while let Some(character) = characters.next() {
+        let is_mark = matches!(
+            get_general_category(character),
+            Category::NonspacingMark | Category::EnclosingMark
+        );
+        marks = if is_mark { marks + 1 } else { 0 };
+        match character {
+            '\t' | '\n' => shown.push(' '),
+            ' '..='~' => shown.push(character),
+            JOINER if is_emoji(before) && is_emoji(characters.peek().copied()) => {
+                shown.push(character);
             }
-            other if other.is_control() => '\u{fffd}',
-            other => other,
-        })
-        .collect()
+            _ if marks > MARKS => {}
+            _ if is_unseen(character) => shown.push(char::REPLACEMENT_CHARACTER),
+            _ => shown.push(character),
+        }
+        before = Some(character);
+    }
+    shown
+}
+
+const JOINER: char = '\u{200d}';
+
+fn is_unseen(character: char) -> bool {
+    matches!(
+        get_general_category(character),
+        Category::Control
+            | Category::Format
+            | Category::Surrogate
+            | Category::PrivateUse
+            | Category::Unassigned
+            | Category::LineSeparator
+            | Category::ParagraphSeparator
+    )
+}
+
+/// Whether a character may be joined into an emoji: a picture, a skin, or the mark that makes it colourful.
+fn is_emoji(character: Option<char>) -> bool {
+    character.is_some_and(|character| {
+        let category = get_general_category(character);
+        character == '\u{fe0f}'
+            || matches!(category, Category::OtherSymbol | Category::ModifierSymbol)
+                && !character.is_ascii()
+    })
 }
 
 /// As [`printable`], but a tab stays one: it harms no terminal, and what is handed on through a pipe
@@ -115,6 +159,40 @@ mod tests {
         );
         assert_eq!(printable("Grüße, 漢字 🦀"), "Grüße, 漢字 🦀");
         assert_eq!(printable_text("\ta\u{1b}\t"), "\ta\u{fffd}\t");
+    }
+
+    #[test]
+    fn what_is_not_seen_is_shown_and_an_emoji_stays_whole() {
+        for unseen in [
+            "\u{200b}",
+            "\u{200e}",
+            "\u{2060}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{61c}",
+            "\u{2028}",
+            "\u{e000}",
+            "\u{e0041}",
+            "\u{378}",
+            "\u{200d}",
+        ] {
+            assert_eq!(
+                printable(&format!("a{unseen}b")),
+                "a\u{fffd}b",
+                "{unseen:?}"
+            );
+        }
+        for emoji in [
+            "👩\u{200d}👩\u{200d}👧",
+            "❤\u{fe0f}\u{200d}🔥",
+            "👩🏽\u{200d}🚀",
+            "é",
+            "e\u{301}",
+        ] {
+            assert_eq!(printable(emoji), emoji);
+        }
+        let tower = "e".to_owned() + &"\u{301}".repeat(1000);
+        assert_eq!(printable(&tower), "e".to_owned() + &"\u{301}".repeat(MARKS));
     }
 
     proptest! {

@@ -1,19 +1,33 @@
 //! The first frame on a connection: the passcode, or anything else.
 
 use crate::event::End;
+use crate::hall::Connection;
 use crate::net::Port;
-use crate::outbox::Outbox;
-use crate::wire::{FrameReader, Handshake};
+use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
-/// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame.
+/// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame; if it is plain
+/// why there is no passcode in it, the client has been told.
 pub(crate) fn first_frame(
-    outbox: &Outbox,
+    connection: &Connection,
     port: Port,
     frames: &mut FrameReader,
 ) -> Result<Option<Handshake>, End> {
+    let outbox = &connection.outbox;
     loop {
         match frames.next_frame() {
-            Ok(Some(frame)) => return Ok(outbox.codec().read_handshake(frame, port)),
+            Ok(Some(frame)) => {
+                let handshake = outbox.codec().read_handshake(frame, port);
+                if handshake.is_none()
+                    && !outbox.codec().is_original()
+                    && let Some(sentence) = why_no_passcode(frame)
+                {
+                    outbox.send_doc(&ServerDoc::Error {
+                        code: ErrorCode::Malformed,
+                        sentence: sentence.into(),
+                    });
+                }
+                return Ok(handshake);
+            }
             Ok(None) => {}
             Err(_) => return Ok(None),
         }
@@ -21,8 +35,45 @@ pub(crate) fn first_frame(
             Ok(0) if frames.end_last_line() => {}
             Ok(0) => return Err(End::Gone),
             Ok(_) if outbox.has_ended() => return Err(End::Broken),
+            // For the timekeeper, which has to say what is waited for.
+            Ok(_) if frames.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(_) => return Err(End::Broken),
+        }
+    }
+}
+
+/// Why somebody who may well know the passcode has not said it in this frame.
+fn why_no_passcode(frame: &[u8]) -> Option<&'static str> {
+    let begins_as_utf_16 = frame.starts_with(b"\xff\xfe") || frame.starts_with(b"\xfe\xff");
+    if begins_as_utf_16 || frame.contains(&0) {
+        return Some("that is no UTF-8: write your lines in UTF-8, not in UTF-16");
+    }
+    let text = String::from_utf8_lossy(frame);
+    let text = text.trim();
+    (text.starts_with("<CLIENT") && !text.ends_with("</CLIENT>"))
+        .then_some("a document is one line, and yours ends in the middle of it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_told_is_told() {
+        let utf_16: Vec<u8> = "<CLIENT>"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let why = |frame: &[u8]| why_no_passcode(frame).unwrap_or_default().to_owned();
+        assert!(why(&utf_16).contains("UTF-16"));
+        assert!(why(b"<CLIENT>").contains("one line"));
+        for plain in [
+            "<CLIENT><HandshakePasscode>x</HandshakePasscode></CLIENT>",
+            "hello",
+            "",
+        ] {
+            assert_eq!(why(plain.as_bytes()), "", "{plain}");
         }
     }
 }

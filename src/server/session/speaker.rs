@@ -125,8 +125,19 @@ impl<'s> Speaker<'s> {
     }
 
     fn deliver_to_partner(&mut self, seat: SeatNumber, said: &mut Said) {
-        let partner = self.sessions.pairs.partner(seat);
-        let handed = partner.map_or(Handed::Ended, |partner| said.hand_to(&partner, false));
+        let pairs = &self.sessions.pairs;
+        let handed = match pairs.partner(seat) {
+            Some(partner) => {
+                let handed = said.hand_to(&partner, false);
+                if handed == Handed::Ended {
+                    // Its connection has ended, and its worker is about to clear up. That it has left is
+                    // told before this answer: who has heard of nothing has a partner.
+                    pairs.leave(seat.partner(), &partner);
+                }
+                handed
+            }
+            None => Handed::Ended,
+        };
         let events = &self.sessions.events;
         let from = self.port;
         let to = self.sessions.seats.partner_port(seat).unwrap_or(from);

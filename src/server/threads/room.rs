@@ -90,7 +90,7 @@ impl Room {
         match called {
             Some(Ok(gone)) => {
                 if let Some(silent) = gone {
-                    silent.outbox.end(End::Silent);
+                    silent.end_silent();
                 }
             }
             Some(Err(_)) | None => {
@@ -166,7 +166,7 @@ impl Room {
         });
         if let Some((silent, departure)) = late {
             for caller in silent {
-                caller.outbox.end(End::Silent);
+                caller.end_silent();
             }
             rooms.follow(departure);
         }
@@ -177,7 +177,7 @@ impl Room {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
         let mut frames = outbox.codec().reader();
-        let said = match first_frame(outbox, port, &mut frames) {
+        let said = match first_frame(connection, port, &mut frames) {
             Ok(said) => said,
             Err(end) => return end,
         };

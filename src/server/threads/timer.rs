@@ -93,7 +93,12 @@ impl Timekeeper {
                 }
                 return connection;
             }
-            Some(Expiry::Handshake) => End::Silent,
+            Some(Expiry::Handshake) => {
+                if let Some(connection) = &connection {
+                    connection.end_silent();
+                }
+                return connection;
+            }
             Some(Expiry::NoAnswer) => End::NoAnswer,
             Some(Expiry::Idle) => End::Idle,
             Some(Expiry::Total) => End::Total,

@@ -99,7 +99,7 @@ impl Worker {
         let outbox = &connection.outbox;
         sessions.panics.may_panic("handshake");
         let mut frames = outbox.codec().reader();
-        let said = match first_frame(outbox, port, &mut frames) {
+        let said = match first_frame(&connection, port, &mut frames) {
             Ok(said) => said,
             Err(end) => return end,
         };

@@ -4,14 +4,14 @@
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Stands before each line that goes on with the one above it.
-pub(super) const GOES_ON: &str = "      | ";
+pub(crate) const GOES_ON: &str = "      | ";
 
 /// A terminal this narrow gets lines that are cut by itself.
 const NARROWEST: usize = 8;
 
 /// Cuts `text` into lines, the first of which begins after `before` columns: where it has line
 /// feeds, and, if the terminal has so many `columns`, wherever it would not fit.
-pub(super) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
+pub(crate) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.split('\n') {
         let start = if lines.is_empty() {
@@ -29,7 +29,7 @@ pub(super) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<St
 
 /// Cuts one line at its spaces, the first piece to begin after `start` columns and the others after
 /// `indent`, and adds the pieces to `lines`.
-pub(super) fn wrap(
+pub(crate) fn wrap(
     line: &str,
     start: usize,
     columns: usize,
