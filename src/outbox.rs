@@ -57,15 +57,16 @@ pub struct Outbox {
     shut: AtomicBool,
 }
 
-/// Guarded by the outbox's own lock.
+/// Guarded by the outbox's own lock. (In an order for the cache; see [`Waiting`].)
+#[repr(C)]
 struct Queue {
-    waiting: Waiting,
-    /// How many bytes more than the limit may wait, because the client was not to blame for them.
-    owed: usize,
+    state: State,
     /// The socket's write timeout has been set: only when it is first needed, because most
     /// connections never come to that.
     is_patient: bool,
-    state: State,
+    /// How many bytes more than the limit may wait, because the client was not to blame for them.
+    owed: usize,
+    waiting: Waiting,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

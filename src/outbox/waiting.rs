@@ -12,19 +12,24 @@ use crate::wire::Frames;
 /// after minutes of hostile visitors: 60 MB and growing, against 36 MB that stand still.)
 ///
 /// Positions are counted from the connection's first waiting byte on.
+///
+/// What every message to an idle socket looks at stands first, together with the lock before it: in a
+/// fan-out to five hundred, each cache line more is noticed.
 #[derive(Default)]
+#[repr(C)]
 pub(super) struct Waiting {
-    /// What nobody is writing. None of them is empty.
-    pieces: VecDeque<Vec<u8>>,
+    /// How much nobody is writing.
     len: usize,
-    /// Up to here the socket has taken all.
-    written: u64,
     /// Bytes that somebody has taken out and is writing, while nobody else may.
     in_flight: usize,
-    /// Where the frames end that are not wholly written.
-    ends: VecDeque<u64>,
     /// The last byte that was written was not the end of a frame.
     mid_frame: bool,
+    /// Up to here the socket has taken all.
+    written: u64,
+    /// What nobody is writing. None of them is empty.
+    pieces: VecDeque<Vec<u8>>,
+    /// Where the frames end that are not wholly written.
+    ends: VecDeque<u64>,
 }
 
 impl Waiting {
