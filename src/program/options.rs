@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
-    /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 or [::] lets everyone on the network in
+    /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 or :: lets everyone on the network in
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: IpAddr,
     /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003 with 50004, and so on
