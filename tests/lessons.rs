@@ -60,6 +60,8 @@ fn one_at_a_time_the_second_client_waits_in_the_backlog() {
         assert!(second.has_heard_nothing());
         first.send_line("Exit");
         wait_for(said, "has gone");
+        let line = wait_for(said, "Client connected");
+        assert!(line.ends_with(&format!(" to {address}")), "{line}");
         assert_eq!(second.line(), "From server -> I was second");
         drop(second);
         wait_for(said, "has gone");
@@ -90,6 +92,65 @@ fn a_line_without_end_is_not_hoarded() {
         wait_for(said, "too long");
         endless.assert_closed();
     });
+}
+
+#[test]
+fn a_client_that_is_killed_is_told_from_one_that_leaves() {
+    with_server(one_at_a_time::serve, |address, said| {
+        Client::connect(address).reset();
+        wait_for(said, "has been interrupted");
+    });
+}
+
+/// What `chatclient echo ARGUMENTS` says on both outputs when that is typed, and its exit code.
+fn echo_client(arguments: &[&str], typed: &[u8]) -> (String, i32) {
+    let mut client = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        .arg("echo")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A client that has ended before reads nothing.
+    let _ = client.stdin.take().unwrap().write_all(typed);
+    let output = client.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (
+        String::from_utf8(said).unwrap(),
+        output.status.code().unwrap(),
+    )
+}
+
+#[test]
+fn each_kind_of_error_has_its_own_words_and_code() {
+    // Bound, so that it is nobody else's, and not listening.
+    let unheard = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    unheard.bind(&anywhere.into()).unwrap();
+    let address = unheard.local_addr().unwrap().as_socket().unwrap();
+    let nobody = address.port().to_string();
+    let (said, code) = echo_client(&["127.0.0.1", &nobody], b"");
+    assert!(said.contains("nobody listens there") && code == 1, "{said}");
+    let (said, code) = echo_client(&["no address", &nobody], b"");
+    assert!(
+        said.contains("no address is no IP address") && code == 1,
+        "{said}"
+    );
+    // A server that hangs up without an answer.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let hangs_up = thread::spawn(move || {
+        let (stream, _) = server.accept().unwrap();
+        BufReader::new(stream)
+            .read_line(&mut String::new())
+            .unwrap();
+    });
+    let (said, code) = echo_client(&["localhost", &port], b"hello\nthere\n");
+    hangs_up.join().unwrap();
+    assert!(said.contains("has hung up") && code == 1, "{said}");
+    let (said, code) = echo_client(&["--bogus"], b"");
+    assert!(said.contains("--bogus") && code == 2, "{said}");
 }
 
 #[test]

@@ -50,6 +50,19 @@ fn bad_bytes() -> impl Iterator<Item = Vec<u8>> {
 }
 
 #[test]
+fn the_echo_programs_name_their_windows_where_there_is_one() {
+    let arguments = ["echo", "0", "--one-at-a-time"];
+    let mut server = Terminal::start(SERVER, &arguments, &[]);
+    server.sees("Enter your IP address");
+    assert_eq!(server.title(), "Echo server, one client at a time");
+    server.enters("");
+    server.sees("Listening on 127.0.0.1");
+    let mut client = Terminal::start(CLIENT, &["echo"], &[("TERM", "dumb")]);
+    client.sees("Enter the server's IP address");
+    assert_eq!(client.title(), "");
+}
+
+#[test]
 fn no_byte_ends_the_operators_console() {
     let mut server = chatserver(&["--quiet"]);
     for bytes in bad_bytes() {

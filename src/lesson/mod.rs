@@ -10,15 +10,16 @@
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 
 pub mod client;
+mod error;
 pub mod ladder;
 pub mod one_at_a_time;
 mod options;
 pub mod thread_per_client;
 
+pub use error::EchoError;
 pub use options::{EchoClient, EchoServer};
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 
 use crate::limits;
 use crate::net::Stream;
@@ -27,31 +28,46 @@ use crate::wire::{FrameReader, printable};
 /// Where a lesson's program says what happens.
 pub type Say<'s> = &'s (dyn Fn(&str) + Sync);
 
+/// Serves one client from its coming to its going, and says both.
+fn welcome_and_echo(stream: &Stream, say: Say<'_>) {
+    let peer = stream.peer();
+    match stream.local_addr() {
+        // A server that listens on every interface learns only here which of its addresses was called.
+        Ok(local) => say(&format!("Client connected: {peer} to {local}")),
+        Err(_) => say(&format!("Client connected: {peer}")),
+    }
+    match echo(stream, say) {
+        Ok(()) => say(&format!("The client {peer} has gone.")),
+        Err(error) => say(&format!("{error}; the client has gone.")),
+    }
+}
+
 /// Talks with one client: every line comes back, until it says `Exit` or `exit` or has finished.
-pub fn echo(mut stream: &Stream, peer: SocketAddr, say: Say<'_>) {
+///
+/// # Errors
+/// [`EchoError::Interrupted`] when the connection breaks: a client that is killed leaves so.
+pub fn echo(mut stream: &Stream, say: Say<'_>) -> Result<(), EchoError> {
+    let interrupted = |error| EchoError::interrupted(stream, error);
+    let peer = stream.peer();
     let mut lines = FrameReader::new(limits::MAX_FRAME);
     // One read may bring half a line or three: see `wire/frame.rs` for how lines are cut.
-    while let Ok(count @ 1..) = lines.read_from(&mut stream) {
-        let _ = count;
+    while lines.read_from(&mut stream).map_err(interrupted)? > 0 {
         while let Ok(Some(line)) = lines.next_frame() {
             let text = String::from_utf8_lossy(line);
             if matches!(&*text, "Exit" | "exit") {
-                return;
+                return Ok(());
             }
             say(&format!(
                 "From client -> {}  (from {peer})",
                 printable(&text)
             ));
-            if stream
-                .write_all(format!("From server -> {text}\n").as_bytes())
-                .is_err()
-            {
-                return;
-            }
+            let answer = format!("From server -> {text}\n");
+            stream.write_all(answer.as_bytes()).map_err(interrupted)?;
         }
         if lines.next_frame().is_err() {
             say("That line is too long; the client has to go.");
-            return;
+            return Ok(());
         }
     }
+    Ok(())
 }

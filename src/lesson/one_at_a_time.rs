@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Say, echo};
+use super::{Say, welcome_and_echo};
 use crate::net::Listener;
 
 /// Serves until accepting fails.
@@ -16,9 +16,7 @@ use crate::net::Listener;
 pub fn serve(listener: &Listener, say: Say<'_>) -> io::Result<()> {
     loop {
         say("Waiting for a client…");
-        let (stream, peer) = listener.accept()?;
-        say(&format!("A client has come: {peer}"));
-        echo(&stream, peer, say);
-        say(&format!("The client {peer} has gone."));
+        let (stream, _) = listener.accept()?;
+        welcome_and_echo(&stream, say);
     }
 }

@@ -1,7 +1,7 @@
 //! The lessons' command lines, and the question that the slides' programs ask at their start.
 
 use std::io::{self, BufRead, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{client, one_at_a_time, thread_per_client};
+use super::error::EchoError;
+use super::{Say, client, one_at_a_time, thread_per_client};
 use crate::interfaces::{interfaces, table};
 use crate::net::{Call, Listener, Stream, Tap};
+use crate::terminal::set_title;
+use crate::wire::printable;
 
-const REFUSED: u8 = 2;
 /// How long the server may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,7 +38,7 @@ pub struct EchoServer {
 /// `chatclient echo`.
 #[derive(Args, Debug)]
 pub struct EchoClient {
-    /// The server's address [default: it asks; blank is 127.0.0.1]
+    /// The server's address or name [default: it asks; blank is 127.0.0.1]
     server: Option<String>,
     /// Its port
     #[arg(default_value = "8080")]
@@ -68,12 +70,12 @@ impl Look {
     }
 }
 
-fn finish(program: &str, result: Result<(), String>) -> ExitCode {
+fn finish(program: &str, result: Result<(), EchoError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            eprintln!("{program}: {reason}; `{program} echo --help` helps");
-            ExitCode::from(REFUSED)
+        Err(error) => {
+            eprintln!("{program}: {error}");
+            ExitCode::from(error.code())
         }
     }
 }
@@ -89,17 +91,27 @@ impl EchoServer {
         finish("chatserver", self.serve())
     }
 
-    fn serve(&self) -> Result<(), String> {
+    fn serve(&self) -> Result<(), EchoError> {
+        let (title, serve): (_, fn(&Listener, Say<'_>) -> io::Result<()>) = if self.one_at_a_time {
+            ("Echo server, one client at a time", one_at_a_time::serve)
+        } else {
+            (
+                "Echo server, a thread for each client",
+                thread_per_client::serve,
+            )
+        };
+        set_title(title);
         let bind = match &self.bind {
-            Some(text) => address(text, &say),
-            None if self.one_at_a_time => {
-                ask("Enter your IP address or leave blank for 127.0.0.1:")
-            }
+            Some(text) => own_address(text, &say),
+            None if self.one_at_a_time => own_address(
+                &ask("Enter your IP address or leave blank for 127.0.0.1:"),
+                &say,
+            ),
             None => Ipv4Addr::UNSPECIFIED.into(),
         };
         let address = SocketAddr::new(bind, self.port);
         let listener = Listener::bind(address, &self.look.tap())
-            .map_err(|error| format!("can't listen on {address} ({error}); choose another PORT"))?;
+            .map_err(|error| EchoError::Listen(address, error))?;
         say(&format!(
             "Listening on {}. Ctrl-C ends it.",
             listener.address()
@@ -110,58 +122,91 @@ impl EchoServer {
                 table(&interfaces()).trim_end()
             ));
         }
-        let served = if self.one_at_a_time {
-            one_at_a_time::serve(&listener, &say)
-        } else {
-            thread_per_client::serve(&listener, &say)
-        };
-        served.map_err(|error| format!("can't go on ({error})"))
+        serve(&listener, &say).map_err(EchoError::Serve)
     }
 }
 
 impl EchoClient {
-    /// Talks until somebody says `Exit`. Code 2: it can't reach the server, or has lost it.
+    /// Talks until somebody says `Exit`. Code 1: it can't reach the server, or has lost it.
     pub fn run(&self) -> ExitCode {
-        finish("chatclient", self.connect())
+        finish("chatclient", self.talk())
     }
 
-    fn connect(&self) -> Result<(), String> {
+    fn talk(&self) -> Result<(), EchoError> {
+        set_title("Echo client");
         let server = match &self.server {
-            Some(text) => address(text, &say),
+            Some(text) => text.clone(),
             None => ask("Enter the server's IP address or leave blank for 127.0.0.1:"),
         };
-        let address = SocketAddr::new(server, self.port);
-        let stream = Stream::connect(address, PATIENCE, &self.look.tap()).map_err(|error| {
-            format!("can't reach {address} ({error}); `chatserver echo` starts a server")
-        })?;
-        say("Connected. Exit ends it.");
+        let stream = self.connect(&addresses(&server, self.port, &say))?;
+        say(&format!("Connected to {}. Exit ends it.", stream.peer()));
         client::talk(&stream, io::stdin().lock(), &say)
-            .map_err(|error| format!("the connection is lost ({error})"))
+    }
+
+    /// A machine may have several addresses, such as one of IPv6 on which this server does not listen: the
+    /// first that accepts is taken, and if none does, the last says why.
+    fn connect(&self, addresses: &[SocketAddr]) -> Result<Stream, EchoError> {
+        let mut failed = EchoError::Connect(
+            SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port),
+            io::ErrorKind::AddrNotAvailable.into(),
+        );
+        for &address in addresses {
+            match Stream::connect(address, PATIENCE, &self.look.tap()) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = EchoError::Connect(address, error),
+            }
+        }
+        Err(failed)
     }
 }
 
-fn ask(question: &str) -> IpAddr {
+fn ask(question: &str) -> String {
     say(question);
-    let mut line = String::new();
+    let mut line = Vec::new();
     // The end of the input is as good as a blank line.
-    let _ = io::stdin().lock().read_line(&mut line);
-    address(&line, &say)
+    let _ = io::stdin().lock().read_until(b'\n', &mut line);
+    String::from_utf8_lossy(&line).into_owned()
 }
 
-/// The address that somebody typed: blank is 127.0.0.1, and so is, with a word, what is no address.
-fn address(text: &str, say: &dyn Fn(&str)) -> IpAddr {
+/// The address of this machine that somebody typed: blank is 127.0.0.1, and so is, with a word, what is no address.
+fn own_address(text: &str, say: &dyn Fn(&str)) -> IpAddr {
     let text = text.trim();
     if text.is_empty() {
         return Ipv4Addr::LOCALHOST.into();
     }
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse().unwrap_or_else(|_| {
-        say(&format!("{text} is no IP address; using 127.0.0.1."));
+    without_brackets(text).parse().unwrap_or_else(|_| {
+        say(&format!(
+            "{} is no IP address; using 127.0.0.1.",
+            printable(text)
+        ));
         Ipv4Addr::LOCALHOST.into()
     })
+}
+
+/// Where the server is that somebody typed, by address or by name (as the slides' `TcpClient` takes both): blank
+/// is 127.0.0.1, and so is, with a word, what is neither.
+fn addresses(text: &str, port: u16, say: &dyn Fn(&str)) -> Vec<SocketAddr> {
+    let text = text.trim();
+    let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    if text.is_empty() {
+        return vec![default];
+    }
+    match (without_brackets(text), port).to_socket_addrs() {
+        Ok(found) => found.collect(),
+        Err(error) => {
+            say(&format!(
+                "{} is no IP address, and no machine of that name is known ({error}); using 127.0.0.1.",
+                printable(text)
+            ));
+            vec![default]
+        }
+    }
+}
+
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -173,11 +218,29 @@ mod tests {
     fn a_bad_address_falls_back_with_a_word() {
         let said = RefCell::new(String::new());
         let say = |text: &str| said.borrow_mut().push_str(text);
-        assert_eq!(address(" 127.0.0.2\n", &say).to_string(), "127.0.0.2");
-        assert_eq!(address("[::1]", &say).to_string(), "::1");
-        assert_eq!(address("\n", &say).to_string(), "127.0.0.1");
+        assert_eq!(own_address(" 127.0.0.2\n", &say).to_string(), "127.0.0.2");
+        assert_eq!(own_address("[::1]", &say).to_string(), "::1");
+        assert_eq!(own_address("\n", &say).to_string(), "127.0.0.1");
         assert!(said.borrow().is_empty());
-        assert_eq!(address("nonsense", &say).to_string(), "127.0.0.1");
+        assert_eq!(own_address("nonsense", &say).to_string(), "127.0.0.1");
         assert!(said.borrow().contains("nonsense"));
+    }
+
+    #[test]
+    fn the_client_takes_a_name_as_the_slides_client_does() {
+        let said = RefCell::new(String::new());
+        let say = |text: &str| said.borrow_mut().push_str(text);
+        let found = |text: &str| addresses(text, 8080, &say);
+        assert!(
+            found("localhost\n")
+                .iter()
+                .all(|found| found.ip().is_loopback())
+        );
+        assert_eq!(found("[::1]")[0].to_string(), "[::1]:8080");
+        assert_eq!(found(" ")[0].to_string(), "127.0.0.1:8080");
+        assert!(said.borrow().is_empty());
+        // A name with a blank is nobody's, and asks no name server.
+        assert_eq!(found("no machine")[0].to_string(), "127.0.0.1:8080");
+        assert!(said.borrow().contains("no machine"));
     }
 }

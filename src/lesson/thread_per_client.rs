@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use super::{Say, echo};
+use super::{Say, welcome_and_echo};
 use crate::net::Listener;
 
 /// Serves until accepting fails, and then waits for those who are still being served.
@@ -18,14 +18,10 @@ pub fn serve(listener: &Listener, say: Say<'_>) -> io::Result<()> {
         loop {
             say("Waiting for a client…");
             let (stream, peer) = listener.accept()?;
-            say(&format!("A client has come: {peer}"));
             let name = format!("client-{}", peer.port());
             thread::Builder::new()
                 .name(name)
-                .spawn_scoped(threads, move || {
-                    echo(&stream, peer, say);
-                    say(&format!("The client {peer} has gone."));
-                })?;
+                .spawn_scoped(threads, move || welcome_and_echo(&stream, say))?;
         }
     })
 }

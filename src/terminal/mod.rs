@@ -15,7 +15,7 @@ pub(crate) use editor::{Complete, Manner, Printer};
 pub(crate) use keyboard::{Keyboard, restore_terminal};
 pub(crate) use tty::{columns, is_in_foreground, is_interactive};
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use jiff::Zoned;
 
@@ -24,6 +24,16 @@ pub(crate) const TIME: &str = "%H:%M";
 
 /// How many colours there are for names: none of those of notices and troubles.
 pub(crate) const NAME_COLOURS: usize = 8;
+
+/// Gives the terminal's window a title; not where the output is no terminal, or one that would print it.
+pub(crate) fn set_title(title: &str) {
+    let can = std::env::var("TERM").is_ok_and(|name| name != "dumb" && name != "linux");
+    if can && io::stdout().is_terminal() {
+        // OSC 0 of xterm, which every terminal with a window takes.
+        print!("\x1b]0;{title}\x07");
+        let _ = io::stdout().flush();
+    }
+}
 
 /// The colours of the kinds of lines.
 #[derive(Clone, Copy)]

@@ -14,12 +14,24 @@ pub struct Terminal {
     keys: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     output: Receiver<Vec<u8>>,
-    screen: vt100::Parser,
+    screen: vt100::Parser<Window>,
     /// How many bytes the program has drawn.
     pub drawn: usize,
 }
 
 pub const COLUMNS: u16 = 100;
+
+/// What a program asks of the window around its screen.
+#[derive(Default)]
+struct Window {
+    title: String,
+}
+
+impl vt100::Callbacks for Window {
+    fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
+        self.title = String::from_utf8_lossy(title).into_owned();
+    }
+}
 
 impl Terminal {
     /// Starts the program with a home of its own and these variables.
@@ -60,7 +72,7 @@ impl Terminal {
             master: pair.master,
             child,
             output,
-            screen: vt100::Parser::new(40, COLUMNS, 1000),
+            screen: vt100::Parser::new_with_callbacks(40, COLUMNS, 1000, Window::default()),
             drawn: 0,
         }
     }
@@ -104,6 +116,12 @@ impl Terminal {
             self.screen.process(&bytes);
         }
         self.screen.screen().contents()
+    }
+
+    /// The title that the program has given its window.
+    pub fn title(&mut self) -> String {
+        self.contents();
+        self.screen.callbacks().title.clone()
     }
 
     /// The line that is being typed, with its prompt, without the time before it.
