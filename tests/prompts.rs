@@ -374,6 +374,28 @@ fn the_partner_is_another_one() {
 }
 
 #[test]
+fn the_name_that_the_dead_connection_still_has_is_waited_for_and_not_given_up() {
+    let mut server = FalseServer::new();
+    let port = server.address().port().to_string();
+    let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
+    let main = server.welcome("main", "bob");
+    alice.is_at("alice to bob>");
+    main.ends();
+    let mut main = server.accept(&server.main, "main again");
+    main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
+    server.hears("main again", "LOGIN");
+    main.says(
+        "<SERVER><error code='name-in-use'>somebody here is called alice already</error></SERVER>",
+    );
+    alice.sees("holds the name alice");
+    // It has a prompt meanwhile, and may be somebody else.
+    alice.is_at("you, alone>");
+    alice.enters("/login alicia");
+    server.hears("main again", "alicia");
+    assert!(!alice.contents().contains("the server: somebody here"));
+}
+
+#[test]
 fn a_line_typed_while_not_connected_is_said_to_nobody() {
     let mut server = FalseServer::new();
     let port = server.address().port().to_string();

@@ -409,7 +409,7 @@ impl<'o> Conductor<'o> {
                 return Err(SessionEnd::Lost);
             }
         }
-        Ok(())
+        self.chat.ticked(link, &self.screen)
     }
 
     /// There is no more input: what was asked for is to be answered before the client leaves.

@@ -1,6 +1,7 @@
 //! What the person is asked, and what becomes of the answers. A question is put once it can be seen,
 //! and only what is typed after that is its answer.
 
+use super::old_name::Refused;
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, Credentials, SessionEnd, send_frame};
 use crate::client::commands;
@@ -172,6 +173,7 @@ impl Chat {
             username: username.to_owned(),
             password: None,
         });
+        self.old_name.stop();
         self.log_in(username, link, screen)
     }
 
@@ -281,6 +283,50 @@ impl Chat {
             screen,
         );
         SessionEnd::Dismissed
+    }
+
+    /// Whether that error only says that the server still holds the name for our own connection of before. Then
+    /// it is asked for again; a script's lines wait meanwhile, because they are meant to come from that name.
+    pub(super) fn asks_later_for_its_name(&mut self, code: ErrorCode, screen: &Screen) -> bool {
+        let (Dialog::Awaiting(Awaiting::Login), ErrorCode::NameInUse, Some(known)) =
+            (&self.dialog, code, &self.credentials)
+        else {
+            return false;
+        };
+        let Refused::AskLater { is_first } = self.old_name.refused(&known.username) else {
+            return false;
+        };
+        if is_first {
+            screen.notice(&format!(
+                "the server has not noticed yet that your old connection is dead, and holds the name {} for \
+                 it: it is asked for again until it is free, which takes up to two minutes",
+                known.username
+            ));
+        }
+        if self.has_prompts {
+            self.dialog = Dialog::Talk;
+        }
+        true
+    }
+
+    /// A tick has passed: time to ask for the name again?
+    pub(in crate::client) fn ticked(
+        &mut self,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        // A question that is open is not taken away from the person who reads it.
+        let may_ask = matches!(
+            self.dialog,
+            Dialog::Talk | Dialog::Awaiting(Awaiting::Login)
+        );
+        if !may_ask || !self.old_name.is_due() {
+            return Ok(());
+        }
+        match &self.credentials {
+            Some(known) => self.log_in(&known.username.clone(), link, screen),
+            None => Ok(()),
+        }
     }
 
     /// What follows from a refusal for what was awaited.

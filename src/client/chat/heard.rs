@@ -115,6 +115,9 @@ impl Chat {
                     // Perhaps it was the question who is here. It is not waited for any longer.
                     self.silent_whos = 0;
                 }
+                if self.asks_later_for_its_name(code, screen) {
+                    return Ok(());
+                }
                 self.trouble(&format!("the server: {}", in_our_words(&sentence)), screen);
                 return self.refused_while_awaiting(code, screen);
             }
@@ -241,6 +244,7 @@ impl Chat {
     ) -> Result<(), SessionEnd> {
         self.answered_as(Awaiting::Login);
         self.me = Some(username.to_owned());
+        self.old_name.had(username);
         screen.notice(&format!(
             "you are {username} now; /names tells who is here, /all TEXT is for everyone"
         ));

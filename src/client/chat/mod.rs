@@ -6,6 +6,7 @@
 mod completion;
 mod dialog;
 mod heard;
+mod old_name;
 mod question;
 mod room_links;
 mod rooms;

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::completion::Known;
+use super::old_name::OldName;
 use super::question::{Awaiting, Dialog};
 use super::room_links::Rooms;
 use crate::client::commands::{Typist, When};
@@ -61,6 +62,8 @@ pub(in crate::client) struct Chat {
     pub(super) credentials: Option<Credentials>,
     /// Given beforehand, and good for one try.
     pub(super) given_password: Option<String>,
+    /// The name of the link before, while the server still holds it for that.
+    pub(super) old_name: OldName,
     /// The name, once logged in on this link.
     pub(super) me: Option<String>,
     pub(super) dialog: Dialog,
@@ -118,6 +121,7 @@ impl Chat {
                 password: None,
             }),
             given_password: beginning.password,
+            old_name: OldName::default(),
             me: None,
             dialog: Dialog::Talk,
             questions: 0,
@@ -153,6 +157,7 @@ impl Chat {
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
         self.me = None;
+        self.old_name.stop();
         self.dialog = Dialog::Talk;
         self.partner = None;
         self.link += 1;
