@@ -1,8 +1,9 @@
 //! How this program was called, so that what it tells people to type is what works for them: `make`
 //! in a checkout, the program's own name where it is installed.
 
-use std::net::IpAddr;
 use std::path::Path;
+
+use crate::net::Host;
 
 /// How it was called.
 pub(crate) enum Invocation {
@@ -50,7 +51,7 @@ impl Invocation {
     /// What starts a client that goes to that server and port, where they are not the usual ones.
     pub(crate) fn client(
         &self,
-        server: Option<IpAddr>,
+        server: Option<Host>,
         port: Option<u16>,
         options: &str,
     ) -> String {
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn each_is_told_what_works_for_them() {
-        let here = Some(IpAddr::from([10, 0, 0, 1]));
+        let here = Some(Host::from(std::net::Ipv4Addr::new(10, 0, 0, 1)));
         let installed = |folder: &str| Invocation::ByName {
             folder: folder.to_owned(),
         };

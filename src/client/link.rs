@@ -2,7 +2,7 @@
 //! speaks.
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Shutdown};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -12,7 +12,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::seek::Seat;
 use crate::limits::THREAD_STACK;
-use crate::net::{Stream, Tap};
+use crate::net::{Host, Stream, Tap};
 use crate::wire::{Codec, FrameReader};
 
 /// Which link something was heard on, counted so that the last words of a link that was given up
@@ -89,9 +89,9 @@ impl Link {
         self.stream.tap()
     }
 
-    /// The server's address, as this machine reaches it.
-    pub(super) fn server(&self) -> IpAddr {
-        self.stream.peer().ip()
+    /// The server, as this machine reaches it.
+    pub(super) fn server(&self) -> Host {
+        self.stream.peer().into()
     }
 
     /// Sends a frame, as one write.

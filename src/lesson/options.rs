@@ -1,7 +1,7 @@
 //! The lessons' command lines, and the question that the slides' programs ask at their start.
 
 use std::io::{self, BufRead, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use clap::Args;
 use super::error::EchoError;
 use super::{Say, client, one_at_a_time, thread_per_client};
 use crate::interfaces::{interfaces, table};
-use crate::net::{Call, Listener, Stream, Tap};
+use crate::net::{Call, Host, Listener, Stream, Tap};
 use crate::terminal::set_title;
 use crate::wire::printable;
 
@@ -109,14 +109,14 @@ impl EchoServer {
             ),
             None => Ipv4Addr::UNSPECIFIED.into(),
         };
-        let address = SocketAddr::new(bind, self.port);
+        let address = bind.at(self.port);
         let listener = Listener::bind(address, &self.look.tap())
             .map_err(|error| EchoError::Listen(address, error))?;
         say(&format!(
             "Listening on {}. Ctrl-C ends it.",
             listener.address()
         ));
-        if bind.is_unspecified() {
+        if bind.ip().is_unspecified() {
             say(&format!(
                 "That is, on every interface:\n{}",
                 table(&interfaces()).trim_end()
@@ -169,12 +169,12 @@ fn ask(question: &str) -> String {
 }
 
 /// The address of this machine that somebody typed: blank is 127.0.0.1, and so is, with a word, what is no address.
-fn own_address(text: &str, say: &dyn Fn(&str)) -> IpAddr {
+fn own_address(text: &str, say: &dyn Fn(&str)) -> Host {
     let text = text.trim();
     if text.is_empty() {
         return Ipv4Addr::LOCALHOST.into();
     }
-    without_brackets(text).parse().unwrap_or_else(|_| {
+    text.parse().unwrap_or_else(|_| {
         say(&format!(
             "{} is no IP address; using 127.0.0.1.",
             printable(text)
@@ -191,7 +191,10 @@ fn addresses(text: &str, port: u16, say: &dyn Fn(&str)) -> Vec<SocketAddr> {
     if text.is_empty() {
         return vec![default];
     }
-    match (without_brackets(text), port).to_socket_addrs() {
+    if let Ok(host) = text.parse::<Host>() {
+        return vec![host.at(port)];
+    }
+    match (text, port).to_socket_addrs() {
         Ok(found) => found.collect(),
         Err(error) => {
             say(&format!(
@@ -201,12 +204,6 @@ fn addresses(text: &str, port: u16, say: &dyn Fn(&str)) -> Vec<SocketAddr> {
             vec![default]
         }
     }
-}
-
-fn without_brackets(text: &str) -> &str {
-    text.strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text)
 }
 
 #[cfg(test)]

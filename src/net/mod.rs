@@ -6,6 +6,7 @@
 
 mod datagrams;
 mod holder;
+mod host;
 mod listener;
 mod spare;
 mod stream;
@@ -13,6 +14,7 @@ mod tap;
 
 pub use datagrams::{Asked, Datagrams};
 pub use holder::Holder;
+pub use host::{Host, NoAddress};
 pub use listener::Listener;
 pub use spare::Spare;
 pub use stream::Stream;
@@ -54,10 +56,11 @@ impl fmt::Debug for Port {
 }
 
 /// Who an address stands for, where addresses are counted: `::ffff:1.2.3.4` is `1.2.3.4`, and all of
-/// an IPv6 network of 64 bits is one host, because any one host may have all of it.
+/// an IPv6 network of 64 bits is one host, because any one host may have all of it. Link-local addresses are
+/// all in the same such network, and their machines are not.
 pub fn host_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => {
+        IpAddr::V6(ip) if !ip.is_loopback() && !ip.is_unicast_link_local() => {
             IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64))
         }
         other => other,
@@ -67,12 +70,13 @@ pub fn host_of(address: IpAddr) -> IpAddr {
 /// The address at which this machine reaches a listener of its own: an unspecified address
 /// (`0.0.0.0`, `[::]`) becomes the loopback of its family.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
+    let loopback = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
+        // With its zone, if it has one.
+        _ => return address,
     };
-    SocketAddr::new(ip, address.port())
+    SocketAddr::new(loopback, address.port())
 }
 
 #[cfg(test)]

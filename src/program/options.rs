@@ -1,7 +1,7 @@
 //! The server's command line.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::lesson;
 use crate::limits;
+use crate::net::{Host, NoAddress};
 use crate::server::{Portals, Rate, Settings};
 use crate::wire::Revision;
 
@@ -39,7 +40,7 @@ struct Arguments {
 
     /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 or :: lets everyone on the network in
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
-    bind: IpAddr,
+    bind: Host,
     /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003 with 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
@@ -325,13 +326,10 @@ fn rate(text: &str) -> Result<Rate, &'static str> {
     numbers.ok_or("it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5")
 }
 
-fn bind_address(text: &str) -> Result<IpAddr, &'static str> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse()
-        .map_err(|_| "it is an IP address such as 127.0.0.1, 0.0.0.0 or [::]")
+fn bind_address(text: &str) -> Result<Host, &'static str> {
+    text.parse().map_err(|NoAddress| {
+        "it is an IP address such as 127.0.0.1, 0.0.0.0 or ::, a link-local one with its interface (fe80::1%eth0)"
+    })
 }
 
 #[cfg(test)]
@@ -379,7 +377,7 @@ mod tests {
             (settings.port, settings.workers, settings.max_message),
             (6000, 6, 1000)
         );
-        assert_eq!(settings.bind, "::1".parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(settings.bind, "::1".parse().unwrap());
         assert_eq!(settings.portals, Portals::Udp);
         assert_eq!(
             (settings.idle_timeout, settings.total_timeout),

@@ -20,6 +20,7 @@ use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
+use crate::net::Host;
 use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::layout::{self, GOES_ON};
@@ -434,11 +435,11 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
     if let Some(board) = board {
         text += &format!("board    {}  shows all of it, in a browser\n", page(board));
     }
-    if settings.bind.is_unspecified() {
+    if settings.bind.ip().is_unspecified() {
         let interfaces = interfaces();
         text += &format!("\nListening on every interface:\n{}", table(&interfaces));
         let route = default_route(false).or_else(|| default_route(true));
-        if let Some(address) = address_for_others(&interfaces, settings.bind, route) {
+        if let Some(address) = address_for_others(&interfaces, settings.bind.ip(), route) {
             let port = portal.port();
             text += &format!(
                 "\nThe others on your network type:\n  {}\n",
@@ -462,7 +463,7 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
 
 fn command_for(portal: SocketAddr, settings: &Settings) -> String {
     let defaults = Settings::default();
-    let server = Some(portal.ip()).filter(|address| *address != defaults.bind);
+    let server = Some(Host::from(portal)).filter(|address| *address != defaults.bind);
     let port = Some(portal.port()).filter(|port| *port != defaults.port);
     let options = match settings.compat {
         Some(Revision::Zero) => "--compat 0",

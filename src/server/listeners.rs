@@ -177,7 +177,7 @@ impl Listeners {
         }
         let mut workers = Vec::with_capacity(settings.workers);
         for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
-            let wanted = SocketAddr::new(settings.bind, if any_port { 0 } else { number });
+            let wanted = settings.bind.at(if any_port { 0 } else { number });
             let bound = bind_patiently(wanted, tap);
             workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
         }
@@ -218,7 +218,7 @@ fn bind_patiently(wanted: SocketAddr, tap: &Tap) -> io::Result<Listener> {
 type PortalSockets = (Option<Listener>, Option<Datagrams>, Port);
 
 fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartError> {
-    let wanted = SocketAddr::new(settings.bind, settings.port);
+    let wanted = settings.bind.at(settings.port);
     let bind_tcp = || {
         let bound = bind_patiently(wanted, tap);
         bound.map_err(|error| explain(error, wanted, "TCP portal", settings))

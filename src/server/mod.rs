@@ -272,7 +272,7 @@ impl Server {
             threads: Vec::new(),
             tcp: Vec::new(),
             udp: None,
-            portal: SocketAddr::new(settings.bind, port.get()),
+            portal: settings.bind.at(port.get()),
             tick: settings.tick,
             workers,
             why: Mutex::default(),

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -19,7 +18,7 @@ use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::event::{End, Events, What};
 use crate::hall::{Connection, Departure, Joiner, Name, RoomError, Rooms, flush_all};
-use crate::net::{Listener, Port, Tap};
+use crate::net::{Host, Listener, Port, Tap};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
 
@@ -71,7 +70,7 @@ pub(super) struct RoomPorts {
     /// A leaf lock.
     pub(super) free: Mutex<WorkloadStack>,
     /// Where rooms listen, and whether the system chooses their ports.
-    pub(super) bind: IpAddr,
+    pub(super) bind: Host,
     pub(super) any_port: bool,
     /// For their sockets.
     pub(super) tap: Tap,
@@ -104,7 +103,7 @@ impl RoomPorts {
                 ports: self,
                 lease: Some(lease),
             };
-            match Listener::bind(SocketAddr::new(self.bind, number), &self.tap) {
+            match Listener::bind(self.bind.at(number), &self.tap) {
                 Ok(listener) => break Some((held, listener)),
                 Err(error) => {
                     trouble(events, "bind a room's port", &error);

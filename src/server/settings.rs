@@ -1,6 +1,6 @@
 //! What a server can be told at its start, and what it does when it is told nothing.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::guard::pace::Rate;
 use crate::clock::Ticks;
 use crate::limits;
+use crate::net::Host;
 use crate::seat::Timeouts;
 use crate::wire::Revision;
 
@@ -40,7 +41,7 @@ pub struct Settings {
     /// The portal's port; 0 lets the system choose this one and the workers'.
     pub port: u16,
     /// The address to listen on.
-    pub bind: IpAddr,
+    pub bind: Host,
     /// How many workers; even, so that nobody sits alone.
     pub workers: usize,
     /// Speak as the original programs of that revision do (seed 000).

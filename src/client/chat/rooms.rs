@@ -1,6 +1,5 @@
 //! The rooms that the person is in, each with a connection of its own (seed 004).
 
-use std::net::SocketAddr;
 
 use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, Room};
@@ -89,7 +88,7 @@ impl Chat {
         screen: &Screen,
     ) {
         self.rooms.pending = None;
-        let there = SocketAddr::new(link.server(), port.get());
+        let there = link.server().at(port.get());
         let seat = take_seat(there, passcode, link.codec(), link.tap()).map_err(|e| e.to_string());
         let id = LinkId::Room(self.rooms.next_id);
         self.rooms.next_id += 1;

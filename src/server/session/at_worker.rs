@@ -187,7 +187,7 @@ impl Session<'_, AtWorker<'_>> {
                 let outbox = &joiner.main.outbox;
                 // Where the asker reached this server, it will reach the room.
                 let local = outbox.stream().local_addr();
-                let address = local.map_or(rooms.ports.bind, |local| local.ip());
+                let address = local.map_or(rooms.ports.bind.ip(), |local| local.ip());
                 self.speaker.answer(&ServerDoc::Joined {
                     room: name.as_str().into(),
                     address: address.to_canonical(),
