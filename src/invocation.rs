@@ -49,12 +49,7 @@ impl Invocation {
     }
 
     /// What starts a client that goes to that server and port, where they are not the usual ones.
-    pub(crate) fn client(
-        &self,
-        server: Option<Host>,
-        port: Option<u16>,
-        options: &str,
-    ) -> String {
+    pub(crate) fn client(&self, server: Option<Host>, port: Option<u16>, options: &str) -> String {
         match self {
             Invocation::Make => {
                 let mut command = "make run-client".to_owned();

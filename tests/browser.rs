@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portal_chat::board::{Board, Veil};
+use portal_chat::board::{Board, Recording, Veil};
 use portal_chat::clock::Clock;
 use portal_chat::event::Events;
 use portal_chat::server::{Server, Settings};
@@ -485,4 +485,48 @@ fn what_a_client_says_is_text_and_nothing_else() {
     drop(events);
     board.stop();
     let _ = hearing.join();
+}
+
+/// A recording may say anything where a word stands, also what every object of JavaScript has.
+#[test]
+fn no_word_of_a_recording_stops_the_page() {
+    let Some(browser) = Browser::start("words") else {
+        return;
+    };
+    let file = std::env::temp_dir().join(format!("portal-chat-words-{}.jsonl", std::process::id()));
+    let line = |event: &str, details: &str| {
+        format!(
+            "{{\"time\":\"1970-01-01T00:00:00Z\",\"tick\":1,\"thread\":\"worker-7\",\"event\":\"{event}\"{details}}}\n"
+        )
+    };
+    let mut lines = line(
+        "started",
+        r#","ports":"7-8","period":1,"reserve":2,"handshake":1,"idle":5,"total":9"#,
+    );
+    for word in ["constructor", "__proto__", "toString", "hasOwnProperty"] {
+        lines += &line("seated", r#","port":7,"peer":"127.0.0.1:9""#);
+        lines += &line(
+            "left",
+            &format!(r#","port":7,"peer":"127.0.0.1:9","end":"{word}","{word}":"{word}""#),
+        );
+        lines += &line(word, &format!(r#","port":7,"{word}":1"#));
+    }
+    lines += &line("caption", r#","text":"all was taken in""#);
+    std::fs::write(&file, lines).unwrap();
+    let recording = Recording::read(&file).unwrap();
+    let everything = Veil {
+        texts: true,
+        secrets: true,
+    };
+    let replay = Board::replay(ANY.parse().unwrap(), recording, 1000.0, everything).unwrap();
+    browser.open(replay.address());
+    browser
+        .wait_until("document.getElementById('caption').textContent.includes('all was taken in')");
+    browser.run(
+        "document.getElementById('show-ladder').click(); document.querySelector('.card').click()",
+    );
+    browser.wait_until("document.querySelectorAll('#story-steps li').length >= 8");
+    browser.wait_until("document.querySelectorAll('#ladder .row').length >= 8");
+    replay.stop();
+    std::fs::remove_file(&file).unwrap();
 }

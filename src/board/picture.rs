@@ -430,16 +430,22 @@ impl Picture {
     }
 }
 
-/// `50001-50003 7` as numbers.
+/// `50001-50003 7` as numbers, each once: a range counts up to a port that was named before. (A line of 96 KB
+/// that says `1-65535` again and again would otherwise become cards by the hundred million.)
 fn read_ranges(text: &str) -> Vec<Key> {
     let parts = text.split_whitespace();
     let ranges = parts.filter_map(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let last: u16 = last.parse().ok()?;
         let first: u16 = first.parse().ok()?;
-        Some(Key::from(first)..=Key::from(last))
+        Some(first..=last)
     });
-    ranges.flatten().collect()
+    let mut named = BTreeSet::new();
+    let mut ports = Vec::new();
+    for mut range in ranges {
+        ports.extend(range.by_ref().take_while(|&port| named.insert(port)));
+    }
+    ports.into_iter().map(Key::from).collect()
 }
 
 #[cfg(test)]
@@ -485,6 +491,15 @@ mod tests {
     const SEATED: &str = "4 worker-50001 seated port=50001 peer=127.0.0.1:10";
     const LEFT: &str = "9 worker-50001 left port=50001 peer=127.0.0.1:10 end=terminate";
     const FREED: &str = "9 worker-50001 freed port=50001";
+
+    #[test]
+    fn each_port_of_a_recording_is_one_card_however_often_it_is_named() {
+        assert_eq!(
+            read_ranges("50001-50003 7 9-8 x 50002-50009 70000"),
+            [50001, 50002, 50003, 7]
+        );
+        assert_eq!(read_ranges(&"1-65535 ".repeat(12 * 1024)).len(), 65535);
+    }
 
     #[test]
     fn a_visit_goes_from_the_stack_through_the_card_back_to_the_stack() {

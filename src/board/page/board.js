@@ -85,10 +85,10 @@ function begin(picture) {
   state.listeners = picture.listeners;
   state.seats = picture.seats;
   $('cards').replaceChildren();
-  const of = state.listeners;
-  const where = of['portal-tcp'] || of['portal-udp'] || of.single || '';
-  const kinds = of.single ? 'one port' : [of['portal-tcp'] && 'TCP', of['portal-udp'] && 'UDP'].filter(Boolean).join(' and ');
-  $('portal').textContent = where && (of.single ? where + ' (one port for everyone)' : 'portal ' + where + ' (' + kinds + ')');
+  const at = state.listeners;
+  const where = at['portal-tcp'] || at['portal-udp'] || at.single || '';
+  const kinds = at.single ? 'one port' : [at['portal-tcp'] && 'TCP', at['portal-udp'] && 'UDP'].filter(Boolean).join(' and ');
+  $('portal').textContent = where && (at.single ? where + ' (one port for everyone)' : 'portal ' + where + ' (' + kinds + ')');
 }
 
 function change(picture) {
@@ -165,14 +165,14 @@ function showCard(key, card) {
   if (was !== undefined && Number(was) !== card.changes && !calm.matches) {
     passcode.animate([{ transform: 'rotateX(90deg)', color: 'var(--closing)' }, { transform: 'none' }], 900);
   }
-  const who = {
+  const who = of({
     free: card.end ? 'last one: ' + card.end : 'nobody is expected',
     reserved: 'for ' + (card.asker || 'somebody'),
     greeting: (card.peer || 'somebody') + ' has to say the passcode',
     calling: 'calls ' + (card.peer || 'somebody'),
     seated: (card.name ? card.name + ', ' : '') + (card.peer || ''),
     closing: card.end || '',
-  }[card.phase];
+  }, card.phase);
   set('who', who || '');
   const left = [];
   const ticks = (until, what) => {
@@ -189,7 +189,7 @@ function showCard(key, card) {
   const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: 'clears up' }[card.phase] || 'accept';
   thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not there' : blocked);
   const next = nextTick(card);
-  thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'its bell; wants no tick' : 'its bell; wants tick ' + next);
+  thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'its channel; wants no tick' : 'its channel; wants tick ' + next);
 }
 
 /** The tick at which a timekeeper has something to do. */
@@ -228,7 +228,7 @@ function showThreads() {
   if (of['portal-tcp']) list.push(['portal-tcp', 'accept']);
   if (of['portal-udp']) list.push(['portal-udp', 'recv_from']);
   if (of.single) list.push(['single-' + of.single.split(':').pop(), 'accept']);
-  for (const room of state.rooms) list.push(['room-' + room.port, 'accept'], ['timer-' + room.port, 'its bell']);
+  for (const room of state.rooms) list.push(['room-' + room.port, 'accept'], ['timer-' + room.port, 'its channel']);
   list.push(['console', 'its queue of events'], ['board-feed', 'its queue of events'], ['viewer-…', 'its queue of news']);
   const text = JSON.stringify(list);
   if ($('threads').dataset.list === text) return;
@@ -466,12 +466,12 @@ addEventListener('resize', () => { showStack(state.stack); ladder.dirty = true; 
 
 addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
-  const act = {
+  const act = of({
     b: () => view('board'), l: () => view('ladder'), t: () => $('theme').click(), s: () => ladder.save(),
     Escape: closeStory,
     ' ': state.replay && event.target.tagName !== 'BUTTON' && (() => pause(!state.paused)),
     ArrowRight: state.replay && (() => $('step').click()),
-  }[event.key];
+  }, event.key);
   if (!act) return;
   event.preventDefault();
   act();

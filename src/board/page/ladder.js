@@ -77,7 +77,7 @@ const ladder = {
       case 'public': arrow(client, worker, 'for everyone: ' + said); note(worker, 'to ' + d.count + ' people'); break;
       case 'refused': arrow(worker, client, d.code, 'bad'); break;
       case 'left': {
-        const words = {
+        const words = of({
           'terminate': [client, worker, 'TERMINATE'],
           'gone': [client, worker, 'closes'],
           'broken': [client, worker, 'breaks off', 'bad'],
@@ -86,7 +86,7 @@ const ladder = {
           'total-time-timeout': [worker, client, 'TOTAL TIME TIMEOUT', 'bad'],
           'wrong-passcode': [worker, client, 'closes', 'bad'],
           'shutdown': [worker, client, 'SHUTDOWN', 'bad'],
-        }[d.end] || [worker, client, d.end, 'bad'];
+        }, d.end) || [worker, client, d.end, 'bad'];
         arrow(...words);
         break;
       }

@@ -64,6 +64,11 @@ const FRAMES = [
   [/<message>/, 'a message'],
 ];
 
+/** What `table` has for `word`. A word from a recording may be one that every object has, such as constructor. */
+function of(table, word) {
+  return Object.hasOwn(table, word) ? table[word] : undefined;
+}
+
 /** Socket calls are for the stories; among the events they would hide everything else. */
 function isCall(event) {
   return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to'].includes(event.event);
@@ -110,7 +115,7 @@ function step(event, isChosen) {
       item.append(element('p', 'why', frame.meaning));
     }
   }
-  const why = (event.event === 'left' && ENDS[event.details.end]) || MEANINGS[event.event];
+  const why = (event.event === 'left' && of(ENDS, event.details.end)) || of(MEANINGS, event.event);
   if (why) item.append(element('p', 'why', why));
   return item;
 }

@@ -1,6 +1,5 @@
 //! The rooms that the person is in, each with a connection of its own (seed 004).
 
-
 use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, Room};
 use super::state::{Chat, SessionEnd, mention, send_frame};
