@@ -47,7 +47,12 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
         }
     }
 
-    server.server.stop();
+    let told = server.stop();
+    let first = |word: &str| told.iter().position(|event| event.what.described().0 == word);
+    assert!(
+        first("shutting-down").unwrap() < first("left").unwrap(),
+        "who is sent away is told of after the reason for it"
+    );
     for guest in [&mut alice, &mut bob, &mut greeting] {
         let last = guest.rest();
         assert!(
@@ -59,6 +64,25 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
     UdpSocket::bind(portal).expect("the UDP portal's port is free");
     for port in workers {
         TcpListener::bind((portal.ip(), port.get())).expect("a worker's port is free");
+    }
+}
+
+#[test]
+fn nobody_is_told_that_there_is_no_partner_before_the_partner_has_left() {
+    let server = TestServer::with_workers(2);
+    for _ in 0..50 {
+        let (mut alice, _) = server.seat();
+        let (bob, _) = server.seat();
+        alice.line_with("PARTNER JOINED");
+        bob.reset();
+        // Into the moment in which bob is being dropped: the first finds the connection broken, the others ended.
+        for _ in 0..20 {
+            alice.send_line(&support::message("are you there?"));
+        }
+        let heard = alice.line_with("PARTNER");
+        assert!(heard.contains("PARTNER LEFT"), "{heard}");
+        drop(alice);
+        server.assert_all_ports_come_back();
     }
 }
 

@@ -123,6 +123,12 @@ impl TestServer {
         self.queue.events().try_iter().collect()
     }
 
+    /// Stops the server, and returns the events that had not been waited for, up to the last.
+    pub fn stop(self) -> Vec<Event> {
+        self.server.stop();
+        self.queue.events().try_iter().collect()
+    }
+
     /// Lets the server's threads work for a moment: passes over what they have told, and waits for
     /// the next thing, but not for long.
     fn settle(&self) {
