@@ -410,6 +410,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn a_server_can_start_on_the_port_of_a_clients_connection() {
+        let (client, accepted) = pair();
+        let there = client.local_addr().unwrap();
+        // While it lives.
+        drop(TcpListener::bind(there).unwrap());
+        // In the minute for which the system keeps the port of whoever closed first.
+        client.close();
+        drop(accepted);
+        TcpListener::bind(there).unwrap();
+    }
+
+    #[test]
     fn a_call_that_nobody_answers_is_called_off_by_shutting_the_socket_down() {
         // A listener whose backlog is full answers nobody any more.
         let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
