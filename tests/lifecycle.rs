@@ -48,7 +48,10 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
     }
 
     let told = server.stop();
-    let first = |word: &str| told.iter().position(|event| event.what.described().0 == word);
+    let first = |word: &str| {
+        told.iter()
+            .position(|event| event.what.described().0 == word)
+    };
     assert!(
         first("shutting-down").unwrap() < first("left").unwrap(),
         "who is sent away is told of after the reason for it"

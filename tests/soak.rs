@@ -95,7 +95,10 @@ impl Server {
             .arg(&accounts)
             // One arena and no hoard: what is resident is what the server holds, and not the chance of which
             // thread freed what in which of the allocator's arenas, which grows for an hour without a leak.
-            .envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "131072")])
+            .envs([
+                ("MALLOC_ARENA_MAX", "1"),
+                ("MALLOC_TRIM_THRESHOLD_", "131072"),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
