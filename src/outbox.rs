@@ -173,6 +173,20 @@ impl Outbox {
         self.send(&frames)
     }
 
+    /// Answers a ping of the framing's own.
+    pub fn send_pong(&self, payload: &[u8]) -> Handed {
+        let mut frames = Frames::default();
+        frames.push(|out| self.codec.write_pong(payload, out));
+        self.send(&frames)
+    }
+
+    /// Asks the other side whether it is there, by the framing's own means.
+    pub fn send_ping(&self) -> Handed {
+        let mut frames = Frames::default();
+        frames.push(|out| self.codec.write_ping(out));
+        self.send(&frames)
+    }
+
     /// Hands over one document and writes nothing, so it may be called under the hall's lock.
     /// Whoever appends calls [`Outbox::flush`] after that lock is released.
     pub fn append_doc(&self, doc: &ServerDoc<'_>) -> Handed {
@@ -228,6 +242,10 @@ impl Outbox {
                 .waiting
                 .push_with(|piece| self.codec.write_server(farewell, piece));
         }
+        let code = end.close_code();
+        queue
+            .waiting
+            .push_with(|piece| self.codec.write_close(code, piece));
         self.write_waiting(&mut queue);
         self.finish(queue, end);
         true
@@ -427,6 +445,8 @@ impl Outbox {
             if let Some(farewell) = &farewell {
                 last_word.push(|out| self.codec.write_server(farewell, out));
             }
+            let code = End::TooSlow.close_code();
+            last_word.push(|out| self.codec.write_close(code, out));
             if last_word.is_empty() {
                 queue.waiting.clear();
             } else {

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::wire::ServerDoc;
+use crate::wire::{CloseCode, FrameError, ServerDoc};
 
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,14 @@ pub enum End {
     Http,
     /// A frame over the limit.
     TooLong,
+    /// Frames that break the rules of WebSocket.
+    BadFrames,
+    /// Binary data on a WebSocket.
+    Binary,
+    /// A WebSocket's text that is no UTF-8.
+    NotUtf8,
+    /// A browser that answers no ping: its phone sleeps, or has gone.
+    Asleep,
     /// Too many refusals in a row.
     TooManyErrors,
     /// The client did not read what was sent to it.
@@ -66,6 +74,10 @@ impl End {
             End::Total => "total-time-timeout",
             End::Http => "http-request",
             End::TooLong => "too-long",
+            End::BadFrames => "bad-frames",
+            End::Binary => "binary",
+            End::NotUtf8 => "not-utf8",
+            End::Asleep => "asleep",
             End::TooManyErrors => "too-many-errors",
             End::TooSlow => "too-slow",
             End::WrongPassword => "wrong-password",
@@ -95,10 +107,59 @@ impl End {
             | End::NoAnswer
             | End::Http
             | End::TooLong
+            | End::BadFrames
+            | End::Binary
+            | End::NotUtf8
+            | End::Asleep
             | End::TooManyErrors
             | End::WrongPassword
             | End::Kicked
             | End::Panicked => None,
+        }
+    }
+}
+
+impl End {
+    /// The code with which a WebSocket is closed for it.
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            End::Terminate
+            | End::ClientIdle
+            | End::ClientTotal
+            | End::Gone
+            | End::Broken
+            | End::Asleep => CloseCode::Normal,
+            End::Shutdown => CloseCode::GoingAway,
+            End::BadFrames => CloseCode::ProtocolError,
+            End::Binary => CloseCode::Unsupported,
+            End::NotUtf8 => CloseCode::NotUtf8,
+            End::TooLong => CloseCode::TooLong,
+            End::Panicked => CloseCode::Failed,
+            End::Silent
+            | End::WrongPasscode
+            | End::BadCallback
+            | End::NoAnswer
+            | End::Idle
+            | End::Total
+            | End::Http
+            | End::TooManyErrors
+            | End::TooSlow
+            | End::WrongPassword
+            | End::TakenOver
+            | End::Kicked => CloseCode::Refused,
+        }
+    }
+}
+
+impl From<&FrameError> for End {
+    /// Why a session is over in which that came.
+    fn from(error: &FrameError) -> End {
+        match error {
+            FrameError::TooLong { .. } | FrameError::BadLength => End::TooLong,
+            FrameError::NotWebSocket(_) => End::BadFrames,
+            FrameError::Binary => End::Binary,
+            FrameError::NotUtf8 => End::NotUtf8,
+            FrameError::Closed => End::Gone,
         }
     }
 }

@@ -267,6 +267,28 @@ impl Seat {
         Ok(())
     }
 
+    /// Somebody who is connected already takes the seat and gets the ticket for it, where one connection is
+    /// portal and worker in turn (the browser's door). There is no arrival to wait for, so the passcode is
+    /// due within the time that a reservation stands; and nobody else can arrive.
+    ///
+    /// # Errors
+    /// Gives the lease back as [`Seat::reserve`] does.
+    pub fn greet(&mut self, lease: Lease, now: Tick) -> Result<Ticket, Lease> {
+        if self.barred || !matches!(self.state, State::Free) {
+            return Err(lease);
+        }
+        let port = lease.port();
+        self.state = State::Greeting {
+            lease,
+            until: Deadline::after(now, self.timeouts.reserve),
+            total: self.timeouts.total.map(|ticks| Deadline::after(now, ticks)),
+        };
+        Ok(Ticket {
+            port,
+            passcode: self.passcode.clone(),
+        })
+    }
+
     /// The same ticket for a UDP client that asks again while its reservation stands, because the
     /// first answer may have been lost. It gets no more time for it.
     pub fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {

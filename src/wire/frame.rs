@@ -6,11 +6,12 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use super::websocket::{self, Assembler, Next};
 use crate::limits;
 
 /// Why the stream can't be cut into frames any more. The connection has to be closed: where the
 /// next frame would begin is unknown.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// A frame is longer than `limit` bytes; the rest of it was not waited for.
     TooLong {
@@ -19,6 +20,14 @@ pub enum FrameError {
     },
     /// A length prefix that is none: more than five bytes, or negative.
     BadLength,
+    /// Frames that break a rule of WebSocket's: which.
+    NotWebSocket(&'static str),
+    /// Binary data on a WebSocket: documents are text.
+    Binary,
+    /// A WebSocket's text that is no UTF-8.
+    NotUtf8,
+    /// No error: the other side has closed its WebSocket.
+    Closed,
 }
 
 impl fmt::Display for FrameError {
@@ -28,6 +37,10 @@ impl fmt::Display for FrameError {
                 write!(f, "a message may be {limit} bytes long; send shorter ones")
             }
             FrameError::BadLength => f.write_str("the length before a message makes no sense"),
+            FrameError::NotWebSocket(rule) => write!(f, "that is no WebSocket (RFC 6455): {rule}"),
+            FrameError::Binary => f.write_str("binary data means nothing here; send text"),
+            FrameError::NotUtf8 => f.write_str("a text message has to be UTF-8"),
+            FrameError::Closed => f.write_str("the other side has closed the WebSocket"),
         }
     }
 }
@@ -43,6 +56,8 @@ pub enum Framing {
     /// writes. The number takes 1 to 5 bytes, seven bits in each, the lowest first; the eighth bit
     /// says that more follow.
     Dotnet,
+    /// As a WebSocket's text messages, read as a server does and written as one.
+    WebSocket,
 }
 
 impl Framing {
@@ -64,6 +79,7 @@ impl Framing {
                 out.push(length as u8);
                 out.extend_from_slice(&content);
             }
+            Framing::WebSocket => websocket::write_text(out, write),
         }
     }
 }
@@ -80,6 +96,8 @@ pub struct FrameReader {
     scanned: usize,
     max_frame: usize,
     framing: Framing,
+    /// For WebSocket alone.
+    assembler: Option<Box<Assembler>>,
 }
 
 impl FrameReader {
@@ -97,7 +115,28 @@ impl FrameReader {
             scanned: 0,
             max_frame,
             framing,
+            assembler: (framing == Framing::WebSocket).then(|| Box::new(Assembler::new(false))),
         }
+    }
+
+    /// A reader of WebSocket messages of text and of binary data, for an echo.
+    pub fn of_any_websocket_message(max_frame: usize) -> FrameReader {
+        FrameReader {
+            assembler: Some(Box::new(Assembler::new(true))),
+            ..FrameReader::with(Framing::WebSocket, max_frame)
+        }
+    }
+
+    /// This reader, with what was read before it came into being.
+    pub fn after(mut self, bytes: &[u8]) -> FrameReader {
+        self.buffer = bytes.to_vec();
+        self.end = bytes.len();
+        self
+    }
+
+    /// The payload of a WebSocket's ping that is to be answered. Of several, only the last one.
+    pub fn take_ping(&mut self) -> Option<Vec<u8>> {
+        self.assembler.as_mut()?.take_ping()
     }
 
     /// Does exactly one `read` on `source` and keeps what it brings. Returns the number of bytes;
@@ -145,6 +184,28 @@ impl FrameReader {
         match self.framing {
             Framing::Line => self.next_line(),
             Framing::Dotnet => self.next_counted(),
+            Framing::WebSocket => self.next_web_message(),
+        }
+    }
+
+    fn next_web_message(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let limit = self.max_frame;
+        let Some(assembler) = &mut self.assembler else {
+            return Ok(None);
+        };
+        loop {
+            let next = assembler.next(&mut self.buffer[..self.end], self.start, limit)?;
+            let end = match next {
+                Next::Wait => return Ok(None),
+                Next::Here { end, .. } | Next::Assembled { end } | Next::Passed { end } => end,
+            };
+            self.start = end;
+            self.scanned = end;
+            match next {
+                Next::Here { begin, end } => return Ok(Some(&self.buffer[begin..end])),
+                Next::Assembled { .. } => return Ok(Some(assembler.message())),
+                Next::Wait | Next::Passed { .. } => {}
+            }
         }
     }
 
@@ -198,7 +259,7 @@ impl FrameReader {
             self.start = 0;
         }
         // Grow only when a read filled the buffer: an idle client keeps a small one.
-        let most = limits::READ_BUFFER_MOST.max(self.max_frame + LONGEST_PREFIX);
+        let most = limits::READ_BUFFER_MOST.max(self.max_frame + LONGEST_FRAME_OVERHEAD);
         if self.end == self.buffer.len() {
             let more = (self.buffer.len() * 2).clamp(limits::READ_BUFFER, most);
             self.buffer.resize(more, 0);
@@ -206,8 +267,11 @@ impl FrameReader {
     }
 }
 
-/// The most bytes that a length takes, and more than a CR and a line feed.
+/// The most bytes that a length of .NET's takes.
 const LONGEST_PREFIX: usize = 5;
+
+/// The most bytes that stand before or after a frame's content.
+const LONGEST_FRAME_OVERHEAD: usize = websocket::LONGEST_HEADER;
 
 /// The number at the start of `bytes` and how many bytes it takes; `None` when more has to arrive.
 /// A number may be longer than it needs to be, as .NET's reader allows, but no negative one.

@@ -28,6 +28,7 @@ mod frames;
 mod original;
 mod server_doc;
 mod text;
+mod websocket;
 mod xml;
 
 pub use client_doc::{ClientCommand, ClientDoc};
@@ -36,6 +37,7 @@ pub use frame::{FrameError, FrameReader, Framing};
 pub use frames::Frames;
 pub use server_doc::{Relay, Scope, ServerDoc};
 pub use text::{printable, printable_text};
+pub use websocket::CloseCode;
 
 use crate::limits;
 use crate::net::Port;
@@ -104,6 +106,41 @@ impl Codec {
             max_frame: limits::MAX_ORIGINAL_FRAME,
             framing: Framing::Dotnet,
             dialect,
+        }
+    }
+
+    /// XML in WebSocket messages, for a browser.
+    pub fn web(max_frame: usize) -> Codec {
+        Codec {
+            max_frame,
+            framing: Framing::WebSocket,
+            dialect: Dialect::Xml,
+        }
+    }
+
+    /// Whether a browser is on the other side.
+    pub fn is_web(&self) -> bool {
+        self.framing == Framing::WebSocket
+    }
+
+    /// Appends what closes a connection after the last document; nothing where the end of the stream does.
+    pub fn write_close(&self, code: CloseCode, out: &mut Vec<u8>) {
+        if self.is_web() {
+            websocket::write_close(code, out);
+        }
+    }
+
+    /// Appends the answer to a ping of the framing's own ([`FrameReader::take_ping`]).
+    pub fn write_pong(&self, payload: &[u8], out: &mut Vec<u8>) {
+        if self.is_web() {
+            websocket::write_pong(payload, out);
+        }
+    }
+
+    /// Appends a ping of the framing's own; nothing where there is none.
+    pub fn write_ping(&self, out: &mut Vec<u8>) {
+        if self.is_web() {
+            websocket::write_ping(out);
         }
     }
 

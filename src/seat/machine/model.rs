@@ -47,6 +47,8 @@ enum Step {
     Ask(usize),
     /// On a single port: the caller is accepted and takes a seat at once.
     Sit(usize),
+    /// The browser's door takes a seat for the caller, who stays connected to it, and says the passcode.
+    Open(usize),
     /// The portal promises the seat whose port it holds.
     Reserve,
     /// The caller connects to the seat's port and waits in the backlog.
@@ -94,6 +96,8 @@ struct World {
     in_hand: Vec<Option<Lease>>,
     workers: Vec<Worker>,
     backlogs: Vec<VecDeque<usize>>,
+    /// Whom the browser's door serves in the seat, while the seat's worker goes on accepting.
+    doors: Vec<Option<usize>>,
     connected: [bool; CALLERS],
     /// The newest passcode that a caller was given for a seat.
     tickets: [[Option<Passcode>; SEATS]; CALLERS],
@@ -101,12 +105,22 @@ struct World {
     given: Vec<Option<usize>>,
     admitted: Vec<bool>,
     next_passcode: u128,
+    ways: Ways,
+}
+
+/// How callers get in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    /// By the portal and the workers.
+    Portal,
+    /// By them, or by the browser's door.
+    PortalAndDoor,
     /// One port for everyone, and no portal.
-    is_single: bool,
+    Single,
 }
 
 impl World {
-    fn new(is_single: bool) -> World {
+    fn new(ways: Ways) -> World {
         let second = Duration::from_secs(1);
         let ticks = |count: u64| Ticks::covering(second * count as u32, second);
         let timeouts = Timeouts {
@@ -133,7 +147,8 @@ impl World {
             given: vec![None; SEATS],
             admitted: vec![false; SEATS],
             next_passcode: SEATS as u128,
-            is_single,
+            doors: vec![None; SEATS],
+            ways,
         }
     }
 
@@ -176,18 +191,25 @@ impl World {
                 self.workers[seat] = Worker::Serving(caller);
                 self.connected[caller] = true;
             }
+            Step::Open(caller) => {
+                let Some(lease) = self.stack.pop() else {
+                    return;
+                };
+                let seat = lease.seat().index();
+                let ticket = self.seats[seat].greet(lease, self.now).unwrap();
+                self.assert_never_given(seat, &ticket);
+                self.given[seat] = Some(caller);
+                self.tickets[caller][seat] = Some(ticket.passcode);
+                self.doors[seat] = Some(caller);
+                self.connected[caller] = true;
+            }
             Step::Reserve => {
                 let (seat, caller) = self.portal.take().unwrap();
                 let lease = self.portal_lease.take().unwrap();
                 let ticket = self.seats[seat]
                     .reserve(lease, asker(caller), self.now)
                     .unwrap();
-                for others in &self.tickets {
-                    assert!(
-                        others[seat].as_ref() != Some(&ticket.passcode),
-                        "a passcode given out twice"
-                    );
-                }
+                self.assert_never_given(seat, &ticket);
                 self.given[seat] = Some(caller);
                 self.tickets[caller][seat] = Some(ticket.passcode);
             }
@@ -239,7 +261,7 @@ impl World {
                 self.connected[caller] = false;
             }
             Step::Free(seat) => {
-                let Worker::Serving(caller) = self.workers[seat] else {
+                let Some(caller) = self.served(seat) else {
                     return;
                 };
                 let next = self.fresh_passcode(seat);
@@ -249,6 +271,7 @@ impl World {
                     "two hands on one port"
                 );
                 self.workers[seat] = Worker::Accepting;
+                self.doors[seat] = None;
                 self.connected[caller] = false;
             }
             Step::Expire(seat) => {
@@ -267,9 +290,34 @@ impl World {
         }
     }
 
+    fn assert_never_given(&self, seat: usize, ticket: &Ticket) {
+        for others in &self.tickets {
+            assert!(
+                others[seat].as_ref() != Some(&ticket.passcode),
+                "a passcode given out twice"
+            );
+        }
+    }
+
+    /// Who comes. Beside the door, two of one address are enough, and the walk is short.
+    fn callers(&self) -> std::ops::Range<usize> {
+        match self.ways {
+            Ways::PortalAndDoor => 0..2,
+            Ways::Portal | Ways::Single => 0..CALLERS,
+        }
+    }
+
+    /// Whom the seat's worker, or the door, serves in it.
+    fn served(&self, seat: usize) -> Option<usize> {
+        match self.workers[seat] {
+            Worker::Serving(caller) => Some(caller),
+            Worker::Accepting => self.doors[seat],
+        }
+    }
+
     /// The worker reads the caller's passcode.
     fn present(&mut self, seat: usize, wish: Wish) {
-        let Worker::Serving(caller) = self.workers[seat] else {
+        let Some(caller) = self.served(seat) else {
             return;
         };
         let said = self.tickets[caller][seat].clone();
@@ -330,31 +378,40 @@ impl walk::World for World {
     fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step::Tick];
         let is_free = |caller: &usize| !self.connected[*caller];
-        if self.is_single {
-            steps.extend((0..CALLERS).filter(is_free).map(Step::Sit));
+        if self.ways == Ways::PortalAndDoor {
+            steps.extend(self.callers().filter(is_free).map(Step::Open));
+        }
+        if self.ways == Ways::Single {
+            steps.extend(self.callers().filter(is_free).map(Step::Sit));
         } else if self.portal.is_some() {
             steps.push(Step::Reserve);
         } else {
-            steps.extend((0..CALLERS).map(Step::Ask));
+            steps.extend(self.callers().map(Step::Ask));
         }
         for seat in 0..SEATS {
-            if !self.is_single {
-                let free_callers = (0..CALLERS).filter(is_free);
+            if self.ways != Ways::Single {
+                let free_callers = self.callers().filter(is_free);
                 steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
             }
-            match (self.workers[seat], self.seats[seat].phase()) {
-                (Worker::Accepting, _) => {
-                    if !self.backlogs[seat].is_empty() {
-                        steps.push(Step::Accept(seat));
-                    }
-                }
+            if self.workers[seat] == Worker::Accepting && !self.backlogs[seat].is_empty() {
+                steps.push(Step::Accept(seat));
+            }
+            let is_at_door = self.doors[seat].is_some();
+            let serving = match self.served(seat) {
+                Some(caller) => Worker::Serving(caller),
+                None => Worker::Accepting,
+            };
+            match (serving, self.seats[seat].phase()) {
+                (Worker::Accepting, _) => {}
                 (Worker::Serving(_), Phase::Greeting) => {
                     steps.extend([
                         Step::Present(seat),
-                        Step::PresentAndBeCalled(seat),
                         Step::PresentNonsense(seat),
                         Step::End(seat),
                     ]);
+                    if !is_at_door {
+                        steps.push(Step::PresentAndBeCalled(seat));
+                    }
                 }
                 (Worker::Serving(_), Phase::Calling) => {
                     steps.extend([Step::Answered(seat), Step::End(seat)])
@@ -366,11 +423,12 @@ impl walk::World for World {
                     // A late frame may still be read, and a late call answered, after the timer
                     // has closed the seat.
                     steps.extend([Step::Present(seat), Step::Hear(seat), Step::Answered(seat)]);
-                    steps.push(if self.backlogs[seat].is_empty() {
-                        Step::Free(seat)
-                    } else {
-                        Step::TurnAway(seat)
-                    });
+                    // The door waits until the worker has turned away who had come by then.
+                    if self.backlogs[seat].is_empty() {
+                        steps.push(Step::Free(seat));
+                    } else if !is_at_door {
+                        steps.push(Step::TurnAway(seat));
+                    }
                 }
                 (Worker::Serving(_), phase) => panic!("a worker serves a seat that is {phase:?}"),
             }
@@ -407,6 +465,7 @@ impl walk::World for World {
                 Worker::Accepting => 0,
                 Worker::Serving(caller) => number(Some(caller)),
             });
+            state.push(number(self.doors[seat]));
             state.extend(
                 self.backlogs[seat]
                     .iter()
@@ -452,10 +511,18 @@ impl Seat {
 
 #[test]
 fn in_every_order_of_events_each_port_is_in_one_place_and_each_passcode_admits_once() {
-    assert!(walk(World::new(false)) > 10_000, "the walk went nowhere");
+    let states = walk(World::new(Ways::Portal));
+    assert!(states > 10_000, "the walk went nowhere");
+}
+
+#[test]
+fn with_the_browsers_door_beside_the_portal_too() {
+    let states = walk(World::new(Ways::PortalAndDoor));
+    assert!(states > 10_000, "the walk went nowhere");
 }
 
 #[test]
 fn on_a_single_port_each_seat_is_in_one_place_too() {
-    assert!(walk(World::new(true)) > 100, "the walk went nowhere");
+    let states = walk(World::new(Ways::Single));
+    assert!(states > 100, "the walk went nowhere");
 }
