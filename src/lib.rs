@@ -130,6 +130,7 @@ pub mod tick;
 pub mod wake;
 #[cfg(test)]
 mod walk;
+mod web;
 pub mod wire;
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.

@@ -105,6 +105,15 @@ pub const BOARD_QUEUE: usize = 64 * 1024;
 /// How many connections the board's page may have at a time.
 pub const VIEWERS: usize = 100;
 
+/// How many browsers may be connected to the door and have no seat, if the command line does not say.
+pub const WEB_CLIENTS: usize = 100;
+
+/// After how long a browser that says nothing is asked whether it is there; it has as long again to answer.
+pub const PROBE_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a worker may take to turn away whoever has come to its port while a browser had its seat.
+pub const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the end waits for a console whose terminal is paused.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 

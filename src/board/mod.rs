@@ -13,7 +13,6 @@
 //! It must not hold up the chat: see [`crate::event::Shutter`] and `feed.rs` for how it does not.
 
 mod feed;
-mod http;
 mod picture;
 mod recording;
 mod veil;
@@ -29,14 +28,15 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::event::{EventQueue, Events};
 use crate::limits;
 use crate::net::{Listener, Stream, Tap};
+use crate::web::http::{self, Hosts, Refusal, Request};
+use crate::web::{Caller, Callers};
 use feed::{Feed, Story};
-use http::{Refusal, Request};
+
 
 /// How long a viewer hears nothing before it is told that the server is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -77,26 +77,8 @@ struct Shared {
     veil: Veil,
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
-    viewers: Mutex<Viewers>,
-    all_ended: Receiver<()>,
+    viewers: Arc<Callers>,
     watching: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Viewers {
-    /// Every viewer's thread has a clone; the other end disconnects when the last one has ended.
-    running: Option<Sender<()>>,
-    /// Connections that are open, to be shut at the end; the oldest first.
-    open: Vec<Arc<Viewer>>,
-    threads: Vec<JoinHandle<()>>,
-    count: u64,
-}
-
-/// A connection to the page.
-struct Viewer {
-    stream: Stream,
-    /// It has sent its request.
-    has_asked: AtomicBool,
 }
 
 enum Source {
@@ -140,18 +122,12 @@ impl Board {
         queue: Option<EventQueue>,
     ) -> io::Result<Board> {
         let (stop, stopped) = bounded(0);
-        let (running, all_ended) = bounded(0);
-        let viewers = Viewers {
-            running: Some(running),
-            ..Viewers::default()
-        };
         let shared = Arc::new(Shared {
             source,
             veil,
             stopped,
             is_stopping: AtomicBool::new(false),
-            viewers: Mutex::new(viewers),
-            all_ended,
+            viewers: Arc::new(Callers::new("viewer", limits::VIEWERS)),
             watching: AtomicUsize::new(0),
         });
         let mut board = Board {
@@ -205,22 +181,7 @@ impl Drop for Board {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        // Nobody is waited for who has asked for nothing yet; who watches gets the last news, if the
-        // browser takes them.
-        let mut viewers = self.shared.viewers.lock();
-        viewers.running = None;
-        let threads = std::mem::take(&mut viewers.threads);
-        for viewer in &viewers.open {
-            let _ = viewer.stream.shutdown(Shutdown::Read);
-        }
-        drop(viewers);
-        let _ = self.shared.all_ended.recv_timeout(limits::CONSOLE_PATIENCE);
-        for viewer in &self.shared.viewers.lock().open {
-            let _ = viewer.stream.shutdown(Shutdown::Both);
-        }
-        for thread in threads {
-            let _ = thread.join();
-        }
+        self.shared.viewers.end(limits::CONSOLE_PATIENCE);
     }
 }
 
@@ -234,48 +195,24 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 }
 
 fn welcome(shared: &Arc<Shared>, stream: Stream) {
-    let mut viewers = shared.viewers.lock();
-    viewers.threads.retain(|thread| !thread.is_finished());
-    if viewers.open.len() >= limits::VIEWERS {
-        // Who only sits there, and for longest, goes for who may have something to ask.
-        let silent = |viewer: &Arc<Viewer>| !viewer.has_asked.load(Ordering::Acquire);
-        let Some(oldest) = viewers.open.iter().position(silent) else {
-            drop(viewers);
-            let _ = http::refuse(&stream, Refusal::Unavailable);
-            return stream.close();
-        };
-        let _ = viewers.open.remove(oldest).stream.shutdown(Shutdown::Both);
-    }
-    let viewer = Arc::new(Viewer {
-        stream,
-        has_asked: AtomicBool::new(false),
-    });
-    viewers.open.push(Arc::clone(&viewer));
-    viewers.count += 1;
-    let name = format!("viewer-{}", viewers.count);
-    let listed = Listed {
-        shared: Arc::clone(shared),
-        viewer,
-        _running: viewers.running.clone(),
-    };
-    // If there is no thread to be had, the connection is given up at once, and that takes the lock.
-    drop(viewers);
-    let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
-    let spawned = builder.spawn(move || {
-        let Listed { shared, viewer, .. } = &listed;
-        let stream = &viewer.stream;
+    let serving = Arc::clone(shared);
+    let taken = shared.viewers.take_in(stream, move |listed| {
+        let stream = &listed.caller.stream;
         // Whoever goes away in the middle of it has seen enough.
-        let _ = serve(shared, viewer);
+        let _ = serve(&serving, &listed.caller);
         let _ = stream.shutdown(Shutdown::Write);
         stream.drain();
     });
-    shared.viewers.lock().threads.extend(spawned);
+    if let Err(stream) = taken {
+        let _ = http::refuse(&stream, Refusal::Unavailable);
+        stream.close();
+    }
 }
 
-fn serve(shared: &Shared, viewer: &Viewer) -> io::Result<()> {
+fn serve(shared: &Shared, viewer: &Caller) -> io::Result<()> {
     let stream = &viewer.stream;
-    let request = http::read_request(stream)?;
-    viewer.has_asked.store(true, Ordering::Release);
+    let request = http::read_request(stream, &Hosts::default())?;
+    viewer.has_asked();
     let request = match request {
         Ok(request) => request,
         Err(refusal) => return http::refuse(stream, refusal),
@@ -311,22 +248,6 @@ impl Watching<'_> {
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// A connection is among the viewers for as long as its thread lives, whatever ends that.
-struct Listed {
-    shared: Arc<Shared>,
-    viewer: Arc<Viewer>,
-    _running: Option<Sender<()>>,
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let mut viewers = self.shared.viewers.lock();
-        viewers
-            .open
-            .retain(|there| !Arc::ptr_eq(there, &self.viewer));
     }
 }
 

@@ -16,4 +16,4 @@ pub use readers::{ReaderThread, start_console, start_event_file};
 pub use record::Record;
 pub use shutter::Shutter;
 pub use telling::{EventQueue, Events};
-pub use what::{Event, What};
+pub use what::{Event, Via, What};

@@ -25,6 +25,14 @@ pub struct Event {
     pub what: What,
 }
 
+/// By which door somebody has come, where there is another one than the portal's and the workers'.
+#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// The browser's.
+    Web,
+}
+
 /// Everything that can happen.
 ///
 /// This is the one description of each: its word, and its details in their order, for the file, the board
@@ -66,6 +74,8 @@ pub enum What {
         asker: SocketAddr,
         /// What it has to say there, with `--show-passcodes`.
         passcode: Option<String>,
+        /// How it came, if not by the portal.
+        via: Option<Via>,
     },
     /// A UDP client asked again while its reservation stood.
     TicketAgain {
@@ -119,6 +129,8 @@ pub enum What {
         port: Port,
         /// Who.
         peer: SocketAddr,
+        /// How it came, if not to the worker's port.
+        via: Option<Via>,
     },
     /// A message went to the partner.
     Relayed {
@@ -470,11 +482,13 @@ mod tests {
                 port,
                 asker: peer,
                 passcode: some("abc"),
+                via: None,
             },
             What::Ticket {
                 port,
                 asker: peer,
                 passcode: None,
+                via: Some(Via::Web),
             },
             What::TicketAgain { port, asker: peer },
             What::Full { asker: peer },
@@ -483,7 +497,16 @@ mod tests {
             What::Calling { port, peer },
             What::Stray { port, peer },
             What::WrongPasscode { port, peer },
-            What::Seated { port, peer },
+            What::Seated {
+                port,
+                peer,
+                via: None,
+            },
+            What::Seated {
+                port,
+                peer,
+                via: Some(Via::Web),
+            },
             What::Relayed {
                 from: port,
                 to: other,

@@ -149,6 +149,18 @@ impl Stream {
         self.peer
     }
 
+    /// The same socket once more, with a descriptor of its own.
+    ///
+    /// # Errors
+    /// What the system reports when it has no descriptor to give.
+    pub fn try_clone(&self) -> io::Result<Stream> {
+        Ok(Stream {
+            socket: self.socket.try_clone()?,
+            peer: self.peer,
+            tap: self.tap.clone(),
+        })
+    }
+
     /// This side.
     ///
     /// # Errors

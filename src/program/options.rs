@@ -13,7 +13,7 @@ use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, NoAddress};
-use crate::server::{Portals, Rate, Settings};
+use crate::server::{Portals, Rate, Settings, WebDoor};
 use crate::wire::Revision;
 
 /// A chat server with a thread for every connection
@@ -117,6 +117,15 @@ struct Arguments {
     /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden there without --show-messages
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = value_parser!(SocketAddr), help_heading = WHAT)]
     board: Option<SocketAddr>,
+    /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets everyone's on the network in
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
+    web: Option<SocketAddr>,
+    /// A name of this machine under which browsers may ask for that page, beside its addresses and localhost; may be given again
+    #[arg(long, value_name = "NAME", requires = "web", help_heading = WHERE)]
+    web_name: Vec<String>,
+    /// How many browsers may be connected and have no seat
+    #[arg(long, value_name = "N", default_value = "100", requires = "web", value_parser = value_parser!(u16).range(1..=MOST_ROOMS), help_heading = WHERE)]
+    web_clients: u16,
     /// Show passcodes, too, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_passcodes: bool,
@@ -140,6 +149,10 @@ const WHAT: &str = "What";
 
 /// Where the board is unless told otherwise: on this machine alone.
 const BOARD: &str = "127.0.0.1:8050";
+
+/// Where the browser's door is unless told otherwise: on this machine alone.
+const WEB: &str = "127.0.0.1:8080";
+const WEB_PORT: u16 = 8080;
 
 /// The original programs' timeouts, in seconds.
 const ORIGINAL_IDLE: u32 = 60;
@@ -205,6 +218,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         "--board",
         is_address,
     );
+    let words = join_value(words, "--web", |word| web_address(word).is_ok());
     let arguments = read(words, |arguments: &Arguments| &arguments.about)?;
     command(arguments).map_err(|error| refuse::<Arguments>(&error))
 }
@@ -259,6 +273,11 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         quiet: arguments.quiet,
         show_messages: arguments.show_messages,
         show_passcodes: arguments.show_passcodes,
+        web: arguments.web.map(|address| WebDoor {
+            address,
+            names: arguments.web_name,
+            clients: arguments.web_clients.into(),
+        }),
         trace: arguments.trace,
         chop: arguments.chop.map(Into::into),
         board: arguments.board,
@@ -324,6 +343,15 @@ fn rate(text: &str) -> Result<Rate, &'static str> {
         })
     });
     numbers.ok_or("it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5")
+}
+
+fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let host = text.parse::<Host>();
+    host.map(|host| host.at(WEB_PORT))
+        .map_err(|NoAddress| "it is an IP address, with or without a port, such as 0.0.0.0:8080")
 }
 
 fn bind_address(text: &str) -> Result<Host, &'static str> {

@@ -8,7 +8,8 @@ use std::thread;
 use crate::event::{Events, What};
 use crate::limits;
 use crate::net::{Listener, Spare, Stream};
-use crate::wire::{Codec, ServerDoc};
+use crate::web::http::{self, Refusal};
+use crate::wire::{CloseCode, Codec, ServerDoc};
 
 /// What a thread that accepts needs besides its listener.
 #[derive(Clone)]
@@ -31,6 +32,14 @@ impl Accepting {
         }
     }
 
+    /// The same, for callers to whom another codec speaks.
+    pub(super) fn speaking(&self, codec: Codec) -> Accepting {
+        Accepting {
+            codec,
+            ..self.clone()
+        }
+    }
+
     /// [`Listener::accept_each`], for a thread of the server.
     pub(super) fn accept_each(
         &self,
@@ -45,7 +54,11 @@ impl Accepting {
     /// FULL with the one that is kept for this, instead of being left waiting.
     fn accept_failed(&self, listener: &Listener, error: &io::Error) {
         if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-            let full = self.codec.server_frame(&ServerDoc::Full);
+            let full = if self.codec.is_web() {
+                http::refusal(Refusal::Unavailable).into_bytes()
+            } else {
+                self.codec.server_frame(&ServerDoc::Full)
+            };
             self.spare.turn_one_away(listener, &full);
         }
         back_off(&self.events, "accept", error);
@@ -58,7 +71,9 @@ impl Accepting {
 
     /// Tells a caller that there is no seat.
     pub(super) fn say_full(&self, stream: Stream, peer: SocketAddr) {
-        self.turn_away(stream, &ServerDoc::Full);
+        let mut full = self.codec.server_frame(&ServerDoc::Full);
+        self.codec.write_close(CloseCode::Full, &mut full);
+        stream.send_and_close(&full);
         self.events.tell(|| What::Full { asker: peer });
     }
 }

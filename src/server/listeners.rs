@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::guard::budget::Limit;
-use super::settings::{Portals, Settings};
+use super::settings::{Portals, Settings, WebDoor};
 use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::limits;
@@ -74,6 +74,15 @@ impl fmt::Display for StartError {
                 address.port().saturating_add(20),
                 Invocation::of_this_process().server_at(20000)
             ),
+            StartError::PortTaken {
+                address, role: WEB, ..
+            } => write!(
+                f,
+                "port {} on {} is taken, and the {WEB} needs it: stop the program that has it \
+                 (`ss -tlnp` names it) or choose another one with --web ADDRESS:PORT",
+                address.port(),
+                address.ip(),
+            ),
             StartError::PortTaken { address, role, .. } => write!(
                 f,
                 "port {} on {} is taken, and the {role} needs it: stop the program that has it \
@@ -131,6 +140,9 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What its port is wanted for.
+const WEB: &str = "browser's door";
+
 /// A port to try instead: well away, so that the workers' ports do not meet the old ones.
 fn suggestion(port: u16) -> u16 {
     if port < 60000 {
@@ -146,6 +158,7 @@ pub(super) struct Listeners {
     pub(super) portal_tcp: Option<Listener>,
     pub(super) portal_udp: Option<Datagrams>,
     pub(super) workers: Vec<Listener>,
+    pub(super) web: Option<Listener>,
 }
 
 impl Listeners {
@@ -181,7 +194,12 @@ impl Listeners {
             let bound = bind_patiently(wanted, tap);
             workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
         }
+        let bind_web = |web: &WebDoor| {
+            let bound = bind_patiently(web.address, tap);
+            bound.map_err(|error| explain(error, web.address, WEB, settings))
+        };
         Ok(Listeners {
+            web: settings.web.as_ref().map(bind_web).transpose()?,
             port,
             portal_tcp,
             portal_udp,

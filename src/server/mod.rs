@@ -23,13 +23,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::clock::{Clock, Tick, Timekeeping};
+use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Call, Datagrams, Listener, Port, Tap};
 use crate::outbox::Handed;
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
+use crate::web::http::Hosts;
+use crate::web::{Callers, Page};
 use crate::wire::{Codec, ServerDoc};
 use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
@@ -45,12 +47,13 @@ use threads::portal::Portal;
 use threads::room;
 use threads::single::SinglePort;
 use threads::timer::Timekeeper;
+use threads::web::Door;
 use threads::worker::Worker;
 
 pub use guard::budget::Limit;
 pub use guard::pace::Rate;
 pub use listeners::StartError;
-pub use settings::{Portals, Settings};
+pub use settings::{Portals, Settings, WebDoor};
 
 /// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
 /// apart.
@@ -102,11 +105,16 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         Some(_) => (limits::VIEWERS, 2),
         None => (0, 0),
     };
+    let (browsers, door) = match &settings.web {
+        // Each who is connected and not seated; who lets them in. A seat's browser has a thread, too.
+        Some(web) => (web.clients + seats, 1),
+        None => (0, 0),
+    };
     // A timer and a worker each, or a timer and a connection's thread; the ticker and those that
     // accept or receive on the portal.
     let needs = Needs {
-        threads: 2 * seats + 3 + viewers + board,
-        sockets: listeners + seats + viewers + board,
+        threads: 2 * seats + 3 + viewers + board + browsers + door,
+        sockets: listeners + seats + viewers + board + browsers + door,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
@@ -144,6 +152,8 @@ pub struct Server {
     udp: Option<Arc<Datagrams>>,
     /// The portal's address, or the single port's.
     portal: SocketAddr,
+    /// The browser's door's.
+    web: Option<SocketAddr>,
     tick: Duration,
     /// The port of each seat.
     workers: Vec<Port>,
@@ -255,10 +265,14 @@ impl Server {
                     message_of_the_day: settings.message_of_the_day.clone(),
                 },
                 callbacks: Mutex::new(PerTick::new(limits::CALLBACKS_A_TICK)),
-                other_ports: [Some(port.get()), settings.board.map(|board| board.port())]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
+                other_ports: [
+                    Some(port.get()),
+                    settings.board.map(|board| board.port()),
+                    listeners.web.as_ref().map(|web| web.port().get()),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
                 rate: settings.rate.map(|rate| (rate, settings.tick)),
                 clock,
                 events,
@@ -273,6 +287,7 @@ impl Server {
             tcp: Vec::new(),
             udp: None,
             portal: settings.bind.at(port.get()),
+            web: listeners.web.as_ref().map(Listener::address),
             tick: settings.tick,
             workers,
             why: Mutex::default(),
@@ -281,6 +296,10 @@ impl Server {
         server
             .start_timekeepers(timekeeping, settings)
             .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
+            .and_then(|()| match (listeners.web, &settings.web) {
+                (Some(listener), Some(web)) => server.start_web(listener, web, &accepting, settings),
+                _ => Ok(()),
+            })
             .and_then(|()| match (listeners.portal_tcp, settings.single_port) {
                 (Some(listener), Some(_)) => {
                     let single = SinglePort {
@@ -353,6 +372,41 @@ impl Server {
         Ok(())
     }
 
+    fn start_web(
+        &mut self,
+        listener: Listener,
+        web: &WebDoor,
+        accepting: &Accepting,
+        settings: &Settings,
+    ) -> io::Result<()> {
+        let codec = Codec::web(settings.max_message);
+        let door = Door {
+            sessions: Arc::clone(&self.sessions),
+            accepting: accepting.speaking(codec),
+            sockets: Sockets {
+                codec,
+                tick: settings.tick,
+                clock: self.sessions.clock.clone(),
+            },
+            callers: Arc::new(Callers::new("browser", web.clients)),
+            hosts: Hosts {
+                names: web.names.clone(),
+            },
+            page: Arc::new(Page {
+                board: settings.board,
+                has_passwords: settings.accounts.is_some(),
+            }),
+            probe_every: Ticks::covering(limits::PROBE_EVERY, settings.tick),
+            workers: settings.single_port.is_none().then_some(settings.bind),
+        };
+        let listener = self.keep_to_wake(listener);
+        let address = listener.address();
+        self.tell_listening("web", address);
+        self.spawn(format!("web-{}", address.port()), move || {
+            door.run(&listener);
+        })
+    }
+
     fn start_single(&mut self, listener: Listener, single: SinglePort) -> io::Result<()> {
         let listener = self.keep_to_wake(listener);
         let address = listener.address();
@@ -410,6 +464,11 @@ impl Server {
     /// The portal's address.
     pub fn portal(&self) -> SocketAddr {
         self.portal
+    }
+
+    /// The address of the browser's door, if there is one.
+    pub fn web(&self) -> Option<SocketAddr> {
+        self.web
     }
 
     /// The workers' ports, in the order of their seats.

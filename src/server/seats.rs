@@ -4,16 +4,17 @@
 //! Whoever drops a held one puts it back, also by a panic, so no port is ever lost.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::clock::{Alarm, Tick};
+use crate::clock::{Alarm, Deadline, Tick};
 use crate::event::{Events, What};
 use crate::hall::Connection;
 use crate::net::{Port, host_of};
 use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
+use crate::server::guard::probe::Probe;
 use crate::wake::Waker;
 
 /// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf.
@@ -44,6 +45,18 @@ pub(super) struct OccupiedSeat {
     counted: Option<IpAddr>,
     /// Set from the arrival until the worker has cleared up.
     pub(super) connection: Option<Arc<Connection>>,
+    /// Whether that, if it is a browser's, still answers.
+    pub(super) probe: Option<Probe>,
+    /// From where this server calls its own worker, to learn that everyone before has been turned away.
+    pub(super) own_caller: Option<SocketAddr>,
+}
+
+impl OccupiedSeat {
+    /// The next thing that its timekeeper has to see to.
+    fn deadline(&self) -> Option<Deadline> {
+        let probe = self.probe.as_ref().map(Probe::deadline);
+        [self.seat.deadline(), probe].into_iter().flatten().min()
+    }
 }
 
 impl SharedSeat {
@@ -63,6 +76,8 @@ impl SharedSeat {
                 seat,
                 counted: None,
                 connection: None,
+                probe: None,
+                own_caller: None,
             }),
         }
     }
@@ -72,13 +87,25 @@ impl SharedSeat {
     pub(super) fn with_seat<T>(&self, action: impl FnOnce(&mut OccupiedSeat) -> T) -> T {
         let mut occupied = self.occupied.lock();
         let result = action(&mut occupied);
-        self.alarm.set(occupied.seat.deadline());
+        self.alarm.set(occupied.deadline());
         result
     }
 
     /// Who is connected to it, welcomed or not.
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
         self.with_seat(|occupied| occupied.connection.clone())
+    }
+
+    /// Notes that something has come from `connection`, a browser's, if that is still in the seat.
+    pub(super) fn alive(&self, connection: &Arc<Connection>, now: Tick) {
+        self.with_seat(|occupied| {
+            let there = occupied.connection.as_ref();
+            if there.is_some_and(|there| Arc::ptr_eq(there, connection))
+                && let Some(probe) = &mut occupied.probe
+            {
+                probe.alive(now);
+            }
+        });
     }
 
     /// Moves the idle deadline of `connection`, if that is still in the seat. Returns whether it is.

@@ -35,6 +35,28 @@ impl Portals {
     }
 }
 
+/// Where browsers get in, and how many.
+#[derive(Clone, Debug)]
+pub struct WebDoor {
+    /// Where the page is.
+    pub address: SocketAddr,
+    /// Names, beside its addresses and `localhost`, under which browsers may ask for it.
+    pub names: Vec<String>,
+    /// How many may be connected and not seated.
+    pub clients: usize,
+}
+
+impl WebDoor {
+    /// The page at that address, for as many as usual.
+    pub fn at(address: SocketAddr) -> WebDoor {
+        WebDoor {
+            address,
+            names: Vec::new(),
+            clients: limits::WEB_CLIENTS,
+        }
+    }
+}
+
 /// The server's settings; the command line's options, in `chatserver --help`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -88,6 +110,8 @@ pub struct Settings {
     pub chop: Option<NonZeroUsize>,
     /// Serve a page about it at this address.
     pub board: Option<SocketAddr>,
+    /// Let browsers in.
+    pub web: Option<WebDoor>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
     /// How long that file may grow before it is rotated, in bytes.
@@ -147,6 +171,7 @@ impl Default for Settings {
             trace: false,
             chop: None,
             board: None,
+            web: None,
             event_file: None,
             event_file_most: None,
         }

@@ -5,3 +5,4 @@ pub(super) mod courtesy;
 pub(super) mod guesses;
 pub(super) mod pace;
 pub(super) mod per_tick;
+pub(super) mod probe;

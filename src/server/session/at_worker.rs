@@ -46,6 +46,10 @@ impl Role for AtWorker<'_> {
         self.seat.heard(connection, now).then_some(self.seat.port)
     }
 
+    fn alive(&self, connection: &Arc<Connection>, now: Tick) {
+        self.seat.alive(connection, now);
+    }
+
     /// A message may name its destination itself (seed 003); if not, it is for the partner.
     fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), End> {
         let partner = Audience::Partner(session.role.seat.number);

@@ -29,7 +29,12 @@ pub(crate) fn first_frame(
                 return Ok(handshake);
             }
             Ok(None) => {}
+            // A browser's frames have an end of their own.
+            Err(error) if outbox.codec().is_web() => return Err(End::from(&error)),
             Err(_) => return Ok(None),
+        }
+        if let Some(ping) = frames.take_ping() {
+            outbox.send_pong(&ping);
         }
         match frames.read_from(&mut outbox.stream()) {
             Ok(0) if frames.end_last_line() => {}

@@ -32,6 +32,9 @@ impl Role for InRoom<'_> {
         seat.heard(self.main, now).then_some(seat.port)
     }
 
+    /// A browser is in rooms on its main connection.
+    fn alive(&self, _: &Arc<Connection>, _: Tick) {}
+
     fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), End> {
         match Addressed::read(text) {
             Addressed::Chat(text) => {

@@ -52,22 +52,34 @@ impl Sessions {
             || self.rooms.with(|rooms| rooms.listens_at(port))
     }
 
-    /// Takes a connection out of everything and closes it. The seat is closing after it, and still to be
-    /// freed.
+    /// Takes a connection out of everything, closes it and tells of it. The seat is closing after it, and still
+    /// to be freed.
     pub(crate) fn end(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: End) {
+        let end = self.take_out(seat, connection, end);
+        self.events.tell(|| What::Left {
+            port: seat.port,
+            peer: connection.peer,
+            end,
+        });
+    }
+
+    /// As [`Sessions::end`], and tells nobody. Returns why it is over: if the timekeeper or a full socket has
+    /// ended it before, that is the reason that counts.
+    pub(crate) fn take_out(
+        &self,
+        seat: &SharedSeat,
+        connection: &Arc<Connection>,
+        end: End,
+    ) -> End {
         self.rooms.leave_all(connection);
         self.people.leave(connection);
         self.pairs.leave(seat.number, connection);
         seat.with_seat(|occupied| {
             occupied.seat.close();
             occupied.connection = None;
+            occupied.probe = None;
         });
-        // If the timekeeper or a full socket has ended it before, that is the reason that counts.
         connection.outbox.hang_up(end);
-        self.events.tell(|| What::Left {
-            port: seat.port,
-            peer: connection.peer,
-            end: connection.outbox.ended().unwrap_or(end),
-        });
+        connection.outbox.ended().unwrap_or(end)
     }
 }

@@ -15,7 +15,9 @@ use crate::hall::Connection;
 use crate::limits;
 use crate::net::Port;
 use crate::server::guard::pace::Pace;
-use crate::wire::{ClientCommand, ClientDoc, DocError, ErrorCode, FrameReader, ServerDoc};
+use crate::wire::{
+    ClientCommand, ClientDoc, DocError, ErrorCode, FrameError, FrameReader, ServerDoc,
+};
 
 /// What a message and a command mean where a client is connected.
 pub(crate) trait Role: Sized {
@@ -25,6 +27,9 @@ pub(crate) trait Role: Sized {
     /// Moves the idle deadline of the seat to which the client belongs. Returns that seat's port, if the
     /// client is still there.
     fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
+
+    /// Notes that something has come over a browser's connection, whatever it was.
+    fn alive(&self, connection: &Arc<Connection>, now: Tick);
 
     /// A message.
     ///
@@ -53,6 +58,8 @@ pub(crate) struct Session<'s, R> {
     told_of_pace: bool,
     /// To wait for a tick, once that has been necessary.
     waiting: Option<Subscription>,
+    /// When something came over a browser's connection last.
+    read_at: Option<Tick>,
 }
 
 impl<'s, R: Role> Session<'s, R> {
@@ -71,6 +78,7 @@ impl<'s, R: Role> Session<'s, R> {
             pace: sessions.rate.map(pace),
             told_of_pace: false,
             waiting: None,
+            read_at: None,
         }
     }
 
@@ -97,7 +105,7 @@ impl<'s, R: Role> Session<'s, R> {
         loop {
             self.sessions.panics.may_panic("session");
             // What came together with the passcode is a turn of its own, so serve before reading.
-            let end = self.turn(frames);
+            let end = self.turn(frames).and_then(|()| self.answer_ping(frames));
             self.speaker.send_answers();
             if let Err(end) = end {
                 return end;
@@ -107,10 +115,33 @@ impl<'s, R: Role> Session<'s, R> {
                 Ok(0) if frames.end_last_line() => {}
                 Ok(0) => return End::Gone,
                 Ok(_) if self.is_cut_off() => return End::Broken,
-                Ok(_) => {}
+                Ok(_) => self.note_read(),
                 Err(_) => return End::Broken,
             }
         }
+    }
+
+    /// A browser that has sent anything is there: also one that only answers pings.
+    fn note_read(&mut self) {
+        let connection = self.connection();
+        if !connection.outbox.codec().is_web() {
+            return;
+        }
+        let now = self.sessions.clock.now();
+        if self.read_at.replace(now) != Some(now) {
+            self.role.alive(connection, now);
+        }
+    }
+
+    /// A ping of the framing's own counts as a `PING`, and is answered once a turn.
+    fn answer_ping(&mut self, frames: &mut FrameReader) -> Result<(), End> {
+        let Some(ping) = frames.take_ping() else {
+            return Ok(());
+        };
+        self.keep_pace(&Ok(ClientDoc::Command(ClientCommand::Ping)))?;
+        self.speaker.send_answers();
+        self.connection().outbox.send_pong(&ping);
+        Ok(())
     }
 
     /// Serves every whole frame that has arrived.
@@ -125,9 +156,15 @@ impl<'s, R: Role> Session<'s, R> {
                     self.connection().outbox.codec().read_client(frame)
                 }
                 Ok(None) => break Ok(()),
+                Err(FrameError::Closed) => break Err(End::Gone),
                 Err(error) => {
-                    self.speaker.error(ErrorCode::TooLong, &error.to_string());
-                    break Err(End::TooLong);
+                    let end = End::from(&error);
+                    let code = match end {
+                        End::TooLong => ErrorCode::TooLong,
+                        _ => ErrorCode::Malformed,
+                    };
+                    self.speaker.error(code, &error.to_string());
+                    break Err(end);
                 }
             };
             if self.is_cut_off() {

@@ -84,7 +84,11 @@ pub(crate) fn serve(
     if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
         return End::NoAnswer;
     }
-    events.tell(|| What::Seated { port, peer: target });
+    events.tell(|| What::Seated {
+        port,
+        peer: target,
+        via: None,
+    });
     // The passcode is the proof of who calls. It has let somebody in, and admits nobody else.
     let welcome = ServerDoc::CalledBack {
         port,

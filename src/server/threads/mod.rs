@@ -5,4 +5,5 @@ pub(super) mod portal;
 pub(super) mod room;
 pub(super) mod single;
 pub(super) mod timer;
+pub(super) mod web;
 pub(super) mod worker;

@@ -141,6 +141,7 @@ impl Portal {
                 port: ticket.port,
                 asker: peer,
                 passcode: events.passcode(&ticket.passcode),
+                via: None,
             });
         };
         let held = self.seats.take(asker.address());

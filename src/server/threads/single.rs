@@ -125,7 +125,11 @@ impl SinglePort {
 
 fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> End {
     let (port, peer) = (seat.port, connection.peer);
-    sessions.events.tell(|| What::Seated { port, peer });
+    sessions.events.tell(|| What::Seated {
+        port,
+        peer,
+        via: None,
+    });
     let codec = connection.outbox.codec();
     let welcome = ServerDoc::WelcomeSingle {
         seat: seat.number.get(),

@@ -13,6 +13,7 @@ use crate::event::{End, Events, What};
 use crate::hall::Connection;
 use crate::outbox::Left;
 use crate::seat::Expiry;
+use crate::server::guard::probe::Look;
 use crate::server::panics::Panics;
 use crate::server::seats::{Seats, SharedSeat};
 use crate::wake::Wake;
@@ -72,14 +73,25 @@ impl Timekeeper {
     /// Ends what is past its deadline. Returns whoever is connected.
     fn enforce_deadlines(&self, seat: &SharedSeat, now: Tick) -> Option<Arc<Connection>> {
         let mut shown = None;
-        let (expiry, connection) = seat.with_seat(|occupied| {
+        let (expiry, probe, connection) = seat.with_seat(|occupied| {
             let next = || {
                 let (next, how) = self.seats.next_passcode();
                 shown = how;
                 next
             };
-            (occupied.seat.expire(now, next), occupied.connection.clone())
+            let probe = occupied.probe.as_mut().and_then(|probe| probe.look(now));
+            let expiry = occupied.seat.expire(now, next);
+            (expiry, probe, occupied.connection.clone())
         });
+        match (probe, &connection) {
+            (Some(Look::Ask), Some(connection)) => {
+                connection.outbox.send_ping();
+            }
+            (Some(Look::GiveUp), Some(connection)) => {
+                connection.outbox.end(End::Asleep);
+            }
+            _ => {}
+        }
         let end = match expiry {
             None => return connection,
             Some(Expiry::NoShow(lease)) => {

@@ -20,6 +20,15 @@ use crate::server::session::{AtWorker, Session, Sessions, first_frame};
 use crate::server::sockets::Sockets;
 use crate::wire::{Handshake, ServerDoc};
 
+/// Who is turned away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Nobody expected them.
+    Stray,
+    /// The browser's door has called, to learn that those before it have been turned away.
+    OurOwn,
+}
+
 /// What every worker uses.
 pub(crate) struct Worker {
     pub(crate) sessions: Arc<Sessions>,
@@ -67,27 +76,32 @@ impl Worker {
     ) -> Option<Arc<Connection>> {
         let now = self.sessions.clock.now();
         let label = seat.port.to_string();
-        let arrival = seat.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
-            Arrival::Expected => {
-                self.sessions.panics.may_panic("let-in");
-                let timer = seat.timer.clone();
-                let connection = self.sockets.connection(stream, peer, &label, timer);
-                occupied.connection = Some(Arc::clone(&connection));
-                Ok(connection)
+        let arrival = seat.with_seat(|occupied| {
+            if occupied.own_caller == Some(peer) {
+                return Err((stream, Caller::OurOwn));
             }
-            Arrival::Stray => Err(stream),
+            match occupied.seat.arrive(peer.ip(), now) {
+                Arrival::Expected => {
+                    self.sessions.panics.may_panic("let-in");
+                    let timer = seat.timer.clone();
+                    let connection = self.sockets.connection(stream, peer, &label, timer);
+                    occupied.connection = Some(Arc::clone(&connection));
+                    Ok(connection)
+                }
+                Arrival::Stray => Err((stream, Caller::Stray)),
+            }
         });
         arrival
-            .map_err(|stream| self.turn_away(seat, stream, peer))
+            .map_err(|(stream, caller)| self.turn_away(seat, stream, peer, caller))
             .ok()
     }
 
-    fn turn_away(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) {
+    fn turn_away(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr, caller: Caller) {
         let (port, room) = (seat.port, None);
         self.accepting
             .turn_away(stream, &ServerDoc::WrongPasscode { port, room });
         // At the end there comes one more, from the server itself, to wake this thread.
-        if !self.sessions.clock.is_stopped() {
+        if caller == Caller::Stray && !self.sessions.clock.is_stopped() {
             self.accepting.events.tell(|| What::Stray { port, peer });
         }
     }
@@ -132,7 +146,11 @@ impl Worker {
                 &passcode,
             );
         }
-        events.tell(|| What::Seated { port, peer });
+        events.tell(|| What::Seated {
+            port,
+            peer,
+            via: None,
+        });
         let welcome = ServerDoc::Welcome {
             port,
             room: None,
@@ -169,7 +187,7 @@ impl Worker {
             let Ok((stream, peer)) = listener.accept() else {
                 break;
             };
-            self.turn_away(seat, stream, peer);
+            self.turn_away(seat, stream, peer, Caller::Stray);
         }
         // A listener that stayed non-blocking would make the accept loop spin, so insist.
         while listener.set_nonblocking(false).is_err() {

@@ -1,4 +1,6 @@
-//! As much HTTP as a page and a stream of events need: one `GET` a connection (RFC 9112).
+//! As much HTTP as a page, a stream of events and a WebSocket need: one `GET` a connection (RFC 9112).
+//!
+//! (With the `httparse` crate for the head, this file was no shorter: what takes the lines is judging it.)
 
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
@@ -14,14 +16,35 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What somebody wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) path: String,
+pub(crate) struct Request {
+    pub(crate) path: String,
     query: String,
+    /// As the request has it: an address or a name, and a port, if it is not 80.
+    pub(crate) host: String,
+    /// Names in small letters, and their values.
+    fields: Vec<(String, String)>,
+    /// What came behind the head.
+    pub(crate) rest: Vec<u8>,
 }
 
 impl Request {
+    /// The value of that field; of several, all of them, with commas between.
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        let there = self.fields.iter().filter(|(there, _)| there == name);
+        let values: Vec<&str> = there.map(|(_, value)| value.as_str()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    /// Whether `word` is among the words of that field.
+    pub(super) fn field_has(&self, name: &str, word: &str) -> bool {
+        let value = self.field(name).unwrap_or_default();
+        value
+            .split(',')
+            .any(|there| there.trim().eq_ignore_ascii_case(word))
+    }
+
     /// The number that the query has for `name`.
-    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         let pairs = self
             .query
             .split('&')
@@ -33,16 +56,20 @@ impl Request {
 
 /// Why somebody does not get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Not HTTP, too long, or without a host.
     BadRequest,
     NotFound,
+    /// A page of another site has made the browser ask for this.
+    Forbidden,
     /// Anything but GET.
     MethodNotAllowed,
     /// The browser means another site, whose name somebody has pointed at this machine (DNS
     /// rebinding): its pages must not read what is shown here.
     MisdirectedRequest,
-    /// As many watch as may.
+    /// That path is a WebSocket's, in version 13.
+    UpgradeRequired,
+    /// As many are connected as may be.
     Unavailable,
 }
 
@@ -50,16 +77,43 @@ impl Refusal {
     fn status(self) -> &'static str {
         match self {
             Refusal::BadRequest => "400 Bad Request",
+            Refusal::Forbidden => "403 Forbidden",
             Refusal::NotFound => "404 Not Found",
             Refusal::MethodNotAllowed => "405 Method Not Allowed",
             Refusal::MisdirectedRequest => "421 Misdirected Request",
+            Refusal::UpgradeRequired => "426 Upgrade Required",
             Refusal::Unavailable => "503 Service Unavailable",
         }
     }
 }
 
+/// Whose names a browser may use for this machine.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Hosts {
+    /// Beside addresses and `localhost`, which nobody can point elsewhere.
+    pub(crate) names: Vec<String>,
+}
+
+impl Hosts {
+    /// Whether the `Host` of a request means this machine, whatever its port.
+    fn mean(&self, host: &str) -> bool {
+        let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, port)) => (address, port.strip_prefix(':').unwrap_or(port)),
+            None => host.split_once(':').unwrap_or((host, "")),
+        };
+        let is_port = port.is_empty() || port.parse::<u16>().is_ok();
+        let mut names = self.names.iter().map(String::as_str).chain(["localhost"]);
+        is_port
+            && (names.any(|there| there.eq_ignore_ascii_case(name))
+                || name.parse::<IpAddr>().is_ok())
+    }
+}
+
 /// Waits for a request. An error: the connection ended, or took too long, before there was one.
-pub(super) fn read_request(mut stream: &Stream) -> io::Result<Result<Request, Refusal>> {
+pub(crate) fn read_request(
+    mut stream: &Stream,
+    hosts: &Hosts,
+) -> io::Result<Result<Request, Refusal>> {
     let until = Instant::now() + PATIENCE;
     let mut head = Vec::new();
     let mut piece = [0; 1024];
@@ -75,7 +129,9 @@ pub(super) fn read_request(mut stream: &Stream) -> io::Result<Result<Request, Re
         }
         head.extend_from_slice(&piece[..count]);
         if let Some(end) = memchr::memmem::find(&head, b"\r\n\r\n") {
-            return Ok(parse(&head[..end]));
+            let rest = head.split_off(end + 4);
+            head.truncate(end);
+            return Ok(parse(&head, hosts).map(|request| Request { rest, ..request }));
         }
         if head.len() > LONGEST_HEAD {
             return Ok(Err(Refusal::BadRequest));
@@ -83,7 +139,7 @@ pub(super) fn read_request(mut stream: &Stream) -> io::Result<Result<Request, Re
     }
 }
 
-fn parse(head: &[u8]) -> Result<Request, Refusal> {
+fn parse(head: &[u8], hosts: &Hosts) -> Result<Request, Refusal> {
     let head = std::str::from_utf8(head).map_err(|_| Refusal::BadRequest)?;
     if head.len() > LONGEST_HEAD {
         return Err(Refusal::BadRequest);
@@ -97,20 +153,20 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
     if !is_word(method) || !is_word(target) || !version.starts_with("HTTP/1.") {
         return Err(Refusal::BadRequest);
     }
-    let mut hosts = Vec::new();
-    for field in fields.split("\r\n") {
+    let fields = fields.split("\r\n").map(|field| {
         let (name, value) = field.split_once(':').ok_or(Refusal::BadRequest)?;
         if !is_word(name) {
             return Err(Refusal::BadRequest);
         }
-        if name.eq_ignore_ascii_case("host") {
-            hosts.push(value.trim());
-        }
-    }
-    let [host] = hosts[..] else {
+        Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+    });
+    let fields: Vec<(String, String)> = fields.collect::<Result<_, _>>()?;
+    let mut meant = fields.iter().filter(|(name, _)| name == "host");
+    let (Some((_, host)), None) = (meant.next(), meant.next()) else {
         return Err(Refusal::BadRequest);
     };
-    if !is_this_machine(host) {
+    let host = host.clone();
+    if !hosts.mean(&host) {
         return Err(Refusal::MisdirectedRequest);
     }
     if method != "GET" {
@@ -123,27 +179,21 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
     Ok(Request {
         path: path.to_owned(),
         query: query.to_owned(),
+        host,
+        fields,
+        rest: Vec::new(),
     })
 }
 
-/// An address or `localhost`, with or without a port: nobody can point those elsewhere.
-fn is_this_machine(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => (address, port.strip_prefix(':').unwrap_or(port)),
-        None => host.split_once(':').unwrap_or((host, "")),
-    };
-    let is_port = port.is_empty() || port.parse::<u16>().is_ok();
-    is_port && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
-}
+/// What a page may load, where its parts are files of their own: nothing but what comes from here.
+const OWN_PARTS: &str = "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'";
 
-/// What every answer begins with. Nothing of it may be kept, and the page may load nothing but what
-/// comes from here.
-fn head(status: &str, kind: &str) -> String {
+/// What every answer begins with. Nothing of it may be kept, and a page may load only what `loads` says.
+fn head(status: &str, kind: &str, loads: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n\
          Content-Type: {kind}\r\n\
-         Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; \
-         connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; \
+         Content-Security-Policy: default-src 'none'; {loads}; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'\r\n\
          X-Content-Type-Options: nosniff\r\n\
          Referrer-Policy: no-referrer\r\n\
@@ -153,18 +203,52 @@ fn head(status: &str, kind: &str) -> String {
 }
 
 /// Answers with a whole document.
-pub(super) fn answer(stream: &Stream, kind: &str, body: &str) -> io::Result<()> {
-    send(stream, &(head("200 OK", kind) + &length(body)), body)
+pub(crate) fn answer(stream: &Stream, kind: &str, body: &str) -> io::Result<()> {
+    send(stream, &(head("200 OK", kind, OWN_PARTS) + &length(body)), body)
+}
+
+/// Answers with a page that is one document, script and style included: those with this `nonce` run, and
+/// nothing else does. It may open WebSockets to where it comes from. (`'self'` covers those, but not in older
+/// Safari.)
+pub(crate) fn answer_page(
+    stream: &Stream,
+    body: &str,
+    nonce: &str,
+    host: &str,
+) -> io::Result<()> {
+    let loads = format!(
+        "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self' ws://{host} wss://{host}"
+    );
+    let head = head("200 OK", "text/html; charset=utf-8", &loads);
+    send(stream, &(head + &length(body)), body)
+}
+
+/// Agrees to speak something else from here on.
+pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> {
+    send(
+        stream,
+        &format!("HTTP/1.1 101 Switching Protocols\r\n{fields}"),
+        "",
+    )
 }
 
 /// Answers that there is nothing.
-pub(super) fn refuse(stream: &Stream, refusal: Refusal) -> io::Result<()> {
+pub(crate) fn refuse(mut stream: &Stream, refusal: Refusal) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    write_all(&mut stream, &self::refusal(refusal))
+}
+
+/// The answer that there is nothing.
+pub(crate) fn refusal(refusal: Refusal) -> String {
     let body = format!("{}\n", refusal.status());
-    let mut begin = head(refusal.status(), "text/plain; charset=utf-8") + &length(&body);
+    let mut begin = head(refusal.status(), "text/plain; charset=utf-8", OWN_PARTS) + &length(&body);
     if refusal == Refusal::MethodNotAllowed {
         begin += "Allow: GET\r\n";
     }
-    send(stream, &begin, &body)
+    if refusal == Refusal::UpgradeRequired {
+        begin += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    }
+    format!("{begin}\r\n{body}")
 }
 
 fn length(body: &str) -> String {
@@ -177,18 +261,18 @@ fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
 }
 
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
-pub(super) fn begin_events(stream: &Stream) -> io::Result<()> {
-    send(stream, &head("200 OK", "text/event-stream"), "")
+pub(crate) fn begin_events(stream: &Stream) -> io::Result<()> {
+    send(stream, &head("200 OK", "text/event-stream", OWN_PARTS), "")
 }
 
 /// Sends one event. A viewer who takes nothing for [`PATIENCE`] is given up.
-pub(super) fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
+pub(crate) fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
     // JSON has no raw line feed, which would end the event.
     write_all(&mut stream, &format!("event: {kind}\ndata: {data}\n\n"))
 }
 
 /// Sends a comment, so that a connection that is dead is found out.
-pub(super) fn keep_alive(mut stream: &Stream) -> io::Result<()> {
+pub(crate) fn keep_alive(mut stream: &Stream) -> io::Result<()> {
     write_all(&mut stream, ": still here\n\n")
 }
 
@@ -211,12 +295,12 @@ fn write_all(stream: &mut &Stream, text: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parsed(head: &str) -> Result<Request, Refusal> {
-        parse(head.as_bytes())
+    pub(crate) fn parsed(head: &str) -> Result<Request, Refusal> {
+        parse(head.as_bytes(), &Hosts::default())
     }
 
     #[test]
@@ -283,7 +367,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_head_makes_it_panic(head in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&head);
+            let _ = parse(&head, &Hosts::default());
         }
     }
 }

@@ -1,0 +1,288 @@
+//! The browser's door (`--web`): on one connection it is first the portal and then the worker, for somebody who
+//! has nothing but a browser.
+//!
+//! `web-8080` accepts; each connection has a thread, which answers one `GET`. If that asks for a WebSocket, the
+//! thread takes a seat off the workload stack, says the passcode, hears it, and serves the session: the same
+//! seats, timekeepers and sessions as behind a worker's port. While it holds the seat, that worker's port turns
+//! everyone away, and it is this thread that clears up and puts the port back.
+
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::clock::Ticks;
+use crate::event::{End, Via, What};
+use crate::hall::Connection;
+use crate::limits;
+use crate::net::{Host, Listener, Stream, Tap, reachable};
+use crate::seat::{SeatNumber, Ticket, Verdict, Wish};
+use crate::server::accepting::{Accepting, back_off};
+use crate::server::guard::probe::Probe;
+use crate::server::seats::SharedSeat;
+use crate::server::session::{AtWorker, Session, Sessions, first_frame};
+use crate::server::sockets::Sockets;
+use crate::web::http::{self, Hosts, Refusal};
+use crate::web::{Callers, Listed, Page, upgrade};
+use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
+
+/// What the door's threads use.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) sessions: Arc<Sessions>,
+    /// With the codec of a WebSocket.
+    pub(crate) accepting: Accepting,
+    pub(crate) sockets: Sockets,
+    /// Who is connected and not seated.
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) hosts: Hosts,
+    pub(crate) page: Arc<Page>,
+    /// After how long a browser that says nothing is asked whether it is there.
+    pub(crate) probe_every: Ticks,
+    /// Where the workers listen; `None` where everyone sits at a single port.
+    pub(crate) workers: Option<Host>,
+}
+
+impl Door {
+    /// The thread `web-8080`: accepts until the clock stops, and then waits for the connections.
+    pub(crate) fn run(&self, listener: &Listener) {
+        let is_over = || self.sessions.clock.is_stopped();
+        self.accepting
+            .accept_each(listener, is_over, |stream, peer| {
+                self.sessions.panics.caught(|| {
+                    let door = self.clone();
+                    let taken = self.callers.take_in(stream, move |listed| {
+                        door.sessions.panics.caught(|| door.serve(listed, peer));
+                    });
+                    if let Err(stream) = taken {
+                        let _ = http::refuse(&stream, Refusal::Unavailable);
+                        stream.close();
+                    }
+                });
+            });
+        self.callers.end(limits::CONSOLE_PATIENCE);
+    }
+
+    /// One connection, from the request to the end.
+    fn serve(&self, listed: Listed, peer: SocketAddr) {
+        let stream = &listed.caller.stream;
+        // Whoever goes away in the middle of it has no use for an answer.
+        if let Ok(Some((stream, begun))) = self.answer(&listed) {
+            self.visit(listed, stream, peer, &begun);
+        } else {
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            stream.drain();
+        }
+    }
+
+    /// Answers the request. If it was for a WebSocket, that is open now, and what came behind the request is
+    /// returned with it.
+    fn answer(&self, listed: &Listed) -> io::Result<Option<(Stream, Vec<u8>)>> {
+        let stream = &listed.caller.stream;
+        let request = match http::read_request(stream, &self.hosts)? {
+            Ok(request) => request,
+            Err(refusal) => return http::refuse(stream, refusal).map(|()| None),
+        };
+        listed.caller.has_asked();
+        match request.path.as_str() {
+            "/" => self.page.answer(stream, &request)?,
+            "/chat" => {
+                if upgrade(stream, &request)?.is_none() {
+                    stream.set_read_timeout(None)?;
+                    return Ok(Some((stream.try_clone()?, request.rest)));
+                }
+            }
+            _ => http::refuse(stream, Refusal::NotFound)?,
+        }
+        Ok(None)
+    }
+
+    /// One browser, from the portal's answer to the free seat.
+    fn visit(&self, listed: Listed, stream: Stream, peer: SocketAddr, begun: &[u8]) {
+        let (number, connection, ticket) = match self.take_a_seat(stream, peer) {
+            Ok(taken) => taken,
+            Err(stream) => return self.accepting.say_full(stream, peer),
+        };
+        let Some(seat) = self.sessions.seats.seat(number) else {
+            return;
+        };
+        let panics = &self.sessions.panics;
+        let mut is_seated = false;
+        let end = panics.ended_by(|| {
+            let mut frames = connection.outbox.codec().reader().after(begun);
+            match &ticket {
+                Some(ticket) => {
+                    connection.outbox.send_doc(&ServerDoc::Ticket {
+                        port: ticket.port,
+                        passcode: ticket.passcode.reveal().into(),
+                    });
+                    if let Err(end) = self.hear_passcode(seat, &connection, &mut frames) {
+                        return end;
+                    }
+                    let welcome = ServerDoc::Welcome {
+                        port: seat.port,
+                        room: None,
+                        max: connection.outbox.codec().announced_max(),
+                    };
+                    self.sessions.pairs.enter(seat.number, &connection, &welcome);
+                }
+                None => {
+                    let welcome = ServerDoc::WelcomeSingle {
+                        seat: seat.number.get(),
+                        max: connection.outbox.codec().announced_max(),
+                    };
+                    self.sessions.pairs.enter(seat.number, &connection, &welcome);
+                }
+            }
+            is_seated = true;
+            // From here on it counts as a seat and no longer as somebody who may want one.
+            drop(listed);
+            let port = seat.port;
+            self.sessions.events.tell(|| What::Seated {
+                port,
+                peer,
+                via: Some(Via::Web),
+            });
+            Session::new(&self.sessions, AtWorker::new(seat), &connection).run(&mut frames)
+        });
+        let clear_up = || self.clear_up(seat, &connection, end, is_seated);
+        if panics.ended_by(|| {
+            clear_up();
+            End::Gone
+        }) == End::Panicked
+        {
+            // From the beginning: what has been cleared up already is cleared up by doing nothing.
+            panics.caught(clear_up);
+        }
+    }
+
+    /// Takes a port off the stack for the browser at `peer`: its seat, the connection that is now in it, and what
+    /// it has to say, if anything. Without a seat the stream is handed back.
+    fn take_a_seat(
+        &self,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> Result<(SeatNumber, Arc<Connection>, Option<Ticket>), Stream> {
+        let sessions = &self.sessions;
+        let now = sessions.clock.now();
+        let Some(held) = sessions.seats.take(peer.ip()) else {
+            return Err(stream);
+        };
+        held.sit(
+            stream,
+            |seat, lease| match self.workers {
+                Some(_) => seat.greet(lease, now).map(Some),
+                None => seat.sit(lease, now).map(|()| None),
+            },
+            |shared, occupied, ticket, stream| {
+                if let Some(ticket) = &ticket {
+                    sessions.events.tell(|| What::Ticket {
+                        port: ticket.port,
+                        asker: peer,
+                        passcode: sessions.events.passcode(&ticket.passcode),
+                        via: Some(Via::Web),
+                    });
+                }
+                let label = match self.workers {
+                    Some(_) => shared.port.to_string(),
+                    None => shared.number.to_string(),
+                };
+                let timer = shared.timer.clone();
+                let connection = self.sockets.connection(stream, peer, &label, timer);
+                occupied.connection = Some(Arc::clone(&connection));
+                occupied.probe = Some(Probe::new(self.probe_every, now));
+                (shared.number, connection, ticket)
+            },
+        )
+    }
+
+    /// The worker's part: the browser has one chance to say the passcode.
+    fn hear_passcode(
+        &self,
+        seat: &SharedSeat,
+        connection: &Connection,
+        frames: &mut FrameReader,
+    ) -> Result<(), End> {
+        let (sessions, outbox) = (&self.sessions, &connection.outbox);
+        let (port, peer) = (seat.port, connection.peer);
+        sessions.panics.may_panic("handshake");
+        let passcode = match first_frame(connection, port, frames)? {
+            Some(Handshake {
+                callback: Some(_), ..
+            }) => {
+                outbox.send_doc(&ServerDoc::Error {
+                    code: ErrorCode::BadCallback,
+                    sentence: "a browser can't be called".into(),
+                });
+                return Err(End::BadCallback);
+            }
+            said => said.map(|said| said.passcode),
+        };
+        let now = sessions.clock.now();
+        match seat.with_seat(|occupied| occupied.seat.present(passcode.as_deref(), Wish::Stay, now))
+        {
+            Verdict::Admitted => Ok(()),
+            Verdict::Refused => {
+                sessions.events.tell(|| What::WrongPasscode { port, peer });
+                outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
+                Err(End::WrongPasscode)
+            }
+            Verdict::TooLate => Err(End::Gone),
+        }
+    }
+
+    /// Makes the seat ready for the next one, in the worker's order: nobody may find this one in the hall when
+    /// its connection is closed, and everyone who came to the worker's port meanwhile is turned away before the
+    /// passcode changes and the port goes back.
+    fn clear_up(
+        &self,
+        seat: &SharedSeat,
+        connection: &Arc<Connection>,
+        end: End,
+        is_seated: bool,
+    ) {
+        let sessions = &self.sessions;
+        if is_seated {
+            sessions.end(seat, connection, end);
+        } else {
+            let port = seat.port;
+            match sessions.take_out(seat, connection, end) {
+                // It has asked for a seat and not taken it.
+                End::Gone | End::Broken => sessions.events.tell(|| What::NoShow { port }),
+                end => {
+                    let peer = connection.peer;
+                    sessions.events.tell(|| What::Left { port, peer, end });
+                }
+            }
+        }
+        sessions.panics.may_panic("clear-up");
+        if let Some(host) = self.workers {
+            let worker = reachable(host.at(seat.port.get()));
+            while !sessions.clock.is_stopped()
+                && let Err(error) = self.wait_for_the_worker(seat, worker)
+            {
+                back_off(&sessions.events, "see that a worker's backlog is empty", &error);
+            }
+        }
+        sessions.seats.free(seat);
+    }
+
+    /// Returns once the worker has turned away everyone who had come to its port by now. The worker accepts in
+    /// the order in which they came, so it is enough to come last and to be turned away.
+    fn wait_for_the_worker(&self, seat: &SharedSeat, worker: SocketAddr) -> io::Result<()> {
+        let mut anywhere = worker;
+        anywhere.set_port(0);
+        let stream = Stream::unconnected(anywhere, worker, &Tap::default())?;
+        let here = stream.local_addr()?;
+        seat.with_seat(|occupied| occupied.own_caller = Some(here));
+        let called = stream
+            .call(|| !self.sessions.clock.is_stopped())
+            .and_then(|()| stream.set_read_timeout(Some(limits::TURNED_AWAY_WITHIN)))
+            .and_then(|()| {
+                let mut last_word = [0; 256];
+                while (&stream).read(&mut last_word)? > 0 {}
+                Ok(())
+            });
+        seat.with_seat(|occupied| occupied.own_caller = None);
+        called
+    }
+}
