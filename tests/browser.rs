@@ -3,17 +3,18 @@
 //! tests say that they did not run, unless REQUIRE_BROWSER is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "demo/board.rs"]
 mod show;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use browser::{Browser, PATIENCE};
 use portal_chat::board::{Board, Recording, Veil};
 use portal_chat::clock::Clock;
 use portal_chat::event::Events;
@@ -22,136 +23,6 @@ use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
 
 const ANY: &str = "127.0.0.1:0";
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A browser without a window, driven over the WebDriver protocol (W3C).
-struct Browser {
-    driver: Child,
-    address: SocketAddr,
-    session: String,
-    profile: PathBuf,
-}
-
-impl Browser {
-    /// `None` where there is no browser.
-    fn start(profile: &str) -> Option<Browser> {
-        let child = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let chromium = Command::new("chromium").arg("--version").output();
-        let (Ok(mut driver), Ok(_)) = (child, chromium) else {
-            assert!(
-                std::env::var_os("REQUIRE_BROWSER").is_none(),
-                "there is no chromium or no chromedriver"
-            );
-            eprintln!("NOT TESTED: there is no chromium or no chromedriver here");
-            return None;
-        };
-        let screen = BufReader::new(driver.stdout.take().unwrap());
-        let mut lines = screen.lines().map_while(Result::ok);
-        // "ChromeDriver was started successfully on port 41234."
-        let said = lines
-            .find(|line| line.contains("successfully on port"))
-            .unwrap();
-        let port = said.trim_end_matches('.').rsplit(' ').next().unwrap();
-        let address = format!("127.0.0.1:{port}").parse().unwrap();
-        thread::spawn(move || lines.for_each(drop));
-        let profile =
-            std::env::temp_dir().join(format!("portal-chat-{profile}-{}", std::process::id()));
-        let mut browser = Browser {
-            driver,
-            address,
-            session: String::new(),
-            profile,
-        };
-        let arguments = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--window-size=1280,860",
-            &format!("--user-data-dir={}", browser.profile.display()),
-        ];
-        let options = json!({ "args": arguments });
-        let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
-        let session = browser.call(
-            "POST",
-            "/session",
-            &json!({ "capabilities": { "alwaysMatch": wanted } }),
-        );
-        browser.session = session["sessionId"].as_str().unwrap().to_owned();
-        Some(browser)
-    }
-
-    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let body = body.to_string();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            self.address,
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut reader = BufReader::new(stream);
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            let line = line.trim().to_ascii_lowercase();
-            if let Some(text) = line.strip_prefix("content-length:") {
-                length = text.trim().parse().unwrap();
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        let mut answer = vec![0; length];
-        reader.read_exact(&mut answer).unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
-        answer["value"].clone()
-    }
-
-    fn open(&self, board: SocketAddr) {
-        let path = format!("/session/{}/url", self.session);
-        self.call("POST", &path, &json!({ "url": format!("http://{board}/") }));
-    }
-
-    /// What the script returns.
-    fn run(&self, script: &str) -> Value {
-        let path = format!("/session/{}/execute/sync", self.session);
-        self.call("POST", &path, &json!({ "script": script, "args": [] }))
-    }
-
-    fn wait_until(&self, condition: &str) {
-        let until = Instant::now() + PATIENCE;
-        while self.run(&format!("return Boolean({condition})")) != true {
-            assert!(Instant::now() < until, "never: {condition}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if !self.session.is_empty() && !thread::panicking() {
-            self.call("DELETE", &format!("/session/{}", self.session), &json!({}));
-        }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-        let _ = std::fs::remove_dir_all(&self.profile);
-    }
-}
-
 /// Notes what the page shows, some thirty times a second: every look that differs from the last.
 const WATCH: &str = r#"
     window.seen = [];

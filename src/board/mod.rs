@@ -37,7 +37,6 @@ use crate::web::http::{self, Hosts, Refusal, Request};
 use crate::web::{Caller, Callers};
 use feed::{Feed, Story};
 
-
 /// How long a viewer hears nothing before it is told that the server is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 

@@ -297,7 +297,9 @@ impl Server {
             .start_timekeepers(timekeeping, settings)
             .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
             .and_then(|()| match (listeners.web, &settings.web) {
-                (Some(listener), Some(web)) => server.start_web(listener, web, &accepting, settings),
+                (Some(listener), Some(web)) => {
+                    server.start_web(listener, web, &accepting, settings)
+                }
                 _ => Ok(()),
             })
             .and_then(|()| match (listeners.portal_tcp, settings.single_port) {

@@ -204,18 +204,17 @@ fn head(status: &str, kind: &str, loads: &str) -> String {
 
 /// Answers with a whole document.
 pub(crate) fn answer(stream: &Stream, kind: &str, body: &str) -> io::Result<()> {
-    send(stream, &(head("200 OK", kind, OWN_PARTS) + &length(body)), body)
+    send(
+        stream,
+        &(head("200 OK", kind, OWN_PARTS) + &length(body)),
+        body,
+    )
 }
 
 /// Answers with a page that is one document, script and style included: those with this `nonce` run, and
 /// nothing else does. It may open WebSockets to where it comes from. (`'self'` covers those, but not in older
 /// Safari.)
-pub(crate) fn answer_page(
-    stream: &Stream,
-    body: &str,
-    nonce: &str,
-    host: &str,
-) -> io::Result<()> {
+pub(crate) fn answer_page(stream: &Stream, body: &str, nonce: &str, host: &str) -> io::Result<()> {
     let loads = format!(
         "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self' ws://{host} wss://{host}"
     );

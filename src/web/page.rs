@@ -81,7 +81,11 @@ mod tests {
             ("127.0.0.1:8050", "127.0.0.1", there("127.0.0.1:8050")),
             ("127.0.0.1:8050", "192.0.2.7:8080", None),
             ("0.0.0.0:8050", "192.0.2.7:8080", there("192.0.2.7:8050")),
-            ("[::]:8050", "[2001:db8::1]:8080", there("[2001:db8::1]:8050")),
+            (
+                "[::]:8050",
+                "[2001:db8::1]:8080",
+                there("[2001:db8::1]:8050"),
+            ),
             ("192.0.2.7:8050", "192.0.2.7:8080", there("192.0.2.7:8050")),
             ("", "localhost", None),
         ] {
@@ -92,7 +96,14 @@ mod tests {
     #[test]
     fn the_page_loads_nothing() {
         let page = [PAGE, STYLE, &SCRIPTS.concat()].concat();
-        for loading in [" src=", "<link", "@import", "url(", "http-equiv", "importScripts"] {
+        for loading in [
+            " src=",
+            "<link",
+            "@import",
+            "url(",
+            "http-equiv",
+            "importScripts",
+        ] {
             assert!(!page.contains(loading), "{loading}");
         }
         // Nor does anything in it end the element that it stands in.

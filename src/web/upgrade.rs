@@ -92,7 +92,10 @@ mod tests {
             "http://localhost:8080",
             "http://evil.example",
         ] {
-            let change = ("Origin: http://192.0.2.7:8080", &*format!("Origin: {origin}"));
+            let change = (
+                "Origin: http://192.0.2.7:8080",
+                &*format!("Origin: {origin}"),
+            );
             assert_eq!(asked(change), Err(Refusal::Forbidden), "{origin}");
         }
         for change in [

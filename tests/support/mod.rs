@@ -10,6 +10,7 @@
 
 pub mod terminal;
 pub mod transcript;
+pub mod web;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};

@@ -48,7 +48,11 @@ impl Probe {
             return None;
         }
         self.next = Deadline::after(now, self.every);
-        let look = if self.is_asked { Look::GiveUp } else { Look::Ask };
+        let look = if self.is_asked {
+            Look::GiveUp
+        } else {
+            Look::Ask
+        };
         self.is_asked = true;
         Some(look)
     }

@@ -123,14 +123,18 @@ impl Door {
                         room: None,
                         max: connection.outbox.codec().announced_max(),
                     };
-                    self.sessions.pairs.enter(seat.number, &connection, &welcome);
+                    self.sessions
+                        .pairs
+                        .enter(seat.number, &connection, &welcome);
                 }
                 None => {
                     let welcome = ServerDoc::WelcomeSingle {
                         seat: seat.number.get(),
                         max: connection.outbox.codec().announced_max(),
                     };
-                    self.sessions.pairs.enter(seat.number, &connection, &welcome);
+                    self.sessions
+                        .pairs
+                        .enter(seat.number, &connection, &welcome);
                 }
             }
             is_seated = true;
@@ -233,13 +237,7 @@ impl Door {
     /// Makes the seat ready for the next one, in the worker's order: nobody may find this one in the hall when
     /// its connection is closed, and everyone who came to the worker's port meanwhile is turned away before the
     /// passcode changes and the port goes back.
-    fn clear_up(
-        &self,
-        seat: &SharedSeat,
-        connection: &Arc<Connection>,
-        end: End,
-        is_seated: bool,
-    ) {
+    fn clear_up(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: End, is_seated: bool) {
         let sessions = &self.sessions;
         if is_seated {
             sessions.end(seat, connection, end);
@@ -260,7 +258,11 @@ impl Door {
             while !sessions.clock.is_stopped()
                 && let Err(error) = self.wait_for_the_worker(seat, worker)
             {
-                back_off(&sessions.events, "see that a worker's backlog is empty", &error);
+                back_off(
+                    &sessions.events,
+                    "see that a worker's backlog is empty",
+                    &error,
+                );
             }
         }
         sessions.seats.free(seat);

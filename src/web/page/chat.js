@@ -1,0 +1,391 @@
+// What ties the session, the screen and the person together.
+
+const screen_ = new Screen();
+const session = new Session({
+  state(text, isThere, comeBack) {
+    const state = $('state');
+    state.textContent = text;
+    document.body.classList.toggle('lost', !isThere);
+    if (comeBack) {
+      const button = element('button', '', comeBack);
+      button.type = 'button';
+      button.addEventListener('click', () => session.comeBack());
+      state.append(' ', button);
+    }
+    drawTarget();
+  },
+  changed: () => drawTarget(),
+  travelled(way, text, said) { showStep(way, text, said); },
+  way(step) { if (step === 'ticket') steps.isNew = true; },
+  whoAreYou(why) { askName(why); },
+  passwordWanted(name, isNew, why) { askPassword(name, isNew, why); },
+  loggedIn(name) {
+    $('login').hidden = true;
+    for (const id of ['password', 'again']) $(id).value = '';
+    session.listener.state(`You are ${name}.`, true);
+    screen_.conversation('everyone', 'Everyone');
+    drawTarget();
+  },
+  partner(partner, isThere) {
+    const beside = screen_.conversation('partner', 'Beside you');
+    screen_.note(beside, isThere ? `${partner.label} sits beside you` : `${partner.label} has gone`);
+    drawTarget();
+  },
+  said(said) {
+    let conversation;
+    if (said.scope === 'public') conversation = screen_.conversation('everyone', 'Everyone');
+    else if (said.scope === 'direct') conversation = screen_.conversation('person:' + said.from.toLowerCase(), said.from);
+    else if (said.scope === 'room') conversation = screen_.conversation('room:' + said.room.toLowerCase(), '# ' + said.room);
+    else conversation = screen_.conversation('partner', 'Beside you');
+    // Old lines that have been heard already come again after a return.
+    if (said.old && said.time && conversation.newest && new Date(said.time) <= conversation.newest) return;
+    screen_.say(conversation, { ...said, mine: session.name !== null && said.from === session.name });
+    if (!said.old) notify(said.from, said.text, conversation);
+  },
+  notice(text) { if (screen_.chosen) screen_.note(screen_.chosen, text); },
+  trouble(text) { if (screen_.chosen) screen_.note(screen_.chosen, text, 'trouble'); },
+  joined(room) {
+    const conversation = screen_.conversation('room:' + room.toLowerCase(), '# ' + room);
+    screen_.note(conversation, `you are in ${room}`);
+    if (wantsRoom === room.toLowerCase()) { screen_.choose(conversation.key); wantsRoom = null; }
+    session.refresh();
+  },
+  left(room) { screen_.remove('room:' + room.toLowerCase()); session.refresh(); },
+  topic(said) {
+    const conversation = screen_.conversation('room:' + said.room.toLowerCase(), '# ' + said.room);
+    screen_.note(conversation, said.topic ? `the topic is: ${said.topic}` + (said.username ? ` (${said.username})` : '') : 'there is no topic');
+  },
+  roomNews(room, text) { screen_.note(screen_.conversation('room:' + room.toLowerCase(), '# ' + room), text); },
+  who(users) { people.clear(); for (const user of users) people.add(user); drawPeople(); },
+  person(name, isThere) { if (isThere) people.add(name); else people.delete(name); drawPeople(); },
+  roomList(rooms) { roomList = rooms; drawPeople(); },
+  back(seconds) {
+    const words = `You were away for ${seconds} s. What was said to everyone, to you and beside you meanwhile is not here; of a room, the last lines come now.`;
+    for (const there of screen_.conversations.values()) screen_.note(there, words);
+  },
+});
+
+// --- how you got in
+
+const steps = { isNew: true, count: 0 };
+const MEANINGS = [
+  [/<Port>/, 'in', 'The portal: this seat is yours, if you say this passcode within two seconds.'],
+  [/<HandshakePasscode>/, 'out', 'This page has said it, once.'],
+  [/Connection successful/, 'in', 'The worker lets you in. The passcode is used up.'],
+  [/Wrong handshake passcode/, 'in', 'That was not it. There is one chance only.'],
+  [/<command>FULL/, 'in', 'No seat is free. The page asks again every 2 s.'],
+];
+
+function showStep(way, text) {
+  const found = MEANINGS.find(([pattern, there]) => there === way && pattern.test(text));
+  if (!found) return;
+  if (steps.isNew) { $('steps').replaceChildren(); steps.isNew = false; }
+  const line = element('li', '', found[2]);
+  line.append(element('code', '', text));
+  $('steps').append(line);
+  while ($('steps').children.length > 6) $('steps').firstElementChild.remove();
+}
+
+if (document.body.dataset.board) {
+  $('board').href = document.body.dataset.board;
+  $('board').hidden = false;
+}
+
+// --- who one is
+
+let asksPassword = false;
+
+function askName(why) {
+  asksPassword = false;
+  $('login').hidden = false;
+  $('name-part').hidden = false;
+  $('password-part').hidden = true;
+  $('again-part').hidden = true;
+  $('cancel-login').hidden = true;
+  if (why) $('login-question').textContent = `${why}.`;
+}
+
+function askPassword(name, isNew, why) {
+  asksPassword = true;
+  $('login').hidden = false;
+  $('name-part').hidden = true;
+  $('password-part').hidden = false;
+  $('again-part').hidden = !isNew;
+  $('cancel-login').hidden = false;
+  const question = isNew ? `A password for the new account ${name}.` : `The password of ${name}.`;
+  $('login-question').textContent = why ? `${why}. ${question}` : question;
+  $('password').autocomplete = isNew ? 'new-password' : 'current-password';
+  $('password').value = '';
+  $('again').value = '';
+  $('password').focus();
+}
+
+$('login').addEventListener('submit', (event) => {
+  event.preventDefault();
+  if (!asksPassword) {
+    const name = $('name').value.trim();
+    if (name) session.login(name);
+    return;
+  }
+  const password = $('password').value;
+  if (!$('again-part').hidden && password !== $('again').value) {
+    askPassword(session.wanted, true, 'The two were not the same');
+    return;
+  }
+  if (password) session.prove(password);
+});
+$('cancel-login').addEventListener('click', () => { session.wanted = null; session.password = null; askName(); $('name').focus(); });
+
+// --- who is here
+
+const people = new Set();
+let roomList = [];
+let wantsRoom = null;
+
+function drawPeople() {
+  const items = [...people].sort((a, b) => a.localeCompare(b)).map((name) => {
+    const item = element('li');
+    const button = element('button', '', name === session.name ? `${name} (you)` : name);
+    button.type = 'button';
+    button.disabled = name === session.name;
+    button.addEventListener('click', () => talkTo(name));
+    item.append(button);
+    return item;
+  });
+  $('names').replaceChildren(...items);
+  $('show-people').textContent = people.size ? `Who is here (${people.size})` : 'Who is here';
+  $('rooms').replaceChildren(...roomList.map(({ name, members }) => {
+    const item = element('li');
+    const button = element('button', '', `# ${name} (${members})`);
+    button.type = 'button';
+    button.addEventListener('click', () => joinRoom(name));
+    item.append(button);
+    return item;
+  }));
+}
+
+function talkTo(name) {
+  screen_.conversation('person:' + name.toLowerCase(), name);
+  screen_.choose('person:' + name.toLowerCase());
+  showPeople(false);
+  $('text').focus();
+}
+
+function joinRoom(room) {
+  showPeople(false);
+  if (session.inRooms.has(room)) screen_.choose('room:' + room.toLowerCase());
+  else if (!session.name) askName('A room is for people with a name');
+  else { wantsRoom = room.toLowerCase(); session.join(room); }
+}
+
+function showPeople(wanted) {
+  $('people').hidden = !wanted;
+  $('show-people').setAttribute('aria-expanded', wanted);
+  if (wanted) session.isIn && session.refresh();
+}
+
+$('show-people').addEventListener('click', () => showPeople($('people').hidden));
+$('join').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const room = $('room').value.trim();
+  if (room) joinRoom(room);
+  $('room').value = '';
+});
+
+// --- saying things
+
+/** To whom what is typed now would go: a value that is another one as soon as that is somebody else. */
+function target() {
+  const there = screen_.chosen;
+  if (!there || !session.isIn) return null;
+  const [kind] = there.key.split(':');
+  if (kind === 'partner') return session.partner ? `partner:${session.link}:${session.partner.arrival}` : null;
+  if (!session.name) return null;
+  if (kind === 'room') return [...session.inRooms].some((room) => 'room:' + room.toLowerCase() === there.key) ? there.key : null;
+  return there.key;
+}
+
+function describe() {
+  const there = screen_.chosen;
+  if (!session.isIn) return 'Not connected. What you write is kept here.';
+  if (!there) return 'Message';
+  const [kind] = there.key.split(':');
+  if (kind === 'partner') return session.partner ? `To ${session.partner.label}, beside you` : 'Nobody is beside you yet';
+  if (!session.name) return 'For this you need a name';
+  if (kind === 'everyone') return 'To everyone';
+  return kind === 'room' ? `To the room ${there.name.slice(2)}` : `To ${there.name} alone`;
+}
+
+function drawTarget() {
+  $('to').textContent = shown(describe());
+}
+
+// For whom the draft was begun: it is sent to nobody else without being asked.
+let draft = null;
+
+function sized() {
+  const box = $('text');
+  box.style.setProperty('height', 'auto');
+  box.style.setProperty('height', `${box.scrollHeight + 2}px`);
+}
+
+$('text').addEventListener('input', () => {
+  if (!$('text').value) draft = null;
+  else if (!draft) draft = { target: target(), words: describe() };
+  sized();
+});
+
+let isComposing = false;
+$('text').addEventListener('compositionstart', () => { isComposing = true; });
+// Some browsers send the Enter that ends a composition after its end.
+$('text').addEventListener('compositionend', () => { setTimeout(() => { isComposing = false; }, 0); });
+$('text').addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing || isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  submit();
+});
+$('say').addEventListener('submit', (event) => { event.preventDefault(); submit(); });
+
+function putBack(text) {
+  $('text').value = text;
+  draft = { target: target(), words: describe() };
+  sized();
+  $('text').focus();
+}
+
+function submit() {
+  const text = $('text').value;
+  if (!text.trim()) return;
+  const command = text.startsWith('/') && !text.startsWith('//');
+  if (!command && draft && draft.target !== target()) {
+    const now = describe();
+    screen_.note(screen_.chosen, `That was written when it said “${draft.words}”; now it says “${now}”. It was not sent. Enter again sends it there.`, 'trouble');
+    draft = { target: target(), words: now };
+    return;
+  }
+  const sent = command ? obey(text) : say(screen_.chosen, text.startsWith('//') ? text.slice(1) : text, false);
+  if (!sent) return;
+  $('text').value = '';
+  draft = null;
+  sized();
+}
+
+/** Says it in that conversation. Returns whether it is gone from the box. */
+function say(conversation, text, me) {
+  const [kind] = conversation.key.split(':');
+  const named = kind === 'partner' && /^%([A-Za-z0-9_.-]{1,32})%([^]*)$/.exec(text);
+  if (named) {
+    // Seed 003's way to write to one person.
+    const person = screen_.conversation('person:' + named[1].toLowerCase(), named[1]);
+    return say(person, named[2], me);
+  }
+  const refuse = (why) => { screen_.kept(conversation, text, why, putBack); return true; };
+  if (!session.isIn) return refuse('you are not connected');
+  if (documents.bytes(documents.command('SAY', { room: conversation.name, message: text }, true)) > session.max) {
+    screen_.note(conversation, `That is too long: a message takes ${session.max} bytes at most. It is still in the box.`, 'trouble');
+    return false;
+  }
+  if (kind === 'partner' && !session.partner) return refuse('nobody is beside you');
+  if (kind !== 'partner' && !session.name) return refuse('you need a name for that');
+  const room = kind === 'room' ? [...session.inRooms].find((there) => 'room:' + there.toLowerCase() === conversation.key) : null;
+  if (kind === 'room' && !room) return refuse('you are not in that room');
+  const from = session.name || 'you';
+  const fate = screen_.say(conversation, { from, text, me, mine: true });
+  if (kind === 'partner') session.chat(text, me, fate);
+  else if (kind === 'everyone') session.everyone(text, me, fate);
+  else if (kind === 'person') session.person(conversation.name, text, me, fate);
+  else session.room(room, text, me, fate);
+  return true;
+}
+
+const HELP = [
+  '/login NAME: be somebody', '/names: who is here', '/all TEXT: to everyone', '/msg NAME TEXT: to one person',
+  '/me TEXT: as an action, in this conversation', '/join ROOM, /leave [ROOM], /rooms', '/topic [TEXT]: what this room is about',
+  '/to NAME, /to all, /to partner, /to ROOM: another conversation', '/quit: leave', 'A line that begins with // is said with one /.',
+];
+
+/** Does what a line with a / asks for. Returns whether it is done. */
+function obey(line) {
+  const [word, ...rest] = line.slice(1).split(' ');
+  const all = rest.join(' ').trim();
+  const note = (text, kind) => { screen_.note(screen_.chosen, text, kind); return kind !== 'trouble'; };
+  const needsName = () => (session.name ? null : note('For that you need a name: /login NAME.', 'trouble'));
+  switch (word.toLowerCase()) {
+    case 'help': for (const text of HELP) note(text); return true;
+    case 'login': if (!all) return note('/login NAME', 'trouble'); session.login(all); return true;
+    case 'quit': case 'exit': session.leave(); return true;
+    case 'names': case 'who': showPeople(true); return note(people.size ? `here are: ${[...people].sort().join(', ')}` : 'nobody has logged in');
+    case 'all': if (needsName() === false) return false; return say(screen_.conversation('everyone', 'Everyone'), all, false);
+    case 'msg': case 'dm': {
+      const [to, ...text] = rest;
+      if (!to || !text.join(' ').trim()) return note('/msg NAME TEXT', 'trouble');
+      return say(screen_.conversation('person:' + to.toLowerCase(), to), text.join(' '), false);
+    }
+    case 'me': return all ? say(screen_.chosen, all, true) : note('/me TEXT', 'trouble');
+    case 'join': if (!all) return note('/join ROOM', 'trouble'); joinRoom(all); return true;
+    case 'leave': {
+      const name = all || (screen_.chosen.key.startsWith('room:') ? screen_.chosen.name.slice(2) : '');
+      if (!name) return note('/leave ROOM', 'trouble');
+      if (session.isIn) session.leaveRoom(name);
+      return true;
+    }
+    case 'rooms': session.refresh(); showPeople(true); return true;
+    case 'topic': {
+      if (!screen_.chosen.key.startsWith('room:')) return note('/topic is for rooms', 'trouble');
+      if (session.isIn) session.setTopic(screen_.chosen.name.slice(2), all || null);
+      return true;
+    }
+    case 'to': {
+      if (!all) return note('/to NAME, /to all, /to partner or /to ROOM', 'trouble');
+      const lower = all.toLowerCase();
+      const key = ['all', 'everyone'].includes(lower) ? 'everyone' : lower === 'partner' ? 'partner' : screen_.conversations.has('room:' + lower) ? 'room:' + lower : null;
+      if (key) { screen_.conversation(key, key === 'everyone' ? 'Everyone' : 'Beside you'); screen_.choose(key); } else talkTo(all);
+      return true;
+    }
+    default: return note(`There is no /${word}; /help lists what there is. To say it, begin with //.`, 'trouble');
+  }
+}
+
+// --- notifications, where a browser allows them
+
+function notify(from, text, conversation) {
+  if (document.visibilityState === 'visible' || !window.isSecureContext) return;
+  if ('Notification' in window && Notification.permission === 'granted') {
+    new Notification(`${from}${conversation.key.startsWith('room:') ? ` in ${conversation.name}` : ''}`, { body: shown(text).slice(0, 200), tag: conversation.key });
+  }
+}
+
+if ('Notification' in window) {
+  $('notify').hidden = window.isSecureContext && Notification.permission === 'granted';
+  $('notify').addEventListener('click', () => {
+    if (!window.isSecureContext) {
+      screen_.note(screen_.chosen, 'A browser shows notifications only for pages over https, or on this machine (localhost).');
+      return;
+    }
+    Notification.requestPermission().then((answer) => { $('notify').hidden = answer === 'granted'; });
+  });
+}
+
+// --- a phone's keyboard, a page that was put away, a person who is there
+
+if (window.visualViewport) {
+  const fit = () => {
+    document.documentElement.style.setProperty('--height', `${window.visualViewport.height}px`);
+    if (document.activeElement === $('text')) window.scrollTo(0, 0);
+  };
+  window.visualViewport.addEventListener('resize', fit);
+  fit();
+}
+let hiddenAt = null;
+document.addEventListener('visibilitychange', () => {
+  if (document.visibilityState === 'hidden') { hiddenAt = Date.now(); return; }
+  if (!session.socket && !session.isLeaving && session.timer !== null) session.comeBack();
+  else if (hiddenAt && Date.now() - hiddenAt > 15000) session.ask();
+});
+window.addEventListener('pageshow', (event) => { if (event.persisted) session.comeBack(); });
+for (const kind of ['keydown', 'pointerdown']) document.addEventListener(kind, () => session.touched(), { passive: true });
+
+screen_.onchoose = () => drawTarget();
+screen_.conversation('partner', 'Beside you');
+$('way').open = window.matchMedia('(min-width: 641px) and (min-height: 600px)').matches;
+session.connect();

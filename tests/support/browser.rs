@@ -1,0 +1,210 @@
+//! A real browser, for the tests that look at pages.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A browser without a window, driven over the WebDriver protocol (W3C).
+pub struct Browser {
+    driver: Child,
+    address: SocketAddr,
+    session: String,
+    profile: PathBuf,
+}
+
+impl Browser {
+    /// `None` where there is no browser.
+    pub fn start(profile: &str) -> Option<Browser> {
+        let child = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let chromium = Command::new("chromium").arg("--version").output();
+        let (Ok(mut driver), Ok(_)) = (child, chromium) else {
+            assert!(
+                std::env::var_os("REQUIRE_BROWSER").is_none(),
+                "there is no chromium or no chromedriver"
+            );
+            eprintln!("NOT TESTED: there is no chromium or no chromedriver here");
+            return None;
+        };
+        let screen = BufReader::new(driver.stdout.take().unwrap());
+        let mut lines = screen.lines().map_while(Result::ok);
+        // "ChromeDriver was started successfully on port 41234."
+        let said = lines
+            .find(|line| line.contains("successfully on port"))
+            .unwrap();
+        let port = said.trim_end_matches('.').rsplit(' ').next().unwrap();
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        thread::spawn(move || lines.for_each(drop));
+        let profile =
+            std::env::temp_dir().join(format!("portal-chat-{profile}-{}", std::process::id()));
+        let mut browser = Browser {
+            driver,
+            address,
+            session: String::new(),
+            profile,
+        };
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,860",
+            &format!("--user-data-dir={}", browser.profile.display()),
+        ];
+        let options = json!({ "args": arguments });
+        let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
+        let session = browser.call(
+            "POST",
+            "/session",
+            &json!({ "capabilities": { "alwaysMatch": wanted } }),
+        );
+        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        Some(browser)
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let body = body.to_string();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(text) = line.strip_prefix("content-length:") {
+                length = text.trim().parse().unwrap();
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut answer = vec![0; length];
+        reader.read_exact(&mut answer).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
+        answer["value"].clone()
+    }
+
+    pub fn open(&self, board: SocketAddr) {
+        let path = format!("/session/{}/url", self.session);
+        self.call("POST", &path, &json!({ "url": format!("http://{board}/") }));
+    }
+
+    /// What the script returns.
+    pub fn run(&self, script: &str) -> Value {
+        let path = format!("/session/{}/execute/sync", self.session);
+        self.call("POST", &path, &json!({ "script": script, "args": [] }))
+    }
+
+    pub fn wait_until(&self, condition: &str) {
+        let until = Instant::now() + PATIENCE;
+        while self.run(&format!("return Boolean({condition})")) != true {
+            assert!(Instant::now() < until, "never: {condition}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Browser {
+    /// Opens a window of its own and turns to it. Returns its name.
+    pub fn new_window(&self) -> String {
+        let path = format!("/session/{}/window/new", self.session);
+        let made = self.call("POST", &path, &json!({ "type": "window" }));
+        let name = made["handle"].as_str().unwrap().to_owned();
+        self.turn_to(&name);
+        name
+    }
+
+    /// The window that is being looked at.
+    pub fn window(&self) -> String {
+        let path = format!("/session/{}/window", self.session);
+        let name = self.call("GET", &path, &json!({}));
+        name.as_str().unwrap().to_owned()
+    }
+
+    pub fn turn_to(&self, window: &str) {
+        let path = format!("/session/{}/window", self.session);
+        self.call("POST", &path, &json!({ "handle": window }));
+    }
+
+    /// Types into what `selector` finds, as a keyboard does.
+    pub fn types(&self, selector: &str, keys: &str) {
+        let found = self.call(
+            "POST",
+            &format!("/session/{}/element", self.session),
+            &json!({ "using": "css selector", "value": selector }),
+        );
+        let id = found.as_object().unwrap().values().next().unwrap();
+        let path = format!(
+            "/session/{}/element/{}/value",
+            self.session,
+            id.as_str().unwrap()
+        );
+        self.call("POST", &path, &json!({ "text": keys }));
+    }
+
+    /// A command of Chromium's own protocol.
+    pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
+        let path = format!("/session/{}/goog/cdp/execute", self.session);
+        self.call(
+            "POST",
+            &path,
+            &json!({ "cmd": command, "params": parameters }),
+        )
+    }
+
+    /// As a window of that size shows it, light or dark.
+    pub fn looks(&self, width: u32, height: u32, scheme: &str) {
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 640 }),
+        );
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.devtools(
+            "Emulation.setEmulatedMedia",
+            &json!({ "features": [feature] }),
+        );
+    }
+
+    /// A picture of the page, as PNG in Base64.
+    pub fn picture(&self) -> String {
+        let path = format!("/session/{}/screenshot", self.session);
+        let picture = self.call("GET", &path, &json!({}));
+        picture.as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !self.session.is_empty() && !thread::panicking() {
+            self.call("DELETE", &format!("/session/{}", self.session), &json!({}));
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+        let _ = std::fs::remove_dir_all(&self.profile);
+    }
+}

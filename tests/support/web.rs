@@ -1,0 +1,171 @@
+//! A WebSocket client as simple as can be, for tests of the browser's door: what it sends and what it gets are
+//! whole frames, and it can also send anything else.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::PATIENCE;
+
+/// A connection to the door.
+pub struct WebClient {
+    pub stream: TcpStream,
+}
+
+/// A frame from the server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Ping,
+    Pong(Vec<u8>),
+    Close(u16),
+}
+
+pub const TEXT: u8 = 0x81;
+
+impl WebClient {
+    /// Asks for a WebSocket, and gets it.
+    pub fn connect(address: SocketAddr) -> WebClient {
+        let (client, head) = WebClient::ask(address, &format!("Host: {address}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        client
+    }
+
+    /// Asks for a WebSocket with these fields beside the necessary ones; returns the answer's head.
+    pub fn ask(address: SocketAddr, fields: &str) -> (WebClient, String) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "GET /chat HTTP/1.1\r\n{fields}Upgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read(&mut byte).unwrap() == 0 {
+                break;
+            }
+            head.push(byte[0]);
+        }
+        (WebClient { stream }, String::from_utf8(head).unwrap())
+    }
+
+    /// Takes a seat: the passcode that it is told, it says. Returns the seat's port.
+    pub fn sit(&mut self) -> String {
+        let ticket = self.text();
+        let part = |name: &str| {
+            let rest = ticket.split_once(&format!("<{name}>")).expect(&ticket).1;
+            rest.split_once('<').unwrap().0.to_owned()
+        };
+        self.say(&super::handshake(&part("HandshakePasscode")));
+        let welcome = self.text();
+        assert!(welcome.contains("Connection successful"), "{welcome}");
+        part("Port")
+    }
+
+    /// Sends a text frame.
+    pub fn say(&mut self, document: &str) {
+        self.send(TEXT, document.as_bytes());
+    }
+
+    /// Sends a frame with that first byte.
+    pub fn send(&mut self, first: u8, payload: &[u8]) {
+        self.try_send(first, payload).unwrap();
+    }
+
+    pub fn try_send(&mut self, first: u8, payload: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(&masked(first, payload))
+    }
+
+    /// The next frame that is no ping and no pong, which has to be text.
+    pub fn text(&mut self) -> String {
+        loop {
+            match self.frame() {
+                Frame::Text(text) => return text,
+                Frame::Ping | Frame::Pong(_) => {}
+                Frame::Close(code) => panic!("closed with {code} instead of a text"),
+            }
+        }
+    }
+
+    /// The next text that contains `part`.
+    pub fn text_with(&mut self, part: &str) -> String {
+        loop {
+            let text = self.text();
+            if text.contains(part) {
+                return text;
+            }
+        }
+    }
+
+    /// Whether something has come that was not read yet.
+    pub fn has_heard_anything(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let result = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        result.is_ok_and(|count| count > 0)
+    }
+
+    /// The code with which the server closes, whatever texts come before that.
+    pub fn close_code(&mut self) -> u16 {
+        loop {
+            if let Frame::Close(code) = self.frame() {
+                let mut rest = Vec::new();
+                let _ = self.stream.read_to_end(&mut rest);
+                assert!(rest.is_empty(), "after the close frame came {rest:?}");
+                return code;
+            }
+        }
+    }
+
+    pub fn frame(&mut self) -> Frame {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).unwrap();
+        assert_eq!(head[1] & 0x80, 0, "a server's frame is not masked");
+        let length = match head[1] {
+            126 => u16::from_be_bytes(self.bytes()) as usize,
+            127 => u64::from_be_bytes(self.bytes()) as usize,
+            short => short.into(),
+        };
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).unwrap();
+        match head[0] {
+            TEXT => Frame::Text(String::from_utf8(payload).unwrap()),
+            0x89 => Frame::Ping,
+            0x8a => Frame::Pong(payload),
+            0x88 => Frame::Close(u16::from_be_bytes([payload[0], payload[1]])),
+            other => panic!("a frame that begins with {other:x}"),
+        }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+}
+
+/// A client's frame.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..=125 => frame.push(0x80 | short as u8),
+        medium @ 126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((medium as u16).to_be_bytes());
+        }
+        long => {
+            frame.push(0x80 | 127);
+            frame.extend((long as u64).to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    frame
+}

@@ -1,0 +1,433 @@
+//! The browser's door, from outside: seats, words and ends as PROTOCOL section 11 has them.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use portal_chat::event::What;
+use portal_chat::server::{Settings, WebDoor};
+use support::web::{Frame, TEXT, WebClient, masked};
+use support::{Client, PATIENCE, TestServer, command, handshake, login, message};
+
+const ANY: &str = "127.0.0.1:0";
+
+fn settings(workers: usize) -> Settings {
+    Settings {
+        workers,
+        web: Some(WebDoor::at(ANY.parse().unwrap())),
+        ..Settings::default()
+    }
+}
+
+fn door(server: &TestServer) -> SocketAddr {
+    server.server.web().unwrap()
+}
+
+/// A browser in a seat.
+fn browser(server: &TestServer) -> (WebClient, String) {
+    let mut browser = WebClient::connect(door(server));
+    let port = browser.sit();
+    (browser, port)
+}
+
+#[test]
+fn a_browser_takes_a_seat_has_a_partner_and_gives_it_back() {
+    let server = TestServer::start(&settings(2));
+    let (mut alice, _) = server.seat();
+    alice.line_with("NO PARTNER");
+    let (mut bob, port) = browser(&server);
+    assert_eq!(port, server.worker(1).to_string());
+    let partner = bob.text_with("PARTNER JOINED");
+    assert!(partner.contains(&server.worker(0).to_string()), "{partner}");
+    bob.say(&message("from the browser"));
+    let heard = alice.line_with("from the browser");
+    assert!(heard.contains(&format!("from='{port}'")), "{heard}");
+    alice.send_line(&message("from the terminal \u{1F44B}"));
+    let heard = bob.text_with("from the terminal");
+    assert!(
+        !heard.contains('\n'),
+        "a document has no line feed behind it here"
+    );
+    bob.say(&command("TERMINATE", ""));
+    assert_eq!(bob.close_code(), 1000);
+    alice.line_with("PARTNER LEFT");
+    drop(alice);
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn a_wrong_passcode_a_late_one_and_none_at_all() {
+    let server = TestServer::start(&settings(2));
+    let mut wrong = WebClient::connect(door(&server));
+    wrong.text();
+    wrong.say(&handshake("0123456789abcdef0123456789abcdef"));
+    assert!(wrong.text().contains("Wrong handshake passcode"));
+    assert_eq!(wrong.close_code(), 1008);
+
+    // Due within the time of a reservation, two ticks, and not in one as on a worker's port.
+    let mut late = WebClient::connect(door(&server));
+    late.text();
+    server.tick(2);
+    assert!(!late.has_heard_anything());
+    server.tick(1);
+    assert!(late.text().contains("IDLE TIMEOUT"));
+    assert_eq!(late.close_code(), 1008);
+
+    let mut gone = WebClient::connect(door(&server));
+    gone.text();
+    drop(gone);
+    server.wait_for("a no-show", |what| matches!(what, What::NoShow { .. }));
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn full_is_said_and_closed() {
+    let server = TestServer::start(&settings(2));
+    let (_one, _two) = (browser(&server), browser(&server));
+    let mut third = WebClient::connect(door(&server));
+    assert_eq!(third.text(), "<SERVER><command>FULL</command></SERVER>");
+    assert_eq!(third.close_code(), 1013);
+}
+
+#[test]
+fn while_a_browser_has_the_seat_its_worker_turns_everyone_away() {
+    let server = TestServer::start(&settings(2));
+    let mut waiting = WebClient::connect(door(&server));
+    let ticket = waiting.text();
+    let passcode = ticket.split("Passcode>").nth(1).unwrap();
+    let passcode = passcode.split('<').next().unwrap();
+    // With the right passcode, from the right address: it is for this connection alone.
+    let mut stray = server.connect(server.worker(0));
+    stray.try_send((handshake(passcode) + "\n").as_bytes());
+    assert!(stray.rest().contains("Wrong handshake passcode"));
+    waiting.say(&handshake(passcode));
+    assert!(waiting.text().contains("Connection successful"));
+    // Strays in the worker's backlog, at the moment in which the browser goes, are not the next client's.
+    for _ in 0..20 {
+        let strays: Vec<Client> = (0..4).map(|_| server.connect(server.worker(0))).collect();
+        drop(waiting);
+        let freed = server.worker(0);
+        server.wait_for_event("freed", Some(freed));
+        let (client, port) = server.seat();
+        assert_eq!(port, freed);
+        drop((client, strays));
+        server.wait_for_event("freed", Some(freed));
+        waiting = WebClient::connect(door(&server));
+        waiting.sit();
+    }
+    drop(waiting);
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn on_a_single_port_the_welcome_comes_at_once() {
+    let server = TestServer::start(&Settings {
+        single_port: Some(2),
+        ..settings(2)
+    });
+    let mut bob = WebClient::connect(door(&server));
+    let welcome = bob.text();
+    assert!(
+        welcome.contains("type='single'") && welcome.contains("seat='1'"),
+        "{welcome}"
+    );
+    bob.say(&command("TERMINATE", ""));
+    assert_eq!(bob.close_code(), 1000);
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn browsers_and_terminals_hear_each_other_in_one_room_and_by_name() {
+    let server = TestServer::start(&settings(4));
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = browser(&server);
+    let (mut carol, _) = browser(&server);
+    alice.send_line(&login("alice"));
+    alice.line_with("WELCOME");
+    for (browser, name) in [(&mut bob, "bob"), (&mut carol, "carol")] {
+        browser.say(&login(name));
+        browser.text_with("WELCOME");
+        browser.say(&command("JOIN", "<room>lobby</room><here/>"));
+        browser.text_with("JOINED");
+    }
+    alice.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+    alice.line_with("JOINED");
+    let say = |text: &str| {
+        command(
+            "SAY",
+            &format!("<room>lobby</room><message>{text}</message>"),
+        )
+    };
+    bob.say(&say("one from the browser"));
+    for heard in [
+        alice.line_with("one from the browser"),
+        carol.text_with("one from the browser"),
+    ] {
+        assert!(
+            heard.contains("from='bob' scope='room' room='lobby'"),
+            "{heard}"
+        );
+    }
+    alice.send_line(&say("two from the line"));
+    bob.text_with("two from the line");
+    carol.text_with("two from the line");
+    carol.say(&command(
+        "DM",
+        "<to>alice</to><message>only for you</message>",
+    ));
+    carol.text_with("<count>1</count>");
+    let heard = alice.line_with("only for you");
+    assert!(heard.contains("scope='direct'"), "{heard}");
+    alice.send_line(&command("PM", "<message>for all</message>"));
+    bob.text_with("for all");
+    carol.text_with("for all");
+}
+
+#[test]
+fn each_end_has_its_code_and_its_words_come_first() {
+    let server = TestServer::start(&settings(8));
+    let ended = |send: &dyn Fn(&mut WebClient), words: &str, code: u16| {
+        let (mut browser, _) = browser(&server);
+        send(&mut browser);
+        if !words.is_empty() {
+            browser.text_with(words);
+        }
+        assert_eq!(browser.close_code(), code, "{words}");
+    };
+    ended(&|browser| browser.send(0x82, b"binary"), "binary", 1003);
+    ended(&|browser| browser.send(TEXT, b"\xff\xfe"), "UTF-8", 1007);
+    ended(&|browser| browser.send(TEXT, &[b'x'; 9000]), "8192", 1009);
+    ended(
+        &|browser| browser.send(0x88, &1000_u16.to_be_bytes()),
+        "",
+        1000,
+    );
+    ended(&|browser| browser.send(0x88, &[]), "", 1000);
+    for (first, payload) in [
+        (0x91, &b"a reserved bit"[..]),
+        (0x83, b"an opcode that means nothing"),
+        (0x80, b"goes on with nothing"),
+        (0x09, b"a ping in pieces"),
+        (0x89, &[b'x'; 126]),
+        (0x88, b"\x03"),
+        (0x88, &1005_u16.to_be_bytes()),
+    ] {
+        ended(&|browser| browser.send(first, payload), "RFC 6455", 1002);
+    }
+    // Not masked.
+    ended(
+        &|browser| browser.stream.write_all(b"\x81\x02hi").unwrap(),
+        "not masked",
+        1002,
+    );
+    // The announced length is enough: nothing is waited for and nothing is set aside.
+    ended(
+        &|browser| {
+            let mut head = vec![TEXT, 0x80 | 127];
+            head.extend((1_u64 << 40).to_be_bytes());
+            browser.stream.write_all(&head).unwrap();
+        },
+        "8192",
+        1009,
+    );
+    // Fragments without end, and without content.
+    ended(
+        &|browser| {
+            browser.send(0x01, b"");
+            for _ in 0..8192 {
+                let _ = browser.try_send(0x00, b"");
+            }
+        },
+        "8192",
+        1009,
+    );
+    // Also before the passcode.
+    let mut early = WebClient::connect(door(&server));
+    early.text();
+    early.send(0x82, b"x");
+    assert_eq!(early.close_code(), 1003);
+    // The server's end.
+    let (mut last, _) = browser(&server);
+    server.server.stop();
+    last.text_with("SHUTDOWN");
+    assert_eq!(last.close_code(), 1001);
+}
+
+#[test]
+fn messages_come_in_pieces_with_pings_between() {
+    let server = TestServer::start(&settings(2));
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = browser(&server);
+    let whole = message("gr\u{fc}\u{df}e \u{1F44B}");
+    let mut bytes = Vec::new();
+    let pieces: Vec<&[u8]> = whole.as_bytes().chunks(3).collect();
+    for (index, piece) in pieces.iter().enumerate() {
+        let first = match index {
+            0 => 0x01,
+            _ if index + 1 == pieces.len() => 0x80,
+            _ => 0x00,
+        };
+        bytes.extend(masked(first, piece));
+        bytes.extend(masked(0x89, format!("ping {index}").as_bytes()));
+    }
+    // One byte at a time.
+    for byte in bytes {
+        bob.stream.write_all(&[byte]).unwrap();
+    }
+    let heard = alice.line_with("gr\u{fc}");
+    assert!(heard.contains("gr\u{fc}\u{df}e \u{1F44B}"), "{heard}");
+    // The last ping is answered; of those that come together, that is enough.
+    let last = format!("ping {}", pieces.len() - 1).into_bytes();
+    loop {
+        if let Frame::Pong(payload) = bob.frame()
+            && payload == last
+        {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_browser_that_sleeps_is_asked_and_then_its_seat_is_free() {
+    let server = TestServer::start(&Settings {
+        idle_timeout: None,
+        ..settings(2)
+    });
+    let (mut asleep, port) = browser(&server);
+    let (mut awake, _) = browser(&server);
+    // Thirty ticks of silence, and one that is one too many.
+    for _ in 0..31 {
+        server.tick(1);
+    }
+    for browser in [&mut asleep, &mut awake] {
+        while browser.frame() != Frame::Ping {}
+    }
+    awake.send(0x8a, b"");
+    awake.say(&command("PING", ""));
+    awake.text_with("PONG");
+    for _ in 0..31 {
+        server.tick(1);
+    }
+    assert_eq!(asleep.close_code(), 1000);
+    let left = server.wait_for(
+        "who sleeps has left",
+        |what| matches!(what, What::Left { end, .. } if end.word() == "asleep"),
+    );
+    assert!(left.line().contains(&port), "{}", left.line());
+    awake.say(&command("PING", ""));
+    awake.text_with("PONG");
+}
+
+#[test]
+fn pages_of_other_sites_and_names_of_others_are_refused() {
+    let server = TestServer::start(&Settings {
+        web: Some(WebDoor {
+            names: vec!["chat.example".to_owned()],
+            ..WebDoor::at(ANY.parse().unwrap())
+        }),
+        ..settings(2)
+    });
+    let address = door(&server);
+    let port = address.port();
+    let answered = |fields: &str| WebClient::ask(address, fields).1;
+    let own = format!("Host: {address}\r\n");
+    for origin in [
+        "http://evil.example",
+        "null",
+        &format!("http://localhost:{port}"),
+        "http://127.0.0.1",
+    ] {
+        let answer = answered(&format!("{own}Origin: {origin}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 403"), "{origin}: {answer}");
+    }
+    let answer = answered(&format!("{own}Origin: http://{address}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    let answer = answered(&format!("Host: evil.example:{port}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    let answer = answered(&format!("Host: chat.example:{port}\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+}
+
+#[test]
+fn the_page_is_one_document_and_may_load_nothing() {
+    let server = TestServer::start(&settings(2));
+    let address = door(&server);
+    let get = |request: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let page = get(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    let nonce = head
+        .split("'nonce-")
+        .nth(1)
+        .unwrap()
+        .split('\'')
+        .next()
+        .unwrap();
+    assert!(
+        head.contains("default-src 'none'") && !head.contains("unsafe"),
+        "{head}"
+    );
+    assert_eq!(body.matches("<script").count(), 1);
+    assert_eq!(body.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    assert!(!body.contains("{{"), "a place that was not filled in");
+    let again = get(&format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"));
+    assert!(!again.contains(nonce), "the same nonce twice");
+    for (request, status) in [
+        ("GET /nothing HTTP/1.1", "404"),
+        ("POST / HTTP/1.1", "405"),
+        ("GET /chat HTTP/1.1", "426"),
+        ("nonsense", "400"),
+    ] {
+        let answer = get(&format!("{request}\r\nHost: {address}\r\n\r\n"));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{request}: {answer}"
+        );
+    }
+    let long = get(&format!(
+        "GET / HTTP/1.1\r\nHost: {address}\r\nA: {}\r\n\r\n",
+        "x".repeat(10_000)
+    ));
+    assert!(long.starts_with("HTTP/1.1 400"), "{long}");
+}
+
+#[test]
+fn who_only_sits_at_the_door_keeps_nobody_out() {
+    let server = TestServer::start(&Settings {
+        web: Some(WebDoor {
+            clients: 3,
+            ..WebDoor::at(ANY.parse().unwrap())
+        }),
+        ..settings(4)
+    });
+    let silent: Vec<TcpStream> = (0..10)
+        .map(|_| TcpStream::connect(door(&server)).unwrap())
+        .collect();
+    // Those who are seated do not count.
+    let seated: Vec<_> = (0..4).map(|_| browser(&server)).collect();
+    let mut full = WebClient::connect(door(&server));
+    assert!(full.text().contains("FULL"));
+    drop((silent, seated));
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn a_browser_is_told_apart_in_the_events() {
+    let server = TestServer::start(&settings(2));
+    let (_bob, port) = browser(&server);
+    let seated = server.wait_for("seated", |what| matches!(what, What::Seated { .. }));
+    assert!(
+        seated.line().contains("via web") && seated.line().contains(&port),
+        "{}",
+        seated.line()
+    );
+    assert!(seated.thread.starts_with("browser-"), "{}", seated.thread);
+}
