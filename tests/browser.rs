@@ -8,7 +8,7 @@ mod browser;
 #[path = "demo/board.rs"]
 mod show;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
 use std::thread;

@@ -355,6 +355,16 @@ impl Client {
         self.received.is_empty() && result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Whether all that has come are lines that contain `part`.
+    pub fn has_heard_nothing_but(&mut self, part: &str) -> bool {
+        while !self.has_heard_nothing() {
+            if !self.line().contains(part) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Closes with a reset instead of in order.
     pub fn reset(self) {
         SockRef::from(&self.stream)

@@ -16,7 +16,6 @@ const session = new Session({
   },
   changed: () => drawTarget(),
   travelled(way, text, said) { showStep(way, text, said); },
-  way(step) { if (step === 'ticket') steps.isNew = true; },
   whoAreYou(why) { askName(why); },
   passwordWanted(name, isNew, why) { askPassword(name, isNew, why); },
   loggedIn(name) {
@@ -48,9 +47,8 @@ const session = new Session({
     const conversation = screen_.conversation('room:' + room.toLowerCase(), '# ' + room);
     screen_.note(conversation, `you are in ${room}`);
     if (wantsRoom === room.toLowerCase()) { screen_.choose(conversation.key); wantsRoom = null; }
-    session.refresh();
   },
-  left(room) { screen_.remove('room:' + room.toLowerCase()); session.refresh(); },
+  left(room) { screen_.remove('room:' + room.toLowerCase()); },
   topic(said) {
     const conversation = screen_.conversation('room:' + said.room.toLowerCase(), '# ' + said.room);
     screen_.note(conversation, said.topic ? `the topic is: ${said.topic}` + (said.username ? ` (${said.username})` : '') : 'there is no topic');
@@ -67,7 +65,6 @@ const session = new Session({
 
 // --- how you got in
 
-const steps = { isNew: true, count: 0 };
 const MEANINGS = [
   [/<Port>/, 'in', 'The portal: this seat is yours, if you say this passcode within two seconds.'],
   [/<HandshakePasscode>/, 'out', 'This page has said it, once.'],
@@ -79,7 +76,8 @@ const MEANINGS = [
 function showStep(way, text) {
   const found = MEANINGS.find(([pattern, there]) => there === way && pattern.test(text));
   if (!found) return;
-  if (steps.isNew) { $('steps').replaceChildren(); steps.isNew = false; }
+  // With the portal's answer it begins anew.
+  if (found === MEANINGS[0]) $('steps').replaceChildren();
   const line = element('li', '', found[2]);
   line.append(element('code', '', text));
   $('steps').append(line);

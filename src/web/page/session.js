@@ -144,10 +144,8 @@ class Session {
       case 'ticket':
         // At once: the passcode is good for two seconds.
         this.write(documents.handshake(said.passcode));
-        this.listener.way('ticket', said);
         break;
       case 'FULL': this.end = 'FULL'; break;
-      case 'wrong-passcode': this.listener.way('wrong', said); break;
       case 'welcome': this.welcomed(said); break;
       case 'PARTNER JOINED':
         this.arrivals += 1;
@@ -207,7 +205,6 @@ class Session {
     this.max = said.max;
     this.tries = 0;
     this.pause = FIRST_PAUSE;
-    this.listener.way('welcome', said);
     const where = said.seat ? `seat ${said.seat}` : `the seat of port ${said.port}`;
     this.listener.state(`You are in ${where}.`, true);
     if (this.lostAt) {
@@ -245,8 +242,8 @@ class Session {
     this.nameTries = 0;
     this.listener.loggedIn(name);
     for (const room of this.rooms) this.join(room);
+    this.refreshedAt = null;
     this.send(documents.command('WHO'), { kind: 'WHO' });
-    this.send(documents.command('ROOMS'), { kind: 'ROOMS' });
   }
 
   // --- saying things. `fate(state, words)` is told what became of it.
@@ -285,8 +282,11 @@ class Session {
     this.send(documents.command('TOPIC', topic === null ? { room } : { room, topic }), { kind: 'TOPIC', room });
   }
 
+  /** Who is here and which rooms there are. The server answers each once a tick, and what is said after a second
+   *  question waits for that; so it is not asked more often. */
   refresh() {
-    if (!this.name) return;
+    if (!this.name || (this.refreshedAt && Date.now() - this.refreshedAt < 5000)) return;
+    this.refreshedAt = Date.now();
     this.send(documents.command('WHO'), { kind: 'WHO' });
     this.send(documents.command('ROOMS'), { kind: 'ROOMS' });
   }

@@ -1,0 +1,233 @@
+//! Two pages in a real browser and a client in a terminal chat with each other. Needs `chromium` and
+//! `chromedriver`; where they are not, the tests say that they did not run, unless REQUIRE_BROWSER is set.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/browser.rs"]
+mod browser;
+mod support;
+
+use std::net::SocketAddr;
+
+use browser::Browser;
+use portal_chat::server::{Settings, WebDoor};
+use serde_json::json;
+use support::terminal::Terminal;
+use support::{Client, TestServer, message, temporary_file};
+
+const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
+
+fn start(settings: Settings) -> TestServer {
+    TestServer::start(&Settings {
+        web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+        ..settings
+    })
+}
+
+fn door(server: &TestServer) -> SocketAddr {
+    server.server.web().unwrap()
+}
+
+/// Waits until `text` stands in the conversation that is shown.
+fn sees(browser: &Browser, text: &str) {
+    let text = json!(text);
+    browser.wait_until(&format!(
+        "[...document.querySelectorAll('.log:not([hidden]) li')].some((line) => line.textContent.includes({text}))"
+    ));
+}
+
+fn says(browser: &Browser, text: &str) {
+    browser.types("#text", &format!("{text}\u{e007}"));
+}
+
+fn chooses(browser: &Browser, tab: &str) {
+    let tab = json!(tab);
+    browser.wait_until(&format!(
+        "[...document.querySelectorAll('#tabs button')].some((tab) => tab.textContent.startsWith({tab}))"
+    ));
+    browser.run(&format!(
+        "[...document.querySelectorAll('#tabs button')].find((tab) => tab.textContent.startsWith({tab})).click()"
+    ));
+}
+
+fn is_called(browser: &Browser, name: &str) {
+    browser.wait_until("!document.getElementById('login').hidden");
+    browser.types("#name", &format!("{name}\u{e007}"));
+}
+
+#[test]
+fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
+    let Some(browser) = Browser::start("chat") else {
+        return;
+    };
+    let server = start(Settings {
+        workers: 4,
+        accounts: Some(temporary_file("web-accounts")),
+        ..Settings::default()
+    });
+    let page = door(&server);
+    let first = browser.window();
+    browser.open(page);
+    // How it got in stands there, as it went over the connection.
+    browser.wait_until("document.querySelectorAll('#steps li').length === 3");
+    let steps = browser.run("return document.getElementById('steps').textContent");
+    for part in ["<Port>", "<HandshakePasscode>", "Connection successful"] {
+        assert!(steps.as_str().unwrap().contains(part), "{steps}");
+    }
+    is_called(&browser, "alice");
+    browser.wait_until("!document.getElementById('again-part').hidden");
+    browser.types("#password", "a long password");
+    browser.types("#again", "a long password\u{e007}");
+    browser.wait_until("document.getElementById('state').textContent.includes('You are alice')");
+    let second = browser.new_window();
+    browser.open(page);
+    is_called(&browser, "bob");
+    browser.wait_until("!document.getElementById('again-part').hidden");
+    browser.types("#password", "another password");
+    browser.types("#again", "another password\u{e007}");
+    browser.wait_until("document.getElementById('state').textContent.includes('You are bob')");
+    // As partners: the two seats are beside each other.
+    sees(&browser, "sits beside you");
+    says(&browser, "hello beside me");
+    browser.turn_to(&first);
+    sees(&browser, "hello beside me");
+    says(&browser, "hello to you");
+    browser.turn_to(&second);
+    sees(&browser, "hello to you");
+
+    // In one room with a terminal.
+    let port = server.server.portal().port().to_string();
+    let file = temporary_file("web-password");
+    std::fs::write(&file, "carols password\n").unwrap();
+    let arguments = ["127.0.0.1", &port, "carol", "--no-color"];
+    let mut carol = Terminal::start(CLIENT, &arguments, &[]);
+    carol.is_at("a password for the new account carol");
+    carol.enters("carols password");
+    carol.is_at("the same password again");
+    carol.enters("carols password");
+    carol.sees("you are carol now");
+    carol.enters("/join lobby");
+    carol.sees("you are in lobby");
+    says(&browser, "/join lobby");
+    sees(&browser, "you are in lobby");
+    browser.turn_to(&first);
+    says(&browser, "/join lobby");
+    sees(&browser, "you are in lobby");
+    says(&browser, "from a page to the room");
+    carol.sees("from a page to the room");
+    carol.enters("/send lobby from the terminal to the room");
+    sees(&browser, "from the terminal to the room");
+    browser.turn_to(&second);
+    sees(&browser, "from a page to the room");
+    sees(&browser, "from the terminal to the room");
+    // By name, each way.
+    says(&browser, "/msg carol only for you");
+    carol.sees("only for you");
+    carol.enters("/msg bob and only for you");
+    chooses(&browser, "carol");
+    sees(&browser, "and only for you");
+    says(&browser, "/all everybody");
+    carol.sees("everybody");
+
+    // A reconnect of each: the link breaks, and the name and the room are back by themselves.
+    browser.turn_to(&first);
+    browser.run("session.socket.close()");
+    browser.wait_until(
+        "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
+    );
+    sees(&browser, "You were away");
+    chooses(&browser, "# lobby");
+    says(&browser, "alice is back");
+    carol.sees("alice is back");
+    let old = browser.run(
+        "return [...document.querySelectorAll('.log:not([hidden]) .text')].filter((text) => text.textContent === 'from the terminal to the room').length",
+    );
+    assert_eq!(old, 1, "an old line is not shown twice");
+}
+
+#[test]
+fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show() {
+    let Some(browser) = Browser::start("targets") else {
+        return;
+    };
+    let server = start(Settings {
+        workers: 2,
+        ..Settings::default()
+    });
+    browser.open(door(&server));
+    browser.wait_until("session.isIn");
+    browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
+    let (bob, _) = server.seat();
+    sees(&browser, "sits beside you");
+    // A draft for bob is not for the one who comes after him.
+    browser.types("#text", "a secret for bob");
+    drop(bob);
+    sees(&browser, "has gone");
+    let (mut mallory, _) = server.seat();
+    browser.wait_until("session.partner !== null");
+    browser.types("#text", "\u{e007}");
+    sees(&browser, "It was not sent");
+    assert!(mallory.has_heard_nothing_but("PARTNER"));
+    browser.types("#text", "\u{e007}");
+    assert!(mallory.line_with("<message>").contains("a secret for bob"));
+    // Enter in the middle of a composition sends nothing; Shift-Enter makes a line.
+    browser.run(
+        "const box = document.getElementById('text'); box.value = 'にほ'; box.dispatchEvent(new Event('input'));\
+         box.dispatchEvent(new CompositionEvent('compositionstart'));\
+         box.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true }));",
+    );
+    assert_eq!(
+        browser.run("return document.getElementById('text').value"),
+        "にほ"
+    );
+    browser.run("const box = document.getElementById('text'); box.dispatchEvent(new CompositionEvent('compositionend')); box.value = ''; box.dispatchEvent(new Event('input'));");
+    browser.types("#text", "two\u{e008}\u{e007}\u{e008}lines\u{e007}");
+    let heard = mallory.line_with("two");
+    assert!(heard.contains("two&#10;lines"), "{heard}");
+    // Whatever it is, it is text.
+    for text in [
+        "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;".to_owned(),
+        format!(
+            "https://example.org/a?b=c, javascript:alert(1) {}",
+            "x".repeat(4000)
+        ),
+        format!("\u{202e}gnp.exe a{}", "\u{301}".repeat(200)),
+        "the last of them".to_owned(),
+    ] {
+        mallory.send_line(&message(&text));
+    }
+    sees(&browser, "the last of them");
+    assert_eq!(browser.run("return window.harmed"), 0);
+    let count = |selector: &str| {
+        browser.run(&format!(
+            "return document.querySelectorAll('{selector}').length"
+        ))
+    };
+    assert_eq!(count(".log img, .log script"), 0);
+    assert_eq!(count(".log a"), 1);
+    let link =
+        browser.run("const link = document.querySelector('.log a'); return [link.href, link.rel]");
+    assert_eq!(
+        link,
+        json!(["https://example.org/a?b=c", "noopener noreferrer"])
+    );
+    let shown = browser.run("return document.querySelector('.log').textContent");
+    let shown = shown.as_str().unwrap();
+    assert!(!shown.contains('\u{202e}') && !shown.contains(&"\u{301}".repeat(5)));
+    // Nothing is wider than its window, at a phone's width neither.
+    for (width, height) in [(1280, 720), (390, 844)] {
+        browser.looks(width, height, "light");
+        let wide = browser.run(
+            "return [...document.querySelectorAll('.log li, .log .text')].filter((line) => line.getBoundingClientRect().right > innerWidth).length",
+        );
+        assert_eq!(wide, 0, "at {width}");
+        let box_is_seen = browser.run("const box = document.getElementById('text').getBoundingClientRect(); return box.top > 0 && box.bottom <= innerHeight && box.width > 150");
+        assert_eq!(box_is_seen, true, "at {width}");
+    }
+    // What is written while the connection is lost is kept, and shown as not sent.
+    browser.run("session.leave()");
+    mallory.line_with("PARTNER LEFT");
+    browser.wait_until("!session.isIn");
+    browser.types("#text", "into nothing\u{e007}");
+    sees(&browser, "not sent: you are not connected");
+    drop::<Client>(mallory);
+}
