@@ -15,7 +15,7 @@ ARGS ?=
 export NAME SERVER PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-client demo demo-board test lint lessons bugs soak fuzz bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test lint lessons bugs soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -28,6 +28,9 @@ help: ## list what can be made
 run-server: cargo-is-there ## start the chat server
 	@$(CARGO) build $(PROFILE) --bin chatserver
 	@$(CARGO) run --quiet $(PROFILE) --bin chatserver -- $${PORT:+"$$PORT"} $(ARGS)
+
+run-web: cargo-is-there ## start it with a page for browsers, for everyone on the network (30 at a time)
+	@$(MAKE) --no-print-directory run-server ARGS='--web 0.0.0.0:8080 --workers 30 $(ARGS)'
 
 run-client: cargo-is-there ## start a chat client
 	@$(CARGO) build $(PROFILE) --bin chatclient
@@ -73,6 +76,9 @@ fuzz: cargo-is-there ## fuzz each parser for FUZZ_SECONDS=60 (needs nightly Rust
 
 bugs: cargo-is-there ## put each bug of the lessons into a copy, and see that its exercise's check finds it
 	$(CARGO) test --test ladder -- --ignored --nocapture
+
+websocket-suite: cargo-is-there ## Autobahn's 301 cases against the WebSocket framing (needs Python 2.7; WSTEST names its wstest)
+	$(CARGO) test --release --test websocket -- --ignored --nocapture
 
 bench: cargo-is-there ## how fast it is, against the limits of its sockets (ARGS=fan-out: that alone)
 	@$(CARGO) bench --quiet --bench chat -- $(ARGS)

@@ -231,3 +231,61 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     sees(&browser, "not sent: you are not connected");
     drop::<Client>(mallory);
 }
+
+/// For looking at: `PICTURES=folder cargo test --test web_page -- --ignored` saves the page as a laptop and as a
+/// phone show it, light and dark.
+#[test]
+#[ignore = "it asserts nothing; somebody has to look"]
+fn pictures_of_the_page() {
+    use base64ct::{Base64, Encoding as _};
+    let folder = std::env::var("PICTURES").expect("PICTURES names a folder");
+    let Some(browser) = Browser::start("pictures") else {
+        return;
+    };
+    let server = start(Settings {
+        workers: 4,
+        board: Some("127.0.0.1:8050".parse().unwrap()),
+        ..Settings::default()
+    });
+    let (mut bob, _) = server.seat();
+    browser.open(door(&server));
+    is_called(&browser, "alice");
+    browser.wait_until("session.name === 'alice'");
+    bob.send_line(&support::login("bob"));
+    bob.line_with("WELCOME");
+    for text in [
+        "hello alice, I am in a terminal",
+        "and here is a page: https://example.org/sockets",
+        "مرحبا",
+    ] {
+        bob.send_line(&message(text));
+    }
+    sees(&browser, "example.org");
+    says(&browser, "I am in a browser, with nothing installed");
+    bob.send_line(&support::command("JOIN", "<room>lobby</room><here/>"));
+    says(&browser, "/join lobby");
+    sees(&browser, "you are in lobby");
+    says(&browser, "hello, lobby");
+    bob.send_line(&support::command(
+        "SAY",
+        "<room>lobby</room><message>there you are</message>",
+    ));
+    bob.send_line(&support::command(
+        "DM",
+        "<to>alice</to><message>only for you</message>",
+    ));
+    sees(&browser, "there you are");
+    for (name, width, height) in [("laptop", 1280, 720), ("phone", 390, 844)] {
+        for scheme in ["light", "dark"] {
+            browser.looks(width, height, scheme);
+            if width > 640 {
+                browser.run("showPeople(true)");
+            } else {
+                browser.run("showPeople(false); document.getElementById('way').open = false");
+            }
+            browser.run("screen_.choose('partner')");
+            let picture = Base64::decode_vec(&browser.picture()).unwrap();
+            std::fs::write(format!("{folder}/{name}-{scheme}.png"), picture).unwrap();
+        }
+    }
+}

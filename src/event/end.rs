@@ -159,7 +159,7 @@ impl From<&FrameError> for End {
             FrameError::NotWebSocket(_) => End::BadFrames,
             FrameError::Binary => End::Binary,
             FrameError::NotUtf8 => End::NotUtf8,
-            FrameError::Closed => End::Gone,
+            FrameError::Closed { .. } => End::Gone,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// When it connected.
     pub since: Tick,
+    /// The name of the thread that took it in; a browser is read by the same.
+    thread: Box<str>,
     /// Who it is. A leaf lock.
     identity: Mutex<Identity>,
     /// The tick, or [`NEVER`].
@@ -68,6 +70,7 @@ impl Connection {
             outbox,
             peer,
             since: now,
+            thread: std::thread::current().name().unwrap_or_default().into(),
             identity: Mutex::new(Identity {
                 label: label.into(),
                 name: None,
@@ -77,6 +80,11 @@ impl Connection {
             sent: Tally::default(),
             got: Tally::default(),
         }
+    }
+
+    /// The name of the thread that took it in.
+    pub fn thread(&self) -> &str {
+        &self.thread
     }
 
     /// What `from` says in its messages.

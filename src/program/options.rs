@@ -211,16 +211,17 @@ pub(super) enum Command {
 /// Reads the command line (without the program's name). `Err` is the program's end.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
     let program = OsString::from("chatserver");
-    // A portal's port is never an address.
-    let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
-    let words = join_value(
-        std::iter::once(program).chain(arguments),
-        "--board",
-        is_address,
-    );
-    let words = join_value(words, "--web", |word| web_address(word).is_ok());
+    let words = with_joined_values(std::iter::once(program).chain(arguments));
     let arguments = read(words, |arguments: &Arguments| &arguments.about)?;
     command(arguments).map_err(|error| refuse::<Arguments>(&error))
+}
+
+/// An option whose value may be left out takes the next word only if that can be one: a portal's port is never an
+/// address.
+fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
+    let words = join_value(words, "--board", is_address);
+    join_value(words, "--web", |word| web_address(word).is_ok())
 }
 
 fn command(arguments: Arguments) -> Result<Command, clap::Error> {
@@ -368,8 +369,7 @@ mod tests {
     /// What the command line asks for, or what it is answered.
     fn parsed(line: &str) -> Result<Settings, String> {
         let words = std::iter::once("chatserver").chain(line.split_whitespace());
-        let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
-        let words = join_value(words.map(OsString::from), "--board", is_address);
+        let words = with_joined_values(words.map(OsString::from));
         let arguments = Arguments::try_parse_from(words);
         match arguments.and_then(command) {
             Ok(Command::Serve(settings)) => Ok(*settings),
@@ -506,6 +506,30 @@ mod tests {
             board("--board=[::1]:81").board,
             Some("[::1]:81".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn the_browsers_door_takes_an_address_with_or_without_a_port() {
+        let web = |line| parsed(line).unwrap().web.unwrap();
+        for (line, address) in [
+            ("--web", "127.0.0.1:8080"),
+            ("--web 6000", "127.0.0.1:8080"),
+            ("--web 0.0.0.0", "0.0.0.0:8080"),
+            ("--web 0.0.0.0:80 6000", "0.0.0.0:80"),
+            ("--web=[::]", "[::]:8080"),
+            ("--web [::1]:81", "[::1]:81"),
+        ] {
+            assert_eq!(web(line).address, address.parse().unwrap(), "{line}");
+        }
+        let named = web("--web --web-name chat.example --web-name chat --web-clients 5");
+        assert_eq!((named.names.len(), named.clients), (2, 5));
+        for (line, part) in [
+            ("--web-name chat", "--web"),
+            ("--web localhost", "'localhost'"),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
     }
 
     #[test]

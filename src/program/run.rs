@@ -382,6 +382,25 @@ fn show_again(replay: &Replay) -> Result<(), String> {
 }
 
 /// What to open in a browser.
+/// An address as a picture that a phone's camera reads (a QR code), for a terminal: black on white, where colours
+/// are wanted.
+fn picture_of(address: &str) -> String {
+    use qrcode::render::unicode::Dense1x2;
+    let Ok(code) = qrcode::QrCode::new(address) else {
+        return String::new();
+    };
+    let palette = Palette::new(true);
+    let picture = code
+        .render::<Dense1x2>()
+        .dark_color(Dense1x2::Light)
+        .light_color(Dense1x2::Dark)
+        .build();
+    let lines = picture
+        .lines()
+        .map(|line| format!("  {}\n", palette.white_on_black(line)));
+    lines.collect()
+}
+
 fn page(board: SocketAddr) -> String {
     format!("http://{}/", crate::net::reachable(board))
 }
@@ -435,16 +454,32 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
     if let Some(board) = board {
         text += &format!("board    {}  shows all of it, in a browser\n", page(board));
     }
-    if settings.bind.ip().is_unspecified() {
+    if let Some(web) = server.web() {
+        text += &format!("web      {}  lets people chat from a browser\n", page(web));
+    }
+    let web = server.web().filter(|web| web.ip().is_unspecified());
+    if settings.bind.ip().is_unspecified() || web.is_some() {
         let interfaces = interfaces();
         text += &format!("\nListening on every interface:\n{}", table(&interfaces));
         let route = default_route(false).or_else(|| default_route(true));
-        if let Some(address) = address_for_others(&interfaces, settings.bind.ip(), route) {
+        let for_others = |bind| address_for_others(&interfaces, bind, route);
+        if settings.bind.ip().is_unspecified()
+            && let Some(address) = for_others(settings.bind.ip())
+        {
             let port = portal.port();
             text += &format!(
                 "\nThe others on your network type:\n  {}\n",
                 command_for(SocketAddr::new(address, port), settings)
             );
+        }
+        if let Some(web) = web
+            && let Some(address) = for_others(web.ip())
+        {
+            let page = page(SocketAddr::new(address, web.port()));
+            text += &format!("\nThe others on your network open, in a browser:\n  {page}\n");
+            if is_interactive() {
+                text += &picture_of(&page);
+            }
         }
     }
     let here = crate::net::reachable(portal);

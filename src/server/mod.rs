@@ -496,7 +496,13 @@ impl Server {
                 // Whoever is still on the way in has not been welcomed, so nothing else may be
                 // said to them yet.
                 let connection = self.sessions.pairs.connection(seat.number)?;
-                let threads = if self.is_single() {
+                let threads = if connection.outbox.codec().is_web() {
+                    let timer = match self.is_single() {
+                        true => seat.number.to_string(),
+                        false => seat.port.to_string(),
+                    };
+                    format!("{} timer-{timer}", connection.thread())
+                } else if self.is_single() {
                     format!("seat-{0} timer-{0}", seat.number)
                 } else {
                     format!("worker-{0} timer-{0}", seat.port)

@@ -59,6 +59,11 @@ impl Palette {
         }
     }
 
+    /// What has to be white on black, whatever the terminal's own colours are.
+    pub(crate) fn white_on_black(self, text: &str) -> String {
+        self.paint("97;40", text)
+    }
+
     /// Somebody else's name, in one of [`NAME_COLOURS`] colours.
     pub(crate) fn name(self, text: &str, colour: usize) -> String {
         const CODES: [&str; NAME_COLOURS] = [

@@ -3,49 +3,11 @@
 //! One `send` is not one `recv`. A read may bring half a frame, or three and a half, so the
 //! reader keeps what is unfinished until the rest arrives.
 
-use std::fmt;
 use std::io::{self, Read};
 
+use super::frame_error::FrameError;
 use super::websocket::{self, Assembler, Next};
 use crate::limits;
-
-/// Why the stream can't be cut into frames any more. The connection has to be closed: where the
-/// next frame would begin is unknown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FrameError {
-    /// A frame is longer than `limit` bytes; the rest of it was not waited for.
-    TooLong {
-        /// The longest frame allowed, in bytes.
-        limit: usize,
-    },
-    /// A length prefix that is none: more than five bytes, or negative.
-    BadLength,
-    /// Frames that break a rule of WebSocket's: which.
-    NotWebSocket(&'static str),
-    /// Binary data on a WebSocket: documents are text.
-    Binary,
-    /// A WebSocket's text that is no UTF-8.
-    NotUtf8,
-    /// No error: the other side has closed its WebSocket.
-    Closed,
-}
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FrameError::TooLong { limit } => {
-                write!(f, "a message may be {limit} bytes long; send shorter ones")
-            }
-            FrameError::BadLength => f.write_str("the length before a message makes no sense"),
-            FrameError::NotWebSocket(rule) => write!(f, "that is no WebSocket (RFC 6455): {rule}"),
-            FrameError::Binary => f.write_str("binary data means nothing here; send text"),
-            FrameError::NotUtf8 => f.write_str("a text message has to be UTF-8"),
-            FrameError::Closed => f.write_str("the other side has closed the WebSocket"),
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
 
 /// Where a frame ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +94,15 @@ impl FrameReader {
         self.buffer = bytes.to_vec();
         self.end = bytes.len();
         self
+    }
+
+    /// Appends the answer of an echo to the message that came last, `payload`.
+    pub fn write_websocket_echo(&self, payload: &[u8], out: &mut Vec<u8>) {
+        let is_binary = self
+            .assembler
+            .as_ref()
+            .is_some_and(|there| there.was_binary());
+        websocket::write_echo(is_binary, payload, out);
     }
 
     /// The payload of a WebSocket's ping that is to be answered. Of several, only the last one.

@@ -24,6 +24,7 @@ mod described;
 mod doc;
 mod elements;
 mod frame;
+mod frame_error;
 mod frames;
 mod original;
 mod server_doc;
@@ -33,11 +34,12 @@ mod xml;
 
 pub use client_doc::{ClientCommand, ClientDoc};
 pub use doc::{CallbackRequest, DocError, ErrorCode, Handshake, Secret};
-pub use frame::{FrameError, FrameReader, Framing};
+pub use frame::{FrameReader, Framing};
+pub use frame_error::FrameError;
 pub use frames::Frames;
 pub use server_doc::{Relay, Scope, ServerDoc};
 pub use text::{printable, printable_text};
-pub use websocket::CloseCode;
+pub use websocket::{CloseCode, write_close as write_websocket_close};
 
 use crate::limits;
 use crate::net::Port;
@@ -126,7 +128,7 @@ impl Codec {
     /// Appends what closes a connection after the last document; nothing where the end of the stream does.
     pub fn write_close(&self, code: CloseCode, out: &mut Vec<u8>) {
         if self.is_web() {
-            websocket::write_close(code, out);
+            websocket::write_close(code as u16, out);
         }
     }
 

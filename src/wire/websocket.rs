@@ -10,7 +10,7 @@
 //! A message may come in several frames (fragments), and between them a *control frame* may stand: ping, pong,
 //! close. Whoever reads judges a frame by its header, before a byte of its payload is waited for or kept.
 
-use super::frame::FrameError;
+use super::frame_error::FrameError;
 
 /// The longest header: two bytes, a length of eight, a mask of four.
 pub(super) const LONGEST_HEADER: usize = 14;
@@ -69,6 +69,15 @@ pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// Appends what came as one message, as it came: for an echo.
+pub(super) fn write_echo(is_binary: bool, payload: &[u8], out: &mut Vec<u8>) {
+    let at = out.len();
+    write_text(out, |out| out.extend_from_slice(payload));
+    if is_binary {
+        out[at] = 0x80 | BINARY;
+    }
+}
+
 /// Appends a ping, which the other side answers by itself.
 pub(super) fn write_ping(out: &mut Vec<u8>) {
     write_control(PING, b"", out);
@@ -80,8 +89,8 @@ pub(super) fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends the last frame of a connection.
-pub(super) fn write_close(code: CloseCode, out: &mut Vec<u8>) {
-    write_control(CLOSE, &(code as u16).to_be_bytes(), out);
+pub fn write_close(code: u16, out: &mut Vec<u8>) {
+    write_control(CLOSE, &code.to_be_bytes(), out);
 }
 
 fn write_control(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
@@ -160,6 +169,8 @@ pub(super) struct Assembler {
     /// The message of which fragments have come, and its opcode.
     message: Vec<u8>,
     begun: Option<u8>,
+    /// The opcode of the message that came last.
+    last: u8,
     /// How many fragments: each counts as a byte, or empty ones would never end.
     fragments: usize,
     /// The payload of the ping that came last and is not answered. One answer is enough for several.
@@ -187,6 +198,7 @@ impl Assembler {
             takes_binary,
             message: Vec::new(),
             begun: None,
+            last: TEXT,
             fragments: 0,
             ping: None,
             failed: None,
@@ -196,6 +208,11 @@ impl Assembler {
     /// The message that was put together.
     pub(super) fn message(&self) -> &[u8] {
         &self.message
+    }
+
+    /// Whether the message that came last was binary data.
+    pub(super) fn was_binary(&self) -> bool {
+        self.last == BINARY
     }
 
     /// The payload of a ping that has not been answered.
@@ -253,6 +270,7 @@ impl Assembler {
         }
         if is_first && header.is_final {
             check_text(header.opcode, payload)?;
+            self.last = header.opcode;
             return Ok(Next::Here { begin, end });
         }
         self.message.extend_from_slice(payload);
@@ -265,6 +283,7 @@ impl Assembler {
         }
         let opcode = self.begun.take().unwrap_or(TEXT);
         check_text(opcode, &self.message)?;
+        self.last = opcode;
         Ok(Next::Assembled { end })
     }
 
@@ -311,19 +330,20 @@ fn check_text(opcode: u8, payload: &[u8]) -> Result<(), FrameError> {
 fn closed(payload: &[u8]) -> FrameError {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() {
-            FrameError::Closed
+            FrameError::Closed { code: None }
         } else {
             FrameError::NotWebSocket("a close frame has half a code")
         };
     };
     // Those that may be sent: RFC 6455, 7.4, and the registry's.
-    if !matches!(u16::from_be_bytes(*code), 1000..=1003 | 1007..=1014 | 3000..=4999) {
+    let code = u16::from_be_bytes(*code);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return FrameError::NotWebSocket("a close frame has a code that may not be sent");
     }
     if std::str::from_utf8(reason).is_err() {
         return FrameError::NotUtf8;
     }
-    FrameError::Closed
+    FrameError::Closed { code: Some(code) }
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {

@@ -156,7 +156,7 @@ impl<'s, R: Role> Session<'s, R> {
                     self.connection().outbox.codec().read_client(frame)
                 }
                 Ok(None) => break Ok(()),
-                Err(FrameError::Closed) => break Err(End::Gone),
+                Err(FrameError::Closed { .. }) => break Err(End::Gone),
                 Err(error) => {
                     let end = End::from(&error);
                     let code = match end {

@@ -191,7 +191,11 @@ class Session {
         this.listener.notice(`Nothing has been heard from you for a while. In ${said.seconds} s the server ends the session; a touch or a key keeps it.`);
         break;
       case 'PONG': this.answered(['PING']); break;
-      case 'said': this.listener.said(said); break;
+      case 'said':
+        // Who sits beside has logged in meanwhile: another name, and the same one.
+        if (said.scope === 'partner' && this.partner) { this.partner.label = said.from; this.listener.changed(); }
+        this.listener.said(said);
+        break;
       case 'notice': this.listener.notice(said.text); break;
       case 'KICKED': this.end = 'KICKED'; if (said.reason) this.listener.notice(`The operator says: ${said.reason}`); break;
       case 'error': this.refused(said); break;

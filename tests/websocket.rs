@@ -1,0 +1,231 @@
+//! The WebSocket framing in other people's hands: an echo made of it talks with Python's `websockets` and with
+//! npm's `ws`, and stands up to Autobahn's suite, where these are. Where one is not, its test says that it did
+//! not run.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use base64ct::{Base64, Encoding as _};
+use portal_chat::wire::{Codec, FrameError, FrameReader, write_websocket_close};
+use serde_json::{Value, json};
+use sha1::{Digest as _, Sha1};
+
+/// What Autobahn's largest messages need.
+const MOST: usize = 17 * 1024 * 1024;
+
+/// Sends every message back, until its process ends.
+fn start_echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || {
+                // Whoever goes away in the middle has gone.
+                let _ = echo(stream.unwrap());
+            });
+        }
+    });
+    address
+}
+
+fn echo(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let key = head
+        .lines()
+        .find_map(|line| {
+            line.split_once(": ")
+                .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))
+        })
+        .map(|(_, key)| key.trim())
+        .unwrap();
+    let mut hash = Sha1::new();
+    hash.update(key);
+    hash.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        Base64::encode_string(&hash.finalize())
+    )?;
+    let codec = Codec::web(MOST);
+    let mut frames = FrameReader::of_any_websocket_message(MOST);
+    loop {
+        let mut out = Vec::new();
+        let ended = loop {
+            let message = match frames.next_frame() {
+                Ok(Some(message)) => message.to_vec(),
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            };
+            frames.write_websocket_echo(&message, &mut out);
+        };
+        if let Some(ping) = frames.take_ping() {
+            codec.write_pong(&ping, &mut out);
+        }
+        if let Some(error) = &ended {
+            let code = match error {
+                FrameError::Closed { code } => code.unwrap_or(1000),
+                FrameError::NotUtf8 => 1007,
+                FrameError::TooLong { .. } => 1009,
+                _ => 1002,
+            };
+            write_websocket_close(code, &mut out);
+        }
+        stream.write_all(&out)?;
+        if ended.is_some() {
+            stream.shutdown(std::net::Shutdown::Write)?;
+            return std::io::copy(&mut stream, &mut std::io::sink()).map(drop);
+        }
+        if frames.read_from(&mut stream)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs a program that says `all came back`; a program that is not there is said aloud.
+fn talks_with(name: &str, program: &str, is_there: &[&str], arguments: &[&str], script: &str) {
+    let there = Command::new(program).args(is_there).output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOT TESTED: {name} is not there");
+        return;
+    }
+    let url = format!("ws://{}/", start_echo());
+    let script = script.replace("URL", &url);
+    let output = Command::new(program)
+        .args(arguments)
+        .arg(script)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("all came back"), "{said}{complained}");
+}
+
+#[test]
+fn pythons_websockets_talks_with_it() {
+    let script = r#"
+import asyncio, websockets
+async def main():
+    async with websockets.connect("URL", max_size=None) as there:
+        for text in ["hello", "", "x" * 200, "y" * 70000, "grüße 👋", b"\x00\xff" * 100]:
+            await there.send(text)
+            assert await there.recv() == text
+        await there.send(["in ", "pieces"])
+        assert await there.recv() == "in pieces"
+        await (await there.ping(b"are you there?"))
+    print("all came back")
+asyncio.run(main())
+"#;
+    talks_with(
+        "Python's websockets",
+        "python3",
+        &["-c", "import websockets"],
+        &["-c"],
+        script,
+    );
+}
+
+#[test]
+fn npms_ws_talks_with_it() {
+    let script = r#"
+const WebSocket = require('ws');
+const there = new WebSocket('URL', { perMessageDeflate: false });
+const texts = ['hello', '', 'x'.repeat(200), 'y'.repeat(70000), 'grüße 👋'];
+let next = 0;
+there.on('open', () => { for (const text of texts) there.send(text); there.ping('now'); });
+there.on('message', (data) => {
+  if (String(data) !== texts[next]) throw new Error('another came back');
+  next += 1;
+});
+there.on('pong', () => there.close(1000));
+there.on('close', (code) => { if (next === texts.length && code === 1000) console.log('all came back'); });
+"#;
+    talks_with(
+        "npm's ws",
+        "node",
+        &["-e", "require('ws')"],
+        &["-e"],
+        script,
+    );
+}
+
+/// `make websocket-suite` runs it. It takes half a minute, and Python 2.7 with `pip install
+/// autobahntestsuite==25.10.1`, whose `wstest` is on the PATH or named in WSTEST.
+#[test]
+#[ignore = "it needs Python 2.7; make websocket-suite runs it"]
+fn autobahns_suite_finds_no_fault() {
+    let program = std::env::var("WSTEST").unwrap_or_else(|_| "wstest".to_owned());
+    if Command::new(&program).arg("--help").output().is_err() {
+        eprintln!(
+            "NOT TESTED: there is no {program} here. It needs Python 2.7: pip install virtualenv==20.15.1, then, in a \
+             virtual environment, autobahntestsuite==25.10.1; WSTEST=…/bin/wstest names it"
+        );
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("portal-chat-autobahn-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let specification = json!({
+        "outdir": folder.join("reports"),
+        "servers": [{ "agent": "portal-chat", "url": format!("ws://{}", start_echo()) }],
+        "cases": ["*"],
+        // Compression is an extension, and this server agrees to none.
+        "exclude-cases": ["12.*", "13.*"],
+        "exclude-agent-cases": {},
+    });
+    let file = folder.join("specification.json");
+    std::fs::write(&file, specification.to_string()).unwrap();
+    let run = Command::new(&program)
+        .args(["-m", "fuzzingclient", "-s"])
+        .arg(&file)
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let report = read(&folder.join("reports/index.json")).unwrap_or_else(|| {
+        panic!("no report: {}", String::from_utf8_lossy(&run.stderr));
+    });
+    let cases = report["portal-chat"].as_object().unwrap();
+    let count = |behaviour: &str| {
+        cases
+            .values()
+            .filter(|case| case["behavior"] == behaviour)
+            .count()
+    };
+    let named = |behaviour: &str| -> Vec<&String> {
+        let those = cases
+            .iter()
+            .filter(|(_, case)| case["behavior"] == behaviour);
+        those.map(|(name, _)| name).collect()
+    };
+    println!(
+        "{} cases: {} OK, {} non-strict {:?}, {} informational, {} failed {:?}",
+        cases.len(),
+        count("OK"),
+        count("NON-STRICT"),
+        named("NON-STRICT"),
+        count("INFORMATIONAL"),
+        count("FAILED"),
+        named("FAILED"),
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(cases.len() >= 300);
+    assert_eq!(count("FAILED"), 0);
+    assert!(count("NON-STRICT") <= 4);
+    assert_eq!(
+        count("OK") + count("NON-STRICT") + count("INFORMATIONAL"),
+        cases.len()
+    );
+}
+
+fn read(file: &Path) -> Option<Value> {
+    serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()
+}
