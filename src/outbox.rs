@@ -173,13 +173,6 @@ impl Outbox {
         self.send(&frames)
     }
 
-    /// Answers a ping of the framing's own.
-    pub fn send_pong(&self, payload: &[u8]) -> Handed {
-        let mut frames = Frames::default();
-        frames.push(|out| self.codec.write_pong(payload, out));
-        self.send(&frames)
-    }
-
     /// Asks the other side whether it is there, by the framing's own means.
     pub fn send_ping(&self) -> Handed {
         let mut frames = Frames::default();

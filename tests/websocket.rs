@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use base64ct::{Base64, Encoding as _};
-use portal_chat::wire::{Codec, FrameError, FrameReader, write_websocket_close};
+use portal_chat::wire::{FrameError, FrameReader, write_websocket_close};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
@@ -57,7 +57,6 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
          Sec-WebSocket-Accept: {}\r\n\r\n",
         Base64::encode_string(&hash.finalize())
     )?;
-    let codec = Codec::web(MOST);
     let mut frames = FrameReader::of_any_websocket_message(MOST);
     loop {
         let mut out = Vec::new();
@@ -67,10 +66,13 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             };
+            if let Some(pongs) = frames.take_pongs() {
+                out.extend_from_slice(pongs.bytes());
+            }
             frames.write_websocket_echo(&message, &mut out);
         };
-        if let Some(ping) = frames.take_ping() {
-            codec.write_pong(&ping, &mut out);
+        if let Some(pongs) = frames.take_pongs() {
+            out.extend_from_slice(pongs.bytes());
         }
         if let Some(error) = &ended {
             let code = match error {

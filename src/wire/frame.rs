@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 
 use super::frame_error::FrameError;
+use super::frames::Frames;
 use super::websocket::{self, Assembler, Next};
 use crate::limits;
 
@@ -105,9 +106,9 @@ impl FrameReader {
         websocket::write_echo(is_binary, payload, out);
     }
 
-    /// The payload of a WebSocket's ping that is to be answered. Of several, only the last one.
-    pub fn take_ping(&mut self) -> Option<Vec<u8>> {
-        self.assembler.as_mut()?.take_ping()
+    /// The answers to a WebSocket's pings that have come since the last time, each a frame.
+    pub fn take_pongs(&mut self) -> Option<Frames> {
+        self.assembler.as_mut()?.take_pongs()
     }
 
     /// Does exactly one `read` on `source` and keeps what it brings. Returns the number of bytes;

@@ -132,13 +132,6 @@ impl Codec {
         }
     }
 
-    /// Appends the answer to a ping of the framing's own ([`FrameReader::take_ping`]).
-    pub fn write_pong(&self, payload: &[u8], out: &mut Vec<u8>) {
-        if self.is_web() {
-            websocket::write_pong(payload, out);
-        }
-    }
-
     /// Appends a ping of the framing's own; nothing where there is none.
     pub fn write_ping(&self, out: &mut Vec<u8>) {
         if self.is_web() {

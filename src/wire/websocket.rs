@@ -11,6 +11,7 @@
 //! close. Whoever reads judges a frame by its header, before a byte of its payload is waited for or kept.
 
 use super::frame_error::FrameError;
+use super::frames::Frames;
 
 /// The longest header: two bytes, a length of eight, a mask of four.
 pub(super) const LONGEST_HEADER: usize = 14;
@@ -81,11 +82,6 @@ pub(super) fn write_echo(is_binary: bool, payload: &[u8], out: &mut Vec<u8>) {
 /// Appends a ping, which the other side answers by itself.
 pub(super) fn write_ping(out: &mut Vec<u8>) {
     write_control(PING, b"", out);
-}
-
-/// Appends the answer to a ping.
-pub(super) fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
-    write_control(PONG, payload, out);
 }
 
 /// Appends the last frame of a connection.
@@ -173,8 +169,8 @@ pub(super) struct Assembler {
     last: u8,
     /// How many fragments: each counts as a byte, or empty ones would never end.
     fragments: usize,
-    /// The payload of the ping that came last and is not answered. One answer is enough for several.
-    ping: Option<Vec<u8>>,
+    /// The answers to pings, which have not been sent. They take no more room than the pings took in one read.
+    pongs: Frames,
     /// What ended it.
     failed: Option<FrameError>,
 }
@@ -200,7 +196,7 @@ impl Assembler {
             begun: None,
             last: TEXT,
             fragments: 0,
-            ping: None,
+            pongs: Frames::default(),
             failed: None,
         }
     }
@@ -215,9 +211,9 @@ impl Assembler {
         self.last == BINARY
     }
 
-    /// The payload of a ping that has not been answered.
-    pub(super) fn take_ping(&mut self) -> Option<Vec<u8>> {
-        self.ping.take()
+    /// The answers to the pings that have come, each a frame.
+    pub(super) fn take_pongs(&mut self) -> Option<Frames> {
+        (!self.pongs.is_empty()).then(|| std::mem::take(&mut self.pongs))
     }
 
     /// Looks at the frame at the start of `buffer[start..]`, and takes the mask off its payload if all of it is
@@ -257,7 +253,7 @@ impl Assembler {
         match header.opcode {
             CLOSE => return Err(closed(payload)),
             PING => {
-                self.ping = Some(payload.to_vec());
+                self.pongs.push(|out| write_control(PONG, payload, out));
                 return Ok(Next::Passed { end });
             }
             PONG => return Ok(Next::Passed { end }),

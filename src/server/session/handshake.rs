@@ -33,8 +33,8 @@ pub(crate) fn first_frame(
             Err(error) if outbox.codec().is_web() => return Err(End::from(&error)),
             Err(_) => return Ok(None),
         }
-        if let Some(ping) = frames.take_ping() {
-            outbox.send_pong(&ping);
+        if let Some(pongs) = frames.take_pongs() {
+            outbox.send(&pongs);
         }
         match frames.read_from(&mut outbox.stream()) {
             Ok(0) if frames.end_last_line() => {}

@@ -105,7 +105,7 @@ impl<'s, R: Role> Session<'s, R> {
         loop {
             self.sessions.panics.may_panic("session");
             // What came together with the passcode is a turn of its own, so serve before reading.
-            let end = self.turn(frames).and_then(|()| self.answer_ping(frames));
+            let end = self.turn(frames).and_then(|()| self.answer_pings(frames));
             self.speaker.send_answers();
             if let Err(end) = end {
                 return end;
@@ -133,14 +133,16 @@ impl<'s, R: Role> Session<'s, R> {
         }
     }
 
-    /// A ping of the framing's own counts as a `PING`, and is answered once a turn.
-    fn answer_ping(&mut self, frames: &mut FrameReader) -> Result<(), End> {
-        let Some(ping) = frames.take_ping() else {
+    /// A ping of the framing's own is under `--rate` as a `PING` is.
+    fn answer_pings(&mut self, frames: &mut FrameReader) -> Result<(), End> {
+        let Some(pongs) = frames.take_pongs() else {
             return Ok(());
         };
-        self.keep_pace(&Ok(ClientDoc::Command(ClientCommand::Ping)))?;
+        for _ in pongs.ends() {
+            self.keep_pace(&Ok(ClientDoc::Command(ClientCommand::Ping)))?;
+        }
         self.speaker.send_answers();
-        self.connection().outbox.send_pong(&ping);
+        self.connection().outbox.send(&pongs);
         Ok(())
     }
 
