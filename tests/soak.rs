@@ -8,23 +8,34 @@
 //! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/web.rs"]
+mod web;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use socket2::SockRef;
+use web::{Frame, TEXT, WebClient, masked};
 
 const WORKERS: usize = 64;
 const VISITORS: usize = 16;
 /// How long anybody waits for what has to come: longer than every timeout of the server's together.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where browsers get in.
+static DOOR: OnceLock<SocketAddr> = OnceLock::new();
+
+fn door() -> SocketAddr {
+    *DOOR.get().expect("the server has started")
+}
 
 /// Numbers that depend on the seed alone.
 struct Dice(u64);
@@ -87,6 +98,7 @@ impl Server {
         let _ = fs::remove_file(&accounts);
         let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--workers", &WORKERS.to_string(), "--rooms", "6"])
+            .args(["--web", "127.0.0.1:0"])
             .args(["--reserve-timeout", "1", "--idle-timeout", "3"])
             .arg("--quiet")
             .arg("--events")
@@ -119,6 +131,17 @@ impl Server {
         screen.read_line(&mut line).unwrap();
         // "portal   127.0.0.1:41234  (TCP and UDP): …"
         let portal = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        // "web      http://127.0.0.1:41235/  …"
+        while !line.starts_with("web ") {
+            line.clear();
+            assert!(
+                screen.read_line(&mut line).unwrap() > 0,
+                "no door for browsers"
+            );
+        }
+        let page = line.split_whitespace().nth(1).unwrap();
+        let page = page.trim_start_matches("http://").trim_end_matches('/');
+        let _ = DOOR.set(page.parse().unwrap());
         thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
         Server {
             child,
@@ -217,6 +240,19 @@ impl Line {
     }
 }
 
+impl WebClient {
+    /// Everything up to the end, as far as it is counted.
+    fn hear_out(&mut self, tally: &Tally) -> io::Result<()> {
+        loop {
+            match self.try_frame()? {
+                Frame::Text(text) => tally_answer(&text, tally),
+                Frame::Close(code) => tally.count(&format!("closed {code}")),
+                Frame::Ping | Frame::Pong(_) => {}
+            }
+        }
+    }
+}
+
 /// Counts what a visitor was refused with.
 fn tally_answer(line: &str, tally: &Tally) {
     let between = |from: &str, to: &str| {
@@ -276,6 +312,43 @@ fn sit(portal: SocketAddr) -> io::Result<Line> {
     } else {
         Err(ErrorKind::PermissionDenied.into())
     }
+}
+
+/// A browser in a seat, as somebody who speaks in lines: two threads carry what is said over, until either side
+/// has ended.
+fn sit_as_a_browser() -> Line {
+    let mut browser = WebClient::connect(door());
+    browser.stream.set_nodelay(true).unwrap();
+    browser.sit();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let line = Line::to(listener.local_addr().unwrap()).unwrap();
+    let (mut here, _) = listener.accept().unwrap();
+    let mut speaking = browser.stream.try_clone().unwrap();
+    let lines = BufReader::new(here.try_clone().unwrap());
+    browser.stream.set_read_timeout(None).unwrap();
+    thread::spawn(move || {
+        for said in lines.lines().map_while(Result::ok) {
+            if speaking.write_all(&masked(TEXT, said.as_bytes())).is_err() {
+                break;
+            }
+        }
+        let _ = speaking.shutdown(std::net::Shutdown::Both);
+    });
+    thread::spawn(move || {
+        while let Ok(frame) = browser.try_frame() {
+            let went_on = match frame {
+                Frame::Text(text) => here.write_all((text + "\n").as_bytes()),
+                Frame::Ping => browser.try_send(0x8a, b""),
+                Frame::Pong(_) => Ok(()),
+                Frame::Close(_) => break,
+            };
+            if went_on.is_err() {
+                break;
+            }
+        }
+        let _ = here.shutdown(std::net::Shutdown::Both);
+    });
+    line
 }
 
 fn log_in(line: &mut Line, name: &str) -> io::Result<()> {
@@ -390,14 +463,18 @@ fn attributes_fit(line: &str, mark: &str) -> bool {
 
 fn honest_people(portal: SocketAddr) -> Vec<Honest> {
     let mut honest = Vec::new();
-    let seat = || {
-        let mut line = sit(portal).expect("a seat on a quiet server");
+    let seat = |is_browser: bool| {
+        let mut line = match is_browser {
+            true => sit_as_a_browser(),
+            false => sit(portal).expect("a seat on a quiet server"),
+        };
         line.hear_with("PARTNER").unwrap();
         line
     };
     for pair in 0..4 {
         for side in 0..2 {
-            let line = seat();
+            // Two pairs as ever, one that is mixed, and one of browsers.
+            let line = seat(pair + side >= 3);
             honest.push(Honest {
                 name: format!("pair {pair} {side}"),
                 line,
@@ -409,7 +486,7 @@ fn honest_people(portal: SocketAddr) -> Vec<Honest> {
     // Two who speak to everyone, and two who write to each other; all four hear the public ones.
     let names = ["ann", "ben", "cat", "dan"];
     for name in names {
-        let mut line = seat();
+        let mut line = seat(name == "ben" || name == "dan");
         log_in(&mut line, name).unwrap();
         let publics = ["ann", "ben"].iter().filter(|other| **other != name);
         let mut expected: Vec<String> = publics.map(|other| format!("public {other} ")).collect();
@@ -773,6 +850,82 @@ const VISITS: &[(&str, Visit)] = &[
         }
         Ok(())
     }),
+    ("a browser that says nothing", |v| {
+        let mut browser = v.browser()?;
+        browser.hear_out(v.tally)
+    }),
+    ("a browser that wants no seat after all", |v| {
+        let browser = v.browser()?;
+        if v.dice.roll(2) == 0 {
+            let _ = SockRef::from(&browser.stream).set_linger(Some(Duration::ZERO));
+        }
+        Ok(())
+    }),
+    ("a browser that breaks the rules of frames", |v| {
+        let mut browser = v.browser()?;
+        let first = v.dice.roll(256) as u8;
+        let bytes: Vec<u8> = (0..v.dice.roll(300))
+            .map(|_| v.dice.roll(256) as u8)
+            .collect();
+        match v.dice.roll(5) {
+            0 => browser.stream.write_all(&bytes)?,
+            1 => browser.try_send(first, &bytes)?,
+            2 => browser
+                .stream
+                .write_all(&masked(TEXT, &bytes)[..1 + bytes.len() / 2])?,
+            3 => {
+                browser.try_send(0x01, b"")?;
+                for _ in 0..9000 {
+                    browser.try_send(0x00, b"")?;
+                }
+            }
+            _ => browser
+                .stream
+                .write_all(b"\x81\xff\x00\x00\x01\x00\x00\x00\x00\x00")?,
+        }
+        browser.hear_out(v.tally)
+    }),
+    ("a browser that talks and vanishes", |v| {
+        let mut browser = v.browser()?;
+        let Frame::Text(answer) = browser.try_frame()? else {
+            return Ok(());
+        };
+        let Some(ticket) = read_ticket(&answer) else {
+            v.tally.count("FULL");
+            return Ok(());
+        };
+        browser.try_send(TEXT, handshake(&ticket.passcode).as_bytes())?;
+        for _ in 0..v.dice.roll(20) {
+            let said = match v.dice.roll(3) {
+                0 => message("from a page"),
+                1 => command("WHO", ""),
+                _ => "nonsense".to_owned(),
+            };
+            browser.try_send(TEXT, said.as_bytes())?;
+            browser.try_send(0x89, b"ping")?;
+        }
+        let _ = SockRef::from(&browser.stream).set_linger(Some(Duration::ZERO));
+        Ok(())
+    }),
+    ("a request that never ends", |v| {
+        let mut stream = TcpStream::connect(door())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
+        for _ in 0..v.dice.roll(2000) {
+            stream.write_all(b"A: b\r\n")?;
+        }
+        if v.dice.roll(2) == 0 {
+            return Ok(());
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map(drop)
+    }),
+    ("a stranger's page", |v| {
+        let (_, head) =
+            WebClient::try_ask(door(), "Host: localhost\r\nOrigin: http://evil.example\r\n")?;
+        v.tally.count(head.split(' ').nth(1).unwrap_or("no answer"));
+        Ok(())
+    }),
     ("idles out", |v| {
         let mut line = sit(v.portal)?;
         line.hear_out(v.tally)
@@ -792,6 +945,16 @@ impl Visitor<'_> {
         let ticket = ask(self.portal)?.ok_or(ErrorKind::ResourceBusy)?;
         let line = Line::to(SocketAddr::new(self.portal.ip(), ticket.port))?;
         Ok((line, ticket))
+    }
+
+    /// A browser that has asked for a WebSocket, and nothing said yet.
+    fn browser(&mut self) -> io::Result<WebClient> {
+        let (browser, head) = WebClient::try_ask(door(), "Host: localhost\r\n")?;
+        if head.starts_with("HTTP/1.1 101") {
+            Ok(browser)
+        } else {
+            Err(ErrorKind::ResourceBusy.into())
+        }
     }
 
     fn name(&mut self) -> String {
@@ -931,8 +1094,10 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     }
     println!("warm after {} s", slices * slice.as_secs());
     let before = server.vitals();
-    let part = Duration::from_secs(seconds) / 10;
-    for number in 0..10 {
+    // The last visits of each part take up to ten seconds more.
+    let parts = if seconds < 60 { 1 } else { 10 };
+    let part = Duration::from_secs(seconds) / parts;
+    for number in 0..u64::from(parts) {
         haunt(portal, seed.wrapping_add(number << 32), part, &tally);
         println!("{:?}", server.vitals());
     }

@@ -431,3 +431,48 @@ fn a_browser_is_told_apart_in_the_events() {
     );
     assert!(seated.thread.starts_with("browser-"), "{}", seated.thread);
 }
+
+#[test]
+fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
+    let server = TestServer::start(&settings(64));
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = server.seat();
+    let address = door(&server);
+    server.ticking(|| {
+        std::thread::scope(|threads| {
+            for number in 0..10 {
+                threads.spawn(move || {
+                    for visit in 0..100 {
+                        // Some find the server full, or the door; that is an answer, too.
+                        let Ok((mut browser, _)) =
+                            WebClient::try_ask(address, "Host: localhost\r\n")
+                        else {
+                            continue;
+                        };
+                        match (number + visit) % 4 {
+                            // Says nothing, until it is sent away.
+                            0 if visit % 10 == 0 => while browser.try_frame().is_ok() {},
+                            0 | 1 => drop(browser),
+                            2 => {
+                                let _ = browser.stream.write_all(&[0xff; 100]);
+                                while browser.try_frame().is_ok() {}
+                            }
+                            _ => {
+                                let _ = browser.try_frame();
+                                let _ = browser.stream.write_all(&masked(TEXT, b"<CLIENT>")[..7]);
+                            }
+                        }
+                    }
+                });
+            }
+            // Meanwhile others are served as ever.
+            for number in 0..200 {
+                alice.send_line(&message(&format!("number {number}")));
+                bob.line_with(&format!("number {number}<"));
+            }
+        });
+        server.assert_all_ports_come_back_but(2);
+    });
+    drop((alice, bob));
+    server.assert_all_ports_come_back();
+}

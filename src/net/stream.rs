@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
@@ -14,7 +15,7 @@ use crate::limits;
 /// two threads share one descriptor.
 #[derive(Debug)]
 pub struct Stream {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     peer: SocketAddr,
     tap: Tap,
 }
@@ -40,7 +41,11 @@ impl Stream {
         // On Linux it has inherited that from its listener, for no further system call.
         #[cfg(not(target_os = "linux"))]
         prepare_for_a_client(&SockRef::from(&socket));
-        Stream { socket, peer, tap }
+        Stream {
+            socket: Arc::new(socket),
+            peer,
+            tap,
+        }
     }
 
     /// Connects to `to`, which may take as long as `patience`.
@@ -53,7 +58,7 @@ impl Stream {
         let connected = connect_from_a_shared_port(to, patience).and_then(not_to_itself);
         tap.called("connect", Some(to), &connected);
         Ok(Stream {
-            socket: connected?,
+            socket: Arc::new(connected?),
             peer: to,
             tap: tap.clone(),
         })
@@ -67,13 +72,13 @@ impl Stream {
     pub fn unconnected(mut from: SocketAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         let stream = Stream {
-            socket: socket.into(),
+            socket: Arc::new(socket.into()),
             peer: to,
             tap: tap.clone(),
         };
-        prepare_for_a_client(&SockRef::from(&stream.socket));
+        prepare_for_a_client(&SockRef::from(&*stream.socket));
         from.set_port(0);
-        let bound = SockRef::from(&stream.socket).bind(&from.into());
+        let bound = SockRef::from(&*stream.socket).bind(&from.into());
         let chosen = stream.socket.local_addr().unwrap_or(from);
         tap.called("bind", Some(chosen), &bound);
         bound?;
@@ -91,7 +96,7 @@ impl Stream {
             if !is_wanted() {
                 break Err(ErrorKind::ConnectionAborted.into());
             }
-            match SockRef::from(&self.socket).connect(&to) {
+            match SockRef::from(&*self.socket).connect(&to) {
                 // A shutdown that came while no `connect` was under way has been forgotten by the
                 // system, which is why it is not enough to rely on that.
                 Err(error) if is_still_connecting(&error) => {}
@@ -112,7 +117,7 @@ impl Stream {
     /// After how many seconds the system asks a silent peer, how often, and how many times.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn keepalive(&self) -> Option<(u64, u64, u32)> {
-        let socket = SockRef::from(&self.socket);
+        let socket = SockRef::from(&*self.socket);
         socket.keepalive().ok().filter(|on| *on)?;
         let (time, interval) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
         Some((
@@ -149,16 +154,14 @@ impl Stream {
         self.peer
     }
 
-    /// The same socket once more, with a descriptor of its own.
-    ///
-    /// # Errors
-    /// What the system reports when it has no descriptor to give.
-    pub fn try_clone(&self) -> io::Result<Stream> {
-        Ok(Stream {
-            socket: self.socket.try_clone()?,
+    /// The same socket, for another thread to hold or to shut down. It is closed with the last of them.
+    #[must_use]
+    pub fn share(&self) -> Stream {
+        Stream {
+            socket: Arc::clone(&self.socket),
             peer: self.peer,
             tap: self.tap.clone(),
-        })
+        }
     }
 
     /// This side.
@@ -206,7 +209,7 @@ impl Stream {
     fn send_piece(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let sent = loop {
-            match SockRef::from(&self.socket).send_with_flags(bytes, flags) {
+            match SockRef::from(&*self.socket).send_with_flags(bytes, flags) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result,
             }
@@ -248,7 +251,7 @@ impl Stream {
         let mut scrap = [MaybeUninit::uninit(); 4096];
         let mut taken = 0;
         while taken < limits::DRAIN {
-            let read = SockRef::from(&self.socket).recv_with_flags(&mut scrap, libc::MSG_DONTWAIT);
+            let read = SockRef::from(&*self.socket).recv_with_flags(&mut scrap, libc::MSG_DONTWAIT);
             self.tap.thrown_away(self.peer, scrap.len(), &read);
             match read {
                 Ok(0) | Err(_) => break,
@@ -263,7 +266,7 @@ impl Stream {
     /// an ordinary close the peer would be stuck in its write for a minute.
     pub fn reset_on_close(&self) {
         // If it fails, the peer waits for that minute; nothing else depends on it.
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -278,7 +281,7 @@ impl From<TcpStream> for Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = (&self.socket).read(buffer);
+        let read = (&*self.socket).read(buffer);
         self.tap.moved("read", Some(self.peer), buffer, &read);
         read
     }
@@ -299,7 +302,7 @@ impl Write for &Stream {
             if !is_first && until.is_some_and(|until| Instant::now() >= until) {
                 return self.send_piece(part);
             }
-            let written = (&self.socket).write(part);
+            let written = (&*self.socket).write(part);
             self.tap.moved("write", Some(self.peer), part, &written);
             written
         })
@@ -312,7 +315,9 @@ impl Write for &Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.tap.called("close", Some(self.peer), &Ok(()));
+        if Arc::strong_count(&self.socket) == 1 {
+            self.tap.called("close", Some(self.peer), &Ok(()));
+        }
     }
 }
 

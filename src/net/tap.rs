@@ -37,7 +37,8 @@ impl std::fmt::Debug for Tap {
 #[derive(Debug)]
 pub struct Call<'c> {
     /// What the system calls it: `bind`, `listen`, `accept`, `connect`, `read`, `write`,
-    /// `shutdown`, `close`, and for datagrams `recv_from` and `send_to`.
+    /// `shutdown`, `close`, and for datagrams `recv_from` and `send_to`. `frame` is none of them
+    /// ([`Tap::saw_frame`]).
     pub name: &'static str,
     /// The other side; for a listener, its own address.
     pub address: Option<SocketAddr>,
@@ -115,6 +116,20 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 impl Tap {
+    /// Tells what was in a frame from `peer` that can't be read in the bytes of the calls, because a browser masks
+    /// them. That is no call to the system.
+    pub fn saw_frame(&self, peer: SocketAddr, content: &[u8]) {
+        if let Some(trace) = &self.trace {
+            trace(&Call {
+                name: "frame",
+                address: Some(peer),
+                wanted: None,
+                result: Ok(content.len()),
+                bytes: content,
+            });
+        }
+    }
+
     /// Tells of a call that moves no bytes.
     pub(super) fn called<T>(
         &self,

@@ -351,6 +351,55 @@ mod tests {
         }
     }
 
+    /// A client's frame with that first byte.
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [7, 77, 177, 255];
+        let mut frame = vec![first];
+        match payload.len() {
+            short @ 0..=125 => frame.push(0x80 | short as u8),
+            long => {
+                frame.push(0x80 | 126);
+                frame.extend((long as u16).to_be_bytes());
+            }
+        }
+        frame.extend(mask);
+        let masked = payload.iter().zip(mask.iter().cycle());
+        frame.extend(masked.map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    fn web(bytes: &[u8], step: usize) -> Result<Vec<Vec<u8>>, FrameError> {
+        let mut reader = FrameReader::with(Framing::WebSocket, 1000);
+        let mut source = Trickle { bytes, step };
+        let mut found = Vec::new();
+        loop {
+            while let Some(frame) = reader.next_frame()? {
+                found.push(frame.to_vec());
+            }
+            if reader.read_from(&mut source).unwrap() == 0 {
+                return Ok(found);
+            }
+        }
+    }
+
+    #[test]
+    fn a_servers_frames_say_how_long_they_are() {
+        for (length, head) in [
+            (5, &[0x81, 5][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 255, 255]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let mut out = b"before".to_vec();
+            Framing::WebSocket.write(&mut out, |content| {
+                content.resize(content.len() + length, b'x')
+            });
+            assert_eq!(&out[6..6 + head.len()], head);
+            assert_eq!(out.len(), 6 + head.len() + length);
+        }
+    }
+
     #[test]
     fn lengths_are_those_of_dotnet() {
         assert_eq!(
@@ -398,6 +447,42 @@ mod tests {
                 Framing::Dotnet.write(&mut bytes, |content| content.extend(text));
             }
             prop_assert_eq!(counted(&bytes, step).unwrap(), texts);
+        }
+
+        #[test]
+        fn websocket_messages_do_not_depend_on_how_they_and_the_stream_are_cut(
+            texts in prop::collection::vec(("[a-zäß€👋]{0,200}", 1usize..80), 0..10),
+            step in 1usize..50,
+        ) {
+            let mut bytes = Vec::new();
+            for (text, piece) in &texts {
+                let pieces: Vec<&[u8]> = text.as_bytes().chunks(*piece).collect();
+                let pieces = if pieces.is_empty() { vec![&b""[..]] } else { pieces };
+                for (index, piece) in pieces.iter().enumerate() {
+                    let opcode = u8::from(index == 0);
+                    let last = if index + 1 == pieces.len() { 0x80 } else { 0 };
+                    bytes.extend(masked(last | opcode, piece));
+                    // Between any two of them a ping may stand.
+                    bytes.extend(masked(0x89, b"there?"));
+                }
+            }
+            let expected: Vec<Vec<u8>> = texts.iter().map(|(text, _)| text.as_bytes().to_vec()).collect();
+            prop_assert_eq!(web(&bytes, step).unwrap(), expected);
+        }
+
+        #[test]
+        fn no_bytes_make_the_websocket_reader_panic_or_hoard(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..500),
+            step in 1usize..70,
+        ) {
+            // Most first bytes are refused at once, so these begin as frames do.
+            if let [first, second, ..] = &mut bytes[..] {
+                *first = 0x81;
+                *second |= 0x80;
+            }
+            if let Ok(found) = web(&bytes, step) {
+                prop_assert!(found.iter().all(|frame| frame.len() <= 1000));
+            }
         }
 
         #[test]

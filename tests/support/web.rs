@@ -1,6 +1,8 @@
 //! A WebSocket client as simple as can be, for tests of the browser's door: what it sends and what it gets are
 //! whole frames, and it can also send anything else.
 
+#![allow(dead_code, unreachable_pub)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -32,22 +34,29 @@ impl WebClient {
 
     /// Asks for a WebSocket with these fields beside the necessary ones; returns the answer's head.
     pub fn ask(address: SocketAddr, fields: &str) -> (WebClient, String) {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        WebClient::try_ask(address, fields).unwrap()
+    }
+
+    pub fn try_ask(address: SocketAddr, fields: &str) -> std::io::Result<(WebClient, String)> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let request = format!(
             "GET /chat HTTP/1.1\r\n{fields}Upgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes())?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            if stream.read(&mut byte).unwrap() == 0 {
+            if stream.read(&mut byte)? == 0 {
                 break;
             }
             head.push(byte[0]);
         }
-        (WebClient { stream }, String::from_utf8(head).unwrap())
+        Ok((
+            WebClient { stream },
+            String::from_utf8_lossy(&head).into_owned(),
+        ))
     }
 
     /// Takes a seat: the passcode that it is told, it says. Returns the seat's port.
@@ -119,29 +128,33 @@ impl WebClient {
     }
 
     pub fn frame(&mut self) -> Frame {
+        self.try_frame().unwrap()
+    }
+
+    pub fn try_frame(&mut self) -> std::io::Result<Frame> {
         let mut head = [0; 2];
-        self.stream.read_exact(&mut head).unwrap();
+        self.stream.read_exact(&mut head)?;
         assert_eq!(head[1] & 0x80, 0, "a server's frame is not masked");
         let length = match head[1] {
-            126 => u16::from_be_bytes(self.bytes()) as usize,
-            127 => u64::from_be_bytes(self.bytes()) as usize,
+            126 => u16::from_be_bytes(self.bytes()?) as usize,
+            127 => u64::from_be_bytes(self.bytes()?) as usize,
             short => short.into(),
         };
         let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload).unwrap();
-        match head[0] {
+        self.stream.read_exact(&mut payload)?;
+        Ok(match head[0] {
             TEXT => Frame::Text(String::from_utf8(payload).unwrap()),
             0x89 => Frame::Ping,
             0x8a => Frame::Pong(payload),
             0x88 => Frame::Close(u16::from_be_bytes([payload[0], payload[1]])),
             other => panic!("a frame that begins with {other:x}"),
-        }
+        })
     }
 
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+    fn bytes<const N: usize>(&mut self) -> std::io::Result<[u8; N]> {
         let mut bytes = [0; N];
-        self.stream.read_exact(&mut bytes).unwrap();
-        bytes
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 }
 

@@ -71,7 +71,7 @@ function of(table, word) {
 
 /** Socket calls are for the stories; among the events they would hide everything else. */
 function isCall(event) {
-  return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to'].includes(event.event);
+  return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to', 'frame'].includes(event.event);
 }
 
 function element(name, className, text) {

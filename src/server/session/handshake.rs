@@ -16,6 +16,9 @@ pub(crate) fn first_frame(
     loop {
         match frames.next_frame() {
             Ok(Some(frame)) => {
+                if outbox.codec().is_web() {
+                    outbox.stream().tap().saw_frame(connection.peer, frame);
+                }
                 let handshake = outbox.codec().read_handshake(frame, port);
                 if handshake.is_none()
                     && !outbox.codec().is_original()

@@ -155,7 +155,14 @@ impl<'s, R: Role> Session<'s, R> {
                     if std::mem::take(&mut self.may_be_http) && is_http(frame) {
                         break Err(End::Http);
                     }
-                    self.connection().outbox.codec().read_client(frame)
+                    let outbox = &self.speaker.connection.outbox;
+                    if outbox.codec().is_web() {
+                        outbox
+                            .stream()
+                            .tap()
+                            .saw_frame(outbox.stream().peer(), frame);
+                    }
+                    outbox.codec().read_client(frame)
                 }
                 Ok(None) => break Ok(()),
                 Err(FrameError::Closed { .. }) => break Err(End::Gone),

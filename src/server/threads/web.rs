@@ -88,7 +88,7 @@ impl Door {
             "/chat" => {
                 if upgrade(stream, &request)?.is_none() {
                     stream.set_read_timeout(None)?;
-                    return Ok(Some((stream.try_clone()?, request.rest)));
+                    return Ok(Some((stream.share(), request.rest)));
                 }
             }
             _ => http::refuse(stream, Refusal::NotFound)?,
