@@ -19,6 +19,7 @@
 //! | [`tick`], [`clock`], [`wake`] | time in ticks; the ticker and its broadcast; how a thread that waits for several things is woken | what the ticks are for |
 //! | [`event`] | what happened, for the console, the file, the board and the tests | how to make it happen |
 //! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
+//! | `web` | the page on which people chat, and as much HTTP as it and the board need, up to the WebSocket | what is said over it |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
@@ -40,6 +41,8 @@
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what a full socket left over |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
+//! | `web-8080` | 1, with `--web` | `accept` | lets browsers in |
+//! | `browser-1` … | 1 a browser | `read` | answers its `GET`, or is portal and worker for it |
 //! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
 //! | `timer-50005` | 1 a room | its channel | ends reservations that nobody takes up |
 //! | `member-50005`, `writer-50005` | 1 each a member | `read`, its channel | as a worker and its timer |
@@ -79,6 +82,9 @@
 //! and, at the turn's end, written for each codec among those who hear it ([`hall::Said`]) and into each
 //! one's socket ([`outbox::Outbox::send`]). One read, one write, one thread. Only if
 //! the partner's socket is full does a second thread, the partner's timekeeper, come into it.
+//!
+//! A browser's message takes the same path: its thread (`server/threads/web.rs`) took the seat off the stack, and from the
+//! passcode on it is a session like any other, over another framing (`wire/websocket.rs`).
 //!
 //! # A new command
 //!
