@@ -232,6 +232,94 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     drop::<Client>(mallory);
 }
 
+#[test]
+fn reading_is_not_disturbed_and_what_is_new_is_counted() {
+    let Some(browser) = Browser::start("reading") else {
+        return;
+    };
+    let server = start(Settings {
+        workers: 2,
+        ..Settings::default()
+    });
+    browser.open(door(&server));
+    browser.wait_until("session.isIn");
+    let (mut bob, _) = server.seat();
+    for number in 0..100 {
+        bob.send_line(&message(&format!("line {number}")));
+    }
+    sees(&browser, "line 99");
+    assert_eq!(browser.run("return screen_.chosen.isAtEnd"), true);
+    // Somebody reads further up: what comes moves nothing, and is counted.
+    browser.run("document.querySelector('.log').scrollTop = 100");
+    browser.wait_until("!document.getElementById('more').hidden");
+    bob.send_line(&message("while you read"));
+    sees(&browser, "while you read");
+    assert_eq!(
+        browser.run("return document.querySelector('.log').scrollTop"),
+        100
+    );
+    assert_eq!(browser.run("return document.title"), "(1) Chat");
+    let mark =
+        browser.run("return document.querySelector('.log .unread').nextElementSibling.textContent");
+    assert!(mark.as_str().unwrap().contains("while you read"), "{mark}");
+    let more = browser.run("return document.getElementById('more').textContent");
+    assert_eq!(more, "1 new, below");
+    browser.run("document.getElementById('more').click()");
+    browser.wait_until("document.title === 'Chat'");
+    // Another conversation counts on its tab.
+    bob.send_line(&support::login("bob"));
+    browser.types("#name", "alice\u{e007}");
+    browser.wait_until("session.name === 'alice'");
+    bob.send_line(&support::command(
+        "DM",
+        "<to>alice</to><message>psst</message>",
+    ));
+    browser.wait_until("document.title === '(1) Chat'");
+    // With the keyboard alone: the arrows go from tab to tab, and everything that can be used has a name.
+    browser.run("document.querySelector('#tabs [aria-selected=true]').focus()");
+    browser.types("#tabs [aria-selected=true]", "\u{e012}");
+    browser.wait_until("screen_.chosen.key === 'person:bob' && document.title === 'Chat'");
+    let nameless = browser.run(
+        "return [...document.querySelectorAll('button, input, textarea, [role=log], [role=tablist]')].filter((part) => !part.hidden && !(part.textContent.trim() || part.getAttribute('aria-label') || part.getAttribute('aria-labelledby') || (part.labels && part.labels.length))).map((part) => part.outerHTML)",
+    );
+    assert_eq!(nameless, json!([]));
+    // A phone's keyboard takes half of the window: the page is as high as what is left.
+    assert_eq!(
+        browser.run("return getComputedStyle(document.documentElement).getPropertyValue('--height') === visualViewport.height + 'px'"),
+        true
+    );
+}
+
+#[test]
+fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
+    let Some(browser) = Browser::start("full") else {
+        return;
+    };
+    let server = start(Settings {
+        workers: 2,
+        ..Settings::default()
+    });
+    let (alice, _) = server.seat();
+    let (bob, port) = server.seat();
+    browser.open(door(&server));
+    browser.wait_until("document.getElementById('state').textContent.includes('full (try 2)')");
+    drop(bob);
+    server.wait_for_event("freed", Some(port));
+    browser.wait_until("session.isIn");
+    // The operator's word comes with the end, and nobody comes back by itself after it.
+    assert!(server.server.kick(&port.to_string(), "too loud"));
+    browser.wait_until("document.getElementById('state').textContent.includes('operator of the server has removed you')");
+    sees(&browser, "too loud");
+    assert_eq!(browser.run("return session.timer"), json!(null));
+    browser.run("[...document.querySelectorAll('#state button')][0].click()");
+    browser.wait_until("session.isIn");
+    // A server that goes down is waited for.
+    drop(alice);
+    server.server.stop();
+    browser.wait_until("document.getElementById('state').textContent.includes('going down')");
+    browser.wait_until("session.timer !== null");
+}
+
 /// For looking at: `PICTURES=folder cargo test --test web_page -- --ignored` saves the page as a laptop and as a
 /// phone show it, light and dark.
 #[test]
