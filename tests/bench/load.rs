@@ -10,6 +10,8 @@ pub struct Program {
     child: Child,
     pub address: SocketAddr,
     board: Option<SocketAddr>,
+    /// Where browsers get in, if it has such a door.
+    web: Option<SocketAddr>,
     /// From the start until it said where it listens.
     pub start_up: Duration,
 }
@@ -39,21 +41,33 @@ impl Program {
         let address = line.split_whitespace().find_map(|word| word.parse().ok());
         let start_up = begun.elapsed();
         // Only a server says more: where its workers are, and its board if it has one.
-        let mut board = None;
-        while line.starts_with("portal") || line.starts_with("workers") || line.starts_with("board")
+        let (mut board, mut web) = (None, None);
+        let page = |line: &str, of: &str| -> Option<SocketAddr> {
+            let page = line.strip_prefix(of)?.strip_prefix("http://")?;
+            page.split('/').next()?.parse().ok()
+        };
+        while ["portal", "workers", "board", "web"]
+            .iter()
+            .any(|word| line.starts_with(word))
         {
             line.clear();
             screen.read_line(&mut line).unwrap();
-            let page = line.strip_prefix("board    http://");
-            board = board.or(page.and_then(|page| page.split('/').next()?.parse().ok()));
+            board = board.or(page(&line, "board    "));
+            web = web.or(page(&line, "web      "));
         }
         std::thread::spawn(move || std::io::copy(&mut screen, &mut std::io::sink()));
         Program {
             child,
             address: address.unwrap_or_else(|| panic!("it did not start: {line}")),
             board,
+            web,
             start_up,
         }
+    }
+
+    /// Where browsers get in.
+    pub fn web(&self) -> SocketAddr {
+        self.web.unwrap()
     }
 
     /// Where its board is, if it has one.
@@ -92,6 +106,8 @@ impl Drop for Program {
 /// A connection that knows how many bytes it waits for.
 pub struct Line {
     pub stream: TcpStream,
+    /// It is a browser's WebSocket: what is said and expected is framed as such.
+    is_web: bool,
     buffer: Vec<u8>,
     /// `buffer[start..end]` has come and not been looked at.
     start: usize,
@@ -107,6 +123,7 @@ impl Line {
             .unwrap();
         Line {
             stream,
+            is_web: false,
             buffer: vec![0; 4096],
             start: 0,
             end: 0,
@@ -115,6 +132,38 @@ impl Line {
 
     pub fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn is_web(&self) -> bool {
+        self.is_web
+    }
+
+    /// Documents, which are given as lines, as they are said here.
+    pub fn as_said(&self, lines: &str) -> Vec<u8> {
+        match self.is_web {
+            true => lines.lines().flat_map(masked).collect(),
+            false => lines.as_bytes().to_vec(),
+        }
+    }
+
+    /// Documents, which are given as lines, as they come here.
+    pub fn as_heard(&self, lines: &str) -> Vec<u8> {
+        match self.is_web {
+            true => frames(lines),
+            false => lines.as_bytes().to_vec(),
+        }
+    }
+
+    /// Says documents, which are given as lines.
+    pub fn say_lines(&mut self, lines: &str) {
+        let bytes = self.as_said(lines);
+        self.say(&bytes);
+    }
+
+    /// Exactly these documents have to come next, which are given as lines.
+    pub fn expect_lines(&mut self, lines: &str) {
+        let bytes = self.as_heard(lines);
+        self.expect(&bytes);
     }
 
     fn read_more(&mut self) {
@@ -148,8 +197,11 @@ impl Line {
         self.start += bytes.len();
     }
 
-    /// The next line, without its line feed.
+    /// The next line, without its line feed; of a browser, the next text.
     pub fn line(&mut self) -> &[u8] {
+        if self.is_web {
+            return self.text_frame();
+        }
         let mut looked_at = 0;
         loop {
             let unread = &self.buffer[self.start..self.end];
@@ -159,6 +211,24 @@ impl Line {
                 return &self.buffer[line];
             }
             looked_at = unread.len();
+            self.read_more();
+        }
+    }
+
+    fn text_frame(&mut self) -> &[u8] {
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            // Short ones and those of two bytes' length are all that a server says here.
+            let (head, length) = match unread {
+                [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+                [_, short, ..] if *short < 126 => (2, usize::from(*short)),
+                _ => (2, usize::MAX / 2),
+            };
+            if unread.len() >= head + length {
+                let text = self.start + head..self.start + head + length;
+                self.start = text.end;
+                return &self.buffer[text];
+            }
             self.read_more();
         }
     }
@@ -206,9 +276,73 @@ pub fn sit(portal: SocketAddr, ticket: &str) -> (Line, String) {
     (line, port)
 }
 
+/// Documents that are given as lines, each as a server's text frame.
+pub fn frames(lines: &str) -> Vec<u8> {
+    lines.lines().flat_map(framed).collect()
+}
+
+/// A server's text frame.
+fn framed(text: &str) -> Vec<u8> {
+    let mut frame = head(text.len(), 0);
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+/// A client's. The mask's value makes no difference to the work.
+fn masked(text: &str) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = head(text.len(), 0x80);
+    frame.extend(mask);
+    frame.extend(
+        text.bytes()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    frame
+}
+
+fn head(length: usize, mask_bit: u8) -> Vec<u8> {
+    match length {
+        short @ 0..=125 => vec![0x81, mask_bit | short as u8],
+        long => {
+            let [high, low] = (long as u16).to_be_bytes();
+            vec![0x81, mask_bit | 126, high, low]
+        }
+    }
+}
+
+/// Takes a seat as a browser does. Its welcome has been read, and no more.
+pub fn sit_as_a_browser(door: SocketAddr) -> (Line, String) {
+    let mut line = Line::to(door);
+    line.say(
+        format!(
+            "GET /chat HTTP/1.1\r\nHost: {door}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    while line.line() != b"\r" {}
+    line.is_web = true;
+    let ticket = String::from_utf8_lossy(line.line()).into_owned();
+    let passcode = part(&ticket, "HandshakePasscode");
+    line.say_lines(&format!(
+        "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n"
+    ));
+    line.line_with("Connection successful");
+    (line, part(&ticket, "Port"))
+}
+
 /// Two who sit beside each other, and what stands in `from` for each.
 pub fn pair(server: &Program) -> [(Line, String); 2] {
-    let seat = || sit(server.address, &ticket_by_tcp(server.address));
+    pair_of(|| sit(server.address, &ticket_by_tcp(server.address)))
+}
+
+/// The same, in two browsers.
+pub fn pair_of_browsers(server: &Program) -> [(Line, String); 2] {
+    pair_of(|| sit_as_a_browser(server.web()))
+}
+
+fn pair_of(seat: impl Fn() -> (Line, String)) -> [(Line, String); 2] {
     let (mut one, mut other) = (seat(), seat());
     one.0.line_with("PARTNER JOINED");
     other.0.line_with("PARTNER JOINED");
@@ -219,18 +353,30 @@ pub fn pair(server: &Program) -> [(Line, String); 2] {
 /// server writes in the order in which the load reads, as it is with the bare fan-out. (In any other
 /// order the load sleeps until one of the last has been written to, and no longer reads beside it.)
 pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
+    mixed_crowd(server, count, |_| false)
+}
+
+/// The same, of whom those are browsers whose number `is_browser` says so of.
+pub fn mixed_crowd(
+    server: &Program,
+    count: usize,
+    is_browser: impl Fn(usize) -> bool,
+) -> Vec<Line> {
     let members = (0..count).map(|number| {
-        let (mut line, _) = sit(server.address, &ticket_by_tcp(server.address));
+        let (mut line, _) = match is_browser(number) {
+            true => sit_as_a_browser(server.web()),
+            false => sit(server.address, &ticket_by_tcp(server.address)),
+        };
         let login =
             format!("<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n");
-        line.say(login.as_bytes());
+        line.say_lines(&login);
         line.line_with("<command>WELCOME");
         line
     });
     let mut members: Vec<Line> = members.collect();
     // What else they have been told by now (whom they sit beside) is over with the answer to this.
     for member in &mut members {
-        member.say(b"<CLIENT><command>PING</command></CLIENT>\n");
+        member.say_lines("<CLIENT><command>PING</command></CLIENT>\n");
         member.line_with("PONG");
     }
     members

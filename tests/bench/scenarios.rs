@@ -5,7 +5,10 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::load::{Line, Program, crowd, pair, quantile, sit, text, ticket_by_tcp, ticket_by_udp};
+use super::load::{
+    Line, Program, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, sit, text,
+    ticket_by_tcp, ticket_by_udp,
+};
 use super::table::Row;
 
 /// How much of it.
@@ -98,6 +101,16 @@ pub const SCENARIOS: &[Scenario] = &[
         run: watched,
     },
     Scenario {
+        name: "web-latency",
+        on_one_core: true,
+        run: web_latency,
+    },
+    Scenario {
+        name: "web-fan-out",
+        on_one_core: false,
+        run: web_fan_out,
+    },
+    Scenario {
         name: "fairness",
         on_one_core: false,
         run: fairness,
@@ -126,9 +139,13 @@ fn ping_pong(pair: &mut [(Line, String); 2], count: usize, bare: bool) -> Vec<Du
         } else {
             heard(&pair[speaker].1, number)
         };
+        let (message, expected) = (
+            pair[speaker].0.as_said(&message),
+            pair[listener].0.as_heard(&expected),
+        );
         let begun = Instant::now();
-        pair[speaker].0.say(message.as_bytes());
-        pair[listener].0.expect(expected.as_bytes());
+        pair[speaker].0.say(&message);
+        pair[listener].0.expect(&expected);
         times.push(begun.elapsed());
     }
     times.split_off(count / 10)
@@ -164,6 +181,39 @@ fn pair_latency(size: Size) -> Vec<Row> {
             .with_cpu(super::table::median(&cpu)),
         Row::new("pair latency p99, one core, µs", p99, bare99, "<= 1.3"),
     ]
+}
+
+/// Two in browsers, against the bare relay of bytes.
+fn web_latency(size: Size) -> Vec<Row> {
+    let count = size.of(200, 5_000, 20_000);
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for _ in 0..size.rounds() {
+        let program = Program::bare("relay");
+        let mut times = ping_pong(&mut bare_pair(&program), count, true);
+        bare.push(quantile(&mut times, 0.5));
+        let server = Program::server(&["--workers", "2", "--web", "127.0.0.1:0"]);
+        let mut times = ping_pong(&mut pair_of_browsers(&server), count, false);
+        ours.push(quantile(&mut times, 0.5));
+    }
+    let name = "pair in browsers p50, one core, µs";
+    vec![Row::new(name, ours, bare, "<= 1.10")]
+}
+
+/// A crowd of whom every other one is a browser, against one that is all on lines.
+fn web_fan_out(size: Size) -> Vec<Row> {
+    let members = size.of(10, 500, 500);
+    let windows = size.of(3, 100, 300);
+    let (mut half, mut none) = (vec![], vec![]);
+    for _ in 0..size.rounds() {
+        for (rates, is_browser) in [(&mut none, false), (&mut half, true)] {
+            let seats = members.to_string();
+            let server = Program::server(&["--workers", &seats, "--web", "127.0.0.1:0"]);
+            let mut there = mixed_crowd(&server, members, |number| is_browser && number % 2 == 1);
+            rates.push(spread_out(&mut there, 1, windows, false));
+        }
+    }
+    let name = format!("{members} members, half in browsers, deliveries/s");
+    vec![Row::new(&name, half, none, ">= 0.9")]
 }
 
 /// Windows of 64 messages in one direction; messages a second.
@@ -239,13 +289,18 @@ fn spread_out(members: &mut [Line], window: usize, windows: usize, bare: bool) -
             speaker.say(delivered.as_bytes());
         } else {
             let said: String = numbers.map(public).collect();
-            speaker.say(said.as_bytes());
+            speaker.say_lines(&said);
         }
+        // Made once, so that the load is the same for both kinds.
+        let in_frames = frames(&delivered);
         for listener in listeners {
-            listener.expect(delivered.as_bytes());
+            match listener.is_web() {
+                true => listener.expect(&in_frames),
+                false => listener.expect(delivered.as_bytes()),
+            }
         }
         if !bare {
-            speaker.expect(sent.repeat(window).as_bytes());
+            speaker.expect_lines(&sent.repeat(window));
         }
     }
     (windows * window * others) as f64 / begun.elapsed().as_secs_f64()
