@@ -161,5 +161,6 @@ pub const CALLBACKS_A_TICK: u32 = 2;
 
 /// How long the system keeps the port of a connection that has ended (60 s on Linux), and a bit more.
 pub const TIME_WAIT: Duration = Duration::from_secs(65);
-/// How often a port is tried that such a connection has.
+/// How often a port is tried that such a connection has, and how often somebody who waits for a socket looks whether
+/// the server has ended.
 pub const BIND_PAUSE: Duration = Duration::from_millis(250);

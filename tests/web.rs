@@ -476,3 +476,46 @@ fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
     drop((alice, bob));
     server.assert_all_ports_come_back();
 }
+
+#[test]
+fn a_server_can_be_stopped_while_browsers_come_and_go() {
+    for round in 0..10 {
+        let server = TestServer::start(&settings(8));
+        let address = door(&server);
+        let mut staying: Vec<_> = (0..3).map(|_| browser(&server)).collect();
+        let silent = WebClient::connect(address);
+        let asking = TcpStream::connect(address).unwrap();
+        let coming: Vec<_> = (0..4)
+            .map(|number| {
+                std::thread::spawn(move || {
+                    while let Ok((mut browser, head)) =
+                        WebClient::try_ask(address, "Host: localhost\r\n")
+                    {
+                        if !head.starts_with("HTTP/1.1 101") {
+                            break;
+                        }
+                        let _ = browser.try_frame();
+                        if (number + round) % 2 == 0 {
+                            let _ = browser.try_send(0x88, &1000_u16.to_be_bytes());
+                        }
+                    }
+                })
+            })
+            .collect();
+        // Wherever each of them is by then.
+        for _ in 0..20 * round {
+            std::thread::yield_now();
+        }
+        let begun = std::time::Instant::now();
+        server.server.stop();
+        for (browser, _) in &mut staying {
+            browser.text_with("SHUTDOWN");
+            assert_eq!(browser.close_code(), 1001);
+        }
+        for coming in coming {
+            coming.join().unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE);
+        drop((silent, asking));
+    }
+}

@@ -9,6 +9,7 @@
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::clock::Ticks;
 use crate::event::{End, Via, What};
@@ -40,6 +41,13 @@ pub(crate) struct Door {
     pub(crate) probe_every: Ticks,
     /// Where the workers listen; `None` where everyone sits at a single port.
     pub(crate) workers: Option<Host>,
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 impl Door {
@@ -109,7 +117,8 @@ impl Door {
         let mut is_seated = false;
         let end = panics.ended_by(|| {
             let mut frames = connection.outbox.codec().reader().after(begun);
-            match &ticket {
+            let max = connection.outbox.codec().announced_max();
+            let welcome = match &ticket {
                 Some(ticket) => {
                     connection.outbox.send_doc(&ServerDoc::Ticket {
                         port: ticket.port,
@@ -118,28 +127,21 @@ impl Door {
                     if let Err(end) = self.hear_passcode(seat, &connection, &mut frames) {
                         return end;
                     }
-                    let welcome = ServerDoc::Welcome {
-                        port: seat.port,
-                        room: None,
-                        max: connection.outbox.codec().announced_max(),
-                    };
-                    self.sessions
-                        .pairs
-                        .enter(seat.number, &connection, &welcome);
+                    let (port, room) = (seat.port, None);
+                    ServerDoc::Welcome { port, room, max }
                 }
                 None => {
-                    let welcome = ServerDoc::WelcomeSingle {
-                        seat: seat.number.get(),
-                        max: connection.outbox.codec().announced_max(),
-                    };
-                    self.sessions
-                        .pairs
-                        .enter(seat.number, &connection, &welcome);
+                    let seat = seat.number.get();
+                    ServerDoc::WelcomeSingle { seat, max }
                 }
-            }
-            is_seated = true;
-            // From here on it counts as a seat and no longer as somebody who may want one.
+            };
+            // From here on it counts as a seat and no longer as somebody who may want one; and at the server's
+            // end it is its timekeeper that sees it out.
             drop(listed);
+            is_seated = true;
+            self.sessions
+                .pairs
+                .enter(seat.number, &connection, &welcome);
             let port = seat.port;
             self.sessions.events.tell(|| What::Seated {
                 port,
@@ -278,13 +280,24 @@ impl Door {
         seat.with_seat(|occupied| occupied.own_caller = Some(here));
         let called = stream
             .call(|| !self.sessions.clock.is_stopped())
-            .and_then(|()| stream.set_read_timeout(Some(limits::TURNED_AWAY_WITHIN)))
-            .and_then(|()| {
-                let mut last_word = [0; 256];
-                while (&stream).read(&mut last_word)? > 0 {}
-                Ok(())
-            });
+            .and_then(|()| self.read_to_the_end(&stream));
         seat.with_seat(|occupied| occupied.own_caller = None);
         called
+    }
+
+    /// Reads until the worker has closed. At the server's end no worker accepts any more, and nobody waits for one.
+    fn read_to_the_end(&self, mut stream: &Stream) -> io::Result<()> {
+        stream.set_read_timeout(Some(limits::BIND_PAUSE))?;
+        let until = Instant::now() + limits::TURNED_AWAY_WITHIN;
+        let mut last_word = [0; 256];
+        while !self.sessions.clock.is_stopped() {
+            match stream.read(&mut last_word) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) && Instant::now() < until => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
