@@ -390,6 +390,13 @@ fn picture_of(address: &str) -> String {
         return String::new();
     };
     let palette = Palette::new(true);
+    // Cut into pieces it is no picture; nor on a terminal of which nothing is known.
+    const INDENT: usize = 2;
+    const QUIET_ZONE: usize = 8;
+    let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+    if is_dumb || columns() <= code.width() + QUIET_ZONE + INDENT {
+        return String::new();
+    }
     let picture = code
         .render::<Dense1x2>()
         .dark_color(Dense1x2::Light)
