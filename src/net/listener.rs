@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::stream::prepare_for_a_client;
+use super::tls::TlsServer;
 use super::{Port, Stream, Tap, reachable};
 
 /// A TCP listener. Every connection gets the listener's [`Tap`].
@@ -16,6 +17,8 @@ pub struct Listener {
     address: SocketAddr,
     port: Port,
     tap: Tap,
+    /// What its connections speak TLS with, if they do.
+    tls: Option<TlsServer>,
 }
 
 impl Listener {
@@ -41,6 +44,7 @@ impl Listener {
             port: port_of(address)?,
             socket,
             tap: tap.clone(),
+            tls: None,
         })
     }
 
@@ -54,7 +58,26 @@ impl Listener {
         self.tap
             .called("accept", Some(peer.unwrap_or(self.address)), &accepted);
         let (socket, peer) = accepted?;
-        Ok((Stream::accepted(socket, peer, self.tap.clone()), peer))
+        let stream = Stream::accepted(socket, peer, self.tap.clone());
+        match &self.tls {
+            None => Ok((stream, peer)),
+            Some(tls) => match stream.secured_as_server(tls) {
+                Ok(stream) => Ok((stream, peer)),
+                Err(error) => Err(io::Error::other(error)),
+            },
+        }
+    }
+
+    /// This listener, whose connections speak TLS if there is a `tls`.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<&TlsServer>) -> Listener {
+        self.tls = tls.cloned();
+        self
+    }
+
+    /// Whether its connections speak TLS.
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Accepts until it `is_over`, and hands each caller to `serve`, and each `accept` that has failed to

@@ -5,20 +5,29 @@
 //! and each call can be watched ([`Tap`]).
 
 mod datagrams;
+mod handshake_error;
 mod holder;
 mod host;
 mod listener;
+mod raw;
 mod spare;
 mod stream;
 mod tap;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 
 pub use datagrams::{Asked, Datagrams};
+pub use handshake_error::HandshakeError;
 pub use holder::Holder;
 pub use host::{Host, NoAddress};
 pub use listener::Listener;
 pub use spare::Spare;
 pub use stream::Stream;
 pub use tap::{Call, Tap, Trace};
+pub use tls::{TlsClient, TlsServer};
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

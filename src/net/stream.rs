@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
-use super::Tap;
+use super::handshake_error::HandshakeError;
+use super::tls::{Tls, TlsClient, TlsServer};
+use super::{Tap, raw};
 use crate::limits;
 
 /// A TCP connection, or a socket that is about to become one. Reading and writing need no `&mut`:
@@ -18,6 +20,8 @@ pub struct Stream {
     socket: Arc<TcpStream>,
     peer: SocketAddr,
     tap: Tap,
+    /// What encrypts it, if anything does.
+    tls: Option<Arc<Tls>>,
 }
 
 /// What every socket to a client has, whichever side connects.
@@ -45,6 +49,7 @@ impl Stream {
             socket: Arc::new(socket),
             peer,
             tap,
+            tls: None,
         }
     }
 
@@ -61,6 +66,7 @@ impl Stream {
             socket: Arc::new(connected?),
             peer: to,
             tap: tap.clone(),
+            tls: None,
         })
     }
 
@@ -75,6 +81,7 @@ impl Stream {
             socket: Arc::new(socket.into()),
             peer: to,
             tap: tap.clone(),
+            tls: None,
         };
         prepare_for_a_client(&SockRef::from(&*stream.socket));
         from.set_port(0);
@@ -127,6 +134,54 @@ impl Stream {
         ))
     }
 
+    /// Speaks TLS from here on, as a server. Nothing may have been said before.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]: the server's configuration is of no use.
+    pub(super) fn secured_as_server(
+        mut self,
+        server: &TlsServer,
+    ) -> Result<Stream, HandshakeError> {
+        self.tls = Some(Arc::new(Tls::server(server)?));
+        Ok(self)
+    }
+
+    /// Speaks TLS from here on, with a server called `name` (or an address). Nothing may have been said before.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]: nothing can be called so.
+    pub fn secured_as_client(
+        mut self,
+        client: &TlsClient,
+        name: &str,
+    ) -> Result<Stream, HandshakeError> {
+        self.tls = Some(Arc::new(Tls::client(client, name)?));
+        Ok(self)
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Comes to an understanding with the other side on how to encrypt, if the stream is to be encrypted. The
+    /// thread that reads does this, before it reads; what others write before waits until then. All of it takes
+    /// until `until` at most, if that is given; the socket has no read timeout after it.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]: there is nothing more to be said on this connection.
+    pub fn shake_hands(&self, until: Option<Instant>) -> Result<(), HandshakeError> {
+        match &self.tls {
+            None => Ok(()),
+            Some(tls) => tls.shake_hands(&self.socket, until),
+        }
+    }
+
+    /// The other side's certificate (DER), once hands are shaken.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        self.tls.as_ref()?.peer_certificate()
+    }
+
     /// Whether the peer has said that nothing more comes from it, whatever it has sent before that is still
     /// unread. Waits for nothing. Where the system does not tell, it has not.
     pub fn has_hung_up(&self) -> bool {
@@ -161,6 +216,7 @@ impl Stream {
             socket: Arc::clone(&self.socket),
             peer: self.peer,
             tap: self.tap.clone(),
+            tls: self.tls.clone(),
         }
     }
 
@@ -207,12 +263,9 @@ impl Stream {
     }
 
     fn send_piece(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let sent = loop {
-            match SockRef::from(&*self.socket).send_with_flags(bytes, flags) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result,
-            }
+        let sent = match &self.tls {
+            None => raw::send_now(&self.socket, bytes),
+            Some(tls) => tls.write_now(&self.socket, bytes),
         };
         self.tap.moved("write", Some(self.peer), bytes, &sent);
         sent
@@ -224,6 +277,11 @@ impl Stream {
     /// # Errors
     /// What the system reports when the connection is over already.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        if let Some(tls) = &self.tls
+            && how != Shutdown::Read
+        {
+            tls.say_the_end(&self.socket);
+        }
         let done = self.socket.shutdown(how);
         self.tap.called("shutdown", Some(self.peer), &done);
         done
@@ -243,6 +301,12 @@ impl Stream {
     pub fn close(self) {
         let _ = self.shutdown(Shutdown::Write);
         self.drain();
+    }
+
+    /// Ends it without TLS' last word.
+    #[cfg(all(test, feature = "tls"))]
+    pub(super) fn cut_for_a_test(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes, and throws
@@ -281,7 +345,10 @@ impl From<TcpStream> for Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = (&*self.socket).read(buffer);
+        let read = match &self.tls {
+            None => (&*self.socket).read(buffer),
+            Some(tls) => tls.read(&self.socket, buffer),
+        };
         self.tap.moved("read", Some(self.peer), buffer, &read);
         read
     }
@@ -302,7 +369,10 @@ impl Write for &Stream {
             if !is_first && until.is_some_and(|until| Instant::now() >= until) {
                 return self.send_piece(part);
             }
-            let written = (&*self.socket).write(part);
+            let written = match &self.tls {
+                None => (&*self.socket).write(part),
+                Some(tls) => tls.write(&self.socket, part),
+            };
             self.tap.moved("write", Some(self.peer), part, &written);
             written
         })

@@ -1,0 +1,29 @@
+//! Why two sides do not come to speak TLS.
+
+use std::fmt;
+use std::io;
+
+/// What became of a handshake that failed.
+#[derive(Debug)]
+pub enum HandshakeError {
+    /// What came was no TLS.
+    PlainText,
+    /// One of the two refused: why, in TLS' words.
+    Refused(String),
+    /// The connection broke, or it took too long.
+    Io(io::Error),
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandshakeError::PlainText => {
+                f.write_str("the other side does not speak TLS: what came was plain text")
+            }
+            HandshakeError::Refused(reason) => write!(f, "the TLS handshake failed: {reason}"),
+            HandshakeError::Io(error) => write!(f, "the TLS handshake broke off: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeError {}

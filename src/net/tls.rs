@@ -1,0 +1,570 @@
+//! TLS between a stream and its socket: what is written goes out encrypted, what comes in is read in clear.
+//!
+//! One connection is used by several threads at once, and TLS has state that they share, so a lock guards it. The
+//! rules are those of the plain socket:
+//!
+//! 1. Nobody holds the lock over a read: the thread that reads waits for ciphertext without it, and takes it for
+//!    as long as 4 KiB take to decrypt.
+//! 2. Nobody who may not wait waits: what the socket does not take stays in the *tail*, and goes out before
+//!    anything else.
+//! 3. What is encrypted can't be taken back or done again, so no more than one piece of plaintext is encrypted
+//!    while the tail is not empty. And it has to go out: as long as there is a tail, the last byte of that piece is
+//!    reported as not written. Whoever writes comes back with it, as with any rest, and it is not written twice.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+use super::handshake_error::HandshakeError;
+use super::raw;
+
+/// How much ciphertext is read at a time: with it in, less than the 16 KiB wait in clear that rustls keeps.
+const STEP: usize = 4 * 1024;
+
+/// How much plaintext becomes one record.
+const RECORD: usize = 16 * 1024;
+
+/// What a record of the handshake begins with, and an alert.
+const HANDSHAKE: u8 = 0x16;
+const ALERT: u8 = 0x15;
+
+/// The state of one connection's TLS. A leaf lock.
+pub(super) struct Tls {
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+struct State {
+    connection: Connection,
+    /// Encrypted, and not taken by the socket yet.
+    tail: Vec<u8>,
+    /// Somebody has the tail in hand and waits in a write: nothing else may go out before it.
+    is_out: bool,
+    /// The first byte that comes to be written is encrypted already (rule 3).
+    owes_a_byte: bool,
+}
+
+/// What a server needs to speak TLS. Clones are the same: a new certificate is every listener's from the next
+/// connection on.
+#[derive(Clone)]
+pub struct TlsServer {
+    /// A leaf lock.
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl TlsServer {
+    /// Speaks TLS as `config` says.
+    pub fn new(config: ServerConfig) -> TlsServer {
+        TlsServer {
+            config: Arc::new(RwLock::new(Arc::new(config))),
+        }
+    }
+
+    /// Speaks it as `config` says from now on; who is connected stays so.
+    pub fn replace(&self, config: ServerConfig) {
+        *self.config.write() = Arc::new(config);
+    }
+}
+
+impl fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsServer")
+    }
+}
+
+/// What a client needs to speak TLS.
+#[derive(Clone)]
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+}
+
+impl TlsClient {
+    /// Speaks TLS as `config` says.
+    pub fn new(config: ClientConfig) -> TlsClient {
+        TlsClient {
+            config: Arc::new(config),
+        }
+    }
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsClient")
+    }
+}
+
+fn refused(error: &dyn fmt::Display) -> HandshakeError {
+    HandshakeError::Refused(error.to_string())
+}
+
+impl Tls {
+    /// A server's end.
+    ///
+    /// # Errors
+    /// When the configuration is of no use; then it is for nobody.
+    pub(super) fn server(server: &TlsServer) -> Result<Tls, HandshakeError> {
+        let config = Arc::clone(&server.config.read());
+        let made = ServerConnection::new(config).map_err(|error| refused(&error))?;
+        Ok(Tls::over(made.into()))
+    }
+
+    /// A client's end, which wants to talk with `name`, an address or a name.
+    ///
+    /// # Errors
+    /// As [`Tls::server`], or when that can be no server's name.
+    pub(super) fn client(client: &TlsClient, name: &str) -> Result<Tls, HandshakeError> {
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| refused(&error))?;
+        let made = ClientConnection::new(Arc::clone(&client.config), name);
+        let made = made.map_err(|error| refused(&error))?;
+        Ok(Tls::over(made.into()))
+    }
+
+    fn over(mut connection: Connection) -> Tls {
+        // What is written before the handshake is over waits in there, and the outbox has bounds of its own.
+        connection.set_buffer_limit(None);
+        Tls {
+            state: Mutex::new(State {
+                connection,
+                tail: Vec::new(),
+                is_out: false,
+                owes_a_byte: false,
+            }),
+        }
+    }
+
+    /// Does what has to be done before anything can be said. Each read takes as long as the socket's timeout
+    /// allows, and all of it until `until`, if that is given.
+    pub(super) fn shake_hands(
+        &self,
+        socket: &TcpStream,
+        until: Option<Instant>,
+    ) -> Result<(), HandshakeError> {
+        let mut is_first = true;
+        loop {
+            let mut state = self.state.lock();
+            self.flush(&mut state, socket).map_err(HandshakeError::Io)?;
+            if !state.connection.is_handshaking() {
+                if until.is_some() {
+                    socket.set_read_timeout(None).map_err(HandshakeError::Io)?;
+                }
+                return Ok(());
+            }
+            drop(state);
+            if let Some(until) = until {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(HandshakeError::Io(ErrorKind::TimedOut.into()));
+                }
+                socket
+                    .set_read_timeout(Some(left))
+                    .map_err(HandshakeError::Io)?;
+            }
+            let mut ciphertext = [0; STEP];
+            let count = read(socket, &mut ciphertext).map_err(HandshakeError::Io)?;
+            if count == 0 {
+                return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
+            }
+            if std::mem::take(&mut is_first) && !matches!(ciphertext[0], HANDSHAKE | ALERT) {
+                return Err(HandshakeError::PlainText);
+            }
+            let mut state = self.state.lock();
+            if let Err(error) = state.take_in(&ciphertext[..count]) {
+                // The other side is told why.
+                let _ = state.offer(socket);
+                return Err(refused(&error));
+            }
+        }
+    }
+
+    /// As a read of the socket; 0 is the end that the other side has said.
+    pub(super) fn read(&self, socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.state.lock().connection.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            let mut ciphertext = [0; STEP];
+            let count = read(socket, &mut ciphertext)?;
+            if count == 0 {
+                // It ended without saying so: somebody in between may have cut it.
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let mut state = self.state.lock();
+            let taken = state.take_in(&ciphertext[..count]);
+            // Answers to what is TLS' own, or the reason for which it ends.
+            state.offer(socket)?;
+            taken.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        }
+    }
+
+    /// As a write that never waits.
+    pub(super) fn write_now(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state.lock();
+        state.offer(socket)?;
+        if !state.tail.is_empty() || state.is_out {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut taken = state.skip_the_owed(bytes);
+        while taken < bytes.len() {
+            taken += state.encrypt(&bytes[taken..])?;
+            state.offer(socket)?;
+            if !state.tail.is_empty() {
+                state.owes_a_byte = true;
+                return Ok(taken - 1);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// As a write that waits until the socket takes something: a record, or the tail of one, or as much of it as
+    /// the socket takes within its write timeout.
+    pub(super) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.state.lock();
+        self.flush(&mut state, socket)?;
+        let mut taken = state.skip_the_owed(bytes);
+        if taken < bytes.len() {
+            taken += state.encrypt(&bytes[taken..])?;
+            match self.flush(&mut state, socket) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    state.owes_a_byte = true;
+                    taken -= 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if taken == 0 && !bytes.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(taken)
+    }
+
+    /// Says that nothing more comes, as far as the socket takes it now.
+    pub(super) fn say_the_end(&self, socket: &TcpStream) {
+        let mut state = self.state.lock();
+        state.connection.send_close_notify();
+        let _ = state.offer(socket);
+    }
+
+    /// The other side's certificate (DER), once hands are shaken.
+    pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let certificates = state.connection.peer_certificates()?;
+        certificates.first().map(|first| first.as_ref().to_vec())
+    }
+
+    /// Writes the tail, and waits for it without the lock.
+    ///
+    /// # Errors
+    /// What the socket reports; `WouldBlock` when it has not taken all of it in time.
+    fn flush(&self, state: &mut MutexGuard<'_, State>, socket: &TcpStream) -> io::Result<()> {
+        loop {
+            state.gather();
+            if state.tail.is_empty() {
+                return Ok(());
+            }
+            if state.is_out {
+                // Two who may wait do not come together: whoever writes to a client takes turns.
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let tail = std::mem::take(&mut state.tail);
+            state.is_out = true;
+            let mut socket = socket;
+            let written = MutexGuard::unlocked(state, || socket.write(&tail));
+            state.is_out = false;
+            let count = *written.as_ref().unwrap_or(&0);
+            // In front of what has been encrypted meanwhile.
+            let later = std::mem::replace(&mut state.tail, tail);
+            state.tail.drain(..count);
+            state.tail.extend(later);
+            match written {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+impl State {
+    /// Decrypts what has come.
+    fn take_in(&mut self, mut ciphertext: &[u8]) -> Result<(), rustls::Error> {
+        while !ciphertext.is_empty() {
+            let taken = self.connection.read_tls(&mut ciphertext);
+            let processed = self.connection.process_new_packets();
+            processed?;
+            // It takes nothing more after the other side's end.
+            if !matches!(taken, Ok(1..)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Encrypts one record of `bytes`; returns how many of them.
+    fn encrypt(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let record = &bytes[..bytes.len().min(RECORD)];
+        self.connection.writer().write_all(record)?;
+        self.gather();
+        Ok(record.len())
+    }
+
+    /// Takes what is encrypted into the tail.
+    fn gather(&mut self) {
+        while self.connection.wants_write() {
+            // A Vec takes everything.
+            if self.connection.write_tls(&mut self.tail).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes as much of the tail as the socket takes now.
+    ///
+    /// # Errors
+    /// The connection is broken. A full socket is no error.
+    fn offer(&mut self, socket: &TcpStream) -> io::Result<()> {
+        self.gather();
+        while !self.tail.is_empty() && !self.is_out {
+            match raw::send_now(socket, &self.tail) {
+                Ok(count) => drop(self.tail.drain(..count)),
+                Err(error) if is_full(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of `bytes` are encrypted already: the first, or none.
+    fn skip_the_owed(&mut self, bytes: &[u8]) -> usize {
+        let owed = self.owes_a_byte && !bytes.is_empty();
+        self.owes_a_byte &= !owed;
+        usize::from(owed)
+    }
+}
+
+fn read(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Shutdown, TcpListener};
+    use std::time::Duration;
+
+    use rustls::RootCertStore;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::version::{TLS12, TLS13};
+
+    use crate::net::Stream;
+
+    /// A server called `localhost`, and a client that trusts it.
+    fn both() -> (TlsServer, TlsClient) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (TlsServer::new(server), TlsClient::new(client))
+    }
+
+    fn sockets() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (listener.accept().unwrap().0, client)
+    }
+
+    /// A server's end and a client's, which have shaken hands.
+    fn pair() -> (Stream, Stream) {
+        let (server, client) = both();
+        let (ours, theirs) = sockets();
+        let ours = Stream::from(ours).secured_as_server(&server).unwrap();
+        let theirs = Stream::from(theirs)
+            .secured_as_client(&client, "localhost")
+            .unwrap();
+        std::thread::scope(|threads| {
+            let server = threads.spawn(|| ours.shake_hands(None));
+            theirs.shake_hands(None).unwrap();
+            server.join().unwrap().unwrap();
+        });
+        (ours, theirs)
+    }
+
+    fn read_all(mut stream: &Stream) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).map(|_| all)
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_the_end_is_said() {
+        let (ours, theirs) = pair();
+        assert!(theirs.peer_certificate().is_some() && ours.peer_certificate().is_none());
+        (&ours).write_all(b"hello").unwrap();
+        ours.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(&theirs).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn an_end_that_was_not_said_is_no_end() {
+        let (ours, theirs) = pair();
+        (&ours).write_all(b"hello").unwrap();
+        // Somebody in between cuts it.
+        ours.cut_for_a_test();
+        let error = read_all(&theirs).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_does_not_fit_comes_later_whole_and_once() {
+        let (ours, theirs) = pair();
+        // Numbers, so that whatever is lost or comes twice is seen.
+        let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_be_bytes).collect();
+        let mut sent = 0;
+        // Nobody reads: at some point the socket is full, and nothing waits.
+        loop {
+            match ours.send_now(&bytes[sent..(sent + 10_000).min(bytes.len())]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(sent < bytes.len(), "the socket is never full");
+        }
+        std::thread::scope(|threads| {
+            let reading = threads.spawn(|| read_all(&theirs).unwrap());
+            // The rest by turns, as the outbox does it: now, and with waiting.
+            let mut waits = false;
+            while sent < bytes.len() {
+                let rest = &bytes[sent..];
+                waits = !waits;
+                let written = match waits {
+                    true => (&ours).write(&rest[..rest.len().min(5_000)]),
+                    false => ours.send_now(&rest[..rest.len().min(70_000)]),
+                };
+                match written {
+                    Ok(count) => sent += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            ours.shutdown(Shutdown::Write).unwrap();
+            assert!(reading.join().unwrap() == bytes, "something else came");
+        });
+    }
+
+    #[test]
+    fn both_ways_at_once_with_several_who_write() {
+        let (ours, theirs) = pair();
+        let line = |who: usize, number: usize| format!("{who} {number:06}\n");
+        // A lock of their own, as the outbox is one.
+        let turn = Mutex::new(());
+        std::thread::scope(|threads| {
+            let writing: Vec<_> = (0..2)
+                .map(|who| {
+                    let (ours, turn) = (&ours, &turn);
+                    threads.spawn(move || {
+                        for number in 0..20_000 {
+                            let _turn = turn.lock();
+                            (&mut &*ours)
+                                .write_all(line(who, number).as_bytes())
+                                .unwrap();
+                        }
+                    })
+                })
+                .collect();
+            let back = threads.spawn(|| {
+                for number in 0..20_000 {
+                    (&theirs).write_all(line(9, number).as_bytes()).unwrap();
+                }
+                theirs.shutdown(Shutdown::Write).unwrap();
+            });
+            let there = threads.spawn(|| read_all(&theirs).unwrap());
+            let heard = read_all(&ours).unwrap();
+            let expected: String = (0..20_000).map(|number| line(9, number)).collect();
+            assert!(heard == expected.as_bytes());
+            back.join().unwrap();
+            for one in writing {
+                one.join().unwrap();
+            }
+            ours.shutdown(Shutdown::Write).unwrap();
+            let heard = String::from_utf8(there.join().unwrap()).unwrap();
+            for who in 0..2 {
+                let expected: String = (0..20_000).map(|number| line(who, number)).collect();
+                let prefix = who.to_string();
+                let of_one: String = heard
+                    .split_inclusive('\n')
+                    .filter(|line| line.starts_with(&prefix))
+                    .collect();
+                assert!(of_one == expected);
+            }
+        });
+    }
+
+    #[test]
+    fn plain_text_is_told_from_a_failed_handshake() {
+        let (server, client) = both();
+        let (ours, mut theirs) = sockets();
+        theirs.write_all(b"<CLIENT>").unwrap();
+        let ours = Stream::from(ours).secured_as_server(&server).unwrap();
+        assert!(matches!(
+            ours.shake_hands(None),
+            Err(HandshakeError::PlainText)
+        ));
+        // A client that asks for another name does not trust this one.
+        let (ours, theirs) = sockets();
+        let ours = Stream::from(ours).secured_as_server(&server).unwrap();
+        let theirs = Stream::from(theirs)
+            .secured_as_client(&client, "elsewhere")
+            .unwrap();
+        std::thread::scope(|threads| {
+            let serving = threads.spawn(|| ours.shake_hands(None));
+            assert!(matches!(
+                theirs.shake_hands(None),
+                Err(HandshakeError::Refused(_))
+            ));
+            drop(theirs);
+            assert!(serving.join().unwrap().is_err());
+        });
+        // Who says nothing has so long and no longer.
+        let (ours, _silent) = sockets();
+        let ours = Stream::from(ours).secured_as_server(&server).unwrap();
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(matches!(
+            ours.shake_hands(Some(soon)),
+            Err(HandshakeError::Io(_))
+        ));
+    }
+}
