@@ -25,3 +25,19 @@ pub(crate) fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
 pub(crate) fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
+
+/// A new file that its owner alone can read, from the first moment on.
+///
+/// # Errors
+/// What the system reports; `AlreadyExists` for one that is there.
+#[cfg(feature = "tls")]
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
+}

@@ -133,6 +133,8 @@ pub mod server;
 mod signals;
 mod terminal;
 pub mod tick;
+#[cfg(feature = "tls")]
+mod tls;
 pub mod wake;
 #[cfg(test)]
 mod walk;

@@ -105,6 +105,16 @@ pub const BOARD_QUEUE: usize = 64 * 1024;
 /// How many connections the board's page may have at a time.
 pub const VIEWERS: usize = 100;
 
+/// How many callers of the portal may be in the middle of a TLS handshake, in all …
+pub const HANDSHAKES: usize = 64;
+/// … and from one address. The oldest gives way.
+pub const HANDSHAKES_PER_ADDRESS: usize = 8;
+/// How long such a handshake may take, where no seat's timekeeper ends it.
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long one may take who is to be told only that the single port is full.
+pub const TIME_FOR_FULL: Duration = Duration::from_secs(2);
+
 /// How many browsers may be connected to the door and have no seat, if the command line does not say.
 pub const WEB_CLIENTS: usize = 100;
 

@@ -287,7 +287,7 @@ fn what_a_client_says_is_text_and_nothing_else() {
         texts: true,
         secrets: true,
     };
-    let board = Board::live(ANY.parse().unwrap(), &mut events, veil).unwrap();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None).unwrap();
     let settings = Settings {
         port: 0,
         compat: Some(Revision::Zero),

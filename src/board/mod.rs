@@ -25,14 +25,14 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::json;
 
 use crate::event::{EventQueue, Events};
 use crate::limits;
-use crate::net::{Listener, Stream, Tap};
+use crate::net::{Listener, Stream, Tap, TlsServer};
 use crate::web::http::{self, Hosts, Refusal, Request};
 use crate::web::{Caller, Callers};
 use feed::{Feed, Story};
@@ -93,8 +93,13 @@ impl Board {
     ///
     /// # Errors
     /// What the system says when the address can't be had, or there is no thread left.
-    pub fn live(address: SocketAddr, events: &mut Events, veil: Veil) -> io::Result<Board> {
-        let listener = Listener::bind(address, &Tap::default())?;
+    pub fn live(
+        address: SocketAddr,
+        events: &mut Events,
+        veil: Veil,
+        tls: Option<&TlsServer>,
+    ) -> io::Result<Board> {
+        let listener = Listener::bind(address, &Tap::default())?.secured(tls);
         let (queue, shutter) = events.add_reader_with_shutter(limits::BOARD_QUEUE);
         let source = Source::Live(Box::new(Feed::new(shutter, veil)));
         Board::start(listener, source, veil, Some(queue))
@@ -210,6 +215,8 @@ fn welcome(shared: &Arc<Shared>, stream: Stream) {
 
 fn serve(shared: &Shared, viewer: &Caller) -> io::Result<()> {
     let stream = &viewer.stream;
+    let until = Instant::now() + limits::HANDSHAKE_WITHIN;
+    stream.shake_hands(Some(until)).map_err(io::Error::other)?;
     let request = http::read_request(stream, &Hosts::default())?;
     viewer.has_asked();
     let request = match request {

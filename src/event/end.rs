@@ -31,6 +31,8 @@ pub enum End {
     Total,
     /// A web page's browser, at a port without a passcode.
     Http,
+    /// One side speaks TLS, and the other does not or not so.
+    NoTls,
     /// A frame over the limit.
     TooLong,
     /// Frames that break the rules of WebSocket.
@@ -73,6 +75,7 @@ impl End {
             End::Idle => "idle-timeout",
             End::Total => "total-time-timeout",
             End::Http => "http-request",
+            End::NoTls => "tls-failed",
             End::TooLong => "too-long",
             End::BadFrames => "bad-frames",
             End::Binary => "binary",
@@ -106,6 +109,7 @@ impl End {
             | End::BadCallback
             | End::NoAnswer
             | End::Http
+            | End::NoTls
             | End::TooLong
             | End::BadFrames
             | End::Binary
@@ -142,6 +146,7 @@ impl End {
             | End::Idle
             | End::Total
             | End::Http
+            | End::NoTls
             | End::TooManyErrors
             | End::TooSlow
             | End::WrongPassword

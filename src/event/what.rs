@@ -109,6 +109,15 @@ pub enum What {
         /// Where the client listens.
         peer: SocketAddr,
     },
+    /// A caller and this server did not come to speak TLS with each other, or to speak without it.
+    TlsFailed {
+        /// The port that was called.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+        /// Why.
+        error: String,
+    },
     /// Somebody came who was not expected, and was turned away.
     Stray {
         /// The worker's port.
@@ -495,6 +504,11 @@ mod tests {
             What::NoShow { port },
             What::Arrived { port, peer },
             What::Calling { port, peer },
+            What::TlsFailed {
+                port,
+                peer,
+                error: "a reason".to_owned(),
+            },
             What::Stray { port, peer },
             What::WrongPasscode { port, peer },
             What::Seated {

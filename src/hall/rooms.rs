@@ -472,6 +472,20 @@ impl<H> Rooms<H> {
         (silent, self.end_if_empty(name, (None, Vec::new())))
     }
 
+    /// A caller speaks TLS now, which it had the handshake timeout for; from here on it has as long for the
+    /// passcode.
+    pub fn hands_shaken(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) {
+        let until = Deadline::after(now, self.timeouts.handshake);
+        let room = self.by_key.get_mut(&name.key());
+        let callers = room
+            .map(|room| room.callers.iter_mut())
+            .into_iter()
+            .flatten();
+        for caller in callers.filter(|there| Arc::ptr_eq(&there.connection, connection)) {
+            caller.until = until;
+        }
+    }
+
     /// The next deadline of a room, for its timer's alarm.
     pub fn deadline(&self, name: &Name) -> Option<Deadline> {
         let room = self.by_key.get(&name.key())?;

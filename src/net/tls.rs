@@ -253,8 +253,11 @@ impl Tls {
     /// Says that nothing more comes, as far as the socket takes it now.
     pub(super) fn say_the_end(&self, socket: &TcpStream) {
         let mut state = self.state.lock();
-        state.connection.send_close_notify();
-        let _ = state.offer(socket);
+        // Before hands are shaken there is nobody to say it to.
+        if !state.connection.is_handshaking() {
+            state.connection.send_close_notify();
+            let _ = state.offer(socket);
+        }
     }
 
     /// The other side's certificate (DER), once hands are shaken.

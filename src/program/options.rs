@@ -279,6 +279,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
             names: arguments.web_name,
             clients: arguments.web_clients.into(),
         }),
+        tls: None,
         trace: arguments.trace,
         chop: arguments.chop.map(Into::into),
         board: arguments.board,

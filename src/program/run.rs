@@ -344,7 +344,7 @@ fn board(settings: &Settings, events: &mut Events) -> Result<Option<Board>, Stri
         texts: settings.show_messages,
         secrets: settings.show_passcodes,
     };
-    let board = Board::live(address, events, veil);
+    let board = Board::live(address, events, veil, settings.tls.as_ref());
     board.map(Some).map_err(|error| no_board(address, &error))
 }
 

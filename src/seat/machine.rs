@@ -342,6 +342,14 @@ impl Seat {
         Arrival::Expected
     }
 
+    /// The caller speaks TLS now, which it had the handshake timeout for; from here on it has as long for the
+    /// passcode.
+    pub fn hands_shaken(&mut self, now: Tick) {
+        if let State::Greeting { until, .. } = &mut self.state {
+            *until = Deadline::after(now, self.timeouts.handshake);
+        }
+    }
+
     /// The caller's first frame, read as a passcode; `None` if it was anything else. A call may
     /// take as long as a reservation.
     pub fn present(&mut self, said: Option<&str>, wish: Wish, now: Tick) -> Verdict {

@@ -64,7 +64,7 @@ impl Accepting {
         back_off(&self.events, "accept", error);
     }
 
-    /// Says one last thing to a caller and closes the connection.
+    /// Says one last thing to a caller and closes the connection. (Who has to shake hands first, and is not expected, is closed without a word.)
     pub(super) fn turn_away(&self, stream: Stream, last_word: &ServerDoc<'_>) {
         stream.send_and_close(&self.codec.server_frame(last_word));
     }

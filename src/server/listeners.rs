@@ -10,7 +10,7 @@ use super::settings::{Portals, Settings, WebDoor};
 use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::limits;
-use crate::net::{Datagrams, Holder, Listener, Port, Tap};
+use crate::net::{Datagrams, Holder, Listener, Port, Tap, TlsServer};
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -191,11 +191,11 @@ impl Listeners {
         let mut workers = Vec::with_capacity(settings.workers);
         for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
             let wanted = settings.bind.at(if any_port { 0 } else { number });
-            let bound = bind_patiently(wanted, tap);
+            let bound = bind_patiently(wanted, tap, settings.tls.as_ref());
             workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
         }
         let bind_web = |web: &WebDoor| {
-            let bound = bind_patiently(web.address, tap);
+            let bound = bind_patiently(web.address, tap, settings.tls.as_ref());
             bound.map_err(|error| explain(error, web.address, WEB, settings))
         };
         Ok(Listeners {
@@ -210,13 +210,13 @@ impl Listeners {
 
 /// Binds a port. If it is taken by a connection that has ended, it is free within the minute for which the
 /// system keeps such a port: that is said, and waited for.
-fn bind_patiently(wanted: SocketAddr, tap: &Tap) -> io::Result<Listener> {
+fn bind_patiently(wanted: SocketAddr, tap: &Tap, tls: Option<&TlsServer>) -> io::Result<Listener> {
     let mut is_told = false;
     let until = Instant::now() + limits::TIME_WAIT;
     loop {
         let error = match Listener::bind(wanted, tap) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-            bound => return bound,
+            bound => return bound.map(|listener| listener.secured(tls)),
         };
         let is_ending = Holder::of(wanted.port()) == Some(Holder::EndedConnection);
         if !is_ending || Instant::now() > until {
@@ -238,7 +238,7 @@ type PortalSockets = (Option<Listener>, Option<Datagrams>, Port);
 fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartError> {
     let wanted = settings.bind.at(settings.port);
     let bind_tcp = || {
-        let bound = bind_patiently(wanted, tap);
+        let bound = bind_patiently(wanted, tap, settings.tls.as_ref());
         bound.map_err(|error| explain(error, wanted, "TCP portal", settings))
     };
     let explain_udp = |error, address| explain(error, address, "UDP portal", settings);

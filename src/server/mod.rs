@@ -232,6 +232,7 @@ impl Server {
             bind: settings.bind,
             any_port: settings.port == 0,
             tap,
+            tls: settings.tls.clone(),
         };
         let sessions = Arc::new_cyclic(|sessions: &Weak<Sessions>| {
             let (sessions, accepting, sockets) =
@@ -394,6 +395,7 @@ impl Server {
             hosts: Hosts {
                 names: web.names.clone(),
             },
+            port: listener.port(),
             page: Arc::new(Page {
                 board: settings.board,
                 has_passwords: settings.accounts.is_some(),

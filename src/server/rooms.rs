@@ -18,7 +18,7 @@ use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::event::{End, Events, What};
 use crate::hall::{Connection, Departure, Joiner, Name, RoomError, Rooms, flush_all};
-use crate::net::{Host, Listener, Port, Tap};
+use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
 
@@ -74,6 +74,7 @@ pub(super) struct RoomPorts {
     pub(super) any_port: bool,
     /// For their sockets.
     pub(super) tap: Tap,
+    pub(super) tls: Option<TlsServer>,
 }
 
 /// A room's port on its way from the stack to the room. Dropped, it goes back.
@@ -104,7 +105,7 @@ impl RoomPorts {
                 lease: Some(lease),
             };
             match Listener::bind(self.bind.at(number), &self.tap) {
-                Ok(listener) => break Some((held, listener)),
+                Ok(listener) => break Some((held, listener.secured(self.tls.as_ref()))),
                 Err(error) => {
                     trouble(events, "bind a room's port", &error);
                     passed_over.push(held);

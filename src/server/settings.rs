@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::guard::pace::Rate;
 use crate::clock::Ticks;
 use crate::limits;
-use crate::net::Host;
+use crate::net::{Host, TlsServer};
 use crate::seat::Timeouts;
 use crate::wire::Revision;
 
@@ -112,6 +112,8 @@ pub struct Settings {
     pub board: Option<SocketAddr>,
     /// Let browsers in.
     pub web: Option<WebDoor>,
+    /// What all TCP ports speak TLS with; `None` if they speak without it.
+    pub tls: Option<TlsServer>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
     /// How long that file may grow before it is rotated, in bytes.
@@ -172,6 +174,7 @@ impl Default for Settings {
             chop: None,
             board: None,
             web: None,
+            tls: None,
             event_file: None,
             event_file_most: None,
         }

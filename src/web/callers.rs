@@ -10,13 +10,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::limits;
-use crate::net::Stream;
+use crate::net::{Stream, host_of};
 
 /// Connections that are open, to be shut at the end.
 pub(crate) struct Callers {
     /// What their threads are called, before a number.
     thread_name: &'static str,
     most: usize,
+    /// How many from one address, if that is limited.
+    most_per_address: usize,
     open: Mutex<Open>,
     all_ended: Receiver<()>,
 }
@@ -67,11 +69,20 @@ impl Callers {
         Callers {
             thread_name,
             most,
+            most_per_address: usize::MAX,
             open: Mutex::new(Open {
                 running: Some(running),
                 ..Open::default()
             }),
             all_ended,
+        }
+    }
+
+    /// Of one address, at most so many: the oldest of them gives way.
+    pub(crate) fn with_most_per_address(self, most_per_address: usize) -> Callers {
+        Callers {
+            most_per_address,
+            ..self
         }
     }
 
@@ -87,6 +98,14 @@ impl Callers {
     ) -> Result<(), Stream> {
         let mut open = self.open.lock();
         open.threads.retain(|thread| !thread.is_finished());
+        let address = host_of(stream.peer().ip());
+        let is_of_it = |caller: &Arc<Caller>| host_of(caller.stream.peer().ip()) == address;
+        if self.most_per_address < self.most
+            && open.callers.iter().filter(|there| is_of_it(there)).count() >= self.most_per_address
+            && let Some(oldest) = open.callers.iter().position(is_of_it)
+        {
+            let _ = open.callers.remove(oldest).stream.shutdown(Shutdown::Both);
+        }
         if open.callers.len() >= self.most {
             // Who only sits there, and for longest, goes for who may have something to ask.
             let silent = |caller: &Arc<Caller>| !caller.has_asked.load(Ordering::Acquire);

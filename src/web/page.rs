@@ -31,7 +31,9 @@ impl Page {
         let nonce = format!("{:032x}", u128::from_be_bytes(random));
         let (style, script) = (STYLE, SCRIPTS.concat());
         let board = self.board_for(&request.host);
-        let board = board.map_or(String::new(), |board| format!("http://{board}/"));
+        // The board speaks TLS where the page does.
+        let scheme = if stream.is_secured() { "https" } else { "http" };
+        let board = board.map_or(String::new(), |board| format!("{scheme}://{board}/"));
         let passwords = if self.has_passwords { "yes" } else { "no" };
         let body = PAGE
             .replace("{{board}}", &board)

@@ -17,7 +17,8 @@ const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// # Errors
 /// What the socket reports.
 pub(crate) fn upgrade(stream: &Stream, request: &Request) -> io::Result<Option<Refusal>> {
-    let key = match agreed_key(request) {
+    let scheme = if stream.is_secured() { "https" } else { "http" };
+    let key = match agreed_key(request, scheme) {
         Ok(key) => key,
         Err(refusal) => {
             http::refuse(stream, refusal)?;
@@ -40,11 +41,11 @@ fn accept(key: &str) -> String {
 }
 
 /// The request's key, if all that has to be in it is in it.
-fn agreed_key(request: &Request) -> Result<String, Refusal> {
+fn agreed_key(request: &Request, scheme: &str) -> Result<String, Refusal> {
     // A browser always says from where a page comes that opens a WebSocket, and lets any page open one: so
     // this is what keeps strangers' pages out. Programs that are no browsers need not say it.
     if let Some(origin) = request.field("origin")
-        && origin != format!("http://{}", request.host)
+        && origin != format!("{scheme}://{}", request.host)
     {
         return Err(Refusal::Forbidden);
     }
@@ -80,7 +81,7 @@ mod tests {
                         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://192.0.2.7:8080";
             let head = head.replace(change.0, change.1);
-            agreed_key(&parsed(&head).unwrap())
+            agreed_key(&parsed(&head).unwrap(), "http")
         };
         assert!(asked(("", "")).is_ok());
         assert!(asked(("\r\nOrigin: http://192.0.2.7:8080", "")).is_ok());

@@ -59,7 +59,7 @@ pub fn perform(
         texts: true,
         secrets: true,
     };
-    let board = Board::live(address, &mut events, veil)?;
+    let board = Board::live(address, &mut events, veil, None)?;
     let queue = events.add_reader(1 << 16);
     let seconds = Duration::from_secs;
     let settings = Settings {

@@ -1,15 +1,36 @@
 //! The first frame on a connection: the passcode, or anything else.
 
-use crate::event::End;
+use crate::event::{End, Events, What};
 use crate::hall::Connection;
 use crate::net::Port;
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
+
+/// Comes to speak TLS with a caller, if this server speaks it. Its timekeeper ends what takes too long.
+///
+/// # Errors
+/// There is nothing more to be said; it has been told of.
+pub(crate) fn shake_hands(connection: &Connection, port: Port, events: &Events) -> Result<(), End> {
+    let outbox = &connection.outbox;
+    outbox.stream().shake_hands(None).map_err(|error| {
+        // Whoever was ended in the middle of it was ended for another reason.
+        if !outbox.has_ended() {
+            tell_no_tls(connection, port, events, error.to_string());
+        }
+        End::NoTls
+    })
+}
+
+fn tell_no_tls(connection: &Connection, port: Port, events: &Events, error: String) {
+    let peer = connection.peer;
+    events.tell(|| What::TlsFailed { port, peer, error });
+}
 
 /// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame; if it is plain
 /// why there is no passcode in it, the client has been told.
 pub(crate) fn first_frame(
     connection: &Connection,
     port: Port,
+    events: &Events,
     frames: &mut FrameReader,
 ) -> Result<Option<Handshake>, End> {
     let outbox = &connection.outbox;
@@ -43,12 +64,22 @@ pub(crate) fn first_frame(
             Ok(0) if frames.end_last_line() => {}
             Ok(0) => return Err(End::Gone),
             Ok(_) if outbox.has_ended() => return Err(End::Broken),
+            Ok(_) if is_tls(frames.unfinished()) => {
+                let error = "the other side speaks TLS, and this server was started without --tls";
+                tell_no_tls(connection, port, events, error.to_owned());
+                return Err(End::NoTls);
+            }
             // For the timekeeper, which has to say what is waited for.
             Ok(_) if frames.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(_) => return Err(End::Broken),
         }
     }
+}
+
+/// Whether that begins as TLS does: a record of the handshake, in some version. No text begins so.
+pub(super) fn is_tls(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x16\x03")
 }
 
 /// Why somebody who may well know the passcode has not said it in this frame.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::clock::{Clock, Tick};
 use crate::event::What;
@@ -17,6 +18,7 @@ use crate::server::accepting::{Accepting, back_off, trouble};
 use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
+use crate::web::Callers;
 use crate::wire::{ServerDoc, server_datagram};
 
 /// What both portals use.
@@ -31,6 +33,9 @@ pub(crate) struct Portal {
 impl Portal {
     /// The TCP portal's thread: accepts until the clock stops.
     pub(crate) fn run_tcp(&self, listener: &Listener) {
+        if listener.is_secured() {
+            return self.run_tls(listener);
+        }
         let is_over = || self.clock.is_stopped();
         self.accepting
             .accept_each(listener, is_over, |stream, peer| {
@@ -41,6 +46,40 @@ impl Portal {
                         .turn_away(stream, &as_document(answer.as_ref()));
                 });
             });
+    }
+
+    /// The same with TLS. It takes a while until that is spoken, as long as the caller likes to take; so each caller
+    /// has a thread for it, and a port is taken off the stack only then.
+    fn run_tls(&self, listener: &Listener) {
+        let callers = Callers::new("portal-tls", limits::HANDSHAKES)
+            .with_most_per_address(limits::HANDSHAKES_PER_ADDRESS);
+        let callers = Arc::new(callers);
+        let is_over = || self.clock.is_stopped();
+        let port = listener.port();
+        self.accepting
+            .accept_each(listener, is_over, |stream, peer| {
+                let portal = self.clone();
+                let taken = callers.take_in(stream, move |listed| {
+                    portal.panics.caught(|| {
+                        let stream = listed.caller.stream.share();
+                        let until = Instant::now() + limits::HANDSHAKE_WITHIN;
+                        if let Err(error) = stream.shake_hands(Some(until)) {
+                            let error = error.to_string();
+                            let events = &portal.accepting.events;
+                            events.tell(|| What::TlsFailed { port, peer, error });
+                            return;
+                        }
+                        let answer = portal.answer(Asker::by_connection(peer), peer);
+                        portal.panics.may_panic("portal-tcp");
+                        let answer = as_document(answer.as_ref());
+                        portal.accepting.turn_away(stream, &answer);
+                    });
+                });
+                if let Err(stream) = taken {
+                    stream.close();
+                }
+            });
+        callers.end(std::time::Duration::ZERO);
     }
 
     /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked

@@ -16,7 +16,7 @@ use crate::outbox::Left;
 use crate::server::accepting::{Accepting, trouble};
 use crate::server::guard::budget::spawn_with;
 use crate::server::rooms::{NewRoom, RoomHandle};
-use crate::server::session::{InRoom, Session, Sessions, first_frame};
+use crate::server::session::{InRoom, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
 use crate::wake::{Wake, Wakes};
 use crate::wire::ServerDoc;
@@ -177,7 +177,16 @@ impl Room {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
         let mut frames = outbox.codec().reader();
-        let said = match first_frame(connection, port, &mut frames) {
+        if let Err(end) = shake_hands(connection, port, events) {
+            return end;
+        }
+        if outbox.stream().is_secured() {
+            let (rooms, now) = (&self.sessions.rooms, self.sessions.clock.now());
+            rooms.with_room(&self.name, &self.handle, |rooms| {
+                rooms.hands_shaken(&self.name, connection, now);
+            });
+        }
+        let said = match first_frame(connection, port, events, &mut frames) {
             Ok(said) => said,
             Err(end) => return end,
         };

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
 
 use crate::clock::{Deadline, Tick, Ticks};
 use crate::event::{End, What};
@@ -16,7 +17,7 @@ use crate::net::{Listener, Stream};
 use crate::seat::SeatNumber;
 use crate::server::accepting::{Accepting, trouble};
 use crate::server::seats::SharedSeat;
-use crate::server::session::{AtWorker, Session, Sessions};
+use crate::server::session::{AtWorker, Session, Sessions, shake_hands};
 use crate::server::sockets::Sockets;
 use crate::wire::ServerDoc;
 
@@ -43,7 +44,7 @@ impl SinglePort {
                         Ok((number, connection)) => {
                             connections.extend(self.start(number, connection));
                         }
-                        Err(stream) => self.accepting.say_full(stream, peer),
+                        Err(stream) => connections.extend(self.say_full(stream, peer)),
                     }
                 });
             });
@@ -51,6 +52,25 @@ impl SinglePort {
             // Each catches what may panic; if one ended by a panic all the same, it ended.
             let _ = connection.join();
         }
+    }
+
+    /// Tells a caller that there is no seat. With TLS that takes a while, and a thread.
+    fn say_full(&self, stream: Stream, peer: SocketAddr) -> Option<JoinHandle<()>> {
+        if !stream.is_secured() {
+            self.accepting.say_full(stream, peer);
+            return None;
+        }
+        let accepting = self.accepting.clone();
+        let builder = Builder::new()
+            .name("full".to_owned())
+            .stack_size(limits::THREAD_STACK);
+        let telling = builder.spawn(move || {
+            let until = Instant::now() + limits::TIME_FOR_FULL;
+            if stream.shake_hands(Some(until)).is_ok() {
+                accepting.say_full(stream, peer);
+            }
+        });
+        telling.ok()
     }
 
     /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is
@@ -125,6 +145,9 @@ impl SinglePort {
 
 fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> End {
     let (port, peer) = (seat.port, connection.peer);
+    if let Err(end) = shake_hands(connection, port, &sessions.events) {
+        return end;
+    }
     sessions.events.tell(|| What::Seated {
         port,
         peer,

@@ -15,7 +15,7 @@ use crate::clock::Ticks;
 use crate::event::{End, Via, What};
 use crate::hall::Connection;
 use crate::limits;
-use crate::net::{Host, Listener, Stream, Tap, reachable};
+use crate::net::{Host, Listener, Port, Stream, Tap, reachable};
 use crate::seat::{SeatNumber, Ticket, Verdict, Wish};
 use crate::server::accepting::{Accepting, back_off};
 use crate::server::guard::probe::Probe;
@@ -37,6 +37,7 @@ pub(crate) struct Door {
     pub(crate) callers: Arc<Callers>,
     pub(crate) hosts: Hosts,
     pub(crate) page: Arc<Page>,
+    pub(crate) port: Port,
     /// After how long a browser that says nothing is asked whether it is there.
     pub(crate) probe_every: Ticks,
     /// Where the workers listen; `None` where everyone sits at a single port.
@@ -86,6 +87,12 @@ impl Door {
     /// returned with it.
     fn answer(&self, listed: &Listed) -> io::Result<Option<(Stream, Vec<u8>)>> {
         let stream = &listed.caller.stream;
+        if let Err(error) = stream.shake_hands(Some(Instant::now() + limits::HANDSHAKE_WITHIN)) {
+            let (port, peer, error) = (self.port, stream.peer(), error.to_string());
+            let events = &self.sessions.events;
+            events.tell(|| What::TlsFailed { port, peer, error });
+            return Ok(None);
+        }
         let request = match http::read_request(stream, &self.hosts)? {
             Ok(request) => request,
             Err(refusal) => return http::refuse(stream, refusal).map(|()| None),
@@ -211,7 +218,7 @@ impl Door {
         let (sessions, outbox) = (&self.sessions, &connection.outbox);
         let (port, peer) = (seat.port, connection.peer);
         sessions.panics.may_panic("handshake");
-        let passcode = match first_frame(connection, port, frames)? {
+        let passcode = match first_frame(connection, port, &sessions.events, frames)? {
             Some(Handshake {
                 callback: Some(_), ..
             }) => {

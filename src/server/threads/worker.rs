@@ -16,7 +16,7 @@ use crate::net::{Listener, Stream};
 use crate::seat::{Arrival, Verdict, Wish};
 use crate::server::accepting::Accepting;
 use crate::server::seats::SharedSeat;
-use crate::server::session::{AtWorker, Session, Sessions, first_frame};
+use crate::server::session::{AtWorker, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
 use crate::wire::{Handshake, ServerDoc};
 
@@ -112,8 +112,15 @@ impl Worker {
         let (port, peer) = (seat.port, connection.peer);
         let outbox = &connection.outbox;
         sessions.panics.may_panic("handshake");
+        if let Err(end) = shake_hands(&connection, port, events) {
+            return end;
+        }
+        if outbox.stream().is_secured() {
+            let now = sessions.clock.now();
+            seat.with_seat(|occupied| occupied.seat.hands_shaken(now));
+        }
         let mut frames = outbox.codec().reader();
-        let said = match first_frame(&connection, port, &mut frames) {
+        let said = match first_frame(&connection, port, events, &mut frames) {
             Ok(said) => said,
             Err(end) => return end,
         };

@@ -1,0 +1,167 @@
+//! A server's certificate and key: made once, or somebody's files.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+
+use super::Fingerprint;
+use crate::files;
+
+/// What a server shows and what it proves it with.
+pub(crate) struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) enum IdentityError {
+    /// A file can't be read or written.
+    File(PathBuf, io::Error),
+    /// There is no certificate, or no key, in it.
+    Nothing(PathBuf, &'static str),
+    /// Only one of the two files is there that belong together.
+    Half { there: PathBuf, missing: PathBuf },
+    /// They do not belong together, or are of no use.
+    Unusable(String),
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            IdentityError::Nothing(path, what) => write!(
+                f,
+                "there is no {what} in {} (it has to be PEM, the text that begins with -----BEGIN)",
+                path.display()
+            ),
+            IdentityError::Half { there, missing } => write!(
+                f,
+                "{} is there and {} is not: they belong together; bring it back, or move the other one away, and \
+                 both are made anew",
+                there.display(),
+                missing.display()
+            ),
+            IdentityError::Unusable(reason) => {
+                write!(
+                    f,
+                    "the certificate and the key are of no use together: {reason}"
+                )
+            }
+        }
+    }
+}
+
+/// So many days a certificate that we make is good for: longer than that, browsers and Apple's devices do not
+/// believe in.
+const DAYS: i64 = 800;
+
+impl Identity {
+    /// What is in these files, PEM both.
+    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
+        let text = |path: &Path| {
+            std::fs::read(path).map_err(|error| IdentityError::File(path.to_owned(), error))
+        };
+        let certificates = text(certificate)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
+        let nothing = |path: &Path, what| IdentityError::Nothing(path.to_owned(), what);
+        let chain = chain.map_err(|_| nothing(certificate, "certificate"))?;
+        if chain.is_empty() {
+            return Err(nothing(certificate, "certificate"));
+        }
+        let key_text = text(key)?;
+        let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(|_| nothing(key, "key"))?;
+        Ok(Identity { chain, key })
+    }
+
+    /// What is in these files; if neither is there, they are made, for a machine with these names and addresses.
+    /// Returns whether they were.
+    pub(crate) fn read_or_make(
+        certificate: &Path,
+        key: &Path,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<(Identity, bool), IdentityError> {
+        let (there, missing) = match (certificate.exists(), key.exists()) {
+            (true, true) => return Ok((Identity::read(certificate, key)?, false)),
+            (true, false) => (certificate, key),
+            (false, true) => (key, certificate),
+            (false, false) => {
+                Identity::make(certificate, key, names, addresses)?;
+                return Ok((Identity::read(certificate, key)?, true));
+            }
+        };
+        Err(IdentityError::Half {
+            there: there.to_owned(),
+            missing: missing.to_owned(),
+        })
+    }
+
+    fn make(
+        certificate: &Path,
+        key: &Path,
+        names: &[String],
+        addresses: &[IpAddr],
+    ) -> Result<(), IdentityError> {
+        let unusable = |error: rcgen::Error| IdentityError::Unusable(error.to_string());
+        let addresses = addresses.iter().map(IpAddr::to_string);
+        let names: Vec<String> = names.iter().cloned().chain(addresses).collect();
+        let mut parameters = CertificateParams::new(names).map_err(unusable)?;
+        let mut who = DistinguishedName::new();
+        who.push(DnType::CommonName, "portal-chat");
+        parameters.distinguished_name = who;
+        parameters.is_ca = IsCa::ExplicitNoCa;
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // A clock that is a bit slow must not find it too young.
+        let day = |days: i64| {
+            let now = Timestamp::now().to_zoned(TimeZone::UTC).date();
+            let day = now.saturating_add(days.days());
+            date_time_ymd(day.year().into(), day.month() as u8, day.day() as u8)
+        };
+        parameters.not_before = day(-1);
+        parameters.not_after = day(DAYS - 1);
+        let pair = KeyPair::generate().map_err(unusable)?;
+        let made = parameters.self_signed(&pair).map_err(unusable)?;
+        let write = |path: &Path, text: &str| {
+            // For its owner alone from the first moment on.
+            let written = files::create_private(path).and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            });
+            written.map_err(|error| IdentityError::File(path.to_owned(), error))
+        };
+        // The key first: a certificate without one would be half of it.
+        write(key, &pair.serialize_pem())?;
+        write(certificate, &made.pem())
+    }
+
+    /// What a client compares.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.chain.first().map_or(&[][..], |first| first.as_ref()))
+    }
+
+    /// How a server speaks TLS with it: 1.3, or 1.2 with who knows no better.
+    pub(crate) fn server(self) -> Result<ServerConfig, IdentityError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let unusable = |error: rustls::Error| IdentityError::Unusable(error.to_string());
+        ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(unusable)?
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)
+            .map_err(unusable)
+    }
+}

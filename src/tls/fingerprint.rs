@@ -1,0 +1,80 @@
+//! What a person can compare: the SHA-256 of a certificate, as ssh and browsers show it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ring::digest::{SHA256, digest};
+
+/// The SHA-256 of a certificate (DER).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// That certificate's.
+    pub(crate) fn of(certificate: &[u8]) -> Fingerprint {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        Fingerprint(bytes)
+    }
+}
+
+/// `AB:CD:…`, as `openssl x509 -fingerprint -sha256` shows it.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            let colon = if index == 0 { "" } else { ":" };
+            write!(f, "{colon}{byte:02X}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// That is no fingerprint.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoFingerprint;
+
+/// 64 hexadecimal digits, with or without colons, in capitals or not.
+impl FromStr for Fingerprint {
+    type Err = NoFingerprint;
+
+    fn from_str(text: &str) -> Result<Fingerprint, NoFingerprint> {
+        let digits: Vec<u8> = text
+            .trim()
+            .chars()
+            .filter(|&digit| digit != ':')
+            .map(|digit| digit.to_digit(16).map(|value| value as u8))
+            .collect::<Option<_>>()
+            .ok_or(NoFingerprint)?;
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return Err(NoFingerprint);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Ok(Fingerprint(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_written_as_it_is_read() {
+        let made = Fingerprint::of(b"abc");
+        let text = made.to_string();
+        assert!(text.starts_with("BA:78:16:BF:8F:01:CF:EA"), "{text}");
+        assert_eq!(text.parse(), Ok(made));
+        assert_eq!(text.replace(':', "").to_lowercase().parse(), Ok(made));
+        for nonsense in ["", "AB:CD", "x".repeat(64).as_str(), &text[1..]] {
+            assert_eq!(nonsense.parse::<Fingerprint>(), Err(NoFingerprint));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Whether a client believes that a server is who it says.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use super::Fingerprint;
+use crate::net::TlsClient;
+
+/// What a client holds a server's certificate against.
+#[derive(Clone, Debug)]
+pub(crate) struct Trust {
+    pub(crate) client: TlsClient,
+    seen: Arc<Mutex<Option<Untrusted>>>,
+}
+
+/// A certificate that was not believed. Nothing was said to whoever showed it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Untrusted {
+    /// Nobody vouches for it, and it was never met before.
+    Unknown(Fingerprint),
+    /// It is not the one that was known.
+    Changed {
+        /// The one that was known.
+        known: Fingerprint,
+        /// The one that was shown.
+        shown: Fingerprint,
+    },
+    /// An authority vouches for it, but it is not good for this server: why.
+    Wrong(String),
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Untrusted::Unknown(shown) => write!(
+                f,
+                "nobody vouches for its certificate, whose SHA-256 fingerprint is {shown}"
+            ),
+            Untrusted::Changed { known, shown } => write!(
+                f,
+                "its certificate has changed: known is {known}, and it shows {shown}"
+            ),
+            Untrusted::Wrong(reason) => write!(f, "its certificate is not good for it: {reason}"),
+        }
+    }
+}
+
+impl Trust {
+    /// Believes in the certificate with that fingerprint and in no other; without one, in those that the system's
+    /// authorities vouch for, if the server `is_named` and not given by an address.
+    ///
+    /// # Errors
+    /// What rustls says when it can't be set up.
+    pub(crate) fn new(pin: Option<Fingerprint>, is_named: bool) -> Result<Trust, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let authorities = if pin.is_none() && is_named {
+            system_authorities(&provider)
+        } else {
+            None
+        };
+        let seen = Arc::new(Mutex::new(None));
+        let verifier = Verifier {
+            provider: Arc::clone(&provider),
+            pin,
+            authorities,
+            seen: Arc::clone(&seen),
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Ok(Trust {
+            client: TlsClient::new(config),
+            seen,
+        })
+    }
+
+    /// What was not believed since the last time, if a handshake has failed over that.
+    pub(crate) fn take_untrusted(&self) -> Option<Untrusted> {
+        self.seen.lock().take()
+    }
+}
+
+/// `None` where the system has none.
+fn system_authorities(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::clone(provider);
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .ok()
+}
+
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    pin: Option<Fingerprint>,
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    /// A leaf lock.
+    seen: Arc<Mutex<Option<Untrusted>>>,
+}
+
+impl Verifier {
+    fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Untrusted> {
+        let shown = Fingerprint::of(end_entity.as_ref());
+        match self.pin {
+            Some(known) if known == shown => return Ok(()),
+            Some(known) => return Err(Untrusted::Changed { known, shown }),
+            None => {}
+        }
+        let Some(authorities) = &self.authorities else {
+            return Err(Untrusted::Unknown(shown));
+        };
+        match authorities.verify_server_cert(end_entity, intermediates, name, &[], now) {
+            Ok(_) => Ok(()),
+            // Nobody that this machine knows has signed it: a server's own, most likely.
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => Err(Untrusted::Unknown(shown)),
+            Err(error) => Err(Untrusted::Wrong(error.to_string())),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.judge(end_entity, intermediates, server_name, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(untrusted) => {
+                *self.seen.lock() = Some(untrusted);
+                Err(Error::InvalidCertificate(
+                    CertificateError::ApplicationVerificationFailure,
+                ))
+            }
+        }
+    }
+
+    // Anybody can show a certificate that is public; this is where it is proven that the key is there, too.
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
