@@ -28,6 +28,20 @@ macro_rules! transcripts {
                 }
             )*
         }
+        /// The same, with TLS on every port.
+        #[cfg(feature = "tls")]
+        mod secured {
+            use super::support;
+            $(
+                #[test]
+                fn $test() {
+                    let text = include_str!(concat!("transcripts/", $file, ".txt"));
+                    if !support::transcript::play_secured($file, text) {
+                        eprintln!("NOT PLAYED: {} is about datagrams", $file);
+                    }
+                }
+            )*
+        }
     };
 }
 

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::Outcome;
 use super::chat::{Beginning, Chat, Known, SessionEnd, completions, mention};
 use super::commands::{self, Line, Typist};
+use super::introduction::{Introduction, Verdict};
 use super::link::{Heard, Link, LinkId};
 use super::options::Options;
 use super::screen::Screen;
@@ -20,28 +21,42 @@ use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
-use crate::wire::{ClientCommand, ServerDoc, printable};
+use crate::wire::{ClientCommand, ServerDoc, printable_text};
 
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Finds a seat and chats until the person leaves or the link is lost for good.
 pub(super) fn chat(options: &Options) -> Outcome {
+    let mut options = options.clone();
     let palette = Palette::new(options.color);
     // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
     let say = |text: &str| eprintln!("{}", palette.notice(&format!("* {text}")));
-    let seat = match find_first_seat(options, &say) {
-        Ok(seat) => seat,
-        Err(error) => {
-            eprintln!("chatclient: {}", printable(&error.to_string()));
-            return if matches!(error, SeekError::Full) {
-                Outcome::Full
-            } else {
-                Outcome::Lost
-            };
-        }
+    let refuse = |reason: &str| {
+        eprintln!("chatclient: {}", printable_text(reason));
+        Outcome::Lost
     };
-    match Conductor::start(options, palette) {
+    let mut introduction = match Introduction::begin(&mut options) {
+        Ok(introduction) => introduction,
+        Err(reason) => return refuse(&reason),
+    };
+    let seat = loop {
+        let error = match find_first_seat(&options, &say) {
+            Ok(seat) => break seat,
+            Err(error) => error,
+        };
+        match introduction.judge(&mut options) {
+            Verdict::TryAgain => continue,
+            Verdict::Refused(reason) => return refuse(&reason),
+            Verdict::NotMine => {}
+        }
+        let outcome = refuse(&error.to_string());
+        return match error {
+            SeekError::Full => Outcome::Full,
+            _ => outcome,
+        };
+    };
+    match Conductor::start(&options, palette) {
         Ok(conductor) => conductor.run(seat),
         Err(error) => {
             eprintln!("chatclient: the system refuses a thread or the terminal: {error}");

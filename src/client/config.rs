@@ -22,6 +22,12 @@ pub(super) fn history_file() -> Option<PathBuf> {
     Some(base("XDG_STATE_HOME", ".local/state")?.join("history"))
 }
 
+/// Where the servers are that were met before, or `None` without a home.
+#[cfg(feature = "tls")]
+pub(super) fn known_servers_file() -> Option<PathBuf> {
+    Some(base("XDG_STATE_HOME", ".local/state")?.join("known_servers"))
+}
+
 /// As the XDG base directory specification says: a variable that counts only if it is absolute, or
 /// else a folder in the person's home.
 fn base(variable: &str, in_home: &str) -> Option<PathBuf> {

@@ -12,7 +12,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::seek::Seat;
 use crate::limits::THREAD_STACK;
-use crate::net::{Host, Stream, Tap};
+use crate::net::{Dial, Host, Stream};
 use crate::wire::{Codec, FrameReader};
 
 /// Which link something was heard on, counted so that the last words of a link that was given up
@@ -40,6 +40,7 @@ pub(super) struct Link {
     closing: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
     codec: Codec,
+    dial: Dial,
 }
 
 impl Link {
@@ -71,6 +72,7 @@ impl Link {
             closing,
             listener: Some(listener),
             codec: seat.codec,
+            dial: seat.dial,
         })
     }
 
@@ -84,9 +86,9 @@ impl Link {
         self.codec
     }
 
-    /// What is done to this link's socket besides its work.
-    pub(super) fn tap(&self) -> &Tap {
-        self.stream.tap()
+    /// How other connections to the same server are made.
+    pub(super) fn dial(&self) -> &Dial {
+        &self.dial
     }
 
     /// The server, as this machine reaches it.

@@ -13,6 +13,7 @@ mod chat;
 mod commands;
 mod conductor;
 mod config;
+mod introduction;
 mod link;
 mod options;
 mod screen;

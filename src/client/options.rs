@@ -15,7 +15,7 @@ use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::hall::Name;
 use crate::lesson;
 use crate::limits;
-use crate::net::Tap;
+use crate::net::{Dial, Tap};
 use crate::wire::{Codec, Revision};
 
 /// Chat with whoever sits beside you
@@ -60,6 +60,12 @@ struct Arguments {
     /// How to ask the portal for a worker's port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "tcp")]
     portal: Portal,
+    /// Speak TLS with a server that was started with --tls. A server that nobody vouches for is asked about once, and known from then on
+    #[arg(long, conflicts_with_all = ["compat", "callback"])]
+    tls: bool,
+    /// Speak TLS, and with none but the server whose certificate has that SHA-256 fingerprint
+    #[arg(long, value_name = "SHA256", conflicts_with_all = ["compat", "callback"])]
+    tls_fingerprint: Option<String>,
     /// Speak as the original programs of that revision do
     #[arg(long, value_name = "0|1|2", value_parser = revision)]
     compat: Option<Revision>,
@@ -116,6 +122,13 @@ pub(super) enum Portal {
     Udp,
 }
 
+/// How TLS is to be spoken.
+#[derive(Clone, Debug)]
+pub(super) struct TlsWanted {
+    /// The certificate that the server is to show.
+    pub(super) fingerprint: Option<String>,
+}
+
 /// What the client was told at its start.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
@@ -140,8 +153,10 @@ pub(super) struct Options {
     pub(super) commands: bool,
     /// Where the lines of earlier runs are.
     pub(super) history: Option<PathBuf>,
-    /// What is done to every socket besides its work.
-    pub(super) tap: Tap,
+    /// How connections are made.
+    pub(super) dial: Dial,
+    /// TLS is to be spoken.
+    pub(super) tls: Option<TlsWanted>,
     /// Where the tap's lines go.
     pub(super) trace: TraceOut,
 }
@@ -258,7 +273,10 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
         password: read.password_file.map(password_in).transpose()?,
         commands: read.commands,
         history: None,
-        tap,
+        tls: (read.tls || read.tls_fingerprint.is_some()).then_some(TlsWanted {
+            fingerprint: read.tls_fingerprint,
+        }),
+        dial: Dial { tap, tls: None },
         trace,
     })
 }
@@ -276,6 +294,9 @@ fn save(options: &Options, file: Option<PathBuf>) -> Result<(), clap::Error> {
     }
     if options.portal == Portal::Udp {
         text += "portal udp\n";
+    }
+    if options.tls.is_some() {
+        text += "tls\n";
     }
     if options.reconnect {
         text += "reconnect\n";

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
 use crate::invocation::Invocation;
-use crate::net::{Datagrams, Port, Stream, Tap};
+use crate::net::{Datagrams, Dial, Port, Stream, Tap};
 use crate::wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
@@ -27,6 +27,8 @@ pub(super) struct Seat {
     pub(super) codec: Codec,
     /// Where that is, for the person: `on port 50001`.
     pub(super) place: String,
+    /// How other connections to the same server are made.
+    pub(super) dial: Dial,
 }
 
 /// Why there is no seat.
@@ -142,8 +144,8 @@ pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
     let mut failed = unknown(ErrorKind::NotFound.into());
     for address in addresses {
         let answer = match options.portal {
-            Portal::Tcp => ask_by_tcp(address, codec, &options.tap),
-            Portal::Udp => ask_by_udp(address, &options.tap),
+            Portal::Tcp => ask_by_tcp(address, codec, &options.dial),
+            Portal::Udp => ask_by_udp(address, &options.dial.tap),
         };
         match answer {
             Ok(answer) => return follow(address, answer, options),
@@ -167,7 +169,7 @@ struct Answer {
 
 /// Does what the first answer says.
 fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat, SeekError> {
-    let (codec, tap) = (options.codec(), &options.tap);
+    let (codec, dial) = (options.codec(), &options.dial);
     let strange = |error| SeekError::Strange { address, error };
     let doc = codec.read_server(&answer.frame).map_err(strange)?;
     match (doc, answer.connection) {
@@ -175,8 +177,8 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
             let mut worker = address;
             worker.set_port(port.get());
             match options.callback {
-                None => take_seat(worker, &passcode, codec, tap),
-                Some(port) => callback::take_seat(worker, &passcode, port, codec, tap),
+                None => take_seat(worker, &passcode, codec, dial),
+                Some(port) => callback::take_seat(worker, &passcode, port, codec, dial),
             }
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
@@ -191,6 +193,7 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
                 stream,
                 frames,
                 codec: codec.taking(max),
+                dial: dial.clone(),
                 place: match options.callback {
                     None => format!("in seat {seat}"),
                     Some(_) => format!("in seat {seat} (a server with one port calls nobody back)"),
@@ -201,8 +204,8 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
     }
 }
 
-fn ask_by_tcp(address: SocketAddr, codec: Codec, tap: &Tap) -> io::Result<Answer> {
-    let stream = connect(address, tap)?;
+fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Dial) -> io::Result<Answer> {
+    let stream = connect(address, dial)?;
     let mut frames = codec.reader_of_server();
     let frame = first_frame(&stream, &mut frames, PATIENCE)?;
     Ok(Answer {
@@ -258,14 +261,14 @@ pub(super) fn take_seat(
     worker: SocketAddr,
     passcode: &str,
     codec: Codec,
-    tap: &Tap,
+    dial: &Dial,
 ) -> Result<Seat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
         error,
     };
-    let stream = connect(worker, tap).map_err(unreachable)?;
+    let stream = connect(worker, dial).map_err(unreachable)?;
     let handshake = Handshake {
         passcode: passcode.to_owned(),
         callback: None,
@@ -278,6 +281,7 @@ pub(super) fn take_seat(
                 stream,
                 frames,
                 codec: codec.taking(max),
+                dial: dial.clone(),
                 place: format!("on port {port}"),
             })
         }
@@ -310,8 +314,8 @@ fn shake_hands(
         .map_err(|_| SeekError::TurnedAway)
 }
 
-fn connect(address: SocketAddr, tap: &Tap) -> io::Result<Stream> {
-    let stream = Stream::connect(address, PATIENCE, tap)?;
+fn connect(address: SocketAddr, dial: &Dial) -> io::Result<Stream> {
+    let stream = dial.connect(address, PATIENCE)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -379,7 +383,8 @@ mod tests {
             reconnect: false,
             server_timeout: None,
             color: false,
-            tap: Tap::default(),
+            dial: Dial::default(),
+            tls: None,
             trace: crate::client::trace::TraceOut::default(),
         }
     }

@@ -96,7 +96,8 @@ mod tests {
             reconnect: false,
             server_timeout: None,
             color: false,
-            tap: crate::net::Tap::default(),
+            dial: crate::net::Dial::default(),
+            tls: None,
             trace: crate::client::trace::TraceOut::default(),
         };
         let mut tries = Tries::default();

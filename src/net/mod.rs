@@ -5,6 +5,7 @@
 //! and each call can be watched ([`Tap`]).
 
 mod datagrams;
+mod dial;
 mod handshake_error;
 mod holder;
 mod host;
@@ -20,6 +21,7 @@ mod tls;
 mod tls;
 
 pub use datagrams::{Asked, Datagrams};
+pub use dial::Dial;
 pub use handshake_error::HandshakeError;
 pub use holder::Holder;
 pub use host::{Host, NoAddress};

@@ -1,6 +1,7 @@
 //! The program `chatserver`: its command line, the operator's console, its signals. It stands above the
 //! server, which knows nothing of it.
 
+mod identity;
 mod operator;
 mod options;
 mod run;

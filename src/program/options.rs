@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
+use super::identity::TlsFiles;
 use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::lesson;
 use crate::limits;
@@ -117,6 +118,9 @@ struct Arguments {
     /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden there without --show-messages
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = value_parser!(SocketAddr), help_heading = WHAT)]
     board: Option<SocketAddr>,
+    /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem]; the UDP portal is closed then
+    #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
+    tls: Option<Vec<PathBuf>>,
     /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets everyone's on the network in
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
@@ -153,6 +157,9 @@ const BOARD: &str = "127.0.0.1:8050";
 /// Where the browser's door is unless told otherwise: on this machine alone.
 const WEB: &str = "127.0.0.1:8080";
 const WEB_PORT: u16 = 8080;
+
+/// What stands between the two files of `--tls` once they are one word. It can be in no file's name.
+const BETWEEN_FILES: char = '\n';
 
 /// The original programs' timeouts, in seconds.
 const ORIGINAL_IDLE: u32 = 60;
@@ -201,7 +208,11 @@ enum Portal {
 #[derive(Debug)]
 pub(super) enum Command {
     /// Run a server.
-    Serve(Box<Settings>),
+    Serve {
+        settings: Box<Settings>,
+        /// What `settings.tls` is still to be made of.
+        tls: Option<TlsFiles>,
+    },
     /// Show a run that was recorded.
     Replay(Replay),
     /// Run the lessons' server.
@@ -221,7 +232,32 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);
-    join_value(words, "--web", |word| web_address(word).is_ok())
+    let words = join_value(words, "--web", |word| web_address(word).is_ok());
+    join_files(words)
+}
+
+/// `--tls CERT KEY` as one word. A portal's port, and an option, are no files.
+fn join_files(words: Vec<OsString>) -> Vec<OsString> {
+    let is_file = |word: &OsString| {
+        let word = word.to_string_lossy();
+        !word.starts_with('-') && word.parse::<u16>().is_err()
+    };
+    let mut joined = Vec::with_capacity(words.len());
+    let mut words = words.into_iter().peekable();
+    while let Some(mut word) = words.next() {
+        if word == "--tls"
+            && let Some(certificate) = words.next_if(is_file)
+        {
+            word.push("=");
+            word.push(certificate);
+            if let Some(key) = words.next_if(is_file) {
+                word.push(BETWEEN_FILES.to_string());
+                word.push(key);
+            }
+        }
+        joined.push(word);
+    }
+    joined
 }
 
 fn command(arguments: Arguments) -> Result<Command, clap::Error> {
@@ -244,11 +280,19 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         (Some(false), _) | (None, Portal::Tcp) => Portals::Tcp,
         (None, Portal::Both) => Portals::Both,
     };
+    // Datagrams would say passcodes in clear.
+    let portals = match arguments.tls {
+        Some(_) => Portals::Tcp,
+        None => portals,
+    };
     let accounts = Some(arguments.accounts);
     let single_port = arguments
         .single_port
         .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
-    Ok(Command::Serve(Box::new(Settings {
+    let tls = arguments
+        .tls
+        .map(|files| TlsFiles::new(files, &arguments.web_name));
+    let settings = Box::new(Settings {
         port: arguments
             .same_port
             .or(arguments.port)
@@ -285,7 +329,8 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         board: arguments.board,
         event_file: arguments.events,
         event_file_most: arguments.events_max,
-    })))
+    });
+    Ok(Command::Serve { settings, tls })
 }
 
 /// The longest message of the day, in bytes: a screen full.
@@ -373,7 +418,7 @@ mod tests {
         let words = with_joined_values(words.map(OsString::from));
         let arguments = Arguments::try_parse_from(words);
         match arguments.and_then(command) {
-            Ok(Command::Serve(settings)) => Ok(*settings),
+            Ok(Command::Serve { settings, .. }) => Ok(*settings),
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         }

@@ -37,8 +37,8 @@ const REFUSED: u8 = 2;
 
 /// Runs the server until a signal ends it. `arguments` are those after the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let settings = match parse(arguments) {
-        Ok(Command::Serve(settings)) => settings,
+    let (mut settings, tls) = match parse(arguments) {
+        Ok(Command::Serve { settings, tls }) => (settings, tls),
         Ok(Command::Replay(replay)) => {
             return match show_again(&replay) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -48,7 +48,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Echo(echo)) => return echo.run(),
         Err(end) => return end,
     };
-    match serve(&settings) {
+    let mut about_tls = String::new();
+    if let Some(files) = tls {
+        match files.load() {
+            Ok((tls, said)) => {
+                settings.tls = Some(tls);
+                about_tls = said;
+            }
+            Err(reason) => return refuse(&reason),
+        }
+    }
+    match serve(&settings, &about_tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => refuse(&reason),
     }
@@ -59,7 +69,7 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-fn serve(settings: &Settings) -> Result<(), String> {
+fn serve(settings: &Settings, about_tls: &str) -> Result<(), String> {
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
     let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let clock = Clock::new();
@@ -75,7 +85,8 @@ fn serve(settings: &Settings) -> Result<(), String> {
     signals.ending.store(false, Ordering::Release);
     let server = Arc::new(server);
     let shown_at = board.as_ref().map(Board::address);
-    let mut console = Console::start(settings, &server, console_queue, shown_at)
+    let greeting = welcome(settings, about_tls, &server, shown_at);
+    let mut console = Console::start(greeting, &server, console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, told| telling.tell_pulse(|| What::Ticked { told });
@@ -138,12 +149,10 @@ impl std::fmt::Display for Why {
 
 impl Console {
     fn start(
-        settings: &Settings,
+        greeting: String,
         server: &Arc<Server>,
         queue: Option<EventQueue>,
-        board: Option<SocketAddr>,
     ) -> io::Result<Console> {
-        let greeting = welcome(settings, server, board);
         let printer = Arc::default();
         let out = AboveTheLine {
             printer: Arc::clone(&printer),
@@ -374,7 +383,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     let _ = writeln!(
         io::stdout(),
         "board    {}  shows it, in a browser; Ctrl-C ends this",
-        page(board.address())
+        page(board.address(), false)
     );
     while matches!(signals.told.recv(), Ok(Told::GoesOn)) {}
     board.stop();
@@ -408,8 +417,9 @@ fn picture_of(address: &str) -> String {
     lines.collect()
 }
 
-fn page(board: SocketAddr) -> String {
-    format!("http://{}/", crate::net::reachable(board))
+fn page(there: SocketAddr, is_secured: bool) -> String {
+    let scheme = if is_secured { "https" } else { "http" };
+    format!("{scheme}://{}/", crate::net::reachable(there))
 }
 
 fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderThread>, String> {
@@ -429,7 +439,13 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
 }
 
 /// What the first screen says: what listens where, and what to type next.
-fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> String {
+fn welcome(
+    settings: &Settings,
+    about_tls: &str,
+    server: &Server,
+    board: Option<SocketAddr>,
+) -> String {
+    let is_secured = settings.tls.is_some();
     let portal = server.portal();
     let kinds = match (settings.portals.tcp(), settings.portals.udp()) {
         (true, true) => "TCP and UDP",
@@ -459,11 +475,14 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
         )
     };
     if let Some(board) = board {
-        text += &format!("board    {}  shows all of it, in a browser\n", page(board));
+        let page = page(board, is_secured);
+        text += &format!("board    {page}  shows all of it, in a browser\n");
     }
     if let Some(web) = server.web() {
-        text += &format!("web      {}  lets people chat from a browser\n", page(web));
+        let page = page(web, is_secured);
+        text += &format!("web      {page}  lets people chat from a browser\n");
     }
+    text += about_tls;
     let web = server.web().filter(|web| web.ip().is_unspecified());
     if settings.bind.ip().is_unspecified() || web.is_some() {
         let interfaces = interfaces();
@@ -482,7 +501,7 @@ fn welcome(settings: &Settings, server: &Server, board: Option<SocketAddr>) -> S
         if let Some(web) = web
             && let Some(address) = for_others(web.ip())
         {
-            let page = page(SocketAddr::new(address, web.port()));
+            let page = page(SocketAddr::new(address, web.port()), is_secured);
             text += &format!("\nThe others on your network open, in a browser:\n  {page}\n");
             if is_interactive() {
                 text += &picture_of(&page);
@@ -511,6 +530,7 @@ fn command_for(portal: SocketAddr, settings: &Settings) -> String {
         Some(Revision::Zero) => "--compat 0",
         Some(Revision::One) => "--compat 1",
         Some(Revision::Two) => "--compat 2",
+        None if settings.tls.is_some() => "--tls",
         None if !settings.portals.tcp() => "--portal udp",
         None => "",
     };

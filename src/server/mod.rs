@@ -110,11 +110,16 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         Some(web) => (web.clients + seats, 1),
         None => (0, 0),
     };
+    // Who shakes hands with the portal.
+    let handshakes = match settings.tls {
+        Some(_) => limits::HANDSHAKES,
+        None => 0,
+    };
     // A timer and a worker each, or a timer and a connection's thread; the ticker and those that
     // accept or receive on the portal.
     let needs = Needs {
-        threads: 2 * seats + 3 + viewers + board + browsers + door,
-        sockets: listeners + seats + viewers + board + browsers + door,
+        threads: 2 * seats + 3 + viewers + board + browsers + door + handshakes,
+        sockets: listeners + seats + viewers + board + browsers + door + handshakes,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }

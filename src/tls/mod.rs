@@ -7,7 +7,7 @@ mod fingerprint;
 mod known;
 mod trust;
 
-pub(crate) use certificate::{Identity, IdentityError};
+pub(crate) use certificate::Identity;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use known::KnownServers;
 pub(crate) use trust::{Trust, Untrusted};

@@ -9,6 +9,8 @@
 )]
 
 pub mod terminal;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod transcript;
 pub mod web;
 
@@ -265,6 +267,8 @@ impl Client {
     }
 
     pub fn over(stream: TcpStream) -> Client {
+        #[cfg(feature = "tls")]
+        let stream = tls::through_the_tunnel(stream);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -363,6 +367,11 @@ impl Client {
             }
         }
         true
+    }
+
+    /// Waits for the next thing. Whether that is the end, and nothing was said before.
+    pub fn is_closed_without_a_word(&mut self) -> bool {
+        self.received.is_empty() && matches!(self.stream.peek(&mut [0]), Ok(0) | Err(_))
     }
 
     /// Closes with a reset instead of in order.

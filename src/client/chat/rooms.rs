@@ -88,7 +88,7 @@ impl Chat {
     ) {
         self.rooms.pending = None;
         let there = link.server().at(port.get());
-        let seat = take_seat(there, passcode, link.codec(), link.tap()).map_err(|e| e.to_string());
+        let seat = take_seat(there, passcode, link.codec(), link.dial()).map_err(|e| e.to_string());
         let id = LinkId::Room(self.rooms.next_id);
         self.rooms.next_id += 1;
         let heard = self.rooms.heard.clone();

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Seat, SeekError, connect, first_frame, is_timeout, shake_hands};
-use crate::net::{Listener, Stream, Tap};
+use crate::net::{Dial, Listener, Stream};
 use crate::wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
 /// How long a caller may take to prove itself. The worker does at once; one or two who say nothing
@@ -23,18 +23,18 @@ pub(super) fn take_seat(
     passcode: &str,
     port: u16,
     codec: Codec,
-    tap: &Tap,
+    dial: &Dial,
 ) -> Result<Seat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
         error,
     };
-    let asking = connect(worker, tap).map_err(unreachable)?;
+    let asking = connect(worker, dial).map_err(unreachable)?;
     // At the address from which we ask, because no other one is ever called.
     let mut here = asking.local_addr().map_err(unreachable)?;
     here.set_port(port);
-    let listener = Listener::bind(here, tap).map_err(|error| SeekError::CantListen {
+    let listener = Listener::bind(here, &dial.tap).map_err(|error| SeekError::CantListen {
         address: here,
         error,
     })?;
@@ -55,6 +55,7 @@ pub(super) fn take_seat(
                 stream: asking,
                 frames,
                 codec: codec.taking(max),
+                dial: dial.clone(),
                 place: format!("on port {port} (this server calls nobody back)"),
             });
         }
@@ -72,11 +73,16 @@ pub(super) fn take_seat(
         }
     }
     drop(asking);
-    await_call(&listener, passcode, codec)
+    await_call(&listener, passcode, codec, dial)
 }
 
 /// Takes the first caller that knows the passcode.
-fn await_call(listener: &Listener, passcode: &str, codec: Codec) -> Result<Seat, SeekError> {
+fn await_call(
+    listener: &Listener,
+    passcode: &str,
+    codec: Codec,
+    dial: &Dial,
+) -> Result<Seat, SeekError> {
     let address = listener.address();
     let deadline = Instant::now() + PATIENCE;
     let mut strangers = 0;
@@ -89,7 +95,7 @@ fn await_call(listener: &Listener, passcode: &str, codec: Codec) -> Result<Seat,
             .set_accept_timeout(left)
             .and_then(|()| listener.accept());
         match accepted {
-            Ok((stream, _)) => match believe(stream, passcode, codec) {
+            Ok((stream, _)) => match believe(stream, passcode, codec, dial) {
                 Some(seat) => return Ok(seat),
                 None => strangers += 1,
             },
@@ -100,7 +106,7 @@ fn await_call(listener: &Listener, passcode: &str, codec: Codec) -> Result<Seat,
 }
 
 /// The seat, if the caller proves that it is the worker. Nothing is said to anybody else.
-fn believe(stream: Stream, passcode: &str, codec: Codec) -> Option<Seat> {
+fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Dial) -> Option<Seat> {
     let mut frames = codec.reader_of_server();
     stream.set_nodelay(true).ok()?;
     stream.set_write_timeout(Some(PATIENCE)).ok()?;
@@ -122,6 +128,7 @@ fn believe(stream: Stream, passcode: &str, codec: Codec) -> Option<Seat> {
         stream,
         frames,
         codec: codec.taking(max),
+        dial: dial.clone(),
         place: format!("on port {port}, which has called us on {here}"),
     })
 }
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     fn only_the_caller_that_knows_the_passcode_is_believed() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Listener::bind(anywhere, &Tap::default()).unwrap();
+        let listener = Listener::bind(anywhere, &Dial::default().tap).unwrap();
         let call = |words: &str| {
             let mut stream = TcpStream::connect(listener.address()).unwrap();
             stream.write_all(words.as_bytes()).unwrap();
@@ -156,7 +163,7 @@ mod tests {
             ),
         ];
         let mut worker = call(&(proof("abc") + "<SERVER><command>NO PARTNER</command></SERVER>\n"));
-        let Ok(seat) = await_call(&listener, "abc", Codec::default()) else {
+        let Ok(seat) = await_call(&listener, "abc", Codec::default(), &Dial::default()) else {
             panic!("the worker was not believed");
         };
         assert_eq!(seat.stream.peer(), worker.local_addr().unwrap());

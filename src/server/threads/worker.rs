@@ -18,7 +18,7 @@ use crate::server::accepting::Accepting;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
-use crate::wire::{Handshake, ServerDoc};
+use crate::wire::{ErrorCode, Handshake, ServerDoc};
 
 /// Who is turned away.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,6 +128,14 @@ impl Worker {
             Some(Handshake { passcode, callback }) => (Some(passcode), callback),
             None => (None, None),
         };
+        if callback.is_some() && outbox.stream().is_secured() {
+            let sentence = "with TLS this server calls nobody: leave --callback out";
+            outbox.send_doc(&ServerDoc::Error {
+                code: ErrorCode::BadCallback,
+                sentence: sentence.into(),
+            });
+            return End::BadCallback;
+        }
         let wish = if callback.is_some() {
             Wish::BeCalled
         } else {

@@ -1,0 +1,183 @@
+//! Getting to know a server that speaks TLS: which certificate it is to show, and what becomes of one that nobody
+//! knows.
+//!
+//! Nothing is said to a server whose certificate is not believed. The first time it may be that nobody vouches for it;
+//! then the person is asked, once, and the answer is kept.
+
+#[cfg(not(feature = "tls"))]
+use super::options::Options;
+
+/// What is known of the server that is to be reached.
+pub(super) struct Introduction {
+    #[cfg(feature = "tls")]
+    known: Option<with_tls::Known>,
+}
+
+/// What follows from a connection that was not made.
+#[cfg_attr(not(feature = "tls"), allow(dead_code))]
+pub(super) enum Verdict {
+    /// That had other reasons.
+    NotMine,
+    /// The certificate is believed now: try again.
+    TryAgain,
+    /// It is not believed: why, and what to do, for the person.
+    Refused(String),
+}
+
+#[cfg(not(feature = "tls"))]
+impl Introduction {
+    /// A build that knows no TLS.
+    pub(super) fn begin(options: &mut Options) -> Result<Introduction, String> {
+        match options.tls {
+            None => Ok(Introduction {}),
+            Some(wanted) => {
+                let option = match wanted.fingerprint {
+                    Some(_) => "--tls-fingerprint",
+                    None => "--tls",
+                };
+                Err(format!("{option}: this program was built without TLS"))
+            }
+        }
+    }
+
+    pub(super) fn judge(&mut self, _: &mut Options) -> Verdict {
+        Verdict::NotMine
+    }
+}
+
+#[cfg(feature = "tls")]
+mod with_tls {
+    use std::fs::File;
+    use std::io::{BufRead as _, BufReader, Write as _};
+
+    use super::{Introduction, Verdict};
+    use crate::client::config::known_servers_file;
+    use crate::client::options::Options;
+    use crate::net::Host;
+    use crate::tls::{Fingerprint, KnownServers, Trust, Untrusted};
+
+    pub(super) struct Known {
+        servers: Option<KnownServers>,
+        trust: Trust,
+    }
+
+    impl Introduction {
+        /// Looks up what is known of the server, if TLS is wanted.
+        ///
+        /// # Errors
+        /// Why nothing can be looked up, for the person.
+        pub(in crate::client) fn begin(options: &mut Options) -> Result<Introduction, String> {
+            let Some(wanted) = &options.tls else {
+                return Ok(Introduction { known: None });
+            };
+            let servers = known_servers_file().map(KnownServers::at);
+            let pin = match (&wanted.fingerprint, &servers) {
+                (Some(text), _) => Some(text.parse().map_err(|_| {
+                    format!("--tls-fingerprint: {text} is no SHA-256: 64 hexadecimal digits, as the server shows it")
+                })?),
+                (None, Some(servers)) => {
+                    servers.find(&options.server, options.port).map_err(|error| {
+                        format!(
+                            "{}: {error}; mend the line about {} {} there, or take it out",
+                            servers.path().display(),
+                            options.server,
+                            options.port
+                        )
+                    })?
+                }
+                (None, None) => None,
+            };
+            let trust = use_trust(options, pin)?;
+            let known = Some(Known { servers, trust });
+            Ok(Introduction { known })
+        }
+
+        /// What becomes of a connection that was not made. Asks the person, if it was over a certificate that nobody
+        /// knows.
+        pub(in crate::client) fn judge(&mut self, options: &mut Options) -> Verdict {
+            let Some(known) = &mut self.known else {
+                return Verdict::NotMine;
+            };
+            let there = format!("{} {}", options.server, options.port);
+            let file = known
+                .servers
+                .as_ref()
+                .map(|servers| servers.path().display().to_string());
+            let file = file.unwrap_or_else(|| "the file of known servers".to_owned());
+            match known.trust.take_untrusted() {
+                None => Verdict::NotMine,
+                Some(Untrusted::Unknown(shown)) => match ask(&there, &shown) {
+                    Answer::NoTerminal => Verdict::Refused(format!(
+                        "the server {there} is not known here: its certificate has the SHA-256 fingerprint\n  {shown}\n\
+                         There is no terminal to ask whether that is right. If it is what the server's own terminal \
+                         shows, say so with --tls-fingerprint {shown}"
+                    )),
+                    Answer::No => Verdict::Refused("nothing was said to it".to_owned()),
+                    Answer::Yes => {
+                        if let Some(servers) = &known.servers
+                            && let Err(error) = servers.keep(&options.server, options.port, &shown)
+                        {
+                            eprintln!(
+                                "chatclient: {file} can't be written ({error}); you will be asked again"
+                            );
+                        }
+                        match use_trust(options, Some(shown)) {
+                            Ok(trust) => {
+                                known.trust = trust;
+                                Verdict::TryAgain
+                            }
+                            Err(reason) => Verdict::Refused(reason),
+                        }
+                    }
+                },
+                Some(Untrusted::Changed { known, shown }) => Verdict::Refused(format!(
+                    "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was said to it.\n  known:  {known}\n  shown:  {shown}\n\
+                     Either {there} has a new certificate (ask whoever runs it, by another way than this), or somebody \
+                     stands between you and it. If it is new and right, take the line \"{there} …\" out of {file}, or \
+                     say --tls-fingerprint {shown}"
+                )),
+                Some(wrong) => Verdict::Refused(format!(
+                    "the server {there} is not believed, and nothing was said to it: {wrong}"
+                )),
+            }
+        }
+    }
+
+    /// From now on connections are held against `pin`, or against the system's authorities.
+    fn use_trust(options: &mut Options, pin: Option<Fingerprint>) -> Result<Trust, String> {
+        let host = options.server.parse::<Host>();
+        let trust = Trust::new(pin, host.is_err()).map_err(|error| format!("--tls: {error}"))?;
+        // A zone belongs to this machine; a certificate knows none.
+        let name = host.map_or_else(|_| options.server.clone(), |host| host.ip().to_string());
+        options.dial.tls = Some((trust.client.clone(), name));
+        Ok(trust)
+    }
+
+    enum Answer {
+        Yes,
+        No,
+        NoTerminal,
+    }
+
+    /// Asks on the terminal, whatever is piped.
+    fn ask(there: &str, shown: &Fingerprint) -> Answer {
+        let terminal = File::options().read(true).write(true).open("/dev/tty");
+        let Ok(mut terminal) = terminal else {
+            return Answer::NoTerminal;
+        };
+        let question = format!(
+            "The server {there} was never met before, and nobody vouches for it.\n\
+             Its certificate has the SHA-256 fingerprint\n  {shown}\n\
+             Does the server's own terminal show the same? (yes/no) "
+        );
+        if terminal.write_all(question.as_bytes()).is_err() {
+            return Answer::NoTerminal;
+        }
+        let mut answer = String::new();
+        let mut lines = BufReader::new(terminal);
+        match lines.read_line(&mut answer) {
+            Ok(1..) if answer.trim().eq_ignore_ascii_case("yes") => Answer::Yes,
+            _ => Answer::No,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The server's certificate: which files it is in, what is said about it, and what becomes of it when they change.
+
+use std::path::PathBuf;
+
+use crate::net::TlsServer;
+#[cfg(feature = "tls")]
+use crate::{interfaces::interfaces, tls::Identity};
+
+/// Which files `--tls` means.
+#[derive(Clone, Debug)]
+pub(super) struct TlsFiles {
+    /// Given by the person; else they are made if they are not there.
+    given: Option<(PathBuf, PathBuf)>,
+    /// Names for the certificate, beside the machine's own.
+    names: Vec<String>,
+}
+
+const CERTIFICATE: &str = "portal-chat-cert.pem";
+const KEY: &str = "portal-chat-key.pem";
+
+impl TlsFiles {
+    /// Those files, or the usual ones.
+    pub(super) fn new(given: Vec<PathBuf>, names: &[String]) -> TlsFiles {
+        TlsFiles {
+            given: <[PathBuf; 2]>::try_from(given)
+                .ok()
+                .map(|[certificate, key]| (certificate, key)),
+            names: names.to_vec(),
+        }
+    }
+
+    /// What every port is to speak TLS with, and what the person at the server has to know of it.
+    ///
+    /// # Errors
+    /// Why there is no certificate, in words.
+    #[cfg(feature = "tls")]
+    pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
+        let cure = "choose other files with --tls CERT KEY, or leave CERT and KEY out";
+        let explained = |error| format!("--tls: {error}; {cure}");
+        let (identity, what) = match &self.given {
+            Some((certificate, key)) => {
+                let identity = Identity::read(certificate, key).map_err(explained)?;
+                (identity, format!("in {}", certificate.display()))
+            }
+            None => {
+                let mut names = vec!["localhost".to_owned()];
+                names.extend(
+                    rustix::system::uname()
+                        .nodename()
+                        .to_str()
+                        .ok()
+                        .map(str::to_owned),
+                );
+                names.extend(self.names.iter().cloned());
+                let interfaces = interfaces();
+                let addresses: Vec<_> = interfaces
+                    .values()
+                    .flat_map(|interface| interface.addresses.iter().copied())
+                    .collect();
+                let (certificate, key) = (PathBuf::from(CERTIFICATE), PathBuf::from(KEY));
+                let made = Identity::read_or_make(&certificate, &key, &names, &addresses);
+                let (identity, is_new) = made.map_err(explained)?;
+                let made = if is_new { "made now, " } else { "" };
+                (identity, format!("{made}in {CERTIFICATE}"))
+            }
+        };
+        let fingerprint = identity.fingerprint();
+        let config = identity.server().map_err(explained)?;
+        let said = format!(
+            "tls      all of these ports speak TLS and nothing else; the certificate is {what}, its SHA-256:\n         \
+             {fingerprint}\n         Clients use --tls, and are shown the same.\n"
+        );
+        Ok((TlsServer::new(config), said))
+    }
+
+    /// As above, in a build that knows no TLS.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
+        let _ = (&self.given, &self.names, CERTIFICATE, KEY);
+        Err("--tls: this program was built without TLS; build it with the feature tls, which is there by default".into())
+    }
+}

@@ -1,0 +1,136 @@
+//! A server's certificate and a client that trusts it; and a way for clients that are nothing but a socket to speak
+//! TLS: a tunnel, whose near end is such a socket.
+
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use portal_chat::net::{Stream, TlsClient, TlsServer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use socket2::SockRef;
+
+/// A certificate for `localhost` and its key.
+pub fn identity() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    (made.cert.der().clone(), PrivateKeyDer::Pkcs8(key))
+}
+
+/// A server with a certificate of its own, and a client that trusts it.
+pub fn both() -> (TlsServer, TlsClient) {
+    let (certificate, key) = identity();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (TlsServer::new(server), TlsClient::new(client))
+}
+
+thread_local! {
+    static SECURED: RefCell<Option<TlsClient>> = const { RefCell::new(None) };
+}
+
+/// From now on the clients of this thread speak TLS, or no longer.
+pub fn secure_clients(client: Option<TlsClient>) {
+    SECURED.with(|secured| *secured.borrow_mut() = client);
+}
+
+/// Whether they do.
+pub fn are_secured() -> bool {
+    SECURED.with(|secured| secured.borrow().is_some())
+}
+
+/// The near end of a tunnel to `far`, if the clients of this thread speak TLS; else `far` itself.
+pub fn through_the_tunnel(far: TcpStream) -> TcpStream {
+    let Some(client) = SECURED.with(|secured| secured.borrow().clone()) else {
+        return far;
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (here, _) = listener.accept().unwrap();
+    here.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    let stream = Stream::from(far)
+        .secured_as_client(&client, "localhost")
+        .unwrap();
+    let (shaken, is_shaken) = channel();
+    thread::spawn(move || {
+        // Who is not expected is closed without a word.
+        if stream.shake_hands(None).is_err() {
+            return;
+        }
+        let _ = shaken.send(());
+        thread::scope(|threads| {
+            threads.spawn(|| carry_out(&here, &stream));
+            carry_in(&stream, &here);
+        });
+    });
+    // Whoever waits in a backlog shakes hands later. For all others, the ticks that come next are to come after it; and
+    // that the server has noted it by then, nothing but a moment can tell.
+    if is_shaken.recv_timeout(Duration::from_secs(1)) == Ok(()) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    near
+}
+
+/// What the client says.
+fn carry_out(mut here: &TcpStream, mut stream: &Stream) {
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        match here.read(&mut bytes) {
+            Ok(0) => {
+                let _ = stream.shutdown(Shutdown::Write);
+                return;
+            }
+            Ok(count) => {
+                if stream.write_all(&bytes[..count]).is_err() {
+                    let _ = here.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+            Err(_) => {
+                // The client has reset its connection.
+                stream.reset_on_close();
+                let _ = stream.shutdown(Shutdown::Read);
+                return;
+            }
+        }
+    }
+}
+
+/// What the server says. An end that it has not said is passed on as what it is.
+fn carry_in(mut stream: &Stream, mut here: &TcpStream) {
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(count) => {
+                if here.write_all(&bytes[..count]).is_err() {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => {
+                let _ = SockRef::from(here).set_linger(Some(Duration::ZERO));
+                break;
+            }
+        }
+    }
+    let _ = here.shutdown(Shutdown::Write);
+}
