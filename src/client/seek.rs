@@ -332,7 +332,7 @@ fn first_frame(
     let silent = || {
         io::Error::new(
             ErrorKind::TimedOut,
-            "it accepts, but says nothing; was one side alone started with --compat?",
+            "it accepts, but says nothing; was one side alone started with --tls or --compat?",
         )
     };
     loop {

@@ -15,8 +15,11 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use socket2::SockRef;
 
+/// A certificate and its key.
+pub type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
 /// A certificate for `localhost` and its key.
-pub fn identity() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+pub fn identity() -> Identity {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     (made.cert.der().clone(), PrivateKeyDer::Pkcs8(key))

@@ -1,0 +1,332 @@
+//! TLS from outside: who is believed, who is not, and what a handshake costs others.
+#![cfg(feature = "tls")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use portal_chat::event::What;
+use portal_chat::net::{Stream, TlsServer};
+use portal_chat::server::{Settings, WebDoor};
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use support::terminal::Terminal;
+use support::tls::{both, identity, secure_clients};
+use support::{PATIENCE, TestServer, message};
+
+const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
+
+fn settings(workers: usize, tls: &TlsServer) -> Settings {
+    Settings {
+        workers,
+        tls: Some(tls.clone()),
+        ..Settings::default()
+    }
+}
+
+fn folder(name: &str) -> String {
+    let folder = std::env::temp_dir().join(format!("portal-chat-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
+    let (tls, client) = both();
+    let server = TestServer::start(&settings(2, &tls));
+    let mut plain = TcpStream::connect(server.server.portal()).unwrap();
+    plain.write_all(b"a port, please\n").unwrap();
+    let told = server.wait_for("plain text", |what| matches!(what, What::TlsFailed { .. }));
+    assert!(
+        told.line().contains("does not speak TLS"),
+        "{}",
+        told.line()
+    );
+    assert_eq!(
+        plain.read(&mut [0]).unwrap_or(0),
+        0,
+        "nothing is said to it"
+    );
+
+    let server = TestServer::with_workers(2);
+    let port = support::ticket(&server.ask()).0;
+    let address = SocketAddr::new(server.server.portal().ip(), port.get());
+    let secured = Stream::from(TcpStream::connect(address).unwrap());
+    let secured = secured.secured_as_client(&client, "localhost").unwrap();
+    assert!(secured.shake_hands(None).is_err());
+    let told = server.wait_for("TLS", |what| matches!(what, What::TlsFailed { .. }));
+    assert!(told.line().contains("without --tls"), "{}", told.line());
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn who_does_not_finish_shaking_hands_costs_nobody_anything() {
+    let (tls, client) = both();
+    let server = TestServer::start(&settings(4, &tls));
+    let portal = server.server.portal();
+    // More than one address may have under way: the oldest give way, and no port is taken for any of them.
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(portal).unwrap())
+        .collect();
+    let half: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(portal).unwrap();
+            // The beginning of a record that never ends.
+            stream.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
+            stream
+        })
+        .collect();
+    secure_clients(Some(client));
+    assert_eq!(server.server.free_ports().len(), 4);
+    let (mut alice, _) = server.seat();
+    let (mut bob, _) = server.seat();
+    alice.send_line(&message("in secret"));
+    assert!(bob.line_with("<message>").contains("in secret"));
+    // At a worker's port the timekeeper ends it, and the port comes back.
+    let (port, _) = support::ticket(&server.ask());
+    secure_clients(None);
+    let stuck = TcpStream::connect(SocketAddr::new(portal.ip(), port.get())).unwrap();
+    server.wait_for_event("arrived", Some(port));
+    server.tick(2);
+    server.wait_for_event("freed", Some(port));
+    drop((silent, half, stuck, alice, bob));
+    server.assert_all_ports_come_back();
+}
+
+/// A certificate, whatever key it is shown with.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// A portal that shows the certificate of `certificate` and proves it with the key of `key`. Counts what it is told.
+fn false_portal(
+    certificate: &support::tls::Identity,
+    key: &support::tls::Identity,
+) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let signing = provider
+        .key_provider
+        .load_private_key(key.1.clone_key())
+        .unwrap();
+    let shown = CertifiedKey::new(vec![certificate.0.clone()], signing);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Shown(Arc::new(shown))));
+    let tls = TlsServer::new(config);
+    let listener = portal_chat::net::Listener::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        &portal_chat::net::Tap::default(),
+    );
+    let listener = listener.unwrap().secured(Some(&tls));
+    let address = listener.address();
+    let hearing = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut heard = Vec::new();
+        if stream.shake_hands(None).is_ok() {
+            let _ = (&stream).read_to_end(&mut heard);
+        }
+        heard
+    });
+    (address, hearing)
+}
+
+fn fingerprint(identity: &support::tls::Identity) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, identity.0.as_ref());
+    let bytes: Vec<String> = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    bytes.join(":")
+}
+
+/// What the client says to `portal`, with no terminal to ask on, and its exit code.
+fn client(portal: SocketAddr, home: &str, options: &[&str]) -> (String, Option<i32>) {
+    // A session of its own has no terminal.
+    let output = Command::new("setsid")
+        .args([
+            "-w",
+            CLIENT,
+            "127.0.0.1",
+            &portal.port().to_string(),
+            "alice",
+        ])
+        .args(options)
+        .env("HOME", home)
+        .env_remove("XDG_STATE_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (said, output.status.code())
+}
+
+#[test]
+fn impostors_are_told_nothing() {
+    let home = folder("impostors");
+    let (ours, theirs) = (identity(), identity());
+    let pin = fingerprint(&ours);
+    // The right certificate, which anybody can get, without its key; and another one.
+    for (certificate, key, sentence) in [
+        (&ours, &theirs, "signature"),
+        (&theirs, &theirs, "CERTIFICATE HAS CHANGED"),
+    ] {
+        let (portal, heard) = false_portal(certificate, key);
+        let (said, code) = client(portal, &home, &["--tls-fingerprint", &pin]);
+        assert!(
+            said.to_lowercase().contains(&sentence.to_lowercase()) && code == Some(1),
+            "{code:?} {said}"
+        );
+        assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
+    }
+    // Nobody knows it, and there is nobody to ask.
+    let (portal, heard) = false_portal(&theirs, &theirs);
+    let (said, code) = client(portal, &home, &["--tls"]);
+    assert!(
+        said.contains(&fingerprint(&theirs))
+            && said.contains("--tls-fingerprint")
+            && code == Some(1),
+        "{code:?} {said}"
+    );
+    assert_eq!(heard.join().unwrap(), b"");
+    let (said, code) = client(portal, &home, &["--tls-fingerprint", "nonsense"]);
+    assert!(
+        said.contains("64 hexadecimal digits") && code == Some(1),
+        "{said}"
+    );
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn a_server_is_asked_about_once_and_a_changed_one_is_refused() {
+    let home = folder("first-use");
+    let (tls, trusting) = both();
+    let server = TestServer::start(&settings(2, &tls));
+    let port = server.server.portal().port().to_string();
+    let arguments = ["127.0.0.1", &port, "alice", "--tls"];
+    let variables = [("HOME", &*home)];
+    let mut alice = Terminal::start(CLIENT, &arguments, &variables);
+    alice.sees("Does the server's own terminal show the same?");
+    alice.enters("no");
+    assert_eq!(alice.ends(), 1);
+    let mut alice = Terminal::start(CLIENT, &arguments, &variables);
+    alice.sees("Does the server's own terminal show the same?");
+    alice.enters("yes");
+    alice.sees("you are alice now");
+    // Its rooms are the same server's.
+    alice.enters("/join lobby");
+    alice.sees("you are in lobby");
+    alice.enters("/quit");
+    assert_eq!(alice.ends(), 0);
+    // Known now: no question.
+    let mut alice = Terminal::start(CLIENT, &arguments, &variables);
+    alice.sees("you are alice now");
+    assert!(!alice.contents().contains("Does the server"));
+    alice.enters("/quit");
+    alice.ends();
+    drop(trusting);
+    // Another server on the same port, with another certificate.
+    let kept = std::fs::read_to_string(format!("{home}/.local/state/portal-chat/known_servers"));
+    let kept = kept.unwrap();
+    assert!(kept.starts_with(&format!("127.0.0.1 {port} ")), "{kept}");
+    let other = identity();
+    let (portal, heard) = false_portal(&other, &other);
+    let file = format!("{home}/.local/state/portal-chat/known_servers");
+    std::fs::write(&file, kept.replace(&port, &portal.port().to_string())).unwrap();
+    let (said, code) = client(portal, &home, &["--tls"]);
+    assert!(
+        said.contains("CERTIFICATE HAS CHANGED")
+            && said.contains(&fingerprint(&other))
+            && said.contains("known_servers")
+            && code == Some(1),
+        "{code:?} {said}"
+    );
+    assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn a_plain_client_and_a_tls_server_come_to_a_sentence() {
+    let home = folder("one-side");
+    let (tls, _) = both();
+    let server = TestServer::start(&settings(2, &tls));
+    let (said, code) = client(server.server.portal(), &home, &[]);
+    assert!(said.contains("--tls") && code == Some(1), "{said}");
+    let server = TestServer::with_workers(2);
+    let (said, code) = client(server.server.portal(), &home, &["--tls"]);
+    assert!(
+        said.contains("does not speak TLS") && code == Some(1),
+        "{said}"
+    );
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn openssl_and_pythons_ssl_talk_with_it() {
+    let (tls, _) = both();
+    let server = TestServer::start(&Settings {
+        web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+        ..settings(8, &tls)
+    });
+    let portal = server.server.portal().to_string();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let openssl = Command::new("openssl")
+            .args(["s_client", "-connect", &portal, version, "-quiet"])
+            .stdin(Stdio::null())
+            .output();
+        match openssl {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(said.contains("<HandshakePasscode>"), "{version}: {said}");
+            }
+            Err(_) => eprintln!("NOT TESTED: there is no openssl here"),
+        }
+    }
+    let script = r#"
+import socket, ssl, sys
+context = ssl._create_unverified_context()
+with context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1])))) as portal:
+    answer = b""
+    while True:
+        part = portal.recv(4096)
+        if not part: break
+        answer += part
+print(answer.decode())
+"#;
+    let python = Command::new("python3")
+        .args(["-c", script, &server.server.portal().port().to_string()])
+        .output();
+    match python {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("<HandshakePasscode>"), "{said}{complained}");
+        }
+        Err(_) => eprintln!("NOT TESTED: there is no python3 here"),
+    }
+    // Nobody listens to a plain request, and nothing is said to it.
+    let mut plain = TcpStream::connect(server.server.web().unwrap()).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+}
