@@ -25,6 +25,8 @@ pub(crate) enum Told {
     End(&'static str),
     /// The program was stopped and goes on, perhaps in the foreground.
     GoesOn,
+    /// To read its files anew (SIGHUP, where [`Listening::reads_anew`] is set).
+    ReadAnew,
 }
 
 /// What the thread `signals` tells, and how to end it.
@@ -34,6 +36,8 @@ pub(crate) struct Listening {
     /// The program is on its way to its end: the next signal ends it at once. Set by the first
     /// signal, or by whoever ends the program without one.
     pub(crate) ending: Arc<AtomicBool>,
+    /// SIGHUP asks to read files anew, as it does of programs without a terminal, and does not end it.
+    pub(crate) reads_anew: Arc<AtomicBool>,
     /// Ends the thread.
     pub(crate) handle: Handle,
 }
@@ -54,6 +58,8 @@ pub(crate) fn listen() -> io::Result<Listening> {
     let (sender, told) = bounded(4);
     let ending = Arc::new(AtomicBool::new(false));
     let noticed = Arc::clone(&ending);
+    let reads_anew = Arc::new(AtomicBool::new(false));
+    let may_read_anew = Arc::clone(&reads_anew);
     Builder::new()
         .name("signals".to_owned())
         .stack_size(limits::THREAD_STACK)
@@ -62,11 +68,12 @@ pub(crate) fn listen() -> io::Result<Listening> {
                 let said = match signal {
                     SIGCONT => Told::GoesOn,
                     SIGINT => Told::End("SIGINT"),
+                    SIGHUP if may_read_anew.load(Ordering::Acquire) => Told::ReadAnew,
                     SIGHUP => Told::End("SIGHUP"),
                     SIGQUIT => Told::End("SIGQUIT"),
                     _ => Told::End("SIGTERM"),
                 };
-                if said != Told::GoesOn && noticed.swap(true, Ordering::AcqRel) {
+                if matches!(said, Told::End(_)) && noticed.swap(true, Ordering::AcqRel) {
                     restore_terminal();
                     std::process::exit(INTERRUPTED);
                 }
@@ -76,6 +83,7 @@ pub(crate) fn listen() -> io::Result<Listening> {
     Ok(Listening {
         told,
         ending,
+        reads_anew,
         handle,
     })
 }

@@ -33,7 +33,12 @@ pub(super) fn chat(options: &Options) -> Outcome {
     // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
     let say = |text: &str| eprintln!("{}", palette.notice(&format!("* {text}")));
     let refuse = |reason: &str| {
-        eprintln!("chatclient: {}", printable_text(reason));
+        for (line, begin) in reason
+            .lines()
+            .zip(std::iter::once("chatclient: ").chain(std::iter::repeat("")))
+        {
+            eprintln!("{begin}{}", printable_text(line));
+        }
         Outcome::Lost
     };
     let mut introduction = match Introduction::begin(&mut options) {
@@ -294,7 +299,7 @@ impl<'o> Conductor<'o> {
                 recv(touched) -> _ => self.touched(link),
                 recv(caught_up) -> _ => {}
                 recv(self.signals.told) -> told => match told {
-                    Ok(Told::GoesOn) => self.keyboard.resume(),
+                    Ok(Told::GoesOn | Told::ReadAnew) => self.keyboard.resume(),
                     Ok(Told::End(_)) | Err(_) => {
                         mention(ClientCommand::Terminate, link);
                         return SessionEnd::Left;
@@ -499,7 +504,7 @@ impl<'o> Conductor<'o> {
         loop {
             select! {
                 recv(self.signals.told) -> told => match told {
-                    Ok(Told::GoesOn) => self.keyboard.resume(),
+                    Ok(Told::GoesOn | Told::ReadAnew) => self.keyboard.resume(),
                     Ok(Told::End(_)) | Err(_) => return false,
                 },
                 recv(self.keyboard.typed()) -> typed => match typed {
@@ -570,7 +575,7 @@ impl<'o> Conductor<'o> {
             select! {
                 recv(over) -> _ => return Ok(()),
                 recv(self.signals.told) -> told => match told {
-                    Ok(Told::GoesOn) => self.keyboard.resume(),
+                    Ok(Told::GoesOn | Told::ReadAnew) => self.keyboard.resume(),
                     Ok(Told::End(_)) | Err(_) => return Err(Outcome::Left),
                 },
                 recv(typed) -> typed => match typed {

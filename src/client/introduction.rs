@@ -28,7 +28,7 @@ pub(super) enum Verdict {
 impl Introduction {
     /// A build that knows no TLS.
     pub(super) fn begin(options: &mut Options) -> Result<Introduction, String> {
-        match options.tls {
+        match &options.tls {
             None => Ok(Introduction {}),
             Some(wanted) => {
                 let option = match wanted.fingerprint {

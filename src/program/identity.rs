@@ -29,12 +29,35 @@ impl TlsFiles {
         }
     }
 
+    /// Reads the files again, for a server that speaks TLS already: from the next connection on, that is what it shows.
+    ///
+    /// # Errors
+    /// Why it goes on showing what it showed.
+    #[cfg(feature = "tls")]
+    pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
+        let (config, said) = self.read()?;
+        tls.replace(config);
+        Ok(said)
+    }
+
+    /// As above, in a build that knows no TLS.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
+        match *tls {}
+    }
+
     /// What every port is to speak TLS with, and what the person at the server has to know of it.
     ///
     /// # Errors
     /// Why there is no certificate, in words.
     #[cfg(feature = "tls")]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
+        let (config, said) = self.read()?;
+        Ok((TlsServer::new(config), said))
+    }
+
+    #[cfg(feature = "tls")]
+    fn read(&self) -> Result<(rustls::ServerConfig, String), String> {
         let cure = "choose other files with --tls CERT KEY, or leave CERT and KEY out";
         let explained = |error| format!("--tls: {error}; {cure}");
         let (identity, what) = match &self.given {
@@ -70,7 +93,7 @@ impl TlsFiles {
             "tls      all of these ports speak TLS and nothing else; the certificate is {what}, its SHA-256:\n         \
              {fingerprint}\n         Clients use --tls, and are shown the same.\n"
         );
-        Ok((TlsServer::new(config), said))
+        Ok((config, said))
     }
 
     /// As above, in a build that knows no TLS.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 
+use super::identity::TlsFiles;
 use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
@@ -49,7 +50,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(end) => return end,
     };
     let mut about_tls = String::new();
-    if let Some(files) = tls {
+    if let Some(files) = &tls {
         match files.load() {
             Ok((tls, said)) => {
                 settings.tls = Some(tls);
@@ -58,7 +59,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Err(reason) => return refuse(&reason),
         }
     }
-    match serve(&settings, &about_tls) {
+    match serve(&settings, tls.as_ref(), &about_tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => refuse(&reason),
     }
@@ -69,7 +70,7 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-fn serve(settings: &Settings, about_tls: &str) -> Result<(), String> {
+fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
     let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let clock = Clock::new();
@@ -83,6 +84,9 @@ fn serve(settings: &Settings, about_tls: &str) -> Result<(), String> {
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     signals.ending.store(false, Ordering::Release);
+    // A terminal that is closed sends the same signal, and means the end.
+    let reads_anew = files.is_some() && !is_interactive();
+    signals.reads_anew.store(reads_anew, Ordering::Release);
     let server = Arc::new(server);
     let shown_at = board.as_ref().map(Board::address);
     let greeting = welcome(settings, about_tls, &server, shown_at);
@@ -93,7 +97,15 @@ fn serve(settings: &Settings, about_tls: &str) -> Result<(), String> {
     let ticker = Ticker::start(clock, settings.tick, beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
-    let why = console.serve_until_stopped(&server, &signals);
+    let read_anew = || {
+        if let (Some(files), Some(tls)) = (files, &settings.tls) {
+            match files.load_into(tls) {
+                Ok(said) => eprint!("chatserver: the certificate was read anew\n{said}"),
+                Err(reason) => eprintln!("chatserver: the certificate stays as it was: {reason}"),
+            }
+        }
+    };
+    let why = console.serve_until_stopped(&server, &signals, read_anew);
     signals.ending.store(true, Ordering::Release);
     server.will_stop(&why.to_string());
     let Console {
@@ -213,7 +225,12 @@ impl Console {
     }
 
     /// Obeys the operator until a signal or `stop` ends the server.
-    fn serve_until_stopped(&mut self, server: &Arc<Server>, signals: &Listening) -> Why {
+    fn serve_until_stopped(
+        &mut self,
+        server: &Arc<Server>,
+        signals: &Listening,
+        read_anew: impl Fn(),
+    ) -> Why {
         let nothing = never();
         let mut went_on = false;
         loop {
@@ -239,6 +256,7 @@ impl Console {
                         }
                     }
                     Ok(Told::End(signal)) => return Why::Signal(signal),
+                    Ok(Told::ReadAnew) => read_anew(),
                     // The signal thread is gone; then nothing else could stop the server.
                     Err(_) => return Why::Signal("none can be heard any more"),
                 },
@@ -385,7 +403,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         "board    {}  shows it, in a browser; Ctrl-C ends this",
         page(board.address(), false)
     );
-    while matches!(signals.told.recv(), Ok(Told::GoesOn)) {}
+    while matches!(signals.told.recv(), Ok(Told::GoesOn | Told::ReadAnew)) {}
     board.stop();
     Ok(())
 }
