@@ -15,7 +15,7 @@ ARGS ?=
 export NAME SERVER PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test lint lessons bugs soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -52,6 +52,11 @@ demo-board: cargo-is-there ## watch the nine rules acted out, in a browser
 
 test: cargo-is-there ## run all tests
 	$(CARGO) test
+
+# What the design card's server does, in a build that knows no TLS.
+test-without-tls: cargo-is-there ## the server's tests in a build without TLS
+	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
+	$(CARGO) test --no-default-features --lib --test transcripts --test client --test lifecycle --test names --test rooms --test web
 
 lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
 	$(CARGO) fmt --check

@@ -24,7 +24,8 @@
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
-//! | [`net`], [`limits`] | the sockets, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
+//! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
+//! | [`net`], [`limits`] | the sockets, and TLS below a stream, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
 //! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
 //!
@@ -38,6 +39,7 @@
 //! | `main` | 1 | the channels of signals and typed lines | starts the others, obeys the operator, joins them all |
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
+//! | `portal-tls-1` … | 1 a caller, with `--tls` | `read` | shakes hands, and then does the portal's work |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what a full socket left over |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
@@ -104,7 +106,7 @@
 //! | a pair's, the people's, the rooms' | who a connection is | for the names in what is told |
 //!
 //! All others are leaves: a seat's, the workload stack, the rooms' ports, the counts of seats for each address, the
-//! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers.
+//! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers, the state of one connection's TLS.
 //! Never two of one kind. No lock but an outbox's own is held over a write, and that write can't block; none
 //! is held over a read, an accept, a bind, a spawn or a join. (The one around the spare descriptor is: it
 //! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)
