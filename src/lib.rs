@@ -104,10 +104,12 @@
 //! |---|---|---|
 //! | a pair's, the people's, the rooms' | an outbox's | who comes and goes is told to all in one order; nothing is written under it |
 //! | a pair's, the people's, the rooms' | who a connection is | for the names in what is told |
+//! | an outbox's | the state of its connection's TLS | what is written is encrypted and handed to the socket in one order |
 //!
 //! All others are leaves: a seat's, the workload stack, the rooms' ports, the counts of seats for each address, the
-//! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers, the state of one connection's TLS.
-//! Never two of one kind. No lock but an outbox's own is held over a write, and that write can't block; none
+//! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers, a server's TLS
+//! configuration, what a client's trust has seen.
+//! Never two of one kind. No lock but an outbox's own and its TLS' is held over a write, and that write can't block; none
 //! is held over a read, an accept, a bind, a spawn or a join. (The one around the spare descriptor is: it
 //! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)
 //!

@@ -1,6 +1,7 @@
 //! A real server, a crowd of hostile visitors, and honest people who count every message.
 //!
-//! `make soak SECONDS=600 SEED=7` runs it for long (with SOAK_EVENTS=FILE, every event goes there);
+//! `make soak SECONDS=600 SEED=7` runs it for long (with SOAK_EVENTS=FILE, every event goes there; with SOAK_TLS=1,
+//! everybody speaks TLS);
 //! `cargo test` for a few seconds. The visitors do
 //! whatever the seed says, until the time is up. All the while pairs, a public hall, direct messages
 //! and a room go on, and every message is numbered: one that is lost, doubled, out of order or with
@@ -8,6 +9,9 @@
 //! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[cfg(feature = "tls")]
+#[path = "support/tls.rs"]
+mod tls;
 #[path = "support/web.rs"]
 mod web;
 
@@ -35,6 +39,18 @@ static DOOR: OnceLock<SocketAddr> = OnceLock::new();
 
 fn door() -> SocketAddr {
     *DOOR.get().expect("the server has started")
+}
+
+/// Whether everybody speaks TLS in this run.
+fn speaks_tls() -> bool {
+    cfg!(feature = "tls") && std::env::var_os("SOAK_TLS").is_some()
+}
+
+/// The near end of a tunnel in which TLS is spoken, if it is to be.
+fn tunnelled(stream: TcpStream) -> TcpStream {
+    #[cfg(feature = "tls")]
+    let stream = tls::through_the_tunnel(stream);
+    stream
 }
 
 /// Numbers that depend on the seed alone.
@@ -96,7 +112,17 @@ impl Server {
         let accounts =
             std::env::temp_dir().join(format!("portal-chat-soak-{}", std::process::id()));
         let _ = fs::remove_file(&accounts);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
+        #[cfg(feature = "tls")]
+        if speaks_tls() {
+            let folder = accounts.with_extension("tls");
+            tls::secure_all_clients(tls::in_files(&folder));
+            command
+                .arg("--tls")
+                .arg(folder.join("cert.pem"))
+                .arg(folder.join("key.pem"));
+        }
+        let mut child = command
             .args(["0", "--workers", &WORKERS.to_string(), "--rooms", "6"])
             .args(["--web", "127.0.0.1:0"])
             .args(["--reserve-timeout", "1", "--idle-timeout", "3"])
@@ -140,7 +166,7 @@ impl Server {
             );
         }
         let page = line.split_whitespace().nth(1).unwrap();
-        let page = page.trim_start_matches("http://").trim_end_matches('/');
+        let page = page.trim_end_matches('/').rsplit('/').next().unwrap();
         let _ = DOOR.set(page.parse().unwrap());
         thread::spawn(move || io::copy(&mut screen, &mut io::sink()));
         Server {
@@ -195,6 +221,10 @@ impl Line {
         if stream.local_addr()? == stream.peer_addr()? {
             return Err(ErrorKind::ConnectionRefused.into());
         }
+        Line::over(tunnelled(stream))
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Line> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -321,7 +351,8 @@ fn sit_as_a_browser() -> Line {
     browser.stream.set_nodelay(true).unwrap();
     browser.sit();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let line = Line::to(listener.local_addr().unwrap()).unwrap();
+    let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let line = Line::over(here).unwrap();
     let (mut here, _) = listener.accept().unwrap();
     let mut speaking = browser.stream.try_clone().unwrap();
     let lines = BufReader::new(here.try_clone().unwrap());
@@ -568,6 +599,9 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("no-show by datagram", |v| {
+        if speaks_tls() {
+            return Ok(());
+        }
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
         let until = Instant::now() + PATIENCE;
@@ -843,6 +877,9 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("flood of datagrams", |v| {
+        if speaks_tls() {
+            return Ok(());
+        }
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         for _ in 0..200 {
             let size = v.dice.roll(1500) as usize;
@@ -908,7 +945,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("a request that never ends", |v| {
-        let mut stream = TcpStream::connect(door())?;
+        let mut stream = tunnelled(TcpStream::connect(door())?);
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
         for _ in 0..v.dice.roll(2000) {

@@ -330,3 +330,48 @@ print(answer.decode())
     let _ = plain.read_to_end(&mut answer);
     assert_eq!(answer, b"");
 }
+
+/// Passes bytes on between whoever comes and `far`, and keeps them.
+fn on_the_way(far: SocketAddr) -> (SocketAddr, std::sync::mpsc::Receiver<Vec<u8>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap();
+    let (seen, is_seen) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let (near, _) = listener.accept().unwrap();
+        let far = TcpStream::connect(far).unwrap();
+        thread::scope(|threads| {
+            for (mut from, mut to) in [(&near, &far), (&far, &near)] {
+                let seen = seen.clone();
+                threads.spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(count @ 1..) = from.read(&mut bytes) {
+                        let _ = seen.send(bytes[..count].to_vec());
+                        let _ = to.write_all(&bytes[..count]);
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        });
+    });
+    (here, is_seen)
+}
+
+#[test]
+fn somebody_on_the_way_reads_everything_without_tls_and_nothing_with_it() {
+    let what_is_seen = |server: &TestServer| {
+        let (here, seen) = on_the_way(server.server.portal());
+        // The client itself reads the passcode, in both cases.
+        let answer = support::Client::connect(here).rest();
+        assert!(answer.contains("<HandshakePasscode>"), "{answer}");
+        let passcode = support::ticket(&answer).1;
+        let seen: Vec<u8> = seen.iter().flatten().collect();
+        memchr::memmem::find(&seen, passcode.as_bytes()).is_some()
+    };
+    let plain = TestServer::with_workers(2);
+    assert!(what_is_seen(&plain));
+    let (tls, client) = both();
+    let secured = TestServer::start(&settings(2, &tls));
+    secure_clients(Some(client));
+    assert!(!what_is_seen(&secured));
+    secure_clients(None);
+}

@@ -320,6 +320,34 @@ fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
     browser.wait_until("session.timer !== null");
 }
 
+/// Over https and wss, with the certificate that nobody vouches for.
+#[test]
+#[cfg(feature = "tls")]
+fn a_page_chats_over_tls() {
+    let Some(browser) = Browser::start_with("tls", &["--ignore-certificate-errors"]) else {
+        return;
+    };
+    let (tls, client) = support::tls::both();
+    let server = start(Settings {
+        workers: 2,
+        tls: Some(tls),
+        ..Settings::default()
+    });
+    support::tls::secure_clients(Some(client));
+    let (mut bob, _) = server.seat();
+    browser.open_url(&format!("https://{}/", door(&server)));
+    sees(&browser, "sits beside you");
+    assert_eq!(
+        browser.run("return session.socket.url.startsWith('wss://')"),
+        true
+    );
+    says(&browser, "in secret");
+    assert!(bob.line_with("<message>").contains("in secret"));
+    bob.send_line(&message("and back"));
+    sees(&browser, "and back");
+    support::tls::secure_clients(None);
+}
+
 /// For looking at: `PICTURES=folder cargo test --test web_page -- --ignored` saves the page as a laptop and as a
 /// phone show it, light and dark.
 #[test]

@@ -5,7 +5,7 @@
 //! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
 //! - [`client`]: the other end of both.
 //!
-//! [`ladder`] leads from these to the whole server, in seven rungs.
+//! [`ladder`] leads from these to the whole server, in eight rungs.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 

@@ -268,7 +268,22 @@ impl Stream {
             Some(tls) => tls.write_now(&self.socket, bytes),
         };
         self.tap.moved("write", Some(self.peer), bytes, &sent);
+        self.tell_records();
         sent
+    }
+
+    /// Beside a call with its plain text, tells how much of it went over the wire as TLS' records.
+    fn tell_records(&self) {
+        if let Some(tls) = &self.tls
+            && self.tap.trace.is_some()
+        {
+            let (came, went) = tls.take_traffic();
+            for (name, bytes) in [("records in", came), ("records out", went)] {
+                if bytes > 0 {
+                    self.tap.saw_records(name, self.peer, bytes);
+                }
+            }
+        }
     }
 
     /// Ends one direction or both. Whoever is blocked in the other's read, or in one of ours,
@@ -350,6 +365,7 @@ impl Read for &Stream {
             Some(tls) => tls.read(&self.socket, buffer),
         };
         self.tap.moved("read", Some(self.peer), buffer, &read);
+        self.tell_records();
         read
     }
 }
@@ -374,6 +390,7 @@ impl Write for &Stream {
                 Some(tls) => tls.write(&self.socket, part),
             };
             self.tap.moved("write", Some(self.peer), part, &written);
+            self.tell_records();
             written
         })
     }

@@ -130,6 +130,19 @@ impl Tap {
         }
     }
 
+    /// Tells how many bytes a call's plain text took on the wire. That is no call either.
+    pub(super) fn saw_records(&self, name: &'static str, peer: SocketAddr, bytes: usize) {
+        if let Some(trace) = &self.trace {
+            trace(&Call {
+                name,
+                address: Some(peer),
+                wanted: Some(bytes),
+                result: Ok(bytes),
+                bytes: &[],
+            });
+        }
+    }
+
     /// Tells of a call that moves no bytes.
     pub(super) fn called<T>(
         &self,

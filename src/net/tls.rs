@@ -15,6 +15,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -37,6 +38,8 @@ const ALERT: u8 = 0x15;
 /// The state of one connection's TLS. A leaf lock.
 pub(super) struct Tls {
     state: Mutex<State>,
+    /// How many bytes have come over the wire since somebody asked.
+    came: AtomicUsize,
 }
 
 impl fmt::Debug for Tls {
@@ -53,6 +56,8 @@ struct State {
     is_out: bool,
     /// The first byte that comes to be written is encrypted already (rule 3).
     owes_a_byte: bool,
+    /// How many bytes have been encrypted since somebody asked.
+    encrypted: usize,
 }
 
 /// What a server needs to speak TLS. Clones are the same: a new certificate is every listener's from the next
@@ -139,12 +144,15 @@ impl Tls {
                 tail: Vec::new(),
                 is_out: false,
                 owes_a_byte: false,
+                encrypted: 0,
             }),
+            came: AtomicUsize::new(0),
         }
     }
 
     /// Does what has to be done before anything can be said. Each read takes as long as the socket's timeout
     /// allows, and all of it until `until`, if that is given.
+    #[inline(never)]
     pub(super) fn shake_hands(
         &self,
         socket: &TcpStream,
@@ -187,7 +195,9 @@ impl Tls {
         }
     }
 
-    /// As a read of the socket; 0 is the end that the other side has said.
+    /// As a read of the socket; 0 is the end that the other side has said. (Never inlined, as the others here: the
+    /// room for ciphertext on the stack would be every plain thread's, too, at 4 KiB each.)
+    #[inline(never)]
     pub(super) fn read(&self, socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.state.lock().connection.reader().read(buffer) {
@@ -196,6 +206,7 @@ impl Tls {
             }
             let mut ciphertext = [0; STEP];
             let count = read(socket, &mut ciphertext)?;
+            self.came.fetch_add(count, Ordering::Relaxed);
             if count == 0 {
                 // It ended without saying so: somebody in between may have cut it.
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -209,6 +220,7 @@ impl Tls {
     }
 
     /// As a write that never waits.
+    #[inline(never)]
     pub(super) fn write_now(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
         state.offer(socket)?;
@@ -229,6 +241,7 @@ impl Tls {
 
     /// As a write that waits until the socket takes something: a record, or the tail of one, or as much of it as
     /// the socket takes within its write timeout.
+    #[inline(never)]
     pub(super) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
         self.flush(&mut state, socket)?;
@@ -258,6 +271,13 @@ impl Tls {
             state.connection.send_close_notify();
             let _ = state.offer(socket);
         }
+    }
+
+    /// How many bytes have come over the wire and gone since this was asked last.
+    pub(super) fn take_traffic(&self) -> (usize, usize) {
+        // What is encrypted and still in the tail counts as gone: it is what the plaintext has become.
+        let went = std::mem::take(&mut self.state.lock().encrypted);
+        (self.came.swap(0, Ordering::Relaxed), went)
     }
 
     /// The other side's certificate (DER), once hands are shaken.
@@ -328,8 +348,9 @@ impl State {
     fn gather(&mut self) {
         while self.connection.wants_write() {
             // A Vec takes everything.
-            if self.connection.write_tls(&mut self.tail).is_err() {
-                return;
+            match self.connection.write_tls(&mut self.tail) {
+                Ok(count) => self.encrypted += count,
+                Err(_) => return,
             }
         }
     }

@@ -165,3 +165,38 @@ impl Identity {
             .map_err(unusable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_made_once_and_its_key_is_its_owners_alone() {
+        let folder = std::env::temp_dir().join(format!("portal-chat-made-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        let make = || {
+            let names = ["localhost".to_owned()];
+            Identity::read_or_make(&certificate, &key, &names, &["192.0.2.7".parse().unwrap()])
+        };
+        let (first, is_new) = make().unwrap();
+        assert!(is_new);
+        let fingerprint = first.fingerprint();
+        first.server().unwrap();
+        let (again, is_new) = make().unwrap();
+        assert!(!is_new && again.fingerprint() == fingerprint);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        // One alone is not made anew: it may be somebody's, and the other one lost.
+        std::fs::remove_file(&certificate).unwrap();
+        assert!(matches!(make(), Err(IdentityError::Half { .. })));
+        std::fs::write(&certificate, "no certificate").unwrap();
+        let nothing = make().err().unwrap().to_string();
+        assert!(nothing.contains("PEM"), "{nothing}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

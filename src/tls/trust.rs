@@ -186,3 +186,83 @@ impl ServerCertVerifier for Verifier {
             .supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    /// Holds certificates against one authority, or a pin.
+    fn verifier(authority: Option<&CertificateDer<'static>>, pin: Option<Fingerprint>) -> Verifier {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        if let Some(authority) = authority {
+            roots.add(authority.clone()).unwrap();
+        }
+        let authorities = authority.map(|_| {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .unwrap()
+        });
+        Verifier {
+            provider,
+            pin,
+            authorities,
+            seen: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_an_authority_vouches_for_is_good_for_that_host_and_that_time() {
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::from_params(&authority, &authority_key);
+        let signed = |host: &str, last_year: i32| {
+            let key = KeyPair::generate().unwrap();
+            let mut asked = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            asked.not_after = date_time_ymd(last_year, 1, 1);
+            asked.signed_by(&key, &issuer).unwrap().der().clone()
+        };
+        let verifier = verifier(Some(root.der()), None);
+        let judge = |certificate: &CertificateDer<'_>, host: &str| {
+            let name = ServerName::try_from(host.to_owned()).unwrap();
+            verifier.judge(certificate, &[], &name, UnixTime::now())
+        };
+        let good = signed("chat.example", 2090);
+        assert_eq!(judge(&good, "chat.example"), Ok(()));
+        for (certificate, host) in [
+            (&good, "other.example"),
+            (&signed("chat.example", 2001), "chat.example"),
+        ] {
+            // Nobody is asked about it: an authority knows this server, and it is not good for it.
+            assert!(matches!(judge(certificate, host), Err(Untrusted::Wrong(_))));
+        }
+        // Nobody vouches for one that has signed itself.
+        let own = rcgen::generate_simple_self_signed(vec!["chat.example".to_owned()]).unwrap();
+        let shown = Fingerprint::of(own.cert.der());
+        assert_eq!(
+            judge(own.cert.der(), "chat.example"),
+            Err(Untrusted::Unknown(shown))
+        );
+    }
+
+    #[test]
+    fn a_pin_is_all_that_counts() {
+        let made = || rcgen::generate_simple_self_signed(vec!["anything".to_owned()]).unwrap();
+        let (ours, theirs) = (made(), made());
+        let known = Fingerprint::of(ours.cert.der());
+        let verifier = verifier(None, Some(known));
+        let judge = |certificate: &CertificateDer<'_>| {
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            verifier.judge(certificate, &[], &name, UnixTime::now())
+        };
+        assert_eq!(judge(ours.cert.der()), Ok(()));
+        let shown = Fingerprint::of(theirs.cert.der());
+        assert_eq!(
+            judge(theirs.cert.der()),
+            Err(Untrusted::Changed { known, shown })
+        );
+    }
+}

@@ -46,7 +46,7 @@ impl Program {
             let page = line.strip_prefix(of)?.strip_prefix("http://")?;
             page.split('/').next()?.parse().ok()
         };
-        while ["portal", "workers", "board", "web"]
+        while ["portal", "workers", "board", "web", "tls", "         "]
             .iter()
             .any(|word| line.starts_with(word))
         {
@@ -106,6 +106,9 @@ impl Drop for Program {
 /// A connection that knows how many bytes it waits for.
 pub struct Line {
     pub stream: TcpStream,
+    /// What it is read and written through, if that is encrypted.
+    #[cfg(feature = "tls")]
+    secured: Option<portal_chat::net::Stream>,
     /// It is a browser's WebSocket: what is said and expected is framed as such.
     is_web: bool,
     buffer: Vec<u8>,
@@ -123,6 +126,8 @@ impl Line {
             .unwrap();
         Line {
             stream,
+            #[cfg(feature = "tls")]
+            secured: None,
             is_web: false,
             buffer: vec![0; 4096],
             start: 0,
@@ -131,7 +136,20 @@ impl Line {
     }
 
     pub fn say(&mut self, bytes: &[u8]) {
+        #[cfg(feature = "tls")]
+        if let Some(mut secured) = self.secured.as_ref() {
+            return secured.write_all(bytes).unwrap();
+        }
         self.stream.write_all(bytes).unwrap();
+    }
+
+    fn read(&mut self) -> std::io::Result<usize> {
+        let room = &mut self.buffer[self.end..];
+        #[cfg(feature = "tls")]
+        if let Some(mut secured) = self.secured.as_ref() {
+            return secured.read(room);
+        }
+        self.stream.read(room)
     }
 
     pub fn is_web(&self) -> bool {
@@ -176,7 +194,7 @@ impl Line {
         if self.end == self.buffer.len() {
             self.buffer.resize(2 * self.end, 0);
         }
-        let count = self.stream.read(&mut self.buffer[self.end..]);
+        let count = self.read();
         let count = count.unwrap_or_else(|error| panic!("nothing came: {error}"));
         assert!(count > 0, "the connection was closed");
         self.end += count;
@@ -245,6 +263,19 @@ impl Line {
     /// Reads to the end of the connection.
     pub fn rest(&mut self) {
         let _ = self.stream.read_to_end(&mut Vec::new());
+    }
+
+    /// A line that speaks TLS with a server that `secret` knows.
+    #[cfg(feature = "tls")]
+    pub fn secured_to(address: SocketAddr, secret: &Secret) -> Line {
+        let mut line = Line::to(address);
+        let stream = portal_chat::net::Stream::from(line.stream.try_clone().unwrap());
+        let stream = stream
+            .secured_as_client(&secret.client, "localhost")
+            .unwrap();
+        stream.shake_hands(None).unwrap();
+        line.secured = Some(stream);
+        line
     }
 }
 
@@ -392,4 +423,94 @@ pub fn quantile(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
     let index = ((times.len() - 1) as f64 * part) as usize;
     times[index].as_secs_f64() * 1e6
+}
+
+/// A server's certificate in files, and a client that trusts it.
+#[cfg(feature = "tls")]
+pub struct Secret {
+    client: portal_chat::net::TlsClient,
+    folder: std::path::PathBuf,
+}
+
+#[cfg(feature = "tls")]
+impl Secret {
+    pub fn make() -> Secret {
+        use rustls::version::{TLS12, TLS13};
+        let folder = std::env::temp_dir().join(format!("portal-chat-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Secret {
+            client: portal_chat::net::TlsClient::new(config),
+            folder,
+        }
+    }
+
+    /// A server that shows it.
+    pub fn server(&self, options: &[&str]) -> Program {
+        let (certificate, key) = (self.folder.join("cert.pem"), self.folder.join("key.pem"));
+        let files = [
+            "--tls",
+            certificate.to_str().unwrap(),
+            key.to_str().unwrap(),
+        ];
+        Program::server(&[options, &files].concat())
+    }
+
+    /// Takes a seat there.
+    pub fn sit(&self, portal: SocketAddr) -> (Line, String) {
+        let ticket = String::from_utf8_lossy(Line::secured_to(portal, self).line()).into_owned();
+        let port = part(&ticket, "Port");
+        let worker = SocketAddr::new(portal.ip(), port.parse().unwrap());
+        let mut line = Line::secured_to(worker, self);
+        let passcode = part(&ticket, "HandshakePasscode");
+        line.say(
+            format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n")
+                .as_bytes(),
+        );
+        line.line_with("Connection successful");
+        (line, port)
+    }
+
+    /// Two who sit beside each other.
+    pub fn pair(&self, server: &Program) -> [(Line, String); 2] {
+        pair_of(|| self.sit(server.address))
+    }
+
+    /// So many who have logged in, as in [`crowd`].
+    pub fn crowd(&self, server: &Program, count: usize) -> Vec<Line> {
+        let members = (0..count).map(|number| {
+            let (mut line, _) = self.sit(server.address);
+            line.say_lines(&format!(
+                "<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n"
+            ));
+            line.line_with("<command>WELCOME");
+            line.say_lines("<CLIENT><command>PING</command></CLIENT>\n");
+            line.line_with("PONG");
+            line
+        });
+        let mut members: Vec<Line> = members.collect();
+        // Whom each sits beside is told after that.
+        for member in &mut members {
+            member.say_lines("<CLIENT><command>PING</command></CLIENT>\n");
+            member.line_with("PONG");
+        }
+        members
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }

@@ -5,6 +5,8 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use super::load::Secret;
 use super::load::{
     Line, Program, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, sit, text,
     ticket_by_tcp, ticket_by_udp,
@@ -110,6 +112,24 @@ pub const SCENARIOS: &[Scenario] = &[
         on_one_core: false,
         run: web_fan_out,
     },
+    #[cfg(feature = "tls")]
+    Scenario {
+        name: "tls-latency",
+        on_one_core: true,
+        run: tls_latency,
+    },
+    #[cfg(feature = "tls")]
+    Scenario {
+        name: "tls-fan-out",
+        on_one_core: false,
+        run: tls_fan_out,
+    },
+    #[cfg(feature = "tls")]
+    Scenario {
+        name: "tls-many",
+        on_one_core: true,
+        run: tls_many,
+    },
     Scenario {
         name: "fairness",
         on_one_core: false,
@@ -197,6 +217,72 @@ fn web_latency(size: Size) -> Vec<Row> {
     }
     let name = "pair in browsers p50, one core, µs";
     vec![Row::new(name, ours, bare, "<= 1.10")]
+}
+
+/// Two over TLS, against the bare relay of bytes.
+#[cfg(feature = "tls")]
+fn tls_latency(size: Size) -> Vec<Row> {
+    let count = size.of(200, 5_000, 20_000);
+    let secret = Secret::make();
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for _ in 0..size.rounds() {
+        let program = Program::bare("relay");
+        let mut times = ping_pong(&mut bare_pair(&program), count, true);
+        bare.push(quantile(&mut times, 0.5));
+        let server = secret.server(&["--workers", "2"]);
+        let mut times = ping_pong(&mut secret.pair(&server), count, false);
+        ours.push(quantile(&mut times, 0.5));
+    }
+    let name = "pair over TLS p50, one core, µs";
+    vec![Row::new(name, ours, bare, "<= 1.35")]
+}
+
+/// A crowd over TLS, against one without.
+#[cfg(feature = "tls")]
+fn tls_fan_out(size: Size) -> Vec<Row> {
+    let members = size.of(10, 500, 500);
+    let windows = size.of(3, 100, 300);
+    let secret = Secret::make();
+    let (mut ours, mut plain) = (vec![], vec![]);
+    for _ in 0..size.rounds() {
+        let seats = members.to_string();
+        let server = Program::server(&["--workers", &seats]);
+        plain.push(spread_out(&mut crowd(&server, members), 1, windows, false));
+        let server = secret.server(&["--workers", &seats]);
+        ours.push(spread_out(
+            &mut secret.crowd(&server, members),
+            1,
+            windows,
+            false,
+        ));
+    }
+    let name = format!("{members} members over TLS, deliveries/s");
+    vec![Row::new(&name, ours, plain, "reported")]
+}
+
+/// What a thousand who are seated over TLS take in memory.
+#[cfg(feature = "tls")]
+fn tls_many(size: Size) -> Vec<Row> {
+    let members = size.of(10, 1_000, 1_000);
+    let secret = Secret::make();
+    let (mut ours, mut plain) = (vec![], vec![]);
+    for _ in 0..size.of(1, 1, 3) {
+        let seats = members.to_string();
+        for (each, secured) in [(&mut plain, false), (&mut ours, true)] {
+            let server = match secured {
+                true => secret.server(&["--workers", &seats]),
+                false => Program::server(&["--workers", &seats]),
+            };
+            let before = server.resident_kib();
+            let there: Vec<Line> = match secured {
+                true => secret.crowd(&server, members),
+                false => crowd(&server, members),
+            };
+            each.push((server.resident_kib() - before) / there.len() as f64);
+        }
+    }
+    let name = format!("{members} seated over TLS, KiB each");
+    vec![Row::new(&name, ours, plain, "<= 48 KiB")]
 }
 
 /// A crowd of whom every other one is a browser, against one that is all on lines.

@@ -23,6 +23,11 @@ pub struct Browser {
 impl Browser {
     /// `None` where there is no browser.
     pub fn start(profile: &str) -> Option<Browser> {
+        Browser::start_with(profile, &[])
+    }
+
+    /// The same, with more words on its command line.
+    pub fn start_with(profile: &str, more: &[&str]) -> Option<Browser> {
         let child = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -55,7 +60,8 @@ impl Browser {
             session: String::new(),
             profile,
         };
-        let arguments = [
+        let profile_folder = format!("--user-data-dir={}", browser.profile.display());
+        let mut arguments = vec![
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -65,8 +71,9 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             "--window-size=1280,860",
-            &format!("--user-data-dir={}", browser.profile.display()),
+            &profile_folder,
         ];
+        arguments.extend(more);
         let options = json!({ "args": arguments });
         let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
         let session = browser.call(
@@ -110,8 +117,12 @@ impl Browser {
     }
 
     pub fn open(&self, board: SocketAddr) {
+        self.open_url(&format!("http://{board}/"));
+    }
+
+    pub fn open_url(&self, url: &str) {
         let path = format!("/session/{}/url", self.session);
-        self.call("POST", &path, &json!({ "url": format!("http://{board}/") }));
+        self.call("POST", &path, &json!({ "url": url }));
     }
 
     /// What the script returns.

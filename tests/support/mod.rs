@@ -26,6 +26,13 @@ use portal_chat::net::Port;
 use portal_chat::server::{Server, Settings};
 use socket2::{Domain, SockRef, Socket, Type};
 
+/// The near end of a tunnel in which TLS is spoken, if this thread's clients speak it.
+pub fn tunnelled(stream: TcpStream) -> TcpStream {
+    #[cfg(feature = "tls")]
+    let stream = tls::through_the_tunnel(stream);
+    stream
+}
+
 /// How long a test waits for something that has to come. It passes without waiting that long;
 /// only a failure takes it.
 pub const PATIENCE: Duration = Duration::from_secs(match option_env!("TEST_PATIENCE") {
@@ -267,8 +274,7 @@ impl Client {
     }
 
     pub fn over(stream: TcpStream) -> Client {
-        #[cfg(feature = "tls")]
-        let stream = tls::through_the_tunnel(stream);
+        let stream = tunnelled(stream);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();

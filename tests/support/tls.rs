@@ -1,11 +1,14 @@
 //! A server's certificate and a client that trusts it; and a way for clients that are nothing but a socket to speak
 //! TLS: a tunnel, whose near end is such a socket.
 
+#![allow(dead_code, unreachable_pub)]
+
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -25,16 +28,30 @@ pub fn identity() -> Identity {
     (made.cert.der().clone(), PrivateKeyDer::Pkcs8(key))
 }
 
+/// A certificate and its key in files of that folder, and a client that trusts it.
+pub fn in_files(folder: &Path) -> TlsClient {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    trusting(made.cert.der().clone())
+}
+
 /// A server with a certificate of its own, and a client that trusts it.
 pub fn both() -> (TlsServer, TlsClient) {
     let (certificate, key) = identity();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let server = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
+    (TlsServer::new(server), trusting(certificate))
+}
+
+fn trusting(certificate: CertificateDer<'static>) -> TlsClient {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
     let client = ClientConfig::builder_with_provider(provider)
@@ -42,11 +59,18 @@ pub fn both() -> (TlsServer, TlsClient) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    (TlsServer::new(server), TlsClient::new(client))
+    TlsClient::new(client)
 }
 
 thread_local! {
     static SECURED: RefCell<Option<TlsClient>> = const { RefCell::new(None) };
+}
+
+static EVERYWHERE: OnceLock<TlsClient> = OnceLock::new();
+
+/// From now on the clients of all threads speak TLS.
+pub fn secure_all_clients(client: TlsClient) {
+    let _ = EVERYWHERE.set(client);
 }
 
 /// From now on the clients of this thread speak TLS, or no longer.
@@ -54,14 +78,10 @@ pub fn secure_clients(client: Option<TlsClient>) {
     SECURED.with(|secured| *secured.borrow_mut() = client);
 }
 
-/// Whether they do.
-pub fn are_secured() -> bool {
-    SECURED.with(|secured| secured.borrow().is_some())
-}
-
 /// The near end of a tunnel to `far`, if the clients of this thread speak TLS; else `far` itself.
 pub fn through_the_tunnel(far: TcpStream) -> TcpStream {
-    let Some(client) = SECURED.with(|secured| secured.borrow().clone()) else {
+    let of_this_thread = SECURED.with(|secured| secured.borrow().clone());
+    let Some(client) = of_this_thread.or_else(|| EVERYWHERE.get().cloned()) else {
         return far;
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -38,7 +38,7 @@ impl WebClient {
     }
 
     pub fn try_ask(address: SocketAddr, fields: &str) -> std::io::Result<(WebClient, String)> {
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = super::tunnelled(TcpStream::connect(address)?);
         stream.set_read_timeout(Some(PATIENCE))?;
         let request = format!(
             "GET /chat HTTP/1.1\r\n{fields}Upgrade: websocket\r\nConnection: Upgrade\r\n\

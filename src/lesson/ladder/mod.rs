@@ -1,4 +1,4 @@
-//! Seven rungs from one socket to the whole server.
+//! Eight rungs from one socket to the whole server.
 //!
 //! Each asks one question, lets you run something and look at it from outside, shows in a diagram
 //! who waits for whom, and names the file to read. Then come exercises, each with a test that tells
@@ -14,6 +14,7 @@
 //! | [5. Names](names) | When many threads look things up and change them, what has to happen in one step? |
 //! | [6. Rooms](rooms) | Who may end something that others may be about to use? |
 //! | [7. The portal and its workers](portal_and_workers) | How does the server know who comes, and what if nobody does? |
+//! | [8. Who can read this?](who_can_read_this) | What does somebody see who sits on the way? |
 //!
 //! What you need besides this project: `ss`, `ps`, `top`, `nc` and `git`.
 
@@ -37,3 +38,6 @@ pub mod rooms {}
 
 #[doc = include_str!("7-the-portal-and-its-workers.md")]
 pub mod portal_and_workers {}
+
+#[doc = include_str!("8-who-can-read-this.md")]
+pub mod who_can_read_this {}
