@@ -199,11 +199,12 @@ impl Tls {
     /// room for ciphertext on the stack would be every plain thread's, too, at 4 KiB each.)
     #[inline(never)]
     pub(super) fn read(&self, socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        // What the last read left.
+        match self.state.lock().connection.reader().read(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => return read,
+        }
         loop {
-            match self.state.lock().connection.reader().read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                read => return read,
-            }
             let mut ciphertext = [0; STEP];
             let count = read(socket, &mut ciphertext)?;
             self.came.fetch_add(count, Ordering::Relaxed);
@@ -214,8 +215,14 @@ impl Tls {
             let mut state = self.state.lock();
             let taken = state.take_in(&ciphertext[..count]);
             // Answers to what is TLS' own, or the reason for which it ends.
-            state.offer(socket)?;
+            if state.connection.wants_write() {
+                state.offer(socket)?;
+            }
             taken.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+            match state.connection.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
         }
     }
 
