@@ -18,6 +18,27 @@ pub(super) struct TlsFiles {
 const CERTIFICATE: &str = "portal-chat-cert.pem";
 const KEY: &str = "portal-chat-key.pem";
 
+/// So many days before a certificate runs out, its owner is told at each start.
+#[cfg(feature = "tls")]
+const SOON: i64 = 30;
+
+/// What is to be said of a certificate that has so many days left.
+#[cfg(feature = "tls")]
+fn warning(days_left: Option<i64>, is_given: bool) -> String {
+    let cure = if is_given {
+        "put a new one into its file".to_owned()
+    } else {
+        format!(
+            "take {CERTIFICATE} and {KEY} away, and the next start makes new ones; all clients will ask"
+        )
+    };
+    match days_left {
+        Some(days) if days < 0 => format!("         IT HAS RUN OUT: {cure}.\n"),
+        Some(days) if days < SOON => format!("         It runs out in {days} days: {cure}.\n"),
+        _ => String::new(),
+    }
+}
+
 impl TlsFiles {
     /// Those files, or the usual ones.
     pub(super) fn new(given: Vec<PathBuf>, names: &[String]) -> TlsFiles {
@@ -88,10 +109,14 @@ impl TlsFiles {
             }
         };
         let fingerprint = identity.fingerprint();
+        let warning = warning(
+            identity.days_left(jiff::Timestamp::now()),
+            self.given.is_some(),
+        );
         let config = identity.server().map_err(explained)?;
         let said = format!(
             "tls      all of these ports speak TLS and nothing else; the certificate is {what}, its SHA-256:\n         \
-             {fingerprint}\n         Clients use --tls, and are shown the same.\n"
+             {fingerprint}\n         Clients use --tls, and are shown the same.\n{warning}"
         );
         Ok((config, said))
     }
@@ -101,5 +126,18 @@ impl TlsFiles {
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
         let _ = (&self.given, &self.names, CERTIFICATE, KEY);
         Err("--tls: this program was built without TLS; build it with the feature tls, which is there by default".into())
+    }
+}
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_certificate_that_runs_out_is_told_what_to_do() {
+        assert_eq!(warning(Some(SOON), false), "");
+        assert_eq!(warning(None, true), "");
+        assert!(warning(Some(3), false).contains("in 3 days: take portal-chat-cert.pem"));
+        assert!(warning(Some(-1), true).contains("RUN OUT: put a new one"));
     }
 }

@@ -153,6 +153,13 @@ impl Identity {
         Fingerprint::of(self.chain.first().map_or(&[][..], |first| first.as_ref()))
     }
 
+    /// For how many days the certificate is still good at `now`; negative: it has run out. `None` if that can't be
+    /// read from it.
+    pub(crate) fn days_left(&self, now: Timestamp) -> Option<i64> {
+        let until = not_after(self.chain.first()?.as_ref())?;
+        Some((until.as_second() - now.as_second()).div_euclid(24 * 60 * 60))
+    }
+
     /// How a server speaks TLS with it: 1.3, or 1.2 with who knows no better.
     pub(crate) fn server(self) -> Result<ServerConfig, IdentityError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -164,6 +171,43 @@ impl Identity {
             .with_single_cert(self.chain, self.key)
             .map_err(unusable)
     }
+}
+
+/// The end of a certificate's validity (RFC 5280, 4.1.2.5): of the two times that stand side by side in it, the second.
+/// This is for a warning alone, so nothing else of the certificate is read.
+fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    let mut at = 0;
+    while at < certificate.len() {
+        if let Some((_, first)) = time_at(&certificate[at..])
+            && let Some((until, _)) = time_at(&certificate[at + first..])
+        {
+            return Some(until);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A DER time at the beginning of `bytes`, and how many bytes it takes: UTCTime (`YYMMDDHHMMSSZ`) or GeneralizedTime
+/// (`YYYYMMDDHHMMSSZ`).
+fn time_at(bytes: &[u8]) -> Option<(Timestamp, usize)> {
+    let (length, has_century) = match bytes {
+        [0x17, 13, ..] => (13, false),
+        [0x18, 15, ..] => (15, true),
+        _ => return None,
+    };
+    let text = std::str::from_utf8(bytes.get(2..2 + length)?).ok()?;
+    let digits = text.strip_suffix('Z')?;
+    let (year, rest) = digits.split_at_checked(if has_century { 4 } else { 2 })?;
+    let mut year: i16 = year.parse().ok()?;
+    if !has_century {
+        year += if year < 50 { 2000 } else { 1900 };
+    }
+    let part = |index: usize| rest.get(2 * index..2 * index + 2)?.parse::<i8>().ok();
+    let time =
+        jiff::civil::DateTime::new(year, part(0)?, part(1)?, part(2)?, part(3)?, part(4)?, 0);
+    let time = time.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    Some((time, 2 + length))
 }
 
 #[cfg(test)]
@@ -182,6 +226,10 @@ mod tests {
         let (first, is_new) = make().unwrap();
         assert!(is_new);
         let fingerprint = first.fingerprint();
+        let now = Timestamp::now();
+        assert!((DAYS - 2..=DAYS).contains(&first.days_left(now).unwrap()));
+        let later = now + jiff::SignedDuration::from_hours(24 * 900);
+        assert!(first.days_left(later).unwrap() < 0);
         first.server().unwrap();
         let (again, is_new) = make().unwrap();
         assert!(!is_new && again.fingerprint() == fingerprint);
