@@ -4,6 +4,8 @@
 mod support;
 
 use portal_chat::event::{End, What};
+use support::terminal::Terminal;
+use support::web::WebClient;
 use support::{TestServer, login};
 
 #[test]
@@ -50,4 +52,20 @@ fn who_is_kicked_hears_why_and_then_nothing() {
             .ends_with("<SERVER><command>KICKED</command><reason></reason></SERVER>\n")
     );
     server.assert_all_ports_come_back();
+}
+
+#[test]
+fn who_names_the_thread_that_reads_a_browser() {
+    let options = ["0", "--no-passwords", "--web", "127.0.0.1:0", "--quiet"];
+    let mut server = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
+    server.is_at("operator>");
+    let screen = server.contents();
+    let page = screen.split("http://").nth(1).expect("the page's address");
+    let mut browser = WebClient::connect(page.split('/').next().unwrap().parse().unwrap());
+    let port = browser.sit();
+    // Welcomed, it is in the list.
+    browser.text_with("NO PARTNER");
+    server.enters("who");
+    server.sees("browser-1");
+    server.sees(&format!("timer-{port}"));
 }
