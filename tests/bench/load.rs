@@ -429,6 +429,8 @@ pub fn quantile(times: &mut [Duration], part: f64) -> f64 {
 #[cfg(feature = "tls")]
 pub struct Secret {
     client: portal_chat::net::TlsClient,
+    /// The same, for who wants to do what a well-behaved client does not.
+    config: std::sync::Arc<rustls::ClientConfig>,
     folder: std::path::PathBuf,
 }
 
@@ -450,7 +452,8 @@ impl Secret {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Secret {
-            client: portal_chat::net::TlsClient::new(config),
+            client: portal_chat::net::TlsClient::new(config.clone()),
+            config: std::sync::Arc::new(config),
             folder,
         }
     }
@@ -479,6 +482,49 @@ impl Secret {
         );
         line.line_with("Connection successful");
         (line, port)
+    }
+
+    /// Takes a seat and never stops changing its keys, each record a byte at a time; and knocks at the portal with
+    /// handshakes that never end. Until `is_over`.
+    pub fn harass(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
+        use std::sync::atomic::Ordering;
+        let ticket = String::from_utf8_lossy(Line::secured_to(portal, self).line()).into_owned();
+        let port = part(&ticket, "Port").parse().unwrap();
+        let name = "localhost".try_into().unwrap();
+        let mut tls =
+            rustls::ClientConnection::new(std::sync::Arc::clone(&self.config), name).unwrap();
+        let mut worker = TcpStream::connect(SocketAddr::new(portal.ip(), port)).unwrap();
+        worker.set_nodelay(true).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut worker).unwrap();
+        }
+        let passcode = part(&ticket, "HandshakePasscode");
+        let said = format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n");
+        tls.writer().write_all(said.as_bytes()).unwrap();
+        tls.write_tls(&mut worker).unwrap();
+        let mut half_open = Vec::new();
+        while !is_over.load(Ordering::Acquire) {
+            let mut records = Vec::new();
+            for _ in 0..20 {
+                tls.refresh_traffic_keys().unwrap();
+                tls.writer()
+                    .write_all(b"<CLIENT><command>PING</command></CLIENT>\n")
+                    .unwrap();
+                while tls.wants_write() {
+                    tls.write_tls(&mut records).unwrap();
+                }
+            }
+            for byte in records {
+                if worker.write_all(&[byte]).is_err() || is_over.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+            if let Ok(mut stream) = TcpStream::connect(portal) {
+                let _ = stream.write_all(&[0x16, 3, 1, 2, 0, 1]);
+                half_open.push(stream);
+            }
+            half_open.truncate(50);
+        }
     }
 
     /// Two who sit beside each other.

@@ -126,6 +126,12 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     #[cfg(feature = "tls")]
     Scenario {
+        name: "tls-harassed",
+        on_one_core: false,
+        run: tls_harassed,
+    },
+    #[cfg(feature = "tls")]
+    Scenario {
         name: "tls-many",
         on_one_core: true,
         run: tls_many,
@@ -258,6 +264,28 @@ fn tls_fan_out(size: Size) -> Vec<Row> {
     }
     let name = format!("{members} members over TLS, deliveries/s");
     vec![Row::new(&name, ours, plain, "reported")]
+}
+
+/// Two over TLS, while a third changes its keys without end, a byte at a time, and knocks with handshakes that
+/// never end; against two who are left alone.
+#[cfg(feature = "tls")]
+fn tls_harassed(size: Size) -> Vec<Row> {
+    let count = size.of(200, 5_000, 20_000);
+    let secret = Secret::make();
+    let (mut ours, mut alone) = (vec![], vec![]);
+    for _ in 0..size.rounds() {
+        let server = secret.server(&["--workers", "4"]);
+        let mut pair = secret.pair(&server);
+        alone.push(quantile(&mut ping_pong(&mut pair, count, false), 0.99));
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| secret.harass(server.address, &is_over));
+            ours.push(quantile(&mut ping_pong(&mut pair, count, false), 0.99));
+            is_over.store(true, std::sync::atomic::Ordering::Release);
+        });
+    }
+    let name = "pair over TLS beside a harasser, p99, µs";
+    vec![Row::new(name, ours, alone, "<= 1.5")]
 }
 
 /// What a thousand who are seated over TLS take in memory.
