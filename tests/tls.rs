@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use support::terminal::Terminal;
 use support::tls::{both, identity, secure_clients};
-use support::{PATIENCE, TestServer, message};
+use support::{PATIENCE, TestServer, handshake, message};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 
@@ -329,6 +329,53 @@ print(answer.decode())
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer);
     assert_eq!(answer, b"");
+}
+
+#[test]
+fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
+    let (tls, client) = both();
+    let server = TestServer::start(&settings(2, &tls));
+    secure_clients(Some(client));
+    let (port, passcode) = support::ticket(&server.ask());
+    let worker = SocketAddr::new(server.server.portal().ip(), port.get()).to_string();
+    let openssl = Command::new("openssl")
+        .args(["s_client", "-connect", &worker, "-tls1_3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut openssl) = openssl else {
+        eprintln!("NOT TESTED: there is no openssl here");
+        return;
+    };
+    let mut typed = openssl.stdin.take().unwrap();
+    let mut shown = openssl.stdout.take().unwrap();
+    let mut told = openssl.stderr.take().unwrap();
+    // Each line has to be a read of its own: openssl takes a letter for a command at the beginning of one.
+    let mut say = |line: &str| typed.write_all(line.as_bytes()).unwrap();
+    say(&format!("{}\n", handshake(&passcode)));
+    wait_until_it_says(&mut shown, "Connection successful");
+    for _ in 0..3 {
+        // New keys, and the other side is asked to change its own.
+        say("K\n");
+        wait_until_it_says(&mut told, "KEYUPDATE");
+        say(&format!("{}\n", support::command("PING", "")));
+        wait_until_it_says(&mut shown, "PONG");
+    }
+    drop(typed);
+    openssl.wait().unwrap();
+    server.assert_all_ports_come_back();
+}
+
+/// Reads from a program's output until `wanted` has come.
+fn wait_until_it_says(output: &mut impl Read, wanted: &str) {
+    let mut said = String::new();
+    let mut bytes = [0; 1024];
+    while !said.contains(wanted) {
+        let count = output.read(&mut bytes).unwrap();
+        assert!(count > 0, "it ended without {wanted:?}: {said}");
+        said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
 }
 
 /// Passes bytes on between whoever comes and `far`, and keeps them.

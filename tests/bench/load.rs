@@ -484,10 +484,8 @@ impl Secret {
         (line, port)
     }
 
-    /// Takes a seat and never stops changing its keys, each record a byte at a time; and knocks at the portal with
-    /// handshakes that never end. Until `is_over`.
-    pub fn harass(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
-        use std::sync::atomic::Ordering;
+    /// Takes a seat over a connection whose records are the caller's own to write.
+    fn sit_bare(&self, portal: SocketAddr) -> (rustls::ClientConnection, TcpStream) {
         let ticket = String::from_utf8_lossy(Line::secured_to(portal, self).line()).into_owned();
         let port = part(&ticket, "Port").parse().unwrap();
         let name = "localhost".try_into().unwrap();
@@ -502,14 +500,20 @@ impl Secret {
         let said = format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n");
         tls.writer().write_all(said.as_bytes()).unwrap();
         tls.write_tls(&mut worker).unwrap();
+        (tls, worker)
+    }
+
+    /// Takes a seat and never stops changing its keys, each record a byte at a time; and knocks at the portal with
+    /// handshakes that never end. Until `is_over`.
+    pub fn harass(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
+        use std::sync::atomic::Ordering;
+        let (mut tls, mut worker) = self.sit_bare(portal);
         let mut half_open = Vec::new();
         while !is_over.load(Ordering::Acquire) {
             let mut records = Vec::new();
             for _ in 0..20 {
                 tls.refresh_traffic_keys().unwrap();
-                tls.writer()
-                    .write_all(b"<CLIENT><command>PING</command></CLIENT>\n")
-                    .unwrap();
+                tls.writer().write_all(PING).unwrap();
                 while tls.wants_write() {
                     tls.write_tls(&mut records).unwrap();
                 }
@@ -524,6 +528,32 @@ impl Secret {
                 half_open.push(stream);
             }
             half_open.truncate(50);
+        }
+    }
+
+    /// Takes a seat, asks without end, and reads no answer; takes another one when the server has ended it. Until
+    /// `is_over`.
+    pub fn never_read(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
+        use std::sync::atomic::Ordering;
+        let hundred = PING.repeat(100);
+        while !is_over.load(Ordering::Acquire) {
+            let (mut tls, mut worker) = self.sit_bare(portal);
+            let soon = std::time::Duration::from_millis(50);
+            worker.set_write_timeout(Some(soon)).unwrap();
+            let mut records: Vec<u8> = Vec::new();
+            while !is_over.load(Ordering::Acquire) {
+                if records.is_empty() {
+                    tls.writer().write_all(&hundred).unwrap();
+                    while tls.wants_write() {
+                        tls.write_tls(&mut records).unwrap();
+                    }
+                }
+                match worker.write(&records) {
+                    Ok(count) => drop(records.drain(..count)),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+            }
         }
     }
 
@@ -553,6 +583,10 @@ impl Secret {
         members
     }
 }
+
+/// What whoever harasses the server says.
+#[cfg(feature = "tls")]
+const PING: &[u8] = b"<CLIENT><command>PING</command></CLIENT>\n";
 
 #[cfg(feature = "tls")]
 impl Drop for Secret {

@@ -267,7 +267,7 @@ fn tls_fan_out(size: Size) -> Vec<Row> {
 }
 
 /// Two over TLS, while a third changes its keys without end, a byte at a time, and knocks with handshakes that
-/// never end; against two who are left alone.
+/// never end, and a fourth asks without end and never reads; against two who are left alone.
 #[cfg(feature = "tls")]
 fn tls_harassed(size: Size) -> Vec<Row> {
     let count = size.of(200, 5_000, 20_000);
@@ -280,11 +280,12 @@ fn tls_harassed(size: Size) -> Vec<Row> {
         let is_over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|threads| {
             threads.spawn(|| secret.harass(server.address, &is_over));
+            threads.spawn(|| secret.never_read(server.address, &is_over));
             ours.push(quantile(&mut ping_pong(&mut pair, count, false), 0.99));
             is_over.store(true, std::sync::atomic::Ordering::Release);
         });
     }
-    let name = "pair over TLS beside a harasser, p99, µs";
+    let name = "pair over TLS beside two harassers, p99, µs";
     vec![Row::new(name, ours, alone, "<= 1.5")]
 }
 
