@@ -10,12 +10,14 @@ FUZZ_SECONDS ?=
 BEFORE ?=
 AFTER ?=
 ARGS ?=
+RUNG ?=
+CMD ?=
 
 # They reach the shell as variables, whatever characters they hold.
-export NAME SERVER PORT
+export NAME SERVER PORT CMD RUNG
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -71,6 +73,14 @@ lessons: cargo-is-there ## the ladder of lessons, from one socket to this server
 	  elif [ -t 1 ]; then cat src/lesson/ladder/*.md | $${PAGER:-less}; \
 	  else cat src/lesson/ladder/*.md; fi; \
 	  echo "In a browser: file://$$page"
+
+check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='python3 server.py {port}'; without CMD, what to build
+	@if [ -z "$$RUNG" ]; then \
+	  echo "Which rung? make check RUNG=1 prints what is to be built there (1 to 4), and"; \
+	  echo "  make check RUNG=1 CMD='python3 server.py {port}'"; \
+	  echo "checks what you have built."; exit 2; fi
+	@$(CARGO) build --quiet $(PROFILE) --bin chatcheck
+	@$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$$RUNG" $${CMD:+"$$CMD"} $(ARGS)
 
 soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test soak -- --nocapture

@@ -24,6 +24,7 @@
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
+//! | [`check`] | the program `chatcheck`, which tries a server that a student has written, a rung of the ladder at a time | how this server does it |
 //! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
 //! | [`net`], [`limits`] | the sockets, and TLS below a stream, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
@@ -119,6 +120,7 @@
 //! decides, and `server/threads/timer.rs`, which watches the time.
 
 pub mod board;
+pub mod check;
 pub mod client;
 pub mod clock;
 mod command_line;

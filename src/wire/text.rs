@@ -71,6 +71,13 @@ pub fn printable_text(text: &str) -> String {
     lines.fold(first, |text, more| text + "\t" + &more)
 }
 
+/// `text` escaped for XML, and without control characters.
+pub(crate) fn xml_text(text: &str) -> String {
+    let mut escaped = Vec::with_capacity(text.len());
+    escape_into(text, &mut escaped);
+    String::from_utf8_lossy(&escaped).into_owned()
+}
+
 /// Whether a byte may be one to be escaped: mark-up, a control character, or the first byte of a
 /// character that is to be replaced (0xC2 of a C1 control character, 0xEF of U+FFFE).
 fn needs_care(byte: u8) -> bool {

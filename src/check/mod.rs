@@ -1,0 +1,99 @@
+//! The program `chatcheck`: it starts a server that a student has written, in any language, talks with it over real
+//! sockets, and says what works, what does not, and which idea helps.
+//!
+//! Each rung is a task (`lesson/tasks`) and a list of [`Check`]s. Each check starts the program anew on a free
+//! port, so that one fault does not spoil the checks after it, and ends it again with everything that it started.
+//! `tests/check` has a correct server for each rung and a faulty one for each check; `tests/check.rs` plays all of
+//! them against each other.
+
+mod echo;
+mod framing;
+mod names;
+mod options;
+mod program;
+mod report;
+mod rung;
+mod talk;
+mod threads;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use options::Wanted;
+use program::{Programs, Subject};
+use report::{Outcome, Report};
+use rung::{Check, Rung};
+
+/// The exit code when a check has failed.
+const FAILED: u8 = 1;
+
+/// The exit code when nothing could be checked.
+const NOT_CHECKED: u8 = 2;
+
+/// The rungs that can be climbed, in order.
+const RUNGS: [Rung; 4] = [echo::RUNG, threads::RUNG, framing::RUNG, names::RUNG];
+
+/// Runs the program whose command line is `words`, its own name first. The exit code is 0 if every check that was
+/// asked for has passed, 1 if one has not, 2 if nothing was checked.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match options::read(words) {
+        Err(code) => code,
+        Ok(wanted) => match run(&wanted) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(FAILED),
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "chatcheck: {error}");
+                ExitCode::from(NOT_CHECKED)
+            }
+        },
+    }
+}
+
+/// Does what is `wanted`; `true` if nothing has failed.
+fn run(wanted: &Wanted) -> Result<bool, String> {
+    let rung = RUNGS.iter().find(|rung| rung.number == wanted.rung);
+    let rung = rung.ok_or_else(|| format!("there is no rung {}", wanted.rung))?;
+    let checks = chosen(rung, &wanted.only)?;
+    let mut out = io::stdout();
+    // Whoever reads may have gone (`chatcheck 1 --list | head`), which is nobody's fault.
+    if wanted.list {
+        let _ = write!(out, "{}", report::list(&checks, wanted.json));
+        return Ok(true);
+    }
+    let Some(command) = &wanted.command else {
+        let _ = write!(out, "{}", report::task(rung));
+        return Ok(true);
+    };
+    let programs = Programs::ended_by_signals().map_err(|error| error.to_string())?;
+    let mut report = Report::of(rung, command, wanted.json);
+    for check in checks {
+        let subject = Subject::new(command, wanted.patience, wanted.start_within, &programs);
+        let outcome = Outcome::of(check, &subject);
+        let has_failed = outcome.failure.is_some();
+        report.add(outcome);
+        if has_failed && !wanted.keep_going {
+            break;
+        }
+    }
+    report.end();
+    if let Some(file) = &wanted.junit {
+        let written = std::fs::write(file, report.junit());
+        written.map_err(|error| format!("{} can't be written: {error}", file.display()))?;
+    }
+    Ok(report.has_passed())
+}
+
+/// The checks of `rung` that were asked for: all, or those with the names in `only`.
+fn chosen(rung: &Rung, only: &[String]) -> Result<Vec<&'static Check>, String> {
+    for name in only {
+        if !rung.checks.iter().any(|check| check.name == name) {
+            let number = rung.number;
+            return Err(format!(
+                "rung {number} has no check {name}; --list tells which it has"
+            ));
+        }
+    }
+    let is_wanted = |check: &&Check| only.is_empty() || only.iter().any(|name| name == check.name);
+    Ok(rung.checks.iter().filter(is_wanted).collect())
+}

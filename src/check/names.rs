@@ -1,0 +1,338 @@
+//! Rung 4: clients that address each other. From here on, documents travel (`protocol`), one in each line.
+
+use std::borrow::Cow;
+
+use super::program::Subject;
+use super::rung::{Check, Rung};
+use super::talk::{Failure, Talk};
+use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, ServerDoc};
+
+/// How many messages are sent to somebody who does not read, and how long each is: together more than the sockets
+/// on the way hold.
+const UNREAD: usize = 8_000;
+const UNREAD_BYTES: usize = 4_000;
+
+/// How many of them are sent before their answers are read.
+const BATCH: usize = 8;
+
+pub(super) const RUNG: Rung = Rung {
+    number: 4,
+    title: "clients that address each other",
+    task: include_str!("../lesson/tasks/4-clients-that-address-each-other.md"),
+    checks: &[
+        Check {
+            name: "greeting",
+            what: "who connects is greeted, with a seat",
+            idea: "The server speaks first here, and every document ends with a line feed.",
+            minutes: 10,
+            needs: &[],
+            play: |subject| newcomer(subject, "a client").map(drop),
+        },
+        Check {
+            name: "login",
+            what: "who asks for a free name gets it",
+            idea: "What comes is XML: let a parser read it, and look for the elements that you need.",
+            minutes: 20,
+            needs: &["greeting"],
+            play: |subject| named(subject, "alice").map(drop),
+        },
+        Check {
+            name: "to-one",
+            what: "%bob%hello comes to bob as hello, from alice",
+            idea: "Alice's thread has to find the socket of somebody else. Where do all threads find it?",
+            minutes: 20,
+            needs: &["greeting", "login"],
+            play: |subject| {
+                let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
+                alice.say(&ClientDoc::say("%bob%hello"))?;
+                hears(&mut bob, "alice", "hello")?;
+                bob.say(&ClientDoc::say("%alice%hello yourself"))?;
+                hears(&mut alice, "bob", "hello yourself")
+            },
+        },
+        Check {
+            name: "sent",
+            what: "who has sent something is told so",
+            idea: "Two people hear of each message: one gets it, the other gets an answer.",
+            minutes: 5,
+            needs: &["greeting", "login"],
+            play: |subject| {
+                let (mut alice, _bob) = (named(subject, "alice")?, named(subject, "bob")?);
+                alice.say(&ClientDoc::say("%bob%hello"))?;
+                is_told(
+                    &mut alice,
+                    "<SERVER><command>SENT</command><count>1</count></SERVER>",
+                    |doc| matches!(doc, ServerDoc::Sent { count: 1 }),
+                )
+            },
+        },
+        Check {
+            name: "to-nobody-else",
+            what: "a message to one person comes to nobody else",
+            idea: "Who is in the loop over all clients, and why is there one?",
+            minutes: 5,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
+                let mut carol = named(subject, "carol")?;
+                alice.say(&ClientDoc::say("%bob%a secret"))?;
+                hears(&mut bob, "alice", "a secret")?;
+                // What comes to one client comes in order: had the secret come to carol, it would be first.
+                alice.say(&ClientDoc::say("%carol%no secret"))?;
+                hears(&mut carol, "alice", "no secret")
+            },
+        },
+        Check {
+            name: "no-such-user",
+            what: "who writes to a name that nobody has is told so",
+            idea: "What does looking a name up return when there is none, and who wants to know?",
+            minutes: 5,
+            needs: &["greeting", "login"],
+            play: |subject| {
+                let mut alice = named(subject, "alice")?;
+                alice.say(&ClientDoc::say("%bob%is anybody there?"))?;
+                is_refused(&mut alice, ErrorCode::NoSuchUser)
+            },
+        },
+        Check {
+            name: "login-first",
+            what: "who has no name yet writes to nobody",
+            idea: "What would `from` be?",
+            minutes: 5,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let mut bob = named(subject, "bob")?;
+                let mut nobody = newcomer(subject, "a client without a name")?;
+                nobody.say(&ClientDoc::say("%bob%who am I?"))?;
+                is_refused(&mut nobody, ErrorCode::LoginFirst)?;
+                let mut alice = named(subject, "alice")?;
+                alice.say(&ClientDoc::say("%bob%it is me"))?;
+                hears(&mut bob, "alice", "it is me")
+            },
+        },
+        Check {
+            name: "name-in-use",
+            what: "a name belongs to one client at a time",
+            idea: "Looking whether a name is free and taking it have to be one step. What else may happen between \
+                   two?",
+            minutes: 15,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
+                let mut other = newcomer(subject, "another client")?;
+                other.say(&login("alice"))?;
+                is_refused(&mut other, ErrorCode::NameInUse)?;
+                // It still leads to who had it first.
+                bob.say(&ClientDoc::say("%alice%hello"))?;
+                hears(&mut alice, "bob", "hello")
+            },
+        },
+        Check {
+            name: "percent",
+            what: "what follows the second % is the text, whatever is in it",
+            idea: "How often may your function split?",
+            minutes: 5,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
+                alice.say(&ClientDoc::say("%bob%50% of 100% is %x%"))?;
+                hears(&mut bob, "alice", "50% of 100% is %x%")
+            },
+        },
+        Check {
+            name: "markup",
+            what: "text that looks like XML comes as text",
+            idea: "Whoever puts text into XML escapes it; whoever takes it out gets it back.",
+            minutes: 10,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
+                let text = "if a < b && c > d: </message> \"x\" 'y' &amp;";
+                alice.say(&ClientDoc::say(format!("%bob%{text}")))?;
+                hears(&mut bob, "alice", text)
+            },
+        },
+        Check {
+            name: "cut-and-glued",
+            what: "documents are cut and glued as lines are",
+            idea: "A document is a line: rung 3 has solved it.",
+            minutes: 10,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let mut bob = named(subject, "bob")?;
+                let mut alice = newcomer(subject, "alice")?;
+                alice.send_parts([
+                    "<CLIENT><command>LOG",
+                    "IN</command><username>alice</username></CLIENT>\n<CLIENT><message>%bob%one</message></CLIENT>\n\
+                     <CLIENT><mess",
+                    "age>%bob%two</message></CLIENT>\n",
+                ])?;
+                hears(&mut bob, "alice", "one")?;
+                hears(&mut bob, "alice", "two")
+            },
+        },
+        Check {
+            name: "name-is-free-again",
+            what: "when a client has gone, its name is free",
+            idea: "On which ways can a visit end, and what is done on all of them?",
+            minutes: 10,
+            needs: &["greeting", "login", "no-such-user"],
+            play: |subject| {
+                let mut alice = named(subject, "alice")?;
+                let mut bob = named(subject, "bob")?;
+                bob.finish();
+                gone(&mut alice)?;
+                named(subject, "bob").map(drop)
+            },
+        },
+        Check {
+            name: "name-after-a-reset",
+            what: "it is free, too, when a client's connection has broken",
+            idea: "A read that fails ends a visit as well. Does your language have something that is done however a \
+                   block is left?",
+            minutes: 10,
+            needs: &["greeting", "login", "no-such-user"],
+            play: |subject| {
+                let mut alice = named(subject, "alice")?;
+                named(subject, "bob")?.reset();
+                gone(&mut alice)?;
+                named(subject, "bob").map(drop)
+            },
+        },
+        Check {
+            name: "who-does-not-read",
+            what: "somebody who does not read holds up nobody, not even who writes to them",
+            idea: "A write into a full socket waits. Whose thread is it that waits then? What if each client had a \
+                   queue, and it were full?",
+            minutes: 45,
+            needs: &["greeting", "login", "to-one", "sent", "no-such-user"],
+            play: who_does_not_read,
+        },
+        Check {
+            name: "load",
+            what: "200 clients, each of whom writes to the next one",
+            idea: "What do all threads use, and for how long does each have it to itself?",
+            minutes: 15,
+            needs: &["greeting", "login", "to-one"],
+            play: |subject| {
+                let name = |number: usize| format!("user{}", number % 200);
+                let clients = (0..200).map(|number| named(subject, &name(number)));
+                let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;
+                for (number, client) in clients.iter_mut().enumerate() {
+                    let next = name(number + 1);
+                    client.say(&ClientDoc::say(format!("%{next}%hello from {number}")))?;
+                }
+                for (number, client) in clients.iter_mut().enumerate() {
+                    let before = (number + 199) % 200;
+                    hears(client, &name(before), &format!("hello from {before}"))?;
+                }
+                Ok(())
+            },
+        },
+    ],
+};
+
+fn login(name: &str) -> ClientDoc<'static> {
+    ClientDoc::Command(ClientCommand::Login {
+        username: Cow::Owned(name.to_owned()),
+    })
+}
+
+/// Somebody who is connected and greeted.
+fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
+    let mut client = subject.connect(who)?;
+    let greeting =
+        "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>";
+    is_told(&mut client, greeting, |doc| {
+        matches!(doc, ServerDoc::WelcomeSingle { .. })
+    })?;
+    Ok(client)
+}
+
+/// Somebody who has the name `name`.
+fn named(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
+    let mut client = newcomer(subject, name)?;
+    client.say(&login(name))?;
+    let welcome = format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>");
+    is_told(
+        &mut client,
+        &welcome,
+        |doc| matches!(doc, ServerDoc::LoggedIn { username } if username == name),
+    )?;
+    Ok(client)
+}
+
+fn is_told(
+    client: &mut Talk,
+    wanted: &str,
+    is: impl Fn(&ServerDoc<'_>) -> bool,
+) -> Result<(), Failure> {
+    client.document(wanted, |doc| is(doc).then_some(()))
+}
+
+fn is_refused(client: &mut Talk, code: ErrorCode) -> Result<(), Failure> {
+    let wanted = format!("<SERVER><error code='{}'>…</error></SERVER>", code.word());
+    client.document(&wanted, |doc| match doc {
+        ServerDoc::Error { code: given, .. } => (*given == code).then_some(()),
+        _ => None,
+    })
+}
+
+/// The next that anybody says to `client` is this.
+fn hears(client: &mut Talk, from: &str, text: &str) -> Result<(), Failure> {
+    let wanted = format!(
+        "<CLIENT from='{from}' scope='direct'><message>…</message></CLIENT>, with the text {text:?}"
+    );
+    let is_right = client.document(&wanted, |doc| match doc {
+        ServerDoc::Relay(relay) => {
+            let is_right = relay.from == from && relay.text == text && relay.scope == Scope::Direct;
+            Some(is_right.then_some(()).ok_or_else(|| format!("{relay:?}")))
+        }
+        _ => None,
+    })?;
+    is_right.map_err(|came| client.failure(&wanted).came(came))
+}
+
+/// Waits until the server has noticed that bob is not there any more. Until then, what is said to him is sent.
+fn gone(alice: &mut Talk) -> Result<(), Failure> {
+    let wanted = "<SERVER><error code='no-such-user'>…</error></SERVER>, once bob has gone";
+    let until = std::time::Instant::now() + alice.patience();
+    while std::time::Instant::now() < until {
+        alice.say(&ClientDoc::say("%bob%still there?"))?;
+        let has_gone = alice.document(wanted, |doc| match doc {
+            ServerDoc::Sent { .. } => Some(false),
+            ServerDoc::Error {
+                code: ErrorCode::NoSuchUser,
+                ..
+            } => Some(true),
+            _ => None,
+        })?;
+        if has_gone {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(alice
+        .failure(wanted)
+        .came("bob is still there, though his connection has ended"))
+}
+
+fn who_does_not_read(subject: &Subject<'_>) -> Result<(), Failure> {
+    let _deaf = named(subject, "carol")?;
+    let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
+    let long = format!("%carol%{}", "x".repeat(UNREAD_BYTES));
+    for _ in 0..UNREAD / BATCH {
+        for _ in 0..BATCH {
+            alice.say(&ClientDoc::say(long.as_str()))?;
+        }
+        for _ in 0..BATCH {
+            // Sent, or dropped because she does not read: the rung leaves it open.
+            let wanted = "an answer, SENT or an error, though carol does not read";
+            is_told(&mut alice, wanted, |doc| {
+                matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. })
+            })?;
+        }
+    }
+    alice.say(&ClientDoc::say("%bob%she does not listen"))?;
+    hears(&mut bob, "alice", "she does not listen")
+}

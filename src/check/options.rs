@@ -1,0 +1,129 @@
+//! The checker's command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, value_parser};
+
+use crate::command_line::{About, bad_value, read as read_words, refuse};
+
+/// Where the port goes in a command.
+pub(super) const PORT: &str = "{port}";
+
+/// Check a server that you have written yourself, in any language
+#[derive(Parser, Debug)]
+#[command(
+    name = "chatcheck",
+    version,
+    max_term_width = 100,
+    after_help = "\
+chatcheck 1                                  what is to be built at rung 1
+chatcheck 1 'python3 server.py {port}'       check that server
+chatcheck 1 --list                           the checks of rung 1
+
+COMMAND is started anew for each check, by sh, with a free port of 127.0.0.1 in place of
+{port}, and is ended again with everything that it has started. Exit code 0: all passed,
+1: one has failed, 2: nothing was checked."
+)]
+struct Arguments {
+    /// Which rung of the ladder
+    #[arg(value_parser = value_parser!(u8).range(1..=4))]
+    rung: u8,
+    /// What starts the server; `{port}` stands for the port at which it listens. Without it, the task is printed
+    command: Option<String>,
+    /// Print the checks of the rung, and leave
+    #[arg(long)]
+    list: bool,
+    /// Play this check alone (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Go on after a check that has failed
+    #[arg(long)]
+    keep_going: bool,
+    /// Print one line of JSON for each check, and one for all, and nothing else
+    #[arg(long)]
+    json: bool,
+    /// Write the result into FILE as JUnit's XML, which most learning platforms read
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// How long an answer may take
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = value_parser!(u16).range(1..))]
+    patience: u16,
+    /// How long the server may take until it listens
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = value_parser!(u16).range(1..))]
+    start_within: u16,
+    #[command(flatten)]
+    about: About,
+}
+
+/// What the checker is to do.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) rung: u8,
+    pub(super) command: Option<String>,
+    pub(super) list: bool,
+    /// Names of checks; empty for all.
+    pub(super) only: Vec<String>,
+    pub(super) keep_going: bool,
+    pub(super) json: bool,
+    pub(super) junit: Option<PathBuf>,
+    pub(super) patience: Duration,
+    pub(super) start_within: Duration,
+}
+
+/// Reads the command line, whose first word is the program's name. `Err` is the program's end.
+pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Wanted, ExitCode> {
+    // Its path is of no interest to whoever reads a complaint.
+    let words = ["chatcheck".into()]
+        .into_iter()
+        .chain(words.into_iter().skip(1));
+    let given = read_words(words, |given: &Arguments| &given.about)?;
+    if let Some(command) = &given.command
+        && !command.contains(PORT)
+    {
+        let sentence = format!(
+            "the command has to say where the port goes, such as 'python3 server.py {PORT}'; this one does not: \
+             {command}"
+        );
+        return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+    }
+    Ok(Wanted {
+        rung: given.rung,
+        command: given.command,
+        list: given.list,
+        only: given.only,
+        keep_going: given.keep_going,
+        json: given.json,
+        junit: given.junit,
+        patience: Duration::from_secs(given.patience.into()),
+        start_within: Duration::from_secs(given.start_within.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command_line::tests::know_every_option;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn completions_and_manual_page_know_every_option() {
+        know_every_option(Arguments::command());
+    }
+
+    #[test]
+    fn a_command_has_to_say_where_the_port_goes() {
+        let read = |line: &str| read(line.split('|').map(OsString::from));
+        assert!(read("chatcheck|1|server 8080").is_err());
+        assert_eq!(
+            read("chatcheck|1|server {port}")
+                .unwrap()
+                .command
+                .as_deref(),
+            Some("server {port}")
+        );
+        assert!(read("chatcheck|9|server {port}").is_err());
+    }
+}

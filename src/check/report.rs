@@ -1,0 +1,273 @@
+//! What the checker says of each check: for a person, and for a learning platform.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::program::Subject;
+use super::rung::{Check, Rung};
+use super::talk::Failure;
+use crate::wire::{printable, xml_text};
+
+/// How many lines of what the program has printed are shown.
+const LINES: usize = 8;
+
+/// What has come of one check.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    check: &'static Check,
+    pub(super) failure: Option<Failure>,
+    took: Duration,
+    /// The last lines that the program has printed, if the check has failed.
+    printed: Vec<String>,
+}
+
+impl Outcome {
+    /// Starts the program, plays `check`, and ends the program.
+    pub(super) fn of(check: &'static Check, subject: &Subject<'_>) -> Outcome {
+        let start = Instant::now();
+        let mut printed = Vec::new();
+        let result = subject.started().and_then(|subject| {
+            let result = (check.play)(&subject);
+            let result = result.map_err(|failure| match subject.end() {
+                Some(status) => Failure {
+                    came: format!("{}; the program has ended ({status})", failure.came),
+                    ..failure
+                },
+                None => failure,
+            });
+            if result.is_err() {
+                let text = subject.printed();
+                let lines: Vec<&str> = text.lines().collect();
+                let last = lines.len().saturating_sub(LINES);
+                printed = lines[last..].iter().map(|line| printable(line)).collect();
+            }
+            result
+        });
+        Outcome {
+            check,
+            failure: result.err(),
+            took: start.elapsed(),
+            printed,
+        }
+    }
+}
+
+/// All that has been checked, said as it comes.
+pub(super) struct Report {
+    rung: &'static Rung,
+    command: String,
+    is_json: bool,
+    has_colour: bool,
+    outcomes: Vec<Outcome>,
+}
+
+impl Report {
+    /// Begins one.
+    pub(super) fn of(rung: &'static Rung, command: &str, is_json: bool) -> Report {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let report = Report {
+            rung,
+            command: printable(command),
+            is_json,
+            has_colour: !is_json && io::stdout().is_terminal() && !no_colour,
+            outcomes: Vec::new(),
+        };
+        if !is_json {
+            let Rung { number, title, .. } = rung;
+            say(&format!("Rung {number}: {title}\n{}\n\n", report.command));
+        }
+        report
+    }
+
+    /// Says what has come of one more check.
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        let text = match self.is_json {
+            true => format!("{}\n", as_json(&outcome)),
+            false => self.as_text(&outcome),
+        };
+        say(&text);
+        self.outcomes.push(outcome);
+    }
+
+    /// Says how it went on the whole.
+    pub(super) fn end(&self) {
+        let passed = self.outcomes.iter().filter(|one| one.failure.is_none());
+        let (passed, played) = (passed.count(), self.outcomes.len());
+        let all = self.rung.checks.len();
+        let text = if self.is_json {
+            let rung = self.rung.number;
+            let all = json!({"rung": rung, "checks": all, "played": played, "passed": passed});
+            format!("{all}\n")
+        } else if self.has_passed() && played == all {
+            format!(
+                "\nAll {all} checks of rung {} have passed.\n",
+                self.rung.number
+            )
+        } else if self.has_passed() {
+            format!("\n{passed} of {played} checks have passed; the rung has {all}.\n")
+        } else if played < all
+            && self
+                .outcomes
+                .last()
+                .is_some_and(|one| one.failure.is_some())
+        {
+            format!(
+                "\n{passed} of {all} checks have passed. The ones after the failed one were not played; \
+                 --keep-going plays them, too.\n"
+            )
+        } else {
+            format!("\n{passed} of {played} checks have passed.\n")
+        };
+        say(&text);
+    }
+
+    /// Whether something was played, and all of it has passed.
+    pub(super) fn has_passed(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(|one| one.failure.is_none())
+    }
+
+    fn as_text(&self, outcome: &Outcome) -> String {
+        let check = outcome.check;
+        let (sign, colour) = match outcome.failure {
+            None => ("✓", "32"),
+            Some(_) => ("✗", "31"),
+        };
+        let sign = match self.has_colour {
+            true => format!("\x1b[{colour}m{sign}\x1b[0m"),
+            false => sign.to_owned(),
+        };
+        let width = self.rung.checks.iter().map(|check| check.name.len()).max();
+        let mut text = format!(
+            "{sign} {:width$}  {}\n",
+            check.name,
+            check.what,
+            width = width.unwrap_or_default()
+        );
+        if let Some(failure) = &outcome.failure {
+            // Writing into a String does not fail.
+            let _ = write!(
+                text,
+                "    before  {}\n    came    {}\n    wanted  {}\n    idea    {}\n    time    usually {} minutes\n",
+                printable(&failure.sent),
+                printable(&failure.came),
+                printable(&failure.wanted),
+                check.idea,
+                check.minutes,
+            );
+            if let Some(first) = self.failed_before(check) {
+                let _ = writeln!(text, "    first   {first}: without it, this one can't pass");
+            }
+            if !outcome.printed.is_empty() {
+                text.push_str("    the last that your program printed:\n");
+                for line in &outcome.printed {
+                    let _ = writeln!(text, "      {line}");
+                }
+            }
+        }
+        text
+    }
+
+    /// The first of the checks that `check` needs and that has failed.
+    fn failed_before(&self, check: &Check) -> Option<&'static str> {
+        let failed = self.outcomes.iter().filter(|one| one.failure.is_some());
+        let mut names = failed.map(|one| one.check.name);
+        names.find(|name| check.needs.contains(name))
+    }
+
+    /// The result as JUnit's XML.
+    pub(super) fn junit(&self) -> String {
+        let failed = self.outcomes.iter().filter(|one| one.failure.is_some());
+        let mut text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"rung {}\" tests=\"{}\" failures=\"{}\">\n",
+            self.rung.number,
+            self.outcomes.len(),
+            failed.count()
+        );
+        for outcome in &self.outcomes {
+            let _ = write!(
+                text,
+                "  <testcase classname=\"rung{}\" name=\"{}\" time=\"{:.3}\">",
+                self.rung.number,
+                outcome.check.name,
+                outcome.took.as_secs_f64()
+            );
+            if let Some(failure) = &outcome.failure {
+                let Failure { sent, came, wanted } = failure;
+                let what = xml_text(outcome.check.what);
+                let told = format!(
+                    "before: {sent}\ncame: {came}\nwanted: {wanted}\nidea: {}\n{}",
+                    outcome.check.idea,
+                    outcome.printed.join("\n")
+                );
+                let _ = write!(
+                    text,
+                    "\n    <failure message=\"{what}\">{}</failure>\n  ",
+                    xml_text(&told)
+                );
+            }
+            text.push_str("</testcase>\n");
+        }
+        text + "</testsuite>\n"
+    }
+}
+
+fn as_json(outcome: &Outcome) -> serde_json::Value {
+    let check = outcome.check;
+    let took = u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX);
+    let mut value = json!({
+        "check": check.name,
+        "what": check.what,
+        "passed": outcome.failure.is_none(),
+        "milliseconds": took,
+    });
+    if let Some(failure) = &outcome.failure {
+        value["before"] = json!(failure.sent);
+        value["came"] = json!(failure.came);
+        value["wanted"] = json!(failure.wanted);
+        value["idea"] = json!(check.idea);
+        value["minutes"] = json!(check.minutes);
+        value["printed"] = json!(outcome.printed);
+    }
+    value
+}
+
+/// The checks, a line each, for a person or as JSON.
+pub(super) fn list(checks: &[&Check], is_json: bool) -> String {
+    if is_json {
+        let line = |check: &&Check| {
+            let Check {
+                name,
+                what,
+                idea,
+                minutes,
+                needs,
+                ..
+            } = check;
+            let value = json!({
+                "check": name, "what": what, "idea": idea, "minutes": minutes, "needs": needs,
+            });
+            format!("{value}\n")
+        };
+        return checks.iter().map(line).collect();
+    }
+    let width = checks.iter().map(|check| check.name.len()).max();
+    let width = width.unwrap_or_default();
+    let line = |check: &&Check| format!("{:width$}  {}\n", check.name, check.what);
+    checks.iter().map(line).collect()
+}
+
+/// What is to be built, and how to go on.
+pub(super) fn task(rung: &Rung) -> String {
+    format!(
+        "{}\n---\nCheck what you have built with\n  make check RUNG={} CMD='python3 server.py {{port}}'\n",
+        rung.task, rung.number
+    )
+}
+
+fn say(text: &str) {
+    // Whoever reads may have gone; the exit code tells it all the same.
+    let _ = io::stdout().write_all(text.as_bytes());
+}

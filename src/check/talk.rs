@@ -1,0 +1,339 @@
+//! One client of the server that is checked: what it sends, what it waits for, and what it says when something else
+//! comes.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::program::Subject;
+use crate::limits;
+use crate::wire::{ClientDoc, Codec, ServerDoc};
+
+/// Between two parts of what is written, so that a reader most often gets them one by one.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long to wait before a program that does not listen yet is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// A socket that has taken nothing for so long is full.
+const FULL: Duration = Duration::from_millis(300);
+
+/// How much of what was sent or came is shown, in characters.
+const SHOWN: usize = 160;
+
+/// What was not as it has to be.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Who did what before.
+    pub(super) sent: String,
+    pub(super) came: String,
+    pub(super) wanted: String,
+}
+
+impl Failure {
+    /// Something else came than `wanted`.
+    pub(super) fn wanted(wanted: impl Display) -> Failure {
+        Failure {
+            sent: "nothing".to_owned(),
+            came: "nothing".to_owned(),
+            wanted: wanted.to_string(),
+        }
+    }
+
+    pub(super) fn came(self, came: impl Display) -> Failure {
+        let came = came.to_string();
+        Failure { came, ..self }
+    }
+
+    pub(super) fn sent(self, sent: impl Display) -> Failure {
+        let sent = sent.to_string();
+        Failure { sent, ..self }
+    }
+}
+
+/// Bytes as they are shown: what is no ordinary character as an escape, and of much the beginning.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let text = format!("{:?}", String::from_utf8_lossy(bytes));
+    if text.chars().count() <= SHOWN {
+        return text;
+    }
+    let beginning: String = text.chars().take(SHOWN).collect();
+    format!("{beginning}…\" ({} bytes)", bytes.len())
+}
+
+/// What came while a line was waited for.
+enum Came {
+    Line(Vec<u8>),
+    /// The connection's end, and what stood before it without a line feed.
+    End(Vec<u8>),
+    /// Nothing more in time, and what there was without a line feed.
+    Nothing(Vec<u8>),
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Talk {
+    who: String,
+    stream: TcpStream,
+    patience: Duration,
+    /// What was sent last.
+    sent: String,
+    /// What has come and was not asked for yet.
+    kept: Vec<u8>,
+}
+
+impl Talk {
+    /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does not listen yet.
+    pub(super) fn connect(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
+        let wanted = || {
+            Failure::wanted("to be let in").sent(format!(
+                "{who} connected to port {}",
+                subject.address.port()
+            ))
+        };
+        let until = Instant::now() + subject.start_within;
+        loop {
+            match TcpStream::connect_timeout(&subject.address, subject.patience) {
+                Ok(stream) => {
+                    subject.is_reached();
+                    // Each part is sent when it is written.
+                    stream
+                        .set_nodelay(true)
+                        .map_err(|error| wanted().came(error))?;
+                    return Ok(Talk {
+                        who: who.to_owned(),
+                        stream,
+                        patience: subject.patience,
+                        sent: format!("{who} connected"),
+                        kept: Vec::new(),
+                    });
+                }
+                Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                    return Err(wanted().came(error));
+                }
+                Err(_) => {}
+            }
+            if let Some(status) = subject.end() {
+                return Err(wanted().came(format!("the program has ended ({status})")));
+            }
+            if subject.has_been_reached() {
+                return Err(wanted().came("refused: nobody listens there any more"));
+            }
+            if Instant::now() > until {
+                let waited = subject.start_within.as_secs();
+                return Err(wanted().came(format!(
+                    "refused: after {waited} s nobody listens on 127.0.0.1 at that port"
+                )));
+            }
+            thread::sleep(AGAIN);
+        }
+    }
+
+    /// Sends these bytes in one write.
+    ///
+    /// # Errors
+    /// When the connection is broken, or the server takes nothing for too long.
+    pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let bytes = bytes.as_ref();
+        self.sent = format!("{} sent {}", self.who, shown(bytes));
+        let sent = self
+            .stream
+            .set_write_timeout(Some(self.patience))
+            .and_then(|()| self.stream.write_all(bytes));
+        sent.map_err(|error| {
+            let came = match error.kind() {
+                ErrorKind::WouldBlock => "the server took nothing more".to_owned(),
+                _ => format!("the connection was closed ({error})"),
+            };
+            self.failure("the server to take it").came(came)
+        })
+    }
+
+    /// Sends these bytes whether or not somebody takes them.
+    pub(super) fn send_to_whoever(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.send(bytes);
+    }
+
+    /// Sends `bytes` again and again, without reading, until the server takes nothing more for a moment, has ended
+    /// the connection, or `most` bytes have gone.
+    pub(super) fn fill(&mut self, bytes: &[u8], most: usize) {
+        self.sent = format!("{} sent {} again and again", self.who, shown(bytes));
+        let _ = self.stream.set_write_timeout(Some(FULL));
+        let mut gone = 0;
+        while gone < most {
+            match self.stream.write(bytes) {
+                Ok(count) => gone += count,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Sends each part in a write of its own, with a moment between them.
+    pub(super) fn send_parts<P: AsRef<[u8]>>(
+        &mut self,
+        parts: impl IntoIterator<Item = P>,
+    ) -> Result<(), Failure> {
+        let mut all = Vec::new();
+        for (number, part) in parts.into_iter().enumerate() {
+            if number > 0 {
+                thread::sleep(PAUSE);
+            }
+            self.send(&part)?;
+            all.push(shown(part.as_ref()));
+        }
+        let mut parts = all.join(", ");
+        if all.len() > 12 {
+            parts = format!("{}, … ({} parts)", all[..12].join(", "), all.len());
+        }
+        self.sent = format!("{} sent one after the other {parts}", self.who);
+        Ok(())
+    }
+
+    /// Says that it sends nothing more; it reads on.
+    pub(super) fn finish(&mut self) {
+        self.sent.push_str(" and finished sending");
+        // The server may have closed it.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Breaks the connection off, as a program that is killed does.
+    pub(super) fn reset(self) {
+        // Without it, it is an ordinary end.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Waits for exactly this line (without its line feed).
+    pub(super) fn line(&mut self, wanted: &str) -> Result<(), Failure> {
+        let wanted = [wanted.as_bytes(), b"\n"].concat();
+        match self.next(self.patience) {
+            Came::Line(line) if line == wanted => Ok(()),
+            came => Err(self.other(shown(&wanted), came)),
+        }
+    }
+
+    /// Says a line, and waits for the answer of an echo server.
+    pub(super) fn echo(&mut self, line: &str) -> Result<(), Failure> {
+        self.send(format!("{line}\n"))?;
+        self.line(&format!("From server -> {line}"))
+    }
+
+    /// Waits for the connection's end, before which nothing else comes.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        match self.next(self.patience) {
+            Came::End(rest) if rest.is_empty() => Ok(()),
+            came => Err(self.other("the end of the connection", came)),
+        }
+    }
+
+    /// Sends a document.
+    pub(super) fn say(&mut self, doc: &ClientDoc<'_>) -> Result<(), Failure> {
+        let mut bytes = Vec::new();
+        Codec::default().write_client(doc, &mut bytes);
+        self.send(bytes)
+    }
+
+    /// Waits for the next document that `is` something; others are passed over, since a server may tell more than
+    /// the rung asks for. `wanted` shows what it would look like.
+    pub(super) fn document<T>(
+        &mut self,
+        wanted: &str,
+        mut is: impl FnMut(&ServerDoc<'_>) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let until = Instant::now() + self.patience;
+        let mut others = String::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = match self.next(left) {
+                Came::Line(line) => line,
+                came => {
+                    let mut failure = self.other(wanted, came);
+                    if !others.is_empty() {
+                        failure.came = format!("{others}then {}", failure.came);
+                    }
+                    return Err(failure);
+                }
+            };
+            let frame = line.strip_suffix(b"\n").unwrap_or(&line);
+            let frame = frame.strip_suffix(b"\r").unwrap_or(frame);
+            match Codec::default().read_server(frame) {
+                Ok(doc) => {
+                    if let Some(found) = is(&doc) {
+                        return Ok(found);
+                    }
+                }
+                Err(error) => {
+                    let came = format!("{}, which is no document: {error}", shown(&line));
+                    return Err(self.failure(wanted).came(came));
+                }
+            }
+            others.push_str(&shown(frame));
+            others.push_str(", ");
+        }
+    }
+
+    /// How long an answer may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// What is said when `wanted` does not come.
+    pub(super) fn failure(&self, wanted: impl Display) -> Failure {
+        Failure::wanted(wanted).sent(&self.sent)
+    }
+
+    fn other(&self, wanted: impl Display, came: Came) -> Failure {
+        let came = match came {
+            Came::Line(line) => shown(&line),
+            Came::End(rest) if rest.is_empty() => "the end of the connection".to_owned(),
+            Came::End(rest) => {
+                format!("{} and the end of the connection", shown(&rest))
+            }
+            Came::Nothing(rest) => {
+                let waited = self.patience.as_secs();
+                match rest.is_empty() {
+                    true => format!("nothing, for {waited} s"),
+                    false => format!("{} and nothing more, for {waited} s", shown(&rest)),
+                }
+            }
+        };
+        self.failure(wanted)
+            .came(format!("{came} (to {})", self.who))
+    }
+
+    /// What comes next within that time.
+    fn next(&mut self, within: Duration) -> Came {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(end) = self.kept.iter().position(|byte| *byte == b'\n') {
+                return Came::Line(self.kept.drain(..=end).collect());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            // A timeout of zero would be none.
+            let left = left.max(Duration::from_millis(1));
+            let mut bytes = [0; 16 * 1024];
+            let read = self
+                .stream
+                .set_read_timeout(Some(left))
+                .and_then(|()| self.stream.read(&mut bytes));
+            match read {
+                Ok(0) => return Came::End(std::mem::take(&mut self.kept)),
+                Ok(count) => self.kept.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Came::Nothing(std::mem::take(&mut self.kept));
+                }
+                // A server that closes with something unread resets the connection; it ended it all the same.
+                Err(_) => return Came::End(std::mem::take(&mut self.kept)),
+            }
+            if self.kept.len() > limits::MAX_SERVER_FRAME {
+                return Came::Line(std::mem::take(&mut self.kept));
+            }
+        }
+    }
+}

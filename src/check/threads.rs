@@ -1,0 +1,177 @@
+//! Rung 2: a thread for each client.
+
+use super::program::Subject;
+use super::rung::{Check, Rung};
+use super::talk::{Failure, Talk};
+
+/// How many are there at once under load.
+const CROWD: usize = 200;
+
+/// What a client who does not read sends at most, in bytes: more than the sockets on the way hold.
+const UNREAD: usize = 64 * 1024 * 1024;
+
+pub(super) const RUNG: Rung = Rung {
+    number: 2,
+    title: "a thread for each client",
+    task: include_str!("../lesson/tasks/2-a-thread-for-each-client.md"),
+    checks: &[
+        Check {
+            name: "one-line",
+            what: "a line comes back, as at rung 1",
+            idea: "Does it still pass the checks of rung 1?",
+            minutes: 5,
+            needs: &[],
+            play: |subject| subject.connect("a client")?.echo("hello"),
+        },
+        Check {
+            name: "two-at-once",
+            what: "a second client is answered while the first one is still there",
+            idea: "One thread can be blocked in one read only. Who accepts the next client meanwhile?",
+            minutes: 20,
+            needs: &["one-line"],
+            play: |subject| {
+                let mut first = subject.connect("the first client")?;
+                first.echo("hello")?;
+                subject.connect("the second client")?.echo("hello, too")
+            },
+        },
+        Check {
+            name: "a-silent-one",
+            what: "a client that never says a word holds nobody up",
+            idea: "The thread that accepts must do nothing that waits for a client: no read, and no greeting.",
+            minutes: 10,
+            needs: &["one-line", "two-at-once"],
+            play: |subject| {
+                let _silent = subject.connect("a silent client")?;
+                let mut second = subject.connect("the second client")?;
+                second.echo("is anybody there?")
+            },
+        },
+        Check {
+            name: "own-answers",
+            what: "each client gets the answers to its own lines",
+            idea: "Which variables do the threads share? A thread that has been started uses what a variable holds \
+                   now, not what it held then.",
+            minutes: 15,
+            needs: &["one-line", "two-at-once"],
+            play: |subject| {
+                let mut first = subject.connect("the first client")?;
+                first.echo("one")?;
+                let mut second = subject.connect("the second client")?;
+                second.echo("two")?;
+                first.echo("three")?;
+                second.echo("four")
+            },
+        },
+        Check {
+            name: "half-a-line",
+            what: "a client that stops in the middle of a line holds nobody up",
+            idea: "Is there a lock, and is it held while somebody waits for the network?",
+            minutes: 10,
+            needs: &["one-line", "two-at-once", "own-answers"],
+            play: |subject| {
+                let mut first = subject.connect("the first client")?;
+                first.send("half a")?;
+                let mut second = subject.connect("the second client")?;
+                second.echo("a whole line")?;
+                first.send(" line\n")?;
+                first.line("From server -> half a line")
+            },
+        },
+        Check {
+            name: "twenty-at-once",
+            what: "twenty clients at once, each answered, the last one first",
+            idea: "Is there a number of threads that you have set? A thread belongs to a client for as long as \
+                   it stays.",
+            minutes: 10,
+            needs: &["one-line", "two-at-once", "a-silent-one", "own-answers"],
+            play: |subject| crowd(subject, 20),
+        },
+        Check {
+            name: "exit-ends-one",
+            what: "`Exit` ends one visit, and not the others",
+            idea: "What ends: the thread, the connection, or the program?",
+            minutes: 10,
+            needs: &["one-line", "two-at-once"],
+            play: |subject| {
+                let mut first = subject.connect("the first client")?;
+                first.echo("hello")?;
+                let mut second = subject.connect("the second client")?;
+                second.echo("hello")?;
+                second.send("Exit\n")?;
+                second.end()?;
+                subject.connect("a third client")?.echo("hello")
+            },
+        },
+        Check {
+            name: "reset",
+            what: "a client whose connection breaks ends nobody else's visit",
+            idea: "Reading and writing can fail, and not only end. Whose visit is over then?",
+            minutes: 15,
+            needs: &["one-line", "two-at-once"],
+            play: |subject| {
+                let mut first = subject.connect("the first client")?;
+                first.echo("hello")?;
+                let mut second = subject.connect("the second client")?;
+                second.echo("hello")?;
+                second.reset();
+                let mut third =
+                    subject.connect("a third client, after the second has reset its connection")?;
+                third.echo("hello")
+            },
+        },
+        Check {
+            name: "half-close",
+            what: "a client that has finished sending still gets its answers",
+            idea: "A connection has two directions, and each ends by itself. What do you owe a client whose words \
+                   have ended?",
+            minutes: 10,
+            needs: &["one-line"],
+            play: |subject| {
+                let mut client = subject.connect("a client")?;
+                client.send("one\ntwo")?;
+                client.finish();
+                client.line("From server -> one")?;
+                client.line("From server -> two")?;
+                client.end()
+            },
+        },
+        Check {
+            name: "who-does-not-read",
+            what: "a client that reads no answers holds nobody up",
+            idea: "A write waits, too, when the other side does not read. What does that thread hold meanwhile?",
+            minutes: 15,
+            needs: &["one-line", "two-at-once"],
+            play: |subject| {
+                let mut deaf = subject.connect("a client that reads nothing")?;
+                deaf.fill(&b"anybody?\n".repeat(1000), UNREAD);
+                let mut other = subject.connect("another client")?;
+                other.echo("hello")
+            },
+        },
+        Check {
+            name: "load",
+            what: "200 clients at once",
+            idea: "What does each client cost, and what has an end: threads, descriptors, the backlog?",
+            minutes: 15,
+            needs: &[
+                "one-line",
+                "two-at-once",
+                "a-silent-one",
+                "own-answers",
+                "twenty-at-once",
+            ],
+            play: |subject| crowd(subject, CROWD),
+        },
+    ],
+};
+
+/// So many at once; each is answered, the last one first.
+fn crowd(subject: &Subject<'_>, count: usize) -> Result<(), Failure> {
+    let clients = (1..=count).map(|number| subject.connect(&format!("client {number} of {count}")));
+    let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;
+    for (number, client) in clients.iter_mut().enumerate().rev() {
+        client.echo(&format!("I am number {number}"))?;
+    }
+    Ok(())
+}
