@@ -85,6 +85,18 @@ fn with_a_thread_per_client_nobody_waits() {
 }
 
 #[test]
+fn a_last_line_without_a_line_feed_is_answered() {
+    with_server(one_at_a_time::serve, |address, _| {
+        let mut client = Client::connect(address);
+        client.send(b"one\ntwo");
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.line(), "From server -> one");
+        assert_eq!(client.line(), "From server -> two");
+        client.assert_closed();
+    });
+}
+
+#[test]
 fn a_line_without_end_is_not_hoarded() {
     with_server(thread_per_client::serve, |address, said| {
         let mut endless = Client::connect(address);

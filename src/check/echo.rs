@@ -116,7 +116,7 @@ pub(super) const RUNG: Rung = Rung {
             idea: "The end of the stream is no line. What does your library return for it, and what do you do with \
                    that first?",
             minutes: 15,
-            needs: &["one-line"],
+            needs: &["one-line", "next-client"],
             play: |subject| {
                 drop(subject.connect("a client that hangs up at once")?);
                 let mut client = subject.connect("a client that hangs up after a line")?;
@@ -131,7 +131,7 @@ pub(super) const RUNG: Rung = Rung {
             idea: "The system accepts connections before your program does, and keeps them in the backlog. Nothing \
                    has to be done for it, except not to throw it away.",
             minutes: 10,
-            needs: &["one-line", "exit", "next-client"],
+            needs: &["one-line", "several-lines", "exit", "next-client"],
             play: |subject| {
                 let mut first = subject.connect("the first client")?;
                 first.echo("hello")?;

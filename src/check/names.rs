@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use super::program::Subject;
 use super::rung::{Check, Rung};
-use super::talk::{Failure, Talk};
+use super::talk::{Failure, Talk, shown};
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, ServerDoc};
 
 /// How many messages are sent to somebody who does not read, and how long each is: together more than the sockets
 /// on the way hold.
-const UNREAD: usize = 8_000;
+const UNREAD: usize = 4_000;
 const UNREAD_BYTES: usize = 4_000;
 
 /// How many of them are sent before their answers are read.
@@ -205,7 +205,15 @@ pub(super) const RUNG: Rung = Rung {
             idea: "A write into a full socket waits. Whose thread is it that waits then? What if each client had a \
                    queue, and it were full?",
             minutes: 45,
-            needs: &["greeting", "login", "to-one", "sent", "no-such-user"],
+            needs: &[
+                "greeting",
+                "login",
+                "to-one",
+                "sent",
+                "to-nobody-else",
+                "no-such-user",
+                "cut-and-glued",
+            ],
             play: who_does_not_read,
         },
         Check {
@@ -213,7 +221,7 @@ pub(super) const RUNG: Rung = Rung {
             what: "200 clients, each of whom writes to the next one",
             idea: "What do all threads use, and for how long does each have it to itself?",
             minutes: 15,
-            needs: &["greeting", "login", "to-one"],
+            needs: &["greeting", "login", "to-one", "to-nobody-else"],
             play: |subject| {
                 let name = |number: usize| format!("user{}", number % 200);
                 let clients = (0..200).map(|number| named(subject, &name(number)));
@@ -286,7 +294,13 @@ fn hears(client: &mut Talk, from: &str, text: &str) -> Result<(), Failure> {
     let is_right = client.document(&wanted, |doc| match doc {
         ServerDoc::Relay(relay) => {
             let is_right = relay.from == from && relay.text == text && relay.scope == Scope::Direct;
-            Some(is_right.then_some(()).ok_or_else(|| format!("{relay:?}")))
+            let text = shown(relay.text.as_bytes());
+            Some(is_right.then_some(()).ok_or_else(|| {
+                format!(
+                    "from '{}', {:?}, with the text {text}",
+                    relay.from, relay.scope
+                )
+            }))
         }
         _ => None,
     })?;

@@ -141,7 +141,7 @@ pub(super) const RUNG: Rung = Rung {
             what: "a client that reads no answers holds nobody up",
             idea: "A write waits, too, when the other side does not read. What does that thread hold meanwhile?",
             minutes: 15,
-            needs: &["one-line", "two-at-once"],
+            needs: &["one-line", "two-at-once", "half-a-line"],
             play: |subject| {
                 let mut deaf = subject.connect("a client that reads nothing")?;
                 deaf.fill(&b"anybody?\n".repeat(1000), UNREAD);

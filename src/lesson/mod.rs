@@ -51,7 +51,13 @@ pub fn echo(mut stream: &Stream, say: Say<'_>) -> Result<(), EchoError> {
     let peer = stream.peer();
     let mut lines = FrameReader::new(limits::MAX_FRAME);
     // One read may bring half a line or three: see `wire/frame.rs` for how lines are cut.
-    while lines.read_from(&mut stream).map_err(interrupted)? > 0 {
+    let mut is_over = false;
+    while !is_over {
+        // At the end of the stream, what stands behind the last line feed is a line, too.
+        is_over = lines.read_from(&mut stream).map_err(interrupted)? == 0;
+        if is_over && !lines.end_last_line() {
+            break;
+        }
         while let Ok(Some(line)) = lines.next_frame() {
             let text = String::from_utf8_lossy(line);
             if matches!(&*text, "Exit" | "exit") {

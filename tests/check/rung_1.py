@@ -125,14 +125,16 @@ class HangUp(Server):
 class TheSecondWaits(Server):
     """Whoever has come meanwhile is sent away."""
 
-    def visit(self, connection):
-        super().visit(connection)
+    def is_end(self, line):
+        if not super().is_end(line):
+            return False
         self.listener.setblocking(False)
         try:
             while True:
                 self.listener.accept()[0].close()
         except BlockingIOError:
             self.listener.setblocking(True)
+        return True
 
 
 class Load(Server):

@@ -1,0 +1,255 @@
+//! The checker is checked: a correct server of each rung passes every check, and for each check a faulty server
+//! fails it, and no other but those that need it. The servers stand in `tests/check`.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+use serde_json::Value;
+
+const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
+const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
+const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+const RUNGS: [u8; 4] = [1, 2, 3, 4];
+
+/// How many checkers run at once; most of their time they wait.
+const AT_ONCE: usize = 6;
+
+/// In seconds: what is never waited for where all is right, and what a fault costs that is silence.
+const PATIENCE: &str = "5";
+
+/// Runs the checker, whose lines are JSON.
+fn check(words: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let output = checker(words);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (lines.collect(), output.status.code())
+}
+
+fn checker(words: &[&str]) -> Output {
+    Command::new(CHECKER)
+        .args(words)
+        .current_dir(PROJECT)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// The checks of a rung, each with those that it needs.
+fn checks(rung: u8) -> Vec<(String, BTreeSet<String>)> {
+    let (lines, code) = check(&[&rung.to_string(), "--list", "--json"]);
+    assert_eq!(code, Some(0));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let needs = |value: &Value| value.as_array().unwrap().iter().map(text).collect();
+    let each = lines.iter();
+    each.map(|line| (text(&line["check"]), needs(&line["needs"])))
+        .collect()
+}
+
+/// The names of the checks that a server passes and that it fails.
+fn verdicts(rung: u8, command: &str) -> (BTreeSet<String>, BTreeMap<String, Value>) {
+    let rung = rung.to_string();
+    let words = [
+        &rung,
+        command,
+        "--json",
+        "--keep-going",
+        "--patience",
+        PATIENCE,
+    ];
+    let (mut lines, _) = check(&words);
+    lines.pop();
+    let name = |line: &Value| line["check"].as_str().unwrap().to_owned();
+    let (passed, failed): (Vec<Value>, Vec<Value>) = lines
+        .into_iter()
+        .partition(|line| line["passed"] == Value::Bool(true));
+    (
+        passed.iter().map(name).collect(),
+        failed.into_iter().map(|line| (name(&line), line)).collect(),
+    )
+}
+
+fn python_is_there() -> bool {
+    let python = Command::new("python3").arg("--version").output();
+    if python.is_err() {
+        // Past the test harness, which would keep it to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "NOT TESTED: the checker against faulty servers, because there is no python3"
+        );
+    }
+    python.is_ok()
+}
+
+#[test]
+fn every_rung_has_its_checks_and_a_last_one_with_load() {
+    for rung in RUNGS {
+        let checks = checks(rung);
+        assert!((6..=15).contains(&checks.len()), "rung {rung}");
+        assert_eq!(checks.last().unwrap().0, "load");
+        let mut before = BTreeSet::new();
+        for (name, needs) in checks {
+            assert!(needs.is_subset(&before), "rung {rung}: {name}");
+            assert!(before.insert(name));
+        }
+    }
+}
+
+#[test]
+fn our_own_servers_pass_their_rungs() {
+    for (rung, options) in [
+        (1, "echo {port} --one-at-a-time --bind 127.0.0.1"),
+        (2, "echo {port} --bind 127.0.0.1"),
+        (3, "echo {port} --bind 127.0.0.1"),
+        (
+            4,
+            "{port} --single-port --no-passwords --max-clients 300 --quiet",
+        ),
+    ] {
+        let (passed, failed) = verdicts(rung, &format!("{SERVER} {options}"));
+        assert!(failed.is_empty(), "rung {rung}: {failed:#?}");
+        assert_eq!(passed.len(), checks(rung).len());
+    }
+}
+
+/// The heart of it: each fault is found by its check, and by none that does not need that one.
+#[test]
+fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
+    if !python_is_there() {
+        return;
+    }
+    let mut servers: Vec<(u8, Option<String>)> = Vec::new();
+    for rung in RUNGS {
+        servers.push((rung, None));
+        let faults = checks(rung).into_iter().map(|(name, _)| (rung, Some(name)));
+        servers.extend(faults);
+    }
+    servers.reverse();
+    let servers = Mutex::new(servers);
+    let complaints = Mutex::new(Vec::new());
+    thread::scope(|threads| {
+        for _ in 0..AT_ONCE {
+            threads.spawn(|| {
+                while let Some((rung, fault)) = { servers.lock().unwrap().pop() } {
+                    let found = judge(rung, fault.as_deref());
+                    complaints.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    let complaints = complaints.into_inner().unwrap();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// Runs the server of that rung with that fault, and compares what fails with what has to; returns what is wrong.
+fn judge(rung: u8, fault: Option<&str>) -> Vec<String> {
+    let program = format!("tests/check/rung_{rung}.py");
+    let command = format!(
+        "exec python3 {program} {{port}} {}",
+        fault.unwrap_or_default()
+    );
+    let (passed, failed) = verdicts(rung, &command);
+    let mut wrong = Vec::new();
+    for (name, needs) in checks(rung) {
+        let has_to_fail = fault == Some(&name);
+        let may_fail = fault.is_some_and(|fault| name == fault || needs.contains(fault));
+        if has_to_fail && passed.contains(&name) {
+            wrong.push(format!("rung {rung}: {name} is not found"));
+        } else if !may_fail && !passed.contains(&name) {
+            let server = fault.unwrap_or("the correct one");
+            wrong.push(format!(
+                "rung {rung}, {server}: {name} fails, too: {:#}",
+                failed[&name]
+            ));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_program_that_does_not_start_is_told_of_with_its_own_words() {
+    let output = checker(&["1", "echo it is broken >&2; exit 3 # {port}"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.contains("the program has ended") && said.contains("      it is broken"),
+        "{said}"
+    );
+    // The checks after it were not played, and it says how they are.
+    assert!(said.contains("--keep-going"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_in_the_command_line_is_a_sentence_and_code_2() {
+    for (words, part) in [
+        (&["1", "python3 server.py 8080"][..], "{port}"),
+        (&["1", "true {port}", "--only", "nonsense"], "--list"),
+        (&["99"], "99"),
+    ] {
+        let output = checker(words);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(part), "{words:?}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn without_a_command_the_task_is_printed_and_with_only_one_check_is_played() {
+    let output = checker(&["1"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("# Rung 1, to build") && said.contains("make check RUNG=1"));
+    let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1");
+    let (lines, code) = check(&["1", &server, "--json", "--only", "empty-line"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(lines[0]["check"], "empty-line");
+    assert_eq!(lines[1]["played"], 1);
+}
+
+#[test]
+fn a_learning_platform_gets_xml() {
+    let file = std::env::temp_dir().join(format!("portal-chat-junit-{}.xml", std::process::id()));
+    let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1; echo '<gone>'");
+    let path = file.to_str().unwrap();
+    let output = checker(&["4", &server, "--patience", "1", "--junit", path]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let xml = roxmltree::Document::parse(&text).unwrap();
+    let suite = xml.root_element();
+    assert_eq!(suite.attribute("failures"), Some("1"));
+    let case = suite.first_element_child().unwrap();
+    assert_eq!(case.attribute("name"), Some("greeting"));
+    let failure = case.first_element_child().unwrap();
+    assert!(
+        failure
+            .text()
+            .unwrap()
+            .contains("wanted: <SERVER type='single'")
+    );
+}
+
+#[test]
+fn everything_that_was_started_is_ended() {
+    let file = std::env::temp_dir().join(format!("portal-chat-child-{}", std::process::id()));
+    let path = file.to_str().unwrap();
+    // A child of its own, which outlives the program that has started it.
+    let server =
+        format!("sleep 1000 & echo $! > {path}; exec {SERVER} echo {{port}} --bind 127.0.0.1");
+    let output = checker(&["1", &server, "--only", "one-line"]);
+    assert_eq!(output.status.code(), Some(0));
+    let child = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    // A signal is on its way for a moment. It is gone then, or not waited for by whoever inherits it.
+    let is_over = || {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
+        state.map_or(true, |state| state.contains(") Z "))
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_over() {
+        assert!(std::time::Instant::now() < until, "{child} still runs");
+        thread::yield_now();
+    }
+}
