@@ -42,7 +42,7 @@
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `portal-tls-1` … | 1 a caller, with `--tls` | `read` | shakes hands, and then does the portal's work |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
-//! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what a full socket left over |
+//! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what did not fit into a full socket before |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `web-8080` | 1, with `--web` | `accept` | lets browsers in |
 //! | `browser-1` … | 1 a browser | `read` | answers its `GET`, or is portal and worker for it |
@@ -69,12 +69,15 @@
 //! | workload stack | the ports of the free seats; the one that was freed last goes out first |
 //! | lease | the right to a port or a place, which is on a stack, or in somebody's hands: never in two |
 //! | tick | the clock's count; every timeout is a number of them |
-//! | timekeeper | the thread that judges a seat's deadlines and writes what a full socket left over |
+//! | timekeeper | the thread that judges a seat's deadlines and writes what did not fit into a full socket before |
 //! | connection | a client that is connected: who it is, and the way to it |
 //! | outbox | the way to one client's socket; it spills when the socket is full |
 //! | codec | how one connection's documents become frames and bytes, and back |
 //! | member | somebody in a room, who hears it on a connection of the room's own or on the main one |
 //! | stray | somebody who comes to a port where nobody, or somebody else, is expected |
+//! | no-show | an event: nobody has come in time for a seat that the portal had reserved |
+//! | freed | an event: the seat is empty again, has a new passcode, and its port is on the stack |
+//! | heard | a client's sign of life, from which its idle timeout is counted anew |
 //! | turn | one read, every frame in it, and one write to each who hears them |
 //!
 //! # The path of a message

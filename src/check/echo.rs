@@ -1,8 +1,8 @@
 //! Rung 1: one socket, one client after the other.
 
+use super::failure::Failure;
 use super::program::Subject;
 use super::rung::{Check, Rung};
-use super::talk::Failure;
 
 pub(super) const RUNG: Rung = Rung {
     number: 1,

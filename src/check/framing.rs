@@ -1,8 +1,9 @@
 //! Rung 3: framing. Where one message ends and the next begins, TCP does not know.
 
+use super::failure::Failure;
 use super::program::Subject;
 use super::rung::{Check, Rung};
-use super::talk::{Failure, Talk};
+use super::talk::Talk;
 
 /// The longest line, without its line feed.
 const LONGEST: usize = 8192;

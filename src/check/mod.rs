@@ -1,12 +1,13 @@
 //! The program `chatcheck`: it starts a server that a student has written, in any language, talks with it over real
 //! sockets, and says what works, what does not, and which idea helps.
 //!
-//! Each rung is a task (`lesson/tasks`) and a list of [`Check`]s. Each check starts the program anew on a free
+//! Each rung is a task (`lesson/tasks`) and a list of checks. Each check starts the program anew on a free
 //! port, so that one fault does not spoil the checks after it, and ends it again with everything that it started.
 //! `tests/check` has a correct server for each rung and a faulty one for each check; `tests/check.rs` plays all of
 //! them against each other.
 
 mod echo;
+mod failure;
 mod framing;
 mod names;
 mod options;
@@ -21,7 +22,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use options::Wanted;
-use program::{Programs, Subject};
+use program::{Launch, Programs};
 use report::{Outcome, Report};
 use rung::{Check, Rung};
 
@@ -67,9 +68,14 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
     };
     let programs = Programs::ended_by_signals().map_err(|error| error.to_string())?;
     let mut report = Report::of(rung, command, wanted.json);
+    let launch = Launch {
+        command,
+        patience: wanted.patience,
+        start_within: wanted.start_within,
+        programs: &programs,
+    };
     for check in checks {
-        let subject = Subject::new(command, wanted.patience, wanted.start_within, &programs);
-        let outcome = Outcome::of(check, &subject);
+        let outcome = Outcome::of(check, &launch);
         let has_failed = outcome.failure.is_some();
         report.add(outcome);
         if has_failed && !wanted.keep_going {

@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 
+use super::failure::{Failure, shown};
 use super::program::Subject;
 use super::rung::{Check, Rung};
-use super::talk::{Failure, Talk, shown};
+use super::talk::Talk;
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, ServerDoc};
 
 /// How many messages are sent to somebody who does not read, and how long each is: together more than the sockets
 /// on the way hold.
-const UNREAD: usize = 4_000;
-const UNREAD_BYTES: usize = 4_000;
+const UNREAD: usize = 2_000;
+const UNREAD_BYTES: usize = 7_900;
 
 /// How many of them are sent before their answers are read.
 const BATCH: usize = 8;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::failure::Failure;
 use super::options::PORT;
-use super::talk::{Failure, Talk};
 
 /// How much of what a program prints is kept, in bytes: the end of it, where the reason stands.
 const KEPT: usize = 4 * 1024;
@@ -58,58 +59,31 @@ fn kill_group(id: i32) {
     }
 }
 
-/// The server of one check.
+/// How a server is started, again and again.
 #[derive(Debug)]
-pub(super) struct Subject<'p> {
-    command: String,
-    programs: &'p Programs,
-    /// Where it listens.
-    pub(super) address: SocketAddr,
+pub(super) struct Launch<'p> {
+    pub(super) command: &'p str,
     /// How long an answer may take.
     pub(super) patience: Duration,
     /// How long it may take until it listens.
     pub(super) start_within: Duration,
-    state: Mutex<State>,
+    pub(super) programs: &'p Programs,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    child: Option<Child>,
-    /// Somebody has been let in: from then on, a refusal is the program's fault.
-    has_been_reached: bool,
-    printed: Arc<Mutex<Vec<u8>>>,
-}
-
-impl<'p> Subject<'p> {
-    /// The server that `command` starts. It does not run before [`Subject::start`].
-    pub(super) fn new(
-        command: &str,
-        patience: Duration,
-        start_within: Duration,
-        programs: &'p Programs,
-    ) -> Subject<'p> {
-        Subject {
-            command: command.to_owned(),
-            programs,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            patience,
-            start_within,
-            state: Mutex::default(),
-        }
-    }
-
-    /// A subject that runs, on a port that was free a moment ago.
+impl<'p> Launch<'p> {
+    /// The server, for one check, on a port that was free a moment ago.
     ///
     /// # Errors
     /// When no port is free, or `sh` can't be started.
-    pub(super) fn started(&self) -> Result<Subject<'p>, Failure> {
+    pub(super) fn start(&self) -> Result<Subject<'p>, Failure> {
         let wrong = |error: io::Error| Failure::wanted("a program that runs").came(error);
         // Until the program binds it, somebody else may: a moment that no program without a port of its own
         // can avoid. The next check gets another one.
-        let free = TcpListener::bind(self.address).map_err(wrong)?;
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(wrong)?;
         let address = free.local_addr().map_err(wrong)?;
         drop(free);
         let line = self.command.replace(PORT, &address.port().to_string());
+        // Held until it is in the list, so that a signal in between does not miss it.
         let mut running = self.programs.running.lock();
         let mut child = Command::new("sh")
             .args(["-c", &line])
@@ -125,58 +99,61 @@ impl<'p> Subject<'p> {
         keep_the_end(child.stdout.take(), &printed);
         keep_the_end(child.stderr.take(), &printed);
         Ok(Subject {
-            command: line,
-            programs: self.programs,
             address,
             patience: self.patience,
             start_within: self.start_within,
-            state: Mutex::new(State {
-                child: Some(child),
-                has_been_reached: false,
-                printed,
-            }),
+            programs: self.programs,
+            child: Mutex::new(child),
+            has_been_reached: AtomicBool::new(false),
+            printed,
         })
     }
+}
 
-    /// A new client of it, who is called `who` in what is said of it.
-    ///
-    /// # Errors
-    /// When the program does not let it in.
-    pub(super) fn connect(&self, who: &str) -> Result<Talk, Failure> {
-        Talk::connect(self, who)
-    }
+/// The server of one check, as long as that is played.
+#[derive(Debug)]
+pub(super) struct Subject<'p> {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    pub(super) patience: Duration,
+    pub(super) start_within: Duration,
+    programs: &'p Programs,
+    child: Mutex<Child>,
+    /// Somebody has been let in: from then on, a refusal is the program's fault.
+    has_been_reached: AtomicBool,
+    printed: Arc<Mutex<Vec<u8>>>,
+}
 
+impl Subject<'_> {
     /// Whether somebody has been let in before.
     pub(super) fn has_been_reached(&self) -> bool {
-        self.state.lock().has_been_reached
+        self.has_been_reached.load(Ordering::Relaxed)
     }
 
+    /// Somebody has been let in.
     pub(super) fn is_reached(&self) {
-        self.state.lock().has_been_reached = true;
+        self.has_been_reached.store(true, Ordering::Relaxed);
     }
 
     /// How the program has ended, if it has.
     pub(super) fn end(&self) -> Option<ExitStatus> {
-        self.state.lock().child.as_mut()?.try_wait().ok()?
+        self.child.lock().try_wait().ok()?
     }
 
     /// The end of what it has printed.
     pub(super) fn printed(&self) -> String {
-        let printed = Arc::clone(&self.state.lock().printed);
-        let printed = printed.lock();
-        String::from_utf8_lossy(&printed).into_owned()
+        String::from_utf8_lossy(&self.printed.lock()).into_owned()
     }
 }
 
 impl Drop for Subject<'_> {
     fn drop(&mut self) {
-        if let Some(mut child) = self.state.get_mut().child.take() {
-            let mut running = self.programs.running.lock();
-            // Its number is not another's before it has been waited for.
-            kill_group(id_of(&child));
-            let _ = child.wait();
-            running.remove(&id_of(&child));
-        }
+        let child = self.child.get_mut();
+        let mut running = self.programs.running.lock();
+        kill_group(id_of(child));
+        let _ = child.wait();
+        // Not before: a signal has to find it in the list for as long as it may run.
+        running.remove(&id_of(child));
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::program::Subject;
+use super::failure::Failure;
+use super::program::Launch;
 use super::rung::{Check, Rung};
-use super::talk::Failure;
 use crate::wire::{printable, xml_text};
 
 /// How many lines of what the program has printed are shown.
@@ -26,10 +26,10 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// Starts the program, plays `check`, and ends the program.
-    pub(super) fn of(check: &'static Check, subject: &Subject<'_>) -> Outcome {
+    pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> Outcome {
         let start = Instant::now();
         let mut printed = Vec::new();
-        let result = subject.started().and_then(|subject| {
+        let result = launch.start().and_then(|subject| {
             let result = (check.play)(&subject);
             let result = result.map_err(|failure| match subject.end() {
                 Some(status) => Failure {

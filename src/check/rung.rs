@@ -1,7 +1,7 @@
 //! What a rung is: a task, and the checks that tell whether it is done.
 
+use super::failure::Failure;
 use super::program::Subject;
-use super::talk::Failure;
 
 /// One step of the ladder, to be built by the student.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::failure::{Failure, shown};
 use super::program::Subject;
 use crate::limits;
 use crate::wire::{ClientDoc, Codec, ServerDoc};
@@ -22,49 +23,6 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// A socket that has taken nothing for so long is full.
 const FULL: Duration = Duration::from_millis(300);
 
-/// How much of what was sent or came is shown, in characters.
-const SHOWN: usize = 160;
-
-/// What was not as it has to be.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// Who did what before.
-    pub(super) sent: String,
-    pub(super) came: String,
-    pub(super) wanted: String,
-}
-
-impl Failure {
-    /// Something else came than `wanted`.
-    pub(super) fn wanted(wanted: impl Display) -> Failure {
-        Failure {
-            sent: "nothing".to_owned(),
-            came: "nothing".to_owned(),
-            wanted: wanted.to_string(),
-        }
-    }
-
-    pub(super) fn came(self, came: impl Display) -> Failure {
-        let came = came.to_string();
-        Failure { came, ..self }
-    }
-
-    pub(super) fn sent(self, sent: impl Display) -> Failure {
-        let sent = sent.to_string();
-        Failure { sent, ..self }
-    }
-}
-
-/// Bytes as they are shown: what is no ordinary character as an escape, and of much the beginning.
-pub(super) fn shown(bytes: &[u8]) -> String {
-    let text = format!("{:?}", String::from_utf8_lossy(bytes));
-    if text.chars().count() <= SHOWN {
-        return text;
-    }
-    let beginning: String = text.chars().take(SHOWN).collect();
-    format!("{beginning}…\" ({} bytes)", bytes.len())
-}
-
 /// What came while a line was waited for.
 enum Came {
     Line(Vec<u8>),
@@ -72,6 +30,16 @@ enum Came {
     End(Vec<u8>),
     /// Nothing more in time, and what there was without a line feed.
     Nothing(Vec<u8>),
+}
+
+impl Subject<'_> {
+    /// A new client of it, who is called `who` in what is said of it.
+    ///
+    /// # Errors
+    /// When the program does not let it in.
+    pub(super) fn connect(&self, who: &str) -> Result<Talk, Failure> {
+        Talk::connect(self, who)
+    }
 }
 
 /// One client's connection.
@@ -88,7 +56,7 @@ pub(super) struct Talk {
 
 impl Talk {
     /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does not listen yet.
-    pub(super) fn connect(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
+    fn connect(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
         let wanted = || {
             Failure::wanted("to be let in").sent(format!(
                 "{who} connected to port {}",

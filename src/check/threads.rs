@@ -1,8 +1,9 @@
 //! Rung 2: a thread for each client.
 
+use super::failure::Failure;
 use super::program::Subject;
 use super::rung::{Check, Rung};
-use super::talk::{Failure, Talk};
+use super::talk::Talk;
 
 /// How many are there at once under load.
 const CROWD: usize = 200;

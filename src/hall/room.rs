@@ -1,7 +1,7 @@
 //! One room: its members, who stands at its door, what was said in it last.
 //!
-//! A member's place is the worker's own [`Seat`], with its passcode and its reservation; only that
-//! many of them share a port, so who comes is told apart by the passcode.
+//! A member's place is the worker's own [`Seat`], with its passcode and its reservation; but many
+//! members share one port, so the passcode says which of them has come.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 //! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
 //! - [`client`]: the other end of both.
 //!
-//! [`ladder`] leads from these to the whole server, in eight rungs.
+//! [`ladder`] leads from these to the whole server, in eight rungs. The first four are tasks as well
+//! (`lesson/tasks`): `make check` tries a server that a student has written for one of them.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 

@@ -244,8 +244,8 @@ impl Seats {
         {
             return None;
         }
-        // The stack's lock is released before the seat's is taken. In between the port is in this
-        // thread's hands, in neither of both, and nobody else can get at it.
+        // The stack's lock is released before the seat's is taken. In between, the port is
+        // in neither of the two. This thread has it, and no other thread can take it.
         let lease = self.stack.lock().pop();
         if lease.is_none() {
             self.uncount(address);

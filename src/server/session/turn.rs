@@ -222,8 +222,8 @@ impl<'s, R: Role> Session<'s, R> {
                 let notice = "you talk faster than this server allows; what you say is delayed";
                 self.speaker.answer(&ServerDoc::Notice(notice.into()));
             }
-            // This is not heard anew: whoever has gone meanwhile must not keep the seat for as long
-            // as it takes to serve what it left behind.
+            // This does not count as a sign of life. A client that has gone may have left many lines behind,
+            // and must not keep its seat for as long as it takes to serve them slowly.
             self.wait_past(now)?;
         }
         self.pace = Some(pace);

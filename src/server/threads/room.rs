@@ -1,7 +1,7 @@
 //! A room's threads (seed 004).
 //!
 //! `room-50005` accepts; for each connection there is a `member-50005`, which lets it say the passcode
-//! and then serves it, and a `writer-50005`, which writes what a full socket left over; `timer-50005`
+//! and then serves it, and a `writer-50005`, which writes what did not fit into a full socket before; `timer-50005`
 //! enforces the reservations and the handshake timeout.
 
 use std::net::SocketAddr;
@@ -127,7 +127,7 @@ impl Room {
         });
     }
 
-    /// `writer-50005`: writes what a full socket left over, until the connection is over.
+    /// `writer-50005`: writes what did not fit into a full socket before, until the connection is over.
     fn write(&self, connection: &Connection, wakes: &Wakes) {
         let outbox = &connection.outbox;
         let end = self.sessions.panics.ended_by(|| {

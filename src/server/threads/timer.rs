@@ -1,5 +1,5 @@
-//! A worker's timekeeper: a thread that enforces the seat's deadlines and writes out what a full
-//! socket left over.
+//! A worker's timekeeper: a thread that enforces the seat's deadlines and writes what did
+//! not fit into a full socket before.
 //!
 //! The worker can't do either, because it is blocked in a read. This thread blocks on one channel, in
 //! which the ticks that are due here arrive, and word from an outbox that something has to be

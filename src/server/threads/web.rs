@@ -163,7 +163,7 @@ impl Door {
             End::Gone
         }) == End::Panicked
         {
-            // From the beginning: what has been cleared up already is cleared up by doing nothing.
+            // From the beginning: each step does nothing if it has been done already.
             panics.caught(clear_up);
         }
     }

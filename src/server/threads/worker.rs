@@ -61,7 +61,7 @@ impl Worker {
             End::Gone
         });
         if end == End::Panicked {
-            // From the beginning: what has been cleared up already is cleared up by doing nothing.
+            // From the beginning: each step does nothing if it has been done already.
             panics.caught(|| self.clear_up(seat, listener, end));
         }
     }
