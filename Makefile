@@ -12,9 +12,10 @@ AFTER ?=
 ARGS ?=
 RUNG ?=
 CMD ?=
+BUG ?=
 
 # They reach the shell as variables, whatever characters they hold.
-export NAME SERVER PORT CMD RUNG
+export NAME SERVER PORT CMD RUNG BUG
 
 .DEFAULT_GOAL := help
 .PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
@@ -74,13 +75,21 @@ lessons: cargo-is-there ## the ladder of lessons, from one socket to this server
 	  else cat src/lesson/ladder/*.md; fi; \
 	  echo "In a browser: file://$$page"
 
-check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='python3 server.py {port}'; without CMD, what to build
-	@if [ -z "$$RUNG" ]; then \
+check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='python3 server.py {port}'; without CMD, what to build; BUG=3: is that rung's bug out again?
+	@if [ -n "$$BUG" ]; then \
+	  page="$$(ls src/lesson/ladder/"$$BUG"-*.md 2>/dev/null)"; \
+	  test="$$(sed -n '/^git apply src/,$$s/^Check: `cargo \(test [^`]*\)`.*/\1/p' "$${page:-/dev/null}" | head -n 1)"; \
+	  if [ -z "$$test" ]; then echo "There is no bug for rung $$BUG; there is one for each of 3 to 7."; exit 2; fi; \
+	  echo "cargo $$test"; \
+	  if $(CARGO) $$test --quiet; then echo "✓ The check of rung $$BUG's bug is green: it is not in the code."; exit 0; \
+	  else echo "✗ The check of rung $$BUG's bug is red. What it has found stands above; the exercise is in $$page."; exit 1; fi; \
+	fi; \
+	if [ -z "$$RUNG" ]; then \
 	  echo "Which rung? make check RUNG=1 prints what is to be built there (1 to 4), and"; \
 	  echo "  make check RUNG=1 CMD='python3 server.py {port}'"; \
-	  echo "checks what you have built."; exit 2; fi
-	@$(CARGO) build --quiet $(PROFILE) --bin chatcheck
-	@$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$$RUNG" $${CMD:+"$$CMD"} $(ARGS)
+	  echo "checks what you have built."; exit 2; fi; \
+	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
+	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$$RUNG" $${CMD:+"$$CMD"} $(ARGS)
 
 soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test soak -- --nocapture

@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 
+/// What is said of a program that does not run any more.
+pub(super) const ENDED: &str = "the program has ended";
+
 /// How much of what was sent or came is shown, in characters.
 const SHOWN: usize = 160;
 

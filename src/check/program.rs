@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -20,6 +20,9 @@ use super::options::PORT;
 
 /// How much of what a program prints is kept, in bytes: the end of it, where the reason stands.
 const KEPT: usize = 4 * 1024;
+
+/// How long the last words of a program that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The process groups that run now. Each program is the leader of a group of its own, so that its children end
 /// with it; so Ctrl-C reaches the checker alone, which has to end them.
@@ -96,8 +99,8 @@ impl<'p> Launch<'p> {
         running.insert(id_of(&child));
         drop(running);
         let printed = Arc::default();
-        keep_the_end(child.stdout.take(), &printed);
-        keep_the_end(child.stderr.take(), &printed);
+        let out = keep_the_end(child.stdout.take(), &printed);
+        let err = keep_the_end(child.stderr.take(), &printed);
         Ok(Subject {
             address,
             patience: self.patience,
@@ -106,6 +109,7 @@ impl<'p> Launch<'p> {
             child: Mutex::new(child),
             has_been_reached: AtomicBool::new(false),
             printed,
+            readers: [out, err].into_iter().flatten().collect(),
         })
     }
 }
@@ -122,6 +126,8 @@ pub(super) struct Subject<'p> {
     /// Somebody has been let in: from then on, a refusal is the program's fault.
     has_been_reached: AtomicBool,
     printed: Arc<Mutex<Vec<u8>>>,
+    /// The threads that read what it prints.
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Subject<'_> {
@@ -140,8 +146,14 @@ impl Subject<'_> {
         self.child.lock().try_wait().ok()?
     }
 
-    /// The end of what it has printed.
+    /// The end of what it has printed. Of a program that has ended, its last words are waited for: they may be on
+    /// their way. Not for long, since a child of it may have the pipe for ever.
     pub(super) fn printed(&self) -> String {
+        let until = Instant::now() + LAST_WORDS;
+        let is_reading = || self.readers.iter().any(|reader| !reader.is_finished());
+        while self.end().is_some() && is_reading() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
         String::from_utf8_lossy(&self.printed.lock()).into_owned()
     }
 }
@@ -163,10 +175,13 @@ fn id_of(child: &Child) -> i32 {
 }
 
 /// Reads what a program prints, so that it never waits for a reader, and keeps the end of it.
-fn keep_the_end(output: Option<impl Read + Send + 'static>, kept: &Arc<Mutex<Vec<u8>>>) {
-    let Some(mut output) = output else { return };
+fn keep_the_end(
+    output: Option<impl Read + Send + 'static>,
+    kept: &Arc<Mutex<Vec<u8>>>,
+) -> Option<JoinHandle<()>> {
+    let mut output = output?;
     let kept = Arc::clone(kept);
-    thread::spawn(move || {
+    Some(thread::spawn(move || {
         let mut bytes = [0; 1024];
         while let Ok(count @ 1..) = output.read(&mut bytes) {
             let mut kept = kept.lock();
@@ -174,5 +189,5 @@ fn keep_the_end(output: Option<impl Read + Send + 'static>, kept: &Arc<Mutex<Vec
             let surplus = kept.len().saturating_sub(KEPT);
             kept.drain(..surplus);
         }
-    });
+    }))
 }

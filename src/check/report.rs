@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::failure::Failure;
+use super::failure::{ENDED, Failure};
 use super::program::Launch;
 use super::rung::{Check, Rung};
 use crate::wire::{printable, xml_text};
@@ -32,11 +32,11 @@ impl Outcome {
         let result = launch.start().and_then(|subject| {
             let result = (check.play)(&subject);
             let result = result.map_err(|failure| match subject.end() {
-                Some(status) => Failure {
-                    came: format!("{}; the program has ended ({status})", failure.came),
+                Some(status) if !failure.came.contains(ENDED) => Failure {
+                    came: format!("{}; {ENDED} ({status})", failure.came),
                     ..failure
                 },
-                None => failure,
+                _ => failure,
             });
             if result.is_err() {
                 let text = subject.printed();

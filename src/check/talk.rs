@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::failure::{Failure, shown};
+use super::failure::{ENDED, Failure, shown};
 use super::program::Subject;
 use crate::limits;
 use crate::wire::{ClientDoc, Codec, ServerDoc};
@@ -86,7 +86,7 @@ impl Talk {
                 Err(_) => {}
             }
             if let Some(status) = subject.end() {
-                return Err(wanted().came(format!("the program has ended ({status})")));
+                return Err(wanted().came(format!("{ENDED} ({status})")));
             }
             if subject.has_been_reached() {
                 return Err(wanted().came("refused: nobody listens there any more"));
