@@ -18,7 +18,7 @@ BUG ?=
 export NAME SERVER PORT CMD RUNG BUG
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -90,6 +90,10 @@ check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='pytho
 	  echo "checks what you have built."; exit 2; fi; \
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
 	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$$RUNG" $${CMD:+"$$CMD"} $(ARGS)
+
+handouts: cargo-is-there ## one page to print for each task, as HTML in the folder handouts
+	@$(CARGO) build --quiet --bin chatcheck
+	@$(CARGO) run --quiet --example handouts -- handouts
 
 soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test soak -- --nocapture

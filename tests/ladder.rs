@@ -246,3 +246,20 @@ fn copy_all(from: &Path, to: &Path) {
         fs::copy(from, to).unwrap();
     }
 }
+
+#[test]
+fn each_bug_can_be_graded_by_its_number() {
+    for (patch, check) in bugs() {
+        let number = patch.split('-').next().unwrap();
+        // A cargo that only says what it was asked for, but for its version.
+        let cargo = "sh -c 'test \"$1\" = --version && exec cargo --version; echo \"$@\"' cargo";
+        let output = Command::new("make")
+            .args(["check", &format!("BUG={number}"), &format!("CARGO={cargo}")])
+            .current_dir(PROJECT)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let asked = format!("\ntest {} --quiet", check.join(" "));
+        assert!(said.contains(&asked), "{patch}: {said}");
+    }
+}

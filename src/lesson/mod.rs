@@ -7,6 +7,7 @@
 //!
 //! [`ladder`] leads from these to the whole server, in eight rungs. The first four are tasks as well
 //! (`lesson/tasks`): `make check` tries a server that a student has written for one of them.
+//! [`lesson_of_90_minutes`] is for the teacher.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 
@@ -15,6 +16,8 @@ mod error;
 pub mod ladder;
 pub mod one_at_a_time;
 mod options;
+#[doc = include_str!("lesson-of-90-minutes.md")]
+pub mod lesson_of_90_minutes {}
 pub mod thread_per_client;
 
 pub use error::EchoError;

@@ -1,0 +1,85 @@
+//! `make handouts`: one page to print for each task, made of the same Markdown that `make check` prints.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use pulldown_cmark::{Options, Parser, html};
+use serde_json::Value;
+
+/// Black on white, in a size that is read at arm's length, and no rule of the table cut by the end of a page.
+const STYLE: &str = "
+body { font: 11pt/1.45 Georgia, serif; max-width: 42em; margin: 2em auto; padding: 0 1em; color: #000; background: #fff }
+h1 { font-size: 18pt } h2 { font-size: 13pt }
+code { font: 9.5pt Menlo, Consolas, monospace }
+table { border-collapse: collapse; width: 100% }
+th, td { border: 1px solid #999; padding: .3em .5em; text-align: left; vertical-align: top; overflow-wrap: anywhere }
+tr, li { break-inside: avoid } h2 { break-after: avoid }
+ul.checks { list-style: none; padding: 0 } ul.checks li::before { content: '☐ '; font-size: 13pt }
+@media print { body { margin: 0; max-width: none } @page { margin: 18mm } }
+";
+
+fn main() -> ExitCode {
+    let folder = std::env::args().nth(1).expect("the folder to write into");
+    fs::create_dir_all(&folder).expect("a folder to write into");
+    let tasks = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lesson/tasks");
+    let mut tasks: Vec<_> = fs::read_dir(tasks)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    tasks.sort();
+    for task in tasks {
+        let name = task.file_stem().unwrap().to_str().unwrap();
+        let markdown = fs::read_to_string(&task).unwrap();
+        let title = markdown
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("# ");
+        let mut body = String::new();
+        html::push_html(
+            &mut body,
+            Parser::new_ext(&markdown, Options::ENABLE_TABLES),
+        );
+        let number = name.split('-').next().unwrap();
+        let page = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+             <style>{STYLE}</style></head>\n<body>\n{body}<h2>The checks</h2>\n<ul class=\"checks\">\n{}</ul>\n\
+             <p><code>make check RUNG={number} CMD='python3 server.py {{port}}'</code></p>\n</body></html>\n",
+            checks(number)
+        );
+        let file = Path::new(&folder).join(format!("{name}.html"));
+        fs::write(&file, page).expect("a file to write");
+        println!("{}", file.display());
+    }
+    println!("Open one in a browser, and print it from there.");
+    ExitCode::SUCCESS
+}
+
+/// What the checker itself says of a rung's checks, as a list to tick off.
+fn checks(rung: &str) -> String {
+    let checker = Path::new(&std::env::current_exe().unwrap())
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("chatcheck");
+    let output = Command::new(checker)
+        .args([rung, "--list", "--json"])
+        .output();
+    let text = String::from_utf8(output.expect("chatcheck, built beside this").stdout).unwrap();
+    let line = |line: &str| {
+        let check: Value = serde_json::from_str(line).unwrap();
+        let mut what = String::new();
+        html::push_html(&mut what, Parser::new(check["what"].as_str().unwrap()));
+        let what = what
+            .trim()
+            .trim_start_matches("<p>")
+            .trim_end_matches("</p>");
+        format!(
+            "<li><code>{}</code> {what}</li>\n",
+            check["check"].as_str().unwrap()
+        )
+    };
+    text.lines().map(line).collect()
+}
