@@ -327,6 +327,23 @@ fn who_only_reads_keeps_the_seat_with_a_key() {
 }
 
 #[test]
+fn who_is_alone_can_write_to_somebody_by_name_with_percent_signs() {
+    let server = TestServer::with_workers(4);
+    let mut alice = client(&server, &["alice"]);
+    alice.is_at("alice, alone>");
+    let mut bob = client(&server, &["bob"]);
+    bob.is_at("bob to ");
+    let mut carol = client(&server, &["carol"]);
+    carol.is_at("carol, alone>");
+    carol.enters("%alice%hello from afar");
+    alice.sees("hello from afar");
+    // What is for nobody in particular still goes to nobody.
+    carol.enters("50% off");
+    carol.sees("nobody is beside you yet, so that was not sent");
+    assert!(!alice.contents().contains("50% off") && !bob.contents().contains("afar"));
+}
+
+#[test]
 fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
     let server = TestServer::with_workers(2);
     let (mut mallory, _) = server.seat();

@@ -6,6 +6,7 @@ use crate::client::commands::{self, Line, Typist};
 use crate::client::link::Link;
 use crate::client::screen::Screen;
 use crate::client::target::{Focus, Target};
+use crate::hall::Addressed;
 use crate::wire::{ClientCommand, ClientDoc};
 
 impl Chat {
@@ -288,8 +289,12 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
+        // `%NAME%text` says itself for whom it is (seed 003): it needs nobody beside.
+        let is_addressed = matches!(Addressed::read(text), Addressed::One { .. });
         match self.focus.clone() {
-            Focus::Partner if self.target() == Target::Nobody && self.has_prompts => {
+            Focus::Partner
+                if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
+            {
                 let sentence = if self.presence_told {
                     "nobody is beside you yet, so that was not sent (the up arrow brings it back)"
                 } else {
