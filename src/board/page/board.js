@@ -150,6 +150,9 @@ function cardParts(key, at) {
   return made;
 }
 
+// Ends whose word in the events is a programmer's.
+const endWords = { gone: 'hung up', broken: 'hung up without reading everything, or was cut off' };
+
 function showCard(key, card) {
   const made = $('card-' + key) || cardParts(key, card.at);
   const was = made.dataset.changes;
@@ -160,13 +163,14 @@ function showCard(key, card) {
     return part;
   };
   set('phase', card.phase);
-  const passcode = set('passcode', 'passcode ' + (card.passcode || '••••••') + (card.changes ? ' (no. ' + (card.changes + 1) + ')' : ''));
+  // A single port has none.
+  const passcode = set('passcode', state.listeners.single ? '' : 'passcode ' + (card.passcode || '••••••') + (card.changes ? ' (no. ' + (card.changes + 1) + ')' : ''));
   made.dataset.changes = card.changes;
   if (was !== undefined && Number(was) !== card.changes && !calm.matches) {
     passcode.animate([{ transform: 'rotateX(90deg)', color: 'var(--closing)' }, { transform: 'none' }], 900);
   }
   const who = of({
-    free: card.end ? 'last one: ' + card.end : 'nobody is expected',
+    free: card.end ? 'last one: ' + (endWords[card.end] || card.end) : 'nobody is expected',
     reserved: 'for ' + (card.asker || 'somebody'),
     greeting: (card.peer || 'somebody') + ' has to say the passcode',
     calling: 'calls ' + (card.peer || 'somebody'),
@@ -175,21 +179,23 @@ function showCard(key, card) {
   }, card.phase);
   set('who', who || '');
   const left = [];
-  const ticks = (until, what) => {
+  const ticks = (until, what, most = Infinity) => {
     if (until === null || until === undefined) return;
-    const count = Math.max(0, until - state.tick);
+    // A timeout ends at the first tick after its time, so one more is to come than it is long.
+    const count = Math.min(most, Math.max(0, until - state.tick));
     const part = element('span', count <= 2 ? 'soon' : '');
     part.append(element('b', '', count), (count === 1 ? ' tick ' : ' ticks ') + what);
     left.push(part);
   };
   ticks(card.until, { reserved: 'to come', greeting: 'to say it', calling: 'to answer' }[card.phase] || 'left');
-  ticks(card.idle, 'until idle');
-  ticks(card.total, 'in all');
+  ticks(card.idle, 'until idle', state.rules.idle || undefined);
+  ticks(card.total, 'left in all', state.rules.total || undefined);
   made.querySelector('.left').replaceChildren(...left);
   const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: 'clears up' }[card.phase] || 'accept';
   thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not there' : blocked);
   const next = nextTick(card);
   thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'its channel; wants no tick' : 'its channel; wants tick ' + next);
+  made.querySelector('.timer').title = 'This thread sleeps until its channel brings something. It has asked the ticker for one tick: the next at which somebody may have to be ended.';
 }
 
 /** The tick at which a timekeeper has something to do. */
