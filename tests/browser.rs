@@ -23,6 +23,13 @@ use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
 
 const ANY: &str = "127.0.0.1:0";
+
+/// Nothing that people say, and no passcode.
+const VEIL: Veil = Veil {
+    texts: false,
+    secrets: false,
+};
+
 /// Notes what the page shows, some thirty times a second: every look that differs from the last.
 const WATCH: &str = r#"
     window.seen = [];
@@ -274,6 +281,93 @@ fn sit_in_the_original(server: &Server) -> TcpStream {
         said.push(byte[0]);
     }
     stream
+}
+
+/// Somebody in a seat, with a name.
+fn sit_as(server: &Server, name: &str) -> TcpStream {
+    let mut ticket = String::new();
+    let mut portal = TcpStream::connect(server.portal()).unwrap();
+    portal.read_to_string(&mut ticket).unwrap();
+    let part = |element: &str| {
+        let (_, rest) = ticket.split_once(&format!("<{element}>")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    let port = part("Port").parse().unwrap();
+    let worker = SocketAddr::new(server.portal().ip(), port);
+    let mut stream = TcpStream::connect(worker).unwrap();
+    let passcode = part("HandshakePasscode");
+    let said = format!(
+        "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>\n\
+         <CLIENT><command>LOGIN</command><username>{name}</username></CLIENT>\n"
+    );
+    stream.write_all(said.as_bytes()).unwrap();
+    stream
+}
+
+/// On a projector (1280 by 720) a class is seen at a glance; on a phone the cards stand one under the other.
+/// With BOARD_PICTURES=folder, pictures are kept there.
+#[test]
+fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
+    for seats in [4, 12, 32] {
+        let Some(browser) = Browser::start(&format!("class-{seats}")) else {
+            return;
+        };
+        let clock = Clock::new();
+        let mut events = Events::new(clock.clone(), true);
+        let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None).unwrap();
+        let settings = Settings {
+            port: 0,
+            workers: seats,
+            ..Settings::default()
+        };
+        let server = Server::start(&settings, clock, events.clone()).unwrap();
+        let class: Vec<TcpStream> = (0..seats)
+            .map(|number| sit_as(&server, &format!("student-{number:02}")))
+            .collect();
+        browser.open(board.address());
+        for (width, height, scheme) in [
+            (1280, 720, "light"),
+            (1280, 720, "dark"),
+            (390, 844, "light"),
+        ] {
+            browser.looks(width, height, scheme);
+            browser.wait_until(&format!(
+                "[...document.querySelectorAll('.card .who')].filter((who) => who.textContent.startsWith('student-')).length === {seats}"
+            ));
+            let clipped = browser.run(
+                "return [...document.querySelectorAll('.card, .card .port, .card .phase, .card .who, .card .thread, #threads li *')]
+                    .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== 'inline')
+                    .map((part) => part.className + ': ' + part.textContent)",
+            );
+            assert_eq!(clipped, json!([]), "{seats} seats, {width} wide");
+            // (innerWidth would grow with the page on a phone.)
+            let wide = browser.run("return document.documentElement.scrollWidth");
+            assert!(
+                wide.as_u64() <= Some(width.into()),
+                "{seats} seats: {wide} of {width}"
+            );
+            if width == 1280 {
+                let outside = browser.run(
+                    "const events = document.getElementById('events-side').getBoundingClientRect();
+                     const threads = document.getElementById('threads-side').getBoundingClientRect();
+                     if (events.bottom > innerHeight || threads.right > innerWidth) return 'panes';
+                     const side = { top: 0, bottom: events.top, right: threads.left };
+                     return [...document.querySelectorAll('.card')].filter((card) => {
+                        const at = card.getBoundingClientRect();
+                        return at.top < side.top || at.bottom > side.bottom + 1 || at.right > side.right + 1;
+                     }).length",
+                );
+                assert_eq!(outside, 0, "{seats} seats: cards outside of the window");
+            }
+            if let Some(folder) = std::env::var_os("BOARD_PICTURES") {
+                let file =
+                    std::path::Path::new(&folder).join(format!("{seats}-{width}-{scheme}.b64"));
+                std::fs::write(file, browser.picture()).unwrap();
+            }
+        }
+        drop(class);
+        server.stop();
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ function change(picture) {
     if (!card) { const gone = $('card-' + key); if (gone) gone.remove(); }
   }
   for (const [key, card] of state.cards) showCard(key, card);
-  $('cards').classList.toggle('many', state.cards.size > 12);
+  $('cards').classList.toggle('many', areMany());
   const hidden = state.seats - state.cards.size;
   $('more-cards').hidden = hidden <= 0;
   $('more-cards').textContent = 'and ' + hidden + ' more, which are free';
@@ -127,7 +127,8 @@ function happened(event, isOld) {
 
 function showStack(stack) {
   state.stack = stack;
-  $('stack-count').textContent = stack.count + (stack.count === 1 ? ' port' : ' ports');
+  const unit = state.listeners.single ? 'seat' : 'port';
+  $('stack-count').textContent = stack.count + ' ' + unit + (stack.count === 1 ? '' : 's');
   const fits = Math.max(1, Math.floor($('stack').clientHeight / 37) - 1);
   const shown = stack.top.slice(0, fits).map((port) => element('li', '', port));
   if (stack.count > shown.length) shown.push(element('li', 'rest', stack.count - shown.length + ' more'));
@@ -148,6 +149,11 @@ function cardParts(key, at) {
   const after = [...$('cards').children].find((there) => Number(there.dataset.at) > at);
   $('cards').insertBefore(made, after || null);
   return made;
+}
+
+/** Whether the cards have to be small, so that all of them are seen. */
+function areMany() {
+  return state.cards.size > 8;
 }
 
 // Ends whose word in the events is a programmer's.
@@ -174,7 +180,8 @@ function showCard(key, card) {
     reserved: 'for ' + (card.asker || 'somebody'),
     greeting: (card.peer || 'somebody') + ' has to say the passcode',
     calling: 'calls ' + (card.peer || 'somebody'),
-    seated: (card.name ? card.name + ', ' : '') + (card.peer || ''),
+    // Among many, a card has room for one of the two.
+    seated: [card.name, card.peer].filter(Boolean).slice(0, areMany() ? 1 : 2).join(', '),
     closing: card.end || '',
   }, card.phase);
   set('who', who || '');
@@ -194,7 +201,7 @@ function showCard(key, card) {
   const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: 'clears up' }[card.phase] || 'accept';
   thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not there' : blocked);
   const next = nextTick(card);
-  thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'its channel; wants no tick' : 'its channel; wants tick ' + next);
+  thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'channel; wants no tick' : 'channel; wants tick ' + next);
   made.querySelector('.timer').title = 'This thread sleeps until its channel brings something. It has asked the ticker for one tick: the next at which somebody may have to be ended.';
 }
 
@@ -331,9 +338,8 @@ function travel(event) {
   if (event.event === 'relayed') targets.push($('card-' + event.to));
   if (event.event === 'room-said') targets.push($('room-' + d.room));
   if (event.event === 'direct') targets.push($('card-' + seatOf(d.to)));
-  if (event.event === 'public') {
-    for (const [key, card] of state.cards) if (card.name && key !== event.seat) targets.push($('card-' + key));
-  }
+  // To everyone: one bubble, to the middle of all. One for each would hide the cards.
+  if (event.event === 'public') targets.push($('cards'));
   const text = d.text === undefined ? (d.bytes === undefined ? 'a message' : d.bytes + ' bytes') : String(d.text).slice(0, 60);
   for (const target of targets.filter(Boolean)) fly(element('span', 'message', text), middle(from), middle(target), 900);
 }
