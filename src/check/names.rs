@@ -177,7 +177,7 @@ pub(super) const RUNG: Rung = Rung {
             what: "when a client has gone, its name is free",
             idea: "On which ways can a visit end, and what is done on all of them?",
             minutes: 10,
-            needs: &["greeting", "login", "no-such-user"],
+            needs: &["greeting", "login", "sent", "no-such-user"],
             play: |subject| {
                 let mut alice = named(subject, "alice")?;
                 let mut bob = named(subject, "bob")?;
@@ -192,7 +192,7 @@ pub(super) const RUNG: Rung = Rung {
             idea: "A read that fails ends a visit as well. Does your language have something that is done however a \
                    block is left?",
             minutes: 10,
-            needs: &["greeting", "login", "no-such-user"],
+            needs: &["greeting", "login", "sent", "no-such-user"],
             play: |subject| {
                 let mut alice = named(subject, "alice")?;
                 named(subject, "bob")?.reset();

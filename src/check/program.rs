@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -20,6 +21,10 @@ use super::options::PORT;
 
 /// How much of what a program prints is kept, in bytes: the end of it, where the reason stands.
 const KEPT: usize = 4 * 1024;
+
+/// Where ports for the programs are looked for, and how often.
+const PORTS: Range<u16> = 10_000..32_000;
+const TRIES: usize = 100;
 
 /// How long the last words of a program that has ended are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -80,11 +85,7 @@ impl<'p> Launch<'p> {
     /// When no port is free, or `sh` can't be started.
     pub(super) fn start(&self) -> Result<Subject<'p>, Failure> {
         let wrong = |error: io::Error| Failure::wanted("a program that runs").came(error);
-        // Until the program binds it, somebody else may: a moment that no program without a port of its own
-        // can avoid. The next check gets another one.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(wrong)?;
-        let address = free.local_addr().map_err(wrong)?;
-        drop(free);
+        let (address, claim) = free_port().map_err(wrong)?;
         let line = self.command.replace(PORT, &address.port().to_string());
         // Held until it is in the list, so that a signal in between does not miss it.
         let mut running = self.programs.running.lock();
@@ -106,12 +107,38 @@ impl<'p> Launch<'p> {
             patience: self.patience,
             start_within: self.start_within,
             programs: self.programs,
+            _claim: claim,
             child: Mutex::new(child),
             has_been_reached: AtomicBool::new(false),
             printed,
             readers: [out, err].into_iter().flatten().collect(),
         })
     }
+}
+
+/// A port of this machine's that is free, and what keeps it free of other checkers until it is dropped.
+///
+/// Between now and the moment when the program binds it, somebody else could. So it is none from which the system
+/// takes ports for outgoing connections (on Linux, they begin at 32768); and for other checkers, which look for one in
+/// the same way, the UDP port of the same number is a sign that it is taken.
+///
+/// # Errors
+/// When none of many is free.
+fn free_port() -> io::Result<(SocketAddr, UdpSocket)> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..TRIES {
+        let mut bytes = [0; 2];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let port = PORTS.start + u16::from_be_bytes(bytes) % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let claimed = UdpSocket::bind(address)
+            .and_then(|claim| TcpListener::bind(address).map(|_is_free| claim));
+        match claimed {
+            Ok(claim) => return Ok((address, claim)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// The server of one check, as long as that is played.
@@ -122,6 +149,8 @@ pub(super) struct Subject<'p> {
     pub(super) patience: Duration,
     pub(super) start_within: Duration,
     programs: &'p Programs,
+    /// Tells other checkers that this port is taken.
+    _claim: UdpSocket,
     child: Mutex<Child>,
     /// Somebody has been let in: from then on, a refusal is the program's fault.
     has_been_reached: AtomicBool,

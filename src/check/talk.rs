@@ -15,13 +15,13 @@ use crate::limits;
 use crate::wire::{ClientDoc, Codec, ServerDoc};
 
 /// Between two parts of what is written, so that a reader most often gets them one by one.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long to wait before a program that does not listen yet is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// A socket that has taken nothing for so long is full.
-const FULL: Duration = Duration::from_millis(300);
+const FULL: Duration = Duration::from_secs(1);
 
 /// What came while a line was waited for.
 enum Came {
