@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use socket2::{Domain, Socket, Type};
 
 use super::failure::Failure;
 use super::options::PORT;
@@ -131,14 +132,21 @@ fn free_port() -> io::Result<(SocketAddr, UdpSocket)> {
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         let port = PORTS.start + u16::from_be_bytes(bytes) % (PORTS.end - PORTS.start);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let claimed = UdpSocket::bind(address)
-            .and_then(|claim| TcpListener::bind(address).map(|_is_free| claim));
+        let claimed =
+            UdpSocket::bind(address).and_then(|claim| bind_as_a_beginner(address).map(|()| claim));
         match claimed {
             Ok(claim) => return Ok((address, claim)),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Binds, and lets go again, as a program does that has not asked for SO_REUSEADDR: it can't while old connections of
+/// that port are in TIME_WAIT.
+fn bind_as_a_beginner(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&address.into())
 }
 
 /// The server of one check, as long as that is played.
