@@ -129,18 +129,23 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     }
     servers.reverse();
     let servers = Mutex::new(servers);
-    let complaints = Mutex::new(Vec::new());
+    let again = Mutex::new(Vec::new());
     thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
                 while let Some((rung, fault)) = { servers.lock().unwrap().pop() } {
-                    let found = judge(rung, fault.as_deref());
-                    complaints.lock().unwrap().extend(found);
+                    if !judge(rung, fault.as_deref()).is_empty() {
+                        again.lock().unwrap().push((rung, fault));
+                    }
                 }
             });
         }
     });
-    let complaints = complaints.into_inner().unwrap();
+    // On a busy machine, pauses are too short and patience ends: what counts is the verdict without the crowd.
+    let again = again.into_inner().unwrap().into_iter();
+    let complaints: Vec<String> = again
+        .flat_map(|(rung, fault)| judge(rung, fault.as_deref()))
+        .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
