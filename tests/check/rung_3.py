@@ -149,10 +149,6 @@ class Endless(Server):
     def is_hoarded(self, rest):
         return False
 
-    def came(self, bytes):
-        # Kept without an end; here only as far as the tests' memory goes.
-        return bytes
-
 
 class ManyAtOnce(Server):
     """The limit of a line is that of a read."""
