@@ -163,8 +163,15 @@ impl Stage {
         self.pause(1.0);
         self.rule_7();
 
-        self.caption("Rule 8: the ticker stands for the clock's interrupt; each tick reaches who waits for it");
+        let mut hal = self.sit(&self.ask().expect("a port"));
+        hal.log_in("hal");
+        self.caption(
+            "Rule 8: the ticker stands for the clock's interrupt; each tick brings hal nearer to his idle timeout",
+        );
         self.pause(2.0);
+        drop(hal);
+        self.wait_for(|what| matches!(what, What::Freed { .. }));
+        self.pause(0.5);
 
         self.caption("Rule 9: a client that wants to leave says TERMINATE");
         let mut zoe = self.sit(&self.ask().expect("a port"));
