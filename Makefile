@@ -49,7 +49,7 @@ demo: cargo-is-there ## watch two scripted clients and the server for half a min
 	@$(CARGO) build $(PROFILE) --bins --example demo
 	@$(CARGO) run --quiet $(PROFILE) --example demo
 
-demo-board: cargo-is-there ## watch the nine rules acted out, in a browser
+demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two and a half minutes a round
 	@$(CARGO) build $(PROFILE) --example demo-board
 	@$(CARGO) run --quiet $(PROFILE) --example demo-board
 
