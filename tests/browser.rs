@@ -8,6 +8,7 @@ mod browser;
 #[path = "demo/board.rs"]
 mod show;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::channel;
@@ -175,6 +176,13 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         seen.iter().any(|look| told(&look)),
         "no tick reached a timekeeper"
     );
+    // What the caption speaks of is to be seen: somebody whose ticks run down.
+    let left = |look: &&Value| {
+        let hal = cards(look).find(|card| card["who"].as_str().unwrap().starts_with("hal"));
+        hal.map(|card| card["left"].as_str().unwrap().to_owned())
+    };
+    let lefts: BTreeSet<String> = during("Rule 8:").iter().filter_map(left).collect();
+    assert!(lefts.len() > 1, "hal's ticks do not run down: {lefts:?}");
     saw("Rule 9:", "end by TERMINATE", &|look| {
         cards(look).any(|card| card["who"] == "last one: terminate")
     });
