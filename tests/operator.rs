@@ -58,6 +58,7 @@ fn who_is_kicked_hears_why_and_then_nothing() {
 fn who_names_the_thread_that_reads_a_browser() {
     let options = ["0", "--no-passwords", "--web", "127.0.0.1:0", "--quiet"];
     let mut server = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
+    server.sees("http://");
     server.is_at("operator>");
     let screen = server.contents();
     let page = screen.split("http://").nth(1).expect("the page's address");

@@ -8,6 +8,8 @@ pub(super) const RUNG: Rung = Rung {
     number: 1,
     title: "one socket",
     task: include_str!("../lesson/tasks/1-one-socket.md"),
+    keeps_something: false,
+    more_ports: 0,
     checks: &[
         Check {
             name: "one-line",

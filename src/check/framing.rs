@@ -15,6 +15,8 @@ pub(super) const RUNG: Rung = Rung {
     number: 3,
     title: "framing",
     task: include_str!("../lesson/tasks/3-framing.md"),
+    keeps_something: false,
+    more_ports: 0,
     checks: &[
         Check {
             name: "one-line",

@@ -6,6 +6,8 @@
 //! `tests/check` has a correct server for each rung and a faulty one for each check; `tests/check.rs` plays all of
 //! them against each other.
 
+mod accounts;
+mod chat;
 mod echo;
 mod failure;
 mod framing;
@@ -13,9 +15,11 @@ mod names;
 mod options;
 mod program;
 mod report;
+mod rooms;
 mod rung;
 mod talk;
 mod threads;
+mod workers;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -33,12 +37,20 @@ const FAILED: u8 = 1;
 const NOT_CHECKED: u8 = 2;
 
 /// The rungs that can be climbed, in order.
-const RUNGS: [Rung; 4] = [echo::RUNG, threads::RUNG, framing::RUNG, names::RUNG];
+const RUNGS: [Rung; 7] = [
+    echo::RUNG,
+    threads::RUNG,
+    framing::RUNG,
+    names::RUNG,
+    accounts::RUNG,
+    rooms::RUNG,
+    workers::RUNG,
+];
 
 /// Runs the program whose command line is `words`, its own name first. The exit code is 0 if every check that was
 /// asked for has passed, 1 if one has not, 2 if nothing was checked.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match options::read(words) {
+    match options::read(words, &RUNGS) {
         Err(code) => code,
         Ok(wanted) => match run(&wanted) {
             Ok(true) => ExitCode::SUCCESS,
@@ -70,6 +82,7 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
     let mut report = Report::of(rung, command, wanted.json);
     let launch = Launch {
         command,
+        more_ports: rung.more_ports,
         patience: wanted.patience,
         start_within: wanted.start_within,
         programs: &programs,

@@ -1,14 +1,14 @@
 //! Rung 4: clients that address each other. From here on, documents travel (`protocol`), one in each line.
 
-use std::borrow::Cow;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::failure::{Failure, shown};
+use super::chat::{hears, is_refused, is_told, login, named, newcomer};
+use super::failure::Failure;
 use super::program::Subject;
 use super::rung::{Check, Rung};
 use super::talk::Talk;
-use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, ServerDoc};
+use crate::wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
 
 /// How many messages are sent to somebody who does not read, and how long each is: together more than the sockets
 /// on the way hold.
@@ -22,6 +22,8 @@ pub(super) const RUNG: Rung = Rung {
     number: 4,
     title: "clients that address each other",
     task: include_str!("../lesson/tasks/4-clients-that-address-each-other.md"),
+    keeps_something: false,
+    more_ports: 0,
     checks: &[
         Check {
             name: "greeting",
@@ -48,9 +50,9 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 alice.say(&ClientDoc::say("%bob%hello"))?;
-                hears(&mut bob, "alice", "hello")?;
+                hears(&mut bob, "alice", "hello", &Scope::Direct)?;
                 bob.say(&ClientDoc::say("%alice%hello yourself"))?;
-                hears(&mut alice, "bob", "hello yourself")
+                hears(&mut alice, "bob", "hello yourself", &Scope::Direct)
             },
         },
         Check {
@@ -79,10 +81,10 @@ pub(super) const RUNG: Rung = Rung {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let mut carol = named(subject, "carol")?;
                 alice.say(&ClientDoc::say("%bob%a secret"))?;
-                hears(&mut bob, "alice", "a secret")?;
+                hears(&mut bob, "alice", "a secret", &Scope::Direct)?;
                 // What comes to one client comes in order: had the secret come to carol, it would be first.
                 alice.say(&ClientDoc::say("%carol%no secret"))?;
-                hears(&mut carol, "alice", "no secret")
+                hears(&mut carol, "alice", "no secret", &Scope::Direct)
             },
         },
         Check {
@@ -110,7 +112,7 @@ pub(super) const RUNG: Rung = Rung {
                 is_refused(&mut nobody, ErrorCode::LoginFirst)?;
                 let mut alice = named(subject, "alice")?;
                 alice.say(&ClientDoc::say("%bob%it is me"))?;
-                hears(&mut bob, "alice", "it is me")
+                hears(&mut bob, "alice", "it is me", &Scope::Direct)
             },
         },
         Check {
@@ -127,7 +129,7 @@ pub(super) const RUNG: Rung = Rung {
                 is_refused(&mut other, ErrorCode::NameInUse)?;
                 // It still leads to who had it first.
                 bob.say(&ClientDoc::say("%alice%hello"))?;
-                hears(&mut alice, "bob", "hello")
+                hears(&mut alice, "bob", "hello", &Scope::Direct)
             },
         },
         Check {
@@ -139,7 +141,7 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 alice.say(&ClientDoc::say("%bob%50% of 100% is %x%"))?;
-                hears(&mut bob, "alice", "50% of 100% is %x%")
+                hears(&mut bob, "alice", "50% of 100% is %x%", &Scope::Direct)
             },
         },
         Check {
@@ -152,7 +154,7 @@ pub(super) const RUNG: Rung = Rung {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let text = "if a < b && c > d: </message> \"x\" 'y' &amp;";
                 alice.say(&ClientDoc::say(format!("%bob%{text}")))?;
-                hears(&mut bob, "alice", text)
+                hears(&mut bob, "alice", text, &Scope::Direct)
             },
         },
         Check {
@@ -170,8 +172,8 @@ pub(super) const RUNG: Rung = Rung {
                      <CLIENT><mess",
                     "age>%bob%two</message></CLIENT>\n",
                 ])?;
-                hears(&mut bob, "alice", "one")?;
-                hears(&mut bob, "alice", "two")
+                hears(&mut bob, "alice", "one", &Scope::Direct)?;
+                hears(&mut bob, "alice", "two", &Scope::Direct)
             },
         },
         Check {
@@ -230,80 +232,18 @@ pub(super) const RUNG: Rung = Rung {
                 }
                 for (number, client) in clients.iter_mut().enumerate() {
                     let before = (number + 199) % 200;
-                    hears(client, &name(before), &format!("hello from {before}"))?;
+                    hears(
+                        client,
+                        &name(before),
+                        &format!("hello from {before}"),
+                        &Scope::Direct,
+                    )?;
                 }
                 Ok(())
             },
         },
     ],
 };
-
-fn login(name: &str) -> ClientDoc<'static> {
-    ClientDoc::Command(ClientCommand::Login {
-        username: Cow::Owned(name.to_owned()),
-    })
-}
-
-/// Somebody who is connected and greeted.
-fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
-    let mut client = subject.connect(who)?;
-    let greeting =
-        "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>";
-    is_told(&mut client, greeting, |doc| {
-        matches!(doc, ServerDoc::WelcomeSingle { .. })
-    })?;
-    Ok(client)
-}
-
-/// Somebody who has the name `name`.
-fn named(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
-    let mut client = newcomer(subject, name)?;
-    client.say(&login(name))?;
-    let welcome = format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>");
-    is_told(
-        &mut client,
-        &welcome,
-        |doc| matches!(doc, ServerDoc::LoggedIn { username } if username == name),
-    )?;
-    Ok(client)
-}
-
-fn is_told(
-    client: &mut Talk,
-    wanted: &str,
-    is: impl Fn(&ServerDoc<'_>) -> bool,
-) -> Result<(), Failure> {
-    client.document(wanted, |doc| is(doc).then_some(()))
-}
-
-fn is_refused(client: &mut Talk, code: ErrorCode) -> Result<(), Failure> {
-    let wanted = format!("<SERVER><error code='{}'>…</error></SERVER>", code.word());
-    client.document(&wanted, |doc| match doc {
-        ServerDoc::Error { code: given, .. } => (*given == code).then_some(()),
-        _ => None,
-    })
-}
-
-/// The next that anybody says to `client` is this.
-fn hears(client: &mut Talk, from: &str, text: &str) -> Result<(), Failure> {
-    let wanted = format!(
-        "<CLIENT from='{from}' scope='direct'><message>…</message></CLIENT>, with the text {text:?}"
-    );
-    let is_right = client.document(&wanted, |doc| match doc {
-        ServerDoc::Relay(relay) => {
-            let is_right = relay.from == from && relay.text == text && relay.scope == Scope::Direct;
-            let text = shown(relay.text.as_bytes());
-            Some(is_right.then_some(()).ok_or_else(|| {
-                format!(
-                    "from '{}', {:?}, with the text {text}",
-                    relay.from, relay.scope
-                )
-            }))
-        }
-        _ => None,
-    })?;
-    is_right.map_err(|came| client.failure(&wanted).came(came))
-}
 
 /// Bob has gone: his name has to become free, as soon as the server has noticed. (Nothing is sent to him meanwhile: a
 /// write into a broken connection would tell the server in another way than its read.)
@@ -349,5 +289,5 @@ fn who_does_not_read(subject: &Subject<'_>) -> Result<(), Failure> {
         }
     }
     alice.say(&ClientDoc::say("%bob%she does not listen"))?;
-    hears(&mut bob, "alice", "she does not listen")
+    hears(&mut bob, "alice", "she does not listen", &Scope::Direct)
 }

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use clap::{Parser, value_parser};
 
+use super::rung::Rung;
 use crate::command_line::{About, bad_value, read as read_words, refuse};
 
 /// Where the port goes in a command.
 pub(super) const PORT: &str = "{port}";
+
+/// Where a folder of its own goes, for a server that keeps something.
+pub(super) const FOLDER: &str = "{folder}";
 
 /// Check a server that you have written yourself, in any language
 #[derive(Parser, Debug)]
@@ -24,14 +28,14 @@ chatcheck 1 'python3 server.py {port}'       check that server
 chatcheck 1 --list                           the checks of rung 1
 
 COMMAND is started anew for each check, by sh, with a free port of 127.0.0.1 in place of
-{port}, and is ended again with everything that it has started. Exit code 0: all passed,
-1: one has failed, 2: nothing was checked."
+{port} and an empty folder in place of {folder}, and is ended again with everything that
+it has started. Exit code 0: all passed, 1: one has failed, 2: nothing was checked."
 )]
 struct Arguments {
     /// Which rung of the ladder
-    #[arg(value_parser = value_parser!(u8).range(1..=4))]
+    #[arg(value_parser = value_parser!(u8).range(1..=7))]
     rung: u8,
-    /// What starts the server; `{port}` stands for the port at which it listens. Without it, the task is printed
+    /// What starts the server; `{port}` stands for the port at which it listens, `{folder}` for an empty folder (rung 5). Without it, the task is printed
     command: Option<String>,
     /// Print the checks of the rung, and leave
     #[arg(long)]
@@ -73,21 +77,30 @@ pub(super) struct Wanted {
     pub(super) start_within: Duration,
 }
 
-/// Reads the command line, whose first word is the program's name. `Err` is the program's end.
-pub(super) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Wanted, ExitCode> {
+/// Reads the command line, whose first word is the program's name, about one of these `rungs`. `Err` is the program's end.
+pub(super) fn read(
+    words: impl IntoIterator<Item = OsString>,
+    rungs: &[Rung],
+) -> Result<Wanted, ExitCode> {
     // Its path is of no interest to whoever reads a complaint.
     let words = ["chatcheck".into()]
         .into_iter()
         .chain(words.into_iter().skip(1));
     let given = read_words(words, |given: &Arguments| &given.about)?;
-    if let Some(command) = &given.command
-        && !command.contains(PORT)
-    {
-        let sentence = format!(
-            "the command has to say where the port goes, such as 'python3 server.py {PORT}'; this one does not: \
-             {command}"
-        );
-        return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+    if let Some(command) = &given.command {
+        let keeps = |rung: &&Rung| rung.number == given.rung && rung.keeps_something;
+        let folder = rungs.iter().find(keeps).map(|_| (FOLDER, "folder"));
+        let wanted: Vec<_> = [(PORT, "port")].into_iter().chain(folder).collect();
+        let missing = wanted.iter().find(|(place, _)| !command.contains(place));
+        if let Some((_, missing)) = missing {
+            let places: Vec<_> = wanted.iter().map(|(place, _)| *place).collect();
+            let places = places.join(" ");
+            let sentence = format!(
+                "the command has to say where the {missing} goes, such as 'python3 server.py {places}'; this one does \
+                 not: {command}"
+            );
+            return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+        }
     }
     Ok(Wanted {
         rung: given.rung,
@@ -115,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_command_has_to_say_where_the_port_goes() {
-        let read = |line: &str| read(line.split('|').map(OsString::from));
+        let rungs = crate::check::RUNGS;
+        let read = |line: &str| read(line.split('|').map(OsString::from), &rungs);
         assert!(read("chatcheck|1|server 8080").is_err());
         assert_eq!(
             read("chatcheck|1|server {port}")
@@ -125,5 +139,7 @@ mod tests {
             Some("server {port}")
         );
         assert!(read("chatcheck|9|server {port}").is_err());
+        assert!(read("chatcheck|5|server {port}").is_err());
+        assert!(read("chatcheck|5|server {port} {folder}").is_ok());
     }
 }

@@ -261,8 +261,13 @@ pub(super) fn list(checks: &[&Check], is_json: bool) -> String {
 
 /// What is to be built, and how to go on.
 pub(super) fn task(rung: &Rung) -> String {
+    let folder = if rung.keeps_something {
+        " {folder}"
+    } else {
+        ""
+    };
     format!(
-        "{}\n---\nCheck what you have built with\n  make check RUNG={} CMD='python3 server.py {{port}}'\n",
+        "{}\n---\nCheck what you have built with\n  make check RUNG={} CMD='python3 server.py {{port}}{folder}'\n",
         rung.task, rung.number
     )
 }

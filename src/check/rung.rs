@@ -12,6 +12,10 @@ pub(super) struct Rung {
     pub(super) title: &'static str,
     /// The page that says what is to be built.
     pub(super) task: &'static str,
+    /// Its server keeps something, in the folder that its command names.
+    pub(super) keeps_something: bool,
+    /// How many ports after its own it listens at.
+    pub(super) more_ports: u16,
     /// In the order in which a server that grows will pass them; the last one is with load.
     pub(super) checks: &'static [Check],
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,33 @@ impl Subject<'_> {
     /// # Errors
     /// When the program does not let it in.
     pub(super) fn connect(&self, who: &str) -> Result<Talk, Failure> {
-        Talk::connect(self, who)
+        self.connect_to(self.address.port(), who)
+    }
+
+    /// A new client at another port of it.
+    ///
+    /// # Errors
+    /// When the program does not let it in.
+    pub(super) fn connect_to(&self, port: u16, who: &str) -> Result<Talk, Failure> {
+        Talk::connect(self, SocketAddr::new(self.address.ip(), port), who)
+    }
+
+    /// Nobody listens at that port any more, or soon.
+    ///
+    /// # Errors
+    /// When somebody does for too long.
+    pub(super) fn refuses_at(&self, port: u16) -> Result<(), Failure> {
+        let address = SocketAddr::new(self.address.ip(), port);
+        let until = Instant::now() + self.patience;
+        while TcpStream::connect_timeout(&address, self.patience).is_ok() {
+            if Instant::now() > until {
+                return Err(Failure::wanted("a refusal: nobody listens there any more")
+                    .sent(format!("a client connected to port {port}"))
+                    .came("it was let in"));
+            }
+            thread::sleep(AGAIN);
+        }
+        Ok(())
     }
 }
 
@@ -52,20 +78,19 @@ pub(super) struct Talk {
     sent: String,
     /// What has come and was not asked for yet.
     kept: Vec<u8>,
+    /// The server has closed it.
+    has_ended: bool,
 }
 
 impl Talk {
     /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does not listen yet.
-    fn connect(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
+    fn connect(subject: &Subject<'_>, to: SocketAddr, who: &str) -> Result<Talk, Failure> {
         let wanted = || {
-            Failure::wanted("to be let in").sent(format!(
-                "{who} connected to port {}",
-                subject.address.port()
-            ))
+            Failure::wanted("to be let in").sent(format!("{who} connected to port {}", to.port()))
         };
         let until = Instant::now() + subject.start_within;
         loop {
-            match TcpStream::connect_timeout(&subject.address, subject.patience) {
+            match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
                     subject.is_reached();
                     // Each part is sent when it is written.
@@ -78,6 +103,7 @@ impl Talk {
                         patience: subject.patience,
                         sent: format!("{who} connected"),
                         kept: Vec::new(),
+                        has_ended: false,
                     });
                 }
                 Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
@@ -243,6 +269,24 @@ impl Talk {
         }
     }
 
+    /// Waits for the connection's end, whatever comes before it; `wanted` is what is missing otherwise.
+    pub(super) fn end_after_all(&mut self, wanted: &str) -> Result<(), Failure> {
+        match self.document::<()>(wanted, |_| None) {
+            Err(failure) if !self.has_ended => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the server has closed the connection, as far as that has been read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// An answer may take so long from now on.
+    pub(super) fn patient(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// How long an answer may take.
     pub(super) fn patience(&self) -> Duration {
         self.patience
@@ -272,6 +316,11 @@ impl Talk {
             .came(format!("{came} (to {})", self.who))
     }
 
+    fn ended(&mut self) -> Came {
+        self.has_ended = true;
+        Came::End(std::mem::take(&mut self.kept))
+    }
+
     /// What comes next within that time.
     fn next(&mut self, within: Duration) -> Came {
         let until = Instant::now() + within;
@@ -288,16 +337,17 @@ impl Talk {
                 .set_read_timeout(Some(left))
                 .and_then(|()| self.stream.read(&mut bytes));
             match read {
-                Ok(0) => return Came::End(std::mem::take(&mut self.kept)),
+                Ok(0) => return self.ended(),
                 Ok(count) => self.kept.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    return Came::Nothing(std::mem::take(&mut self.kept));
+                    // The rest of it may come yet.
+                    return Came::Nothing(self.kept.clone());
                 }
                 // A server that closes with something unread resets the connection; it ended it all the same.
-                Err(_) => return Came::End(std::mem::take(&mut self.kept)),
+                Err(_) => return self.ended(),
             }
             if self.kept.len() > limits::MAX_SERVER_FRAME {
                 return Came::Line(std::mem::take(&mut self.kept));

@@ -15,6 +15,8 @@ pub(super) const RUNG: Rung = Rung {
     number: 2,
     title: "a thread for each client",
     task: include_str!("../lesson/tasks/2-a-thread-for-each-client.md"),
+    keeps_something: false,
+    more_ports: 0,
     checks: &[
         Check {
             name: "one-line",
