@@ -13,7 +13,7 @@ use serde_json::Value;
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
-const RUNGS: [u8; 4] = [1, 2, 3, 4];
+const RUNGS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
 
 /// How many checkers run at once; most of their time they wait.
 const AT_ONCE: usize = 6;
@@ -108,6 +108,19 @@ fn our_own_servers_pass_their_rungs() {
             4,
             "{port} --single-port --no-passwords --max-clients 300 --quiet",
         ),
+        (
+            5,
+            "{port} --single-port --accounts {folder}/accounts.txt --max-clients 300 --quiet",
+        ),
+        (
+            6,
+            "{port} --single-port --no-passwords --max-clients 300 --quiet",
+        ),
+        (
+            7,
+            "{port} --portal tcp --reserve-timeout 1 --handshake-timeout 1 --idle-timeout 2 --total-timeout 6 \
+             --no-passwords --rooms 0 --quiet",
+        ),
     ] {
         let (passed, failed) = verdicts(rung, &format!("{SERVER} {options}"));
         assert!(failed.is_empty(), "rung {rung}: {failed:#?}");
@@ -152,10 +165,9 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
 /// Runs the server of that rung with that fault, and compares what fails with what has to; returns what is wrong.
 fn judge(rung: u8, fault: Option<&str>) -> Vec<String> {
     let program = format!("tests/check/rung_{rung}.py");
-    let command = format!(
-        "exec python3 {program} {{port}} {}",
-        fault.unwrap_or_default()
-    );
+    let folder = if rung == 5 { "{folder}" } else { "" };
+    let fault_or_none = fault.unwrap_or_default();
+    let command = format!("exec python3 {program} {{port}} {folder} {fault_or_none}");
     let (passed, failed) = verdicts(rung, &command);
     let mut wrong = Vec::new();
     for (name, needs) in checks(rung) {

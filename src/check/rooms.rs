@@ -137,7 +137,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
                 leave(&mut alice, "lobby")?;
-                alice_there.end_after_all("the end of the connection to the room")?;
+                alice_there.end_after_news("the end of the connection to the room")?;
                 bob_there.say(&ClientDoc::say("is anybody here?"))?;
                 is_sent(&mut bob_there, 0)
             },
@@ -192,7 +192,7 @@ pub(super) const RUNG: Rung = Rung {
                 alice.reset();
                 is_told_who_left(&mut bob_there, "alice", "lobby")?;
                 for there in [&mut alice_there, &mut alice_above] {
-                    there.end_after_all("the end of her connections to rooms")?;
+                    there.end_after_news("the end of her connections to rooms")?;
                 }
                 Ok(())
             },
@@ -239,7 +239,7 @@ pub(super) const RUNG: Rung = Rung {
                     let name = format!("room{number}");
                     let mut there = inside(subject, &mut alice, "alice", &name)?;
                     leave(&mut alice, &name)?;
-                    there.end_after_all("the end of the connection to the room")?;
+                    there.end_after_news("the end of the connection to the room")?;
                 }
                 Ok(())
             },
@@ -249,7 +249,7 @@ pub(super) const RUNG: Rung = Rung {
             what: "200 people in ten rooms, and everybody hears everybody in theirs",
             idea: "Which rooms wait for which lock? Does a room have to know of any other?",
             minutes: 15,
-            needs: &["join", "enter", "said", "own-port"],
+            needs: &["join", "enter", "said", "to-members-only", "own-port"],
             play: load,
         },
     ],

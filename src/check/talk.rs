@@ -68,6 +68,25 @@ impl Subject<'_> {
     }
 }
 
+/// What may come at any time, whatever one waits for: what others say and do, and that one's own message has gone out.
+fn is_news(doc: &ServerDoc<'_>) -> bool {
+    matches!(
+        doc,
+        ServerDoc::Relay(_)
+            | ServerDoc::Sent { .. }
+            | ServerDoc::Notice(_)
+            | ServerDoc::UserJoined { .. }
+            | ServerDoc::UserLeft { .. }
+            | ServerDoc::RoomJoined { .. }
+            | ServerDoc::RoomLeft { .. }
+            | ServerDoc::Topic { .. }
+            | ServerDoc::PartnerJoined { .. }
+            | ServerDoc::PartnerLeft { .. }
+            | ServerDoc::NoPartner
+            | ServerDoc::IdleSoon { .. }
+    )
+}
+
 /// One client's connection.
 #[derive(Debug)]
 pub(super) struct Talk {
@@ -230,8 +249,8 @@ impl Talk {
         self.send(bytes)
     }
 
-    /// Waits for the next document that `is` something; others are passed over, since a server may tell more than
-    /// the rung asks for. `wanted` shows what it would look like.
+    /// Waits for the next document that `is` something. News are passed over, since a server may tell more than the
+    /// rung asks for; another answer is not. `wanted` shows what it would look like.
     pub(super) fn document<T>(
         &mut self,
         wanted: &str,
@@ -258,6 +277,10 @@ impl Talk {
                     if let Some(found) = is(&doc) {
                         return Ok(found);
                     }
+                    if !is_news(&doc) {
+                        let came = format!("{others}{} (to {})", shown(frame), self.who);
+                        return Err(self.failure(wanted).came(came));
+                    }
                 }
                 Err(error) => {
                     let came = format!("{}, which is no document: {error}", shown(&line));
@@ -269,8 +292,8 @@ impl Talk {
         }
     }
 
-    /// Waits for the connection's end, whatever comes before it; `wanted` is what is missing otherwise.
-    pub(super) fn end_after_all(&mut self, wanted: &str) -> Result<(), Failure> {
+    /// Waits for the connection's end, before which there may be news; `wanted` is what is missing otherwise.
+    pub(super) fn end_after_news(&mut self, wanted: &str) -> Result<(), Failure> {
         match self.document::<()>(wanted, |_| None) {
             Err(failure) if !self.has_ended => Err(failure),
             _ => Ok(()),

@@ -91,7 +91,7 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut client, ticket) = seated(subject)?;
                 client.say(&ClientDoc::Command(ClientCommand::Terminate))?;
-                client.end_after_all("the end of the connection")?;
+                client.end_after_news("the end of the connection")?;
                 comes_back(subject, &ticket, "said TERMINATE").map(drop)
             },
         },
@@ -105,6 +105,23 @@ pub(super) const RUNG: Rung = Rung {
                 let (client, ticket) = seated(subject)?;
                 client.reset();
                 comes_back(subject, &ticket, "broke its connection off").map(drop)
+            },
+        },
+        Check {
+            name: "no-show",
+            what: "a port whose client does not come goes back after a second, and its passcode is worth nothing",
+            idea: "Nothing happens, and something has to be done. Which thread is awake? (The seed has an interrupt \
+                   that ticks.)",
+            minutes: 30,
+            needs: BACK,
+            play: |subject| {
+                let start = Instant::now();
+                let ticket = ask_again(subject)?;
+                let next = comes_back(subject, &ticket, "did not come")?;
+                is_not_before(start, RESERVATION, "the port came back")?;
+                let mut late = subject.connect_to(next.port, "who comes too late")?;
+                late.say(&handshake(&ticket.passcode))?;
+                is_turned_away(&mut late)
             },
         },
         Check {
@@ -130,7 +147,7 @@ pub(super) const RUNG: Rung = Rung {
             what: "somebody whom nobody has sent is turned away, and costs nobody a port",
             idea: "The worker's port was on the stack all the time. Has this visit popped it?",
             minutes: 15,
-            needs: BACK,
+            needs: &["ticket", "greeting", "full", "no-show"],
             play: |subject| {
                 // It listens before its workers do, perhaps.
                 let ticket = ask_again(subject)?;
@@ -155,29 +172,12 @@ pub(super) const RUNG: Rung = Rung {
                 let mut waiting = subject.connect_to(ticket.port, "who waits in the backlog")?;
                 waiting.say(&handshake(&ticket.passcode))?;
                 client.say(&ClientDoc::Command(ClientCommand::Terminate))?;
-                client.end_after_all("the end of the connection")?;
+                client.end_after_news("the end of the connection")?;
                 let next = comes_back(subject, &ticket, "said TERMINATE")?;
                 let next = enter(subject, &next)?;
                 is_turned_away(&mut waiting)?;
                 drop(next);
                 Ok(())
-            },
-        },
-        Check {
-            name: "no-show",
-            what: "a port whose client does not come goes back after a second, and its passcode is worth nothing",
-            idea: "Nothing happens, and something has to be done. Which thread is awake? (The seed has an interrupt \
-                   that ticks.)",
-            minutes: 30,
-            needs: BACK,
-            play: |subject| {
-                let start = Instant::now();
-                let ticket = ask_again(subject)?;
-                let next = comes_back(subject, &ticket, "did not come")?;
-                is_not_before(start, RESERVATION, "the port came back")?;
-                let mut late = subject.connect_to(next.port, "who comes too late")?;
-                late.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut late)
             },
         },
         Check {
@@ -250,7 +250,7 @@ pub(super) const RUNG: Rung = Rung {
                     let (mut client, _) = seated(subject)?;
                     client.say(&ClientDoc::say("hello"))?;
                     client.say(&ClientDoc::Command(ClientCommand::Terminate))?;
-                    client.end_after_all("the end of the connection, after TERMINATE")
+                    client.end_after_news("the end of the connection, after TERMINATE")
                 })
             },
         },

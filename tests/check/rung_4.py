@@ -21,12 +21,15 @@ class Client:
         self.connection = connection
         self.name = None
         self.queue = queue.Queue(maxsize=1000)
-        threading.Thread(target=self.write, daemon=True).start()
+        self.writer = threading.Thread(target=self.write, daemon=True)
+        self.writer.start()
 
     def write(self):
         try:
             while (document := self.queue.get()) is not None:
                 self.connection.sendall(document)
+            # All that it was told is out: now the thread that reads gets to the end, too.
+            self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
