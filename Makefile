@@ -85,7 +85,7 @@ check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='pytho
 	  else echo "✗ The check of rung $$BUG's bug is red. What it has found stands above; the exercise is in $$page."; exit 1; fi; \
 	fi; \
 	if [ -z "$$RUNG" ]; then \
-	  echo "Which rung? make check RUNG=1 prints what is to be built there (1 to 4), and"; \
+	  echo "Which rung? make check RUNG=1 prints what is to be built there (1 to 7), and"; \
 	  echo "  make check RUNG=1 CMD='python3 server.py {port}'"; \
 	  echo "checks what you have built."; exit 2; fi; \
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \

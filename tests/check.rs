@@ -78,16 +78,20 @@ fn verdicts(
     )
 }
 
-fn python_is_there() -> bool {
-    let python = Command::new("python3").arg("--version").output();
-    if python.is_err() {
-        // Past the test harness, which would keep it to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "NOT TESTED: the checker against faulty servers, because there is no python3"
-        );
+/// The interpreter itself: `python3` may be a script that looks for it, each time, for longer than it takes to start.
+fn python() -> Option<String> {
+    let words = ["-c", "import sys; print(sys.executable)"];
+    match Command::new("python3").args(words).output() {
+        Ok(output) => Some(String::from_utf8(output.stdout).unwrap().trim().to_owned()),
+        Err(_) => {
+            // Past the test harness, which would keep it to itself.
+            let _ = writeln!(
+                std::io::stderr(),
+                "NOT TESTED: the checker against faulty servers, because there is no python3"
+            );
+            None
+        }
     }
-    python.is_ok()
 }
 
 #[test]
@@ -137,23 +141,23 @@ fn our_own_servers_pass_their_rungs() {
 /// The heart of it: each fault is found by its check, and by none that does not need that one.
 #[test]
 fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
-    if !python_is_there() {
+    let Some(python) = python() else {
         return;
-    }
+    };
     let mut servers: Vec<(u8, Option<String>)> = Vec::new();
     for rung in RUNGS {
         servers.push((rung, None));
         let faults = checks(rung).into_iter().map(|(name, _)| (rung, Some(name)));
         servers.extend(faults);
     }
-    servers.reverse();
+    // The last rungs, which take longest, are taken first.
     let servers = Mutex::new(servers);
     let again = Mutex::new(Vec::new());
     thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
                 while let Some((rung, fault)) = { servers.lock().unwrap().pop() } {
-                    if !judge(rung, fault.as_deref(), PATIENCE).is_empty() {
+                    if !judge(&python, rung, fault.as_deref(), PATIENCE).is_empty() {
                         again.lock().unwrap().push((rung, fault));
                     }
                 }
@@ -163,17 +167,17 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     // On a busy machine, pauses are too short and patience ends: what counts is the verdict without the crowd.
     let again = again.into_inner().unwrap().into_iter();
     let complaints: Vec<String> = again
-        .flat_map(|(rung, fault)| judge(rung, fault.as_deref(), LONG_PATIENCE))
+        .flat_map(|(rung, fault)| judge(&python, rung, fault.as_deref(), LONG_PATIENCE))
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
 /// Runs the server of that rung with that fault, and compares what fails with what has to; returns what is wrong.
-fn judge(rung: u8, fault: Option<&str>, patience: &str) -> Vec<String> {
+fn judge(python: &str, rung: u8, fault: Option<&str>, patience: &str) -> Vec<String> {
     let program = format!("tests/check/rung_{rung}.py");
     let folder = if rung == 5 { "{folder}" } else { "" };
     let fault_or_none = fault.unwrap_or_default();
-    let command = format!("exec python3 {program} {{port}} {folder} {fault_or_none}");
+    let command = format!("exec {python} -S {program} {{port}} {folder} {fault_or_none}");
     let (passed, failed) = verdicts(rung, &command, patience);
     let mut wrong = Vec::new();
     for (name, needs) in checks(rung) {
