@@ -7,14 +7,9 @@ use std::time::Duration;
 
 use clap::{Parser, value_parser};
 
+use super::program::{FOLDER, PORT};
 use super::rung::Rung;
 use crate::command_line::{About, bad_value, read as read_words, refuse};
-
-/// Where the port goes in a command.
-pub(super) const PORT: &str = "{port}";
-
-/// Where a folder of its own goes, for a server that keeps something.
-pub(super) const FOLDER: &str = "{folder}";
 
 /// Check a server that you have written yourself, in any language
 #[derive(Parser, Debug)]

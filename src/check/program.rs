@@ -19,7 +19,12 @@ use signal_hook::iterator::Signals;
 use socket2::{Domain, Socket, Type};
 
 use super::failure::Failure;
-use super::options::{FOLDER, PORT};
+
+/// Where the port goes in a command.
+pub(super) const PORT: &str = "{port}";
+
+/// Where a folder of its own goes, for a server that keeps something.
+pub(super) const FOLDER: &str = "{folder}";
 
 /// How much of what a program prints is kept, in bytes: the end of it, where the reason stands.
 const KEPT: usize = 4 * 1024;
