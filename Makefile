@@ -12,10 +12,11 @@ AFTER ?=
 ARGS ?=
 RUNG ?=
 CMD ?=
+CLIENT ?=
 BUG ?=
 
 # They reach the shell as variables, whatever characters they hold.
-export NAME SERVER PORT CMD RUNG BUG
+export NAME SERVER PORT CMD RUNG CLIENT BUG
 
 .DEFAULT_GOAL := help
 .PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
@@ -75,7 +76,7 @@ lessons: cargo-is-there ## the ladder of lessons, from one socket to this server
 	  else cat src/lesson/ladder/*.md; fi; \
 	  echo "In a browser: file://$$page"
 
-check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='python3 server.py {port}'; without CMD, what to build; BUG=3: is that rung's bug out again?
+check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='python3 server.py {port}'; without CMD, what to build; CLIENT=1: the same for a client; BUG=3: is that rung's bug out again?
 	@if [ -n "$$BUG" ]; then \
 	  page="$$(ls src/lesson/ladder/"$$BUG"-*.md 2>/dev/null)"; \
 	  test="$$(sed -n '/^git apply src/,$$s/^Check: `cargo \(test [^`]*\)`.*/\1/p' "$${page:-/dev/null}" | head -n 1)"; \
@@ -84,12 +85,12 @@ check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='pytho
 	  if $(CARGO) $$test --quiet; then echo "✓ The check of rung $$BUG's bug is green: it is not in the code."; exit 0; \
 	  else echo "✗ The check of rung $$BUG's bug is red. What it has found stands above; the exercise is in $$page."; exit 1; fi; \
 	fi; \
-	if [ -z "$$RUNG" ]; then \
+	if [ -z "$$RUNG$$CLIENT" ]; then \
 	  echo "Which rung? make check RUNG=1 prints what is to be built there (1 to 7), and"; \
 	  echo "  make check RUNG=1 CMD='python3 server.py {port}'"; \
-	  echo "checks what you have built."; exit 2; fi; \
+	  echo "checks what you have built. CLIENT=1 instead of RUNG=1 is about a client of your own."; exit 2; fi; \
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
-	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$$RUNG" $${CMD:+"$$CMD"} $(ARGS)
+	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$${RUNG:-1}" $${CLIENT:+--client} $${CMD:+"$$CMD"} $(ARGS)
 
 handouts: cargo-is-there ## one page to print for each task, as HTML in the folder handouts
 	@$(CARGO) build --quiet --bin chatcheck

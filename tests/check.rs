@@ -13,7 +13,9 @@ use serde_json::Value;
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
-const RUNGS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
+/// The tasks, as the checker's first words name them: seven rungs, and a client.
+const TASKS: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", CLIENT];
+const CLIENT: &str = "1 --client";
 
 /// How many checkers run at once; most of their time they wait.
 const AT_ONCE: usize = 16;
@@ -40,9 +42,11 @@ fn checker(words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The checks of a rung, each with those that it needs.
-fn checks(rung: u8) -> Vec<(String, BTreeSet<String>)> {
-    let (lines, code) = check(&[&rung.to_string(), "--list", "--json"]);
+/// The checks of a task, each with those that it needs.
+fn checks(task: &str) -> Vec<(String, BTreeSet<String>)> {
+    let mut words: Vec<&str> = task.split(' ').collect();
+    words.extend(["--list", "--json"]);
+    let (lines, code) = check(&words);
     assert_eq!(code, Some(0));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let needs = |value: &Value| value.as_array().unwrap().iter().map(text).collect();
@@ -53,19 +57,12 @@ fn checks(rung: u8) -> Vec<(String, BTreeSet<String>)> {
 
 /// The names of the checks that a server passes and that it fails.
 fn verdicts(
-    rung: u8,
+    task: &str,
     command: &str,
     patience: &str,
 ) -> (BTreeSet<String>, BTreeMap<String, Value>) {
-    let rung = rung.to_string();
-    let words = [
-        &rung,
-        command,
-        "--json",
-        "--keep-going",
-        "--patience",
-        patience,
-    ];
+    let mut words: Vec<&str> = task.split(' ').collect();
+    words.extend([command, "--json", "--keep-going", "--patience", patience]);
     let (mut lines, _) = check(&words);
     lines.pop();
     let name = |line: &Value| line["check"].as_str().unwrap().to_owned();
@@ -96,45 +93,50 @@ fn python() -> Option<String> {
 
 #[test]
 fn every_rung_has_its_checks_and_a_last_one_with_load() {
-    for rung in RUNGS {
-        let checks = checks(rung);
-        assert!((6..=15).contains(&checks.len()), "rung {rung}");
+    for task in TASKS {
+        let checks = checks(task);
+        assert!((6..=15).contains(&checks.len()), "task {task}");
         assert_eq!(checks.last().unwrap().0, "load");
         let mut before = BTreeSet::new();
         for (name, needs) in checks {
-            assert!(needs.is_subset(&before), "rung {rung}: {name}");
+            assert!(needs.is_subset(&before), "task {task}: {name}");
             assert!(before.insert(name));
         }
     }
 }
 
 #[test]
-fn our_own_servers_pass_their_rungs() {
-    for (rung, options) in [
-        (1, "echo {port} --one-at-a-time --bind 127.0.0.1"),
-        (2, "echo {port} --bind 127.0.0.1"),
-        (3, "echo {port} --bind 127.0.0.1"),
+fn our_own_programs_pass_their_tasks() {
+    for (task, options) in [
+        ("1", "echo {port} --one-at-a-time --bind 127.0.0.1"),
+        ("2", "echo {port} --bind 127.0.0.1"),
+        ("3", "echo {port} --bind 127.0.0.1"),
         (
-            4,
+            "4",
             "{port} --single-port --no-passwords --max-clients 300 --quiet",
         ),
         (
-            5,
+            "5",
             "{port} --single-port --accounts {folder}/accounts.txt --max-clients 300 --quiet",
         ),
         (
-            6,
+            "6",
             "{port} --single-port --no-passwords --max-clients 300 --quiet",
         ),
         (
-            7,
+            "7",
             "{port} --portal tcp --reserve-timeout 1 --handshake-timeout 1 --idle-timeout 2 --total-timeout 6 \
              --no-passwords --rooms 0 --quiet",
         ),
+        (CLIENT, "echo 127.0.0.1 {port}"),
     ] {
-        let (passed, failed) = verdicts(rung, &format!("{SERVER} {options}"), LONG_PATIENCE);
-        assert!(failed.is_empty(), "rung {rung}: {failed:#?}");
-        assert_eq!(passed.len(), checks(rung).len());
+        let program = match task {
+            CLIENT => env!("CARGO_BIN_EXE_chatclient"),
+            _ => SERVER,
+        };
+        let (passed, failed) = verdicts(task, &format!("{program} {options}"), LONG_PATIENCE);
+        assert!(failed.is_empty(), "task {task}: {failed:#?}");
+        assert_eq!(passed.len(), checks(task).len());
     }
 }
 
@@ -144,21 +146,21 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     let Some(python) = python() else {
         return;
     };
-    let mut servers: Vec<(u8, Option<String>)> = Vec::new();
-    for rung in RUNGS {
-        servers.push((rung, None));
-        let faults = checks(rung).into_iter().map(|(name, _)| (rung, Some(name)));
+    let mut servers: Vec<(&str, Option<String>)> = Vec::new();
+    for task in TASKS {
+        servers.push((task, None));
+        let faults = checks(task).into_iter().map(|(name, _)| (task, Some(name)));
         servers.extend(faults);
     }
-    // The last rungs, which take longest, are taken first.
+    // The last ones, which take longest, are taken first.
     let servers = Mutex::new(servers);
     let again = Mutex::new(Vec::new());
     thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
-                while let Some((rung, fault)) = { servers.lock().unwrap().pop() } {
-                    if !judge(&python, rung, fault.as_deref(), PATIENCE).is_empty() {
-                        again.lock().unwrap().push((rung, fault));
+                while let Some((task, fault)) = { servers.lock().unwrap().pop() } {
+                    if !judge(&python, task, fault.as_deref(), PATIENCE).is_empty() {
+                        again.lock().unwrap().push((task, fault));
                     }
                 }
             });
@@ -167,28 +169,31 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     // On a busy machine, pauses are too short and patience ends: what counts is the verdict without the crowd.
     let again = again.into_inner().unwrap().into_iter();
     let complaints: Vec<String> = again
-        .flat_map(|(rung, fault)| judge(&python, rung, fault.as_deref(), LONG_PATIENCE))
+        .flat_map(|(task, fault)| judge(&python, task, fault.as_deref(), LONG_PATIENCE))
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// Runs the server of that rung with that fault, and compares what fails with what has to; returns what is wrong.
-fn judge(python: &str, rung: u8, fault: Option<&str>, patience: &str) -> Vec<String> {
-    let program = format!("tests/check/rung_{rung}.py");
-    let folder = if rung == 5 { "{folder}" } else { "" };
+/// Runs the program of that task with that fault, and compares what fails with what has to; returns what is wrong.
+fn judge(python: &str, task: &str, fault: Option<&str>, patience: &str) -> Vec<String> {
+    let program = match task {
+        CLIENT => "tests/check/client.py".to_owned(),
+        rung => format!("tests/check/rung_{rung}.py"),
+    };
+    let folder = if task == "5" { "{folder}" } else { "" };
     let fault_or_none = fault.unwrap_or_default();
     let command = format!("exec {python} -S {program} {{port}} {folder} {fault_or_none}");
-    let (passed, failed) = verdicts(rung, &command, patience);
+    let (passed, failed) = verdicts(task, &command, patience);
     let mut wrong = Vec::new();
-    for (name, needs) in checks(rung) {
+    for (name, needs) in checks(task) {
         let has_to_fail = fault == Some(&name);
         let may_fail = fault.is_some_and(|fault| name == fault || needs.contains(fault));
         if has_to_fail && passed.contains(&name) {
-            wrong.push(format!("rung {rung}: {name} is not found"));
+            wrong.push(format!("task {task}: {name} is not found"));
         } else if !may_fail && !passed.contains(&name) {
             let server = fault.unwrap_or("the correct one");
             wrong.push(format!(
-                "rung {rung}, {server}: {name} fails, too: {:#}",
+                "task {task}, {server}: {name} fails, too: {:#}",
                 failed[&name]
             ));
         }

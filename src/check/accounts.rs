@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::chat::{error, hears, is_refused, is_sent, is_told, is_welcome, login, newcomer};
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
@@ -30,6 +30,7 @@ pub(super) const RUNG: Rung = Rung {
     number: 5,
     title: "names and passwords",
     task: include_str!("../lesson/tasks/5-names-and-passwords.md"),
+    kind: Kind::Server,
     keeps_something: true,
     more_ports: 0,
     checks: &[

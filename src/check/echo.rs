@@ -1,13 +1,14 @@
 //! Rung 1: one socket, one client after the other.
 
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 
 pub(super) const RUNG: Rung = Rung {
     number: 1,
     title: "one socket",
     task: include_str!("../lesson/tasks/1-one-socket.md"),
+    kind: Kind::Server,
     keeps_something: false,
     more_ports: 0,
     checks: &[

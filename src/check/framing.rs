@@ -1,7 +1,7 @@
 //! Rung 3: framing. Where one message ends and the next begins, TCP does not know.
 
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
@@ -15,6 +15,7 @@ pub(super) const RUNG: Rung = Rung {
     number: 3,
     title: "framing",
     task: include_str!("../lesson/tasks/3-framing.md"),
+    kind: Kind::Server,
     keeps_something: false,
     more_ports: 0,
     checks: &[

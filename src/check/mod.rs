@@ -8,6 +8,7 @@
 
 mod accounts;
 mod chat;
+mod client;
 mod echo;
 mod failure;
 mod framing;
@@ -65,7 +66,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Does what is `wanted`; `true` if nothing has failed.
 fn run(wanted: &Wanted) -> Result<bool, String> {
-    let rung = RUNGS.iter().find(|rung| rung.number == wanted.rung);
+    let rung = match wanted.client {
+        true => Some(&client::CLIENT),
+        false => RUNGS.iter().find(|rung| rung.number == wanted.rung),
+    };
     let rung = rung.ok_or_else(|| format!("there is no rung {}", wanted.rung))?;
     let checks = chosen(rung, &wanted.only)?;
     let mut out = io::stdout();
@@ -82,6 +86,7 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
     let mut report = Report::of(rung, command, wanted.json);
     let launch = Launch {
         command,
+        kind: rung.kind,
         more_ports: rung.more_ports,
         patience: wanted.patience,
         start_within: wanted.start_within,
@@ -107,9 +112,9 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
 fn chosen(rung: &Rung, only: &[String]) -> Result<Vec<&'static Check>, String> {
     for name in only {
         if !rung.checks.iter().any(|check| check.name == name) {
-            let number = rung.number;
+            let rung = rung.name();
             return Err(format!(
-                "rung {number} has no check {name}; --list tells which it has"
+                "{rung} has no check {name}; --list tells which it has"
             ));
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::chat::{hears, is_refused, is_told, login, named, newcomer};
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 use crate::wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
@@ -23,6 +23,7 @@ pub(super) const RUNG: Rung = Rung {
     number: 4,
     title: "clients that address each other",
     task: include_str!("../lesson/tasks/4-clients-that-address-each-other.md"),
+    kind: Kind::Server,
     keeps_something: false,
     more_ports: 0,
     checks: &[

@@ -11,6 +11,9 @@ use super::program::{FOLDER, PORT};
 use super::rung::Rung;
 use crate::command_line::{About, bad_value, read as read_words, refuse};
 
+/// The client's task is for the servers of the rungs up to this one.
+const RUNGS_OF_THE_CLIENT: u8 = 3;
+
 /// Check a server that you have written yourself, in any language
 #[derive(Parser, Debug)]
 #[command(
@@ -21,6 +24,8 @@ use crate::command_line::{About, bad_value, read as read_words, refuse};
 chatcheck 1                                  what is to be built at rung 1
 chatcheck 1 'python3 server.py {port}'       check that server
 chatcheck 1 --list                           the checks of rung 1
+chatcheck 1 --client                         what is to be built as a client
+chatcheck 1 --client 'python3 client.py {port}'
 
 COMMAND is started anew for each check, by sh, with a free port of 127.0.0.1 in place of
 {port} and an empty folder in place of {folder}, and is ended again with everything that
@@ -32,6 +37,9 @@ struct Arguments {
     rung: u8,
     /// What starts the server; `{port}` stands for the port at which it listens, `{folder}` for an empty folder (rung 5). Without it, the task is printed
     command: Option<String>,
+    /// COMMAND is a client, for the servers of rungs 1 to 3: the checker is its server, and types
+    #[arg(long)]
+    client: bool,
     /// Print the checks of the rung, and leave
     #[arg(long)]
     list: bool,
@@ -62,6 +70,7 @@ struct Arguments {
 pub(super) struct Wanted {
     pub(super) rung: u8,
     pub(super) command: Option<String>,
+    pub(super) client: bool,
     pub(super) list: bool,
     /// Names of checks; empty for all.
     pub(super) only: Vec<String>,
@@ -97,9 +106,15 @@ pub(super) fn read(
             return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
         }
     }
+    if given.client && given.rung > RUNGS_OF_THE_CLIENT {
+        let sentence =
+            "there is one task for a client, that of rungs 1 to 3: chatcheck 1 --client".to_owned();
+        return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+    }
     Ok(Wanted {
         rung: given.rung,
         command: given.command,
+        client: given.client,
         list: given.list,
         only: given.only,
         keep_going: given.keep_going,

@@ -1,12 +1,12 @@
 //! The program that is checked: started on a free port, and ended with everything that it has started.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{self, Read, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -25,6 +25,15 @@ pub(super) const PORT: &str = "{port}";
 
 /// Where a folder of its own goes, for a server that keeps something.
 pub(super) const FOLDER: &str = "{folder}";
+
+/// Which end of the connections the student builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The checker is its clients.
+    Server,
+    /// The checker is its server, and types.
+    Client,
+}
 
 /// How much of what a program prints is kept, in bytes: the end of it, where the reason stands.
 const KEPT: usize = 4 * 1024;
@@ -70,7 +79,7 @@ impl Programs {
                     for folder in &left.folders {
                         let _ = std::fs::remove_dir_all(folder);
                     }
-                    let _ = io::Write::write_all(&mut io::stderr(), b"\nchatcheck: interrupted\n");
+                    let _ = io::stderr().write_all(b"\nchatcheck: interrupted\n");
                     std::process::exit(128 + signal);
                 }
             })?;
@@ -89,6 +98,8 @@ fn kill_group(id: i32) {
 #[derive(Debug)]
 pub(super) struct Launch<'p> {
     pub(super) command: &'p str,
+    /// Of a client, the checker is the server, and types.
+    pub(super) kind: Kind,
     /// How many ports after its own a server of the rung uses.
     pub(super) more_ports: u16,
     /// How long an answer may take.
@@ -115,15 +126,21 @@ impl<'p> Launch<'p> {
         if let Some(folder) = &folder {
             line = line.replace(FOLDER, &folder.path.to_string_lossy());
         }
-        let process = Process::start(&line, self.programs).map_err(wrong)?;
+        let listener = match self.kind {
+            Kind::Client => Some(TcpListener::bind(address).map_err(wrong)?),
+            Kind::Server => None,
+        };
+        let process = Process::start(&line, self.kind, self.programs).map_err(wrong)?;
         Ok(Subject {
             address,
             patience: self.patience,
             start_within: self.start_within,
             line,
+            kind: self.kind,
             process: Mutex::new(process),
             has_been_reached: AtomicBool::new(false),
             folder,
+            listener: Mutex::new(listener),
             programs: self.programs,
             _claims: claims,
         })
@@ -205,11 +222,14 @@ pub(super) struct Subject<'p> {
     pub(super) start_within: Duration,
     /// The command line that has started it.
     line: String,
+    kind: Kind,
     /// Ends before its folder goes.
     process: Mutex<Process<'p>>,
     /// Somebody has been let in: from then on, a refusal is the program's fault.
     has_been_reached: AtomicBool,
     folder: Option<Folder<'p>>,
+    /// Where it finds a server, if the program is a client.
+    pub(super) listener: Mutex<Option<TcpListener>>,
     programs: &'p Programs,
     /// Tell other checkers that these ports are taken.
     _claims: Vec<UdpSocket>,
@@ -256,11 +276,32 @@ impl Subject<'_> {
     /// # Errors
     /// When `sh` can't be started.
     pub(super) fn start_again(&self) -> Result<(), Failure> {
-        let again = Process::start(&self.line, self.programs);
+        let again = Process::start(&self.line, self.kind, self.programs);
         *self.process.lock() =
             again.map_err(|error| Failure::wanted("a program that runs").came(error))?;
         self.has_been_reached.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Types `text`.
+    ///
+    /// # Errors
+    /// When the program has closed its standard input.
+    pub(super) fn types(&self, text: &str) -> Result<(), Failure> {
+        let mut process = self.process.lock();
+        let keyboard = process.keyboard.as_mut();
+        let typed = keyboard.map(|keyboard| keyboard.write_all(text.as_bytes()));
+        let failure = || Failure::wanted("the program to read what is typed");
+        match typed {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(failure().came(error)),
+            None => Err(failure()),
+        }
+    }
+
+    /// The keyboard's input has ended, as with Ctrl-D.
+    pub(super) fn types_no_more(&self) {
+        self.process.lock().keyboard = None;
     }
 
     /// The end of what it has printed. Of a program that has ended, its last words are waited for: they may be on
@@ -274,6 +315,8 @@ impl Subject<'_> {
 #[derive(Debug)]
 struct Process<'p> {
     child: Child,
+    /// What is typed goes here, if it is a client.
+    keyboard: Option<ChildStdin>,
     printed: Arc<Mutex<Vec<u8>>>,
     /// The threads that read what it prints.
     readers: Vec<JoinHandle<()>>,
@@ -281,12 +324,16 @@ struct Process<'p> {
 }
 
 impl<'p> Process<'p> {
-    fn start(line: &str, programs: &'p Programs) -> io::Result<Process<'p>> {
+    fn start(line: &str, kind: Kind, programs: &'p Programs) -> io::Result<Process<'p>> {
         // Held until it is in the list, so that a signal in between does not miss it.
         let mut left = programs.left.lock();
         let mut child = Command::new("sh")
             .args(["-c", line])
-            .stdin(Stdio::null())
+            .stdin(match kind {
+                Kind::Client => Stdio::piped(),
+                // It has nothing to read: our own takes what is typed for its operator's words.
+                Kind::Server => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -297,6 +344,7 @@ impl<'p> Process<'p> {
         let out = keep_the_end(child.stdout.take(), &printed);
         let err = keep_the_end(child.stderr.take(), &printed);
         Ok(Process {
+            keyboard: child.stdin.take(),
             child,
             printed,
             readers: [out, err].into_iter().flatten().collect(),

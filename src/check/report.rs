@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::failure::{ENDED, Failure};
-use super::program::Launch;
+use super::program::{Kind, Launch};
 use super::rung::{Check, Rung};
 use crate::wire::{printable, xml_text};
 
@@ -77,7 +77,11 @@ impl Report {
         };
         if !is_json {
             let Rung { number, title, .. } = rung;
-            say(&format!("Rung {number}: {title}\n{}\n\n", report.command));
+            let heading = match rung.kind {
+                Kind::Server => format!("Rung {number}: {title}"),
+                Kind::Client => format!("To build beside the ladder: {title}"),
+            };
+            say(&format!("{heading}\n{}\n\n", report.command));
         }
         report
     }
@@ -102,10 +106,7 @@ impl Report {
             let all = json!({"rung": rung, "checks": all, "played": played, "passed": passed});
             format!("{all}\n")
         } else if self.has_passed() && played == all {
-            format!(
-                "\nAll {all} checks of rung {} have passed.\n",
-                self.rung.number
-            )
+            format!("\nAll {all} checks of {} have passed.\n", self.rung.name())
         } else if self.has_passed() {
             format!("\n{passed} of {played} checks have passed; the rung has {all}.\n")
         } else if played < all
@@ -181,16 +182,16 @@ impl Report {
     pub(super) fn junit(&self) -> String {
         let failed = self.outcomes.iter().filter(|one| one.failure.is_some());
         let mut text = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"rung {}\" tests=\"{}\" failures=\"{}\">\n",
-            self.rung.number,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" failures=\"{}\">\n",
+            self.rung.name(),
             self.outcomes.len(),
             failed.count()
         );
         for outcome in &self.outcomes {
             let _ = write!(
                 text,
-                "  <testcase classname=\"rung{}\" name=\"{}\" time=\"{:.3}\">",
-                self.rung.number,
+                "  <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">",
+                self.rung.name(),
                 outcome.check.name,
                 outcome.took.as_secs_f64()
             );
@@ -261,15 +262,21 @@ pub(super) fn list(checks: &[&Check], is_json: bool) -> String {
 
 /// What is to be built, and how to go on.
 pub(super) fn task(rung: &Rung) -> String {
-    let folder = if rung.keeps_something {
-        " {folder}"
-    } else {
-        ""
+    let command = match rung {
+        Rung {
+            kind: Kind::Client, ..
+        } => "CLIENT=1 CMD='python3 client.py {port}'".to_owned(),
+        Rung {
+            number,
+            keeps_something: true,
+            ..
+        } => {
+            format!("RUNG={number} CMD='python3 server.py {{port}} {{folder}}'")
+        }
+        Rung { number, .. } => format!("RUNG={number} CMD='python3 server.py {{port}}'"),
     };
-    format!(
-        "{}\n---\nCheck what you have built with\n  make check RUNG={} CMD='python3 server.py {{port}}{folder}'\n",
-        rung.task, rung.number
-    )
+    let task = rung.task;
+    format!("{task}\n---\nCheck what you have built with\n  make check {command}\n")
 }
 
 fn say(text: &str) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::chat::{error, hears, is_refused, is_sent, is_told, is_welcome, login, newcomer};
 use super::failure::{Failure, shown};
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
@@ -30,6 +30,7 @@ pub(super) const RUNG: Rung = Rung {
     number: 6,
     title: "rooms",
     task: include_str!("../lesson/tasks/6-rooms.md"),
+    kind: Kind::Server,
     keeps_something: false,
     more_ports: ROOMS,
     checks: &[

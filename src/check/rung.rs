@@ -1,7 +1,7 @@
 //! What a rung is: a task, and the checks that tell whether it is done.
 
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 
 /// One step of the ladder, to be built by the student.
 #[derive(Debug)]
@@ -12,12 +12,24 @@ pub(super) struct Rung {
     pub(super) title: &'static str,
     /// The page that says what is to be built.
     pub(super) task: &'static str,
+    /// What the student builds.
+    pub(super) kind: Kind,
     /// Its server keeps something, in the folder that its command names.
     pub(super) keeps_something: bool,
     /// How many ports after its own it listens at.
     pub(super) more_ports: u16,
     /// In the order in which a server that grows will pass them; the last one is with load.
     pub(super) checks: &'static [Check],
+}
+
+impl Rung {
+    /// What it is called within a sentence.
+    pub(super) fn name(&self) -> String {
+        match self.kind {
+            Kind::Server => format!("rung {}", self.number),
+            Kind::Client => "the client".to_owned(),
+        }
+    }
 }
 
 /// One thing that a server of a rung does.

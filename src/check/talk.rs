@@ -2,7 +2,7 @@
 //! comes.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -102,6 +102,25 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// A talk over `stream`, in which `who` has `sent` something already.
+    pub(super) fn over(
+        stream: TcpStream,
+        patience: Duration,
+        who: &str,
+        sent: String,
+    ) -> io::Result<Talk> {
+        // Each part is sent when it is written.
+        stream.set_nodelay(true)?;
+        Ok(Talk {
+            who: who.to_owned(),
+            stream,
+            patience,
+            sent,
+            kept: Vec::new(),
+            has_ended: false,
+        })
+    }
+
     /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does not listen yet.
     fn connect(subject: &Subject<'_>, to: SocketAddr, who: &str) -> Result<Talk, Failure> {
         let wanted = || {
@@ -112,18 +131,9 @@ impl Talk {
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
                     subject.is_reached();
-                    // Each part is sent when it is written.
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|error| wanted().came(error))?;
-                    return Ok(Talk {
-                        who: who.to_owned(),
-                        stream,
-                        patience: subject.patience,
-                        sent: format!("{who} connected"),
-                        kept: Vec::new(),
-                        has_ended: false,
-                    });
+                    let talk =
+                        Talk::over(stream, subject.patience, who, format!("{who} connected"));
+                    return talk.map_err(|error| wanted().came(error));
                 }
                 Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
                     return Err(wanted().came(error));

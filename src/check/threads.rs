@@ -1,7 +1,7 @@
 //! Rung 2: a thread for each client.
 
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
@@ -15,6 +15,7 @@ pub(super) const RUNG: Rung = Rung {
     number: 2,
     title: "a thread for each client",
     task: include_str!("../lesson/tasks/2-a-thread-for-each-client.md"),
+    kind: Kind::Server,
     keeps_something: false,
     more_ports: 0,
     checks: &[

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::chat::{hears, is_told};
 use super::failure::Failure;
-use super::program::Subject;
+use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 use crate::wire::{ClientCommand, ClientDoc, Scope, ServerDoc};
@@ -38,6 +38,7 @@ pub(super) const RUNG: Rung = Rung {
     number: 7,
     title: "the portal and its workers",
     task: include_str!("../lesson/tasks/7-the-portal-and-its-workers.md"),
+    kind: Kind::Server,
     keeps_something: false,
     more_ports: WORKERS,
     checks: &[

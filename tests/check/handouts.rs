@@ -42,12 +42,16 @@ fn main() -> ExitCode {
             &mut body,
             Parser::new_ext(&markdown, Options::ENABLE_TABLES),
         );
-        let number = name.split('-').next().unwrap();
+        let task = match name {
+            "client" => &["1", "--client"][..],
+            rung => &[rung.split('-').next().unwrap()],
+        };
         let page = format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
              <style>{STYLE}</style></head>\n<body>\n{body}<h2>The checks</h2>\n<ul class=\"checks\">\n{}</ul>\n\
-             <p><code>make check RUNG={number} CMD='python3 server.py {{port}}'</code></p>\n</body></html>\n",
-            checks(number)
+             <p><code>{}</code></p>\n</body></html>\n",
+            checks(task),
+            command(task)
         );
         let file = Path::new(&folder).join(format!("{name}.html"));
         fs::write(&file, page).expect("a file to write");
@@ -57,17 +61,26 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the checker itself says of a rung's checks, as a list to tick off.
-fn checks(rung: &str) -> String {
+/// What `chatcheck`, which is built beside this, prints.
+fn checker(words: &[&str]) -> String {
     let checker = Path::new(&std::env::current_exe().unwrap())
         .ancestors()
         .nth(2)
         .unwrap()
         .join("chatcheck");
-    let output = Command::new(checker)
-        .args([rung, "--list", "--json"])
-        .output();
-    let text = String::from_utf8(output.expect("chatcheck, built beside this").stdout).unwrap();
+    let output = Command::new(checker).args(words).output();
+    String::from_utf8(output.expect("chatcheck, built beside this").stdout).unwrap()
+}
+
+/// How a task is checked: the last line that the checker prints of it.
+fn command(task: &[&str]) -> String {
+    let text = checker(task);
+    text.lines().last().unwrap().trim().to_owned()
+}
+
+/// What the checker itself says of a task's checks, as a list to tick off.
+fn checks(task: &[&str]) -> String {
+    let text = checker(&[task, &["--list", "--json"]].concat());
     let line = |line: &str| {
         let check: Value = serde_json::from_str(line).unwrap();
         let mut what = String::new();
