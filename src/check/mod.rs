@@ -1,5 +1,5 @@
-//! The program `chatcheck`: it starts a server that a student has written, in any language, talks with it over real
-//! sockets, and says what works, what does not, and which idea helps.
+//! The program `chatcheck`: it starts a server (or a client) that a student has written, in any language, talks with it
+//! over real sockets, and says what works, what does not, and which idea helps.
 //!
 //! Each rung is a task (`lesson/tasks`) and a list of checks. Each check starts the program anew on a free
 //! port, so that one fault does not spoil the checks after it, and ends it again with everything that it started.

@@ -6,7 +6,7 @@
 //! - [`client`]: the other end of both.
 //!
 //! [`ladder`] leads from these to the whole server, in eight rungs. The first seven are tasks as well
-//! (`lesson/tasks`): `make check` tries a server that a student has written for one of them.
+//! (`lesson/tasks`), and so is a client: `make check` tries what a student has written for one of them.
 //! [`lesson_of_90_minutes`] is for the teacher.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
