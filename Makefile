@@ -50,9 +50,9 @@ demo: cargo-is-there ## watch two scripted clients and the server for half a min
 	@$(CARGO) build $(PROFILE) --bins --example demo
 	@$(CARGO) run --quiet $(PROFILE) --example demo
 
-demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two and a half minutes a round
+demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two and a half minutes a round (ARGS='--events FILE' records it)
 	@$(CARGO) build $(PROFILE) --example demo-board
-	@$(CARGO) run --quiet $(PROFILE) --example demo-board
+	@$(CARGO) run --quiet $(PROFILE) --example demo-board -- $(ARGS)
 
 test: cargo-is-there ## run all tests
 	$(CARGO) test

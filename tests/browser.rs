@@ -85,11 +85,14 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         return;
     };
     let (announce, announced) = channel();
+    let recording = std::env::temp_dir().join(format!("portal-chat-rules-{}", std::process::id()));
+    let file = recording.clone();
     let playing = thread::spawn(move || {
         show::perform(
             ANY.parse().unwrap(),
             Duration::from_secs(1),
             1,
+            Some(&file),
             |_, board| {
                 announce.send(board).unwrap();
             },
@@ -101,6 +104,12 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         thread::sleep(Duration::from_millis(100));
     }
     playing.join().unwrap().unwrap();
+    // It can be shown again, with its captions.
+    let recorded = std::fs::read_to_string(&recording).unwrap();
+    std::fs::remove_file(&recording).unwrap();
+    for rule in 1..=9 {
+        assert!(recorded.contains(&format!("Rule {rule}: ")), "rule {rule}");
+    }
     browser.wait_until("document.body.classList.contains('lost')");
 
     let seen = browser.run("return window.seen");

@@ -2,17 +2,18 @@
 //! in turn, with a caption for each. It begins when somebody watches and goes round until Ctrl-C.
 //!
 //! `DEMO_PACE=2` is twice as fast as the 4 seconds that a step takes (and the tick with it), and
-//! `DEMO_ROUNDS=1` ends it after one round.
+//! `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it, to be shown with `chatserver replay FILE`.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use portal_chat::board::{Board, Veil};
 use portal_chat::clock::{Clock, Ticker};
-use portal_chat::event::{EventQueue, Events, What};
+use portal_chat::event::{EventQueue, Events, ReaderThread, What, start_event_file};
 use portal_chat::server::{Server, Settings};
 
 /// Nothing in here should take as long.
@@ -25,6 +26,17 @@ fn main() {
     let number = |name: &str| std::env::var(name).ok()?.parse::<f64>().ok();
     let pace = number("DEMO_PACE").unwrap_or(4.0).max(0.04);
     let rounds = number("DEMO_ROUNDS").map_or(u64::MAX, |rounds| rounds as u64);
+    let mut words = std::env::args_os().skip(1);
+    let recording = match (words.next(), words.next(), words.next()) {
+        (None, ..) => None,
+        (Some(option), Some(file), None) if option == "--events" => Some(PathBuf::from(file)),
+        _ => {
+            eprintln!(
+                "demo-board: its only option is --events FILE, which records the rules into FILE"
+            );
+            std::process::exit(2);
+        }
+    };
     let address = std::env::var("BOARD").unwrap_or("127.0.0.1:8050".to_owned());
     let Ok(address) = address.parse() else {
         eprintln!(
@@ -38,28 +50,53 @@ fn main() {
             "board    http://{board}/  shows it, in a browser; it begins when you watch, and Ctrl-C ends it"
         );
     };
-    if let Err(error) = perform(address, Duration::from_secs_f64(pace), rounds, shown) {
-        eprintln!(
-            "demo-board: the board can't listen on {address} ({error}): BOARD=127.0.0.1:0 chooses a free port"
-        );
+    let pace = Duration::from_secs_f64(pace);
+    if let Err(error) = perform(address, pace, rounds, recording.as_deref(), shown) {
+        match (&error, &recording) {
+            (CantPerform::Record(error), Some(file)) => eprintln!(
+                "demo-board: can't write {} ({error}): choose another --events FILE",
+                file.display()
+            ),
+            (CantPerform::Record(error) | CantPerform::Listen(error), _) => eprintln!(
+                "demo-board: the board can't listen on {address} ({error}): BOARD=127.0.0.1:0 chooses a free port"
+            ),
+        }
         std::process::exit(2);
     }
 }
 
-/// Starts a server and a board, says where they are, waits until somebody watches, and plays.
+/// What can be in the way.
+#[derive(Debug)]
+pub enum CantPerform {
+    /// The board has no address to listen at.
+    Listen(io::Error),
+    /// The recording has no file to be written to.
+    Record(io::Error),
+}
+
+/// Starts a server and a board, says where they are, waits until somebody watches, and plays. What happens is written
+/// into the file `recording` as well, as the server does with `--events`.
 pub fn perform(
     address: SocketAddr,
     step: Duration,
     rounds: u64,
+    recording: Option<&Path>,
     announce: impl FnOnce(SocketAddr, SocketAddr),
-) -> std::io::Result<()> {
+) -> Result<(), CantPerform> {
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), true);
     let veil = Veil {
         texts: true,
         secrets: true,
     };
-    let board = Board::live(address, &mut events, veil, None)?;
+    let board = Board::live(address, &mut events, veil, None).map_err(CantPerform::Listen)?;
+    let recording = match recording {
+        Some(file) => {
+            let queue = events.add_reader(1 << 16);
+            Some(start_event_file(queue, file, None).map_err(CantPerform::Record)?)
+        }
+        None => None,
+    };
     let queue = events.add_reader(1 << 16);
     let seconds = Duration::from_secs;
     let settings = Settings {
@@ -105,6 +142,7 @@ pub fn perform(
     server.stop();
     drop(events);
     board.stop();
+    recording.map(ReaderThread::finish);
     Ok(())
 }
 
