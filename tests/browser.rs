@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use browser::{Browser, PATIENCE};
 use portal_chat::board::{Board, Recording, Veil};
 use portal_chat::clock::Clock;
-use portal_chat::event::Events;
+use portal_chat::event::{Events, What};
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
@@ -385,6 +385,52 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
         drop(class);
         server.stop();
     }
+}
+
+#[test]
+fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
+    let Some(browser) = Browser::start("keys") else {
+        return;
+    };
+    let clock = Clock::new();
+    let mut events = Events::new(clock.clone(), true);
+    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None).unwrap();
+    let say = |text: &str| {
+        events.tell(|| What::Caption {
+            text: text.to_owned(),
+        });
+    };
+    let key = |key: &str| {
+        browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
+    };
+    let shows = |caption: &str, link: &str| {
+        browser.wait_until(&format!(
+            "document.getElementById('caption').textContent === '{caption}' \
+             && document.getElementById('link').textContent.startsWith('{link}')"
+        ));
+    };
+    browser.open(board.address());
+    say("one");
+    shows("one", "live");
+    key(" ");
+    shows("one", "paused (");
+    say("two");
+    shows("one", "paused; 1 step behind");
+    say("three");
+    shows("one", "paused; 2 steps behind");
+    key("ArrowRight");
+    shows("two", "paused; 1 step behind");
+    key("ArrowLeft");
+    shows("one", "paused; 2 steps behind");
+    key(" ");
+    shows("three", "live");
+    say("four");
+    shows("four", "live");
+    // Back pauses as well.
+    key("ArrowLeft");
+    shows("three", "paused; 1 step behind");
+    drop(events);
+    board.stop();
 }
 
 #[test]

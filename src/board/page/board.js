@@ -28,7 +28,7 @@ let source = null;
 function connect(query) {
   if (source) source.close();
   source = new EventSource('/events' + (query || ''));
-  source.addEventListener('news', (event) => take(JSON.parse(event.data)));
+  source.addEventListener('news', (event) => arrived(JSON.parse(event.data)));
   source.addEventListener('end', () => {
     source.close();
     if (state.replay) {
@@ -50,6 +50,62 @@ function connect(query) {
 function link(text, isThere) {
   $('link').textContent = text;
   document.body.classList.toggle('lost', !isThere);
+}
+
+/** What came since a whole picture, to be paused and stepped through: how much of it is on the screen? */
+const live = { past: [], at: 0 };
+const MOST_PAST = 2000;
+
+/** Two pieces of news as one. */
+function together(one, next) {
+  const cards = { ...one.picture.cards, ...next.picture.cards };
+  for (const key of Object.keys(cards)) if (!cards[key]) delete cards[key];
+  const events = [...one.events, ...next.events].slice(-MOST_EVENTS);
+  return { ...one, events, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
+}
+
+/** What comes from a server that runs: at once, or when whoever has paused the board wants it. */
+function arrived(news) {
+  if (state.replay || news.replay) return take(news);
+  if (news.whole) { live.past = [news]; live.at = 0; if (state.paused) pauseLive(false); }
+  else live.past.push(news);
+  while (live.past.length > MOST_PAST && live.at > 1) {
+    live.past.splice(0, 2, together(live.past[0], live.past[1]));
+    live.at -= 1;
+  }
+  if (state.paused) showPaused();
+  else { take(news); live.at = live.past.length; }
+}
+
+function pauseLive(wanted) {
+  state.paused = wanted;
+  if (wanted) return showPaused();
+  // More than can be shown one by one: the sum of it.
+  if (live.past.length - live.at > 100) { live.at = live.past.length; takeAgain(); }
+  while (live.at < live.past.length) { live.at += 1; take(live.past[live.at - 1]); }
+  link('live', true);
+}
+
+function showPaused() {
+  const waiting = live.past.length - live.at;
+  link('paused' + (waiting ? '; ' + waiting + (waiting === 1 ? ' step' : ' steps') + ' behind' : '') + ' (space: go on)', true);
+}
+
+/** Everything up to where it is now. */
+function takeAgain() {
+  if (!live.at) return;
+  const news = live.past.slice(0, live.at).reduce(together);
+  take({ ...news, whole: true, unseen: 0, lost: 0 });
+}
+
+function stepLive(by) {
+  if (!state.paused) pauseLive(true);
+  const at = live.at + by;
+  if (at < 1 || at > live.past.length) return;
+  live.at = at;
+  if (by > 0) take(live.past[at - 1]);
+  else takeAgain();
+  showPaused();
 }
 
 function take(news) {
@@ -441,6 +497,10 @@ $('step').addEventListener('click', () => {
   if (!state.paused) pause(true);
   connect('?from=' + state.replay.at + '&count=1' + speed());
 });
+function stepBack() {
+  if (!state.paused) pause(true);
+  seek(Math.max(0, state.replay.at - 1));
+}
 $('position').addEventListener('input', () => { seeking = true; });
 $('position').addEventListener('change', () => { seeking = false; seek($('position').value); });
 $('speed').addEventListener('change', () => { if (!state.paused) seek(state.replay.at); });
@@ -481,8 +541,9 @@ addEventListener('keydown', (event) => {
   const act = of({
     b: () => view('board'), l: () => view('ladder'), t: () => $('theme').click(), s: () => ladder.save(),
     Escape: closeStory,
-    ' ': state.replay && event.target.tagName !== 'BUTTON' && (() => pause(!state.paused)),
-    ArrowRight: state.replay && (() => $('step').click()),
+    ' ': event.target.tagName !== 'BUTTON' && (() => (state.replay ? pause : pauseLive)(!state.paused)),
+    ArrowRight: () => (state.replay ? $('step').click() : stepLive(1)),
+    ArrowLeft: () => (state.replay ? stepBack() : stepLive(-1)),
   }, event.key);
   if (!act) return;
   event.preventDefault();
