@@ -85,7 +85,8 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         return;
     };
     let (announce, announced) = channel();
-    let recording = std::env::temp_dir().join(format!("portal-chat-rules-{}", std::process::id()));
+    let recording =
+        std::env::temp_dir().join(format!("portal-chat-recorded-{}.jsonl", std::process::id()));
     let file = recording.clone();
     let playing = thread::spawn(move || {
         show::perform(
@@ -97,13 +98,14 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
                 announce.send(board).unwrap();
             },
         )
+        .expect("the rules are acted out");
     });
     browser.open(announced.recv_timeout(PATIENCE).unwrap());
     browser.run(WATCH);
     while !playing.is_finished() {
         thread::sleep(Duration::from_millis(100));
     }
-    playing.join().unwrap().unwrap();
+    playing.join().unwrap();
     // It can be shown again, with its captions.
     let recorded = std::fs::read_to_string(&recording).unwrap();
     std::fs::remove_file(&recording).unwrap();
@@ -429,6 +431,30 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
     // Back pauses as well.
     key("ArrowLeft");
     shows("three", "paused; 1 step behind");
+    drop(events);
+    board.stop();
+}
+
+#[test]
+fn a_board_that_is_opened_late_says_what_it_does_not_show() {
+    let Some(browser) = Browser::start("late") else {
+        return;
+    };
+    let mut events = Events::new(Clock::new(), true);
+    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None).unwrap();
+    browser.open(board.address());
+    browser.wait_until("document.getElementById('link').textContent === 'live'");
+    let is_told =
+        "document.getElementById('events').textContent.includes('earlier events are not shown')";
+    assert_eq!(browser.run(&format!("return {is_told}")), json!(false));
+    for number in 0..700 {
+        events.tell(|| What::Caption {
+            text: format!("caption {number}"),
+        });
+    }
+    browser.wait_until("document.getElementById('caption').textContent === 'caption 699'");
+    browser.open(board.address());
+    browser.wait_until(&is_told.replace("earlier", "100 earlier"));
     drop(events);
     board.stop();
 }

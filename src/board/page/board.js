@@ -58,7 +58,9 @@ const MOST_PAST = 2000;
 
 /** Two pieces of news as one. */
 function together(one, next) {
-  const cards = { ...one.picture.cards, ...next.picture.cards };
+  // A picture with rules is whole: cards that are not in it are gone.
+  const before = next.picture.rules ? {} : one.picture.cards;
+  const cards = { ...before, ...next.picture.cards };
   for (const key of Object.keys(cards)) if (!cards[key]) delete cards[key];
   const events = [...one.events, ...next.events].slice(-MOST_EVENTS);
   return { ...one, events, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
@@ -117,6 +119,8 @@ function take(news) {
   if (news.whole) forget();
   // Before the picture is changed by what the tick has ended.
   if (!news.whole) for (const event of news.events) if (event.event === 'tick') pulse(event);
+  const first = news.whole && !state.replay && news.events[0];
+  if (first && first.n > 1) note((first.n - 1) + ' earlier events are not shown, and no calls and messages from before the board was opened');
   if (news.picture.rules) begin(news.picture);
   change(news.picture);
   for (const event of news.events) happened(event, news.whole);
