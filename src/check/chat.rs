@@ -14,6 +14,36 @@ pub(super) fn login(name: &str) -> ClientDoc<'static> {
     })
 }
 
+/// Where somebody is sent, and with which passcode.
+pub(super) struct Ticket {
+    pub(super) port: u16,
+    pub(super) passcode: String,
+}
+
+/// What is said first at the port of a ticket.
+pub(super) fn handshake(passcode: &str) -> ClientDoc<'_> {
+    ClientDoc::Handshake {
+        passcode: Cow::Borrowed(passcode),
+        callback: None,
+    }
+}
+
+/// `client` is told that its passcode is wrong, at a port of this `kind` ("room" or "worker"), and that is the end.
+///
+/// # Errors
+/// When something else happens.
+pub(super) fn is_turned_away(client: &mut Talk, kind: &str) -> Result<(), Failure> {
+    let wanted = format!(
+        "<SERVER type='{kind}' port='…'><message>Wrong handshake passcode</message></SERVER>"
+    );
+    is_told(
+        client,
+        &wanted,
+        |doc| matches!(doc, ServerDoc::WrongPasscode { room, .. } if room.is_some() == (kind == "room")),
+    )?;
+    client.end()
+}
+
 /// Somebody who is connected and greeted.
 ///
 /// # Errors

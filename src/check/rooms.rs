@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::chat::{error, hears, is_refused, is_sent, is_told, is_welcome, login, newcomer};
+use super::chat::{
+    Ticket, error, handshake, hears, is_refused, is_sent, is_told, is_turned_away, is_welcome,
+    login, newcomer,
+};
 use super::failure::{Failure, shown};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -67,7 +70,7 @@ pub(super) const RUNG: Rung = Rung {
                 let ticket = ticket(&mut alice, "lobby")?;
                 let mut stranger = subject.connect_to(ticket.port, "a stranger at the room")?;
                 stranger.say(&handshake("no such passcode"))?;
-                is_turned_away(&mut stranger)?;
+                is_turned_away(&mut stranger, "room")?;
                 enter(subject, &ticket, "alice", "lobby").map(drop)
             },
         },
@@ -84,7 +87,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut again =
                     subject.connect_to(ticket.port, "somebody with alice's passcode")?;
                 again.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut again)
+                is_turned_away(&mut again, "room")
             },
         },
         Check {
@@ -256,21 +259,8 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// What JOIN is answered with.
-struct Ticket {
-    port: u16,
-    passcode: String,
-}
-
 fn room(name: &str) -> Scope<'_> {
     Scope::Room(Cow::Borrowed(name))
-}
-
-fn handshake(passcode: &str) -> ClientDoc<'_> {
-    ClientDoc::Handshake {
-        passcode: Cow::Borrowed(passcode),
-        callback: None,
-    }
 }
 
 fn join(name: &str) -> ClientDoc<'_> {
@@ -359,14 +349,6 @@ fn leave(client: &mut Talk, name: &str) -> Result<(), Failure> {
         &wanted,
         |doc| matches!(doc, ServerDoc::Left { room } if room == name),
     )
-}
-
-fn is_turned_away(client: &mut Talk) -> Result<(), Failure> {
-    let wanted = "<SERVER type='room' port='…' room='…'><message>Wrong handshake passcode</message></SERVER>";
-    is_told(client, wanted, |doc| {
-        matches!(doc, ServerDoc::WrongPasscode { .. })
-    })?;
-    client.end()
 }
 
 fn is_told_who_left(client: &mut Talk, who: &str, name: &str) -> Result<(), Failure> {

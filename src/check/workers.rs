@@ -1,11 +1,10 @@
 //! Rung 7: the portal, its workers, their passcodes and their timeouts (seed 000, whose nine rules are checked here).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::chat::{hears, is_told};
+use super::chat::{Ticket, handshake, hears, is_told, is_turned_away};
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -122,7 +121,7 @@ pub(super) const RUNG: Rung = Rung {
                 is_not_before(start, RESERVATION, "the port came back")?;
                 let mut late = subject.connect_to(next.port, "who comes too late")?;
                 late.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut late)
+                is_turned_away(&mut late, "worker")
             },
         },
         Check {
@@ -135,11 +134,11 @@ pub(super) const RUNG: Rung = Rung {
                 let ticket = ask_again(subject)?;
                 let mut guesser = subject.connect_to(ticket.port, "somebody who guesses")?;
                 guesser.say(&handshake("no such passcode"))?;
-                is_turned_away(&mut guesser)?;
+                is_turned_away(&mut guesser, "worker")?;
                 let mut late =
                     subject.connect_to(ticket.port, "who tries the right one after that")?;
                 late.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut late)?;
+                is_turned_away(&mut late, "worker")?;
                 comes_back(subject, &ticket, "gave a wrong passcode").map(drop)
             },
         },
@@ -156,7 +155,7 @@ pub(super) const RUNG: Rung = Rung {
                 for port in others.filter(|port| *port != ticket.port) {
                     let mut stray = subject.connect_to(port, "a stray")?;
                     stray.say(&handshake("nobody has sent me"))?;
-                    is_turned_away(&mut stray)?;
+                    is_turned_away(&mut stray, "worker")?;
                 }
                 each_once(subject)
             },
@@ -176,7 +175,7 @@ pub(super) const RUNG: Rung = Rung {
                 client.end_after_news("the end of the connection")?;
                 let next = comes_back(subject, &ticket, "said TERMINATE")?;
                 let next = enter(subject, &next)?;
-                is_turned_away(&mut waiting)?;
+                is_turned_away(&mut waiting, "worker")?;
                 drop(next);
                 Ok(())
             },
@@ -258,19 +257,6 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// What the portal gives.
-struct Ticket {
-    port: u16,
-    passcode: String,
-}
-
-fn handshake(passcode: &str) -> ClientDoc<'_> {
-    ClientDoc::Handshake {
-        passcode: Cow::Borrowed(passcode),
-        callback: None,
-    }
-}
-
 /// Asks the portal once. `None` when it is full.
 fn ask(subject: &Subject<'_>) -> Result<Option<Ticket>, Failure> {
     let mut client = subject.connect("a client of the portal")?;
@@ -332,15 +318,6 @@ fn enter(subject: &Subject<'_>, ticket: &Ticket) -> Result<Talk, Failure> {
 fn seated(subject: &Subject<'_>) -> Result<(Talk, Ticket), Failure> {
     let ticket = ask_again(subject)?;
     Ok((enter(subject, &ticket)?, ticket))
-}
-
-fn is_turned_away(client: &mut Talk) -> Result<(), Failure> {
-    let wanted =
-        "<SERVER type='worker' port='…'><message>Wrong handshake passcode</message></SERVER>";
-    is_told(client, wanted, |doc| {
-        matches!(doc, ServerDoc::WrongPasscode { room: None, .. })
-    })?;
-    client.end()
 }
 
 fn is_idle(client: &mut Talk) -> Result<(), Failure> {

@@ -52,8 +52,9 @@ function link(text, isThere) {
   document.body.classList.toggle('lost', !isThere);
 }
 
-/** What came since a whole picture, to be paused and stepped through: how much of it is on the screen? */
+/** What has come from a server that runs, the whole picture first, and how much of it is on the screen. */
 const live = { past: [], at: 0 };
+/** So many steps are kept; beyond that, two become one. */
 const MOST_PAST = 2000;
 
 /** Two pieces of news as one. */
@@ -61,19 +62,24 @@ function together(one, next) {
   // A picture with rules is whole: cards that are not in it are gone.
   const before = next.picture.rules ? {} : one.picture.cards;
   const cards = { ...before, ...next.picture.cards };
-  for (const key of Object.keys(cards)) if (!cards[key]) delete cards[key];
+  // In a change, no card means that it goes; a whole picture just does not have it.
+  if (one.whole) for (const key of Object.keys(cards)) if (!cards[key]) delete cards[key];
   const events = [...one.events, ...next.events].slice(-MOST_EVENTS);
-  return { ...one, events, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
+  const [unseen, lost] = ['unseen', 'lost'].map((what) => (one[what] || 0) + (next[what] || 0));
+  return { ...one, events, unseen, lost, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
 }
 
 /** What comes from a server that runs: at once, or when whoever has paused the board wants it. */
 function arrived(news) {
   if (state.replay || news.replay) return take(news);
-  if (news.whole) { live.past = [news]; live.at = 0; if (state.paused) pauseLive(false); }
-  else live.past.push(news);
-  while (live.past.length > MOST_PAST && live.at > 1) {
-    live.past.splice(0, 2, together(live.past[0], live.past[1]));
-    live.at -= 1;
+  // The connection is a new one: what was paused is not to be had any more.
+  if (news.whole) { live.past = []; state.paused = false; }
+  live.past.push(news);
+  if (live.past.length > MOST_PAST) {
+    // What is on the screen stays a step of its own.
+    const from = live.at > 1 ? 0 : live.past.length - 2;
+    live.past.splice(from, 2, together(live.past[from], live.past[from + 1]));
+    if (from === 0) live.at -= 1;
   }
   if (state.paused) showPaused();
   else { take(news); live.at = live.past.length; }
