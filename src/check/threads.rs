@@ -8,6 +8,9 @@ use super::talk::Talk;
 /// How many are there at once under load.
 const CROWD: usize = 200;
 
+/// How many connections break, one after the other.
+const BROKEN: usize = 10;
+
 /// What a client who does not read sends at most, in bytes: more than the sockets on the way hold.
 const UNREAD: usize = 64 * 1024 * 1024;
 
@@ -116,12 +119,16 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let mut first = subject.connect("the first client")?;
                 first.echo("hello")?;
-                let mut second = subject.connect("the second client")?;
-                second.echo("hello")?;
-                second.reset();
-                let mut third =
-                    subject.connect("a third client, after the second has reset its connection")?;
-                third.echo("hello")
+                // A server that a broken connection ends is still there for a moment. It is gone before the tenth.
+                for _ in 0..BROKEN {
+                    let mut second = subject.connect("a client that breaks its connection off")?;
+                    second.echo("hello")?;
+                    second.reset();
+                    first.echo("I am still here")?;
+                }
+                subject
+                    .connect("a client, after others have reset their connections")?
+                    .echo("hello")
             },
         },
         Check {
