@@ -11,6 +11,7 @@ mod show;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -112,6 +113,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     for rule in 1..=9 {
         assert!(recorded.contains(&format!("Rule {rule}: ")), "rule {rule}");
     }
+    each_rule_begins_on_a_clean_board(&recorded);
     browser.wait_until("document.body.classList.contains('lost')");
 
     let seen = browser.run("return window.seen");
@@ -259,6 +261,31 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     );
 }
 
+/// Nobody is left of the rule before when a rule's caption appears.
+fn each_rule_begins_on_a_clean_board(recorded: &str) {
+    let mut taken = BTreeSet::new();
+    let mut rules = 0;
+    for line in recorded.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let port = event["port"].as_u64();
+        match event["event"].as_str().unwrap() {
+            "ticket" => assert!(taken.insert(port)),
+            "freed" => assert!(taken.remove(&port)),
+            "caption" => {
+                let text = event["text"].as_str().unwrap();
+                // These go on with what the one before has begun.
+                let goes_on = ["Rule 3:", "Rule 5d:", "Rule 7: the client"];
+                if !goes_on.iter().any(|rule| text.starts_with(rule)) {
+                    assert!(taken.is_empty(), "{text}: {taken:?}");
+                    rules += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(rules >= 10, "{rules}");
+}
+
 /// A frame as .NET writes it.
 fn frame(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -323,6 +350,16 @@ fn sit_as(server: &Server, name: &str) -> TcpStream {
     stream
 }
 
+/// The texts in sight that the last row of a class can't read.
+fn too_small(browser: &Browser) -> Value {
+    browser.run(
+        "return [...document.querySelectorAll('body *')]
+            .filter((part) => part.checkVisibility() && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+            .filter((part) => parseFloat(getComputedStyle(part).fontSize) < 16)
+            .map((part) => part.tagName + ': ' + part.textContent)",
+    )
+}
+
 /// On a projector (1280 by 720) a class is seen at a glance; on a phone the cards stand one under the other.
 /// With BOARD_PICTURES=folder, pictures are kept there.
 #[test]
@@ -350,11 +387,17 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
             (390, 844, "light"),
         ] {
             browser.looks(width, height, scheme);
+            let keep = |view: &str| {
+                if let Some(folder) = std::env::var_os("BOARD_PICTURES") {
+                    let name = format!("{view}-{seats}-{width}-{scheme}.b64");
+                    std::fs::write(Path::new(&folder).join(name), browser.picture()).unwrap();
+                }
+            };
             browser.wait_until(&format!(
                 "[...document.querySelectorAll('.card .who')].filter((who) => who.textContent.startsWith('student-')).length === {seats}"
             ));
             let clipped = browser.run(
-                "return [...document.querySelectorAll('.card, .card .port, .card .phase, .card .who, .card .thread, #threads li *')]
+                "return [...document.querySelectorAll('.card, .card .port, .card .phase, .card .passcode, .card .who, .card .thread, #threads li *')]
                     .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== 'inline')
                     .map((part) => part.className + ': ' + part.textContent)",
             );
@@ -377,12 +420,48 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
                      }).length",
                 );
                 assert_eq!(outside, 0, "{seats} seats: cards outside of the window");
+                assert_eq!(
+                    too_small(&browser),
+                    json!([]),
+                    "{seats} seats: small text on the board"
+                );
+                let key = |key: &str| {
+                    browser.run(&format!("document.body.dispatchEvent(new KeyboardEvent('keydown', {{ key: '{key}', bubbles: true }}))"));
+                };
+                key("l");
+                let heads = browser.run(
+                    "const heads = [...document.querySelectorAll('#ladder .names g')].map((text) => text.getBoundingClientRect());
+                     return [heads.length, heads.filter((head, at) => at > 0 && head.left < heads[at - 1].right).length]",
+                );
+                // A lane for each client and for each worker, and the portal's.
+                assert_eq!(heads, json!([2 * seats + 1, 0]), "{seats} seats: lanes, and heads that overlap");
+                let newest = browser.run(
+                    "const box = document.getElementById('ladder-scroll').getBoundingClientRect();
+                     const at = [...document.querySelectorAll('#ladder .row')].at(-1).querySelector('circle').getBoundingClientRect();
+                     return [at.left > box.left, at.right < box.right, at.bottom < box.bottom]",
+                );
+                assert_eq!(newest, json!([true, true, true]), "{seats} seats: the newest row is in sight");
+                assert_eq!(
+                    too_small(&browser),
+                    json!([]),
+                    "{seats} seats: small text on the ladder"
+                );
+                keep("ladder");
+                key("?");
+                keep("legend");
+                assert_eq!(
+                    too_small(&browser),
+                    json!([]),
+                    "{seats} seats: small text in the legend"
+                );
+                assert_eq!(
+                    browser.run("return document.getElementById('legend').checkVisibility()"),
+                    true
+                );
+                key("Escape");
+                key("b");
             }
-            if let Some(folder) = std::env::var_os("BOARD_PICTURES") {
-                let file =
-                    std::path::Path::new(&folder).join(format!("{seats}-{width}-{scheme}.b64"));
-                std::fs::write(file, browser.picture()).unwrap();
-            }
+            keep("board");
         }
         drop(class);
         server.stop();

@@ -130,6 +130,7 @@ pub fn perform(
     let stage = Stage {
         portal: server.portal(),
         workers: server.workers().iter().map(|port| port.get()).collect(),
+        server,
         events,
         queue,
         step,
@@ -137,7 +138,7 @@ pub fn perform(
     for _ in 0..rounds {
         stage.one_round();
     }
-    let Stage { events, .. } = stage;
+    let Stage { server, events, .. } = stage;
     ticker.stop();
     server.stop();
     drop(events);
@@ -149,6 +150,7 @@ pub fn perform(
 struct Stage {
     portal: SocketAddr,
     workers: Vec<u16>,
+    server: Server,
     events: Events,
     queue: EventQueue,
     step: Duration,
@@ -156,7 +158,7 @@ struct Stage {
 
 impl Stage {
     fn one_round(&self) {
-        self.caption(
+        self.rule(
             "Rule 1: a portal, and a worker on each port. Each is a thread, blocked in accept",
         );
         self.pause(2.0);
@@ -182,15 +184,14 @@ impl Stage {
         }
 
         drop((alice, bob));
-        self.pause(0.5);
         self.rules_4_and_5();
 
-        self.caption("Rule 6: carol says nothing for the idle timeout, and is told so");
+        self.rule("Rule 6: carol says nothing for the idle timeout, and is told so");
         let mut carol = self.sit(&self.ask().expect("a port"));
         carol.log_in("carol");
         carol.hear("IDLE TIMEOUT");
         self.pause(1.0);
-        self.caption("Rule 6, too: after the total time, however active, it is over for dora");
+        self.rule("Rule 6, too: after the total time, however active, it is over for dora");
         let mut dora = self.sit(&self.ask().expect("a port"));
         dora.log_in("dora");
         let mut number = 0;
@@ -201,17 +202,15 @@ impl Stage {
         self.pause(1.0);
         self.rule_7();
 
-        let mut hal = self.sit(&self.ask().expect("a port"));
-        hal.log_in("hal");
-        self.caption(
+        self.rule(
             "Rule 8: the ticker stands for the clock's interrupt; each tick brings hal nearer to his idle timeout",
         );
+        let mut hal = self.sit(&self.ask().expect("a port"));
+        hal.log_in("hal");
         self.pause(2.0);
         drop(hal);
-        self.wait_for(|what| matches!(what, What::Freed { .. }));
-        self.pause(0.5);
 
-        self.caption("Rule 9: a client that wants to leave says TERMINATE");
+        self.rule("Rule 9: a client that wants to leave says TERMINATE");
         let mut zoe = self.sit(&self.ask().expect("a port"));
         zoe.log_in("zoe");
         self.pause(0.8);
@@ -221,24 +220,25 @@ impl Stage {
     }
 
     fn rules_4_and_5(&self) {
-        self.caption(
+        self.rule(
             "Rule 4: a client asks and does not come. Its time runs out; the port goes back",
         );
         self.ask().expect("a port");
         self.wait_for(|what| matches!(what, What::NoShow { .. }));
         self.pause(1.0);
 
-        self.caption("Rule 5: who goes to a worker without visiting the portal is turned away");
+        self.rule("Rule 5: who goes to a worker without visiting the portal is turned away");
         let mut stray = Visitor::at(SocketAddr::new(self.portal.ip(), self.workers[3]));
         stray.hear("Wrong handshake passcode");
         self.pause(1.0);
-        self.caption("Rules 5a and 5b: the passcode comes from the portal, and is said once");
+        self.rule("Rules 5a and 5b: the passcode comes from the portal, and is said once");
         let ticket = self.ask().expect("a port");
         self.pause(0.5);
         let mut carol = self.sit(&ticket);
         carol.log_in("carol");
         self.pause(0.8);
-        self.caption("Rule 5c: a wrong passcode has only one chance");
+        drop(carol);
+        self.rule("Rule 5c: a wrong passcode has only one chance");
         let (worker, passcode) = self.ask().expect("a port");
         self.pause(0.5);
         let mut dave = Visitor::at(worker);
@@ -257,13 +257,17 @@ impl Stage {
     }
 
     fn rule_7(&self) {
-        self.caption("Rule 7: all are occupied, so the portal says FULL");
-        let alice = self.sit(&self.ask().expect("a port"));
-        let bob = self.sit(&self.ask().expect("a port"));
+        self.rule("Rule 7: all are occupied, so the portal says FULL");
+        let mut alice = self.sit(&self.ask().expect("a port"));
+        let mut bob = self.sit(&self.ask().expect("a port"));
         let erin = self.sit(&self.ask().expect("a port"));
-        let frank = self.sit(&self.ask().expect("a port"));
+        let mut frank = self.sit(&self.ask().expect("a port"));
         assert!(self.ask().is_none(), "FULL");
         self.pause(0.8);
+        // Or they would be idle for too long before the rule is over.
+        for visitor in [&mut alice, &mut bob, &mut frank] {
+            visitor.message("I am staying");
+        }
         self.caption("Rule 7: the client sleeps and asks again; meanwhile somebody has left");
         drop(erin);
         self.pause(0.5);
@@ -271,7 +275,15 @@ impl Stage {
         gina.log_in("gina");
         self.pause(0.8);
         drop((alice, bob, frank, gina));
+    }
+
+    /// The caption of a rule, which begins when nobody is left of the one before.
+    fn rule(&self, text: &str) {
+        while self.server.free_ports().len() < self.workers.len() {
+            thread::sleep(self.step / 20);
+        }
         self.pause(0.5);
+        self.caption(text);
     }
 
     fn caption(&self, text: &str) {

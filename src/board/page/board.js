@@ -152,6 +152,7 @@ function begin(picture) {
   state.seats = picture.seats;
   $('cards').replaceChildren();
   const at = state.listeners;
+  document.body.classList.toggle('single', Boolean(at.single));
   const where = at['portal-tcp'] || at['portal-udp'] || at.single || '';
   const kinds = at.single ? 'one port' : [at['portal-tcp'] && 'TCP', at['portal-udp'] && 'UDP'].filter(Boolean).join(' and ');
   $('portal').textContent = where && (at.single ? where + ' (one port for everyone)' : 'portal ' + where + ' (' + kinds + ')');
@@ -308,7 +309,7 @@ function showThreads() {
   if (of['portal-udp']) list.push(['portal-udp', 'recv_from']);
   if (of.single) list.push(['single-' + of.single.split(':').pop(), 'accept']);
   for (const room of state.rooms) list.push(['room-' + room.port, 'accept'], ['timer-' + room.port, 'its channel']);
-  list.push(['console', 'its queue of events'], ['board-feed', 'its queue of events'], ['viewer-…', 'its queue of news']);
+  list.push(['console', 'its queue of events'], ['board-feed', 'its queue of events'], ['viewer-N', 'its queue of news: one for each open board']);
   const text = JSON.stringify(list);
   if ($('threads').dataset.list === text) return;
   $('threads').dataset.list = text;
@@ -412,7 +413,14 @@ function travel(event) {
 
 // --- the story of what was chosen
 
+function showLegend(wanted) {
+  if (wanted) closeStory();
+  $('legend').hidden = !wanted;
+  if (wanted) $('close-legend').focus();
+}
+
 function choose(what) {
+  showLegend(false);
   if (what.event && what.event.visit) what.visit = what.event.visit;
   if (what.seat) {
     const card = state.cards.get(what.seat);
@@ -537,6 +545,8 @@ $('show-board').addEventListener('click', () => view('board'));
 $('show-ladder').addEventListener('click', () => view('ladder'));
 $('theme').addEventListener('click', () => theme(!document.documentElement.classList.contains('dark')));
 $('close-story').addEventListener('click', closeStory);
+$('show-legend').addEventListener('click', () => showLegend($('legend').hidden));
+$('close-legend').addEventListener('click', () => showLegend(false));
 $('save').addEventListener('click', () => ladder.save());
 $('ticks').addEventListener('change', () => { ladder.dirty = true; ladder.show(); });
 $('ladder-scroll').addEventListener('click', (event) => {
@@ -550,7 +560,8 @@ addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const act = of({
     b: () => view('board'), l: () => view('ladder'), t: () => $('theme').click(), s: () => ladder.save(),
-    Escape: closeStory,
+    '?': () => showLegend($('legend').hidden),
+    Escape: () => { closeStory(); showLegend(false); },
     ' ': event.target.tagName !== 'BUTTON' && (() => (state.replay ? pause : pauseLive)(!state.paused)),
     ArrowRight: () => (state.replay ? $('step').click() : stepLive(1)),
     ArrowLeft: () => (state.replay ? stepBack() : stepLive(-1)),

@@ -5,7 +5,10 @@ const SVG = 'http://www.w3.org/2000/svg';
 const ROW = 30;
 const HEAD = 44;
 const MOST_ROWS = 300;
-const MOST_SEATS = 6;
+/** The least width of a lane. Where many lanes make the picture wider than the window, it scrolls. */
+const LANE = 122;
+const FONT = 'system-ui, sans-serif';
+const SIZE = 16;
 
 const ladder = {
   rows: [],
@@ -99,26 +102,25 @@ const ladder = {
 
   /** The lanes that the rows need, left to right. Partners stand worker to worker. */
   lanes(rows) {
-    const last = new Map();
+    const seats = new Set();
     let others = false;
     let portal = false;
-    rows.forEach((row, index) => {
+    for (const row of rows) {
       for (const lane of [row.from, row.to, row.lane]) {
         if (lane === 'other') others = true;
         if (lane === 'portal') portal = true;
         const seat = lane && Number(lane.slice(1));
-        if (seat) last.set(seat, index);
+        if (seat) seats.add(seat);
       }
-    });
-    const recent = [...last.entries()].sort((a, b) => b[1] - a[1]).slice(0, MOST_SEATS).map(([seat]) => seat);
+    }
     const lanes = [others && 'other', portal && 'portal'].filter(Boolean);
     const done = new Set();
-    for (const seat of recent.sort((a, b) => a - b)) {
+    for (const seat of [...seats].sort((a, b) => a - b)) {
       if (done.has(seat)) continue;
       lanes.push('c' + seat, 'w' + seat);
       done.add(seat);
       const partner = partnerOf(seat);
-      if (recent.includes(partner)) {
+      if (seats.has(partner)) {
         lanes.push('w' + partner, 'c' + partner);
         done.add(partner);
       }
@@ -136,13 +138,14 @@ const ladder = {
   },
 
   /** All of it as a picture that stands for itself, and the names of the lanes once more. */
-  draw(width, colours) {
+  draw(least, colours) {
     const wanted = document.getElementById('ticks').checked;
     const rows = this.rows.filter((row) => wanted || row.tick === undefined);
     const lanes = this.lanes(rows);
+    const width = Math.max(least, lanes.length * LANE);
     const at = new Map(lanes.map((lane, index) => [lane, (index + 0.5) * width / lanes.length]));
     const height = HEAD + (rows.length + 1) * ROW;
-    const svg = make('svg', { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': 'system-ui, sans-serif', 'font-size': 14 });
+    const svg = make('svg', { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}`, 'font-family': FONT, 'font-size': SIZE });
     svg.append(make('rect', { width, height, fill: colours.paper }));
     const marker = (id, colour) => {
       const made = make('marker', { id, viewBox: '0 0 8 8', refX: 8, refY: 4, markerWidth: 8, markerHeight: 8, orient: 'auto-start-reverse' });
@@ -152,23 +155,23 @@ const ladder = {
     const defs = make('defs', {});
     for (const kind of ['plain', 'good', 'bad']) defs.append(marker('tip-' + kind, colours[kind]));
     svg.append(defs);
-    const names = make('svg', { class: 'names', width, height: HEAD, 'font-family': 'system-ui, sans-serif', 'font-size': 14 });
+    const names = make('svg', { class: 'names', width, height: HEAD, 'font-family': FONT, 'font-size': SIZE });
     names.append(make('rect', { width, height: HEAD, fill: colours.paper }));
     for (const [lane, x] of at) {
       svg.append(make('line', { x1: x, x2: x, y1: HEAD - 8, y2: height, stroke: colours.line, 'stroke-width': lane[0] === 'c' || lane === 'other' ? 1.5 : 5 }));
-      const name = words(this.name(lane), x, 24, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width / lanes.length - 6);
-      svg.append(name);
-      names.append(name.cloneNode(true));
+      const head = heading(this.name(lane), x, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width / lanes.length - 8);
+      svg.append(head);
+      names.append(head.cloneNode(true));
     }
     rows.forEach((row, index) => {
       const y = HEAD + (index + 1) * ROW;
       const group = make('g', { class: 'row', 'data-n': row.event.n });
       if (row.tick !== undefined) {
         group.append(make('line', { x1: 0, x2: width, y1: y - 6, y2: y - 6, stroke: colours.tick, 'stroke-dasharray': '2 7', 'stroke-width': 2 }));
-        group.append(words('tick ' + row.tick, 6, y - 10, { fill: colours.tick, 'font-size': 13 }, 90));
+        group.append(words('tick ' + row.tick, 6, y - 10, { fill: colours.tick, 'font-size': SIZE }, 90));
       } else if (row.caption !== undefined) {
         group.append(make('rect', { x: 0, y: y - 22, width, height: 26, fill: colours.caption }));
-        group.append(words(row.caption, width / 2, y - 4, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, width - 20));
+        group.append(words(row.caption, least / 2, y - 4, { fill: colours.ink, 'text-anchor': 'middle', 'font-weight': 700 }, least - 20));
       } else if (row.lane !== undefined) {
         const x = at.get(row.lane);
         if (x === undefined) return;
@@ -181,23 +184,32 @@ const ladder = {
         if (from === undefined || to === undefined) return;
         const colour = colours[row.kind];
         group.append(make('line', { x1: from, x2: to, y1: y - 3, y2: y - 3, stroke: colour, 'stroke-width': 2, 'marker-end': `url(#tip-${row.kind})` }));
-        group.append(words(row.label, (from + to) / 2, y - 8, { fill: colours.ink, 'text-anchor': 'middle' }, Math.max(Math.abs(to - from), 110) + 30));
+        const length = Math.abs(to - from);
+        // The middle of an arrow that is longer than the window may be out of sight; where a client's lane is, it is read.
+        const [x, anchor] = length > least ? [Math.max(from, to) - 12, 'end'] : [(from + to) / 2, 'middle'];
+        group.append(words(row.label, x, y - 8, { fill: colours.ink, 'text-anchor': anchor }, Math.max(length, 120) + 50));
       }
       svg.append(group);
     });
-    return { svg, names };
+    const last = rows.findLast((row) => at.has(row.from) || at.has(row.lane));
+    // Where the newest row is, which may be to the right of the window. Of two lanes, not the portal's.
+    const newest = last ? Math.max(at.get(last.from) || 0, at.get(last.to) || 0, at.get(last.lane) || 0) : 0;
+    return { svg, names, newest };
   },
 
   show() {
     if (!this.dirty || document.getElementById('ladder').hidden) return;
     this.dirty = false;
     const box = document.getElementById('ladder-scroll');
-    const top = box.scrollTop;
-    const { svg, names } = this.draw(Math.max(box.clientWidth, 600), colours());
+    const [left, top] = [box.scrollLeft, box.scrollTop];
+    const { svg, names, newest } = this.draw(box.clientWidth, colours());
     // The names stay in sight; the picture's own lie under them.
     svg.style.marginTop = -HEAD + 'px';
     box.replaceChildren(names, svg);
-    box.scrollTop = document.getElementById('follow').checked ? box.scrollHeight : top;
+    const follow = document.getElementById('follow').checked;
+    const isInSight = newest > left + LANE && newest < left + box.clientWidth - LANE / 2;
+    box.scrollLeft = follow && !isInSight ? newest - box.clientWidth / 2 : left;
+    box.scrollTop = follow ? box.scrollHeight : top;
   },
 
   save() {
@@ -217,11 +229,36 @@ function make(name, attributes) {
   return made;
 }
 
-/** A text that is shortened to about `width` pixels. */
+const measure = document.createElement('canvas').getContext('2d');
+
+/** How wide a text is, in pixels. */
+function wide(text, attributes) {
+  measure.font = `${attributes['font-weight'] || 400} ${SIZE}px ${FONT}`;
+  return measure.measureText(text).width;
+}
+
+/** A text that is shortened to `width` pixels. */
 function words(text, x, y, attributes, width) {
-  const most = Math.max(4, Math.floor(width / 7));
   const made = make('text', Object.assign({ x, y }, attributes));
-  made.textContent = text.length > most ? text.slice(0, most - 1) + '…' : text;
+  // A message may be long; nothing is narrower than three pixels.
+  const begin = [...text.slice(0, Math.ceil(width / 3))];
+  if (begin.join('') === text && wide(text, attributes) <= width) made.textContent = text;
+  else {
+    while (begin.length > 1 && wide(begin.join('') + '…', attributes) > width) begin.pop();
+    made.textContent = begin.join('') + '…';
+  }
+  return made;
+}
+
+/** The name above a lane: in two lines if it is too long for one, because a thread's number must not be cut off. */
+function heading(name, x, attributes, width) {
+  const made = make('g', {});
+  const whole = make('title', {});
+  whole.textContent = name;
+  made.append(whole);
+  const at = name.lastIndexOf('-') + 1;
+  const lines = at && wide(name, attributes) > width ? [name.slice(0, at), name.slice(at)] : [name];
+  lines.forEach((line, row) => made.append(words(line, x, (lines.length === 1 ? 26 : 17) + row * 18, attributes, width)));
   return made;
 }
 
