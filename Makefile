@@ -92,7 +92,7 @@ check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='pytho
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
 	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$${RUNG:-1}" $${CLIENT:+--client} $${CMD:+"$$CMD"} $(ARGS)
 
-handouts: cargo-is-there ## one page to print for each task, as HTML in the folder handouts
+handouts: cargo-is-there ## one page to print for each task, and one with the answers to the lessons, as HTML in the folder handouts
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
 

@@ -434,13 +434,21 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
                      return [heads.length, heads.filter((head, at) => at > 0 && head.left < heads[at - 1].right).length]",
                 );
                 // A lane for each client and for each worker, and the portal's.
-                assert_eq!(heads, json!([2 * seats + 1, 0]), "{seats} seats: lanes, and heads that overlap");
+                assert_eq!(
+                    heads,
+                    json!([2 * seats + 1, 0]),
+                    "{seats} seats: lanes, and heads that overlap"
+                );
                 let newest = browser.run(
                     "const box = document.getElementById('ladder-scroll').getBoundingClientRect();
                      const at = [...document.querySelectorAll('#ladder .row')].at(-1).querySelector('circle').getBoundingClientRect();
                      return [at.left > box.left, at.right < box.right, at.bottom < box.bottom]",
                 );
-                assert_eq!(newest, json!([true, true, true]), "{seats} seats: the newest row is in sight");
+                assert_eq!(
+                    newest,
+                    json!([true, true, true]),
+                    "{seats} seats: the newest row is in sight"
+                );
                 assert_eq!(
                     too_small(&browser),
                     json!([]),

@@ -34,11 +34,23 @@ fn exercises(rung: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The arguments of the `cargo test` that an exercise names as its check.
+/// The arguments of the `cargo test` that an exercise names: for a bug the check that is red with it, for a question
+/// the test that plays it. A question's answer is folded away, because no test tells whether somebody knew it.
 fn check<'e>((heading, exercise): (&str, &'e str)) -> Vec<&'e str> {
+    let is_bug = heading.contains("Bug: ");
+    let begin = if is_bug {
+        "Check"
+    } else {
+        "The test that plays it"
+    };
     let (_, check) = exercise
-        .split_once("\nCheck: `cargo test ")
-        .unwrap_or_else(|| panic!("{heading}: no check"));
+        .split_once(&format!("\n{begin}: `cargo test "))
+        .unwrap_or_else(|| panic!("{heading}: no {begin}"));
+    assert_eq!(
+        exercise.contains("\n<details><summary>Answer</summary>\n\n"),
+        !is_bug,
+        "{heading}: a question has its answer"
+    );
     check
         .split_once('`')
         .unwrap()

@@ -46,19 +46,49 @@ fn main() -> ExitCode {
             "client" => &["1", "--client"][..],
             rung => &[rung.split('-').next().unwrap()],
         };
-        let page = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
-             <style>{STYLE}</style></head>\n<body>\n{body}<h2>The checks</h2>\n<ul class=\"checks\">\n{}</ul>\n\
-             <p><code>{}</code></p>\n</body></html>\n",
+        let body = format!(
+            "{body}<h2>The checks</h2>\n<ul class=\"checks\">\n{}</ul>\n<p><code>{}</code></p>\n",
             checks(task),
             command(task)
         );
         let file = Path::new(&folder).join(format!("{name}.html"));
-        fs::write(&file, page).expect("a file to write");
+        fs::write(&file, page(title, &body)).expect("a file to write");
         println!("{}", file.display());
     }
+    let file = Path::new(&folder).join("answers.html");
+    fs::write(&file, answers()).expect("a file to write");
+    println!("{}  (for the teacher)", file.display());
     println!("Open one in a browser, and print it from there.");
     ExitCode::SUCCESS
+}
+
+/// The exercises of all lessons with their answers, unfolded: for the teacher.
+fn answers() -> String {
+    let ladder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lesson/ladder");
+    let mut rungs: Vec<_> = fs::read_dir(ladder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+        .collect();
+    rungs.sort();
+    let mut body = String::new();
+    for rung in rungs {
+        let markdown = fs::read_to_string(&rung).unwrap();
+        let title = markdown.lines().next().unwrap_or_default();
+        let (_, exercises) = markdown.split_once("## Exercises").unwrap();
+        let unfolded = exercises
+            .replace("<details><summary>Answer</summary>", "**Answer**")
+            .replace("</details>", "");
+        html::push_html(&mut body, Parser::new(&format!("{title}\n{unfolded}")));
+    }
+    page("The lessons' exercises, with their answers", &body)
+}
+
+fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+         <style>{STYLE}</style></head>\n<body>\n{body}</body></html>\n"
+    )
 }
 
 /// What `chatcheck`, which is built beside this, prints.

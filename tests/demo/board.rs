@@ -220,9 +220,7 @@ impl Stage {
     }
 
     fn rules_4_and_5(&self) {
-        self.rule(
-            "Rule 4: a client asks and does not come. Its time runs out; the port goes back",
-        );
+        self.rule("Rule 4: a client asks and does not come. Its time runs out; the port goes back");
         self.ask().expect("a port");
         self.wait_for(|what| matches!(what, What::NoShow { .. }));
         self.pause(1.0);

@@ -1,9 +1,9 @@
 //! Eight rungs from one socket to the whole server.
 //!
 //! Each asks one question, lets you run something and look at it from outside, shows in a diagram
-//! who waits for whom, and names the file to read. Then come exercises, each with a test that tells
-//! whether you were right. Some of them put a bug into the server, which a test then finds, and
-//! which you explain and mend. `make lessons` prints all of it.
+//! who waits for whom, and names the file to read. Then come exercises of two kinds. A question has its
+//! answer folded away, and a test that plays it. A bug is put into the server: a test finds it, and you
+//! explain it and mend it. `make lessons` prints all of it, and `make handouts` has all answers on one page.
 //!
 //! | rung | question |
 //! |---|---|
