@@ -115,7 +115,7 @@ pub(super) const RUNG: Rung = Rung {
             what: "a client whose connection breaks ends nobody else's visit",
             idea: "Reading and writing can fail, and not only end. Whose visit is over then?",
             minutes: 15,
-            needs: &["one-line", "two-at-once"],
+            needs: &["one-line", "two-at-once", "own-answers"],
             play: |subject| {
                 let mut first = subject.connect("the first client")?;
                 first.echo("hello")?;
