@@ -116,7 +116,10 @@ impl Wakes {
                 Wake::Tick(Tick(latest.max(sent.0)))
             }
             Wake::Work => {
-                under_way.work.store(false, Ordering::Release);
+                // A swap, as on the other side: of the two, one sees what the other did before. With a plain store,
+                // what this thread looks at next may be read before the flag is down. Then whoever puts something there
+                // in between finds the flag up and sends no word, and this thread finds nothing and sleeps over it.
+                under_way.work.swap(false, Ordering::AcqRel);
                 Wake::Work
             }
             Wake::Stop => Wake::Stop,
@@ -128,6 +131,10 @@ impl Wakes {
 mod tests {
     use super::*;
     use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// Long enough for a thread to be scheduled on the busiest of machines.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     #[test]
     fn there_is_room_for_one_of_each_and_telling_twice_is_telling_once() {
@@ -189,24 +196,37 @@ mod tests {
     /// nothing is left lying, however the two meet.
     #[test]
     fn no_work_is_missed() {
-        const COUNT: u64 = 100_000;
+        const COUNT: u64 = 300_000;
         let (put, taken) = (AtomicU64::new(0), AtomicU64::new(0));
         let wakes = Wakes::new();
         let waker = wakes.waker();
-        thread::scope(|threads| {
+        let missed = thread::scope(|threads| {
             threads.spawn(|| {
                 while taken.load(Ordering::Acquire) < COUNT {
                     wakes.next();
                     taken.store(put.load(Ordering::Acquire), Ordering::Release);
                 }
             });
+            let mut missed = 0;
             for number in 1..=COUNT {
                 put.store(number, Ordering::Release);
                 waker.wake();
-                while number % 100 == 0 && taken.load(Ordering::Acquire) < number {
-                    thread::yield_now();
+                // Waited for now and then, or the next word would hide that this one was missed.
+                let until = Instant::now() + PATIENCE;
+                while number % 3 == 0 && taken.load(Ordering::Acquire) < number {
+                    if Instant::now() > until {
+                        missed += 1;
+                        break;
+                    }
+                    std::hint::spin_loop();
+                }
+                if missed > 0 {
+                    // For the other thread to end, whatever the flag says.
+                    let _ = waker.sender.try_send(Wake::Work);
                 }
             }
+            missed
         });
+        assert_eq!(missed, 0, "words missed");
     }
 }
