@@ -126,6 +126,7 @@ pub mod board;
 pub mod check;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 mod command_line;
 pub mod event;
 mod files;

@@ -174,3 +174,18 @@ pub const TIME_WAIT: Duration = Duration::from_secs(65);
 /// How often a port is tried that such a connection has, and how often somebody who waits for a socket looks whether
 /// the server has ended.
 pub const BIND_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a server of several that says nothing is taken to live; it says something three times as often.
+pub const LEASE: Duration = Duration::from_secs(6);
+/// How long somebody waits for what the engine or another server answers; then it is not known.
+pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a server waits between two tries to reach an engine that is away; six times as long after many.
+pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
+/// How many asks may wait for the engine, and how many go out together.
+pub const CLUSTER_QUEUE: usize = 64 * 1024;
+/// How many asks go out together.
+pub const CLUSTER_BATCH: usize = 200;
+/// How many answers one client may be owed before what it says is left unread.
+pub const CLUSTER_OWED: usize = 256;
+/// Up to how many hear it, the thread that reads the engine writes to each itself; beyond, their timekeepers do.
+pub const CLUSTER_WRITES: usize = 16;

@@ -193,6 +193,16 @@ impl Outbox {
         Handed::Taken
     }
 
+    /// As [`Outbox::append_doc`], for frames.
+    pub fn append(&self, frames: &Frames) -> Handed {
+        let mut queue = self.queue.lock();
+        if queue.has_ended() {
+            return Handed::Ended;
+        }
+        queue.waiting.push(frames, 0);
+        Handed::Taken
+    }
+
     /// As [`Outbox::append_doc`], for something that nobody but the server has asked for: it does not count
     /// against the client until all that waits has gone out.
     pub fn append_owed(&self, doc: &ServerDoc<'_>) -> Handed {

@@ -40,6 +40,20 @@ pub enum Via {
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum What {
+    /// The engine between this server and the others is away.
+    ClusterLost {
+        /// How that showed.
+        reason: String,
+    },
+    /// It is back.
+    ClusterBack,
+    /// Things that were said on other servers can't be had any more.
+    ClusterMissed {
+        /// In that room, or in public.
+        room: Option<String>,
+        /// How many, if that is known.
+        count: Option<u64>,
+    },
     /// A server has begun, with these workers and rules.
     Started {
         /// Each worker's port, in the order of the seats.

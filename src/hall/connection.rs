@@ -33,10 +33,15 @@ pub struct Connection {
     got: Tally,
 }
 
+/// The number of the connection that was made last.
+static LAST_SESSION: AtomicU64 = AtomicU64::new(0);
+
 /// No tick.
 const NEVER: u64 = u64::MAX;
 
 struct Identity {
+    /// The number of the session that it belongs to: its own, or in a room its main connection's.
+    session: u64,
     /// What `from` says in its messages: its seat's port, later its name.
     label: Arc<str>,
     /// Its name, once it has logged in.
@@ -72,6 +77,7 @@ impl Connection {
             since: now,
             thread: std::thread::current().name().unwrap_or_default().into(),
             identity: Mutex::new(Identity {
+                session: LAST_SESSION.fetch_add(1, Ordering::Relaxed) + 1,
                 label: label.into(),
                 name: None,
             }),
@@ -97,17 +103,25 @@ impl Connection {
         self.identity.lock().name.clone()
     }
 
-    /// In a room it goes by the name of its main connection, but it has not logged in itself.
-    pub(super) fn rename(&self, name: &Name) {
-        self.identity.lock().label = name.as_str().into();
+    /// The number of the session that it belongs to: one for each person who is connected.
+    pub fn session(&self) -> u64 {
+        self.identity.lock().session
+    }
+
+    /// In a room it goes by the name of its main connection and belongs to its session, but it has not logged in
+    /// itself.
+    pub(super) fn rename(&self, name: &Name, main: &Connection) {
+        let session = main.session();
+        let mut identity = self.identity.lock();
+        identity.label = name.as_str().into();
+        identity.session = session;
     }
 
     /// It has logged in as `name`, and that is what `from` says from now on.
     pub(super) fn set_name(&self, name: &Name) {
-        *self.identity.lock() = Identity {
-            label: name.as_str().into(),
-            name: Some(name.clone()),
-        };
+        let mut identity = self.identity.lock();
+        identity.label = name.as_str().into();
+        identity.name = Some(name.clone());
     }
 
     /// Hands over frames that hold `messages` messages. With `later`, they wait for the timekeeper to

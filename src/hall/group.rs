@@ -28,6 +28,17 @@ impl Default for Group {
     }
 }
 
+/// Hands what was `said` on some server to everyone in `members` but the session `except`, and returns how many took
+/// it. Where they are many, their timekeepers write it: the one thread that reads for all of them has more to read.
+pub fn hand_to_all(members: &[Arc<Connection>], said: &mut Said, except: Option<u64>) -> usize {
+    let later = members.len() > limits::CLUSTER_WRITES;
+    members
+        .iter()
+        .filter(|member| except.is_none() || Some(member.session()) != except)
+        .filter(|member| said.hand_to(member, later) == Handed::Taken)
+        .count()
+}
+
 impl Group {
     /// Hands what was `said` to everyone in `members` but the speaker, and returns how many took it.
     ///

@@ -18,12 +18,12 @@ mod said;
 pub use accounts::read_accounts;
 pub use accounts::{AccountError, Accounts, Damage, OpenAccounts, PasswordChange, PasswordCheck};
 pub use connection::{Connection, flush_all};
-pub use group::Group;
+pub use group::{Group, hand_to_all};
 pub use name::{Addressed, Name};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
 pub use room::{Joiner, RoomError};
-pub use rooms::{Admission, Audience, Departure, Ended, Rooms};
+pub use rooms::{Admission, Audience, Departure, Ended, Heard, Rooms};
 pub use said::Said;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What somebody may be called.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use crate::limits;
@@ -73,6 +74,26 @@ impl PartialEq for Name {
 }
 
 impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Name) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As people sort them.
+impl Ord for Name {
+    fn cmp(&self, other: &Name) -> Ordering {
+        let lower = |name: &Name| {
+            name.0
+                .bytes()
+                .map(|byte| byte.to_ascii_lowercase())
+                .collect()
+        };
+        let (mine, theirs): (Vec<u8>, Vec<u8>) = (lower(self), lower(other));
+        mine.cmp(&theirs)
+    }
+}
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! The people who have logged in, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ pub struct People {
     /// Up to how many are told of each other's comings and goings: everyone's telling everyone
     /// costs the square of the crowd.
     announce_up_to: usize,
+    /// Who comes and goes is told in the order of several servers, by [`People::tell`].
+    is_among_others: bool,
     /// Guarded by the hall's lock.
     registry: Mutex<Registry>,
 }
@@ -23,6 +25,8 @@ pub struct People {
 #[derive(Default)]
 struct Registry {
     by_key: BTreeMap<String, Person>,
+    /// The same people, by the numbers of their sessions.
+    by_session: HashMap<u64, Arc<Connection>>,
     /// All connections in `by_key`, for the fan-out. Made when it is asked for and thrown away when
     /// somebody comes or goes, so that a storm of logins does not copy the list each time.
     everyone: Option<Arc<[Arc<Connection>]>>,
@@ -49,8 +53,47 @@ impl People {
         People {
             public: Group::default(),
             announce_up_to,
+            is_among_others: false,
             registry: Mutex::default(),
         }
+    }
+
+    /// The same, on one of several servers: who comes and goes is not told here, but when the order of all is read.
+    pub fn among_others(mut self) -> People {
+        self.is_among_others = true;
+        self
+    }
+
+    /// Tells everyone who has logged in here, but the session `except`, of somebody's coming or going.
+    pub fn tell(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
+        let everyone = self.everyone();
+        if everyone.len() > self.announce_up_to {
+            return;
+        }
+        for there in everyone.iter() {
+            if Some(there.session()) != except {
+                there.outbox.send_doc(doc);
+            }
+        }
+    }
+
+    /// Everyone who has logged in here: session and name.
+    pub fn sessions(&self) -> Vec<(u64, Name)> {
+        let registry = self.registry.lock();
+        let people = registry.by_key.values();
+        people
+            .map(|person| (person.connection.session(), person.name.clone()))
+            .collect()
+    }
+
+    /// Who has that session, if it has logged in here.
+    pub fn with_session(&self, session: u64) -> Option<Arc<Connection>> {
+        self.registry.lock().by_session.get(&session).cloned()
+    }
+
+    /// Hands what was `said` somewhere to everyone here but the session `except`; returns how many took it.
+    pub fn hear(&self, said: &mut Said, except: Option<u64>) -> usize {
+        super::hand_to_all(&self.everyone(), said, except)
     }
 
     /// Lets `connection` in as `name`: their first frame as a person is `welcome`, and the others are
@@ -74,6 +117,11 @@ impl People {
             connection: Arc::clone(connection),
         };
         let before = registry.by_key.insert(name.key(), person);
+        if let Some(before) = &before {
+            registry.by_session.remove(&before.connection.session());
+        }
+        let session = connection.session();
+        registry.by_session.insert(session, Arc::clone(connection));
         registry.everyone = None;
         let told = if before.is_none() {
             self.announce(
@@ -111,6 +159,7 @@ impl People {
             return;
         }
         registry.by_key.remove(&key);
+        registry.by_session.remove(&connection.session());
         registry.everyone = None;
         let told = self.announce(
             &registry,
@@ -130,7 +179,7 @@ impl People {
         about: &Arc<Connection>,
         doc: &ServerDoc<'_>,
     ) -> Vec<Arc<Connection>> {
-        if registry.by_key.len() > self.announce_up_to {
+        if self.is_among_others || registry.by_key.len() > self.announce_up_to {
             return Vec::new();
         }
         let others = registry.by_key.values().map(|person| &person.connection);

@@ -30,6 +30,8 @@ pub(super) struct Room<H> {
     /// Who is connected and has not said a passcode yet.
     pub(super) callers: Vec<Caller>,
     pub(super) remembered: Remembered,
+    /// Who comes and goes is told in the order of several servers, and not at once.
+    pub(super) is_among_others: bool,
 }
 
 /// What a room knows of what was said in it.
@@ -67,6 +69,17 @@ pub(super) struct Old {
     pub(super) text: String,
     pub(super) me: bool,
     pub(super) said_at: Timestamp,
+}
+
+/// Somebody who is out of a room.
+#[derive(Default)]
+pub(super) struct Gone {
+    /// Their connection to it.
+    pub(super) connection: Option<Arc<Connection>>,
+    /// Session and name, if they were in it, and not only on the way.
+    pub(super) left: Option<(u64, Name)>,
+    /// Who was told.
+    pub(super) told: Vec<Arc<Connection>>,
 }
 
 /// Somebody who wants into a room.
@@ -177,12 +190,24 @@ impl<H> Room<H> {
         })
     }
 
+    /// Appends `doc` for every member but the session `except`; returns them, for the flush after the lock.
+    pub(super) fn tell(&self, doc: &ServerDoc<'_>, except: Option<u64>) -> Vec<Arc<Connection>> {
+        self.connections()
+            .filter(|member| except.is_none() || Some(member.session()) != except)
+            .filter(|member| member.outbox.append_doc(doc) == Handed::Taken)
+            .cloned()
+            .collect()
+    }
+
     /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.
     pub(super) fn tell_others(
         &self,
         about: &Arc<Connection>,
         doc: &ServerDoc<'_>,
     ) -> Vec<Arc<Connection>> {
+        if self.is_among_others {
+            return Vec::new();
+        }
         self.connections()
             .filter(|member| !Arc::ptr_eq(member, about))
             .filter(|member| member.outbox.append_doc(doc) == Handed::Taken)
@@ -190,10 +215,7 @@ impl<H> Room<H> {
             .collect()
     }
 
-    pub(super) fn remove(
-        &mut self,
-        index: usize,
-    ) -> (Option<Arc<Connection>>, Vec<Arc<Connection>>) {
+    pub(super) fn remove(&mut self, index: usize) -> Gone {
         let mut member = self.members.remove(index);
         // A reservation is given up, a session closed; either way the right to the place is back
         // exactly once.
@@ -214,6 +236,11 @@ impl<H> Room<H> {
             }
             None => Vec::new(),
         };
-        (member.connection, told)
+        let left = member.connection.as_ref();
+        Gone {
+            left: left.map(|_| (member.main.session(), member.name.clone())),
+            connection: member.connection,
+            told,
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::room::{Caller, Joiner, Member, Old, Remembered, Room, RoomError};
+use super::room::{Caller, Gone, Joiner, Member, Old, Remembered, Room, RoomError};
 use super::{Connection, Group, Name, Said};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
@@ -29,6 +29,7 @@ pub struct Rooms<H> {
     timeouts: Timeouts,
     /// How many messages a new member gets to see.
     history: usize,
+    is_among_others: bool,
 }
 
 /// A room that has ended: its threads are to be woken and joined, its port pushed.
@@ -73,7 +74,118 @@ impl<H> Rooms<H> {
             by_key: BTreeMap::new(),
             timeouts,
             history,
+            is_among_others: false,
         }
+    }
+
+    /// The same, on one of several servers: who comes and goes is not told here, but when the order of all is read.
+    pub fn among_others(mut self) -> Rooms<H> {
+        self.is_among_others = true;
+        self
+    }
+
+    /// How many old messages are wanted where a room begins.
+    pub fn history(&self) -> usize {
+        self.history
+    }
+
+    /// What a room that has just been opened is about elsewhere, and what was said there last.
+    pub fn remember(&mut self, name: &Name, topic: Option<(String, String)>, old: Vec<Heard>) {
+        let most = self.history;
+        if let Some(room) = self.by_key.get_mut(&name.key()) {
+            room.remembered.topic = topic.map(|(who, text)| (text, who.as_str().into()));
+            room.remembered
+                .history
+                .extend(old.into_iter().map(Heard::into_old));
+            room.forget(most);
+        }
+    }
+
+    /// A member is heard in the order of all servers: remembers it, and returns who is to hear it here, and the room's
+    /// name.
+    pub fn hear(&mut self, key: &str, heard: Heard) -> Option<(Name, Port, Vec<Arc<Connection>>)> {
+        let most = self.history;
+        let room = self.by_key.get_mut(key)?;
+        room.remembered.history.push_back(heard.into_old());
+        room.forget(most);
+        let members = room.connections().cloned().collect();
+        Some((room.name.clone(), room.port, members))
+    }
+
+    /// Somebody has come into a room or left it, on whatever server. Returns whom to flush.
+    pub fn hear_of(
+        &self,
+        key: &str,
+        who: &str,
+        has_come: bool,
+        except: Option<u64>,
+    ) -> Vec<Arc<Connection>> {
+        let Some(room) = self.by_key.get(key) else {
+            return Vec::new();
+        };
+        let (username, name) = (who.into(), room.name.as_str().into());
+        let doc = if has_come {
+            ServerDoc::RoomJoined {
+                username,
+                room: name,
+            }
+        } else {
+            ServerDoc::RoomLeft {
+                username,
+                room: name,
+            }
+        };
+        room.tell(&doc, except)
+    }
+
+    /// A room is about something else now, as somebody on whatever server has said. Returns whom to flush.
+    pub fn hear_topic(
+        &mut self,
+        key: &str,
+        (who, text): (&str, &str),
+        except: Option<u64>,
+    ) -> Vec<Arc<Connection>> {
+        let Some(room) = self.by_key.get_mut(key) else {
+            return Vec::new();
+        };
+        room.remembered.topic = (!text.is_empty()).then(|| (text.to_owned(), who.into()));
+        let doc = ServerDoc::Topic {
+            room: room.name.as_str().into(),
+            topic: text.into(),
+            username: who.into(),
+        };
+        room.tell(&doc, except)
+    }
+
+    /// Every room's name.
+    pub fn names(&self) -> Vec<Name> {
+        let rooms = self.by_key.values();
+        rooms.map(|room| room.name.clone()).collect()
+    }
+
+    /// Every member of a room: the room, the session and the name.
+    pub fn members(&self) -> Vec<(Name, u64, Name)> {
+        let rooms = self.by_key.values();
+        let members = rooms.flat_map(|room| room.seated().map(move |(member, _)| (room, member)));
+        members
+            .map(|(room, member)| {
+                (
+                    room.name.clone(),
+                    member.main.session(),
+                    member.name.clone(),
+                )
+            })
+            .collect()
+    }
+
+    /// Whether somebody who speaks on that connection is in a room.
+    pub fn is_member(&self, name: &Name, speaker: &Arc<Connection>) -> bool {
+        let room = self.by_key.get(&name.key());
+        room.is_some_and(|room| {
+            room.seated().any(|(member, connection)| {
+                Arc::ptr_eq(connection, speaker) || Arc::ptr_eq(&member.main, speaker)
+            })
+        })
     }
 
     /// Whether there is a room of that name.
@@ -98,6 +210,7 @@ impl<H> Rooms<H> {
             members: Vec::new(),
             callers: Vec::new(),
             remembered: Remembered::default(),
+            is_among_others: self.is_among_others,
         };
         self.by_key.insert(name.key(), room);
     }
@@ -317,7 +430,7 @@ impl<H> Rooms<H> {
             Arc::clone(&member.main),
             member.seat_number,
         );
-        caller.rename(&who);
+        caller.rename(&who, &main);
         // The welcome and what was said before are in the outbox before anybody can find it, and
         // what is said from now on comes after: none of it twice, none of it not at all.
         let welcome = ServerDoc::Welcome {
@@ -422,7 +535,7 @@ impl<H> Rooms<H> {
         };
         let departed = match room.members.iter().position(is_theirs) {
             Some(index) => room.remove(index),
-            None => (None, Vec::new()),
+            None => Gone::default(),
         };
         self.end_if_empty(name, departed)
     }
@@ -469,7 +582,7 @@ impl<H> Rooms<H> {
                 _ => index += 1,
             }
         }
-        (silent, self.end_if_empty(name, (None, Vec::new())))
+        (silent, self.end_if_empty(name, Gone::default()))
     }
 
     /// A caller speaks TLS now, which it had the handshake timeout for; from here on it has as long for the
@@ -524,12 +637,12 @@ impl<H> Rooms<H> {
         self.by_key.get(&name.key()).map(|room| &room.handle)
     }
 
-    fn end_if_empty(
-        &mut self,
-        name: &Name,
-        departed: (Option<Arc<Connection>>, Vec<Arc<Connection>>),
-    ) -> Departure<H> {
-        let (connection, told) = departed;
+    fn end_if_empty(&mut self, name: &Name, departed: Gone) -> Departure<H> {
+        let Gone {
+            connection,
+            left,
+            told,
+        } = departed;
         let is_empty = |room: &Room<H>| room.members.is_empty() && room.callers.is_empty();
         let ended = match self.by_key.get(&name.key()) {
             Some(room) if is_empty(room) => self.by_key.remove(&name.key()),
@@ -541,8 +654,32 @@ impl<H> Rooms<H> {
         });
         Departure {
             connection,
+            left,
             told,
             ended,
+        }
+    }
+}
+
+/// Something that was said in a room, on whatever server.
+pub struct Heard {
+    /// Who said it.
+    pub from: String,
+    /// What.
+    pub text: String,
+    /// An action.
+    pub me: bool,
+    /// When.
+    pub said_at: Timestamp,
+}
+
+impl Heard {
+    fn into_old(self) -> Old {
+        Old {
+            from: self.from.as_str().into(),
+            text: self.text,
+            me: self.me,
+            said_at: self.said_at,
         }
     }
 }
@@ -551,6 +688,8 @@ impl<H> Rooms<H> {
 pub struct Departure<H> {
     /// Their connection to the room, to be ended.
     pub connection: Option<Arc<Connection>>,
+    /// Session and name, if they were in it, and not only on the way.
+    pub left: Option<(u64, Name)>,
     /// Who was told, to be flushed.
     pub told: Vec<Arc<Connection>>,
     /// The room, if they were the last.
@@ -561,6 +700,7 @@ impl<H> Departure<H> {
     fn nobody() -> Departure<H> {
         Departure {
             connection: None,
+            left: None,
             told: Vec::new(),
             ended: None,
         }

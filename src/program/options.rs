@@ -1,16 +1,18 @@
 //! The server's command line.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::identity::TlsFiles;
+use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
 use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
+use crate::interfaces::default_route;
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, NoAddress};
@@ -130,6 +132,21 @@ struct Arguments {
     /// How many browsers may be connected and have no seat
     #[arg(long, value_name = "N", default_value = "100", requires = "web", value_parser = value_parser!(u16).range(1..=MOST_ROOMS), help_heading = WHERE)]
     web_clients: u16,
+    /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; redis://HOST[:PORT][/DB], or rediss:// with TLS
+    #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
+    cluster: Option<EngineAddress>,
+    /// What this server is called among the others [default: the machine's name and the portal's port]
+    #[arg(long, value_name = "NAME", requires = "cluster", value_parser = cluster_id, help_heading = MORE)]
+    cluster_id: Option<String>,
+    /// Where the others send people for whom they have no seat [default: the address that this one listens on]
+    #[arg(long, value_name = "ADDRESS", requires = "cluster", help_heading = MORE)]
+    cluster_address: Option<IpAddr>,
+    /// What all keys in the engine begin with: chats with different ones do not know of each other
+    #[arg(long, value_name = "WORD", requires = "cluster", default_value = "portal-chat:", help_heading = MORE)]
+    cluster_prefix: String,
+    /// The engine's password, or USER:PASSWORD, is the first line of FILE
+    #[arg(long, value_name = "FILE", requires = "cluster", help_heading = MORE)]
+    cluster_secret: Option<PathBuf>,
     /// Show passcodes, too, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_passcodes: bool,
@@ -150,6 +167,7 @@ const WHERE: &str = "Where";
 const HOW_LONG: &str = "How long, in whole seconds";
 const WHO: &str = "Who";
 const WHAT: &str = "What";
+const MORE: &str = "More than one server";
 
 /// Where the board is unless told otherwise: on this machine alone.
 const BOARD: &str = "127.0.0.1:8050";
@@ -292,11 +310,28 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
     let tls = arguments
         .tls
         .map(|files| TlsFiles::new(files, &arguments.web_name));
+    let port = arguments
+        .same_port
+        .or(arguments.port)
+        .unwrap_or(defaults.port);
+    let cluster = match arguments.cluster {
+        Some(engine) => Some(ClusterSettings {
+            engine: match arguments.cluster_secret {
+                Some(file) => engine.with_secret(&secret(&file)?),
+                None => engine,
+            },
+            address: arguments
+                .cluster_address
+                .or_else(|| reachable_address(&arguments.bind)),
+            id: arguments.cluster_id.unwrap_or_else(|| default_id(port)),
+            prefix: arguments.cluster_prefix,
+            lease: limits::LEASE,
+        }),
+        None => None,
+    };
     let settings = Box::new(Settings {
-        port: arguments
-            .same_port
-            .or(arguments.port)
-            .unwrap_or(defaults.port),
+        port,
+        cluster,
         bind: arguments.bind,
         workers: arguments.workers,
         compat,
@@ -349,6 +384,45 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
         )));
     }
     Ok(text.to_owned())
+}
+
+/// The engine's password, which does not belong on a command line: everybody on the machine can read those.
+fn secret(file: &Path) -> Result<String, clap::Error> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let shown = file.display();
+        bad_value::<Arguments>(format!(
+            "--cluster-secret {shown}: it can't be read ({error})"
+        ))
+    })?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn cluster_id(text: &str) -> Result<String, &'static str> {
+    let is_fine = is_cluster_id(text);
+    is_fine
+        .then(|| text.to_owned())
+        .ok_or("it is 1 to 64 letters (a to z), digits, _ . : or -")
+}
+
+/// The machine's name and the portal's port. Where the system chooses that, the process tells servers apart.
+fn default_id(port: u16) -> String {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy().into_owned();
+    let number = match port {
+        0 => std::process::id(),
+        port => port.into(),
+    };
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "_.-".contains(*c);
+    let machine: String = machine.chars().filter(allowed).take(50).collect();
+    format!("{machine}:{number}")
+}
+
+/// Where a server that listens there can be reached from another machine.
+fn reachable_address(bind: &Host) -> Option<IpAddr> {
+    if !bind.ip().is_unspecified() {
+        return Some(bind.ip());
+    }
+    default_route(bind.ip().is_ipv6())
 }
 
 fn even(text: &str) -> Result<usize, String> {

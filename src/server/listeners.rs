@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::guard::budget::Limit;
 use super::settings::{Portals, Settings, WebDoor};
+use crate::cluster::ClusterError;
 use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::limits;
@@ -49,6 +50,8 @@ pub enum StartError {
     },
     /// The accounts can't be used.
     Accounts(AccountError),
+    /// It can't be one chat with the other servers.
+    Cluster(ClusterError),
     /// The system has no random numbers.
     NoRandomness(String),
     /// The system has no thread to give.
@@ -120,6 +123,7 @@ impl fmt::Display for StartError {
                 wanted * 2 + 64
             ),
             StartError::Accounts(error) => error.fmt(f),
+            StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(
                 f,
                 "the system gives no random numbers ({reason}), and without them a passcode could \

@@ -6,6 +6,7 @@
 
 mod accepting;
 mod guard;
+mod here;
 mod listeners;
 mod panics;
 mod rooms;
@@ -17,18 +18,18 @@ mod threads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
+use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
 use crate::net::{Call, Datagrams, Listener, Port, Tap};
-use crate::outbox::Handed;
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::web::http::Hosts;
 use crate::web::{Callers, Page};
@@ -37,6 +38,7 @@ use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
 use guard::guesses::Guesses;
 use guard::per_tick::PerTick;
+use here::Here;
 use listeners::Listeners;
 use panics::Panics;
 use rooms::{NewRoom, RoomPorts, RoomThreads};
@@ -239,6 +241,14 @@ impl Server {
             tap,
             tls: settings.tls.clone(),
         };
+        let cluster = Arc::new(OnceLock::new());
+        let (mut people, mut rooms) = (
+            People::new(settings.announce_up_to),
+            Rooms::new(timeouts, settings.history),
+        );
+        if settings.cluster.is_some() {
+            (people, rooms) = (people.among_others(), rooms.among_others());
+        }
         let sessions = Arc::new_cyclic(|sessions: &Weak<Sessions>| {
             let (sessions, accepting, sockets) =
                 (sessions.clone(), accepting.clone(), sockets.clone());
@@ -250,13 +260,14 @@ impl Server {
             });
             Sessions {
                 pairs: Pairs::new(seats.len()),
-                people: People::new(settings.announce_up_to),
+                people: Arc::new(people),
                 rooms: RoomThreads::new(
-                    Rooms::new(timeouts, settings.history),
+                    rooms,
                     room_ports,
                     thread_budget,
                     serve_room,
                     (clock.clone(), events.clone()),
+                    Arc::clone(&cluster),
                     seats.len(),
                 ),
                 seats: Arc::new(Seats::new(
@@ -279,6 +290,7 @@ impl Server {
                 .into_iter()
                 .flatten()
                 .collect(),
+                cluster,
                 rate: settings.rate.map(|rate| (rate, settings.tick)),
                 clock,
                 events,
@@ -299,6 +311,9 @@ impl Server {
             why: Mutex::default(),
         };
         // From here on a failure drops the server, which stops what has been started.
+        if let Some(settings) = &settings.cluster {
+            server.join_cluster(settings)?;
+        }
         server
             .start_timekeepers(timekeeping, settings)
             .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
@@ -322,6 +337,33 @@ impl Server {
             })
             .map_err(StartError::NoThread)?;
         Ok(server)
+    }
+
+    /// Takes part in a chat of several servers, before anybody is let in.
+    fn join_cluster(&self, settings: &ClusterSettings) -> Result<(), StartError> {
+        let here = Here {
+            sessions: Arc::downgrade(&self.sessions),
+            load: Load {
+                seats: self.workers.len(),
+                free: 0,
+                port: self.portal.port(),
+                web: self.web.map(|web| web.port()),
+                tls: self.sessions.rooms.ports.tls.is_some(),
+            },
+        };
+        let passwords = self.sessions.logins.accounts.is_some();
+        let cluster =
+            Cluster::start(settings, passwords, Arc::new(here)).map_err(StartError::Cluster)?;
+        // It is set only here.
+        let _ = self.sessions.cluster.set(cluster);
+        Ok(())
+    }
+
+    /// The servers of the chat, if this is one of several.
+    pub fn servers(&self) -> Vec<Neighbour> {
+        self.sessions
+            .cluster()
+            .map_or_else(Vec::new, Cluster::servers)
     }
 
     fn start_timekeepers(
@@ -534,11 +576,7 @@ impl Server {
 
     /// Tells everyone who is connected something in words; returns how many.
     pub fn say(&self, text: &str) -> usize {
-        let notice = ServerDoc::Notice(text.into());
-        self.connected()
-            .iter()
-            .filter(|connected| connected.connection.outbox.send_doc(&notice) == Handed::Taken)
-            .count()
+        self.sessions.notice(text)
     }
 
     /// Removes the connection of that name, or in the seat with that port, telling them `reason`.
@@ -605,5 +643,8 @@ impl Drop for Server {
         }
         // Those whose room was being made when the others ended.
         self.sessions.rooms.end_all();
+        if let Some(cluster) = self.sessions.cluster() {
+            cluster.stop();
+        }
     }
 }

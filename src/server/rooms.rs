@@ -7,17 +7,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
+use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 
 use super::accepting::trouble;
 use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
 use crate::clock::{Alarm, Clock, Timekeeping};
+use crate::cluster::{Cluster, Speaker};
 use crate::event::{End, Events, What};
-use crate::hall::{Connection, Departure, Joiner, Name, RoomError, Rooms, flush_all};
+use crate::hall::{Connection, Departure, Heard, Joiner, Name, RoomError, Rooms, flush_all};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
@@ -45,6 +47,8 @@ pub(super) struct RoomHandle {
     /// Wakes `timer-50005`.
     timer: Waker,
     closed: AtomicBool,
+    /// Says which beginning of the room it was, to the other servers.
+    token: AtomicU64,
     /// The right to the room's port, from the moment the room has ended.
     lease: Mutex<Option<Lease>>,
 }
@@ -133,6 +137,8 @@ pub(super) struct RoomThreads {
     running: Mutex<Vec<JoinHandle<()>>>,
     clock: Clock,
     events: Events,
+    /// The other servers, if there are any.
+    cluster: Arc<OnceLock<Cluster>>,
     /// How many members a room can have.
     places: usize,
 }
@@ -176,6 +182,7 @@ impl RoomThreads {
         budget: ThreadBudget,
         serve: ServeRoom,
         (clock, events): (Clock, Events),
+        cluster: Arc<OnceLock<Cluster>>,
         places: usize,
     ) -> RoomThreads {
         RoomThreads {
@@ -190,6 +197,7 @@ impl RoomThreads {
             running: Mutex::default(),
             clock,
             events,
+            cluster,
             places,
         }
     }
@@ -246,6 +254,7 @@ impl RoomThreads {
     pub(super) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
         let told = self.enter(name, |rooms| {
             let (port, told) = rooms.enter_here(name, joiner, self.clock.now())?;
+            self.tell_others_of(name, joiner.main.session(), joiner.who);
             // Told under the lock, before anybody can be told that they have left.
             self.events.tell(|| What::RoomJoined {
                 port,
@@ -285,6 +294,15 @@ impl RoomThreads {
             key: Some(name.key()),
         };
         let (mut held, handle) = self.begin(name).ok_or(RoomError::Full)?;
+        let history = self.with(|rooms| rooms.history());
+        let cluster = self.cluster.get();
+        let elsewhere = cluster.and_then(|cluster| cluster.attach(name, history));
+        // As it is spelled where it began.
+        let spelled = elsewhere
+            .as_ref()
+            .and_then(|there| Name::new(&there.name))
+            .unwrap_or_else(|| name.clone());
+        let name = &spelled;
         let mut directory = self.directory.lock();
         opening.ends(&mut directory);
         // Looked at again under the lock under which the server's end ends all rooms.
@@ -295,9 +313,24 @@ impl RoomThreads {
             return Err(RoomError::Full);
         };
         let port = handle.port;
-        directory
-            .rooms
-            .open(name, (lease, port), self.places, handle);
+        if let Some(there) = elsewhere {
+            handle.token.store(there.token, Ordering::Release);
+            directory
+                .rooms
+                .open(name, (lease, port), self.places, handle);
+            let old = there.history.into_iter();
+            let old = old.map(|(at, from, me, text)| Heard {
+                from,
+                text,
+                me,
+                said_at: Timestamp::from_second(at).unwrap_or_default(),
+            });
+            directory.rooms.remember(name, there.topic, old.collect());
+        } else {
+            directory
+                .rooms
+                .open(name, (lease, port), self.places, handle);
+        }
         self.events.tell(|| What::RoomOpened {
             port,
             room: name.to_string(),
@@ -316,6 +349,7 @@ impl RoomThreads {
             alarm: timer.alarm(),
             timer: timer.waker(),
             closed: AtomicBool::new(false),
+            token: AtomicU64::new(0),
             lease: Mutex::new(None),
         });
         let room = NewRoom {
@@ -379,7 +413,11 @@ impl RoomThreads {
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
     pub(super) fn leave(&self, name: &Name, main: &Arc<Connection>) -> Result<(), RoomError> {
-        let departure = self.with(|rooms| rooms.leave(name, main))?;
+        let departure = self.with(|rooms| {
+            let departure = rooms.leave(name, main)?;
+            self.note(name, &departure);
+            Ok(departure)
+        })?;
         if let Some(connection) = &departure.connection {
             self.tell_left(name, connection, End::Terminate);
             // Who is "here" goes on talking on that connection.
@@ -399,6 +437,29 @@ impl RoomThreads {
         for name in self.with(|rooms| rooms.rooms_of(main)) {
             // A room that has ended meanwhile has been left, too.
             let _ = self.leave(&name, main);
+        }
+    }
+
+    /// Tells the other servers that somebody is in a room. Called under the rooms' lock, so that a farewell comes after
+    /// it; it does not wait.
+    pub(super) fn tell_others_of(&self, room: &Name, session: u64, name: &Name) {
+        if let Some(cluster) = self.cluster.get() {
+            cluster.join(Speaker { session, name }, room);
+        }
+    }
+
+    /// Tells the other servers who has left a room, or that nobody here is in it any more. As
+    /// [`RoomThreads::tell_others_of`].
+    pub(super) fn note(&self, room: &Name, departure: &Departure<Arc<RoomHandle>>) {
+        let Some(cluster) = self.cluster.get() else {
+            return;
+        };
+        if let Some((session, name)) = &departure.left {
+            let session = *session;
+            cluster.leave(Speaker { session, name }, room);
+        }
+        if let Some(ended) = &departure.ended {
+            cluster.detach(room, ended.handle.token.load(Ordering::Acquire));
         }
     }
 

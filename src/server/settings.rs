@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::guard::pace::Rate;
 use crate::clock::Ticks;
+use crate::cluster::ClusterSettings;
 use crate::limits;
 use crate::net::{Host, TlsServer};
 use crate::seat::Timeouts;
@@ -114,6 +115,8 @@ pub struct Settings {
     pub web: Option<WebDoor>,
     /// What all TCP ports speak TLS with; `None` if they speak without it.
     pub tls: Option<TlsServer>,
+    /// Be one chat with other servers.
+    pub cluster: Option<ClusterSettings>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
     /// How long that file may grow before it is rotated, in bytes.
@@ -175,6 +178,7 @@ impl Default for Settings {
             board: None,
             web: None,
             tls: None,
+            cluster: None,
             event_file: None,
             event_file_most: None,
         }

@@ -99,6 +99,10 @@ error_codes! {
     NoSuchRoom "no-such-room",
     /// `LEAVE` from somebody who is not in that room.
     NotAMember "not-a-member",
+    /// It needs the other servers, and they can't be reached now. Nothing was done.
+    Unreachable "unreachable",
+    /// The other servers did not answer in time: it may have been done or not.
+    Unsure "unsure",
     /// A frame over the limit; the connection is closed.
     TooLong "too-long",
     /// Too many refusals in a row; the connection is closed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::speaker::Audience;
 use super::turn::{Role, Session};
 use crate::clock::Tick;
+use crate::cluster::Cluster;
 use crate::event::End;
 use crate::hall::{Addressed, Connection, Joiner, Name, RoomError, flush_all};
 use crate::limits;
@@ -104,7 +105,7 @@ impl Session<'_, AtWorker<'_>> {
         match command {
             ClientCommand::Who => {
                 self.once_a_tick(0)?;
-                let names = self.sessions.people.names();
+                let names = self.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
                 self.speaker.answer(&ServerDoc::Who { users });
             }
@@ -120,7 +121,7 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Direct { to, message, me } => self.speaker.say_to(&to, &message, me),
             ClientCommand::DirectList => {
                 self.once_a_tick(1)?;
-                let names = self.sessions.people.names();
+                let names = self.names();
                 let others = names.iter().filter(|name| *name != who.as_str());
                 let users = others.map(|name| name.as_str().into()).collect();
                 self.speaker.answer(&ServerDoc::DirectList { users });
@@ -131,7 +132,10 @@ impl Session<'_, AtWorker<'_>> {
             } => return self.change_password(&old, &new),
             ClientCommand::Rooms => {
                 self.once_a_tick(2)?;
-                let rooms = self.sessions.rooms.with(|rooms| rooms.list());
+                self.speaker.send_answers();
+                let elsewhere = self.sessions.cluster().and_then(Cluster::rooms);
+                let here = || self.sessions.rooms.with(|rooms| rooms.list());
+                let rooms = elsewhere.unwrap_or_else(here);
                 let rooms = rooms
                     .iter()
                     .map(|(name, members)| (name.as_str().into(), *members));
@@ -142,9 +146,15 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Join { room, here } => self.join(who, &room, here),
             ClientCommand::Say { room, message, me } => self.say_in_room(&room, &message, me),
             ClientCommand::Topic { room, topic } => {
-                self.speaker.send_answers();
                 let (main, rooms) = (self.connection(), &self.sessions.rooms);
                 let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
+                if let (Ok(name), Some(topic)) = (&name, &topic)
+                    && rooms.with(|rooms| rooms.name_for(name, main)).is_ok()
+                    && self.speaker.topic_among_others(name, topic)
+                {
+                    return Ok(());
+                }
+                self.speaker.settle_answers();
                 let tell = |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
                 match name.and_then(tell) {
                     Ok(told) => flush_all(&told),
@@ -155,6 +165,16 @@ impl Session<'_, AtWorker<'_>> {
             _ => return self.refuse(&not_here()),
         }
         Ok(())
+    }
+
+    /// Everyone who has logged in, on any server; if the others can't be asked, on this one.
+    fn names(&mut self) -> Vec<String> {
+        self.speaker.send_answers();
+        let everywhere = self.sessions.cluster().and_then(Cluster::who);
+        everywhere.map_or_else(
+            || self.sessions.people.names(),
+            |names| names.into_iter().map(|(name, _)| name).collect(),
+        )
     }
 
     /// A list can be five hundred times as long as the question, so one client gets each once a tick. The
@@ -178,7 +198,7 @@ impl Session<'_, AtWorker<'_>> {
             seat: self.role.seat.number,
         };
         // The answers to what was said before come before the room's.
-        self.speaker.send_answers();
+        self.speaker.settle_answers();
         let rooms = &self.sessions.rooms;
         if here {
             if let Err(error) = rooms.join_here(&name, &joiner) {

@@ -1,7 +1,12 @@
 //! Getting a name: `LOGIN` says who, `PASSWORD` proves it (seed 002).
 
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
 use super::at_worker::AtWorker;
 use super::turn::Session;
+use crate::cluster::{Claimed, Speaker};
 use crate::event::{End, What};
 use crate::hall::{AccountError, Accounts, Entry, Name, PasswordChange, PasswordCheck};
 use crate::limits;
@@ -205,15 +210,12 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     fn enter(&mut self, name: &Name, take_over: bool) {
-        self.speaker.send_answers();
-        let welcome = ServerDoc::LoggedIn {
-            username: name.as_str().into(),
+        self.speaker.settle_answers();
+        let Some(entry) = self.entry(name, take_over) else {
+            let sentence = "the other servers can't be reached now, and one of them may have that name; try again in a minute";
+            return self.speaker.error(ErrorCode::Unreachable, sentence);
         };
-        match self
-            .sessions
-            .people
-            .enter(name, self.connection(), take_over, &welcome)
-        {
+        match entry {
             Entry::InUse => {
                 let sentence =
                     format!("somebody here is called {name} already; choose another name");
@@ -238,6 +240,48 @@ impl Session<'_, AtWorker<'_>> {
             self.speaker
                 .answer(&ServerDoc::Notice(text.as_str().into()));
         }
+    }
+
+    /// The name, if it is to be had here and on all other servers; `None` if those can't be asked.
+    fn entry(&self, name: &Name, take_over: bool) -> Option<Entry> {
+        let welcome = ServerDoc::LoggedIn {
+            username: name.as_str().into(),
+        };
+        let people = &self.sessions.people;
+        let enter = || people.enter(name, self.connection(), take_over, &welcome);
+        let Some(cluster) = self.sessions.cluster() else {
+            return Some(enter());
+        };
+        if !cluster.is_up() {
+            // What somebody here has, nobody elsewhere gets meanwhile.
+            return people.find(name).map(|_| enter());
+        }
+        let (sender, receiver) = bounded(1);
+        let (people, connection, named) = (
+            Arc::clone(people),
+            Arc::clone(self.connection()),
+            name.clone(),
+        );
+        // Where names are given out, in that order: of two on this server, the last one has it.
+        let done = move |claimed| {
+            let entry = match claimed {
+                Claimed::Yes => {
+                    let welcome = ServerDoc::LoggedIn {
+                        username: named.as_str().into(),
+                    };
+                    Some(people.enter(&named, &connection, true, &welcome))
+                }
+                Claimed::InUse => Some(Entry::InUse),
+                Claimed::Unreachable => None,
+            };
+            drop(sender.send(entry));
+        };
+        let speaker = Speaker {
+            session: self.connection().session(),
+            name,
+        };
+        cluster.claim(speaker, take_over, Box::new(done));
+        receiver.recv().unwrap_or_default()
     }
 
     fn already_logged_in(&mut self) {

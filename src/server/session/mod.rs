@@ -1,6 +1,7 @@
 //! What a client says and what the server does about it: the handshake, the turn, and what it means at a
 //! worker and in a room.
 
+mod answers;
 mod at_worker;
 mod handshake;
 mod in_room;

@@ -1,19 +1,22 @@
 //! What every session of a server uses.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::cluster::{Cluster, Speaker};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Pairs, People};
+use crate::outbox::Handed;
 use crate::server::guard::guesses::Guesses;
 use crate::server::guard::pace::Rate;
 use crate::server::guard::per_tick::PerTick;
 use crate::server::panics::Panics;
 use crate::server::rooms::RoomThreads;
 use crate::server::seats::{Seats, SharedSeat};
+use crate::wire::ServerDoc;
 
 /// Who is here, which rooms there are, what time it is. Each field guards itself.
 pub(crate) struct Sessions {
@@ -22,8 +25,11 @@ pub(crate) struct Sessions {
     pub(crate) panics: Panics,
     pub(crate) seats: Arc<Seats>,
     pub(crate) pairs: Pairs,
-    pub(crate) people: People,
+    /// Shared with those who give names out in the order of several servers.
+    pub(crate) people: Arc<People>,
     pub(crate) rooms: RoomThreads,
+    /// The other servers, if there are any: set once, at the start.
+    pub(crate) cluster: Arc<OnceLock<Cluster>>,
     pub(crate) logins: Logins,
     /// How many callbacks each address has been given. A leaf lock.
     pub(crate) callbacks: Mutex<PerTick>,
@@ -44,6 +50,22 @@ pub(crate) struct Logins {
 }
 
 impl Sessions {
+    /// The other servers, if this is one of several.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.get()
+    }
+
+    /// Tells everyone who is connected something in words; returns how many.
+    pub(crate) fn notice(&self, text: &str) -> usize {
+        let notice = ServerDoc::Notice(text.into());
+        let seats = self.seats.all().iter();
+        // Whoever is still on the way in has not been welcomed, so nothing else may be said to them yet.
+        seats
+            .filter_map(|seat| self.pairs.connection(seat.number))
+            .filter(|connection| connection.outbox.send_doc(&notice) == Handed::Taken)
+            .count()
+    }
+
     /// Whether this server itself listens at that port.
     pub(crate) fn listens_at(&self, port: u16) -> bool {
         let mut seats = self.seats.all().iter();
@@ -73,6 +95,12 @@ impl Sessions {
     ) -> End {
         self.rooms.leave_all(connection);
         self.people.leave(connection);
+        if let (Some(cluster), Some(name)) = (self.cluster(), connection.name()) {
+            cluster.release(Speaker {
+                session: connection.session(),
+                name: &name,
+            });
+        }
         self.pairs.leave(seat.number, connection);
         seat.with_seat(|occupied| {
             occupied.seat.close();

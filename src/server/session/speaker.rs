@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::answers::Answers;
 use super::shared::Sessions;
+use crate::cluster::{self, Cluster, Fate};
 use crate::event::What;
 use crate::hall::{Connection, Name, Said};
 use crate::limits;
@@ -29,6 +31,8 @@ pub(super) struct Speaker<'s> {
     said: Said,
     /// Answers to the client itself, gathered during a turn.
     answers: Frames,
+    /// The answers that other servers have a part in, where there are any.
+    owed: Option<Arc<Answers>>,
 }
 
 /// Who a message is for.
@@ -69,6 +73,7 @@ impl<'s> Speaker<'s> {
             audience: Audience::Everyone,
             said: Said::default(),
             answers: Frames::default(),
+            owed: sessions.cluster().map(|_| Answers::new(connection)),
         }
     }
 
@@ -157,7 +162,105 @@ impl<'s> Speaker<'s> {
         }
     }
 
+    /// What is said by way of the other servers, who say later what became of it. `false` if it is to be said here
+    /// alone: there are no others, or they can't be reached.
+    fn deliver_among_others(&mut self, room: Option<&Name>, said: &Said) -> bool {
+        let Some((cluster, who, session)) = self.among_others() else {
+            return false;
+        };
+        let speaker = cluster::Speaker {
+            session,
+            name: &who,
+        };
+        for (text, me) in said.texts() {
+            let (pay, events) = (self.owe(), self.sessions.events.clone());
+            let (port, name) = (self.port, who.to_string());
+            let (to, shown) = (room.map(Name::to_string), events.text(text));
+            let done = move |fate: Fate| {
+                if let Fate::Sent(count) = fate {
+                    events.tell_traffic(|| match to.clone() {
+                        Some(room) => What::RoomSaid {
+                            port,
+                            room,
+                            name,
+                            count,
+                            text: shown,
+                        },
+                        None => What::Public {
+                            from: port,
+                            name,
+                            count,
+                            text: shown,
+                        },
+                    });
+                }
+                pay(answer_of(&fate, to.as_deref()));
+            };
+            cluster.say(speaker, room, (text, me), Box::new(done));
+        }
+        true
+    }
+
+    /// The other servers, if they can be reached and the client has logged in: with its name and session.
+    fn among_others(&self) -> Option<(&'s Cluster, Name, u64)> {
+        let cluster = self.sessions.cluster()?;
+        // On a connection of a room's own, the label is the name of the main one.
+        let name = self.connection.name().or_else(|| Name::new(&self.label))?;
+        cluster
+            .is_up()
+            .then(|| (cluster, name, self.connection.session()))
+    }
+
+    /// An answer that comes later. What was answered before goes out before.
+    fn owe(&mut self) -> impl FnOnce(ServerDoc<'_>) + Send + use<> {
+        if !self.answers.is_empty() {
+            self.connection.outbox.send(&self.answers);
+            self.answers.clear();
+        }
+        let owed = self.owed.clone();
+        let number = owed.as_ref().map_or(0, |owed| owed.owe());
+        move |answer| {
+            if let Some(owed) = owed {
+                owed.pay(number, &answer);
+            }
+        }
+    }
+
+    /// Says what a room is about, by way of the other servers. `false` if that is to be said here alone.
+    pub(super) fn topic_among_others(&mut self, room: &Name, topic: &str) -> bool {
+        self.deliver();
+        let Some((cluster, who, session)) = self.among_others() else {
+            return false;
+        };
+        let pay = self.owe();
+        let (room_name, topic_text, username) =
+            (room.to_string(), topic.to_owned(), who.to_string());
+        let done = move |fate: Fate| {
+            pay(match fate {
+                Fate::Sent(_) => ServerDoc::Topic {
+                    room: room_name.as_str().into(),
+                    topic: topic_text.as_str().into(),
+                    username: username.as_str().into(),
+                },
+                fate => answer_of(&fate, Some(&room_name)),
+            });
+        };
+        let speaker = cluster::Speaker {
+            session,
+            name: &who,
+        };
+        cluster.topic(speaker, room, topic, Box::new(done));
+        true
+    }
+
     fn deliver_to_room(&mut self, name: &Name, said: &mut Said) {
+        let is_member = || {
+            let rooms = &self.sessions.rooms;
+            rooms.with(|rooms| rooms.is_member(name, self.connection))
+        };
+        if self.owed.is_some() && is_member() && self.deliver_among_others(Some(name), said) {
+            return;
+        }
         let now = Timestamp::now();
         let heard_by = self
             .sessions
@@ -189,6 +292,9 @@ impl<'s> Speaker<'s> {
     }
 
     fn deliver_to_everyone(&mut self, said: &mut Said) {
+        if self.owed.is_some() && self.deliver_among_others(None, said) {
+            return;
+        }
         let count = self.sessions.people.say(self.connection, said);
         let events = &self.sessions.events;
         for (text, _) in said.texts() {
@@ -204,6 +310,9 @@ impl<'s> Speaker<'s> {
 
     fn deliver_to_one(&mut self, to: &Name, said: &mut Said) {
         let target = self.sessions.people.find(to);
+        if target.is_none() && self.owed.is_some() && self.deliver_elsewhere(to, said) {
+            return;
+        }
         let handed = target.map_or(Handed::Ended, |target| said.hand_to(&target, false));
         let events = &self.sessions.events;
         for (text, _) in said.texts() {
@@ -219,13 +328,53 @@ impl<'s> Speaker<'s> {
                 }
                 Handed::Ended => {
                     self.tell_no_such_user(to.as_str());
-                    self.write_answer(&ServerDoc::Error {
-                        code: ErrorCode::NoSuchUser,
-                        sentence: format!("{to} is not here; WHO tells who is").into(),
-                    });
+                    self.write_answer(&no_such_user(to.as_str()));
                 }
             }
         }
+    }
+
+    /// For somebody who is not here, but may be on another server. `false` if there is no other.
+    fn deliver_elsewhere(&mut self, to: &Name, said: &Said) -> bool {
+        let Some((cluster, who, session)) = self.among_others() else {
+            if self.sessions.cluster().is_none() {
+                return false;
+            }
+            for _ in 0..said.count() {
+                self.write_answer(&answer_of(&Fate::Unreachable, None));
+            }
+            return true;
+        };
+        let speaker = cluster::Speaker {
+            session,
+            name: &who,
+        };
+        for (text, me) in said.texts() {
+            let (pay, events) = (self.owe(), self.sessions.events.clone());
+            let (from, name, target) = (self.port, who.to_string(), to.to_string());
+            let shown = events.text(text);
+            let done = move |fate: Fate| {
+                events.tell_traffic(|| match fate {
+                    Fate::Nobody => What::NoSuchUser {
+                        from,
+                        name,
+                        to: target.clone(),
+                    },
+                    _ => What::Direct {
+                        from,
+                        name,
+                        to: target.clone(),
+                        text: shown,
+                    },
+                });
+                pay(match fate {
+                    Fate::Nobody => no_such_user(&target),
+                    fate => answer_of(&fate, None),
+                });
+            };
+            cluster.direct(speaker, to, (text, me), Box::new(done));
+        }
+        true
     }
 
     fn tell_no_such_user(&self, to: &str) {
@@ -244,8 +393,13 @@ impl<'s> Speaker<'s> {
 
     fn write_answer(&mut self, doc: &ServerDoc<'_>) {
         let outbox = &self.connection.outbox;
-        self.answers
-            .push(|out| outbox.codec().write_server(doc, out));
+        let write = |out: &mut Vec<u8>| outbox.codec().write_server(doc, out);
+        if let Some(owed) = &self.owed
+            && owed.put_behind(|frames| frames.push(write))
+        {
+            return;
+        }
+        self.answers.push(write);
         if self.answers.len() > limits::TURN {
             outbox.send(&self.answers);
             self.answers.clear();
@@ -262,6 +416,15 @@ impl<'s> Speaker<'s> {
         }
     }
 
+    /// As [`Speaker::send_answers`], and waits for those that other servers have a part in: before something that is
+    /// handed to the client past them.
+    pub(super) fn settle_answers(&mut self) {
+        self.send_answers();
+        if let Some(owed) = &self.owed {
+            owed.wait();
+        }
+    }
+
     /// Answers that something can't be done.
     pub(super) fn error(&mut self, code: ErrorCode, sentence: &str) {
         let port = self.port;
@@ -272,5 +435,38 @@ impl<'s> Speaker<'s> {
             code,
             sentence: sentence.into(),
         });
+    }
+}
+
+fn no_such_user(to: &str) -> ServerDoc<'static> {
+    ServerDoc::Error {
+        code: ErrorCode::NoSuchUser,
+        sentence: format!("{to} is not here; WHO tells who is").into(),
+    }
+}
+
+/// What a speaker is answered; `room` is where it was said.
+fn answer_of(fate: &Fate, room: Option<&str>) -> ServerDoc<'static> {
+    let (code, sentence) = match (fate, room) {
+        (Fate::Sent(count), _) => return ServerDoc::Sent { count: *count },
+        (Fate::NotYours, Some(room)) => (ErrorCode::NotAMember, format!("you are not in {room}")),
+        (Fate::NotYours | Fate::Nobody, _) => (
+            ErrorCode::LoginFirst,
+            "your name is somebody else's by now; log in again".to_owned(),
+        ),
+        (Fate::Unreachable, _) => (
+            ErrorCode::Unreachable,
+            "the other servers can't be reached now, so nobody has heard it; say it again later"
+                .to_owned(),
+        ),
+        (Fate::Unsure, _) => (
+            ErrorCode::Unsure,
+            "the other servers did not answer in time; whether it was heard is not known"
+                .to_owned(),
+        ),
+    };
+    ServerDoc::Error {
+        code,
+        sentence: sentence.into(),
     }
 }

@@ -108,12 +108,17 @@ impl<'s, R: Role> Session<'s, R> {
             let end = self.turn(frames).and_then(|()| self.answer_pings(frames));
             self.speaker.send_answers();
             if let Err(end) = end {
+                self.speaker.settle_answers();
                 return end;
             }
             match frames.read_from(&mut self.connection().outbox.stream()) {
                 // A last line without a line feed counts (`printf … | nc -N`).
                 Ok(0) if frames.end_last_line() => {}
-                Ok(0) => return End::Gone,
+                Ok(0) => {
+                    // Who has hung up may still listen.
+                    self.speaker.settle_answers();
+                    return End::Gone;
+                }
                 Ok(_) if self.is_cut_off() => return End::Broken,
                 Ok(_) => self.note_read(),
                 Err(_) => return End::Broken,

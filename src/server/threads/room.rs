@@ -162,7 +162,9 @@ impl Room {
     fn end_what_is_late(&self, now: Tick) {
         let rooms = &self.sessions.rooms;
         let late = rooms.with_room(&self.name, &self.handle, |rooms| {
-            rooms.expire(&self.name, now)
+            let expired = rooms.expire(&self.name, now);
+            self.sessions.rooms.note(&self.name, &expired.1);
+            expired
         });
         if let Some((silent, departure)) = late {
             for caller in silent {
@@ -196,7 +198,13 @@ impl Room {
         let rooms = &self.sessions.rooms;
         let admission = rooms.with_room(&self.name, &self.handle, |rooms| {
             let admission = rooms.admit(&self.name, connection, passcode.as_deref(), now);
-            if let Admission::Admitted { name: who, .. } = &admission {
+            if let Admission::Admitted {
+                name: who, main, ..
+            } = &admission
+            {
+                self.sessions
+                    .rooms
+                    .tell_others_of(&self.name, main.session(), who);
                 // Told under the lock, before anybody can be told that they have left.
                 events.tell(|| What::RoomJoined {
                     port,
@@ -228,7 +236,11 @@ impl Room {
     /// A connection to the room is over, or is to be.
     fn part(&self, connection: &Arc<Connection>, end: End) {
         let rooms = &self.sessions.rooms;
-        let departure = rooms.with(|rooms| rooms.hang_up(&self.name, connection));
+        let departure = rooms.with(|held| {
+            let departure = held.hang_up(&self.name, connection);
+            rooms.note(&self.name, &departure);
+            departure
+        });
         let was_member = departure.connection.is_some();
         let outbox = &connection.outbox;
         outbox.hang_up(end);

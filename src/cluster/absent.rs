@@ -1,0 +1,113 @@
+//! What stands for the other servers in a build that knows none (`--no-default-features`): types of which there is no
+//! value, so that nobody else has to know of it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Attached, Claimed, ClusterError, ClusterSettings, Done, Hears, Neighbour, Speaker};
+use crate::hall::Name;
+
+/// No engine's address.
+#[derive(Clone, Debug)]
+pub struct EngineAddress(Infallible);
+
+impl fmt::Display for EngineAddress {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {}
+    }
+}
+
+impl FromStr for EngineAddress {
+    type Err = String;
+
+    fn from_str(_: &str) -> Result<EngineAddress, String> {
+        Err("this build knows no other servers: build it with `--features cluster`".to_owned())
+    }
+}
+
+impl EngineAddress {
+    #[allow(missing_docs)]
+    pub fn with_secret(self, _: &str) -> EngineAddress {
+        match self.0 {}
+    }
+}
+
+/// No part in a chat of several servers.
+pub enum Cluster {}
+
+#[allow(missing_docs, clippy::missing_errors_doc)]
+impl Cluster {
+    pub fn start(
+        settings: &ClusterSettings,
+        _: bool,
+        _: Arc<dyn Hears>,
+    ) -> Result<Cluster, ClusterError> {
+        match settings.engine.0 {}
+    }
+
+    pub fn is_up(&self) -> bool {
+        match *self {}
+    }
+
+    pub fn servers(&self) -> Vec<Neighbour> {
+        match *self {}
+    }
+
+    pub fn id(&self) -> &str {
+        match *self {}
+    }
+
+    pub fn elsewhere(&self) -> Option<Neighbour> {
+        match *self {}
+    }
+
+    pub fn claim(&self, _: Speaker<'_>, _: bool, _: Box<dyn FnOnce(Claimed) + Send>) {
+        match *self {}
+    }
+
+    pub fn release(&self, _: Speaker<'_>) {
+        match *self {}
+    }
+
+    pub fn say(&self, _: Speaker<'_>, _: Option<&Name>, _: (&str, bool), _: Done) {
+        match *self {}
+    }
+
+    pub fn topic(&self, _: Speaker<'_>, _: &Name, _: &str, _: Done) {
+        match *self {}
+    }
+
+    pub fn direct(&self, _: Speaker<'_>, _: &Name, _: (&str, bool), _: Done) {
+        match *self {}
+    }
+
+    pub fn attach(&self, _: &Name, _: usize) -> Option<Attached> {
+        match *self {}
+    }
+
+    pub fn detach(&self, _: &Name, _: u64) {
+        match *self {}
+    }
+
+    pub fn join(&self, _: Speaker<'_>, _: &Name) {
+        match *self {}
+    }
+
+    pub fn leave(&self, _: Speaker<'_>, _: &Name) {
+        match *self {}
+    }
+
+    pub fn who(&self) -> Option<Vec<(String, String)>> {
+        match *self {}
+    }
+
+    pub fn rooms(&self) -> Option<Vec<(String, usize)>> {
+        match *self {}
+    }
+
+    pub fn stop(&self) {
+        match *self {}
+    }
+}

@@ -1,0 +1,256 @@
+//! One connection to the engine: scripts are run on it, and streams read.
+//!
+//! The client never reconnects by itself, and without a timeout it would wait for a stopped engine for ever. So each
+//! connection here has one, and whoever sees an error throws the connection away: what was in flight may have been
+//! done or not.
+
+use std::time::{Duration, Instant};
+
+use redis::{Client, Cmd, Connection, RedisError, Script, Value, cmd};
+
+use super::EngineAddress;
+
+/// How long a new connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the engine may take for what takes it less than a millisecond. A person waits for it.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
+
+/// How much longer than the wait that was asked for a blocking read may take.
+const READ_GRACE: Duration = Duration::from_secs(1);
+
+/// What the engine can be asked to do, each in one step: a script in Lua, in `cluster/scripts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Enlist,
+    Renew,
+    Bury,
+    Retire,
+    Sweep,
+    Claim,
+    Release,
+    Say,
+    Topic,
+    Direct,
+    Ack,
+    Attach,
+    Join,
+    Leave,
+    Who,
+    Rooms,
+}
+
+/// In the order of [`Op`].
+const SCRIPTS: [&str; 16] = [
+    include_str!("scripts/enlist.lua"),
+    include_str!("scripts/renew.lua"),
+    include_str!("scripts/bury.lua"),
+    include_str!("scripts/retire.lua"),
+    include_str!("scripts/sweep.lua"),
+    include_str!("scripts/claim.lua"),
+    include_str!("scripts/release.lua"),
+    include_str!("scripts/say.lua"),
+    include_str!("scripts/topic.lua"),
+    include_str!("scripts/direct.lua"),
+    include_str!("scripts/ack.lua"),
+    include_str!("scripts/attach.lua"),
+    include_str!("scripts/join.lua"),
+    include_str!("scripts/leave.lua"),
+    include_str!("scripts/who.lua"),
+    include_str!("scripts/rooms.lua"),
+];
+
+const PRELUDE: &str = include_str!("scripts/prelude.lua");
+
+/// The fence: who has lost its lease (stopped for too long, say, and woken) changes nothing any more.
+const FENCE: &str =
+    "if redis.call('GET', p .. 'srv:' .. id) ~= boot then return { 'fenced' } end\n";
+
+/// A script whole. All that change something stand behind the fence, but for the one that takes the lease.
+fn code(index: usize) -> String {
+    let is_free = [Op::Enlist, Op::Who, Op::Rooms].map(|op| op as usize);
+    let fence = if is_free.contains(&index) { "" } else { FENCE };
+    [PRELUDE, fence, SCRIPTS[index]].concat()
+}
+
+/// A script and its arguments, beyond those that all have.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) op: Op,
+    pub(super) args: Vec<String>,
+}
+
+/// An entry of a stream: its place in the count, and its fields.
+pub(super) struct Entry {
+    pub(super) number: u64,
+    fields: Vec<(String, String)>,
+}
+
+impl Entry {
+    /// A field, empty if there is none.
+    pub(super) fn field(&self, name: &str) -> &str {
+        let found = self.fields.iter().find(|(there, _)| there == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// Who calls: what stands at the beginning of every script's arguments.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) prefix: String,
+    pub(super) id: String,
+    pub(super) boot: String,
+}
+
+/// One connection.
+pub(super) struct Link {
+    connection: Connection,
+    hashes: Vec<String>,
+}
+
+impl Link {
+    /// Connects, and teaches the engine the scripts.
+    ///
+    /// # Errors
+    /// Why it can't be reached, or does not do as an engine does.
+    pub(super) fn open(address: &EngineAddress) -> Result<Link, RedisError> {
+        let client = Client::open(address.0.clone())?;
+        let connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
+        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+        connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+        let mut link = Link {
+            connection,
+            hashes: Vec::new(),
+        };
+        for index in 0..SCRIPTS.len() {
+            let hash = Script::new(&code(index)).load(&mut link.connection)?;
+            link.hashes.push(hash);
+        }
+        Ok(link)
+    }
+
+    /// Runs scripts one after the other, all sent at once. What each answers are words; an error of one (the engine's
+    /// memory is full, say) is its answer's alone.
+    ///
+    /// # Errors
+    /// The connection is of no use any more; each of `calls` may have been done or not.
+    pub(super) fn run(
+        &mut self,
+        caller: &Caller,
+        calls: &[Call],
+    ) -> Result<Vec<Result<Vec<String>, String>>, RedisError> {
+        let mut packed = Vec::new();
+        for call in calls {
+            let hash = &self.hashes[call.op as usize];
+            let mut eval = cmd("EVALSHA");
+            eval.arg(hash).arg(1).arg(&caller.prefix);
+            eval.arg(&caller.id).arg(&caller.boot).arg(&call.args);
+            eval.write_packed_command(&mut packed);
+        }
+        let begun = Instant::now();
+        self.connection.send_packed_command(&packed)?;
+        let mut answers = Vec::new();
+        for _ in calls {
+            let answer = match self.connection.recv_response()? {
+                // The engine has forgotten the scripts; a new connection teaches it again.
+                Value::ServerError(error) if error.code() == "NOSCRIPT" => return Err(error.into()),
+                Value::ServerError(error) => Err(RedisError::from(error).to_string()),
+                value => Ok(words(&value)),
+            };
+            answers.push(answer);
+            if begun.elapsed() > 2 * ANSWER_WITHIN {
+                return Err(late());
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What came on streams after the given places; waits for up to `wait` if there is nothing.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub(super) fn read(
+        &mut self,
+        places: &[(String, u64)],
+        wait: Duration,
+    ) -> Result<Vec<(String, Vec<Entry>)>, RedisError> {
+        let mut read: Cmd = cmd("XREAD");
+        read.arg("COUNT").arg(1000);
+        read.arg("BLOCK")
+            .arg(u64::try_from(wait.as_millis()).unwrap_or(1));
+        read.arg("STREAMS");
+        for (stream, _) in places {
+            read.arg(stream);
+        }
+        for (_, place) in places {
+            read.arg(format!("{place}-0"));
+        }
+        self.connection.set_read_timeout(Some(wait + READ_GRACE))?;
+        let value: Value = read.query(&mut self.connection)?;
+        Ok(streams(&value))
+    }
+}
+
+fn late() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+/// A flat answer as words.
+fn words(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(values) => values.iter().map(word).collect(),
+        value => vec![word(value)],
+    }
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) => text.clone(),
+        Value::Int(number) => number.to_string(),
+        Value::Okay => "OK".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// `XREAD`'s answer: for each stream its entries.
+fn streams(value: &Value) -> Vec<(String, Vec<Entry>)> {
+    let pairs: Vec<(String, &Value)> = match value {
+        Value::Array(streams) => streams
+            .iter()
+            .filter_map(|stream| match stream {
+                Value::Array(pair) => Some((word(pair.first()?), pair.get(1)?)),
+                _ => None,
+            })
+            .collect(),
+        Value::Map(streams) => streams
+            .iter()
+            .map(|(name, entries)| (word(name), entries))
+            .collect(),
+        _ => Vec::new(),
+    };
+    pairs
+        .into_iter()
+        .map(|(name, entries)| {
+            let Value::Array(entries) = entries else {
+                return (name, Vec::new());
+            };
+            (name, entries.iter().filter_map(entry).collect())
+        })
+        .collect()
+}
+
+fn entry(value: &Value) -> Option<Entry> {
+    let Value::Array(pair) = value else {
+        return None;
+    };
+    let number = word(pair.first()?).split('-').next()?.parse().ok()?;
+    let fields = words(pair.get(1)?);
+    let fields = fields
+        .chunks_exact(2)
+        .map(|pair| (pair[0].clone(), pair[1].clone()));
+    Some(Entry {
+        number,
+        fields: fields.collect(),
+    })
+}

@@ -1,0 +1,122 @@
+//! `cluster-in`: blocked in a read of the streams, hands on what comes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::engine::{Call, Entry, Link, Op};
+use super::out::{Ask, Task};
+use super::shared::{Shared, Side};
+use super::{Fate, News, Spoken};
+use crate::limits;
+
+/// How long one read waits. An engine that is stopped is noticed by the timeout a second later.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Until the end: reads, and connects again after a break.
+pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Link) {
+    let mut link: Result<Link, redis::RedisError> = Ok(link);
+    while !shared.is_stopped() {
+        let reason = match link {
+            Ok(link) => {
+                shared.works(Side::In);
+                read_on(shared, asks, link)
+            }
+            Err(error) => error.to_string(),
+        };
+        shared.is_broken(Side::In, &reason);
+        let _ = asks.try_send(Task::Wake);
+        shared.pause(limits::CLUSTER_RETRY);
+        link = Link::open(&shared.engine);
+    }
+}
+
+/// Reads until the connection breaks; returns how that showed.
+fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Link) -> String {
+    while !shared.is_stopped() {
+        let places = shared.places.all().into_iter();
+        let places: Vec<(String, u64)> = places
+            .map(|(stream, place)| (shared.stream(&stream), place))
+            .collect();
+        match link.read(&places, WAIT) {
+            Ok(streams) => {
+                for (stream, entries) in streams {
+                    for entry in entries {
+                        hand_on(shared, asks, shared.stream_name(&stream), &entry);
+                    }
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+    String::new()
+}
+
+fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
+    // What has been read, or is read no more, is nobody's.
+    let Some(left_out) = shared.places.advance(stream, entry.number) else {
+        return;
+    };
+    let hears = &shared.hears;
+    let room = stream.strip_prefix("room:");
+    if left_out > 0 && !stream.starts_with("inbox:") {
+        let count = Some(left_out);
+        hears.hear(News::Missed { room, count });
+    }
+    let who = entry.field("w");
+    let here = shared.session_here(entry.field("o"));
+    let spoken = Spoken {
+        from: who,
+        text: entry.field("t"),
+        me: entry.field("m") == "1",
+        here,
+    };
+    let at = entry.field("at").parse().unwrap_or(0);
+    let number = |name| entry.field(name).parse::<u64>().ok();
+    match (entry.field("k"), room) {
+        ("joined", None) => hears.hear(News::Joined { name: who, here }),
+        ("left", None) => hears.hear(News::Left { name: who }),
+        ("said", None) => hears.hear(News::Said(spoken)),
+        ("joined", Some(room)) => hears.hear(News::RoomJoined {
+            room,
+            name: who,
+            here,
+        }),
+        ("left", Some(room)) => hears.hear(News::RoomLeft { room, name: who }),
+        ("said", Some(room)) => hears.hear(News::RoomSaid { room, spoken, at }),
+        ("topic", Some(room)) => hears.hear(News::Topic { room, spoken }),
+        ("taken", None) => {
+            if let Some(session) = number("s") {
+                hears.hear(News::TakenOver(session));
+            }
+        }
+        ("ack", None) => {
+            let fate = match entry.field("d") {
+                "1" => Fate::Sent(1),
+                _ => Fate::Nobody,
+            };
+            shared.receipt(number("a").unwrap_or(0), fate);
+        }
+        ("direct", None) => {
+            let mut handed = false;
+            if let Some(to) = number("s") {
+                hears.hear(News::Direct {
+                    to,
+                    spoken,
+                    handed: &mut handed,
+                });
+            }
+            let asked = |name: &str| entry.field(name).to_owned();
+            let args = vec![asked("r"), asked("a"), super::member::flag(handed)];
+            // If it can't be told, the speaker hears that it is not known.
+            let _ = asks.try_send(Task::Ask(Ask {
+                call: Call { op: Op::Ack, args },
+                since: Instant::now(),
+                done: Box::new(|_| {}),
+            }));
+        }
+        // To wake this thread, or of a server that knows more than this one.
+        _ => {}
+    }
+}

@@ -1,0 +1,283 @@
+//! A server's part in a chat of several: what can be asked of the others.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use parking_lot::Mutex;
+
+use super::engine::{Call, Op};
+use super::out::{self, Answered, Ask, Task};
+use super::shared::{Shared, Side};
+use super::{
+    Attached, Claimed, ClusterError, ClusterSettings, Done, Fate, Hears, Neighbour, Speaker,
+    incoming,
+};
+use crate::hall::Name;
+use crate::limits;
+
+/// A server's part in a chat of several.
+pub struct Cluster {
+    shared: Arc<Shared>,
+    asks: Sender<Task>,
+    /// To be joined at the end. A leaf lock.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Cluster {
+    /// Connects to the engine, takes the lease and starts the two threads. `passwords`: names have them here.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: each says what to do about it.
+    pub fn start(
+        settings: &ClusterSettings,
+        passwords: bool,
+        hears: Arc<dyn Hears>,
+    ) -> Result<Cluster, ClusterError> {
+        let shared = Arc::new(Shared::new(settings, passwords, hears));
+        let (link, epoch) = out::begin(&shared)?;
+        let reading = out::open(&shared)?;
+        // Before anybody is let in.
+        shared.works(Side::Out);
+        shared.works(Side::In);
+        let (asks, queue) = bounded(limits::CLUSTER_QUEUE);
+        let cluster = Cluster {
+            shared,
+            asks,
+            threads: Mutex::default(),
+        };
+        let (shared, asks) = (Arc::clone(&cluster.shared), cluster.asks.clone());
+        cluster.spawn("cluster-in", move || {
+            incoming::run(&shared, &asks, reading);
+        })?;
+        let shared = Arc::clone(&cluster.shared);
+        cluster.spawn("cluster-out", move || {
+            out::run(&shared, &queue, (link, epoch));
+        })?;
+        Ok(cluster)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ClusterError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(ClusterError::NoThread)?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Whether the engine can be asked.
+    pub fn is_up(&self) -> bool {
+        self.shared.is_up()
+    }
+
+    /// What is known of the servers, this one among them.
+    pub fn servers(&self) -> Vec<Neighbour> {
+        self.shared.servers()
+    }
+
+    /// What this server is called.
+    pub fn id(&self) -> &str {
+        &self.shared.caller_id
+    }
+
+    /// Another server that has free seats, for somebody for whom there is none here.
+    pub fn elsewhere(&self) -> Option<Neighbour> {
+        let mut others = self.servers();
+        others.retain(|there| {
+            there.lives && there.id != self.shared.caller_id && there.load.free > 0
+        });
+        others.into_iter().max_by_key(|there| there.load.free)
+    }
+
+    fn ask(&self, op: Op, args: Vec<String>, done: Answered) {
+        if !self.is_up() {
+            return done(Err(Fate::Unreachable));
+        }
+        let ask = Task::Ask(Ask {
+            call: Call { op, args },
+            since: Instant::now(),
+            done,
+        });
+        match self.asks.try_send(ask) {
+            Ok(()) => {}
+            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => {
+                if let Task::Ask(ask) = task {
+                    (ask.done)(Err(Fate::Unreachable));
+                }
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask_and_wait(&self, op: Op, args: Vec<String>) -> Result<Vec<String>, Fate> {
+        let (sender, receiver) = bounded(1);
+        self.ask(op, args, Box::new(move |answer| drop(sender.send(answer))));
+        receiver.recv().unwrap_or(Err(Fate::Unsure))
+    }
+
+    /// Wants a name for a session; with `take_over` also if somebody has it, who is told then. `done` is called in the
+    /// order in which names were given.
+    pub fn claim(
+        &self,
+        speaker: Speaker<'_>,
+        take_over: bool,
+        done: Box<dyn FnOnce(Claimed) + Send>,
+    ) {
+        let mut args = speaker.args();
+        args.push(flag(take_over));
+        self.ask(
+            Op::Claim,
+            args,
+            Box::new(move |answer| {
+                done(match answer {
+                    Ok(words) if words[0] == "in-use" => Claimed::InUse,
+                    Ok(_) => Claimed::Yes,
+                    Err(_) => Claimed::Unreachable,
+                });
+            }),
+        );
+    }
+
+    /// Gives a name up, after everything that was said under it.
+    pub fn release(&self, speaker: Speaker<'_>) {
+        self.ask(Op::Release, speaker.args(), Box::new(|_| {}));
+    }
+
+    /// Says something to all who have logged in, or in a room.
+    pub fn say(
+        &self,
+        speaker: Speaker<'_>,
+        room: Option<&Name>,
+        (text, me): (&str, bool),
+        done: Done,
+    ) {
+        let mut args = speaker.args();
+        args.push(room.map(Name::key).unwrap_or_default());
+        args.push(text.to_owned());
+        args.push(flag(me));
+        self.ask(
+            Op::Say,
+            args,
+            Box::new(move |answer| {
+                done(answer.map_or_else(
+                    |fate| fate,
+                    |words| match &words[..] {
+                        [ok, count] if ok == "ok" => Fate::Sent(count.parse().unwrap_or(0)),
+                        _ => Fate::NotYours,
+                    },
+                ));
+            }),
+        );
+    }
+
+    /// Says what a room is about.
+    pub fn topic(&self, speaker: Speaker<'_>, room: &Name, topic: &str, done: Done) {
+        let mut args = speaker.args();
+        args.push(room.key());
+        args.push(topic.to_owned());
+        self.ask(
+            Op::Topic,
+            args,
+            Box::new(move |answer| {
+                done(answer.map_or_else(
+                    |fate| fate,
+                    |words| match words[0].as_str() {
+                        "ok" => Fate::Sent(0),
+                        _ => Fate::NotYours,
+                    },
+                ));
+            }),
+        );
+    }
+
+    /// Says something to one person, on whatever server.
+    pub fn direct(&self, speaker: Speaker<'_>, to: &Name, (text, me): (&str, bool), done: Done) {
+        let awaited = self.shared.await_receipt(done);
+        let mut args = speaker.args();
+        args.push(awaited.to_string());
+        args.push(to.key());
+        args.push(text.to_owned());
+        args.push(flag(me));
+        let shared = Arc::clone(&self.shared);
+        self.ask(
+            Op::Direct,
+            args,
+            Box::new(move |answer| {
+                let fate = match answer {
+                    // The other server says whether it has handed it over.
+                    Ok(words) if words[0] == "passed-on" => return,
+                    Ok(words) if words[0] == "nobody" => Fate::Nobody,
+                    Ok(_) => Fate::NotYours,
+                    Err(fate) => fate,
+                };
+                shared.receipt(awaited, fate);
+            }),
+        );
+    }
+
+    /// A room begins here: what the others know of it. Waits for the engine, a second at most; `None` if it is away.
+    pub fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
+        let args = vec![room.key(), room.to_string(), history.to_string()];
+        let words = self.ask_and_wait(Op::Attach, args).ok()?;
+        out::attached(&self.shared, room, &words)
+    }
+
+    /// A room has ended here, which was attached with that token.
+    pub fn detach(&self, room: &Name, token: u64) {
+        self.shared.places.detach(&room.key(), token);
+    }
+
+    /// Somebody here is in a room.
+    pub fn join(&self, speaker: Speaker<'_>, room: &Name) {
+        let mut args = speaker.args();
+        args.extend([room.key(), room.to_string()]);
+        self.ask(Op::Join, args, Box::new(|_| {}));
+    }
+
+    /// Somebody here has left a room, after everything that they said in it.
+    pub fn leave(&self, speaker: Speaker<'_>, room: &Name) {
+        let mut args = speaker.args();
+        args.push(room.key());
+        self.ask(Op::Leave, args, Box::new(|_| {}));
+    }
+
+    /// Everyone who has logged in on any server, by name, and the server's id. Waits as [`Cluster::attach`] does.
+    pub fn who(&self) -> Option<Vec<(String, String)>> {
+        let words = self.ask_and_wait(Op::Who, Vec::new()).ok()?;
+        let mut names: Vec<(String, String)> = pairs(&words[1..]).collect();
+        names.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+        Some(names)
+    }
+
+    /// The end: the others hear that this server's people have left, and both threads are joined. Without an engine it
+    /// takes up to two seconds.
+    pub fn stop(&self) {
+        self.shared.stop();
+        // Wakes `cluster-out`, whose last act wakes `cluster-in`.
+        let _ = self.asks.try_send(Task::Wake);
+        // Taken out first, because joining takes long.
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// Every room on any server, and how many are in it. Waits as [`Cluster::attach`] does.
+    pub fn rooms(&self) -> Option<Vec<(String, usize)>> {
+        let words = self.ask_and_wait(Op::Rooms, Vec::new()).ok()?;
+        let rooms = pairs(&words[1..]).map(|(room, count)| (room, count.parse().unwrap_or(0)));
+        let mut rooms: Vec<(String, usize)> = rooms.collect();
+        rooms.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+        Some(rooms)
+    }
+}
+
+pub(super) fn flag(is_so: bool) -> String {
+    if is_so { "1" } else { "0" }.to_owned()
+}
+
+fn pairs(words: &[String]) -> impl Iterator<Item = (String, String)> {
+    words
+        .chunks_exact(2)
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+}

@@ -1,0 +1,499 @@
+//! `cluster-out`: takes asks from a queue, sends those that have gathered as one batch, and keeps the server's lease.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use redis::RedisError;
+
+use super::engine::{ANSWER_WITHIN, Call, Link, Op};
+use super::shared::{Shared, Side, random_word};
+use super::{Attached, ClusterError, Fate, Neighbour, News};
+use crate::hall::Name;
+use crate::limits;
+
+/// Called with a script's answer, or with why there is none.
+pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Fate>) + Send>;
+
+/// Something for the queue.
+pub(super) enum Task {
+    /// A script to be run.
+    Ask(Ask),
+    /// To see that it is over.
+    Wake,
+}
+
+/// A script to be run, and who wants to know.
+pub(super) struct Ask {
+    pub(super) call: Call,
+    pub(super) since: Instant,
+    pub(super) done: Answered,
+}
+
+/// Who speaks with the engine for this server.
+struct Sender<'s> {
+    shared: &'s Shared,
+    link: Option<Link>,
+    epoch: String,
+    renewed: Instant,
+    /// How long the engine took to answer last.
+    lag: Duration,
+    /// Not before then are others taken for dead: after an outage, they need as long as this server did.
+    judges_from: Instant,
+}
+
+/// A person or a member, as it was told to the engine: the room (`None`: the name itself), the session, the name.
+type Told = (Option<Name>, u64, Name);
+
+enum Enlisted {
+    Yes { epoch: String, all: u64, inbox: u64 },
+    Held { left: i64 },
+    Differs { server: String, passwords: bool },
+}
+
+/// A connection at the start, or why there is none.
+pub(super) fn open(shared: &Shared) -> Result<Link, ClusterError> {
+    Link::open(&shared.engine).map_err(|error| ClusterError::Engine {
+        address: shared.engine.to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// The first connection: takes the lease, or says why this server can't.
+pub(super) fn begin(shared: &Shared) -> Result<(Link, String), ClusterError> {
+    let failed = |error: RedisError| ClusterError::Engine {
+        address: shared.engine.to_string(),
+        reason: error.to_string(),
+    };
+    let mut link = open(shared)?;
+    let mut left_before = i64::MAX;
+    let patience = Instant::now() + shared.lease + shared.lease / 2;
+    loop {
+        match enlist(shared, &mut link).map_err(failed)? {
+            Enlisted::Yes { epoch, all, inbox } => {
+                shared.places.set("all", all);
+                shared
+                    .places
+                    .set(&format!("inbox:{}", shared.caller_id), inbox);
+                return Ok((link, epoch));
+            }
+            Enlisted::Differs { server, passwords } => {
+                return Err(ClusterError::OtherRules { server, passwords });
+            }
+            // After a crash, the lease of the run before runs out by itself. One that grows is somebody's who lives.
+            Enlisted::Held { left } => {
+                if left > left_before || Instant::now() > patience {
+                    return Err(ClusterError::IdTaken(shared.caller_id.clone()));
+                }
+                left_before = left;
+                shared.pause(shared.lease / 12);
+            }
+        }
+    }
+}
+
+fn enlist(shared: &Shared, link: &mut Link) -> Result<Enlisted, RedisError> {
+    let args = vec![
+        shared.lease.as_millis().to_string(),
+        shared.rules.to_owned(),
+        shared.info(Duration::ZERO),
+        random_word(),
+    ];
+    let call = Call {
+        op: Op::Enlist,
+        args,
+    };
+    let answers = link.run(&shared.caller(), &[call])?;
+    let words = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
+    let words =
+        words.map_err(|error| RedisError::from((redis::ErrorKind::Client, "it answers", error)))?;
+    let number = |index: usize| words.get(index).and_then(|word| word.parse().ok());
+    match words.first().map(String::as_str) {
+        Some("ok") => Ok(Enlisted::Yes {
+            epoch: words.get(1).cloned().unwrap_or_default(),
+            all: number(2).unwrap_or(0),
+            inbox: number(3).unwrap_or(0),
+        }),
+        Some("held") => Ok(Enlisted::Held {
+            left: words
+                .get(1)
+                .and_then(|word| word.parse().ok())
+                .unwrap_or(i64::MAX),
+        }),
+        Some("differs") => Ok(Enlisted::Differs {
+            server: words.get(1).cloned().unwrap_or_default(),
+            passwords: words.get(2).is_some_and(|rules| rules == "passwords"),
+        }),
+        _ => Err((
+            redis::ErrorKind::Client,
+            "it does not answer as a Redis does",
+        )
+            .into()),
+    }
+}
+
+/// The answer of `attach.lua`. The stream is read from there on.
+pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option<Attached> {
+    let [ok, name, place, topic, history @ ..] = words else {
+        return None;
+    };
+    if ok != "ok" {
+        return None;
+    }
+    let stream = format!("room:{}", room.key());
+    let token = shared.places.set(&stream, place.parse().ok()?);
+    let old = |four: &[String]| {
+        let at = four[0].parse().unwrap_or(0);
+        (at, four[1].clone(), four[2] == "1", four[3].clone())
+    };
+    Some(Attached {
+        token,
+        name: name.clone(),
+        topic: topic
+            .split_once(' ')
+            .map(|(who, text)| (who.to_owned(), text.to_owned())),
+        history: history.chunks_exact(4).map(old).collect(),
+    })
+}
+
+/// Until the end: asks, the lease, and coming back after a break.
+pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (Link, String)) {
+    let mut sender = Sender {
+        shared,
+        link: Some(link),
+        epoch,
+        renewed: Instant::now(),
+        lag: Duration::ZERO,
+        judges_from: Instant::now() + shared.lease,
+    };
+    let mut tries = 0;
+    while !shared.is_stopped() {
+        if sender.link.is_none() || !shared.is_out_fine() {
+            refuse_all(queue);
+            match sender.come_back() {
+                Ok(()) => tries = 0,
+                Err(_) => {
+                    tries = (tries + 1).min(6);
+                    shared.pause(jittered(limits::CLUSTER_RETRY * tries));
+                }
+            }
+            continue;
+        }
+        sender.serve(queue);
+        shared.give_up_receipts(limits::CLUSTER_PATIENCE);
+    }
+    sender.retire();
+    refuse_all(queue);
+    shared.give_up_receipts(Duration::ZERO);
+}
+
+/// What was queued and not sent has not been done.
+fn refuse_all(queue: &Receiver<Task>) {
+    for task in queue.try_iter() {
+        if let Task::Ask(ask) = task {
+            (ask.done)(Err(Fate::Unreachable));
+        }
+    }
+}
+
+/// Many servers lose an engine at the same moment, and must not all come back at the same one.
+fn jittered(time: Duration) -> Duration {
+    let mut byte = [128];
+    let _ = getrandom::fill(&mut byte);
+    time / 2 + time * u32::from(byte[0]) / 256
+}
+
+impl Sender<'_> {
+    /// One batch, or the lease.
+    fn serve(&mut self, queue: &Receiver<Task>) {
+        let period = self.shared.lease / 3;
+        let due = (self.renewed + period).saturating_duration_since(Instant::now());
+        if due.is_zero() {
+            return self.renew();
+        }
+        let first = match queue.recv_timeout(due.min(limits::CLUSTER_PATIENCE / 4)) {
+            Ok(Task::Ask(ask)) => ask,
+            Ok(Task::Wake) | Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => return self.shared.stop(),
+        };
+        let mut asks = vec![first];
+        asks.extend(
+            queue
+                .try_iter()
+                .take(limits::CLUSTER_BATCH)
+                .filter_map(|task| match task {
+                    Task::Ask(ask) => Some(ask),
+                    Task::Wake => None,
+                }),
+        );
+        // Whoever asked has given up by now, and must not see it done after all.
+        let (asks, late): (Vec<Ask>, Vec<Ask>) = asks
+            .into_iter()
+            .partition(|ask| ask.since.elapsed() < limits::CLUSTER_PATIENCE);
+        for ask in late {
+            (ask.done)(Err(Fate::Unreachable));
+        }
+        let calls: Vec<Call> = asks.iter().map(|ask| ask.call.clone()).collect();
+        if calls.is_empty() {
+            return;
+        }
+        let answers = self.run(&calls);
+        let mut is_fenced = false;
+        match answers {
+            Ok(answers) => {
+                for (ask, answer) in asks.into_iter().zip(answers) {
+                    let answer = match answer {
+                        Ok(words) if words.first().is_some_and(|word| word == "fenced") => {
+                            is_fenced = true;
+                            Err(Fate::Unreachable)
+                        }
+                        Ok(words) if !words.is_empty() => Ok(words),
+                        Ok(_) => Err(Fate::Unsure),
+                        Err(error) => {
+                            self.trouble("change what the servers share", error);
+                            Err(Fate::Unsure)
+                        }
+                    };
+                    (ask.done)(answer);
+                }
+                if is_fenced {
+                    self.is_fenced();
+                }
+            }
+            Err(()) => {
+                for ask in asks {
+                    (ask.done)(Err(Fate::Unsure));
+                }
+            }
+        }
+    }
+
+    /// Runs scripts. `Err`: the connection is gone, and that has been told.
+    fn run(&mut self, calls: &[Call]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
+        let Some(link) = &mut self.link else {
+            return Err(());
+        };
+        let begun = Instant::now();
+        match link.run(&self.shared.caller(), calls) {
+            Ok(answers) => {
+                self.lag = begun.elapsed();
+                Ok(answers)
+            }
+            Err(error) => {
+                self.link = None;
+                self.shared.is_broken(Side::Out, &error.to_string());
+                Err(())
+            }
+        }
+    }
+
+    /// This server was taken for dead: stopped for longer than its lease, or the engine has forgotten it.
+    fn is_fenced(&mut self) {
+        self.link = None;
+        self.shared
+            .is_broken(Side::Out, "this server was taken for dead");
+        self.shared.boot_anew();
+    }
+
+    fn trouble(&self, doing: &'static str, error: String) {
+        self.shared.hears.hear(News::Trouble { doing, error });
+    }
+
+    /// The lease goes on; who has lost theirs is buried.
+    fn renew(&mut self) {
+        let args = vec![
+            self.shared.lease.as_millis().to_string(),
+            self.shared.rules.to_owned(),
+            self.shared.info(self.lag),
+        ];
+        self.renewed = Instant::now();
+        let call = Call {
+            op: Op::Renew,
+            args,
+        };
+        let Ok(answers) = self.run(&[call]) else {
+            return;
+        };
+        match answers.into_iter().next() {
+            Some(Ok(words)) if words.first().is_some_and(|word| word == "ok") => {
+                let servers = words.get(2..).unwrap_or_default().chunks_exact(3);
+                let servers = servers
+                    .filter_map(|three| {
+                        Neighbour::read(three[0].clone(), three[1] == "1", &three[2])
+                    })
+                    .collect();
+                self.shared.set_servers(servers);
+                self.bury();
+            }
+            Some(Err(error)) => self.trouble("renew this server's lease", error),
+            _ => self.is_fenced(),
+        }
+    }
+
+    fn bury(&mut self) {
+        if Instant::now() < self.judges_from {
+            return;
+        }
+        let dead = |there: Neighbour| (!there.lives).then_some(there.id);
+        for id in self.shared.servers().into_iter().filter_map(dead) {
+            let call = Call {
+                op: Op::Bury,
+                args: vec![id],
+            };
+            if self.run(&[call]).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// After a break: the lease, and then everything that this server has, said anew.
+    fn come_back(&mut self) -> Result<(), ()> {
+        let mut link = Link::open(&self.shared.engine).map_err(drop)?;
+        let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
+        let epoch = match enlisted {
+            Enlisted::Yes { epoch, .. } => epoch,
+            Enlisted::Held { .. } => {
+                // Somebody else has it, or this server's own lease of before is still there.
+                self.shared.boot_anew();
+                return Err(());
+            }
+            Enlisted::Differs { server, .. } => {
+                let error = format!("the server {server} has another rule for names by now");
+                self.trouble("take part in the chat again", error);
+                return Err(());
+            }
+        };
+        self.link = Some(link);
+        self.renewed = Instant::now();
+        self.judges_from = Instant::now() + self.shared.lease;
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.shared.places.begin_anew();
+            self.shared.hears.hear(News::Missed {
+                room: None,
+                count: None,
+            });
+        }
+        let told = self.tell_all(&BTreeSet::new())?;
+        let mut sessions: Vec<String> = told
+            .iter()
+            .map(|(_, session, _)| session.to_string())
+            .collect();
+        sessions.dedup();
+        let sweep = Call {
+            op: Op::Sweep,
+            args: sessions,
+        };
+        self.run(&[sweep])?;
+        self.shared.works(Side::Out);
+        // Who came or went in between could not say so themselves.
+        let now = self.tell_all(&told)?;
+        let gone: Vec<Call> = told.difference(&now).map(farewell).collect();
+        self.run_all(&gone).map(drop)
+    }
+
+    /// Claims every name here and joins every room that has members here, but for what was told `before`. Who has lost
+    /// their name meanwhile is told.
+    fn tell_all(&mut self, before: &BTreeSet<Told>) -> Result<BTreeSet<Told>, ()> {
+        let hears = Arc::clone(&self.shared.hears);
+        for room in hears.rooms() {
+            if !self.shared.places.has(&format!("room:{}", room.key())) {
+                let attach = Call {
+                    op: Op::Attach,
+                    args: vec![room.key(), room.to_string(), "0".to_owned()],
+                };
+                if let Some(Ok(words)) = self.run(&[attach])?.into_iter().next() {
+                    attached(self.shared, &room, &words);
+                }
+            }
+        }
+        let people = hears.people().into_iter();
+        let people = people.map(|(session, name)| (None, session, name));
+        let members = hears.members().into_iter();
+        let members = members.map(|(room, session, name)| (Some(room), session, name));
+        // Names first: without one, nobody is in a room.
+        let mut told: BTreeSet<Told> = people.chain(members).collect();
+        let new: Vec<Told> = told.difference(before).cloned().collect();
+        let calls: Vec<Call> = new.iter().map(greeting).collect();
+        let answers = self.run_all(&calls)?;
+        let mut lost = HashMap::new();
+        for ((room, session, _), answer) in new.iter().zip(answers) {
+            if room.is_none() && answer.is_ok_and(|words| words[..] == ["in-use"]) {
+                lost.insert(*session, ());
+            }
+        }
+        told.retain(|(_, session, _)| !lost.contains_key(session));
+        for session in lost.into_keys() {
+            hears.hear(News::TakenOver(session));
+        }
+        Ok(told)
+    }
+
+    fn run_all(&mut self, calls: &[Call]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
+        let mut answers = Vec::new();
+        for batch in calls.chunks(limits::CLUSTER_BATCH) {
+            answers.extend(self.run(batch)?);
+        }
+        Ok(answers)
+    }
+
+    /// The end in order. The note in the own inbox wakes `cluster-in`.
+    fn retire(&mut self) {
+        let note = Call {
+            op: Op::Ack,
+            args: vec![
+                self.shared.caller_id.clone(),
+                "0".to_owned(),
+                "0".to_owned(),
+            ],
+        };
+        let retire = Call {
+            op: Op::Retire,
+            args: Vec::new(),
+        };
+        // Without an engine, the lease runs out by itself.
+        let _ = self.run(&[note, retire]);
+    }
+}
+
+fn speaker(session: u64, name: &Name) -> Vec<String> {
+    vec![session.to_string(), name.key(), name.to_string()]
+}
+
+fn greeting((room, session, name): &Told) -> Call {
+    let mut args = speaker(*session, name);
+    match room {
+        Some(room) => {
+            args.extend([room.key(), room.to_string()]);
+            Call { op: Op::Join, args }
+        }
+        None => {
+            args.push("0".to_owned());
+            Call {
+                op: Op::Claim,
+                args,
+            }
+        }
+    }
+}
+
+fn farewell((room, session, name): &Told) -> Call {
+    let mut args = speaker(*session, name);
+    match room {
+        Some(room) => {
+            args.push(room.key());
+            Call {
+                op: Op::Leave,
+                args,
+            }
+        }
+        None => Call {
+            op: Op::Release,
+            args,
+        },
+    }
+}
+
+/// As long as a person waits.
+const _: () = assert!(ANSWER_WITHIN.as_millis() <= limits::CLUSTER_PATIENCE.as_millis());

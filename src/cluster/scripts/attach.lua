@@ -1,0 +1,23 @@
+-- A room begins on this server. ARGV: the room's key and name, how many old messages are wanted.
+-- Answers with its name, its count, its topic ('' if none; who, a space, the text) and for each old message: when, who, '1' if an action, text.
+-- The entry in the own inbox wakes the reader, which does not know of the room yet.
+local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local key = p .. 'room:' .. room
+push('inbox:' .. id, 'k', 'wake')
+local answer = {
+  'ok', redis.call('HGET', p .. 'rooms', room) or spelled,
+  redis.call('GET', key .. ':n') or '0', redis.call('GET', key .. ':topic') or '',
+}
+if most == 0 or redis.call('HLEN', key .. ':members') == 0 then return answer end
+local from = tonumber(redis.call('GET', key .. ':from') or '0')
+-- Among what is looked at are those who came and went.
+local entries, old = redis.call('XREVRANGE', key, '+', (from + 1) .. '-0', 'COUNT', 4 * most), {}
+for _, entry in ipairs(entries) do
+  local f = {}
+  for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
+  if f.k == 'said' and #old < most then table.insert(old, f) end
+end
+for i = #old, 1, -1 do
+  for _, field in ipairs({ 'at', 'w', 'm', 't' }) do table.insert(answer, old[i][field]) end
+end
+return answer

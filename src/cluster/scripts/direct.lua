@@ -1,0 +1,9 @@
+-- Something for one person. ARGV: session, the speaker's key and name, the ask's number, the target's key, text, '1' if an action.
+local session, key, spelled, ask, to, text, me = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local mine = id .. ' ' .. boot .. ' ' .. session .. ' ' .. spelled
+if redis.call('HGET', p .. 'names', key) ~= mine then return { 'not-yours' } end
+local holder = redis.call('HGET', p .. 'names', to)
+if not holder or not alive(holder) then return { 'nobody' } end
+local server, _, their_session = string.match(holder, '^(%S+) (%S+) (%S+)')
+push('inbox:' .. server, 'k', 'direct', 's', their_session, 'a', ask, 'r', id, 'w', spelled, 't', text, 'm', me)
+return { 'passed-on' }

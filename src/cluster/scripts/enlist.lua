@@ -1,0 +1,22 @@
+-- A server begins, or comes back. ARGV: lease in ms, rules, what it says of itself, an epoch if there is none.
+local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local held = redis.call('GET', p .. 'srv:' .. id)
+if held and held ~= boot then
+  return { 'held', tostring(redis.call('PTTL', p .. 'srv:' .. id)) }
+end
+local servers = redis.call('HGETALL', p .. 'servers')
+for i = 1, #servers, 2 do
+  local its_boot, its_rules = string.match(servers[i + 1], '^(%S+) (%S+)')
+  local lives = redis.call('GET', p .. 'srv:' .. servers[i]) == its_boot
+  if servers[i] ~= id and lives and its_rules ~= rules then
+    return { 'differs', servers[i], its_rules }
+  end
+end
+redis.call('SET', p .. 'srv:' .. id, boot, 'PX', lease)
+redis.call('HSET', p .. 'servers', id, boot .. ' ' .. rules .. ' ' .. info)
+redis.call('SET', p .. 'epoch', fresh, 'NX')
+return {
+  'ok', redis.call('GET', p .. 'epoch'),
+  redis.call('GET', p .. 'all:n') or '0',
+  redis.call('GET', p .. 'inbox:' .. id .. ':n') or '0',
+}

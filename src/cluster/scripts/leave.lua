@@ -1,0 +1,8 @@
+-- Somebody has left a room, if the place is still this session's. ARGV: session, their key and name, the room's key.
+local mine = id .. ' ' .. boot .. ' ' .. ARGV[3] .. ' ' .. ARGV[5]
+local room = ARGV[6]
+if redis.call('HGET', p .. 'room:' .. room .. ':members', ARGV[4]) ~= mine then return { 'not-yours' } end
+redis.call('HDEL', p .. 'room:' .. room .. ':members', ARGV[4])
+push('room:' .. room, 'k', 'left', 'w', ARGV[5])
+end_if_empty(room)
+return { 'ok' }

@@ -1,0 +1,50 @@
+-- What every script begins with. KEYS[1] is the chat's prefix; ARGV[1] the server's id, ARGV[2] its boot.
+local p, id, boot = KEYS[1], ARGV[1], ARGV[2]
+local KEEP, HOUR = 10000, 3600
+
+-- The server with that boot holds its lease. An owner begins with a server's id and boot.
+local function alive(owner)
+  local server, its_boot = string.match(owner, '^(%S+) (%S+)')
+  return redis.call('GET', p .. 'srv:' .. server) == its_boot
+end
+
+-- Appends to a stream. Its ids are a count without gaps, so that a reader sees what it has missed.
+local function push(stream, ...)
+  local n = redis.call('INCR', p .. stream .. ':n')
+  redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, n .. '-0', 'at', redis.call('TIME')[1], ...)
+  return n
+end
+
+-- A room without members has ended: it is on no list, and what was said in it is not shown to the next.
+local function end_if_empty(room)
+  local key = p .. 'room:' .. room
+  if redis.call('HLEN', key .. ':members') > 0 then return end
+  redis.call('HDEL', p .. 'rooms', room)
+  redis.call('DEL', key .. ':topic')
+  redis.call('SET', key .. ':from', redis.call('GET', key .. ':n') or '0', 'EX', HOUR)
+  redis.call('EXPIRE', key .. ':n', HOUR)
+  redis.call('EXPIRE', key, HOUR)
+end
+
+-- Takes everybody of a server out of names and rooms, but for those for whom `stays` holds.
+local function take_out(server, stays)
+  local names = redis.call('HGETALL', p .. 'names')
+  for i = 1, #names, 2 do
+    local s, b, session, spelled = string.match(names[i + 1], '^(%S+) (%S+) (%S+) (%S+)$')
+    if s == server and not stays(b, session) then
+      redis.call('HDEL', p .. 'names', names[i])
+      push('all', 'k', 'left', 'w', spelled)
+    end
+  end
+  for _, room in ipairs(redis.call('HKEYS', p .. 'rooms')) do
+    local members = redis.call('HGETALL', p .. 'room:' .. room .. ':members')
+    for i = 1, #members, 2 do
+      local s, b, session, spelled = string.match(members[i + 1], '^(%S+) (%S+) (%S+) (%S+)$')
+      if s == server and not stays(b, session) then
+        redis.call('HDEL', p .. 'room:' .. room .. ':members', members[i])
+        push('room:' .. room, 'k', 'left', 'w', spelled)
+      end
+    end
+    end_if_empty(room)
+  end
+end

@@ -1,0 +1,6 @@
+-- What is noted under this server's id of an earlier boot, or of sessions that it does not have. ARGV: the sessions.
+local there = {}
+for i = 3, #ARGV do there[ARGV[i]] = true end
+take_out(id, function(its_boot, session) return its_boot == boot and there[session] end)
+for _, key in ipairs({ 'all', 'all:n', 'epoch' }) do redis.call('PERSIST', p .. key) end
+return { 'ok' }

@@ -1,0 +1,339 @@
+//! What the two threads and those who ask share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+
+use super::engine::Caller;
+use super::{ClusterSettings, Done, EngineAddress, Fate, Hears, Load, Neighbour, News};
+
+/// Everything that more than one thread uses. Each field guards itself; all locks are leaves.
+pub(super) struct Shared {
+    pub(super) engine: EngineAddress,
+    pub(super) lease: Duration,
+    /// `passwords` or `names`: servers with different rules can't be one chat.
+    pub(super) rules: &'static str,
+    pub(super) hears: Arc<dyn Hears>,
+    pub(super) caller_id: String,
+    prefix: String,
+    address: Option<std::net::IpAddr>,
+    /// This server's boots, the present one last. Each is a lease that it took.
+    boots: Mutex<Vec<String>>,
+    pub(super) places: Places,
+    state: Mutex<State>,
+    up: AtomicBool,
+    stopped: AtomicBool,
+    /// Notified at the end.
+    ends: (Mutex<()>, Condvar),
+    servers: Mutex<Vec<Neighbour>>,
+    /// Those who wait to hear that what they said to one person was handed over there.
+    awaited: Mutex<BTreeMap<u64, (Instant, Done)>>,
+    last_awaited: AtomicU64,
+}
+
+/// Whether each of the two threads has a connection, and whether people have been told that one has not.
+#[derive(Default)]
+struct State {
+    out: bool,
+    incoming: bool,
+    is_told_lost: bool,
+}
+
+/// One of the two threads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Out,
+    In,
+}
+
+/// What a server says of itself, as it stands in the engine.
+#[derive(Serialize, Deserialize)]
+struct Info {
+    address: Option<std::net::IpAddr>,
+    seats: usize,
+    free: usize,
+    port: u16,
+    web: Option<u16>,
+    tls: bool,
+    lag_us: u64,
+}
+
+impl Neighbour {
+    pub(super) fn read(id: String, lives: bool, info: &str) -> Option<Neighbour> {
+        let info: Info = serde_json::from_str(info).ok()?;
+        Some(Neighbour {
+            id,
+            lives,
+            address: info.address,
+            load: Load {
+                seats: info.seats,
+                free: info.free,
+                port: info.port,
+                web: info.web,
+                tls: info.tls,
+            },
+            lag: Duration::from_micros(info.lag_us),
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        settings: &ClusterSettings,
+        passwords: bool,
+        hears: Arc<dyn Hears>,
+    ) -> Shared {
+        Shared {
+            engine: settings.engine.clone(),
+            lease: settings.lease,
+            rules: if passwords { "passwords" } else { "names" },
+            hears,
+            caller_id: settings.id.clone(),
+            prefix: settings.prefix.clone(),
+            address: settings.address,
+            boots: Mutex::new(vec![random_word()]),
+            places: Places::default(),
+            state: Mutex::default(),
+            up: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            ends: Default::default(),
+            servers: Mutex::default(),
+            awaited: Mutex::default(),
+            last_awaited: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            prefix: self.prefix.clone(),
+            id: self.caller_id.clone(),
+            boot: self.boots.lock().last().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// A lease that was lost is not taken up again: whatever was asked under it stays behind the fence.
+    pub(super) fn boot_anew(&self) {
+        self.boots.lock().push(random_word());
+    }
+
+    /// The session of an owner, which is a server's id, a boot, a session and a name, if it is here.
+    pub(super) fn session_here(&self, owner: &str) -> Option<u64> {
+        let mut words = owner.split(' ');
+        let (id, boot, session) = (words.next()?, words.next()?, words.next()?);
+        let is_here = id == self.caller_id && self.boots.lock().iter().any(|there| there == boot);
+        session.parse().ok().filter(|_| is_here)
+    }
+
+    /// The whole name of a stream.
+    pub(super) fn stream(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The name of a stream without what all begin with.
+    pub(super) fn stream_name<'n>(&self, key: &'n str) -> &'n str {
+        key.strip_prefix(&self.prefix).unwrap_or(key)
+    }
+
+    /// What this server says of itself.
+    pub(super) fn info(&self, lag: Duration) -> String {
+        let load = self.hears.load();
+        let info = Info {
+            address: self.address,
+            seats: load.seats,
+            free: load.free,
+            port: load.port,
+            web: load.web,
+            tls: load.tls,
+            lag_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
+        };
+        serde_json::to_string(&info).unwrap_or_default()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        let _guard = self.ends.0.lock();
+        self.ends.1.notify_all();
+    }
+
+    /// Waits, but not beyond the end.
+    pub(super) fn pause(&self, time: Duration) {
+        let mut guard = self.ends.0.lock();
+        if !self.is_stopped() {
+            self.ends.1.wait_for(&mut guard, time);
+        }
+    }
+
+    /// One thread's connection works now.
+    pub(super) fn works(&self, side: Side) {
+        let mut state = self.state.lock();
+        match side {
+            Side::Out => state.out = true,
+            Side::In => state.incoming = true,
+        }
+        if !state.out || !state.incoming || self.is_up() {
+            return;
+        }
+        self.up.store(true, Ordering::Release);
+        let was_told = std::mem::take(&mut state.is_told_lost);
+        drop(state);
+        if was_told {
+            self.hears.hear(News::Back);
+        }
+    }
+
+    /// One thread's connection is broken.
+    pub(super) fn is_broken(&self, side: Side, reason: &str) {
+        let mut state = self.state.lock();
+        match side {
+            Side::Out => state.out = false,
+            // The other thread notices the break only when it has something to send; it is to look now.
+            Side::In => {
+                *state = State {
+                    is_told_lost: state.is_told_lost,
+                    ..State::default()
+                }
+            }
+        }
+        self.up.store(false, Ordering::Release);
+        let was_told = self.is_stopped() || std::mem::replace(&mut state.is_told_lost, true);
+        drop(state);
+        if !was_told {
+            self.hears.hear(News::Lost { reason });
+        }
+    }
+
+    /// Whether `cluster-out` may go on with its connection.
+    pub(super) fn is_out_fine(&self) -> bool {
+        self.state.lock().out
+    }
+
+    pub(super) fn servers(&self) -> Vec<Neighbour> {
+        self.servers.lock().clone()
+    }
+
+    pub(super) fn set_servers(&self, servers: Vec<Neighbour>) {
+        *self.servers.lock() = servers;
+    }
+
+    /// Keeps a speaker until the other server says what became of it; returns the number by which it does.
+    pub(super) fn await_receipt(&self, done: Done) -> u64 {
+        let number = self.last_awaited.fetch_add(1, Ordering::Relaxed) + 1;
+        self.awaited.lock().insert(number, (Instant::now(), done));
+        number
+    }
+
+    /// What became of something for one person.
+    pub(super) fn receipt(&self, number: u64, fate: Fate) {
+        let found = self.awaited.lock().remove(&number);
+        if let Some((_, done)) = found {
+            done(fate);
+        }
+    }
+
+    /// Those who have waited for longer than that hear that it is not known.
+    pub(super) fn give_up_receipts(&self, after: Duration) {
+        let mut awaited = self.awaited.lock();
+        let late: Vec<u64> = awaited
+            .iter()
+            .take_while(|(_, (since, _))| since.elapsed() >= after)
+            .map(|(number, _)| *number)
+            .collect();
+        let late: Vec<Done> = late
+            .iter()
+            .filter_map(|number| Some(awaited.remove(number)?.1))
+            .collect();
+        drop(awaited);
+        for done in late {
+            done(Fate::Unsure);
+        }
+    }
+}
+
+/// How far each stream has been read here.
+#[derive(Default)]
+pub(super) struct Places(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    places: BTreeMap<String, Place>,
+    last_token: u64,
+}
+
+struct Place {
+    read: u64,
+    /// A room that has ended here may have begun again before its end is noted.
+    token: u64,
+}
+
+impl Places {
+    /// A stream is read from there on. Returns a token for its end.
+    pub(super) fn set(&self, stream: &str, read: u64) -> u64 {
+        let mut table = self.0.lock();
+        table.last_token += 1;
+        let token = table.last_token;
+        table
+            .places
+            .insert(stream.to_owned(), Place { read, token });
+        token
+    }
+
+    pub(super) fn has(&self, stream: &str) -> bool {
+        self.0.lock().places.contains_key(stream)
+    }
+
+    /// Read up to there: returns how many were left out, or `None` if this has been read, or is read no more.
+    pub(super) fn advance(&self, stream: &str, to: u64) -> Option<u64> {
+        let mut table = self.0.lock();
+        let place = table.places.get_mut(stream)?;
+        let left_out = to.checked_sub(place.read + 1)?;
+        place.read = to;
+        Some(left_out)
+    }
+
+    pub(super) fn detach(&self, room: &str, token: u64) {
+        let stream = format!("room:{room}");
+        let mut table = self.0.lock();
+        if table
+            .places
+            .get(&stream)
+            .is_some_and(|place| place.token == token)
+        {
+            table.places.remove(&stream);
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<(String, u64)> {
+        let table = self.0.lock();
+        let places = table.places.iter();
+        places
+            .map(|(stream, place)| (stream.clone(), place.read))
+            .collect()
+    }
+
+    /// The engine has forgotten everything, and counts from 1 again.
+    pub(super) fn begin_anew(&self) {
+        for place in self.0.lock().places.values_mut() {
+            place.read = 0;
+        }
+    }
+}
+
+/// Sixteen hexadecimal digits that nobody else has.
+pub(super) fn random_word() -> String {
+    let mut bytes = [0; 8];
+    // Without random numbers the server has not started.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

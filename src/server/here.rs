@@ -1,0 +1,152 @@
+//! This server's people, for the other servers: what comes from those is handed on here.
+
+use std::sync::{Arc, Weak};
+
+use jiff::Timestamp;
+
+use super::session::Sessions;
+use crate::cluster::{Hears, Load, News, Spoken};
+use crate::event::{End, What};
+use crate::hall::{Heard, Name, Said, flush_all};
+use crate::outbox::Handed;
+use crate::wire::{Scope, ServerDoc};
+
+/// This server, as `cluster-in` and `cluster-out` know it.
+pub(super) struct Here {
+    pub(super) sessions: Weak<Sessions>,
+    /// What does not change of what it says of itself.
+    pub(super) load: Load,
+}
+
+impl Hears for Here {
+    fn hear(&self, news: News<'_>) {
+        if let Some(sessions) = self.sessions.upgrade() {
+            hear(&sessions, news);
+        }
+    }
+
+    fn people(&self) -> Vec<(u64, Name)> {
+        let sessions = self.sessions.upgrade();
+        sessions.map_or_else(Vec::new, |sessions| sessions.people.sessions())
+    }
+
+    fn rooms(&self) -> Vec<Name> {
+        let sessions = self.sessions.upgrade();
+        sessions.map_or_else(Vec::new, |sessions| {
+            sessions.rooms.with(|rooms| rooms.names())
+        })
+    }
+
+    fn members(&self) -> Vec<(Name, u64, Name)> {
+        let sessions = self.sessions.upgrade();
+        sessions.map_or_else(Vec::new, |sessions| {
+            sessions.rooms.with(|rooms| rooms.members())
+        })
+    }
+
+    fn load(&self) -> Load {
+        let free = |sessions: Arc<Sessions>| sessions.seats.free_ports().len();
+        Load {
+            free: self.sessions.upgrade().map_or(0, free),
+            ..self.load.clone()
+        }
+    }
+}
+
+fn hear(sessions: &Sessions, news: News<'_>) {
+    let people = &sessions.people;
+    match news {
+        News::Joined { name, here } => {
+            let username = name.into();
+            people.tell(&ServerDoc::UserJoined { username }, here);
+        }
+        News::Left { name } => {
+            let username = name.into();
+            people.tell(&ServerDoc::UserLeft { username }, None);
+        }
+        News::Said(spoken) => {
+            people.hear(&mut as_said(Scope::Public, &spoken), spoken.here);
+        }
+        News::RoomJoined { room, name, here } => {
+            flush_all(
+                &sessions
+                    .rooms
+                    .with(|rooms| rooms.hear_of(room, name, true, here)),
+            );
+        }
+        News::RoomLeft { room, name } => {
+            flush_all(
+                &sessions
+                    .rooms
+                    .with(|rooms| rooms.hear_of(room, name, false, None)),
+            );
+        }
+        News::RoomSaid { room, spoken, at } => hear_in_room(sessions, room, &spoken, at),
+        News::Topic { room, spoken } => {
+            let said = (spoken.from, spoken.text);
+            let rooms = &sessions.rooms;
+            flush_all(&rooms.with(|rooms| rooms.hear_topic(room, said, spoken.here)));
+        }
+        News::Direct { to, spoken, handed } => {
+            if let Some(connection) = people.with_session(to) {
+                let taken = as_said(Scope::Direct, &spoken).hand_to(&connection, false);
+                *handed = taken == Handed::Taken;
+            }
+        }
+        News::TakenOver(session) => {
+            if let Some(before) = people.with_session(session) {
+                before.outbox.end(End::TakenOver);
+                sessions.rooms.leave_all(&before);
+            }
+        }
+        News::Lost { reason } => {
+            let reason = reason.to_owned();
+            sessions.events.tell(|| What::ClusterLost { reason });
+            sessions.notice(
+                "the other servers can't be reached: until they are back, what you say reaches only people on this one",
+            );
+        }
+        News::Back => {
+            sessions.events.tell(|| What::ClusterBack);
+            sessions.notice("the other servers are back");
+        }
+        News::Missed { room, count } => tell_missed(sessions, room, count),
+        News::Trouble { doing, error } => sessions.events.tell(|| What::Trouble { doing, error }),
+    }
+}
+
+fn as_said(scope: Scope<'static>, spoken: &Spoken<'_>) -> Said {
+    let mut said = Said::default();
+    said.begin(scope, &spoken.from.into());
+    said.push(spoken.text, spoken.me);
+    said
+}
+
+fn hear_in_room(sessions: &Sessions, room: &str, spoken: &Spoken<'_>, at: i64) {
+    let heard = Heard {
+        from: spoken.from.to_owned(),
+        text: spoken.text.to_owned(),
+        me: spoken.me,
+        said_at: Timestamp::from_second(at).unwrap_or_default(),
+    };
+    let Some((name, _, members)) = sessions.rooms.with(|rooms| rooms.hear(room, heard)) else {
+        return;
+    };
+    let scope = Scope::Room(name.to_string().into());
+    crate::hall::hand_to_all(&members, &mut as_said(scope, spoken), spoken.here);
+}
+
+fn tell_missed(sessions: &Sessions, room: Option<&str>, count: Option<u64>) {
+    let what = room.map(str::to_owned);
+    sessions
+        .events
+        .tell(|| What::ClusterMissed { room: what, count });
+    let of = room.map_or_else(|| "here".to_owned(), |room| format!("in {room}"));
+    sessions.notice(&match count {
+        Some(1) => format!("1 thing that was said {of} on other servers can't be had any more"),
+        Some(count) => {
+            format!("{count} things that were said {of} on other servers can't be had any more")
+        }
+        None => "the engine between the servers has lost its memory: what others said meanwhile may be missing, and how much is not known".to_owned(),
+    });
+}

@@ -1,0 +1,497 @@
+//! Several servers as one chat, behind a real Redis: what is shared, and what people are told when something breaks. Each
+//! test is a row of the list of faults.
+#![cfg(feature = "cluster")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/engine.rs"]
+mod engine;
+mod support;
+
+use std::time::Duration;
+
+use engine::{Engine, Wire};
+use portal_chat::cluster::ClusterSettings;
+use portal_chat::event::What;
+use portal_chat::server::{Settings, StartError};
+use support::{Client, PATIENCE, TestServer, command, login};
+
+/// A lease that runs out while somebody watches the test.
+const LEASE: Duration = Duration::from_secs(2);
+
+fn settings(url: &str, id: &str) -> Settings {
+    Settings {
+        single_port: Some(20),
+        cluster: Some(ClusterSettings {
+            lease: LEASE,
+            ..ClusterSettings::new(url.parse().unwrap(), id)
+        }),
+        ..Settings::default()
+    }
+}
+
+fn server(url: &str, id: &str) -> TestServer {
+    TestServer::start(&settings(url, id))
+}
+
+/// Somebody who has logged in under that name.
+fn person(server: &TestServer, name: &str) -> Client {
+    let (mut client, _) = server.seat();
+    client.send_line(&login(name));
+    client.line_with(&format!("WELCOME</command><username>{name}<"));
+    client
+}
+
+fn public(text: &str) -> String {
+    command("PM", &format!("<message>{text}</message>"))
+}
+
+fn direct(to: &str, text: &str) -> String {
+    command("DM", &format!("<to>{to}</to><message>{text}</message>"))
+}
+
+fn in_room(room: &str, text: &str) -> String {
+    command(
+        "SAY",
+        &format!("<room>{room}</room><message>{text}</message>"),
+    )
+}
+
+fn join(client: &mut Client, room: &str) {
+    client.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
+    client.line_with("JOINED</command>");
+}
+
+#[test]
+fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    alice.line_with("USER JOINED</command><username>bob<");
+    let mut carol = person(&two, "carol");
+    alice.line_with("USER JOINED</command><username>carol<");
+    bob.line_with("USER JOINED</command><username>carol<");
+
+    alice.send_line(&command("WHO", ""));
+    let who = alice.line_with("WHO</command>");
+    assert!(
+        who.contains("<user>alice</user><user>bob</user><user>carol</user>"),
+        "{who}"
+    );
+    // The name is taken everywhere.
+    let (mut thief, _) = two.seat();
+    thief.send_line(&login("ALICE"));
+    thief.line_with("name-in-use");
+
+    alice.send_line(&public("hello all"));
+    alice.line_with("SENT</command><count>2<");
+    for listener in [&mut bob, &mut carol] {
+        listener.line_with("<CLIENT from='alice' scope='public'><message>hello all<");
+    }
+    alice.send_line(&direct("carol", "just you"));
+    alice.line_with("SENT</command><count>1<");
+    carol.line_with("<CLIENT from='alice' scope='direct'><message>just you<");
+    alice.send_line(&direct("nobody", "anybody?"));
+    alice.line_with("no-such-user");
+
+    join(&mut alice, "lobby");
+    alice.send_line(&in_room("lobby", "one"));
+    alice.line_with("SENT</command><count>0<");
+    alice.send_line(&command("TOPIC", "<room>lobby</room><topic>cats</topic>"));
+    alice.line_with("TOPIC</command>");
+    // What was said before is seen by whoever comes in elsewhere.
+    join(&mut bob, "LOBBY");
+    bob.line_with("TOPIC</command><room>lobby</room><topic>cats</topic>");
+    let old = bob.line_with("<message>one<");
+    assert!(old.contains("old='yes'") || old.contains("old="), "{old}");
+    alice.line_with("ROOM JOINED</command><username>bob</username><room>lobby<");
+    join(&mut carol, "lobby");
+    bob.line_with("ROOM JOINED</command><username>carol<");
+    alice.line_with("ROOM JOINED</command><username>carol<");
+    bob.send_line(&command("ROOMS", ""));
+    let rooms = bob.line_with("ROOMS</command>");
+    assert!(rooms.contains("lobby") && rooms.contains('3'), "{rooms}");
+
+    // Many speak at once; alice and carol, on two servers, hear the same order, and nobody hears themselves.
+    for number in 0..200 {
+        bob.send_line(&in_room("lobby", &format!("b{number}")));
+        alice.send_line(&in_room("lobby", &format!("a{number}")));
+    }
+    let heard = |client: &mut Client, count: usize| -> Vec<String> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            let line = client.line();
+            if line.contains("scope='room'") && !line.contains("old='") {
+                heard.push(line);
+            }
+        }
+        heard
+    };
+    let at_carols = heard(&mut carol, 400);
+    let at_bobs = heard(&mut bob, 200);
+    let at_alices = heard(&mut alice, 200);
+    let of = |speaker: &str| -> Vec<String> {
+        let theirs = at_carols.iter().filter(|line| line.contains(speaker));
+        theirs.cloned().collect()
+    };
+    assert_eq!(at_bobs, of("from='alice'"));
+    assert_eq!(at_alices, of("from='bob'"));
+
+    drop(bob);
+    alice.line_with("ROOM LEFT</command><username>bob<");
+    drop((alice, carol));
+    for server in [&one, &two] {
+        server.assert_all_rooms_end();
+    }
+    one.stop();
+    two.stop();
+    // Nothing of people and rooms is left in the engine, and the rest of the keys runs out.
+    for key in ["names", "rooms", "servers"] {
+        let answer = engine.ask(&format!("HLEN portal-chat:{key}"));
+        assert_eq!(answer, ":0\r\n", "{key}");
+    }
+    for key in ["all", "all:n", "epoch", "room:lobby", "room:lobby:n"] {
+        let answer = engine.ask(&format!("TTL portal-chat:{key}"));
+        assert!(!answer.starts_with(":-1"), "{key} stays for ever: {answer}");
+    }
+}
+
+#[test]
+fn answers_keep_the_order_in_which_they_were_asked_for() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    let _bob = person(&two, "bob");
+    let _carol = person(&one, "carol");
+    let mut lines = String::new();
+    for number in 0..300 {
+        lines += &match number % 4 {
+            0 => public("x"),
+            1 => direct("bob", "x"),
+            2 => direct("carol", "x"),
+            _ => direct("nobody", "x"),
+        };
+        lines += "\n";
+        lines += &command("PING", "");
+        lines += "\n";
+    }
+    lines += &command("TERMINATE", "");
+    lines += "\n";
+    alice.send(lines.as_bytes());
+    let mut answers = Vec::new();
+    while let Some(line) = alice.next_line() {
+        let word = [
+            "SENT</command><count>2",
+            "SENT</command><count>1",
+            "no-such-user",
+            "PONG",
+        ]
+        .into_iter()
+        .find(|word| line.contains(word));
+        answers.extend(word);
+    }
+    let wanted: Vec<&str> = (0..300)
+        .flat_map(|number| {
+            let answer = match number % 4 {
+                0 => "SENT</command><count>2",
+                1 | 2 => "SENT</command><count>1",
+                _ => "no-such-user",
+            };
+            [answer, "PONG"]
+        })
+        .collect();
+    assert_eq!(answers, wanted);
+}
+
+#[test]
+fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let wire = Wire::to(&engine);
+    let dead = server(&wire.url(), "dead");
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    let mut zoe = person(&dead, "zoe");
+    join(&mut alice, "lobby");
+    join(&mut zoe, "lobby");
+    alice.line_with("ROOM JOINED</command><username>zoe<");
+    // From here on the engine hears nothing of it.
+    wire.delay(3_600_000);
+    wire.swallow_answers(true);
+    alice.line_with("ROOM LEFT</command><username>zoe<");
+    bob.line_with("USER LEFT</command><username>zoe<");
+    let mut other = person(&two, "zoe");
+    other.send_line(&public("I am the one"));
+    // Whoever noticed, it was told once.
+    let mut left = 0;
+    loop {
+        let line = bob.line();
+        left += usize::from(line.contains("USER LEFT</command><username>zoe<"));
+        if line.contains("I am the one") {
+            break;
+        }
+    }
+    assert_eq!(left, 0, "a second farewell");
+    std::mem::forget(dead);
+}
+
+#[test]
+fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (mut alice, mut bob) = (person(&one, "alice"), person(&one, "bob"));
+    let mut carol = person(&two, "carol");
+    for client in [&mut alice, &mut bob, &mut carol] {
+        join(client, "lobby");
+    }
+    engine.kill();
+    for client in [&mut alice, &mut bob, &mut carol] {
+        client.line_with("be reached: until they are back");
+    }
+    alice.send_line(&direct("bob", "are you here?"));
+    alice.line_with("SENT</command><count>1<");
+    bob.line_with("are you here?");
+    alice.send_line(&in_room("lobby", "local"));
+    alice.line_with("SENT</command><count>1<");
+    bob.line_with("scope='room' room='lobby'><message>local<");
+    alice.send_line(&direct("carol", "and you?"));
+    alice.line_with("unreachable");
+    let (mut dora, _) = two.seat();
+    dora.send_line(&login("dora"));
+    dora.line_with("unreachable");
+
+    engine.restart();
+    for client in [&mut alice, &mut bob, &mut carol] {
+        client.line_with("the other servers are back");
+    }
+    dora.send_line(&login("dora"));
+    dora.line_with("WELCOME</command><username>dora<");
+    carol.send_line(&in_room("lobby", "all of you"));
+    for client in [&mut alice, &mut bob] {
+        client.line_with("scope='room' room='lobby'><message>all of you<");
+    }
+    alice.send_line(&direct("carol", "there you are"));
+    carol.line_with("there you are");
+}
+
+#[test]
+fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    engine.stop();
+    // Whether it was heard is not known: the engine has it, or not.
+    alice.send_line(&public("perhaps"));
+    let (mut is_told, mut is_unsure) = (false, false);
+    while !is_told || !is_unsure {
+        let line = alice.line();
+        is_told |= line.contains("be reached: until");
+        is_unsure |= line.contains("code='unsure'");
+    }
+    bob.line_with("be reached: until");
+    engine.go_on();
+    for client in [&mut alice, &mut bob] {
+        client.line_with("are back");
+    }
+    alice.send_line(&public("certainly"));
+    let mut times = 0;
+    loop {
+        let line = bob.line();
+        times += usize::from(line.contains("<message>perhaps<"));
+        if line.contains("<message>certainly<") {
+            break;
+        }
+    }
+    assert!(times <= 1, "it was said {times} times");
+}
+
+#[test]
+fn an_engine_that_has_forgotten_everything_is_told_it_again() {
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    for client in [&mut alice, &mut bob] {
+        join(client, "lobby");
+        client.send_line(&in_room("lobby", "before"));
+    }
+    engine.restart_empty();
+    for client in [&mut alice, &mut bob] {
+        client.line_with("has lost its memory");
+        client.line_with("are back");
+    }
+    alice.send_line(&in_room("lobby", "after"));
+    bob.line_with("scope='room' room='lobby'><message>after<");
+    bob.send_line(&direct("alice", "still you"));
+    alice.line_with("still you");
+    let (mut thief, _) = two.seat();
+    thief.send_line(&login("alice"));
+    thief.line_with("name-in-use");
+}
+
+#[test]
+fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let wire = Wire::to(&engine);
+    let two = server(&wire.url(), "two");
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    for client in [&mut alice, &mut bob] {
+        join(client, "lobby");
+    }
+    // The link of one server is cut one way: what it says arrives, what it is told does not.
+    wire.swallow_answers(true);
+    bob.line_with("be reached: until");
+    for number in 0..50 {
+        alice.send_line(&in_room("lobby", &format!("number {number}.")));
+    }
+    for _ in 0..50 {
+        alice.line_with("SENT");
+    }
+    wire.swallow_answers(false);
+    let (mut number, mut is_back) = (0, false);
+    while number < 50 || !is_back {
+        let line = bob.line();
+        is_back |= line.contains("are back");
+        if line.contains("scope='room'") {
+            assert!(line.contains(&format!("number {number}.")), "{line}");
+            number += 1;
+        }
+    }
+    bob.send_line(&in_room("lobby", "here I am"));
+    alice.line_with("here I am");
+}
+
+#[test]
+fn after_a_long_outage_it_is_told_how_many_are_missing() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let wire = Wire::to(&engine);
+    let two = server(&wire.url(), "two");
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    for client in [&mut alice, &mut bob] {
+        join(client, "lobby");
+    }
+    wire.swallow_answers(true);
+    bob.line_with("be reached: until");
+    for number in 0..5 {
+        alice.send_line(&in_room("lobby", &format!("number {number}.")));
+        alice.line_with("SENT");
+    }
+    // The engine keeps the last ten thousand; here, two.
+    engine.ask("XTRIM portal-chat:room:lobby MAXLEN 2");
+    wire.swallow_answers(false);
+    let notice = bob.line_with("be had any more");
+    // What was said, and who came and went, but for the two that are left.
+    assert!(notice.contains("in lobby"), "{notice}");
+    let count: usize = notice
+        .split(|c: char| !c.is_ascii_digit())
+        .find_map(|word| word.parse().ok())
+        .unwrap();
+    assert!((3..=5).contains(&count), "{notice}");
+    bob.line_with("number 4.");
+}
+
+#[test]
+fn a_name_is_taken_over_from_another_server_and_only_one_has_it() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let wire = Wire::to(&engine);
+    let one = server(&wire.url(), "one");
+    let two = server(&engine.url(), "two");
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    bob.send_line(&direct("alice", "hello"));
+    alice.line_with("hello");
+    // Its server is cut off for longer than its lease: the name is anybody's.
+    wire.swallow_answers(true);
+    wire.delay(3_600_000);
+    bob.line_with("USER LEFT</command><username>alice<");
+    let mut second = person(&two, "alice");
+    wire.delay(0);
+    wire.swallow_answers(false);
+    // Back, the first one hears that it is somebody else's.
+    alice.line_with("TAKEN OVER");
+    assert_eq!(alice.next_line(), None);
+    bob.send_line(&direct("alice", "which one?"));
+    second.line_with("which one?");
+}
+
+#[test]
+fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let _one = server(&engine.url(), "one");
+    let start = |settings: &Settings| {
+        let clock = portal_chat::clock::Clock::new();
+        let events = portal_chat::event::Events::new(clock.clone(), true);
+        let settings = Settings {
+            port: 0,
+            ..settings.clone()
+        };
+        portal_chat::server::Server::start(&settings, clock, events)
+            .err()
+            .map(|error: StartError| error.to_string())
+    };
+    let taken = start(&settings(&engine.url(), "one")).unwrap();
+    assert!(taken.contains("--cluster-id"), "{taken}");
+    let accounts = support::temporary_file("cluster-rules");
+    let different = Settings {
+        accounts: Some(accounts.clone()),
+        ..settings(&engine.url(), "two")
+    };
+    let differs = start(&different).unwrap();
+    assert!(differs.contains("--no-passwords"), "{differs}");
+    let _ = std::fs::remove_file(accounts);
+    let mut nowhere = Engine::start().unwrap();
+    nowhere.kill();
+    let unreachable = start(&settings(&nowhere.url(), "one")).unwrap();
+    assert!(unreachable.contains("redis-server"), "{unreachable}");
+}
+
+#[test]
+fn a_slow_engine_delays_and_loses_nothing() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let wire = Wire::to(&engine);
+    let one = server(&wire.url(), "one");
+    let two = server(&engine.url(), "two");
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    wire.delay(30);
+    for number in 0..30 {
+        alice.send_line(&public(&format!("number {number}.")));
+    }
+    for number in 0..30 {
+        let line = bob.line_with("scope='public'");
+        assert!(line.contains(&format!("number {number}.")), "{line}");
+    }
+    for _ in 0..30 {
+        alice.line_with("SENT</command><count>1<");
+    }
+    let events = one.events_so_far();
+    let is_lost = |what: &What| matches!(what, What::ClusterLost { .. });
+    assert!(!events.iter().any(|event| is_lost(&event.what)));
+}
