@@ -495,3 +495,125 @@ fn a_slow_engine_delays_and_loses_nothing() {
     let is_lost = |what: &What| matches!(what, What::ClusterLost { .. });
     assert!(!events.iter().any(|event| is_lost(&event.what)));
 }
+
+/// A server that keeps accounts, in a file of its own.
+fn keeper(url: &str, id: &str) -> (TestServer, std::path::PathBuf) {
+    let file = support::temporary_file(&format!("cluster-accounts-{id}"));
+    let settings = Settings {
+        accounts: Some(file.clone()),
+        ..settings(url, id)
+    };
+    (TestServer::start(&settings), file)
+}
+
+/// Says who they are, and the password; returns the answer to that, and whether the account was new.
+fn prove(server: &TestServer, name: &str, secret: &str) -> (Client, String, bool) {
+    let (mut client, _) = server.seat();
+    client.send_line(&login(name));
+    let asked = client.line_with("<command>PASSWORD<");
+    client.send_line(&support::password(secret));
+    let answer = loop {
+        let line = client.line();
+        if line.contains("WELCOME") || line.contains("<error") {
+            break line;
+        }
+    };
+    (client, answer, asked.contains("new"))
+}
+
+#[test]
+fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    let (one, file_one) = keeper(&engine.url(), "one");
+    let (two, file_two) = keeper(&engine.url(), "two");
+    let (first, answer, is_new) = prove(&one, "alice", "the moon");
+    assert!(answer.contains("WELCOME") && is_new, "{answer}");
+    // On the other server it is the same account: the right password takes the name over.
+    let (_, answer, is_new) = prove(&two, "Alice", "the sun");
+    assert!(answer.contains("wrong-password") && !is_new, "{answer}");
+    let (mut second, answer, _) = prove(&two, "ALICE", "the moon");
+    assert!(answer.contains("<username>alice<"), "{answer}");
+    let mut first = first;
+    first.line_with("TAKEN OVER");
+
+    second.send_line(&command(
+        "PASSWD",
+        "<old>the moon</old><new>the stars</new>",
+    ));
+    second.line_with("PASSWD</command>");
+    let (_, answer, _) = prove(&one, "alice", "the moon");
+    assert!(answer.contains("wrong-password"), "{answer}");
+    let (_, answer, _) = prove(&one, "alice", "the stars");
+    assert!(answer.contains("WELCOME"), "{answer}");
+    for file in [&file_one, &file_two] {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(
+            text.lines()
+                .all(|line| line.starts_with("alice $argon2id$")),
+            "{text}"
+        );
+    }
+
+    // Of many who want a name at the same moment on both servers, one gets it.
+    let let_in = std::thread::scope(|threads| {
+        let tries: Vec<_> = (0..8)
+            .map(|number| {
+                let server = if number % 2 == 0 { &one } else { &two };
+                threads.spawn(move || {
+                    let (client, answer, _) = prove(server, "bob", &format!("secret {number}"));
+                    answer.contains("WELCOME").then_some((number, client))
+                })
+            })
+            .collect();
+        let tries = tries.into_iter().map(|thread| thread.join().unwrap());
+        tries
+            .flatten()
+            .map(|(number, _)| number)
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(let_in.len(), 1, "{let_in:?}");
+
+    // An engine that has forgotten all gets it from the servers' files.
+    engine.restart_empty();
+    two.wait_for("the engine is back", |what| {
+        matches!(what, What::ClusterBack)
+    });
+    let answer = engine.ask("HLEN portal-chat:accounts");
+    assert_eq!(answer, ":2\r\n");
+    one.stop();
+    two.stop();
+    // A server that has another password of the same count is told of, and nobody gets in there.
+    let other = engine.ask("HGET portal-chat:accounts alice");
+    let hash = other
+        .split_whitespace()
+        .find(|word| word.starts_with("$argon2id$"))
+        .unwrap();
+    let mut forged = hash.to_owned();
+    forged.pop();
+    forged.push(if hash.ends_with('A') { 'B' } else { 'A' });
+    std::fs::write(
+        &file_one,
+        format!("alice {forged}\nalice {forged} changed\n"),
+    )
+    .unwrap();
+    let settings = Settings {
+        accounts: Some(file_one.clone()),
+        ..settings(&engine.url(), "one")
+    };
+    let one = TestServer::start(&settings);
+    one.wait_for(
+        "the operator is told",
+        |what| matches!(what, What::Trouble { error, .. } if error.contains("alice")),
+    );
+    let (mut client, _) = one.seat();
+    client.send_line(&login("alice"));
+    client.line_with("two different passwords");
+    drop((second, client));
+    one.stop();
+    for file in [file_one, file_two] {
+        let _ = std::fs::remove_file(file);
+    }
+}

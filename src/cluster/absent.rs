@@ -6,8 +6,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Attached, Claimed, ClusterError, ClusterSettings, Done, Hears, Neighbour, Speaker};
-use crate::hall::Name;
+use super::{
+    Attached, Claimed, ClusterError, ClusterSettings, Done, Fate, Hears, Neighbour, Speaker,
+};
+use crate::hall::{Account, Decided, Name};
 
 /// No engine's address.
 #[derive(Clone, Debug)]
@@ -60,6 +62,14 @@ impl Cluster {
     }
 
     pub fn elsewhere(&self) -> Option<Neighbour> {
+        match *self {}
+    }
+
+    pub fn account(&self, _: &Name) -> Result<Option<Account>, Fate> {
+        match *self {}
+    }
+
+    pub fn register(&self, _: &Name, _: u64, _: &str) -> Decided {
         match *self {}
     }
 

@@ -36,12 +36,15 @@ pub(super) enum Op {
     Attach,
     Join,
     Leave,
+    Register,
+    Seed,
+    Account,
     Who,
     Rooms,
 }
 
 /// In the order of [`Op`].
-const SCRIPTS: [&str; 16] = [
+const SCRIPTS: [&str; 19] = [
     include_str!("scripts/enlist.lua"),
     include_str!("scripts/renew.lua"),
     include_str!("scripts/bury.lua"),
@@ -56,6 +59,9 @@ const SCRIPTS: [&str; 16] = [
     include_str!("scripts/attach.lua"),
     include_str!("scripts/join.lua"),
     include_str!("scripts/leave.lua"),
+    include_str!("scripts/register.lua"),
+    include_str!("scripts/seed.lua"),
+    include_str!("scripts/account.lua"),
     include_str!("scripts/who.lua"),
     include_str!("scripts/rooms.lua"),
 ];
@@ -68,7 +74,7 @@ const FENCE: &str =
 
 /// A script whole. All that change something stand behind the fence, but for the one that takes the lease.
 fn code(index: usize) -> String {
-    let is_free = [Op::Enlist, Op::Who, Op::Rooms].map(|op| op as usize);
+    let is_free = [Op::Enlist, Op::Account, Op::Who, Op::Rooms].map(|op| op as usize);
     let fence = if is_free.contains(&index) { "" } else { FENCE };
     [PRELUDE, fence, SCRIPTS[index]].concat()
 }

@@ -14,7 +14,7 @@ use super::{
     Attached, Claimed, ClusterError, ClusterSettings, Done, Fate, Hears, Neighbour, Speaker,
     incoming,
 };
-use crate::hall::Name;
+use crate::hall::{Account, Decided, Name};
 use crate::limits;
 
 /// A server's part in a chat of several.
@@ -113,6 +113,31 @@ impl Cluster {
         let (sender, receiver) = bounded(1);
         self.ask(op, args, Box::new(move |answer| drop(sender.send(answer))));
         receiver.recv().unwrap_or(Err(Fate::Unsure))
+    }
+
+    /// An account as all servers have it. Waits for the engine, a second at most.
+    ///
+    /// # Errors
+    /// Why it can't be told.
+    pub fn account(&self, name: &Name) -> Result<Option<Account>, Fate> {
+        let words = self.ask_and_wait(Op::Account, vec![name.key()])?;
+        Ok(account(&words))
+    }
+
+    /// Makes an account, or gives it another password, if it is the same everywhere: `before` is the version that it has
+    /// had here, 0 if there was none. Waits as [`Cluster::account`] does.
+    pub fn register(&self, name: &Name, before: u64, hash: &str) -> Decided {
+        let args = vec![
+            name.key(),
+            name.to_string(),
+            before.to_string(),
+            hash.to_owned(),
+        ];
+        match self.ask_and_wait(Op::Register, args) {
+            Ok(words) if words[0] == "ok" => Decided::Ours,
+            Ok(words) => account(&words).map_or(Decided::Unknown, Decided::Theirs),
+            Err(_) => Decided::Unknown,
+        }
     }
 
     /// Wants a name for a session; with `take_over` also if somebody has it, who is told then. `done` is called in the
@@ -280,4 +305,16 @@ fn pairs(words: &[String]) -> impl Iterator<Item = (String, String)> {
     words
         .chunks_exact(2)
         .map(|pair| (pair[0].clone(), pair[1].clone()))
+}
+
+/// An account, of a script's answer: a word, version, hash and name.
+fn account(words: &[String]) -> Option<Account> {
+    let [_, version, hash, name] = words else {
+        return None;
+    };
+    Some(Account {
+        name: Name::new(name)?,
+        hash: hash.clone(),
+        version: version.parse().ok()?,
+    })
 }

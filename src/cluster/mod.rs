@@ -33,7 +33,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::hall::Name;
+use crate::hall::{Account, Name};
 use crate::limits;
 
 #[cfg(not(feature = "cluster"))]
@@ -175,6 +175,8 @@ pub trait Hears: Send + Sync {
     fn rooms(&self) -> Vec<Name>;
     /// Every member of a room here: room, session and name.
     fn members(&self) -> Vec<(Name, u64, Name)>;
+    /// Every account that this server has in its file.
+    fn accounts(&self) -> Vec<Account>;
     /// How much is going on here.
     fn load(&self) -> Load;
 }

@@ -10,7 +10,7 @@ use redis::RedisError;
 use super::engine::{ANSWER_WITHIN, Call, Link, Op};
 use super::shared::{Shared, Side, random_word};
 use super::{Attached, ClusterError, Fate, Neighbour, News};
-use crate::hall::Name;
+use crate::hall::{Account, AccountError, Name};
 use crate::limits;
 
 /// Called with a script's answer, or with why there is none.
@@ -167,6 +167,7 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (
         lag: Duration::ZERO,
         judges_from: Instant::now() + shared.lease,
     };
+    let _ = sender.seed();
     let mut tries = 0;
     while !shared.is_stopped() {
         if sender.link.is_none() || !shared.is_out_fine() {
@@ -386,11 +387,35 @@ impl Sender<'_> {
             args: sessions,
         };
         self.run(&[sweep])?;
+        self.seed()?;
         self.shared.works(Side::Out);
         // Who came or went in between could not say so themselves.
         let now = self.tell_all(&told)?;
         let gone: Vec<Call> = told.difference(&now).map(farewell).collect();
         self.run_all(&gone).map(drop)
+    }
+
+    /// Tells the engine of every account that this server has in its file.
+    fn seed(&mut self) -> Result<(), ()> {
+        let accounts = self.shared.hears.accounts();
+        let call = |account: &Account| Call {
+            op: Op::Seed,
+            args: vec![
+                account.name.key(),
+                account.name.to_string(),
+                account.version.to_string(),
+                account.hash.clone(),
+            ],
+        };
+        let calls: Vec<Call> = accounts.iter().map(call).collect();
+        let answers = self.run_all(&calls)?;
+        for (account, answer) in accounts.into_iter().zip(answers) {
+            if answer.is_ok_and(|words| words[..] == ["differs"]) {
+                let error = AccountError::Differs(account.name).to_string();
+                self.trouble("share an account with the other servers", error);
+            }
+        }
+        Ok(())
     }
 
     /// Claims every name here and joins every room that has members here, but for what was told `before`. Who has lost

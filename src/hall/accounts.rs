@@ -27,7 +27,10 @@ use super::Name;
 use crate::limits;
 use book::{Book, Entry, Opened};
 use hasher::Hasher;
-pub use lines::Damage;
+pub use lines::{Account, Damage};
+
+/// By how many passwords an account of another server may be ahead at most.
+const MOST_CHANGES: u64 = 10_000;
 
 /// Who may use which name.
 pub struct Accounts {
@@ -76,6 +79,10 @@ pub enum AccountError {
     InUse(PathBuf),
     /// The hashing failed, for want of memory most likely.
     Hash(String),
+    /// The other servers, which have the account, too, can't be asked.
+    Undecided,
+    /// Another server has another password for the account, and neither is the later one.
+    Differs(Name),
 }
 
 impl fmt::Display for AccountError {
@@ -92,6 +99,12 @@ impl fmt::Display for AccountError {
                 "another server uses the accounts file {}: stop it, or choose another with \
                  --accounts FILE, or start with --no-passwords",
                 path.display()
+            ),
+            AccountError::Undecided => f.write_str("the other servers can't be asked now"),
+            AccountError::Differs(name) => write!(
+                f,
+                "{name} has another password on another server, and neither is the later one: remove one of the two \
+                 lines from its server's accounts file while that is stopped"
             ),
             AccountError::Hash(reason) => write!(f, "the password can't be hashed ({reason})"),
         }
@@ -122,6 +135,34 @@ pub enum PasswordCheck {
     Wrong,
     /// Nobody wants to know any more.
     GivenUp,
+}
+
+/// What somebody wants of an account, to be decided among all servers that have it.
+pub enum Wish<'w> {
+    /// To make it.
+    New {
+        /// Its name.
+        name: &'w Name,
+        /// Its password's hash.
+        hash: &'w str,
+    },
+    /// To replace its password.
+    Change {
+        /// As it is so far.
+        account: &'w Account,
+        /// The new password's hash.
+        hash: &'w str,
+    },
+}
+
+/// What was decided.
+pub enum Decided {
+    /// As it was wished.
+    Ours,
+    /// Somebody elsewhere was first: so it is.
+    Theirs(Account),
+    /// It can't be decided now.
+    Unknown,
 }
 
 /// What opening the accounts came to.
@@ -166,6 +207,36 @@ impl Accounts {
         })
     }
 
+    /// All accounts.
+    pub fn all(&self) -> Vec<Account> {
+        self.book.all()
+    }
+
+    /// Takes an account as another server has it, if that is later than what is here. When it returns, it is on the disk.
+    ///
+    /// # Errors
+    /// [`AccountError::Differs`], and what the system says.
+    pub fn adopt(&self, theirs: &Account) -> Result<(), AccountError> {
+        let ours = self.book.find(&theirs.name);
+        let before = ours.as_ref().map_or(0, |ours| ours.version);
+        if ours.is_some_and(|ours| ours.version == theirs.version && ours.hash != theirs.hash)
+            || !lines::is_hash(&theirs.hash)
+        {
+            return Err(AccountError::Differs(theirs.name.clone()));
+        }
+        // Nobody has changed a password so often; whoever says so does not speak for a server of ours.
+        let count = theirs.version.saturating_sub(before).min(MOST_CHANGES);
+        if count == 0 {
+            return Ok(());
+        }
+        self.append(Entry {
+            name: theirs.name.clone(),
+            hash: theirs.hash.clone(),
+            is_change: before > 0,
+            count,
+        })
+    }
+
     /// Whether there is an account of that name.
     pub fn knows(&self, name: &Name) -> bool {
         self.book.find(name).is_some()
@@ -200,13 +271,28 @@ impl Accounts {
         password: &str,
         given_up: impl Fn() -> bool,
     ) -> Result<PasswordCheck, AccountError> {
+        self.check_among(name, password, given_up, |_| Decided::Ours)
+    }
+
+    /// As [`Accounts::check`], where other servers have the same accounts: `decide` asks them before one is made.
+    ///
+    /// # Errors
+    /// As there, and [`AccountError::Undecided`], [`AccountError::Differs`].
+    pub fn check_among(
+        &self,
+        name: &Name,
+        password: &str,
+        given_up: impl Fn() -> bool,
+        decide: impl Fn(Wish<'_>) -> Decided,
+    ) -> Result<PasswordCheck, AccountError> {
         let busy = loop {
-            if let Some((name, hash)) = self.book.find(name) {
+            if let Some(account) = self.book.find(name) {
                 let mut borrowed = self.borrow_hasher();
                 if given_up() {
                     return Ok(PasswordCheck::GivenUp);
                 }
-                return Ok(verdict(borrowed.hasher.verify(&hash, password), name));
+                let is_right = borrowed.hasher.verify(&account.hash, password);
+                return Ok(verdict(is_right, account.name));
             }
             // Somebody may be registering the same name: then that is the account.
             match self.begin(name) {
@@ -221,7 +307,22 @@ impl Accounts {
             }
             borrowed.hasher.hash(password).map_err(AccountError::Hash)?
         };
-        self.append(name, hash, false)?;
+        match decide(Wish::New { name, hash: &hash }) {
+            Decided::Ours => {}
+            Decided::Unknown => return Err(AccountError::Undecided),
+            Decided::Theirs(account) => {
+                self.adopt(&account)?;
+                drop(busy);
+                let is_right = self.borrow_hasher().hasher.verify(&account.hash, password);
+                return Ok(verdict(is_right, account.name));
+            }
+        }
+        self.append(Entry {
+            name: name.clone(),
+            hash,
+            is_change: false,
+            count: 1,
+        })?;
         drop(busy);
         Ok(PasswordCheck::Registered(name.clone()))
     }
@@ -238,6 +339,21 @@ impl Accounts {
         new: &str,
         given_up: impl Fn() -> bool,
     ) -> Result<PasswordChange, AccountError> {
+        self.change_among(name, old, new, given_up, |_| Decided::Ours)
+    }
+
+    /// As [`Accounts::change`], where other servers have the same accounts: `decide` asks them before anything changes.
+    ///
+    /// # Errors
+    /// As there, and [`AccountError::Undecided`], [`AccountError::Differs`].
+    pub fn change_among(
+        &self,
+        name: &Name,
+        old: &str,
+        new: &str,
+        given_up: impl Fn() -> bool,
+        decide: impl Fn(Wish<'_>) -> Decided,
+    ) -> Result<PasswordChange, AccountError> {
         let busy = loop {
             if let Some(busy) = self.begin(name) {
                 break busy;
@@ -248,14 +364,32 @@ impl Accounts {
             if given_up() {
                 return Ok(PasswordChange::GivenUp);
             }
-            let hash = self.book.find(name).map(|(_, hash)| hash);
-            let is_right = hash.is_some_and(|hash| borrowed.hasher.verify(&hash, old));
-            if !is_right {
+            let account = self.book.find(name);
+            let account = account.filter(|there| borrowed.hasher.verify(&there.hash, old));
+            let Some(account) = account else {
                 return Ok(PasswordChange::Wrong);
+            };
+            let hash = borrowed.hasher.hash(new).map_err(AccountError::Hash)?;
+            drop(borrowed);
+            match decide(Wish::Change {
+                account: &account,
+                hash: &hash,
+            }) {
+                Decided::Ours => hash,
+                Decided::Unknown => return Err(AccountError::Undecided),
+                // Changed elsewhere a moment ago: the old one is not the password any more.
+                Decided::Theirs(theirs) => {
+                    self.adopt(&theirs)?;
+                    return Ok(PasswordChange::Wrong);
+                }
             }
-            borrowed.hasher.hash(new).map_err(AccountError::Hash)?
         };
-        self.append(name, changed, true)?;
+        self.append(Entry {
+            name: name.clone(),
+            hash: changed,
+            is_change: true,
+            count: 1,
+        })?;
         drop(busy);
         Ok(PasswordChange::Changed)
     }
@@ -273,12 +407,7 @@ impl Accounts {
         None
     }
 
-    fn append(&self, name: &Name, hash: String, is_change: bool) -> Result<(), AccountError> {
-        let entry = Entry {
-            name: name.clone(),
-            hash,
-            is_change,
-        };
+    fn append(&self, entry: Entry) -> Result<(), AccountError> {
         let written = self.book.append(entry);
         written.map_err(|error| AccountError::File(self.book.path().to_owned(), error))
     }

@@ -16,7 +16,10 @@ mod said;
 
 #[cfg(fuzzing)]
 pub use accounts::read_accounts;
-pub use accounts::{AccountError, Accounts, Damage, OpenAccounts, PasswordChange, PasswordCheck};
+pub use accounts::{
+    Account, AccountError, Accounts, Damage, Decided, OpenAccounts, PasswordChange, PasswordCheck,
+    Wish,
+};
 pub use connection::{Connection, flush_all};
 pub use group::{Group, hand_to_all};
 pub use name::{Addressed, Name};

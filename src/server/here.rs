@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::session::Sessions;
 use crate::cluster::{Hears, Load, News, Spoken};
 use crate::event::{End, What};
-use crate::hall::{Heard, Name, Said, flush_all};
+use crate::hall::{Account, Accounts, Heard, Name, Said, flush_all};
 use crate::outbox::Handed;
 use crate::wire::{Scope, ServerDoc};
 
@@ -42,6 +42,14 @@ impl Hears for Here {
         sessions.map_or_else(Vec::new, |sessions| {
             sessions.rooms.with(|rooms| rooms.members())
         })
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        let sessions = self.sessions.upgrade();
+        let accounts = sessions
+            .as_ref()
+            .and_then(|there| there.logins.accounts.as_ref());
+        accounts.map_or_else(Vec::new, Accounts::all)
     }
 
     fn load(&self) -> Load {

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::lines::{ByKey, CHANGED, Damage, read};
+use super::lines::{Account, ByKey, CHANGED, Damage, read};
 use crate::files::is_elsewhere;
 use crate::hall::name::Name;
 
@@ -50,7 +50,22 @@ struct Batch {
 pub(super) struct Entry {
     pub(super) name: Name,
     pub(super) hash: String,
+    /// It replaces the password of an account that is there.
     pub(super) is_change: bool,
+    /// How many passwords it counts for: more than one if it comes from another server, which had others before it.
+    pub(super) count: u64,
+}
+
+/// The lines of the file that make an account have that many passwords more, this one the last.
+fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
+    let word = |number: u64| if is_change || number > 0 { CHANGED } else { "" };
+    let line = |number| {
+        format!("{name} {hash} {}", word(number))
+            .trim_end()
+            .to_owned()
+            + "\n"
+    };
+    (0..count).map(line).collect()
 }
 
 /// An error that everybody in a batch hears.
@@ -134,8 +149,12 @@ impl Book {
     }
 
     /// The account of that name, as it was registered, and its hash.
-    pub(super) fn find(&self, name: &Name) -> Option<(Name, String)> {
+    pub(super) fn find(&self, name: &Name) -> Option<Account> {
         self.by_key.lock().get(&name.key()).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Account> {
+        self.by_key.lock().values().cloned().collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -182,22 +201,22 @@ impl Book {
         if is_elsewhere(&disk.file, &disk.path)? {
             self.follow(&mut disk)?;
         }
-        let line = |entry: &Entry| {
-            let changed = if entry.is_change { CHANGED } else { "" };
-            format!("{} {} {changed}", entry.name, entry.hash)
-                .trim_end()
-                .to_owned()
-                + "\n"
-        };
+        let line = |entry: &Entry| lines_of(&entry.name, &entry.hash, entry.is_change, entry.count);
         let lines: String = entries.iter().map(line).collect();
         disk.append(&lines)?;
         let mut by_key = self.by_key.lock();
-        for Entry { name, hash, .. } in entries {
+        for Entry {
+            name, hash, count, ..
+        } in entries
+        {
             // The name stays as it was spelled first.
-            by_key
-                .entry(name.key())
-                .or_insert_with(|| (name.clone(), String::new()))
-                .1 = hash.clone();
+            let account = by_key.entry(name.key()).or_insert_with(|| Account {
+                name: name.clone(),
+                hash: String::new(),
+                version: 0,
+            });
+            account.hash.clone_from(hash);
+            account.version += count;
         }
         Ok(())
     }
@@ -217,7 +236,7 @@ impl Book {
         let known = self.by_key.lock().clone();
         let lacking = known.iter().filter(|(key, _)| !there.contains_key(*key));
         let lines: Vec<String> = lacking
-            .map(|(_, (name, hash))| format!("{name} {hash}\n"))
+            .map(|(_, there)| lines_of(&there.name, &there.hash, false, there.version))
             .collect();
         // Should any of this fail, the next registration comes here again, because the old file is
         // still the one that is written to; what was written twice then counts once.

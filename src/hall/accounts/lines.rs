@@ -8,8 +8,24 @@ use argon2::password_hash::phc::PasswordHash;
 use crate::hall::name::Name;
 use crate::limits;
 
-/// Each account's name as it was registered, and its hash.
-pub(super) type ByKey = HashMap<String, (Name, String)>;
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// As it was registered.
+    pub name: Name,
+    /// Its password's hash, as a PHC string.
+    pub hash: String,
+    /// How many passwords it has had, this one among them: the higher one of two is the later one.
+    pub version: u64,
+}
+
+/// The accounts by their names' keys.
+pub(super) type ByKey = HashMap<String, Account>;
+
+/// Whether that can be an account's hash, and one that is checked in a moment: it may come from another server.
+pub(super) fn is_hash(hash: &str) -> bool {
+    read_line(format!("somebody {hash}").as_bytes()).is_ok_and(|line| line.is_some())
+}
 
 /// A line of the file that is no account. It stays as it is.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +45,10 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
             Ok(None) => {}
             Ok(Some((name, hash, Line::Changed))) => match by_key.get_mut(&name.key()) {
                 // The name stays as it was spelled first.
-                Some((_, before)) => *before = hash,
+                Some(account) => {
+                    account.hash = hash;
+                    account.version += 1;
+                }
                 None => damage.push(Damage {
                     line: number,
                     reason: "it changes the password of a name that has no account further up",
@@ -42,7 +61,15 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
                 });
             }
             Ok(Some((name, hash, Line::Account))) => {
-                by_key.insert(name.key(), (name, hash));
+                let (key, version) = (name.key(), 1);
+                by_key.insert(
+                    key,
+                    Account {
+                        name,
+                        hash,
+                        version,
+                    },
+                );
             }
             Err(reason) => damage.push(Damage {
                 line: number,

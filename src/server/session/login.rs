@@ -8,7 +8,9 @@ use super::at_worker::AtWorker;
 use super::turn::Session;
 use crate::cluster::{Claimed, Speaker};
 use crate::event::{End, What};
-use crate::hall::{AccountError, Accounts, Entry, Name, PasswordChange, PasswordCheck};
+use crate::hall::{
+    AccountError, Accounts, Decided, Entry, Name, PasswordChange, PasswordCheck, Wish,
+};
 use crate::limits;
 use crate::wire::{ErrorCode, Secret, ServerDoc};
 
@@ -32,11 +34,40 @@ impl Session<'_, AtWorker<'_>> {
         }
         match &self.sessions.logins.accounts {
             Some(accounts) => {
+                if let Err(error) = self.look_elsewhere(accounts, &name) {
+                    return self.not_saved("look for an account", &error);
+                }
                 let new_account = !accounts.knows(&name);
                 self.role.claimed = Some(name);
                 self.speaker.answer(&ServerDoc::Password { new_account });
             }
             None => self.enter(&name, false),
+        }
+    }
+
+    /// Takes the account as the other servers have it. If those can't be asked, what is here counts: who has a name here
+    /// may take it over from themselves.
+    fn look_elsewhere(&mut self, accounts: &Accounts, name: &Name) -> Result<(), AccountError> {
+        let Some(cluster) = self.sessions.cluster() else {
+            return Ok(());
+        };
+        self.speaker.send_answers();
+        match cluster.account(name) {
+            Ok(Some(account)) => accounts.adopt(&account),
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    /// What the servers decide together about an account.
+    fn decide(&self, wish: Wish<'_>) -> Decided {
+        let Some(cluster) = self.sessions.cluster() else {
+            return Decided::Ours;
+        };
+        match wish {
+            Wish::New { name, hash } => cluster.register(name, 0, hash),
+            Wish::Change { account, hash } => {
+                cluster.register(&account.name, account.version, hash)
+            }
         }
     }
 
@@ -61,7 +92,7 @@ impl Session<'_, AtWorker<'_>> {
         }
         let over = || self.connection().outbox.has_ended() || self.sessions.clock.is_stopped();
         let port = self.speaker.port;
-        let check = accounts.check(&name, password, over);
+        let check = accounts.check_among(&name, password, over, |wish| self.decide(wish));
         self.tell_of_rescued(accounts);
         if over() {
             // A connection that ended meanwhile must not take the name from a living one.
@@ -102,7 +133,7 @@ impl Session<'_, AtWorker<'_>> {
             self.wait_to_guess(&name)?;
         }
         let over = || self.connection().outbox.has_ended() || self.sessions.clock.is_stopped();
-        let changed = accounts.change(&name, old, new, over);
+        let changed = accounts.change_among(&name, old, new, over, |wish| self.decide(wish));
         self.tell_of_rescued(accounts);
         match changed {
             Ok(PasswordChange::Changed) => {
@@ -199,14 +230,21 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     fn not_saved(&mut self, doing: &'static str, error: &AccountError) {
+        if let AccountError::Undecided = error {
+            let sentence = "the other servers can't be reached now, and one of them may have that account; try again in a minute";
+            return self.speaker.error(ErrorCode::Unreachable, sentence);
+        }
         self.sessions.events.tell(|| What::Trouble {
             doing,
             error: error.to_string(),
         });
-        self.speaker.error(
-            ErrorCode::NotSaved,
-            "the server can't store the account now; try again later",
-        );
+        let sentence = match error {
+            AccountError::Differs(_) => {
+                "the servers have two different passwords for that name; tell the operator, or choose another name"
+            }
+            _ => "the server can't store the account now; try again later",
+        };
+        self.speaker.error(ErrorCode::NotSaved, sentence);
     }
 
     fn enter(&mut self, name: &Name, take_over: bool) {

@@ -1,0 +1,5 @@
+-- An account as it is. ARGV: key. Answers with version, hash and name.
+local there = redis.call('HGET', p .. 'accounts', ARGV[3])
+if not there then return { 'none' } end
+local version, hash, name = string.match(there, '^(%S+) (%S+) (%S+)$')
+return { 'ok', version, hash, name }
