@@ -23,6 +23,7 @@
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
+//! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
 //! | [`check`] | the program `chatcheck`, which tries a server that a student has written, a rung of the ladder at a time | how this server does it |
 //! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
@@ -51,6 +52,8 @@
 //! | `member-50005`, `writer-50005` | 1 each a member | `read`, its channel | as a worker and its timer |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
+//! | `cluster-out` | 1, with `--cluster` | its queue | sends the engine what is asked of the other servers, and keeps this one's lease |
+//! | `cluster-in` | 1, with `--cluster` | the engine's streams | hands on what the others say |
 //! | `viewer-1` … | 1 a connection to the board | its queue of news | writes it into the browser's socket |
 //! | `keys` | 1, at a terminal | the terminal | takes out of what is typed what would end the editor, and hands it on a line at a time |
 //! | `keyboard` | 1, at a terminal | what `keys` hands on | edits a line; what was typed goes to `main` |
@@ -78,6 +81,8 @@
 //! | no-show | an event: nobody has come in time for a seat that the portal had reserved |
 //! | freed | an event: the seat is empty again, has a new passcode, and its port is on the stack |
 //! | heard | a client's sign of life, from which its idle timeout is counted anew |
+//! | engine | the Redis that keeps what several servers have in common |
+//! | boot | a server's lease among others, as a word that nobody else has: who has lost it is behind the fence |
 //! | turn | one read, every frame in it, and one write to each who hears them |
 //!
 //! # The path of a message
@@ -91,6 +96,9 @@
 //!
 //! A browser's message takes the same path: its thread (`server/threads/web.rs`) took the seat off the stack, and from the
 //! passcode on it is a session like any other, over another framing (`wire/websocket.rs`).
+//!
+//! With `--cluster`, what is public or for a room goes to the engine instead ([`cluster::Cluster::say`], by
+//! `server/session/speaker.rs`), and everybody hears it when `cluster-in` reads it back (`server/here.rs`).
 //!
 //! # A new command
 //!
@@ -110,9 +118,11 @@
 //! | a pair's, the people's, the rooms' | who a connection is | for the names in what is told |
 //! | an outbox's | the state of its connection's TLS | what is written is encrypted and handed to the socket in one order |
 //!
+//! | the rooms', an answer's that other servers have a part in | an outbox's | who comes and goes, and the answers, stand in one order; nothing is written under it |
+//!
 //! All others are leaves: a seat's, the workload stack, the rooms' ports, the counts of seats for each address, the
 //! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers, a server's TLS
-//! configuration, what a client's trust has seen.
+//! configuration, what a client's trust has seen, what `cluster-out` and `cluster-in` share.
 //! Never two of one kind. No lock but an outbox's own and its TLS' is held over a write, and that write can't block; none
 //! is held over a read, an accept, a bind, a spawn or a join. (The one around the spare descriptor is: it
 //! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)

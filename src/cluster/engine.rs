@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Cmd, Connection, RedisError, Script, Value, cmd};
 
-use super::EngineAddress;
+use super::address::EngineAddress;
 
 /// How long a new connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
@@ -106,6 +106,11 @@ pub(super) struct Caller {
     pub(super) prefix: String,
     pub(super) id: String,
     pub(super) boot: String,
+}
+
+/// A truth as the scripts know it.
+pub(super) fn flag(is_so: bool) -> String {
+    if is_so { "1" } else { "0" }.to_owned()
 }
 
 /// One connection.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::engine::{Call, Entry, Link, Op};
+use super::asks::Fate;
+use super::engine::{Call, Entry, Link, Op, flag};
+use super::news::{News, Spoken};
 use super::out::{Ask, Task};
 use super::shared::{Shared, Side};
-use super::{Fate, News, Spoken};
 use crate::limits;
 
 /// How long one read waits. An engine that is stopped is noticed by the timeout a second later.
@@ -108,7 +109,7 @@ fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
                 });
             }
             let asked = |name: &str| entry.field(name).to_owned();
-            let args = vec![asked("r"), asked("a"), super::member::flag(handed)];
+            let args = vec![asked("r"), asked("a"), flag(handed)];
             // If it can't be told, the speaker hears that it is not known.
             let _ = asks.try_send(Task::Ask(Ask {
                 call: Call { op: Op::Ack, args },

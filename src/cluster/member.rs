@@ -7,13 +7,13 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
-use super::engine::{Call, Op};
+use super::asks::{Attached, Claimed, Done, Fate, Speaker};
+use super::engine::{Call, Op, flag};
+use super::incoming;
+use super::news::{Hears, Neighbour};
 use super::out::{self, Answered, Ask, Task};
+use super::settings::{ClusterError, ClusterSettings};
 use super::shared::{Shared, Side};
-use super::{
-    Attached, Claimed, ClusterError, ClusterSettings, Done, Fate, Hears, Neighbour, Speaker,
-    incoming,
-};
 use crate::hall::{Account, Decided, Name};
 use crate::limits;
 
@@ -295,10 +295,6 @@ impl Cluster {
         rooms.sort_by_key(|(name, _)| name.to_ascii_lowercase());
         Some(rooms)
     }
-}
-
-pub(super) fn flag(is_so: bool) -> String {
-    if is_so { "1" } else { "0" }.to_owned()
 }
 
 fn pairs(words: &[String]) -> impl Iterator<Item = (String, String)> {

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
+use super::asks::{Attached, Fate};
 use super::engine::{ANSWER_WITHIN, Call, Link, Op};
+use super::news::{Neighbour, News};
+use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
-use super::{Attached, ClusterError, Fate, Neighbour, News};
 use crate::hall::{Account, AccountError, Name};
 use crate::limits;
 

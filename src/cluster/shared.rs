@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
+use super::address::EngineAddress;
+use super::asks::{Done, Fate};
 use super::engine::Caller;
-use super::{ClusterSettings, Done, EngineAddress, Fate, Hears, Load, Neighbour, News};
+use super::news::{Hears, Load, Neighbour, News};
+use super::settings::ClusterSettings;
 
 /// Everything that more than one thread uses. Each field guards itself; all locks are leaves.
 pub(super) struct Shared {

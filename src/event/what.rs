@@ -489,6 +489,18 @@ mod tests {
         let room = || "lobby".to_owned();
         let some = |text: &str| Some(text.to_owned());
         vec![
+            What::ClusterLost {
+                reason: "a reason".to_owned(),
+            },
+            What::ClusterBack,
+            What::ClusterMissed {
+                room: Some(room()),
+                count: Some(3),
+            },
+            What::ClusterMissed {
+                room: None,
+                count: None,
+            },
             What::Started {
                 ports: vec![port, other],
                 tick_seconds: 1,

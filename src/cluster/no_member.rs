@@ -1,40 +1,11 @@
-//! What stands for the other servers in a build that knows none (`--no-default-features`): types of which there is no
-//! value, so that nobody else has to know of it.
+//! What stands for the other servers in a build that knows none: a type of which there is no value.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{
-    Attached, Claimed, ClusterError, ClusterSettings, Done, Fate, Hears, Neighbour, Speaker,
-};
+use super::asks::{Attached, Claimed, Done, Fate, Speaker};
+use super::news::{Hears, Neighbour};
+use super::settings::{ClusterError, ClusterSettings};
 use crate::hall::{Account, Decided, Name};
-
-/// No engine's address.
-#[derive(Clone, Debug)]
-pub struct EngineAddress(Infallible);
-
-impl fmt::Display for EngineAddress {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {}
-    }
-}
-
-impl FromStr for EngineAddress {
-    type Err = String;
-
-    fn from_str(_: &str) -> Result<EngineAddress, String> {
-        Err("this build knows no other servers: build it with `--features cluster`".to_owned())
-    }
-}
-
-impl EngineAddress {
-    #[allow(missing_docs)]
-    pub fn with_secret(self, _: &str) -> EngineAddress {
-        match self.0 {}
-    }
-}
 
 /// No part in a chat of several servers.
 pub enum Cluster {}
@@ -46,7 +17,7 @@ impl Cluster {
         _: bool,
         _: Arc<dyn Hears>,
     ) -> Result<Cluster, ClusterError> {
-        match settings.engine.0 {}
+        match *settings.engine.never() {}
     }
 
     pub fn is_up(&self) -> bool {

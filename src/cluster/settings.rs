@@ -1,0 +1,103 @@
+//! How a server takes part in a chat of several, and why it can't.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+#[cfg(feature = "cluster")]
+use super::address::EngineAddress;
+#[cfg(not(feature = "cluster"))]
+use super::no_address::EngineAddress;
+use crate::limits;
+
+/// How a server takes part in a chat of several.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// Where the engine is.
+    pub engine: EngineAddress,
+    /// What tells this server apart from the others: letters, digits, `_`, `.`, `:` and `-`.
+    pub id: String,
+    /// Where the others send people.
+    pub address: Option<IpAddr>,
+    /// What the names of all keys begin with, so that several chats can have one engine.
+    pub prefix: String,
+    /// How long a server that says nothing is taken to live. It says something three times as often.
+    pub lease: Duration,
+}
+
+impl ClusterSettings {
+    /// As usual, with that engine and id.
+    pub fn new(engine: EngineAddress, id: impl Into<String>) -> ClusterSettings {
+        ClusterSettings {
+            engine,
+            id: id.into(),
+            address: None,
+            prefix: "portal-chat:".to_owned(),
+            lease: limits::LEASE,
+        }
+    }
+}
+
+/// Whether that tells a server apart: it stands between spaces in the engine's notes.
+pub fn is_cluster_id(text: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(is_fine)
+}
+
+/// Why a server can't take part.
+#[derive(Debug)]
+pub enum ClusterError {
+    /// The engine can't be reached, or answers with an error.
+    Engine {
+        /// Where it was looked for.
+        address: String,
+        /// What the system or the engine says.
+        reason: String,
+    },
+    /// Another server that lives has this id.
+    IdTaken(String),
+    /// Another server that lives has another rule for names.
+    OtherRules {
+        /// Its id.
+        server: String,
+        /// Whether names have passwords there.
+        passwords: bool,
+    },
+    /// The system gives no thread.
+    NoThread(std::io::Error),
+}
+
+impl fmt::Display for ClusterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClusterError::Engine { address, reason } => write!(
+                f,
+                "the engine at {address} can't be used ({reason}): start a Redis 7 there (`redis-server`), or name another \
+                 with --cluster redis://HOST:PORT"
+            ),
+            ClusterError::IdTaken(id) => write!(
+                f,
+                "another server that is running is called {id}: give this one a name of its own with --cluster-id NAME"
+            ),
+            ClusterError::OtherRules { server, passwords } => {
+                let (theirs, cure) = if *passwords {
+                    ("keeps passwords", "start this one without --no-passwords")
+                } else {
+                    (
+                        "keeps no passwords",
+                        "start this one with --no-passwords, too",
+                    )
+                };
+                write!(
+                    f,
+                    "the server {server} of the same chat {theirs}, and this one would not: {cure}, or name another chat with --cluster-prefix"
+                )
+            }
+            ClusterError::NoThread(error) => {
+                write!(f, "the system gives no more threads ({error})")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ClusterError {}
