@@ -617,3 +617,119 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         let _ = std::fs::remove_file(file);
     }
 }
+
+#[test]
+fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let small = Settings {
+        single_port: None,
+        workers: 2,
+        ..settings(&engine.url(), "small")
+    };
+    let cluster = small.cluster.clone().unwrap();
+    let small = Settings {
+        cluster: Some(ClusterSettings {
+            address: Some([127, 0, 0, 1].into()),
+            ..cluster
+        }),
+        ..small
+    };
+    let one = TestServer::start(&small);
+    let _guests = [one.seat(), one.seat()];
+    assert_eq!(one.ask(), "<SERVER><command>FULL</command></SERVER>\n");
+    let other = ClusterSettings {
+        address: Some([127, 0, 0, 1].into()),
+        ..settings(&engine.url(), "two").cluster.unwrap()
+    };
+    let two = TestServer::start(&Settings {
+        cluster: Some(other),
+        ..settings(&engine.url(), "two")
+    });
+    let there = two.server.portal();
+    let wanted = format!(
+        "<SERVER><command>FULL</command><elsewhere><address>127.0.0.1</address><Port>{}</Port></elsewhere></SERVER>\n",
+        there.port()
+    );
+    // It is known when the lease is renewed next.
+    let until = std::time::Instant::now() + PATIENCE;
+    while one.ask() != wanted {
+        assert!(std::time::Instant::now() < until, "{}", one.ask());
+        std::thread::yield_now();
+    }
+    let client = std::process::Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        .args(["127.0.0.1", &one.server.portal().port().to_string()])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&client.stdout);
+    assert!(said.contains("in seat"), "{said}");
+    two.wait_for_event("seated", None);
+}
+
+#[test]
+fn a_server_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let mut bob = person(&one, "bob");
+    // A process of its own, because it is to be stopped.
+    let mut sleeper = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        .args([
+            "0",
+            "--single-port",
+            "--no-passwords",
+            "--cluster",
+            &engine.url(),
+        ])
+        .args(["--cluster-id", "sleeper"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(sleeper.stdout.take().unwrap()));
+    let port: u16 = lines
+        .find_map(|line| {
+            line.unwrap()
+                .split("127.0.0.1:")
+                .nth(1)?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap();
+    let rest = std::thread::spawn(move || lines.count());
+    let mut alice = Client::connect(([127, 0, 0, 1], port).into());
+    alice.send_line(&login("alice"));
+    alice.line_with("WELCOME");
+    let signal = |signal: &str| {
+        let pid = sleeper.id().to_string();
+        let status = std::process::Command::new("kill")
+            .args([signal, &pid])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    // Words that it finds when it wakes, and would say if nothing kept it from doing so.
+    alice.send_line(&public("from the grave"));
+    bob.line_with("USER LEFT</command><username>alice<");
+    let mut second = person(&one, "alice");
+    signal("-CONT");
+    alice.line_with("TAKEN OVER");
+    second.send_line(&public("I am alive"));
+    loop {
+        let line = bob.line();
+        assert!(!line.contains("from the grave"), "{line}");
+        if line.contains("I am alive") {
+            break;
+        }
+    }
+    signal("-TERM");
+    sleeper.wait().unwrap();
+    rest.join().unwrap();
+}

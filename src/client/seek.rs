@@ -36,6 +36,8 @@ pub(super) struct Seat {
 pub(super) enum SeekError {
     /// Every worker is occupied; ask again in 2 s.
     Full,
+    /// As [`SeekError::Full`]; another server of the chat has seats, there.
+    FullHere(SocketAddr),
     /// The worker did not take the passcode: it came too late, or somebody else had used up the
     /// one chance. Asking the portal again helps.
     TurnedAway,
@@ -67,6 +69,9 @@ impl fmt::Display for SeekError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SeekError::Full => f.write_str("the server is full; try again when somebody has left"),
+            SeekError::FullHere(there) => {
+                write!(f, "the server is full, and another one of its chat, at {there}, has seats")
+            }
             SeekError::TurnedAway => {
                 f.write_str(
                     "the worker turned us away: the passcode had changed in the meantime, or it saw us come \
@@ -133,6 +138,24 @@ impl fmt::Display for SeekError {
 /// # Errors
 /// [`SeekError`]; after `Full` and `TurnedAway` it is worth asking again.
 pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
+    let mut asked = Vec::new();
+    let mut found = ask(options);
+    // A full server may know another one of its chat that has seats: each is asked once.
+    while let Err(SeekError::FullHere(there)) = found {
+        if asked.contains(&there) {
+            return Err(SeekError::Full);
+        }
+        asked.push(there);
+        let answer = ask_by_tcp(there, options.codec(), &options.dial);
+        found = answer
+            .map_err(|_| SeekError::Full)
+            .and_then(|answer| follow(there, answer, options));
+    }
+    found
+}
+
+/// Asks the server that the options name.
+fn ask(options: &Options) -> Result<Seat, SeekError> {
     let unknown = |error| SeekError::UnknownName {
         server: options.server.clone(),
         error,
@@ -182,6 +205,10 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
             }
         }
         (ServerDoc::Full, _) => Err(SeekError::Full),
+        (ServerDoc::FullHere { there }, _) => Err(SeekError::FullHere(SocketAddr::new(
+            there.address,
+            there.port.get(),
+        ))),
         (ServerDoc::WelcomeSingle { seat, max }, Some((stream, frames))) => {
             let unreachable = |error| SeekError::Unreachable {
                 address,

@@ -80,11 +80,12 @@ impl Cluster {
         &self.shared.caller_id
     }
 
-    /// Another server that has free seats, for somebody for whom there is none here.
-    pub fn elsewhere(&self) -> Option<Neighbour> {
+    /// Another server that has free seats (and speaks TLS, if it has to be `over_tls`), for somebody for whom there is none here.
+    pub fn elsewhere(&self, over_tls: bool) -> Option<Neighbour> {
         let mut others = self.servers();
         others.retain(|there| {
-            there.lives && there.id != self.shared.caller_id && there.load.free > 0
+            let is_fine = there.load.tls || !over_tls;
+            is_fine && there.lives && there.id != self.shared.caller_id && there.load.free > 0
         });
         others.into_iter().max_by_key(|there| there.load.free)
     }

@@ -32,7 +32,7 @@ impl Cluster {
         match *self {}
     }
 
-    pub fn elsewhere(&self) -> Option<Neighbour> {
+    pub fn elsewhere(&self, _: bool) -> Option<Neighbour> {
         match *self {}
     }
 

@@ -1,5 +1,6 @@
 //! The operator's console: what the person at the server's own terminal can ask and do.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::server::{Connected, Server};
@@ -7,12 +8,13 @@ use crate::wire::printable;
 
 const HELP: &str =
     "  who                  who is connected, where from, since when, and how much they say
+  servers              the servers of the chat, if this is one of several
   say TEXT             tell everyone who is connected
   kick NAME [REASON]   remove somebody, by name or by the port of the seat
   stop                 tell everyone and end the server (so do Ctrl-C and Ctrl-D)
   help                 this list";
 
-const COMMANDS: [&str; 5] = ["who", "say", "kick", "stop", "help"];
+const COMMANDS: [&str; 6] = ["who", "servers", "say", "kick", "stop", "help"];
 
 /// What a line of the operator came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
         "stop" => return Obeyed::Stop,
         "help" => HELP.to_owned(),
         "who" => who(server),
+        "servers" => servers(server),
         "say" if rest.is_empty() => "  it is: say TEXT".to_owned(),
         "say" => format!("  said to {} people", server.say(rest)),
         "kick" if rest.is_empty() => "  it is: kick NAME [REASON]".to_owned(),
@@ -67,7 +70,54 @@ pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>
     }
 }
 
+/// What each server of the chat says of itself.
+fn servers(server: &Server) -> String {
+    let Some((own, mut servers)) = server.servers() else {
+        return "  this server is not one of several; --cluster makes it one".to_owned();
+    };
+    if servers.is_empty() {
+        return "  the engine has not told yet; try again in a moment".to_owned();
+    }
+    servers.sort_by(|one, other| one.id.cmp(&other.id));
+    let mut table = format!(
+        "  {:<24} {:>9} {:>8}  {}",
+        "server", "seats", "lag", "where"
+    );
+    for there in servers {
+        let taken = there.load.seats.saturating_sub(there.load.free);
+        let address = there.address.map_or_else(String::new, |address| {
+            SocketAddr::new(address, there.load.port).to_string()
+        });
+        let note = match (there.id == own, there.lives) {
+            (true, _) => " (this one)",
+            (false, true) => "",
+            (false, false) => " (has not been heard of)",
+        };
+        table += &format!(
+            "\n  {:<24} {:>9} {:>6.1}ms  {address}{note}",
+            printable(&there.id),
+            format!("{taken}/{}", there.load.seats),
+            there.lag.as_secs_f64() * 1000.0
+        );
+    }
+    table
+}
+
+/// Who is connected here, and who has logged in elsewhere.
 fn who(server: &Server) -> String {
+    let here = who_is_here(server);
+    let elsewhere = server.elsewhere();
+    if elsewhere.is_empty() {
+        return here;
+    }
+    let names: Vec<String> = elsewhere
+        .iter()
+        .map(|(name, place)| format!("{} ({})", printable(name), printable(place)))
+        .collect();
+    format!("{here}\n  elsewhere: {}", names.join(", "))
+}
+
+fn who_is_here(server: &Server) -> String {
     let connected = server.connected();
     if connected.is_empty() {
         return "  nobody is connected".to_owned();
@@ -136,7 +186,7 @@ mod tests {
         let names = ["Bob".to_owned(), "carol".to_owned()];
         assert_eq!(
             completions("s", &names),
-            (0, vec!["say".to_owned(), "stop".to_owned()])
+            (0, ["servers", "say", "stop"].map(str::to_owned).to_vec())
         );
         assert_eq!(completions("kick b", &names), (5, vec!["Bob".to_owned()]));
         assert_eq!(completions("say b", &names).1, Vec::<String>::new());

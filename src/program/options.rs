@@ -132,7 +132,7 @@ struct Arguments {
     /// How many browsers may be connected and have no seat
     #[arg(long, value_name = "N", default_value = "100", requires = "web", value_parser = value_parser!(u16).range(1..=MOST_ROOMS), help_heading = WHERE)]
     web_clients: u16,
-    /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; redis://HOST[:PORT][/DB], or rediss:// with TLS
+    /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
     #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
     /// What this server is called among the others [default: the machine's name and the portal's port]

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use crate::cluster::Cluster;
 use crate::event::{Events, What};
 use crate::limits;
-use crate::net::{Listener, Spare, Stream};
+use crate::net::{Listener, Port, Spare, Stream};
 use crate::web::http::{self, Refusal};
-use crate::wire::{CloseCode, Codec, ServerDoc};
+use crate::wire::{CloseCode, Codec, Elsewhere, ServerDoc};
 
 /// What a thread that accepts needs besides its listener.
 #[derive(Clone)]
@@ -20,16 +21,48 @@ pub(super) struct Accepting {
     spare: Arc<Spare>,
     /// How a caller is told anything.
     pub(super) codec: Codec,
+    /// The other servers, if there are any.
+    cluster: Arc<OnceLock<Cluster>>,
+    /// Whether callers speak TLS, and are not to be sent where nobody does.
+    is_tls: bool,
 }
 
 impl Accepting {
     /// Keeps a descriptor from now on, for all threads that accept.
-    pub(super) fn new(events: Events, codec: Codec) -> Accepting {
+    pub(super) fn new(
+        events: Events,
+        codec: Codec,
+        cluster: Arc<OnceLock<Cluster>>,
+        is_tls: bool,
+    ) -> Accepting {
         Accepting {
             events,
             spare: Arc::new(Spare::hold()),
             codec,
+            cluster,
+            is_tls,
         }
+    }
+
+    /// That there is no seat, and where there is one, if another server of the chat has some.
+    pub(super) fn full(&self) -> ServerDoc<'static> {
+        let elsewhere = || {
+            let there = self.cluster.get()?.elsewhere(self.is_tls)?;
+            let (address, port) = (there.address?, Port::new(there.load.port)?);
+            let scheme = if there.load.tls { "https" } else { "http" };
+            let page = |port| format!("{scheme}://{}/", SocketAddr::new(address, port));
+            Some(ServerDoc::FullHere {
+                there: Elsewhere {
+                    address,
+                    port,
+                    web: there.load.web.map(|port| page(port).into()),
+                },
+            })
+        };
+        if self.codec.is_original() {
+            return ServerDoc::Full;
+        }
+        elsewhere().unwrap_or(ServerDoc::Full)
     }
 
     /// The same, for callers to whom another codec speaks.
@@ -71,7 +104,7 @@ impl Accepting {
 
     /// Tells a caller that there is no seat.
     pub(super) fn say_full(&self, stream: Stream, peer: SocketAddr) {
-        let mut full = self.codec.server_frame(&ServerDoc::Full);
+        let mut full = self.codec.server_frame(&self.full());
         self.codec.write_close(CloseCode::Full, &mut full);
         stream.send_and_close(&full);
         self.events.tell(|| What::Full { asker: peer });

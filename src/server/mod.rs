@@ -228,7 +228,9 @@ impl Server {
             idle: timeouts.idle,
             total: timeouts.total,
         });
-        let accepting = Accepting::new(events.clone(), codec);
+        let cluster = Arc::new(OnceLock::new());
+        let is_tls = settings.tls.is_some();
+        let accepting = Accepting::new(events.clone(), codec, Arc::clone(&cluster), is_tls);
         let sockets = Sockets {
             codec,
             tick: settings.tick,
@@ -241,7 +243,6 @@ impl Server {
             tap,
             tls: settings.tls.clone(),
         };
-        let cluster = Arc::new(OnceLock::new());
         let (mut people, mut rooms) = (
             People::new(settings.announce_up_to),
             Rooms::new(timeouts, settings.history),
@@ -359,11 +360,20 @@ impl Server {
         Ok(())
     }
 
-    /// The servers of the chat, if this is one of several.
-    pub fn servers(&self) -> Vec<Neighbour> {
-        self.sessions
-            .cluster()
-            .map_or_else(Vec::new, Cluster::servers)
+    /// If this is one of several: what it is called, and all servers of the chat.
+    pub fn servers(&self) -> Option<(String, Vec<Neighbour>)> {
+        let cluster = self.sessions.cluster()?;
+        Some((cluster.id().to_owned(), cluster.servers()))
+    }
+
+    /// Who has logged in on the other servers, by name, and on which.
+    pub fn elsewhere(&self) -> Vec<(String, String)> {
+        let Some(cluster) = self.sessions.cluster() else {
+            return Vec::new();
+        };
+        let mut people = cluster.who().unwrap_or_default();
+        people.retain(|(_, server)| server != cluster.id());
+        people
     }
 
     fn start_timekeepers(

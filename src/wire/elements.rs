@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use roxmltree::{Document, Node, ParsingOptions, StringStorage};
@@ -311,6 +312,42 @@ impl RoomList {
             escape_into(room, out);
             out.extend_from_slice(format!("</{name}>").as_bytes());
         }
+    }
+}
+
+/// Another server of the chat: where it has seats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere<'a> {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its portal's port.
+    pub port: Port,
+    /// Its page, if it has one.
+    pub web: Option<Cow<'a, str>>,
+}
+
+/// [`Elsewhere`], as an element with three in it.
+pub(super) struct Neighbour;
+
+impl Neighbour {
+    pub(super) fn read<'f>(
+        root: Node<'_, 'f>,
+        name: &'static str,
+    ) -> Result<Elsewhere<'f>, DocError> {
+        let there = child(root, name).ok_or(DocError::Missing(name))?;
+        Ok(Elsewhere {
+            address: Number::read(there, "address")?,
+            port: PortNumber::read(there, "Port")?,
+            web: Optional::read(there, "web")?,
+        })
+    }
+
+    pub(super) fn write(there: &Elsewhere<'_>, name: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("<{name}>").as_bytes());
+        Number::write(&there.address, "address", out);
+        PortNumber::write(&there.port, "Port", out);
+        Optional::write(&there.web, "web", out);
+        out.extend_from_slice(format!("</{name}>").as_bytes());
     }
 }
 

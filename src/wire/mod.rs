@@ -34,6 +34,7 @@ mod xml;
 
 pub use client_doc::{ClientCommand, ClientDoc};
 pub use doc::{CallbackRequest, DocError, ErrorCode, Handshake, Secret};
+pub use elements::Elsewhere;
 pub use frame::{FrameReader, Framing};
 pub use frame_error::FrameError;
 pub use frames::Frames;

@@ -8,8 +8,8 @@ use roxmltree::Node;
 use super::described::described;
 use super::doc::{DocError, ErrorCode};
 use super::elements::{
-    IsNew, List, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed, attribute, child, element,
-    empty, is_yes, parse, port_from, rooted, text_of, trimmed,
+    Elsewhere, IsNew, List, Neighbour, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed,
+    attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of, trimmed,
 };
 use super::text::escape_into;
 use crate::limits;
@@ -82,6 +82,11 @@ described! {
         "JOINED" if is_here => JoinedHere {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
+        },
+        /// The same where another server of the chat has seats.
+        "FULL" if is_elsewhere => FullHere {
+            /// That server.
+            there: Elsewhere<'a> = Neighbour "elsewhere",
         },
         /// The portal's other answer: every worker is occupied.
         "FULL" => Full,
@@ -203,6 +208,11 @@ described! {
             username: Cow<'a, str> = Text "username",
         },
     }
+}
+
+/// `FULL` with `<elsewhere>`.
+fn is_elsewhere(root: Node<'_, '_>) -> bool {
+    child(root, "elsewhere").is_some()
 }
 
 /// `JOINED` with `<here/>`.

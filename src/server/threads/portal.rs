@@ -43,7 +43,7 @@ impl Portal {
                     let answer = self.answer(Asker::by_connection(peer), peer);
                     self.panics.may_panic("portal-tcp");
                     self.accepting
-                        .turn_away(stream, &as_document(answer.as_ref()));
+                        .turn_away(stream, &self.as_document(answer.as_ref()));
                 });
             });
     }
@@ -71,7 +71,7 @@ impl Portal {
                         }
                         let answer = portal.answer(Asker::by_connection(peer), peer);
                         portal.panics.may_panic("portal-tcp");
-                        let answer = as_document(answer.as_ref());
+                        let answer = portal.as_document(answer.as_ref());
                         portal.accepting.turn_away(stream, &answer);
                     });
                 });
@@ -194,6 +194,10 @@ impl Portal {
         ticket
     }
 
+    fn as_document<'t>(&self, ticket: Option<&'t Ticket>) -> ServerDoc<'t> {
+        ticket.map_or_else(|| self.accepting.full(), as_ticket)
+    }
+
     /// The ticket for a seat that `peer` has been given and has not used.
     fn ticket_of(&self, peer: SocketAddr, seat: SeatNumber, now: Tick) -> Option<Ticket> {
         let asker = Asker::by_datagram(peer);
@@ -215,13 +219,15 @@ fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
     peer.port() == here.port() && (address.is_loopback() || address == here.ip().to_canonical())
 }
 
+/// An answer by datagram. It never names another server: who asks so might be somebody else than it says.
 fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
-    match ticket {
-        Some(Ticket { port, passcode }) => ServerDoc::Ticket {
-            port: *port,
-            passcode: passcode.reveal().into(),
-        },
-        None => ServerDoc::Full,
+    ticket.map_or(ServerDoc::Full, as_ticket)
+}
+
+fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
+    ServerDoc::Ticket {
+        port: *port,
+        passcode: passcode.reveal().into(),
     }
 }
 
