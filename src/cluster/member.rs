@@ -181,19 +181,32 @@ impl Cluster {
         args.push(room.map(Name::key).unwrap_or_default());
         args.push(text.to_owned());
         args.push(flag(me));
+        let (shared, stream) = (Arc::clone(&self.shared), stream_of(room));
+        shared.places.says(&stream);
         self.ask(
             Op::Say,
             args,
             Box::new(move |answer| {
-                done(answer.map_or_else(
-                    |fate| fate,
-                    |words| match &words[..] {
-                        [ok, count] if ok == "ok" => Fate::Sent(count.parse().unwrap_or(0)),
-                        _ => Fate::NotYours,
-                    },
-                ));
+                let fate = match answer.as_deref() {
+                    Ok([ok, count, number]) if ok == "ok" => {
+                        shared
+                            .places
+                            .has_said(&stream, Ok(number.parse().unwrap_or(0)));
+                        return done(Fate::Sent(count.parse().unwrap_or(0)));
+                    }
+                    Ok(_) => Fate::NotYours,
+                    Err(fate) => fate.clone(),
+                };
+                shared.places.has_said(&stream, Err(&fate));
+                done(fate);
             }),
         );
+    }
+
+    /// Whether something may be said here alone, in public or in a room, while the engine is away: not if something is
+    /// still on the way that was said before.
+    pub fn may_go_on_alone(&self, room: Option<&Name>) -> bool {
+        self.shared.places.is_heard_out(&stream_of(room))
     }
 
     /// Says what a room is about.
@@ -302,6 +315,10 @@ fn pairs(words: &[String]) -> impl Iterator<Item = (String, String)> {
     words
         .chunks_exact(2)
         .map(|pair| (pair[0].clone(), pair[1].clone()))
+}
+
+fn stream_of(room: Option<&Name>) -> String {
+    room.map_or_else(|| "all".to_owned(), |room| format!("room:{}", room.key()))
 }
 
 /// An account, of a script's answer: a word, version, hash and name.

@@ -56,6 +56,10 @@ impl Cluster {
         match *self {}
     }
 
+    pub fn may_go_on_alone(&self, _: Option<&Name>) -> bool {
+        match *self {}
+    }
+
     pub fn topic(&self, _: Speaker<'_>, _: &Name, _: &str, _: Done) {
         match *self {}
     }

@@ -188,6 +188,7 @@ impl Shared {
         if !state.out || !state.incoming || self.is_up() {
             return;
         }
+        self.places.is_back();
         self.up.store(true, Ordering::Release);
         let was_told = std::mem::take(&mut state.is_told_lost);
         drop(state);
@@ -276,6 +277,11 @@ struct Table {
 
 struct Place {
     read: u64,
+    /// How far people here have been heard in it for certain, how many of their words are on the way, and whether of some
+    /// it is not known.
+    said: u64,
+    on_the_way: usize,
+    is_unsure: bool,
     /// A room that has ended here may have begun again before its end is noted.
     token: u64,
 }
@@ -286,10 +292,50 @@ impl Places {
         let mut table = self.0.lock();
         table.last_token += 1;
         let token = table.last_token;
-        table
-            .places
-            .insert(stream.to_owned(), Place { read, token });
+        let place = Place {
+            read,
+            said: 0,
+            on_the_way: 0,
+            is_unsure: false,
+            token,
+        };
+        table.places.insert(stream.to_owned(), place);
         token
+    }
+
+    /// Somebody here says something in it.
+    pub(super) fn says(&self, stream: &str) {
+        if let Some(place) = self.0.lock().places.get_mut(stream) {
+            place.on_the_way += 1;
+        }
+    }
+
+    /// What became of that: its place in the count, or why it has none.
+    pub(super) fn has_said(&self, stream: &str, became: Result<u64, &Fate>) {
+        if let Some(place) = self.0.lock().places.get_mut(stream) {
+            place.on_the_way = place.on_the_way.saturating_sub(1);
+            match became {
+                Ok(number) => place.said = place.said.max(number),
+                Err(fate) => place.is_unsure |= *fate == Fate::Unsure,
+            }
+        }
+    }
+
+    /// Whether everything that people here have said in it has been heard here. Only then may the next thing be said
+    /// here alone while the engine is away, or it would be heard before what was said before it.
+    pub(super) fn is_heard_out(&self, stream: &str) -> bool {
+        let table = self.0.lock();
+        let place = table.places.get(stream);
+        place.is_none_or(|place| {
+            place.on_the_way == 0 && !place.is_unsure && place.read >= place.said
+        })
+    }
+
+    /// The engine is back: what was not known is in the streams, or not at all.
+    pub(super) fn is_back(&self) {
+        for place in self.0.lock().places.values_mut() {
+            place.is_unsure = false;
+        }
     }
 
     pub(super) fn has(&self, stream: &str) -> bool {
@@ -328,7 +374,7 @@ impl Places {
     /// The engine has forgotten everything, and counts from 1 again.
     pub(super) fn begin_anew(&self) {
         for place in self.0.lock().places.values_mut() {
-            place.read = 0;
+            (place.read, place.said) = (0, 0);
         }
     }
 }

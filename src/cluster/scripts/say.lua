@@ -4,5 +4,5 @@ local mine = id .. ' ' .. boot .. ' ' .. session .. ' ' .. spelled
 local stream, among = 'all', p .. 'names'
 if room ~= '' then stream, among = 'room:' .. room, p .. 'room:' .. room .. ':members' end
 if redis.call('HGET', among, key) ~= mine then return { 'not-yours' } end
-push(stream, 'k', 'said', 'o', mine, 'w', spelled, 't', text, 'm', me)
-return { 'ok', tostring(redis.call('HLEN', among) - 1) }
+local n = push(stream, 'k', 'said', 'o', mine, 'w', spelled, 't', text, 'm', me)
+return { 'ok', tostring(redis.call('HLEN', among) - 1), tostring(n) }

@@ -166,7 +166,14 @@ impl<'s> Speaker<'s> {
     /// alone: there are no others, or they can't be reached.
     fn deliver_among_others(&mut self, room: Option<&Name>, said: &Said) -> bool {
         let Some((cluster, who, session)) = self.among_others() else {
-            return false;
+            let may_go_on = |cluster: &Cluster| cluster.may_go_on_alone(room);
+            if self.sessions.cluster().is_none_or(may_go_on) {
+                return false;
+            }
+            for _ in 0..said.count() {
+                self.write_answer(&answer_of(&Fate::Unreachable, None));
+            }
+            return true;
         };
         let speaker = cluster::Speaker {
             session,
