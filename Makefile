@@ -96,8 +96,8 @@ handouts: cargo-is-there ## one page to print for each task, and one with the an
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
 
-soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again
-	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test soak -- --nocapture
+soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again; CLUSTER=1: an engine that dies, under three servers
+	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test $(if $(CLUSTER),cluster_soak,soak) -- --nocapture
 
 fuzz: cargo-is-there ## fuzz each parser for FUZZ_SECONDS=60 (needs nightly Rust and cargo-fuzz)
 	for target in frames documents accounts typed; do \

@@ -182,7 +182,8 @@ impl Cluster {
         args.push(text.to_owned());
         args.push(flag(me));
         let (shared, stream) = (Arc::clone(&self.shared), stream_of(room));
-        shared.places.says(&stream);
+        let session = speaker.session;
+        shared.places.says(&stream, session);
         self.ask(
             Op::Say,
             args,
@@ -191,22 +192,22 @@ impl Cluster {
                     Ok([ok, count, number]) if ok == "ok" => {
                         shared
                             .places
-                            .has_said(&stream, Ok(number.parse().unwrap_or(0)));
+                            .has_said(&stream, session, Ok(number.parse().unwrap_or(0)));
                         return done(Fate::Sent(count.parse().unwrap_or(0)));
                     }
                     Ok(_) => Fate::NotYours,
                     Err(fate) => fate.clone(),
                 };
-                shared.places.has_said(&stream, Err(&fate));
+                shared.places.has_said(&stream, session, Err(&fate));
                 done(fate);
             }),
         );
     }
 
-    /// Whether something may be said here alone, in public or in a room, while the engine is away: not if something is
-    /// still on the way that was said before.
-    pub fn may_go_on_alone(&self, room: Option<&Name>) -> bool {
-        self.shared.places.is_heard_out(&stream_of(room))
+    /// Whether a session may say something here alone, in public or in a room, while the engine is away: not if something
+    /// is still on the way that it said before.
+    pub fn may_go_on_alone(&self, session: u64, room: Option<&Name>) -> bool {
+        self.shared.places.is_heard_out(&stream_of(room), session)
     }
 
     /// Says what a room is about.

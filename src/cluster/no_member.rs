@@ -56,7 +56,7 @@ impl Cluster {
         match *self {}
     }
 
-    pub fn may_go_on_alone(&self, _: Option<&Name>) -> bool {
+    pub fn may_go_on_alone(&self, _: u64, _: Option<&Name>) -> bool {
         match *self {}
     }
 

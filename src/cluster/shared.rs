@@ -275,13 +275,19 @@ struct Table {
     last_token: u64,
 }
 
-struct Place {
-    read: u64,
-    /// How far people here have been heard in it for certain, how many of their words are on the way, and whether of some
-    /// it is not known.
+/// What one session has said in a stream, as far as that is not certain to have been heard here.
+#[derive(Default)]
+struct Open {
+    /// Where the last of it stands that has a place.
     said: u64,
     on_the_way: usize,
     is_unsure: bool,
+}
+
+struct Place {
+    read: u64,
+    /// What is open of each session here that has said something in it.
+    open: BTreeMap<u64, Open>,
     /// A room that has ended here may have begun again before its end is noted.
     token: u64,
 }
@@ -294,47 +300,51 @@ impl Places {
         let token = table.last_token;
         let place = Place {
             read,
-            said: 0,
-            on_the_way: 0,
-            is_unsure: false,
+            open: BTreeMap::new(),
             token,
         };
         table.places.insert(stream.to_owned(), place);
         token
     }
 
-    /// Somebody here says something in it.
-    pub(super) fn says(&self, stream: &str) {
+    /// A session here says something in it.
+    pub(super) fn says(&self, stream: &str, session: u64) {
         if let Some(place) = self.0.lock().places.get_mut(stream) {
-            place.on_the_way += 1;
+            place.open.entry(session).or_default().on_the_way += 1;
         }
     }
 
     /// What became of that: its place in the count, or why it has none.
-    pub(super) fn has_said(&self, stream: &str, became: Result<u64, &Fate>) {
-        if let Some(place) = self.0.lock().places.get_mut(stream) {
-            place.on_the_way = place.on_the_way.saturating_sub(1);
-            match became {
-                Ok(number) => place.said = place.said.max(number),
-                Err(fate) => place.is_unsure |= *fate == Fate::Unsure,
-            }
+    pub(super) fn has_said(&self, stream: &str, session: u64, became: Result<u64, &Fate>) {
+        let mut table = self.0.lock();
+        let place = table.places.get_mut(stream);
+        let Some(open) = place.and_then(|place| place.open.get_mut(&session)) else {
+            return;
+        };
+        open.on_the_way = open.on_the_way.saturating_sub(1);
+        match became {
+            Ok(number) => open.said = open.said.max(number),
+            Err(fate) => open.is_unsure |= *fate == Fate::Unsure,
         }
     }
 
-    /// Whether everything that people here have said in it has been heard here. Only then may the next thing be said
-    /// here alone while the engine is away, or it would be heard before what was said before it.
-    pub(super) fn is_heard_out(&self, stream: &str) -> bool {
+    /// Whether everything that a session has said in it has been heard here. Only then may it say the next thing here
+    /// alone while the engine is away, or that would be heard before what it said before.
+    pub(super) fn is_heard_out(&self, stream: &str, session: u64) -> bool {
         let table = self.0.lock();
-        let place = table.places.get(stream);
-        place.is_none_or(|place| {
-            place.on_the_way == 0 && !place.is_unsure && place.read >= place.said
-        })
+        let Some(place) = table.places.get(stream) else {
+            return true;
+        };
+        place
+            .open
+            .get(&session)
+            .is_none_or(|open| open.on_the_way == 0 && !open.is_unsure && place.read >= open.said)
     }
 
     /// The engine is back: what was not known is in the streams, or not at all.
     pub(super) fn is_back(&self) {
         for place in self.0.lock().places.values_mut() {
-            place.is_unsure = false;
+            place.open.retain(|_, open| open.on_the_way > 0);
         }
     }
 
@@ -348,6 +358,12 @@ impl Places {
         let place = table.places.get_mut(stream)?;
         let left_out = to.checked_sub(place.read + 1)?;
         place.read = to;
+        // Once in a while, what has been heard is forgotten.
+        if to.is_multiple_of(1024) {
+            place
+                .open
+                .retain(|_, open| open.on_the_way > 0 || open.is_unsure || open.said > to);
+        }
         Some(left_out)
     }
 
@@ -374,7 +390,8 @@ impl Places {
     /// The engine has forgotten everything, and counts from 1 again.
     pub(super) fn begin_anew(&self) {
         for place in self.0.lock().places.values_mut() {
-            (place.read, place.said) = (0, 0);
+            place.read = 0;
+            place.open.clear();
         }
     }
 }

@@ -166,7 +166,8 @@ impl<'s> Speaker<'s> {
     /// alone: there are no others, or they can't be reached.
     fn deliver_among_others(&mut self, room: Option<&Name>, said: &Said) -> bool {
         let Some((cluster, who, session)) = self.among_others() else {
-            let may_go_on = |cluster: &Cluster| cluster.may_go_on_alone(room);
+            let session = self.connection.session();
+            let may_go_on = |cluster: &Cluster| cluster.may_go_on_alone(session, room);
             if self.sessions.cluster().is_none_or(may_go_on) {
                 return false;
             }
