@@ -23,6 +23,8 @@ mod engine;
 mod incoming;
 #[cfg(feature = "cluster")]
 mod member;
+#[cfg(test)]
+mod model;
 mod news;
 #[cfg(not(feature = "cluster"))]
 mod no_address;
