@@ -377,11 +377,14 @@ fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut pause = RESERVATION;
     loop {
         let mut given: BTreeMap<u16, Instant> = BTreeMap::new();
-        let start = Instant::now();
+        let mut asked_at = Instant::now();
         while let Some(ticket) = ask(subject)? {
             let now = Instant::now();
-            if let Some(before) = given.insert(ticket.port, start)
-                && now.duration_since(before) < RESERVATION
+            // From before the one was asked for until after the other has come: no shorter than what is between them.
+            // Should even an answer take longer than that, it does not go on for ever.
+            let before = given.insert(ticket.port, asked_at);
+            asked_at = now;
+            if before.is_some_and(|before| now.duration_since(before) < RESERVATION) || now > until
             {
                 let wanted = "each port once, and then FULL";
                 let came = format!("port {} for two of them", ticket.port);
