@@ -80,7 +80,7 @@ check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='pytho
 	@if [ -n "$$BUG" ]; then \
 	  page="$$(ls src/lesson/ladder/"$$BUG"-*.md 2>/dev/null)"; \
 	  test="$$(sed -n '/^git apply src/,$$s/^Check: `cargo \(test [^`]*\)`.*/\1/p' "$${page:-/dev/null}" | head -n 1)"; \
-	  if [ -z "$$test" ]; then echo "There is no bug for rung $$BUG; there is one for each of 3 to 7."; exit 2; fi; \
+	  if [ -z "$$test" ]; then echo "There is no bug for rung $$BUG; there is one for each of 3 to 7, and for 9."; exit 2; fi; \
 	  echo "cargo $$test"; \
 	  if $(CARGO) $$test --quiet; then echo "✓ The check of rung $$BUG's bug is green: it is not in the code."; exit 0; \
 	  else echo "✗ The check of rung $$BUG's bug is red. What it has found stands above; the exercise is in $$page."; exit 1; fi; \

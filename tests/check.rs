@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, RwLock};
 use std::thread;
 
 use serde_json::Value;
@@ -25,8 +25,8 @@ const AT_ONCE: usize = 16;
 const PATIENCE: &str = "3";
 const LONG_PATIENCE: &str = "10";
 
-/// Whoever has it plays alone, but for the small tests.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Whoever writes it plays alone, but for the small tests; whoever reads it plays in a crowd.
+static ALONE: RwLock<()> = RwLock::new(());
 
 /// Runs the checker, whose lines are JSON.
 fn check(words: &[&str]) -> (Vec<Value>, Option<i32>) {
@@ -110,7 +110,6 @@ fn every_rung_has_its_checks_and_a_last_one_with_load() {
 
 #[test]
 fn our_own_programs_pass_their_tasks() {
-    let _alone = ALONE.lock();
     for (task, options) in [
         ("1", "echo {port} --one-at-a-time --bind 127.0.0.1"),
         ("2", "echo {port} --bind 127.0.0.1"),
@@ -138,7 +137,13 @@ fn our_own_programs_pass_their_tasks() {
             CLIENT => env!("CARGO_BIN_EXE_chatclient"),
             _ => SERVER,
         };
-        let (passed, failed) = verdicts(task, &format!("{program} {options}"), LONG_PATIENCE);
+        let command = format!("{program} {options}");
+        let (mut passed, mut failed) = verdicts(task, &command, LONG_PATIENCE);
+        if !failed.is_empty() {
+            // Two hundred passwords are hashed one after the other, and in a crowd that takes its time.
+            let _alone = ALONE.write();
+            (passed, failed) = verdicts(task, &command, LONG_PATIENCE);
+        }
         assert!(failed.is_empty(), "task {task}: {failed:#?}");
         assert_eq!(passed.len(), checks(task).len());
     }
@@ -159,6 +164,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     // The last ones, which take longest, are taken first.
     let servers = Mutex::new(servers);
     let again = Mutex::new(Vec::new());
+    let crowd = ALONE.read();
     thread::scope(|threads| {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
@@ -171,8 +177,9 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
             });
         }
     });
+    drop(crowd);
     // On a busy machine, pauses are too short and patience ends: what counts is the verdict without the crowd.
-    let _alone = ALONE.lock();
+    let _alone = ALONE.write();
     let again = again.into_inner().unwrap().into_iter();
     let complaints: Vec<String> = again
         .flat_map(|(task, fault)| judge(&python, task, fault.as_deref(), LONG_PATIENCE))

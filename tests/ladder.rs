@@ -62,7 +62,7 @@ fn check<'e>((heading, exercise): (&str, &'e str)) -> Vec<&'e str> {
 #[test]
 fn every_rung_has_its_parts() {
     let rungs = files(".md");
-    assert_eq!(rungs.len(), 8);
+    assert_eq!(rungs.len(), 9);
     for (name, text) in &rungs {
         let mut rest = text.as_str();
         for part in [
@@ -231,7 +231,20 @@ fn every_bug_is_caught_by_the_check_of_its_exercise() {
         let check = check.join(" ");
         let _ = writeln!(io::stderr(), "{what}: cargo test {check} is {colour}");
     };
+    // Without an engine, a test of several servers tests nothing.
+    let has_engine = Command::new("redis-server")
+        .arg("--version")
+        .output()
+        .is_ok();
+    let can_be_tried = |check: &[String]| has_engine || !check.contains(&"cluster".to_owned());
     for (patch, check) in bugs() {
+        if !can_be_tried(&check) {
+            let _ = writeln!(
+                io::stderr(),
+                "NOT TESTED: {patch}, because there is no redis-server"
+            );
+            continue;
+        }
         assert!(apply(&patch, &[], &tree), "{patch}");
         let is_green = cargo(&check);
         say(&format!("{patch} put in"), &check, is_green);
@@ -244,7 +257,7 @@ fn every_bug_is_caught_by_the_check_of_its_exercise() {
         assert!(cargo(&build), "{patch} does not compile");
         assert!(apply(&patch, &["-R"], &tree), "{patch}");
     }
-    for (patch, check) in bugs() {
+    for (patch, check) in bugs().into_iter().filter(|(_, check)| can_be_tried(check)) {
         let is_green = cargo(&check);
         say(&format!("{patch} taken out"), &check, is_green);
         assert!(is_green, "{patch} and {check:?}");

@@ -5,7 +5,7 @@
 //! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
 //! - [`client`]: the other end of both.
 //!
-//! [`ladder`] leads from these to the whole server, in eight rungs. The first seven are tasks as well
+//! [`ladder`] leads from these to the whole server, in nine rungs. The first seven are tasks as well
 //! (`lesson/tasks`), and so is a client: `make check` tries what a student has written for one of them.
 //! [`lesson_of_90_minutes`] is for the teacher.
 //!

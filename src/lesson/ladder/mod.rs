@@ -1,4 +1,4 @@
-//! Eight rungs from one socket to the whole server.
+//! Nine rungs from one socket to several servers.
 //!
 //! Each asks one question, lets you run something and look at it from outside, shows in a diagram
 //! who waits for whom, and names the file to read. Then come exercises of two kinds. A question has its
@@ -15,6 +15,7 @@
 //! | [6. Rooms](rooms) | Who may end something that others may be about to use? |
 //! | [7. The portal and its workers](portal_and_workers) | How does the server know who comes, and what if nobody does? |
 //! | [8. Who can read this?](who_can_read_this) | What does somebody see who sits on the way? |
+//! | [9. More than one machine](more_than_one_machine) | If a server says nothing for a while, is it dead, or does it sleep? |
 //!
 //! What you need besides this project: `ss`, `ps`, `top`, `nc` and `git`.
 
@@ -41,3 +42,6 @@ pub mod portal_and_workers {}
 
 #[doc = include_str!("8-who-can-read-this.md")]
 pub mod who_can_read_this {}
+
+#[doc = include_str!("9-more-than-one-machine.md")]
+pub mod more_than_one_machine {}
