@@ -3,16 +3,19 @@
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/engine.rs"]
 mod engine;
 mod support;
 
 use std::time::Duration;
 
+use browser::Browser;
 use engine::{Engine, Wire};
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::event::What;
-use portal_chat::server::{Settings, StartError};
+use portal_chat::server::{Settings, StartError, WebDoor};
 use support::{Client, PATIENCE, TestServer, command, login};
 
 /// A lease that runs out while somebody watches the test.
@@ -666,6 +669,42 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
     let said = String::from_utf8_lossy(&client.stdout);
     assert!(said.contains("in seat"), "{said}");
     two.wait_for_event("seated", None);
+}
+
+#[test]
+fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let with_a_page = |id: &str, workers| {
+        let settings = settings(&engine.url(), id);
+        let cluster = ClusterSettings {
+            address: Some([127, 0, 0, 1].into()),
+            ..settings.cluster.clone().unwrap()
+        };
+        TestServer::start(&Settings {
+            single_port: None,
+            workers,
+            cluster: Some(cluster),
+            web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+            ..settings
+        })
+    };
+    let (small, large) = (with_a_page("small", 2), with_a_page("large", 4));
+    let _guests = [small.seat(), small.seat()];
+    let until = std::time::Instant::now() + PATIENCE;
+    while !small.ask().contains("<web>") {
+        assert!(std::time::Instant::now() < until, "{}", small.ask());
+        std::thread::yield_now();
+    }
+    let Some(browser) = Browser::start("elsewhere") else {
+        return;
+    };
+    browser.open(small.server.web().unwrap());
+    let there = large.server.web().unwrap();
+    browser.wait_until(&format!(
+        "document.querySelector('#state a') && document.querySelector('#state a').href === 'http://{there}/'"
+    ));
 }
 
 #[test]

@@ -10,6 +10,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod bare;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(feature = "cluster")]
+#[path = "../support/engine.rs"]
+mod engine;
 mod load;
 mod scenarios;
 mod table;
@@ -19,6 +24,10 @@ use std::process::{Command, Stdio};
 
 use scenarios::{SCENARIOS, Size};
 use table::{Row, Table};
+
+/// How long an engine may take to start.
+#[cfg(feature = "cluster")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

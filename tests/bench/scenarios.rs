@@ -41,7 +41,7 @@ impl Size {
     }
 
     /// One of three numbers.
-    fn of(self, trial: usize, quick: usize, full: usize) -> usize {
+    pub(super) fn of(self, trial: usize, quick: usize, full: usize) -> usize {
         match self {
             Size::Trial => trial,
             Size::Quick => quick,
@@ -49,7 +49,7 @@ impl Size {
         }
     }
 
-    fn rounds(self) -> usize {
+    pub(super) fn rounds(self) -> usize {
         self.of(1, 3, 7)
     }
 }
@@ -136,6 +136,24 @@ pub const SCENARIOS: &[Scenario] = &[
         on_one_core: true,
         run: tls_many,
     },
+    #[cfg(feature = "cluster")]
+    Scenario {
+        name: "cluster-latency",
+        on_one_core: false,
+        run: super::cluster::latency,
+    },
+    #[cfg(feature = "cluster")]
+    Scenario {
+        name: "cluster-rate",
+        on_one_core: false,
+        run: super::cluster::rate,
+    },
+    #[cfg(feature = "cluster")]
+    Scenario {
+        name: "cluster-pair",
+        on_one_core: true,
+        run: super::cluster::pair_beside_an_engine,
+    },
     Scenario {
         name: "fairness",
         on_one_core: false,
@@ -155,7 +173,7 @@ fn heard(from: &str, number: usize) -> String {
 }
 
 /// One message in flight, there and back by turns; one-way times.
-fn ping_pong(pair: &mut [(Line, String); 2], count: usize, bare: bool) -> Vec<Duration> {
+pub(super) fn ping_pong(pair: &mut [(Line, String); 2], count: usize, bare: bool) -> Vec<Duration> {
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
         let (speaker, listener) = (number % 2, 1 - number % 2);

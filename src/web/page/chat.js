@@ -2,7 +2,7 @@
 
 const screen_ = new Screen();
 const session = new Session({
-  state(text, isThere, comeBack) {
+  state(text, isThere, comeBack, elsewhere) {
     const state = $('state');
     state.textContent = text;
     document.body.classList.toggle('lost', !isThere);
@@ -11,6 +11,11 @@ const session = new Session({
       button.type = 'button';
       button.addEventListener('click', () => session.comeBack());
       state.append(' ', button);
+    }
+    if (elsewhere) {
+      const link = element('a', '', 'go there');
+      link.href = elsewhere;
+      state.append(' ', link);
     }
     drawTarget();
   },

@@ -9,6 +9,11 @@ const documents = {
     if (parsed.getElementsByTagName('parsererror').length) return null;
     const child = (name) => [...root.children].find((there) => there.tagName === name);
     const part = (name) => { const found = child(name); return found ? found.textContent : null; };
+    // The page of another server, from an <elsewhere>: nothing but a page.
+    const page = (there) => {
+      const web = there && [...there.children].find((part) => part.tagName === 'web');
+      return web && /^https?:\/\//.test(web.textContent) ? web.textContent : null;
+    };
     const all = (name) => [...root.children].filter((there) => there.tagName === name);
     if (root.tagName === 'CLIENT') {
       return {
@@ -26,6 +31,7 @@ const documents = {
         kind: command, username: part('username'), room: part('room'), partner: part('partner'), reason: part('reason'),
         count: Number(part('count')), seconds: Number(part('seconds')), topic: part('topic'), isNew: part('account') === 'new',
         isHere: Boolean(child('here')), users: all('user').map((user) => user.textContent),
+        elsewhere: page(child('elsewhere')),
         rooms: all('room').map((room) => ({ name: room.textContent, members: Number(room.getAttribute('members')) })),
       };
     }

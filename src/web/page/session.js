@@ -78,7 +78,8 @@ class Session {
     this.listener.changed();
     if (this.end === 'FULL') {
       this.tries += 1;
-      this.listener.state(`The server is full (try ${this.tries}). Asking again in 2 s.`, false);
+      const more = this.elsewhere ? ' Another server of this chat has seats:' : '';
+      this.listener.state(`The server is full (try ${this.tries}). Asking again in 2 s.${more}`, false, null, this.elsewhere);
       this.timer = setTimeout(() => this.connect(), FULL_PAUSE);
       return;
     }
@@ -145,7 +146,7 @@ class Session {
         // At once: the passcode is good for two seconds.
         this.write(documents.handshake(said.passcode));
         break;
-      case 'FULL': this.end = 'FULL'; break;
+      case 'FULL': this.end = 'FULL'; this.elsewhere = said.elsewhere; break;
       case 'welcome': this.welcomed(said); break;
       case 'PARTNER JOINED':
         this.arrivals += 1;
