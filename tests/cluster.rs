@@ -708,6 +708,39 @@ fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
 }
 
 #[test]
+fn a_board_shows_the_other_servers_with_their_lag() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let clock = portal_chat::clock::Clock::new();
+    let mut events = portal_chat::event::Events::new(clock.clone(), true);
+    let veil = portal_chat::board::Veil {
+        texts: false,
+        secrets: false,
+    };
+    let address = "127.0.0.1:0".parse().unwrap();
+    let board = portal_chat::board::Board::live(address, &mut events, veil, None).unwrap();
+    let watched = Settings {
+        port: 0,
+        ..settings(&engine.url(), "one")
+    };
+    let one = portal_chat::server::Server::start(&watched, clock, events.clone()).unwrap();
+    let Some(browser) = Browser::start("servers") else {
+        return;
+    };
+    browser.open(board.address());
+    let two = server(&engine.url(), "two");
+    let _guest = two.seat();
+    browser.wait_until(
+        "/two1 of 20 seats taken, lag [0-9.]+ ms/.test(document.getElementById('servers').textContent)",
+    );
+    two.stop();
+    one.stop();
+    drop(events);
+    board.stop();
+}
+
+#[test]
 fn a_server_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes() {
     let Some(engine) = Engine::start() else {
         return;

@@ -125,6 +125,8 @@ pub enum News<'n> {
         /// How many things were said, or came and went; `None`: the engine has forgotten all, and can't tell.
         count: Option<u64>,
     },
+    /// All servers of the chat, this one among them, as they were heard of last.
+    Servers(&'n [Neighbour]),
     /// Something went wrong that the operator should know.
     Trouble {
         /// In doing what.

@@ -321,11 +321,12 @@ impl Sender<'_> {
         match answers.into_iter().next() {
             Some(Ok(words)) if words.first().is_some_and(|word| word == "ok") => {
                 let servers = words.get(2..).unwrap_or_default().chunks_exact(3);
-                let servers = servers
+                let servers: Vec<Neighbour> = servers
                     .filter_map(|three| {
                         Neighbour::read(three[0].clone(), three[1] == "1", &three[2])
                     })
                     .collect();
+                self.shared.hears.hear(News::Servers(&servers));
                 self.shared.set_servers(servers);
                 self.bury();
             }

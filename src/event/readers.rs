@@ -58,7 +58,10 @@ pub fn start_console(
         let Some(queue) = queue else { return };
         let lines = written.and_then(|()| {
             copy(&queue, &mut out, |event| match event.what {
-                What::Ticked { told: 0 } | What::Heard { .. } | What::Started { .. } => None,
+                What::Ticked { told: 0 }
+                | What::Heard { .. }
+                | What::Started { .. }
+                | What::ClusterServer { .. } => None,
                 _ => Some(event.line()),
             })
         });

@@ -47,6 +47,19 @@ pub enum What {
     },
     /// It is back.
     ClusterBack,
+    /// Another server of the chat, as it was heard of last.
+    ClusterServer {
+        /// What it is called.
+        server: String,
+        /// It is taken to live.
+        lives: bool,
+        /// How many of its seats are taken.
+        taken: usize,
+        /// How many it has.
+        seats: usize,
+        /// How long the engine took to answer it last, in microseconds.
+        lag: u64,
+    },
     /// Things that were said on other servers can't be had any more.
     ClusterMissed {
         /// In that room, or in public.
@@ -493,6 +506,13 @@ mod tests {
                 reason: "a reason".to_owned(),
             },
             What::ClusterBack,
+            What::ClusterServer {
+                server: "two".to_owned(),
+                lives: true,
+                taken: 1,
+                seats: 4,
+                lag: 250,
+            },
             What::ClusterMissed {
                 room: Some(room()),
                 count: Some(3),

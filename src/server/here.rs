@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use jiff::Timestamp;
 
 use super::session::Sessions;
-use crate::cluster::{Hears, Load, News, Spoken};
+use crate::cluster::{Cluster, Hears, Load, News, Spoken};
 use crate::event::{End, What};
 use crate::hall::{Account, Accounts, Heard, Name, Said, flush_all};
 use crate::outbox::Handed;
@@ -117,6 +117,18 @@ fn hear(sessions: &Sessions, news: News<'_>) {
         News::Back => {
             sessions.events.tell(|| What::ClusterBack);
             sessions.notice("the other servers are back");
+        }
+        News::Servers(servers) => {
+            let own = sessions.cluster().map(Cluster::id);
+            for there in servers.iter().filter(|there| Some(&*there.id) != own) {
+                sessions.events.tell_pulse(|| What::ClusterServer {
+                    server: there.id.clone(),
+                    lives: there.lives,
+                    taken: there.load.seats.saturating_sub(there.load.free),
+                    seats: there.load.seats,
+                    lag: u64::try_from(there.lag.as_micros()).unwrap_or(u64::MAX),
+                });
+            }
         }
         News::Missed { room, count } => tell_missed(sessions, room, count),
         News::Trouble { doing, error } => sessions.events.tell(|| What::Trouble { doing, error }),

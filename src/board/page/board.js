@@ -142,6 +142,7 @@ function forget() {
   drawn = 0;
   ladder.clear();
   $('events').replaceChildren();
+  $('servers').replaceChildren();
 }
 
 /** A picture that is whole. */
@@ -185,6 +186,7 @@ function happened(event, isOld) {
   state.events.push(event);
   if (state.events.length > MOST_EVENTS) state.events.splice(0, state.events.length - MOST_EVENTS);
   ladder.take(event);
+  if (event.event === 'cluster-server') showServer(event.details);
   if (isOld) return;
   flash(event.thread);
   travel(event);
@@ -332,9 +334,20 @@ function showRooms(rooms) {
   $('rooms').replaceChildren(...(shown.length ? shown : [element('li', 'none', 'none')]));
 }
 
+/** Another server of the chat: a line for each, with what it said of itself last. */
+function showServer(server) {
+  $('servers-head').hidden = false;
+  const id = 'server-' + server.server;
+  const item = $(id) || element('li');
+  const seats = server.taken + ' of ' + server.seats + ' seats taken';
+  const words = server.lives ? seats + ', lag ' + (server.lag / 1000).toFixed(1) + ' ms' : 'not heard of';
+  item.replaceChildren(element('b', '', server.server), element('span', '', words));
+  if (!item.id) { item.id = id; $('servers').append(item); }
+}
+
 let drawn = 0;
 function showEvents() {
-  const fresh = state.events.filter((event) => event.n > drawn && !isCall(event) && !['heard', 'caption'].includes(event.event) && !(event.event === 'tick' && event.details.told === 0));
+  const fresh = state.events.filter((event) => event.n > drawn && !isCall(event) && !['heard', 'caption', 'cluster-server'].includes(event.event) && !(event.event === 'tick' && event.details.told === 0));
   if (state.events.length) drawn = state.events[state.events.length - 1].n;
   const box = $('events-side');
   for (const event of fresh.slice(-LINES)) {
