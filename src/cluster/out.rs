@@ -56,18 +56,35 @@ enum Enlisted {
 
 /// A connection at the start, or why there is none.
 pub(super) fn open(shared: &Shared) -> Result<Link, ClusterError> {
-    Link::open(&shared.engine).map_err(|error| ClusterError::Engine {
+    Link::open(&shared.engine).map_err(|error| cant_use(shared, &error))
+}
+
+fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
+    let reason = error.to_string();
+    let cure = match error.code() {
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
+            "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
+        }
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
+            "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
+        }
+        _ if reason.contains("certificate") => {
+            "this machine has to trust whoever signed its certificate (SSL_CERT_FILE names a file of others to trust)"
+        }
+        _ => {
+            "start a Redis 7 there (`redis-server`), or name another with --cluster redis://HOST:PORT"
+        }
+    };
+    ClusterError::Engine {
         address: shared.engine.to_string(),
-        reason: error.to_string(),
-    })
+        reason,
+        cure,
+    }
 }
 
 /// The first connection: takes the lease, or says why this server can't.
 pub(super) fn begin(shared: &Shared) -> Result<(Link, String), ClusterError> {
-    let failed = |error: RedisError| ClusterError::Engine {
-        address: shared.engine.to_string(),
-        reason: error.to_string(),
-    };
+    let failed = |error: RedisError| cant_use(shared, &error);
     let mut link = open(shared)?;
     let mut left_before = i64::MAX;
     let patience = Instant::now() + shared.lease + shared.lease / 2;

@@ -53,6 +53,8 @@ pub enum ClusterError {
         address: String,
         /// What the system or the engine says.
         reason: String,
+        /// What to do about it.
+        cure: &'static str,
     },
     /// Another server that lives has this id.
     IdTaken(String),
@@ -70,10 +72,13 @@ pub enum ClusterError {
 impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ClusterError::Engine { address, reason } => write!(
+            ClusterError::Engine {
+                address,
+                reason,
+                cure,
+            } => write!(
                 f,
-                "the engine at {address} can't be used ({reason}): start a Redis 7 there (`redis-server`), or name another \
-                 with --cluster redis://HOST:PORT"
+                "the engine at {address} can't be used ({reason}): {cure}"
             ),
             ClusterError::IdTaken(id) => write!(
                 f,

@@ -500,6 +500,12 @@ fn welcome(
         let page = page(web, is_secured);
         text += &format!("web      {page}  lets people chat from a browser\n");
     }
+    if let Some(cluster) = &settings.cluster {
+        text += &format!(
+            "cluster  {}  makes one chat of all servers that name it; this one is {}\n",
+            cluster.engine, cluster.id
+        );
+    }
     text += about_tls;
     let web = server.web().filter(|web| web.ip().is_unspecified());
     if settings.bind.ip().is_unspecified() || web.is_some() {
