@@ -128,6 +128,8 @@ impl Talk {
         };
         let until = Instant::now() + subject.start_within;
         loop {
+            // Asked before: several may be on their way, and another one may be let in right after this one was refused.
+            let was_reached = subject.has_been_reached();
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
                     subject.is_reached();
@@ -143,7 +145,7 @@ impl Talk {
             if let Some(status) = subject.end() {
                 return Err(wanted().came(format!("{ENDED} ({status})")));
             }
-            if subject.has_been_reached() {
+            if was_reached {
                 return Err(wanted().came("refused: nobody listens there any more"));
             }
             if Instant::now() > until {
