@@ -72,7 +72,7 @@ impl Engine {
                 "--appendonly",
                 "yes",
                 "--appendfsync",
-                "always",
+                "no",
                 "--save",
                 "",
             ])
