@@ -181,7 +181,7 @@ pub const LEASE: Duration = Duration::from_secs(6);
 pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a server waits between two tries to reach an engine that is away; six times as long after many.
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
-/// How many asks may wait for the engine, and how many go out together.
+/// How many asks may wait for the engine.
 pub const CLUSTER_QUEUE: usize = 64 * 1024;
 /// How many asks go out together.
 pub const CLUSTER_BATCH: usize = 200;
