@@ -68,14 +68,7 @@ impl Engine {
     fn try_run(&mut self) -> bool {
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args([
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "no",
-                "--save",
-                "",
-            ])
+            .args(["--appendonly", "yes", "--appendfsync", "no", "--save", ""])
             .arg("--dir")
             .arg(&self.folder)
             .stdout(Stdio::null())
