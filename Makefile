@@ -15,11 +15,20 @@ CMD ?=
 CLIENT ?=
 BUG ?=
 
+# Where `make install` puts things. DESTDIR comes before each path, for whoever makes a package.
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man/man1
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+# systemd reads the options of the service there.
+OPTIONS ?= /etc/default/chatserver
+
 # They reach the shell as variables, whatever characters they hold.
 export NAME SERVER PORT CMD RUNG CLIENT BUG
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts build install uninstall package pages soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -47,15 +56,32 @@ run-client: cargo-is-there ## start a chat client
 	@# A chat that the server has ended has told its reason; "make: *** Error 1" under it would only confuse.
 
 demo: cargo-is-there ## watch two scripted clients and the server for half a minute
-	@$(CARGO) build $(PROFILE) --bins --example demo
-	@$(CARGO) run --quiet $(PROFILE) --example demo
+	@$(CARGO) build $(PROFILE) --package portal-chat --bins --package portal-chat-demo
+	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo
 
 demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two and a half minutes a round (ARGS='--events FILE' records it)
-	@$(CARGO) build $(PROFILE) --example demo-board
-	@$(CARGO) run --quiet $(PROFILE) --example demo-board -- $(ARGS)
+	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin demo-board
+	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
+
+# What takes longest comes first, and much of it waits: browsers, clocks that are not ours, programs that start.
+SLOW_TESTS = check browser soak cluster web_page cluster_soak prompts transcripts
+TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
+# How many at once: one more than there are cores.
+JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
 
 test: cargo-is-there ## run all tests
-	$(CARGO) test
+	@$(CARGO) test --no-run
+	@$(MAKE) --no-print-directory --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) --jobs=$(JOBS) $(TESTS:%=test@%) test@lib test@doc
+	@echo "All tests have passed."
+
+test@lib:
+	@$(CARGO) test --quiet --lib --bins
+
+test@doc:
+	@$(CARGO) test --quiet --doc
+
+test@%:
+	@echo "tests/$*.rs"; $(CARGO) test --quiet --test $*
 
 # What the design card's server does, in a build that knows no TLS.
 test-without-tls: cargo-is-there ## the server's tests in a build without TLS
@@ -63,8 +89,8 @@ test-without-tls: cargo-is-there ## the server's tests in a build without TLS
 	$(CARGO) test --no-default-features --lib --test transcripts --test client --test web
 
 lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
 
 lessons: cargo-is-there ## the ladder of lessons, from one socket to this server: read it here or in a browser
@@ -95,6 +121,67 @@ check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='pytho
 handouts: cargo-is-there ## one page to print for each task, and one with the answers to the lessons, as HTML in the folder handouts
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
+
+PROGRAMS = chatserver chatclient chatcheck
+BASH_COMPLETIONS = $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS = $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS = $(PREFIX)/share/fish/vendor_completions.d
+
+# Where cargo builds, wherever that is.
+BUILT = $$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
+build: cargo-is-there ## build the programs, and what `make install` puts beside them (manual pages, completions)
+	@$(CARGO) build --release --bins
+	@built="$(BUILT)"; mkdir -p "$$built/release/package"; cd "$$built/release/package" && \
+	for program in $(PROGRAMS); do \
+	  "../$$program" --man > "$$program.1" && \
+	  "../$$program" --completions bash > "$$program.bash" && \
+	  "../$$program" --completions zsh > "_$$program" && \
+	  "../$$program" --completions fish > "$$program.fish" || exit 1; \
+	done
+
+install: ## install the programs, their manual pages, completions and a systemd unit under PREFIX=/usr/local
+	@# root often has no cargo (`sudo make install`), and what root builds nobody else can build again.
+	@if [ -z "$$SUDO_USER" ] && command -v $(CARGO) >/dev/null 2>&1; then $(MAKE) --no-print-directory build; fi
+	@built="$(BUILT)"; built="$${built:-target}"; \
+	if [ ! -e "$$built/release/package/chatserver.1" ]; then \
+	  echo "make: nothing is built yet: \`make build\` first, as yourself, and then \`sudo make install\`."; exit 1; fi; \
+	there="$(DESTDIR)$(PREFIX)"; until [ -e "$$there" ]; do there="$$(dirname "$$there")"; done; \
+	if [ ! -w "$$there" ]; then \
+	  echo "make: you may not write into $(DESTDIR)$(PREFIX): \`sudo make install\`, or choose another folder, as in"; \
+	  echo "  make install PREFIX=$$HOME/.local"; exit 1; fi; \
+	for program in $(PROGRAMS); do \
+	  install -D -m 755 "$$built/release/$$program" "$(DESTDIR)$(BINDIR)/$$program" && \
+	  install -D -m 644 "$$built/release/package/$$program.1" "$(DESTDIR)$(MANDIR)/$$program.1" && \
+	  install -D -m 644 "$$built/release/package/$$program.bash" "$(DESTDIR)$(BASH_COMPLETIONS)/$$program" && \
+	  install -D -m 644 "$$built/release/package/_$$program" "$(DESTDIR)$(ZSH_COMPLETIONS)/_$$program" && \
+	  install -D -m 644 "$$built/release/package/$$program.fish" "$(DESTDIR)$(FISH_COMPLETIONS)/$$program.fish" || exit 1; \
+	done; \
+	install -d "$(DESTDIR)$(UNITDIR)" && \
+	sed 's|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|' \
+	  src/package/chatserver.service > "$(DESTDIR)$(UNITDIR)/chatserver.service" && \
+	install -D -m 644 src/package/chatserver.default "$(DESTDIR)$(PREFIX)/share/doc/portal-chat/chatserver.default" && \
+	echo "Installed under $(DESTDIR)$(PREFIX). Now type \`chatserver\` (\`chatserver --help\`, \`man chatserver\`), or, for a" && \
+	echo "server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver" && \
+	echo "(its options stand in $(OPTIONS); there is a beginning of one in $(PREFIX)/share/doc/portal-chat)."; \
+	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or call $(BINDIR)/chatserver.";; esac
+
+uninstall: ## take away what `make install` has put there (with the same PREFIX); accounts and options stay
+	@for program in $(PROGRAMS); do \
+	  rm -f "$(DESTDIR)$(BINDIR)/$$program" "$(DESTDIR)$(MANDIR)/$$program.1" \
+	    "$(DESTDIR)$(BASH_COMPLETIONS)/$$program" "$(DESTDIR)$(ZSH_COMPLETIONS)/_$$program" \
+	    "$(DESTDIR)$(FISH_COMPLETIONS)/$$program.fish" || exit 1; \
+	done; \
+	rm -f "$(DESTDIR)$(UNITDIR)/chatserver.service" && rm -rf "$(DESTDIR)$(PREFIX)/share/doc/portal-chat" && \
+	echo "Taken away from $(DESTDIR)$(PREFIX)."
+
+package: build ## build a Debian package (needs cargo-deb: cargo install cargo-deb)
+	@command -v cargo-deb >/dev/null 2>&1 || { \
+	  echo "make: cargo-deb builds the package, and it is not there: \`cargo install cargo-deb\`, and try again."; exit 1; }
+	@$(CARGO) deb --no-build
+
+pages: cargo-is-there ## write the pages of the options anew, from the programs' help
+	WRITE_PAGES=1 $(CARGO) test --lib the_options_stand_on_the_page
 
 soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again; CLUSTER=1: an engine that dies, under three servers
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test $(if $(CLUSTER),cluster_soak,soak) -- --nocapture

@@ -1,8 +1,116 @@
-//! Files that somebody may move away or replace while the server writes to them.
+//! Where this project's programs keep their files, and what happens to files that somebody moves away or replaces while
+//! the server writes to them.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The folder of this project among the folders of other programs.
+const FOLDER: &str = "portal-chat";
+
+/// What a person has said: it counts where nothing else is said.
+pub(crate) fn settings_file(name: &str) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name);
+    let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;
+    Some(folder.join(name))
+}
+
+/// What a program remembers from one run to the next. `None` without a home.
+pub(crate) fn state_file(name: &str) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name);
+    let folder = in_home(&variable, "XDG_STATE_HOME", ".local/state")?;
+    Some(folder.join(name))
+}
+
+/// The folder with a server's files of those names, unless its user says where they are. If one is in the folder that
+/// the server was started in, it is that one, which is empty here; else what systemd says (`/var/lib/portal-chat`), or
+/// where such files of a person's lie.
+pub(crate) fn server_folder(names: &[&str]) -> PathBuf {
+    let is_here = |name: &&str| Path::new(name).symlink_metadata().is_ok();
+    if names.iter().any(is_here) {
+        return PathBuf::new();
+    }
+    server_folder_elsewhere(&|name| std::env::var_os(name)).unwrap_or_default()
+}
+
+fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    // systemd may name several folders; our unit has one.
+    let given = variable("STATE_DIRECTORY").and_then(|folders| {
+        let first = std::env::split_paths(&folders).next();
+        first.filter(|folder| folder.is_absolute())
+    });
+    given.or_else(|| in_home(variable, "XDG_STATE_HOME", ".local/state"))
+}
+
+/// Makes the folder of a server's file if it is the usual one: a folder that a person has named is there, or is misspelled.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn make_usual_folder_of(file: &Path) -> io::Result<()> {
+    let usual = server_folder_elsewhere(&|name| std::env::var_os(name));
+    if file.parent() == usual.as_deref() {
+        make_folder_of(file)?;
+    }
+    Ok(())
+}
+
+/// Whether this user could make a file of that name, which is not there: the first folder on the way to it that is there
+/// lets them.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn could_be_made(file: &Path) -> io::Result<()> {
+    let whole = std::path::absolute(file)?;
+    let folders = whole.ancestors().skip(1);
+    let mut there = folders.filter(|folder| folder.exists());
+    let folder = there.next().unwrap_or(Path::new("/"));
+    if !folder.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    }
+    Ok(())
+}
+
+/// As the XDG base directory specification says: a variable that counts only if it is absolute, or
+/// else a folder in the person's home.
+fn in_home(
+    variable: &dyn Fn(&str) -> Option<OsString>,
+    name: &str,
+    in_home: &str,
+) -> Option<PathBuf> {
+    let folder = |name: &str| {
+        let path = variable(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let folder = folder(name).or_else(|| Some(folder("HOME")?.join(in_home)))?;
+    Some(folder.join(FOLDER))
+}
+
+/// Makes the folder that `file` is to lie in, for its owner alone, if it is not there.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
+    let Some(folder) = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    else {
+        return Ok(());
+    };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
 
 /// Whether `file` is no longer what `path` names: it was deleted, renamed (as log rotation does), or
 /// replaced by another (as most editors do when they save).
@@ -40,4 +148,37 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
         options.mode(0o600);
     }
     options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_files_lie_where_such_files_lie() {
+        let files = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(there, _)| *there == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            let folder = server_folder_elsewhere(&variable);
+            folder.map(|folder| folder.display().to_string())
+        };
+        let home = ("HOME", "/home/alice");
+        let folder = |text: &str| Some(text.to_owned());
+        assert_eq!(files(&[]), None, "without a home, where one stands");
+        assert_eq!(
+            files(&[home]),
+            folder("/home/alice/.local/state/portal-chat")
+        );
+        let own = ("XDG_STATE_HOME", "/state");
+        assert_eq!(files(&[home, own]), folder("/state/portal-chat"));
+        let relative = ("XDG_STATE_HOME", "state");
+        assert_eq!(
+            files(&[home, relative]),
+            folder("/home/alice/.local/state/portal-chat")
+        );
+        let service = ("STATE_DIRECTORY", "/var/lib/portal-chat:/var/lib/other");
+        assert_eq!(files(&[home, own, service]), folder("/var/lib/portal-chat"));
+    }
 }

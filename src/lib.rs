@@ -24,6 +24,7 @@
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
+//! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
 //! | [`check`] | the program `chatcheck`, which tries a server that a student has written, a rung of the ladder at a time | how this server does it |
 //! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
@@ -64,7 +65,7 @@
 //!
 //! | word | what it is here |
 //! |---|---|
-//! | seed 000 to 004 | the five documents from which this grew; README, "The seeds", says what each asked for |
+//! | seed 000 to 004 | the five documents from which this grew; [`guide::seeds`] has the command that is each one's server |
 //! | portal | the port at which everybody asks first |
 //! | worker | a thread with a port of its own, for one client at a time |
 //! | seat | the right to be a worker's client, with its phases from free to closing |
@@ -140,6 +141,7 @@ pub mod cluster;
 mod command_line;
 pub mod event;
 mod files;
+pub mod guide;
 pub mod hall;
 mod interfaces;
 mod invocation;

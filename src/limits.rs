@@ -171,6 +171,8 @@ pub const CALLBACKS_A_TICK: u32 = 2;
 
 /// How long the system keeps the port of a connection that has ended (60 s on Linux), and a bit more.
 pub const TIME_WAIT: Duration = Duration::from_secs(65);
+/// How long the start waits for a port that an outgoing connection of some program has: many are short.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a port is tried that such a connection has, and how often somebody who waits for a socket looks whether
 /// the server has ended.
 pub const BIND_PAUSE: Duration = Duration::from_millis(250);

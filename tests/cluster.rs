@@ -16,6 +16,7 @@ use engine::{Engine, Wire};
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::event::What;
 use portal_chat::server::{Settings, StartError, WebDoor};
+use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, command, login};
 
 /// Longer than a busy machine keeps anybody waiting, and short enough to be seen running out.
@@ -741,7 +742,93 @@ fn a_board_shows_the_other_servers_with_their_lag() {
 }
 
 #[test]
+fn the_operator_sees_the_other_servers_and_who_is_there() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let _alice = person(&one, "alice");
+    let url = engine.url();
+    let options = [
+        "0",
+        "--single-port",
+        "--no-passwords",
+        "--quiet",
+        "--cluster",
+        &url,
+    ];
+    let options = [&options[..], &["--cluster-id", "two"]].concat();
+    let mut two = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
+    two.sees("makes one chat of all servers that name it; this one is two");
+    two.is_at("operator>");
+    two.enters("who");
+    two.sees("elsewhere: alice (one)");
+    // The engine tells with the lease, every two seconds; asked without a pause, the answers would be a queue.
+    two.waits_for("both servers in the list", |two| {
+        two.enters("servers");
+        std::thread::sleep(Duration::from_millis(200));
+        let screen = two.contents();
+        screen.contains("1/20") && screen.contains("(this one)")
+    });
+}
+
+#[test]
+fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    engine.ask("CONFIG SET requirepass a-long-word");
+    let file = std::env::temp_dir().join(format!("portal-chat-word-{}", std::process::id()));
+    let checked = |options: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--single-port", "--no-passwords", "--check"])
+            .args(["--cluster", &engine.url()])
+            .args(options)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, said) = checked(&[]);
+    assert!(
+        code == Some(2) && said.contains("--cluster-secret FILE"),
+        "{said}"
+    );
+    let secret = ["--cluster-secret", file.to_str().unwrap()];
+    let (code, said) = checked(&secret);
+    assert!(code == Some(2) && said.contains("can't be read"), "{said}");
+    for (word, expected) in [
+        ("another", Some(2)),
+        ("a-long-word", Some(0)),
+        ("default:a-long-word\nand a second line\n", Some(0)),
+    ] {
+        std::fs::write(&file, word).unwrap();
+        let (code, said) = checked(&secret);
+        assert_eq!(code, expected, "{said}");
+        assert!(!said.contains("a-long-word"), "nobody is shown it: {said}");
+        let cure = if code == Some(0) {
+            "It can start."
+        } else {
+            "--cluster-secret FILE"
+        };
+        assert!(said.contains(cure), "{said}");
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn a_server_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes() {
+    a_server_wakes_with(Some("from the grave"));
+}
+
+/// Then it is the lease that it comes with first.
+#[test]
+fn a_server_that_was_stopped_for_longer_than_its_lease_tells_who_has_lost_a_name() {
+    a_server_wakes_with(None);
+}
+
+/// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with words of hers, or none.
+fn a_server_wakes_with(words: Option<&str>) {
     let Some(engine) = Engine::start() else {
         return;
     };
@@ -787,8 +874,10 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wa
         assert!(status.unwrap().success());
     };
     signal("-STOP");
-    // Words that it finds when it wakes, and would say if nothing kept it from doing so.
-    alice.send_line(&public("from the grave"));
+    // It finds them when it wakes, and would say them if nothing kept it from doing so.
+    if let Some(words) = words {
+        alice.send_line(&public(words));
+    }
     bob.line_with("USER LEFT</command><username>alice<");
     let mut second = person(&one, "alice");
     signal("-CONT");
@@ -796,7 +885,7 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wa
     second.send_line(&public("I am alive"));
     loop {
         let line = bob.line();
-        assert!(!line.contains("from the grave"), "{line}");
+        assert!(words.is_none_or(|words| !line.contains(words)), "{line}");
         if line.contains("I am alive") {
             break;
         }

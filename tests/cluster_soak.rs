@@ -1,9 +1,9 @@
 //! Three servers, an engine that is killed, stopped and started again at random, and people who count every message.
 //!
 //! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for long; `cargo test` for a few seconds. Nine people talk in one room,
-//! three on each server; guests come and go on all three under the same few names. A message that was answered `SENT` to
-//! all has to reach all, once, and after everything that its speaker said before, whatever happened to the engine. In the
-//! end nobody is left in it: no name, no room, and every seat is back.
+//! three on each server; guests come and go on all three, and on a fourth server that is killed again and again, under the
+//! same few names. A message that was answered `SENT` to all has to reach all, once, and after everything that its speaker
+//! said before, whatever happened to the engine. In the end nobody is left in it: no name, no room, and every seat is back.
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -12,6 +12,8 @@ mod engine;
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -157,7 +159,7 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
         })
         .collect();
     let (is_over, spoken) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let faults = thread::scope(|threads| {
+    let (faults, lives) = thread::scope(|threads| {
         for person in people.values_mut() {
             threads.spawn(|| {
                 while !is_over.load(Ordering::Acquire) {
@@ -173,24 +175,40 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
             let is_over = &is_over;
             threads.spawn(move || {
                 while !is_over.load(Ordering::Acquire) {
-                    be_a_guest(server, &mut dice);
+                    let (client, _) = server.seat();
+                    be_a_guest(client, &mut dice);
                 }
             });
         }
+        let mut dice = Dice(seed * 97 + SERVERS as u64 + 1);
+        let (is_over, url) = (&is_over, engine.url());
+        let mortal = threads.spawn(move || {
+            let mut lives = 0;
+            while !is_over.load(Ordering::Acquire) {
+                lives += usize::from(live_and_be_killed(&url, lives, &mut dice));
+            }
+            lives
+        });
         let faults = torment(&mut engine, &mut Dice(seed), Duration::from_secs(seconds));
         is_over.store(true, Ordering::Release);
-        faults
+        (faults, mortal.join().unwrap())
     });
     let last = all_hear_all(&mut people);
     let summary = check(&people, &last);
     println!(
-        "seed {seed}: {faults} faults, {} said, {summary}",
+        "seed {seed}: {faults} faults, a server killed {lives} times, {} said, {summary}",
         spoken.load(Ordering::Relaxed)
     );
     drop(people);
     for server in &servers {
         server.assert_all_rooms_end();
         server.assert_all_ports_come_back();
+    }
+    // Those who were on the server that was killed are buried by the others.
+    let until = Instant::now() + PATIENCE;
+    while engine.ask("HLEN portal-chat:names") != ":0\r\n" {
+        assert!(Instant::now() < until, "names are left");
+        thread::sleep(Duration::from_millis(100));
     }
     for server in servers {
         server.stop();
@@ -229,8 +247,7 @@ fn torment(engine: &mut Engine, dice: &mut Dice, time: Duration) -> usize {
 }
 
 /// Somebody who comes under one of a few names, talks in a room of their own, and goes, often without a word.
-fn be_a_guest(server: &TestServer, dice: &mut Dice) {
-    let (mut client, _) = server.seat();
+fn be_a_guest(mut client: Client, dice: &mut Dice) {
     client.send_line(&login(&format!("guest-{}", dice.roll(3))));
     let answer = loop {
         match client.next_line() {
@@ -252,6 +269,45 @@ fn be_a_guest(server: &TestServer, dice: &mut Dice) {
         }
     }
     thread::sleep(Duration::from_millis(20 + dice.roll(50)));
+}
+
+/// A server of its own process takes part, has guests for a while, and is killed with some of them in it. Whether it got
+/// so far: without an engine it does not start.
+fn live_and_be_killed(url: &str, lives: usize, dice: &mut Dice) -> bool {
+    // Sometimes the same again, which has to wait until the dead one's lease is over.
+    let id = format!("mortal-{}", lives % 2);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        .args(["0", "--single-port", "--no-passwords", "--quiet"])
+        .args(["--cluster", url, "--cluster-id", &id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let address = lines.find_map(|line| {
+        let line = line.ok()?;
+        line.strip_prefix("single ")?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    });
+    let has_begun = address.is_some();
+    if let Some(address) = address {
+        let end = Instant::now() + Duration::from_millis(500 + dice.roll(2500));
+        let mut staying = Vec::new();
+        while Instant::now() < end {
+            be_a_guest(Client::connect(address), dice);
+            let mut client = Client::connect(address);
+            client.send_line(&login(&format!("guest-{}", dice.roll(3))));
+            staying.push(client);
+            staying.truncate(5);
+        }
+        server.kill().unwrap();
+    }
+    server.wait().unwrap();
+    has_begun
 }
 
 /// When the engine is there again, everybody says one thing more, and everybody hears it. Returns the number of that.

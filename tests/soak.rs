@@ -1112,7 +1112,8 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     // a matter of chance, and it takes a while until all of them have seen the worst.
     let slice = Duration::from_secs((seconds / 20).clamp(3, 30));
     let (mut slices, mut size, mut still) = (0, 0, 0);
-    loop {
+    // A short run has no time for that, and judges by less.
+    while seconds >= 60 && still < 2 && slices < 20 {
         let unheard = Tally::default();
         haunt(portal, seed ^ (0xffff + slices), slice, &unheard);
         all_come_back(portal, taken);
@@ -1124,12 +1125,10 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
         } else {
             0
         };
-        if seconds < 60 || still == 2 || slices == 20 {
-            break;
-        }
         size = grown;
     }
     println!("warm after {} s", slices * slice.as_secs());
+    all_come_back(portal, taken);
     let mut before = server.vitals();
     // The last visits of each part take up to ten seconds more.
     let parts = if seconds < 60 { 1 } else { 10 };
@@ -1176,7 +1175,7 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
         (before.threads, before.descriptors)
     );
     // The allocator keeps what threads that have ended had; a short run has not seen the end of it.
-    let slack = if seconds < 60 { 16 * 1024 } else { 0 };
+    let slack = if seconds < 60 { 48 * 1024 } else { 0 };
     assert!(
         after.resident_kib * 10 <= (before.resident_kib + slack) * 11,
         "memory grew: {before:?}, {after:?}"

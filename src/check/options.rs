@@ -128,12 +128,17 @@ pub(super) fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command_line::tests::know_every_option;
+    use crate::command_line::tests::{know_every_option, stand_on_the_page};
     use clap::CommandFactory as _;
 
     #[test]
     fn completions_and_manual_page_know_every_option() {
         know_every_option(Arguments::command());
+    }
+
+    #[test]
+    fn the_options_stand_on_the_page_as_in_the_help() {
+        stand_on_the_page(Arguments::command(), "chatcheck.md");
     }
 
     #[test]

@@ -9,34 +9,22 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The folder of this program in the folders where such files lie.
-const FOLDER: &str = "portal-chat";
+use crate::files;
 
 /// Where the settings are, unless `--config` says otherwise; `None` without a home.
 pub(super) fn settings_file() -> Option<PathBuf> {
-    Some(base("XDG_CONFIG_HOME", ".config")?.join("client.conf"))
+    files::settings_file("client.conf")
 }
 
 /// Where the lines are that were typed.
 pub(super) fn history_file() -> Option<PathBuf> {
-    Some(base("XDG_STATE_HOME", ".local/state")?.join("history"))
+    files::state_file("history")
 }
 
 /// Where the servers are that were met before, or `None` without a home.
 #[cfg(feature = "tls")]
 pub(super) fn known_servers_file() -> Option<PathBuf> {
-    Some(base("XDG_STATE_HOME", ".local/state")?.join("known_servers"))
-}
-
-/// As the XDG base directory specification says: a variable that counts only if it is absolute, or
-/// else a folder in the person's home.
-fn base(variable: &str, in_home: &str) -> Option<PathBuf> {
-    let absolute = |path: &PathBuf| path.is_absolute();
-    let set = std::env::var_os(variable).map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(PathBuf::from).filter(absolute);
-    set.filter(absolute)
-        .or_else(|| Some(home()?.join(in_home)))
-        .map(|folder| folder.join(FOLDER))
+    files::state_file("known_servers")
 }
 
 /// The settings as words of a command line.
@@ -69,9 +57,7 @@ pub(super) fn read_settings(text: &str) -> Vec<OsString> {
 /// # Errors
 /// What the system says.
 pub(super) fn save_settings(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
+    files::make_folder_of(path)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]

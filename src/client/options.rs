@@ -377,6 +377,11 @@ mod tests {
     }
 
     #[test]
+    fn the_options_stand_on_the_page_as_in_the_help() {
+        crate::command_line::tests::stand_on_the_page(Arguments::command(), "chatclient.md");
+    }
+
+    #[test]
     fn every_option_is_understood_and_explained() {
         let line = "[::1] 6000 alice --portal udp --retry 0 --reconnect --server-timeout 0 --no-color \
              --trace --chop 1 --commands --callback";

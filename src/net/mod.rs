@@ -23,7 +23,7 @@ mod tls;
 pub use datagrams::{Asked, Datagrams};
 pub use dial::Dial;
 pub use handshake_error::HandshakeError;
-pub use holder::Holder;
+pub use holder::{Held, Holder, Program, Transport};
 pub use host::{Host, NoAddress};
 pub use listener::Listener;
 pub use spare::Spare;

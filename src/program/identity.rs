@@ -1,7 +1,12 @@
 //! The server's certificate: which files it is in, what is said about it, and what becomes of it when they change.
 
+#[cfg(feature = "tls")]
+use std::path::Path;
 use std::path::PathBuf;
 
+#[cfg(feature = "tls")]
+use crate::files::make_usual_folder_of;
+use crate::files::server_folder;
 use crate::net::TlsServer;
 #[cfg(feature = "tls")]
 use crate::{interfaces::interfaces, tls::Identity};
@@ -22,15 +27,16 @@ const KEY: &str = "portal-chat-key.pem";
 #[cfg(feature = "tls")]
 const SOON: i64 = 30;
 
-/// What is to be said of a certificate that has so many days left.
+/// What is to be said of a certificate that has so many days left, which a server made for itself in `folder`, or was
+/// given.
 #[cfg(feature = "tls")]
-fn warning(days_left: Option<i64>, is_given: bool) -> String {
-    let cure = if is_given {
-        "put a new one into its file".to_owned()
-    } else {
-        format!(
-            "take {CERTIFICATE} and {KEY} away, and the next start makes new ones; all clients will ask"
-        )
+fn warning(days_left: Option<i64>, folder: Option<&Path>) -> String {
+    let cure = match folder {
+        None => "put a new one into its file".to_owned(),
+        Some(folder) => format!(
+            "take {} and {KEY} away, and the next start makes new ones; all clients will ask",
+            folder.join(CERTIFICATE).display()
+        ),
     };
     match days_left {
         Some(days) if days < 0 => format!("         IT HAS RUN OUT: {cure}.\n"),
@@ -48,6 +54,24 @@ impl TlsFiles {
                 .map(|[certificate, key]| (certificate, key)),
             names: names.to_vec(),
         }
+    }
+
+    /// Where the certificate is, or will be.
+    pub(super) fn shown(&self) -> String {
+        match &self.given {
+            Some((certificate, key)) => format!("{} {}", certificate.display(), key.display()),
+            None => server_folder(&[CERTIFICATE, KEY])
+                .join(CERTIFICATE)
+                .display()
+                .to_string(),
+        }
+    }
+
+    /// Whether there is none yet, and the first start will make one.
+    pub(super) fn are_to_be_made(&self) -> bool {
+        let folder = server_folder(&[CERTIFICATE, KEY]);
+        let is_there = |name| folder.join(name).exists();
+        self.given.is_none() && !is_there(CERTIFICATE) && !is_there(KEY)
     }
 
     /// Reads the files again, for a server that speaks TLS already: from the next connection on, that is what it shows.
@@ -81,6 +105,7 @@ impl TlsFiles {
     fn read(&self) -> Result<(rustls::ServerConfig, String), String> {
         let cure = "choose other files with --tls CERT KEY, or leave CERT and KEY out";
         let explained = |error| format!("--tls: {error}; {cure}");
+        let folder = server_folder(&[CERTIFICATE, KEY]);
         let (identity, what) = match &self.given {
             Some((certificate, key)) => {
                 let identity = Identity::read(certificate, key).map_err(explained)?;
@@ -101,18 +126,18 @@ impl TlsFiles {
                     .values()
                     .flat_map(|interface| interface.addresses.iter().copied())
                     .collect();
-                let (certificate, key) = (PathBuf::from(CERTIFICATE), PathBuf::from(KEY));
+                let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
+                make_usual_folder_of(&certificate)
+                    .map_err(|error| format!("--tls: {}: {error}; {cure}", folder.display()))?;
                 let made = Identity::read_or_make(&certificate, &key, &names, &addresses);
                 let (identity, is_new) = made.map_err(explained)?;
                 let made = if is_new { "made now, " } else { "" };
-                (identity, format!("{made}in {CERTIFICATE}"))
+                (identity, format!("{made}in {}", certificate.display()))
             }
         };
         let fingerprint = identity.fingerprint();
-        let warning = warning(
-            identity.days_left(jiff::Timestamp::now()),
-            self.given.is_some(),
-        );
+        let own = self.given.is_none().then_some(folder.as_path());
+        let warning = warning(identity.days_left(jiff::Timestamp::now()), own);
         let config = identity.server().map_err(explained)?;
         let said = format!(
             "tls      all of these ports speak TLS and nothing else; the certificate is {what}, its SHA-256:\n         \
@@ -124,7 +149,7 @@ impl TlsFiles {
     /// As above, in a build that knows no TLS.
     #[cfg(not(feature = "tls"))]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
-        let _ = (&self.given, &self.names, CERTIFICATE, KEY);
+        let _ = &self.names;
         Err("--tls: this program was built without TLS; build it with the feature tls, which is there by default".into())
     }
 }
@@ -135,9 +160,10 @@ mod tests {
 
     #[test]
     fn who_has_a_certificate_that_runs_out_is_told_what_to_do() {
-        assert_eq!(warning(Some(SOON), false), "");
-        assert_eq!(warning(None, true), "");
-        assert!(warning(Some(3), false).contains("in 3 days: take portal-chat-cert.pem"));
-        assert!(warning(Some(-1), true).contains("RUN OUT: put a new one"));
+        let made = Some(Path::new("/state"));
+        assert_eq!(warning(Some(SOON), made), "");
+        assert_eq!(warning(None, None), "");
+        assert!(warning(Some(3), made).contains("in 3 days: take /state/portal-chat-cert.pem"));
+        assert!(warning(Some(-1), None).contains("RUN OUT: put a new one"));
     }
 }

@@ -2,6 +2,7 @@
 //! server, which knows nothing of it.
 
 mod identity;
+mod in_force;
 mod operator;
 mod options;
 mod run;

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 use super::identity::TlsFiles;
 use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
 use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
+use crate::files::server_folder;
 use crate::interfaces::default_route;
 use crate::lesson;
 use crate::limits;
@@ -77,9 +78,9 @@ struct Arguments {
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     total_timeout: Option<u32>,
 
-    /// Where the accounts are kept
-    #[arg(long, value_name = "FILE", default_value = "accounts.txt", help_heading = WHO)]
-    accounts: PathBuf,
+    /// Where the accounts are kept, readable for you alone [default: ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the folder where you are if there is one]
+    #[arg(long, value_name = "FILE", help_heading = WHO)]
+    accounts: Option<PathBuf>,
     /// No accounts: a free name is yours while you are here
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
@@ -147,6 +148,9 @@ struct Arguments {
     /// The engine's password, or USER:PASSWORD, is the first line of FILE
     #[arg(long, value_name = "FILE", requires = "cluster", help_heading = MORE)]
     cluster_secret: Option<PathBuf>,
+    /// Print the settings in force and whether a server could start with them, and leave: exit code 0 if it could, 2 with the reason if not
+    #[arg(long, help_heading = "About it", display_order = 899)]
+    check: bool,
     /// Show passcodes, too, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_passcodes: bool,
@@ -182,6 +186,9 @@ const BETWEEN_FILES: char = '\n';
 /// The original programs' timeouts, in seconds.
 const ORIGINAL_IDLE: u32 = 60;
 const ORIGINAL_TOTAL: u32 = 600;
+
+/// What the file of the accounts is called, unless told otherwise.
+const ACCOUNTS: &str = "accounts.txt";
 
 const DEFAULT_CLIENTS: u16 = 100;
 const MOST_CLIENTS: i64 = 10_000;
@@ -230,6 +237,8 @@ pub(super) enum Command {
         settings: Box<Settings>,
         /// What `settings.tls` is still to be made of.
         tls: Option<TlsFiles>,
+        /// It is not to serve: only to say whether it could.
+        only_checks: bool,
     },
     /// Show a run that was recorded.
     Replay(Replay),
@@ -303,7 +312,8 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         Some(_) => Portals::Tcp,
         None => portals,
     };
-    let accounts = Some(arguments.accounts);
+    let usual = || server_folder(&[ACCOUNTS]).join(ACCOUNTS);
+    let accounts = Some(arguments.accounts.unwrap_or_else(usual));
     let single_port = arguments
         .single_port
         .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
@@ -365,7 +375,11 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         event_file: arguments.events,
         event_file_most: arguments.events_max,
     });
-    Ok(Command::Serve { settings, tls })
+    Ok(Command::Serve {
+        settings,
+        tls,
+        only_checks: arguments.check,
+    })
 }
 
 /// The longest message of the day, in bytes: a screen full.
@@ -506,7 +520,8 @@ mod tests {
     #[test]
     fn without_options_the_settings_are_the_servers_own() {
         let settings = parsed("").unwrap();
-        let accounts = Some(PathBuf::from("accounts.txt"));
+        let accounts = settings.accounts.clone();
+        assert!(accounts.as_ref().unwrap().ends_with(ACCOUNTS));
         let defaults = Settings {
             accounts,
             ..Settings::default()
@@ -655,5 +670,10 @@ mod tests {
     #[test]
     fn completions_and_the_manual_page_know_every_option() {
         crate::command_line::tests::know_every_option(Arguments::command());
+    }
+
+    #[test]
+    fn the_options_stand_on_the_page_as_in_the_help() {
+        crate::command_line::tests::stand_on_the_page(Arguments::command(), "chatserver.md");
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,11 +14,14 @@ use crossbeam_channel::{Sender, after, bounded, never, select};
 use parking_lot::Mutex;
 
 use super::identity::TlsFiles;
+use super::in_force::{file, in_force};
 use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
+use crate::files::{could_be_made, make_usual_folder_of};
+use crate::hall::AccountError;
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
@@ -26,7 +30,7 @@ use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
-    Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, columns,
+    Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, columns, has_terminal,
     is_in_foreground, is_interactive,
 };
 use crate::wire::Revision;
@@ -39,7 +43,17 @@ const REFUSED: u8 = 2;
 /// Runs the server until a signal ends it. `arguments` are those after the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (mut settings, tls) = match parse(arguments) {
-        Ok(Command::Serve { settings, tls }) => (settings, tls),
+        Ok(Command::Serve {
+            settings,
+            tls,
+            only_checks: false,
+        }) => (settings, tls),
+        Ok(Command::Serve { settings, tls, .. }) => {
+            return match could_start(*settings, tls.as_ref()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => refuse(&reason),
+            };
+        }
         Ok(Command::Replay(replay)) => {
             return match show_again(&replay) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +79,77 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Prints the settings, and starts a server with them that serves nobody and ends. What a first start would make (the
+/// accounts' file, a certificate) is not made: whoever checks may be another user than the one who will run it.
+fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), String> {
+    let shown = in_force(&settings, tls);
+    let mut notes = String::new();
+    let scratch = Scratch::new();
+    if let Some(accounts) = &mut settings.accounts
+        && !accounts.exists()
+    {
+        could_be_made(accounts)
+            .map_err(|error| AccountError::File(accounts.clone(), error).to_string())?;
+        notes += &format!("The first start makes {}.\n", file(accounts));
+        *accounts = scratch.file();
+    }
+    match tls {
+        Some(files) if files.are_to_be_made() => {
+            could_be_made(Path::new(&files.shown()))
+                .map_err(|error| format!("--tls: {}: {error}", files.shown()))?;
+            notes += "The first start makes a certificate.\n";
+        }
+        Some(files) => settings.tls = Some(files.load()?.0),
+        None => {}
+    }
+    if let Some(events) = &settings.event_file
+        && !events.exists()
+    {
+        could_be_made(events).map_err(|error| no_event_file(events, &error))?;
+        settings.event_file = None;
+    }
+    let _ = write!(
+        io::stdout(),
+        "chatserver {} with these settings:\n\n{shown}\n{notes}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let clock = Clock::new();
+    let mut events = Events::new(clock.clone(), false);
+    let event_file = event_file(&settings, &mut events)?;
+    let board = board(&settings, &mut events)?;
+    let server = Server::start(&settings, clock, events.clone());
+    drop(server.map_err(|error| error.to_string())?);
+    drop(events);
+    drop(board);
+    if let Some(event_file) = event_file {
+        event_file.finish();
+    }
+    let _ = writeln!(io::stdout(), "It can start.");
+    Ok(())
+}
+
+/// An accounts file that is gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        // A name that nobody can have put something else under.
+        let number = getrandom::u64().unwrap_or_default();
+        let name = format!("portal-chat-check-{number:016x}");
+        Scratch(std::env::temp_dir().join(name))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
     eprintln!("chatserver: {reason}");
     ExitCode::from(REFUSED)
@@ -81,11 +166,20 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
 
     // There is nothing to be cleared up yet, and a port may have to be waited for.
     signals.ending.store(true, Ordering::Release);
+    if let Some(accounts) = &settings.accounts {
+        make_usual_folder_of(accounts)
+            .map_err(|error| AccountError::File(accounts.clone(), error).to_string())?;
+    }
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     signals.ending.store(false, Ordering::Release);
-    // A terminal that is closed sends the same signal, and means the end.
-    let reads_anew = files.is_some() && !is_interactive();
+    // A terminal that is closed sends the same signal, and means the end. A service has none, and who reloads it does
+    // not want it to end, whatever there is to read.
+    let reads_anew = if files.is_some() {
+        !is_interactive()
+    } else {
+        !has_terminal()
+    };
     signals.reads_anew.store(reads_anew, Ordering::Release);
     let server = Arc::new(server);
     let shown_at = board.as_ref().map(Board::address);
@@ -98,11 +192,15 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
     let read_anew = || {
-        if let (Some(files), Some(tls)) = (files, &settings.tls) {
-            match files.load_into(tls) {
-                Ok(said) => eprint!("chatserver: the certificate was read anew\n{said}"),
-                Err(reason) => eprintln!("chatserver: the certificate stays as it was: {reason}"),
-            }
+        let (Some(files), Some(tls)) = (files, &settings.tls) else {
+            eprintln!(
+                "chatserver: there is no certificate to be read anew; what else it was told stands"
+            );
+            return;
+        };
+        match files.load_into(tls) {
+            Ok(said) => eprint!("chatserver: the certificate was read anew\n{said}"),
+            Err(reason) => eprintln!("chatserver: the certificate stays as it was: {reason}"),
         }
     };
     let why = console.serve_until_stopped(&server, &signals, read_anew);
@@ -448,12 +546,14 @@ fn event_file(settings: &Settings, events: &mut Events) -> Result<Option<ReaderT
     let most = settings.event_file_most;
     start_event_file(queue, path, most)
         .map(Some)
-        .map_err(|error| {
-            format!(
-                "can't write the event file {} ({error}): choose another --events FILE",
-                path.display()
-            )
-        })
+        .map_err(|error| no_event_file(path, &error))
+}
+
+fn no_event_file(path: &Path, error: &io::Error) -> String {
+    format!(
+        "can't write the event file {} ({error}): choose another --events FILE",
+        path.display()
+    )
 }
 
 /// What the first screen says: what listens where, and what to type next.
@@ -504,6 +604,12 @@ fn welcome(
         text += &format!(
             "cluster  {}  makes one chat of all servers that name it; this one is {}\n",
             cluster.engine, cluster.id
+        );
+    }
+    if let Some(accounts) = &settings.accounts {
+        text += &format!(
+            "accounts {}  keeps who may use which name\n",
+            file(accounts)
         );
     }
     text += about_tls;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::guard::budget::Limit;
 use super::settings::{Portals, Settings, WebDoor};
@@ -11,7 +11,7 @@ use crate::cluster::ClusterError;
 use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::limits;
-use crate::net::{Datagrams, Holder, Listener, Port, Tap, TlsServer};
+use crate::net::{Datagrams, Held, Holder, Listener, Port, Tap, TlsServer, Transport};
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -66,34 +66,8 @@ impl fmt::Display for StartError {
             StartError::PortTaken {
                 address,
                 role,
-                holder: Some(Holder::Connection | Holder::EndedConnection),
-            } => write!(
-                f,
-                "port {0} on {1} is taken by an outgoing connection of some program (`ss -tanp` names it), and the \
-                 {role} needs it: the system gives connections such ports. Try again in a minute, keep the port \
-                 for servers (`sysctl net.ipv4.ip_local_reserved_ports={0}-{2}`), or choose a PORT below 32768, such as {3}",
-                address.port(),
-                address.ip(),
-                address.port().saturating_add(20),
-                Invocation::of_this_process().server_at(20000)
-            ),
-            StartError::PortTaken {
-                address, role: WEB, ..
-            } => write!(
-                f,
-                "port {} on {} is taken, and the {WEB} needs it: stop the program that has it \
-                 (`ss -tlnp` names it) or choose another one with --web ADDRESS:PORT",
-                address.port(),
-                address.ip(),
-            ),
-            StartError::PortTaken { address, role, .. } => write!(
-                f,
-                "port {} on {} is taken, and the {role} needs it: stop the program that has it \
-                 (`ss -tulnp` names it) or choose another PORT, such as {}",
-                address.port(),
-                address.ip(),
-                Invocation::of_this_process().server_at(suggestion(address.port()))
-            ),
+                holder,
+            } => port_taken(f, *address, role, holder.as_ref()),
             StartError::NotOurs(address) => write!(
                 f,
                 "{address} is not an address of this machine: use 127.0.0.1 for this machine \
@@ -144,8 +118,52 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Who has the port, what it was wanted for, and what helps.
+fn port_taken(
+    f: &mut fmt::Formatter<'_>,
+    address: SocketAddr,
+    role: &str,
+    holder: Option<&Holder>,
+) -> fmt::Result {
+    let (port, ip) = (address.port(), address.ip());
+    let program = holder.and_then(|holder| holder.program.as_ref());
+    let is_connection = holder.is_some_and(|holder| holder.what != Held::Listener);
+    write!(f, "port {port} on {ip} is taken")?;
+    match (is_connection, program) {
+        (true, Some(program)) => write!(f, " by an outgoing connection of {program}")?,
+        (true, None) => {
+            f.write_str(" by an outgoing connection of some program (`ss -tuanp` names it)")?
+        }
+        (false, Some(program)) => write!(f, " by {program}")?,
+        (false, None) => {}
+    }
+    write!(f, ", and the {role} needs it: ")?;
+    if is_connection {
+        return write!(
+            f,
+            "the system gives connections such ports. Try again in a minute, keep the port for servers \
+             (`sysctl net.ipv4.ip_local_reserved_ports={port}-{}`), or choose a PORT below 32768, such as {}",
+            port.saturating_add(20),
+            Invocation::of_this_process().server_at(20000)
+        );
+    }
+    f.write_str(match program {
+        Some(_) => "stop that program",
+        None => "stop the program that has it (`ss -tulnp` names it)",
+    })?;
+    match role {
+        WEB => f.write_str(" or choose another one with --web ADDRESS:PORT"),
+        _ => write!(
+            f,
+            " or choose another PORT, such as {}",
+            Invocation::of_this_process().server_at(suggestion(port))
+        ),
+    }
+}
+
 /// What its port is wanted for.
 const WEB: &str = "browser's door";
+const UDP_PORTAL: &str = "UDP portal";
 
 /// A port to try instead: well away, so that the workers' ports do not meet the old ones.
 fn suggestion(port: u16) -> u16 {
@@ -184,6 +202,7 @@ impl Listeners {
             // The shorter backlog only turns a rush away sooner.
             let _ = listener.lengthen_backlog(limits::PORTAL_BACKLOG);
         }
+        let all = settings.workers + 2;
         let any_port = settings.port == 0;
         let last = usize::from(port.get()) + settings.workers;
         if !any_port && last > usize::from(u16::MAX) {
@@ -196,11 +215,11 @@ impl Listeners {
         for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
             let wanted = settings.bind.at(if any_port { 0 } else { number });
             let bound = bind_patiently(wanted, tap, settings.tls.as_ref());
-            workers.push(bound.map_err(|error| explain(error, wanted, "worker", settings))?);
+            workers.push(bound.map_err(|error| explain(error, wanted, "worker", all))?);
         }
         let bind_web = |web: &WebDoor| {
             let bound = bind_patiently(web.address, tap, settings.tls.as_ref());
-            bound.map_err(|error| explain(error, web.address, WEB, settings))
+            bound.map_err(|error| explain(error, web.address, WEB, all))
         };
         Ok(Listeners {
             web: settings.web.as_ref().map(bind_web).transpose()?,
@@ -212,24 +231,45 @@ impl Listeners {
     }
 }
 
-/// Binds a port. If it is taken by a connection that has ended, it is free within the minute for which the
-/// system keeps such a port: that is said, and waited for.
+/// Binds a port of the workers', the portal's or the browsers'.
 fn bind_patiently(wanted: SocketAddr, tap: &Tap, tls: Option<&TlsServer>) -> io::Result<Listener> {
+    let bound = patiently(Transport::Tcp, wanted, || Listener::bind(wanted, tap));
+    bound.map(|listener| listener.secured(tls))
+}
+
+/// Binds a port. If an outgoing connection has it, it will be free: in a moment, or, if that has ended, within the minute
+/// for which the system keeps such a port. That is said, and waited for.
+fn patiently<S>(
+    transport: Transport,
+    wanted: SocketAddr,
+    bind: impl Fn() -> io::Result<S>,
+) -> io::Result<S> {
+    let began = Instant::now();
     let mut is_told = false;
-    let until = Instant::now() + limits::TIME_WAIT;
     loop {
-        let error = match Listener::bind(wanted, tap) {
+        let error = match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-            bound => return bound.map(|listener| listener.secured(tls)),
+            bound => return bound,
         };
-        let is_ending = Holder::of(wanted.port()) == Some(Holder::EndedConnection);
-        if !is_ending || Instant::now() > until {
+        let holder = Holder::of(transport, wanted).map(|holder| holder.what);
+        let patience = match holder {
+            Some(Held::EndedConnection) => limits::TIME_WAIT,
+            Some(Held::Connection) => limits::BIND_PATIENCE,
+            // Whoever listens stays. Nobody's is a port that has just become free.
+            Some(Held::Listener) | None => Duration::ZERO,
+        };
+        if began.elapsed() >= patience {
             return Err(error);
         }
         if !std::mem::replace(&mut is_told, true) {
+            let (whose, long) = match holder {
+                Some(Held::EndedConnection) => {
+                    ("a connection that has just ended", "up to a minute")
+                }
+                _ => ("an outgoing connection", "a moment"),
+            };
             eprintln!(
-                "chatserver: port {} belongs to a connection that has just ended; waiting up to a minute \
-                 for it (Ctrl-C ends that)",
+                "chatserver: port {} belongs to {whose}; waiting {long} for it (Ctrl-C ends that)",
                 wanted.port()
             );
         }
@@ -241,11 +281,13 @@ type PortalSockets = (Option<Listener>, Option<Datagrams>, Port);
 
 fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartError> {
     let wanted = settings.bind.at(settings.port);
+    let all = settings.workers + 2;
     let bind_tcp = || {
         let bound = bind_patiently(wanted, tap, settings.tls.as_ref());
-        bound.map_err(|error| explain(error, wanted, "TCP portal", settings))
+        bound.map_err(|error| explain(error, wanted, "TCP portal", all))
     };
-    let explain_udp = |error, address| explain(error, address, "UDP portal", settings);
+    let bind_udp = |wanted| patiently(Transport::Udp, wanted, || Datagrams::bind(wanted, tap));
+    let explain_udp = |error, address| explain(error, address, UDP_PORTAL, all);
     match settings.portals {
         Portals::Tcp => {
             let tcp = bind_tcp()?;
@@ -253,7 +295,7 @@ fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartEr
             Ok((Some(tcp), None, port))
         }
         Portals::Udp => {
-            let bound = Datagrams::bind(wanted, tap);
+            let bound = bind_udp(wanted);
             let udp = bound.map_err(|error| explain_udp(error, wanted))?;
             let port = udp.port();
             Ok((None, Some(udp), port))
@@ -266,7 +308,7 @@ fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartEr
             loop {
                 tries += 1;
                 let tcp = bind_tcp()?;
-                match Datagrams::bind(tcp.address(), tap) {
+                match bind_udp(tcp.address()) {
                     Ok(udp) => {
                         let port = tcp.port();
                         return Ok((Some(tcp), Some(udp), port));
@@ -282,23 +324,28 @@ fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartEr
     }
 }
 
-fn explain(
+/// What there is to say to `error`, which came of binding `address` for `role`.
+pub(super) fn explain(
     error: io::Error,
     address: SocketAddr,
     role: &'static str,
-    settings: &Settings,
+    listeners: usize,
 ) -> StartError {
+    let transport = match role {
+        UDP_PORTAL => Transport::Udp,
+        _ => Transport::Tcp,
+    };
     match error.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken {
             address,
             role,
-            holder: Holder::of(address.port()),
+            holder: Holder::of(transport, address),
         },
         io::ErrorKind::AddrNotAvailable => StartError::NotOurs(address.ip()),
         io::ErrorKind::PermissionDenied => StartError::Denied(address),
-        _ if error.raw_os_error() == Some(libc::EMFILE) => StartError::NoDescriptors {
-            wanted: settings.workers + 2,
-        },
+        _ if error.raw_os_error() == Some(libc::EMFILE) => {
+            StartError::NoDescriptors { wanted: listeners }
+        }
         _ => StartError::Bind(address, error),
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::accepting::trouble;
 use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
+use super::listeners::explain;
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::cluster::{Cluster, Speaker};
 use crate::event::{End, Events, What};
@@ -108,10 +109,19 @@ impl RoomPorts {
                 ports: self,
                 lease: Some(lease),
             };
-            match Listener::bind(self.bind.at(number), &self.tap) {
+            let wanted = self.bind.at(number);
+            match Listener::bind(wanted, &self.tap) {
                 Ok(listener) => break Some((held, listener.secured(self.tls.as_ref()))),
                 Err(error) => {
-                    trouble(events, "bind a room's port", &error);
+                    // Whoever waits for the room does not wait for this port: it gets the next one.
+                    let error = match error.kind() {
+                        io::ErrorKind::AddrInUse => explain(error, wanted, "room", 1).to_string(),
+                        _ => error.to_string(),
+                    };
+                    events.tell(|| What::Trouble {
+                        doing: "bind a room's port",
+                        error,
+                    });
                     passed_over.push(held);
                 }
             }

@@ -24,6 +24,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::filter::WAKE;
 use super::tty::columns;
 use super::{Palette, time_of_day};
+use crate::files::make_folder_of;
 
 /// What Tab can make of the last word before the cursor: where that word begins, and what it may
 /// become.
@@ -391,9 +392,7 @@ fn append_history(path: &PathBuf, text: &str) {
     options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    if let Some(folder) = path.parent() {
-        let _ = std::fs::create_dir_all(folder);
-    }
+    let _ = make_folder_of(path);
     if let Ok(mut file) = options.open(path) {
         let _ = file.write_all((escaped(text) + "\n").as_bytes());
     }

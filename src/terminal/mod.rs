@@ -13,7 +13,7 @@ mod tty;
 pub(crate) use desk::{Ahead, Ask, Prompt, Typed};
 pub(crate) use editor::{Complete, Manner, Printer};
 pub(crate) use keyboard::{Keyboard, restore_terminal};
-pub(crate) use tty::{columns, is_in_foreground, is_interactive};
+pub(crate) use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _, Write as _};
 

@@ -311,6 +311,12 @@ fn read_hidden(
     Answered::Line(text)
 }
 
+/// Whether this process belongs to a terminal at all: a service does not. A terminal that is closed sends SIGHUP to
+/// those that do.
+pub(crate) fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
 /// Whether a person sits at both ends of this process.
 pub(crate) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Fingerprint;
+use crate::files::make_folder_of;
 
 /// The file. A line for each server: host, port, fingerprint.
 #[derive(Clone, Debug)]
@@ -53,9 +54,7 @@ impl KnownServers {
     /// # Errors
     /// What writing reports.
     pub(crate) fn keep(&self, host: &str, port: u16, shown: &Fingerprint) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
+        make_folder_of(&self.path)?;
         let mut options = fs::OpenOptions::new();
         options.append(true).create(true);
         #[cfg(unix)]

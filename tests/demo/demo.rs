@@ -169,9 +169,6 @@ impl Stage {
 fn beside(program: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
-    if path.ends_with("examples") {
-        path.pop();
-    }
     path.join(program)
 }
 

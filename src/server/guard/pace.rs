@@ -1,5 +1,6 @@
 //! How fast one client may talk (`--rate`): so many at once, and then so many a second.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,6 +13,12 @@ pub struct Rate {
     pub burst: NonZeroU32,
     /// How many more each second.
     pub per_second: NonZeroU32,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.burst, self.per_second)
+    }
 }
 
 /// One client's allowance. It grows with every tick, up to the burst.

@@ -1,0 +1,60 @@
+//! The pages for whoever uses this, teaches with it, or changes it. Each can also be read as a file, in `src/guide`.
+//!
+//! - [`chatting`]: What to type in the client, in a terminal and from a pipe.
+//! - [`on_a_network`]: Letting others in: addresses, browsers, TLS, a service, more than one machine.
+//! - [`chatserver`]: The server's options.
+//! - [`chatclient`]: The client's options.
+//! - [`chatcheck`]: The checker's options.
+//! - [`security`]: What the server promises, and what it does not.
+//! - [`seeds`]: The five documents from which this grew, and the command that is each one's server.
+//! - [`board`]: The page on which all of it can be watched.
+//! - [`build_it_yourself`]: Writing such a server in any language, with a checker.
+//! - [`contributing`]: How to change this project.
+//! - [`changelog`]: What has changed, for whom.
+//!
+//! Pages name each other as `[security]`. Here, such a word leads to the page of these docs; in the file, to the file,
+//! by a definition at its end that the first one takes precedence over.
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("chatting.md")]
+pub mod chatting {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("on-a-network.md")]
+pub mod on_a_network {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("chatserver.md")]
+pub mod chatserver {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("chatclient.md")]
+pub mod chatclient {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("chatcheck.md")]
+pub mod chatcheck {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("security.md")]
+pub mod security {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("seeds.md")]
+pub mod seeds {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("board.md")]
+pub mod board {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("build-it-yourself.md")]
+pub mod build_it_yourself {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("contributing.md")]
+pub mod contributing {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("changelog.md")]
+pub mod changelog {}
