@@ -144,6 +144,16 @@ fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
         panic!("{error:?}")
     };
     let text = error.as_ref().unwrap().to_string();
+    // Linux tells who has it; elsewhere a tool does.
+    let who = if cfg!(target_os = "linux") && address.port() == port {
+        format!("(process {})", std::process::id())
+    } else {
+        "ss -tulnp".to_owned()
+    };
+    assert!(
+        text.contains(&address.port().to_string()) && text.contains(&who),
+        "{text}"
+    );
     assert!(
         text.contains(&address.port().to_string()) && text.contains("ss -tulnp"),
         "{text}"
