@@ -20,6 +20,32 @@ pub struct Browser {
     profile: PathBuf,
 }
 
+type Lines = Box<dyn Iterator<Item = String> + Send>;
+
+/// The driver, what it goes on saying, and its port.
+fn start_driver() -> Option<(Child, Lines, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let screen = BufReader::new(driver.stdout.take().unwrap());
+    let mut lines: Lines = Box::new(screen.lines().map_while(Result::ok));
+    // "ChromeDriver was started successfully on port 41234."
+    let said = lines.find(|line| line.contains("successfully on port"));
+    let port = said.and_then(|said| {
+        let port = said.trim_end_matches('.').rsplit(' ').next()?;
+        port.parse().ok()
+    });
+    if port.is_none() {
+        let _ = driver.kill();
+        let _ = driver.wait();
+    }
+    Some((driver, lines, port?))
+}
+
 impl Browser {
     /// `None` where there is no browser.
     pub fn start(profile: &str) -> Option<Browser> {
@@ -28,28 +54,19 @@ impl Browser {
 
     /// The same, with more words on its command line.
     pub fn start_with(profile: &str, more: &[&str]) -> Option<Browser> {
-        let child = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
         let chromium = Command::new("chromium").arg("--version").output();
-        let (Ok(mut driver), Ok(_)) = (child, chromium) else {
+        let has_driver = Command::new("chromedriver").arg("--version").output();
+        if chromium.is_err() || has_driver.is_err() {
             assert!(
                 std::env::var_os("REQUIRE_BROWSER").is_none(),
                 "there is no chromium or no chromedriver"
             );
             eprintln!("NOT TESTED: there is no chromium or no chromedriver here");
             return None;
-        };
-        let screen = BufReader::new(driver.stdout.take().unwrap());
-        let mut lines = screen.lines().map_while(Result::ok);
-        // "ChromeDriver was started successfully on port 41234."
-        let said = lines
-            .find(|line| line.contains("successfully on port"))
-            .unwrap();
-        let port = said.trim_end_matches('.').rsplit(' ').next().unwrap();
+        }
+        // It takes a free port of IPv4 and wants the same of IPv6, which may be somebody else's: then it ends.
+        let started = (0..20).find_map(|_| start_driver());
+        let (driver, lines, port) = started.expect("chromedriver starts");
         let address = format!("127.0.0.1:{port}").parse().unwrap();
         thread::spawn(move || lines.for_each(drop));
         let profile =
