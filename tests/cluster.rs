@@ -827,6 +827,30 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_tells_who_has_lost_a_name
     a_server_wakes_with(None);
 }
 
+/// The engine's clock may jump, and a machine may sleep without any of its programs noticing: then the lease is over
+/// while its server runs on as if nothing had happened.
+#[test]
+fn a_lease_that_is_another_servers_is_not_renewed() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    // In one step, or the server would come back in between: its lease is somebody else's, and its people are buried.
+    let lost =
+        "redis.call('SET', KEYS[1], 'another', 'PX', 60000); redis.call('HDEL', KEYS[2], 'alice')";
+    engine.ask(&format!(
+        "EVAL \"{lost}\" 2 portal-chat:srv:one portal-chat:names"
+    ));
+    let _second = person(&two, "alice");
+    // It asks, sees that it has been taken for dead, and comes back as soon as the other one has gone.
+    one.wait_for("it sees what has happened", |what| {
+        matches!(what, What::ClusterLost { .. })
+    });
+    engine.ask("DEL portal-chat:srv:one");
+    alice.line_with("TAKEN OVER");
+}
+
 /// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with words of hers, or none.
 fn a_server_wakes_with(words: Option<&str>) {
     let Some(engine) = Engine::start() else {

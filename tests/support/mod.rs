@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portal_chat::clock::Clock;
 use portal_chat::event::{Event, EventQueue, Events, What};
@@ -106,8 +106,11 @@ impl TestServer {
     /// Waits for the next event that `wanted` accepts; those before it are passed over.
     pub fn wait_for(&self, description: &str, wanted: impl Fn(&What) -> bool) -> Event {
         let mut passed = Vec::new();
+        // In all: a server that tells something every second would else be listened to for ever.
+        let until = Instant::now() + PATIENCE;
         loop {
-            match self.queue.events().recv_timeout(PATIENCE) {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.queue.events().recv_timeout(left) {
                 Ok(event) if wanted(&event.what) => return event,
                 Ok(event) => passed.push(event.line()),
                 Err(_) => panic!(
