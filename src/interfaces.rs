@@ -7,6 +7,19 @@ use std::net::{IpAddr, UdpSocket};
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 
+/// What this machine is called, if it says so.
+pub(crate) fn machine_name() -> Option<String> {
+    #[cfg(unix)]
+    let name = rustix::system::uname()
+        .nodename()
+        .to_str()
+        .ok()
+        .map(str::to_owned);
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").ok();
+    name
+}
+
 /// One interface, as people know it.
 #[derive(Default, Debug)]
 pub(crate) struct Interface {

@@ -134,6 +134,8 @@
 //! decides, and `server/threads/timer.rs`, which watches the time.
 
 pub mod board;
+// It starts and ends programs as Unix does.
+#[cfg(unix)]
 pub mod check;
 pub mod client;
 pub mod clock;

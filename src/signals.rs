@@ -9,8 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::consts::SIGINT;
+#[cfg(unix)]
+use signal_hook::{
+    consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTERM},
+    iterator::{Handle, Signals},
+};
+
+#[cfg(not(unix))]
+use elsewhere::{Handle, Signals};
 
 use crate::limits;
 use crate::terminal::restore_terminal;
@@ -48,12 +55,7 @@ pub(crate) struct Listening {
 /// # Errors
 /// What the system says when it has no thread to give.
 pub(crate) fn listen() -> io::Result<Listening> {
-    let ignored = ignored_signals();
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
-        .into_iter()
-        .filter(|signal| ignored & (1 << (signal - 1)) == 0)
-        .chain([SIGCONT]);
-    let mut signals = Signals::new(wanted)?;
+    let mut signals = signals()?;
     let handle = signals.handle();
     let (sender, told) = bounded(4);
     let ending = Arc::new(AtomicBool::new(false));
@@ -66,10 +68,14 @@ pub(crate) fn listen() -> io::Result<Listening> {
         .spawn(move || {
             for signal in signals.forever() {
                 let said = match signal {
+                    #[cfg(unix)]
                     SIGCONT => Told::GoesOn,
                     SIGINT => Told::End("SIGINT"),
+                    #[cfg(unix)]
                     SIGHUP if may_read_anew.load(Ordering::Acquire) => Told::ReadAnew,
+                    #[cfg(unix)]
                     SIGHUP => Told::End("SIGHUP"),
+                    #[cfg(unix)]
                     SIGQUIT => Told::End("SIGQUIT"),
                     _ => Told::End("SIGTERM"),
                 };
@@ -88,12 +94,85 @@ pub(crate) fn listen() -> io::Result<Listening> {
     })
 }
 
+/// Those that end a program, but for those that it was told to outlive, and the one by which it goes on after a stop.
+#[cfg(unix)]
+fn signals() -> io::Result<Signals> {
+    let ignored = ignored_signals();
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
+        .into_iter()
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0)
+        .chain([SIGCONT]);
+    Signals::new(wanted)
+}
+
+#[cfg(not(unix))]
+fn signals() -> io::Result<Signals> {
+    Signals::new([SIGINT, signal_hook::consts::SIGTERM])
+}
+
+/// Where no thread can wait for a signal (on Windows), it looks for one now and then.
+#[cfg(not(unix))]
+mod elsewhere {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    pub(crate) struct Signals {
+        came: Vec<(i32, Arc<AtomicBool>)>,
+        is_closed: Arc<AtomicBool>,
+    }
+
+    pub(crate) struct Handle(Arc<AtomicBool>);
+
+    impl Handle {
+        pub(crate) fn close(&self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    impl Signals {
+        pub(super) fn new<const N: usize>(wanted: [i32; N]) -> io::Result<Signals> {
+            let mut came = Vec::new();
+            for signal in wanted {
+                let flag = Arc::default();
+                signal_hook::flag::register(signal, Arc::clone(&flag))?;
+                came.push((signal, flag));
+            }
+            let is_closed = Arc::default();
+            Ok(Signals { came, is_closed })
+        }
+
+        pub(super) fn handle(&self) -> Handle {
+            Handle(Arc::clone(&self.is_closed))
+        }
+
+        pub(super) fn forever(&mut self) -> impl Iterator<Item = i32> + '_ {
+            std::iter::from_fn(|| {
+                while !self.is_closed.load(Ordering::Acquire) {
+                    for (signal, flag) in &self.came {
+                        if flag.swap(false, Ordering::AcqRel) {
+                            return Some(*signal);
+                        }
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+                None
+            })
+        }
+    }
+}
+
 /// The signals that are ignored, a bit each. Where the system does not tell, none is taken to be.
+#[cfg(unix)]
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignored_in(&status)
 }
 
+#[cfg(any(unix, test))]
 fn ignored_in(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

@@ -204,10 +204,11 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
         server.assert_all_rooms_end();
         server.assert_all_ports_come_back();
     }
-    // Those who were on the server that was killed are buried by the others.
+    // The server that was killed, and who was on it, is buried by the others.
     let until = Instant::now() + PATIENCE;
-    while engine.ask("HLEN portal-chat:names") != ":0\r\n" {
-        assert!(Instant::now() < until, "names are left");
+    let count = |key: &str| engine.ask(&format!("HLEN portal-chat:{key}"));
+    while count("servers") != format!(":{SERVERS}\r\n") || count("names") != ":0\r\n" {
+        assert!(Instant::now() < until, "somebody is left");
         thread::sleep(Duration::from_millis(100));
     }
     for server in servers {

@@ -2,6 +2,13 @@
 
 use std::process::ExitCode;
 
+#[cfg(unix)]
 fn main() -> ExitCode {
     portal_chat::check::main(std::env::args_os())
+}
+
+#[cfg(not(unix))]
+fn main() -> ExitCode {
+    eprintln!("chatcheck: it starts and ends programs as Unix does; on Windows, use it under WSL");
+    ExitCode::from(2)
 }

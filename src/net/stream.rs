@@ -330,7 +330,7 @@ impl Stream {
         let mut scrap = [MaybeUninit::uninit(); 4096];
         let mut taken = 0;
         while taken < limits::DRAIN {
-            let read = SockRef::from(&*self.socket).recv_with_flags(&mut scrap, libc::MSG_DONTWAIT);
+            let read = raw::receive_now(&self.socket, &mut scrap);
             self.tap.thrown_away(self.peer, scrap.len(), &read);
             match read {
                 Ok(0) | Err(_) => break,

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use crate::files::make_usual_folder_of;
 use crate::files::server_folder;
+#[cfg(feature = "tls")]
+use crate::interfaces::{interfaces, machine_name};
 use crate::net::TlsServer;
 #[cfg(feature = "tls")]
-use crate::{interfaces::interfaces, tls::Identity};
+use crate::tls::Identity;
 
 /// Which files `--tls` means.
 #[derive(Clone, Debug)]
@@ -113,13 +115,7 @@ impl TlsFiles {
             }
             None => {
                 let mut names = vec!["localhost".to_owned()];
-                names.extend(
-                    rustix::system::uname()
-                        .nodename()
-                        .to_str()
-                        .ok()
-                        .map(str::to_owned),
-                );
+                names.extend(machine_name());
                 names.extend(self.names.iter().cloned());
                 let interfaces = interfaces();
                 let addresses: Vec<_> = interfaces

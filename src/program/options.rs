@@ -13,7 +13,7 @@ use super::identity::TlsFiles;
 use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
 use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::files::server_folder;
-use crate::interfaces::default_route;
+use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, NoAddress};
@@ -420,8 +420,7 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
 
 /// The machine's name and the portal's port. Where the system chooses that, the process tells servers apart.
 fn default_id(port: u16) -> String {
-    let machine = rustix::system::uname();
-    let machine = machine.nodename().to_string_lossy().into_owned();
+    let machine = machine_name().unwrap_or_else(|| "server".to_owned());
     let number = match port {
         0 => std::process::id(),
         port => port.into(),

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use rustix::event::Timespec;
-use rustix::process::{Signal, kill_current_process_group};
 
 use super::desk::{Desk, Incoming, Typed};
 use super::filter::{
     BURST, BURST_PAUSE, Filter, KEY_PAUSE, Key, LONGEST_PASTE, TYPING_PAUSE, WAKE,
 };
 use super::tty::{
-    EditorInput, RawTerminal, Ready, Wakened, is_in_foreground, wait, wait_to_be_woken,
+    EditorInput, RawTerminal, Ready, Wakened, is_in_foreground, stop_this_job, wait,
+    wait_to_be_woken,
 };
 
 /// So much typed ahead is kept; what is more stays in the system's queue.
@@ -94,10 +93,10 @@ impl<T: Clone + PartialEq> Keys<T> {
     }
 
     /// How long to wait for keys, where something has to be done if none come.
-    fn patience(&self) -> Option<Timespec> {
+    fn patience(&self) -> Option<Duration> {
         let state = self.desk.state.lock();
         let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
-        waits.then(|| timespec(KEY_PAUSE))
+        waits.then_some(KEY_PAUSE)
     }
 
     /// What one read brings, or a whole burst. `None` when the terminal has gone.
@@ -121,7 +120,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             } else {
                 TYPING_PAUSE
             };
-            match wait(&*self.terminal, &self.wakened, Some(timespec(pause))) {
+            match wait(&*self.terminal, &self.wakened, Some(pause)) {
                 Ready::Input => {}
                 // What this thread was woken for is looked at when all of it is here.
                 Ready::Woken => continue,
@@ -158,7 +157,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             }
             Key::Suspend => {
                 self.terminal.restore();
-                let _ = kill_current_process_group(Signal::TSTP);
+                stop_this_job();
                 // Here it goes on. Where somebody has put it into the background, it finds out.
                 if is_in_foreground(&*self.terminal) {
                     let _ = self.terminal.make_raw();
@@ -215,13 +214,6 @@ impl<T: Clone + PartialEq> Keys<T> {
                 Some(_) => {}
             }
         }
-    }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: duration.as_secs().cast_signed(),
-        tv_nsec: duration.subsec_nanos().into(),
     }
 }
 

@@ -8,6 +8,7 @@ mod keyboard;
 mod keys;
 pub(crate) mod layout;
 mod plain;
+#[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;
 
 pub(crate) use desk::{Ahead, Ask, Prompt, Typed};

@@ -1,5 +1,6 @@
 //! Lines from a pipe, a file, or a terminal without a line editor.
 
+use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::desk::{Ask, Desk, Typed};
 use super::tty::{
-    Answered, HiddenTerminal, Ready, Wakened, ask_hidden, is_in_foreground, wait, wait_to_be_woken,
+    Answered, HiddenTerminal, Ready, Wakened, ask_hidden, is_in_foreground, read_input, wait,
+    wait_to_be_woken,
 };
 
 /// The thread `keyboard` where there is no line editor: one line each time that it is asked.
@@ -104,13 +106,13 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                 continue;
             }
             let mut more = [0; 16 * 1024];
-            match rustix::io::read(&stdin, &mut more) {
+            match read_input(&mut more) {
                 Ok(0) => self.at_end = true,
                 Ok(count) => {
                     self.read.extend_from_slice(&more[..count]);
                     let _ = self.touch.try_send(());
                 }
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
                 Err(_) => self.at_end = true,
             }
         }

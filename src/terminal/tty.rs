@@ -1,13 +1,15 @@
-//! The terminal itself: its modes, its size, and who is in its foreground.
+//! The terminal itself: its modes, its size, and who is in its foreground. Where there is no such thing as on Unix,
+//! `tty_elsewhere.rs` stands in its place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::getpgrp;
+use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetpgrp,
@@ -35,6 +37,19 @@ pub(crate) fn columns() -> usize {
     usize::from(if columns == 0 { COLUMNS } else { columns })
 }
 
+/// Stops this program and who is in its pipeline, as Ctrl-Z does, until the shell lets it go on.
+pub(super) fn stop_this_job() {
+    let _ = kill_current_process_group(Signal::TSTP);
+}
+
+/// Reads what there is on standard input, once there is something.
+///
+/// # Errors
+/// `Interrupted` and `WouldBlock` are worth another try.
+pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::io::read(io::stdin(), into)?)
+}
+
 /// What a wait came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ready {
@@ -47,16 +62,20 @@ pub(super) enum Ready {
 }
 
 /// Waits until there is something to read, or somebody wakes this thread.
-pub(super) fn wait(input: impl AsFd, woken: &Wakened, most: Option<Timespec>) -> Ready {
+pub(super) fn wait(input: impl AsFd, woken: &Wakened, most: Option<Duration>) -> Ready {
     wait_for(Some(input.as_fd()), woken, most)
 }
 
 /// Waits until somebody wakes this thread.
-pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Timespec>) -> Ready {
+pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Duration>) -> Ready {
     wait_for(None, woken, most)
 }
 
-fn wait_for(input: Option<BorrowedFd<'_>>, woken: &Wakened, most: Option<Timespec>) -> Ready {
+fn wait_for(input: Option<BorrowedFd<'_>>, woken: &Wakened, most: Option<Duration>) -> Ready {
+    let most = most.map(|most| Timespec {
+        tv_sec: most.as_secs().cast_signed(),
+        tv_nsec: most.subsec_nanos().into(),
+    });
     loop {
         let mut fds = vec![PollFd::new(&woken.0, PollFlags::IN)];
         if let Some(input) = &input {
@@ -175,7 +194,9 @@ pub(super) struct EditorInput {
 impl EditorInput {
     pub(super) fn in_place_of_standard_input() -> io::Result<EditorInput> {
         let real = io::stdin().as_fd().try_clone_to_owned()?;
-        let writer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let writer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        // macOS can't say so in the same call; no other program is started meanwhile.
+        rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::CLOEXEC)?;
         grantpt(&writer)?;
         unlockpt(&writer)?;
         let name = ptsname(&writer, Vec::new())?;
