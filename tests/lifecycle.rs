@@ -130,33 +130,36 @@ fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
 
 #[test]
 fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    // The taken port is the second worker's, so the portal and a worker are bound before it.
-    let settings = Settings {
-        port: port - 2,
-        ..Settings::default()
+    let start = || {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        // The taken port is the second worker's, so the portal and a worker are bound before it.
+        let settings = Settings {
+            port: port - 2,
+            ..Settings::default()
+        };
+        let clock = Clock::new();
+        let error = Server::start(&settings, clock.clone(), Events::new(clock, false)).err();
+        (taken, port, error.unwrap())
     };
-    let clock = Clock::new();
-    let error = Server::start(&settings, clock.clone(), Events::new(clock, false)).err();
-    let Some(StartError::PortTaken { address, .. }) = &error else {
-        // Somebody else may have one of the other ports; then that one is named.
-        panic!("{error:?}")
+    // Somebody else may have one of the other ports; then that one is named. Not each time.
+    let mut tries = (0..20).map(|_| start());
+    let found = tries.find(|(_, port, error)| {
+        matches!(error, StartError::PortTaken { address, .. } if address.port() == *port)
+    });
+    let (_taken, port, error) = found.expect("the taken port is named");
+    let text = error.to_string();
+    // Linux tells who has it; elsewhere a tool does.
+    let who = if cfg!(target_os = "linux") {
+        format!("(process {})", std::process::id())
+    } else {
+        "ss -tulnp".to_owned()
     };
-    let text = error.as_ref().unwrap().to_string();
-    // Linux tells who has it; elsewhere, and of another user's program, a tool does.
-    let who = format!("(process {})", std::process::id());
-    let is_named = text.contains(&who);
-    if cfg!(target_os = "linux") && address.port() == port {
-        assert!(is_named, "{text}");
-    }
     assert!(
-        text.contains(&address.port().to_string()) && (is_named || text.contains("ss -tulnp")),
+        text.contains(&port.to_string()) && text.contains(&who),
         "{text}"
     );
-    if address.port() == port {
-        TcpListener::bind(("127.0.0.1", port - 2)).expect("the portal's port was let go");
-    }
+    TcpListener::bind(("127.0.0.1", port - 2)).expect("the portal's port was let go");
 }
 
 #[test]

@@ -33,8 +33,8 @@ it has started. Exit code 0: all passed, 1: one has failed, 2: nothing was check
 )]
 struct Arguments {
     /// Which rung of the ladder
-    #[arg(value_parser = value_parser!(u8).range(1..=7))]
-    rung: u8,
+    #[arg(value_parser = value_parser!(u8).range(1..=7), required_unless_present_any = ["man", "completions"])]
+    rung: Option<u8>,
     /// What starts the server; `{port}` stands for the port at which it listens, `{folder}` for an empty folder (rung 5). Without it, the task is printed
     command: Option<String>,
     /// COMMAND is a client, for the servers of rungs 1 to 3: the checker is its server, and types
@@ -91,8 +91,12 @@ pub(super) fn read(
         .into_iter()
         .chain(words.into_iter().skip(1));
     let given = read_words(words, |given: &Arguments| &given.about)?;
+    let Some(rung) = given.rung else {
+        let sentence = "it is asked for a RUNG, such as chatcheck 1";
+        return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+    };
     if let Some(command) = &given.command {
-        let keeps = |rung: &&Rung| rung.number == given.rung && rung.keeps_something;
+        let keeps = |there: &&Rung| there.number == rung && there.keeps_something;
         let folder = rungs.iter().find(keeps).map(|_| (FOLDER, "folder"));
         let wanted: Vec<_> = [(PORT, "port")].into_iter().chain(folder).collect();
         let missing = wanted.iter().find(|(place, _)| !command.contains(place));
@@ -106,13 +110,13 @@ pub(super) fn read(
             return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
         }
     }
-    if given.client && given.rung > RUNGS_OF_THE_CLIENT {
+    if given.client && rung > RUNGS_OF_THE_CLIENT {
         let sentence =
             "there is one task for a client, that of rungs 1 to 3: chatcheck 1 --client".to_owned();
         return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
     }
     Ok(Wanted {
-        rung: given.rung,
+        rung,
         command: given.command,
         client: given.client,
         list: given.list,
@@ -134,6 +138,14 @@ mod tests {
     #[test]
     fn completions_and_manual_page_know_every_option() {
         know_every_option(Arguments::command());
+        let rungs = crate::check::RUNGS;
+        let page = read(["chatcheck", "--man"].map(OsString::from), &rungs);
+        let code = format!("{:?}", page.err());
+        assert_eq!(
+            code,
+            format!("{:?}", Some(ExitCode::SUCCESS)),
+            "it needs no rung"
+        );
     }
 
     #[test]

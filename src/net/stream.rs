@@ -516,14 +516,19 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_server_can_start_on_the_port_of_a_clients_connection() {
-        let (client, accepted) = pair();
-        let there = client.local_addr().unwrap();
-        // While it lives.
-        drop(TcpListener::bind(there).unwrap());
-        // In the minute for which the system keeps the port of whoever closed first.
-        client.close();
-        drop(accepted);
-        TcpListener::bind(there).unwrap();
+        // The system may give some other program the same port for a connection of its own; not each time.
+        let can_start = || {
+            let (client, accepted) = pair();
+            let there = client.local_addr().unwrap();
+            // While it lives.
+            drop(TcpListener::bind(there)?);
+            // In the minute for which the system keeps the port of whoever closed first.
+            client.close();
+            drop(accepted);
+            TcpListener::bind(there)
+        };
+        let mut tries = (0..20).map(|_| can_start());
+        assert!(tries.any(|started| started.is_ok()));
     }
 
     #[test]
