@@ -164,9 +164,10 @@ install: ## install the programs, their manual pages, completions and a systemd 
 	sed 's|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|' \
 	  src/package/chatserver.service > "$(DESTDIR)$(UNITDIR)/chatserver.service" && \
 	install -D -m 644 src/package/chatserver.default "$(DESTDIR)$(PREFIX)/share/doc/portal-chat/chatserver.default" && \
-	echo "Installed under $(DESTDIR)$(PREFIX). Now type \`chatserver\` (\`chatserver --help\`, \`man chatserver\`), or, for a" && \
-	echo "server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver" && \
-	echo "(its options stand in $(OPTIONS); there is a beginning of one in $(PREFIX)/share/doc/portal-chat)."; \
+	echo "Installed under $(DESTDIR)$(PREFIX). Now type \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
+	case "$(PREFIX)" in /usr|/usr/local) \
+	  echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver"; \
+	  echo "(its options stand in $(OPTIONS); there is a beginning of one in $(PREFIX)/share/doc/portal-chat).";; esac; \
 	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or call $(BINDIR)/chatserver.";; esac
 
 uninstall: ## take away what `make install` has put there (with the same PREFIX); accounts and options stay

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Instant;
 
 use portal_chat::lesson::{one_at_a_time, thread_per_client};
 use portal_chat::net::{Listener, Tap};
@@ -35,9 +36,11 @@ fn with_server(
 }
 
 fn wait_for(said: &Receiver<String>, part: &str) -> String {
+    let until = Instant::now() + PATIENCE;
     loop {
+        let left = until.saturating_duration_since(Instant::now());
         let line = said
-            .recv_timeout(PATIENCE)
+            .recv_timeout(left)
             .unwrap_or_else(|_| panic!("{part} was never said"));
         if line.contains(part) {
             return line;

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
 use support::PATIENCE;
 use support::terminal::Terminal;
@@ -87,10 +88,12 @@ impl FalseServer {
             self.kept.remove(index);
             return;
         }
+        let until = Instant::now() + PATIENCE;
         loop {
+            let left = until.saturating_duration_since(Instant::now());
             let heard = self
                 .heard
-                .recv_timeout(PATIENCE)
+                .recv_timeout(left)
                 .unwrap_or_else(|_| panic!("{link} heard no {part}; heard: {:?}", self.kept));
             if is_it(&heard) {
                 return;

@@ -48,7 +48,8 @@ fn send_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Windows knows no such flag, so the socket does not block for the length of one call. A read of another thread that
-/// begins in that moment finds nothing and has to try again; one that is under way goes on.
+/// is under way goes on, but one that begins in that moment fails, and its client is cut off: a server there would need
+/// more than this. The client does it only at its end.
 #[cfg(not(unix))]
 fn at_once(
     socket: &TcpStream,

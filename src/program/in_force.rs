@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::identity::TlsFiles;
 use crate::cluster::ClusterSettings;
 use crate::server::{Portals, Settings, WebDoor};
-use crate::wire::Revision;
 
 /// A line for each setting: the option, and what it is set to.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
@@ -58,7 +57,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
             lines.add("--portal", portal(*portals));
         }
     }
-    lines.add("--compat", or(compat.map(revision), OFF));
+    lines.add("--compat", or(*compat, OFF));
     lines.add("--tls", or(tls.map(TlsFiles::shown), OFF));
     lines.add("--tick", seconds(tick));
     lines.add("--reserve-timeout", seconds(reserve_timeout));
@@ -173,14 +172,6 @@ fn portal(portals: Portals) -> &'static str {
         Portals::Tcp => "tcp",
         Portals::Udp => "udp",
         Portals::Both => "both",
-    }
-}
-
-fn revision(revision: Revision) -> &'static str {
-    match revision {
-        Revision::Zero => "0",
-        Revision::One => "1",
-        Revision::Two => "2",
     }
 }
 

@@ -33,7 +33,6 @@ use crate::terminal::{
     Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, columns, has_terminal,
     is_in_foreground, is_interactive,
 };
-use crate::wire::Revision;
 
 /// How long to wait before looking again who is in the foreground.
 const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
@@ -657,12 +656,10 @@ fn command_for(portal: SocketAddr, settings: &Settings) -> String {
     let server = Some(Host::from(portal)).filter(|address| *address != defaults.bind);
     let port = Some(portal.port()).filter(|port| *port != defaults.port);
     let options = match settings.compat {
-        Some(Revision::Zero) => "--compat 0",
-        Some(Revision::One) => "--compat 1",
-        Some(Revision::Two) => "--compat 2",
-        None if settings.tls.is_some() => "--tls",
-        None if !settings.portals.tcp() => "--portal udp",
-        None => "",
+        Some(revision) => format!("--compat {revision}"),
+        None if settings.tls.is_some() => "--tls".to_owned(),
+        None if !settings.portals.tcp() => "--portal udp".to_owned(),
+        None => String::new(),
     };
-    Invocation::of_this_process().client(server, port, options)
+    Invocation::of_this_process().client(server, port, &options)
 }

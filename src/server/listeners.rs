@@ -139,13 +139,20 @@ fn port_taken(
     }
     write!(f, ", and the {role} needs it: ")?;
     if is_connection {
-        return write!(
+        write!(
             f,
             "the system gives connections such ports. Try again in a minute, keep the port for servers \
-             (`sysctl net.ipv4.ip_local_reserved_ports={port}-{}`), or choose a PORT below 32768, such as {}",
-            port.saturating_add(20),
-            Invocation::of_this_process().server_at(20000)
-        );
+             (`sysctl net.ipv4.ip_local_reserved_ports={port}-{}`), or choose ",
+            port.saturating_add(20)
+        )?;
+        return match role {
+            WEB => f.write_str("one below 32768 with --web ADDRESS:PORT"),
+            _ => write!(
+                f,
+                "a PORT below 32768, such as {}",
+                Invocation::of_this_process().server_at(20000)
+            ),
+        };
     }
     f.write_str(match program {
         Some(_) => "stop that program",
@@ -347,5 +354,41 @@ pub(super) fn explain(
             StartError::NoDescriptors { wanted: listeners }
         }
         _ => StartError::Bind(address, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_port_and_what_it_was_for_decide_what_helps() {
+        let said = |role, what: Option<Held>| {
+            let program = None;
+            let taken = StartError::PortTaken {
+                address: ([127, 0, 0, 1], 40000).into(),
+                role,
+                holder: what.map(|what| Holder { what, program }),
+            };
+            taken.to_string()
+        };
+        for (role, what, cure) in [
+            ("worker", None, "another PORT"),
+            ("worker", Some(Held::Listener), "another PORT"),
+            ("worker", Some(Held::Connection), "a PORT below 32768"),
+            (
+                UDP_PORTAL,
+                Some(Held::EndedConnection),
+                "a PORT below 32768",
+            ),
+            (WEB, None, "another one with --web"),
+            (WEB, Some(Held::Listener), "another one with --web"),
+            (WEB, Some(Held::Connection), "one below 32768 with --web"),
+        ] {
+            let said = said(role, what);
+            assert!(said.contains(cure) && said.contains(role), "{said}");
+            let is_web = role == WEB;
+            assert_eq!(said.contains("--web"), is_web, "{said}");
+        }
     }
 }

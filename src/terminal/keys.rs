@@ -10,9 +10,9 @@ use super::desk::{Desk, Incoming, Typed};
 use super::filter::{
     BURST, BURST_PAUSE, Filter, KEY_PAUSE, Key, LONGEST_PASTE, TYPING_PAUSE, WAKE,
 };
+use super::outcome::Ready;
 use super::tty::{
-    EditorInput, RawTerminal, Ready, Wakened, is_in_foreground, stop_this_job, wait,
-    wait_to_be_woken,
+    EditorInput, RawTerminal, Wakened, is_in_foreground, stop_this_job, wait, wait_to_be_woken,
 };
 
 /// So much typed ahead is kept; what is more stays in the system's queue.

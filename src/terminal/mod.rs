@@ -7,6 +7,7 @@ mod filter;
 mod keyboard;
 mod keys;
 pub(crate) mod layout;
+mod outcome;
 mod plain;
 #[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::desk::{Ask, Desk, Typed};
+use super::outcome::{Answered, Ready};
 use super::tty::{
-    Answered, HiddenTerminal, Ready, Wakened, ask_hidden, is_in_foreground, read_input, wait,
-    wait_to_be_woken,
+    HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait, wait_to_be_woken,
 };
 
 /// The thread `keyboard` where there is no line editor: one line each time that it is asked.

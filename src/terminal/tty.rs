@@ -16,6 +16,8 @@ use rustix::termios::{
     tcgetwinsize, tcsetattr,
 };
 
+use super::outcome::{Answered, Ready};
+
 /// How wide a terminal is taken to be that does not say.
 const COLUMNS: u16 = 80;
 
@@ -48,17 +50,6 @@ pub(super) fn stop_this_job() {
 /// `Interrupted` and `WouldBlock` are worth another try.
 pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(io::stdin(), into)?)
-}
-
-/// What a wait came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ready {
-    /// There is something to read, or nothing will ever come.
-    Input,
-    /// The waker has been used.
-    Woken,
-    /// The time is up.
-    Nothing,
 }
 
 /// Waits until there is something to read, or somebody wakes this thread.
@@ -224,19 +215,6 @@ impl Drop for EditorInput {
     fn drop(&mut self) {
         let _ = rustix::stdio::dup2_stdin(&self.real);
     }
-}
-
-/// What a question on the terminal itself came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answered {
-    /// The line that was typed.
-    Line(String),
-    /// Ctrl-D, Ctrl-C or the end of the terminal.
-    Nothing,
-    /// Somebody woke this thread first.
-    Woken,
-    /// There is no terminal to ask on.
-    NoTerminal,
 }
 
 /// The terminal itself, showing nothing of what is typed on it. Dropping it shows it again.

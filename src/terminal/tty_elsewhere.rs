@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::outcome::{Answered, Ready};
+
 /// How wide a terminal is taken to be.
 const COLUMNS: usize = 80;
 
@@ -39,17 +41,6 @@ pub(super) fn stop_this_job() {}
 /// What the system says.
 pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     io::stdin().lock().read(into)
-}
-
-/// What a wait came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ready {
-    /// There may be something to read: the read itself waits for it.
-    Input,
-    /// The waker has been used.
-    Woken,
-    /// The time is up.
-    Nothing,
 }
 
 /// Does not wait: a read that follows does, and can't be woken.
@@ -124,19 +115,6 @@ impl EditorInput {
     pub(super) fn write(&self, _: &[u8]) {
         match self.0 {}
     }
-}
-
-/// What a question on the terminal itself came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answered {
-    /// The line that was typed.
-    Line(String),
-    /// The end of the terminal.
-    Nothing,
-    /// Somebody woke this thread first.
-    Woken,
-    /// There is no terminal to ask on.
-    NoTerminal,
 }
 
 /// A terminal that shows nothing of what is typed: there is none.

@@ -43,6 +43,8 @@ pub(crate) use text::xml_text;
 pub use text::{printable, printable_text};
 pub use websocket::{CloseCode, write_close as write_websocket_close};
 
+use std::fmt;
+
 use crate::limits;
 use crate::net::Port;
 
@@ -66,6 +68,16 @@ pub enum Revision {
     One,
     /// UDP portal, XML.
     Two,
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Revision::Zero => "0",
+            Revision::One => "1",
+            Revision::Two => "2",
+        })
+    }
 }
 
 impl Revision {

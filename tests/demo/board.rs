@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portal_chat::board::{Board, Veil};
 use portal_chat::clock::{Clock, Ticker};
@@ -297,8 +297,10 @@ impl Stage {
 
     /// Waits for what happens from now on.
     fn wait_for(&self, wanted: impl Fn(&What) -> bool) {
+        // In all: the clock ticks on, and each tick is an event.
+        let until = Instant::now() + PATIENCE;
         loop {
-            let event = self.queue.events().recv_timeout(PATIENCE);
+            let event = self.queue.events().recv_deadline(until);
             if wanted(&event.expect("what has to happen").what) {
                 return;
             }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Nothing in here should take as long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -136,8 +136,10 @@ impl Stage {
 
     /// Shows what everybody shows, until `who` shows a line with `part` in it.
     fn wait_for(&self, who: &str, part: &str) -> String {
+        let until = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
                 Ok((name, line)) => {
                     println!("{}", column(name, &line));
                     if name == who && line.contains(part) {

@@ -330,11 +330,14 @@ impl Client {
 
     /// The next line that contains `part`; those before it are passed over.
     pub fn line_with(&mut self, part: &str) -> String {
+        // In all, as in `wait_for`: other lines may come without end.
+        let until = Instant::now() + PATIENCE;
         loop {
             let line = self.line();
             if line.contains(part) {
                 return line;
             }
+            assert!(Instant::now() < until, "no line with {part:?}");
         }
     }
 
