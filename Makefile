@@ -63,11 +63,11 @@ demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two a
 	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin demo-board
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
 
-# What takes longest comes first, and much of it waits: browsers, clocks that are not ours, programs that start.
-SLOW_TESTS = check browser web_page prompts transcripts
-# These keep to the real time, with idle timeouts, leases, and an engine that has to answer within a second: one after the
-# other, when nothing else runs.
-TIMED_TESTS = cluster soak cluster_soak
+# What takes longest comes first, and much of it waits: browsers, and programs that start.
+SLOW_TESTS = check web_page prompts transcripts
+# These keep to the real time, with a show that a browser watches, idle timeouts, leases, and an engine that has to answer
+# within a second: one after the other, when nothing else runs.
+TIMED_TESTS = browser cluster soak cluster_soak
 TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS) $(TIMED_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 # How many at once: one more than there are cores.
 JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
