@@ -156,7 +156,7 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
         let answer = engine.ask(&format!("HLEN portal-chat:{key}"));
         assert_eq!(answer, ":0\r\n", "{key}");
     }
-    for key in ["all", "all:n", "epoch", "room:lobby", "room:lobby:n"] {
+    for key in ["all", "epoch", "inbox:one", "room:lobby"] {
         let answer = engine.ask(&format!("TTL portal-chat:{key}"));
         assert!(!answer.starts_with(":-1"), "{key} stays for ever: {answer}");
     }
@@ -243,6 +243,61 @@ fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
     }
     assert_eq!(left, 0, "a second farewell");
     std::mem::forget(dead);
+}
+
+/// It is back before anybody has noticed that it was away, and has nobody of those who were on it.
+#[test]
+fn a_server_that_was_killed_and_is_back_at_once_has_left_nobody_behind() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let mut bob = person(&one, "bob");
+    join(&mut bob, "lobby");
+    let first = Process::start(&engine.url(), "two");
+    let mut zoe = first.person("zoe");
+    join(&mut zoe, "lobby");
+    bob.line_with("ROOM JOINED</command><username>zoe<");
+    drop(first);
+    // Its lease has run out, and `one` has not looked since.
+    engine.ask("DEL portal-chat:srv:two");
+    let _second = Process::start(&engine.url(), "two");
+    bob.line_with("ROOM LEFT</command><username>zoe<");
+    bob.send_line(&command("WHO", ""));
+    let who = bob.line_with("WHO</command>");
+    assert!(who.contains("<user>bob</user></SERVER>"), "{who}");
+    bob.send_line(&in_room("lobby", "am I alone?"));
+    bob.line_with("SENT</command><count>0<");
+}
+
+/// What a chat has left in the engine runs out after its end, but not under the next one.
+#[test]
+fn a_chat_that_begins_again_soon_is_not_forgotten_while_it_goes_on() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let keys = ["all", "epoch", "inbox:one", "room:lobby"];
+    let runs_out = |key: &str| {
+        !engine
+            .ask(&format!("TTL portal-chat:{key}"))
+            .starts_with(":-1")
+    };
+    for _ in 0..2 {
+        let one = server(&engine.url(), "one");
+        let mut alice = person(&one, "alice");
+        join(&mut alice, "lobby");
+        alice.send_line(&in_room("lobby", "here again"));
+        alice.line_with("SENT</command><count>0<");
+        for key in keys {
+            assert!(!runs_out(key), "{key} runs out while the chat goes on");
+        }
+        drop(alice);
+        one.assert_all_rooms_end();
+        one.stop();
+        for key in keys {
+            assert!(runs_out(key), "{key} stays for ever");
+        }
+    }
 }
 
 #[test]
@@ -851,6 +906,59 @@ fn a_lease_that_is_another_servers_is_not_renewed() {
     alice.line_with("TAKEN OVER");
 }
 
+/// A server that is a process of its own, so that it can be stopped and killed.
+struct Process {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Process {
+    fn start(url: &str, id: &str) -> Process {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--single-port", "--no-passwords", "--cluster", url])
+            .args(["--cluster-id", id])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut lines = std::io::BufRead::lines(output).map(Result::unwrap);
+        let port = lines.find_map(|line| {
+            let port = line.split("127.0.0.1:").nth(1)?;
+            port.split_whitespace().next()?.parse().ok()
+        });
+        // What it says is read on, or it would wait for that some time.
+        std::thread::spawn(move || lines.count());
+        Process {
+            child,
+            port: port.unwrap(),
+        }
+    }
+
+    fn person(&self, name: &str) -> Client {
+        let mut client = Client::connect(([127, 0, 0, 1], self.port).into());
+        client.send_line(&login(name));
+        client.line_with("WELCOME");
+        client
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = std::process::Command::new("kill")
+            .args([signal, &pid])
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with words of hers, or none.
 fn a_server_wakes_with(words: Option<&str>) {
     let Some(engine) = Engine::start() else {
@@ -858,53 +966,16 @@ fn a_server_wakes_with(words: Option<&str>) {
     };
     let one = server(&engine.url(), "one");
     let mut bob = person(&one, "bob");
-    // A process of its own, because it is to be stopped.
-    let mut sleeper = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args([
-            "0",
-            "--single-port",
-            "--no-passwords",
-            "--cluster",
-            &engine.url(),
-        ])
-        .args(["--cluster-id", "sleeper"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines =
-        std::io::BufRead::lines(std::io::BufReader::new(sleeper.stdout.take().unwrap()));
-    let port: u16 = lines
-        .find_map(|line| {
-            line.unwrap()
-                .split("127.0.0.1:")
-                .nth(1)?
-                .split_whitespace()
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap();
-    let rest = std::thread::spawn(move || lines.count());
-    let mut alice = Client::connect(([127, 0, 0, 1], port).into());
-    alice.send_line(&login("alice"));
-    alice.line_with("WELCOME");
-    let signal = |signal: &str| {
-        let pid = sleeper.id().to_string();
-        let status = std::process::Command::new("kill")
-            .args([signal, &pid])
-            .status();
-        assert!(status.unwrap().success());
-    };
-    signal("-STOP");
+    let mut sleeper = Process::start(&engine.url(), "sleeper");
+    let mut alice = sleeper.person("alice");
+    sleeper.signal("-STOP");
     // It finds them when it wakes, and would say them if nothing kept it from doing so.
     if let Some(words) = words {
         alice.send_line(&public(words));
     }
     bob.line_with("USER LEFT</command><username>alice<");
     let mut second = person(&one, "alice");
-    signal("-CONT");
+    sleeper.signal("-CONT");
     alice.line_with("TAKEN OVER");
     second.send_line(&public("I am alive"));
     loop {
@@ -914,7 +985,6 @@ fn a_server_wakes_with(words: Option<&str>) {
             break;
         }
     }
-    signal("-TERM");
-    sleeper.wait().unwrap();
-    rest.join().unwrap();
+    sleeper.signal("-TERM");
+    sleeper.child.wait().unwrap();
 }

@@ -125,7 +125,9 @@ impl Link {
     /// # Errors
     /// Why it can't be reached, or does not do as an engine does.
     pub(super) fn open(address: &EngineAddress) -> Result<Link, RedisError> {
-        let client = Client::open(address.0.clone())?;
+        // What is sent is a whole batch, and nothing follows for which it would be worth while to wait.
+        let at_once = address.0.tcp_settings().clone().set_nodelay(true);
+        let client = Client::open(address.0.clone().set_tcp_settings(at_once))?;
         let connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
         connection.set_read_timeout(Some(ANSWER_WITHIN))?;
         connection.set_write_timeout(Some(ANSWER_WITHIN))?;
@@ -166,7 +168,7 @@ impl Link {
                 // The engine has forgotten the scripts; a new connection teaches it again.
                 Value::ServerError(error) if error.code() == "NOSCRIPT" => return Err(error.into()),
                 Value::ServerError(error) => Err(RedisError::from(error).to_string()),
-                value => Ok(words(&value)),
+                value => Ok(words(value)),
             };
             answers.push(answer);
             if begun.elapsed() > 2 * ANSWER_WITHIN {
@@ -194,11 +196,11 @@ impl Link {
             read.arg(stream);
         }
         for (_, place) in places {
-            read.arg(format!("{place}-0"));
+            read.arg(format!("0-{place}"));
         }
         self.connection.set_read_timeout(Some(wait + READ_GRACE))?;
         let value: Value = read.query(&mut self.connection)?;
-        Ok(streams(&value))
+        Ok(streams(value))
     }
 }
 
@@ -207,61 +209,65 @@ fn late() -> RedisError {
 }
 
 /// A flat answer as words.
-fn words(value: &Value) -> Vec<String> {
+fn words(value: Value) -> Vec<String> {
     match value {
-        Value::Array(values) => values.iter().map(word).collect(),
+        Value::Array(values) => values.into_iter().map(word).collect(),
         value => vec![word(value)],
     }
 }
 
-fn word(value: &Value) -> String {
+fn word(value: Value) -> String {
     match value {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::SimpleString(text) => text.clone(),
+        Value::BulkString(bytes) => String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Value::SimpleString(text) => text,
         Value::Int(number) => number.to_string(),
         Value::Okay => "OK".to_owned(),
         _ => String::new(),
     }
 }
 
-/// `XREAD`'s answer: for each stream its entries.
-fn streams(value: &Value) -> Vec<(String, Vec<Entry>)> {
-    let pairs: Vec<(String, &Value)> = match value {
-        Value::Array(streams) => streams
-            .iter()
-            .filter_map(|stream| match stream {
-                Value::Array(pair) => Some((word(pair.first()?), pair.get(1)?)),
-                _ => None,
-            })
-            .collect(),
-        Value::Map(streams) => streams
-            .iter()
-            .map(|(name, entries)| (word(name), entries))
-            .collect(),
-        _ => Vec::new(),
-    };
-    pairs
-        .into_iter()
-        .map(|(name, entries)| {
-            let Value::Array(entries) = entries else {
-                return (name, Vec::new());
-            };
-            (name, entries.iter().filter_map(entry).collect())
-        })
-        .collect()
+/// The number in an id of a stream, `0-17`; 0 if there is none.
+pub(super) fn number_of(id: &str) -> u64 {
+    let number = id
+        .split_once('-')
+        .and_then(|(_, number)| number.parse().ok());
+    number.unwrap_or(0)
 }
 
-fn entry(value: &Value) -> Option<Entry> {
-    let Value::Array(pair) = value else {
+/// `XREAD`'s answer: for each stream its entries.
+fn streams(value: Value) -> Vec<(String, Vec<Entry>)> {
+    match value {
+        Value::Array(streams) => streams
+            .into_iter()
+            .filter_map(|value| stream(two(value)?))
+            .collect(),
+        // In the protocol's third version, for which an address can ask.
+        Value::Map(streams) => streams.into_iter().filter_map(stream).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn stream((name, entries): (Value, Value)) -> Option<(String, Vec<Entry>)> {
+    let Value::Array(entries) = entries else {
         return None;
     };
-    let number = word(pair.first()?).split('-').next()?.parse().ok()?;
-    let fields = words(pair.get(1)?);
-    let fields = fields
-        .chunks_exact(2)
-        .map(|pair| (pair[0].clone(), pair[1].clone()));
-    Some(Entry {
-        number,
-        fields: fields.collect(),
-    })
+    let entries = entries.into_iter().filter_map(entry).collect();
+    Some((word(name), entries))
+}
+
+fn entry(value: Value) -> Option<Entry> {
+    let (id, fields) = two(value)?;
+    let number = number_of(&word(id));
+    let mut words = words(fields).into_iter();
+    let fields = std::iter::from_fn(|| Some((words.next()?, words.next()?))).collect();
+    Some(Entry { number, fields })
+}
+
+fn two(value: Value) -> Option<(Value, Value)> {
+    let Value::Array(two) = value else {
+        return None;
+    };
+    let [first, second] = <[Value; 2]>::try_from(two).ok()?;
+    Some((first, second))
 }

@@ -65,27 +65,33 @@ fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
         let count = Some(left_out);
         hears.hear(News::Missed { room, count });
     }
-    let who = entry.field("w");
-    let here = shared.session_here(entry.field("o"));
+    let owner = entry.field("o");
+    let here = shared.session_here(owner);
+    // An owner ends with a name; who has left owns nothing any more.
+    let who = match owner.rsplit_once(' ') {
+        Some((_, name)) => name,
+        None => entry.field("w"),
+    };
+    let kind = entry.field("k");
     let spoken = Spoken {
         from: who,
         text: entry.field("t"),
-        me: entry.field("m") == "1",
+        me: kind == "acted" || entry.field("m") == "1",
         here,
     };
     let at = entry.field("at").parse().unwrap_or(0);
     let number = |name| entry.field(name).parse::<u64>().ok();
-    match (entry.field("k"), room) {
+    match (kind, room) {
         ("joined", None) => hears.hear(News::Joined { name: who, here }),
         ("left", None) => hears.hear(News::Left { name: who }),
-        ("said", None) => hears.hear(News::Said(spoken)),
+        ("said" | "acted", None) => hears.hear(News::Said(spoken)),
         ("joined", Some(room)) => hears.hear(News::RoomJoined {
             room,
             name: who,
             here,
         }),
         ("left", Some(room)) => hears.hear(News::RoomLeft { room, name: who }),
-        ("said", Some(room)) => hears.hear(News::RoomSaid { room, spoken, at }),
+        ("said" | "acted", Some(room)) => hears.hear(News::RoomSaid { room, spoken, at }),
         ("topic", Some(room)) => hears.hear(News::Topic { room, spoken }),
         ("taken", None) => {
             if let Some(session) = number("s") {

@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
 use super::asks::{Attached, Claimed, Done, Fate, Speaker};
-use super::engine::{Call, Op, flag};
+use super::engine::{Call, Op, flag, number_of};
 use super::incoming;
 use super::news::{Hears, Neighbour};
 use super::out::{self, Answered, Ask, Task};
@@ -189,10 +189,9 @@ impl Cluster {
             args,
             Box::new(move |answer| {
                 let fate = match answer.as_deref() {
-                    Ok([ok, count, number]) if ok == "ok" => {
-                        shared
-                            .places
-                            .has_said(&stream, session, Ok(number.parse().unwrap_or(0)));
+                    Ok([ok, count, id]) if ok == "ok" => {
+                        let number = number_of(id);
+                        shared.places.has_said(&stream, session, Ok(number));
                         return done(Fate::Sent(count.parse().unwrap_or(0)));
                     }
                     Ok(_) => Fate::NotYours,

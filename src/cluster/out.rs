@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
 use super::asks::{Attached, Fate};
-use super::engine::{ANSWER_WITHIN, Call, Link, Op};
+use super::engine::{ANSWER_WITHIN, Call, Link, Op, number_of};
 use super::news::{Neighbour, News};
 use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
@@ -91,6 +91,12 @@ pub(super) fn begin(shared: &Shared) -> Result<(Link, String), ClusterError> {
     loop {
         match enlist(shared, &mut link).map_err(failed)? {
             Enlisted::Yes { epoch, all, inbox } => {
+                // If this server was killed and is back before anybody has noticed, nobody buries it.
+                let sweep = Call {
+                    op: Op::Sweep,
+                    args: Vec::new(),
+                };
+                link.run(&shared.caller(), &[sweep]).map_err(failed)?;
                 shared.places.set("all", all);
                 shared
                     .places
@@ -127,12 +133,12 @@ fn enlist(shared: &Shared, link: &mut Link) -> Result<Enlisted, RedisError> {
     let words = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
     let words =
         words.map_err(|error| RedisError::from((redis::ErrorKind::Client, "it answers", error)))?;
-    let number = |index: usize| words.get(index).and_then(|word| word.parse().ok());
+    let number = |index: usize| words.get(index).map_or(0, |id| number_of(id));
     match words.first().map(String::as_str) {
         Some("ok") => Ok(Enlisted::Yes {
             epoch: words.get(1).cloned().unwrap_or_default(),
-            all: number(2).unwrap_or(0),
-            inbox: number(3).unwrap_or(0),
+            all: number(2),
+            inbox: number(3),
         }),
         Some("held") => Ok(Enlisted::Held {
             left: words
@@ -161,7 +167,7 @@ pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option
         return None;
     }
     let stream = format!("room:{}", room.key());
-    let token = shared.places.set(&stream, place.parse().ok()?);
+    let token = shared.places.set(&stream, number_of(place));
     let old = |four: &[String]| {
         let at = four[0].parse().unwrap_or(0);
         (at, four[1].clone(), four[2] == "1", four[3].clone())

@@ -1,23 +1,26 @@
 -- A room begins on this server. ARGV: the room's key and name, how many old messages are wanted.
--- Answers with its name, its count, its topic ('' if none; who, a space, the text) and for each old message: when, who, '1' if an action, text.
+-- Answers with its name, its last id, its topic ('' if none; who, a space, the text) and for each old message: when, who, '1' if an action, text.
 -- The entry in the own inbox wakes the reader, which does not know of the room yet.
 local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key = p .. 'room:' .. room
 push('inbox:' .. id, 'k', 'wake')
 local answer = {
   'ok', redis.call('HGET', p .. 'rooms', room) or spelled,
-  redis.call('GET', key .. ':n') or '0', redis.call('GET', key .. ':topic') or '',
+  last('room:' .. room), redis.call('GET', key .. ':topic') or '',
 }
 if most == 0 or redis.call('HLEN', key .. ':members') == 0 then return answer end
-local from = tonumber(redis.call('GET', key .. ':from') or '0')
+-- What was said before the room ended last is not shown.
+local from = redis.call('GET', key .. ':from') or '0-0'
 -- Among what is looked at are those who came and went.
-local entries, old = redis.call('XREVRANGE', key, '+', (from + 1) .. '-0', 'COUNT', 4 * most), {}
+local entries, old = redis.call('XREVRANGE', key, '+', '(' .. from, 'COUNT', 4 * most), {}
 for _, entry in ipairs(entries) do
   local f = {}
   for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
-  if f.k == 'said' and #old < most then table.insert(old, f) end
+  if (f.k == 'said' or f.k == 'acted') and #old < most then table.insert(old, f) end
 end
 for i = #old, 1, -1 do
-  for _, field in ipairs({ 'at', 'w', 'm', 't' }) do table.insert(answer, old[i][field]) end
+  local f = old[i]
+  local who, me = string.match(f.o, '%S+$'), f.k == 'acted' and '1' or '0'
+  for _, word in ipairs({ f.at, who, me, f.t }) do table.insert(answer, word) end
 end
 return answer

@@ -3,6 +3,5 @@ local dead = ARGV[3]
 if redis.call('EXISTS', p .. 'srv:' .. dead) == 1 then return { 'lives' } end
 if redis.call('HDEL', p .. 'servers', dead) == 0 then return { 'again' } end
 take_out(dead, function() return false end)
-redis.call('DEL', p .. 'inbox:' .. dead)
-redis.call('EXPIRE', p .. 'inbox:' .. dead .. ':n', HOUR)
+forget_inbox(dead)
 return { 'ok' }

@@ -5,7 +5,7 @@ local holder = redis.call('HGET', p .. 'names', key)
 if holder == mine then return { 'entered' } end
 if not holder then
   redis.call('HSET', p .. 'names', key, mine)
-  push('all', 'k', 'joined', 'w', spelled, 'o', mine)
+  push('all', 'k', 'joined', 'o', mine)
   return { 'entered' }
 end
 if alive(holder) then

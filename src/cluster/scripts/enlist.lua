@@ -15,8 +15,6 @@ end
 redis.call('SET', p .. 'srv:' .. id, boot, 'PX', lease)
 redis.call('HSET', p .. 'servers', id, boot .. ' ' .. rules .. ' ' .. info)
 redis.call('SET', p .. 'epoch', fresh, 'NX')
-return {
-  'ok', redis.call('GET', p .. 'epoch'),
-  redis.call('GET', p .. 'all:n') or '0',
-  redis.call('GET', p .. 'inbox:' .. id .. ':n') or '0',
-}
+-- They were to run out if the chat had ended, or this server.
+for _, key in ipairs({ 'all', 'epoch', 'inbox:' .. id }) do redis.call('PERSIST', p .. key) end
+return { 'ok', redis.call('GET', p .. 'epoch'), last('all'), last('inbox:' .. id) }

@@ -8,6 +8,6 @@ redis.call('HSETNX', p .. 'rooms', room, room_spelled)
 redis.call('HSET', name .. ':members', key, mine)
 -- Whoever had the name before was in it, and is not any more.
 if there then push('room:' .. room, 'k', 'left', 'w', spelled) end
-push('room:' .. room, 'k', 'joined', 'o', mine, 'w', spelled)
-for _, key in ipairs({ name, name .. ':n' }) do redis.call('PERSIST', key) end
+push('room:' .. room, 'k', 'joined', 'o', mine)
+redis.call('PERSIST', name)
 return { 'ok' }

@@ -8,11 +8,25 @@ local function alive(owner)
   return redis.call('GET', p .. 'srv:' .. server) == its_boot
 end
 
--- Appends to a stream. Its ids are a count without gaps, so that a reader sees what it has missed.
+-- Appends to a stream, and returns the new entry's id: 0-1, 0-2 and so on without a gap, so that a reader sees what it
+-- has missed.
 local function push(stream, ...)
-  local n = redis.call('INCR', p .. stream .. ':n')
-  redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, n .. '-0', 'at', redis.call('TIME')[1], ...)
-  return n
+  return redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
+end
+
+-- The last id that a stream has given, also if the entry is not kept any more.
+local function last(stream)
+  if redis.call('EXISTS', p .. stream) == 0 then return '0-0' end
+  local info = redis.call('XINFO', 'STREAM', p .. stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+end
+
+-- What is in a server's inbox is nobody's any more. Its count goes on, should the server come back.
+local function forget_inbox(server)
+  redis.call('XTRIM', p .. 'inbox:' .. server, 'MAXLEN', 0)
+  redis.call('EXPIRE', p .. 'inbox:' .. server, HOUR)
 end
 
 -- A room without members has ended: it is on no list, and what was said in it is not shown to the next.
@@ -21,8 +35,7 @@ local function end_if_empty(room)
   if redis.call('HLEN', key .. ':members') > 0 then return end
   redis.call('HDEL', p .. 'rooms', room)
   redis.call('DEL', key .. ':topic')
-  redis.call('SET', key .. ':from', redis.call('GET', key .. ':n') or '0', 'EX', HOUR)
-  redis.call('EXPIRE', key .. ':n', HOUR)
+  redis.call('SET', key .. ':from', last('room:' .. room), 'EX', HOUR)
   redis.call('EXPIRE', key, HOUR)
 end
 

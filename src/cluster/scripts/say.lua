@@ -4,5 +4,9 @@ local mine = id .. ' ' .. boot .. ' ' .. session .. ' ' .. spelled
 local stream, among = 'all', p .. 'names'
 if room ~= '' then stream, among = 'room:' .. room, p .. 'room:' .. room .. ':members' end
 if redis.call('HGET', among, key) ~= mine then return { 'not-yours' } end
-local n = push(stream, 'k', 'said', 'o', mine, 'w', spelled, 't', text, 'm', me)
-return { 'ok', tostring(redis.call('HLEN', among) - 1), tostring(n) }
+-- When it was is asked of a room's history only. Each field costs every server that reads it.
+local kind = me == '1' and 'acted' or 'said'
+local entry
+if room == '' then entry = push(stream, 'k', kind, 'o', mine, 't', text)
+else entry = push(stream, 'k', kind, 'o', mine, 't', text, 'at', redis.call('TIME')[1]) end
+return { 'ok', tostring(redis.call('HLEN', among) - 1), entry }

@@ -2,5 +2,4 @@
 local there = {}
 for i = 3, #ARGV do there[ARGV[i]] = true end
 take_out(id, function(its_boot, session) return its_boot == boot and there[session] end)
-for _, key in ipairs({ 'all', 'all:n', 'epoch' }) do redis.call('PERSIST', p .. key) end
 return { 'ok' }
