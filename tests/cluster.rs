@@ -162,6 +162,34 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     }
 }
 
+/// The thread that reads the engine waits for what comes on the streams that it knows. If it were woken before it can
+/// know of the room, it would wait for up to a second more, and whoever has come in would hear nothing meanwhile.
+#[test]
+fn the_reader_is_woken_once_it_can_know_of_a_room_that_begins_here() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let mut alice = person(&one, "alice");
+    let asked = engine.watch(|| {
+        join(&mut alice, "lobby");
+        // Answered after everything that was asked before.
+        alice.send_line(&command("WHO", ""));
+        alice.line_with("WHO</command>");
+    });
+    let place_of = |words: &str| {
+        let place = asked.iter().position(|line| line.contains(words));
+        place.unwrap_or_else(|| panic!("no {words} in {asked:#?}"))
+    };
+    let known = place_of("\"HGET\" \"portal-chat:rooms\" \"lobby\"");
+    let woken = place_of("\"XADD\" \"portal-chat:inbox:one\"");
+    // Not in the same script, because its answer says from where on the room is read.
+    let is_later = asked[known..woken.max(known)]
+        .iter()
+        .any(|line| line.contains("\"evalsha\"") || line.contains("\"EVALSHA\""));
+    assert!(is_later, "{asked:#?}");
+}
+
 #[test]
 fn answers_keep_the_order_in_which_they_were_asked_for() {
     let Some(engine) = Engine::start() else {

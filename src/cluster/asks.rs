@@ -1,6 +1,6 @@
 //! What is asked of the other servers, and what becomes of it.
 
-use crate::hall::Name;
+use crate::hall::{Name, Unwritten};
 
 /// What became of an ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,5 +61,6 @@ impl Speaker<'_> {
     }
 }
 
-/// Called with what became of an ask, by `cluster-out` or by whoever asked. It may not wait.
-pub type Done = Box<dyn FnOnce(Fate) + Send>;
+/// Called with what became of an ask, by `cluster-out`, by `cluster-in` or by whoever asked. It may not wait; what it has
+/// for people is written when the turn is over.
+pub type Done = Box<dyn FnOnce(Fate, &mut Unwritten) + Send>;

@@ -10,6 +10,7 @@ use super::engine::{Call, Entry, Link, Op, flag};
 use super::news::{News, Spoken};
 use super::out::{Ask, Task};
 use super::shared::{Shared, Side};
+use crate::hall::Unwritten;
 use crate::limits;
 
 /// How long one read waits. An engine that is stopped is noticed by the timeout a second later.
@@ -42,9 +43,11 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Link) -> String {
             .collect();
         match link.read(&places, WAIT) {
             Ok(streams) => {
+                let mut unwritten = Unwritten::default();
                 for (stream, entries) in streams {
+                    let stream = shared.stream_name(&stream);
                     for entry in entries {
-                        hand_on(shared, asks, shared.stream_name(&stream), &entry);
+                        hand_on(shared, asks, stream, &entry, &mut unwritten);
                     }
                 }
             }
@@ -54,16 +57,22 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Link) -> String {
     String::new()
 }
 
-fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
+fn hand_on(
+    shared: &Shared,
+    asks: &Sender<Task>,
+    stream: &str,
+    entry: &Entry,
+    unwritten: &mut Unwritten,
+) {
     // What has been read, or is read no more, is nobody's.
     let Some(left_out) = shared.places.advance(stream, entry.number) else {
         return;
     };
-    let hears = &shared.hears;
+    let mut hear = |news: News<'_>| shared.hears.hear(news, unwritten);
     let room = stream.strip_prefix("room:");
     if left_out > 0 && !stream.starts_with("inbox:") {
         let count = Some(left_out);
-        hears.hear(News::Missed { room, count });
+        hear(News::Missed { room, count });
     }
     let owner = entry.field("o");
     let here = shared.session_here(owner);
@@ -82,20 +91,20 @@ fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
     let at = entry.field("at").parse().unwrap_or(0);
     let number = |name| entry.field(name).parse::<u64>().ok();
     match (kind, room) {
-        ("joined", None) => hears.hear(News::Joined { name: who, here }),
-        ("left", None) => hears.hear(News::Left { name: who }),
-        ("said" | "acted", None) => hears.hear(News::Said(spoken)),
-        ("joined", Some(room)) => hears.hear(News::RoomJoined {
+        ("joined", None) => hear(News::Joined { name: who, here }),
+        ("left", None) => hear(News::Left { name: who }),
+        ("said" | "acted", None) => hear(News::Said(spoken)),
+        ("joined", Some(room)) => hear(News::RoomJoined {
             room,
             name: who,
             here,
         }),
-        ("left", Some(room)) => hears.hear(News::RoomLeft { room, name: who }),
-        ("said" | "acted", Some(room)) => hears.hear(News::RoomSaid { room, spoken, at }),
-        ("topic", Some(room)) => hears.hear(News::Topic { room, spoken }),
+        ("left", Some(room)) => hear(News::RoomLeft { room, name: who }),
+        ("said" | "acted", Some(room)) => hear(News::RoomSaid { room, spoken, at }),
+        ("topic", Some(room)) => hear(News::Topic { room, spoken }),
         ("taken", None) => {
             if let Some(session) = number("s") {
-                hears.hear(News::TakenOver(session));
+                hear(News::TakenOver(session));
             }
         }
         ("ack", None) => {
@@ -103,12 +112,12 @@ fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
                 "1" => Fate::Sent(1),
                 _ => Fate::Nobody,
             };
-            shared.receipt(number("a").unwrap_or(0), fate);
+            shared.receipt(number("a").unwrap_or(0), fate, unwritten);
         }
         ("direct", None) => {
             let mut handed = false;
             if let Some(to) = number("s") {
-                hears.hear(News::Direct {
+                hear(News::Direct {
                     to,
                     spoken,
                     handed: &mut handed,
@@ -120,7 +129,7 @@ fn hand_on(shared: &Shared, asks: &Sender<Task>, stream: &str, entry: &Entry) {
             let _ = asks.try_send(Task::Ask(Ask {
                 call: Call { op: Op::Ack, args },
                 since: Instant::now(),
-                done: Box::new(|_| {}),
+                done: Box::new(|_, _| {}),
             }));
         }
         // To wake this thread, or of a server that knows more than this one.

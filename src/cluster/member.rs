@@ -14,7 +14,7 @@ use super::news::{Hears, Neighbour};
 use super::out::{self, Answered, Ask, Task};
 use super::settings::{ClusterError, ClusterSettings};
 use super::shared::{Shared, Side};
-use crate::hall::{Account, Decided, Name};
+use crate::hall::{Account, Decided, Name, Unwritten};
 use crate::limits;
 
 /// A server's part in a chat of several.
@@ -92,7 +92,7 @@ impl Cluster {
 
     fn ask(&self, op: Op, args: Vec<String>, done: Answered) {
         if !self.is_up() {
-            return done(Err(Fate::Unreachable));
+            return done(Err(Fate::Unreachable), &mut Unwritten::default());
         }
         let ask = Task::Ask(Ask {
             call: Call { op, args },
@@ -103,7 +103,7 @@ impl Cluster {
             Ok(()) => {}
             Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => {
                 if let Task::Ask(ask) = task {
-                    (ask.done)(Err(Fate::Unreachable));
+                    (ask.done)(Err(Fate::Unreachable), &mut Unwritten::default());
                 }
             }
         }
@@ -112,7 +112,11 @@ impl Cluster {
     /// Asks, and waits for the answer.
     fn ask_and_wait(&self, op: Op, args: Vec<String>) -> Result<Vec<String>, Fate> {
         let (sender, receiver) = bounded(1);
-        self.ask(op, args, Box::new(move |answer| drop(sender.send(answer))));
+        self.ask(
+            op,
+            args,
+            Box::new(move |answer, _| drop(sender.send(answer))),
+        );
         receiver.recv().unwrap_or(Err(Fate::Unsure))
     }
 
@@ -154,7 +158,7 @@ impl Cluster {
         self.ask(
             Op::Claim,
             args,
-            Box::new(move |answer| {
+            Box::new(move |answer, _| {
                 done(match answer {
                     Ok(words) if words[0] == "in-use" => Claimed::InUse,
                     Ok(_) => Claimed::Yes,
@@ -166,7 +170,7 @@ impl Cluster {
 
     /// Gives a name up, after everything that was said under it.
     pub fn release(&self, speaker: Speaker<'_>) {
-        self.ask(Op::Release, speaker.args(), Box::new(|_| {}));
+        self.ask(Op::Release, speaker.args(), Box::new(|_, _| {}));
     }
 
     /// Says something to all who have logged in, or in a room.
@@ -187,18 +191,18 @@ impl Cluster {
         self.ask(
             Op::Say,
             args,
-            Box::new(move |answer| {
+            Box::new(move |answer, unwritten| {
                 let fate = match answer.as_deref() {
                     Ok([ok, count, id]) if ok == "ok" => {
                         let number = number_of(id);
                         shared.places.has_said(&stream, session, Ok(number));
-                        return done(Fate::Sent(count.parse().unwrap_or(0)));
+                        return done(Fate::Sent(count.parse().unwrap_or(0)), unwritten);
                     }
                     Ok(_) => Fate::NotYours,
                     Err(fate) => fate.clone(),
                 };
                 shared.places.has_said(&stream, session, Err(&fate));
-                done(fate);
+                done(fate, unwritten);
             }),
         );
     }
@@ -217,14 +221,15 @@ impl Cluster {
         self.ask(
             Op::Topic,
             args,
-            Box::new(move |answer| {
-                done(answer.map_or_else(
+            Box::new(move |answer, unwritten| {
+                let fate = answer.map_or_else(
                     |fate| fate,
                     |words| match words[0].as_str() {
                         "ok" => Fate::Sent(0),
                         _ => Fate::NotYours,
                     },
-                ));
+                );
+                done(fate, unwritten);
             }),
         );
     }
@@ -241,7 +246,7 @@ impl Cluster {
         self.ask(
             Op::Direct,
             args,
-            Box::new(move |answer| {
+            Box::new(move |answer, unwritten| {
                 let fate = match answer {
                     // The other server says whether it has handed it over.
                     Ok(words) if words[0] == "passed-on" => return,
@@ -249,7 +254,7 @@ impl Cluster {
                     Ok(_) => Fate::NotYours,
                     Err(fate) => fate,
                 };
-                shared.receipt(awaited, fate);
+                shared.receipt(awaited, fate, unwritten);
             }),
         );
     }
@@ -258,7 +263,10 @@ impl Cluster {
     pub fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
         let args = vec![room.key(), room.to_string(), history.to_string()];
         let words = self.ask_and_wait(Op::Attach, args).ok()?;
-        out::attached(&self.shared, room, &words)
+        let attached = out::attached(&self.shared, room, &words);
+        let wake = out::wake(&self.shared);
+        self.ask(wake.op, wake.args, Box::new(|_, _| {}));
+        attached
     }
 
     /// A room has ended here, which was attached with that token.
@@ -270,14 +278,14 @@ impl Cluster {
     pub fn join(&self, speaker: Speaker<'_>, room: &Name) {
         let mut args = speaker.args();
         args.extend([room.key(), room.to_string()]);
-        self.ask(Op::Join, args, Box::new(|_| {}));
+        self.ask(Op::Join, args, Box::new(|_, _| {}));
     }
 
     /// Somebody here has left a room, after everything that they said in it.
     pub fn leave(&self, speaker: Speaker<'_>, room: &Name) {
         let mut args = speaker.args();
         args.push(room.key());
-        self.ask(Op::Leave, args, Box::new(|_| {}));
+        self.ask(Op::Leave, args, Box::new(|_, _| {}));
     }
 
     /// Everyone who has logged in on any server, by name, and the server's id. Waits as [`Cluster::attach`] does.

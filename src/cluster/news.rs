@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::hall::{Account, Name};
+use crate::hall::{Account, Name, Unwritten};
 
 /// What this server says of itself, for the others and their operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub struct Neighbour {
 
 /// Who hears what comes from the engine: this server's people. Nothing here may wait.
 pub trait Hears: Send + Sync {
-    /// Something has come.
-    fn hear(&self, news: News<'_>);
+    /// Something has come. What it makes people hear is written when the turn is over.
+    fn hear(&self, news: News<'_>, unwritten: &mut Unwritten);
     /// Everybody who has logged in here: the session's number and the name.
     fn people(&self) -> Vec<(u64, Name)>;
     /// Every room here, by its name.

@@ -12,11 +12,11 @@ use super::engine::{ANSWER_WITHIN, Call, Link, Op, number_of};
 use super::news::{Neighbour, News};
 use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
-use crate::hall::{Account, AccountError, Name};
+use crate::hall::{Account, AccountError, Name, Unwritten};
 use crate::limits;
 
 /// Called with a script's answer, or with why there is none.
-pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Fate>) + Send>;
+pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Fate>, &mut Unwritten) + Send>;
 
 /// Something for the queue.
 pub(super) enum Task {
@@ -158,7 +158,16 @@ fn enlist(shared: &Shared, link: &mut Link) -> Result<Enlisted, RedisError> {
     }
 }
 
-/// The answer of `attach.lua`. The stream is read from there on.
+/// A note in the own inbox: it wakes `cluster-in`, which reads what it knows of from then on.
+pub(super) fn wake(shared: &Shared) -> Call {
+    let to_nobody = ["0", "0"].map(str::to_owned);
+    Call {
+        op: Op::Ack,
+        args: [vec![shared.caller_id.clone()], to_nobody.to_vec()].concat(),
+    }
+}
+
+/// The answer of `attach.lua`. The stream is read from there on, once `cluster-in` has been woken.
 pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option<Attached> {
     let [ok, name, place, topic, history @ ..] = words else {
         return None;
@@ -216,9 +225,10 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (
 
 /// What was queued and not sent has not been done.
 fn refuse_all(queue: &Receiver<Task>) {
+    let mut unwritten = Unwritten::default();
     for task in queue.try_iter() {
         if let Task::Ask(ask) = task {
-            (ask.done)(Err(Fate::Unreachable));
+            (ask.done)(Err(Fate::Unreachable), &mut unwritten);
         }
     }
 }
@@ -257,8 +267,9 @@ impl Sender<'_> {
         let (asks, late): (Vec<Ask>, Vec<Ask>) = asks
             .into_iter()
             .partition(|ask| ask.since.elapsed() < limits::CLUSTER_PATIENCE);
+        let mut unwritten = Unwritten::default();
         for ask in late {
-            (ask.done)(Err(Fate::Unreachable));
+            (ask.done)(Err(Fate::Unreachable), &mut unwritten);
         }
         let calls: Vec<Call> = asks.iter().map(|ask| ask.call.clone()).collect();
         if calls.is_empty() {
@@ -281,7 +292,7 @@ impl Sender<'_> {
                             Err(Fate::Unsure)
                         }
                     };
-                    (ask.done)(answer);
+                    (ask.done)(answer, &mut unwritten);
                 }
                 if is_fenced {
                     self.is_fenced();
@@ -289,7 +300,7 @@ impl Sender<'_> {
             }
             Err(()) => {
                 for ask in asks {
-                    (ask.done)(Err(Fate::Unsure));
+                    (ask.done)(Err(Fate::Unsure), &mut unwritten);
                 }
             }
         }
@@ -323,7 +334,7 @@ impl Sender<'_> {
     }
 
     fn trouble(&self, doing: &'static str, error: String) {
-        self.shared.hears.hear(News::Trouble { doing, error });
+        self.shared.hear(News::Trouble { doing, error });
     }
 
     /// The lease goes on; who has lost theirs is buried.
@@ -349,7 +360,7 @@ impl Sender<'_> {
                         Neighbour::read(three[0].clone(), three[1] == "1", &three[2])
                     })
                     .collect();
-                self.shared.hears.hear(News::Servers(&servers));
+                self.shared.hear(News::Servers(&servers));
                 self.shared.set_servers(servers);
                 self.bury();
             }
@@ -397,7 +408,7 @@ impl Sender<'_> {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.shared.places.begin_anew();
-            self.shared.hears.hear(News::Missed {
+            self.shared.hear(News::Missed {
                 room: None,
                 count: None,
             });
@@ -456,6 +467,7 @@ impl Sender<'_> {
                 };
                 if let Some(Ok(words)) = self.run(&[attach])?.into_iter().next() {
                     attached(self.shared, &room, &words);
+                    self.run(&[wake(self.shared)])?;
                 }
             }
         }
@@ -476,7 +488,7 @@ impl Sender<'_> {
         }
         told.retain(|(_, session, _)| !lost.contains_key(session));
         for session in lost.into_keys() {
-            hears.hear(News::TakenOver(session));
+            self.shared.hear(News::TakenOver(session));
         }
         Ok(told)
     }
@@ -491,14 +503,7 @@ impl Sender<'_> {
 
     /// The end in order. The note in the own inbox wakes `cluster-in`.
     fn retire(&mut self) {
-        let note = Call {
-            op: Op::Ack,
-            args: vec![
-                self.shared.caller_id.clone(),
-                "0".to_owned(),
-                "0".to_owned(),
-            ],
-        };
+        let note = wake(self.shared);
         let retire = Call {
             op: Op::Retire,
             args: Vec::new(),

@@ -13,6 +13,7 @@ use super::asks::{Done, Fate};
 use super::engine::Caller;
 use super::news::{Hears, Load, Neighbour, News};
 use super::settings::ClusterSettings;
+use crate::hall::Unwritten;
 
 /// Everything that more than one thread uses. Each field guards itself; all locks are leaves.
 pub(super) struct Shared {
@@ -156,6 +157,11 @@ impl Shared {
         serde_json::to_string(&info).unwrap_or_default()
     }
 
+    /// Something for the people here that does not come from a stream.
+    pub(super) fn hear(&self, news: News<'_>) {
+        self.hears.hear(news, &mut Unwritten::default());
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
     }
@@ -193,7 +199,7 @@ impl Shared {
         let was_told = std::mem::take(&mut state.is_told_lost);
         drop(state);
         if was_told {
-            self.hears.hear(News::Back);
+            self.hear(News::Back);
         }
     }
 
@@ -214,7 +220,7 @@ impl Shared {
         let was_told = self.is_stopped() || std::mem::replace(&mut state.is_told_lost, true);
         drop(state);
         if !was_told {
-            self.hears.hear(News::Lost { reason });
+            self.hear(News::Lost { reason });
         }
     }
 
@@ -239,10 +245,10 @@ impl Shared {
     }
 
     /// What became of something for one person.
-    pub(super) fn receipt(&self, number: u64, fate: Fate) {
+    pub(super) fn receipt(&self, number: u64, fate: Fate, unwritten: &mut Unwritten) {
         let found = self.awaited.lock().remove(&number);
         if let Some((_, done)) = found {
-            done(fate);
+            done(fate, unwritten);
         }
     }
 
@@ -259,8 +265,9 @@ impl Shared {
             .filter_map(|number| Some(awaited.remove(number)?.1))
             .collect();
         drop(awaited);
+        let mut unwritten = Unwritten::default();
         for done in late {
-            done(Fate::Unsure);
+            done(Fate::Unsure, &mut unwritten);
         }
     }
 }

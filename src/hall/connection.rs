@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::Name;
 use crate::clock::Tick;
 use crate::event::End;
+use crate::limits;
 use crate::outbox::{Handed, Outbox};
 use crate::wire::{ErrorCode, Frames, ServerDoc};
 
@@ -132,6 +133,16 @@ impl Connection {
         } else {
             self.outbox.send(frames)
         };
+        self.count(handed, frames, messages)
+    }
+
+    /// As [`Connection::hand`], but it is [`Unwritten`] that sees to it that they are written.
+    pub(super) fn append(&self, frames: &Frames, messages: usize) -> Handed {
+        let handed = self.outbox.append(frames);
+        self.count(handed, frames, messages)
+    }
+
+    fn count(&self, handed: Handed, frames: &Frames, messages: usize) -> Handed {
         if handed == Handed::Taken {
             self.got.add(messages, frames.len());
         }
@@ -180,6 +191,41 @@ impl Connection {
     /// Messages and bytes that were handed to it.
     pub fn got(&self) -> (u64, u64) {
         self.got.read()
+    }
+}
+
+/// Those for whom something was appended that has not been written yet. It is written at the latest when this is
+/// dropped: whoever handles many things in one turn has one write for each client, and not one for each thing.
+#[derive(Default)]
+pub struct Unwritten {
+    connections: Vec<Arc<Connection>>,
+    bytes: usize,
+}
+
+impl Unwritten {
+    /// So many bytes were appended for that one. From [`limits::TURN`] bytes on all is written in between, so it may not
+    /// be called under a lock.
+    pub fn add(&mut self, connection: &Arc<Connection>, bytes: usize) {
+        self.connections.push(Arc::clone(connection));
+        self.bytes += bytes;
+        if self.bytes >= limits::TURN {
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        self.connections.sort_unstable_by_key(Arc::as_ptr);
+        self.connections
+            .dedup_by(|one, other| Arc::ptr_eq(one, other));
+        flush_all(&self.connections);
+        self.connections.clear();
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.write();
     }
 }
 

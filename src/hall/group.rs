@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::{Connection, Said};
+use super::{Connection, Said, Unwritten};
 use crate::limits;
 use crate::outbox::Handed;
 
@@ -30,12 +30,21 @@ impl Default for Group {
 
 /// Hands what was `said` on some server to everyone in `members` but the session `except`, and returns how many took
 /// it. Where they are many, their timekeepers write it: the one thread that reads for all of them has more to read.
-pub fn hand_to_all(members: &[Arc<Connection>], said: &mut Said, except: Option<u64>) -> usize {
-    let later = members.len() > limits::CLUSTER_WRITES;
+pub fn hand_to_all(
+    members: &[Arc<Connection>],
+    said: &mut Said,
+    except: Option<u64>,
+    unwritten: &mut Unwritten,
+) -> usize {
+    let are_many = members.len() > limits::CLUSTER_WRITES;
+    let mut hand = |member: &Arc<Connection>| match are_many {
+        true => said.hand_to(member, true),
+        false => said.append_to(member, unwritten),
+    };
     members
         .iter()
         .filter(|member| except.is_none() || Some(member.session()) != except)
-        .filter(|member| said.hand_to(member, later) == Handed::Taken)
+        .filter(|member| hand(member) == Handed::Taken)
         .count()
 }
 

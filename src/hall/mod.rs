@@ -20,7 +20,7 @@ pub use accounts::{
     Account, AccountError, Accounts, Damage, Decided, OpenAccounts, PasswordChange, PasswordCheck,
     Wish,
 };
-pub use connection::{Connection, flush_all};
+pub use connection::{Connection, Unwritten, flush_all};
 pub use group::{Group, hand_to_all};
 pub use name::{Addressed, Name};
 pub use pairs::Pairs;

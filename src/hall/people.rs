@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Connection, Group, Name, Said, flush_all};
+use super::{Connection, Group, Name, Said, Unwritten, flush_all};
 use crate::outbox::Handed;
 use crate::wire::ServerDoc;
 
@@ -92,8 +92,8 @@ impl People {
     }
 
     /// Hands what was `said` somewhere to everyone here but the session `except`; returns how many took it.
-    pub fn hear(&self, said: &mut Said, except: Option<u64>) -> usize {
-        super::hand_to_all(&self.everyone(), said, except)
+    pub fn hear(&self, said: &mut Said, except: Option<u64>, unwritten: &mut Unwritten) -> usize {
+        super::hand_to_all(&self.everyone(), said, except, unwritten)
     }
 
     /// Lets `connection` in as `name`: their first frame as a person is `welcome`, and the others are

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Connection;
+use super::{Connection, Unwritten};
 use crate::outbox::Handed;
 use crate::wire::{Codec, Frames, Relay, Scope, ServerDoc};
 
@@ -74,12 +74,26 @@ impl Said {
 
     /// Hands all of it to one recipient. With `later`, its timekeeper writes it.
     pub fn hand_to(&mut self, recipient: &Connection, later: bool) -> Handed {
+        let index = self.index_for(recipient);
+        recipient.hand(&self.written[index].1, self.messages.len(), later)
+    }
+
+    /// Hands all of it to one recipient, for whom `unwritten` sees to it that it is written.
+    pub fn append_to(&mut self, recipient: &Arc<Connection>, unwritten: &mut Unwritten) -> Handed {
+        let index = self.index_for(recipient);
+        let frames = &self.written[index].1;
+        let handed = recipient.append(frames, self.messages.len());
+        unwritten.add(recipient, frames.len());
+        handed
+    }
+
+    /// Where the messages stand as that recipient's codec writes them.
+    fn index_for(&mut self, recipient: &Connection) -> usize {
         let codec = recipient.outbox.codec();
         let met = self.written[..self.codecs]
             .iter()
             .position(|(there, _)| there.writes_as(&codec));
-        let index = met.unwrap_or_else(|| self.write(codec));
-        recipient.hand(&self.written[index].1, self.messages.len(), later)
+        met.unwrap_or_else(|| self.write(codec))
     }
 
     /// Writes all messages for a codec that is met for the first time; returns where they are.

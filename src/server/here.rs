@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::session::Sessions;
 use crate::cluster::{Cluster, Hears, Load, News, Spoken};
 use crate::event::{End, What};
-use crate::hall::{Account, Accounts, Heard, Name, Said, flush_all};
+use crate::hall::{Account, Accounts, Heard, Name, Said, Unwritten, flush_all};
 use crate::outbox::Handed;
 use crate::wire::{Scope, ServerDoc};
 
@@ -19,9 +19,9 @@ pub(super) struct Here {
 }
 
 impl Hears for Here {
-    fn hear(&self, news: News<'_>) {
+    fn hear(&self, news: News<'_>, unwritten: &mut Unwritten) {
         if let Some(sessions) = self.sessions.upgrade() {
-            hear(&sessions, news);
+            hear(&sessions, news, unwritten);
         }
     }
 
@@ -61,7 +61,7 @@ impl Hears for Here {
     }
 }
 
-fn hear(sessions: &Sessions, news: News<'_>) {
+fn hear(sessions: &Sessions, news: News<'_>, unwritten: &mut Unwritten) {
     let people = &sessions.people;
     match news {
         News::Joined { name, here } => {
@@ -73,7 +73,8 @@ fn hear(sessions: &Sessions, news: News<'_>) {
             people.tell(&ServerDoc::UserLeft { username }, None);
         }
         News::Said(spoken) => {
-            people.hear(&mut as_said(Scope::Public, &spoken), spoken.here);
+            let mut said = as_said(Scope::Public, &spoken);
+            people.hear(&mut said, spoken.here, unwritten);
         }
         News::RoomJoined { room, name, here } => {
             flush_all(
@@ -89,7 +90,7 @@ fn hear(sessions: &Sessions, news: News<'_>) {
                     .with(|rooms| rooms.hear_of(room, name, false, None)),
             );
         }
-        News::RoomSaid { room, spoken, at } => hear_in_room(sessions, room, &spoken, at),
+        News::RoomSaid { room, spoken, at } => hear_in_room(sessions, room, &spoken, at, unwritten),
         News::Topic { room, spoken } => {
             let said = (spoken.from, spoken.text);
             let rooms = &sessions.rooms;
@@ -97,8 +98,8 @@ fn hear(sessions: &Sessions, news: News<'_>) {
         }
         News::Direct { to, spoken, handed } => {
             if let Some(connection) = people.with_session(to) {
-                let taken = as_said(Scope::Direct, &spoken).hand_to(&connection, false);
-                *handed = taken == Handed::Taken;
+                let mut said = as_said(Scope::Direct, &spoken);
+                *handed = said.append_to(&connection, unwritten) == Handed::Taken;
             }
         }
         News::TakenOver(session) => {
@@ -142,7 +143,13 @@ fn as_said(scope: Scope<'static>, spoken: &Spoken<'_>) -> Said {
     said
 }
 
-fn hear_in_room(sessions: &Sessions, room: &str, spoken: &Spoken<'_>, at: i64) {
+fn hear_in_room(
+    sessions: &Sessions,
+    room: &str,
+    spoken: &Spoken<'_>,
+    at: i64,
+    unwritten: &mut Unwritten,
+) {
     let heard = Heard {
         from: spoken.from.to_owned(),
         text: spoken.text.to_owned(),
@@ -153,7 +160,8 @@ fn hear_in_room(sessions: &Sessions, room: &str, spoken: &Spoken<'_>, at: i64) {
         return;
     };
     let scope = Scope::Room(name.to_string().into());
-    crate::hall::hand_to_all(&members, &mut as_said(scope, spoken), spoken.here);
+    let mut said = as_said(scope, spoken);
+    crate::hall::hand_to_all(&members, &mut said, spoken.here, unwritten);
 }
 
 fn tell_missed(sessions: &Sessions, room: Option<&str>, count: Option<u64>) {

@@ -57,6 +57,9 @@ impl Across {
         };
         let servers = [server("one"), server("two")];
         let mut alice = member(&servers[0], "alice");
+        // The engine answers this after it has heard that she is in the room: bob does not hear of it after he has come in.
+        alice.say_lines("<CLIENT><command>WHO</command></CLIENT>\n");
+        alice.line_with("WHO");
         let bob = member(&servers[1], "bob");
         alice.line_with("ROOM JOINED");
         Across {

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -146,6 +146,20 @@ impl Engine {
         fs::remove_dir_all(&self.folder).unwrap();
         fs::create_dir_all(&self.folder).unwrap();
         self.restart();
+    }
+
+    /// What is asked of it while `meanwhile` goes on: a line for each command, those that its scripts give among them.
+    pub fn watch(&self, meanwhile: impl FnOnce()) -> Vec<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"MONITOR\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert_eq!(lines.next().as_deref(), Some("+OK"));
+        meanwhile();
+        self.ask("ECHO it-is-over");
+        lines
+            .take_while(|line| !line.contains("it-is-over"))
+            .collect()
     }
 
     /// Everything that stands in it: for a look at what is left.

@@ -1,9 +1,7 @@
 -- A room begins on this server. ARGV: the room's key and name, how many old messages are wanted.
 -- Answers with its name, its last id, its topic ('' if none; who, a space, the text) and for each old message: when, who, '1' if an action, text.
--- The entry in the own inbox wakes the reader, which does not know of the room yet.
 local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key = p .. 'room:' .. room
-push('inbox:' .. id, 'k', 'wake')
 local answer = {
   'ok', redis.call('HGET', p .. 'rooms', room) or spelled,
   last('room:' .. room), redis.call('GET', key .. ':topic') or '',

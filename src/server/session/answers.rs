@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::hall::Connection;
+use crate::hall::{Connection, Unwritten};
 use crate::limits;
 use crate::wire::{Frames, ServerDoc};
 
@@ -59,7 +59,7 @@ impl Answers {
     }
 
     /// The answer with that number.
-    pub(super) fn pay(&self, number: u64, answer: &ServerDoc<'_>) {
+    pub(super) fn pay(&self, number: u64, answer: &ServerDoc<'_>, unwritten: &mut Unwritten) {
         let outbox = &self.connection.outbox;
         let mut frames = Frames::default();
         frames.push(|out| outbox.codec().write_server(answer, out));
@@ -69,15 +69,19 @@ impl Answers {
             *there = Some(frames);
         }
         // Appended under the lock, for the order; written after it.
+        let mut bytes = 0;
         while let Some(Some(_)) = owed.answers.front() {
             if let Some(Some(frames)) = owed.answers.pop_front() {
                 outbox.append(&frames);
+                bytes += frames.len();
             }
             owed.first += 1;
         }
         self.paid.notify_all();
         drop(owed);
-        outbox.flush();
+        if bytes > 0 {
+            unwritten.add(&self.connection, bytes);
+        }
     }
 
     /// Something that stands behind what is owed; `false` if nothing is.

@@ -11,7 +11,7 @@ use super::answers::Answers;
 use super::shared::Sessions;
 use crate::cluster::{self, Cluster, Fate};
 use crate::event::What;
-use crate::hall::{Connection, Name, Said};
+use crate::hall::{Connection, Name, Said, Unwritten};
 use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
@@ -184,7 +184,7 @@ impl<'s> Speaker<'s> {
             let (pay, events) = (self.owe(), self.sessions.events.clone());
             let (port, name) = (self.port, who.to_string());
             let (to, shown) = (room.map(Name::to_string), events.text(text));
-            let done = move |fate: Fate| {
+            let done = move |fate: Fate, unwritten: &mut Unwritten| {
                 if let Fate::Sent(count) = fate {
                     events.tell_traffic(|| match to.clone() {
                         Some(room) => What::RoomSaid {
@@ -202,7 +202,7 @@ impl<'s> Speaker<'s> {
                         },
                     });
                 }
-                pay(answer_of(&fate, to.as_deref()));
+                pay(answer_of(&fate, to.as_deref()), unwritten);
             };
             cluster.say(speaker, room, (text, me), Box::new(done));
         }
@@ -220,16 +220,16 @@ impl<'s> Speaker<'s> {
     }
 
     /// An answer that comes later. What was answered before goes out before.
-    fn owe(&mut self) -> impl FnOnce(ServerDoc<'_>) + Send + use<> {
+    fn owe(&mut self) -> impl FnOnce(ServerDoc<'_>, &mut Unwritten) + Send + use<> {
         if !self.answers.is_empty() {
             self.connection.outbox.send(&self.answers);
             self.answers.clear();
         }
         let owed = self.owed.clone();
         let number = owed.as_ref().map_or(0, |owed| owed.owe());
-        move |answer| {
+        move |answer, unwritten| {
             if let Some(owed) = owed {
-                owed.pay(number, &answer);
+                owed.pay(number, &answer, unwritten);
             }
         }
     }
@@ -243,15 +243,16 @@ impl<'s> Speaker<'s> {
         let pay = self.owe();
         let (room_name, topic_text, username) =
             (room.to_string(), topic.to_owned(), who.to_string());
-        let done = move |fate: Fate| {
-            pay(match fate {
+        let done = move |fate: Fate, unwritten: &mut Unwritten| {
+            let answer = match fate {
                 Fate::Sent(_) => ServerDoc::Topic {
                     room: room_name.as_str().into(),
                     topic: topic_text.as_str().into(),
                     username: username.as_str().into(),
                 },
                 fate => answer_of(&fate, Some(&room_name)),
-            });
+            };
+            pay(answer, unwritten);
         };
         let speaker = cluster::Speaker {
             session,
@@ -361,7 +362,7 @@ impl<'s> Speaker<'s> {
             let (pay, events) = (self.owe(), self.sessions.events.clone());
             let (from, name, target) = (self.port, who.to_string(), to.to_string());
             let shown = events.text(text);
-            let done = move |fate: Fate| {
+            let done = move |fate: Fate, unwritten: &mut Unwritten| {
                 events.tell_traffic(|| match fate {
                     Fate::Nobody => What::NoSuchUser {
                         from,
@@ -375,10 +376,11 @@ impl<'s> Speaker<'s> {
                         text: shown,
                     },
                 });
-                pay(match fate {
+                let answer = match fate {
                     Fate::Nobody => no_such_user(&target),
                     fate => answer_of(&fate, None),
-                });
+                };
+                pay(answer, unwritten);
             };
             cluster.direct(speaker, to, (text, me), Box::new(done));
         }
