@@ -16,7 +16,10 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How long the engine may take for what takes it less than a millisecond. A person waits for it.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
-/// How much longer than the wait that was asked for a blocking read may take.
+/// How long one read of the streams waits.
+const READ_WAIT: Duration = Duration::from_secs(1);
+
+/// How much longer than that it may take. An engine that is stopped is noticed then.
 const READ_GRACE: Duration = Duration::from_secs(1);
 
 /// What the engine can be asked to do, each in one step: a script in Lua, in `cluster/scripts`.
@@ -113,33 +116,37 @@ pub(super) fn flag(is_so: bool) -> String {
     if is_so { "1" } else { "0" }.to_owned()
 }
 
-/// One connection.
-pub(super) struct Link {
+/// A connection over which scripts are run.
+pub(super) struct Asking {
     connection: Connection,
     hashes: Vec<String>,
 }
 
-impl Link {
+/// A connection over which streams are read.
+pub(super) struct Reading(Connection);
+
+fn connect(address: &EngineAddress, patience: Duration) -> Result<Connection, RedisError> {
+    // What is sent is a whole batch, and nothing follows for which it would be worth while to wait.
+    let at_once = address.0.tcp_settings().clone().set_nodelay(true);
+    let client = Client::open(address.0.clone().set_tcp_settings(at_once))?;
+    let connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
+    connection.set_read_timeout(Some(patience))?;
+    connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+    Ok(connection)
+}
+
+impl Asking {
     /// Connects, and teaches the engine the scripts.
     ///
     /// # Errors
     /// Why it can't be reached, or does not do as an engine does.
-    pub(super) fn open(address: &EngineAddress) -> Result<Link, RedisError> {
-        // What is sent is a whole batch, and nothing follows for which it would be worth while to wait.
-        let at_once = address.0.tcp_settings().clone().set_nodelay(true);
-        let client = Client::open(address.0.clone().set_tcp_settings(at_once))?;
-        let connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
-        connection.set_read_timeout(Some(ANSWER_WITHIN))?;
-        connection.set_write_timeout(Some(ANSWER_WITHIN))?;
-        let mut link = Link {
-            connection,
-            hashes: Vec::new(),
-        };
+    pub(super) fn open(address: &EngineAddress) -> Result<Asking, RedisError> {
+        let mut connection = connect(address, ANSWER_WITHIN)?;
+        let mut hashes = Vec::new();
         for index in 0..SCRIPTS.len() {
-            let hash = Script::new(&code(index)).load(&mut link.connection)?;
-            link.hashes.push(hash);
+            hashes.push(Script::new(&code(index)).load(&mut connection)?);
         }
-        Ok(link)
+        Ok(Asking { connection, hashes })
     }
 
     /// Runs scripts one after the other, all sent at once. What each answers are words; an error of one (the engine's
@@ -177,20 +184,29 @@ impl Link {
         }
         Ok(answers)
     }
+}
 
-    /// What came on streams after the given places; waits for up to `wait` if there is nothing.
+impl Reading {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why it can't be reached.
+    pub(super) fn open(address: &EngineAddress) -> Result<Reading, RedisError> {
+        connect(address, READ_WAIT + READ_GRACE).map(Reading)
+    }
+
+    /// What came on streams after the given places; waits for up to [`READ_WAIT`] if there is nothing.
     ///
     /// # Errors
     /// The connection is of no use any more.
     pub(super) fn read(
         &mut self,
         places: &[(String, u64)],
-        wait: Duration,
     ) -> Result<Vec<(String, Vec<Entry>)>, RedisError> {
         let mut read: Cmd = cmd("XREAD");
         read.arg("COUNT").arg(1000);
         read.arg("BLOCK")
-            .arg(u64::try_from(wait.as_millis()).unwrap_or(1));
+            .arg(u64::try_from(READ_WAIT.as_millis()).unwrap_or(1));
         read.arg("STREAMS");
         for (stream, _) in places {
             read.arg(stream);
@@ -198,8 +214,7 @@ impl Link {
         for (_, place) in places {
             read.arg(format!("0-{place}"));
         }
-        self.connection.set_read_timeout(Some(wait + READ_GRACE))?;
-        let value: Value = read.query(&mut self.connection)?;
+        let value: Value = read.query(&mut self.0)?;
         Ok(streams(value))
     }
 }

@@ -1,24 +1,21 @@
 //! `cluster-in`: blocked in a read of the streams, hands on what comes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::asks::Fate;
-use super::engine::{Call, Entry, Link, Op, flag};
+use super::engine::{Call, Entry, Op, Reading, flag};
 use super::news::{News, Spoken};
 use super::out::{Ask, Task};
 use super::shared::{Shared, Side};
 use crate::hall::Unwritten;
 use crate::limits;
 
-/// How long one read waits. An engine that is stopped is noticed by the timeout a second later.
-const WAIT: Duration = Duration::from_secs(1);
-
 /// Until the end: reads, and connects again after a break.
-pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Link) {
-    let mut link: Result<Link, redis::RedisError> = Ok(link);
+pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
+    let mut link: Result<Reading, redis::RedisError> = Ok(link);
     while !shared.is_stopped() {
         let reason = match link {
             Ok(link) => {
@@ -30,18 +27,18 @@ pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Link) {
         shared.is_broken(Side::In, &reason);
         let _ = asks.try_send(Task::Wake);
         shared.pause(limits::CLUSTER_RETRY);
-        link = Link::open(&shared.engine);
+        link = Reading::open(&shared.engine);
     }
 }
 
 /// Reads until the connection breaks; returns how that showed.
-fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Link) -> String {
+fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
     while !shared.is_stopped() {
         let places = shared.places.all().into_iter();
         let places: Vec<(String, u64)> = places
             .map(|(stream, place)| (shared.stream(&stream), place))
             .collect();
-        match link.read(&places, WAIT) {
+        match link.read(&places) {
             Ok(streams) => {
                 let mut unwritten = Unwritten::default();
                 for (stream, entries) in streams {

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
 use super::asks::{Attached, Fate};
-use super::engine::{ANSWER_WITHIN, Call, Link, Op, number_of};
+use super::engine::{ANSWER_WITHIN, Asking, Call, Op, number_of};
 use super::news::{Neighbour, News};
 use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
@@ -36,7 +36,7 @@ pub(super) struct Ask {
 /// Who speaks with the engine for this server.
 struct Sender<'s> {
     shared: &'s Shared,
-    link: Option<Link>,
+    link: Option<Asking>,
     epoch: String,
     renewed: Instant,
     /// How long the engine took to answer last.
@@ -54,12 +54,8 @@ enum Enlisted {
     Differs { server: String, passwords: bool },
 }
 
-/// A connection at the start, or why there is none.
-pub(super) fn open(shared: &Shared) -> Result<Link, ClusterError> {
-    Link::open(&shared.engine).map_err(|error| cant_use(shared, &error))
-}
-
-fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
+/// Why there is no connection at the start.
+pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
     let reason = error.to_string();
     let cure = match error.code() {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
@@ -83,9 +79,9 @@ fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
 }
 
 /// The first connection: takes the lease, or says why this server can't.
-pub(super) fn begin(shared: &Shared) -> Result<(Link, String), ClusterError> {
+pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
-    let mut link = open(shared)?;
+    let mut link = Asking::open(&shared.engine).map_err(failed)?;
     let mut left_before = i64::MAX;
     let patience = Instant::now() + shared.lease + shared.lease / 2;
     loop {
@@ -118,7 +114,7 @@ pub(super) fn begin(shared: &Shared) -> Result<(Link, String), ClusterError> {
     }
 }
 
-fn enlist(shared: &Shared, link: &mut Link) -> Result<Enlisted, RedisError> {
+fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
     let args = vec![
         shared.lease.as_millis().to_string(),
         shared.rules.to_owned(),
@@ -192,7 +188,7 @@ pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option
 }
 
 /// Until the end: asks, the lease, and coming back after a break.
-pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (Link, String)) {
+pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (Asking, String)) {
     let mut sender = Sender {
         shared,
         link: Some(link),
@@ -387,7 +383,7 @@ impl Sender<'_> {
 
     /// After a break: the lease, and then everything that this server has, said anew.
     fn come_back(&mut self) -> Result<(), ()> {
-        let mut link = Link::open(&self.shared.engine).map_err(drop)?;
+        let mut link = Asking::open(&self.shared.engine).map_err(drop)?;
         let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
         let epoch = match enlisted {
             Enlisted::Yes { epoch, .. } => epoch,

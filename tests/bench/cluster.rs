@@ -155,7 +155,7 @@ pub fn latency(size: Size) -> Vec<Row> {
         }
         ours.push(quantile(&mut times, 0.5));
     }
-    let name = "room across two servers p50, µs (limit: XADD)";
+    let name = "room across two servers p50, one core, µs (limit: XADD)";
     vec![Row::new(name, ours, alone, "<= 150 µs")]
 }
 

@@ -1,6 +1,7 @@
 -- What every script begins with. KEYS[1] is the chat's prefix; ARGV[1] the server's id, ARGV[2] its boot.
 local p, id, boot = KEYS[1], ARGV[1], ARGV[2]
-local KEEP, HOUR = 10000, 3600
+-- As words, because a number that becomes one takes as long as a whole command.
+local KEEP, HOUR = '10000', '3600'
 
 -- The server with that boot holds its lease. An owner begins with a server's id and boot.
 local function alive(owner)

@@ -3,6 +3,6 @@ local answer = { 'ok' }
 local rooms = redis.call('HGETALL', p .. 'rooms')
 for i = 1, #rooms, 2 do
   table.insert(answer, rooms[i + 1])
-  table.insert(answer, tostring(redis.call('HLEN', p .. 'room:' .. rooms[i] .. ':members')))
+  table.insert(answer, redis.call('HLEN', p .. 'room:' .. rooms[i] .. ':members'))
 end
 return answer

@@ -9,4 +9,4 @@ local kind = me == '1' and 'acted' or 'said'
 local entry
 if room == '' then entry = push(stream, 'k', kind, 'o', mine, 't', text)
 else entry = push(stream, 'k', kind, 'o', mine, 't', text, 'at', redis.call('TIME')[1]) end
-return { 'ok', tostring(redis.call('HLEN', among) - 1), entry }
+return { 'ok', redis.call('HLEN', among) - 1, entry }
