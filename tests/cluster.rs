@@ -910,6 +910,27 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_tells_who_has_lost_a_name
     a_server_wakes_with(None);
 }
 
+/// Ctrl-Z and `fg`, or a debugger: a read that waits is interrupted, and the connection is as good as before.
+#[test]
+fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let sleeper = Process::start(&engine.url(), "sleeper");
+    let mut alice = sleeper.person("alice");
+    for _ in 0..5 {
+        sleeper.signal("-STOP");
+        sleeper.wait_until_stopped();
+        sleeper.signal("-CONT");
+        alice.send_line(&public("still here"));
+        alice.send_line(&command("WHO", ""));
+        for word in ["SENT</command><count>0<", "<user>alice</user>"] {
+            let line = alice.line();
+            assert!(line.contains(word), "{line}");
+        }
+    }
+}
+
 /// The engine's clock may jump, and a machine may sleep without any of its programs noticing: then the lease is over
 /// while its server runs on as if nothing had happened.
 #[test]
@@ -969,6 +990,20 @@ impl Process {
         client.send_line(&login(name));
         client.line_with("WELCOME");
         client
+    }
+
+    /// A stop is sent, and takes effect a moment later.
+    fn wait_until_stopped(&self) {
+        let is_stopped = || {
+            let ps = std::process::Command::new("ps")
+                .args(["-o", "stat=", "-p", &self.child.id().to_string()])
+                .output();
+            ps.unwrap().stdout.starts_with(b"T")
+        };
+        let until = std::time::Instant::now() + PATIENCE;
+        while !is_stopped() {
+            assert!(std::time::Instant::now() < until, "it does not stop");
+        }
     }
 
     fn signal(&self, signal: &str) {

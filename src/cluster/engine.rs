@@ -4,6 +4,7 @@
 //! connection here has one, and whoever sees an error throws the connection away: what was in flight may have been
 //! done or not.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{Client, Cmd, Connection, RedisError, Script, Value, cmd};
@@ -135,6 +136,14 @@ fn connect(address: &EngineAddress, patience: Duration) -> Result<Connection, Re
     Ok(connection)
 }
 
+fn is_interrupted(error: &RedisError) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause =
+        cause.and_then(|cause| cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::Interrupted)
+}
+
 impl Asking {
     /// Connects, and teaches the engine the scripts.
     ///
@@ -214,8 +223,14 @@ impl Reading {
         for (_, place) in places {
             read.arg(format!("0-{place}"));
         }
-        let value: Value = read.query(&mut self.0)?;
-        Ok(streams(value))
+        // Whoever stops this process and lets it go on (Ctrl-Z and `fg`, a debugger) interrupts a read that has a timeout,
+        // and nothing else is wrong. It is asked for again, because the client passes over the answer to what has failed.
+        loop {
+            match read.query::<Value>(&mut self.0) {
+                Err(error) if is_interrupted(&error) => {}
+                answer => return answer.map(streams),
+            }
+        }
     }
 }
 
