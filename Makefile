@@ -66,16 +66,18 @@ demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two a
 # What takes longest comes first, and much of it waits: browsers, and programs that start.
 SLOW_TESTS = check web_page prompts transcripts
 # These keep to the real time, with a show that a browser watches, idle timeouts, leases, and an engine that has to answer
-# within a second: one after the other, when nothing else runs.
-TIMED_TESTS = browser cluster soak cluster_soak
+# within a second: when nothing else runs, the first two beside each other, because they mostly wait.
+WAITING_TESTS = browser cluster
+TIMED_TESTS = $(WAITING_TESTS) soak cluster_soak
 TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS) $(TIMED_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 # How many at once: one more than there are cores.
 JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
 
 test: cargo-is-there ## run all tests
-	@$(CARGO) test --no-run
-	@$(MAKE) --no-print-directory --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) --jobs=$(JOBS) $(TESTS:%=test@%) test@lib test@doc
-	@$(MAKE) --no-print-directory --keep-going $(TIMED_TESTS:%=test@%)
+	@$(CARGO) test --workspace --no-run
+	@$(MAKE) --no-print-directory --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) --jobs=$(JOBS) $(TESTS:%=test@%) test@lib test@doc test@demo
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(WAITING_TESTS:%=test@%)
+	@$(MAKE) --no-print-directory --keep-going $(filter-out $(WAITING_TESTS:%=test@%),$(TIMED_TESTS:%=test@%))
 	@echo "All tests have passed."
 
 test@lib:
@@ -84,13 +86,17 @@ test@lib:
 test@doc:
 	@$(CARGO) test --quiet --doc
 
+# It plays with the programs that were built for the other tests.
+test@demo:
+	@$(CARGO) test --quiet --workspace --test demo
+
 test@%:
 	@echo "tests/$*.rs"; $(CARGO) test --quiet --test $*
 
 # What the design card's server does, in a build that knows no TLS.
 test-without-tls: cargo-is-there ## the server's tests in a build without TLS
-	$(CARGO) clippy --no-default-features -- -D warnings
-	$(CARGO) test --no-default-features --lib --test transcripts --test client --test web
+	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
+	$(CARGO) test --no-default-features --test transcripts --test client --test web
 
 lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
 	$(CARGO) fmt --all --check

@@ -92,7 +92,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let playing = thread::spawn(move || {
         show::perform(
             ANY.parse().unwrap(),
-            Duration::from_secs(1),
+            Duration::from_millis(700),
             1,
             Some(&file),
             |_, board| {

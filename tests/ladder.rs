@@ -193,7 +193,8 @@ fn every_bug_can_be_put_in() {
     }
 }
 
-/// What this test's own build has made of other people's crates is as good for the copies of the project.
+/// What this test's own build has made of other people's crates is as good for the copies of the project. Its own stays
+/// out: a build of the copy would write into it, and the project would be built anew next time, at best.
 fn take_over_dependencies(target: &Path) {
     let there = target.join("debug");
     fs::create_dir_all(&there).unwrap();
@@ -206,6 +207,27 @@ fn take_over_dependencies(target: &Path) {
             .arg(own.join(part))
             .arg(&there)
             .status();
+    }
+    let names = |part: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(there.join(part));
+        let entries = entries.into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    // Each of its units is a folder `portal-chat-…-HASH`, and has the same hash at the end of its files' names.
+    for unit in names(".fingerprint") {
+        let name = unit.file_name().unwrap().to_string_lossy().into_owned();
+        let Some((_, hash)) = name
+            .rsplit_once('-')
+            .filter(|_| name.starts_with("portal-chat"))
+        else {
+            continue;
+        };
+        fs::remove_dir_all(&unit).unwrap();
+        for file in names("deps") {
+            if file.to_string_lossy().contains(hash) {
+                fs::remove_file(&file).unwrap();
+            }
+        }
     }
 }
 

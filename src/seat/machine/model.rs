@@ -88,22 +88,22 @@ enum Worker {
 struct World {
     now: Tick,
     stack: WorkloadStack,
-    seats: Vec<Seat>,
+    seats: [Seat; SEATS],
     /// The portal holds this port for this caller.
     portal: Option<(usize, usize)>,
     portal_lease: Option<Lease>,
     /// Ports that a worker or a timer thread is about to push.
-    in_hand: Vec<Option<Lease>>,
-    workers: Vec<Worker>,
-    backlogs: Vec<VecDeque<usize>>,
+    in_hand: [Option<Lease>; SEATS],
+    workers: [Worker; SEATS],
+    backlogs: [VecDeque<usize>; SEATS],
     /// Whom the browser's door serves in the seat, while the seat's worker goes on accepting.
-    doors: Vec<Option<usize>>,
+    doors: [Option<usize>; SEATS],
     connected: [bool; CALLERS],
     /// The newest passcode that a caller was given for a seat.
     tickets: [[Option<Passcode>; SEATS]; CALLERS],
     /// Who the passcode of each seat was given to, and whether it has admitted somebody.
-    given: Vec<Option<usize>>,
-    admitted: Vec<bool>,
+    given: [Option<usize>; SEATS],
+    admitted: [bool; SEATS],
     next_passcode: u128,
     ways: Ways,
 }
@@ -134,20 +134,20 @@ impl World {
         World {
             now: Tick(0),
             stack: WorkloadStack::new(ports),
-            seats: (0..SEATS)
-                .map(|seat| Seat::new(Passcode::from_bits(seat as u128), timeouts))
-                .collect(),
+            seats: std::array::from_fn(|seat| {
+                Seat::new(Passcode::from_bits(seat as u128), timeouts)
+            }),
             portal: None,
             portal_lease: None,
-            in_hand: (0..SEATS).map(|_| None).collect(),
-            workers: vec![Worker::Accepting; SEATS],
-            backlogs: vec![VecDeque::new(); SEATS],
+            in_hand: Default::default(),
+            workers: [Worker::Accepting; SEATS],
+            backlogs: Default::default(),
             connected: [false; CALLERS],
             tickets: Default::default(),
-            given: vec![None; SEATS],
-            admitted: vec![false; SEATS],
+            given: [None; SEATS],
+            admitted: [false; SEATS],
             next_passcode: SEATS as u128,
-            doors: vec![None; SEATS],
+            doors: [None; SEATS],
             ways,
         }
     }
@@ -219,7 +219,7 @@ impl World {
             }
             Step::Accept(seat) => {
                 let caller = self.backlogs[seat].pop_front().unwrap();
-                let before = format!("{:?}", self.seats[seat]);
+                let before = self.seats[seat].clone();
                 match self.seats[seat].arrive(address(caller), self.now) {
                     Arrival::Expected => {
                         let to = self.given[seat].expect("nobody was sent here");
@@ -231,7 +231,7 @@ impl World {
                     }
                     Arrival::Stray => {
                         assert_eq!(
-                            before,
+                            format!("{before:?}"),
                             format!("{:?}", self.seats[seat]),
                             "a stray changed the seat"
                         );
@@ -275,11 +275,11 @@ impl World {
                 self.connected[caller] = false;
             }
             Step::Expire(seat) => {
-                let mut world = self.clone();
-                let expiry = self.seats[seat].expire(self.now, || world.fresh_passcode(seat));
+                let next = Passcode::from_bits(self.next_passcode + 1);
+                let expiry = self.seats[seat].expire(self.now, || next);
                 if let Some(Expiry::NoShow(lease)) = expiry {
-                    (self.next_passcode, self.given, self.admitted) =
-                        (world.next_passcode, world.given, world.admitted);
+                    // It has the next passcode by now.
+                    self.fresh_passcode(seat);
                     assert!(
                         self.in_hand[seat].replace(lease).is_none(),
                         "two hands on one port"
