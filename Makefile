@@ -64,10 +64,10 @@ demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two a
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
 
 # What takes longest comes first, and much of it waits: browsers, and programs that start.
-SLOW_TESTS = check web_page prompts transcripts
+SLOW_TESTS = check web_page transcripts
 # These keep to the real time, with a show that a browser watches, idle timeouts, leases, and an engine that has to answer
-# within a second: when nothing else runs, the first two beside each other, because they mostly wait.
-WAITING_TESTS = browser cluster
+# within a second: when nothing else runs, the first ones beside each other, because they mostly wait.
+WAITING_TESTS = browser cluster prompts
 TIMED_TESTS = $(WAITING_TESTS) soak cluster_soak
 TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS) $(TIMED_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 # How many at once: one more than there are cores.
