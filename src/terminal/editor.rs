@@ -6,8 +6,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -76,6 +77,7 @@ const DRAWN_WHOLE: usize = 400;
 
 /// The editor and its history.
 pub(super) struct LineEditor {
+    turn: Arc<Turn>,
     editor: Editor<Prompter, DefaultHistory>,
     line: Arc<Mutex<LineState>>,
     history: Option<PathBuf>,
@@ -112,7 +114,9 @@ impl LineEditor {
             .build();
         let mut editor = Editor::with_config(config).ok()?;
         let line = Arc::new(Mutex::new(LineState::default()));
+        let turn = Arc::new(Turn::default());
         editor.set_helper(Some(Prompter {
+            turn: Arc::clone(&turn),
             palette: manner.palette,
             complete: manner.complete,
             hidden: AtomicBool::new(false),
@@ -143,11 +147,13 @@ impl LineEditor {
             }
         }
         let editor = LineEditor {
+            turn: Arc::clone(&turn),
             editor,
             line,
             history: manner.history,
         };
-        Some((editor, Box::new(move |text| printer.print(text))))
+        let print = move |text| turn.print(|| printer.print(text));
+        Some((editor, Box::new(print)))
     }
 
     /// Lets the person edit a line that begins with `initial` and has the cursor there.
@@ -169,7 +175,9 @@ impl LineEditor {
             .0
             .split_at_checked(initial.1)
             .unwrap_or(("", initial.0));
+        self.turn.begins();
         let edited = self.editor.readline_with_initial(&prompt, initial);
+        self.turn.is_now(Whose::Nobodys);
         let line = self.line.lock();
         let (text, cursor) = (line.text.clone(), line.cursor);
         match edited {
@@ -283,9 +291,67 @@ impl ConditionalEventHandler for OwnKey {
 /// Stands in the prompt where the time of day will be; the editor counts its width.
 const TIME_PLACE: &str = "00:00";
 
+/// Whose turn it is at the terminal. The editor's way to print looks whether a line is being edited, and writes past the
+/// editor if none is. A line that began between the look and the writing would be written over, and not drawn again.
+#[derive(Default)]
+struct Turn {
+    whose: Mutex<Whose>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Whose {
+    /// Nothing is edited: what is printed is written at once.
+    #[default]
+    Nobodys,
+    /// A line begins, and is not drawn yet.
+    Beginnings,
+    /// A line is edited: the editor prints above it.
+    Editors,
+}
+
+/// How long a line may take to be drawn for the first time.
+const DRAWN_WITHIN: Duration = Duration::from_millis(500);
+
+impl Turn {
+    /// Waits until nobody writes past the editor, which is about to begin a line.
+    fn begins(&self) {
+        self.is_now(Whose::Beginnings);
+    }
+
+    fn is_now(&self, whose: Whose) {
+        *self.whose.lock() = whose;
+        self.changed.notify_all();
+    }
+
+    /// The line is drawn.
+    fn is_drawn(&self) {
+        let mut whose = self.whose.lock();
+        if *whose == Whose::Beginnings {
+            *whose = Whose::Editors;
+            self.changed.notify_all();
+        }
+    }
+
+    fn print<T>(&self, print: impl FnOnce() -> T) -> T {
+        let mut whose = self.whose.lock();
+        if *whose == Whose::Beginnings {
+            let is_still = |whose: &mut Whose| *whose == Whose::Beginnings;
+            self.changed
+                .wait_while_for(&mut whose, is_still, DRAWN_WITHIN);
+        }
+        // Above a line that is edited, the editor's own thread prints, which may need a turn for that.
+        let nobody_begins = (*whose == Whose::Nobodys).then_some(whose);
+        let printed = print();
+        drop(nobody_begins);
+        printed
+    }
+}
+
 /// Shows the time in the prompt: that of the last key, so a line that was said keeps the time at
 /// which it was said.
 struct Prompter {
+    turn: Arc<Turn>,
     palette: Palette,
     complete: Complete,
     hidden: AtomicBool,
@@ -310,6 +376,7 @@ impl Highlighter for Prompter {
         prompt: &'p str,
         _default: bool,
     ) -> Cow<'b, str> {
+        self.turn.is_drawn();
         if self.line.lock().is_blank {
             return "".into();
         }
@@ -421,6 +488,9 @@ fn unescaped(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -430,5 +500,40 @@ mod tests {
             assert!(!line.contains('\n'));
             assert_eq!(unescaped(&line), text);
         }
+    }
+
+    #[test]
+    fn what_is_printed_waits_until_a_line_that_begins_is_drawn() {
+        let turn = Arc::new(Turn::default());
+        turn.begins();
+        let (happens, happened) = channel();
+        let (printer, prints) = (Arc::clone(&turn), happens.clone());
+        let printing = thread::spawn(move || printer.print(|| prints.send("printed").unwrap()));
+        // It would be through by now, if nothing kept it.
+        for _ in 0..1_000 {
+            thread::yield_now();
+        }
+        happens.send("drawn").unwrap();
+        turn.is_drawn();
+        printing.join().unwrap();
+        let order: Vec<&str> = happened.try_iter().collect();
+        assert_eq!(order, ["drawn", "printed"]);
+    }
+
+    #[test]
+    fn no_line_begins_while_something_is_written_past_the_editor() {
+        let turn = Turn::default();
+        turn.print(|| assert!(turn.whose.is_locked()));
+        // Above a line, the editor prints, and has to be able to say that it has drawn the line anew.
+        turn.begins();
+        turn.is_drawn();
+        turn.print(|| turn.is_drawn());
+    }
+
+    #[test]
+    fn a_line_that_is_never_drawn_keeps_nothing_from_being_printed() {
+        let turn = Turn::default();
+        turn.begins();
+        assert_eq!(turn.print(|| "printed"), "printed");
     }
 }
