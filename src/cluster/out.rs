@@ -92,7 +92,12 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
                     op: Op::Sweep,
                     args: Vec::new(),
                 };
-                link.run(&shared.caller(), &[sweep]).map_err(failed)?;
+                // An engine that can't count its streams (a Redis before 7) is found out now, and not by the first message.
+                let both = [sweep, wake(shared)];
+                let answers = link.run(&shared.caller(), &both).map_err(failed)?;
+                for answer in answers {
+                    answer.map_err(answered_wrongly).map_err(failed)?;
+                }
                 shared.places.set("all", all);
                 shared
                     .places
@@ -114,6 +119,10 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
     }
 }
 
+fn answered_wrongly(error: String) -> RedisError {
+    RedisError::from((redis::ErrorKind::Client, "it answers", error))
+}
+
 fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
     let args = vec![
         shared.lease.as_millis().to_string(),
@@ -127,8 +136,7 @@ fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
     };
     let answers = link.run(&shared.caller(), &[call])?;
     let words = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
-    let words =
-        words.map_err(|error| RedisError::from((redis::ErrorKind::Client, "it answers", error)))?;
+    let words = words.map_err(answered_wrongly)?;
     let number = |index: usize| words.get(index).map_or(0, |id| number_of(id));
     match words.first().map(String::as_str) {
         Some("ok") => Ok(Enlisted::Yes {

@@ -177,7 +177,7 @@ impl LineEditor {
             .unwrap_or(("", initial.0));
         self.turn.begins();
         let edited = self.editor.readline_with_initial(&prompt, initial);
-        self.turn.is_now(Whose::Nobodys);
+        self.turn.is_now(Editing::Not);
         let line = self.line.lock();
         let (text, cursor) = (line.text.clone(), line.cursor);
         match edited {
@@ -295,19 +295,19 @@ const TIME_PLACE: &str = "00:00";
 /// editor if none is. A line that began between the look and the writing would be written over, and not drawn again.
 #[derive(Default)]
 struct Turn {
-    whose: Mutex<Whose>,
+    editing: Mutex<Editing>,
     changed: Condvar,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Whose {
+enum Editing {
     /// Nothing is edited: what is printed is written at once.
     #[default]
-    Nobodys,
+    Not,
     /// A line begins, and is not drawn yet.
-    Beginnings,
+    Begins,
     /// A line is edited: the editor prints above it.
-    Editors,
+    Drawn,
 }
 
 /// How long a line may take to be drawn for the first time.
@@ -316,32 +316,32 @@ const DRAWN_WITHIN: Duration = Duration::from_millis(500);
 impl Turn {
     /// Waits until nobody writes past the editor, which is about to begin a line.
     fn begins(&self) {
-        self.is_now(Whose::Beginnings);
+        self.is_now(Editing::Begins);
     }
 
-    fn is_now(&self, whose: Whose) {
-        *self.whose.lock() = whose;
+    fn is_now(&self, editing: Editing) {
+        *self.editing.lock() = editing;
         self.changed.notify_all();
     }
 
     /// The line is drawn.
     fn is_drawn(&self) {
-        let mut whose = self.whose.lock();
-        if *whose == Whose::Beginnings {
-            *whose = Whose::Editors;
+        let mut editing = self.editing.lock();
+        if *editing == Editing::Begins {
+            *editing = Editing::Drawn;
             self.changed.notify_all();
         }
     }
 
     fn print<T>(&self, print: impl FnOnce() -> T) -> T {
-        let mut whose = self.whose.lock();
-        if *whose == Whose::Beginnings {
-            let is_still = |whose: &mut Whose| *whose == Whose::Beginnings;
+        let mut editing = self.editing.lock();
+        if *editing == Editing::Begins {
+            let is_still = |editing: &mut Editing| *editing == Editing::Begins;
             self.changed
-                .wait_while_for(&mut whose, is_still, DRAWN_WITHIN);
+                .wait_while_for(&mut editing, is_still, DRAWN_WITHIN);
         }
         // Above a line that is edited, the editor's own thread prints, which may need a turn for that.
-        let nobody_begins = (*whose == Whose::Nobodys).then_some(whose);
+        let nobody_begins = (*editing == Editing::Not).then_some(editing);
         let printed = print();
         drop(nobody_begins);
         printed
@@ -523,7 +523,7 @@ mod tests {
     #[test]
     fn no_line_begins_while_something_is_written_past_the_editor() {
         let turn = Turn::default();
-        turn.print(|| assert!(turn.whose.is_locked()));
+        turn.print(|| assert!(turn.editing.is_locked()));
         // Above a line, the editor prints, and has to be able to say that it has drawn the line anew.
         turn.begins();
         turn.is_drawn();
