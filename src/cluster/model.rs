@@ -4,7 +4,9 @@
 //! The scripts are written here once more, in the words of `cluster/scripts`. What has to hold is [`World::check`]. Each of
 //! [`Bug`] is a line that somebody could forget; the walk finds every one of them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 const SERVERS: usize = 2;
 const PEOPLE: u8 = 3;
@@ -31,7 +33,7 @@ enum Bug {
 
 type Owner = (usize, u8, u8);
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Ask {
     /// A person wants the name, and takes it from whoever has it.
     Claim { boot: u8, person: u8 },
@@ -39,7 +41,7 @@ enum Ask {
     Release { boot: u8, person: u8 },
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Server {
     boot: u8,
     is_stopped: bool,
@@ -52,7 +54,7 @@ struct Server {
     inbox: VecDeque<u8>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct World {
     servers: [Server; SERVERS],
     leases: [Option<u8>; SERVERS],
@@ -80,6 +82,17 @@ impl World {
             sessions: 0,
             was_late: false,
         }
+    }
+
+    /// Which of the two servers is which makes no difference: one of both views.
+    fn canonical(self) -> World {
+        let mut mirrored = self.clone();
+        mirrored.servers.reverse();
+        mirrored.leases.reverse();
+        if let Some((server, ..)) = &mut mirrored.name {
+            *server = 1 - *server;
+        }
+        self.min(mirrored)
     }
 
     fn is_alive(&self, (server, boot, _): Owner) -> bool {
@@ -276,9 +289,10 @@ impl World {
 
 /// Walks every order; returns how many worlds there are, or what is wrong in one of them.
 fn walk(bug: Bug) -> Result<usize, String> {
+    let start = Rc::new(World::new().canonical());
     // Each world, and the one before it.
-    let mut seen = HashMap::from([(World::new(), None)]);
-    let mut open = VecDeque::from([World::new()]);
+    let mut seen = HashMap::from([(Rc::clone(&start), None)]);
+    let mut open = VecDeque::from([start]);
     while let Some(world) = open.pop_front() {
         if let Err(error) = world.check() {
             let way = std::iter::successors(Some(&world), |world| seen[*world].as_ref());
@@ -286,9 +300,9 @@ fn walk(bug: Bug) -> Result<usize, String> {
             return Err(format!("{error}, after\n{}", way.join("\n")));
         }
         for next in world.next(bug) {
-            if !seen.contains_key(&next) {
-                seen.insert(next.clone(), Some(world.clone()));
-                open.push_back(next);
+            if let Entry::Vacant(place) = seen.entry(Rc::new(next.canonical())) {
+                open.push_back(Rc::clone(place.key()));
+                place.insert(Some(Rc::clone(&world)));
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::net::Port;
 
 /// How long each phase may last.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub struct Timeouts {
     /// From the portal's answer to the connection.
     pub reserve: Ticks,
@@ -180,7 +181,7 @@ impl Phase {
 
 /// One seat: its passcode and its state.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct Seat {
     passcode: Passcode,
     timeouts: Timeouts,
@@ -190,7 +191,7 @@ pub struct Seat {
 }
 
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, PartialEq))]
 enum State {
     Free,
     Reserved {

@@ -327,12 +327,20 @@ impl walk::World for World {
         after
     }
 
+    /// The first two come from one address: which of them is which makes no difference.
     fn canonical(&self) -> Vec<u8> {
+        self.seen_from([0, 1, 2]).min(self.seen_from([1, 0, 2]))
+    }
+}
+
+impl World {
+    /// The state in a few bytes, with the people in this order.
+    fn seen_from(&self, order: [usize; PEOPLE]) -> Vec<u8> {
         let cast = &self.cast;
         let room = self.rooms.by_key.values().next();
         let left = |deadline: Deadline| 1 + deadline.left(self.now) as u8;
         let mut state = vec![u8::from(self.in_hand.is_some()), u8::from(room.is_some())];
-        for person in 0..PEOPLE {
+        for person in order {
             state.extend([
                 u8::from(self.connected[person]),
                 u8::from(self.used[person]),
@@ -351,7 +359,7 @@ impl walk::World for World {
             let connection = member.and_then(|member| member.connection.as_ref());
             state.push(connection.map_or(0, |there| {
                 let is_it = |connection: &Arc<Connection>| Arc::ptr_eq(connection, there);
-                let own = cast.connections.iter().position(is_it);
+                let own = order.iter().position(|own| is_it(&cast.connections[*own]));
                 own.map_or(PEOPLE as u8 + 1, |own| 1 + own as u8)
             }));
             let caller = room.and_then(|room| {

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
@@ -20,6 +21,7 @@ use crate::walk::{self, walk};
 
 const SEATS: usize = 2;
 const CALLERS: usize = 3;
+const FIRST_PORT: u16 = 50001;
 
 /// Alice and Bob come from one address, Mallory from another. Bob asks by datagram.
 const ADDRESSES: [u8; CALLERS] = [1, 1, 2];
@@ -100,7 +102,7 @@ struct World {
     doors: [Option<usize>; SEATS],
     connected: [bool; CALLERS],
     /// The newest passcode that a caller was given for a seat.
-    tickets: [[Option<Passcode>; SEATS]; CALLERS],
+    tickets: [[Option<Rc<Passcode>>; SEATS]; CALLERS],
     /// Who the passcode of each seat was given to, and whether it has admitted somebody.
     given: [Option<usize>; SEATS],
     admitted: [bool; SEATS],
@@ -130,7 +132,7 @@ impl World {
             idle_soon: Some(ticks(1)),
             total: Some(ticks(2)),
         };
-        let ports = (0..SEATS).filter_map(|seat| Port::new(50001 + seat as u16));
+        let ports = (0..SEATS).filter_map(|seat| Port::new(FIRST_PORT + seat as u16));
         World {
             now: Tick(0),
             stack: WorkloadStack::new(ports),
@@ -176,7 +178,7 @@ impl World {
                         Some(caller),
                         "a ticket repeated to somebody else"
                     );
-                    self.tickets[caller][seat] = Some(ticket.passcode);
+                    self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
                 } else if let Some(lease) = self.stack.pop() {
                     self.portal = Some((lease.seat().index(), caller));
                     self.portal_lease = Some(lease);
@@ -199,7 +201,7 @@ impl World {
                 let ticket = self.seats[seat].greet(lease, self.now).unwrap();
                 self.assert_never_given(seat, &ticket);
                 self.given[seat] = Some(caller);
-                self.tickets[caller][seat] = Some(ticket.passcode);
+                self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
                 self.doors[seat] = Some(caller);
                 self.connected[caller] = true;
             }
@@ -211,7 +213,7 @@ impl World {
                     .unwrap();
                 self.assert_never_given(seat, &ticket);
                 self.given[seat] = Some(caller);
-                self.tickets[caller][seat] = Some(ticket.passcode);
+                self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
             }
             Step::Connect(caller, seat) => {
                 self.connected[caller] = true;
@@ -230,11 +232,7 @@ impl World {
                         self.workers[seat] = Worker::Serving(caller);
                     }
                     Arrival::Stray => {
-                        assert_eq!(
-                            format!("{before:?}"),
-                            format!("{:?}", self.seats[seat]),
-                            "a stray changed the seat"
-                        );
+                        assert_eq!(before, self.seats[seat], "a stray changed the seat");
                         self.connected[caller] = false;
                     }
                 }
@@ -293,7 +291,7 @@ impl World {
     fn assert_never_given(&self, seat: usize, ticket: &Ticket) {
         for others in &self.tickets {
             assert!(
-                others[seat].as_ref() != Some(&ticket.passcode),
+                others[seat].as_deref() != Some(&ticket.passcode),
                 "a passcode given out twice"
             );
         }
@@ -322,7 +320,7 @@ impl World {
         };
         let said = self.tickets[caller][seat].clone();
         let was = self.seats[seat].phase();
-        match self.seats[seat].present(said.as_ref().map(Passcode::reveal), wish, self.now) {
+        match self.seats[seat].present(said.as_deref().map(Passcode::reveal), wish, self.now) {
             Verdict::Admitted => {
                 let to = self.given[seat].expect("a passcode nobody was given admits nobody");
                 assert_eq!(
@@ -351,7 +349,7 @@ impl World {
     /// Invariant 1.
     fn check(&self) {
         for (index, seat) in self.seats.iter().enumerate() {
-            let port = 50001 + index as u16;
+            let port = FIRST_PORT + index as u16;
             let on_stack = self
                 .stack
                 .ports()
@@ -447,40 +445,46 @@ impl walk::World for World {
         after
     }
 
-    /// The state in a few bytes, without what makes no difference: how late it is and what the
-    /// digits are.
+    /// The state in a few bytes, without what makes no difference: how late it is, what the digits are, and which of
+    /// the two seats is called the first.
     fn canonical(&self) -> Vec<u8> {
-        let number = |who: Option<usize>| who.map_or(0, |who| who as u8 + 1);
-        let mut state = Vec::with_capacity(48);
-        state.extend(self.stack.ports().map(|port| port.get() as u8));
-        state.push(0);
-        state.extend([
-            number(self.portal.map(|held| held.0)),
-            number(self.portal.map(|held| held.1)),
-        ]);
-        for seat in 0..SEATS {
-            self.seats[seat].canonical(self.now, &mut state);
-            state.push(u8::from(self.in_hand[seat].is_some()));
-            state.push(match self.workers[seat] {
-                Worker::Accepting => 0,
-                Worker::Serving(caller) => number(Some(caller)),
-            });
-            state.push(number(self.doors[seat]));
-            state.extend(
-                self.backlogs[seat]
-                    .iter()
-                    .map(|caller| number(Some(*caller))),
-            );
-            state.extend([0, number(self.given[seat]), u8::from(self.admitted[seat])]);
-            // What each caller knows of the seat: nothing, a stale passcode, the current one.
-            state.extend(
-                (0..CALLERS).map(|caller| match &self.tickets[caller][seat] {
-                    None => 0,
-                    Some(passcode) => 1 + u8::from(*passcode == self.seats[seat].passcode),
-                }),
-            );
+        let mut state = Vec::with_capacity(64);
+        self.add_seat(0, &mut state);
+        let second = state.len();
+        self.add_seat(1, &mut state);
+        if state[..second] > state[second..] {
+            state.rotate_left(second);
         }
         state
+    }
+}
+
+impl World {
+    /// Adds all that is about one seat, and not which one it is.
+    fn add_seat(&self, seat: usize, state: &mut Vec<u8>) {
+        let number = |who: Option<usize>| who.map_or(0, |who| who as u8 + 1);
+        self.seats[seat].canonical(self.now, state);
+        let port = FIRST_PORT + seat as u16;
+        let on_stack = self.stack.ports().position(|there| there.get() == port);
+        let asks = self.portal.filter(|(held, _)| *held == seat);
+        state.extend([
+            number(on_stack),
+            number(asks.map(|(_, caller)| caller)),
+            u8::from(self.in_hand[seat].is_some()),
+            match self.workers[seat] {
+                Worker::Accepting => 0,
+                Worker::Serving(caller) => number(Some(caller)),
+            },
+            number(self.doors[seat]),
+        ]);
+        let backlog = self.backlogs[seat].iter();
+        state.extend(backlog.map(|caller| number(Some(*caller))));
+        state.extend([0, number(self.given[seat]), u8::from(self.admitted[seat])]);
+        // What each caller knows of the seat: nothing, a stale passcode, the current one.
+        state.extend(self.tickets.iter().map(|tickets| match &tickets[seat] {
+            None => 0,
+            Some(passcode) => 1 + u8::from(**passcode == self.seats[seat].passcode),
+        }));
     }
 }
 
