@@ -129,7 +129,7 @@ mod tests {
         fn new(settings: Settings) -> Stage {
             let clock = Clock::new();
             let mut told = Events::new(clock.clone(), false);
-            let events = told.add_reader(1 << 16);
+            let events = told.add_reader(1 << 10);
             let settings = Settings {
                 port: 0,
                 workers: 4,

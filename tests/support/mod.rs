@@ -57,7 +57,8 @@ impl TestServer {
         };
         let clock = Clock::new();
         let mut events = Events::new(clock.clone(), true);
-        let queue = events.add_reader(1 << 20);
+        // More than any test tells. A longer one would be most of what it costs to start a server.
+        let queue = events.add_reader(1 << 14);
         let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
         TestServer {
             server,
