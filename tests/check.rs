@@ -1,10 +1,13 @@
 //! The checker is checked: a correct server of each rung passes every check, and for each check a faulty server
-//! fails it, and no other but those that need it. The servers stand in `tests/check`.
+//! fails it, and no other but those that need it. (Those may pass or fail, so they are not played.) The servers stand
+//! in `tests/check`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{self, Child, Command, Output, Stdio};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 
@@ -58,14 +61,16 @@ fn checks(task: &str) -> Vec<(String, BTreeSet<String>)> {
         .collect()
 }
 
-/// The names of the checks that a server passes and that it fails.
+/// The names of the checks that a server passes and that it fails, of these `only`, or of all if that is empty.
 fn verdicts(
     task: &str,
     command: &str,
+    only: &[&str],
     patience: &str,
 ) -> (BTreeSet<String>, BTreeMap<String, Value>) {
     let mut words: Vec<&str> = task.split(' ').collect();
     words.extend([command, "--json", "--keep-going", "--patience", patience]);
+    words.extend(only.iter().flat_map(|name| ["--only", name]));
     let (mut lines, _) = check(&words);
     lines.pop();
     let name = |line: &Value| line["check"].as_str().unwrap().to_owned();
@@ -146,11 +151,11 @@ fn our_own_program_passes(task: &str, options: &str) {
         _ => SERVER,
     };
     let command = format!("{program} {options}");
-    let (mut passed, mut failed) = verdicts(task, &command, LONG_PATIENCE);
+    let (mut passed, mut failed) = verdicts(task, &command, &[], LONG_PATIENCE);
     if !failed.is_empty() {
         // Two hundred passwords are hashed one after the other, and in a crowd that takes its time.
         let _alone = ALONE.write();
-        (passed, failed) = verdicts(task, &command, LONG_PATIENCE);
+        (passed, failed) = verdicts(task, &command, &[], LONG_PATIENCE);
     }
     assert!(failed.is_empty(), "task {task}: {failed:#?}");
     assert_eq!(passed.len(), checks(task).len());
@@ -162,6 +167,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     let Some(python) = python() else {
         return;
     };
+    let starter = Starter::new(&python);
     let mut servers: Vec<(&str, Option<String>)> = Vec::new();
     for task in TASKS {
         servers.push((task, None));
@@ -176,8 +182,8 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
         for _ in 0..AT_ONCE {
             threads.spawn(|| {
                 while let Some((task, fault)) = { servers.lock().unwrap().pop() } {
-                    if !judge(&python, task, fault.as_deref(), PATIENCE).is_empty() {
-                        eprintln!("once more: {task} {fault:?}");
+                    if !starter.judge(task, fault.as_deref(), PATIENCE).is_empty() {
+                        let _ = writeln!(std::io::stderr(), "once more: {task} {fault:?}");
                         again.lock().unwrap().push((task, fault));
                     }
                 }
@@ -189,36 +195,98 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     let _alone = ALONE.write();
     let again = again.into_inner().unwrap().into_iter();
     let complaints: Vec<String> = again
-        .flat_map(|(task, fault)| judge(&python, task, fault.as_deref(), LONG_PATIENCE))
+        .flat_map(|(task, fault)| starter.judge(task, fault.as_deref(), LONG_PATIENCE))
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// Runs the program of that task with that fault, and compares what fails with what has to; returns what is wrong.
-fn judge(python: &str, task: &str, fault: Option<&str>, patience: &str) -> Vec<String> {
-    let program = match task {
-        CLIENT => "tests/check/client.py".to_owned(),
-        rung => format!("tests/check/rung_{rung}.py"),
-    };
-    let folder = if task == "5" { "{folder}" } else { "" };
-    let fault_or_none = fault.unwrap_or_default();
-    let command = format!("exec {python} -S {program} {{port}} {folder} {fault_or_none}");
-    let (passed, failed) = verdicts(task, &command, patience);
-    let mut wrong = Vec::new();
-    for (name, needs) in checks(task) {
-        let has_to_fail = fault == Some(&name);
-        let may_fail = fault.is_some_and(|fault| name == fault || needs.contains(fault));
-        if has_to_fail && passed.contains(&name) {
-            wrong.push(format!("task {task}: {name} is not found"));
-        } else if !may_fail && !passed.contains(&name) {
-            let server = fault.unwrap_or("the correct one");
-            wrong.push(format!(
-                "task {task}, {server}: {name} fails, too: {:#}",
-                failed[&name]
-            ));
+/// Starts the faulty servers: `tests/check/starter.py`, which ends with the test.
+struct Starter {
+    python: String,
+    process: Child,
+    folder: PathBuf,
+    /// Open for as long as it is to run, and to be read by, so that no shell ever waits for a reader.
+    _asked: File,
+}
+
+impl Starter {
+    fn new(python: &str) -> Starter {
+        let folder = std::env::temp_dir().join(format!("portal-chat-starter-{}", process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let made = Command::new("mkfifo")
+            .args(["asked", "never"].map(|pipe| folder.join(pipe)))
+            .status();
+        assert!(made.unwrap().success());
+        let pipe = folder.join("asked");
+        let asked = File::options().read(true).write(true).open(&pipe).unwrap();
+        let mut process = Command::new(python)
+            .args(["-S", "tests/check/starter.py"])
+            .arg(&pipe)
+            .current_dir(PROJECT)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut output = BufReader::new(process.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n");
+        Starter {
+            python: python.to_owned(),
+            process,
+            folder,
+            _asked: asked,
         }
     }
-    wrong
+
+    /// What the checker is to start. The shell waits for a pipe into which nobody writes, until it is ended with all
+    /// that is in its process group.
+    fn command(&self, task: &str, fault: &str) -> String {
+        let python = &self.python;
+        let folder = self.folder.display();
+        match task {
+            CLIENT => format!("exec {python} -S tests/check/client.py {{port}} {fault}"),
+            "5" => format!(
+                "echo $$ 5 {{port}} {{folder}} {fault} >{folder}/asked; read never <{folder}/never"
+            ),
+            rung => format!(
+                "echo $$ {rung} {{port}} {fault} >{folder}/asked; read never <{folder}/never"
+            ),
+        }
+    }
+
+    /// Runs the program of that task with that fault, and compares what fails with what has to; returns what is wrong.
+    fn judge(&self, task: &str, fault: Option<&str>, patience: &str) -> Vec<String> {
+        let command = self.command(task, fault.unwrap_or_default());
+        // What needs the check that is to fail says nothing about the fault, whether it passes or fails.
+        let checks = checks(task);
+        let says_something =
+            |needs: &BTreeSet<String>| !fault.is_some_and(|fault| needs.contains(fault));
+        let played = checks.iter().filter(|(_, needs)| says_something(needs));
+        let played: Vec<&str> = played.map(|(name, _)| name.as_str()).collect();
+        let (passed, failed) = verdicts(task, &command, &played, patience);
+        let mut wrong = Vec::new();
+        for name in played {
+            match (fault == Some(name), passed.contains(name)) {
+                (true, true) => wrong.push(format!("task {task}: {name} is not found")),
+                (false, false) => wrong.push(format!(
+                    "task {task}, {}: {name} fails, too: {:#}",
+                    fault.unwrap_or("the correct one"),
+                    failed[name]
+                )),
+                _ => {}
+            }
+        }
+        wrong
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 #[test]
@@ -262,7 +330,7 @@ fn without_a_command_the_task_is_printed_and_with_only_one_check_is_played() {
 
 #[test]
 fn a_learning_platform_gets_xml() {
-    let file = std::env::temp_dir().join(format!("portal-chat-junit-{}.xml", std::process::id()));
+    let file = std::env::temp_dir().join(format!("portal-chat-junit-{}.xml", process::id()));
     let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1; echo '<gone>'");
     let path = file.to_str().unwrap();
     let output = checker(&["4", &server, "--patience", "1", "--junit", path]);
@@ -285,7 +353,7 @@ fn a_learning_platform_gets_xml() {
 
 #[test]
 fn everything_that_was_started_is_ended() {
-    let file = std::env::temp_dir().join(format!("portal-chat-child-{}", std::process::id()));
+    let file = std::env::temp_dir().join(format!("portal-chat-child-{}", process::id()));
     let path = file.to_str().unwrap();
     // A child of its own, which outlives the program that has started it.
     let server =

@@ -164,6 +164,11 @@ FAULTS = {
     "load": Load,
 }
 
+
+def start(port, fault=None):
+    kind = FAULTS[fault] if fault else Server
+    kind().serve(port)
+
+
 if __name__ == "__main__":
-    kind = FAULTS[sys.argv[2]] if len(sys.argv) > 2 else Server
-    kind().serve(int(sys.argv[1]))
+    start(int(sys.argv[1]), *sys.argv[2:])

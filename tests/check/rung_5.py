@@ -350,6 +350,11 @@ FAULTS = {
     "load": Load,
 }
 
+
+def start(port, folder, fault=None):
+    kind = FAULTS[fault] if fault else Server
+    kind(folder).serve(port)
+
+
 if __name__ == "__main__":
-    kind = FAULTS[sys.argv[3]] if len(sys.argv) > 3 else Server
-    kind(sys.argv[2]).serve(int(sys.argv[1]))
+    start(int(sys.argv[1]), *sys.argv[2:])
