@@ -217,6 +217,9 @@ impl Picture {
                 card.until = Some(fires(rules.handshake));
                 card.total_until = fires_if(rules.total);
             }
+            "secured" if card.phase == Phase::Greeting => {
+                card.until = Some(fires(rules.handshake));
+            }
             "calling" => {
                 card.phase = Phase::Calling;
                 card.peer = text("peer");
@@ -512,6 +515,14 @@ mod tests {
             picture.cards[&50001].until,
             Some(6),
             "past at the tick after two"
+        );
+        // With TLS, the time for the passcode begins anew when hands are shaken.
+        let secured = "5 worker-50001 secured port=50001 peer=127.0.0.1:10";
+        let until = |events: &[&str]| after(events).cards[&50001].until;
+        let arrived = until(&[TICKET, ARRIVED]);
+        assert_eq!(
+            until(&[TICKET, ARRIVED, secured]),
+            arrived.map(|tick| tick + 1)
         );
         let picture = after(&[TICKET, ARRIVED, SEATED]);
         let card = &picture.cards[&50001];

@@ -136,6 +136,14 @@ pub enum What {
         /// Where the client listens.
         peer: SocketAddr,
     },
+    /// The caller and this server speak TLS with each other; from here on, the caller has the handshake timeout for the
+    /// passcode.
+    Secured {
+        /// The port that was called.
+        port: Port,
+        /// Who.
+        peer: SocketAddr,
+    },
     /// A caller and this server did not come to speak TLS with each other, or to speak without it.
     TlsFailed {
         /// The port that was called.
@@ -550,6 +558,7 @@ mod tests {
             What::NoShow { port },
             What::Arrived { port, peer },
             What::Calling { port, peer },
+            What::Secured { port, peer },
             What::TlsFailed {
                 port,
                 peer,

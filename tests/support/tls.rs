@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -92,23 +91,16 @@ pub fn through_the_tunnel(far: TcpStream) -> TcpStream {
     let stream = Stream::from(far)
         .secured_as_client(&client, "localhost")
         .unwrap();
-    let (shaken, is_shaken) = channel();
     thread::spawn(move || {
         // Who is not expected is closed without a word.
         if stream.shake_hands(None).is_err() {
             return;
         }
-        let _ = shaken.send(());
         thread::scope(|threads| {
             threads.spawn(|| carry_out(&here, &stream));
             carry_in(&stream, &here);
         });
     });
-    // Whoever waits in a backlog shakes hands later. For all others, the ticks that come next are to come after it; and
-    // that the server has noted it by then, nothing but a moment can tell.
-    if is_shaken.recv_timeout(Duration::from_secs(1)) == Ok(()) {
-        thread::sleep(Duration::from_millis(10));
-    }
     near
 }
 

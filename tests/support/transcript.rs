@@ -280,6 +280,10 @@ impl Stage {
             self.line,
             event.line()
         );
+        // With TLS, the passcode's time begins when hands are shaken.
+        if word == "arrived" && self.is_secured {
+            self.server.wait_for_event("secured", port);
+        }
     }
 
     fn free(&self, ports: &str) {

@@ -9,6 +9,8 @@ const MEANINGS = {
   'full': 'No port is left on the stack: SERVER>>> FULL. The client sleeps two seconds and asks again (rule 7).',
   'no-show': 'Nobody came within the reservation timeout: the passcode changes and the port goes back (rule 4).',
   'arrived': 'The expected client has connected; now it has one chance to say the passcode (rules 3 and 5b).',
+  'secured': 'Client and server speak TLS now; the time for the passcode begins anew.',
+  'tls-failed': 'Client and server did not come to speak TLS with each other, or one of them speaks it and the other does not.',
   'calling': 'The client wants to be called: the worker connects to the port that the client listens on.',
   'stray': 'Somebody who was not sent here is turned away; a reservation stays as it is (rule 5).',
   'wrong-passcode': 'The first thing said was not the passcode: one chance only (rule 5c).',

@@ -5,19 +5,31 @@ use crate::hall::Connection;
 use crate::net::Port;
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
-/// Comes to speak TLS with a caller, if this server speaks it. Its timekeeper ends what takes too long.
+/// Comes to speak TLS with a caller, if this server speaks it. Its timekeeper ends what takes too long; `note` tells it
+/// that this is over, and only after that it is told to others.
 ///
 /// # Errors
 /// There is nothing more to be said; it has been told of.
-pub(crate) fn shake_hands(connection: &Connection, port: Port, events: &Events) -> Result<(), End> {
-    let outbox = &connection.outbox;
+pub(crate) fn shake_hands(
+    connection: &Connection,
+    port: Port,
+    events: &Events,
+    note: impl FnOnce(),
+) -> Result<(), End> {
+    let (outbox, peer) = (&connection.outbox, connection.peer);
+    if !outbox.stream().is_secured() {
+        return Ok(());
+    }
     outbox.stream().shake_hands(None).map_err(|error| {
         // Whoever was ended in the middle of it was ended for another reason.
         if !outbox.has_ended() {
             tell_no_tls(connection, port, events, error.to_string());
         }
         End::NoTls
-    })
+    })?;
+    note();
+    events.tell(|| What::Secured { port, peer });
+    Ok(())
 }
 
 fn tell_no_tls(connection: &Connection, port: Port, events: &Events, error: String) {

@@ -179,14 +179,14 @@ impl Room {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
         let mut frames = outbox.codec().reader();
-        if let Err(end) = shake_hands(connection, port, events) {
-            return end;
-        }
-        if outbox.stream().is_secured() {
+        let note = || {
             let (rooms, now) = (&self.sessions.rooms, self.sessions.clock.now());
             rooms.with_room(&self.name, &self.handle, |rooms| {
                 rooms.hands_shaken(&self.name, connection, now);
             });
+        };
+        if let Err(end) = shake_hands(connection, port, events, note) {
+            return end;
         }
         let said = match first_frame(connection, port, events, &mut frames) {
             Ok(said) => said,

@@ -112,12 +112,12 @@ impl Worker {
         let (port, peer) = (seat.port, connection.peer);
         let outbox = &connection.outbox;
         sessions.panics.may_panic("handshake");
-        if let Err(end) = shake_hands(&connection, port, events) {
-            return end;
-        }
-        if outbox.stream().is_secured() {
+        let note = || {
             let now = sessions.clock.now();
             seat.with_seat(|occupied| occupied.seat.hands_shaken(now));
+        };
+        if let Err(end) = shake_hands(&connection, port, events, note) {
+            return end;
         }
         let mut frames = outbox.codec().reader();
         let said = match first_frame(&connection, port, events, &mut frames) {
