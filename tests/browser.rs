@@ -92,6 +92,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let playing = thread::spawn(move || {
         show::perform(
             ANY.parse().unwrap(),
+            0,
             Duration::from_millis(700),
             1,
             Some(&file),

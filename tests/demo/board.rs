@@ -51,7 +51,14 @@ fn main() {
         );
     };
     let pace = Duration::from_secs_f64(pace);
-    if let Err(error) = perform(address, pace, rounds, recording.as_deref(), shown) {
+    if let Err(error) = perform(
+        address,
+        Settings::default().port,
+        pace,
+        rounds,
+        recording.as_deref(),
+        shown,
+    ) {
         match (&error, &recording) {
             (CantPerform::Record(error), Some(file)) => eprintln!(
                 "demo-board: can't write {} ({error}): choose another --events FILE",
@@ -74,10 +81,12 @@ pub enum CantPerform {
     Record(io::Error),
 }
 
-/// Starts a server and a board, says where they are, waits until somebody watches, and plays. What happens is written
-/// into the file `recording` as well, as the server does with `--events`.
+/// Starts a board at `address` and a server whose portal is at `port` (0: any that are free), says where they are, waits
+/// until somebody watches, and plays. What happens is written into the file `recording` as well, as the server does with
+/// `--events`.
 pub fn perform(
     address: SocketAddr,
+    port: u16,
     step: Duration,
     rounds: u64,
     recording: Option<&Path>,
@@ -100,6 +109,7 @@ pub fn perform(
     let queue = events.add_reader(1 << 16);
     let seconds = Duration::from_secs;
     let settings = Settings {
+        port,
         reserve_timeout: seconds(4),
         handshake_timeout: seconds(2),
         idle_timeout: Some(seconds(12)),
