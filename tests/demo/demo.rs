@@ -2,6 +2,7 @@
 //! line by line as it happens. It ends by itself.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -37,6 +38,8 @@ struct Actor {
 struct Stage {
     lines: Receiver<(&'static str, String)>,
     sender: Sender<(&'static str, String)>,
+    /// What has been shown and not been waited for yet: two programs' lines may come in either order.
+    shown: RefCell<Vec<(&'static str, String)>>,
     pace: Duration,
 }
 
@@ -50,6 +53,7 @@ fn main() {
     let stage = Stage {
         lines,
         sender,
+        shown: RefCell::default(),
         pace: Duration::from_secs_f64(pace),
     };
 
@@ -134,29 +138,48 @@ impl Stage {
         }
     }
 
-    /// Shows what everybody shows, until `who` shows a line with `part` in it.
+    /// Shows what everybody shows, until `who` has shown a line with `part` in it, after the one that was waited for
+    /// before.
     fn wait_for(&self, who: &str, part: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
+            if let Some(line) = self.has_shown(who, part) {
+                return line;
+            }
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok((name, line)) => {
-                    println!("{}", column(name, &line));
-                    if name == who && line.contains(part) {
-                        return line;
-                    }
-                }
+                Ok((name, line)) => self.show(name, line),
                 Err(RecvTimeoutError::Timeout) => panic!("{who} never showed {part:?}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("everyone has gone"),
             }
         }
     }
 
+    fn show(&self, name: &'static str, line: String) {
+        println!("{}", column(name, &line));
+        self.shown.borrow_mut().push((name, line));
+    }
+
+    /// The line of `who` with `part` in it. That line and those before it are not waited for again.
+    fn has_shown(&self, who: &str, part: &str) -> Option<String> {
+        let mut shown = self.shown.borrow_mut();
+        let index = shown
+            .iter()
+            .position(|(name, line)| *name == who && line.contains(part))?;
+        let (_, line) = shown.remove(index);
+        let mut place = 0;
+        shown.retain(|(name, _)| {
+            place += 1;
+            place > index || *name != who
+        });
+        Some(line)
+    }
+
     /// Time to read.
     fn pause(&self) {
         thread::sleep(self.pace);
         while let Ok((name, line)) = self.lines.try_recv() {
-            println!("{}", column(name, &line));
+            self.show(name, line);
         }
     }
 
