@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use portal_chat::event::{End, What};
 use portal_chat::server::{Portals, Settings};
+use support::running::Running;
 use support::{TestServer, message};
 
 struct Program {
@@ -238,11 +239,11 @@ fn a_bad_option_and_a_missing_server_are_told_apart_by_the_exit_code() {
 
 #[test]
 fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["0", "--workers", "2", "--no-passwords"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--workers", "2", "--no-passwords"])
+            .stdout(Stdio::piped()),
+    );
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
     while !shown.contains("Ctrl-C ends the server") {
@@ -524,13 +525,13 @@ fn settings_are_kept_and_count_only_where_no_server_is_named() {
 
 #[test]
 fn installed_programs_speak_of_themselves_and_not_of_make() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["0", "--no-passwords", "--quiet"])
-        .env_remove("CARGO_MANIFEST_DIR")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--no-passwords", "--quiet"])
+            .env_remove("CARGO_MANIFEST_DIR")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped()),
+    );
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     let mut shown = String::new();
     while !shown.contains("Ctrl-C ends the server") {

@@ -16,6 +16,7 @@ use engine::{Engine, Wire};
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::event::What;
 use portal_chat::server::{Settings, StartError, WebDoor};
+use support::running::Running;
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, command, login};
 
@@ -957,20 +958,20 @@ fn a_lease_that_is_another_servers_is_not_renewed() {
 
 /// A server that is a process of its own, so that it can be stopped and killed.
 struct Process {
-    child: std::process::Child,
+    child: Running,
     port: u16,
 }
 
 impl Process {
     fn start(url: &str, id: &str) -> Process {
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
-            .args(["0", "--single-port", "--no-passwords", "--cluster", url])
-            .args(["--cluster-id", id])
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Running::start(
+            std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+                .args(["0", "--single-port", "--no-passwords", "--cluster", url])
+                .args(["--cluster-id", id])
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::null()),
+        );
         let output = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut lines = std::io::BufRead::lines(output).map(Result::unwrap);
         let port = lines.find_map(|line| {
@@ -1012,13 +1013,6 @@ impl Process {
             .args([signal, &pid])
             .status();
         assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use engine::Engine;
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::server::Settings;
+use support::running::Running;
 use support::{Client, PATIENCE, TestServer, command, login};
 
 const PEOPLE: usize = 3;
@@ -277,14 +278,14 @@ fn be_a_guest(mut client: Client, dice: &mut Dice) {
 fn live_and_be_killed(url: &str, lives: usize, dice: &mut Dice) -> bool {
     // Sometimes the same again, which has to wait until the dead one's lease is over.
     let id = format!("mortal-{}", lives % 2);
-    let mut server = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["0", "--single-port", "--no-passwords", "--quiet"])
-        .args(["--cluster", url, "--cluster-id", &id])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut server = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--single-port", "--no-passwords", "--quiet"])
+            .args(["--cluster", url, "--cluster-id", &id])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let address = lines.find_map(|line| {
         let line = line.ok()?;

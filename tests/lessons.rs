@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use portal_chat::lesson::{one_at_a_time, thread_per_client};
 use portal_chat::net::{Listener, Tap};
+use support::running::Running;
 use support::{Client, PATIENCE};
 
 /// Runs a server while `visit` does something, and then ends it.
@@ -170,11 +171,11 @@ fn each_kind_of_error_has_its_own_words_and_code() {
 
 #[test]
 fn the_two_programs_talk() {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-        .args(["echo", "0", "--one-at-a-time", "--bind", "127.0.0.1"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut server = Running::start(
+        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["echo", "0", "--one-at-a-time", "--bind", "127.0.0.1"])
+            .stdout(Stdio::piped()),
+    );
     let mut screen = BufReader::new(server.stdout.take().unwrap());
     let mut shown = String::new();
     screen.read_line(&mut shown).unwrap();

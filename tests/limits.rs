@@ -6,9 +6,10 @@ mod support;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use portal_chat::server::{Rate, Settings};
+use support::running::Running;
 use support::{
     Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
 };
@@ -184,20 +185,20 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
 
 /// A server's program, started by a shell that sets a limit first.
 struct Program {
-    child: Child,
+    child: Running,
     portal: SocketAddr,
 }
 
 impl Program {
     fn start(limit: &str, options: &str) -> Program {
         let program = env!("CARGO_BIN_EXE_chatserver");
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("{limit}; exec {program} 0 {options}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = Running::start(
+            Command::new("sh")
+                .args(["-c", &format!("{limit}; exec {program} 0 {options}")])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
         let mut screen = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         screen.read_line(&mut line).unwrap();

@@ -7,11 +7,12 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use portal_chat::event::{End, What};
 use portal_chat::server::Settings;
+use support::running::Running;
 use support::{
     Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
 };
@@ -232,18 +233,18 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// A server process that can be killed.
 struct Victim {
-    child: Child,
+    child: Running,
     portal: SocketAddr,
 }
 
 impl Victim {
     fn start(accounts: &Path) -> Victim {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatserver"))
-            .args(["0", "--workers", "50", "--quiet", "--accounts"])
-            .arg(accounts)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = Running::start(
+            Command::new(env!("CARGO_BIN_EXE_chatserver"))
+                .args(["0", "--workers", "50", "--quiet", "--accounts"])
+                .arg(accounts)
+                .stdout(Stdio::piped()),
+        );
         let mut first = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut first)

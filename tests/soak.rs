@@ -9,6 +9,8 @@
 //! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/running.rs"]
+mod running;
 #[cfg(feature = "tls")]
 #[path = "support/tls.rs"]
 mod tls;
@@ -19,13 +21,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use running::Running;
 use socket2::SockRef;
 use web::{Frame, TEXT, WebClient, masked};
 
@@ -91,7 +94,7 @@ impl Tally {
 
 /// The server's program, with its portal's address.
 struct Server {
-    child: Child,
+    child: Running,
     portal: SocketAddr,
     accounts: std::path::PathBuf,
     /// What it has said on standard error so far, and the thread that reads it.
@@ -122,7 +125,7 @@ impl Server {
                 .arg(folder.join("cert.pem"))
                 .arg(folder.join("key.pem"));
         }
-        let mut child = command
+        command
             .args(["0", "--workers", &WORKERS.to_string(), "--rooms", "6"])
             .args(["--web", "127.0.0.1:0"])
             .args(["--reserve-timeout", "1", "--idle-timeout", "3"])
@@ -139,9 +142,8 @@ impl Server {
             ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        let mut child = Running::start(&mut command);
         // What it complains of is seen at once, also if this test does not live to see its end.
         let complaints = BufReader::new(child.stderr.take().unwrap());
         let said = Arc::new(Mutex::new(String::new()));

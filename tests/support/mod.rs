@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+pub mod running;
 pub mod terminal;
 #[cfg(feature = "tls")]
 pub mod tls;
