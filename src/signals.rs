@@ -27,6 +27,10 @@ const INTERRUPTED: i32 = 130;
 
 /// What a signal says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "elsewhere no signal says more than to end")
+)]
 pub(crate) enum Told {
     /// To end, and by which signal.
     End(&'static str),
@@ -61,6 +65,7 @@ pub(crate) fn listen() -> io::Result<Listening> {
     let ending = Arc::new(AtomicBool::new(false));
     let noticed = Arc::clone(&ending);
     let reads_anew = Arc::new(AtomicBool::new(false));
+    #[cfg(unix)]
     let may_read_anew = Arc::clone(&reads_anew);
     Builder::new()
         .name("signals".to_owned())

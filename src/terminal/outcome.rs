@@ -13,6 +13,13 @@ pub(super) enum Ready {
 
 /// What a question on the terminal itself came to.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(unix),
+    expect(
+        dead_code,
+        reason = "elsewhere nothing is asked on the terminal itself"
+    )
+)]
 pub(super) enum Answered {
     /// The line that was typed.
     Line(String),

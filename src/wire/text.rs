@@ -71,7 +71,8 @@ pub fn printable_text(text: &str) -> String {
     lines.fold(first, |text, more| text + "\t" + &more)
 }
 
-/// `text` escaped for XML, and without control characters.
+/// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix alone.)
+#[cfg(unix)]
 pub(crate) fn xml_text(text: &str) -> String {
     let mut escaped = Vec::with_capacity(text.len());
     escape_into(text, &mut escaped);
