@@ -155,6 +155,7 @@ build: cargo-is-there ## build the programs, and what `make install` puts beside
 	  "../$$program" --completions fish > "$$program.fish" || exit 1; \
 	done
 
+# Elsewhere than under /usr, `man` does not find the page by its name, and systemd would complain of that.
 install: ## install the programs, their manual pages, completions and a systemd unit under PREFIX=/usr/local
 	@# root often has no cargo (`sudo make install`), and what root builds nobody else can build again.
 	@if [ -z "$$SUDO_USER" ] && command -v $(CARGO) >/dev/null 2>&1; then $(MAKE) --no-print-directory build; fi
@@ -173,7 +174,8 @@ install: ## install the programs, their manual pages, completions and a systemd 
 	  install -D -m 644 "$$built/release/package/$$program.fish" "$(DESTDIR)$(FISH_COMPLETIONS)/$$program.fish" || exit 1; \
 	done; \
 	install -d "$(DESTDIR)$(UNITDIR)" && \
-	sed 's|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|' \
+	case "$(PREFIX)" in /usr|/usr/local) page='man:chatserver(1)';; *) page='file:$(MANDIR)/chatserver.1';; esac && \
+	sed "s|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|; s|man:chatserver(1)|$$page|" \
 	  src/package/chatserver.service > "$(DESTDIR)$(UNITDIR)/chatserver.service" && \
 	install -D -m 644 src/package/chatserver.default "$(DESTDIR)$(PREFIX)/share/doc/portal-chat/chatserver.default" && \
 	echo "Installed under $(DESTDIR)$(PREFIX). Now type \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
