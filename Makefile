@@ -232,6 +232,10 @@ cargo-is-there:
 	  echo "Install Rust $(NEEDED) or newer with rustup (https://rustup.rs), open a new terminal, and try again."; \
 	  exit 1; }
 	@have=$$($(CARGO) --version | sed -n 's/^cargo \([0-9.]*\).*/\1/p'); \
+	  [ -n "$$have" ] || { \
+	  echo "make: cargo is there, and does not say which it is (\`cargo --version\`). Fresh from rustup, it needs a toolchain:"; \
+	  echo "\`rustup default stable\`, and try again."; \
+	  exit 1; }; \
 	  oldest=$$(printf '%s\n%s\n' "$(NEEDED)" "$$have" | sort -V | head -n 1); \
 	  [ "$$oldest" = "$(NEEDED)" ] || { \
 	  echo "make: this project needs Rust $(NEEDED), but cargo is $$have."; \
