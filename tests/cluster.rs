@@ -63,7 +63,7 @@ fn in_room(room: &str, text: &str) -> String {
 
 fn join(client: &mut Client, room: &str) {
     client.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
-    client.line_with("JOINED</command>");
+    client.line_with("<command>JOINED</command>");
 }
 
 #[test]

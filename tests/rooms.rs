@@ -108,7 +108,7 @@ impl Person {
             .send_line(&command("JOIN", &format!("<room>{name}</room>")));
         let answer = loop {
             let line = self.main.line();
-            if line.contains("JOINED</command><room>") || line.contains("<error") {
+            if line.contains("<command>JOINED</command><room>") || line.contains("<error") {
                 break line;
             }
         };
