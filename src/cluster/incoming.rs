@@ -125,7 +125,7 @@ fn hand_on(
             // If it can't be told, the speaker hears that it is not known.
             let _ = asks.try_send(Task::Ask(Ask {
                 call: Call { op: Op::Ack, args },
-                since: Instant::now(),
+                until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
                 done: Box::new(|_, _| {}),
             }));
         }

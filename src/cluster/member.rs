@@ -97,7 +97,7 @@ impl Cluster {
         }
         let ask = Task::Ask(Ask {
             call: Call { op, args },
-            since: Instant::now(),
+            until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
             done,
         });
         match self.asks.try_send(ask) {
@@ -107,6 +107,23 @@ impl Cluster {
                     (ask.done)(Err(Fate::Unreachable), &mut Unwritten::default());
                 }
             }
+        }
+    }
+
+    /// Says what has happened here, which nobody waits for. While the engine is away it is not said: after a break,
+    /// everything is said anew.
+    fn tell(&self, op: Op, args: Vec<String>) {
+        if !self.is_up() {
+            return;
+        }
+        let ask = Task::Ask(Ask {
+            call: Call { op, args },
+            until: None,
+            done: Box::new(|_, _| {}),
+        });
+        if self.asks.try_send(ask).is_err() {
+            let reason = "there is more to be said to it than it takes";
+            self.shared.is_broken(Side::Out, reason);
         }
     }
 
@@ -171,7 +188,7 @@ impl Cluster {
 
     /// Gives a name up, after everything that was said under it.
     pub fn release(&self, speaker: Speaker<'_>) {
-        self.ask(Op::Release, speaker.args(), Box::new(|_, _| {}));
+        self.tell(Op::Release, speaker.args());
     }
 
     /// Says something to all who have logged in, or in a room.
@@ -266,7 +283,7 @@ impl Cluster {
         let words = self.ask_and_wait(Op::Attach, args).ok()?;
         let attached = out::attached(&self.shared, room, &words);
         let wake = out::wake(&self.shared);
-        self.ask(wake.op, wake.args, Box::new(|_, _| {}));
+        self.tell(wake.op, wake.args);
         attached
     }
 
@@ -279,14 +296,14 @@ impl Cluster {
     pub fn join(&self, speaker: Speaker<'_>, room: &Name) {
         let mut args = speaker.args();
         args.extend([room.key(), room.to_string()]);
-        self.ask(Op::Join, args, Box::new(|_, _| {}));
+        self.tell(Op::Join, args);
     }
 
     /// Somebody here has left a room, after everything that they said in it.
     pub fn leave(&self, speaker: Speaker<'_>, room: &Name) {
         let mut args = speaker.args();
         args.push(room.key());
-        self.ask(Op::Leave, args, Box::new(|_, _| {}));
+        self.tell(Op::Leave, args);
     }
 
     /// Everyone who has logged in on any server, by name, and the server's id. Waits as [`Cluster::attach`] does.

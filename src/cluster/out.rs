@@ -29,8 +29,17 @@ pub(super) enum Task {
 /// A script to be run, and who wants to know.
 pub(super) struct Ask {
     pub(super) call: Call,
-    pub(super) since: Instant,
+    /// Until then somebody waits for the answer. `None`: it says what has happened here, and has to be said however late
+    /// it is, or the engine would believe the contrary until the next break.
+    pub(super) until: Option<Instant>,
     pub(super) done: Answered,
+}
+
+impl Ask {
+    /// Whoever asked has given up by then.
+    fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now >= until)
+    }
 }
 
 /// Who speaks with the engine for this server.
@@ -268,9 +277,9 @@ impl Sender<'_> {
                 }),
         );
         // Whoever asked has given up by now, and must not see it done after all.
-        let (asks, late): (Vec<Ask>, Vec<Ask>) = asks
-            .into_iter()
-            .partition(|ask| ask.since.elapsed() < limits::CLUSTER_PATIENCE);
+        let now = Instant::now();
+        let (asks, late): (Vec<Ask>, Vec<Ask>) =
+            asks.into_iter().partition(|ask| !ask.is_late(now));
         let mut unwritten = Unwritten::default();
         for ask in late {
             (ask.done)(Err(Fate::Unreachable), &mut unwritten);
@@ -557,3 +566,25 @@ fn farewell((room, session, name): &Told) -> Call {
 
 /// As long as a person waits.
 const _: () = assert!(ANSWER_WITHIN.as_millis() <= limits::CLUSTER_PATIENCE.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_happened_is_said_however_late_and_what_was_asked_only_while_somebody_waits() {
+        let now = Instant::now();
+        let ask = |until| Ask {
+            call: Call {
+                op: Op::Leave,
+                args: Vec::new(),
+            },
+            until,
+            done: Box::new(|_, _| {}),
+        };
+        let later = now + limits::CLUSTER_PATIENCE;
+        assert!(!ask(None).is_late(later));
+        assert!(!ask(Some(later)).is_late(now));
+        assert!(ask(Some(later)).is_late(later));
+    }
+}
