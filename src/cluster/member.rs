@@ -292,8 +292,13 @@ impl Cluster {
         self.shared.places.detach(&room.key(), token);
     }
 
-    /// Somebody here is in a room.
+    /// Somebody here is in a room. If that began here without an answer of [`Cluster::attach`], although the engine is
+    /// there, everything is said anew, or nobody here would hear the others until the next break.
     pub fn join(&self, speaker: Speaker<'_>, room: &Name) {
+        if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
+            let reason = "it has not said in time what it knows of a room";
+            return self.shared.is_broken(Side::Out, reason);
+        }
         let mut args = speaker.args();
         args.extend([room.key(), room.to_string()]);
         self.tell(Op::Join, args);
