@@ -77,7 +77,7 @@ AT_ONCE = $(MAKE) --no-print-directory --keep-going $(if $(filter output-sync,$(
 test: cargo-is-there ## run all tests
 	@$(CARGO) test --workspace --no-run
 	@$(AT_ONCE) --jobs=$(JOBS) test@demo $(TESTS:%=test@%) test@lib test@doc
-	@$(AT_ONCE) --jobs=5 $(TIMED_TESTS:%=test@%) test@models
+	@$(AT_ONCE) --jobs=$(if $(filter 1,$(JOBS)),1,5) $(TIMED_TESTS:%=test@%) test@models
 	@echo "All tests have passed."
 
 test@lib:

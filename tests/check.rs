@@ -3,14 +3,18 @@
 //! in `tests/check`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/running.rs"]
+mod running;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{self, Child, Command, Output, Stdio};
+use std::process::{self, Command, Output, Stdio};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 
+use running::Running;
 use serde_json::Value;
 
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
@@ -215,7 +219,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
 /// Starts the faulty servers: `tests/check/starter.py`, which ends with the test.
 struct Starter {
     python: String,
-    process: Child,
+    _process: Running,
     folder: PathBuf,
     /// Open for as long as it is to run, and to be read by, so that no shell ever waits for a reader.
     _asked: File,
@@ -224,6 +228,8 @@ struct Starter {
 impl Starter {
     fn new(python: &str) -> Starter {
         let folder = std::env::temp_dir().join(format!("portal-chat-starter-{}", process::id()));
+        // Somebody who had that number may have been killed.
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir(&folder).unwrap();
         let made = Command::new("mkfifo")
             .args(["asked", "never"].map(|pipe| folder.join(pipe)))
@@ -231,21 +237,21 @@ impl Starter {
         assert!(made.unwrap().success());
         let pipe = folder.join("asked");
         let asked = File::options().read(true).write(true).open(&pipe).unwrap();
-        let mut process = Command::new(python)
-            .args(["-S", "tests/check/starter.py"])
-            .arg(&pipe)
-            .current_dir(PROJECT)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = Running::start(
+            Command::new(python)
+                .args(["-S", "tests/check/starter.py"])
+                .arg(&pipe)
+                .current_dir(PROJECT)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped()),
+        );
         let mut said = String::new();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         output.read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n");
         Starter {
             python: python.to_owned(),
-            process,
+            _process: process,
             folder,
             _asked: asked,
         }
@@ -305,8 +311,6 @@ fn worth_playing(task: &str, fault: Option<&str>) -> Vec<String> {
 
 impl Drop for Starter {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

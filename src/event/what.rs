@@ -136,8 +136,8 @@ pub enum What {
         /// Where the client listens.
         peer: SocketAddr,
     },
-    /// The caller and this server speak TLS with each other; from here on, the caller has the handshake timeout for the
-    /// passcode.
+    /// The caller and this server speak TLS with each other. At a worker's port and a room's, the caller has the handshake
+    /// timeout for the passcode from here on. (Not told of connections to the portal and to the browsers' door.)
     Secured {
         /// The port that was called.
         port: Port,

@@ -1,4 +1,4 @@
-"""Starts the servers of this folder in a tenth of the time: it loads them all once, and forks for each start.
+"""Starts the servers of this folder quickly: it loads them all once, and forks for each start.
 
 python3 starter.py PIPE: each line that comes through the named pipe is PROCESS_GROUP RUNG PORT [FOLDER] [FAULT]."""
 import gc
