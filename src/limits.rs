@@ -102,21 +102,25 @@ pub const EVENT_QUEUE: usize = 8 * 1024;
 /// Events that may wait for the board, which shows changes but must not miss one.
 pub const BOARD_QUEUE: usize = 64 * 1024;
 
-/// How many connections the board's page may have at a time.
+/// How many browsers may watch the board at a time.
 pub const VIEWERS: usize = 100;
 
-/// How many callers of the portal may be in the middle of a TLS handshake, in all …
+/// How many threads serve callers that have not been authenticated yet: TLS handshakes with the portal, browsers'
+/// requests, and callers that learn over TLS that the server is full.
 pub const HANDSHAKES: usize = 64;
-/// … and from one address. The oldest gives way.
-pub const HANDSHAKES_PER_ADDRESS: usize = 8;
-/// How long such a handshake may take, where no seat's timekeeper ends it.
+/// How many of these serve one address. A class behind one address waits for a moment; an address whose callers stop in
+/// the middle of their handshakes leaves three quarters of the threads to the others.
+pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// How many such callers may wait for a thread. Each costs a descriptor.
+pub const PARKED: usize = 256;
+/// How long a caller that sends nothing keeps its thread when others wait for one. Clients send the first bytes of a
+/// handshake as soon as they are connected, so this is a round trip with much to spare.
+pub const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(1);
+/// How long a TLS handshake may take if no seat's timer ends it.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long one may take who is to be told only that the single port is full.
+/// How long a caller may take that only needs to learn that the single port is full.
 pub const TIME_FOR_FULL: Duration = Duration::from_secs(2);
-
-/// How many browsers may be connected to the door and have no seat, if the command line does not say.
-pub const WEB_CLIENTS: usize = 100;
 
 /// After how long a browser that says nothing is asked whether it is there; it has as long again to answer.
 pub const PROBE_EVERY: Duration = Duration::from_secs(30);

@@ -482,27 +482,30 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         viewer.wait_for("caption");
         assert_eq!(viewer.picture["caption"], "that was much");
     }
-    // There is room for so many, and then for the next when one has gone.
-    let mut more = Vec::new();
-    let full = loop {
+    // There is room for so many. The next one is let in, too, and the address with the most loses its oldest.
+    let ask = || {
         let mut stream = TcpStream::connect(board).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!("GET /events HTTP/1.1\r\nHost: {board}\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut status = String::new();
         BufReader::new(&stream).read_line(&mut status).unwrap();
-        if status.contains("503") {
-            break more.len() + watching.len() + deaf.len();
-        }
         assert!(status.contains("200"), "{status}");
-        more.push(stream);
+        stream
     };
-    assert_eq!(full, portal_chat::limits::VIEWERS);
-    drop(more);
-    while !get(board, "/").contains("200 OK") {
-        // The thread of one who has gone finds that out when it has something to write.
-        stage.events.tell(|| What::Ticked { told: 0 });
-    }
+    let room = portal_chat::limits::VIEWERS - watching.len() - deaf.len();
+    let more: Vec<TcpStream> = (0..room).map(|_| ask()).collect();
+    assert_eq!(stage.board.watching(), portal_chat::limits::VIEWERS);
+    let newcomer = ask();
+    let mut oldest = watching.remove(0).stream;
+    assert_eq!(
+        oldest.read_to_end(&mut Vec::new()).map(|_| ()).ok(),
+        Some(()),
+        "its connection is closed"
+    );
+    assert_eq!(stage.board.watching(), portal_chat::limits::VIEWERS);
+    assert!(get(board, "/").contains("200 OK"));
+    drop((more, newcomer));
     drop(deaf);
     stage.end();
     for viewer in watching {

@@ -5,12 +5,13 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
 use portal_chat::event::What;
+use portal_chat::limits;
 use portal_chat::net::{Stream, TlsServer};
 use portal_chat::server::{Settings, WebDoor};
 use rustls::ServerConfig;
@@ -19,9 +20,10 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use support::terminal::Terminal;
 use support::tls::{both, identity, secure_clients};
-use support::{PATIENCE, TestServer, handshake, message};
+use support::{Client, PATIENCE, TestServer, handshake, message};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 fn settings(workers: usize, tls: &TlsServer) -> Settings {
     Settings {
@@ -68,20 +70,21 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
 }
 
 #[test]
-fn who_does_not_finish_shaking_hands_costs_nobody_anything() {
+fn unfinished_handshakes_cost_other_callers_nothing() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(4, &tls));
     let portal = server.server.portal();
-    // More than one address may have under way: the oldest give way, and no port is taken for any of them.
-    let silent: Vec<TcpStream> = (0..20)
+    // More than have a thread, from the address of the clients that follow. No port is taken for any of them.
+    let silent: Vec<TcpStream> = (0..limits::HANDSHAKES + 20)
         .map(|_| TcpStream::connect(portal).unwrap())
         .collect();
-    let half: Vec<TcpStream> = (0..20)
+    // More than one address may have under way.
+    let half: Vec<Client> = (0..limits::HANDSHAKES_PER_ADDRESS + 20)
         .map(|_| {
-            let mut stream = TcpStream::connect(portal).unwrap();
+            let mut client = Client::connect_from(ELSEWHERE, portal);
             // The beginning of a record that never ends.
-            stream.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
-            stream
+            client.send(&[0x16, 3, 1, 2, 0, 1]);
+            client
         })
         .collect();
     secure_clients(Some(client));
@@ -98,6 +101,27 @@ fn who_does_not_finish_shaking_hands_costs_nobody_anything() {
     server.tick(2);
     server.wait_for_event("freed", Some(port));
     drop((silent, half, stuck, alice, bob));
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn a_class_behind_one_address_gets_in_at_once() {
+    let (tls, client) = both();
+    let server = TestServer::start(&settings(30, &tls));
+    let portal = server.server.portal();
+    // All have connected before the first one begins its handshake.
+    let connected: Vec<TcpStream> = (0..30)
+        .map(|_| TcpStream::connect(portal).unwrap())
+        .collect();
+    secure_clients(Some(client));
+    let mut ports: Vec<_> = connected
+        .into_iter()
+        .map(|stream| support::ticket(&Client::over(stream).rest()).0)
+        .collect();
+    secure_clients(None);
+    ports.sort();
+    ports.dedup();
+    assert_eq!(ports.len(), 30);
     server.assert_all_ports_come_back();
 }
 

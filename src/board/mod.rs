@@ -16,26 +16,27 @@ mod feed;
 mod picture;
 mod recording;
 mod veil;
+mod viewers;
 
 pub use recording::{Recording, RecordingError};
 pub use veil::Veil;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::json;
 
 use crate::event::{EventQueue, Events};
 use crate::limits;
-use crate::net::{Listener, Stream, Tap, TlsServer};
+use crate::net::{Listener, Pending, PendingConnections, PendingLimits, Stream, Tap, TlsServer};
 use crate::web::http::{self, Hosts, Refusal, Request};
-use crate::web::{Caller, Callers};
 use feed::{Feed, Story};
+use viewers::{Viewers, Watching};
 
 /// How long a viewer hears nothing before it is told that the server is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -76,8 +77,9 @@ struct Shared {
     veil: Veil,
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
-    viewers: Arc<Callers>,
-    watching: AtomicUsize,
+    /// Connections that have not asked for the events (yet).
+    callers: Arc<PendingConnections>,
+    viewers: Arc<Viewers>,
 }
 
 enum Source {
@@ -131,8 +133,8 @@ impl Board {
             veil,
             stopped,
             is_stopping: AtomicBool::new(false),
-            viewers: Arc::new(Callers::new("viewer", limits::VIEWERS)),
-            watching: AtomicUsize::new(0),
+            callers: Arc::new(PendingConnections::new(PendingLimits::default())),
+            viewers: Arc::new(Viewers::new(limits::VIEWERS)),
         });
         let mut board = Board {
             listener: Arc::new(listener),
@@ -168,7 +170,7 @@ impl Board {
 
     /// How many watch at the moment.
     pub fn watching(&self) -> usize {
-        self.shared.watching.load(Ordering::Acquire)
+        self.shared.viewers.count()
     }
 
     /// Ends it. What a server has told by now is still shown, so this comes after the server's end.
@@ -186,6 +188,7 @@ impl Drop for Board {
             let _ = thread.join();
         }
         self.shared.viewers.end(limits::CONSOLE_PATIENCE);
+        self.shared.callers.end(limits::CONSOLE_PATIENCE);
     }
 }
 
@@ -200,37 +203,31 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 
 fn welcome(shared: &Arc<Shared>, stream: Stream) {
     let serving = Arc::clone(shared);
-    let taken = shared.viewers.take_in(stream, move |listed| {
-        let stream = &listed.caller.stream;
-        // Whoever goes away in the middle of it has seen enough.
-        let _ = serve(&serving, &listed.caller);
-        let _ = stream.shutdown(Shutdown::Write);
-        stream.drain();
-    });
-    if let Err(stream) = taken {
-        let _ = http::refuse(&stream, Refusal::Unavailable);
+    shared.callers.admit(stream, "viewer", move |caller| {
+        let stream = caller.stream().share();
+        // A browser that leaves in the middle of it has seen enough.
+        let _ = serve(&serving, caller);
         stream.close();
-    }
+    });
 }
 
-fn serve(shared: &Shared, viewer: &Caller) -> io::Result<()> {
-    let stream = &viewer.stream;
-    let until = Instant::now() + limits::HANDSHAKE_WITHIN;
-    stream.shake_hands(Some(until)).map_err(io::Error::other)?;
-    let request = http::read_request(stream, &Hosts::default())?;
-    viewer.has_asked();
-    let request = match request {
+fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
+    caller.handshake().map_err(io::Error::other)?;
+    let stream = &caller.stream().share();
+    let request = match http::read_request(stream, &Hosts::default())? {
         Ok(request) => request,
         Err(refusal) => return http::refuse(stream, refusal),
     };
     match request.path.as_str() {
         "/events" => {
+            let watching = shared.viewers.add(stream);
+            // From here on this thread counts as a viewer's.
+            drop(caller);
             http::begin_events(stream)?;
-            let _watching = Watching::begin(&shared.watching);
             match &shared.source {
-                Source::Live(feed) => show(shared, feed, stream),
+                Source::Live(feed) => show(shared, feed, stream, &watching),
                 Source::Recorded(recording, speed) => {
-                    play(shared, recording, *speed, &request, stream)
+                    play(shared, recording, *speed, &request, stream, &watching)
                 }
             }
         }
@@ -241,32 +238,19 @@ fn serve(shared: &Shared, viewer: &Caller) -> io::Result<()> {
     }
 }
 
-/// Counts one who watches, for as long as it lives.
-struct Watching<'w>(&'w AtomicUsize);
-
-impl Watching<'_> {
-    fn begin(count: &AtomicUsize) -> Watching<'_> {
-        count.fetch_add(1, Ordering::AcqRel);
-        Watching(count)
-    }
-}
-
-impl Drop for Watching<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Shows a running server until it is over.
-fn show(shared: &Shared, feed: &Feed, stream: &Stream) -> io::Result<()> {
+/// Shows a running server until it is over or the viewer has to leave.
+fn show(shared: &Shared, feed: &Feed, stream: &Stream, watching: &Watching) -> io::Result<()> {
     while let Some((so_far, news)) = feed.watch() {
         http::send_event(stream, "news", &so_far)?;
         loop {
-            match news.recv_timeout(KEEP_ALIVE) {
-                Ok(news) => http::send_event(stream, "news", &news)?,
-                Err(RecvTimeoutError::Timeout) => http::keep_alive(stream)?,
-                // Too slow, or there is nothing more to come.
-                Err(RecvTimeoutError::Disconnected) => break,
+            select! {
+                recv(news) -> news => match news {
+                    Ok(news) => http::send_event(stream, "news", &news)?,
+                    // Too slow, or there is nothing more to come.
+                    Err(_) => break,
+                },
+                recv(watching.evicted) -> _ => return Ok(()),
+                default(KEEP_ALIVE) => http::keep_alive(stream)?,
             }
         }
         if shared.is_stopping.load(Ordering::Acquire) {
@@ -283,6 +267,7 @@ fn play(
     speed: f64,
     request: &Request,
     stream: &Stream,
+    watching: &Watching,
 ) -> io::Result<()> {
     let records = &recording.records;
     let wanted = request
@@ -309,7 +294,7 @@ fn play(
             // Two runs in one file may lie days apart.
             Duration::from_secs_f64(pause.clamp(0.0, LONGEST_PAUSE))
         };
-        if next > from && !wait(shared, stream, since(next))? {
+        if next > from && !wait(shared, stream, watching, since(next))? {
             return Ok(());
         }
         let mut shown: Vec<Arc<str>> = Vec::new();
@@ -330,12 +315,20 @@ fn play(
 /// No replay waits for longer than so many seconds.
 const LONGEST_PAUSE: f64 = 60.0;
 
-/// Waits, and shows the viewer that the connection is alive. `false`: the board is going down.
-fn wait(shared: &Shared, stream: &Stream, mut pause: Duration) -> io::Result<bool> {
+/// Waits, and shows the viewer that the connection is alive. `false`: the board is going down, or the viewer has to
+/// leave.
+fn wait(
+    shared: &Shared,
+    stream: &Stream,
+    watching: &Watching,
+    mut pause: Duration,
+) -> io::Result<bool> {
     while !pause.is_zero() {
         let part = pause.min(KEEP_ALIVE);
-        if shared.stopped.recv_timeout(part) == Err(RecvTimeoutError::Disconnected) {
-            return Ok(false);
+        select! {
+            recv(shared.stopped) -> _ => return Ok(false),
+            recv(watching.evicted) -> _ => return Ok(false),
+            default(part) => {}
         }
         pause -= part;
         if !pause.is_zero() {

@@ -53,6 +53,8 @@ pub enum End {
     TakenOver,
     /// The operator removed the client.
     Kicked,
+    /// A full single port needed the seat, and the client had neither a partner nor sent anything.
+    Evicted,
     /// The server is going down.
     Shutdown,
     /// The thread that served the client panicked.
@@ -86,6 +88,7 @@ impl End {
             End::WrongPassword => "wrong-password",
             End::TakenOver => "taken-over",
             End::Kicked => "kicked",
+            End::Evicted => "evicted",
             End::Shutdown => "shutdown",
             End::Panicked => "panicked",
         }
@@ -118,6 +121,7 @@ impl End {
             | End::TooManyErrors
             | End::WrongPassword
             | End::Kicked
+            | End::Evicted
             | End::Panicked => None,
         }
     }
@@ -151,7 +155,8 @@ impl End {
             | End::TooSlow
             | End::WrongPassword
             | End::TakenOver
-            | End::Kicked => CloseCode::Refused,
+            | End::Kicked
+            | End::Evicted => CloseCode::Refused,
         }
     }
 }

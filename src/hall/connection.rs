@@ -27,6 +27,8 @@ pub struct Connection {
     identity: Mutex<Identity>,
     /// The tick, or [`NEVER`].
     heard_at: AtomicU64,
+    /// It has sent something since it was welcomed.
+    has_traffic: AtomicBool,
     /// It has sent a whole document before it was let in, and no line feed.
     lacks_a_line_feed: AtomicBool,
     /// Messages and bytes of text that it sent, and that were handed to it.
@@ -83,6 +85,7 @@ impl Connection {
                 name: None,
             }),
             heard_at: AtomicU64::new(NEVER),
+            has_traffic: AtomicBool::new(false),
             lacks_a_line_feed: AtomicBool::new(false),
             sent: Tally::default(),
             got: Tally::default(),
@@ -147,6 +150,16 @@ impl Connection {
             self.got.add(messages, frames.len());
         }
         handed
+    }
+
+    /// Notes that it has sent something, whatever it was.
+    pub fn count_traffic(&self) {
+        self.has_traffic.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has sent anything since it was welcomed.
+    pub fn has_traffic(&self) -> bool {
+        self.has_traffic.load(Ordering::Relaxed)
     }
 
     /// Notes that it has sent a whole document, but not the line feed after it.

@@ -37,6 +37,27 @@ pub(super) fn receive_now(socket: &TcpStream, into: &mut [MaybeUninit<u8>]) -> i
     return at_once(socket, |socket| socket.recv(into));
 }
 
+/// Looks at what there is to receive right now and leaves it there.
+///
+/// # Errors
+/// As [`receive_now`].
+pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    #[cfg(unix)]
+    {
+        use rustix::net::{RecvFlags, recv};
+
+        let (count, _) = recv(socket, into, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+        Ok(count)
+    }
+    #[cfg(not(unix))]
+    {
+        socket.set_nonblocking(true)?;
+        let peeked = socket.peek(into);
+        socket.set_nonblocking(false)?;
+        peeked
+    }
+}
+
 #[cfg(unix)]
 fn send_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(socket).send_with_flags(bytes, NOW)

@@ -199,6 +199,40 @@ impl Stream {
         false
     }
 
+    /// Looks at the first bytes that have arrived and leaves them unread; encrypted ones, if the stream is
+    /// encrypted. Returns how many there are, 0 at the end of the stream. Never waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has arrived; otherwise the connection is broken.
+    pub fn peek_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        raw::peek_now(&self.socket, into)
+    }
+
+    /// Waits for the peer's next byte, until `until` at most, and leaves it unread. Returns whether there is one. The
+    /// socket keeps a read timeout.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` at the end of the stream; otherwise what the system reports.
+    pub fn wait_for_input(&self, until: Instant) -> io::Result<bool> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let peeked = if left.is_zero() {
+                self.peek_now(&mut [0])
+            } else {
+                self.socket.set_read_timeout(Some(left))?;
+                self.socket.peek(&mut [0])
+            };
+            match peeked {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) && left.is_zero() => return Ok(false),
+                Err(error) if is_timeout(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// For other sockets that belong together with this one.
     pub fn tap(&self) -> &Tap {
         &self.tap
@@ -406,6 +440,10 @@ impl Drop for Stream {
             self.tap.called("close", Some(self.peer), &Ok(()));
         }
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 fn is_still_connecting(error: &io::Error) -> bool {

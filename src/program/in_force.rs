@@ -89,13 +89,8 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
     );
     lines.add("--max-message", format!("{max_message} bytes"));
     match web {
-        Some(WebDoor {
-            address,
-            names,
-            clients,
-        }) => {
+        Some(WebDoor { address, names }) => {
             lines.add("--web", address);
-            lines.add("--web-clients", clients);
             lines.add(
                 "--web-name",
                 or(
@@ -196,9 +191,7 @@ mod tests {
             ..Settings::default()
         };
         let shown = in_force(&web, None);
-        assert!(
-            shown.contains("--web-clients        100") && shown.contains("--max-clients        7")
-        );
+        assert!(shown.contains("--max-clients        7"));
         assert!(
             !shown.contains("--workers"),
             "a single port has none:\n{shown}"

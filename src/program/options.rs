@@ -130,9 +130,9 @@ struct Arguments {
     /// A name of this machine under which browsers may ask for that page, beside its addresses and localhost; may be given again
     #[arg(long, value_name = "NAME", requires = "web", help_heading = WHERE)]
     web_name: Vec<String>,
-    /// How many browsers may be connected and have no seat
-    #[arg(long, value_name = "N", default_value = "100", requires = "web", value_parser = value_parser!(u16).range(1..=MOST_ROOMS), help_heading = WHERE)]
-    web_clients: u16,
+    /// Without effect: callers without a seat have one bounded pool of threads, whatever the entrance
+    #[arg(long, value_name = "N", requires = "web", hide = true)]
+    web_clients: Option<u16>,
     /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
     #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
@@ -366,7 +366,6 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         web: arguments.web.map(|address| WebDoor {
             address,
             names: arguments.web_name,
-            clients: arguments.web_clients.into(),
         }),
         tls: None,
         trace: arguments.trace,
@@ -656,7 +655,7 @@ mod tests {
             assert_eq!(web(line).address, address.parse().unwrap(), "{line}");
         }
         let named = web("--web --web-name chat.example --web-name chat --web-clients 5");
-        assert_eq!((named.names.len(), named.clients), (2, 5));
+        assert_eq!(named.names.len(), 2);
         for (line, part) in [
             ("--web-name chat", "--web"),
             ("--web localhost", "'localhost'"),

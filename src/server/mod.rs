@@ -29,10 +29,10 @@ use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
-use crate::net::{Call, Datagrams, Listener, Port, Tap};
+use crate::net::{Call, Datagrams, Listener, PendingConnections, PendingLimits, Port, Tap};
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
+use crate::web::Page;
 use crate::web::http::Hosts;
-use crate::web::{Callers, Page};
 use crate::wire::{Codec, ServerDoc};
 use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
@@ -103,25 +103,25 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         seats + 2
     };
     let (viewers, board) = match settings.board {
-        // Each who watches, and who lets them in; the feed.
-        Some(_) => (limits::VIEWERS, 2),
+        // One per viewer and per pending request; the one that accepts, and the feed.
+        Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
         None => (0, 0),
     };
     let (browsers, door) = match &settings.web {
-        // Each who is connected and not seated; who lets them in. A seat's browser has a thread, too.
-        Some(web) => (web.clients + seats, 1),
+        // A seat's browser has a thread beside the seat's worker.
+        Some(_) => (seats, 1),
         None => (0, 0),
     };
-    // Who shakes hands with the portal.
-    let handshakes = match settings.tls {
-        Some(_) => limits::HANDSHAKES,
-        None => 0,
-    };
+    // Callers that have not been authenticated yet: threads, and descriptors of those that wait for one.
+    let has_pending = settings.tls.is_some() || settings.web.is_some();
+    let pending = usize::from(has_pending) * limits::HANDSHAKES;
+    let parked =
+        (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
     // A timer and a worker each, or a timer and a connection's thread; the ticker and those that
     // accept or receive on the portal.
     let needs = Needs {
-        threads: 2 * seats + 3 + viewers + board + browsers + door + handshakes,
-        sockets: listeners + seats + viewers + board + browsers + door + handshakes,
+        threads: 2 * seats + 3 + viewers + board + browsers + door + pending,
+        sockets: listeners + seats + viewers + board + browsers + door + pending + parked,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
@@ -154,6 +154,8 @@ pub struct Server {
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
+    /// Callers of all entrances that have not been authenticated yet.
+    callers: Arc<PendingConnections>,
     /// Where threads are blocked in `accept` or `recv_from`, to be woken at the end.
     tcp: Vec<Arc<Listener>>,
     udp: Option<Arc<Datagrams>>,
@@ -303,6 +305,7 @@ impl Server {
             #[cfg(test)]
             panics,
             threads: Vec::new(),
+            callers: Arc::new(PendingConnections::new(PendingLimits::default())),
             tcp: Vec::new(),
             udp: None,
             portal: settings.bind.at(port.get()),
@@ -331,6 +334,7 @@ impl Server {
                         accepting,
                         sockets,
                         handshake: timeouts.handshake,
+                        callers: Arc::clone(&server.callers),
                     };
                     server.start_single(listener, single)
                 }
@@ -448,7 +452,7 @@ impl Server {
                 tick: settings.tick,
                 clock: self.sessions.clock.clone(),
             },
-            callers: Arc::new(Callers::new("browser", web.clients)),
+            callers: Arc::clone(&self.callers),
             hosts: Hosts {
                 names: web.names.clone(),
             },
@@ -489,6 +493,7 @@ impl Server {
             accepting,
             clock: self.sessions.clock.clone(),
             panics: self.sessions.panics.clone(),
+            callers: Arc::clone(&self.callers),
         };
         if let Some(listener) = tcp {
             let listener = self.keep_to_wake(listener);
@@ -651,6 +656,7 @@ impl Drop for Server {
             // Every loop catches what may panic; if one ended by a panic all the same, it ended.
             let _ = thread.join();
         }
+        self.callers.end(limits::CONSOLE_PATIENCE);
         // Those whose room was being made when the others ended.
         self.sessions.rooms.end_all();
         if let Some(cluster) = self.sessions.cluster() {

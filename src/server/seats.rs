@@ -149,6 +149,15 @@ impl SeatsPerAddress {
     }
 }
 
+/// Why a client gets no seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoSeat {
+    /// The workload stack is empty.
+    AllTaken,
+    /// Its address has as many as it may have (`--max-per-ip`).
+    AddressHasItsShare,
+}
+
 /// A seat whose port is on its way from the stack to it. Dropped, the port goes back.
 pub(super) struct HeldSeat<'s> {
     seats: &'s Seats,
@@ -235,14 +244,16 @@ impl Seats {
         ports
     }
 
-    /// Takes a port off the stack for somebody at `address`; `None` when all are occupied, or that
-    /// address has as many as it may have.
-    pub(super) fn take(&self, address: IpAddr) -> Option<HeldSeat<'_>> {
+    /// Takes a port off the stack for a client at `address`.
+    ///
+    /// # Errors
+    /// [`NoSeat`]: why there is none.
+    pub(super) fn take(&self, address: IpAddr) -> Result<HeldSeat<'_>, NoSeat> {
         let address = host_of(address);
         if let Some(per_address) = &self.per_address
             && !per_address.count(address)
         {
-            return None;
+            return Err(NoSeat::AddressHasItsShare);
         }
         // The stack's lock is released before the seat's is taken. In between, the port is
         // in neither of the two. This thread has it, and no other thread can take it.
@@ -250,7 +261,8 @@ impl Seats {
         if lease.is_none() {
             self.uncount(address);
         }
-        lease.map(|lease| HeldSeat {
+        let lease = lease.ok_or(NoSeat::AllTaken)?;
+        Ok(HeldSeat {
             seats: self,
             lease: Some(lease),
             address,

@@ -36,24 +36,21 @@ impl Portals {
     }
 }
 
-/// Where browsers get in, and how many.
+/// Where browsers get in.
 #[derive(Clone, Debug)]
 pub struct WebDoor {
     /// Where the page is.
     pub address: SocketAddr,
     /// Names, beside its addresses and `localhost`, under which browsers may ask for it.
     pub names: Vec<String>,
-    /// How many may be connected and not seated.
-    pub clients: usize,
 }
 
 impl WebDoor {
-    /// The page at that address, for as many as usual.
+    /// The page at that address.
     pub fn at(address: SocketAddr) -> WebDoor {
         WebDoor {
             address,
             names: Vec::new(),
-            clients: limits::WEB_CLIENTS,
         }
     }
 }

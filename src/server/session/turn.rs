@@ -129,6 +129,7 @@ impl<'s, R: Role> Session<'s, R> {
     /// A browser that has sent anything is there: also one that only answers pings.
     fn note_read(&mut self) {
         let connection = self.connection();
+        connection.count_traffic();
         if !connection.outbox.codec().is_web() {
             return;
         }

@@ -7,18 +7,16 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::clock::{Clock, Tick};
 use crate::event::What;
 use crate::limits;
-use crate::net::{Datagrams, Listener, host_of};
+use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, host_of};
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
 use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
-use crate::web::Callers;
 use crate::wire::{ServerDoc, server_datagram};
 
 /// What both portals use.
@@ -28,6 +26,8 @@ pub(crate) struct Portal {
     pub(crate) accepting: Accepting,
     pub(crate) clock: Clock,
     pub(crate) panics: Panics,
+    /// Callers in their TLS handshake.
+    pub(crate) callers: Arc<PendingConnections>,
 }
 
 impl Portal {
@@ -48,38 +48,33 @@ impl Portal {
             });
     }
 
-    /// The same with TLS. It takes a while until that is spoken, as long as the caller likes to take; so each caller
-    /// has a thread for it, and a port is taken off the stack only then.
+    /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take, so each caller has a
+    /// thread for it, and a port is taken off the stack only after it.
     fn run_tls(&self, listener: &Listener) {
-        let callers = Callers::new("portal-tls", limits::HANDSHAKES)
-            .with_most_per_address(limits::HANDSHAKES_PER_ADDRESS);
-        let callers = Arc::new(callers);
         let is_over = || self.clock.is_stopped();
         let port = listener.port();
         self.accepting
             .accept_each(listener, is_over, |stream, peer| {
                 let portal = self.clone();
-                let taken = callers.take_in(stream, move |listed| {
-                    portal.panics.caught(|| {
-                        let stream = listed.caller.stream.share();
-                        let until = Instant::now() + limits::HANDSHAKE_WITHIN;
-                        if let Err(error) = stream.shake_hands(Some(until)) {
-                            let error = error.to_string();
-                            let events = &portal.accepting.events;
-                            events.tell(|| What::TlsFailed { port, peer, error });
-                            return;
-                        }
-                        let answer = portal.answer(Asker::by_connection(peer), peer);
-                        portal.panics.may_panic("portal-tcp");
-                        let answer = portal.as_document(answer.as_ref());
-                        portal.accepting.turn_away(stream, &answer);
-                    });
+                self.callers.admit(stream, "portal-tls", move |caller| {
+                    portal
+                        .panics
+                        .caught(|| portal.answer_over_tls(&caller, port, peer));
                 });
-                if let Err(stream) = taken {
-                    stream.close();
-                }
             });
-        callers.end(std::time::Duration::ZERO);
+    }
+
+    fn answer_over_tls(&self, caller: &Pending, port: Port, peer: SocketAddr) {
+        if let Err(error) = caller.handshake() {
+            let error = error.to_string();
+            let events = &self.accepting.events;
+            events.tell(|| What::TlsFailed { port, peer, error });
+            return;
+        }
+        let answer = self.answer(Asker::by_connection(peer), peer);
+        self.panics.may_panic("portal-tcp");
+        let answer = self.as_document(answer.as_ref());
+        self.accepting.turn_away(caller.stream().share(), &answer);
     }
 
     /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
@@ -184,7 +179,7 @@ impl Portal {
             });
         };
         let held = self.seats.take(asker.address());
-        let ticket = held.and_then(|held| {
+        let ticket = held.ok().and_then(|held| {
             self.panics.may_panic("portal");
             self.seats.reserve(held, asker, self.clock.now(), tell)
         });

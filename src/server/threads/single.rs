@@ -7,16 +7,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
 
 use crate::clock::{Deadline, Tick, Ticks};
 use crate::event::{End, What};
 use crate::hall::Connection;
 use crate::limits;
-use crate::net::{Listener, Stream};
+use crate::net::{Listener, PendingConnections, Stream, host_of};
 use crate::seat::SeatNumber;
 use crate::server::accepting::{Accepting, trouble};
-use crate::server::seats::SharedSeat;
+use crate::server::seats::{NoSeat, SharedSeat};
 use crate::server::session::{AtWorker, Session, Sessions, shake_hands};
 use crate::server::sockets::Sockets;
 use crate::wire::ServerDoc;
@@ -26,8 +25,10 @@ pub(crate) struct SinglePort {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) accepting: Accepting,
     pub(crate) sockets: Sockets,
-    /// How long somebody may sit there without a word when others want in.
+    /// How long a client keeps its seat at least, even if it sends nothing and the server is full.
     pub(crate) handshake: Ticks,
+    /// Callers that learn over TLS that the server is full.
+    pub(crate) callers: Arc<PendingConnections>,
 }
 
 impl SinglePort {
@@ -44,7 +45,7 @@ impl SinglePort {
                         Ok((number, connection)) => {
                             connections.extend(self.start(number, connection));
                         }
-                        Err(stream) => connections.extend(self.say_full(stream, peer)),
+                        Err(stream) => self.say_full(stream, peer),
                     }
                 });
             });
@@ -54,23 +55,17 @@ impl SinglePort {
         }
     }
 
-    /// Tells a caller that there is no seat. With TLS that takes a while, and a thread.
-    fn say_full(&self, stream: Stream, peer: SocketAddr) -> Option<JoinHandle<()>> {
+    /// Tells a caller that there is no seat. Over TLS that takes a handshake, and so a thread.
+    fn say_full(&self, stream: Stream, peer: SocketAddr) {
         if !stream.is_secured() {
-            self.accepting.say_full(stream, peer);
-            return None;
+            return self.accepting.say_full(stream, peer);
         }
         let accepting = self.accepting.clone();
-        let builder = Builder::new()
-            .name("full".to_owned())
-            .stack_size(limits::THREAD_STACK);
-        let telling = builder.spawn(move || {
-            let until = Instant::now() + limits::TIME_FOR_FULL;
-            if stream.shake_hands(Some(until)).is_ok() {
-                accepting.say_full(stream, peer);
+        self.callers.admit(stream, "full", move |caller| {
+            if caller.handshake_within(limits::TIME_FOR_FULL).is_ok() {
+                accepting.say_full(caller.stream().share(), peer);
             }
         });
-        telling.ok()
     }
 
     /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is
@@ -81,9 +76,12 @@ impl SinglePort {
         peer: SocketAddr,
     ) -> Result<(SeatNumber, Arc<Connection>), Stream> {
         let now = self.sessions.clock.now();
-        let Some(held) = self.sessions.seats.take(peer.ip()) else {
-            self.end_one_who_never_spoke(now);
-            return Err(stream);
+        let held = match self.sessions.seats.take(peer.ip()) {
+            Ok(held) => held,
+            Err(reason) => {
+                self.evict_one(reason, peer, now);
+                return Err(stream);
+            }
         };
         held.sit(
             stream,
@@ -97,20 +95,42 @@ impl SinglePort {
         )
     }
 
-    /// All seats are taken, or all that this address may have: whoever has sat there for longest without
-    /// a word, and for longer than a caller of a worker may, goes for the next one. Nobody had to prove
-    /// anything here, so sockets that only sit would else keep everybody out.
-    fn end_one_who_never_spoke(&self, now: Tick) {
-        let connections = self.sessions.seats.all().iter();
-        let silent = connections
-            .filter_map(SharedSeat::connection)
-            .filter(|there| there.heard_at().is_none() && !there.outbox.has_ended())
-            .min_by_key(|there| there.since);
-        if let Some(silent) = silent
-            && Deadline::after(silent.since, self.handshake).is_past(now)
-        {
-            silent.outbox.end(End::Silent);
+    /// Makes room for the next caller: evicts the client that has been connected for longest, and for longer than the
+    /// handshake timeout, among those that have not completed their TLS handshake, or have neither a partner nor sent
+    /// anything, a `PING` included. A listening client with a partner keeps its seat. If it is its address's share that
+    /// is used up, only a client of the same address may have to leave.
+    fn evict_one(&self, reason: NoSeat, newcomer: SocketAddr, now: Tick) {
+        let host = host_of(newcomer.ip());
+        let occupied = |seat: &SharedSeat| Some((seat.number, seat.connection()?));
+        let seats = self.sessions.seats.all().iter();
+        let evictable = seats
+            .filter_map(occupied)
+            .filter(|(_, there)| reason == NoSeat::AllTaken || host_of(there.peer.ip()) == host)
+            .filter(|(_, there)| Deadline::after(there.since, self.handshake).is_past(now))
+            .filter(|(_, there)| !there.outbox.has_ended())
+            .filter_map(|(number, there)| Some((self.why_evictable(number, &there)?, there)));
+        match evictable.min_by_key(|(_, there)| there.since) {
+            None => {}
+            Some((End::Evicted, there)) => {
+                let sentence = "your seat goes to another client: the server is full, and you have neither a partner \
+                                nor sent anything; connect again when there is room";
+                let farewell = ServerDoc::Notice(sentence.into());
+                there.outbox.end_saying(End::Evicted, Some(&farewell));
+            }
+            Some((end, there)) => {
+                there.outbox.end(end);
+            }
         }
+    }
+
+    /// Why the client in seat `number` may have to leave for another one, if it may.
+    fn why_evictable(&self, number: SeatNumber, connection: &Connection) -> Option<End> {
+        let pairs = &self.sessions.pairs;
+        if pairs.connection(number).is_none() {
+            return Some(End::Silent);
+        }
+        let has_partner = pairs.connection(number.partner()).is_some();
+        (!has_partner && !connection.has_traffic()).then_some(End::Evicted)
     }
 
     /// Starts the thread of a newcomer, or says FULL.

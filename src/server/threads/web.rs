@@ -15,7 +15,7 @@ use crate::clock::Ticks;
 use crate::event::{End, Via, What};
 use crate::hall::Connection;
 use crate::limits;
-use crate::net::{Host, Listener, Port, Stream, Tap, reachable};
+use crate::net::{Host, Listener, Pending, PendingConnections, Port, Stream, Tap, reachable};
 use crate::seat::{SeatNumber, Ticket, Verdict, Wish};
 use crate::server::accepting::{Accepting, back_off};
 use crate::server::guard::probe::Probe;
@@ -23,7 +23,7 @@ use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame};
 use crate::server::sockets::Sockets;
 use crate::web::http::{self, Hosts, Refusal};
-use crate::web::{Callers, Listed, Page, upgrade};
+use crate::web::{Page, upgrade};
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
 /// What the door's threads use.
@@ -33,8 +33,8 @@ pub(crate) struct Door {
     /// With the codec of a WebSocket.
     pub(crate) accepting: Accepting,
     pub(crate) sockets: Sockets,
-    /// Who is connected and not seated.
-    pub(crate) callers: Arc<Callers>,
+    /// Browsers without a seat.
+    pub(crate) callers: Arc<PendingConnections>,
     pub(crate) hosts: Hosts,
     pub(crate) page: Arc<Page>,
     pub(crate) port: Port,
@@ -52,42 +52,35 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 impl Door {
-    /// The thread `web-8080`: accepts until the clock stops, and then waits for the connections.
+    /// The thread `web-8080`: accepts until the clock stops.
     pub(crate) fn run(&self, listener: &Listener) {
         let is_over = || self.sessions.clock.is_stopped();
         self.accepting
             .accept_each(listener, is_over, |stream, peer| {
                 self.sessions.panics.caught(|| {
                     let door = self.clone();
-                    let taken = self.callers.take_in(stream, move |listed| {
-                        door.sessions.panics.caught(|| door.serve(listed, peer));
+                    self.callers.admit(stream, "browser", move |caller| {
+                        door.sessions.panics.caught(|| door.serve(caller, peer));
                     });
-                    if let Err(stream) = taken {
-                        let _ = http::refuse(&stream, Refusal::Unavailable);
-                        stream.close();
-                    }
                 });
             });
-        self.callers.end(limits::CONSOLE_PATIENCE);
     }
 
     /// One connection, from the request to the end.
-    fn serve(&self, listed: Listed, peer: SocketAddr) {
-        let stream = &listed.caller.stream;
-        // Whoever goes away in the middle of it has no use for an answer.
-        if let Ok(Some((stream, begun))) = self.answer(&listed) {
-            self.visit(listed, stream, peer, &begun);
+    fn serve(&self, caller: Pending, peer: SocketAddr) {
+        // A caller that leaves in the middle of it has no use for an answer.
+        if let Ok(Some((stream, begun))) = self.answer(&caller) {
+            self.visit(caller, stream, peer, &begun);
         } else {
-            let _ = stream.shutdown(std::net::Shutdown::Write);
-            stream.drain();
+            caller.stream().share().close();
         }
     }
 
     /// Answers the request. If it was for a WebSocket, that is open now, and what came behind the request is
     /// returned with it.
-    fn answer(&self, listed: &Listed) -> io::Result<Option<(Stream, Vec<u8>)>> {
-        let stream = &listed.caller.stream;
-        if let Err(error) = stream.shake_hands(Some(Instant::now() + limits::HANDSHAKE_WITHIN)) {
+    fn answer(&self, caller: &Pending) -> io::Result<Option<(Stream, Vec<u8>)>> {
+        let stream = caller.stream();
+        if let Err(error) = caller.handshake() {
             let (port, peer, error) = (self.port, stream.peer(), error.to_string());
             let events = &self.sessions.events;
             events.tell(|| What::TlsFailed { port, peer, error });
@@ -97,7 +90,6 @@ impl Door {
             Ok(request) => request,
             Err(refusal) => return http::refuse(stream, refusal).map(|()| None),
         };
-        listed.caller.has_asked();
         match request.path.as_str() {
             "/" => self.page.answer(stream, &request)?,
             "/chat" => {
@@ -112,7 +104,7 @@ impl Door {
     }
 
     /// One browser, from the portal's answer to the free seat.
-    fn visit(&self, listed: Listed, stream: Stream, peer: SocketAddr, begun: &[u8]) {
+    fn visit(&self, caller: Pending, stream: Stream, peer: SocketAddr, begun: &[u8]) {
         let (number, connection, ticket) = match self.take_a_seat(stream, peer) {
             Ok(taken) => taken,
             Err(stream) => return self.accepting.say_full(stream, peer),
@@ -120,6 +112,8 @@ impl Door {
         let Some(seat) = self.sessions.seats.seat(number) else {
             return;
         };
+        // From here on this thread counts as the seat's, whose timer ends what takes too long.
+        drop(caller);
         let panics = &self.sessions.panics;
         let mut is_seated = false;
         let end = panics.ended_by(|| {
@@ -142,9 +136,6 @@ impl Door {
                     ServerDoc::WelcomeSingle { seat, max }
                 }
             };
-            // From here on it counts as a seat and no longer as somebody who may want one; and at the server's
-            // end it is its timekeeper that sees it out.
-            drop(listed);
             is_seated = true;
             self.sessions
                 .pairs
@@ -177,7 +168,7 @@ impl Door {
     ) -> Result<(SeatNumber, Arc<Connection>, Option<Ticket>), Stream> {
         let sessions = &self.sessions;
         let now = sessions.clock.now();
-        let Some(held) = sessions.seats.take(peer.ip()) else {
+        let Ok(held) = sessions.seats.take(peer.ip()) else {
             return Err(stream);
         };
         held.sit(

@@ -1,0 +1,196 @@
+//! The browsers that watch: not too many, and no address keeps the others out.
+
+use std::net::{IpAddr, Shutdown};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Condvar, Mutex};
+
+use crate::net::{Stream, greediest, host_of};
+
+/// Everyone who watches.
+pub(super) struct Viewers {
+    most: usize,
+    state: Mutex<State>,
+    /// Notified when one has left.
+    left: Condvar,
+}
+
+/// Guarded by a leaf lock.
+struct State {
+    /// The oldest first.
+    watching: Vec<Viewer>,
+    /// Evicted, and their threads have not noticed yet.
+    leaving: usize,
+    joined: u64,
+}
+
+struct Viewer {
+    number: u64,
+    host: IpAddr,
+    stream: Stream,
+    /// Dropped when the viewer is evicted, which wakes its thread.
+    _stays: Sender<()>,
+}
+
+/// One viewer, for as long as this lives.
+pub(super) struct Watching {
+    viewers: Arc<Viewers>,
+    number: u64,
+    /// Disconnected when this viewer has to leave.
+    pub(super) evicted: Receiver<()>,
+}
+
+impl Viewers {
+    pub(super) fn new(most: usize) -> Viewers {
+        Viewers {
+            most,
+            state: Mutex::new(State {
+                watching: Vec::new(),
+                leaving: 0,
+                joined: 0,
+            }),
+            left: Condvar::new(),
+        }
+    }
+
+    /// Adds the viewer at `stream`. If that is one too many, the address with the most viewers loses its oldest, and
+    /// this waits until that one's thread has let go.
+    pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
+        let (stays, evicted) = bounded(0);
+        let mut state = self.state.lock();
+        state.joined += 1;
+        let number = state.joined;
+        state.watching.push(Viewer {
+            number,
+            host: host_of(stream.peer().ip()),
+            stream: stream.share(),
+            _stays: stays,
+        });
+        let mut dropped = None;
+        if state.watching.len() > self.most
+            && let Some(host) = greediest(state.watching.iter().map(|viewer| viewer.host))
+            && let Some(oldest) = state.watching.iter().position(|there| there.host == host)
+        {
+            dropped = Some(state.watching.remove(oldest));
+            state.leaving += 1;
+        }
+        drop(state);
+        if let Some(dropped) = dropped {
+            let _ = dropped.stream.shutdown(Shutdown::Both);
+        }
+        let mut state = self.state.lock();
+        while state.watching.len() + state.leaving > self.most {
+            self.left.wait(&mut state);
+        }
+        drop(state);
+        Watching {
+            viewers: Arc::clone(self),
+            number,
+            evicted,
+        }
+    }
+
+    /// How many watch.
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().watching.len()
+    }
+
+    /// Gives the viewers `patience` to read the end, and then closes their sockets.
+    pub(super) fn end(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while !state.watching.is_empty() {
+            if self.left.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        let streams: Vec<Stream> = state
+            .watching
+            .iter()
+            .map(|viewer| viewer.stream.share())
+            .collect();
+        drop(state);
+        for stream in streams {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut state = self.viewers.state.lock();
+        let there = state
+            .watching
+            .iter()
+            .position(|viewer| viewer.number == self.number);
+        let left = there.map(|there| state.watching.remove(there));
+        if left.is_none() {
+            state.leaving -= 1;
+        }
+        drop(state);
+        self.viewers.left.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+    use crate::net::Tap;
+
+    /// A viewer from 127.0.0.`from`, and its end of the connection.
+    fn viewer(listener: &TcpListener, from: u8) -> (Stream, Stream) {
+        let there = listener.local_addr().unwrap();
+        let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0));
+        let ours = Stream::unconnected(from, there, &Tap::default()).unwrap();
+        ours.call(|| true).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        (Stream::from(socket), ours)
+    }
+
+    #[test]
+    fn the_address_with_the_most_viewers_loses_its_oldest() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let viewers = Arc::new(Viewers::new(3));
+        let (alone, _keep) = viewer(&listener, 2);
+        let alone = viewers.add(&alone);
+        let mut others: Vec<_> = (0..2)
+            .map(|_| {
+                let (stream, peer) = viewer(&listener, 1);
+                (viewers.add(&stream), peer)
+            })
+            .collect();
+        // One of another address comes: the thread of the first of the two has to leave before it is in.
+        let (late, _keep) = viewer(&listener, 3);
+        std::thread::scope(|threads| {
+            let (first, peer) = others.remove(0);
+            let newcomer = threads.spawn(|| viewers.add(&late));
+            assert!(first.evicted.recv().is_err(), "its thread is woken");
+            assert_eq!(
+                (&peer).read(&mut [0]).unwrap_or(0),
+                0,
+                "its socket is closed"
+            );
+            drop(first);
+            let _late = newcomer.join().unwrap();
+            assert_eq!(viewers.count(), 3);
+        });
+        assert_eq!(viewers.count(), 2);
+        drop((alone, others));
+        assert_eq!(viewers.count(), 0);
+    }
+
+    #[test]
+    fn a_viewer_that_stays_at_the_end_loses_its_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let viewers = Arc::new(Viewers::new(3));
+        let (stream, peer) = viewer(&listener, 1);
+        let _watching = viewers.add(&stream);
+        viewers.end(Duration::ZERO);
+        assert_eq!((&peer).read(&mut [0]).unwrap_or(0), 0);
+    }
+}

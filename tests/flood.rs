@@ -1,0 +1,176 @@
+//! Floods of connections that never authenticate: each entrance keeps within its threads, and a client gets in.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use portal_chat::board::{Board, Veil};
+use portal_chat::clock::Clock;
+use portal_chat::event::Events;
+use portal_chat::limits;
+use portal_chat::server::{Settings, WebDoor};
+use support::{Client, PATIENCE, TestServer, command, handshake, login, ticket};
+
+/// More callers than there are threads and places to wait for one.
+const FLOOD: usize = limits::HANDSHAKES + limits::PARKED + 30;
+
+fn flood(entrance: SocketAddr) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect_timeout(&entrance, PATIENCE).unwrap();
+    (0..FLOOD).map(connect).collect()
+}
+
+/// How many threads of this process there are whose names begin with each of these words.
+fn threads(names: &[&'static str]) -> BTreeMap<&'static str, usize> {
+    let mut counts: BTreeMap<&'static str, usize> = names.iter().map(|name| (*name, 0)).collect();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        // One may have ended meanwhile.
+        let comm = std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default();
+        if let Some(name) = names.iter().find(|name| comm.starts_with(**name)) {
+            *counts.entry(*name).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn assert_within(names: &[&'static str], most: usize) {
+    let counts = threads(names);
+    assert!(counts.values().sum::<usize>() <= most, "{counts:?}");
+}
+
+fn get(address: SocketAddr) {
+    let mut stream = support::tunnelled(TcpStream::connect(address).unwrap());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+fn web() -> Option<WebDoor> {
+    Some(WebDoor::at("127.0.0.1:0".parse().unwrap()))
+}
+
+/// One test, because the threads of all tests of a file are in one process.
+#[test]
+fn every_entrance_keeps_within_its_threads_and_lets_a_client_in() {
+    the_portal_and_the_workers();
+    the_browsers_entrance();
+    the_board();
+    a_room();
+    #[cfg(feature = "tls")]
+    with_tls();
+}
+
+fn the_portal_and_the_workers() {
+    let server = TestServer::with_workers(4);
+    let (port, _) = ticket(&server.ask());
+    let worker = SocketAddr::new(server.server.portal().ip(), port.get());
+    let _strays: Vec<TcpStream> = (0..limits::WORKER_BACKLOG / 2)
+        .map(|_| TcpStream::connect(worker).unwrap())
+        .collect();
+    server.seat();
+    assert_within(&["worker-", "portal-"], 4 + 2);
+}
+
+fn the_browsers_entrance() {
+    let server = TestServer::start(&Settings {
+        web: web(),
+        ..Settings::default()
+    });
+    let entrance = server.server.web().unwrap();
+    let _flood = flood(entrance);
+    get(entrance);
+    assert_within(&["browser-"], limits::HANDSHAKES);
+}
+
+fn the_board() {
+    let mut events = Events::new(Clock::new(), true);
+    let veil = Veil {
+        texts: true,
+        secrets: true,
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let board = Board::live(any, &mut events, veil, None).unwrap();
+    let entrance = board.address();
+    let watching: Vec<TcpStream> = (0..limits::VIEWERS + 20)
+        .map(|_| {
+            let mut stream = TcpStream::connect(entrance).unwrap();
+            let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(request).unwrap();
+            stream
+        })
+        .collect();
+    let _flood = flood(entrance);
+    get(entrance);
+    assert_within(&["viewer-"], limits::VIEWERS + limits::HANDSHAKES);
+    drop(watching);
+    board.stop();
+}
+
+fn a_room() {
+    let server = TestServer::with_workers(2);
+    let (mut alice, _) = server.seat();
+    alice.send_line(&login("alice"));
+    alice.line_with(">WELCOME<");
+    alice.send_line(&command("JOIN", "<room>lobby</room>"));
+    let (port, passcode) = ticket(&alice.line_with(">JOINED<"));
+    let room = SocketAddr::new(server.server.portal().ip(), port.get());
+    let _flood: Vec<TcpStream> = (0..limits::WORKER_BACKLOG)
+        .map(|_| TcpStream::connect(room).unwrap())
+        .collect();
+    let mut member = Client::connect(room);
+    member.send_line(&handshake(&passcode));
+    assert!(member.line().contains("Connection successful"));
+    // Two threads for each, and some that have just been told to end.
+    assert_within(&["member-", "writer-"], 4 * limits::CALLERS_TO_SPARE);
+}
+
+#[cfg(feature = "tls")]
+fn with_tls() {
+    use support::tls::{both, secure_clients};
+
+    let (tls, client) = both();
+    let start = |settings: Settings| {
+        TestServer::start(&Settings {
+            tls: Some(tls.clone()),
+            ..settings
+        })
+    };
+    let with_client = |action: &dyn Fn()| {
+        secure_clients(Some(client.clone()));
+        action();
+        secure_clients(None);
+    };
+
+    let server = start(Settings::default());
+    let _at_portal = flood(server.server.portal());
+    with_client(&|| drop(server.seat()));
+    assert_within(&["portal-tls"], limits::HANDSHAKES);
+
+    let server = start(Settings {
+        single_port: Some(2),
+        ..Settings::default()
+    });
+    let portal = server.server.portal();
+    let _seated = [
+        TcpStream::connect(portal).unwrap(),
+        TcpStream::connect(portal).unwrap(),
+    ];
+    let _at_single_port = flood(portal);
+    with_client(&|| assert!(Client::connect(portal).line().contains("FULL")));
+    assert_within(&["full-", "seat-"], limits::HANDSHAKES + 2);
+
+    let server = start(Settings {
+        web: web(),
+        ..Settings::default()
+    });
+    let entrance = server.server.web().unwrap();
+    let _at_web = flood(entrance);
+    with_client(&|| get(entrance));
+    assert_within(&["browser-"], limits::HANDSHAKES);
+}
