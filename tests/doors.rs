@@ -51,33 +51,132 @@ fn strangers_at_a_rooms_door_keep_no_member_out() {
     server.assert_all_rooms_end();
 }
 
-#[test]
-fn who_sits_at_a_single_port_without_a_word_goes_when_somebody_wants_in() {
-    let server = TestServer::start(&Settings {
-        single_port: Some(2),
+/// A client in a seat of a single port.
+fn sit(server: &TestServer) -> Client {
+    let mut client = Client::connect(server.server.portal());
+    client.line_with("Connection successful");
+    client
+}
+
+fn single_port(seats: usize, max_per_address: Option<usize>) -> TestServer {
+    TestServer::start(&Settings {
+        single_port: Some(seats),
+        max_per_address,
         ..Settings::default()
-    });
-    let portal = server.server.portal();
-    let sit = || {
-        let mut client = Client::connect(portal);
-        client.line_with("Connection successful");
-        client
-    };
-    let (mut silent, mut lively) = (sit(), sit());
-    lively.send_line(&message("hello"));
-    silent.line_with("hello");
-    let full = |client: &mut Client| client.line().contains("FULL");
-    assert!(full(&mut Client::connect(portal)));
+    })
+}
+
+fn assert_full(server: &TestServer, from: IpAddr) {
+    let mut client = Client::connect_from(from, server.server.portal());
+    assert!(client.line().contains("FULL"));
+}
+
+#[test]
+fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
+    let server = single_port(3, None);
+    let (_alice, _bob, mut alone) = (sit(&server), sit(&server), sit(&server));
+    alone.line_with("NO PARTNER");
+    assert_full(&server, ELSEWHERE);
     server.tick(30);
-    // This one hears FULL, too, but the next one gets in.
-    assert!(full(&mut Client::connect(portal)));
-    silent.line_with("IDLE TIMEOUT");
-    silent.assert_closed();
+    // This one is told FULL, too, but the next one gets in.
+    assert_full(&server, ELSEWHERE);
+    let reason = alone.line_with("<notice>");
+    assert!(
+        reason.contains("your seat goes to another client"),
+        "{reason}"
+    );
+    alone.assert_closed();
+    let left = server.wait_for_event("left", None);
+    assert!(left.line().contains("end evicted"), "{}", left.line());
     server.wait_for_event("freed", None);
-    let mut newcomer = Client::connect(portal);
-    assert!(newcomer.line().contains("seat='1'"));
-    lively.send_line(&message("still here"));
-    newcomer.line_with("still here");
+    let mut newcomer = Client::connect(server.server.portal());
+    assert!(newcomer.line().contains("seat='3'"));
+}
+
+#[test]
+fn a_full_single_port_keeps_listeners_with_a_partner_and_whoever_pings() {
+    let server = single_port(3, None);
+    let (mut listener, mut speaker, mut pinging) = (sit(&server), sit(&server), sit(&server));
+    pinging.send_line(&command("PING", ""));
+    pinging.line_with("PONG");
+    server.tick(30);
+    for _ in 0..3 {
+        assert_full(&server, ELSEWHERE);
+    }
+    speaker.send_line(&message("still here"));
+    listener.line_with("still here");
+    pinging.send_line(&command("PING", ""));
+    pinging.line_with("PONG");
+}
+
+#[test]
+fn an_address_with_its_share_of_a_single_port_costs_only_its_own_clients_a_seat() {
+    let server = single_port(3, Some(1));
+    let mut other = Client::connect_from(ELSEWHERE, server.server.portal());
+    other.line_with("NO PARTNER");
+    let third = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+    let mut partner = Client::connect_from(third, server.server.portal());
+    partner.line_with("PARTNER JOINED");
+    drop(partner);
+    other.line_with("PARTNER LEFT");
+    // Longest there, without partner and traffic, and of another address than the caller.
+    let mut speaker = sit(&server);
+    speaker.send_line(&command("PING", ""));
+    speaker.line_with("PONG");
+    server.tick(30);
+    assert_full(&server, server.server.portal().ip());
+    other.send_line(&command("PING", ""));
+    other.line_with("PONG");
+}
+
+#[test]
+fn a_browsers_request_costs_no_ticket() {
+    let server = TestServer::with_workers(2);
+    for _ in 0..20 {
+        let mut browser = Client::connect(server.server.portal());
+        browser.try_send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:50000\r\n\r\n");
+        let answer = String::from_utf8(browser.rest_of_bytes()).unwrap();
+        // The portal speaks first, so it may not have seen the request in time.
+        assert!(
+            answer.starts_with("HTTP/1.1 400") || answer.contains("<Port>"),
+            "{answer}"
+        );
+        server.wait_for_event("wrong-protocol", None);
+    }
+    // No tick has passed.
+    server.seat();
+}
+
+#[test]
+fn a_ticket_that_a_browser_got_is_free_for_the_next_caller() {
+    let server = TestServer::with_workers(2);
+    let mut browsers: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut browser = Client::connect(server.server.portal());
+            ticket(&browser.rest());
+            browser
+        })
+        .collect();
+    for browser in &mut browsers {
+        browser.try_send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:50000\r\n\r\n");
+    }
+    server.seat();
+    server.seat();
+    // What is no request is nobody's business, as before: the ticket stands.
+    let mut talking = Client::connect(server.server.portal());
+    assert!(talking.line().contains("FULL"));
+}
+
+#[test]
+fn a_ticket_of_a_caller_that_says_something_else_stands() {
+    let server = TestServer::with_workers(2);
+    let mut caller = Client::connect(server.server.portal());
+    let (port, passcode) = ticket(&caller.rest());
+    caller.try_send(b"CLIENT>>> hello\r\n");
+    let _other = server.seat();
+    let mut client = server.connect(port);
+    client.send_line(&handshake(&passcode));
+    assert!(client.line().contains("Connection successful"));
 }
 
 #[test]

@@ -153,6 +153,15 @@ pub enum What {
         /// Why.
         error: String,
     },
+    /// A caller spoke another protocol than the chat's, and was turned away.
+    WrongProtocol {
+        /// The port that was called.
+        port: Port,
+        /// The caller.
+        peer: SocketAddr,
+        /// The protocol: `http` or `tls`.
+        protocol: String,
+    },
     /// Somebody came who was not expected, and was turned away.
     Stray {
         /// The worker's port.
@@ -563,6 +572,11 @@ mod tests {
                 port,
                 peer,
                 error: "a reason".to_owned(),
+            },
+            What::WrongProtocol {
+                port,
+                peer,
+                protocol: "http".to_owned(),
             },
             What::Stray { port, peer },
             What::WrongPasscode { port, peer },

@@ -14,7 +14,7 @@
 //!
 //! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
 //! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
-//! alone ends a reservation and only the worker goes from Closing to Free, so a session that ends
+//! alone ends a reservation, unless the portal revokes it, and only the worker goes from Closing to Free, so a session that ends
 //! late can't touch the next connection's reservation.
 
 use std::net::{IpAddr, SocketAddr};
@@ -427,6 +427,23 @@ impl Seat {
             self.close();
         }
         Some(expiry)
+    }
+
+    /// The portal takes back a reservation whose asker turned out not to be a client. If it is still the one that
+    /// came with `passcode`, the passcode becomes `next`, the seat is free, and its lease is to be pushed.
+    pub fn revoke(
+        &mut self,
+        passcode: &Passcode,
+        next: impl FnOnce() -> Passcode,
+    ) -> Option<Lease> {
+        if !matches!(self.state, State::Reserved { .. }) || self.passcode != *passcode {
+            return None;
+        }
+        // First the passcode: if that fails, nothing has changed.
+        let next = next();
+        let lease = self.take_lease()?;
+        self.passcode = next;
+        Some(lease)
     }
 
     /// The session is over, for whatever reason. The worker clears up and then frees the seat.

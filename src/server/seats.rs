@@ -289,6 +289,20 @@ impl Seats {
         reserved.ok()
     }
 
+    /// Takes back the reservation that came with `ticket`, if it still stands.
+    pub(super) fn revoke(&self, ticket: &Ticket) {
+        let Some(shared) = self.seats.iter().find(|seat| seat.port == ticket.port) else {
+            return;
+        };
+        let (next, shown) = self.next_passcode();
+        let revoked = shared.with_seat(|occupied| occupied.seat.revoke(&ticket.passcode, || next));
+        if let Some(lease) = revoked {
+            let port = shared.port;
+            self.events.tell(|| What::NoShow { port });
+            self.put_back(lease, shown);
+        }
+    }
+
     /// The last step of a session: the seat's passcode changes, and its port goes back on the
     /// stack.
     pub(super) fn free(&self, shared: &SharedSeat) {

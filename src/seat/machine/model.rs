@@ -53,6 +53,8 @@ enum Step {
     Open(usize),
     /// The portal promises the seat whose port it holds.
     Reserve,
+    /// The portal takes back the ticket that it gave to the caller for the seat, whatever has become of it meanwhile.
+    Revoke(usize, usize),
     /// The caller connects to the seat's port and waits in the backlog.
     Connect(usize, usize),
     /// The seat's worker accepts the first connection in its backlog.
@@ -284,6 +286,26 @@ impl World {
                     );
                 }
             }
+            Step::Revoke(caller, seat) => {
+                let Some(ticket) = self.tickets[caller][seat].clone() else {
+                    return;
+                };
+                let before = self.seats[seat].phase();
+                let next = Passcode::from_bits(self.next_passcode + 1);
+                if let Some(lease) = self.seats[seat].revoke(&ticket, || next) {
+                    assert_eq!(before, Phase::Reserved, "a seat was taken from a client");
+                    assert_eq!(
+                        self.given[seat],
+                        Some(caller),
+                        "somebody else's ticket was revoked"
+                    );
+                    self.fresh_passcode(seat);
+                    assert!(
+                        self.in_hand[seat].replace(lease).is_none(),
+                        "two hands on one port"
+                    );
+                }
+            }
             Step::Push(seat) => self.stack.push(self.in_hand[seat].take().unwrap()),
         }
     }
@@ -391,6 +413,11 @@ impl walk::World for World {
                 let free_callers = self.callers().filter(is_free);
                 steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
             }
+            // Only of callers on a connection can the portal learn what they are.
+            let revocable = self
+                .callers()
+                .filter(|caller| !BY_DATAGRAM[*caller] && self.tickets[*caller][seat].is_some());
+            steps.extend(revocable.map(|caller| Step::Revoke(caller, seat)));
             if self.workers[seat] == Worker::Accepting && !self.backlogs[seat].is_empty() {
                 steps.push(Step::Accept(seat));
             }

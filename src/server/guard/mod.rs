@@ -2,6 +2,7 @@
 
 pub(super) mod budget;
 pub(super) mod courtesy;
+pub(super) mod foreign;
 pub(super) mod guesses;
 pub(super) mod pace;
 pub(super) mod per_tick;

@@ -3,6 +3,7 @@
 use crate::event::{End, Events, What};
 use crate::hall::Connection;
 use crate::net::Port;
+use crate::server::guard::foreign::is_tls;
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
 /// Comes to speak TLS with a caller, if this server speaks it. Its timekeeper ends what takes too long; `note` tells it
@@ -87,11 +88,6 @@ pub(crate) fn first_frame(
             Err(_) => return Err(End::Broken),
         }
     }
-}
-
-/// Whether that begins as TLS does: a record of the handshake, in some version. No text begins so.
-pub(super) fn is_tls(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x16\x03")
 }
 
 /// Why somebody who may well know the passcode has not said it in this frame.

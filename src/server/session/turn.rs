@@ -14,6 +14,7 @@ use crate::event::{End, What};
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::Port;
+use crate::server::guard::foreign::is_http;
 use crate::server::guard::pace::Pace;
 use crate::wire::{
     ClientCommand, ClientDoc, DocError, ErrorCode, FrameError, FrameReader, ServerDoc,
@@ -295,14 +296,4 @@ impl<'s, R: Role> Session<'s, R> {
         self.speaker.error(ErrorCode::TooManyErrors, &sentence);
         Err(End::TooManyErrors)
     }
-}
-
-/// Whether a line is the first of an HTTP request.
-fn is_http(line: &[u8]) -> bool {
-    const METHODS: [&str; 9] = [
-        "GET ", "POST ", "OPTIONS ", "PUT ", "HEAD ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",
-    ];
-    METHODS
-        .iter()
-        .any(|method| line.starts_with(method.as_bytes()))
 }

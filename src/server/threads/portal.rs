@@ -1,20 +1,22 @@
 //! The portal: tells each caller which worker's port is free and the passcode for it (seed 000,
 //! rules 2, 5a and 7), over TCP or UDP.
 //!
-//! It never waits for a caller. Over TCP it speaks first and hangs up; over UDP one datagram gets
+//! It never waits for a caller. Over TCP it speaks first and hangs up, unless a browser's request has arrived already; over UDP one datagram gets
 //! one datagram back. An answer that is lost costs its caller a no-show.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Tick};
 use crate::event::What;
 use crate::limits;
-use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, host_of};
+use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, Stream, host_of};
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
 use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
+use crate::server::guard::foreign::Foreign;
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
 use crate::wire::{ServerDoc, server_datagram};
@@ -37,15 +39,44 @@ impl Portal {
             return self.run_tls(listener);
         }
         let is_over = || self.clock.is_stopped();
+        let port = listener.port();
+        let mut answered = Answered::default();
         self.accepting
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
-                    let answer = self.answer(Asker::by_connection(peer), peer);
+                    // Tickets that browsers were given are free for this caller.
+                    for (ticket, foreign, browser) in answered.foreign() {
+                        self.tell_foreign(port, browser, foreign);
+                        self.seats.revoke(&ticket);
+                    }
+                    if let Some(foreign) = Foreign::peek(&stream) {
+                        self.tell_foreign(port, peer, foreign);
+                        return stream.send_and_close(NO_BROWSERS);
+                    }
+                    let ticket = self.answer(Asker::by_connection(peer), peer);
                     self.panics.may_panic("portal-tcp");
-                    self.accepting
-                        .turn_away(stream, &self.as_document(answer.as_ref()));
+                    let answer = self.as_document(ticket.as_ref());
+                    let answer = self.accepting.codec.server_frame(&answer);
+                    match ticket {
+                        None => stream.send_and_close(&answer),
+                        Some(ticket) => {
+                            let _ = stream.send_now(&answer);
+                            let _ = stream.shutdown(Shutdown::Write);
+                            answered.add(ticket, stream);
+                        }
+                    }
                 });
             });
+    }
+
+    fn tell_foreign(&self, port: Port, peer: SocketAddr, foreign: Foreign) {
+        let protocol = foreign.to_string();
+        let events = &self.accepting.events;
+        events.tell(|| What::WrongProtocol {
+            port,
+            peer,
+            protocol,
+        });
     }
 
     /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take, so each caller has a
@@ -225,6 +256,52 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
         passcode: passcode.reveal().into(),
     }
 }
+
+/// Callers that have got a ticket and may turn out to be browsers. The portal speaks first, so a browser's request may
+/// arrive after its ticket has been sent; nobody waits for it, but it is looked for when the next caller comes. By then
+/// most others have closed their connection, and the oldest ones are forgotten: their reservation ends as a no-show.
+#[derive(Default)]
+struct Answered {
+    callers: VecDeque<(Ticket, Stream)>,
+}
+
+impl Answered {
+    /// How many are remembered; each costs a descriptor.
+    const MOST: usize = 64;
+
+    fn add(&mut self, ticket: Ticket, stream: Stream) {
+        if self.callers.len() == Answered::MOST {
+            self.callers.pop_front();
+        }
+        self.callers.push_back((ticket, stream));
+    }
+
+    /// Takes out those that have sent something or hung up, and returns those that speak a foreign protocol.
+    fn foreign(&mut self) -> Vec<(Ticket, Foreign, SocketAddr)> {
+        let mut found = Vec::new();
+        self.callers.retain(|(ticket, stream)| {
+            if let Some(foreign) = Foreign::peek(stream) {
+                found.push((ticket.clone(), foreign, stream.peer()));
+                return false;
+            }
+            let nothing = stream.peek_now(&mut [0]);
+            let is_waiting = nothing.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+            if !is_waiting {
+                // Unread input would make the kernel reset the connection over the ticket.
+                stream.drain();
+            }
+            is_waiting
+        });
+        found
+    }
+}
+
+/// What a browser is told at the portal.
+const NO_BROWSERS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Connection: close\r\n\r\n\
+    This port is for chat clients and speaks no HTTP. The page for browsers has a port of its own:\n\
+    the server prints its address if it was started with --web.\n";
 
 /// Who got which seat by datagram, so that a client whose answer was lost gets the same one
 /// again. It holds one entry a seat at most, so a flood of senders can't make it grow.

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::net::{Listener, Stream};
 use crate::seat::{Arrival, Verdict, Wish};
 use crate::server::accepting::Accepting;
+use crate::server::guard::foreign::Foreign;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
@@ -74,6 +75,17 @@ impl Worker {
         stream: Stream,
         peer: SocketAddr,
     ) -> Option<Arc<Connection>> {
+        // A page in a browser on the client's own machine must not use up the client's one chance.
+        if let Some(foreign) = Foreign::peek(&stream) {
+            let (port, protocol) = (seat.port, foreign.to_string());
+            self.accepting.events.tell(|| What::WrongProtocol {
+                port,
+                peer,
+                protocol,
+            });
+            stream.close();
+            return None;
+        }
         let now = self.sessions.clock.now();
         let label = seat.port.to_string();
         let arrival = seat.with_seat(|occupied| {
