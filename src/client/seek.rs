@@ -41,6 +41,12 @@ pub(super) enum SeekError {
     /// The worker did not take the passcode: it came too late, or somebody else had used up the
     /// one chance. Asking the portal again helps.
     TurnedAway,
+    /// The portal closed the connection before it answered: it may have more callers than it can serve. Asking again
+    /// helps.
+    PortalHungUp {
+        address: SocketAddr,
+        error: io::Error,
+    },
     /// The server's name is not known.
     UnknownName { server: String, error: io::Error },
     /// No address of the server could be reached; the last one and why.
@@ -77,6 +83,9 @@ impl fmt::Display for SeekError {
                     "the worker turned us away: the passcode had changed in the meantime, or it saw us come \
                      from another address than the portal did (a router with several does that)",
                 )
+            }
+            SeekError::PortalHungUp { address, error } => {
+                write!(f, "the portal at {address} hung up before it answered ({error})")
             }
             SeekError::UnknownName { server, error } => write!(
                 f,
@@ -136,7 +145,7 @@ impl fmt::Display for SeekError {
 /// server with one port for everyone has no portal: its first word is the welcome.
 ///
 /// # Errors
-/// [`SeekError`]; after `Full` and `TurnedAway` it is worth asking again.
+/// [`SeekError`]; after `Full`, `TurnedAway` and `PortalHungUp` it is worth asking again.
 pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
     let mut asked = Vec::new();
     let mut found = ask(options);
@@ -172,6 +181,7 @@ fn ask(options: &Options) -> Result<Seat, SeekError> {
         };
         match answer {
             Ok(answer) => return follow(address, answer, options),
+            Err(error) if is_hang_up(&error) => failed = SeekError::PortalHungUp { address, error },
             Err(error) => {
                 failed = SeekError::Unreachable {
                     address,
@@ -386,6 +396,16 @@ fn first_frame(
     }
 }
 
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+    )
+}
+
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
@@ -429,6 +449,16 @@ mod tests {
             panic!("somebody there")
         };
         assert!(error.to_string().contains("make run-server"), "{error}");
+    }
+
+    #[test]
+    fn a_portal_that_hangs_up_is_told_from_one_that_is_not_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let busy = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let answer = find_seat(&options(port, Portal::Tcp));
+        busy.join().unwrap();
+        assert!(matches!(answer, Err(SeekError::PortalHungUp { .. })));
     }
 
     #[test]

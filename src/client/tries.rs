@@ -9,6 +9,9 @@ use super::seek::{Seat, SeekError, find_seat};
 const FULL_PAUSE: Duration = Duration::from_secs(2);
 /// How often the worker may turn us away in a row before that is no accident.
 const TURNED_AWAY: u32 = 3;
+/// How often the portal may hang up in a row before that is no accident, and how long to wait in between.
+const HUNG_UP: u32 = 4;
+const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
 /// Asks until there is a seat, or no point in asking.
 ///
@@ -35,6 +38,7 @@ pub(super) fn find_first_seat(options: &Options, say: &dyn Fn(&str)) -> Result<S
 pub(super) struct Tries {
     full: u32,
     turned_away: u32,
+    hung_up: u32,
 }
 
 impl Tries {
@@ -44,6 +48,7 @@ impl Tries {
             SeekError::Full => {
                 self.full += 1;
                 self.turned_away = 0;
+                self.hung_up = 0;
                 options
                     .retry
                     .is_none_or(|most| self.full <= most)
@@ -52,6 +57,10 @@ impl Tries {
             SeekError::TurnedAway => {
                 self.turned_away += 1;
                 (self.turned_away < TURNED_AWAY).then_some(Duration::ZERO)
+            }
+            SeekError::PortalHungUp { .. } => {
+                self.hung_up += 1;
+                (self.hung_up < HUNG_UP).then(|| HUNG_UP_PAUSE + jitter(HUNG_UP_PAUSE))
             }
             _ => None,
         }
@@ -105,6 +114,15 @@ mod tests {
             .map(|_| tries.pause_after(&SeekError::Full, &options))
             .collect();
         assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
+        // A portal that hangs up is asked again, but not for ever.
+        let hung_up = || SeekError::PortalHungUp {
+            address: ([127, 0, 0, 1], 1).into(),
+            error: std::io::ErrorKind::UnexpectedEof.into(),
+        };
+        let again = (0..HUNG_UP)
+            .filter(|_| tries.pause_after(&hung_up(), &options).is_some())
+            .count();
+        assert_eq!(again, HUNG_UP as usize - 1);
         options.retry = None;
         assert_eq!(
             tries.pause_after(&SeekError::Full, &options),
