@@ -51,7 +51,10 @@ impl Portal {
                     }
                     if let Some(foreign) = Foreign::peek(&stream) {
                         self.tell_foreign(port, peer, foreign);
-                        return stream.send_and_close(NO_BROWSERS);
+                        return match foreign {
+                            Foreign::Http => stream.send_and_close(NO_BROWSERS),
+                            Foreign::Tls => stream.close(),
+                        };
                     }
                     let ticket = self.answer(Asker::by_connection(peer), peer);
                     self.panics.may_panic("portal-tcp");
