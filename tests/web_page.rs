@@ -6,7 +6,9 @@
 mod browser;
 mod support;
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
 
 use browser::Browser;
 use portal_chat::server::{Settings, WebDoor};
@@ -404,4 +406,46 @@ fn pictures_of_the_page() {
             std::fs::write(format!("{folder}/{name}-{scheme}.png"), picture).unwrap();
         }
     }
+}
+
+/// A page of another site, on a port of its own: every request to it gets this document.
+fn another_site(page: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    page.len()
+                );
+                let _ = stream.write_all((head + page).as_bytes());
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_page_of_another_site_takes_no_seat() {
+    let Some(browser) = Browser::start("other-site") else {
+        return;
+    };
+    // The clock stands still: a ticket that a browser keeps is never free again.
+    let server = TestServer::with_workers(4);
+    browser.open(another_site("<title>another site</title>"));
+    let portal = server.server.portal();
+    browser.run(&format!(
+        "window.tries = 0;
+         (async () => {{
+             for (; window.tries < 64; window.tries++) {{
+                 await fetch('http://{portal}/' + window.tries, {{mode: 'no-cors'}}).catch(() => null);
+             }}
+         }})();"
+    ));
+    browser.wait_until("window.tries === 64");
+    server.wait_for_event("wrong-protocol", None);
+    let _seated: Vec<_> = (0..4).map(|_| server.seat()).collect();
 }
