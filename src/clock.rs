@@ -19,9 +19,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::Mutex;
 
 use crate::limits;
+use crate::lock::Mutex;
 pub use crate::tick::{Deadline, Tick, Ticks};
 use crate::wake::{Waker, Wakes};
 

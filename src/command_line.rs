@@ -128,7 +128,9 @@ pub(crate) mod tests {
         let man = clap_mangen::Man::new(command.clone());
         man.render(&mut page).unwrap();
         texts.push(String::from_utf8(page).unwrap().replace("\\-", "-"));
-        let shown = command.get_arguments().filter(|option| !option.is_hide_set());
+        let shown = command
+            .get_arguments()
+            .filter(|option| !option.is_hide_set());
         for option in shown.filter_map(clap::Arg::get_long) {
             let lacking = texts.iter().position(|text| !text.contains(option));
             assert_eq!(lacking, None, "{option}");

@@ -27,6 +27,7 @@
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
 //! | [`check`] | the program `chatcheck`, which tries a server that a student has written, a rung of the ladder at a time | how this server does it |
+//! | `lock` | mutexes whose order is checked in debug builds | what they guard |
 //! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
 //! | [`net`], [`limits`] | the sockets, and TLS below a stream, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
@@ -42,12 +43,13 @@
 //! | `main` | 1 | the channels of signals and typed lines | starts the others, obeys the operator, joins them all |
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
-//! | `portal-tls-1` … | 1 a caller, with `--tls` | `read` | shakes hands, and then does the portal's work |
+//! | `portal-tls-1` … | at most 64 together with `browser-…` without a seat and `full-…` | `read` | completes a caller's TLS handshake, and then does the portal's work |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
 //! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what did not fit into a full socket before |
+//! | `full-1` … | see `portal-tls-1` | `read` | tells a caller over TLS that the single port is full |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `web-8080` | 1, with `--web` | `accept` | lets browsers in |
-//! | `browser-1` … | 1 a browser | `read` | answers its `GET`, or is portal and worker for it |
+//! | `browser-1` … | 1 per browser in a seat; without one, see `portal-tls-1` | `read` | answers its `GET`, or is portal and worker for it |
 //! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
 //! | `timer-50005` | 1 a room | its channel | ends reservations that nobody takes up |
 //! | `member-50005`, `writer-50005` | 1 each a member | `read`, its channel | as a worker and its timer |
@@ -55,7 +57,7 @@
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
 //! | `cluster-out` | 1, with `--cluster` | its queue | sends the engine what is asked of the other servers, and keeps this one's lease |
 //! | `cluster-in` | 1, with `--cluster` | the engine's streams | hands on what the others say |
-//! | `viewer-1` … | 1 a connection to the board | its queue of news | writes it into the browser's socket |
+//! | `viewer-1` … | at most 100 that watch the board and 64 that have not asked for it yet | its queue of news | writes it into the browser's socket |
 //! | `keys` | 1, at a terminal | the terminal | takes out of what is typed what would end the editor, and hands it on a line at a time |
 //! | `keyboard` | 1, at a terminal | what `keys` hands on | edits a line; what was typed goes to `main` |
 //! | `answers` | 1, at a terminal | its queue of answers to the operator | prints them |
@@ -111,22 +113,22 @@
 //!
 //! # The locks
 //!
-//! Which lock may be taken while another one is held, and nothing else:
+//! A thread may take a lock only if the lock's rank is further down in this table than that of every lock it holds, and
+//! never two of one rank. Debug builds check this (`src/lock.rs`), so a violation fails a test.
 //!
-//! | held | taken under it | why |
+//! | rank | locks | why something is taken under it |
 //! |---|---|---|
-//! | a pair's, the people's, the rooms' | an outbox's | who comes and goes is told to all in one order; nothing is written under it |
-//! | a pair's, the people's, the rooms' | who a connection is | for the names in what is told |
-//! | an outbox's | the state of its connection's TLS | what is written is encrypted and handed to the socket in one order |
+//! | `Registry` | a pair's, the people's, the rooms' | joins and departures reach everyone in one order: they are appended to outboxes, and names are looked up |
+//! | `PendingReplies` | one client's replies that depend on other servers | replies are appended to the outbox in request order |
+//! | `ReserveFd` | the spare descriptor | it accepts one caller without waiting and tells it FULL |
+//! | `Outbox` | one client's outbox | what is written is encrypted and given to the socket in one order |
+//! | `Tls` | one connection's TLS | |
+//! | `ClusterState` | whether the connections to Redis work | what has been read so far is settled when they work again |
+//! | `AccountsFile` | the accounts file | an account counts once it is on the disk |
+//! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, identities, pending callers, the board's viewers, and all others | nothing |
 //!
-//! | the rooms', an answer's that other servers have a part in | an outbox's | who comes and goes, and the answers, stand in one order; nothing is written under it |
-//!
-//! All others are leaves: a seat's, the workload stack, the rooms' ports, the counts of seats for each address, the
-//! accounts, the guesses, the clock's list, the list of the rooms' threads, the board's picture and viewers, a server's TLS
-//! configuration, what a client's trust has seen, what `cluster-out` and `cluster-in` share.
-//! Never two of one kind. No lock but an outbox's own and its TLS' is held over a write, and that write can't block; none
-//! is held over a read, an accept, a bind, a spawn or a join. (The one around the spare descriptor is: it
-//! accepts one caller without waiting, tells it FULL, and is wanted by nobody else.)
+//! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that call can't block; debug
+//! builds check this, too. No lock is held over a bind, a spawn or a join, and no callback is called under one.
 //!
 //! # Where to start reading
 //!
@@ -149,6 +151,7 @@ mod interfaces;
 mod invocation;
 pub mod lesson;
 pub mod limits;
+mod lock;
 pub mod net;
 pub mod outbox;
 pub mod program;

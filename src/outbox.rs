@@ -29,10 +29,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::event::End;
 use crate::limits;
+use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::net::Stream;
 use crate::wake::Waker;
 use crate::wire::{Codec, Frames, ServerDoc};
@@ -117,7 +116,7 @@ impl Outbox {
             codec,
             timer,
             patience,
-            queue: Mutex::new(queue),
+            queue: Mutex::ranked(Rank::Outbox, queue),
             written: Condvar::new(),
             over: AtomicBool::new(false),
             shut: AtomicBool::new(false),

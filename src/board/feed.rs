@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::picture::Picture;
 use super::veil::Veil;
 use crate::event::{Event, EventQueue, Record, Shutter};
 use crate::limits;
+use crate::lock::Mutex;
 
 /// What happened within so long is shown together.
 const TOGETHER: Duration = Duration::from_millis(80);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
 
+use crate::lock::{Condvar, Mutex};
 use crate::net::{Stream, greediest, host_of};
 
 /// Everyone who watches.

@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use parking_lot::Mutex;
 
 use super::asks::{Attached, Claimed, Done, Fate, Speaker};
 use super::engine::{Call, Op, Reading, flag, number_of};
@@ -16,6 +15,7 @@ use super::settings::{ClusterError, ClusterSettings};
 use super::shared::{Shared, Side};
 use crate::hall::{Account, Decided, Name, Unwritten};
 use crate::limits;
+use crate::lock::Mutex;
 
 /// A server's part in a chat of several.
 pub struct Cluster {
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// Says what has happened here, which nobody waits for. While the engine is away it is not said: after a break,
+    /// Says what has happened here, which nobody waits for. May be called under a lock: nothing is notified. While the engine is away it is not said: after a break,
     /// everything is said anew.
     fn tell(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
@@ -123,7 +123,7 @@ impl Cluster {
         });
         if self.asks.try_send(ask).is_err() {
             let reason = "there is more to be said to it than it takes";
-            self.shared.is_broken(Side::Out, reason);
+            self.shared.give_up(Side::Out, reason);
         }
     }
 
@@ -297,7 +297,10 @@ impl Cluster {
     pub fn join(&self, speaker: Speaker<'_>, room: &Name) {
         if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
             let reason = "it has not said in time what it knows of a room";
-            return self.shared.is_broken(Side::Out, reason);
+            self.shared.give_up(Side::Out, reason);
+            // If the queue is full, `cluster-out` is awake anyway.
+            let _ = self.asks.try_send(Task::Wake);
+            return;
         }
         let mut args = speaker.args();
         args.extend([room.key(), room.to_string()]);

@@ -218,6 +218,7 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (
     let mut tries = 0;
     while !shared.is_stopped() {
         if sender.link.is_none() || !shared.is_out_fine() {
+            shared.report_loss();
             refuse_all(queue);
             match sender.come_back() {
                 Ok(()) => tries = 0,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::address::EngineAddress;
@@ -14,6 +13,7 @@ use super::engine::Caller;
 use super::news::{Hears, Load, Neighbour, News};
 use super::settings::ClusterSettings;
 use crate::hall::Unwritten;
+use crate::lock::{Condvar, Mutex, Rank};
 
 /// Everything that more than one thread uses. Each field guards itself; all locks are leaves.
 pub(super) struct Shared {
@@ -45,6 +45,8 @@ struct State {
     out: bool,
     incoming: bool,
     is_told_lost: bool,
+    /// Why the connection was given up, until `cluster-out` has reported it.
+    unreported: Option<String>,
 }
 
 /// One of the two threads.
@@ -101,7 +103,7 @@ impl Shared {
             address: settings.address,
             boots: Mutex::new(vec![random_word()]),
             places: Places::default(),
-            state: Mutex::default(),
+            state: Mutex::ranked(Rank::ClusterState, State::default()),
             up: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             ends: Default::default(),
@@ -180,7 +182,7 @@ impl Shared {
     pub(super) fn pause(&self, time: Duration) {
         let mut guard = self.ends.0.lock();
         if !self.is_stopped() {
-            self.ends.1.wait_for(&mut guard, time);
+            self.ends.1.wait_until(&mut guard, Instant::now() + time);
         }
     }
 
@@ -197,31 +199,44 @@ impl Shared {
         self.places.is_back();
         self.up.store(true, Ordering::Release);
         let was_told = std::mem::take(&mut state.is_told_lost);
+        state.unreported = None;
         drop(state);
         if was_told {
             self.hear(News::Back);
         }
     }
 
-    /// One thread's connection is broken.
+    /// One thread's connection is broken. Called by that thread, with no lock held, because people are notified.
     pub(super) fn is_broken(&self, side: Side, reason: &str) {
+        self.give_up(side, reason);
+        self.report_loss();
+    }
+
+    /// One thread's connection is not to be used any more. Nobody is notified yet: this may be called under the lock
+    /// of a registry. `cluster-out` reports it.
+    pub(super) fn give_up(&self, side: Side, reason: &str) {
         let mut state = self.state.lock();
-        match side {
-            Side::Out => state.out = false,
-            // The other thread notices the break only when it has something to send; it is to look now.
-            Side::In => {
-                *state = State {
-                    is_told_lost: state.is_told_lost,
-                    ..State::default()
-                }
-            }
+        state.out = false;
+        // The thread that reads notices a break by itself. The one that writes notices it only when it has something
+        // to send, so it always has to look.
+        if side == Side::In {
+            state.incoming = false;
         }
         self.up.store(false, Ordering::Release);
-        let was_told = self.is_stopped() || std::mem::replace(&mut state.is_told_lost, true);
-        drop(state);
-        if !was_told {
-            self.hear(News::Lost { reason });
+        if !self.is_stopped() && !state.is_told_lost {
+            state.unreported.get_or_insert_with(|| reason.to_owned());
         }
+    }
+
+    /// Notifies people of a break that they have not been notified of.
+    pub(super) fn report_loss(&self) {
+        let mut state = self.state.lock();
+        let Some(reason) = state.unreported.take() else {
+            return;
+        };
+        state.is_told_lost = true;
+        drop(state);
+        self.hear(News::Lost { reason: &reason });
     }
 
     /// Whether `cluster-out` may go on with its connection.
@@ -409,4 +424,73 @@ pub(super) fn random_word() -> String {
     // Without random numbers the server has not started.
     let _ = getrandom::fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hall::{Account, Name};
+
+    /// What people are notified of.
+    #[derive(Default)]
+    struct Notices(Mutex<Vec<String>>);
+
+    impl Hears for Notices {
+        fn hear(&self, news: News<'_>, _: &mut Unwritten) {
+            self.0.lock().push(match news {
+                News::Lost { reason } => format!("lost: {reason}"),
+                News::Back => "back".to_owned(),
+                news => panic!("{news:?}"),
+            });
+        }
+
+        fn people(&self) -> Vec<(u64, Name)> {
+            Vec::new()
+        }
+
+        fn rooms(&self) -> Vec<Name> {
+            Vec::new()
+        }
+
+        fn members(&self) -> Vec<(Name, u64, Name)> {
+            Vec::new()
+        }
+
+        fn accounts(&self) -> Vec<Account> {
+            Vec::new()
+        }
+
+        fn load(&self) -> Load {
+            unreachable!("no server asks")
+        }
+    }
+
+    #[test]
+    fn a_break_found_under_a_registrys_lock_is_reported_without_it() {
+        let notices = Arc::new(Notices::default());
+        let settings = ClusterSettings::new("redis://127.0.0.1".parse().unwrap(), "one");
+        let hears: Arc<dyn Hears> = Arc::clone(&notices) as _;
+        let shared = Shared::new(&settings, false, hears);
+        let heard = || std::mem::take(&mut *notices.0.lock());
+        shared.works(Side::Out);
+        shared.works(Side::In);
+        {
+            let registry = Mutex::ranked(Rank::Registry, ());
+            let _held = registry.lock();
+            shared.give_up(Side::Out, "the queue is full");
+        }
+        assert!(!shared.is_up() && !shared.is_out_fine());
+        assert_eq!(heard(), [""; 0]);
+        shared.report_loss();
+        shared.report_loss();
+        assert_eq!(heard(), ["lost: the queue is full"]);
+        shared.works(Side::Out);
+        assert_eq!(heard(), ["back"]);
+        // A break that is over before it is reported is nobody's concern.
+        shared.give_up(Side::Out, "the queue is full");
+        shared.works(Side::Out);
+        shared.report_loss();
+        assert!(shared.is_up());
+        assert_eq!(heard(), [""; 0]);
+    }
 }

@@ -21,10 +21,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
 
 use super::Name;
 use crate::limits;
+use crate::lock::{Condvar, Mutex};
 use book::{Book, Entry, Opened};
 use hasher::Hasher;
 pub use lines::{Account, Damage};

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use super::Name;
 use crate::clock::Tick;
 use crate::event::End;
 use crate::limits;
+use crate::lock::Mutex;
 use crate::outbox::{Handed, Outbox};
 use crate::wire::{ErrorCode, Frames, ServerDoc};
 

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::Connection;
+use crate::lock::{Mutex, Rank};
 use crate::seat::SeatNumber;
 use crate::wire::ServerDoc;
 
@@ -18,7 +17,9 @@ impl Pairs {
     /// This many seats; an odd last one has nobody beside it.
     pub fn new(seats: usize) -> Pairs {
         Pairs {
-            pairs: (0..seats.div_ceil(2)).map(|_| Mutex::default()).collect(),
+            pairs: (0..seats.div_ceil(2))
+                .map(|_| Mutex::ranked(Rank::Registry, [None, None]))
+                .collect(),
         }
     }
 

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::{Connection, Group, Name, Said, Unwritten, flush_all};
+use crate::lock::{Mutex, Rank};
 use crate::outbox::Handed;
 use crate::wire::ServerDoc;
 
@@ -54,7 +53,7 @@ impl People {
             public: Group::default(),
             announce_up_to,
             is_among_others: false,
-            registry: Mutex::default(),
+            registry: Mutex::ranked(Rank::Registry, Registry::default()),
         }
     }
 

@@ -25,10 +25,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
 
 use super::{HandshakeError, Stream, host_of};
 use crate::limits;
+use crate::lock::Mutex;
 
 /// How many callers may be pending, and how long a silent one keeps its thread.
 #[derive(Clone, Copy, Debug)]

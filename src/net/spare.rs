@@ -2,9 +2,8 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 
-use parking_lot::Mutex;
-
 use super::Listener;
+use crate::lock::{Mutex, Rank};
 
 /// One descriptor in reserve. Without it, a server that has run out of them could not even tell its
 /// callers so: to talk to somebody takes a descriptor.
@@ -18,7 +17,7 @@ impl Spare {
     /// Takes a descriptor and holds it.
     pub fn hold() -> Spare {
         Spare {
-            held: Mutex::new(any_socket()),
+            held: Mutex::ranked(Rank::ReserveFd, any_socket()),
         }
     }
 

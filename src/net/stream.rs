@@ -12,6 +12,7 @@ use super::handshake_error::HandshakeError;
 use super::tls::{Tls, TlsClient, TlsServer};
 use super::{Tap, raw};
 use crate::limits;
+use crate::lock::assert_free_for_io;
 
 /// A TCP connection, or a socket that is about to become one. Reading and writing need no `&mut`:
 /// two threads share one descriptor.
@@ -297,6 +298,7 @@ impl Stream {
     }
 
     fn send_piece(&self, bytes: &[u8]) -> io::Result<usize> {
+        assert_free_for_io();
         let sent = match &self.tls {
             None => raw::send_now(&self.socket, bytes),
             Some(tls) => tls.write_now(&self.socket, bytes),
@@ -394,6 +396,7 @@ impl From<TcpStream> for Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert_free_for_io();
         let read = match &self.tls {
             None => (&*self.socket).read(buffer),
             Some(tls) => tls.read(&self.socket, buffer),
@@ -408,6 +411,7 @@ impl Write for &Stream {
     /// Waits until the socket takes something. In pieces, the later ones may wait until the write
     /// timeout has passed since the first.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert_free_for_io();
         let until = match self.tap.chop {
             Some(_) => self
                 .socket

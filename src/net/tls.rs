@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::handshake_error::HandshakeError;
 use super::raw;
+use crate::lock::{Mutex, MutexGuard, Rank};
 
 /// How much ciphertext is read at a time: with it in, less than the 16 KiB wait in clear that rustls keeps.
 const STEP: usize = 4 * 1024;
@@ -35,7 +35,7 @@ const RECORD: usize = 16 * 1024;
 const HANDSHAKE: u8 = 0x16;
 const ALERT: u8 = 0x15;
 
-/// The state of one connection's TLS. A leaf lock.
+/// The state of one connection's TLS.
 pub(super) struct Tls {
     state: Mutex<State>,
     /// How many bytes have come over the wire since somebody asked.
@@ -65,20 +65,20 @@ struct State {
 #[derive(Clone)]
 pub struct TlsServer {
     /// A leaf lock.
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
 }
 
 impl TlsServer {
     /// Speaks TLS as `config` says.
     pub fn new(config: ServerConfig) -> TlsServer {
         TlsServer {
-            config: Arc::new(RwLock::new(Arc::new(config))),
+            config: Arc::new(Mutex::new(Arc::new(config))),
         }
     }
 
     /// Speaks it as `config` says from now on; who is connected stays so.
     pub fn replace(&self, config: ServerConfig) {
-        *self.config.write() = Arc::new(config);
+        *self.config.lock() = Arc::new(config);
     }
 }
 
@@ -119,7 +119,7 @@ impl Tls {
     /// # Errors
     /// When the configuration is of no use; then it is for nobody.
     pub(super) fn server(server: &TlsServer) -> Result<Tls, HandshakeError> {
-        let config = Arc::clone(&server.config.read());
+        let config = Arc::clone(&server.config.lock());
         let made = ServerConnection::new(config).map_err(|error| refused(&error))?;
         Ok(Tls::over(made.into()))
     }
@@ -139,13 +139,16 @@ impl Tls {
         // What is written before the handshake is over waits in there, and the outbox has bounds of its own.
         connection.set_buffer_limit(None);
         Tls {
-            state: Mutex::new(State {
-                connection,
-                tail: Vec::new(),
-                is_out: false,
-                owes_a_byte: false,
-                encrypted: 0,
-            }),
+            state: Mutex::ranked(
+                Rank::Tls,
+                State {
+                    connection,
+                    tail: Vec::new(),
+                    is_out: false,
+                    owes_a_byte: false,
+                    encrypted: 0,
+                },
+            ),
             came: AtomicUsize::new(0),
         }
     }
@@ -521,7 +524,7 @@ mod tests {
         let (ours, theirs) = pair();
         let line = |who: usize, number: usize| format!("{who} {number:06}\n");
         // A lock of their own, as the outbox is one.
-        let turn = Mutex::new(());
+        let turn = Mutex::ranked(Rank::Outbox, ());
         std::thread::scope(|threads| {
             let writing: Vec<_> = (0..2)
                 .map(|who| {

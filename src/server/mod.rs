@@ -22,13 +22,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
+use crate::lock::Mutex;
 use crate::net::{Call, Datagrams, Listener, PendingConnections, PendingLimits, Port, Tap};
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::web::Page;

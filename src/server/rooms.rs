@@ -12,7 +12,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use jiff::Timestamp;
-use parking_lot::{Condvar, Mutex};
 
 use super::accepting::trouble;
 use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
@@ -21,6 +20,7 @@ use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::cluster::{Cluster, Speaker};
 use crate::event::{End, Events, What};
 use crate::hall::{Connection, Departure, Heard, Joiner, Name, RoomError, Rooms, flush_all};
+use crate::lock::{Condvar, Mutex, Rank};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
@@ -196,10 +196,13 @@ impl RoomThreads {
         places: usize,
     ) -> RoomThreads {
         RoomThreads {
-            directory: Mutex::new(Directory {
-                rooms,
-                opening: BTreeSet::new(),
-            }),
+            directory: Mutex::ranked(
+                Rank::Registry,
+                Directory {
+                    rooms,
+                    opening: BTreeSet::new(),
+                },
+            ),
             made: Condvar::new(),
             ports,
             budget,

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::clock::{Alarm, Deadline, Tick};
 use crate::event::{Events, What};
 use crate::hall::Connection;
+use crate::lock::Mutex;
 use crate::net::{Port, host_of};
 use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
 use crate::server::guard::probe::Probe;

@@ -10,11 +10,10 @@ use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::lines::{Account, ByKey, CHANGED, Damage, read};
 use crate::files::is_elsewhere;
 use crate::hall::name::Name;
+use crate::lock::{Condvar, Mutex, Rank};
 
 /// All accounts.
 pub(super) struct Book {
@@ -134,7 +133,7 @@ impl Book {
             by_key: Mutex::new(by_key),
             waiting: Mutex::default(),
             written: Condvar::new(),
-            file: Mutex::new(disk),
+            file: Mutex::ranked(Rank::AccountsFile, disk),
             rescued: Mutex::new(None),
         };
         Ok(Some(Opened {

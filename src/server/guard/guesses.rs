@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use parking_lot::Mutex;
-
 use crate::clock::Tick;
 use crate::hall::Name;
+use crate::lock::Mutex;
 use crate::net::host_of;
 
 /// So many wrong passwords in a row are taken for slips of the finger.

@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::hall::{Connection, Unwritten};
 use crate::limits;
+use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::wire::{Frames, ServerDoc};
 
 /// The answers that one client is owed. The thread that reads from the client adds to it, `cluster-out` and `cluster-in`
@@ -32,7 +31,7 @@ impl Answers {
     pub(super) fn new(connection: &Arc<Connection>) -> Arc<Answers> {
         Arc::new(Answers {
             connection: Arc::clone(connection),
-            owed: Mutex::default(),
+            owed: Mutex::ranked(Rank::PendingReplies, Owed::default()),
             paid: Condvar::new(),
         })
     }

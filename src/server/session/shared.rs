@@ -3,12 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Speaker};
 use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Pairs, People};
+use crate::lock::Mutex;
 use crate::outbox::Handed;
 use crate::server::guard::guesses::Guesses;
 use crate::server::guard::pace::Rate;

@@ -1,0 +1,288 @@
+//! Locks whose order is checked.
+//!
+//! Two threads that take the same two locks in different orders can wait for each other for ever. So the server's
+//! locks have ranks, and a thread may take a lock only if its rank is higher than that of every lock the thread holds.
+//! In debug builds, and so in every test, a violation ends the process with a message; in release builds this is
+//! `parking_lot` and costs nothing. (A panic would not do: the server catches those of one client's visit.)
+//!
+//! The map in `lib.rs` says what each rank guards.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Instant;
+
+/// Which locks may be taken under which: only those further down.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Rank {
+    /// Pairs, people, rooms: who is connected to whom. Never two of them.
+    Registry,
+    /// A client's replies that other servers have a part in.
+    PendingReplies,
+    /// The descriptor that is kept in reserve.
+    ReserveFd,
+    /// The way to one client's socket.
+    Outbox,
+    /// What encrypts one connection.
+    Tls,
+    /// Whether the connections to Redis work.
+    ClusterState,
+    /// The accounts file.
+    AccountsFile,
+    /// Everything else. Nothing is taken under it.
+    Leaf,
+}
+
+/// A mutex with a rank; [`Rank::Leaf`] unless it says otherwise.
+#[derive(Debug)]
+pub(crate) struct Mutex<T> {
+    #[cfg(debug_assertions)]
+    rank: Rank,
+    inner: parking_lot::Mutex<T>,
+}
+
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Mutex<T> {
+        Mutex::new(T::default())
+    }
+}
+
+impl<T> Mutex<T> {
+    /// A leaf lock.
+    pub(crate) fn new(value: T) -> Mutex<T> {
+        Mutex::ranked(Rank::Leaf, value)
+    }
+
+    #[cfg_attr(not(debug_assertions), expect(unused_variables))]
+    pub(crate) fn ranked(rank: Rank, value: T) -> Mutex<T> {
+        Mutex {
+            #[cfg(debug_assertions)]
+            rank,
+            inner: parking_lot::Mutex::new(value),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        #[cfg(debug_assertions)]
+        let held = order::Held::take(self.rank);
+        MutexGuard {
+            inner: self.inner.lock(),
+            #[cfg(debug_assertions)]
+            held,
+        }
+    }
+}
+
+/// A mutex that is held.
+pub(crate) struct MutexGuard<'m, T> {
+    inner: parking_lot::MutexGuard<'m, T>,
+    #[cfg(debug_assertions)]
+    held: order::Held,
+}
+
+impl<T> MutexGuard<'_, T> {
+    /// Releases the mutex while `action` runs.
+    pub(crate) fn unlocked<U>(guard: &mut Self, action: impl FnOnce() -> U) -> U {
+        #[cfg(debug_assertions)]
+        let _released = guard.held.release();
+        parking_lot::MutexGuard::unlocked(&mut guard.inner, action)
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// A condition variable for [`Mutex`].
+#[derive(Default)]
+pub(crate) struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    pub(crate) fn new() -> Condvar {
+        Condvar::default()
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    /// Releases the mutex and waits to be notified.
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        self.0.wait(&mut guard.inner);
+    }
+
+    /// Like [`Condvar::wait`], until `until` at most.
+    pub(crate) fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        until: Instant,
+    ) -> parking_lot::WaitTimeoutResult {
+        self.0.wait_until(&mut guard.inner, until)
+    }
+}
+
+/// Asserts that this thread holds no lock that others wait for while a socket is read or written: only a lock that
+/// belongs to the one connection may be held then.
+#[inline]
+pub(crate) fn assert_free_for_io() {
+    #[cfg(debug_assertions)]
+    order::assert_free_for_io();
+}
+
+#[cfg(debug_assertions)]
+mod order {
+    use std::cell::{Cell, RefCell};
+    use std::io::Write as _;
+
+    use super::Rank;
+
+    thread_local! {
+        /// The ranks that this thread holds, in the order in which it took them.
+        static HELD: RefCell<Vec<(u64, Rank)>> = const { RefCell::new(Vec::new()) };
+        static NEXT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// One lock that this thread holds. A thread may release its locks in any order.
+    #[derive(Debug)]
+    pub(super) struct Held {
+        number: u64,
+        rank: Rank,
+    }
+
+    impl Held {
+        pub(super) fn take(rank: Rank) -> Held {
+            HELD.with_borrow(|held| {
+                if let Err(sentence) = may_take(held.iter().map(|(_, rank)| *rank), rank) {
+                    give_up(&sentence);
+                }
+            });
+            Held::push(rank)
+        }
+
+        fn push(rank: Rank) -> Held {
+            let number = NEXT.replace(NEXT.get() + 1);
+            HELD.with_borrow_mut(|held| held.push((number, rank)));
+            Held { number, rank }
+        }
+
+        /// The lock is not held for as long as the result lives.
+        pub(super) fn release(&mut self) -> Released<'_> {
+            self.pop();
+            Released(self)
+        }
+
+        fn pop(&self) {
+            HELD.with_borrow_mut(|held| held.retain(|(number, _)| *number != self.number));
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.pop();
+        }
+    }
+
+    pub(super) struct Released<'h>(&'h mut Held);
+
+    impl Drop for Released<'_> {
+        fn drop(&mut self) {
+            self.0.number = Held::push(self.0.rank).forget();
+        }
+    }
+
+    impl Held {
+        fn forget(self) -> u64 {
+            let number = self.number;
+            std::mem::forget(self);
+            number
+        }
+    }
+
+    /// Whether a thread that holds `held` may take a lock of that rank.
+    pub(super) fn may_take(held: impl Iterator<Item = Rank>, rank: Rank) -> Result<(), String> {
+        match held.max() {
+            Some(highest) if highest >= rank => Err(format!(
+                "lock order violated: {rank:?} taken while {highest:?} is held"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a thread that holds `held` may read from a socket or write to one.
+    pub(super) fn may_do_io(mut held: impl Iterator<Item = Rank>) -> Result<(), String> {
+        let shared = held.find(|rank| !matches!(rank, Rank::Outbox | Rank::Tls | Rank::ReserveFd));
+        shared.map_or(Ok(()), |rank| {
+            Err(format!("socket used while a lock of rank {rank:?} is held"))
+        })
+    }
+
+    pub(super) fn assert_free_for_io() {
+        HELD.with_borrow(|held| {
+            if let Err(sentence) = may_do_io(held.iter().map(|(_, rank)| *rank)) {
+                give_up(&sentence);
+            }
+        });
+    }
+
+    fn give_up(sentence: &str) -> ! {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("?");
+        let trace = std::backtrace::Backtrace::force_capture();
+        let _ = writeln!(std::io::stderr(), "{sentence} (thread {name})\n{trace}");
+        std::process::abort()
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::order::{may_do_io, may_take};
+    use super::*;
+
+    #[test]
+    fn a_lock_is_taken_only_under_those_of_lower_rank() {
+        let may = |held: &[Rank], rank| may_take(held.iter().copied(), rank).is_ok();
+        assert!(may(&[], Rank::Registry));
+        assert!(may(&[Rank::Registry], Rank::Outbox));
+        assert!(may(&[Rank::Registry, Rank::Outbox], Rank::Tls));
+        assert!(!may(&[Rank::Registry], Rank::Registry));
+        assert!(!may(&[Rank::Outbox], Rank::Registry));
+        assert!(!may(&[Rank::Leaf], Rank::Leaf));
+        assert!(!may(&[Rank::Registry, Rank::Leaf], Rank::Outbox));
+    }
+
+    #[test]
+    fn sockets_are_used_only_under_locks_of_one_connection() {
+        let may = |held: &[Rank]| may_do_io(held.iter().copied()).is_ok();
+        assert!(may(&[]));
+        assert!(may(&[Rank::Outbox, Rank::Tls]));
+        assert!(!may(&[Rank::Registry]));
+        assert!(!may(&[Rank::Registry, Rank::Outbox]));
+        assert!(!may(&[Rank::Leaf]));
+    }
+
+    #[test]
+    fn a_released_lock_does_not_count() {
+        let outer = Mutex::ranked(Rank::Outbox, 1);
+        let inner = Mutex::ranked(Rank::Registry, 2);
+        let mut guard = outer.lock();
+        let both = MutexGuard::unlocked(&mut guard, || *inner.lock());
+        assert_eq!(both + *guard, 3);
+        drop(guard);
+        // In whatever order they are released.
+        let (first, second) = (Mutex::ranked(Rank::Registry, ()), Mutex::new(()));
+        let first_guard = first.lock();
+        let second_guard = second.lock();
+        drop(first_guard);
+        drop(second_guard);
+        assert_free_for_io();
+        drop(first.lock());
+    }
+}
