@@ -2,16 +2,16 @@
 //! page all come from one description of it, which is clap's.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};
 use clap_complete::Shell;
 
+use crate::output;
 use crate::wire::Revision;
 
-/// A command line that can't be followed.
+/// A command line that can't be followed, or output that can't be written.
 const REFUSED: u8 = 2;
 
 /// What a program prints of itself.
@@ -49,7 +49,7 @@ pub(crate) fn read<C: Parser>(
     } else {
         return Ok(command_line);
     }
-    Err(print(&text))
+    Err(print::<C>(&String::from_utf8_lossy(&text)))
 }
 
 /// Ends a program whose command line is wrong, or asks for help.
@@ -59,12 +59,10 @@ pub(crate) fn refuse<C: CommandFactory>(error: &clap::Error) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     ) {
-        return print(text.as_bytes());
+        return print::<C>(&text);
     }
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    // In one piece, and standard error may be closed, too.
-    let text = format!("{}: {text}", C::command().get_name());
-    let _ = io::stderr().write_all(text.as_bytes());
+    output::report(&format!("{}: {text}", C::command().get_name()));
     ExitCode::from(REFUSED)
 }
 
@@ -73,10 +71,16 @@ pub(crate) fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> 
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
-fn print(text: &[u8]) -> ExitCode {
-    // Whoever reads may have gone (`chatserver --help | head`); that is no failure.
-    let _ = io::stdout().write_all(text);
-    ExitCode::SUCCESS
+/// Ends a program that was asked for `text` alone.
+fn print<C: CommandFactory>(text: &str) -> ExitCode {
+    match output::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let name = C::command().get_name().to_owned();
+            output::report(&format!("{name}: {}\n", output::not_written(&error)));
+            ExitCode::from(REFUSED)
+        }
+    }
 }
 
 /// The words with each `option` and the word after it as one, where that word `is_value`. An option whose

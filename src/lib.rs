@@ -23,6 +23,7 @@
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
+//! | `output` | standard output and standard error, which can fail; a stream of lines that goes on after an error | what is written |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
@@ -154,6 +155,7 @@ pub mod limits;
 mod lock;
 pub mod net;
 pub mod outbox;
+mod output;
 pub mod program;
 pub mod seat;
 pub mod server;

@@ -19,6 +19,7 @@ pub(crate) trait World: Clone {
 }
 
 /// Walks from `start` and returns the number of states.
+#[allow(clippy::disallowed_macros)]
 pub(crate) fn walk<W: World>(start: W) -> usize {
     let mut seen = HashSet::from([start.canonical()]);
     let mut level = vec![start];

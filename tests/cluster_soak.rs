@@ -5,7 +5,12 @@
 //! same few names. A message that was answered `SENT` to all has to reach all, once, and after everything that its speaker
 //! said before, whatever happened to the engine. In the end nobody is left in it: no name, no room, and every seat is back.
 #![cfg(feature = "cluster")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 #[path = "support/engine.rs"]
 mod engine;

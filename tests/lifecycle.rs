@@ -1,5 +1,10 @@
 //! Starting and stopping: what is told, what is refused, and that nothing is left over.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 

@@ -1,6 +1,11 @@
 //! Names under load: many who register at once, a public message to a crowd, accounts that
 //! survive a killed server.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 

@@ -1,6 +1,11 @@
 //! Rooms that come and go: 16 people, 4 ports, 10,000 rounds of joining, talking, leaving, dropping
 //! and resetting, in an order that a printed seed decides.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 

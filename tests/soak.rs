@@ -7,7 +7,12 @@
 //! and a room go on, and every message is numbered: one that is lost, doubled, out of order or with
 //! somebody it was not for ends the run. Afterwards the server has to be as it was: every port on
 //! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 #[path = "support/running.rs"]
 mod running;

@@ -1,6 +1,11 @@
 //! TLS from outside: who is believed, who is not, and what a handshake costs others.
 #![cfg(feature = "tls")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 

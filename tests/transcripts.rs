@@ -1,7 +1,12 @@
 //! Plays every file in `tests/transcripts` against a real server, over real sockets, with ticks
 //! given by hand. The files are the documentation of the rules; see `support::transcript` for
 //! their language.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 

@@ -9,6 +9,8 @@ fn main() -> ExitCode {
 
 #[cfg(not(unix))]
 fn main() -> ExitCode {
-    eprintln!("chatcheck: it starts and ends programs as Unix does; on Windows, use it under WSL");
+    let sentence =
+        b"chatcheck: it starts and ends programs as Unix does; on Windows, use it under WSL\n";
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), sentence);
     ExitCode::from(2)
 }

@@ -23,9 +23,9 @@ mod threads;
 mod workers;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::output;
 use options::Wanted;
 use program::{Launch, Programs};
 use report::{Outcome, Report};
@@ -57,7 +57,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(FAILED),
             Err(error) => {
-                let _ = writeln!(io::stderr(), "chatcheck: {error}");
+                output::report(&format!("chatcheck: {error}\n"));
                 ExitCode::from(NOT_CHECKED)
             }
         },
@@ -72,15 +72,12 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
     };
     let rung = rung.ok_or_else(|| format!("there is no rung {}", wanted.rung))?;
     let checks = chosen(rung, &wanted.only)?;
-    let mut out = io::stdout();
-    // Whoever reads may have gone (`chatcheck 1 --list | head`), which is nobody's fault.
+    let print = |text: &str| output::print(text).map_err(|error| output::not_written(&error));
     if wanted.list {
-        let _ = write!(out, "{}", report::list(&checks, wanted.json));
-        return Ok(true);
+        return print(&report::list(&checks, wanted.json)).map(|()| true);
     }
     let Some(command) = &wanted.command else {
-        let _ = write!(out, "{}", report::task(rung));
-        return Ok(true);
+        return print(&report::task(rung)).map(|()| true);
     };
     let programs = Programs::ended_by_signals().map_err(|error| error.to_string())?;
     let mut report = Report::of(rung, command, wanted.json);
@@ -105,7 +102,10 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
         let written = std::fs::write(file, report.junit());
         written.map_err(|error| format!("{} can't be written: {error}", file.display()))?;
     }
-    Ok(report.has_passed())
+    match report.not_printed() {
+        Some(error) => Err(output::not_written(error)),
+        None => Ok(report.has_passed()),
+    }
 }
 
 /// The checks of `rung` that were asked for: all, or those with the names in `only`.

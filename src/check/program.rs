@@ -19,6 +19,7 @@ use signal_hook::iterator::Signals;
 use socket2::{Domain, Socket, Type};
 
 use super::failure::Failure;
+use crate::output;
 
 /// Where the port goes in a command.
 pub(super) const PORT: &str = "{port}";
@@ -79,7 +80,7 @@ impl Programs {
                     for folder in &left.folders {
                         let _ = std::fs::remove_dir_all(folder);
                     }
-                    let _ = io::stderr().write_all(b"\nchatcheck: interrupted\n");
+                    output::report("\nchatcheck: interrupted\n");
                     std::process::exit(128 + signal);
                 }
             })?;

@@ -1,7 +1,7 @@
 //! What the checker says of each check: for a person, and for a learning platform.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,6 +9,7 @@ use serde_json::json;
 use super::failure::{ENDED, Failure};
 use super::program::{Kind, Launch};
 use super::rung::{Check, Rung};
+use crate::output;
 use crate::wire::{printable, xml_text};
 
 /// How many lines of what the program has printed are shown.
@@ -62,18 +63,21 @@ pub(super) struct Report {
     is_json: bool,
     has_colour: bool,
     outcomes: Vec<Outcome>,
+    /// The first error in printing it. The checks go on: their result can also go to a file.
+    not_printed: Option<io::Error>,
 }
 
 impl Report {
     /// Begins one.
     pub(super) fn of(rung: &'static Rung, command: &str, is_json: bool) -> Report {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let report = Report {
+        let mut report = Report {
             rung,
             command: printable(command),
             is_json,
             has_colour: !is_json && io::stdout().is_terminal() && !no_colour,
             outcomes: Vec::new(),
+            not_printed: None,
         };
         if !is_json {
             let Rung { number, title, .. } = rung;
@@ -81,7 +85,8 @@ impl Report {
                 Kind::Server => format!("Rung {number}: {title}"),
                 Kind::Client => format!("To build beside the ladder: {title}"),
             };
-            say(&format!("{heading}\n{}\n\n", report.command));
+            let text = format!("{heading}\n{}\n\n", report.command);
+            report.print(&text);
         }
         report
     }
@@ -92,12 +97,12 @@ impl Report {
             true => format!("{}\n", as_json(&outcome)),
             false => self.as_text(&outcome),
         };
-        say(&text);
+        self.print(&text);
         self.outcomes.push(outcome);
     }
 
     /// Says how it went on the whole.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&mut self) {
         let passed = self.outcomes.iter().filter(|one| one.failure.is_none());
         let (passed, played) = (passed.count(), self.outcomes.len());
         let all = self.rung.checks.len();
@@ -122,7 +127,18 @@ impl Report {
         } else {
             format!("\n{passed} of {played} checks have passed.\n")
         };
-        say(&text);
+        self.print(&text);
+    }
+
+    fn print(&mut self, text: &str) {
+        if let Err(error) = output::print(text) {
+            self.not_printed.get_or_insert(error);
+        }
+    }
+
+    /// The first error in printing, if there was one. A reader that has gone is none.
+    pub(super) fn not_printed(&self) -> Option<&io::Error> {
+        self.not_printed.as_ref()
     }
 
     /// Whether something was played, and all of it has passed.
@@ -277,9 +293,4 @@ pub(super) fn task(rung: &Rung) -> String {
     };
     let task = rung.task;
     format!("{task}\n---\nCheck what you have built with\n  make check {command}\n")
-}
-
-fn say(text: &str) {
-    // Whoever reads may have gone; the exit code tells it all the same.
-    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -19,6 +19,7 @@ use super::target::Target;
 use super::tries::{Tries, find_first_seat, jitter};
 use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
+use crate::output;
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
 use crate::wire::{ClientCommand, ServerDoc, printable_text};
@@ -31,14 +32,10 @@ pub(super) fn chat(options: &Options) -> Outcome {
     let mut options = options.clone();
     let palette = Palette::new(options.color);
     // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
-    let say = |text: &str| eprintln!("{}", palette.notice(&format!("* {text}")));
+    let say = |text: &str| output::report(&(palette.notice(&format!("* {text}")) + "\n"));
     let refuse = |reason: &str| {
-        for (line, begin) in reason
-            .lines()
-            .zip(std::iter::once("chatclient: ").chain(std::iter::repeat("")))
-        {
-            eprintln!("{begin}{}", printable_text(line));
-        }
+        let lines: Vec<String> = reason.lines().map(printable_text).collect();
+        output::report(&format!("chatclient: {}\n", lines.join("\n")));
         Outcome::Lost
     };
     let mut introduction = match Introduction::begin(&mut options) {
@@ -64,7 +61,9 @@ pub(super) fn chat(options: &Options) -> Outcome {
     match Conductor::start(&options, palette) {
         Ok(conductor) => conductor.run(seat),
         Err(error) => {
-            eprintln!("chatclient: the system refuses a thread or the terminal: {error}");
+            output::report(&format!(
+                "chatclient: the system refuses a thread or the terminal: {error}\n"
+            ));
             Outcome::Lost
         }
     }

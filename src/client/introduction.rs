@@ -54,6 +54,7 @@ mod with_tls {
     use crate::client::config::known_servers_file;
     use crate::client::options::Options;
     use crate::net::Host;
+    use crate::output;
     use crate::tls::{Fingerprint, KnownServers, Trust, Untrusted};
 
     pub(super) struct Known {
@@ -117,9 +118,9 @@ mod with_tls {
                         if let Some(servers) = &known.servers
                             && let Err(error) = servers.keep(&options.server, options.port, &shown)
                         {
-                            eprintln!(
-                                "chatclient: {file} can't be written ({error}); you will be asked again"
-                            );
+                            output::report(&format!(
+                                "chatclient: {file} can't be written ({error}); you will be asked again\n"
+                            ));
                         }
                         match use_trust(options, Some(shown)) {
                             Ok(trust) => {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::commands::{HelpLine, Timestamp};
 use super::trace::TraceOut;
 use crate::limits::THREAD_STACK;
+use crate::output::{self, Output};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
 use crate::wire::{Relay, Scope, printable, printable_text};
@@ -144,7 +145,7 @@ impl Screen {
                 piece.extend(to_show.try_iter().take(LINES_TOGETHER));
                 if printer(piece.clone()).is_err() {
                     // The editor has gone; the terminal is in its ordinary state again.
-                    let _ = write!(io::stdout(), "{piece}");
+                    let _ = output::print(&piece);
                 }
                 if to_show.len() <= LINES_BEHIND / 2 {
                     let _ = tell.try_send(());
@@ -306,9 +307,7 @@ impl Screen {
         match &self.out {
             Out::Above { .. } => self.trouble(text),
             Out::Plain { .. } => {
-                let line = format!("! {}\n", printable(text));
-                // In one piece, for others may write to the same terminal.
-                let _ = io::stderr().write_all(line.as_bytes());
+                output::report(&format!("! {}\n", printable(text)));
             }
         }
     }
@@ -388,12 +387,10 @@ impl Screen {
     fn show(&self, lines: String) {
         match &self.out {
             Out::Plain { reader_gone } => {
-                let mut out = io::stdout().lock();
-                let shown = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
-                if let Err(error) = shown {
+                if let Err(error) = Output::Stdout.print(&lines) {
                     let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
                     if !is_gone && !reader_gone.get() {
-                        let _ = writeln!(io::stderr(), "! the output can't be written ({error})");
+                        output::report(&format!("! {}\n", output::not_written(&error)));
                         self.failed.set(true);
                     }
                     reader_gone.set(true);

@@ -310,6 +310,7 @@ fn walk(bug: Bug) -> Result<usize, String> {
 }
 
 #[test]
+#[allow(clippy::disallowed_macros)]
 fn in_every_order_of_events_a_name_has_one_holder() {
     let worlds = walk(Bug::None).unwrap();
     println!("{worlds} worlds");

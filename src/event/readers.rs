@@ -4,13 +4,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread::Builder;
+use std::thread::{self, Builder};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use jiff::Timestamp;
 
 use super::{Event, EventQueue, What};
+use crate::clock::Tick;
 use crate::files::is_elsewhere;
 use crate::limits;
+use crate::output::{self, LineWriter};
 
 /// A reader's thread. It ends by itself once every [`super::Events`] handle is gone.
 pub struct ReaderThread {
@@ -39,121 +42,172 @@ impl ReaderThread {
 }
 
 /// Starts the thread `console`, which prints `greeting`, then each event as one line, and at the
-/// end that it is the end. Without a queue it prints the greeting alone.
+/// end that it is the end. Without a queue it prints the greeting alone. `shape` fits lines to the
+/// width of a terminal.
 ///
-/// Nobody else prints to `out`: a terminal that is paused would hold them up.
+/// No other thread prints to `out`, because a terminal that is paused would block it.
 ///
-/// Ticks that woke nobody are left out: there is one every second, and it says nothing. So are the
-/// events that only a board needs: that somebody was heard, and what the greeting says already.
+/// Ticks that woke no thread are left out, and so are the events that only a board needs: signs of
+/// life, and what the greeting says already.
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
 pub fn start_console(
     queue: Option<EventQueue>,
     greeting: String,
-    mut out: impl Write + Send + 'static,
+    shape: impl Fn(&str) -> String + Send + 'static,
+    out: impl Write + Send + 'static,
 ) -> io::Result<ReaderThread> {
     ReaderThread::start("console", move || {
-        let written = write!(out, "{greeting}").and_then(|()| out.flush());
-        let Some(queue) = queue else { return };
-        let lines = written.and_then(|()| {
-            copy(&queue, &mut out, |event| match event.what {
+        let mut stream = Stream {
+            writer: LineWriter::new(out),
+            format: |event: &Event| match event.what {
                 What::Ticked { told: 0 }
                 | What::Heard { .. }
                 | What::Started { .. }
                 | What::ClusterServer { .. } => None,
-                _ => Some(event.line()),
-            })
-        });
-        // A terminal that has gone away can't be told so. The events go on without it.
-        if lines.is_ok() {
-            let _ = writeln!(out, "Stopped.");
+                _ => Some(shape(&(event.line() + "\n"))),
+            },
+            tick: Tick::default(),
+        };
+        // There is no other place for an error of the console.
+        let _ = stream.write(&[shape(&greeting)]);
+        let Some(queue) = queue else { return };
+        while let Some(lines) = stream.next(&queue) {
+            let _ = stream.write(&lines);
+            let _ = stream.write_dropped(&queue);
         }
+        let _ = stream.write(&["Stopped.\n".to_owned()]);
     })
 }
 
 /// The most that is put together for one write, in bytes.
 const TOGETHER: usize = 256 * 1024;
 
-/// A file of events. It is opened anew when it has been moved away or deleted, as log rotation does, and
-/// rotated by itself when it has grown to `most` bytes: the file before is kept beside it, with `.1` at the
+/// Events as the lines of a file or a terminal.
+struct Stream<W, F> {
+    writer: LineWriter<W>,
+    /// The line of an event, with its line feed; `None` for an event that is left out.
+    format: F,
+    /// When the last event happened.
+    tick: Tick,
+}
+
+impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
+    /// Waits for events and returns the lines of those that are there. `None` after the last one.
+    fn next(&mut self, queue: &EventQueue) -> Option<Vec<String>> {
+        let first = queue.events().recv().ok()?;
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        for event in std::iter::once(first).chain(queue.events().try_iter()) {
+            self.tick = event.tick;
+            if let Some(line) = (self.format)(&event) {
+                bytes += line.len();
+                lines.push(line);
+            }
+            if bytes > TOGETHER {
+                break;
+            }
+        }
+        Some(lines)
+    }
+
+    fn write(&mut self, lines: &[String]) -> io::Result<()> {
+        let Stream {
+            writer,
+            format,
+            tick,
+        } = self;
+        writer.write(lines, |count, reason| {
+            let missing = Event {
+                tick: *tick,
+                time: Timestamp::now(),
+                thread: thread::current().name().unwrap_or("?").to_owned(),
+                what: What::LinesMissing {
+                    count,
+                    reason: reason.to_owned(),
+                },
+            };
+            format(&missing).unwrap_or_default()
+        })
+    }
+
+    /// Writes how many events found no room in the queue, if any did not.
+    fn write_dropped(&mut self, queue: &EventQueue) -> io::Result<()> {
+        let dropped = queue.take_dropped();
+        if dropped == 0 {
+            return Ok(());
+        }
+        self.writer
+            .miss(dropped, "they came faster than they could be written");
+        self.write(&[])
+    }
+}
+
+/// A file of events. It is opened again if it has been moved away or deleted, as log rotation does,
+/// and rotated by itself when it has grown to `most` bytes: the file before is kept with `.1` at the
 /// end of its name.
 struct EventFile {
     file: File,
     path: PathBuf,
     most: Option<u64>,
-    /// How many events could not be written since one could.
-    missing: u64,
 }
 
 impl EventFile {
-    fn open(path: &Path, most: Option<u64>) -> io::Result<EventFile> {
+    /// Returns whether it ends in a torn line, too: one that a crash or a full disk has cut off.
+    fn open(path: &Path, most: Option<u64>) -> io::Result<(EventFile, bool)> {
         let mut options = OpenOptions::new();
         options.read(true).create(true).append(true);
         // There may be words in it, and with --trace passwords: for its owner alone.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path)?;
-        // After a line that a crash has torn, the next one begins on its own. If that fails, so will
-        // the first event, and that is told.
         let mut last = [b'\n'];
         if file.metadata()?.is_file() && file.seek(SeekFrom::End(-1)).is_ok() {
             file.read_exact(&mut last)?;
         }
-        if last != *b"\n" {
-            let _ = file.write_all(b"\n");
-        }
-        Ok(EventFile {
+        let opened = EventFile {
             file,
             path: path.to_owned(),
             most,
-            missing: 0,
-        })
-    }
-
-    /// Writes `lines`, of `count` events, all of them or none.
-    fn write(&mut self, lines: &str, count: u64) -> io::Result<()> {
-        let written = self.try_to_write(lines);
-        self.missing = match written {
-            Ok(()) => 0,
-            Err(_) => self.missing + count,
         };
-        written
+        Ok((opened, last != *b"\n"))
     }
 
-    fn try_to_write(&mut self, lines: &str) -> io::Result<()> {
+    /// Makes room for `bytes` more. If another file has taken this one's place, returns whether that
+    /// ends in a torn line.
+    fn make_room(&mut self, bytes: usize) -> io::Result<Option<bool>> {
         let length = self.file.metadata()?.len();
-        let is_full = |most| length > 0 && length + lines.len() as u64 > most;
+        let is_full = |most| length > 0 && length + bytes as u64 > most;
         if self.most.is_some_and(is_full) {
             let mut before = self.path.clone().into_os_string();
             before.push(".1");
             std::fs::rename(&self.path, before)?;
         }
-        // As long as there is no new one to be had, the old one does.
+        // Until a new one can be had, the old one does.
         if is_elsewhere(&self.file, &self.path).unwrap_or(false)
-            && let Ok(new) = EventFile::open(&self.path, self.most)
+            && let Ok((new, is_torn)) = EventFile::open(&self.path, self.most)
         {
-            self.file = new.file;
+            *self = new;
+            return Ok(Some(is_torn));
         }
-        let length = self.file.metadata()?.len();
-        let mut text = String::new();
-        if self.missing > 0 {
-            text = format!(
-                "# {} events are missing: they could not be written\n",
-                self.missing
-            );
-        }
-        text += lines;
-        self.file.write_all(text.as_bytes()).inspect_err(|_| {
-            // What is half written goes again, where that is possible.
-            let _ = self.file.set_len(length);
-        })
+        Ok(None)
+    }
+}
+
+impl Write for EventFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// Starts the thread `event-file`, which appends each event to the file at `path` as a JSON line.
-/// If the file is moved away or deleted, or has grown to `most` bytes, a new one takes its place. When it
-/// can't be written, that is said once on standard error; it goes on when it can, and says how many are missing.
+/// If the file is moved away or deleted, or has grown to `most` bytes, a new one takes its place. An
+/// error is reported once on standard error; when writing works again, an event says how many are
+/// missing.
 ///
 /// # Errors
 /// What the system says when the file can't be opened for appending, or has no thread to give.
@@ -162,66 +216,52 @@ pub fn start_event_file(
     path: &Path,
     most: Option<u64>,
 ) -> io::Result<ReaderThread> {
-    let mut file = EventFile::open(path, most)?;
+    let (file, is_torn) = EventFile::open(path, most)?;
+    let mut stream = Stream {
+        writer: LineWriter::new(file),
+        format: |event: &Event| Some(event.json() + "\n"),
+        tick: Tick::default(),
+    };
+    stream.writer.restart(is_torn);
     ReaderThread::start("event-file", move || {
-        while let Ok(first) = queue.events().recv() {
-            let (mut lines, mut count) = (String::new(), 0);
-            for event in std::iter::once(first).chain(queue.events().try_iter()) {
-                lines += &event.json();
-                lines.push('\n');
-                count += 1;
-                if lines.len() > TOGETHER {
-                    break;
-                }
-            }
-            lines += &dropped(&queue);
-            let was_well = file.missing == 0;
-            if let Err(error) = file.write(&lines, count)
-                && was_well
-            {
-                eprintln!(
+        while let Some(lines) = stream.next(&queue) {
+            let written = append(&mut stream, &lines).and_then(|()| stream.write_dropped(&queue));
+            if let Err(error) = written {
+                output::report(&format!(
                     "chatserver: the event file {} can't be written ({error}); \
-                     the server goes on, and writes it again when that is possible",
-                    file.path.display()
-                );
+                     the server goes on, and writes it again when that is possible\n",
+                    stream.writer.out().path.display()
+                ));
             }
         }
+        // The last chance to write how many are missing.
+        let _ = stream.write(&[]);
     })
 }
 
-/// A line that says how many events were dropped, if any were.
-fn dropped(queue: &EventQueue) -> String {
-    match queue.take_dropped() {
-        0 => String::new(),
-        count => {
-            format!("# {count} events dropped: they came faster than they could be written\n")
-        }
-    }
-}
-
-/// Writes events until there are no more to come, and flushes whenever none waits.
-fn copy(
-    queue: &EventQueue,
-    out: &mut impl Write,
-    format: impl Fn(&Event) -> Option<String>,
+fn append<F: Fn(&Event) -> Option<String>>(
+    stream: &mut Stream<EventFile, F>,
+    lines: &[String],
 ) -> io::Result<()> {
-    while let Ok(first) = queue.events().recv() {
-        for event in std::iter::once(first).chain(queue.events().try_iter()) {
-            if let Some(line) = format(&event) {
-                writeln!(out, "{line}")?;
-            }
-        }
-        write!(out, "{}", dropped(queue))?;
-        out.flush()?;
+    let bytes = lines.iter().map(String::len).sum();
+    match stream.writer.out().make_room(bytes) {
+        Ok(None) => {}
+        Ok(Some(is_torn)) => stream.writer.restart(is_torn),
+        Err(error) => return stream.writer.fail(lines.len(), error),
     }
-    Ok(())
+    stream.write(lines)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::clock::Clock;
-    use crate::event::Events;
+    use crate::event::{Events, Record};
 
     #[cfg(unix)]
     #[test]
@@ -270,28 +310,109 @@ mod tests {
         assert!(lines[1].ends_with("\"event\":\"shutting-down\"}"), "{text}");
     }
 
+    /// What the console prints, on an output that a test looks at.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<(Vec<u8>, VecDeque<io::ErrorKind>)>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (text, errors) = &mut *self.0.lock();
+            if let Some(error) = errors.pop_front() {
+                return Err(error.into());
+            }
+            text.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The words of the events in what a console has printed.
+    fn words(out: &Shared) -> Vec<String> {
+        let text = String::from_utf8(out.0.lock().0.clone()).unwrap();
+        let words = text.lines().map(|line| line.split_whitespace().nth(2));
+        words.map(|word| word.unwrap_or("-").to_owned()).collect()
+    }
+
     #[test]
-    fn what_was_dropped_is_counted_in_the_output() {
+    fn events_that_found_no_room_are_counted_in_the_console() {
         let mut events = Events::new(Clock::new(), false);
         let queue = events.add_reader(1);
         for _ in 0..3 {
             events.tell(|| What::ShuttingDown { why: None });
         }
         drop(events);
-        let mut out = Vec::new();
-        copy(&queue, &mut out, |event| Some(event.what.described().0)).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().next(), Some("shutting-down"));
-        assert!(text.contains("2 events dropped"), "{text}");
+        let out = Shared::default();
+        let console = start_console(Some(queue), String::new(), str::to_owned, out.clone());
+        assert!(console.unwrap().finish());
+        assert_eq!(words(&out), ["shutting-down", "lines-missing", "-"]);
+        let text = String::from_utf8(out.0.lock().0.clone()).unwrap();
+        assert!(
+            text.contains("lines-missing   count 2  reason they came faster"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_console_that_can_be_written_again_says_what_is_missing() {
+        let mut events = Events::new(Clock::new(), false);
+        let queue = events.add_reader(8);
+        let out = Shared::default();
+        // The greeting and two events fail; the events are told one by one.
+        out.0.lock().1 = [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::WouldBlock,
+            io::ErrorKind::BrokenPipe,
+        ]
+        .into();
+        let console = start_console(
+            Some(queue),
+            "hello\n".to_owned(),
+            str::to_owned,
+            out.clone(),
+        );
+        let console = console.unwrap();
+        let left = |count| {
+            while out.0.lock().1.len() > count {
+                std::thread::yield_now();
+            }
+        };
+        left(2);
+        for count in [1, 0] {
+            events.tell(|| What::ShuttingDown { why: None });
+            left(count);
+        }
+        events.tell(|| What::ShuttingDown { why: None });
+        drop(events);
+        assert!(console.finish());
+        assert_eq!(words(&out), ["lines-missing", "shutting-down", "-"]);
+        let text = String::from_utf8(out.0.lock().0.clone()).unwrap();
+        assert!(text.contains("count 3"), "{text}");
+    }
+
+    fn file_stream(
+        path: &Path,
+        most: Option<u64>,
+    ) -> Stream<EventFile, fn(&Event) -> Option<String>> {
+        let (file, is_torn) = EventFile::open(path, most).unwrap();
+        let mut writer = LineWriter::new(file);
+        writer.restart(is_torn);
+        Stream {
+            writer,
+            format: |event| Some(event.json() + "\n"),
+            tick: Tick::default(),
+        }
     }
 
     #[test]
     fn a_file_that_has_grown_too_long_is_kept_beside_a_new_one() {
         let path = std::env::temp_dir().join(format!("portal-chat-grown-{}", std::process::id()));
         let before = path.with_extension("1");
-        let mut file = EventFile::open(&path, Some(10)).unwrap();
+        let mut stream = file_stream(&path, Some(10));
         for line in ["one\n", "two\n", "three\n", "four\n"] {
-            file.write(line, 1).unwrap();
+            append(&mut stream, &[line.to_owned()]).unwrap();
         }
         let text = |path: &Path| std::fs::read_to_string(path).unwrap();
         assert_eq!(
@@ -305,20 +426,33 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn after_a_full_disk_it_says_how_many_events_are_missing() {
+    fn after_a_full_disk_an_event_says_how_many_are_missing() {
         let path = std::env::temp_dir().join(format!("portal-chat-full-{}", std::process::id()));
-        let mut file = EventFile::open(Path::new("/dev/full"), None).unwrap();
-        assert!(file.write("one\ntwo\n", 2).is_err() && file.write("three\n", 1).is_err());
+        let mut stream = file_stream(Path::new("/dev/full"), None);
+        let lines = |lines: &[&str]| {
+            lines
+                .iter()
+                .map(|line| format!("{line}\n"))
+                .collect::<Vec<_>>()
+        };
+        assert!(append(&mut stream, &lines(&["one", "two"])).is_err());
+        assert!(
+            append(&mut stream, &lines(&["three"])).is_ok(),
+            "an error is reported once"
+        );
         // There is room again.
-        file.file = EventFile::open(&path, None).unwrap().file;
-        file.path = path.clone();
-        file.write("four\n", 1).unwrap();
-        file.write("five\n", 1).unwrap();
+        *stream.writer.out() = EventFile::open(&path, None).unwrap().0;
+        append(&mut stream, &lines(&["four"])).unwrap();
+        append(&mut stream, &lines(&["five"])).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1..], ["four", "five"]);
+        let missing = Record::parse(lines[0]).unwrap();
         assert_eq!(
-            text,
-            "# 3 events are missing: they could not be written\nfour\nfive\n"
+            (&*missing.event, missing.number("count")),
+            ("lines-missing", Some(3))
         );
+        assert!(missing.text("reason").unwrap().contains("No space left"));
     }
 }

@@ -364,6 +364,13 @@ pub enum What {
         /// The system's reason.
         error: String,
     },
+    /// Lines of this stream (the console, the event file, the board) are missing before this one.
+    LinesMissing {
+        /// How many.
+        count: u64,
+        /// Why: the system's reason, or that events came too fast.
+        reason: String,
+    },
     /// A socket call returned (`--trace`). Its name is the event's word.
     Called {
         /// Its name.
@@ -671,6 +678,10 @@ mod tests {
             What::Trouble {
                 doing: "accept",
                 error: "no".to_owned(),
+            },
+            What::LinesMissing {
+                count: 3,
+                reason: "a reason".to_owned(),
             },
             What::Called {
                 call: "bind",

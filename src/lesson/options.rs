@@ -1,6 +1,6 @@
 //! The lessons' command lines, and the question that the slides' programs ask at their start.
 
-use std::io::{self, BufRead, Write as _};
+use std::io::{self, BufRead};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU16;
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use super::error::EchoError;
 use super::{Say, client, one_at_a_time, thread_per_client};
 use crate::interfaces::{interfaces, table};
 use crate::net::{Call, Host, Listener, Stream, Tap};
+use crate::output;
 use crate::terminal::set_title;
 use crate::wire::printable;
 
@@ -74,15 +75,15 @@ fn finish(program: &str, result: Result<(), EchoError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{program}: {error}");
+            output::report(&format!("{program}: {error}\n"));
             ExitCode::from(error.code())
         }
     }
 }
 
 fn say(text: &str) {
-    // Whoever reads may have gone.
-    let _ = writeln!(io::stdout(), "{text}");
+    // A lesson goes on without its output.
+    let _ = output::print(&format!("{text}\n"));
 }
 
 impl EchoServer {

@@ -2,10 +2,12 @@
 //! (`--chop`).
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+
+use crate::output;
 
 /// How many of a call's bytes are shown.
 const SHOWN: usize = 300;
@@ -77,10 +79,9 @@ impl Call<'_> {
         line
     }
 
-    /// Prints the line on standard error. If nobody reads that any more, so be it: a print that
-    /// fails must not take the program along.
+    /// Prints the line on standard error.
     pub fn print(&self) {
-        let _ = io::stderr().write_all((self.line() + "\n").as_bytes());
+        output::report(&(self.line() + "\n"));
     }
 
     /// The bytes between quotation marks, each of them visible; of many, the first.

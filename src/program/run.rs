@@ -26,6 +26,7 @@ use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::Host;
+use crate::output::{self, Output};
 use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::layout::{self, GOES_ON};
@@ -107,11 +108,10 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
         could_be_made(events).map_err(|error| no_event_file(events, &error))?;
         settings.event_file = None;
     }
-    let _ = write!(
-        io::stdout(),
+    print(&format!(
         "chatserver {} with these settings:\n\n{shown}\n{notes}",
         env!("CARGO_PKG_VERSION")
-    );
+    ))?;
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), false);
     let event_file = event_file(&settings, &mut events)?;
@@ -123,8 +123,12 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     if let Some(event_file) = event_file {
         event_file.finish();
     }
-    let _ = writeln!(io::stdout(), "It can start.");
-    Ok(())
+    print("It can start.\n")
+}
+
+/// Prints a text that was asked for.
+fn print(text: &str) -> Result<(), String> {
+    output::print(text).map_err(|error| output::not_written(&error))
 }
 
 /// An accounts file that is gone when this is dropped.
@@ -149,8 +153,13 @@ impl Drop for Scratch {
     }
 }
 
+/// Prints a sentence on standard error.
+fn report(sentence: &impl std::fmt::Display) {
+    output::report(&format!("chatserver: {sentence}\n"));
+}
+
 fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("chatserver: {reason}");
+    report(&reason);
     ExitCode::from(REFUSED)
 }
 
@@ -192,14 +201,16 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
 
     let read_anew = || {
         let (Some(files), Some(tls)) = (files, &settings.tls) else {
-            eprintln!(
-                "chatserver: there is no certificate to be read anew; what else it was told stands"
+            return report(
+                &"there is no certificate to be read anew; what else it was told stands",
             );
-            return;
         };
         match files.load_into(tls) {
-            Ok(said) => eprint!("chatserver: the certificate was read anew\n{said}"),
-            Err(reason) => eprintln!("chatserver: the certificate stays as it was: {reason}"),
+            Ok(said) => report(&format!(
+                "the certificate was read anew\n{}",
+                said.trim_end()
+            )),
+            Err(reason) => report(&format!("the certificate stays as it was: {reason}")),
         }
     };
     let why = console.serve_until_stopped(&server, &signals, read_anew);
@@ -265,11 +276,10 @@ impl Console {
         let printer = Arc::default();
         let out = AboveTheLine {
             printer: Arc::clone(&printer),
-            line: Vec::new(),
         };
         let mut console = Console {
             // The greeting comes first, and then what is typed.
-            printing: start_console(queue, greeting, out)?,
+            printing: start_console(queue, greeting, as_wide_as_the_terminal, out)?,
             printer,
             answers: None,
             keyboard: None,
@@ -404,24 +414,23 @@ fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<Str
     let (answers, asked) = bounded::<String>(ANSWERS);
     let mut out = AboveTheLine {
         printer: Arc::clone(printer),
-        line: Vec::new(),
     };
     Builder::new()
         .name("answers".to_owned())
         .stack_size(limits::THREAD_STACK)
         .spawn(move || {
             for answer in asked {
-                // A terminal that has gone away can't be told so.
-                let _ = writeln!(out, "{answer}");
+                // The operator can ask again.
+                let answer = as_wide_as_the_terminal(&format!("{answer}\n"));
+                let _ = out.write_all(answer.as_bytes());
             }
         })?;
     Ok(answers)
 }
 
-/// Prints whole lines above the operator's, where there is one.
+/// Prints lines above the operator's, if there is one.
 struct AboveTheLine {
     printer: Arc<Mutex<Option<Printer>>>,
-    line: Vec<u8>,
 }
 
 /// Whole lines, cut where the terminal would cut them: what goes on below is marked, so that nobody's words
@@ -439,24 +448,19 @@ fn as_wide_as_the_terminal(lines: &str) -> String {
 
 impl io::Write for AboveTheLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.line.extend_from_slice(bytes);
-        if let Some(end) = self.line.iter().rposition(|&byte| byte == b'\n') {
-            let lines: Vec<u8> = self.line.drain(..=end).collect();
-            let lines = as_wide_as_the_terminal(&String::from_utf8_lossy(&lines));
-            let printed = match self.printer.lock().as_mut() {
-                Some(printer) => printer(lines.clone()).is_ok(),
-                None => false,
-            };
-            if !printed {
-                // There is no editor, or it has gone; the terminal takes plain lines.
-                io::stdout().write_all(lines.as_bytes())?;
-            }
+        let printed = match self.printer.lock().as_mut() {
+            Some(printer) => printer(String::from_utf8_lossy(bytes).into_owned()).is_ok(),
+            None => false,
+        };
+        if printed {
+            return Ok(bytes.len());
         }
-        Ok(bytes.len())
+        // There is no editor, or it has gone; the terminal takes plain lines.
+        Output::Stdout.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
+        Ok(())
     }
 }
 
@@ -481,11 +485,11 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     if recording.left_out() > 0 {
-        eprintln!(
-            "chatserver: {} lines of {} are no events and are left out",
+        report(&format!(
+            "{} lines of {} are no events and are left out",
             recording.left_out(),
             replay.file.display()
-        );
+        ));
     }
     let veil = Veil {
         // Whoever recorded them wanted to see them.
@@ -494,12 +498,13 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     };
     let board = Board::replay(replay.board, recording, replay.speed, veil)
         .map_err(|error| no_board(replay.board, &error))?;
-    // Whoever reads may have gone; the board is there all the same.
-    let _ = writeln!(
-        io::stdout(),
-        "board    {}  shows it, in a browser; Ctrl-C ends this",
+    // The board is there without its address on the terminal, too.
+    if let Err(sentence) = print(&format!(
+        "board    {}  shows it, in a browser; Ctrl-C ends this\n",
         page(board.address(), false)
-    );
+    )) {
+        report(&sentence);
+    }
     while matches!(signals.told.recv(), Ok(Told::GoesOn | Told::ReadAnew)) {}
     board.stop();
     Ok(())

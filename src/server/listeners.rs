@@ -12,6 +12,7 @@ use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::{Datagrams, Held, Holder, Listener, Port, Tap, TlsServer, Transport};
+use crate::output;
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -275,10 +276,10 @@ fn patiently<S>(
                 }
                 _ => ("an outgoing connection", "a moment"),
             };
-            eprintln!(
-                "chatserver: port {} belongs to {whose}; waiting {long} for it (Ctrl-C ends that)",
+            output::report(&format!(
+                "chatserver: port {} belongs to {whose}; waiting {long} for it (Ctrl-C ends that)\n",
                 wanted.port()
-            );
+            ));
         }
         std::thread::sleep(limits::BIND_PAUSE);
     }

@@ -26,6 +26,7 @@ use super::filter::WAKE;
 use super::tty::columns;
 use super::{Palette, time_of_day};
 use crate::files::make_folder_of;
+use crate::output;
 
 /// What Tab can make of the last word before the cursor: where that word begins, and what it may
 /// become.
@@ -243,8 +244,7 @@ fn go_back_up(prompt: &str, text: &str) {
     } else {
         "\x1b[1A\r"
     };
-    let mut out = std::io::stdout();
-    let _ = out.write_all(up.as_bytes()).and_then(|()| out.flush());
+    let _ = output::print(up);
 }
 
 /// What each of our own keys does, in this order.
@@ -425,10 +425,7 @@ impl Hinter for Prompter {
         let mut state = self.line.lock();
         let down = state.rows_to_go_down(self.prompt_width.load(Ordering::Relaxed));
         if down > 0 {
-            let mut out = std::io::stdout();
-            let _ = out
-                .write_all("\n".repeat(down).as_bytes())
-                .and_then(|()| out.flush());
+            let _ = output::print(&"\n".repeat(down));
         }
         if !state.woken {
             state.was_emptied |= line.is_empty() && !state.text.is_empty();

@@ -17,9 +17,11 @@ pub(crate) use editor::{Complete, Manner, Printer};
 pub(crate) use keyboard::{Keyboard, restore_terminal};
 pub(crate) use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use jiff::Zoned;
+
+use crate::output;
 
 /// How the time of day is written.
 pub(crate) const TIME: &str = "%H:%M";
@@ -32,8 +34,7 @@ pub(crate) fn set_title(title: &str) {
     let can = std::env::var("TERM").is_ok_and(|name| name != "dumb" && name != "linux");
     if can && io::stdout().is_terminal() {
         // OSC 0 of xterm, which every terminal with a window takes.
-        print!("\x1b]0;{title}\x07");
-        let _ = io::stdout().flush();
+        let _ = output::print(&format!("\x1b]0;{title}\x07"));
     }
 }
 

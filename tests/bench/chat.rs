@@ -7,7 +7,12 @@
 //!
 //! `make bench` runs everything, `make bench-quick` in under a minute, `make bench-compare` shows
 //! two kept results side by side.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    unreachable_pub
+)]
 
 mod bare;
 #[cfg(feature = "cluster")]

@@ -3,7 +3,13 @@
 //!
 //! `DEMO_PACE=2` is twice as fast as the 4 seconds that a step takes (and the tick with it), and
 //! `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it, to be shown with `chatserver replay FILE`.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    unreachable_pub,
+    dead_code
+)]
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

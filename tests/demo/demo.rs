@@ -1,6 +1,6 @@
 //! `make demo`: a server, two clients that follow a script, and what each of the three shows,
 //! line by line as it happens. It ends by itself.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_macros)]
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, IsTerminal, Write};

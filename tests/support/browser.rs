@@ -1,5 +1,5 @@
 //! A real browser, for the tests that look at pages.
-#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::disallowed_macros, dead_code, unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

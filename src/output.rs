@@ -1,0 +1,116 @@
+//! Standard output and standard error. Either can be full, closed or not ready, and a write that
+//! fails must not end a thread: `print!` and `eprint!` panic then, so clippy.toml forbids them.
+
+use std::io::{self, Write};
+
+mod lines;
+
+pub(crate) use lines::LineWriter;
+
+/// One of the two output streams, without std's buffer: bytes that could not be written stay with
+/// the caller, who knows which they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Stdout,
+    Stderr,
+}
+
+impl Output {
+    /// Writes the whole text in one piece: no other thread of this process writes in between.
+    ///
+    /// # Errors
+    /// The system's. `BrokenPipe` if the reader has gone.
+    pub(crate) fn print(self, text: &str) -> io::Result<()> {
+        match self {
+            Output::Stdout => with_lock(self, io::stdout().lock(), text),
+            Output::Stderr => with_lock(self, io::stderr().lock(), text),
+        }
+    }
+}
+
+fn with_lock<L>(mut output: Output, _lock: L, text: &str) -> io::Result<()> {
+    output.write_all(text.as_bytes())
+}
+
+/// Prints the output that a program was asked for. A reader that has gone (`| head -1`) wants no
+/// more of it; that is no error.
+///
+/// # Errors
+/// Every other error of the system, such as that of a full disk.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    match Output::Stdout.print(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+/// The sentence for output that a program could not print.
+pub(crate) fn not_written(error: &io::Error) -> String {
+    format!("standard output can't be written ({error}): give it another file or pipe")
+}
+
+/// Prints a message for the user on standard error. If that can't be written either, there is no
+/// place left to report it.
+pub(crate) fn report(text: &str) {
+    let _ = Output::Stderr.print(text);
+}
+
+#[cfg(unix)]
+impl Write for Output {
+    /// Waits for a descriptor with O_NONBLOCK as for any other: another process that shares it may
+    /// have set that flag.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        use rustix::io::Errno;
+        loop {
+            let written = match self {
+                Output::Stdout => rustix::io::write(io::stdout(), bytes),
+                Output::Stderr => rustix::io::write(io::stderr(), bytes),
+            };
+            match written {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait_until_ready()?,
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+impl Output {
+    fn wait_until_ready(self) -> io::Result<()> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::io::Errno;
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let ready = match self {
+            Output::Stdout => poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None),
+            Output::Stderr => poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None),
+        };
+        match ready {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Elsewhere std's own streams do; their buffer is emptied at once.
+#[cfg(not(unix))]
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::Stdout => {
+                let mut out = io::stdout();
+                out.write_all(bytes).and_then(|()| out.flush())?;
+            }
+            Output::Stderr => io::stderr().write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! A stream of lines that goes on after an error.
+
+use std::io::{self, Write};
+
+/// Writes lines to a file, a pipe or a terminal that can fail and work again later (a disk that was
+/// full, a reader that was slow). An error never ends it. Lines that could not be written are
+/// counted, and the count is written as soon as that is possible, before the next line. A line that
+/// was written in part is finished first, so no two lines run into each other.
+pub(crate) struct LineWriter<W> {
+    out: W,
+    /// The rest of a line that was written in part.
+    torn: Vec<u8>,
+    /// How many lines are missing if that rest is never written.
+    torn_lines: u64,
+    /// How many lines are missing since the last count was written.
+    missing: u64,
+    /// Why the first of them is missing.
+    reason: String,
+    /// The last write failed.
+    is_failing: bool,
+}
+
+impl<W: Write> LineWriter<W> {
+    pub(crate) fn new(out: W) -> LineWriter<W> {
+        LineWriter {
+            out,
+            torn: Vec::new(),
+            torn_lines: 0,
+            missing: 0,
+            reason: String::new(),
+            is_failing: false,
+        }
+    }
+
+    /// The destination.
+    pub(crate) fn out(&mut self) -> &mut W {
+        &mut self.out
+    }
+
+    /// The destination has become another one, such as a new file: the rest of a torn line does not
+    /// belong there. If the new one ends in a torn line itself (`is_torn`), that line is ended.
+    pub(crate) fn restart(&mut self, is_torn: bool) {
+        let lines = std::mem::take(&mut self.torn_lines);
+        self.miss(lines, "its file was replaced");
+        self.torn = if is_torn { vec![b'\n'] } else { Vec::new() };
+    }
+
+    /// Counts lines that are missing for another reason than a failed write.
+    pub(crate) fn miss(&mut self, lines: u64, reason: &str) {
+        if lines > 0 && self.missing == 0 {
+            reason.clone_into(&mut self.reason);
+        }
+        self.missing += lines;
+    }
+
+    /// Counts `lines` as missing because of `error`. Returns the error if writing worked before.
+    pub(crate) fn fail(&mut self, lines: usize, error: io::Error) -> io::Result<()> {
+        self.miss(lines as u64, &error.to_string());
+        if std::mem::replace(&mut self.is_failing, true) {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Writes `lines`, each with its line feed. If lines are missing, a line with their count comes
+    /// first; `notice` makes it from the count and the reason.
+    ///
+    /// # Errors
+    /// The first error since writing worked, so that it is reported once. Lines that were not
+    /// written are counted.
+    pub(crate) fn write(
+        &mut self,
+        lines: &[String],
+        notice: impl FnOnce(u64, &str) -> String,
+    ) -> io::Result<()> {
+        let torn = std::mem::take(&mut self.torn);
+        let torn_lines = std::mem::take(&mut self.torn_lines);
+        let (written, error) = self.write_bytes(&torn);
+        if let Some(error) = error {
+            self.keep_torn(&torn[written..], torn_lines);
+            return self.fail(lines.len(), error);
+        }
+        if self.missing > 0 {
+            let notice = notice(self.missing, &self.reason).into_bytes();
+            let (written, error) = self.write_bytes(&notice);
+            if written > 0 {
+                let told = std::mem::take(&mut self.missing);
+                self.keep_torn(&notice[written..], told);
+            }
+            if let Some(error) = error {
+                return self.fail(lines.len(), error);
+            }
+        }
+        let text = lines.concat().into_bytes();
+        let (written, error) = self.write_bytes(&text);
+        let Some(error) = error else {
+            self.is_failing = false;
+            return Ok(());
+        };
+        let (mut begun, mut start) = (0, 0);
+        for line in lines {
+            let end = start + line.len();
+            if written <= start {
+                break;
+            }
+            if written < end {
+                self.keep_torn(&text[written..end], 1);
+            }
+            (begun, start) = (begun + 1, end);
+        }
+        self.fail(lines.len() - begun, error)
+    }
+
+    fn keep_torn(&mut self, rest: &[u8], lines: u64) {
+        if !rest.is_empty() {
+            (self.torn, self.torn_lines) = (rest.to_vec(), lines);
+        }
+    }
+
+    /// How many bytes were written, and why not all.
+    fn write_bytes(&mut self, bytes: &[u8]) -> (usize, Option<io::Error>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.out.write(&bytes[written..]) {
+                Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Some(error)),
+            }
+        }
+        match self.out.flush() {
+            Ok(()) => (written, None),
+            Err(error) => (written, Some(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a write to the [`Disk`] does: it takes up to so many bytes, or fails.
+    type Step = Result<usize, io::ErrorKind>;
+
+    /// Follows its steps; after the last one it takes everything.
+    #[derive(Default)]
+    struct Disk {
+        text: Vec<u8>,
+        steps: VecDeque<Step>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = match self.steps.pop_front() {
+                Some(step) => step.map_err(io::Error::from)?.min(bytes.len()),
+                None => bytes.len(),
+            };
+            self.text.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn notice(lines: u64, _: &str) -> String {
+        format!("{lines} missing\n")
+    }
+
+    /// What is written of `lines`, and how many errors were reported.
+    fn play(steps: &[Step], batches: &[&[&str]]) -> (String, usize) {
+        let mut writer = LineWriter::new(Disk {
+            steps: steps.iter().copied().collect(),
+            ..Disk::default()
+        });
+        let mut errors = 0;
+        for batch in batches {
+            let lines: Vec<String> = batch.iter().map(|line| format!("{line}\n")).collect();
+            errors += usize::from(writer.write(&lines, notice).is_err());
+        }
+        let text = String::from_utf8(writer.out().text.clone()).unwrap();
+        (text, errors)
+    }
+
+    const FULL: Step = Err(io::ErrorKind::StorageFull);
+    const BUSY: Step = Err(io::ErrorKind::WouldBlock);
+
+    #[test]
+    fn an_error_does_not_end_the_stream() {
+        for error in [FULL, BUSY, Ok(0), Err(io::ErrorKind::BrokenPipe)] {
+            let (text, errors) = play(&[error, error], &[&["one"], &["two", "three"], &["four"]]);
+            assert_eq!((&*text, errors), ("3 missing\nfour\n", 1), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_torn_line_is_finished_before_the_next_one() {
+        let (text, errors) = play(
+            &[Ok(5), FULL, FULL],
+            &[&["one", "two", "three"], &["four"], &["five"]],
+        );
+        assert_eq!((&*text, errors), ("one\ntwo\n2 missing\nfive\n", 1));
+    }
+
+    #[test]
+    fn a_torn_count_is_finished_too() {
+        // The count takes three bytes and then fails; the next line is missing as well.
+        let steps = [FULL, Ok(3), FULL];
+        let (text, _) = play(&steps, &[&["one"], &["two"], &["three"]]);
+        assert_eq!(text, "1 missing\n1 missing\nthree\n");
+    }
+
+    #[test]
+    fn an_error_is_reported_once_until_writing_works_again() {
+        let steps = [FULL, FULL, Ok(99), Ok(99), FULL];
+        let (text, errors) = play(&steps, &[&["a"], &["b"], &["c"], &["d"], &["e"]]);
+        assert_eq!((&*text, errors), ("2 missing\nc\n1 missing\ne\n", 2));
+    }
+
+    #[test]
+    fn an_interrupted_write_is_repeated() {
+        let (text, errors) = play(&[Err(io::ErrorKind::Interrupted)], &[&["one"]]);
+        assert_eq!((&*text, errors), ("one\n", 0));
+    }
+
+    #[test]
+    fn a_new_file_does_not_get_the_rest_of_a_line() {
+        let mut writer = LineWriter::new(Disk {
+            steps: [Ok(2), FULL].into(),
+            ..Disk::default()
+        });
+        assert!(writer.write(&["one\n".to_owned()], notice).is_err());
+        *writer.out() = Disk::default();
+        writer.restart(false);
+        writer.write(&["two\n".to_owned()], notice).unwrap();
+        assert_eq!(writer.out().text, b"1 missing\ntwo\n");
+    }
+
+    #[test]
+    fn a_file_that_ends_in_a_torn_line_is_continued_on_a_new_line() {
+        // Even if the line feed can't be written at first.
+        let mut writer = LineWriter::new(Disk {
+            text: b"torn".to_vec(),
+            steps: [FULL].into(),
+        });
+        writer.restart(true);
+        assert!(writer.write(&["one\n".to_owned()], notice).is_err());
+        writer.write(&["two\n".to_owned()], notice).unwrap();
+        assert_eq!(writer.out().text, b"torn\n1 missing\ntwo\n");
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_is_written_whole_or_counted(
+            steps in proptest::collection::vec(
+                prop_oneof![(0usize..12).prop_map(Ok), Just(FULL), Just(BUSY)],
+                0..20,
+            ),
+            batches in proptest::collection::vec(0usize..4, 1..20),
+        ) {
+            let mut number = 0;
+            let batches: Vec<Vec<String>> = batches
+                .into_iter()
+                .map(|count| (0..count).map(|_| { number += 1; format!("line {number}") }).collect())
+                .collect();
+            let mut batches: Vec<Vec<&str>> = batches.iter().map(|batch| batch.iter().map(String::as_str).collect()).collect();
+            // As many as there are steps: then writing works again.
+            batches.extend((0..=steps.len()).map(|_| Vec::new()));
+            let batches: Vec<&[&str]> = batches.iter().map(Vec::as_slice).collect();
+            let (text, _) = play(&steps, &batches);
+            let mut next = 1;
+            for line in text.lines() {
+                match line.strip_suffix(" missing") {
+                    Some(count) => next += count.parse::<u64>().unwrap(),
+                    None => {
+                        prop_assert_eq!(line, format!("line {next}"));
+                        next += 1;
+                    }
+                }
+            }
+            prop_assert_eq!(next, number + 1);
+        }
+    }
+}
