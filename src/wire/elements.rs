@@ -14,6 +14,7 @@ use roxmltree::{Document, Node, ParsingOptions, StringStorage};
 
 use super::doc::{DocError, Secret};
 use super::text::escape_into;
+use super::well_formed;
 use crate::limits;
 use crate::net::Port;
 
@@ -53,8 +54,12 @@ pub(super) fn parse(frame: &str, nodes_limit: u32) -> Result<Document<'_>, DocEr
         nodes_limit,
         ..Default::default()
     };
-    Document::parse_with_options(frame, options)
-        .map_err(|error| DocError::NotXml(error.to_string()))
+    let document = Document::parse_with_options(frame, options)
+        .map_err(|error| DocError::NotXml(error.to_string()))?;
+    match well_formed::fault(frame) {
+        Some(fault) => Err(DocError::NotXml(fault.to_owned())),
+        None => Ok(document),
+    }
 }
 
 pub(super) fn rooted<'d, 'f>(

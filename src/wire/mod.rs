@@ -30,6 +30,7 @@ mod original;
 mod server_doc;
 mod text;
 mod websocket;
+mod well_formed;
 mod xml;
 
 pub use client_doc::{ClientCommand, ClientDoc};
