@@ -329,8 +329,10 @@ impl<H> Rooms<H> {
         let mut told = vec![Arc::clone(main)];
         if let Some(text) = topic {
             room.remembered.topic = Some((text.to_owned(), main.label()));
-            let others = room.connections();
-            told.extend(others.filter(|other| !Arc::ptr_eq(other, main)).cloned());
+            // Of a member's two connections, one gets it: the setter's answer is on the main one.
+            let others = room.seated();
+            let others = others.filter(|(member, _)| !Arc::ptr_eq(&member.main, main));
+            told.extend(others.map(|(_, connection)| Arc::clone(connection)));
         }
         told.retain(|member| room.append_topic(member, true) == Handed::Taken);
         room.remembered.topic.take_if(|(text, _)| text.is_empty());
