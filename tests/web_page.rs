@@ -216,7 +216,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     let shown = shown.as_str().unwrap();
     assert!(!shown.contains('\u{202e}') && !shown.contains(&"\u{301}".repeat(5)));
     // Nothing is wider than its window, at a phone's width neither.
-    for (width, height) in [(1280, 720), (390, 844)] {
+    for (width, height) in [(1280, 720), (390, 844), (360, 640)] {
         browser.looks(width, height, "light");
         let wide = browser.run(
             "return [...document.querySelectorAll('.log li, .log .text')].filter((line) => line.getBoundingClientRect().right > innerWidth).length",
@@ -224,6 +224,14 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
         assert_eq!(wide, 0, "at {width}");
         let box_is_seen = browser.run("const box = document.getElementById('text').getBoundingClientRect(); return box.top > 0 && box.bottom <= innerHeight && box.width > 150");
         assert_eq!(box_is_seen, true, "at {width}");
+        // The panel of people has room for a name and for the box beside it.
+        let panel = browser.run(
+            "showPeople(true); const panel = document.getElementById('people').getBoundingClientRect(); showPeople(false); return panel.left >= 0 && panel.right <= innerWidth && panel.width",
+        );
+        assert!(
+            panel.as_f64().is_some_and(|width| width >= 240.0),
+            "{panel} at {width}"
+        );
     }
     // What is written while the connection is lost is kept, and shown as not sent.
     browser.run("session.leave()");
