@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::SIGINT;
 #[cfg(unix)]
 use signal_hook::{
-    consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTERM},
+    consts::{SIGCONT, SIGHUP, SIGQUIT, SIGTERM, SIGXFSZ},
     iterator::{Handle, Signals},
 };
 
@@ -59,6 +59,9 @@ pub(crate) struct Listening {
 /// # Errors
 /// What the system says when it has no thread to give.
 pub(crate) fn listen() -> io::Result<Listening> {
+    // A write beyond `ulimit -f` fails then, like one to a full disk, and does not end the process.
+    #[cfg(unix)]
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signals()?;
     let handle = signals.handle();
     let (sender, told) = bounded(4);
