@@ -49,6 +49,11 @@ pub(crate) fn not_written(error: &io::Error) -> String {
     format!("standard output can't be written ({error}): give it another file or pipe")
 }
 
+/// A number and what it counts: `1 person`, `2 people`.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Prints a message for the user on standard error. If that can't be written either, there is no
 /// place left to report it.
 pub(crate) fn report(text: &str) {

@@ -245,6 +245,27 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     browser.wait_until("!document.getElementById('board').hidden");
     browser.run("document.querySelector('.card').click()");
     browser.wait_until("document.querySelectorAll('#story-steps .frame').length > 2");
+    // A line without its end is a part of a frame; a browser's frames have no such end.
+    let meanings = |event: &str| {
+        browser.run(&format!(
+            "return frames({event}).map((frame) => frame.meaning).join()"
+        ))
+    };
+    let piece = r#"details: { bytes: '"\\x81\\x1c<SERVER><command>PONG</command></SERVER>"' }"#;
+    for (event, is_part) in [
+        (format!("{{ event: 'write', web: false, {piece} }}"), true),
+        (format!("{{ event: 'write', web: true, {piece} }}"), false),
+        (format!("{{ event: 'frame', web: true, {piece} }}"), false),
+    ] {
+        let meaning = meanings(&event);
+        let meaning = meaning.as_str().unwrap();
+        assert_eq!(
+            meaning.contains("no end of the frame"),
+            is_part,
+            "{event}: {meaning}"
+        );
+        assert!(meaning.contains("are you there"), "{meaning}");
+    }
     key("Escape");
     browser.wait_until("document.getElementById('story').hidden");
     let saved = browser

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::picture::Picture;
 use super::veil::Veil;
-use crate::event::{Event, EventQueue, Record, Shutter};
+use crate::event::{Event, EventQueue, Record, Shutter, TOO_FAST};
 use crate::limits;
 use crate::lock::Mutex;
 
@@ -93,14 +93,17 @@ impl Feed {
     /// Returns whether anybody watches.
     fn take_in(&self, events: impl Iterator<Item = Event>, lost: u64, unseen: u64) -> bool {
         let mut shared = self.shared.lock();
-        let shown: Vec<Arc<str>> = events
+        let mut shown: Vec<Arc<str>> = events
             .map(|event| shared.story.take_in(event.record()))
             .collect();
+        if let Some(missing) = Event::missing(shared.story.picture.tick(), lost, TOO_FAST) {
+            shown.push(shared.story.take_in(missing.record()));
+        }
         let picture = shared.story.picture.take_changes();
         if shared.viewers.is_empty() {
             return false;
         }
-        let rest = json!({ "picture": picture, "lost": lost, "unseen": unseen });
+        let rest = json!({ "picture": picture, "unseen": unseen });
         let news: Arc<str> = news(&shown, &rest).into();
         // Whose queue is full has been too slow; it finds its channel disconnected.
         shared
@@ -144,6 +147,7 @@ impl Story {
             "seat": about.seat,
             "visit": about.visit,
             "to": about.to,
+            "web": about.web,
         });
         let shown: Arc<str> = shown.to_string().into();
         if self.last.len() == REMEMBERED {
@@ -168,4 +172,34 @@ pub(super) fn news<'e>(events: impl IntoIterator<Item = &'e Arc<str>>, rest: &Va
     // In the place of the last brace.
     news.pop();
     news + ",\"events\":[" + &events.join(",") + "]}"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::event::{Events, What};
+
+    #[test]
+    fn events_that_found_no_room_are_a_line_of_the_story() {
+        let mut events = Events::new(Clock::new(), false);
+        let (queue, shutter) = events.add_reader_with_shutter(1);
+        for _ in 0..3 {
+            events.tell(|| What::ShuttingDown { why: None });
+        }
+        let veil = Veil {
+            texts: false,
+            secrets: false,
+        };
+        let feed = Feed::new(shutter, veil);
+        // Nobody watches yet.
+        feed.take_in(queue.events().try_iter(), queue.take_dropped(), 0);
+        let (so_far, _) = feed.watch().unwrap();
+        let so_far: Value = serde_json::from_str(&so_far).unwrap();
+        let last = &so_far["events"][1];
+        assert_eq!(
+            (&last["event"], &last["details"]["count"]),
+            (&json!("lines-missing"), &json!(2))
+        );
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::clock::Tick;
 use crate::event::Record;
 use crate::seat::Phase;
 
@@ -73,6 +74,7 @@ struct Card {
     changes: u64,
     /// Why the last session was over.
     end: Option<String>,
+    is_web: bool,
 }
 
 struct Room {
@@ -90,6 +92,8 @@ pub(super) struct About {
     pub(super) visit: Option<u64>,
     /// For a message to the partner: the partner's seat.
     pub(super) to: Option<u64>,
+    /// The client is a browser, whose frames are WebSocket's.
+    pub(super) web: bool,
 }
 
 /// So many cards are shown even if free.
@@ -111,16 +115,23 @@ impl Picture {
             .flatten()
             .find(|visit| *visit > 0);
         let to = match &*record.event {
-            "relayed" => record.number("to").and_then(|port| {
-                if self.is_single() {
-                    self.partner(seat?)
-                } else {
-                    Some(port)
-                }
-            }),
+            "relayed" if self.is_single() => seat.and_then(|seat| self.partner(seat)),
+            "relayed" => record.number("to"),
             _ => None,
         };
-        About { seat, visit, to }
+        let web = seat.and_then(|seat| self.cards.get(&seat));
+        let web = web.is_some_and(|card| card.is_web);
+        About {
+            seat,
+            visit,
+            to,
+            web,
+        }
+    }
+
+    /// When the last event happened.
+    pub(super) fn tick(&self) -> Tick {
+        Tick(self.tick)
     }
 
     fn is_single(&self) -> bool {
@@ -199,6 +210,7 @@ impl Picture {
                 card.phase = Phase::Reserved;
                 card.visit = visits + 1;
                 card.asker = text("asker");
+                card.is_web = record.text("via") == Some("web");
                 card.end = None;
                 card.until = Some(fires(rules.reserve));
                 card.passcode = text("passcode").or(card.passcode.take());
@@ -562,7 +574,8 @@ mod tests {
             About {
                 seat: Some(50001),
                 visit: Some(1),
-                to: None
+                to: None,
+                web: false,
             }
         );
     }
@@ -572,10 +585,22 @@ mod tests {
         let mut picture = after(&["0 main listening role=single address=127.0.0.1:50000"]);
         picture.take_in(&record("1 seat-2 seated port=50001 peer=127.0.0.1:10"));
         assert_eq!(phase(&picture, 2), "seated");
-        let relayed = record("1 seat-2 relayed from=50001 to=50001 bytes=3");
+        let relayed = record("1 seat-2 relayed from=seat-2 to=seat-1 bytes=3");
         assert_eq!(picture.take_in(&relayed).to, Some(1));
         picture.take_in(&record("1 seat-2 freed port=50001"));
         assert_eq!(picture.stack.last(), Some(&2));
+    }
+
+    #[test]
+    fn a_browser_is_one_until_its_seat_is_freed() {
+        let mut picture = after(&["1 browser-1 ticket port=50001 asker=127.0.0.1:10 via=web"]);
+        let seated = record("1 browser-1 seated port=50001 peer=127.0.0.1:10 via=web");
+        picture.take_in(&seated);
+        let write = record("2 worker-50002 write address=127.0.0.1:10");
+        assert!(picture.take_in(&write).web);
+        picture.take_in(&record("3 browser-1 freed port=50001"));
+        picture.take_in(&record("4 portal-tcp ticket port=50001 asker=127.0.0.1:10"));
+        assert!(!picture.take_in(&write).web);
     }
 
     #[test]

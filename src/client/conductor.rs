@@ -19,7 +19,7 @@ use super::target::Target;
 use super::tries::{Tries, find_first_seat, jitter};
 use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
-use crate::output;
+use crate::output::{self, counted};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
 use crate::wire::{ClientCommand, ServerDoc, printable_text};
@@ -377,8 +377,9 @@ impl<'o> Conductor<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.screen.not_sent(&format!(
-                    "that paste ({lines} lines, {bytes} bytes) was not taken: a message holds {} \
+                    "that paste ({}, {bytes} bytes) was not taken: a message holds {} \
                      bytes at most; `… < FILE` says a whole file",
+                    counted(lines, "line", "lines"),
                     link.codec().max_frame
                 ));
                 Ok(())

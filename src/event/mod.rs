@@ -12,8 +12,9 @@ mod telling;
 mod what;
 
 pub use end::End;
+pub(crate) use readers::TOO_FAST;
 pub use readers::{ReaderThread, start_console, start_event_file};
 pub use record::Record;
 pub use shutter::Shutter;
 pub use telling::{EventQueue, Events};
-pub use what::{Event, Via, What};
+pub use what::{Event, Place, Via, What};

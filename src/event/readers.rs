@@ -4,10 +4,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread::{self, Builder};
+use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use jiff::Timestamp;
 
 use super::{Event, EventQueue, What};
 use crate::clock::Tick;
@@ -84,6 +83,9 @@ pub fn start_console(
 /// The most that is put together for one write, in bytes.
 const TOGETHER: usize = 256 * 1024;
 
+/// Why events are missing that found no room in a reader's queue.
+pub(crate) const TOO_FAST: &str = "they came faster than they could be written";
+
 /// Events as the lines of a file or a terminal.
 struct Stream<W, F> {
     writer: LineWriter<W>,
@@ -118,16 +120,8 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
             tick,
         } = self;
         writer.write(lines, |count, reason| {
-            let missing = Event {
-                tick: *tick,
-                time: Timestamp::now(),
-                thread: thread::current().name().unwrap_or("?").to_owned(),
-                what: What::LinesMissing {
-                    count,
-                    reason: reason.to_owned(),
-                },
-            };
-            format(&missing).unwrap_or_default()
+            let missing = Event::missing(*tick, count, reason);
+            missing.and_then(|event| format(&event)).unwrap_or_default()
         })
     }
 
@@ -137,8 +131,7 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
         if dropped == 0 {
             return Ok(());
         }
-        self.writer
-            .miss(dropped, "they came faster than they could be written");
+        self.writer.miss(dropped, TOO_FAST);
         self.write(&[])
     }
 }

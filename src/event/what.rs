@@ -10,6 +10,7 @@ use super::end::End;
 use super::record::Record;
 use crate::clock::{Tick, Ticks};
 use crate::net::Port;
+use crate::seat::SeatNumber;
 use crate::wire::ErrorCode;
 
 /// One thing that happened, when, and in which thread.
@@ -31,6 +32,24 @@ pub struct Event {
 pub enum Via {
     /// The browser's.
     Web,
+}
+
+/// Where a client is: its port tells that, unless all clients are on a single port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A worker's port.
+    Port(Port),
+    /// A seat of the single port. Its thread has the same name.
+    Seat(SeatNumber),
+}
+
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Place::Port(port) => port.serialize(serializer),
+            Place::Seat(number) => serializer.collect_str(&format_args!("seat-{number}")),
+        }
+    }
 }
 
 /// Everything that can happen.
@@ -187,10 +206,10 @@ pub enum What {
     },
     /// A message went to the partner.
     Relayed {
-        /// The speaker's port.
-        from: Port,
-        /// The partner's port.
-        to: Port,
+        /// The sender.
+        from: Place,
+        /// The partner.
+        to: Place,
         /// The text's length.
         bytes: usize,
         /// The text, with `--show-messages`.
@@ -198,8 +217,8 @@ pub enum What {
     },
     /// A message had nobody to go to.
     NobodyThere {
-        /// The speaker's port.
-        from: Port,
+        /// The sender.
+        from: Place,
     },
     /// A name was registered: the account is on the disk.
     Registered {
@@ -449,6 +468,19 @@ impl Event {
         }
     }
 
+    /// The event of this thread that says that `count` lines are missing, if any are.
+    pub(crate) fn missing(tick: Tick, count: u64, reason: &str) -> Option<Event> {
+        (count > 0).then(|| Event {
+            tick,
+            time: Timestamp::now(),
+            thread: std::thread::current().name().unwrap_or("?").to_owned(),
+            what: What::LinesMissing {
+                count,
+                reason: reason.to_owned(),
+            },
+        })
+    }
+
     /// One aligned line for people; see [`Record::line`].
     pub fn line(&self) -> String {
         self.record().line()
@@ -474,7 +506,8 @@ mod tests {
     }
 
     fn relayed(text: &str) -> Event {
-        let (from, to) = (Port::new(50001).unwrap(), Port::new(50002).unwrap());
+        let place = |port| Place::Port(Port::new(port).unwrap());
+        let (from, to) = (place(50001), place(50002));
         event(What::Relayed {
             from,
             to,
@@ -598,18 +631,26 @@ mod tests {
                 via: Some(Via::Web),
             },
             What::Relayed {
-                from: port,
-                to: other,
+                from: Place::Port(port),
+                to: Place::Port(other),
                 bytes: 2,
                 text: some("h\u{85}i"),
             },
             What::Relayed {
-                from: port,
-                to: other,
+                from: Place::Port(port),
+                to: Place::Port(other),
                 bytes: 2,
                 text: None,
             },
-            What::NobodyThere { from: port },
+            What::Relayed {
+                from: Place::Seat(SeatNumber::from_index(0)),
+                to: Place::Seat(SeatNumber::from_index(1)),
+                bytes: 2,
+                text: None,
+            },
+            What::NobodyThere {
+                from: Place::Port(port),
+            },
             What::Registered { port, name: name() },
             What::LoggedIn { port, name: name() },
             What::PasswordChanged { port, name: name() },

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::identity::TlsFiles;
 use crate::cluster::ClusterSettings;
+use crate::output::counted;
 use crate::server::{Portals, Settings, WebDoor};
 
 /// A line for each setting: the option, and what it is set to.
@@ -85,7 +86,10 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
     let greeting = message_of_the_day.as_ref();
     lines.add(
         "--motd",
-        or(greeting.map(|text| format!("{} bytes", text.len())), OFF),
+        or(
+            greeting.map(|text| counted(text.len(), "byte", "bytes")),
+            OFF,
+        ),
     );
     lines.add("--max-message", format!("{max_message} bytes"));
     match web {

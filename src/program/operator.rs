@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::output::counted;
 use crate::server::{Connected, Server};
 use crate::wire::printable;
 
@@ -36,7 +37,10 @@ pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
         "who" => who(server),
         "servers" => servers(server),
         "say" if rest.is_empty() => "  it is: say TEXT".to_owned(),
-        "say" => format!("  said to {} people", server.say(rest)),
+        "say" => format!(
+            "  said to {}",
+            counted(server.say(rest), "person", "people")
+        ),
         "kick" if rest.is_empty() => "  it is: kick NAME [REASON]".to_owned(),
         "kick" => {
             let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));

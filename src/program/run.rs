@@ -26,7 +26,7 @@ use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::Host;
-use crate::output::{self, Output};
+use crate::output::{self, Output, counted};
 use crate::server::{Server, Settings};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::layout::{self, GOES_ON};
@@ -388,7 +388,8 @@ impl Console {
                         self.ask();
                     }
                     Ok(Typed::TooMuch { bytes, lines }) => {
-                        self.show(format!("  that paste ({lines} lines, {bytes} bytes) was not taken: it is too long"));
+                        let lines = counted(lines, "line", "lines");
+                        self.show(format!("  that paste ({lines}, {bytes} bytes) was not taken: it is too long"));
                     }
                     Ok(Typed::PassedOver | Typed::NoTerminal) => {}
                     Ok(Typed::End) => return Why::Operator,
@@ -486,9 +487,13 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     if recording.left_out() > 0 {
         report(&format!(
-            "{} lines of {} are no events and are left out",
-            recording.left_out(),
-            replay.file.display()
+            "{}: left out {}",
+            replay.file.display(),
+            counted(
+                recording.left_out(),
+                "line that is not an event",
+                "lines that are not events"
+            )
         ));
     }
     let veil = Veil {
@@ -586,8 +591,8 @@ fn welcome(
     };
     let mut text = if settings.single_port.is_some() {
         format!(
-            "single   {portal}  (TCP): one port for up to {} clients, a thread each\n",
-            ports.len()
+            "single   {portal}  (TCP): one port for up to {}, a thread each\n",
+            counted(ports.len(), "client", "clients")
         )
     } else {
         format!(

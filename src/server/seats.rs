@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::clock::{Alarm, Deadline, Tick};
-use crate::event::{Events, What};
+use crate::event::{Events, Place, What};
 use crate::hall::Connection;
 use crate::lock::Mutex;
 use crate::net::{Port, host_of};
@@ -231,9 +231,13 @@ impl Seats {
         self.seats.get(number.index())
     }
 
-    /// The port of the seat beside `number`.
-    pub(super) fn partner_port(&self, number: SeatNumber) -> Option<Port> {
-        self.seat(number.partner()).map(|seat| seat.port)
+    /// Where the client in that seat is, for an event.
+    pub(super) fn place(&self, number: SeatNumber) -> Place {
+        let is_single = matches!(&self.seats[..], [one, two, ..] if one.port == two.port);
+        match self.seat(number) {
+            Some(seat) if !is_single => Place::Port(seat.port),
+            _ => Place::Seat(number),
+        }
     }
 
     /// The ports on the stack, the next one to be handed out first.

@@ -65,8 +65,8 @@ function together(one, next) {
   // In a change, no card means that it goes; a whole picture just does not have it.
   if (one.whole) for (const key of Object.keys(cards)) if (!cards[key]) delete cards[key];
   const events = [...one.events, ...next.events].slice(-MOST_EVENTS);
-  const [unseen, lost] = ['unseen', 'lost'].map((what) => (one[what] || 0) + (next[what] || 0));
-  return { ...one, events, unseen, lost, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
+  const unseen = (one.unseen || 0) + (next.unseen || 0);
+  return { ...one, events, unseen, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
 }
 
 /** What comes from a server that runs: at once, or when whoever has paused the board wants it. */
@@ -103,7 +103,7 @@ function showPaused() {
 function takeAgain() {
   if (!live.at) return;
   const news = live.past.slice(0, live.at).reduce(together);
-  take({ ...news, whole: true, unseen: 0, lost: 0 });
+  take({ ...news, whole: true, unseen: 0 });
 }
 
 function stepLive(by) {
@@ -126,12 +126,11 @@ function take(news) {
   // Before the picture is changed by what the tick has ended.
   if (!news.whole) for (const event of news.events) if (event.event === 'tick') pulse(event);
   const first = news.whole && !state.replay && news.events[0];
-  if (first && first.n > 1) note((first.n - 1) + ' earlier events are not shown, and no calls and messages from before the board was opened');
+  if (first && first.n > 1) note(counted(first.n - 1, 'earlier event is', 'earlier events are') + ' not shown, and no calls and messages from before the board was opened');
   if (news.picture.rules) begin(news.picture);
   change(news.picture);
   for (const event of news.events) happened(event, news.whole);
-  if (news.unseen) note(news.unseen + ' more calls and messages than can be shown here');
-  if (news.lost) note(news.lost + ' events were lost: more happened than could be told; the picture may be wrong for a while');
+  if (news.unseen) note(counted(news.unseen, 'more call or message', 'more calls and messages') + ' than can be shown here');
   showEvents();
   showStory();
   ladder.show();
@@ -420,7 +419,7 @@ function travel(event) {
   if (event.event === 'direct') targets.push($('card-' + seatOf(d.to)));
   // To everyone: one bubble, to the middle of all. One for each would hide the cards.
   if (event.event === 'public') targets.push($('cards'));
-  const text = d.text === undefined ? (d.bytes === undefined ? 'a message' : d.bytes + ' bytes') : String(d.text).slice(0, 60);
+  const text = d.text === undefined ? (d.bytes === undefined ? 'a message' : counted(d.bytes, 'byte', 'bytes')) : String(d.text).slice(0, 60);
   for (const target of targets.filter(Boolean)) fly(element('span', 'message', text), middle(from), middle(target), 900);
 }
 

@@ -33,7 +33,7 @@ const ladder = {
     const worker = 'w' + seat;
     const arrow = (from, to, label, kind) => this.rows.push({ from, to, label, kind: kind || 'plain', event });
     const note = (lane, label) => this.rows.push({ lane, label, event });
-    const said = d.text === undefined ? (d.bytes === undefined ? 'a message' : d.bytes + ' bytes') : d.text;
+    const said = d.text === undefined ? (d.bytes === undefined ? 'a message' : counted(d.bytes, 'byte', 'bytes')) : d.text;
     switch (event.event) {
       case 'tick': {
         const last = this.rows[this.rows.length - 1];

@@ -31,6 +31,7 @@ const MEANINGS = {
   'freed': 'The passcode has changed and the port is back on the stack (rule 5d).',
   'tick': 'The clock moved on; those whose tick has come were told (rule 8).',
   'panicked': 'A thread panicked over one client; it goes on with the next.',
+  'lines-missing': 'Events came faster than they could be shown, or could not be written. The picture may be wrong for a while.',
   'shutting-down': 'Everybody is told, and every thread is joined.',
 };
 
@@ -92,11 +93,21 @@ function details(event) {
   return parts.join('  ');
 }
 
-/** The frames in a call's bytes, each with what it is; a piece without an end is a part of one. */
-function frames(bytes) {
-  const inner = bytes.replace(/^"/, '').replace(/"( and \d+ more)?$/, '');
-  return inner.split(/(?<=\\n)/).filter(Boolean).map((text) => {
-    const whole = text.endsWith('\\n');
+/** A number and what it counts. */
+function counted(count, one, many) {
+  return count + ' ' + (count === 1 ? one : many);
+}
+
+/**
+ * The frames in an event's bytes, each with what it is. A line without its end is a part of a frame; a
+ * WebSocket frame has a length, and no end that could be seen.
+ */
+function frames(event) {
+  const inner = event.details.bytes.replace(/^"/, '').replace(/"( and \d+ more)?$/, '');
+  const isWebSocket = event.web || event.event === 'frame';
+  const pieces = isWebSocket ? inner.split(/(?<=<\/(?:CLIENT|SERVER)>)/) : inner.split(/(?<=\\n)/);
+  return pieces.filter(Boolean).map((text) => {
+    const whole = isWebSocket || text.endsWith('\\n');
     const known = FRAMES.find(([pattern]) => pattern.test(text));
     const meaning = (known ? known[1] : 'bytes') + (whole ? '' : ' (no end of the frame here)');
     return { text, whole, meaning };
@@ -112,7 +123,7 @@ function step(event, isChosen) {
   const said = details(event);
   if (said) item.append(element('p', 'mono', said));
   if (isCall(event) && event.details.bytes) {
-    for (const frame of frames(event.details.bytes)) {
+    for (const frame of frames(event)) {
       item.append(element('code', frame.whole ? 'frame' : 'frame part', frame.text));
       item.append(element('p', 'why', frame.meaning));
     }

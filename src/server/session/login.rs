@@ -12,6 +12,7 @@ use crate::hall::{
     AccountError, Accounts, Decided, Entry, Name, PasswordChange, PasswordCheck, Wish,
 };
 use crate::limits;
+use crate::output::counted;
 use crate::wire::{ErrorCode, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
@@ -194,8 +195,9 @@ impl Session<'_, AtWorker<'_>> {
             self.sessions.events.tell(|| What::Trouble {
                 doing: "find the accounts file as it was",
                 error: format!(
-                    "it has been replaced, and got the {count} accounts that it lacked; \
-                     edit it while the server is stopped"
+                    "it has been replaced, and got {} that it lacked; \
+                     edit it while the server is stopped",
+                    counted(count, "account", "accounts")
                 ),
             });
         }

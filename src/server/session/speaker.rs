@@ -144,8 +144,8 @@ impl<'s> Speaker<'s> {
             None => Handed::Ended,
         };
         let events = &self.sessions.events;
-        let from = self.port;
-        let to = self.sessions.seats.partner_port(seat).unwrap_or(from);
+        let seats = &self.sessions.seats;
+        let (from, to) = (seats.place(seat), seats.place(seat.partner()));
         for (text, _) in said.texts() {
             match handed {
                 Handed::Taken => events.tell_traffic(|| What::Relayed {
