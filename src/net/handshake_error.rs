@@ -3,11 +3,13 @@
 use std::fmt;
 use std::io;
 
+use super::opening::Opening;
+
 /// What became of a handshake that failed.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// What came was no TLS.
-    PlainText,
+    /// The connection begins with these bytes, which are not TLS.
+    PlainText(Vec<u8>),
     /// One of the two refused: why, in TLS' words.
     Refused(String),
     /// The connection broke, or it took too long.
@@ -17,9 +19,10 @@ pub enum HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HandshakeError::PlainText => {
-                f.write_str("the other side does not speak TLS: what came was plain text")
-            }
+            HandshakeError::PlainText(first) => match Opening::of(first) {
+                Some(opening) => opening.fmt(f),
+                None => f.write_str("the other side does not speak TLS: what came was plain text"),
+            },
             HandshakeError::Refused(reason) => write!(f, "the TLS handshake failed: {reason}"),
             HandshakeError::Io(error) => write!(f, "the TLS handshake broke off: {error}"),
         }

@@ -255,6 +255,21 @@ impl Stream {
         }
     }
 
+    /// The same socket, as a connection of the client at `client`, for whom a proxy opened it.
+    #[must_use]
+    pub(crate) fn on_behalf_of(&self, client: SocketAddr) -> Stream {
+        let mut stream = self.share();
+        stream.peer = client;
+        stream
+    }
+
+    /// Sends `last_word` unencrypted, although the connection was to be encrypted: for a client that
+    /// has begun without TLS. Never waits.
+    pub(crate) fn send_in_plain(&self, last_word: &[u8]) {
+        let sent = raw::send_now(&self.socket, last_word);
+        self.tap.moved("write", Some(self.peer), last_word, &sent);
+    }
+
     /// This side.
     ///
     /// # Errors

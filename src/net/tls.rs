@@ -187,7 +187,7 @@ impl Tls {
                 return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
             }
             if std::mem::take(&mut is_first) && !matches!(ciphertext[0], HANDSHAKE | ALERT) {
-                return Err(HandshakeError::PlainText);
+                return Err(HandshakeError::PlainText(ciphertext[..count].to_vec()));
             }
             let mut state = self.state.lock();
             if let Err(error) = state.take_in(&ciphertext[..count]) {
@@ -575,7 +575,7 @@ mod tests {
         let ours = Stream::from(ours).secured_as_server(&server).unwrap();
         assert!(matches!(
             ours.shake_hands(None),
-            Err(HandshakeError::PlainText)
+            Err(HandshakeError::PlainText(_))
         ));
         // A client that asks for another name does not trust this one.
         let (ours, theirs) = sockets();
