@@ -130,7 +130,7 @@ impl Stage {
     fn new(settings: &Settings, veil: Veil) -> Stage {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone(), veil.texts);
-        let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None).unwrap();
+        let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None, &[]).unwrap();
         let settings = Settings {
             port: 0,
             ..settings.clone()
@@ -344,7 +344,7 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     let file = temporary("events");
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), true);
-    let board = Board::live(ANY.parse().unwrap(), &mut events, EVERYTHING, None).unwrap();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, EVERYTHING, None, &[]).unwrap();
     let writing = start_event_file(events.add_reader(1 << 16), &file, None).unwrap();
     let settings = Settings {
         port: 0,

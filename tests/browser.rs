@@ -392,7 +392,7 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
         };
         let clock = Clock::new();
         let mut events = Events::new(clock.clone(), true);
-        let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None).unwrap();
+        let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None, &[]).unwrap();
         let settings = Settings {
             port: 0,
             workers: seats,
@@ -505,7 +505,7 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
     };
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), true);
-    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None).unwrap();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None, &[]).unwrap();
     let say = |text: &str| {
         events.tell(|| What::Caption {
             text: text.to_owned(),
@@ -550,7 +550,7 @@ fn a_board_that_is_opened_late_says_what_it_does_not_show() {
         return;
     };
     let mut events = Events::new(Clock::new(), true);
-    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None).unwrap();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None, &[]).unwrap();
     browser.open(board.address());
     browser.wait_until("document.getElementById('link').textContent === 'live'");
     let is_told =
@@ -579,7 +579,7 @@ fn what_a_client_says_is_text_and_nothing_else() {
         texts: true,
         secrets: true,
     };
-    let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None).unwrap();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None, &[]).unwrap();
     let settings = Settings {
         port: 0,
         compat: Some(Revision::Zero),

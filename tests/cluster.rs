@@ -804,7 +804,7 @@ fn a_board_shows_the_other_servers_with_their_lag() {
         secrets: false,
     };
     let address = "127.0.0.1:0".parse().unwrap();
-    let board = portal_chat::board::Board::live(address, &mut events, veil, None).unwrap();
+    let board = portal_chat::board::Board::live(address, &mut events, veil, None, &[]).unwrap();
     let watched = Settings {
         port: 0,
         ..settings(&engine.url(), "one")

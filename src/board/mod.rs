@@ -31,10 +31,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::json;
 
-use crate::event::{EventQueue, Events};
+use crate::event::{EventQueue, Events, What};
 use crate::limits;
-use crate::net::{Listener, Pending, PendingConnections, PendingLimits, Stream, Tap, TlsServer};
-use crate::web::http::{self, Hosts, Refusal, Request};
+use crate::net::{
+    Listener, Pending, PendingConnections, PendingLimits, Port, Stream, Tap, TlsServer,
+};
+use crate::web::http::{self, Hosts, Refusal, Refused, Request, Rules};
 use feed::{Feed, Story};
 use viewers::{Viewers, Watching};
 
@@ -80,6 +82,10 @@ struct Shared {
     /// Connections that have not asked for the events (yet).
     callers: Arc<PendingConnections>,
     viewers: Arc<Viewers>,
+    port: Port,
+    rules: Rules,
+    /// Where it is told what was refused. A replay tells nobody.
+    events: Option<Events>,
 }
 
 enum Source {
@@ -90,8 +96,9 @@ enum Source {
 }
 
 impl Board {
-    /// Serves a page about what `events` will tell, at `address`. Like every reader, it has to be
-    /// there before the server.
+    /// Serves a page about what `events` will tell, at `address`, to browsers that ask for it by an
+    /// address, as `localhost` or by one of `names`. Like every reader, it has to be there before the
+    /// server. The requests that it refuses are told to the readers that were there before it.
     ///
     /// # Errors
     /// What the system says when the address can't be had, or there is no thread left.
@@ -100,11 +107,14 @@ impl Board {
         events: &mut Events,
         veil: Veil,
         tls: Option<&TlsServer>,
+        names: &[String],
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?.secured(tls);
+        // Without its own queue, which has to end with the server.
+        let told = events.clone();
         let (queue, shutter) = events.add_reader_with_shutter(limits::BOARD_QUEUE);
         let source = Source::Live(Box::new(Feed::new(shutter, veil)));
-        Board::start(listener, source, veil, Some(queue))
+        Board::start(listener, source, veil, Some((queue, told)), names)
     }
 
     /// Serves a page about a run that was recorded. Every viewer has a playback of its own.
@@ -118,15 +128,23 @@ impl Board {
         veil: Veil,
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?;
-        Board::start(listener, Source::Recorded(recording, speed), veil, None)
+        Board::start(
+            listener,
+            Source::Recorded(recording, speed),
+            veil,
+            None,
+            &[],
+        )
     }
 
     fn start(
         listener: Listener,
         source: Source,
         veil: Veil,
-        queue: Option<EventQueue>,
+        events: Option<(EventQueue, Events)>,
+        names: &[String],
     ) -> io::Result<Board> {
+        let (queue, events) = events.unzip();
         let (stop, stopped) = bounded(0);
         let shared = Arc::new(Shared {
             source,
@@ -135,6 +153,12 @@ impl Board {
             is_stopping: AtomicBool::new(false),
             callers: Arc::new(PendingConnections::new(PendingLimits::default())),
             viewers: Arc::new(Viewers::new(limits::VIEWERS)),
+            port: listener.port(),
+            rules: Rules {
+                hosts: Hosts::new(names),
+                ..Rules::default()
+            },
+            events,
         });
         let mut board = Board {
             listener: Arc::new(listener),
@@ -212,13 +236,21 @@ fn welcome(shared: &Arc<Shared>, stream: Stream) {
 }
 
 fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
-    caller.handshake().map_err(io::Error::other)?;
     let stream = &caller.stream().share();
-    let request = match http::read_request(stream, &Hosts::default())? {
+    if let Err(error) = caller.handshake() {
+        http::refuse_plain_text(stream, &error);
+        if let Some(events) = shared.events.as_ref().filter(|_| stream.is_secured()) {
+            let (port, peer, error) = (shared.port, stream.peer(), error.to_string());
+            events.tell(|| What::TlsFailed { port, peer, error });
+        }
+        return Ok(());
+    }
+    let request = match http::read_request(stream, &shared.rules)? {
         Ok(request) => request,
-        Err(refusal) => return http::refuse(stream, refusal),
+        Err(refused) => return refuse(shared, stream, &refused),
     };
     match request.path.as_str() {
+        "/events" if request.is_head => http::begin_events(stream),
         "/events" => {
             let watching = shared.viewers.add(stream);
             // From here on this thread counts as a viewer's.
@@ -232,10 +264,17 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
             }
         }
         path => match PARTS.iter().find(|(there, ..)| *there == path) {
-            Some((_, kind, part)) => http::answer(stream, kind, part),
-            None => http::refuse(stream, Refusal::NotFound),
+            Some((_, kind, part)) => http::answer(stream, &request, kind, part),
+            None => refuse(shared, stream, &request.refused(Refusal::NotFound)),
         },
     }
+}
+
+fn refuse(shared: &Shared, stream: &Stream, refused: &Refused) -> io::Result<()> {
+    if let Some(events) = &shared.events {
+        refused.tell(events, shared.port);
+    }
+    http::refuse_request(stream, refused)
 }
 
 /// Shows a running server until it is over or the viewer has to leave.

@@ -181,6 +181,17 @@ pub enum What {
         /// The protocol: `http` or `tls`.
         protocol: String,
     },
+    /// A browser's request to the page or the board was refused, and the answer said why.
+    HttpRefused {
+        /// The port that was asked.
+        port: Port,
+        /// The client, through a trusted proxy if there is one.
+        peer: SocketAddr,
+        /// The answer's status, such as `403 Forbidden`.
+        status: String,
+        /// Why, and what helps.
+        reason: String,
+    },
     /// Somebody came who was not expected, and was turned away.
     Stray {
         /// The worker's port.
@@ -617,6 +628,12 @@ mod tests {
                 port,
                 peer,
                 protocol: "http".to_owned(),
+            },
+            What::HttpRefused {
+                port,
+                peer,
+                status: "403 Forbidden".to_owned(),
+                reason: "a reason".to_owned(),
             },
             What::Stray { port, peer },
             What::WrongPasscode { port, peer },

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::identity::TlsFiles;
 use crate::cluster::ClusterSettings;
+use crate::net::Network;
 use crate::output::counted;
 use crate::server::{Portals, Settings, WebDoor};
 
@@ -93,12 +94,24 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
     );
     lines.add("--max-message", format!("{max_message} bytes"));
     match web {
-        Some(WebDoor { address, names }) => {
+        Some(WebDoor {
+            address,
+            names,
+            trusted_proxies,
+        }) => {
             lines.add("--web", address);
             lines.add(
                 "--web-name",
                 or(
                     Some(names.join(" ")).filter(|names| !names.is_empty()),
+                    NONE,
+                ),
+            );
+            let proxies: Vec<String> = trusted_proxies.iter().map(Network::to_string).collect();
+            lines.add(
+                "--trusted-proxy",
+                or(
+                    Some(proxies.join(" ")).filter(|proxies| !proxies.is_empty()),
                     NONE,
                 ),
             );

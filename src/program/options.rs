@@ -16,8 +16,9 @@ use crate::files::server_folder;
 use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
 use crate::limits;
-use crate::net::{Host, NoAddress};
+use crate::net::{Host, Network, NoAddress, NoNetwork};
 use crate::server::{Portals, Rate, Settings, WebDoor};
+use crate::web::Authority;
 use crate::wire::Revision;
 
 /// A chat server with a thread for every connection
@@ -127,9 +128,12 @@ struct Arguments {
     /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets everyone's on the network in
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// A name of this machine under which browsers may ask for that page, beside its addresses and localhost; may be given again
-    #[arg(long, value_name = "NAME", requires = "web", help_heading = WHERE)]
+    /// A name of this machine under which browsers may ask for that page, besides its addresses and localhost; with the port that they see, if a reverse proxy in front of it has another one than 80 or 443; may be given again
+    #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
+    /// A reverse proxy in front of that page: the client's address is taken from its X-Forwarded-For or Forwarded, for limits and events; may be given again
+    #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
+    trusted_proxy: Vec<Network>,
     /// Without effect: callers without a seat have one bounded pool of threads, whatever the entrance
     #[arg(long, value_name = "N", requires = "web", hide = true)]
     web_clients: Option<u16>,
@@ -319,7 +323,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         .then_some(arguments.max_clients.unwrap_or(DEFAULT_CLIENTS).into());
     let tls = arguments
         .tls
-        .map(|files| TlsFiles::new(files, &arguments.web_name));
+        .map(|files| TlsFiles::new(files, &hosts(&arguments.web_name)));
     let port = arguments
         .same_port
         .or(arguments.port)
@@ -366,6 +370,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         web: arguments.web.map(|address| WebDoor {
             address,
             names: arguments.web_name,
+            trusted_proxies: arguments.trusted_proxy,
         }),
         tls: None,
         trace: arguments.trace,
@@ -485,6 +490,26 @@ fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
     let host = text.parse::<Host>();
     host.map(|host| host.at(WEB_PORT))
         .map_err(|NoAddress| "it is an IP address, with or without a port, such as 0.0.0.0:8080")
+}
+
+fn web_name(text: &str) -> Result<String, &'static str> {
+    let is_name = Authority::parse(text).is_some();
+    is_name.then(|| text.to_owned()).ok_or(
+        "it is a name as a browser sends it, with or without a port, such as chat.example or \
+         chat.example:8443 (no https://, no path, and what is not ASCII as xn--)",
+    )
+}
+
+/// The names without their ports.
+fn hosts(names: &[String]) -> Vec<String> {
+    let names = names.iter().filter_map(|name| Authority::parse(name));
+    names.map(|name| name.host().to_owned()).collect()
+}
+
+fn trusted_proxy(text: &str) -> Result<Network, &'static str> {
+    text.parse().map_err(|NoNetwork| {
+        "it is the IP address from which the proxy connects, or a network, such as 127.0.0.1 or 10.0.0.0/8"
+    })
 }
 
 fn bind_address(text: &str) -> Result<Host, &'static str> {
@@ -656,9 +681,19 @@ mod tests {
         }
         let named = web("--web --web-name chat.example --web-name chat --web-clients 5");
         assert_eq!(named.names.len(), 2);
+        let behind = web(
+            "--web --web-name chat.example:8443 --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8",
+        );
+        assert_eq!(behind.names, ["chat.example:8443"]);
+        assert_eq!(behind.trusted_proxies.len(), 2);
         for (line, part) in [
             ("--web-name chat", "--web"),
+            ("--trusted-proxy ::1", "--web"),
             ("--web localhost", "'localhost'"),
+            ("--web --web-name https://chat.example/", "no https://"),
+            ("--web --web-name caf\u{e9}.example", "xn--"),
+            ("--web --trusted-proxy nginx", "10.0.0.0/8"),
+            ("--web --trusted-proxy 10.0.0.0/33", "10.0.0.0/8"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");

@@ -169,8 +169,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), settings.show_messages);
     let event_file = event_file(settings, &mut events)?;
-    let board = board(settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
+    let board = board(settings, &mut events)?;
 
     // There is nothing to be cleared up yet, and a port may have to be waited for.
     signals.ending.store(true, Ordering::Release);
@@ -473,7 +473,8 @@ fn board(settings: &Settings, events: &mut Events) -> Result<Option<Board>, Stri
         texts: settings.show_messages,
         secrets: settings.show_passcodes,
     };
-    let board = Board::live(address, events, veil, settings.tls.as_ref());
+    let names = settings.web.as_ref().map_or(&[][..], |web| &web.names);
+    let board = Board::live(address, events, veil, settings.tls.as_ref(), names);
     board.map(Some).map_err(|error| no_board(address, &error))
 }
 

@@ -31,7 +31,7 @@ use crate::lock::Mutex;
 use crate::net::{Call, Datagrams, Listener, PendingConnections, PendingLimits, Port, Tap};
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::web::Page;
-use crate::web::http::Hosts;
+use crate::web::http::{Hosts, Rules};
 use crate::wire::{Codec, ServerDoc};
 use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
@@ -452,8 +452,9 @@ impl Server {
                 clock: self.sessions.clock.clone(),
             },
             callers: Arc::clone(&self.callers),
-            hosts: Hosts {
-                names: web.names.clone(),
+            rules: Rules {
+                hosts: Hosts::new(&web.names),
+                proxies: web.trusted_proxies.clone(),
             },
             port: listener.port(),
             page: Arc::new(Page {

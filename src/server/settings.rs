@@ -9,7 +9,7 @@ use super::guard::pace::Rate;
 use crate::clock::Ticks;
 use crate::cluster::ClusterSettings;
 use crate::limits;
-use crate::net::{Host, TlsServer};
+use crate::net::{Host, Network, TlsServer};
 use crate::seat::Timeouts;
 use crate::wire::Revision;
 
@@ -41,8 +41,10 @@ impl Portals {
 pub struct WebDoor {
     /// Where the page is.
     pub address: SocketAddr,
-    /// Names, beside its addresses and `localhost`, under which browsers may ask for it.
+    /// Names, besides its addresses and `localhost`, under which browsers may ask for it: `NAME` or `NAME:PORT`.
     pub names: Vec<String>,
+    /// Reverse proxies that are believed when they name their clients.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl WebDoor {
@@ -51,6 +53,7 @@ impl WebDoor {
         WebDoor {
             address,
             names: Vec::new(),
+            trusted_proxies: Vec::new(),
         }
     }
 }

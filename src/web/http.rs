@@ -1,28 +1,64 @@
-//! As much HTTP as a page, a stream of events and a WebSocket need: one `GET` a connection (RFC 9112).
+//! As much HTTP as a page, a stream of events and a WebSocket need: one `GET` or `HEAD` a connection (RFC 9112).
 //!
 //! (With the `httparse` crate for the head, this file was no shorter: what takes the lines is judging it.)
 
 use std::io::{self, Read as _, Write as _};
-use std::net::IpAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::net::Stream;
+use super::forwarded::Forwarded;
+use super::hosts::Authority;
+pub(crate) use super::hosts::Hosts;
+pub(crate) use super::refusal::{Refusal, Refused};
+use crate::net::{HandshakeError, Network, Opening, Stream};
 
-/// A request's head may have so many bytes.
-const LONGEST_HEAD: usize = 8 * 1024;
+/// A request's first line may have so many bytes: RFC 9112 recommends at least 8000.
+const LONGEST_LINE: usize = 8 * 1024;
+
+/// A request's head may have so many bytes. Proxies add theirs, and browsers send all cookies of a host, whatever
+/// the port.
+const LONGEST_HEAD: usize = 32 * 1024;
 
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What somebody wants.
+/// A client that is still sending what is not read may take so long to read why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The fields of a request, in their order: names in small letters, and their values.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The values of all lines with that name.
+    pub(super) fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let lines = self.0.iter().filter(move |(there, _)| there == name);
+        lines.map(|(_, value)| value.as_str())
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_lines(lines: &[(&str, &str)]) -> Fields {
+        let line = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Fields(lines.iter().map(line).collect())
+    }
+}
+
+/// A request for something.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
+    /// The client that sent it, perhaps through proxies.
+    pub(crate) client: SocketAddr,
+    /// The answer is to have no content.
+    pub(crate) is_head: bool,
+    /// It is HTTP/1.1, and not 1.0.
+    pub(super) is_1_1: bool,
     pub(crate) path: String,
     query: String,
-    /// As the request has it: an address or a name, and a port, if it is not 80.
+    /// An address or a name, and a port, if it is not the scheme's.
     pub(crate) host: String,
-    /// Names in small letters, and their values.
-    fields: Vec<(String, String)>,
+    /// Whether the browser speaks TLS, if that is known.
+    pub(super) is_https: Option<bool>,
+    fields: Fields,
     /// What came behind the head.
     pub(crate) rest: Vec<u8>,
 }
@@ -30,8 +66,7 @@ pub(crate) struct Request {
 impl Request {
     /// The value of that field; of several, all of them, with commas between.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
-        let there = self.fields.iter().filter(|(there, _)| there == name);
-        let values: Vec<&str> = there.map(|(_, value)| value.as_str()).collect();
+        let values: Vec<&str> = self.fields.all(name).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
@@ -52,70 +87,43 @@ impl Request {
         let mut values = pairs.filter(|(there, _)| *there == name);
         values.next()?.1.parse().ok()
     }
-}
 
-/// Why somebody does not get it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Not HTTP, too long, or without a host.
-    BadRequest,
-    NotFound,
-    /// A page of another site has made the browser ask for this.
-    Forbidden,
-    /// Anything but GET.
-    MethodNotAllowed,
-    /// The browser means another site, whose name somebody has pointed at this machine (DNS
-    /// rebinding): its pages must not read what is shown here.
-    MisdirectedRequest,
-    /// That path is a WebSocket's, in version 13.
-    UpgradeRequired,
-    /// As many are connected as may be.
-    Unavailable,
-}
-
-impl Refusal {
-    fn status(self) -> &'static str {
-        match self {
-            Refusal::BadRequest => "400 Bad Request",
-            Refusal::Forbidden => "403 Forbidden",
-            Refusal::NotFound => "404 Not Found",
-            Refusal::MethodNotAllowed => "405 Method Not Allowed",
-            Refusal::MisdirectedRequest => "421 Misdirected Request",
-            Refusal::UpgradeRequired => "426 Upgrade Required",
-            Refusal::Unavailable => "503 Service Unavailable",
+    /// Not met for that reason.
+    pub(crate) fn refused(&self, refusal: Refusal) -> Refused {
+        Refused {
+            refusal,
+            client: self.client,
+            is_head: self.is_head,
         }
     }
 }
 
-/// Whose names a browser may use for this machine.
+/// What requests are judged by.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Hosts {
-    /// Beside addresses and `localhost`, which nobody can point elsewhere.
-    pub(crate) names: Vec<String>,
+pub(crate) struct Rules {
+    pub(crate) hosts: Hosts,
+    /// Proxies that are believed when they name their clients.
+    pub(crate) proxies: Vec<Network>,
 }
 
-impl Hosts {
-    /// Whether the `Host` of a request means this machine, whatever its port.
-    fn mean(&self, host: &str) -> bool {
-        let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, port)) => (address, port.strip_prefix(':').unwrap_or(port)),
-            None => host.split_once(':').unwrap_or((host, "")),
-        };
-        let is_port = port.is_empty() || port.parse::<u16>().is_ok();
-        let mut names = self.names.iter().map(String::as_str).chain(["localhost"]);
-        is_port
-            && (names.any(|there| there.eq_ignore_ascii_case(name))
-                || name.parse::<IpAddr>().is_ok())
-    }
+/// The two ends of the connection by which a request came.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    peer: SocketAddr,
+    here: SocketAddr,
 }
 
 /// Waits for a request. An error: the connection ended, or took too long, before there was one.
 pub(crate) fn read_request(
     mut stream: &Stream,
-    hosts: &Hosts,
-) -> io::Result<Result<Request, Refusal>> {
+    rules: &Rules,
+) -> io::Result<Result<Request, Refused>> {
+    let ends = Ends {
+        peer: stream.peer(),
+        here: stream.local_addr()?,
+    };
     let until = Instant::now() + PATIENCE;
-    let mut head = Vec::new();
+    let mut bytes = Vec::new();
     let mut piece = [0; 1024];
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -127,62 +135,228 @@ pub(crate) fn read_request(
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        head.extend_from_slice(&piece[..count]);
-        if let Some(end) = memchr::memmem::find(&head, b"\r\n\r\n") {
-            let rest = head.split_off(end + 4);
-            head.truncate(end);
-            return Ok(parse(&head, hosts).map(|request| Request { rest, ..request }));
-        }
-        if head.len() > LONGEST_HEAD {
-            return Ok(Err(Refusal::BadRequest));
+        bytes.extend_from_slice(&piece[..count]);
+        match received(&bytes) {
+            Received::Part => {}
+            Received::Refused(refusal) => {
+                return Ok(Err(Refused {
+                    refusal,
+                    client: ends.peer,
+                    is_head: false,
+                }));
+            }
+            Received::Head { head, rest } => {
+                let rest = bytes[rest..].to_vec();
+                let request = judge(&bytes[head], rules, ends);
+                return Ok(request.map(|request| Request { rest, ..request }));
+            }
         }
     }
 }
 
-fn parse(head: &[u8], hosts: &Hosts) -> Result<Request, Refusal> {
-    let head = std::str::from_utf8(head).map_err(|_| Refusal::BadRequest)?;
-    if head.len() > LONGEST_HEAD {
-        return Err(Refusal::BadRequest);
+/// What has come of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Received {
+    /// Not yet all of its head.
+    Part,
+    /// The head, without the empty lines around it; and where what follows it begins.
+    Head {
+        head: std::ops::Range<usize>,
+        rest: usize,
+    },
+    /// It will be no request.
+    Refused(Refusal),
+}
+
+fn received(bytes: &[u8]) -> Received {
+    if let Some(opening) = Opening::of(bytes) {
+        return Received::Refused(Refusal::Opening(opening));
     }
-    let (request, fields) = head.split_once("\r\n").ok_or(Refusal::BadRequest)?;
-    let words: Vec<&str> = request.split(' ').collect();
-    let [method, target, version] = words[..] else {
-        return Err(Refusal::BadRequest);
-    };
-    let is_word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
-    if !is_word(method) || !is_word(target) || !version.starts_with("HTTP/1.") {
-        return Err(Refusal::BadRequest);
+    let mut start = 0;
+    // Some clients send an empty line behind a request before this one.
+    while let Some(length) = empty_line(&bytes[start..]) {
+        start += length;
     }
-    let fields = fields.split("\r\n").map(|field| {
-        let (name, value) = field.split_once(':').ok_or(Refusal::BadRequest)?;
-        if !is_word(name) {
-            return Err(Refusal::BadRequest);
+    let mut line = start;
+    while let Some(length) = memchr::memchr(b'\n', &bytes[line..]) {
+        if line == start && length > LONGEST_LINE {
+            return Received::Refused(Refusal::TargetTooLong);
         }
-        Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
-    });
-    let fields: Vec<(String, String)> = fields.collect::<Result<_, _>>()?;
-    let mut meant = fields.iter().filter(|(name, _)| name == "host");
-    let (Some((_, host)), None) = (meant.next(), meant.next()) else {
-        return Err(Refusal::BadRequest);
+        line += length + 1;
+        if line > LONGEST_HEAD {
+            return Received::Refused(Refusal::HeadTooLong);
+        }
+        if let Some(length) = empty_line(&bytes[line..]) {
+            return Received::Head {
+                head: start..line,
+                rest: line + length,
+            };
+        }
+    }
+    if line == start && bytes.len() - start > LONGEST_LINE {
+        Received::Refused(Refusal::TargetTooLong)
+    } else if bytes.len() > LONGEST_HEAD {
+        Received::Refused(Refusal::HeadTooLong)
+    } else {
+        Received::Part
+    }
+}
+
+/// How long the empty line is with which `bytes` begin. (A line feed alone ends a line, too: RFC 9112, 2.2.)
+fn empty_line(bytes: &[u8]) -> Option<usize> {
+    let endings: [&[u8]; 2] = [b"\r\n", b"\n"];
+    let ending = endings.into_iter().find(|ending| bytes.starts_with(ending));
+    ending.map(<[u8]>::len)
+}
+
+/// A head as it is written.
+struct Head<'h> {
+    method: &'h str,
+    target: &'h str,
+    is_1_1: bool,
+    fields: Fields,
+}
+
+fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, Refused> {
+    let head = parse(head);
+    let fields = head.as_ref().map(|head| &head.fields);
+    let forwarded = Forwarded::read(
+        ends.peer,
+        fields.unwrap_or(&Fields::default()),
+        &rules.proxies,
+    );
+    let is_head = head.as_ref().is_ok_and(|head| head.method == "HEAD");
+    let request = head.and_then(|head| asked(head, &rules.hosts, ends.here, forwarded));
+    request.map_err(|refusal| Refused {
+        refusal,
+        client: forwarded.client,
+        is_head,
+    })
+}
+
+fn is_token(text: &[u8]) -> bool {
+    let is_in = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_in)
+}
+
+fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
+    let mut lines = head
+        .strip_suffix(b"\n")
+        .unwrap_or(head)
+        .split(|&byte| byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let first = lines.next().unwrap_or_default();
+    let no_request = Refusal::BadRequest(
+        "that is not an HTTP request: its first line is not METHOD TARGET HTTP/1.1",
+    );
+    let Ok(first) = std::str::from_utf8(first) else {
+        return Err(no_request);
     };
-    let host = host.clone();
-    if !hosts.mean(&host) {
-        return Err(Refusal::MisdirectedRequest);
+    let words: Vec<&str> = first.split(' ').collect();
+    let [method, target, version] = words[..] else {
+        return Err(no_request);
+    };
+    let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_token(method.as_bytes()) || !is_target {
+        return Err(no_request);
     }
-    if method != "GET" {
-        return Err(Refusal::MethodNotAllowed);
+    let is_1_1 = match version.strip_prefix("HTTP/").map(str::as_bytes) {
+        Some(b"1.0") => false,
+        // A later minor version can be read as this one.
+        Some([b'1', b'.', b'1'..=b'9']) => true,
+        Some([b'0'..=b'9', b'.', b'0'..=b'9']) => return Err(Refusal::VersionNotSupported),
+        _ => return Err(no_request),
+    };
+    let field = |line: &[u8]| {
+        let colon = memchr::memchr(b':', line);
+        let no_field = Refusal::BadRequest("a line of the header is not NAME: VALUE");
+        let (name, value) = line.split_at(colon.ok_or_else(|| no_field.clone())?);
+        let is_text = |byte: &u8| !byte.is_ascii_control() || *byte == b'\t';
+        if !is_token(name) || !value.iter().all(is_text) {
+            return Err(no_field);
+        }
+        // What is not ASCII has no meaning (RFC 9110, 5.5).
+        let value = String::from_utf8_lossy(value[1..].trim_ascii()).into_owned();
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        Ok((name, value))
+    };
+    Ok(Head {
+        method,
+        target,
+        is_1_1,
+        fields: Fields(lines.map(field).collect::<Result<_, _>>()?),
+    })
+}
+
+fn asked(
+    head: Head<'_>,
+    hosts: &Hosts,
+    here: SocketAddr,
+    forwarded: Forwarded,
+) -> Result<Request, Refusal> {
+    let mut lines = head.fields.all("host");
+    let host = match (lines.next(), lines.next()) {
+        (Some(host), None) => host.to_owned(),
+        // An older client need not say which of a machine's names it means.
+        (None, _) if !head.is_1_1 => {
+            SocketAddr::new(here.ip().to_canonical(), here.port()).to_string()
+        }
+        (None, _) => return Err(Refusal::BadRequest("the request has no Host")),
+        (Some(_), Some(_)) => {
+            return Err(Refusal::BadRequest("the request has more than one Host"));
+        }
+    };
+    drop(lines);
+    let (absolute, target) = match absolute(head.target) {
+        Some((host, target)) => (Some(host), target),
+        None => (None, head.target),
+    };
+    let bad_host = || Refusal::BadRequest("the request's Host is not NAME or NAME:PORT");
+    let mut named = Authority::parse(&host).ok_or_else(bad_host)?;
+    // That host takes the field's place (RFC 9112, 3.2.2).
+    if let Some(absolute) = absolute {
+        named = Authority::parse(absolute).ok_or_else(bad_host)?;
     }
-    if !target.starts_with('/') {
-        return Err(Refusal::BadRequest);
+    let host = absolute.map_or(host, str::to_owned);
+    if !hosts.mean(&named) {
+        return Err(Refusal::MisdirectedRequest { host });
     }
+    let is_head = match head.method {
+        "GET" => false,
+        "HEAD" => true,
+        _ => return Err(Refusal::MethodNotAllowed),
+    };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = match path {
+        "" if absolute.is_some() => "/",
+        path if path.starts_with('/') => path,
+        _ => {
+            return Err(Refusal::BadRequest(
+                "the request's target is neither a path nor a URL",
+            ));
+        }
+    };
     Ok(Request {
+        client: forwarded.client,
+        is_head,
+        is_1_1: head.is_1_1,
         path: path.to_owned(),
         query: query.to_owned(),
         host,
-        fields,
+        is_https: forwarded.is_https,
+        fields: head.fields,
         rest: Vec::new(),
     })
+}
+
+/// The host of a target that is a whole URL, and the target at that host.
+fn absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_web = ["http", "https"]
+        .iter()
+        .any(|web| scheme.eq_ignore_ascii_case(web));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    is_web.then(|| rest.split_at(end))
 }
 
 /// What a page may load, where its parts are files of their own: nothing but what comes from here.
@@ -203,23 +377,39 @@ fn head(status: &str, kind: &str, loads: &str) -> String {
 }
 
 /// Answers with a whole document.
-pub(crate) fn answer(stream: &Stream, kind: &str, body: &str) -> io::Result<()> {
+pub(crate) fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io::Result<()> {
+    let head = head("200 OK", kind, OWN_PARTS);
     send(
         stream,
-        &(head("200 OK", kind, OWN_PARTS) + &length(body)),
-        body,
+        &(head + &length(body)),
+        content(request.is_head, body),
     )
 }
 
 /// Answers with a page that is one document, script and style included: those with this `nonce` run, and
 /// nothing else does. It may open WebSockets to where it comes from. (`'self'` covers those, but not in older
 /// Safari.)
-pub(crate) fn answer_page(stream: &Stream, body: &str, nonce: &str, host: &str) -> io::Result<()> {
+pub(crate) fn answer_page(
+    stream: &Stream,
+    request: &Request,
+    body: &str,
+    nonce: &str,
+) -> io::Result<()> {
+    let host = &request.host;
+    let sockets = match request.is_https {
+        Some(true) => format!("wss://{host}"),
+        Some(false) => format!("ws://{host}"),
+        None => format!("ws://{host} wss://{host}"),
+    };
     let loads = format!(
-        "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self' ws://{host} wss://{host}"
+        "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self' {sockets}"
     );
     let head = head("200 OK", "text/html; charset=utf-8", &loads);
-    send(stream, &(head + &length(body)), body)
+    send(
+        stream,
+        &(head + &length(body)),
+        content(request.is_head, body),
+    )
 }
 
 /// Agrees to speak something else from here on.
@@ -231,27 +421,74 @@ pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> 
     )
 }
 
-/// Answers that there is nothing.
-pub(crate) fn refuse(mut stream: &Stream, refusal: Refusal) -> io::Result<()> {
+/// Answers a request that is not met.
+pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Result<()> {
+    if refused.refusal == Refusal::Opening(Opening::Tls) {
+        return Ok(());
+    }
+    let answer = refusal_to(&refused.refusal, refused.is_head);
     stream.set_write_timeout(Some(PATIENCE))?;
-    write_all(&mut stream, &self::refusal(refusal))
+    write_all(&mut stream, &answer)?;
+    if matches!(
+        refused.refusal,
+        Refusal::TargetTooLong | Refusal::HeadTooLong
+    ) {
+        linger(stream)?;
+    }
+    Ok(())
+}
+
+/// Reads on for a moment: with bytes left unread, the close would be a reset, which can reach the client before it
+/// has read the answer (RFC 9112, 9.6).
+fn linger(mut stream: &Stream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    let until = Instant::now() + LINGER;
+    let mut scrap = [0; 1024];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        stream.set_read_timeout(Some(left))?;
+        if stream.read(&mut scrap)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Answers a client without TLS, where the handshake has failed for that reason.
+pub(crate) fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<Refused> {
+    let HandshakeError::PlainText(first) = error else {
+        return None;
+    };
+    let refusal = Opening::of(first).map_or(Refusal::PlainText, Refusal::Opening);
+    stream.send_in_plain(self::refusal(refusal.clone()).as_bytes());
+    Some(Refused {
+        refusal,
+        client: stream.peer(),
+        is_head: false,
+    })
 }
 
 /// The answer that there is nothing.
 pub(crate) fn refusal(refusal: Refusal) -> String {
-    let body = format!("{}\n", refusal.status());
-    let mut begin = head(refusal.status(), "text/plain; charset=utf-8", OWN_PARTS) + &length(&body);
-    if refusal == Refusal::MethodNotAllowed {
-        begin += "Allow: GET\r\n";
-    }
-    if refusal == Refusal::UpgradeRequired {
-        begin += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
-    }
-    format!("{begin}\r\n{body}")
+    refusal_to(&refusal, false)
+}
+
+fn refusal_to(refusal: &Refusal, is_head: bool) -> String {
+    let status = refusal.status();
+    let body = format!("{status}\n{refusal}\n");
+    let begin = head(status, "text/plain; charset=utf-8", OWN_PARTS) + &length(&body);
+    let (fields, content) = (refusal.fields(), content(is_head, &body));
+    format!("{begin}{fields}\r\n{content}")
 }
 
 fn length(body: &str) -> String {
     format!("Content-Length: {}\r\n", body.len())
+}
+
+fn content(is_head: bool, body: &str) -> &str {
+    if is_head { "" } else { body }
 }
 
 fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
@@ -261,7 +498,9 @@ fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
 
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
 pub(crate) fn begin_events(stream: &Stream) -> io::Result<()> {
-    send(stream, &head("200 OK", "text/event-stream", OWN_PARTS), "")
+    // Or nginx would keep them back until it has 4 KB of them.
+    let head = head("200 OK", "text/event-stream", OWN_PARTS) + "X-Accel-Buffering: no\r\n";
+    send(stream, &head, "")
 }
 
 /// Sends one event. A viewer who takes nothing for [`PATIENCE`] is given up.
@@ -298,56 +537,97 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The request that has these bytes, all of its head, which came directly.
+    pub(crate) fn request(bytes: &[u8], rules: &Rules) -> Result<Request, Refused> {
+        let ends = Ends {
+            peer: "192.0.2.1:4000".parse().unwrap(),
+            here: "192.0.2.7:8080".parse().unwrap(),
+        };
+        match received(bytes) {
+            Received::Head { head, rest } => {
+                judge(&bytes[head], rules, ends).map(|request| Request {
+                    rest: bytes[rest..].to_vec(),
+                    ..request
+                })
+            }
+            Received::Refused(refusal) => Err(Refused {
+                refusal,
+                client: ends.peer,
+                is_head: false,
+            }),
+            Received::Part => panic!("the head is not whole"),
+        }
+    }
+
+    /// The request with that head, which is without its empty line.
     pub(crate) fn parsed(head: &str) -> Result<Request, Refusal> {
-        parse(head.as_bytes(), &Hosts::default())
+        let bytes = format!("{head}\r\n\r\n").into_bytes();
+        request(&bytes, &Rules::default()).map_err(|refused| refused.refusal)
+    }
+
+    fn status(head: &str) -> String {
+        let status = parsed(head).map_or_else(|refusal| refusal.status(), |_| "200 OK");
+        status[..3].to_owned()
     }
 
     #[test]
     fn a_get_is_understood() {
         let request = parsed("GET /events?from=12&speed=2.5 HTTP/1.1\r\nhost: localhost:8050");
         let request = request.unwrap();
-        assert_eq!(request.path, "/events");
+        assert_eq!((request.path.as_str(), request.is_head), ("/events", false));
         assert_eq!(request.number("from"), Some(12));
         assert_eq!(request.number("speed"), Some(2.5));
         assert_eq!(request.number::<u64>("count"), None);
+        assert!(
+            parsed("HEAD / HTTP/1.1\r\nHost: localhost")
+                .unwrap()
+                .is_head
+        );
     }
 
     #[test]
     fn everything_else_is_refused() {
-        use Refusal::{BadRequest, MethodNotAllowed, MisdirectedRequest};
-        for (head, refusal) in [
-            ("", BadRequest),
-            ("GET / HTTP/1.1", BadRequest),
-            ("GET / HTTP/1.1\r\nA: b", BadRequest),
-            ("GET /\r\nHost: localhost", BadRequest),
-            ("GET / HTTP/2\r\nHost: localhost", BadRequest),
-            ("GET  / HTTP/1.1\r\nHost: localhost", BadRequest),
+        for (head, wanted) in [
+            ("GET / HTTP/1.1", "400"),
+            ("GET / HTTP/1.1\r\nA: b", "400"),
+            ("GET /\r\nHost: localhost", "400"),
+            ("GET / HTTP/2\r\nHost: localhost", "400"),
+            ("GET / http/1.1\r\nHost: localhost", "400"),
+            ("GET / HTTP/2.0\r\nHost: localhost", "505"),
+            ("PRI * HTTP/2.0", "505"),
+            ("GET  / HTTP/1.1\r\nHost: localhost", "400"),
+            (" GET / HTTP/1.1\r\nHost: localhost", "400"),
+            ("\rGET / HTTP/1.1\r\nHost: localhost", "400"),
+            ("GET /\u{e9} HTTP/1.1\r\nHost: localhost", "400"),
+            ("G(T / HTTP/1.1\r\nHost: localhost", "400"),
             (
                 "GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost",
-                BadRequest,
-            ),
-            ("GET / HTTP/1.1\r\nHost: localhost\r\n folded", BadRequest),
-            (
-                "GET http://localhost/ HTTP/1.1\r\nHost: localhost",
-                BadRequest,
-            ),
-            ("POST / HTTP/1.1\r\nHost: localhost", MethodNotAllowed),
-            ("HEAD / HTTP/1.1\r\nHost: localhost", MethodNotAllowed),
-            ("GET / HTTP/1.1\r\nHost: evil.example", MisdirectedRequest),
-            (
-                "POST / HTTP/1.1\r\nHost: evil.example:8050",
-                MisdirectedRequest,
+                "400",
             ),
             (
-                "GET / HTTP/1.1\r\nHost: localhost.evil.example",
-                MisdirectedRequest,
+                "GET / HTTP/1.0\r\nHost: localhost\r\nHost: localhost",
+                "400",
             ),
-            (
-                "GET / HTTP/1.1\r\nHost: 127.0.0.1:80:90",
-                MisdirectedRequest,
-            ),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n folded", "400"),
+            ("GET / HTTP/1.1\r\n Host: localhost", "400"),
+            ("GET / HTTP/1.1\r\nHost : localhost", "400"),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\n: b", "400"),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\nA: b\rc", "400"),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\nA: b\0c", "400"),
+            ("GET / HTTP/1.1\r\nHost:", "400"),
+            ("GET / HTTP/1.1\r\nHost: 127.0.0.1:80:90", "400"),
+            ("GET / HTTP/1.1\r\nHost: a b", "400"),
+            ("GET nothing HTTP/1.1\r\nHost: localhost", "400"),
+            ("GET ftp://localhost/ HTTP/1.1\r\nHost: localhost", "400"),
+            ("POST / HTTP/1.1\r\nHost: localhost", "405"),
+            ("OPTIONS * HTTP/1.1\r\nHost: localhost", "405"),
+            ("CONNECT localhost:80 HTTP/1.1\r\nHost: localhost", "405"),
+            ("get / HTTP/1.1\r\nHost: localhost", "405"),
+            ("GET / HTTP/1.1\r\nHost: evil.example", "421"),
+            ("POST / HTTP/1.1\r\nHost: evil.example:8050", "421"),
+            ("GET / HTTP/1.1\r\nHost: localhost.evil.example", "421"),
         ] {
-            assert_eq!(parsed(head), Err(refusal), "{head:?}");
+            assert_eq!(status(head), wanted, "{head:?}");
         }
         for host in [
             "localhost",
@@ -356,17 +636,181 @@ pub(super) mod tests {
             "[::1]:8050",
             "192.0.2.7:1",
         ] {
-            assert!(
-                parsed(&format!("GET / HTTP/1.1\r\nHost: {host}")).is_ok(),
+            assert_eq!(
+                status(&format!("GET / HTTP/1.1\r\nHost: {host}")),
+                "200",
                 "{host}"
             );
         }
     }
 
+    #[test]
+    fn empty_lines_before_a_request_and_line_feeds_alone_are_ignored() {
+        for before in ["\r\n", "\n", "\r\n\r\n\r\n\n"] {
+            let head = format!("{before}GET /a HTTP/1.1\r\nHost: localhost");
+            assert_eq!(parsed(&head).unwrap().path, "/a", "{before:?}");
+        }
+        let bytes = b"\nGET /a HTTP/1.1\nHost: localhost\n\nrest\n\n";
+        let request = request(bytes, &Rules::default()).unwrap();
+        assert_eq!(
+            (request.path.as_str(), &*request.rest),
+            ("/a", &b"rest\n\n"[..])
+        );
+    }
+
+    #[test]
+    fn an_older_client_need_not_name_the_host() {
+        let host = |head: &str| parsed(head).map(|request| request.host);
+        assert_eq!(host("GET / HTTP/1.0"), Ok("192.0.2.7:8080".to_owned()));
+        assert_eq!(
+            host("GET / HTTP/1.0\r\nHost: localhost"),
+            Ok("localhost".to_owned())
+        );
+        assert_eq!(status("GET / HTTP/1.0\r\nHost: evil.example"), "421");
+    }
+
+    #[test]
+    fn a_whole_url_names_host_and_path() {
+        let named = |target: &str, host: &str| {
+            let request = parsed(&format!("GET {target} HTTP/1.1\r\nHost: {host}"))?;
+            Ok((request.host, request.path, request.query))
+        };
+        let wanted = |host: &str, path: &str, query: &str| {
+            Ok((host.to_owned(), path.to_owned(), query.to_owned()))
+        };
+        assert_eq!(
+            named("http://localhost/a?b=1", "evil.example"),
+            wanted("localhost", "/a", "b=1")
+        );
+        assert_eq!(
+            named("HTTPS://127.0.0.1:81", "localhost"),
+            wanted("127.0.0.1:81", "/", "")
+        );
+        assert_eq!(
+            named("http://localhost?b=http://c/", "localhost"),
+            wanted("localhost", "/", "b=http://c/")
+        );
+        assert_eq!(
+            named("/a?b=http://c/", "localhost"),
+            wanted("localhost", "/a", "b=http://c/")
+        );
+        let host = "evil.example".to_owned();
+        assert_eq!(
+            named("http://evil.example/", "localhost"),
+            Err(Refusal::MisdirectedRequest { host })
+        );
+        for target in ["http:///", "http://a@localhost/", "http://localhost:x/"] {
+            assert!(
+                matches!(named(target, "localhost"), Err(Refusal::BadRequest(_))),
+                "{target}"
+            );
+        }
+        // HTTP/1.1 wants the field all the same.
+        assert_eq!(status("GET http://localhost/ HTTP/1.1"), "400");
+        assert_eq!(status("GET http://localhost/ HTTP/1.0"), "200");
+    }
+
+    #[test]
+    fn values_may_have_bytes_that_mean_nothing() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: caf\xe9\ttab\r\nEmpty:\r\n\r\n";
+        let request = request(bytes, &Rules::default()).unwrap();
+        assert_eq!(request.field("cookie").unwrap(), "caf\u{fffd}\ttab");
+        assert_eq!(request.field("empty").unwrap(), "");
+    }
+
+    #[test]
+    fn a_head_may_have_32_kib_and_its_first_line_8() {
+        let head = |line: usize, all: usize| {
+            let mut head = format!(
+                "GET /{} HTTP/1.1\r\nHost: localhost\r\nA: ",
+                "p".repeat(line - 15)
+            );
+            head += &"x".repeat(all - head.len() - 2);
+            head
+        };
+        for (line, all, wanted) in [
+            (8000, 16 * 1024, "200"),
+            (8 * 1024 - 1, 32 * 1024, "200"),
+            (8 * 1024 + 1, 16 * 1024, "414"),
+            (100, 32 * 1024 + 1, "431"),
+            (100, 100 * 1024, "431"),
+        ] {
+            assert_eq!(status(&head(line, all)), wanted, "{line} {all}");
+        }
+        // What is too long is refused before its end has come.
+        assert_eq!(received(&[b'x'; LONGEST_LINE]), Received::Part);
+        let long = received(&[b'x'; LONGEST_LINE + 1]);
+        assert_eq!(long, Received::Refused(Refusal::TargetTooLong));
+        let mut long = b"GET / HTTP/1.1\r\nA: ".to_vec();
+        long.resize(LONGEST_HEAD + 1, b'x');
+        assert_eq!(received(&long), Received::Refused(Refusal::HeadTooLong));
+        // Nor may empty lines go on for ever.
+        assert_eq!(
+            received(&[b'\n'; LONGEST_HEAD + 1]),
+            Received::Refused(Refusal::HeadTooLong)
+        );
+    }
+
+    #[test]
+    fn other_protocols_are_recognised_as_soon_as_they_are_clear() {
+        for (bytes, opening) in [
+            (&b"\x16\x03\x01"[..], Opening::Tls),
+            (
+                b"PROXY TCP4 192.0.2.1 192.0.2.7 1 2\r\nGET / HTTP/1.1\r\n",
+                Opening::Proxy(1),
+            ),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", Opening::Proxy(2)),
+        ] {
+            assert_eq!(
+                received(bytes),
+                Received::Refused(Refusal::Opening(opening))
+            );
+            // Until then there is nothing to be said.
+            for length in 0..bytes.len() {
+                let part = received(&bytes[..length]);
+                assert!(
+                    part == Received::Part || Opening::of(&bytes[..length]).is_some(),
+                    "{length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_of_the_client_behind_the_proxy() {
+        let rules = Rules {
+            hosts: Hosts::default(),
+            proxies: vec!["192.0.2.0/24".parse().unwrap()],
+        };
+        let bytes =
+            b"HEAD / HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+        let refused = request(bytes, &rules).unwrap_err();
+        assert_eq!(
+            (refused.client.to_string(), refused.is_head),
+            ("203.0.113.9:4000".to_owned(), true)
+        );
+        let whole = refusal_to(&refused.refusal, false);
+        let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+        assert!(body.contains("--web-name evil.example"), "{body}");
+        let without = refusal_to(&refused.refusal, true);
+        assert_eq!(without, format!("{head}\r\n\r\n"));
+    }
+
     proptest! {
         #[test]
         fn no_head_makes_it_panic(head in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&head, &Hosts::default());
+            if let Received::Head { .. } = received(&head) {
+                let _ = request(&head, &Rules::default());
+            }
+        }
+
+        #[test]
+        fn a_request_is_the_same_in_one_piece_and_in_many(cut in 0_usize..60) {
+            let bytes = b"\r\nGET /a HTTP/1.1\r\nHost: localhost\r\n\r\nmore";
+            let cut = cut.min(bytes.len());
+            let whole = received(bytes);
+            let part = received(&bytes[..cut]);
+            prop_assert!(part == Received::Part || part == whole);
         }
     }
 }

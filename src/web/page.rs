@@ -41,7 +41,7 @@ impl Page {
             .replace("{{nonce}}", &nonce)
             .replace("{{style}}", style)
             .replace("{{script}}", &script);
-        http::answer_page(stream, &body, &nonce, &request.host)
+        http::answer_page(stream, request, &body, &nonce)
     }
 
     /// Where whoever sees this page finds the board; `None` if they can't: the board listens at one address,

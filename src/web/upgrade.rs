@@ -5,32 +5,31 @@ use std::io;
 use base64ct::{Base64, Encoding as _};
 use sha1::{Digest as _, Sha1};
 
-use super::http::{self, Refusal, Request};
+use super::http::{self, Hosts, Refusal, Request};
 use crate::net::Stream;
 
 /// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by accident.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Answers a request for a WebSocket. `Ok(Some(refusal))`: it was none, or came from a page of another site, and
-/// has been refused.
+/// Answers a request for a WebSocket, unless it is none, or comes from a page of another site: then it is still to
+/// be refused.
 ///
 /// # Errors
 /// What the socket reports.
-pub(crate) fn upgrade(stream: &Stream, request: &Request) -> io::Result<Option<Refusal>> {
-    let scheme = if stream.is_secured() { "https" } else { "http" };
-    let key = match agreed_key(request, scheme) {
+pub(crate) fn upgrade(
+    stream: &Stream,
+    request: &Request,
+    hosts: &Hosts,
+) -> io::Result<Result<(), Refusal>> {
+    let key = match agreed_key(request, hosts) {
         Ok(key) => key,
-        Err(refusal) => {
-            http::refuse(stream, refusal)?;
-            return Ok(Some(refusal));
-        }
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let fields = format!(
         "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
         accept(&key)
     );
-    http::switch_protocols(stream, &fields)?;
-    Ok(None)
+    http::switch_protocols(stream, &fields).map(Ok)
 }
 
 fn accept(key: &str) -> String {
@@ -41,24 +40,39 @@ fn accept(key: &str) -> String {
 }
 
 /// The request's key, if all that has to be in it is in it.
-fn agreed_key(request: &Request, scheme: &str) -> Result<String, Refusal> {
+fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
     // A browser always says from where a page comes that opens a WebSocket, and lets any page open one: so
     // this is what keeps strangers' pages out. Programs that are no browsers need not say it.
     if let Some(origin) = request.field("origin")
-        && origin != format!("{scheme}://{}", request.host)
+        && !hosts.own_page(&origin, &request.host)
     {
-        return Err(Refusal::Forbidden);
+        let host = request.host.clone();
+        return Err(Refusal::Forbidden { origin, host });
     }
-    let is_upgrade = request.field_has("upgrade", "websocket")
+    // An HTTP/1.0 client can't mean it (RFC 9110, 7.8).
+    let is_upgrade = request.is_1_1
+        && !request.is_head
+        && request.field_has("upgrade", "websocket")
         && request.field_has("connection", "upgrade")
         && request.field("sec-websocket-version").as_deref() == Some("13");
     if !is_upgrade {
         return Err(Refusal::UpgradeRequired);
     }
+    let has_content = request.field("transfer-encoding").is_some()
+        || request
+            .field("content-length")
+            .is_some_and(|length| length != "0");
+    if has_content {
+        // It would be read as frames.
+        return Err(Refusal::BadRequest(
+            "a request for a WebSocket has no content",
+        ));
+    }
     let key = request.field("sec-websocket-key").unwrap_or_default();
     // 16 random bytes.
     let is_key = Base64::decode_vec(&key).is_ok_and(|bytes| bytes.len() == 16);
-    is_key.then_some(key).ok_or(Refusal::BadRequest)
+    let no_key = Refusal::BadRequest("the request's Sec-WebSocket-Key is not 16 bytes in base64");
+    is_key.then_some(key).ok_or(no_key)
 }
 
 #[cfg(test)]
@@ -81,7 +95,7 @@ mod tests {
                         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://192.0.2.7:8080";
             let head = head.replace(change.0, change.1);
-            agreed_key(&parsed(&head).unwrap(), "http")
+            agreed_key(&parsed(&head).unwrap(), &Hosts::default())
         };
         assert!(asked(("", "")).is_ok());
         assert!(asked(("\r\nOrigin: http://192.0.2.7:8080", "")).is_ok());
@@ -89,7 +103,6 @@ mod tests {
             "null",
             "http://192.0.2.7",
             "http://192.0.2.7:8081",
-            "https://192.0.2.7:8080",
             "http://localhost:8080",
             "http://evil.example",
         ] {
@@ -97,18 +110,39 @@ mod tests {
                 "Origin: http://192.0.2.7:8080",
                 &*format!("Origin: {origin}"),
             );
-            assert_eq!(asked(change), Err(Refusal::Forbidden), "{origin}");
+            let refusal = asked(change).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::Forbidden { .. }),
+                "{origin}: {refusal}"
+            );
         }
+        // A proxy may have ended TLS.
+        assert!(asked(("Origin: http:", "Origin: https:")).is_ok());
         for change in [
             ("Upgrade: websocket", "Upgrade: h2c"),
             ("Connection: keep-alive, Upgrade", "Connection: close"),
             ("Version: 13", "Version: 8"),
+            // As nginx asks unless it is told otherwise.
+            ("HTTP/1.1", "HTTP/1.0"),
+            ("GET", "HEAD"),
         ] {
             assert_eq!(asked(change), Err(Refusal::UpgradeRequired));
         }
+        for content in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+            let refusal =
+                asked(("Version: 13", &*format!("Version: 13\r\n{content}"))).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::BadRequest(_)),
+                "{content}: {refusal}"
+            );
+        }
         for key in ["", "dGhlIHNhbXBsZQ==", "not base64"] {
             let change = ("dGhlIHNhbXBsZSBub25jZQ==", key);
-            assert_eq!(asked(change), Err(Refusal::BadRequest), "{key}");
+            let refusal = asked(change).unwrap_err();
+            assert!(
+                matches!(refusal, Refusal::BadRequest(_)),
+                "{key}: {refusal}"
+            );
         }
     }
 }

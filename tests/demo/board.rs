@@ -104,7 +104,7 @@ pub fn perform(
         texts: true,
         secrets: true,
     };
-    let board = Board::live(address, &mut events, veil, None).map_err(CantPerform::Listen)?;
+    let board = Board::live(address, &mut events, veil, None, &[]).map_err(CantPerform::Listen)?;
     let recording = match recording {
         Some(file) => {
             let queue = events.add_reader(1 << 16);

@@ -27,7 +27,7 @@ let source = null;
 
 function connect(query) {
   if (source) source.close();
-  source = new EventSource('/events' + (query || ''));
+  source = new EventSource('events' + (query || ''));
   source.addEventListener('news', (event) => arrived(JSON.parse(event.data)));
   source.addEventListener('end', () => {
     source.close();

@@ -10,6 +10,7 @@ const MEANINGS = {
   'no-show': 'Nobody came within the reservation timeout: the passcode changes and the port goes back (rule 4).',
   'arrived': 'The expected client has connected; now it has one chance to say the passcode (rules 3 and 5b).',
   'secured': 'Client and server speak TLS now; the time for the passcode begins anew.',
+  'http-refused': 'A browser was refused; the reason says what to change.',
   'tls-failed': 'Client and server did not come to speak TLS with each other, or one of them speaks it and the other does not.',
   'calling': 'The client wants to be called: the worker connects to the port that the client listens on.',
   'stray': 'Somebody who was not sent here is turned away; a reservation stays as it is (rule 5).',

@@ -22,7 +22,7 @@ use crate::server::guard::probe::Probe;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame};
 use crate::server::sockets::Sockets;
-use crate::web::http::{self, Hosts, Refusal};
+use crate::web::http::{self, Refusal, Refused, Rules};
 use crate::web::{Page, upgrade};
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
@@ -35,7 +35,7 @@ pub(crate) struct Door {
     pub(crate) sockets: Sockets,
     /// Browsers without a seat.
     pub(crate) callers: Arc<PendingConnections>,
-    pub(crate) hosts: Hosts,
+    pub(crate) rules: Rules,
     pub(crate) page: Arc<Page>,
     pub(crate) port: Port,
     /// After how long a browser that says nothing is asked whether it is there.
@@ -55,56 +55,66 @@ impl Door {
     /// The thread `web-8080`: accepts until the clock stops.
     pub(crate) fn run(&self, listener: &Listener) {
         let is_over = || self.sessions.clock.is_stopped();
-        self.accepting
-            .accept_each(listener, is_over, |stream, peer| {
-                self.sessions.panics.caught(|| {
-                    let door = self.clone();
-                    self.callers.admit(stream, "browser", move |caller| {
-                        door.sessions.panics.caught(|| door.serve(caller, peer));
-                    });
+        self.accepting.accept_each(listener, is_over, |stream, _| {
+            self.sessions.panics.caught(|| {
+                let door = self.clone();
+                self.callers.admit(stream, "browser", move |caller| {
+                    door.sessions.panics.caught(|| door.serve(caller));
                 });
             });
+        });
     }
 
     /// One connection, from the request to the end.
-    fn serve(&self, caller: Pending, peer: SocketAddr) {
+    fn serve(&self, caller: Pending) {
         // A caller that leaves in the middle of it has no use for an answer.
         if let Ok(Some((stream, begun))) = self.answer(&caller) {
-            self.visit(caller, stream, peer, &begun);
+            self.visit(caller, stream, &begun);
         } else {
             caller.stream().share().close();
         }
     }
 
     /// Answers the request. If it was for a WebSocket, that is open now, and what came behind the request is
-    /// returned with it.
+    /// returned with it. The stream's peer is the client then, also behind a trusted proxy.
     fn answer(&self, caller: &Pending) -> io::Result<Option<(Stream, Vec<u8>)>> {
         let stream = caller.stream();
         if let Err(error) = caller.handshake() {
+            http::refuse_plain_text(stream, &error);
+            if !stream.is_secured() {
+                return Ok(None);
+            }
             let (port, peer, error) = (self.port, stream.peer(), error.to_string());
             let events = &self.sessions.events;
             events.tell(|| What::TlsFailed { port, peer, error });
             return Ok(None);
         }
-        let request = match http::read_request(stream, &self.hosts)? {
+        let request = match http::read_request(stream, &self.rules)? {
             Ok(request) => request,
-            Err(refusal) => return http::refuse(stream, refusal).map(|()| None),
+            Err(refused) => return self.refuse(stream, &refused),
         };
         match request.path.as_str() {
-            "/" => self.page.answer(stream, &request)?,
-            "/chat" => {
-                if upgrade(stream, &request)?.is_none() {
+            "/" => self.page.answer(stream, &request).map(|()| None),
+            "/chat" => match upgrade(stream, &request, &self.rules.hosts)? {
+                Ok(()) => {
                     stream.set_read_timeout(None)?;
-                    return Ok(Some((stream.share(), request.rest)));
+                    let stream = stream.on_behalf_of(request.client);
+                    Ok(Some((stream, request.rest)))
                 }
-            }
-            _ => http::refuse(stream, Refusal::NotFound)?,
+                Err(refusal) => self.refuse(stream, &request.refused(refusal)),
+            },
+            _ => self.refuse(stream, &request.refused(Refusal::NotFound)),
         }
-        Ok(None)
+    }
+
+    fn refuse<T>(&self, stream: &Stream, refused: &Refused) -> io::Result<Option<T>> {
+        refused.tell(&self.sessions.events, self.port);
+        http::refuse_request(stream, refused).map(|()| None)
     }
 
     /// One browser, from the portal's answer to the free seat.
-    fn visit(&self, caller: Pending, stream: Stream, peer: SocketAddr, begun: &[u8]) {
+    fn visit(&self, caller: Pending, stream: Stream, begun: &[u8]) {
+        let peer = stream.peer();
         let (number, connection, ticket) = match self.take_a_seat(stream, peer) {
             Ok(taken) => taken,
             Err(stream) => return self.accepting.say_full(stream, peer),

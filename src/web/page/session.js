@@ -53,7 +53,7 @@ class Session {
     this.end = null;
     this.link += 1;
     const link = this.link;
-    const url = new URL('/chat', location.href);
+    const url = new URL('chat', location.href);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     const socket = new WebSocket(url);
     this.socket = socket;

@@ -1,0 +1,207 @@
+//! The names under which a browser may ask for this machine, and the pages that may open a WebSocket here.
+
+use std::net::IpAddr;
+
+/// A host and a port as a URL, a `Host` field or an `Origin` has them, with the name in small letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// An IPv6 address has its brackets.
+    name: String,
+    port: Option<u16>,
+}
+
+impl Authority {
+    /// Reads `NAME`, `NAME:PORT` and the same with addresses; IPv6 has brackets (RFC 3986). `None`: it is
+    /// nothing of the kind.
+    pub(crate) fn parse(text: &str) -> Option<Authority> {
+        let end = match text.starts_with('[') {
+            true => text.find(']')? + 1,
+            false => text.find(':').unwrap_or(text.len()),
+        };
+        let (name, port) = text.split_at(end);
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => None,
+            Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(digits.parse().ok()?)
+            }
+            _ => return None,
+        };
+        let is_name =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+        let is_host = match name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !name.is_empty() && name.bytes().all(is_name),
+        };
+        is_host.then(|| Authority {
+            name: name.to_ascii_lowercase(),
+            port,
+        })
+    }
+
+    /// The host without its port and brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.name.trim_matches(['[', ']'])
+    }
+
+    /// Whether a URL of that scheme without a port means this one.
+    fn is_named_by(&self, page: &Authority, default_port: u16) -> bool {
+        self == page
+            || (page.port.is_none() && self.port == Some(default_port) && self.name == page.name)
+    }
+}
+
+/// Whose names a browser may use for this machine.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Hosts {
+    /// Besides addresses and `localhost`, which nobody can point elsewhere.
+    names: Vec<Authority>,
+}
+
+impl Hosts {
+    /// `NAME` or `NAME:PORT`, each.
+    pub(crate) fn new(names: &[String]) -> Hosts {
+        Hosts {
+            names: names
+                .iter()
+                .filter_map(|name| Authority::parse(name))
+                .collect(),
+        }
+    }
+
+    /// Whether the `Host` of a request means this machine, whatever its port.
+    pub(super) fn mean(&self, host: &Authority) -> bool {
+        host.name == "localhost"
+            || host.host().parse::<IpAddr>().is_ok()
+            || self.names.iter().any(|own| own.name == host.name)
+    }
+
+    /// Whether a page of `origin` is this server's own, if its browser asked for `host`. Host and port must be
+    /// the same as in `host` or in one of the names. The scheme is free: a proxy may end TLS in front of this
+    /// server.
+    pub(super) fn own_page(&self, origin: &str, host: &str) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else {
+            return false;
+        };
+        let default_port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return false,
+        };
+        let Some(page) = Authority::parse(authority) else {
+            return false;
+        };
+        let host = Authority::parse(host);
+        let mut own = host.iter().chain(&self.names);
+        own.any(|own| own.is_named_by(&page, default_port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for text in [
+            "localhost",
+            "LOCALHOST:8050",
+            "localhost:",
+            "192.0.2.7:1",
+            "[2001:DB8::1]",
+            "[::1]:65535",
+            "xn--caf-dma.example",
+        ] {
+            assert!(Authority::parse(text).is_some(), "{text}");
+        }
+        for text in [
+            "",
+            ":80",
+            "a:b",
+            "a:+80",
+            "a:65536",
+            "a:80:90",
+            "::1",
+            "[::1",
+            "[::1]80",
+            "[a]",
+            "a b",
+            "caf\u{e9}",
+            "a/b",
+            "a@b",
+            "a?b",
+            "a\"b",
+            "[fe80::1%1]",
+        ] {
+            assert_eq!(Authority::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_means_this_machine_if_nobody_can_point_it_elsewhere() {
+        let hosts = Hosts::new(&["chat.example".to_owned(), "other.example:8443".to_owned()]);
+        let mean = |text: &str| hosts.mean(&Authority::parse(text).unwrap());
+        for host in [
+            "127.0.0.1",
+            "192.0.2.7:8080",
+            "[2001:db8::1]:8080",
+            "localhost:1",
+            "Chat.Example",
+            "chat.example:81",
+            "other.example",
+        ] {
+            assert!(mean(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "chat.example.",
+            "127.0.0.1.evil",
+        ] {
+            assert!(!mean(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_own_if_host_and_port_are_the_same_whatever_the_scheme() {
+        let hosts = Hosts::new(&["chat.example".to_owned(), "other.example:8443".to_owned()]);
+        for (origin, host) in [
+            ("http://192.0.2.7:8080", "192.0.2.7:8080"),
+            ("https://192.0.2.7:8080", "192.0.2.7:8080"),
+            ("https://localhost", "localhost"),
+            ("https://localhost", "localhost:443"),
+            ("http://localhost", "localhost:80"),
+            ("https://[2001:db8::1]", "[2001:db8::1]"),
+            // Behind a proxy that sends its upstream's address as the Host.
+            ("https://chat.example", "127.0.0.1:8080"),
+            ("http://chat.example", "127.0.0.1:8080"),
+            ("https://other.example:8443", "127.0.0.1:8080"),
+            ("https://chat.example:444", "chat.example:444"),
+        ] {
+            assert!(hosts.own_page(origin, host), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("null", "localhost"),
+            ("", "localhost"),
+            ("https://", ""),
+            ("https://localhost", "localhost:8080"),
+            ("https://localhost", "localhost:80"),
+            ("http://localhost", "localhost:443"),
+            ("http://localhost:3000", "localhost:8080"),
+            ("http://localhost:8080", "127.0.0.1:8080"),
+            ("https://evil.example", "localhost"),
+            ("https://chat.example:8443", "127.0.0.1:8080"),
+            ("https://other.example", "127.0.0.1:8080"),
+            ("https://chat.example.evil.example", "127.0.0.1:8080"),
+            ("https://evil.example@localhost", "localhost"),
+            ("file://localhost", "localhost"),
+            ("https://localhost/", "localhost"),
+            ("https://localhost, https://evil.example", "localhost"),
+        ] {
+            assert!(!hosts.own_page(origin, host), "{origin} {host}");
+        }
+    }
+}
