@@ -2,6 +2,7 @@
 //!
 //! - [`chatting`]: What to type in the client, in a terminal and from a pipe.
 //! - [`on_a_network`]: Letting others in: addresses, browsers, TLS, a service, more than one machine.
+//! - [`behind_a_proxy`]: The page for browsers behind nginx, Caddy or HAProxy.
 //! - [`chatserver`]: The server's options.
 //! - [`chatclient`]: The client's options.
 //! - [`chatcheck`]: The checker's options.
@@ -22,6 +23,10 @@ pub mod chatting {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("on-a-network.md")]
 pub mod on_a_network {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("behind-a-proxy.md")]
+pub mod behind_a_proxy {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("chatserver.md")]
