@@ -228,7 +228,7 @@ fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
     }
     let long = format!(
         "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
-        "x".repeat(9000)
+        "x".repeat(40_000)
     );
     for (request, status) in [
         ("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", "404"),
@@ -240,7 +240,13 @@ fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
         ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421"),
         ("GET / HTTP/1.1\r\n\r\n", "400"),
         ("nonsense\r\n\r\n", "400"),
-        (&long, "400"),
+        (&long, "431"),
+        ("\r\nGET / HTTP/1.0\r\n\r\n", "200"),
+        ("HEAD /events HTTP/1.1\r\nHost: localhost\r\n\r\n", "200"),
+        (
+            "GET http://localhost/ HTTP/1.1\r\nHost: other\r\n\r\n",
+            "200",
+        ),
     ] {
         let answer = answer(board, request.as_bytes());
         assert!(
@@ -249,6 +255,35 @@ fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
         );
     }
     stage.end();
+}
+
+#[test]
+fn a_refused_request_is_an_event_and_the_pages_names_are_the_boards() {
+    let mut events = Events::new(Clock::new(), false);
+    let queue = events.add_reader(16);
+    let names = ["chat.example:8443".to_owned()];
+    let board = Board::live(ANY.parse().unwrap(), &mut events, NOTHING, None, &names).unwrap();
+    let ask = |host: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        answer(board.address(), request.as_bytes())
+    };
+    assert!(ask("chat.example").starts_with("HTTP/1.1 200"));
+    let refused = ask("evil.example");
+    let fix = "--web-name evil.example";
+    assert!(
+        refused.starts_with("HTTP/1.1 421") && refused.contains(fix),
+        "{refused}"
+    );
+    let told = queue.events().recv_timeout(PATIENCE).unwrap().line();
+    assert!(
+        told.contains("http-refused") && told.contains(fix),
+        "{told}"
+    );
+    let port = board.address().port().to_string();
+    assert!(told.contains(&port), "{told}");
+    // Its pages can be served below a path.
+    let page = get(board.address(), "/") + &get(board.address(), "/board.js");
+    assert!(!page.contains("=\"/") && !page.contains("'/events'"));
 }
 
 #[test]

@@ -15,7 +15,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use portal_chat::event::What;
+use portal_chat::board::{Board, Veil};
+use portal_chat::clock::Clock;
+use portal_chat::event::{Events, What};
 use portal_chat::limits;
 use portal_chat::net::{Stream, TlsServer};
 use portal_chat::server::{Settings, WebDoor};
@@ -72,6 +74,49 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
     let told = server.wait_for("TLS", |what| matches!(what, What::TlsFailed { .. }));
     assert!(told.line().contains("without --tls"), "{}", told.line());
     server.assert_all_ports_come_back();
+}
+
+#[test]
+fn http_at_the_pages_tls_port_gets_an_answer_that_names_https() {
+    let (tls, _) = both();
+    let server = TestServer::start(&Settings {
+        web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+        ..settings(2, &tls)
+    });
+    for (bytes, part) in [
+        (
+            &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+            "https://",
+        ),
+        (b"PROXY UNKNOWN\r\n", "turn it off at the proxy"),
+    ] {
+        let mut plain = TcpStream::connect(server.server.web().unwrap()).unwrap();
+        plain.write_all(bytes).unwrap();
+        let mut answer = String::new();
+        plain.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains(part),
+            "{answer}"
+        );
+        server.wait_for("plain text", |what| matches!(what, What::TlsFailed { .. }));
+    }
+    let mut events = Events::new(Clock::new(), false);
+    let veil = Veil {
+        texts: false,
+        secrets: false,
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let board = Board::live(any, &mut events, veil, Some(&tls), &[]).unwrap();
+    let mut plain = TcpStream::connect(board.address()).unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -349,15 +394,6 @@ print(answer.decode())
         }
         Err(_) => eprintln!("NOT TESTED: there is no python3 here"),
     }
-    // Nobody listens to a plain request, and nothing is said to it.
-    let mut plain = TcpStream::connect(server.server.web().unwrap()).unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
-    plain
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    let mut answer = Vec::new();
-    let _ = plain.read_to_end(&mut answer);
-    assert_eq!(answer, b"");
 }
 
 #[test]

@@ -6,11 +6,12 @@
 mod browser;
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use browser::Browser;
+use portal_chat::event::What;
 use portal_chat::server::{Settings, WebDoor};
 use serde_json::json;
 use support::terminal::Terminal;
@@ -144,6 +145,46 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
         "return [...document.querySelectorAll('.log:not([hidden]) .text')].filter((text) => text.textContent === 'from the terminal to the room').length",
     );
     assert_eq!(old, 1, "an old line is not shown twice");
+}
+
+/// A reverse proxy that serves `door` below `/chat/`, until the tests end.
+fn below_a_path(door: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for browser in listener.incoming() {
+            std::thread::spawn(move || pass_on(browser?, TcpStream::connect(door)?));
+        }
+    });
+    address
+}
+
+/// Passes everything on, with the path removed from the request.
+fn pass_on(mut browser: TcpStream, mut door: TcpStream) -> io::Result<u64> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        browser.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head);
+    door.write_all(head.replacen(" /chat/", " /", 1).as_bytes())?;
+    let (mut from, mut to) = (browser.try_clone()?, door.try_clone()?);
+    std::thread::spawn(move || io::copy(&mut from, &mut to));
+    io::copy(&mut door, &mut browser)
+}
+
+#[test]
+fn the_page_works_below_a_path_of_a_proxy() {
+    let Some(browser) = Browser::start("below") else {
+        return;
+    };
+    let server = start(Settings::default());
+    browser.open_url(&format!("http://{}/chat/", below_a_path(door(&server))));
+    let seated = server.wait_for("seated", |what| matches!(what, What::Seated { .. }));
+    assert!(seated.line().contains("via web"), "{}", seated.line());
+    is_called(&browser, "alice");
+    browser.wait_until("document.getElementById('state').textContent.includes('You are alice')");
 }
 
 #[test]

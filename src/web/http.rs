@@ -22,9 +22,6 @@ const LONGEST_HEAD: usize = 32 * 1024;
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A client that is still sending what is not read may take so long to read why.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// The fields of a request, in their order: names in small letters, and their values.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
@@ -438,11 +435,11 @@ pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Resu
     Ok(())
 }
 
-/// Reads on for a moment: with bytes left unread, the close would be a reset, which can reach the client before it
-/// has read the answer (RFC 9112, 9.6).
+/// Reads on until the client closes, for [`PATIENCE`] at most: with bytes left unread, the close would be a reset, which
+/// can reach the client before it has read the answer (RFC 9112, 9.6).
 fn linger(mut stream: &Stream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
-    let until = Instant::now() + LINGER;
+    let until = Instant::now() + PATIENCE;
     let mut scrap = [0; 1024];
     loop {
         let left = until.saturating_duration_since(Instant::now());
