@@ -5,6 +5,7 @@ mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use portal_chat::event::What;
 use portal_chat::limits;
 use portal_chat::net::Port;
 use portal_chat::server::Settings;
@@ -165,6 +166,29 @@ fn a_ticket_that_a_browser_got_is_free_for_the_next_caller() {
     // What is no request is nobody's business, as before: the ticket stands.
     let mut talking = Client::connect(server.server.portal());
     assert!(talking.line().contains("FULL"));
+}
+
+#[test]
+fn a_proxy_protocol_header_at_the_portal_is_named_and_costs_no_ticket() {
+    let server = TestServer::with_workers(2);
+    for (header, version) in [
+        (&b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n"[..], "version 1;"),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01\0\x05\0\x06",
+            "version 2;",
+        ),
+    ] {
+        // The portal has answered already, so it sees the header when the next caller comes.
+        let mut proxy = Client::connect(server.server.portal());
+        ticket(&proxy.rest());
+        proxy.try_send(header);
+        drop(server.seat());
+        let told = server.wait_for("the header", |what| {
+            matches!(what, What::WrongProtocol { .. })
+        });
+        assert!(told.line().contains(version), "{}", told.line());
+    }
+    server.assert_all_ports_come_back();
 }
 
 #[test]

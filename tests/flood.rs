@@ -95,7 +95,7 @@ fn the_board() {
         secrets: true,
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let board = Board::live(any, &mut events, veil, None).unwrap();
+    let board = Board::live(any, &mut events, veil, None, &[]).unwrap();
     let entrance = board.address();
     let watching: Vec<TcpStream> = (0..limits::VIEWERS + 20)
         .map(|_| {

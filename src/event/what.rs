@@ -178,7 +178,7 @@ pub enum What {
         port: Port,
         /// The caller.
         peer: SocketAddr,
-        /// The protocol: `http` or `tls`.
+        /// The protocol: `http`, `tls`, or the PROXY protocol with its version.
         protocol: String,
     },
     /// A browser's request to the page or the board was refused, and the answer said why.

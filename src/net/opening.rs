@@ -35,7 +35,7 @@ impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Opening::Tls => {
-                f.write_str("the client speaks TLS, and this server was started without --tls")
+                f.write_str("the other side speaks TLS, and this server was started without --tls")
             }
             Opening::Proxy(version) => write!(
                 f,

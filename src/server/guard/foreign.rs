@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::net::Stream;
+use crate::net::{Opening, Stream};
 
 /// How many of a caller's first bytes are looked at.
 const LOOK: usize = 16;
@@ -17,14 +17,21 @@ pub(crate) enum Foreign {
     Http,
     /// A TLS handshake, where the server was started without TLS.
     Tls,
+    /// A PROXY protocol header in that version: a reverse proxy in front of this port, where the client's own bytes
+    /// come too late.
+    Proxy(u8),
 }
 
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Foreign::Http => "http",
-            Foreign::Tls => "tls",
-        })
+        match self {
+            Foreign::Http => f.write_str("http"),
+            Foreign::Tls => f.write_str("tls"),
+            Foreign::Proxy(version) => write!(
+                f,
+                "PROXY protocol (version {version}; turn it off at the proxy)"
+            ),
+        }
     }
 }
 
@@ -33,6 +40,8 @@ impl Foreign {
     pub(crate) fn of(bytes: &[u8]) -> Option<Foreign> {
         if is_tls(bytes) {
             Some(Foreign::Tls)
+        } else if let Some(Opening::Proxy(version)) = Opening::of(bytes) {
+            Some(Foreign::Proxy(version))
         } else {
             is_http(bytes).then_some(Foreign::Http)
         }
@@ -83,6 +92,12 @@ mod tests {
             (b"POST /chat", Some(Foreign::Http)),
             (b"PRI * HTTP/2.0\r\n", Some(Foreign::Http)),
             (b"\x16\x03\x01\x02\x00", Some(Foreign::Tls)),
+            (b"PROXY TCP4 192.0", Some(Foreign::Proxy(1))),
+            (b"PROXY UNKNOWN\r\n", Some(Foreign::Proxy(1))),
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+                Some(Foreign::Proxy(2)),
+            ),
             (b"<CLIENT><command>", None),
             (b"CLIENT>>> hello", None),
             (b"GETTING there", None),

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use crate::clock::{Clock, Tick};
 use crate::event::What;
 use crate::limits;
-use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, Stream, host_of};
+use crate::net::{
+    Datagrams, Listener, Opening, Pending, PendingConnections, Port, Stream, host_of,
+};
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
 use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
 use crate::server::guard::foreign::Foreign;
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
-use crate::wire::{ServerDoc, server_datagram};
+use crate::wire::{ErrorCode, ServerDoc, server_datagram};
 
 /// What both portals use.
 #[derive(Clone)]
@@ -54,6 +56,12 @@ impl Portal {
                         return match foreign {
                             Foreign::Http => stream.send_and_close(NO_BROWSERS),
                             Foreign::Tls => stream.close(),
+                            Foreign::Proxy(version) => {
+                                let sentence = Opening::Proxy(version).to_string().into();
+                                let code = ErrorCode::Malformed;
+                                let error = ServerDoc::Error { code, sentence };
+                                self.accepting.turn_away(stream, &error);
+                            }
                         };
                     }
                     let ticket = self.answer(Asker::by_connection(peer), peer);
