@@ -3,9 +3,10 @@
 //! A web page can make its reader's browser connect to any port, so a browser's request must not cost a seat. No
 //! document of the chat begins like one.
 
-use std::fmt;
+use std::net::SocketAddr;
 
-use crate::net::{Opening, Stream};
+use crate::event::What;
+use crate::net::{Opening, Port, Stream};
 
 /// How many of a caller's first bytes are looked at.
 const LOOK: usize = 16;
@@ -15,35 +16,39 @@ const LOOK: usize = 16;
 pub(crate) enum Foreign {
     /// An HTTP request.
     Http,
-    /// A TLS handshake, where the server was started without TLS.
-    Tls,
-    /// A PROXY protocol header in that version: a reverse proxy in front of this port, where the client's own bytes
-    /// come too late.
-    Proxy(u8),
-}
-
-impl fmt::Display for Foreign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Foreign::Http => f.write_str("http"),
-            Foreign::Tls => f.write_str("tls"),
-            Foreign::Proxy(version) => write!(
-                f,
-                "PROXY protocol (version {version}; turn it off at the proxy)"
-            ),
-        }
-    }
+    /// A TLS handshake, where the server was started without TLS, or the header of a reverse proxy.
+    Other(Opening),
 }
 
 impl Foreign {
     /// The protocol that begins with `bytes`, if it is a foreign one.
     pub(crate) fn of(bytes: &[u8]) -> Option<Foreign> {
-        if is_tls(bytes) {
-            Some(Foreign::Tls)
-        } else if let Some(Opening::Proxy(version)) = Opening::of(bytes) {
-            Some(Foreign::Proxy(version))
-        } else {
-            is_http(bytes).then_some(Foreign::Http)
+        match Opening::of(bytes) {
+            // The original programs' frames begin with their length, which may be that byte alone.
+            Some(Opening::Tls) if !is_tls(bytes) => None,
+            Some(opening) => Some(Foreign::Other(opening)),
+            None => is_http(bytes).then_some(Foreign::Http),
+        }
+    }
+
+    /// The event that reports a caller at `port` that speaks it.
+    pub(crate) fn event(self, port: Port, peer: SocketAddr) -> What {
+        match self {
+            Foreign::Other(opening @ Opening::Tls) => What::TlsFailed {
+                port,
+                peer,
+                error: opening.to_string(),
+            },
+            Foreign::Other(opening @ Opening::Proxy(_)) => What::WrongProtocol {
+                port,
+                peer,
+                protocol: opening.to_string(),
+            },
+            Foreign::Http => What::WrongProtocol {
+                port,
+                peer,
+                protocol: "http".to_owned(),
+            },
         }
     }
 
@@ -51,8 +56,9 @@ impl Foreign {
     pub(crate) fn peek(stream: &Stream) -> Option<Foreign> {
         let mut look = [0; LOOK];
         let count = stream.peek_now(&mut look).ok()?;
-        // Where TLS is spoken it is not foreign.
-        Foreign::of(&look[..count]).filter(|found| *found == Foreign::Http || !stream.is_secured())
+        let is_expected =
+            |found: &Foreign| *found == Foreign::Other(Opening::Tls) && stream.is_secured();
+        Foreign::of(&look[..count]).filter(|found| !is_expected(found))
     }
 }
 
@@ -91,12 +97,15 @@ mod tests {
             (b"OPTIONS * HTTP/1.1", Some(Foreign::Http)),
             (b"POST /chat", Some(Foreign::Http)),
             (b"PRI * HTTP/2.0\r\n", Some(Foreign::Http)),
-            (b"\x16\x03\x01\x02\x00", Some(Foreign::Tls)),
-            (b"PROXY TCP4 192.0", Some(Foreign::Proxy(1))),
-            (b"PROXY UNKNOWN\r\n", Some(Foreign::Proxy(1))),
+            (b"\x16\x03\x01\x02\x00", Some(Foreign::Other(Opening::Tls))),
+            (b"PROXY TCP4 192.0", Some(Foreign::Other(Opening::Proxy(1)))),
+            (
+                b"PROXY UNKNOWN\r\n",
+                Some(Foreign::Other(Opening::Proxy(1))),
+            ),
             (
                 b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
-                Some(Foreign::Proxy(2)),
+                Some(Foreign::Other(Opening::Proxy(2))),
             ),
             (b"<CLIENT><command>", None),
             (b"CLIENT>>> hello", None),

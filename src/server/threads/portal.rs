@@ -48,21 +48,12 @@ impl Portal {
                 self.panics.caught(|| {
                     // Tickets that browsers were given are free for this caller.
                     for (ticket, foreign, browser) in answered.foreign() {
-                        self.tell_foreign(port, browser, foreign);
+                        self.accepting.events.tell(|| foreign.event(port, browser));
                         self.seats.revoke(&ticket);
                     }
                     if let Some(foreign) = Foreign::peek(&stream) {
-                        self.tell_foreign(port, peer, foreign);
-                        return match foreign {
-                            Foreign::Http => stream.send_and_close(NO_BROWSERS),
-                            Foreign::Tls => stream.close(),
-                            Foreign::Proxy(version) => {
-                                let sentence = Opening::Proxy(version).to_string().into();
-                                let code = ErrorCode::Malformed;
-                                let error = ServerDoc::Error { code, sentence };
-                                self.accepting.turn_away(stream, &error);
-                            }
-                        };
+                        self.accepting.events.tell(|| foreign.event(port, peer));
+                        return self.refuse(stream, foreign);
                     }
                     let ticket = self.answer(Asker::by_connection(peer), peer);
                     self.panics.may_panic("portal-tcp");
@@ -80,14 +71,18 @@ impl Portal {
             });
     }
 
-    fn tell_foreign(&self, port: Port, peer: SocketAddr, foreign: Foreign) {
-        let protocol = foreign.to_string();
-        let events = &self.accepting.events;
-        events.tell(|| What::WrongProtocol {
-            port,
-            peer,
-            protocol,
-        });
+    /// Closes a connection on which something else than the chat is spoken, with a sentence if the caller can read one.
+    fn refuse(&self, stream: Stream, foreign: Foreign) {
+        match foreign {
+            Foreign::Http => stream.send_and_close(NO_BROWSERS),
+            Foreign::Other(Opening::Tls) => stream.close(),
+            Foreign::Other(opening @ Opening::Proxy(_)) => {
+                let sentence = opening.to_string().into();
+                let code = ErrorCode::Malformed;
+                self.accepting
+                    .turn_away(stream, &ServerDoc::Error { code, sentence });
+            }
+        }
     }
 
     /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take, so each caller has a

@@ -77,12 +77,8 @@ impl Worker {
     ) -> Option<Arc<Connection>> {
         // A page in a browser on the client's own machine must not use up the client's one chance.
         if let Some(foreign) = Foreign::peek(&stream) {
-            let (port, protocol) = (seat.port, foreign.to_string());
-            self.accepting.events.tell(|| What::WrongProtocol {
-                port,
-                peer,
-                protocol,
-            });
+            let port = seat.port;
+            self.accepting.events.tell(|| foreign.event(port, peer));
             stream.close();
             return None;
         }
