@@ -73,9 +73,26 @@ pub const CALLERS_TO_SPARE: usize = 16;
 /// How many rooms one person may be in or on the way to, so that one login can't take every room.
 pub const ROOMS_A_PERSON: usize = 8;
 
-/// How much text a room remembers, in bytes, whatever `--history` says: a new member of each room gets it
-/// at once.
+/// What a room's history may take on its way to a new member, in bytes as they are written, whatever
+/// `--history` says. Older messages are dropped first.
 pub const HISTORY: usize = 256 * 1024;
+
+/// How many bytes of replayed history may wait for one connection on top of [`OUTBOX`]: the histories
+/// of all the rooms that one person may be in. It is a fixed amount, however often the client joins.
+pub const HISTORY_EXEMPTION: usize = ROOMS_A_PERSON * HISTORY;
+
+/// How many bytes of replies one client may request at once, beyond [`REPLY_FACTOR`]: enough to rejoin
+/// every room without a wait after a reconnect.
+pub const REPLY_BURST: usize = HISTORY_EXEMPTION + HISTORY;
+/// How many bytes of replies one client may request per tick after that. Its next request waits for the
+/// next tick.
+pub const REPLIES_PER_TICK: usize = HISTORY;
+/// Replies of up to so many times the bytes that the client has sent are free: ordinary talk and its
+/// answers never wait.
+pub const REPLY_FACTOR: usize = 4;
+
+/// The longest topic of a room, in bytes.
+pub const MAX_TOPIC_BYTES: usize = 500;
 
 /// What a timer thread takes out of an outbox for one write, in bytes.
 pub const FLUSH_CHUNK: usize = 64 * 1024;

@@ -63,8 +63,9 @@ struct Queue {
     /// The socket's write timeout has been set: only when it is first needed, because most
     /// connections never come to that.
     is_patient: bool,
-    /// How many bytes more than the limit may wait, because the client was not to blame for them.
-    owed: usize,
+    /// How many bytes of history wait that do not count against the client; never more than
+    /// [`limits::HISTORY_EXEMPTION`].
+    exempt_bytes: usize,
     waiting: Waiting,
 }
 
@@ -107,7 +108,7 @@ impl Outbox {
     pub fn new(stream: Stream, codec: Codec, timer: Waker, patience: Duration) -> Outbox {
         let queue = Queue {
             waiting: Waiting::default(),
-            owed: 0,
+            exempt_bytes: 0,
             is_patient: false,
             state: State::Open,
         };
@@ -202,19 +203,34 @@ impl Outbox {
         Handed::Taken
     }
 
-    /// As [`Outbox::append_doc`], for something that nobody but the server has asked for: it does not count
-    /// against the client until all that waits has gone out.
-    pub fn append_owed(&self, doc: &ServerDoc<'_>) -> Handed {
+    /// Like [`Outbox::append_doc`]; returns how many bytes were appended.
+    pub fn append_reply(&self, doc: &ServerDoc<'_>) -> usize {
+        self.append_to(&mut self.queue.lock(), doc)
+    }
+
+    /// Like [`Outbox::append_reply`], for replayed history: up to [`limits::HISTORY_EXEMPTION`] bytes
+    /// of it do not count against the client until the queue is empty again.
+    pub fn append_history(&self, doc: &ServerDoc<'_>) -> usize {
         let mut queue = self.queue.lock();
+        let bytes = self.append_to(&mut queue, doc);
+        queue.exempt_bytes = (queue.exempt_bytes + bytes).min(limits::HISTORY_EXEMPTION);
+        bytes
+    }
+
+    fn append_to(&self, queue: &mut Queue, doc: &ServerDoc<'_>) -> usize {
         if queue.has_ended() {
-            return Handed::Ended;
+            return 0;
         }
         let before = queue.waiting.pending();
         queue
             .waiting
             .push_with(|piece| self.codec.write_server(doc, piece));
-        queue.owed += queue.waiting.pending() - before;
-        Handed::Taken
+        queue.waiting.pending() - before
+    }
+
+    /// How many bytes the socket has not taken yet.
+    pub fn pending(&self) -> usize {
+        self.queue.lock().waiting.pending()
     }
 
     /// Writes what was appended, as far as the socket takes it now.
@@ -347,7 +363,7 @@ impl Outbox {
                 self.finish(queue, end);
             } else {
                 queue.state = State::Open;
-                queue.owed = 0;
+                queue.exempt_bytes = 0;
             }
             return Left::Nothing;
         }
@@ -387,7 +403,7 @@ impl Outbox {
         }
         self.offer(queue);
         if queue.waiting.is_empty() {
-            queue.owed = 0;
+            queue.exempt_bytes = 0;
         } else if !queue.has_ended() {
             self.spill(queue);
         }
@@ -501,7 +517,7 @@ impl Outbox {
 
 impl Queue {
     fn is_too_long(&self) -> bool {
-        self.waiting.pending() > limits::OUTBOX + self.owed
+        self.waiting.pending() > limits::OUTBOX + self.exempt_bytes
     }
 
     fn has_ended(&self) -> bool {
@@ -704,6 +720,26 @@ mod tests {
         while outbox.write_out() != Left::Nothing {}
         outbox.end(End::Terminate);
         assert_eq!(reader.join().unwrap(), rounds * 4096);
+    }
+
+    /// Whoever joins and leaves again and again gets no more room in the queue than somebody who
+    /// joins all the rooms once.
+    #[test]
+    fn replayed_history_raises_the_limit_by_a_fixed_amount() {
+        let (outbox, _wakes, _client) = outbox();
+        fill(&outbox);
+        let history = text(limits::HISTORY / 1024);
+        let mut replays = 0;
+        while outbox.append_history(&history) > 0 {
+            replays += 1;
+            outbox.flush();
+            let bound = limits::OUTBOX + limits::HISTORY_EXEMPTION;
+            assert!(outbox.has_ended() || outbox.pending() <= bound);
+            // While nobody reads, the system takes more and more into the socket, as it sees fit.
+            assert!(replays < 100, "the queue is bounded");
+        }
+        assert_eq!(outbox.ended(), Some(End::TooSlow));
+        assert!(replays >= limits::ROOMS_A_PERSON, "{replays}");
     }
 
     #[test]

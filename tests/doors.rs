@@ -9,6 +9,7 @@ use portal_chat::event::What;
 use portal_chat::limits;
 use portal_chat::net::Port;
 use portal_chat::server::Settings;
+use socket2::SockRef;
 use support::{Client, TestServer, command, handshake, login, message, ticket};
 
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -225,26 +226,182 @@ fn one_person_is_in_so_many_rooms_and_no_more() {
     server.assert_all_rooms_end();
 }
 
-#[test]
-fn a_list_comes_once_a_tick() {
-    let server = TestServer::with_workers(2);
-    let mut alice = somebody(&server, "alice");
-    for list in ["WHO", "ROOMS"] {
-        alice.send_line(&command(list, ""));
-        alice.line_with(list);
-        for _ in 0..2 {
-            alice.send_line(&command(list, ""));
-        }
-        alice.send_line(&command("PING", ""));
-        assert!(alice.has_heard_nothing(), "the second list waits");
-        server.tick(1);
-        alice.line_with(list);
-        assert!(alice.has_heard_nothing(), "and so does the third");
-        server.tick(1);
-        alice.line_with(list);
-        alice.line_with("PONG");
-        server.tick(1);
+/// Fills a room's history, and returns how many bytes a new member gets of it.
+fn fill_history(server: &TestServer, speaker: &mut Client, room: &str) -> usize {
+    speaker.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
+    speaker.line_with(">JOINED<");
+    let text = "x".repeat(7000);
+    for _ in 0..limits::HISTORY / text.len() + 1 {
+        let parts = format!("<room>{room}</room><message>{text}</message>");
+        speaker.send_line(&command("SAY", &parts));
+        speaker.line_with(">SENT<");
     }
+    let mut member = somebody(server, "member");
+    member.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
+    member.send_line(&command("PING", ""));
+    let mut bytes = 0;
+    loop {
+        let line = member.line();
+        if line.contains(">PONG<") {
+            break;
+        }
+        bytes += if line.contains("old='yes'") {
+            line.len() + 1
+        } else {
+            0
+        };
+    }
+    drop(member);
+    server.wait_for_event("freed", None);
+    assert!(
+        bytes <= limits::HISTORY && bytes > limits::HISTORY / 8 * 7,
+        "{bytes}"
+    );
+    bytes
+}
+
+fn with_history() -> TestServer {
+    TestServer::start(&Settings {
+        workers: 4,
+        history: 1000,
+        ..Settings::default()
+    })
+}
+
+#[test]
+fn rejoining_every_room_takes_no_tick() {
+    let server = with_history();
+    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    let rooms: Vec<String> = (0..limits::ROOMS_A_PERSON)
+        .map(|n| format!("r{n}"))
+        .collect();
+    for room in &rooms {
+        fill_history(&server, &mut alice, room);
+    }
+    for room in &rooms {
+        bob.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
+    }
+    bob.send_line(&command("PING", ""));
+    bob.line_with(">PONG<");
+}
+
+/// The clock stands still while everything is requested, so only the ticks that are handed out
+/// afterwards let more than the burst through.
+#[test]
+fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
+    const TIMES: usize = 30;
+    let server = with_history();
+    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    let replay = fill_history(&server, &mut alice, "lobby");
+    for _ in 0..TIMES {
+        bob.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+        bob.send_line(&command("LEAVE", "<room>lobby</room>"));
+    }
+    bob.send_line(&command("PING", ""));
+    alice.send_line(&command("PING", ""));
+    alice.line_with(">PONG<");
+    let before = server.clock.now().0;
+    server.ticking(|| {
+        for _ in 0..TIMES {
+            bob.line_with(">JOINED<");
+            bob.line_with(">LEFT<");
+        }
+        bob.line_with(">PONG<");
+    });
+    let ticks = (server.clock.now().0 - before) as usize;
+    // The last request may cost more than was left for it.
+    let waited_for = TIMES * replay - limits::REPLY_BURST - replay;
+    assert!(
+        ticks >= waited_for / limits::REPLIES_PER_TICK,
+        "{ticks} ticks"
+    );
+}
+
+#[test]
+fn long_answers_wait_for_ticks_too() {
+    let server = with_history();
+    let mut alice = somebody(&server, "alice");
+    alice.send_line(&command("JOIN", "<room>r</room><here/>"));
+    let topic = "&apos;".repeat(limits::MAX_TOPIC_BYTES);
+    let parts = format!("<room>r</room><topic>{topic}</topic>");
+    alice.send_line(&command("TOPIC", &parts));
+    let answer = alice.line_with(">TOPIC<").len() + 1;
+    let request = command("TOPIC", "<room>r</room>");
+    let charged = answer - limits::REPLY_FACTOR * (request.len() + 1);
+    let times = 3 * limits::REPLY_BURST / charged;
+    let before = server.clock.now().0;
+    server.ticking(|| {
+        for _ in 0..times {
+            alice.send_line(&request);
+            alice.line_with(">TOPIC<");
+        }
+    });
+    let ticks = (server.clock.now().0 - before) as usize;
+    let waited_for = 2 * limits::REPLY_BURST - 2 * answer;
+    assert!(
+        ticks >= waited_for / limits::REPLIES_PER_TICK,
+        "{ticks} ticks"
+    );
+}
+
+/// A client that requests its replays again and again and reads nothing is disconnected, after no
+/// more of them than fit into its fixed share of the server's memory and the sockets' buffers.
+#[test]
+fn replays_that_nobody_reads_are_bounded() {
+    let server = with_history();
+    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    fill_history(&server, &mut alice, "lobby");
+    SockRef::from(&bob.stream)
+        .set_recv_buffer_size(4096)
+        .unwrap();
+    server.events_so_far();
+    for _ in 0..200 {
+        bob.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+        bob.send_line(&command("LEAVE", "<room>lobby</room>"));
+    }
+    let mut replays = 0;
+    server.ticking(|| {
+        server.wait_for("bob is too slow", |what| {
+            let (word, details) = what.described();
+            let end = details.get("end").and_then(|end| end.as_str());
+            word == "left" && end == Some("too-slow")
+        })
+    });
+    alice.send_line(&command("PING", ""));
+    while alice.line_with("<command>") != "<SERVER><command>PONG</command></SERVER>" {
+        replays += 1;
+    }
+    // Alice has been told of each coming and each going.
+    let share = limits::OUTBOX + limits::HISTORY_EXEMPTION;
+    let sockets = 4 * limits::SEND_BUFFER + (4 << 20);
+    assert!(
+        replays / 2 <= (share + sockets) / limits::HISTORY + 2,
+        "{replays}"
+    );
+}
+
+#[test]
+fn a_topic_is_short() {
+    let server = TestServer::with_workers(2);
+    let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
+    for client in [&mut alice, &mut bob] {
+        client.send_line(&command("JOIN", "<room>r</room><here/>"));
+        client.line_with(">JOINED<");
+    }
+    let topic = |length| format!("<room>r</room><topic>{}</topic>", "x".repeat(length));
+    alice.send_line(&command("TOPIC", &topic(limits::MAX_TOPIC_BYTES + 1)));
+    let refused = alice.line_with("<error");
+    assert!(
+        refused.contains("bad-topic") && refused.contains("500"),
+        "{refused}"
+    );
+    alice.send_line(&command("TOPIC", &topic(limits::MAX_TOPIC_BYTES)));
+    alice.line_with(">TOPIC<");
+    let told = bob.line_with(">TOPIC<");
+    assert!(
+        told.len() > limits::MAX_TOPIC_BYTES,
+        "the short one alone is told: {told}"
+    );
 }
 
 #[test]

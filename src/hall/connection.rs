@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::Name;
 use crate::clock::Tick;
@@ -30,6 +30,8 @@ pub struct Connection {
     has_traffic: AtomicBool,
     /// It has sent a whole document before it was let in, and no line feed.
     lacks_a_line_feed: AtomicBool,
+    /// Bytes of replies that were appended for it under a lock of the hall and not yet charged.
+    uncharged: AtomicUsize,
     /// Messages and bytes of text that it sent, and that were handed to it.
     sent: Tally,
     got: Tally,
@@ -86,6 +88,7 @@ impl Connection {
             heard_at: AtomicU64::new(NEVER),
             has_traffic: AtomicBool::new(false),
             lacks_a_line_feed: AtomicBool::new(false),
+            uncharged: AtomicUsize::new(0),
             sent: Tally::default(),
             got: Tally::default(),
         }
@@ -177,6 +180,16 @@ impl Connection {
             });
         }
         self.outbox.end(End::Silent);
+    }
+
+    /// Notes that its own request has made the server append a reply of `bytes` bytes for it.
+    pub(super) fn charge_reply(&self, bytes: usize) {
+        self.uncharged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes of such replies since the last call.
+    pub fn take_charged_replies(&self) -> usize {
+        self.uncharged.swap(0, Ordering::Relaxed)
     }
 
     /// Notes that it said a message of `bytes` bytes.

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{Lease, Passcode, Phase, Seat, SeatNumber, WorkloadStack};
-use crate::wire::{Relay, Scope, ServerDoc};
+use crate::wire::{Relay, Scope, ServerDoc, escaped_bytes};
 
 /// One room.
 #[cfg_attr(test, derive(Clone))]
@@ -69,6 +69,18 @@ pub(super) struct Old {
     pub(super) text: String,
     pub(super) me: bool,
     pub(super) said_at: Timestamp,
+}
+
+/// The longest frame of an old message without its text and names, in bytes: the document
+/// around it, an action's mark, the time, and the framing.
+const OLD_FRAME_BYTES: usize = 160;
+
+impl Old {
+    /// At most how many bytes it takes on its way to a new member of `room`.
+    fn written_bytes(&self, room: &Name) -> usize {
+        let names = escaped_bytes(&self.from) + room.as_str().len();
+        OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
+    }
 }
 
 /// Somebody who is out of a room.
@@ -155,39 +167,55 @@ impl<H> Room<H> {
             .rev()
             .take(most)
             .take_while(|old| {
-                bytes += old.text.len();
+                bytes += old.written_bytes(&self.name);
                 bytes <= limits::HISTORY
             });
         let surplus = self.remembered.history.len() - fits.count();
         self.remembered.history.drain(..surplus);
     }
 
-    /// What was said before, for a new member. It is owed to them, and never makes them too slow.
-    pub(super) fn append_history(&self, member: &Connection) {
-        for old in &self.remembered.history {
-            member.outbox.append_owed(&ServerDoc::Relay(Relay {
+    /// Replays what was said before to a new member. Returns how many bytes that took.
+    pub(super) fn append_history(&self, member: &Connection) -> usize {
+        let replayed = self.remembered.history.iter().map(|old| {
+            member.outbox.append_history(&ServerDoc::Relay(Relay {
                 scope: Scope::Room(self.name.as_str().into()),
                 from: (&*old.from).into(),
                 text: old.text.as_str().into(),
                 me: old.me,
                 old: true,
                 time: Some(rfc_3339(old.said_at).into()),
-            }));
-        }
+            }))
+        });
+        replayed.sum()
     }
 
-    /// What the room is about, for one member; nothing if nobody has said and it was not asked.
-    pub(super) fn append_topic(&self, member: &Connection, is_asked: bool) -> Handed {
+    /// Appends the topic for a member who asks for it, or, with `joins`, only if there is one.
+    /// Returns how many bytes that took.
+    pub(super) fn append_topic(&self, member: &Connection, joins: bool) -> usize {
+        if joins && self.remembered.topic.is_none() {
+            return 0;
+        }
         let (topic, username) = match &self.remembered.topic {
             Some((topic, by)) => (topic.as_str(), &**by),
-            None if !is_asked => return Handed::Taken,
             None => ("", ""),
         };
-        member.outbox.append_doc(&ServerDoc::Topic {
+        member.outbox.append_reply(&ServerDoc::Topic {
             room: self.name.as_str().into(),
             topic: topic.into(),
             username: username.into(),
         })
+    }
+
+    /// Sets the topic, or removes it if it is empty; returns the document that says so. A topic of
+    /// more than [`limits::MAX_TOPIC_BYTES`], which only an older server accepts, is cut off there.
+    pub(super) fn set_topic(&mut self, topic: &str, by: &str) -> ServerDoc<'static> {
+        let topic = &topic[..topic.floor_char_boundary(limits::MAX_TOPIC_BYTES)];
+        self.remembered.topic = (!topic.is_empty()).then(|| (topic.to_owned(), by.into()));
+        ServerDoc::Topic {
+            room: self.name.to_string().into(),
+            topic: topic.to_owned().into(),
+            username: by.to_owned().into(),
+        }
     }
 
     /// Appends `doc` for every member but the session `except`; returns them, for the flush after the lock.

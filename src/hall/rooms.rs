@@ -93,7 +93,9 @@ impl<H> Rooms<H> {
     pub fn remember(&mut self, name: &Name, topic: Option<(String, String)>, old: Vec<Heard>) {
         let most = self.history;
         if let Some(room) = self.by_key.get_mut(&name.key()) {
-            room.remembered.topic = topic.map(|(who, text)| (text, who.as_str().into()));
+            if let Some((who, text)) = topic {
+                room.set_topic(&text, &who);
+            }
             room.remembered
                 .history
                 .extend(old.into_iter().map(Heard::into_old));
@@ -148,12 +150,7 @@ impl<H> Rooms<H> {
         let Some(room) = self.by_key.get_mut(key) else {
             return Vec::new();
         };
-        room.remembered.topic = (!text.is_empty()).then(|| (text.to_owned(), who.into()));
-        let doc = ServerDoc::Topic {
-            room: room.name.as_str().into(),
-            topic: text.into(),
-            username: who.into(),
-        };
+        let doc = room.set_topic(text, who);
         room.tell(&doc, except)
     }
 
@@ -263,8 +260,8 @@ impl<H> Rooms<H> {
         main.outbox.append_doc(&ServerDoc::JoinedHere {
             room: room.name.as_str().into(),
         });
-        room.append_topic(main, false);
-        room.append_history(main);
+        let topic = room.append_topic(main, true);
+        main.charge_reply(topic + room.append_history(main));
         let joined = ServerDoc::RoomJoined {
             username: joiner.who.as_str().into(),
             room: room.name.as_str().into(),
@@ -327,22 +324,23 @@ impl<H> Rooms<H> {
             .get_mut(&name.key())
             .ok_or(RoomError::NoSuchRoom)?;
         let mut told = vec![Arc::clone(main)];
-        if let Some(text) = topic {
-            room.remembered.topic = Some((text.to_owned(), main.label()));
-            // Of a member's two connections, one gets it: the setter's answer is on the main one.
-            let others = room.seated();
-            let others = others.filter(|(member, _)| !Arc::ptr_eq(&member.main, main));
-            told.extend(others.map(|(_, connection)| Arc::clone(connection)));
-        }
-        told.retain(|member| room.append_topic(member, true) == Handed::Taken);
-        room.remembered.topic.take_if(|(text, _)| text.is_empty());
+        let Some(text) = topic else {
+            main.charge_reply(room.append_topic(main, false));
+            return Ok(told);
+        };
+        let doc = room.set_topic(text, &main.label());
+        // Of a member's two connections, one gets it: the setter's answer is on the main one.
+        let others = room.seated();
+        let others = others.filter(|(member, _)| !Arc::ptr_eq(&member.main, main));
+        told.extend(others.map(|(_, connection)| Arc::clone(connection)));
+        told.retain(|member| member.outbox.append_doc(&doc) == Handed::Taken);
         Ok(told)
     }
 
     /// What a room is about, for somebody who has just got a ticket for it.
     pub fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
         if let Some(room) = self.by_key.get(&name.key()) {
-            room.append_topic(main, false);
+            main.charge_reply(room.append_topic(main, true));
         }
     }
 
@@ -441,7 +439,7 @@ impl<H> Rooms<H> {
             max: caller.outbox.codec().announced_max(),
         };
         caller.outbox.append_doc(&welcome);
-        room.append_history(caller);
+        main.charge_reply(room.append_history(caller));
         let joined = ServerDoc::RoomJoined {
             username: who.as_str().into(),
             room: room.name.as_str().into(),

@@ -81,6 +81,8 @@ error_codes! {
     BadName "bad-name",
     /// Not 1 to 128 bytes.
     BadPassword "bad-password",
+    /// More than 500 bytes.
+    BadTopic "bad-topic",
     /// Not the account's password.
     WrongPassword "wrong-password",
     /// Somebody else goes by that name, where names are not protected by passwords.

@@ -41,7 +41,7 @@ pub use frame_error::FrameError;
 pub use frames::Frames;
 pub use server_doc::{Relay, Scope, ServerDoc};
 #[cfg(unix)]
-pub(crate) use text::xml_text;
+pub(crate) use text::{escaped_bytes, xml_text};
 pub use text::{printable, printable_text};
 pub use websocket::{CloseCode, write_close as write_websocket_close};
 

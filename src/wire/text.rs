@@ -79,6 +79,12 @@ pub(crate) fn xml_text(text: &str) -> String {
     String::from_utf8_lossy(&escaped).into_owned()
 }
 
+/// At most how many bytes `text` has when it is escaped.
+pub(crate) fn escaped_bytes(text: &str) -> usize {
+    let byte = |byte: u8| if needs_care(byte) { 6 } else { 1 };
+    text.bytes().map(byte).sum()
+}
+
 /// Whether a byte may be one to be escaped: mark-up, a control character, or the first byte of a
 /// character that is to be replaced (0xC2 of a C1 control character, 0xEF of U+FFFE).
 fn needs_care(byte: u8) -> bool {
@@ -209,6 +215,7 @@ mod tests {
             let escaped = escaped(&text);
             prop_assert!(!escaped.contains(['<', '>', '"', '\'']));
             prop_assert!(!escaped.chars().any(char::is_control));
+            prop_assert!(escaped.len() <= escaped_bytes(&text));
         }
 
         #[test]

@@ -21,39 +21,50 @@ impl fmt::Display for Rate {
     }
 }
 
-/// One client's allowance. It grows with every tick, up to the burst.
+impl Rate {
+    /// One client's allowance of documents, where a tick takes `tick`.
+    pub(crate) fn allowance(self, tick: Duration, now: Tick) -> TokenBucket {
+        let millis = i64::try_from(tick.as_millis()).unwrap_or(i64::MAX);
+        let per_tick = i64::from(self.per_second.get()).saturating_mul(millis) / 1000;
+        TokenBucket::new(i64::from(self.burst.get()), per_tick.max(1), now)
+    }
+}
+
+/// An allowance that grows with every tick, up to a burst.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    burst: u64,
-    per_tick: u64,
-    left: u64,
+pub(crate) struct TokenBucket {
+    most: i64,
+    per_tick: i64,
+    /// Below zero after something that cost more than was left.
+    left: i64,
     at: Tick,
 }
 
-impl Pace {
-    /// A full allowance.
-    pub(crate) fn new(rate: Rate, tick: Duration, now: Tick) -> Pace {
-        let burst = u64::from(rate.burst.get());
-        let per_tick = u64::from(rate.per_second.get()) * tick.as_millis() as u64 / 1000;
-        Pace {
-            burst,
-            per_tick: per_tick.max(1),
+impl TokenBucket {
+    /// A full one.
+    pub(crate) fn new(burst: i64, per_tick: i64, now: Tick) -> TokenBucket {
+        TokenBucket {
+            most: burst.max(per_tick),
+            per_tick,
             left: burst,
             at: now,
         }
     }
 
-    /// Takes one document off the allowance; `false` when none is left before the next tick.
-    pub(crate) fn take(&mut self, now: Tick) -> bool {
-        let ticks = now.0.saturating_sub(self.at.0);
-        let grown = self
-            .left
-            .saturating_add(ticks.saturating_mul(self.per_tick));
-        self.left = grown.min(self.burst.max(self.per_tick));
+    /// Whether any token is left at `now`.
+    pub(crate) fn has_tokens(&mut self, now: Tick) -> bool {
+        let ticks = i64::try_from(now.0.saturating_sub(self.at.0)).unwrap_or(i64::MAX);
         self.at = now;
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
+        self.earn(ticks.saturating_mul(self.per_tick));
+        self.left > 0
+    }
+
+    pub(crate) fn earn(&mut self, tokens: i64) {
+        self.left = self.left.saturating_add(tokens).min(self.most);
+    }
+
+    pub(crate) fn spend(&mut self, tokens: i64) {
+        self.left = self.left.saturating_sub(tokens);
     }
 }
 
@@ -61,16 +72,35 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(burst: u32, per_second: u32, tick: u64) -> Pace {
+    fn pace(burst: u32, per_second: u32, tick: u64) -> TokenBucket {
         let rate = Rate {
             burst: NonZeroU32::new(burst).unwrap(),
             per_second: NonZeroU32::new(per_second).unwrap(),
         };
-        Pace::new(rate, Duration::from_secs(tick), Tick(0))
+        rate.allowance(Duration::from_secs(tick), Tick(0))
     }
 
-    fn taken(pace: &mut Pace, now: u64) -> usize {
-        (0..1000).take_while(|_| pace.take(Tick(now))).count()
+    fn taken(bucket: &mut TokenBucket, now: u64) -> usize {
+        let take = |_: &i32| {
+            let may = bucket.has_tokens(Tick(now));
+            bucket.spend(i64::from(may));
+            may
+        };
+        (0..1000).take_while(take).count()
+    }
+
+    #[test]
+    fn what_costs_more_than_is_left_is_paid_off_by_later_ticks() {
+        let mut bucket = TokenBucket::new(100, 10, Tick(0));
+        bucket.spend(125);
+        assert!(!bucket.has_tokens(Tick(2)));
+        assert!(bucket.has_tokens(Tick(3)));
+        bucket.earn(1000);
+        bucket.spend(100);
+        assert!(
+            !bucket.has_tokens(Tick(3)),
+            "no more than the burst is saved up"
+        );
     }
 
     #[test]

@@ -21,8 +21,6 @@ pub(crate) struct AtWorker<'s> {
     pub(super) wrong_passwords: u32,
     /// `PM` was said alone, so the next message is public.
     next_is_public: bool,
-    /// When it was told last who is here, to whom it can write, and which rooms there are.
-    listed: [Option<Tick>; 3],
 }
 
 impl<'s> AtWorker<'s> {
@@ -33,7 +31,6 @@ impl<'s> AtWorker<'s> {
             claimed: None,
             wrong_passwords: 0,
             next_is_public: false,
-            listed: [None; 3],
         }
     }
 }
@@ -104,7 +101,6 @@ impl Session<'_, AtWorker<'_>> {
     fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), End> {
         match command {
             ClientCommand::Who => {
-                self.once_a_tick(0)?;
                 let names = self.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
                 self.speaker.answer(&ServerDoc::Who { users });
@@ -120,7 +116,6 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::PublicCancel => self.speaker.answer(&ServerDoc::Sent { count: 0 }),
             ClientCommand::Direct { to, message, me } => self.speaker.say_to(&to, &message, me),
             ClientCommand::DirectList => {
-                self.once_a_tick(1)?;
                 let names = self.names();
                 let others = names.iter().filter(|name| *name != who.as_str());
                 let users = others.map(|name| name.as_str().into()).collect();
@@ -131,7 +126,6 @@ impl Session<'_, AtWorker<'_>> {
                 new: Secret(new),
             } => return self.change_password(&old, &new),
             ClientCommand::Rooms => {
-                self.once_a_tick(2)?;
                 self.speaker.send_answers();
                 let elsewhere = self.sessions.cluster().and_then(Cluster::rooms);
                 let here = || self.sessions.rooms.with(|rooms| rooms.list());
@@ -145,6 +139,15 @@ impl Session<'_, AtWorker<'_>> {
             }
             ClientCommand::Join { room, here } => self.join(who, &room, here),
             ClientCommand::Say { room, message, me } => self.say_in_room(&room, &message, me),
+            ClientCommand::Topic {
+                topic: Some(topic), ..
+            } if topic.len() > limits::MAX_TOPIC_BYTES => {
+                let (length, most) = (topic.len(), limits::MAX_TOPIC_BYTES);
+                let sentence = format!(
+                    "a topic is at most {most} bytes long, and this one has {length}; shorten it"
+                );
+                self.speaker.error(ErrorCode::BadTopic, &sentence);
+            }
             ClientCommand::Topic { room, topic } => {
                 let (main, rooms) = (self.connection(), &self.sessions.rooms);
                 let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
@@ -175,17 +178,6 @@ impl Session<'_, AtWorker<'_>> {
             || self.sessions.people.names(),
             |names| names.into_iter().map(|(name, _)| name).collect(),
         )
-    }
-
-    /// A list can be five hundred times as long as the question, so one client gets each once a tick. The
-    /// next one waits for that.
-    fn once_a_tick(&mut self, list: usize) -> Result<(), End> {
-        let now = self.sessions.clock.now();
-        if self.role.listed[list] == Some(now) {
-            self.wait_past(now)?;
-        }
-        self.role.listed[list] = Some(self.sessions.clock.now());
-        Ok(())
     }
 
     fn join(&mut self, who: &Name, room: &str, here: bool) {

@@ -3,6 +3,8 @@
 
 mod answers;
 mod at_worker;
+#[cfg(test)]
+mod flood;
 mod handshake;
 mod in_room;
 mod login;

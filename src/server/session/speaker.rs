@@ -31,6 +31,8 @@ pub(super) struct Speaker<'s> {
     said: Said,
     /// Answers to the client itself, gathered during a turn.
     answers: Frames,
+    /// Bytes of answers since [`Speaker::take_replied`].
+    replied: usize,
     /// The answers that other servers have a part in, where there are any.
     owed: Option<Arc<Answers>>,
 }
@@ -73,6 +75,7 @@ impl<'s> Speaker<'s> {
             audience: Audience::Everyone,
             said: Said::default(),
             answers: Frames::default(),
+            replied: 0,
             owed: sessions.cluster().map(|_| Answers::new(connection)),
         }
     }
@@ -403,9 +406,14 @@ impl<'s> Speaker<'s> {
 
     fn write_answer(&mut self, doc: &ServerDoc<'_>) {
         let outbox = &self.connection.outbox;
-        let write = |out: &mut Vec<u8>| outbox.codec().write_server(doc, out);
+        let replied = &mut self.replied;
+        let mut write = |out: &mut Vec<u8>| {
+            let before = out.len();
+            outbox.codec().write_server(doc, out);
+            *replied += out.len() - before;
+        };
         if let Some(owed) = &self.owed
-            && owed.put_behind(|frames| frames.push(write))
+            && owed.put_behind(|frames| frames.push(&mut write))
         {
             return;
         }
@@ -414,6 +422,11 @@ impl<'s> Speaker<'s> {
             outbox.send(&self.answers);
             self.answers.clear();
         }
+    }
+
+    /// The bytes of answers since the last call.
+    pub(super) fn take_replied(&mut self) -> usize {
+        std::mem::take(&mut self.replied)
     }
 
     /// Sends the answers so far. Before anything that takes long, the client and those whom it

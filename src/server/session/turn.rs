@@ -15,7 +15,7 @@ use crate::hall::Connection;
 use crate::limits;
 use crate::net::Port;
 use crate::server::guard::foreign::is_http;
-use crate::server::guard::pace::Pace;
+use crate::server::guard::pace::{Rate, TokenBucket};
 use crate::wire::{
     ClientCommand, ClientDoc, DocError, ErrorCode, FrameError, FrameReader, ServerDoc,
 };
@@ -55,8 +55,10 @@ pub(crate) struct Session<'s, R> {
     /// Refused documents since the last good one.
     refusals: u32,
     /// How fast the client may talk, if that is limited, and whether it has been told so.
-    pace: Option<Pace>,
+    pace: Option<TokenBucket>,
     told_of_pace: bool,
+    /// How many bytes of replies the client may request now.
+    replies: TokenBucket,
     /// To wait for a tick, once that has been necessary.
     waiting: Option<Subscription>,
     /// When something came over a browser's connection last.
@@ -69,7 +71,12 @@ impl<'s, R: Role> Session<'s, R> {
         role: R,
         connection: &'s Arc<Connection>,
     ) -> Session<'s, R> {
-        let pace = |(rate, tick)| Pace::new(rate, tick, sessions.clock.now());
+        let now = sessions.clock.now();
+        let pace = |(rate, tick): (Rate, _)| rate.allowance(tick, now);
+        let (burst, per_tick) = (
+            tokens(limits::REPLY_BURST),
+            tokens(limits::REPLIES_PER_TICK),
+        );
         Session {
             sessions,
             speaker: Speaker::new(sessions, connection, role.port()),
@@ -78,6 +85,7 @@ impl<'s, R: Role> Session<'s, R> {
             refusals: 0,
             pace: sessions.rate.map(pace),
             told_of_pace: false,
+            replies: TokenBucket::new(burst, per_tick, now),
             waiting: None,
             read_at: None,
         }
@@ -157,7 +165,7 @@ impl<'s, R: Role> Session<'s, R> {
     fn turn(&mut self, frames: &mut FrameReader) -> Result<(), End> {
         let mut heard = false;
         let result = loop {
-            let read = match frames.next_frame() {
+            let (length, read) = match frames.next_frame() {
                 Ok(Some(frame)) => {
                     if std::mem::take(&mut self.may_be_http) && is_http(frame) {
                         break Err(End::Http);
@@ -169,7 +177,7 @@ impl<'s, R: Role> Session<'s, R> {
                             .tap()
                             .saw_frame(outbox.stream().peer(), frame);
                     }
-                    outbox.codec().read_client(frame)
+                    (frame.len(), outbox.codec().read_client(frame))
                 }
                 Ok(None) => break Ok(()),
                 Err(FrameError::Closed { .. }) => break Err(End::Gone),
@@ -187,7 +195,12 @@ impl<'s, R: Role> Session<'s, R> {
                 break Err(End::Broken);
             }
             heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
-            if let Err(end) = self.keep_pace(&read).and_then(|()| self.handle(read)) {
+            let waited = self
+                .keep_pace(&read)
+                .and_then(|()| self.keep_to_replies(&read));
+            let handled = waited.and_then(|()| self.handle(read));
+            self.charge_replies(length);
+            if let Err(end) = handled {
                 break Err(end);
             }
         };
@@ -208,20 +221,13 @@ impl<'s, R: Role> Session<'s, R> {
     /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
     /// kept waiting for longer than a tick.
     fn keep_pace(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
-        let is_free = matches!(
-            read,
-            Ok(ClientDoc::Command(
-                ClientCommand::Terminate
-                    | ClientCommand::IdleTimeout
-                    | ClientCommand::TotalTimeTimeout
-            ))
-        );
-        let Some(mut pace) = self.pace.clone().filter(|_| !is_free) else {
+        let Some(mut pace) = self.pace.clone().filter(|_| !ends_session(read)) else {
             return Ok(());
         };
         loop {
             let now = self.sessions.clock.now();
-            if pace.take(now) {
+            if pace.has_tokens(now) {
+                pace.spend(1);
                 break;
             }
             if !self.told_of_pace {
@@ -235,6 +241,28 @@ impl<'s, R: Role> Session<'s, R> {
         }
         self.pace = Some(pace);
         Ok(())
+    }
+
+    /// Waits while the client has requested more bytes of replies than it may: history, topics, lists,
+    /// refusals. Like [`Session::keep_pace`], this is no sign of life.
+    fn keep_to_replies(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+        if ends_session(read) {
+            return Ok(());
+        }
+        loop {
+            let now = self.sessions.clock.now();
+            if self.replies.has_tokens(now) {
+                return Ok(());
+            }
+            self.wait_past(now)?;
+        }
+    }
+
+    /// Charges the client for the replies so far; it has sent `length` bytes more.
+    fn charge_replies(&mut self, length: usize) {
+        self.replies.earn(tokens(limits::REPLY_FACTOR * length));
+        let replied = self.speaker.take_replied() + self.connection().take_charged_replies();
+        self.replies.spend(tokens(replied));
     }
 
     /// Waits until it is later than `tick`, as long as the client is there; what it was answered goes out
@@ -296,4 +324,18 @@ impl<'s, R: Role> Session<'s, R> {
         self.speaker.error(ErrorCode::TooManyErrors, &sentence);
         Err(End::TooManyErrors)
     }
+}
+
+fn tokens(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Whether a document ends the session, for which nobody is kept waiting.
+fn ends_session(read: &Result<ClientDoc<'_>, DocError>) -> bool {
+    matches!(
+        read,
+        Ok(ClientDoc::Command(
+            ClientCommand::Terminate | ClientCommand::IdleTimeout | ClientCommand::TotalTimeTimeout
+        ))
+    )
 }

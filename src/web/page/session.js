@@ -287,8 +287,7 @@ class Session {
     this.send(documents.command('TOPIC', topic === null ? { room } : { room, topic }), { kind: 'TOPIC', room });
   }
 
-  /** Who is here and which rooms there are. The server answers each once a tick, and what is said after a second
-   *  question waits for that; so it is not asked more often. */
+  /** Who is here and which rooms there are, at most every five seconds. */
   refresh() {
     if (!this.name || (this.refreshedAt && Date.now() - this.refreshedAt < 5000)) return;
     this.refreshedAt = Date.now();
@@ -324,7 +323,7 @@ class Session {
     const kinds = {
       'no-such-user': ['SENT'], 'login-first': ['SENT', 'JOIN', 'LEAVE', 'TOPIC', 'WHO', 'ROOMS'], 'not-a-member': ['SENT', 'LEAVE', 'TOPIC'],
       'no-such-room': ['SENT', 'LEAVE', 'TOPIC'], 'already-member': ['JOIN'], 'no-room-left': ['JOIN'],
-      'bad-name': ['LOGIN', 'JOIN'], 'name-in-use': ['LOGIN'], 'wrong-password': ['PASSWORD'], 'bad-password': ['PASSWORD'],
+      'bad-name': ['LOGIN', 'JOIN'], 'bad-topic': ['TOPIC'], 'name-in-use': ['LOGIN'], 'wrong-password': ['PASSWORD'], 'bad-password': ['PASSWORD'],
       'not-saved': ['PASSWORD'], 'already-logged-in': ['LOGIN'],
     };
     const found = Object.hasOwn(kinds, said.code) ? this.answered(kinds[said.code], 'failed', said.sentence) : null;
