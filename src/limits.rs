@@ -179,8 +179,12 @@ pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 /// … and gives it up after so many questions: two minutes in all.
 pub const KEEPALIVE_TRIES: u32 = 4;
-/// How long what was sent may stay unacknowledged before the connection is given up.
-pub const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
+/// While bytes wait to be acknowledged, there is no keepalive. So the server looks itself, ten times in
+/// this time, whether the client's system still acknowledges anything, and ends the connection once it
+/// has not for so long: within two minutes, too. A client that does not read has a closed window, but
+/// its system acknowledges the probes: how much may wait for it is the limit ([`OUTBOX`]), not
+/// how long. Where the system does not tell (all but Linux), its own rule holds, which takes longer.
+pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
 
 /// How much of what was written to a client the system keeps for it, in bytes (Linux takes it twice, to
 /// count its own bookkeeping). Left to itself it keeps up to 4 MB: 20 people who do not read held 1.15 GB

@@ -21,13 +21,14 @@
 //! 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`): what is
 //! left for the timer threads ([`Outbox::enqueue`]) goes out some twenty at a time.
 
+mod silence;
 mod waiting;
 
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::event::End;
 use crate::limits;
@@ -35,6 +36,7 @@ use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::net::Stream;
 use crate::wake::Waker;
 use crate::wire::{Codec, Frames, ServerDoc};
+use silence::Silence;
 use waiting::Waiting;
 
 /// One client's socket and what waits for it.
@@ -67,6 +69,7 @@ struct Queue {
     /// [`limits::HISTORY_EXEMPTION`].
     exempt_bytes: usize,
     waiting: Waiting,
+    silence: Silence,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,6 +111,7 @@ impl Outbox {
     pub fn new(stream: Stream, codec: Codec, timer: Waker, patience: Duration) -> Outbox {
         let queue = Queue {
             waiting: Waiting::default(),
+            silence: Silence::default(),
             exempt_bytes: 0,
             is_patient: false,
             state: State::Open,
@@ -267,6 +271,22 @@ impl Outbox {
         self.write_waiting(&mut queue);
         self.finish(queue, end);
         true
+    }
+
+    /// Ends the connection if the peer's system has left everything unanswered for `limit`: then the
+    /// peer has vanished. A peer that is there and does not read answers, and is governed by the limit
+    /// of the queue alone.
+    pub fn check_peer(&self, limit: Duration) {
+        let mut queue = self.queue.lock();
+        if queue.has_ended() {
+            return;
+        }
+        if let Some(delivery) = self.stream.delivery()
+            && queue.silence.lasts(&delivery, Instant::now(), limit)
+        {
+            drop(queue);
+            self.end(End::Vanished);
+        }
     }
 
     /// Cuts the connection at once, whatever waits. The reader wakes.

@@ -17,6 +17,8 @@ pub enum End {
     Gone,
     /// The connection broke.
     Broken,
+    /// The client's system has acknowledged nothing for [`crate::limits::UNACKNOWLEDGED`].
+    Vanished,
     /// No passcode within the handshake timeout.
     Silent,
     /// The wrong passcode.
@@ -70,6 +72,7 @@ impl End {
             End::ClientTotal => "client-total-time-timeout",
             End::Gone => "gone",
             End::Broken => "broken",
+            End::Vanished => "no-acknowledgement",
             End::Silent => "handshake-timeout",
             End::WrongPasscode => "wrong-passcode",
             End::BadCallback => "bad-callback",
@@ -108,6 +111,7 @@ impl End {
             | End::ClientTotal
             | End::Gone
             | End::Broken
+            | End::Vanished
             | End::WrongPasscode
             | End::BadCallback
             | End::NoAnswer
@@ -136,6 +140,7 @@ impl End {
             | End::ClientTotal
             | End::Gone
             | End::Broken
+            | End::Vanished
             | End::Asleep => CloseCode::Normal,
             End::Shutdown => CloseCode::GoingAway,
             End::BadFrames => CloseCode::ProtocolError,

@@ -175,6 +175,15 @@ impl<H> Rooms<H> {
             .collect()
     }
 
+    /// Everyone who is connected to a room, and has said a passcode or not.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        let connected = |room: &Room<H>| -> Vec<Arc<Connection>> {
+            let callers = room.callers.iter().map(|caller| &caller.connection);
+            room.connections().chain(callers).cloned().collect()
+        };
+        self.by_key.values().flat_map(connected).collect()
+    }
+
     /// Whether somebody who speaks on that connection is in a room.
     pub fn is_member(&self, name: &Name, speaker: &Arc<Connection>) -> bool {
         let room = self.by_key.get(&name.key());

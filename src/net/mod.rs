@@ -32,6 +32,7 @@ pub use listener::Listener;
 pub use network::{Network, NoNetwork};
 pub use opening::Opening;
 pub(crate) use pending::{Pending, PendingConnections, PendingLimits, greediest};
+pub use raw::Delivery;
 pub use spare::Spare;
 pub use stream::Stream;
 pub use tap::{Call, Tap, Trace};

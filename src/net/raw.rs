@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -56,6 +57,66 @@ pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize>
         socket.set_nonblocking(false)?;
         peeked
     }
+}
+
+/// What the system knows of the bytes that it took for a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Segments that are sent and not acknowledged.
+    pub unacknowledged: u32,
+    /// Probes since the last acknowledgement: of a closed window, or of an idle connection.
+    pub unanswered_probes: u8,
+    /// How long ago data was sent last, or sent again.
+    pub since_sent: Duration,
+    /// How long ago an acknowledgement came last, of whatever.
+    pub since_acknowledgement: Duration,
+}
+
+impl Delivery {
+    /// Whether the peer's system owes an answer. A single probe may be lost, and the next one comes up
+    /// to two minutes later.
+    pub fn awaits_answer(&self) -> bool {
+        let has_sent = self.unacknowledged > 0 && self.since_acknowledgement > self.since_sent;
+        has_sent || self.unanswered_probes > 1
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod tcp_info {
+    use nix::{getsockopt_impl, sockopt_impl};
+
+    // The kernel's `struct tcp_info` up to `tcpi_total_retrans`, which Linux has had since 2.6: eight
+    // numbers of one byte and 24 of four.
+    sockopt_impl!(
+        TcpInfo,
+        GetOnly,
+        libc::IPPROTO_TCP,
+        libc::TCP_INFO,
+        [u32; 26]
+    );
+}
+
+/// What the system knows of the delivery; `None` where it does not tell.
+#[cfg(target_os = "linux")]
+pub(super) fn delivery(socket: &TcpStream) -> Option<Delivery> {
+    const UNACKED: usize = 6;
+    const LAST_DATA_SENT: usize = 11;
+    const LAST_ACK_RECV: usize = 14;
+    let info = nix::sys::socket::getsockopt(socket, tcp_info::TcpInfo).ok()?;
+    let [_state, _ca_state, _retransmits, probes] = info[0].to_ne_bytes();
+    let millis = |index: usize| Duration::from_millis(info[index].into());
+    Some(Delivery {
+        unacknowledged: info[UNACKED],
+        unanswered_probes: probes,
+        since_sent: millis(LAST_DATA_SENT),
+        since_acknowledgement: millis(LAST_ACK_RECV),
+    })
+}
+
+/// What the system knows of the delivery; `None` where it does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn delivery(_: &TcpStream) -> Option<Delivery> {
+    None
 }
 
 #[cfg(unix)]

@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::handshake_error::HandshakeError;
 use super::tls::{Tls, TlsClient, TlsServer};
-use super::{Tap, raw};
+use super::{Delivery, Tap, raw};
 use crate::limits;
 use crate::lock::assert_free_for_io;
 
@@ -28,16 +28,15 @@ pub struct Stream {
 /// What every socket to a client has, whichever side connects.
 ///
 /// A machine that loses its power says nothing, and its connection would stand for ever: the system
-/// is to ask whether it is still there. Where it can't, the idle timeout is all there is. And a client
-/// that does not read holds no more of the system's memory than [`limits::SEND_BUFFER`].
+/// is to ask whether it is still there, as long as nothing waits to be acknowledged (see
+/// [`Stream::delivery`] for the rest). And a client that does not read holds no more of the system's
+/// memory than [`limits::SEND_BUFFER`].
 pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
     let keepalive = TcpKeepalive::new()
         .with_time(limits::KEEPALIVE_AFTER)
         .with_interval(limits::KEEPALIVE_EVERY)
         .with_retries(limits::KEEPALIVE_TRIES);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
     let _ = socket.set_send_buffer_size(limits::SEND_BUFFER);
 }
 
@@ -232,6 +231,19 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What the system knows of the bytes that it took for the peer; `None` where it does not tell.
+    pub fn delivery(&self) -> Option<Delivery> {
+        raw::delivery(&self.socket)
+    }
+
+    /// Lets the system break the connection when the peer takes nothing for
+    /// [`limits::UNACKNOWLEDGED`], whether it has vanished or does not read.
+    pub fn break_when_stuck(&self) {
+        // Where it is missing, the writer's own timeout is all there is.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&*self.socket).set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
     }
 
     /// For other sockets that belong together with this one.

@@ -25,6 +25,8 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         handshake_timeout,
         idle_timeout,
         total_timeout,
+        // No option sets it.
+        unacknowledged: _,
         max_message,
         accounts,
         max_per_address,

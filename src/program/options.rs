@@ -356,6 +356,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         handshake_timeout: seconds(arguments.handshake_timeout),
         idle_timeout: idle.map_or(defaults.idle_timeout, or_never),
         total_timeout: total.map_or(defaults.total_timeout, or_never),
+        unacknowledged: defaults.unacknowledged,
         max_message: arguments.max_message.into(),
         accounts: accounts.filter(|_| !arguments.no_passwords && compat.is_none()),
         max_per_address: arguments.max_per_ip.map(|most| most as usize),

@@ -44,6 +44,7 @@ use rooms::{NewRoom, RoomPorts, RoomThreads};
 use seats::{Seats, SharedSeat};
 use session::{Logins, Sessions};
 use sockets::Sockets;
+use threads::liveness::Liveness;
 use threads::portal::Portal;
 use threads::room;
 use threads::single::SinglePort;
@@ -116,10 +117,10 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     let pending = usize::from(has_pending) * limits::HANDSHAKES;
     let parked =
         (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
-    // A timer and a worker each, or a timer and a connection's thread; the ticker and those that
-    // accept or receive on the portal.
+    // A timer and a worker each, or a timer and a connection's thread; the ticker, those that accept or
+    // receive on the portal, and the one that looks for clients that have vanished.
     let needs = Needs {
-        threads: 2 * seats + 3 + viewers + board + browsers + door + pending,
+        threads: 2 * seats + 4 + viewers + board + browsers + door + pending,
         sockets: listeners + seats + viewers + board + browsers + door + pending + parked,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
@@ -319,6 +320,7 @@ impl Server {
         }
         server
             .start_timekeepers(timekeeping, settings)
+            .and_then(|()| server.start_liveness(settings))
             .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
             .and_then(|()| match (listeners.web, &settings.web) {
                 (Some(listener), Some(web)) => {
@@ -406,6 +408,16 @@ impl Server {
             })?;
         }
         Ok(())
+    }
+
+    fn start_liveness(&mut self, settings: &Settings) -> io::Result<()> {
+        let liveness = Liveness {
+            sessions: Arc::clone(&self.sessions),
+            limit: settings.unacknowledged,
+            every: Ticks::covering(settings.unacknowledged / 10, settings.tick),
+        };
+        let subscription = self.sessions.clock.subscribe();
+        self.spawn("liveness".to_owned(), move || liveness.run(&subscription))
     }
 
     fn start_workers(

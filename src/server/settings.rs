@@ -83,6 +83,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// From the connection, however active; `None` is never.
     pub total_timeout: Option<Duration>,
+    /// How long a client's system may acknowledge nothing of what was sent.
+    pub unacknowledged: Duration,
     /// The longest frame taken from a client, in bytes.
     pub max_message: usize,
     /// Where the accounts are; `None` where a free name is anybody's, without a password.
@@ -162,6 +164,7 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(1),
             idle_timeout: Some(Duration::from_secs(300)),
             total_timeout: None,
+            unacknowledged: limits::UNACKNOWLEDGED,
             max_message: limits::MAX_FRAME,
             accounts: None,
             max_per_address: None,

@@ -495,6 +495,7 @@ fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
 
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
 pub(crate) fn begin_events(stream: &Stream) -> io::Result<()> {
+    stream.break_when_stuck();
     // Or nginx would keep them back until it has 4 KB of them.
     let head = head("200 OK", "text/event-stream", OWN_PARTS) + "X-Accel-Buffering: no\r\n";
     send(stream, &head, "")

@@ -77,6 +77,11 @@ pub fn secure_clients(client: Option<TlsClient>) {
     SECURED.with(|secured| *secured.borrow_mut() = client);
 }
 
+/// What the clients of this thread speak TLS with.
+pub fn this_threads_client() -> Option<TlsClient> {
+    SECURED.with(|secured| secured.borrow().clone())
+}
+
 /// The near end of a tunnel to `far`, if the clients of this thread speak TLS; else `far` itself.
 pub fn through_the_tunnel(far: TcpStream) -> TcpStream {
     let of_this_thread = SECURED.with(|secured| secured.borrow().clone());

@@ -1,0 +1,114 @@
+//! Tells a peer that has vanished from one that only does not read.
+
+use std::time::{Duration, Instant};
+
+use crate::net::Delivery;
+
+/// How long a peer's system has answered nothing, although it was asked.
+///
+/// A receiver that does not read closes its window, but its system goes on acknowledging: data that
+/// was sent again, or the probes that ask whether the window is open. Only a vanished peer, or a
+/// network that is down, leaves both unanswered.
+#[derive(Default)]
+pub(super) struct Silence {
+    /// Since when, if the peer's system owes an answer.
+    since: Option<Instant>,
+}
+
+impl Silence {
+    /// A look at `now`. Returns whether the silence has lasted for `limit`.
+    pub(super) fn lasts(&mut self, delivery: &Delivery, now: Instant, limit: Duration) -> bool {
+        if !delivery.awaits_answer() {
+            self.since = None;
+            return false;
+        }
+        // The last answer may be older than the question: nothing is asked of an idle peer.
+        let answered = now.checked_sub(delivery.since_acknowledgement);
+        let since = self.since.unwrap_or(now).max(answered.unwrap_or(now));
+        self.since = Some(since);
+        now.saturating_duration_since(since) >= limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(100);
+    const IDLE: Delivery = Delivery {
+        unacknowledged: 0,
+        unanswered_probes: 0,
+        since_sent: Duration::from_secs(3600),
+        since_acknowledgement: Duration::from_secs(3600),
+    };
+
+    /// At which of the looks, one every ten seconds, the peer is given up.
+    fn given_up_at(looks: impl IntoIterator<Item = Delivery>) -> Option<usize> {
+        let (mut silence, begin) = (
+            Silence::default(),
+            Instant::now() + Duration::from_secs(7200),
+        );
+        looks
+            .into_iter()
+            .enumerate()
+            .position(|(number, delivery)| {
+                let now = begin + Duration::from_secs(10) * number as u32;
+                silence.lasts(&delivery, now, LIMIT)
+            })
+    }
+
+    fn sent_again(number: u64, acknowledged_before: u64) -> Delivery {
+        Delivery {
+            unacknowledged: 3,
+            since_sent: Duration::from_secs(number % 5),
+            since_acknowledgement: Duration::from_secs(acknowledged_before),
+            ..IDLE
+        }
+    }
+
+    #[test]
+    fn a_vanished_peer_is_given_up_a_limit_after_it_was_first_asked() {
+        // It had been idle for an hour.
+        let vanished = (0..20).map(|number| sent_again(number, 3600 + 10 * number));
+        assert_eq!(given_up_at(vanished), Some(10));
+        // Its window was closed: it is asked by probes.
+        let probed = (0..20).map(|number| Delivery {
+            unanswered_probes: 2,
+            since_acknowledgement: Duration::from_secs(10 * number),
+            ..IDLE
+        });
+        assert_eq!(given_up_at(probed), Some(10));
+    }
+
+    #[test]
+    fn a_peer_whose_system_answers_is_never_given_up() {
+        assert_eq!(given_up_at((0..100).map(|_| IDLE)), None);
+        // Probes of a closed window come two minutes apart, and one may be lost.
+        let probed = (0..100).map(|number| Delivery {
+            unanswered_probes: u8::from(number % 24 < 12),
+            since_acknowledgement: Duration::from_secs(10 * (number % 24)),
+            ..IDLE
+        });
+        assert_eq!(given_up_at(probed), None);
+        // Always busy: at each look, the last segment has not been acknowledged yet.
+        let busy = (0..100).map(|_| Delivery {
+            unacknowledged: 1,
+            since_sent: Duration::ZERO,
+            since_acknowledgement: Duration::from_millis(1),
+            ..IDLE
+        });
+        assert_eq!(given_up_at(busy), None);
+        // What does not fit into a window that has shrunk is sent again, and refused each time.
+        let refused = (0..100).map(|number| Delivery {
+            unacknowledged: 1,
+            since_sent: Duration::from_secs(10 * (number % 12) + 1),
+            since_acknowledgement: Duration::from_secs(10 * (number % 12) + 1),
+            ..IDLE
+        });
+        assert_eq!(given_up_at(refused), None);
+        // An outage that is shorter than the limit.
+        let outage = (0..9).map(|number| sent_again(number, 10 * number));
+        let outages = outage.clone().chain([IDLE]).chain(outage);
+        assert_eq!(given_up_at(outages), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! A client whose machine vanishes is noticed on every kind of connection, and one that only does not
+//! read is left alone. Packets are really dropped: server and client are in network namespaces of their
+//! own, which takes root and `ip`.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use portal_chat::event::{End, What};
+use portal_chat::server::{Settings, WebDoor};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::SockRef;
+use support::web::WebClient;
+use support::{Client, TestServer, command, handshake, login, message, ticket};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+
+/// How long a client's system may acknowledge nothing here: a bit more than the system waits before it
+/// sends again for the first time.
+const LIMIT: Duration = Duration::from_millis(300);
+
+/// Two machines with a cable between them.
+struct Machines {
+    server: String,
+    client: String,
+}
+
+fn ip(arguments: &str) -> bool {
+    let ip = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output();
+    ip.is_ok_and(|output| output.status.success())
+}
+
+fn must(arguments: &str) {
+    assert!(ip(arguments), "ip {arguments}");
+}
+
+impl Machines {
+    /// `None`, said loudly, where this user or this machine can't make any.
+    fn start() -> Option<Machines> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = |role: &str| format!("{role}-{}-{number}", std::process::id());
+        let machines = Machines {
+            server: name("server"),
+            client: name("client"),
+        };
+        let Machines { server, client } = &machines;
+        let cable = format!("link add eth0 netns {server} type veth peer name eth0 netns {client}");
+        if !ip(&format!("netns add {server}")) || !ip(&format!("netns add {client}")) || !ip(&cable)
+        {
+            eprintln!("NOT TESTED: network namespaces take root, and `ip` of iproute2");
+            return None;
+        }
+        for (namespace, address) in [(server, SERVER), (client, CLIENT)] {
+            must(&format!("-n {namespace} addr add {address}/24 dev eth0"));
+            must(&format!("-n {namespace} link set lo up"));
+            must(&format!("-n {namespace} link set eth0 up"));
+        }
+        Some(machines)
+    }
+
+    /// From now on nothing arrives at the client's machine, and nothing comes from there.
+    fn client_vanishes(&self) {
+        must(&format!("-n {} addr flush dev eth0", self.client));
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for namespace in [&self.server, &self.client] {
+            ip(&format!("netns del {namespace}"));
+        }
+    }
+}
+
+/// Does something on that machine. Threads and sockets that it makes stay there. Its clients speak TLS
+/// if this thread's do.
+fn on<T: Send>(machine: &str, action: impl FnOnce() -> T + Send) -> T {
+    #[cfg(feature = "tls")]
+    let tls = support::tls::this_threads_client();
+    thread::scope(|threads| {
+        let there = threads.spawn(|| {
+            let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            #[cfg(feature = "tls")]
+            support::tls::secure_clients(tls);
+            action()
+        });
+        there
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn settings() -> Settings {
+    Settings {
+        bind: SERVER.into(),
+        workers: 2,
+        idle_timeout: None,
+        unacknowledged: LIMIT,
+        ..Settings::default()
+    }
+}
+
+fn is_end(what: &What, wanted: End) -> bool {
+    matches!(what, What::Left { end, .. } | What::RoomLeft { end, .. } if *end == wanted)
+}
+
+/// Alice is on the server's machine. `arrive` brings in bob from the other one, who then vanishes and
+/// is told something by alice.
+fn vanishes<B: Send>(
+    settings: &Settings,
+    arrive: impl FnOnce(&TestServer) -> B + Send,
+    says: impl FnOnce(&mut Client) + Send,
+) {
+    let Some(machines) = Machines::start() else {
+        return;
+    };
+    on(&machines.server, || {
+        let server = TestServer::start(settings);
+        let (mut alice, _) = server.seat();
+        let bob = on(&machines.client, || arrive(&server));
+        machines.client_vanishes();
+        says(&mut alice);
+        server.ticking(|| {
+            server.wait_for("bob has vanished", |what| is_end(what, End::Vanished));
+        });
+        alice.send_line(&command("PING", ""));
+        alice.line_with("PONG");
+        drop(bob);
+        server.server.stop();
+    });
+}
+
+fn says_hello(alice: &mut Client) {
+    alice.send_line(&message("hello"));
+}
+
+#[test]
+fn at_a_worker() {
+    vanishes(&settings(), TestServer::seat, says_hello);
+}
+
+#[test]
+fn at_a_single_port() {
+    let single = Settings {
+        single_port: Some(2),
+        ..settings()
+    };
+    vanishes(&single, TestServer::seat, says_hello);
+}
+
+#[test]
+fn in_a_browser() {
+    let with_web = Settings {
+        web: Some(WebDoor::at(SocketAddr::from((SERVER, 0)))),
+        ..settings()
+    };
+    let arrive = |server: &TestServer| {
+        let mut bob = WebClient::connect(server.server.web().unwrap());
+        bob.sit();
+        bob
+    };
+    vanishes(&with_web, arrive, says_hello);
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn over_tls() {
+    let (tls, client) = support::tls::both();
+    let encrypted = Settings {
+        tls: Some(tls),
+        ..settings()
+    };
+    support::tls::secure_clients(Some(client));
+    vanishes(&encrypted, TestServer::seat, says_hello);
+}
+
+#[test]
+fn when_the_server_has_called() {
+    let arrive = |server: &TestServer| {
+        let listener = TcpListener::bind((CLIENT, 0)).unwrap();
+        let (port, passcode) = ticket(&server.ask());
+        let callback = listener.local_addr().unwrap().port();
+        let request = format!(
+            "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode><callback><Port>{callback}</Port></callback></CLIENT>"
+        );
+        server.connect(port).send_line(&request);
+        let mut bob = Client::over(listener.accept().unwrap().0);
+        bob.line_with("Connection successful");
+        bob
+    };
+    vanishes(&settings(), arrive, says_hello);
+}
+
+#[test]
+fn on_a_rooms_connection() {
+    let arrive = |server: &TestServer| {
+        let (mut main, _) = server.seat();
+        main.send_line(&login("bob"));
+        main.send_line(&command("JOIN", "<room>lobby</room>"));
+        let (port, passcode) = ticket(&main.line_with(">JOINED<"));
+        let mut member = server.connect(port);
+        member.send_line(&handshake(&passcode));
+        member.line_with("Connection successful");
+        (main, member)
+    };
+    let says = |alice: &mut Client| {
+        alice.send_line(&login("alice"));
+        alice.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+    };
+    vanishes(&settings(), arrive, says);
+}
+
+/// Bob reads nothing for ten times the limit, with far more pending than his system takes: he
+/// misses nothing. Then his machine vanishes while his window is closed.
+#[test]
+fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
+    const MESSAGES: usize = 100;
+    let Some(machines) = Machines::start() else {
+        return;
+    };
+    on(&machines.server, || {
+        let server = TestServer::start(&settings());
+        let (mut alice, _) = server.seat();
+        let mut bob = on(&machines.client, || {
+            let (bob, _) = server.seat();
+            SockRef::from(&bob.stream)
+                .set_recv_buffer_size(4096)
+                .unwrap();
+            bob
+        });
+        bob.line_with("PARTNER JOINED");
+        let talks = |alice: &mut Client| {
+            for number in 0..MESSAGES {
+                alice.send_line(&message(&format!("{number}{}", "x".repeat(4000))));
+            }
+            alice.send_line(&command("PING", ""));
+            alice.line_with("PONG");
+        };
+        talks(&mut alice);
+        for _ in 0..30 {
+            server.tick(1);
+            thread::sleep(LIMIT / 3);
+        }
+        for number in 0..MESSAGES {
+            bob.line_with(&format!(">{number}x"));
+        }
+        talks(&mut alice);
+        machines.client_vanishes();
+        server.ticking(|| {
+            server.wait_for("bob has vanished", |what| is_end(what, End::Vanished));
+        });
+        server.server.stop();
+    });
+}
