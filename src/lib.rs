@@ -43,6 +43,7 @@
 //! |---|---|---|---|
 //! | `main` | 1 | the channels of signals and typed lines | starts the others, obeys the operator, joins them all |
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
+//! | `liveness` | 1 | its channel of ticks | looks whether the clients' systems still acknowledge anything, and ends those that have vanished |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `portal-tls-1` … | at most 64 together with `browser-…` without a seat and `full-…` | `read` | completes a caller's TLS handshake, and then does the portal's work |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |

@@ -81,6 +81,18 @@ impl Old {
         let names = escaped_bytes(&self.from) + room.as_str().len();
         OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
     }
+
+    /// The document that replays it.
+    fn doc(&self, room: &Name) -> ServerDoc<'_> {
+        ServerDoc::Relay(Relay {
+            scope: Scope::Room(room.to_string().into()),
+            from: (&*self.from).into(),
+            text: self.text.as_str().into(),
+            me: self.me,
+            old: true,
+            time: Some(rfc_3339(self.said_at).into()),
+        })
+    }
 }
 
 /// Somebody who is out of a room.
@@ -176,16 +188,8 @@ impl<H> Room<H> {
 
     /// Replays what was said before to a new member. Returns how many bytes that took.
     pub(super) fn append_history(&self, member: &Connection) -> usize {
-        let replayed = self.remembered.history.iter().map(|old| {
-            member.outbox.append_history(&ServerDoc::Relay(Relay {
-                scope: Scope::Room(self.name.as_str().into()),
-                from: (&*old.from).into(),
-                text: old.text.as_str().into(),
-                me: old.me,
-                old: true,
-                time: Some(rfc_3339(old.said_at).into()),
-            }))
-        });
+        let history = self.remembered.history.iter();
+        let replayed = history.map(|old| member.outbox.append_history(&old.doc(&self.name)));
         replayed.sum()
     }
 
@@ -269,6 +273,26 @@ impl<H> Room<H> {
             left: left.map(|_| (member.main.session(), member.name.clone())),
             connection: member.connection,
             told,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Codec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_old_message_is_never_longer_than_it_is_counted(text in any::<String>(), me: bool) {
+            let (room, longest) = (Name::new(&"r".repeat(limits::NAME)).unwrap(), "n".repeat(limits::NAME));
+            let old = Old { from: longest.as_str().into(), text, me, said_at: Timestamp::now() };
+            for codec in [Codec::xml(8192), Codec::web(8192)] {
+                let mut frame = Vec::new();
+                codec.write_server(&old.doc(&room), &mut frame);
+                prop_assert!(frame.len() <= old.written_bytes(&room), "{}", frame.len());
+            }
         }
     }
 }

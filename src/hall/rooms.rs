@@ -717,4 +717,36 @@ impl<H> Departure<H> {
 }
 
 #[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Ticks;
+
+    #[test]
+    fn a_longer_topic_of_an_older_server_is_cut_off_between_two_characters() {
+        let ticks = Ticks::covering(Duration::ZERO, Duration::ZERO);
+        let timeouts = Timeouts {
+            reserve: ticks,
+            handshake: ticks,
+            idle: None,
+            idle_soon: None,
+            total: None,
+        };
+        let mut rooms: Rooms<()> = Rooms::new(timeouts, 20);
+        let (name, port) = (Name::new("lobby").unwrap(), Port::new(1).unwrap());
+        let lease = WorkloadStack::new([port]).pop().unwrap();
+        rooms.open(&name, (lease, port), 1, ());
+        let topic = |rooms: &Rooms<()>| rooms.by_key["lobby"].remembered.topic.clone();
+        let long = "x".to_owned() + &"é".repeat(limits::MAX_TOPIC_BYTES);
+        rooms.hear_topic("lobby", ("bob", &long), None);
+        assert_eq!(topic(&rooms).unwrap().0.len(), limits::MAX_TOPIC_BYTES - 1);
+        rooms.hear_topic("lobby", ("bob", ""), None);
+        assert_eq!(topic(&rooms), None);
+        rooms.remember(&name, Some(("bob".to_owned(), long)), Vec::new());
+        assert_eq!(topic(&rooms).unwrap().0.len(), limits::MAX_TOPIC_BYTES - 1);
+    }
+}
+
+#[cfg(test)]
 mod model;
