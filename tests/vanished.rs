@@ -2,7 +2,12 @@
 //! read is left alone. Packets are really dropped: server and client are in network namespaces of their
 //! own, which takes root and `ip`.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 
