@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::http::Fields;
+use super::fields::Fields;
 use crate::net::Network;
 
 /// Whose connection it is, and whether the browser speaks TLS with the proxy, if a proxy says so.

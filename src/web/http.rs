@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::fields::Fields;
 use super::forwarded::Forwarded;
 use super::hosts::Authority;
 pub(crate) use super::hosts::Hosts;
@@ -21,24 +22,6 @@ const LONGEST_HEAD: usize = 32 * 1024;
 
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The fields of a request, in their order: names in small letters, and their values.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Fields(Vec<(String, String)>);
-
-impl Fields {
-    /// The values of all lines with that name.
-    pub(super) fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
-        let lines = self.0.iter().filter(move |(there, _)| there == name);
-        lines.map(|(_, value)| value.as_str())
-    }
-
-    #[cfg(test)]
-    pub(super) fn from_lines(lines: &[(&str, &str)]) -> Fields {
-        let line = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Fields(lines.iter().map(line).collect())
-    }
-}
 
 /// A request for something.
 #[derive(Debug, PartialEq, Eq)]
@@ -281,7 +264,7 @@ fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
         method,
         target,
         is_1_1,
-        fields: Fields(lines.map(field).collect::<Result<_, _>>()?),
+        fields: lines.map(field).collect::<Result<_, _>>()?,
     })
 }
 
