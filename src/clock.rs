@@ -13,8 +13,8 @@
 //! holds one and disconnects when the clock stops.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -238,6 +238,18 @@ impl Clock {
             subscriber.told.stop();
         }
     }
+}
+
+/// `time` as long as this program's clock makes it: `CHAT_TEST_CLOCK=100` in the environment makes every tick, and
+/// every wait after which the program gives up, a hundred times as long. Tests set it for the programs that they start,
+/// so that no timeout depends on the speed of the machine.
+pub(crate) fn slowed(time: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| {
+        let factor = std::env::var("CHAT_TEST_CLOCK").ok();
+        factor.and_then(|factor| factor.parse().ok()).unwrap_or(1)
+    });
+    time.saturating_mul(*factor)
 }
 
 /// The thread that beats a [`Clock`] at a steady pace.

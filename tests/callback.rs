@@ -6,12 +6,13 @@ mod support;
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use portal_chat::event::{End, What};
 use portal_chat::net::Port;
 use portal_chat::server::Settings;
 use socket2::{Domain, Socket, Type};
+use support::running::program;
 use support::{Client, TestServer, message, ticket};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -236,7 +237,7 @@ fn the_servers_end_does_not_wait_for_an_answer() {
 fn the_program_is_called_and_chats() {
     let server = TestServer::with_workers(2);
     let portal = server.server.portal();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let mut program = program(env!("CARGO_BIN_EXE_chatclient"))
         .args(["127.0.0.1", &portal.port().to_string(), "--callback"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -266,7 +267,7 @@ fn a_stranger_who_calls_the_program_is_turned_away() {
     // A portal and a worker of our own, which lets somebody else call first.
     let portal = TcpListener::bind((HERE, 0)).unwrap();
     let worker = TcpListener::bind((HERE, 0)).unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let mut program = program(env!("CARGO_BIN_EXE_chatclient"))
         .args([
             "127.0.0.1",
             &portal.local_addr().unwrap().port().to_string(),

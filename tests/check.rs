@@ -14,7 +14,7 @@ use std::process::{self, Command, Output, Stdio};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 
-use running::Running;
+use running::{CLOCK, Running};
 use serde_json::Value;
 
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
@@ -27,25 +27,50 @@ const CLIENT: &str = "1 --client";
 /// How many checkers run at once; most of their time they wait.
 const AT_ONCE: usize = 20;
 
-/// In seconds: what is never waited for where all is right, and what a fault costs that is silence. The second is for
-/// those that have been judged wrongly with the first, when the machine has nothing else to do.
-const PATIENCE: &str = "3";
-const LONG_PATIENCE: &str = "10";
+/// The time that a checker and its server have.
+#[derive(Clone, Copy)]
+struct Time {
+    /// In seconds: what is never waited for where all is right, and what a fault costs that is silence.
+    patience: &'static str,
+    /// How much slower than usual the clock goes by which a seat is reserved and somebody is idle.
+    slower: &'static str,
+}
+
+/// For the first verdict.
+const QUICK: Time = Time {
+    patience: "3",
+    slower: "1",
+};
+/// For those that have been judged wrongly in the first: one after the other, and so slowly that a busy machine keeps
+/// up. This verdict counts.
+const SLOW: Time = Time {
+    patience: "60",
+    slower: "20",
+};
 
 /// Whoever writes it plays alone, but for the small tests; whoever reads it plays in a crowd.
 static ALONE: RwLock<()> = RwLock::new(());
 
 /// Runs the checker, whose lines are JSON.
 fn check(words: &[&str]) -> (Vec<Value>, Option<i32>) {
-    let output = checker(words);
+    check_at(QUICK, words)
+}
+
+fn check_at(time: Time, words: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let output = checker_at(time, words);
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     (lines.collect(), output.status.code())
 }
 
 fn checker(words: &[&str]) -> Output {
+    checker_at(QUICK, words)
+}
+
+fn checker_at(time: Time, words: &[&str]) -> Output {
     Command::new(CHECKER)
         .args(words)
+        .env(CLOCK, time.slower)
         .current_dir(PROJECT)
         .stdin(Stdio::null())
         .output()
@@ -70,12 +95,13 @@ fn verdicts(
     task: &str,
     command: &str,
     only: &[String],
-    patience: &str,
+    time: Time,
 ) -> (BTreeSet<String>, BTreeMap<String, Value>) {
     let mut words: Vec<&str> = task.split(' ').collect();
-    words.extend([command, "--json", "--keep-going", "--patience", patience]);
+    words.extend([command, "--json", "--keep-going"]);
+    words.extend(["--patience", time.patience, "--start-within", "120"]);
     words.extend(only.iter().flat_map(|name| ["--only", name.as_str()]));
-    let (mut lines, _) = check(&words);
+    let (mut lines, _) = check_at(time, &words);
     lines.pop();
     let name = |line: &Value| line["check"].as_str().unwrap().to_owned();
     let (passed, failed): (Vec<Value>, Vec<Value>) = lines
@@ -155,13 +181,13 @@ fn our_own_program_passes(task: &str, options: &str) {
         _ => SERVER,
     };
     let command = format!("{program} {options}");
-    let (passed, mut failed) = verdicts(task, &command, &[], LONG_PATIENCE);
+    let (passed, mut failed) = verdicts(task, &command, &[], QUICK);
     assert_eq!(passed.len() + failed.len(), checks(task).len());
     if !failed.is_empty() {
         // Two hundred passwords are hashed one after the other, and in a crowd that takes its time.
         let _alone = ALONE.write();
         let again: Vec<String> = failed.into_keys().collect();
-        (_, failed) = verdicts(task, &command, &again, LONG_PATIENCE);
+        (_, failed) = verdicts(task, &command, &again, SLOW);
     }
     assert!(failed.is_empty(), "task {task}: {failed:#?}");
 }
@@ -172,7 +198,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
     let Some(python) = python() else {
         return;
     };
-    let starter = Starter::new(&python);
+    let starter = Starter::new(&python, QUICK);
     let mut servers: Vec<(&str, Option<String>)> = Vec::new();
     for task in TASKS {
         servers.push((task, None));
@@ -188,7 +214,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
             threads.spawn(|| {
                 while let Some((task, fault)) = { servers.lock().unwrap().pop() } {
                     let played = worth_playing(task, fault.as_deref());
-                    let wrong = starter.judge(task, fault.as_deref(), &played, PATIENCE);
+                    let wrong = starter.judge(task, fault.as_deref(), &played);
                     if !wrong.is_empty() {
                         let names: Vec<String> = wrong.into_keys().collect();
                         let fault_or_none = fault.as_deref().unwrap_or("no fault");
@@ -203,14 +229,13 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
             });
         }
     });
-    drop(crowd);
-    // On a busy machine, pauses are too short and patience ends: what counts is the verdict without the crowd.
+    drop((crowd, starter));
+    // On a busy machine, pauses are too short and patience ends: what counts is the slow verdict without the crowd.
     let _alone = ALONE.write();
+    let starter = Starter::new(&python, SLOW);
     let again = again.into_inner().unwrap().into_iter();
     let complaints: Vec<String> = again
-        .flat_map(|(task, fault, names)| {
-            starter.judge(task, fault.as_deref(), &names, LONG_PATIENCE)
-        })
+        .flat_map(|(task, fault, names)| starter.judge(task, fault.as_deref(), &names))
         .map(|(_, complaint)| complaint)
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
@@ -218,6 +243,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
 
 /// Starts the faulty servers: `tests/check/starter.py`, which ends with the test.
 struct Starter {
+    time: Time,
     python: String,
     _process: Running,
     folder: PathBuf,
@@ -226,7 +252,7 @@ struct Starter {
 }
 
 impl Starter {
-    fn new(python: &str) -> Starter {
+    fn new(python: &str, time: Time) -> Starter {
         let folder = std::env::temp_dir().join(format!("portal-chat-starter-{}", process::id()));
         // Somebody who had that number may have been killed.
         let _ = std::fs::remove_dir_all(&folder);
@@ -241,6 +267,7 @@ impl Starter {
             Command::new(python)
                 .args(["-S", "tests/check/starter.py"])
                 .arg(&pipe)
+                .env(CLOCK, time.slower)
                 .current_dir(PROJECT)
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped()),
@@ -250,6 +277,7 @@ impl Starter {
         output.read_line(&mut said).unwrap();
         assert_eq!(said, "ready\n");
         Starter {
+            time,
             python: python.to_owned(),
             _process: process,
             folder,
@@ -280,10 +308,9 @@ impl Starter {
         task: &str,
         fault: Option<&str>,
         played: &[String],
-        patience: &str,
     ) -> BTreeMap<String, String> {
         let command = self.command(task, fault.unwrap_or_default());
-        let (passed, failed) = verdicts(task, &command, played, patience);
+        let (passed, failed) = verdicts(task, &command, played, self.time);
         let mut wrong = BTreeMap::new();
         for name in played {
             let complaint = match (fault == Some(name), passed.contains(name)) {

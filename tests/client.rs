@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use portal_chat::event::{End, What};
 use portal_chat::server::{Portals, Settings};
-use support::running::Running;
-use support::{TestServer, message};
+use support::running::{Running, program};
+use support::{TestServer, message, without_timeouts};
 
 struct Program {
     child: Child,
@@ -31,7 +31,7 @@ impl Program {
     }
 
     fn start_with<'a>(arguments: impl Iterator<Item = &'a str>) -> Program {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        let mut child = program(env!("CARGO_BIN_EXE_chatclient"))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -81,9 +81,17 @@ impl Program {
     }
 }
 
+/// A server on which no timeout comes, however long a client takes to start.
+fn with_workers(workers: usize) -> TestServer {
+    TestServer::start(&Settings {
+        workers,
+        ..without_timeouts()
+    })
+}
+
 #[test]
 fn two_clients_talk_and_leave_in_order() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
     alice.shows("nobody is beside you");
     let mut bob = Program::start(&server, &["--portal", "udp"]);
@@ -127,7 +135,7 @@ fn two_clients_talk_and_leave_in_order() {
 fn the_client_finds_out_by_itself_that_there_is_one_port() {
     let server = TestServer::start(&Settings {
         single_port: Some(2),
-        ..Settings::default()
+        ..without_timeouts()
     });
     let mut alice = Program::start(&server, &["alice"]);
     alice.shows("you are alice now");
@@ -142,7 +150,7 @@ fn the_client_finds_out_by_itself_that_there_is_one_port() {
 
 #[test]
 fn a_full_server_is_given_up_at_once_when_told_so() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let _guests = (server.seat(), server.seat());
     let (code, said) = Program::start(&server, &["--retry", "0"]).ends();
     assert_eq!(code, 3, "{said}");
@@ -151,7 +159,7 @@ fn a_full_server_is_given_up_at_once_when_told_so() {
 
 #[test]
 fn a_client_that_waits_gets_in_when_somebody_leaves() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let (first, _second) = (server.seat(), server.seat());
     let mut waiting = Program::start(&server, &[]);
     server.wait_for_event("full", None);
@@ -166,7 +174,7 @@ fn the_reason_is_shown_when_the_server_ends_it() {
         workers: 2,
         portals: Portals::Both,
         idle_timeout: Some(Duration::from_secs(3)),
-        ..Settings::default()
+        ..without_timeouts()
     };
     let server = TestServer::start(&settings);
     let mut idle = Program::start(&server, &["--reconnect"]);
@@ -188,7 +196,7 @@ fn the_reason_is_shown_when_the_server_ends_it() {
 
 #[test]
 fn no_control_character_from_the_network_reaches_the_terminal() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let (mut mallory, _) = server.seat();
     let mut victim = Program::start(&server, &[]);
     mallory.line_with("PARTNER JOINED");
@@ -211,7 +219,7 @@ fn no_control_character_from_the_network_reaches_the_terminal() {
 
 #[test]
 fn what_is_too_long_is_not_sent() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
     alice.shows("nobody is beside you");
     alice.types(&"x".repeat(9000));
@@ -240,7 +248,7 @@ fn a_bad_option_and_a_missing_server_are_told_apart_by_the_exit_code() {
 #[test]
 fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
     let mut child = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--workers", "2", "--no-passwords"])
             .stdout(Stdio::piped()),
     );
@@ -264,13 +272,13 @@ fn the_server_program_says_what_to_do_next_and_stops_with_code_0() {
 
 #[test]
 fn a_trace_that_nobody_reads_does_not_end_the_client() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let portal = server.server.portal().port().to_string();
     let nowhere = std::fs::File::options()
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let status = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let status = program(env!("CARGO_BIN_EXE_chatclient"))
         .args(["127.0.0.1", &portal, "--trace"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -284,7 +292,7 @@ fn a_trace_that_nobody_reads_does_not_end_the_client() {
 fn a_taken_port_is_one_sentence_and_code_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+    let output = program(env!("CARGO_BIN_EXE_chatserver"))
         .arg(&port)
         .output()
         .unwrap();
@@ -314,7 +322,7 @@ fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, 
 
 #[test]
 fn a_script_gets_the_answers_to_all_that_it_asks() {
-    let server = TestServer::with_workers(4);
+    let server = with_workers(4);
     for _ in 0..20 {
         let (code, out, err) = script(&server, &["alice"], b"/names\n");
         assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -339,7 +347,7 @@ fn a_script_gets_the_answers_to_all_that_it_asks() {
 
 #[test]
 fn a_script_goes_into_a_room_and_talks_there() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let input = b"/join lobby\n/send lobby one\n/to lobby\ntwo\n/leave lobby\nthree\n/to\n";
     let (code, out, err) = script(&server, &["alice"], input);
     assert_eq!(
@@ -358,7 +366,7 @@ fn a_script_goes_into_a_room_and_talks_there() {
 
 #[test]
 fn in_a_pipe_what_is_no_command_of_ours_is_text() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let (mut bob, _) = server.seat();
     let input = b"/usr/bin\nPM\nDM\n// a comment\n\ttab\t\nEX\n/etc/passwd is a file\n";
     let (code, out, err) = script(&server, &[], input);
@@ -394,7 +402,7 @@ fn in_a_pipe_what_is_no_command_of_ours_is_text() {
 
 #[test]
 fn a_last_line_without_a_line_feed_counts() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let (mut bob, _) = server.seat();
     let (code, _, _) = script(&server, &[], b"whole\nhalf");
     assert_eq!(code, 0);
@@ -412,7 +420,7 @@ fn a_last_line_without_a_line_feed_counts() {
 
 #[test]
 fn tabs_and_odd_bytes_survive_a_pipe() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let mut bob = Program::start(&server, &[]);
     bob.shows("nobody is beside you");
     let (code, _, _) = script(&server, &[], b"a\tb\n\tindented\nbad \xff byte\n");
@@ -424,9 +432,9 @@ fn tabs_and_odd_bytes_survive_a_pipe() {
 
 #[test]
 fn a_client_whose_reader_is_gone_ends() {
-    let server = TestServer::with_workers(2);
+    let server = with_workers(2);
     let portal = server.server.portal().port().to_string();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let mut child = program(env!("CARGO_BIN_EXE_chatclient"))
         .args(["127.0.0.1", &portal])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -476,7 +484,7 @@ fn without_a_terminal(
 fn a_line_of_chat_is_never_taken_for_a_password() {
     let server = TestServer::start(&Settings {
         accounts: Some(support::temporary_file("no-terminal")),
-        ..Settings::default()
+        ..without_timeouts()
     });
     let (code, said) = without_a_terminal(&server, &["alice"], None);
     assert_eq!(code, 1, "{said}");
@@ -501,7 +509,7 @@ fn a_line_of_chat_is_never_taken_for_a_password() {
 
 #[test]
 fn settings_are_kept_and_count_only_where_no_server_is_named() {
-    let server = TestServer::with_workers(4);
+    let server = with_workers(4);
     let file = support::temporary_file("client.conf");
     let config = file.to_str().unwrap().to_owned();
     let (code, out, err) = script(
@@ -526,7 +534,7 @@ fn settings_are_kept_and_count_only_where_no_server_is_named() {
 #[test]
 fn installed_programs_speak_of_themselves_and_not_of_make() {
     let mut child = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--no-passwords", "--quiet"])
             .env_remove("CARGO_MANIFEST_DIR")
             .stdin(Stdio::null())
@@ -548,7 +556,7 @@ fn installed_programs_speak_of_themselves_and_not_of_make() {
 /// The room's link ends when its member leaves, and nothing says which end is heard first.
 #[test]
 fn a_script_that_leaves_a_room_leaves_it_once() {
-    let server = TestServer::with_workers(4);
+    let server = with_workers(4);
     for round in 0..20 {
         let input = b"/join lobby\n/topic lobby tea\n/leave lobby\n";
         let (code, out, err) = script(&server, &["alice"], input);
@@ -560,7 +568,7 @@ fn a_script_that_leaves_a_room_leaves_it_once() {
 /// The client is told who is here only after it has logged in, and a script's first line comes at once.
 #[test]
 fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
-    let server = TestServer::with_workers(4);
+    let server = with_workers(4);
     let (mut bob, _) = server.seat();
     bob.send_line(&support::login("bob"));
     bob.line_with("WELCOME");
@@ -579,7 +587,7 @@ fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
 /// somebody else.
 #[test]
 fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
-    let server = TestServer::with_workers(4);
+    let server = with_workers(4);
     let (mut bob, _) = server.seat();
     let named: &[&str] = &["alice"];
     let seed: &[&str] = &["alice", "--commands"];

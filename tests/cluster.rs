@@ -16,7 +16,7 @@ use engine::{Engine, Wire};
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::event::What;
 use portal_chat::server::{Settings, StartError, WebDoor};
-use support::running::Running;
+use support::running::{Running, program};
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, command, login};
 
@@ -746,7 +746,7 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
         assert!(std::time::Instant::now() < until, "{}", one.ask());
         std::thread::yield_now();
     }
-    let client = std::process::Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let client = program(env!("CARGO_BIN_EXE_chatclient"))
         .args(["127.0.0.1", &one.server.portal().port().to_string()])
         .stdin(std::process::Stdio::null())
         .output()
@@ -864,7 +864,7 @@ fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
     engine.ask("CONFIG SET requirepass a-long-word");
     let file = std::env::temp_dir().join(format!("portal-chat-word-{}", std::process::id()));
     let checked = |options: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--single-port", "--no-passwords", "--check"])
             .args(["--cluster", &engine.url()])
             .args(options)
@@ -965,7 +965,7 @@ struct Process {
 impl Process {
     fn start(url: &str, id: &str) -> Process {
         let mut child = Running::start(
-            std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            program(env!("CARGO_BIN_EXE_chatserver"))
                 .args(["0", "--single-port", "--no-passwords", "--cluster", url])
                 .args(["--cluster-id", id])
                 .stdin(std::process::Stdio::null())

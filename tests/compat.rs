@@ -6,13 +6,14 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use portal_chat::event::{End, What};
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
 use portal_chat::wire::Revision;
+use support::running::program;
 use support::{PATIENCE, TestServer, UdpAsker, ticket};
 
 const REVISIONS: [Revision; 3] = [Revision::Zero, Revision::One, Revision::Two];
@@ -304,7 +305,7 @@ fn original_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<Stri
 fn our_client_chats_through_an_original_server() {
     for (revision, number) in REVISIONS.into_iter().zip(["0", "1", "2"]) {
         let (portal, served) = original_server(revision);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+        let mut child = program(env!("CARGO_BIN_EXE_chatclient"))
             .args(["127.0.0.1", &portal.to_string(), "--compat", number])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -436,7 +436,11 @@ fn what_was_said_before_makes_no_newcomer_too_slow() {
 
 #[test]
 fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
-    let server = TestServer::with_workers(2);
+    let server = TestServer::start(&Settings {
+        workers: 2,
+        trace: true,
+        ..Settings::default()
+    });
     let caller = || {
         let (port, passcode) = ticket(&server.ask());
         (server.connect(port), handshake(&passcode))
@@ -454,6 +458,10 @@ fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
     server.assert_all_ports_come_back();
     let (mut endless, passcode) = caller();
     endless.send(passcode.as_bytes());
+    // It has been read, or the tick would come before.
+    server.wait_for("the passcode read", |what| {
+        matches!(what, What::Called { call: "read", bytes: Some(bytes), .. } if bytes.contains(&passcode))
+    });
     server.ticking(|| assert!(endless.line().contains("no line feed after your document")));
     assert!(endless.line().contains("IDLE TIMEOUT"));
 }

@@ -5,14 +5,14 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
 use portal_chat::lesson::{one_at_a_time, thread_per_client};
 use portal_chat::net::{Listener, Tap};
-use support::running::Running;
+use support::running::{Running, program};
 use support::{Client, PATIENCE};
 
 /// Runs a server while `visit` does something, and then ends it.
@@ -120,7 +120,7 @@ fn a_client_that_is_killed_is_told_from_one_that_leaves() {
 
 /// What `chatclient echo ARGUMENTS` says on both outputs when that is typed, and its exit code.
 fn echo_client(arguments: &[&str], typed: &[u8]) -> (String, i32) {
-    let mut client = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let mut client = program(env!("CARGO_BIN_EXE_chatclient"))
         .arg("echo")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -172,7 +172,7 @@ fn each_kind_of_error_has_its_own_words_and_code() {
 #[test]
 fn the_two_programs_talk() {
     let mut server = Running::start(
-        Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["echo", "0", "--one-at-a-time", "--bind", "127.0.0.1"])
             .stdout(Stdio::piped()),
     );
@@ -186,7 +186,7 @@ fn the_two_programs_talk() {
         .split('.')
         .next()
         .unwrap();
-    let mut client = Command::new(env!("CARGO_BIN_EXE_chatclient"))
+    let mut client = program(env!("CARGO_BIN_EXE_chatclient"))
         .args(["echo", "127.0.0.1", port])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

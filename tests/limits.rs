@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
 
 use portal_chat::server::{Rate, Settings};
-use support::running::Running;
+use support::running::{Running, program};
 use support::{
     Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
 };
@@ -328,7 +328,7 @@ fn an_event_file_on_a_full_disk_is_told_and_the_chat_goes_on() {
 #[test]
 fn a_file_that_can_not_be_one_is_refused_at_the_start() {
     for option in ["--events", "--accounts"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+        let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", option])
             .arg(std::env::temp_dir())
             .output()

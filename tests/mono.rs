@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use portal_chat::server::{Portals, Settings};
 use portal_chat::wire::Revision;
-use support::{TestServer, temporary_file};
+use support::{TestServer, running, temporary_file};
 
 const REVISIONS: [(Revision, &str); 3] = [
     (Revision::Zero, "0"),
@@ -175,7 +175,7 @@ fn our_client_chats_with_a_server_in_c_sharp() {
             Program::start(Command::new("mono").arg(&program).args(["server", number]));
         let portal = server.shows();
         let portal = portal.strip_prefix("portal ").unwrap();
-        let mut client = Program::start(Command::new(env!("CARGO_BIN_EXE_chatclient")).args([
+        let mut client = Program::start(running::program(env!("CARGO_BIN_EXE_chatclient")).args([
             "127.0.0.1",
             portal,
             "--compat",

@@ -17,9 +17,10 @@ use std::sync::Mutex;
 
 use portal_chat::event::{End, What};
 use portal_chat::server::Settings;
-use support::running::Running;
+use support::running::{Running, program};
 use support::{
     Client, TestServer, command, handshake, login, message, password, temporary_file, ticket,
+    without_timeouts,
 };
 
 fn register(client: &mut Client, name: &str) -> String {
@@ -73,7 +74,7 @@ fn one_name_registered_by_many_at_once_is_one_account() {
     let settings = Settings {
         workers: 8,
         accounts: Some(file.clone()),
-        ..Settings::default()
+        ..without_timeouts()
     };
     let server = TestServer::start(&settings);
     let guests: Vec<Client> = (0..8).map(|_| server.seat().0).collect();
@@ -213,7 +214,7 @@ fn two_servers_do_not_share_an_accounts_file() {
         ..Settings::default()
     };
     let first = TestServer::start(&settings);
-    let output = Command::new(env!("CARGO_BIN_EXE_chatserver"))
+    let output = program(env!("CARGO_BIN_EXE_chatserver"))
         .args(["0", "--workers", "2", "--accounts"])
         .arg(&file)
         .output()
@@ -245,7 +246,7 @@ struct Victim {
 impl Victim {
     fn start(accounts: &Path) -> Victim {
         let mut child = Running::start(
-            Command::new(env!("CARGO_BIN_EXE_chatserver"))
+            program(env!("CARGO_BIN_EXE_chatserver"))
                 .args(["0", "--workers", "50", "--quiet", "--accounts"])
                 .arg(accounts)
                 .stdout(Stdio::piped()),

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
+use crate::clock::slowed;
 use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
 
 /// How many register at the same moment.
@@ -391,7 +392,7 @@ fn same_name_at_once(subject: &Subject<'_>) -> Result<(), Failure> {
         let until = Instant::now() + client.patience();
         start.wait();
         client.say(&password(secret))?;
-        client.patient(ANSWER);
+        client.patient(slowed(ANSWER));
         loop {
             let answer = client.document(wanted, |doc| match doc {
                 ServerDoc::LoggedIn { .. } => Some(true),
@@ -406,7 +407,13 @@ fn same_name_at_once(subject: &Subject<'_>) -> Result<(), Failure> {
                 Ok(false) => return Ok(None),
                 Err(_) if client.has_ended() => return Ok(None),
                 // A server may let those wait who are wrong.
-                Err(_) if decided.get().is_some_and(|at| at.elapsed() > ANSWER) => return Ok(None),
+                Err(_)
+                    if decided
+                        .get()
+                        .is_some_and(|at| at.elapsed() > slowed(ANSWER)) =>
+                {
+                    return Ok(None);
+                }
                 Err(failure) if Instant::now() > until => return Err(failure),
                 Err(_) => {}
             }

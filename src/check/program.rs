@@ -18,6 +18,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Socket, Type};
 
+use crate::clock::slowed;
+
 use super::failure::Failure;
 use crate::output;
 
@@ -358,7 +360,7 @@ impl<'p> Process<'p> {
     }
 
     fn printed(&mut self) -> String {
-        let until = Instant::now() + LAST_WORDS;
+        let until = Instant::now() + slowed(LAST_WORDS);
         while self.end().is_some()
             && self.readers.iter().any(|reader| !reader.is_finished())
             && Instant::now() < until

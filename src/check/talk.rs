@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::failure::{ENDED, Failure, shown};
 use super::program::Subject;
+use crate::clock::slowed;
 use crate::limits;
 use crate::wire::{ClientDoc, Codec, ServerDoc};
 
@@ -205,7 +206,7 @@ impl Talk {
         let mut all = Vec::new();
         for (number, part) in parts.into_iter().enumerate() {
             if number > 0 {
-                thread::sleep(PAUSE);
+                thread::sleep(slowed(PAUSE));
             }
             self.send(&part)?;
             all.push(shown(part.as_ref()));

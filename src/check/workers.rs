@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
+use crate::clock::slowed;
 use crate::wire::{ClientCommand, ClientDoc, Scope, ServerDoc};
 
 /// The workers' ports are so many after the portal's.
@@ -20,6 +21,22 @@ const RESERVATION: Duration = Duration::from_secs(1);
 const HANDSHAKE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(2);
 const TOTAL: Duration = Duration::from_secs(6);
+
+fn reservation() -> Duration {
+    slowed(RESERVATION)
+}
+
+fn handshake_time() -> Duration {
+    slowed(HANDSHAKE)
+}
+
+fn idle() -> Duration {
+    slowed(IDLE)
+}
+
+fn total_time() -> Duration {
+    slowed(TOTAL)
+}
 
 /// How often the portal is asked while it is full, and how often somebody speaks who is not to be idle.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -118,7 +135,7 @@ pub(super) const RUNG: Rung = Rung {
                 let start = Instant::now();
                 let ticket = ask_again(subject)?;
                 let next = comes_back(subject, &ticket, "did not come")?;
-                is_not_before(start, RESERVATION, "the port came back")?;
+                is_not_before(start, reservation(), "the port came back")?;
                 let mut late = subject.connect_to(next.port, "who comes too late")?;
                 late.say(&handshake(&ticket.passcode))?;
                 is_turned_away(&mut late, "worker")
@@ -191,7 +208,7 @@ pub(super) const RUNG: Rung = Rung {
                 let start = Instant::now();
                 let mut silent = subject.connect_to(ticket.port, "a caller that says nothing")?;
                 is_idle(&mut silent)?;
-                is_not_before(start, HANDSHAKE, "IDLE TIMEOUT came")?;
+                is_not_before(start, handshake_time(), "IDLE TIMEOUT came")?;
                 comes_back(subject, &ticket, "gave no passcode").map(drop)
             },
         },
@@ -204,11 +221,11 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut client, ticket) = seated(subject)?;
                 // Without it, it would be idle sooner than it may be.
-                thread::sleep(IDLE * 3 / 4);
+                thread::sleep(idle() * 3 / 4);
                 let start = Instant::now();
                 client.say(&ClientDoc::say("the last word"))?;
                 is_idle(&mut client)?;
-                is_not_before(start, IDLE, "IDLE TIMEOUT came")?;
+                is_not_before(start, idle(), "IDLE TIMEOUT came")?;
                 comes_back(subject, &ticket, "was silent for too long").map(drop)
             },
         },
@@ -284,7 +301,7 @@ fn ask(subject: &Subject<'_>) -> Result<Option<Ticket>, Failure> {
 /// Asks the portal until it has a port.
 fn ask_again(subject: &Subject<'_>) -> Result<Ticket, Failure> {
     // Whoever is there is gone after so long.
-    let until = Instant::now() + TOTAL + subject.patience;
+    let until = Instant::now() + total_time() + subject.patience;
     loop {
         if let Some(ticket) = ask(subject)? {
             return Ok(ticket);
@@ -322,7 +339,7 @@ fn seated(subject: &Subject<'_>) -> Result<(Talk, Ticket), Failure> {
 
 fn is_idle(client: &mut Talk) -> Result<(), Failure> {
     let wanted = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
-    client.patient(IDLE + client.patience());
+    client.patient(idle() + client.patience());
     is_told(client, wanted, |doc| matches!(doc, ServerDoc::IdleTimeout))?;
     client.end()
 }
@@ -342,7 +359,7 @@ fn is_not_before(start: Instant, least: Duration, what: &str) -> Result<(), Fail
 
 /// The port of `ticket`, whose client has done `what`, is given to somebody else, with another passcode.
 fn comes_back(subject: &Subject<'_>, ticket: &Ticket, what: &str) -> Result<Ticket, Failure> {
-    let until = Instant::now() + RESERVATION + subject.patience;
+    let until = Instant::now() + reservation() + subject.patience;
     loop {
         // Those of other ports are left to themselves: their clients do not come.
         match ask(subject)? {
@@ -372,9 +389,9 @@ fn comes_back(subject: &Subject<'_>, ticket: &Ticket, what: &str) -> Result<Tick
 
 /// Nobody is there any more, or will soon not be: then each port is given away once, and then the portal is full.
 fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
-    let until = Instant::now() + TOTAL + subject.patience;
+    let until = Instant::now() + total_time() + subject.patience;
     let sent = "clients asked the portal, one after the other";
-    let mut pause = RESERVATION;
+    let mut pause = reservation();
     loop {
         let mut given: BTreeMap<u16, Instant> = BTreeMap::new();
         let mut asked_at = Instant::now();
@@ -384,7 +401,8 @@ fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
             // Should even an answer take longer than that, it does not go on for ever.
             let before = given.insert(ticket.port, asked_at);
             asked_at = now;
-            if before.is_some_and(|before| now.duration_since(before) < RESERVATION) || now > until
+            if before.is_some_and(|before| now.duration_since(before) < reservation())
+                || now > until
             {
                 let wanted = "each port once, and then FULL";
                 let came = format!("port {} for two of them", ticket.port);
@@ -401,7 +419,7 @@ fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
         }
         // Until the tickets that were just taken are worth nothing. Longer each time, or one that comes back a little
         // late would be missing again and again.
-        pause += RESERVATION / 2;
+        pause += reservation() / 2;
         thread::sleep(pause);
     }
 }
@@ -432,7 +450,7 @@ fn total(subject: &Subject<'_>) -> Result<(), Failure> {
     let start = Instant::now();
     let mut client = enter(subject, &ticket)?;
     let wanted = "<SERVER><command>TOTAL TIME TIMEOUT</command></SERVER>";
-    let until = start + TOTAL + subject.patience;
+    let until = start + total_time() + subject.patience;
     client.patient(SPEAK);
     loop {
         let told = is_told(&mut client, wanted, |doc| {
@@ -445,7 +463,7 @@ fn total(subject: &Subject<'_>) -> Result<(), Failure> {
             Err(_) => client.send_to_whoever("<CLIENT><message>still here</message></CLIENT>\n"),
         }
     }
-    is_not_before(start, TOTAL, "TOTAL TIME TIMEOUT came")?;
+    is_not_before(start, total_time(), "TOTAL TIME TIMEOUT came")?;
     client.patient(subject.patience);
     client.end()?;
     comes_back(subject, &ticket, "was there for too long").map(drop)
@@ -485,7 +503,7 @@ fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
         for (way, ticket) in ways.iter().zip(tickets?) {
             goes_wrong(subject, &ticket, *way)?;
         }
-        thread::sleep(SETTLE);
+        thread::sleep(slowed(SETTLE));
         each_once(subject)?;
     }
     by_four(HOSTILE, |number| {

@@ -18,7 +18,7 @@ use super::seek::{Seat, SeekError, find_seat};
 use super::target::Target;
 use super::tries::{Tries, find_first_seat, jitter};
 use super::watch::{Look, TICK, Watch};
-use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks};
+use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
 use crate::output::{self, counted};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
@@ -126,7 +126,7 @@ impl<'o> Conductor<'o> {
         let signals = signals::listen()?;
         let clock = Clock::new();
         let subscription = clock.subscribe();
-        let ticker = Ticker::start(clock.clone(), TICK, |_, _| {})?;
+        let ticker = Ticker::start(clock.clone(), slowed(TICK), |_, _| {})?;
         let known = Arc::new(Mutex::new(Known::default()));
         let (heard, incoming) = bounded(64);
         let completing = Arc::clone(&known);

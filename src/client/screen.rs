@@ -13,6 +13,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::commands::{HelpLine, Timestamp};
 use super::trace::TraceOut;
+use crate::clock::slowed;
 use crate::limits::THREAD_STACK;
 use crate::output::{self, Output};
 use crate::terminal::layout::{self, GOES_ON};
@@ -417,10 +418,10 @@ impl Screen {
         };
         trace.show_plainly();
         drop(lines);
-        let in_time = shown.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout);
+        let in_time = shown.recv_timeout(slowed(PATIENCE)) != Err(RecvTimeoutError::Timeout);
         stop_editor();
         if let Some(printer) = printer
-            && (in_time || shown.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout))
+            && (in_time || shown.recv_timeout(slowed(PATIENCE)) != Err(RecvTimeoutError::Timeout))
         {
             let _ = printer.join();
         }

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
+use crate::clock::slowed;
 use crate::invocation::Invocation;
 use crate::net::{Datagrams, Dial, Port, Stream, Tap};
 use crate::wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
@@ -244,7 +245,7 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
 fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Dial) -> io::Result<Answer> {
     let stream = connect(address, dial)?;
     let mut frames = codec.reader_of_server();
-    let frame = first_frame(&stream, &mut frames, PATIENCE)?;
+    let frame = first_frame(&stream, &mut frames, slowed(PATIENCE))?;
     Ok(Answer {
         frame,
         connection: Some((stream, frames)),
@@ -287,7 +288,9 @@ fn datagram_patience() -> Duration {
     let mut dice = [0; 8];
     // Without random numbers all wait equally long, which is no worse than before.
     let _ = getrandom::fill(&mut dice);
-    Duration::from_millis(least + u64::from_le_bytes(dice) % (most - least))
+    slowed(Duration::from_millis(
+        least + u64::from_le_bytes(dice) % (most - least),
+    ))
 }
 
 /// Goes to a worker's or a room's port and says the passcode there.
@@ -344,7 +347,7 @@ fn shake_hands(
     let port = Port::new(worker.port()).ok_or(SeekError::TurnedAway)?;
     codec.write_handshake(port, handshake, &mut said);
     let answer = io::Write::write_all(&mut &*stream, &said)
-        .and_then(|()| first_frame(stream, &mut frames, PATIENCE));
+        .and_then(|()| first_frame(stream, &mut frames, slowed(PATIENCE)));
     // A worker that hangs up without a word has turned us away just as well.
     answer
         .map(|answer| (answer, frames))
@@ -352,10 +355,10 @@ fn shake_hands(
 }
 
 fn connect(address: SocketAddr, dial: &Dial) -> io::Result<Stream> {
-    let stream = dial.connect(address, PATIENCE)?;
+    let stream = dial.connect(address, slowed(PATIENCE))?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(slowed(PATIENCE)))?;
+    stream.set_write_timeout(Some(slowed(PATIENCE)))?;
     Ok(stream)
 }
 
@@ -448,7 +451,9 @@ mod tests {
         let Err(error) = find_seat(&options(port, Portal::Tcp)) else {
             panic!("somebody there")
         };
-        assert!(error.to_string().contains("make run-server"), "{error}");
+        // `make run-server` under cargo, the program's own name where the test is run by itself.
+        let cure = Invocation::of_this_process().server();
+        assert!(error.to_string().contains(&cure), "{error}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::in_force::{file, in_force};
 use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
-use crate::clock::{Clock, Ticker};
+use crate::clock::{Clock, Ticker, slowed};
 use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
 use crate::files::{could_be_made, make_usual_folder_of};
 use crate::hall::AccountError;
@@ -196,7 +196,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, told| telling.tell_pulse(|| What::Ticked { told });
-    let ticker = Ticker::start(clock, settings.tick, beaten)
+    let ticker = Ticker::start(clock, slowed(settings.tick), beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
     let read_anew = || {

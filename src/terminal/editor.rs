@@ -25,6 +25,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::filter::WAKE;
 use super::tty::columns;
 use super::{Palette, time_of_day};
+use crate::clock::slowed;
 use crate::files::make_folder_of;
 use crate::output;
 
@@ -115,7 +116,7 @@ impl LineEditor {
             .build();
         let mut editor = Editor::with_config(config).ok()?;
         let line = Arc::new(Mutex::new(LineState::default()));
-        let turn = Arc::new(Turn::default());
+        let turn = Arc::new(Turn::new(slowed(DRAWN_WITHIN)));
         editor.set_helper(Some(Prompter {
             turn: Arc::clone(&turn),
             palette: manner.palette,
@@ -293,10 +294,11 @@ const TIME_PLACE: &str = "00:00";
 
 /// Whose turn it is at the terminal. The editor's way to print looks whether a line is being edited, and writes past the
 /// editor if none is. A line that began between the look and the writing would be written over, and not drawn again.
-#[derive(Default)]
 struct Turn {
     editing: Mutex<Editing>,
     changed: Condvar,
+    /// How long a line may take to be drawn for the first time.
+    drawn_within: Duration,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -310,10 +312,18 @@ enum Editing {
     Drawn,
 }
 
-/// How long a line may take to be drawn for the first time.
+/// See [`Turn::drawn_within`].
 const DRAWN_WITHIN: Duration = Duration::from_millis(500);
 
 impl Turn {
+    fn new(drawn_within: Duration) -> Turn {
+        Turn {
+            editing: Mutex::default(),
+            changed: Condvar::new(),
+            drawn_within,
+        }
+    }
+
     /// Waits until nobody writes past the editor, which is about to begin a line.
     fn begins(&self) {
         self.is_now(Editing::Begins);
@@ -338,7 +348,7 @@ impl Turn {
         if *editing == Editing::Begins {
             let is_still = |editing: &mut Editing| *editing == Editing::Begins;
             self.changed
-                .wait_while_for(&mut editing, is_still, DRAWN_WITHIN);
+                .wait_while_for(&mut editing, is_still, self.drawn_within);
         }
         // Above a line that is edited, the editor's own thread prints, which may need a turn for that.
         let nobody_begins = (*editing == Editing::Not).then_some(editing);
@@ -490,6 +500,9 @@ mod tests {
 
     use super::*;
 
+    /// Guards a test against waiting for ever.
+    const LONG: Duration = Duration::from_secs(120);
+
     #[test]
     fn a_text_of_several_lines_is_one_line_of_history() {
         for text in ["plain", "two\nlines", "back\\slash \\n", "\\", "a\\\nb"] {
@@ -501,7 +514,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_waits_until_a_line_that_begins_is_drawn() {
-        let turn = Arc::new(Turn::default());
+        let turn = Arc::new(Turn::new(LONG));
         turn.begins();
         let (happens, happened) = channel();
         let (printer, prints) = (Arc::clone(&turn), happens.clone());
@@ -519,7 +532,7 @@ mod tests {
 
     #[test]
     fn no_line_begins_while_something_is_written_past_the_editor() {
-        let turn = Turn::default();
+        let turn = Turn::new(LONG);
         turn.print(|| assert!(turn.editing.is_locked()));
         // Above a line, the editor prints, and has to be able to say that it has drawn the line anew.
         turn.begins();
@@ -529,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_never_drawn_keeps_nothing_from_being_printed() {
-        let turn = Turn::default();
+        let turn = Turn::new(Duration::ZERO);
         turn.begins();
         assert_eq!(turn.print(|| "printed"), "printed");
     }

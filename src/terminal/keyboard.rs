@@ -19,6 +19,7 @@ use super::filter::{Filter, KEY_PAUSE};
 use super::keys::Keys;
 use super::plain::PlainReader;
 use super::tty::{EditorInput, RawTerminal, is_interactive, waker};
+use crate::clock::slowed;
 use crate::limits::THREAD_STACK;
 
 /// The threads `keyboard` and `keys`.
@@ -175,8 +176,8 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         self.asks = None;
         if self.terminal.is_none() {
             // A question on the terminal sets its modes right before it ends.
-            let _ = self.done.recv_timeout(PATIENCE);
-        } else if self.done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Disconnected) {
+            let _ = self.done.recv_timeout(slowed(PATIENCE));
+        } else if self.done.recv_timeout(slowed(PATIENCE)) == Err(RecvTimeoutError::Disconnected) {
             for thread in self.threads.drain(..) {
                 let _ = thread.join();
             }

@@ -165,15 +165,14 @@ impl Engine {
     /// Everything that stands in it: for a look at what is left.
     pub fn ask(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
-        stream
-            .write_all(format!("{command}\r\n").as_bytes())
+            .write_all(format!("{command}\r\nQUIT\r\n").as_bytes())
             .unwrap();
         let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        answer.strip_suffix("+OK\r\n").unwrap().to_owned()
     }
 }
 

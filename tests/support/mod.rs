@@ -83,7 +83,8 @@ impl TestServer {
         }
     }
 
-    /// Does something while the clock goes on by itself, for programs that can't be told when to wait.
+    /// Does something while the clock goes on by itself, for programs that can't be told when to wait. Only a server
+    /// that was started with [`without_timeouts`] lasts: another one's would depend on the machine's speed.
     pub fn ticking<T>(&self, action: impl FnOnce() -> T) -> T {
         const PERIOD: Duration = Duration::from_millis(100);
         std::thread::scope(|threads| {
@@ -161,10 +162,8 @@ impl TestServer {
     pub fn assert_all_ports_come_back_but(&self, seated: usize) {
         let mut expected = self.server.workers()[seated..].to_vec();
         expected.sort();
-        for _ in 0..2000 {
-            if self.server.free_ports().len() >= expected.len() {
-                break;
-            }
+        let until = Instant::now() + PATIENCE;
+        while self.server.free_ports().len() < expected.len() && Instant::now() < until {
             self.clock.beat();
             self.settle();
         }
@@ -175,18 +174,17 @@ impl TestServer {
 
     /// Once everyone has gone, no room is left and every room's port is free.
     pub fn assert_all_rooms_end(&self) {
-        for _ in 0..2000 {
-            if self.server.free_rooms() == self.rooms {
-                return;
-            }
+        let until = Instant::now() + PATIENCE;
+        while self.server.free_rooms() != self.rooms {
+            assert!(
+                Instant::now() < until,
+                "{} of {} rooms' ports are free",
+                self.server.free_rooms(),
+                self.rooms
+            );
             self.clock.beat();
             self.settle();
         }
-        panic!(
-            "{} of {} rooms' ports are free",
-            self.server.free_rooms(),
-            self.rooms
-        );
     }
 
     pub fn ask(&self) -> String {
@@ -214,6 +212,17 @@ impl TestServer {
 
     pub fn connect(&self, port: Port) -> Client {
         Client::connect(SocketAddr::new(self.server.portal().ip(), port.get()))
+    }
+}
+
+/// Settings whose timeouts take longer than any test, for a server whose clock goes on by itself.
+pub fn without_timeouts() -> Settings {
+    const NEVER: Duration = Duration::from_secs(1_000_000);
+    Settings {
+        reserve_timeout: NEVER,
+        handshake_timeout: NEVER,
+        idle_timeout: None,
+        ..Settings::default()
     }
 }
 

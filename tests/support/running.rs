@@ -1,8 +1,23 @@
 //! A program that runs until somebody ends it, and ends with its test, also if that is red.
-#![allow(unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
+
+/// How much slower than usual the clock goes of the programs that tests start: a tick takes minutes, and none of their
+/// own timeouts comes before the test's. A test that waits for one says `.env(CLOCK, "1")`.
+pub const CLOCK: &str = "CHAT_TEST_CLOCK";
+pub const SLOW: &str = "100";
+
+/// One of our programs as `make` starts it, and with time enough however busy the machine is.
+pub fn program(path: &str) -> Command {
+    let mut command = Command::new(path);
+    // Cargo sets the first one; a test may also be run without it.
+    command
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .env(CLOCK, SLOW);
+    command
+}
 
 /// It has been started by a test, and is killed when this is dropped.
 pub struct Running(Child);

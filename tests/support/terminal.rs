@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 use super::PATIENCE;
+use super::running::{CLOCK, SLOW};
 
 /// The terminal and the program on it.
 pub struct Terminal {
@@ -46,6 +47,7 @@ impl Terminal {
         let mut command = CommandBuilder::new(program);
         command.args(arguments);
         command.env("TERM", "xterm");
+        command.env(CLOCK, SLOW);
         // No folder, so nothing of one run is found by the next.
         command.env("HOME", "/dev/null");
         command.cwd(std::env::temp_dir());

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Seat, SeekError, connect, first_frame, is_timeout, shake_hands};
+use crate::clock::slowed;
 use crate::net::{Dial, Listener, Stream};
 use crate::wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
@@ -84,7 +85,7 @@ fn await_call(
     dial: &Dial,
 ) -> Result<Seat, SeekError> {
     let address = listener.address();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + slowed(PATIENCE);
     let mut strangers = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -109,8 +110,8 @@ fn await_call(
 fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Dial) -> Option<Seat> {
     let mut frames = codec.reader_of_server();
     stream.set_nodelay(true).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
-    let frame = first_frame(&stream, &mut frames, CALLER_PATIENCE).ok()?;
+    stream.set_write_timeout(Some(slowed(PATIENCE))).ok()?;
+    let frame = first_frame(&stream, &mut frames, slowed(CALLER_PATIENCE)).ok()?;
     let Ok(ServerDoc::CalledBack {
         port,
         passcode: said,
