@@ -72,31 +72,35 @@ TIMED_TESTS = browser cluster prompts soak cluster_soak
 TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS) $(TIMED_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 # How many at once: one more than there are cores.
 JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
-AT_ONCE = $(MAKE) --no-print-directory --keep-going $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+PARTS = $(MAKE) --no-print-directory --keep-going
+# Below cargo's target folder, wherever that is.
+LOGS ?= target/test-logs
+PART = @sh tests/run.sh "$(LOGS)"
 
-test: cargo-is-there ## run all tests
-	@$(CARGO) test --workspace --no-run
-	@$(AT_ONCE) --jobs=$(JOBS) test@demo $(TESTS:%=test@%) test@lib test@doc
-	@$(AT_ONCE) --jobs=$(if $(filter 1,$(JOBS)),1,5) $(TIMED_TESTS:%=test@%) test@models
-	@echo "All tests have passed."
+test: cargo-is-there ## run all tests, a line for each file; the output goes into a log below the target folder
+	@$(CARGO) test --quiet --workspace --no-run
+	@logs="$(BUILT)/test-logs"; rm -rf "$$logs"; mkdir -p "$$logs"; \
+	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@doc; \
+	  $(PARTS) --jobs=$(if $(filter 1,$(JOBS)),1,5) LOGS="$$logs" $(TIMED_TESTS:%=test@%) test@models; \
+	  sh tests/run.sh "$$logs"
 
 test@lib:
-	@$(CARGO) test --quiet --lib --bins -- --skip model::
+	$(PART) lib $(CARGO) test --lib --bins -- --skip model::
 
 # Every order of events, in three models: a walk of half a minute, which lets everybody else go first.
 test@models:
-	@nice -n 19 $(CARGO) test --quiet --lib model::
+	$(PART) models nice -n 19 $(CARGO) test --lib -- model::
 
 # Make's own settings are none of rustdoc's business: it would look for a pipe in them that it was not given.
 test@doc:
-	@MAKEFLAGS= $(CARGO) test --quiet --doc
+	$(PART) doc env MAKEFLAGS= $(CARGO) test --doc
 
 # It plays with the programs that were built for the other tests.
 test@demo:
-	@$(CARGO) test --quiet --workspace --test demo
+	$(PART) demo $(CARGO) test --workspace --test demo
 
 test@%:
-	@echo "tests/$*.rs"; $(CARGO) test --quiet --test $*
+	$(PART) $* $(CARGO) test --test $*
 
 # What the design card's server does, in a build that knows no TLS.
 test-without-tls: cargo-is-there ## the server's tests in a build without TLS

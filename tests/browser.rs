@@ -12,13 +12,15 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use browser::{Browser, PATIENCE};
 use portal_chat::board::{Board, Recording, Veil};
-use portal_chat::clock::Clock;
+use portal_chat::clock::{Clock, Tick};
 use portal_chat::event::{Events, What};
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::{Revision, printable};
@@ -32,11 +34,11 @@ const VEIL: Veil = Veil {
     secrets: false,
 };
 
-/// Notes what the page shows, some thirty times a second: every look that differs from the last.
+/// Notes what the page shows, some thirty times a second, and at each tick: every look that differs from the last.
 const WATCH: &str = r#"
     window.seen = [];
     const text = (part) => part ? part.textContent : '';
-    setInterval(() => {
+    window.look = () => {
         const cards = {};
         for (const card of document.querySelectorAll('.card')) {
             cards[text(card.querySelector('.port'))] = {
@@ -57,7 +59,8 @@ const WATCH: &str = r#"
         };
         const last = window.seen[window.seen.length - 1];
         if (JSON.stringify(last) !== JSON.stringify(look)) window.seen.push(look);
-    }, 30);
+    };
+    setInterval(window.look, 30);
 "#;
 
 fn cards(look: &Value) -> impl Iterator<Item = &Value> {
@@ -85,6 +88,17 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let Some(browser) = Browser::start("rules") else {
         return;
     };
+    // Each tick waits until the browser has seen the one before, however long that takes.
+    let browser = Arc::new(browser);
+    let watching = Arc::clone(&browser);
+    let is_watching = Arc::new(AtomicBool::new(false));
+    let begins = Arc::clone(&is_watching);
+    let ticked = move |Tick(now): Tick| {
+        if begins.load(Ordering::Acquire) {
+            watching.wait_until(&format!("state.tick >= {now}"));
+            watching.run("window.look()");
+        }
+    };
     let (announce, announced) = channel();
     let recording =
         std::env::temp_dir().join(format!("portal-chat-recorded-{}.jsonl", std::process::id()));
@@ -93,17 +107,19 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         show::perform(
             ANY.parse().unwrap(),
             0,
-            Duration::from_millis(700),
+            Duration::from_millis(500),
             1,
             Some(&file),
             |_, board| {
                 announce.send(board).unwrap();
             },
+            ticked,
         )
         .expect("the rules are acted out");
     });
     browser.open(announced.recv_timeout(PATIENCE).unwrap());
     browser.run(WATCH);
+    is_watching.store(true, Ordering::Release);
     while !playing.is_finished() {
         thread::sleep(Duration::from_millis(100));
     }

@@ -4,8 +4,9 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -117,7 +118,18 @@ fn strays_in_the_backlog_do_not_harm_the_next_guest() {
         let mut strays: Vec<Client> = (0..5).map(|_| server.connect(port)).collect();
         strays.pop().unwrap().reset();
         drop(guest);
-        server.wait_for_event("freed", Some(port));
+        // They are turned away before the port goes back, and so before anybody is promised it: later, one of them
+        // could be taken for whoever was.
+        let turned_away = Cell::new(0);
+        server.wait_for("the port freed", |what| match what {
+            What::Stray { port: at, .. } if *at == port => {
+                turned_away.set(turned_away.get() + 1);
+                false
+            }
+            What::Freed { port: at, .. } => *at == port,
+            _ => false,
+        });
+        assert_eq!(turned_away.get(), 5);
         let (next, next_port) = server.seat();
         assert_eq!(next_port, port, "the port freed last goes out first");
         for stray in &mut strays {
@@ -227,6 +239,34 @@ fn a_udp_client_never_takes_a_second_port() {
     assert_ne!(ticket(&other.ask()).0, ticket(&first).0);
     drop((asker, other));
     assert_every_port_is_handed_out_once(&server);
+}
+
+/// Two portals would answer each other for ever, if somebody forged the first datagram.
+#[test]
+fn a_portal_does_not_answer_what_portals_say_nor_itself() {
+    let server = TestServer::with_workers(4);
+    let portal = server.server.portal();
+    // As another portal's, which has its own port: its answers, and those of the original programs.
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let asker = UdpAsker::new(portal);
+    for answer in [&asker.ask(), "SERVER>>> FULL", "  <SERVER>"] {
+        other.send_to(answer.as_bytes(), portal).unwrap();
+    }
+    // As its own, from its own port: another address of this machine has the same one free.
+    let itself =
+        cfg!(target_os = "linux").then(|| UdpSocket::bind(("127.0.0.2", portal.port())).unwrap());
+    if let Some(itself) = &itself {
+        itself.send_to(&[b' '; 300], portal).unwrap();
+    }
+    // They are looked at in the order in which they come: this is answered after those were not.
+    let last = UdpAsker::new(portal);
+    assert_ne!(ticket(&last.ask()).0, ticket(&asker.ask()).0);
+    assert_eq!(server.server.free_ports().len(), 2, "nothing is promised");
+    for socket in [Some(other), itself].into_iter().flatten() {
+        socket.set_nonblocking(true).unwrap();
+        let answer = socket.recv(&mut [0; 1000]);
+        assert!(answer.is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+    }
 }
 
 #[test]

@@ -183,6 +183,44 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
     });
 }
 
+/// However many messages `--history` names, a newcomer gets no more than the limit, and the newest of them.
+#[test]
+fn a_room_remembers_no_more_bytes_than_the_limit() {
+    let server = TestServer::start(&Settings {
+        history: 1000,
+        ..Settings::default()
+    });
+    let joins = |name: &str| {
+        let (mut client, _) = server.seat();
+        client.send_line(&login(name));
+        client.line_with("<command>WELCOME");
+        client.send_line(&command("JOIN", "<room>lobby</room><here/>"));
+        client.line_with("<command>JOINED");
+        client
+    };
+    let mut alice = joins("alice");
+    let count = portal_chat::limits::HISTORY / 7000 + 10;
+    for number in 0..count {
+        let text = format!("<room>lobby</room><message>{number:07000}</message>");
+        alice.send_line(&command("SAY", &text));
+        alice.line_with("SENT");
+    }
+    let mut bob = joins("bob");
+    bob.send_line(&command("PING", ""));
+    let mut old = Vec::new();
+    loop {
+        let line = bob.line();
+        if line.contains("PONG") {
+            break;
+        }
+        if let Some((_, text)) = line.split_once("<message>0") {
+            old.push(text.split('<').next().unwrap().parse::<usize>().unwrap());
+        }
+    }
+    let kept = portal_chat::limits::HISTORY / 7000;
+    assert_eq!(old, (count - kept..count).collect::<Vec<_>>());
+}
+
 /// A server's program, started by a shell that sets a limit first.
 struct Program {
     child: Running,

@@ -14,6 +14,8 @@
     missing_docs
 )]
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/running.rs"]
 mod running;
 #[cfg(feature = "tls")]
@@ -33,14 +35,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use patience::PATIENCE;
 use running::Running;
 use socket2::SockRef;
 use web::{Frame, TEXT, WebClient, masked};
 
 const WORKERS: usize = 64;
 const VISITORS: usize = 16;
-/// How long anybody waits for what has to come: longer than every timeout of the server's together.
-const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the server keeps a seat for who has asked for it; at most a tick longer.
+const RESERVED: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_secs(1);
 
 /// Where browsers get in.
 static DOOR: OnceLock<SocketAddr> = OnceLock::new();
@@ -133,7 +138,9 @@ impl Server {
         command
             .args(["0", "--workers", &WORKERS.to_string(), "--rooms", "6"])
             .args(["--web", "127.0.0.1:0"])
-            .args(["--reserve-timeout", "1", "--idle-timeout", "3"])
+            // Short, so that much comes to its end, and long enough for the honest ones on a busy machine.
+            .args(["--reserve-timeout", &RESERVED.as_secs().to_string()])
+            .args(["--handshake-timeout", "2", "--idle-timeout", "6"])
             .arg("--quiet")
             .arg("--events")
             .arg(std::env::var_os("SOAK_EVENTS").unwrap_or("/dev/null".into()))
@@ -1042,17 +1049,22 @@ fn haunt(portal: SocketAddr, seed: u64, duration: Duration, tally: &Tally) {
     });
 }
 
-/// Asks for all seats that are free, and returns their ports.
-fn free_ports(portal: SocketAddr) -> Vec<u16> {
+/// Asks for all seats that are free, and returns their ports; `None` if that took so long that the first ones ran out
+/// meanwhile and may have been promised again.
+fn free_ports(portal: SocketAddr) -> Option<Vec<u16>> {
+    let begun = Instant::now();
     let mut ports = Vec::new();
     while let Some(ticket) = ask(portal).unwrap() {
+        if begun.elapsed() >= RESERVED {
+            return None;
+        }
         ports.push(ticket.port);
         assert!(
             ports.len() <= WORKERS,
             "more ports than there are: {ports:?}"
         );
     }
-    ports
+    Some(ports)
 }
 
 /// Waits until all but `taken` seats are free, and returns the free ones.
@@ -1060,20 +1072,24 @@ fn all_come_back(portal: SocketAddr, taken: usize) -> BTreeSet<u16> {
     let until = Instant::now() + PATIENCE;
     loop {
         let ports = free_ports(portal);
+        // The reservations just made run out.
+        thread::sleep(RESERVED + 2 * TICK);
+        let late = Instant::now() > until;
+        let Some(ports) = ports else {
+            assert!(!late, "the portal answers too slowly");
+            continue;
+        };
         let distinct: BTreeSet<u16> = ports.iter().copied().collect();
         assert_eq!(distinct.len(), ports.len(), "handed out twice: {ports:?}");
         if distinct.len() == WORKERS - taken {
-            // The reservations just made run out.
-            thread::sleep(Duration::from_secs(3));
             return distinct;
         }
         assert!(
-            Instant::now() < until,
+            !late,
             "{} ports of {} are free",
             distinct.len(),
             WORKERS - taken
         );
-        thread::sleep(Duration::from_secs(3));
     }
 }
 

@@ -26,10 +26,9 @@ fn modules(folder: &Path, at: &Module, found: &mut BTreeMap<Module, String>) {
                 .chain((!is_folder).then_some(name))
                 .collect();
             let text = fs::read_to_string(&path).unwrap();
-            let code: Vec<&str> = text
-                .split("#[cfg(test)]\nmod ")
-                .next()
-                .unwrap()
+            let tests = ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub(crate) mod "];
+            let end = tests.iter().filter_map(|begin| text.find(begin)).min();
+            let code: Vec<&str> = text[..end.unwrap_or(text.len())]
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"))
                 .collect();

@@ -30,7 +30,7 @@ pub use rooms::{Admission, Audience, Departure, Ended, Heard, Rooms};
 pub use said::Said;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clock::Tick;
     use crate::event::End;
@@ -41,7 +41,7 @@ mod tests {
     use std::sync::Arc;
 
     /// A connection, and the client's end of the connection.
-    pub(super) fn connection(label: &str) -> (Arc<Connection>, TcpStream) {
+    pub(crate) fn connection(label: &str) -> (Arc<Connection>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     /// The commands (or the chat) that a connection's client has heard.
-    pub(super) fn heard((connection, mut client): (Arc<Connection>, TcpStream)) -> Vec<String> {
+    pub(crate) fn heard((connection, mut client): (Arc<Connection>, TcpStream)) -> Vec<String> {
         connection.outbox.end(End::Terminate);
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();

@@ -345,3 +345,96 @@ impl Seats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::{Clock, Ticks};
+    use crate::hall::tests::connection;
+    use crate::server::{Server, Settings};
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn server(settings: Settings) -> (Server, Clock) {
+        let clock = Clock::new();
+        let settings = Settings {
+            port: 0,
+            ..settings
+        };
+        let events = Events::new(clock.clone(), false);
+        let server = Server::start(&settings, clock.clone(), events).unwrap();
+        (server, clock)
+    }
+
+    #[test]
+    fn a_reservation_that_is_dropped_no_longer_counts_for_its_address() {
+        let (server, _) = server(Settings {
+            max_per_address: Some(1),
+            ..Settings::default()
+        });
+        let seats = &server.sessions.seats;
+        for _ in 0..3 {
+            let held = seats.take(HERE);
+            assert!(held.is_some(), "the one before was dropped");
+            assert!(seats.take(HERE).is_none(), "one at a time");
+        }
+        assert_eq!(seats.free_ports().len(), 4);
+    }
+
+    #[test]
+    fn an_address_that_finds_no_seat_is_not_counted() {
+        let (server, _) = server(Settings {
+            workers: 2,
+            max_per_address: Some(3),
+            ..Settings::default()
+        });
+        let seats = &server.sessions.seats;
+        let taken = (seats.take(HERE), seats.take(HERE));
+        for _ in 0..3 {
+            assert!(seats.take(HERE).is_none(), "all are taken");
+        }
+        drop(taken);
+        assert!(seats.take(HERE).is_some());
+    }
+
+    #[test]
+    fn only_the_connection_in_a_seat_keeps_it() {
+        let (server, clock) = server(Settings {
+            idle_timeout: Some(Duration::from_secs(5)),
+            ..Settings::default()
+        });
+        let ((alice, _alice), (before, _before)) = (connection("alice"), connection("before"));
+        let held = server.sessions.seats.take(HERE).unwrap();
+        let now = clock.now();
+        let second = Duration::from_secs(1);
+        let three = Ticks::covering(3 * second, second);
+        let seated = held.sit(
+            (),
+            |seat, lease| seat.sit(lease, now),
+            |shared, occupied, (), ()| {
+                occupied.connection = Some(Arc::clone(&alice));
+                occupied.probe = Some(Probe::new(three, now));
+                shared.number
+            },
+        );
+        let seat = server.sessions.seats.seat(seated.unwrap()).unwrap();
+        let deadlines = || {
+            seat.with_seat(|occupied| {
+                let probe = occupied.probe.as_ref().map(Probe::deadline);
+                (occupied.seat.deadline(), probe)
+            })
+        };
+        let at_first = deadlines();
+        clock.beat();
+        // The session of the client before her may be at its end, and hear something still.
+        assert!(!seat.heard(&before, clock.now()));
+        seat.alive(&before, clock.now());
+        assert_eq!(deadlines(), at_first);
+        assert!(seat.heard(&alice, clock.now()));
+        seat.alive(&alice, clock.now());
+        assert!(deadlines().0 > at_first.0 && deadlines().1 > at_first.1);
+        server.stop();
+    }
+}

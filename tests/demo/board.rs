@@ -18,12 +18,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portal_chat::board::{Board, Veil};
-use portal_chat::clock::{Clock, Ticker};
+use portal_chat::clock::{Clock, Tick, Ticker};
 use portal_chat::event::{EventQueue, Events, ReaderThread, What, start_event_file};
 use portal_chat::server::{Server, Settings};
 
-/// Nothing in here should take as long.
-const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "../support/patience.rs"]
+mod patience;
+use patience::PATIENCE;
 
 /// How many ticks a step takes.
 const TICKS_A_STEP: f64 = 4.0;
@@ -64,6 +65,7 @@ fn main() {
         rounds,
         recording.as_deref(),
         shown,
+        |_| {},
     ) {
         match (&error, &recording) {
             (CantPerform::Record(error), Some(file)) => eprintln!(
@@ -89,7 +91,7 @@ pub enum CantPerform {
 
 /// Starts a board at `address` and a server whose portal is at `port` (0: any that are free), says where they are, waits
 /// until somebody watches, and plays. What happens is written into the file `recording` as well, as the server does with
-/// `--events`.
+/// `--events`. After each tick `ticked` is called, and the next one comes a tick's time after it has returned.
 pub fn perform(
     address: SocketAddr,
     port: u16,
@@ -97,6 +99,7 @@ pub fn perform(
     rounds: u64,
     recording: Option<&Path>,
     announce: impl FnOnce(SocketAddr, SocketAddr),
+    ticked: impl Fn(Tick) + Send + 'static,
 ) -> Result<(), CantPerform> {
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), true);
@@ -134,8 +137,9 @@ pub fn perform(
     let server = server.expect("a server");
     let telling = events.clone();
     let period = step.div_f64(TICKS_A_STEP);
-    let ticker = Ticker::start(clock, period, move |_, told| {
+    let ticker = Ticker::start(clock.clone(), period, move |now, told| {
         telling.tell(|| What::Ticked { told });
+        ticked(now);
     });
     let ticker = ticker.expect("a thread");
 
@@ -150,6 +154,7 @@ pub fn perform(
         events,
         queue,
         step,
+        clock,
     };
     for _ in 0..rounds {
         stage.one_round();
@@ -170,6 +175,7 @@ struct Stage {
     events: Events,
     queue: EventQueue,
     step: Duration,
+    clock: Clock,
 }
 
 impl Stage {
@@ -304,11 +310,14 @@ impl Stage {
         self.events.tell(|| What::Caption {
             text: text.to_owned(),
         });
-        thread::sleep(self.step / 4);
+        self.pause(0.25);
     }
 
+    /// In whole ticks, so that what is shown meanwhile is there at one of them.
     fn pause(&self, steps: f64) {
-        thread::sleep(self.step.mul_f64(steps));
+        let ticks = (steps * TICKS_A_STEP).ceil() as u64;
+        let Tick(now) = self.clock.now();
+        self.clock.subscribe().wait_past(Tick(now + ticks - 1));
     }
 
     /// Waits for what happens from now on.
@@ -339,7 +348,7 @@ impl Stage {
 
     fn sit(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
         let mut visitor = Visitor::at(*worker);
-        thread::sleep(self.step / 3);
+        self.pause(0.3);
         visitor.say(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
         ));

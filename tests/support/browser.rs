@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-pub const PATIENCE: Duration = Duration::from_secs(120);
+#[path = "patience.rs"]
+mod patience;
+pub use patience::PATIENCE;
 
 /// A browser without a window, driven over the WebDriver protocol (W3C).
 pub struct Browser {

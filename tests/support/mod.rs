@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod patience;
 pub mod running;
 pub mod terminal;
 #[cfg(feature = "tls")]
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+pub use patience::PATIENCE;
 use portal_chat::clock::Clock;
 use portal_chat::event::{Event, EventQueue, Events, What};
 use portal_chat::net::Port;
@@ -33,13 +35,6 @@ pub fn tunnelled(stream: TcpStream) -> TcpStream {
     let stream = tls::through_the_tunnel(stream);
     stream
 }
-
-/// How long a test waits for something that has to come. It passes without waiting that long;
-/// only a failure takes it.
-pub const PATIENCE: Duration = Duration::from_secs(match option_env!("TEST_PATIENCE") {
-    Some(_) => 20,
-    None => 120,
-});
 
 /// A server on ports that the system chose, with a clock that stands still.
 pub struct TestServer {

@@ -339,3 +339,54 @@ fn ends_session(read: &Result<ClientDoc<'_>, DocError>) -> bool {
         ))
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::AtWorker;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::event::Events;
+    use crate::hall::tests::{connection, heard};
+    use crate::server::{Server, Settings};
+
+    /// What the partner hears of a turn of three messages, if `at_first` is done before.
+    fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (End, Vec<String>) {
+        let clock = Clock::new();
+        let events = Events::new(clock.clone(), false);
+        let settings = Settings {
+            port: 0,
+            ..Settings::default()
+        };
+        let server = Server::start(&settings, clock, events).unwrap();
+        let sessions = &server.sessions;
+        let seats = sessions.seats.all();
+        let ((alice, hers), bob) = (connection("alice"), connection("bob"));
+        for (seat, connection) in seats.iter().zip([&alice, &bob.0]) {
+            let welcome = ServerDoc::Notice("welcome".into());
+            sessions.pairs.enter(seat.number, connection, &welcome);
+        }
+        // She says no more than what came together with her passcode.
+        hers.shutdown(std::net::Shutdown::Write).unwrap();
+        let said: String = (0..3)
+            .map(|number| format!("<CLIENT><message>{number}</message></CLIENT>\n"))
+            .collect();
+        let codec = alice.outbox.codec();
+        let mut frames = codec.reader().after(said.as_bytes());
+        at_first(&alice);
+        let end = Session::new(sessions, AtWorker::new(&seats[0]), &alice).run(&mut frames);
+        let messages = heard(bob).into_iter();
+        let is_hers = |word: &String| word.parse::<u8>().is_ok();
+        (end, messages.filter(is_hers).collect())
+    }
+
+    #[test]
+    fn a_turn_ends_with_its_session() {
+        let all = ["0", "1", "2"].map(str::to_owned).to_vec();
+        assert_eq!(heard_of_a_turn(|_| {}), (End::Gone, all));
+        // What comes after that has been said to nobody.
+        let ended = heard_of_a_turn(|alice| {
+            alice.outbox.end(End::Kicked);
+        });
+        assert_eq!(ended, (End::Broken, Vec::new()));
+    }
+}
