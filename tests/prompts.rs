@@ -497,6 +497,8 @@ fn who_leaves_a_room_has_been_heard_there_first() {
     room.command("PONG", "");
     server.hears("main", "LEAVE");
     main.command("LEFT", "<room>lobby</room>");
+    // As a server does. Otherwise the last words would be waited for on this link, too.
+    room.ends();
     alice.sees("you have left lobby");
     // And so has who leaves altogether.
     alice.enters("/join lobby");
