@@ -377,8 +377,8 @@ mod tests {
         let seats = &server.sessions.seats;
         for _ in 0..3 {
             let held = seats.take(HERE);
-            assert!(held.is_some(), "the one before was dropped");
-            assert!(seats.take(HERE).is_none(), "one at a time");
+            assert!(held.is_ok(), "the one before was dropped");
+            assert!(seats.take(HERE).is_err(), "one at a time");
         }
         assert_eq!(seats.free_ports().len(), 4);
     }
@@ -393,10 +393,10 @@ mod tests {
         let seats = &server.sessions.seats;
         let taken = (seats.take(HERE), seats.take(HERE));
         for _ in 0..3 {
-            assert!(seats.take(HERE).is_none(), "all are taken");
+            assert!(seats.take(HERE).is_err(), "all are taken");
         }
         drop(taken);
-        assert!(seats.take(HERE).is_some());
+        assert!(seats.take(HERE).is_ok());
     }
 
     #[test]
@@ -406,7 +406,7 @@ mod tests {
             ..Settings::default()
         });
         let ((alice, _alice), (before, _before)) = (connection("alice"), connection("before"));
-        let held = server.sessions.seats.take(HERE).unwrap();
+        let held = server.sessions.seats.take(HERE).ok().unwrap();
         let now = clock.now();
         let second = Duration::from_secs(1);
         let three = Ticks::covering(3 * second, second);
