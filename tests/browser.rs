@@ -18,13 +18,14 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use browser::{Browser, PATIENCE};
+use browser::Browser;
 use portal_chat::board::{Board, Recording, Veil};
 use portal_chat::clock::{Clock, Tick};
 use portal_chat::event::{Events, What};
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
+use show::PATIENCE;
 
 const ANY: &str = "127.0.0.1:0";
 

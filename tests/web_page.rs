@@ -15,7 +15,7 @@ use portal_chat::event::What;
 use portal_chat::server::{Settings, WebDoor};
 use serde_json::json;
 use support::terminal::Terminal;
-use support::{Client, TestServer, message, temporary_file};
+use support::{Client, PATIENCE, TestServer, message, temporary_file};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 

@@ -24,7 +24,7 @@ use portal_chat::server::{Server, Settings};
 
 #[path = "../support/patience.rs"]
 mod patience;
-use patience::PATIENCE;
+pub use patience::PATIENCE;
 
 /// How many ticks a step takes.
 const TICKS_A_STEP: f64 = 4.0;

@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-#[path = "patience.rs"]
-mod patience;
-pub use patience::PATIENCE;
+use super::PATIENCE;
 
 /// A browser without a window, driven over the WebDriver protocol (W3C).
 pub struct Browser {
