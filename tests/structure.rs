@@ -26,7 +26,11 @@ fn modules(folder: &Path, at: &Module, found: &mut BTreeMap<Module, String>) {
                 .chain((!is_folder).then_some(name))
                 .collect();
             let text = fs::read_to_string(&path).unwrap();
-            let tests = ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub(crate) mod "];
+            let tests = [
+                "#[cfg(test)]\nmod ",
+                "#[cfg(test)]\npub(crate) mod ",
+                "#[cfg(test)]\npub(super) mod ",
+            ];
             let end = tests.iter().filter_map(|begin| text.find(begin)).min();
             let code: Vec<&str> = text[..end.unwrap_or(text.len())]
                 .lines()
