@@ -487,3 +487,31 @@ fn somebody_on_the_way_reads_everything_without_tls_and_nothing_with_it() {
     assert!(!what_is_seen(&secured));
     secure_clients(None);
 }
+
+#[test]
+fn files_that_are_of_no_use_end_the_start_with_a_sentence() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates");
+    for (certificate, key, reason) in [
+        ("good-key.pem", "good-cert.pem", "swapped"),
+        ("good-cert.pem", "encrypted-key.pem", "is encrypted"),
+        ("p521-cert.pem", "p521-key.pem", "P-521"),
+        ("rsa1024-cert.pem", "rsa1024-key.pem", "1024 bits"),
+        ("v1-cert.pem", "good-key.pem", "version 1"),
+        ("good-cert.pem", "other-key.pem", "does not belong"),
+        ("expired-cert.pem", "good-key.pem", "expired on"),
+    ] {
+        let files = [certificate, key].map(|name| format!("{folder}/{name}"));
+        for check in [&[][..], &["--check"]] {
+            let started = std::process::Command::new(env!("CARGO_BIN_EXE_chatserver"))
+                .args(["0", "--no-passwords"])
+                .args(check)
+                .arg("--tls")
+                .args(&files)
+                .output()
+                .unwrap();
+            let said = String::from_utf8(started.stderr).unwrap();
+            assert_eq!(started.status.code(), Some(2), "{said}");
+            assert!(said.contains(reason) && said.lines().count() == 1, "{said}");
+        }
+    }
+}

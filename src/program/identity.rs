@@ -11,7 +11,7 @@ use crate::files::server_folder;
 use crate::interfaces::{interfaces, machine_name};
 use crate::net::TlsServer;
 #[cfg(feature = "tls")]
-use crate::tls::Identity;
+use crate::tls::{Identity, IdentityError};
 
 /// Which files `--tls` means.
 #[derive(Clone, Debug)]
@@ -105,12 +105,14 @@ impl TlsFiles {
 
     #[cfg(feature = "tls")]
     fn read(&self) -> Result<(rustls::ServerConfig, String), String> {
-        let cure = "choose other files with --tls CERT KEY, or leave CERT and KEY out";
-        let explained = |error| format!("--tls: {error}; {cure}");
+        let explained = |error| format!("--tls: {error}");
         let folder = server_folder(&[CERTIFICATE, KEY]);
         let (identity, what) = match &self.given {
             Some((certificate, key)) => {
                 let identity = Identity::read(certificate, key).map_err(explained)?;
+                // The clients of one that is made here compare it, and do not look at its dates.
+                let valid = identity.check_time(certificate, jiff::Timestamp::now());
+                valid.map_err(explained)?;
                 (identity, format!("in {}", certificate.display()))
             }
             None => {
@@ -124,7 +126,7 @@ impl TlsFiles {
                     .collect();
                 let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
                 make_usual_folder_of(&certificate)
-                    .map_err(|error| format!("--tls: {}: {error}; {cure}", folder.display()))?;
+                    .map_err(|error| explained(IdentityError::File(folder.clone(), error)))?;
                 let made = Identity::read_or_make(&certificate, &key, &names, &addresses);
                 let (identity, is_new) = made.map_err(explained)?;
                 let made = if is_new { "made now, " } else { "" };

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 
 use super::Fingerprint;
+use super::unusable::{Parts, Unusable};
 use crate::files;
 
 /// What a server shows and what it proves it with.
@@ -30,21 +31,20 @@ pub(crate) struct Identity {
 pub(crate) enum IdentityError {
     /// A file can't be read or written.
     File(PathBuf, io::Error),
-    /// There is no certificate, or no key, in it.
-    Nothing(PathBuf, &'static str),
     /// Only one of the two files is there that belong together.
     Half { there: PathBuf, missing: PathBuf },
-    /// They do not belong together, or are of no use.
-    Unusable(String),
+    /// They can't be used; it says why, and what to do.
+    Unusable(Unusable),
+    /// The library that is to use them refuses.
+    Refused(String),
 }
 
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdentityError::File(path, error) => write!(f, "{}: {error}", path.display()),
-            IdentityError::Nothing(path, what) => write!(
+            IdentityError::File(path, error) => write!(
                 f,
-                "there is no {what} in {} (it has to be PEM, the text that begins with -----BEGIN)",
+                "{}: {error}; choose other files with --tls CERT KEY, or leave CERT and KEY out",
                 path.display()
             ),
             IdentityError::Half { there, missing } => write!(
@@ -54,12 +54,12 @@ impl fmt::Display for IdentityError {
                 there.display(),
                 missing.display()
             ),
-            IdentityError::Unusable(reason) => {
-                write!(
-                    f,
-                    "the certificate and the key are of no use together: {reason}"
-                )
-            }
+            IdentityError::Unusable(reason) => reason.fmt(f),
+            IdentityError::Refused(reason) => write!(
+                f,
+                "the certificate and the key can't be used together: {reason}; choose other files \
+                 with --tls CERT KEY, or leave CERT and KEY out"
+            ),
         }
     }
 }
@@ -72,18 +72,45 @@ impl Identity {
     /// What is in these files, PEM both.
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
         let text = |path: &Path| {
-            std::fs::read(path).map_err(|error| IdentityError::File(path.to_owned(), error))
+            std::fs::read(path).map_err(|error| match Unusable::unreadable(path, &error) {
+                Some(unusable) => IdentityError::Unusable(unusable),
+                None => IdentityError::File(path.to_owned(), error),
+            })
         };
-        let certificates = text(certificate)?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
-        let nothing = |path: &Path, what| IdentityError::Nothing(path.to_owned(), what);
-        let chain = chain.map_err(|_| nothing(certificate, "certificate"))?;
+        let (certificate_text, key_text) = (text(certificate)?, text(key)?);
+        let not_found = |key_is_missing| {
+            let certificate = (certificate, &*certificate_text);
+            let unusable = Unusable::not_found(certificate, (key, &key_text), key_is_missing);
+            IdentityError::Unusable(unusable)
+        };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate_text).collect();
+        let chain = chain.unwrap_or_default();
         if chain.is_empty() {
-            return Err(nothing(certificate, "certificate"));
+            return Err(not_found(false));
         }
-        let key_text = text(key)?;
-        let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(|_| nothing(key, "key"))?;
-        Ok(Identity { chain, key })
+        let private = PrivateKeyDer::from_pem_slice(&key_text).map_err(|_| not_found(true))?;
+        match Unusable::in_pair((certificate, &chain), (key, &private)) {
+            Some(unusable) => Err(IdentityError::Unusable(unusable)),
+            None => Ok(Identity {
+                chain,
+                key: private,
+            }),
+        }
+    }
+
+    /// Whether the certificate, which is in the file `path`, is valid at `now`. One that can't be
+    /// read so far is left to the clients.
+    ///
+    /// # Errors
+    /// When it was, or will be.
+    pub(crate) fn check_time(&self, path: &Path, now: Timestamp) -> Result<(), IdentityError> {
+        let path = path.to_owned();
+        let unusable = match self.chain.first().and_then(validity) {
+            Some((from, _)) if now < from => Unusable::NotYet { path, from },
+            Some((_, until)) if now > until => Unusable::Expired { path, since: until },
+            _ => return Ok(()),
+        };
+        Err(IdentityError::Unusable(unusable))
     }
 
     /// What is in these files; if neither is there, they are made, for a machine with these names and addresses.
@@ -115,7 +142,7 @@ impl Identity {
         names: &[String],
         addresses: &[IpAddr],
     ) -> Result<(), IdentityError> {
-        let unusable = |error: rcgen::Error| IdentityError::Unusable(error.to_string());
+        let unusable = |error: rcgen::Error| IdentityError::Refused(error.to_string());
         let addresses = addresses.iter().map(IpAddr::to_string);
         let names: Vec<String> = names.iter().cloned().chain(addresses).collect();
         let mut parameters = CertificateParams::new(names).map_err(unusable)?;
@@ -156,14 +183,14 @@ impl Identity {
     /// For how many days the certificate is still good at `now`; negative: it has run out. `None` if that can't be
     /// read from it.
     pub(crate) fn days_left(&self, now: Timestamp) -> Option<i64> {
-        let until = not_after(self.chain.first()?.as_ref())?;
+        let (_, until) = self.chain.first().and_then(validity)?;
         Some((until.as_second() - now.as_second()).div_euclid(24 * 60 * 60))
     }
 
     /// How a server speaks TLS with it: 1.3, or 1.2 with who knows no better.
     pub(crate) fn server(self) -> Result<ServerConfig, IdentityError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let unusable = |error: rustls::Error| IdentityError::Unusable(error.to_string());
+        let unusable = |error: rustls::Error| IdentityError::Refused(error.to_string());
         ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(unusable)?
@@ -173,19 +200,12 @@ impl Identity {
     }
 }
 
-/// The end of a certificate's validity (RFC 5280, 4.1.2.5): of the two times that stand side by side in it, the second.
-/// This is for a warning alone, so nothing else of the certificate is read.
-fn not_after(certificate: &[u8]) -> Option<Timestamp> {
-    let mut at = 0;
-    while at < certificate.len() {
-        if let Some((_, first)) = time_at(&certificate[at..])
-            && let Some((until, _)) = time_at(&certificate[at + first..])
-        {
-            return Some(until);
-        }
-        at += 1;
-    }
-    None
+/// The beginning and the end of a certificate's validity (RFC 5280, 4.1.2.5).
+fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let times = Parts::of(certificate)?.validity;
+    let (from, length) = time_at(times)?;
+    let (until, _) = time_at(times.get(length..)?)?;
+    Some((from, until))
 }
 
 /// A DER time at the beginning of `bytes`, and how many bytes it takes: UTCTime (`YYMMDDHHMMSSZ`) or GeneralizedTime

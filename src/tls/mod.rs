@@ -3,11 +3,13 @@
 //! How what travels is encrypted is [`crate::net`]'s business.
 
 mod certificate;
+mod der;
 mod fingerprint;
 mod known;
 mod trust;
+mod unusable;
 
-pub(crate) use certificate::Identity;
+pub(crate) use certificate::{Identity, IdentityError};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use known::KnownServers;
 pub(crate) use trust::{Trust, Untrusted};

@@ -1,0 +1,610 @@
+//! Why a certificate or a key that an operator has named can't be used, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
+
+/// The reason, and in [`fmt::Display`] the fix.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// This user may not read the file, or can't see it.
+    Unreadable {
+        path: PathBuf,
+        reason: String,
+        /// The user is one that systemd has made, for this service alone.
+        is_service: bool,
+    },
+    /// CERT is the key's file, and KEY the certificate's.
+    Swapped { certificate: PathBuf, key: PathBuf },
+    /// The file has no certificate, but something else that its operator may take for one.
+    NotACertificate { path: PathBuf, found: Found },
+    /// The file has no key, but something else.
+    NotAKey { path: PathBuf, found: Found },
+    /// The key is encrypted with a passphrase.
+    Encrypted(PathBuf),
+    /// No program of this kind can sign with such a key.
+    KeyKind { path: PathBuf, kind: String },
+    /// The certificate is of an old version of X.509.
+    Version { path: PathBuf, version: u8 },
+    /// The key is another certificate's.
+    Mismatch { certificate: PathBuf, key: PathBuf },
+    /// The key is that of a later certificate in the file.
+    Order { certificate: PathBuf },
+    /// The certificate is past its time.
+    Expired { path: PathBuf, since: Timestamp },
+    /// Its time is still to come.
+    NotYet { path: PathBuf, from: Timestamp },
+}
+
+/// What is in a file instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    Certificate,
+    PrivateKey,
+    PublicKey,
+    OpenSshKey,
+    Request,
+    TrustedCertificate,
+    Pkcs7,
+    /// DER or PKCS #12.
+    Binary,
+    Text,
+    /// The right thing, which can't be decoded.
+    Damaged,
+}
+
+/// An EC key: quick, short, and understood by every client.
+const NEW_KEY: &str = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem";
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Unreadable {
+                path,
+                reason,
+                is_service: true,
+            } => write!(
+                f,
+                "{0}: {reason}: the service has a user of its own, who may not read it. Let systemd \
+                 hand it over: `systemctl edit chatserver`, write [Service] and below it \
+                 LoadCredential=NAME:{0} (a line and a NAME for each of the two files), and use \
+                 --tls /run/credentials/chatserver.service/NAME",
+                path.display()
+            ),
+            Unusable::Unreadable { path, reason, .. } => write!(
+                f,
+                "{0}: {reason}: let this user read it (`sudo setfacl -m u:$USER:r {0}`, and x for \
+                 the folders above it), or name a copy",
+                path.display()
+            ),
+            Unusable::Swapped { certificate, key } => write!(
+                f,
+                "the two files are swapped, the certificate comes first: --tls {} {}",
+                key.display(),
+                certificate.display()
+            ),
+            Unusable::NotACertificate { path, found } => {
+                let path = path.display();
+                write!(f, "there is no certificate in {path}")?;
+                match found {
+                    Found::Request => write!(
+                        f,
+                        " but a request for one: name the certificate that the authority has made of it"
+                    ),
+                    Found::TrustedCertificate => write!(
+                        f,
+                        " but one in OpenSSL's own form: `openssl x509 -in {path} -out cert.pem`"
+                    ),
+                    Found::Pkcs7 => write!(
+                        f,
+                        " but a PKCS #7 bundle: `openssl pkcs7 -in {path} -print_certs -out cert.pem`"
+                    ),
+                    Found::Binary => write!(
+                        f,
+                        " as PEM text, but binary: `openssl x509 -in {path} -out cert.pem` makes PEM \
+                         of DER, `openssl pkcs12 -in {path} -nodes -out both.pem` of PKCS #12"
+                    ),
+                    other => instead(f, *other),
+                }
+            }
+            Unusable::NotAKey { path, found } => {
+                let path = path.display();
+                write!(f, "there is no private key in {path}")?;
+                match found {
+                    Found::PublicKey => f.write_str(
+                        " but the public one: name the file that the public key was made from",
+                    ),
+                    Found::OpenSshKey => write!(
+                        f,
+                        " that TLS can use, but one of OpenSSH: make another (`{NEW_KEY}`) and a \
+                         certificate for it"
+                    ),
+                    Found::Binary => write!(
+                        f,
+                        " as PEM text, but binary: `openssl pkey -in {path} -out key.pem` makes PEM of \
+                         DER, `openssl pkcs12 -in {path} -nodes -out both.pem` of PKCS #12"
+                    ),
+                    other => instead(f, *other),
+                }
+            }
+            Unusable::Encrypted(path) => write!(
+                f,
+                "the key in {0} is encrypted, and the server asks nobody for a passphrase: \
+                 `openssl pkey -in {0} -out key.pem` makes a plain copy; keep it from others \
+                 (`chmod 600 key.pem`) and name that",
+                path.display()
+            ),
+            Unusable::KeyKind { path, kind } => write!(
+                f,
+                "the key in {} is {kind}, which this server can't use. It uses EC keys (P-256, \
+                 P-384), Ed25519 and RSA of 2048, 3072 or 4096 bits: make another (`{NEW_KEY}`) and a \
+                 certificate for it",
+                path.display()
+            ),
+            Unusable::Version { path, version } => write!(
+                f,
+                "the certificate in {} is of X.509 version {version}, which TLS clients refuse: make \
+                 one of version 3 (`openssl req -x509 -key KEY -addext \
+                 subjectAltName=DNS:THE-SERVERS-NAME -days 365 -out cert.pem`)",
+                path.display()
+            ),
+            Unusable::Mismatch { certificate, key } => write!(
+                f,
+                "the key in {1} does not belong to the certificate in {0}: `openssl x509 -in {0} \
+                 -noout -pubkey` and `openssl pkey -in {1} -pubout` must print the same; name the two \
+                 that were made together",
+                certificate.display(),
+                key.display()
+            ),
+            Unusable::Order { certificate } => write!(
+                f,
+                "the key belongs to a later certificate in {}: the server's own must be the first in \
+                 the file, those of the authorities follow",
+                certificate.display()
+            ),
+            Unusable::Expired { path, since } => write!(
+                f,
+                "the certificate in {} expired on {}: renew it, or leave CERT and KEY out, and the \
+                 server makes one that its clients ask about once",
+                path.display(),
+                since.strftime("%Y-%m-%d")
+            ),
+            Unusable::NotYet { path, from } => write!(
+                f,
+                "the certificate in {} is not valid before {}: wait until then or use another one; \
+                 if today is later, set this machine's clock",
+                path.display(),
+                from.strftime("%Y-%m-%d %H:%M UTC")
+            ),
+        }
+    }
+}
+
+fn instead(f: &mut fmt::Formatter<'_>, found: Found) -> fmt::Result {
+    f.write_str(match found {
+        Found::Nothing => ": the file is empty; name the right one",
+        Found::Certificate => " but a certificate: name the key's file after the certificate's",
+        Found::PrivateKey => " but a key: name the certificate's file before the key's",
+        Found::Damaged => ": it is damaged; copy the file again",
+        _ => ": it has to be PEM, the text that begins with -----BEGIN; name the right file",
+    })
+}
+
+impl Unusable {
+    /// Why `path` can't be read, if another user could.
+    pub(super) fn unreadable(path: &Path, error: &io::Error) -> Option<Unusable> {
+        // systemd sets it for our unit, and a terminal does not inherit it.
+        let is_service = std::env::var_os("STATE_DIRECTORY").is_some();
+        // With ProtectHome and PrivateTmp a service does not see what is there.
+        let hidden = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
+        let is_hidden = is_service && hidden.iter().any(|folder| path.starts_with(folder));
+        let is_refused = match error.kind() {
+            io::ErrorKind::PermissionDenied => true,
+            io::ErrorKind::NotFound => is_hidden,
+            _ => false,
+        };
+        is_refused.then(|| Unusable::Unreadable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+            is_service,
+        })
+    }
+
+    /// Why there is no certificate or no key, which is `key_is_missing`.
+    pub(super) fn not_found(
+        (certificate, certificate_text): (&Path, &[u8]),
+        (key, key_text): (&Path, &[u8]),
+        key_is_missing: bool,
+    ) -> Unusable {
+        let (in_certificate, in_key) = (found(certificate_text), found(key_text));
+        let is_key = |found| matches!(found, Found::PrivateKey) || is_encrypted(certificate_text);
+        if in_key == Found::Certificate && is_key(in_certificate) {
+            return Unusable::Swapped {
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+            };
+        }
+        if !key_is_missing {
+            return Unusable::NotACertificate {
+                path: certificate.to_owned(),
+                found: match in_certificate {
+                    Found::Certificate => Found::Damaged,
+                    other => other,
+                },
+            };
+        }
+        if is_encrypted(key_text) {
+            return Unusable::Encrypted(key.to_owned());
+        }
+        Unusable::NotAKey {
+            path: key.to_owned(),
+            found: match in_key {
+                Found::PrivateKey => Found::Damaged,
+                other => other,
+            },
+        }
+    }
+
+    /// What is wrong with a certificate and a key that could be read. `None` if nothing is.
+    pub(super) fn in_pair(
+        (certificate, chain): (&Path, &[CertificateDer<'_>]),
+        (key, private): (&Path, &PrivateKeyDer<'_>),
+    ) -> Option<Unusable> {
+        let Ok(signing) = rustls::crypto::ring::sign::any_supported_type(private) else {
+            return Some(Unusable::KeyKind {
+                path: key.to_owned(),
+                kind: kind(private),
+            });
+        };
+        let parts = Parts::of(chain.first()?)?;
+        if parts.version != 3 {
+            return Some(Unusable::Version {
+                path: certificate.to_owned(),
+                version: parts.version,
+            });
+        }
+        let public = signing.public_key()?;
+        let belongs = |parts: &Parts<'_>| parts.public_key == public.as_ref();
+        if belongs(&parts) {
+            return None;
+        }
+        let mut later = chain.iter().skip(1).filter_map(Parts::of);
+        Some(if later.any(|parts| belongs(&parts)) {
+            Unusable::Order {
+                certificate: certificate.to_owned(),
+            }
+        } else {
+            Unusable::Mismatch {
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+            }
+        })
+    }
+}
+
+/// What of a certificate (RFC 5280, 4.1) decides whether a server can use it.
+pub(super) struct Parts<'c> {
+    version: u8,
+    pub(super) validity: &'c [u8],
+    /// SubjectPublicKeyInfo.
+    public_key: &'c [u8],
+}
+
+impl<'c> Parts<'c> {
+    pub(super) fn of(certificate: &'c CertificateDer<'_>) -> Option<Parts<'c>> {
+        const VERSION: u8 = 0xa0;
+        let whole = values(certificate.as_ref()).next()?;
+        let mut fields = whole.values().next()?.values().peekable();
+        let version = fields.next_if(|field| field.tag == VERSION);
+        let version = match version {
+            Some(field) => field.values().next()?.content.last()?.checked_add(1)?,
+            None => 1,
+        };
+        // The serial number, the signature's algorithm, the issuer.
+        let validity = fields.nth(3)?.content;
+        // The subject.
+        let public_key = fields.nth(1)?.encoded;
+        Some(Parts {
+            version,
+            validity,
+            public_key,
+        })
+    }
+}
+
+/// The first thing that a file seems to be.
+fn found(text: &[u8]) -> Found {
+    let text_of = String::from_utf8_lossy(text);
+    let labels = text_of.lines().filter_map(|line| {
+        let line = line.trim().trim_start_matches('\u{feff}');
+        line.strip_prefix("-----BEGIN ")?.strip_suffix("-----")
+    });
+    let mut kinds = labels.filter_map(|label| {
+        Some(match label {
+            "CERTIFICATE" => Found::Certificate,
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Found::Request,
+            "TRUSTED CERTIFICATE" => Found::TrustedCertificate,
+            "PKCS7" | "CMS" => Found::Pkcs7,
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => Found::PublicKey,
+            "OPENSSH PRIVATE KEY" => Found::OpenSshKey,
+            label if label.ends_with("PRIVATE KEY") => Found::PrivateKey,
+            _ => return None,
+        })
+    });
+    let is_binary = || text.first() == Some(&SEQUENCE) || text.contains(&0);
+    match kinds.next() {
+        Some(kind) => kind,
+        None if text.trim_ascii().is_empty() => Found::Nothing,
+        None if is_binary() => Found::Binary,
+        None => Found::Text,
+    }
+}
+
+/// PKCS #8 says so in its label, the older forms in a header (RFC 1421).
+fn is_encrypted(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    text.lines().any(|line| {
+        line.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY")
+            || (line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
+    })
+}
+
+/// What a private key is, in words.
+fn kind(key: &PrivateKeyDer<'_>) -> String {
+    let described = match key {
+        PrivateKeyDer::Pkcs1(key) => rsa(key.secret_pkcs1_der()),
+        PrivateKeyDer::Sec1(key) => curve_in(key.secret_sec1_der()),
+        PrivateKeyDer::Pkcs8(key) => pkcs8(key.secret_pkcs8_der()),
+        _ => None,
+    };
+    described.unwrap_or_else(|| "damaged or of an unknown kind".to_owned())
+}
+
+/// RFC 5208: the version, the algorithm with its parameters, and the key as the algorithm has it.
+fn pkcs8(key: &[u8]) -> Option<String> {
+    let mut fields = values(key).next()?.values().skip(1);
+    let (algorithm, key) = (fields.next()?, fields.next()?);
+    let mut objects = algorithm.values().filter(|value| value.tag == OBJECT);
+    let algorithm = dotted(objects.next()?.content);
+    match &*algorithm {
+        "1.2.840.113549.1.1.1" => rsa(key.content),
+        "1.2.840.10045.2.1" => Some(match objects.next() {
+            Some(curve) => curve_named(&dotted(curve.content)),
+            None => "an EC key with a curve of its own".to_owned(),
+        }),
+        "1.2.840.113549.1.1.10" => Some("an RSA-PSS key".to_owned()),
+        "1.2.840.10040.4.1" => Some("a DSA key".to_owned()),
+        "1.3.101.112" => Some("a damaged Ed25519 key".to_owned()),
+        "1.3.101.113" => Some("an Ed448 key".to_owned()),
+        "1.3.101.110" | "1.3.101.111" => Some("a key for key exchange (X25519, X448)".to_owned()),
+        other => Some(format!("of another kind ({other})")),
+    }
+}
+
+/// RFC 8017: the version, the modulus.
+fn rsa(key: &[u8]) -> Option<String> {
+    let mut numbers = values(key).next()?.values();
+    let modulus = numbers.nth(1).filter(|number| number.tag == INTEGER)?;
+    let modulus: &[u8] = match modulus.content {
+        [0, rest @ ..] => rest,
+        all => all,
+    };
+    let unused = modulus.first()?.leading_zeros() as usize;
+    Some(format!("an RSA key of {} bits", modulus.len() * 8 - unused))
+}
+
+/// RFC 5915: the curve is in a field with the tag 0.
+fn curve_in(key: &[u8]) -> Option<String> {
+    const PARAMETERS: u8 = 0xa0;
+    let mut fields = values(key).next()?.values();
+    let parameters = fields.find(|field| field.tag == PARAMETERS)?;
+    let curve = parameters.values().find(|value| value.tag == OBJECT)?;
+    Some(curve_named(&dotted(curve.content)))
+}
+
+fn curve_named(curve: &str) -> String {
+    let name = match curve {
+        "1.2.840.10045.3.1.7" => return "a damaged EC key (P-256)".to_owned(),
+        "1.3.132.0.34" => return "a damaged EC key (P-384)".to_owned(),
+        "1.3.132.0.35" => "P-521",
+        "1.3.132.0.33" => "P-224",
+        "1.3.132.0.10" => "secp256k1",
+        other => other,
+    };
+    format!("an EC key of the curve {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Identity;
+    use super::*;
+
+    fn file(name: &str) -> PathBuf {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+        folder.join(name)
+    }
+
+    /// What an operator is told who names these files, today (2026).
+    fn told(certificate: &str, key: &str) -> String {
+        let now: Timestamp = "2026-12-29T00:00:00Z".parse().unwrap();
+        let read = Identity::read(&file(certificate), &file(key));
+        let checked = read.and_then(|identity| {
+            identity.check_time(&file(certificate), now)?;
+            identity.server().map(drop)
+        });
+        checked.map_or_else(|error| error.to_string(), |()| "ok".to_owned())
+    }
+
+    #[test]
+    fn each_unusable_file_gets_a_sentence_with_its_own_fix() {
+        // The certificate, the key; the reason and the fix.
+        for (certificate, key, reason, fix) in [
+            ("good-cert.pem", "good-key.pem", "ok", ""),
+            ("good-cert.pem", "sec1-key.pem", "ok", ""),
+            ("good-key.pem", "good-cert.pem", "are swapped", "--tls "),
+            (
+                "encrypted-key.pem",
+                "good-cert.pem",
+                "are swapped",
+                "--tls ",
+            ),
+            (
+                "old-encrypted-key.pem",
+                "good-cert.pem",
+                "are swapped",
+                "--tls ",
+            ),
+            (
+                "good-cert.pem",
+                "encrypted-key.pem",
+                "is encrypted",
+                "openssl pkey -in ",
+            ),
+            (
+                "good-cert.pem",
+                "old-encrypted-key.pem",
+                "is encrypted",
+                "openssl pkey -in ",
+            ),
+            (
+                "p521-cert.pem",
+                "p521-key.pem",
+                "is an EC key of the curve P-521",
+                "P-256",
+            ),
+            (
+                "secp256k1-cert.pem",
+                "secp256k1-key.pem",
+                "curve secp256k1",
+                "P-256",
+            ),
+            (
+                "rsa1024-cert.pem",
+                "rsa1024-key.pem",
+                "is an RSA key of 1024 bits",
+                "2048",
+            ),
+            (
+                "rsa1024-cert.pem",
+                "rsa1024-pkcs1-key.pem",
+                "is an RSA key of 1024 bits",
+                "2048",
+            ),
+            (
+                "ed448-cert.pem",
+                "ed448-key.pem",
+                "is an Ed448 key",
+                "Ed25519",
+            ),
+            (
+                "v1-cert.pem",
+                "good-key.pem",
+                "X.509 version 1",
+                "openssl req -x509",
+            ),
+            (
+                "good-cert.pem",
+                "other-key.pem",
+                "does not belong",
+                "-pubkey",
+            ),
+            (
+                "reversed-chain.pem",
+                "good-key.pem",
+                "a later certificate",
+                "must be the first",
+            ),
+            (
+                "expired-cert.pem",
+                "good-key.pem",
+                "expired on 2021-01-01",
+                "renew",
+            ),
+            (
+                "future-cert.pem",
+                "good-key.pem",
+                "not valid before 2099-01-01",
+                "clock",
+            ),
+            (
+                "request.pem",
+                "good-key.pem",
+                "a request",
+                "the authority has made",
+            ),
+            (
+                "good-cert.der",
+                "good-key.pem",
+                "but binary",
+                "openssl x509 -in ",
+            ),
+            ("both.p12", "both.p12", "but binary", "openssl pkcs12 -in "),
+            (
+                "good-cert.pem",
+                "good-key.der",
+                "but binary",
+                "openssl pkey -in ",
+            ),
+            (
+                "good-cert.pem",
+                "public-key.pem",
+                "but the public one",
+                "made from",
+            ),
+            (
+                "good-cert.pem",
+                "openssh-key.pem",
+                "one of OpenSSH",
+                "openssl genpkey",
+            ),
+            (
+                "good-cert.pem",
+                "good-cert.pem",
+                "but a certificate",
+                "name the key's file",
+            ),
+            (
+                "good-key.pem",
+                "good-key.pem",
+                "but a key",
+                "name the certificate's file",
+            ),
+            (
+                "missing.pem",
+                "good-key.pem",
+                "No such file",
+                "choose other files",
+            ),
+        ] {
+            let told = told(certificate, key);
+            let is_it = told.contains(reason) && told.contains(fix);
+            assert!(is_it, "{certificate} {key}: {told}");
+            assert!(!told.contains('\n'), "{told}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_read_a_file_is_told_how_to() {
+        let path = Path::new("/etc/letsencrypt/live/chat.example/privkey.pem");
+        let unreadable = |is_service| {
+            let unusable = Unusable::Unreadable {
+                path: path.to_owned(),
+                reason: "Permission denied (os error 13)".to_owned(),
+                is_service,
+            };
+            unusable.to_string()
+        };
+        assert!(unreadable(true).contains(&format!("LoadCredential=NAME:{}", path.display())));
+        assert!(unreadable(false).contains("setfacl"));
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(Unusable::unreadable(path, &denied).is_some());
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(Unusable::unreadable(path, &missing), None);
+    }
+}
