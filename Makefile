@@ -20,7 +20,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man/man1
-UNITDIR ?= $(PREFIX)/lib/systemd/system
+# A prefix below your home gets a unit of systemd's user manager, any other one of the system's.
+UNITDIR ?=
+# What takes the debug information out of the installed programs; STRIP=true leaves it in.
+STRIP ?= strip
 # systemd reads the options of the service there.
 OPTIONS ?= /etc/default/chatserver
 
@@ -153,11 +156,19 @@ build: cargo-is-there ## build the programs, and what `make install` puts beside
 	@$(CARGO) build --release --bins
 	@built="$(BUILT)"; mkdir -p "$$built/release/package"; cd "$$built/release/package" && \
 	for program in $(PROGRAMS); do \
+	  if command -v $(STRIP) >/dev/null 2>&1; then cp "../$$program" . && $(STRIP) "$$program"; else cp "../$$program" .; fi && \
 	  "../$$program" --man > "$$program.1" && \
 	  "../$$program" --completions bash > "$$program.bash" && \
 	  "../$$program" --completions zsh > "_$$program" && \
 	  "../$$program" --completions fish > "$$program.fish" || exit 1; \
 	done
+
+# In the installing shell: where the unit belongs, and whose it is.
+FIND_UNITDIR = \
+	home="$$HOME"; if [ -n "$$SUDO_USER" ]; then home="$$(getent passwd "$$SUDO_USER" | cut -d: -f6)"; fi; \
+	case "$(PREFIX)/" in "$${home:-/nowhere}"/*) manager=user; unitdir="$(PREFIX)/share/systemd/user";; \
+	  *) manager=system; unitdir="$(PREFIX)/lib/systemd/system";; esac; \
+	unitdir="$(or $(UNITDIR),$$unitdir)"
 
 # Elsewhere than under /usr, `man` does not find the page by its name, and systemd would complain of that.
 install: ## install the programs, their manual pages, completions and a systemd unit under PREFIX=/usr/local
@@ -171,21 +182,26 @@ install: ## install the programs, their manual pages, completions and a systemd 
 	  echo "make: you may not write into $(DESTDIR)$(PREFIX): \`sudo make install\`, or choose another folder, as in"; \
 	  echo "  make install PREFIX=$$HOME/.local"; exit 1; fi; \
 	for program in $(PROGRAMS); do \
-	  install -D -m 755 "$$built/release/$$program" "$(DESTDIR)$(BINDIR)/$$program" && \
+	  install -D -m 755 "$$built/release/package/$$program" "$(DESTDIR)$(BINDIR)/$$program" && \
 	  install -D -m 644 "$$built/release/package/$$program.1" "$(DESTDIR)$(MANDIR)/$$program.1" && \
 	  install -D -m 644 "$$built/release/package/$$program.bash" "$(DESTDIR)$(BASH_COMPLETIONS)/$$program" && \
 	  install -D -m 644 "$$built/release/package/_$$program" "$(DESTDIR)$(ZSH_COMPLETIONS)/_$$program" && \
 	  install -D -m 644 "$$built/release/package/$$program.fish" "$(DESTDIR)$(FISH_COMPLETIONS)/$$program.fish" || exit 1; \
 	done; \
-	install -d "$(DESTDIR)$(UNITDIR)" && \
+	$(FIND_UNITDIR); unit="$$unitdir/chatserver.service"; \
+	case $$manager in user) source=src/package/user/chatserver.service;; *) source=src/package/chatserver.service;; esac; \
+	install -d "$(DESTDIR)$$unitdir" && \
 	case "$(PREFIX)" in /usr|/usr/local) page='man:chatserver(1)';; *) page='file:$(MANDIR)/chatserver.1';; esac && \
 	sed "s|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|; s|man:chatserver(1)|$$page|" \
-	  src/package/chatserver.service > "$(DESTDIR)$(UNITDIR)/chatserver.service" && \
+	  "$$source" > "$(DESTDIR)$$unit" && \
 	install -D -m 644 src/package/chatserver.default "$(DESTDIR)$(PREFIX)/share/doc/portal-chat/chatserver.default" && \
 	echo "Installed under $(DESTDIR)$(PREFIX). Now type \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
-	case "$(PREFIX)" in /usr|/usr/local) \
-	  echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver"; \
-	  echo "(its options stand in $(OPTIONS); there is a beginning of one in $(PREFIX)/share/doc/portal-chat).";; esac; \
+	case $$manager:"$(PREFIX)" in \
+	  user:*) echo "For a server that starts when you log in: systemctl --user daemon-reload && systemctl --user enable --now $$unit"; \
+	    echo "(with the machine: loginctl enable-linger). Its options are in ~/.config/portal-chat/chatserver, as OPTIONS=...";; \
+	  *:/usr|*:/usr/local) echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now chatserver";; \
+	  *) echo "For a server that starts with the machine: systemctl daemon-reload && systemctl enable --now $$unit";; esac; \
+	case $$manager in system) echo "(its options are in $(OPTIONS); $(PREFIX)/share/doc/portal-chat has a file to begin with).";; esac; \
 	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or call $(BINDIR)/chatserver.";; esac
 
 uninstall: ## take away what `make install` has put there (with the same PREFIX); accounts and options stay
@@ -194,13 +210,13 @@ uninstall: ## take away what `make install` has put there (with the same PREFIX)
 	    "$(DESTDIR)$(BASH_COMPLETIONS)/$$program" "$(DESTDIR)$(ZSH_COMPLETIONS)/_$$program" \
 	    "$(DESTDIR)$(FISH_COMPLETIONS)/$$program.fish" || exit 1; \
 	done; \
-	rm -f "$(DESTDIR)$(UNITDIR)/chatserver.service" && rm -rf "$(DESTDIR)$(PREFIX)/share/doc/portal-chat" && \
+	$(FIND_UNITDIR); rm -f "$(DESTDIR)$$unitdir/chatserver.service" && rm -rf "$(DESTDIR)$(PREFIX)/share/doc/portal-chat" && \
 	echo "Taken away from $(DESTDIR)$(PREFIX)."
 
 package: build ## build a Debian package (needs cargo-deb: cargo install cargo-deb)
 	@command -v cargo-deb >/dev/null 2>&1 || { \
 	  echo "make: cargo-deb builds the package, and it is not there: \`cargo install cargo-deb\`, and try again."; exit 1; }
-	@$(CARGO) deb --no-build
+	@$(CARGO) deb --no-build --no-strip
 
 pages: cargo-is-there ## write the pages of the options anew, from the programs' help
 	WRITE_PAGES=1 $(CARGO) test --lib the_options_stand_on_the_page
