@@ -15,12 +15,11 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::limits;
 use crate::lock::Mutex;
 pub use crate::tick::{Deadline, Tick, Ticks};
 use crate::wake::{Waker, Wakes};
@@ -276,15 +275,12 @@ impl Ticker {
     ) -> io::Result<Ticker> {
         let (stop, stopped) = bounded::<()>(0);
         let beating = clock.clone();
-        let thread = Builder::new()
-            .name("ticker".to_owned())
-            .stack_size(limits::THREAD_STACK)
-            .spawn(move || {
-                while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-                    let (now, told) = beating.beat();
-                    beaten(now, told);
-                }
-            })?;
+        let thread = crate::threads::start("ticker", move || {
+            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                let (now, told) = beating.beat();
+                beaten(now, told);
+            }
+        })?;
         Ok(Ticker {
             stop: Some(stop),
             thread: Some(thread),

@@ -22,7 +22,7 @@
 //! | `web` | the page on which people chat, and as much HTTP as it and the board need, up to the WebSocket | what is said over it |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
-//! | `command_line`, `signals`, `invocation` | what both programs' command lines have in common; the signals that end a program; how it was called, for what it tells people to type | |
+//! | `command_line`, `signals`, `threads`, `invocation` | what both programs' command lines have in common; the signals that end a program; how a thread is started; how it was called, for what it tells people to type | |
 //! | `output` | standard output and standard error, which can fail; a stream of lines that goes on after an error | what is written |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
@@ -162,6 +162,7 @@ pub mod seat;
 pub mod server;
 mod signals;
 mod terminal;
+mod threads;
 pub mod tick;
 #[cfg(feature = "tls")]
 mod tls;

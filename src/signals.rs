@@ -6,7 +6,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::SIGINT;
@@ -19,8 +18,8 @@ use signal_hook::{
 #[cfg(not(unix))]
 use elsewhere::{Handle, Signals};
 
-use crate::limits;
 use crate::terminal::restore_terminal;
+use crate::threads;
 
 /// Ended by a second signal, as a shell reports it.
 const INTERRUPTED: i32 = 130;
@@ -70,30 +69,27 @@ pub(crate) fn listen() -> io::Result<Listening> {
     let reads_anew = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
     let may_read_anew = Arc::clone(&reads_anew);
-    Builder::new()
-        .name("signals".to_owned())
-        .stack_size(limits::THREAD_STACK)
-        .spawn(move || {
-            for signal in signals.forever() {
-                let said = match signal {
-                    #[cfg(unix)]
-                    SIGCONT => Told::GoesOn,
-                    SIGINT => Told::End("SIGINT"),
-                    #[cfg(unix)]
-                    SIGHUP if may_read_anew.load(Ordering::Acquire) => Told::ReadAnew,
-                    #[cfg(unix)]
-                    SIGHUP => Told::End("SIGHUP"),
-                    #[cfg(unix)]
-                    SIGQUIT => Told::End("SIGQUIT"),
-                    _ => Told::End("SIGTERM"),
-                };
-                if matches!(said, Told::End(_)) && noticed.swap(true, Ordering::AcqRel) {
-                    restore_terminal();
-                    std::process::exit(INTERRUPTED);
-                }
-                let _ = sender.try_send(said);
+    threads::start("signals", move || {
+        for signal in signals.forever() {
+            let said = match signal {
+                #[cfg(unix)]
+                SIGCONT => Told::GoesOn,
+                SIGINT => Told::End("SIGINT"),
+                #[cfg(unix)]
+                SIGHUP if may_read_anew.load(Ordering::Acquire) => Told::ReadAnew,
+                #[cfg(unix)]
+                SIGHUP => Told::End("SIGHUP"),
+                #[cfg(unix)]
+                SIGQUIT => Told::End("SIGQUIT"),
+                _ => Told::End("SIGTERM"),
+            };
+            if matches!(said, Told::End(_)) && noticed.swap(true, Ordering::AcqRel) {
+                restore_terminal();
+                std::process::exit(INTERRUPTED);
             }
-        })?;
+            let _ = sender.try_send(said);
+        }
+    })?;
     Ok(Listening {
         told,
         ending,

@@ -70,3 +70,19 @@ fn who_names_the_thread_that_reads_a_browser() {
     server.sees("browser-1");
     server.sees(&format!("timer-{port}"));
 }
+
+#[test]
+fn the_operator_can_type_on_a_server_with_a_thousand_workers() {
+    // As most systems have it: a program that wants more descriptors has to ask for them.
+    let script = "ulimit -S -n 1024 && exec \"$0\" \"$@\"";
+    let program = env!("CARGO_BIN_EXE_chatserver");
+    let options = ["--workers", "1000", "--no-passwords", "--quiet"];
+    let arguments = [&["-c", script, program, "0"], options.as_slice()].concat();
+    let mut server = Terminal::start("sh", &arguments, &[]);
+    server.is_at("operator>");
+    server.enters("who");
+    server.sees("nobody is connected");
+    server.is_at("operator>");
+    server.enters("stop");
+    assert_eq!(server.ends(), 0);
+}

@@ -25,7 +25,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -182,8 +182,7 @@ impl Board {
     }
 
     fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
-        self.threads.push(builder.spawn(run)?);
+        self.threads.push(crate::threads::start(name, run)?);
         Ok(())
     }
 

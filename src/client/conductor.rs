@@ -21,7 +21,7 @@ use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
 use crate::output::{self, counted};
 use crate::signals::{self, Listening, Told};
-use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, Prompt, Typed};
+use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, PreparedEditor, Prompt, Typed};
 use crate::wire::{ClientCommand, ServerDoc, printable_text};
 
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
@@ -130,12 +130,12 @@ impl<'o> Conductor<'o> {
         let known = Arc::new(Mutex::new(Known::default()));
         let (heard, incoming) = bounded(64);
         let completing = Arc::clone(&known);
-        let (keyboard, printer) = Keyboard::start(Manner {
+        let (keyboard, printer) = Keyboard::start(PreparedEditor::new(Manner {
             palette,
             complete: Box::new(move |before| completions(before, &completing.lock())),
             history: options.history.clone(),
             only_in_foreground: false,
-        })?;
+        }))?;
         let screen = match printer {
             Some(printer) => Screen::above(palette, printer, options.trace.clone())?,
             None => Screen::plain(palette),

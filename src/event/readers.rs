@@ -4,7 +4,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
@@ -29,13 +28,10 @@ impl ReaderThread {
 
     fn start(name: &str, read: impl FnOnce() + Send + 'static) -> io::Result<ReaderThread> {
         let (running, done) = bounded::<()>(0);
-        Builder::new()
-            .name(name.to_owned())
-            .stack_size(limits::THREAD_STACK)
-            .spawn(move || {
-                read();
-                drop(running);
-            })?;
+        crate::threads::start(name, move || {
+            read();
+            drop(running);
+        })?;
         Ok(ReaderThread { done })
     }
 }

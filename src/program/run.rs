@@ -5,9 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::Builder;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, after, bounded, never, select};
@@ -27,13 +26,14 @@ use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::Host;
 use crate::output::{self, Output, counted};
-use crate::server::{Server, Settings};
+use crate::server::{Server, Settings, raise_descriptor_limit};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
-    Ahead, Ask, Complete, Keyboard, Manner, Palette, Printer, Prompt, Typed, columns, has_terminal,
-    is_in_foreground, is_interactive,
+    Ahead, Ask, Complete, Keyboard, Manner, Palette, PreparedEditor, Printer, Prompt, Typed,
+    columns, has_terminal, is_in_foreground, is_interactive,
 };
+use crate::threads;
 
 /// How long to wait before looking again who is in the foreground.
 const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
@@ -112,6 +112,7 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
         "chatserver {} with these settings:\n\n{shown}\n{notes}",
         env!("CARGO_PKG_VERSION")
     ))?;
+    raise_descriptor_limit();
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), false);
     let event_file = event_file(&settings, &mut events)?;
@@ -165,7 +166,11 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 
 fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
-    let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+    let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
+    raise_descriptor_limit();
+    // Before any socket: it can use no descriptor above 1023.
+    let asked = Asked::default();
+    let editor = is_interactive().then(|| operators_editor(&asked));
     let clock = Clock::new();
     let mut events = Events::new(clock.clone(), settings.show_messages);
     let event_file = event_file(settings, &mut events)?;
@@ -190,9 +195,11 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     };
     signals.reads_anew.store(reads_anew, Ordering::Release);
     let server = Arc::new(server);
+    // It is set only here.
+    let _ = asked.set(Arc::downgrade(&server));
     let shown_at = board.as_ref().map(Board::address);
     let greeting = welcome(settings, about_tls, &server, shown_at);
-    let mut console = Console::start(greeting, &server, console_queue)
+    let mut console = Console::start(greeting, (editor, asked), console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
     let beaten = move |_, told| telling.tell_pulse(|| What::Ticked { told });
@@ -221,6 +228,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
         keyboard,
         answers,
         printer: _,
+        editor: _,
+        asked: _,
     } = console;
     drop(answers);
     // The terminal comes back to its ordinary state first, for whatever is still to be printed.
@@ -250,6 +259,27 @@ struct Console {
     /// Absent where standard input or output is no terminal, and in the background (`chatserver &`),
     /// where the system would stop a program that reads from the terminal.
     keyboard: Option<Keyboard<()>>,
+    /// For the operator's first line.
+    editor: Option<PreparedEditor>,
+    asked: Asked,
+}
+
+/// The server whose people Tab names, once it has started.
+type Asked = Arc<OnceLock<Weak<Server>>>;
+
+fn operators_editor(asked: &Asked) -> PreparedEditor {
+    let asked = Arc::clone(asked);
+    let complete: Complete = Box::new(move |before| {
+        let server = asked.get().and_then(Weak::upgrade);
+        let names = server.map(|server| server.labels());
+        operator::completions(before, &names.unwrap_or_default())
+    });
+    PreparedEditor::new(Manner {
+        palette: Palette::new(true),
+        complete,
+        history: None,
+        only_in_foreground: true,
+    })
 }
 
 /// Why the server is to end.
@@ -270,7 +300,7 @@ impl std::fmt::Display for Why {
 impl Console {
     fn start(
         greeting: String,
-        server: &Arc<Server>,
+        (editor, asked): (Option<PreparedEditor>, Asked),
         queue: Option<EventQueue>,
     ) -> io::Result<Console> {
         let printer = Arc::default();
@@ -283,27 +313,21 @@ impl Console {
             printer,
             answers: None,
             keyboard: None,
+            editor,
+            asked,
         };
-        console.take_up(server)?;
+        console.take_up()?;
         Ok(console)
     }
 
     /// Lets the operator type, if there is one in the foreground and they can't yet.
-    fn take_up(&mut self, server: &Arc<Server>) -> io::Result<()> {
+    fn take_up(&mut self) -> io::Result<()> {
         if self.keyboard.is_some() || !is_interactive() || !is_in_foreground(io::stdin()) {
             return Ok(());
         }
-        let asking = Arc::downgrade(server);
-        let complete: Complete = Box::new(move |before| {
-            let names = asking.upgrade().map(|server| server.labels());
-            operator::completions(before, &names.unwrap_or_default())
-        });
-        let (keyboard, printer) = Keyboard::start(Manner {
-            palette: Palette::new(true),
-            complete,
-            history: None,
-            only_in_foreground: true,
-        })?;
+        let editor = self.editor.take();
+        let editor = editor.unwrap_or_else(|| operators_editor(&self.asked));
+        let (keyboard, printer) = Keyboard::start(editor)?;
         *self.printer.lock() = printer;
         self.keyboard = Some(keyboard);
         if self.answers.is_none() {
@@ -373,7 +397,7 @@ impl Console {
                         keyboard.look();
                     }
                     // Without a thread or a pseudo-terminal for it, it serves without a console.
-                    let _ = self.take_up(server);
+                    let _ = self.take_up();
                 }
                 recv(typed) -> typed => match typed {
                     Ok(Typed::Line { text, .. }) => {
@@ -416,16 +440,13 @@ fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<Str
     let mut out = AboveTheLine {
         printer: Arc::clone(printer),
     };
-    Builder::new()
-        .name("answers".to_owned())
-        .stack_size(limits::THREAD_STACK)
-        .spawn(move || {
-            for answer in asked {
-                // The operator can ask again.
-                let answer = as_wide_as_the_terminal(&format!("{answer}\n"));
-                let _ = out.write_all(answer.as_bytes());
-            }
-        })?;
+    threads::start("answers", move || {
+        for answer in asked {
+            // The operator can ask again.
+            let answer = as_wide_as_the_terminal(&format!("{answer}\n"));
+            let _ = out.write_all(answer.as_bytes());
+        }
+    })?;
     Ok(answers)
 }
 
@@ -484,7 +505,7 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    let signals = signals::listen().map_err(|error| format!("can't listen for Ctrl-C: {error}"))?;
+    let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
     if recording.left_out() > 0 {
         report(&format!(

@@ -52,7 +52,7 @@ use threads::timer::Timekeeper;
 use threads::web::Door;
 use threads::worker::Worker;
 
-pub use guard::budget::Limit;
+pub use guard::budget::{Limit, raise_descriptor_limit};
 pub use guard::pace::Rate;
 pub use listeners::StartError;
 pub use settings::{Portals, Settings, WebDoor};

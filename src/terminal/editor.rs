@@ -23,7 +23,7 @@ use rustyline::{
 use unicode_width::UnicodeWidthStr as _;
 
 use super::filter::WAKE;
-use super::tty::columns;
+use super::tty::{LowDescriptors, columns};
 use super::{Palette, time_of_day};
 use crate::clock::slowed;
 use crate::files::make_folder_of;
@@ -83,6 +83,7 @@ pub(super) struct LineEditor {
     editor: Editor<Prompter, DefaultHistory>,
     line: Arc<Mutex<LineState>>,
     history: Option<PathBuf>,
+    descriptors: Arc<LowDescriptors>,
 }
 
 /// What our own keys have found, and do.
@@ -114,11 +115,16 @@ impl LineEditor {
             // ask for our prompt, and so for the time in it, where NO_COLOR is set.
             .color_mode(ColorMode::Forced)
             .build();
+        let descriptors = Arc::new(LowDescriptors::default());
+        if !descriptors.give_up() {
+            return None;
+        }
         let mut editor = Editor::with_config(config).ok()?;
         let line = Arc::new(Mutex::new(LineState::default()));
         let turn = Arc::new(Turn::new(slowed(DRAWN_WITHIN)));
         editor.set_helper(Some(Prompter {
             turn: Arc::clone(&turn),
+            descriptors: Arc::clone(&descriptors),
             palette: manner.palette,
             complete: manner.complete,
             hidden: AtomicBool::new(false),
@@ -153,7 +159,9 @@ impl LineEditor {
             editor,
             line,
             history: manner.history,
+            descriptors,
         };
+        editor.descriptors.keep();
         let print = move |text| turn.print(|| printer.print(text));
         Some((editor, Box::new(print)))
     }
@@ -177,9 +185,15 @@ impl LineEditor {
             .0
             .split_at_checked(initial.1)
             .unwrap_or(("", initial.0));
+        if !self.descriptors.give_up() {
+            // Connections have all of them; perhaps one ends.
+            let (text, cursor) = (initial.0.to_owned() + initial.1, initial.0.len());
+            return Edited::Failed { text, cursor };
+        }
         self.turn.begins();
         let edited = self.editor.readline_with_initial(&prompt, initial);
         self.turn.is_now(Editing::Not);
+        self.descriptors.keep();
         let line = self.line.lock();
         let (text, cursor) = (line.text.clone(), line.cursor);
         match edited {
@@ -362,6 +376,7 @@ impl Turn {
 /// which it was said.
 struct Prompter {
     turn: Arc<Turn>,
+    descriptors: Arc<LowDescriptors>,
     palette: Palette,
     complete: Complete,
     hidden: AtomicBool,
@@ -386,6 +401,8 @@ impl Highlighter for Prompter {
         prompt: &'p str,
         _default: bool,
     ) -> Cow<'b, str> {
+        // The editor has opened those of this line.
+        self.descriptors.keep();
         self.turn.is_drawn();
         if self.line.lock().is_blank {
             return "".into();

@@ -21,6 +21,7 @@ use super::plain::PlainReader;
 use super::tty::{EditorInput, RawTerminal, is_interactive, waker};
 use crate::clock::slowed;
 use crate::limits::THREAD_STACK;
+use crate::threads;
 
 /// The threads `keyboard` and `keys`.
 pub(crate) struct Keyboard<T> {
@@ -37,6 +38,26 @@ pub(crate) struct Keyboard<T> {
     input: Option<Arc<EditorInput>>,
 }
 
+/// A line editor that nothing has been typed into yet.
+pub(crate) struct PreparedEditor {
+    /// `None` gets plain lines: without a terminal, or on one that can't move its cursor (TERM=dumb).
+    editing: Option<(LineEditor, Printer)>,
+    only_in_foreground: bool,
+}
+
+impl PreparedEditor {
+    /// Opens the editor's descriptors and keeps some for its lines. A program that opens many calls
+    /// this first (see [`LowDescriptors`](super::tty::LowDescriptors)); too late, it gets plain lines.
+    pub(crate) fn new(manner: Manner) -> PreparedEditor {
+        let only_in_foreground = manner.only_in_foreground;
+        let editing = is_interactive().then(|| LineEditor::new(manner));
+        PreparedEditor {
+            editing: editing.flatten(),
+            only_in_foreground,
+        }
+    }
+}
+
 /// How long the threads may take to end: longer only where the terminal takes nothing any more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -46,7 +67,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     ///
     /// # Errors
     /// What the system says when it has no thread, or no pseudo-terminal, to give.
-    pub(crate) fn start(manner: Manner) -> io::Result<(Keyboard<T>, Option<Printer>)> {
+    pub(crate) fn start(editor: PreparedEditor) -> io::Result<(Keyboard<T>, Option<Printer>)> {
         let (sender, typed) = bounded(16);
         let (touch, touched) = bounded(1);
         let (running, done) = bounded::<()>(0);
@@ -63,13 +84,10 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
             terminal: None,
             input: None,
         };
-        // A terminal that can't move its cursor (TERM=dumb) gets plain lines, too.
-        let only_in_foreground = manner.only_in_foreground;
-        let editing = if is_interactive() {
-            LineEditor::new(manner)
-        } else {
-            None
-        };
+        let PreparedEditor {
+            editing,
+            only_in_foreground,
+        } = editor;
         let Some((editor, printer)) = editing else {
             let reader = PlainReader {
                 desk,
@@ -105,15 +123,20 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         };
         let still_running = running.clone();
         keyboard.threads.push(spawn("keys", move || {
+            let _restores = RestoresTerminal;
             keys.run();
             drop(still_running);
         })?);
         keyboard.threads.push(
             // The editor's own buffers need more than the other threads' stacks.
-            Builder::new().name("keyboard".to_owned()).spawn(move || {
-                edit(editor, &desk, &terminal, &sender, &asked);
-                drop(running);
-            })?,
+            Builder::new()
+                .name("keyboard".to_owned())
+                .spawn(move || {
+                    let _restores = RestoresTerminal;
+                    edit(editor, &desk, &terminal, &sender, &asked);
+                    drop(running);
+                })
+                .map_err(threads::explained)?,
         );
         Ok((keyboard, Some(printer)))
     }
@@ -199,11 +222,19 @@ pub(crate) fn restore_terminal() {
     }
 }
 
+/// Dropped by a panic, it puts the terminal back: the program goes on without an editor.
+struct RestoresTerminal;
+
+impl Drop for RestoresTerminal {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            restore_terminal();
+        }
+    }
+}
+
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    Builder::new()
-        .name(name.to_owned())
-        .stack_size(THREAD_STACK)
-        .spawn(run)
+    threads::start(name, run)
 }
 
 /// The thread `keyboard`: shows prompts and edits lines until it is closed.

@@ -14,7 +14,7 @@ mod tty;
 
 pub(crate) use desk::{Ahead, Ask, Prompt, Typed};
 pub(crate) use editor::{Complete, Manner, Printer};
-pub(crate) use keyboard::{Keyboard, restore_terminal};
+pub(crate) use keyboard::{Keyboard, PreparedEditor, restore_terminal};
 pub(crate) use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};

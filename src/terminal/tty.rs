@@ -3,9 +3,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -314,6 +315,41 @@ fn read_hidden(
 /// those that do.
 pub(crate) fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
+}
+
+/// Descriptors kept for the line editor, which opens two for each line and waits for them with `select`:
+/// that knows no number above 1023. A server with many sockets would have no others left.
+#[derive(Default)]
+pub(super) struct LowDescriptors(Mutex<Vec<OwnedFd>>);
+
+impl LowDescriptors {
+    /// More than the editor needs: in the moment between giving them up and the editor's opening
+    /// its own, connections may take some.
+    const KEPT: usize = 16;
+
+    /// Keeps as many as there are to be had.
+    pub(super) fn keep(&self) {
+        let mut kept = self.0.lock();
+        while kept.len() < Self::KEPT {
+            match lowest() {
+                Some(descriptor) => kept.push(descriptor),
+                None => return,
+            }
+        }
+    }
+
+    /// Gives them up to the editor. Returns whether it can use the next one.
+    pub(super) fn give_up(&self) -> bool {
+        self.0.lock().clear();
+        lowest().is_some()
+    }
+}
+
+/// A copy of standard input with the lowest free number, if `select` knows that and the next few.
+fn lowest() -> Option<OwnedFd> {
+    const FEW: i32 = 4;
+    let lowest = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0).ok()?;
+    (lowest.as_raw_fd() < libc::FD_SETSIZE as i32 - FEW).then_some(lowest)
 }
 
 /// Whether a person sits at both ends of this process.

@@ -27,6 +27,18 @@ pub(crate) fn has_terminal() -> bool {
     false
 }
 
+/// There is no line editor that needs any.
+#[derive(Default)]
+pub(super) struct LowDescriptors;
+
+impl LowDescriptors {
+    pub(super) fn keep(&self) {}
+
+    pub(super) fn give_up(&self) -> bool {
+        true
+    }
+}
+
 /// Whether there can be a line editor.
 pub(crate) fn is_interactive() -> bool {
     false

@@ -10,9 +10,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
-use crate::limits;
+use crate::threads;
 
 /// Maps that one thread takes: its stack, the guard below it, and the same for its signal stack.
 const MAPS_A_THREAD: usize = 4;
@@ -121,8 +121,7 @@ pub(crate) fn spawn_with(
     name: String,
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
-    builder.spawn(move || {
+    threads::start(name, move || {
         run();
         drop(token);
     })
@@ -255,17 +254,36 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
     tightest
 }
 
+/// Makes this process's soft limit of descriptors the hard one. The soft limit is low (1024 on most
+/// systems) for the sake of programs that use `select`; where it can't be raised, it stays.
+pub fn raise_descriptor_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let current = maximum;
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+    }
+}
+
 fn open_files(needed: usize) -> Option<Limit> {
     let value = process_limit("Max open files")?;
     let used = fs::read_dir("/proc/self/fd").ok()?.count();
     Some(Limit {
         of: "descriptors",
-        name: "ulimit -n",
+        name: "ulimit -Hn",
         value,
         left: value.saturating_sub(used),
         needed,
-        cure: format!("ulimit -n {}", used + needed),
+        // The soft limit is the hard one, which only root may raise.
+        cure: raise_descriptors(used + needed),
     })
+}
+
+/// The command that lets this shell's programs have so many descriptors.
+pub(crate) fn raise_descriptors(wanted: usize) -> String {
+    format!("sudo prlimit --pid $$ --nofile={wanted}")
 }
 
 fn number_in(path: impl AsRef<Path>) -> Option<usize> {
