@@ -1,14 +1,16 @@
 //! Telling what happened, and the bounded queue of each reader.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::shutter::Shutter;
 use super::what::{Event, What};
-use crate::clock::Clock;
+use crate::clock::{Clock, Tick};
 use crate::seat::Passcode;
 
 /// Where events are told.
@@ -19,6 +21,8 @@ pub struct Events {
     with_passcodes: bool,
     with_calls: bool,
     readers: Vec<Reader>,
+    /// What has failed lately. A leaf lock, shared by all handles.
+    failures: Arc<Mutex<HashMap<Failure, Repeats>>>,
 }
 
 #[derive(Clone)]
@@ -28,6 +32,24 @@ struct Reader {
     /// For a reader that wants to see calls, but only so much of the traffic.
     shutter: Option<Shutter>,
 }
+
+/// What was tried, and the system's reason.
+type Failure = (&'static str, String);
+
+/// A failure that may come again and again, hundreds of times a minute.
+struct Repeats {
+    told_at: Tick,
+    last: Tick,
+    /// How many there were since it was told.
+    untold: u64,
+}
+
+/// A failure that repeats is told once in so many ticks, with a count.
+const TOLD_EVERY: u64 = 60;
+/// After so many ticks without the failure it is over: the rest of the count is told.
+const OVER_AFTER: u64 = 10;
+/// So many different failures are counted at a time; each further one is told.
+const FAILURES: usize = 64;
 
 /// How much there is of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,6 +91,7 @@ impl Events {
             with_passcodes: false,
             with_calls: false,
             readers: Vec::new(),
+            failures: Arc::default(),
         }
     }
 
@@ -129,6 +152,71 @@ impl Events {
     /// As [`Events::tell`], for what happens with every call of a socket.
     pub fn tell_call(&self, what: impl FnOnce() -> What) {
         self.tell_of(Kind::Call, what);
+    }
+
+    /// Tells that the system has refused something. The first time, that is an event at once; while it
+    /// repeats, it is counted instead (see [`TOLD_EVERY`]).
+    pub fn tell_trouble(&self, doing: &'static str, error: String) {
+        let now = self.clock.now();
+        let times = {
+            let mut failures = self.failures.lock();
+            let is_full = failures.len() >= FAILURES;
+            match failures.get_mut(&(doing, error.clone())) {
+                Some(repeats) => {
+                    repeats.last = now;
+                    repeats.untold += 1;
+                    if now.0 - repeats.told_at.0 < TOLD_EVERY {
+                        return;
+                    }
+                    repeats.told_at = now;
+                    Some(std::mem::take(&mut repeats.untold))
+                }
+                None if is_full => None,
+                None => {
+                    let repeats = Repeats {
+                        told_at: now,
+                        last: now,
+                        untold: 0,
+                    };
+                    failures.insert((doing, error.clone()), repeats);
+                    None
+                }
+            }
+        };
+        self.tell(|| What::Trouble {
+            doing,
+            error,
+            times,
+        });
+    }
+
+    /// Tells that the clock has moved on, and of the failures that have stopped.
+    pub fn tell_tick(&self, told: usize) {
+        self.tell_pulse(|| What::Ticked { told });
+        let now = self.clock.now();
+        self.tell_counts(|repeats| now.0 - repeats.last.0 >= OVER_AFTER);
+    }
+
+    /// Tells how often each failure `is_over` that has not been told, and forgets it.
+    fn tell_counts(&self, is_over: impl Fn(&Repeats) -> bool) {
+        let over: Vec<(Failure, Repeats)> = {
+            let mut failures = self.failures.lock();
+            failures.extract_if(|_, repeats| is_over(repeats)).collect()
+        };
+        for ((doing, error), Repeats { untold, .. }) in over {
+            if untold > 0 {
+                self.tell(|| What::Trouble {
+                    doing,
+                    error,
+                    times: Some(untold),
+                });
+            }
+        }
+    }
+
+    /// Tells what has only been counted so far: the server ends.
+    pub fn tell_last_counts(&self) {
+        self.tell_counts(|_| true);
     }
 
     fn tell_of(&self, kind: Kind, what: impl FnOnce() -> What) {
@@ -224,6 +312,60 @@ mod tests {
             (1, 3, 0)
         );
         assert_eq!((quick.events().len(), quick.take_dropped()), (4, 0));
+    }
+
+    #[test]
+    fn a_failure_that_repeats_is_told_once_and_counted() {
+        let clock = Clock::new();
+        let mut events = Events::new(clock.clone(), false);
+        let queue = events.add_reader(1000);
+        let (no_more, other) = ("too many open files", "out of memory");
+        let fails = |error: &str| events.clone().tell_trouble("accept", error.to_owned());
+        let told = || {
+            let told = queue.events().try_iter();
+            let troubles = told.filter_map(|event| match event.what {
+                What::Trouble { error, times, .. } => Some((error, times)),
+                _ => None,
+            });
+            troubles.collect::<Vec<_>>()
+        };
+        let one = |error: &str, times| vec![(error.to_owned(), times)];
+        // Ten a second, for two minutes.
+        fails(no_more);
+        assert_eq!(told(), one(no_more, None));
+        for tick in 1..=120 {
+            clock.beat();
+            events.tell_tick(0);
+            (0..10).for_each(|_| fails(no_more));
+            match tick {
+                60 => assert_eq!(told(), one(no_more, Some(591))),
+                120 => assert_eq!(told(), one(no_more, Some(600))),
+                _ => assert_eq!(told(), []),
+            }
+        }
+        // Another one has its own event.
+        fails(other);
+        assert_eq!(told(), one(other, None));
+        // It is over; what was not told is told, if there is anything.
+        for tick in 1..=20 {
+            clock.beat();
+            events.tell_tick(0);
+            match tick {
+                10 => assert_eq!(told(), one(no_more, Some(9))),
+                _ => assert_eq!(told(), []),
+            }
+        }
+        fails(no_more);
+        fails(no_more);
+        assert_eq!(told(), one(no_more, None));
+        events.tell_last_counts();
+        assert_eq!(told(), one(no_more, Some(1)));
+        // However many kinds there are, so many are remembered.
+        for number in 0..2 * FAILURES {
+            fails(&number.to_string());
+        }
+        assert_eq!(told().len(), 2 * FAILURES);
+        assert_eq!(events.failures.lock().len(), FAILURES);
     }
 
     #[test]

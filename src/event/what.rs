@@ -393,6 +393,8 @@ pub enum What {
         doing: &'static str,
         /// The system's reason.
         error: String,
+        /// How often it has failed since the last such event, where it repeats.
+        times: Option<u64>,
     },
     /// Lines of this stream (the console, the event file, the board) are missing before this one.
     LinesMissing {
@@ -736,6 +738,12 @@ mod tests {
             What::Trouble {
                 doing: "accept",
                 error: "no".to_owned(),
+                times: None,
+            },
+            What::Trouble {
+                doing: "accept",
+                error: "no".to_owned(),
+                times: Some(12),
             },
             What::LinesMissing {
                 count: 3,

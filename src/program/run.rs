@@ -18,7 +18,7 @@ use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker, slowed};
-use crate::event::{EventQueue, Events, ReaderThread, What, start_console, start_event_file};
+use crate::event::{EventQueue, Events, ReaderThread, start_console, start_event_file};
 use crate::files::{could_be_made, make_usual_folder_of};
 use crate::hall::AccountError;
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
@@ -202,7 +202,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let mut console = Console::start(greeting, (editor, asked), console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
-    let beaten = move |_, told| telling.tell_pulse(|| What::Ticked { told });
+    let beaten = move |_, told| telling.tell_tick(told);
     let ticker = Ticker::start(clock, slowed(settings.tick), beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 

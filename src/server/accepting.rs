@@ -118,8 +118,7 @@ pub(super) fn back_off(events: &Events, doing: &'static str, error: &io::Error) 
     thread::sleep(limits::ACCEPT_BACKOFF);
 }
 
-/// Tells that the system has refused something.
+/// Tells that the system has refused something; what repeats is counted.
 pub(super) fn trouble(events: &Events, doing: &'static str, error: &io::Error) {
-    let error = error.to_string();
-    events.tell(|| What::Trouble { doing, error });
+    events.tell_trouble(doing, error.to_string());
 }

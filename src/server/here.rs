@@ -132,7 +132,7 @@ fn hear(sessions: &Sessions, news: News<'_>, unwritten: &mut Unwritten) {
             }
         }
         News::Missed { room, count } => tell_missed(sessions, room, count),
-        News::Trouble { doing, error } => sessions.events.tell(|| What::Trouble { doing, error }),
+        News::Trouble { doing, error } => sessions.events.tell_trouble(doing, error),
     }
 }
 

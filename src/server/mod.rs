@@ -79,13 +79,13 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
         was_open_to_others,
     } = Accounts::open(path).map_err(StartError::Accounts)?;
     if was_open_to_others {
-        events.tell(|| What::Trouble {
-            doing: "keep the accounts file from others",
-            error: format!(
+        events.tell_trouble(
+            "keep the accounts file from others",
+            format!(
                 "{} could be read by others; it is its owner's alone now (mode 0600)",
                 path.display()
             ),
-        });
+        );
     }
     for Damage { line, reason } in damage {
         events.tell(|| What::DamagedAccount { line, reason });
@@ -654,6 +654,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let why = self.why.lock().take();
+        self.sessions.events.tell_last_counts();
         self.sessions.events.tell(|| What::ShuttingDown { why });
         // The timers see their connections out and shut the sockets, which wakes workers in a read.
         self.sessions.clock.stop();

@@ -118,10 +118,7 @@ impl RoomPorts {
                         io::ErrorKind::AddrInUse => explain(error, wanted, "room", 1).to_string(),
                         _ => error.to_string(),
                     };
-                    events.tell(|| What::Trouble {
-                        doing: "bind a room's port",
-                        error,
-                    });
+                    events.tell_trouble("bind a room's port", error);
                     passed_over.push(held);
                 }
             }

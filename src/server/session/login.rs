@@ -192,14 +192,14 @@ impl Session<'_, AtWorker<'_>> {
 
     fn tell_of_rescued(&self, accounts: &Accounts) {
         if let Some(count) = accounts.take_rescued() {
-            self.sessions.events.tell(|| What::Trouble {
-                doing: "find the accounts file as it was",
-                error: format!(
+            self.sessions.events.tell_trouble(
+                "find the accounts file as it was",
+                format!(
                     "it has been replaced, and got {} that it lacked; \
                      edit it while the server is stopped",
                     counted(count, "account", "accounts")
                 ),
-            });
+            );
         }
     }
 
@@ -236,10 +236,7 @@ impl Session<'_, AtWorker<'_>> {
             let sentence = "the other servers can't be reached now, and one of them may have that account; try again in a minute";
             return self.speaker.error(ErrorCode::Unreachable, sentence);
         }
-        self.sessions.events.tell(|| What::Trouble {
-            doing,
-            error: error.to_string(),
-        });
+        self.sessions.events.tell_trouble(doing, error.to_string());
         let sentence = match error {
             AccountError::Differs(_) => {
                 "the servers have two different passwords for that name; tell the operator, or choose another name"
