@@ -43,15 +43,17 @@ pub(crate) fn interfaces() -> BTreeMap<String, Interface> {
     found
 }
 
-/// The table of interfaces for the start of the server, one line each.
-pub(crate) fn table(interfaces: &BTreeMap<String, Interface>) -> String {
+/// The table of interfaces for the start of the server, one line each. Without `ipv6` nothing listens
+/// at their IPv6 addresses.
+pub(crate) fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     let mut table = String::new();
     for (name, Interface { mac, addresses, .. }) in interfaces {
         let mac = mac.map_or_else(
             || "-".to_owned(),
             |bytes| bytes.map(|byte| format!("{byte:02x}")).join(":"),
         );
-        let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let addresses = addresses.iter().filter(|address| ipv6 || address.is_ipv4());
+        let addresses: Vec<String> = addresses.map(IpAddr::to_string).collect();
         let _ = writeln!(
             table,
             "  {name:<12}  MAC {mac:<17}  IP {}",
@@ -150,13 +152,9 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each() {
-        let table = table(&BTreeMap::from([(
-            "lo".to_owned(),
-            interface(true, &["127.0.0.1", "::1"]),
-        )]));
-        assert_eq!(
-            table,
-            "  lo            MAC -                  IP 127.0.0.1, ::1\n"
-        );
+        let lo = BTreeMap::from([("lo".to_owned(), interface(true, &["127.0.0.1", "::1"]))]);
+        let row = "  lo            MAC -                  IP 127.0.0.1";
+        assert_eq!(table(&lo, true), format!("{row}, ::1\n"));
+        assert_eq!(table(&lo, false), format!("{row}\n"));
     }
 }

@@ -47,6 +47,7 @@
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
 //! | `portal-tls-1` … | at most 64 together with `browser-…` without a seat and `full-…` | `read` | completes a caller's TLS handshake, and then does the portal's work |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
+//! | `late-workers` | 1, if a worker's port was busy at the start | the ticks | tries these ports, and starts their workers |
 //! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what did not fit into a full socket before |
 //! | `full-1` … | see `portal-tls-1` | `read` | tells a caller over TLS that the single port is full |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |

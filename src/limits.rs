@@ -194,7 +194,8 @@ pub const SEND_BUFFER: usize = 256 * 1024;
 /// How many callbacks one address gets within a tick.
 pub const CALLBACKS_A_TICK: u32 = 2;
 
-/// How long the system keeps the port of a connection that has ended (60 s on Linux), and a bit more.
+/// How long the system keeps the port of a connection that has ended (60 s on Linux), and a bit more:
+/// the start waits so long for the portal's port, or for the first of the workers'.
 pub const TIME_WAIT: Duration = Duration::from_secs(65);
 /// How long the start waits for a port that an outgoing connection of some program has: many are short.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(3);

@@ -5,7 +5,7 @@
 //! It knows what the events say and nothing else. Of messages it keeps nothing, because the board
 //! does not get to see all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
@@ -96,6 +96,9 @@ pub(super) struct About {
     pub(super) web: bool,
 }
 
+/// Stands on the card of a worker that does not listen yet.
+const PORT_BUSY: &str = "its port is busy";
+
 /// So many cards are shown even if free.
 const SHOWN_CARDS: usize = 256;
 /// So many ports from the top of the stack are shown.
@@ -182,6 +185,18 @@ impl Picture {
                 }
                 return;
             }
+            "ports-busy" => {
+                let busy = record.text("ports").map(read_ranges).unwrap_or_default();
+                for key in &busy {
+                    if let Some(card) = self.cards.get_mut(key) {
+                        card.phase = Phase::Closing;
+                        card.end = Some(PORT_BUSY.to_owned());
+                        self.changed.cards.insert(*key);
+                    }
+                }
+                self.stack.retain(|there| !busy.contains(there));
+                return self.pairs_first();
+            }
             "caption" => {
                 self.caption = record.text("text").map(str::to_owned);
                 return;
@@ -261,6 +276,13 @@ impl Picture {
                 card.total_until = None;
                 card.end = text("end");
             }
+            "port-ready" => {
+                *card = Card::default();
+                let partner = self.partner(key);
+                let beside = self.stack.iter().position(|there| Some(*there) == partner);
+                self.stack.insert(beside.unwrap_or(self.stack.len()), key);
+                self.pairs_first();
+            }
             "freed" => {
                 *card = Card {
                     changes: card.changes + 1,
@@ -275,6 +297,22 @@ impl Picture {
             _ => return,
         }
         self.changed.cards.insert(key);
+    }
+
+    /// As the server does it: seats without their partner's are handed out last.
+    fn pairs_first(&mut self) {
+        let is_busy = |key: &Key| {
+            let card = self.cards.get(key);
+            card.is_some_and(|card| card.end.as_deref() == Some(PORT_BUSY))
+        };
+        let pairs = self.order.chunks_exact(2).flat_map(|pair| match pair {
+            [one, other] => vec![(*one, is_busy(other)), (*other, is_busy(one))],
+            _ => Vec::new(),
+        });
+        let alone: HashMap<Key, bool> = pairs.collect();
+        self.stack
+            .sort_by_key(|key| !alone.get(key).copied().unwrap_or(false));
+        self.changed.stack = true;
     }
 
     fn begin(&mut self, record: &Record) {
@@ -514,6 +552,21 @@ mod tests {
             [50001, 50002, 50003, 7]
         );
         assert_eq!(read_ranges(&"1-65535 ".repeat(12 * 1024)).len(), 65535);
+    }
+
+    #[test]
+    fn a_port_that_is_busy_is_not_on_the_stack_until_its_worker_listens() {
+        const BUSY: &str = "0 main ports-busy ports=50001-50002 reason=time-wait";
+        const LATER: &str = "0 main ports-busy ports=50002-50002 reason=time-wait";
+        const READY: &str = "7 late-workers port-ready port=50002";
+        let picture = after(&[BUSY]);
+        assert_eq!(picture.stack, [50004, 50003]);
+        assert_eq!(phase(&picture, 50002), "closing");
+        assert_eq!(after(&[LATER]).stack, [50001, 50004, 50003]);
+        let picture = after(&[LATER, READY]);
+        assert_eq!(picture.stack, [50002, 50001, 50004, 50003]);
+        assert_eq!(phase(&picture, 50002), "free");
+        assert_eq!(after(&[BUSY, READY]).stack, [50002, 50004, 50003]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Events {
     }
 
     /// Tells that the system has refused something. The first time, that is an event at once; while it
-    /// repeats, it is counted instead (see [`TOLD_EVERY`]).
+    /// repeats, it is counted, and the count told once a minute.
     pub fn tell_trouble(&self, doing: &'static str, error: String) {
         let now = self.clock.now();
         let times = {

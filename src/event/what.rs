@@ -112,6 +112,19 @@ pub enum What {
         /// Where; for the workers, the first of them.
         address: SocketAddr,
     },
+    /// Workers' ports can't be bound yet; the server serves without their seats.
+    PortsBusy {
+        /// The ports.
+        #[serde(serialize_with = "as_ranges")]
+        ports: Vec<Port>,
+        /// What they are in use for.
+        reason: &'static str,
+    },
+    /// A worker listens at a port that was busy; the port is on the workload stack.
+    PortReady {
+        /// The worker's port.
+        port: Port,
+    },
     /// The portal reserved a seat and said so.
     Ticket {
         /// The worker's port.
@@ -670,6 +683,11 @@ mod tests {
             What::NobodyThere {
                 from: Place::Port(port),
             },
+            What::PortsBusy {
+                ports: vec![port, Port::new(50002).unwrap()],
+                reason: "a reason",
+            },
+            What::PortReady { port },
             What::Registered { port, name: name() },
             What::LoggedIn { port, name: name() },
             What::PasswordChanged { port, name: name() },

@@ -120,7 +120,7 @@ impl EchoServer {
         if bind.ip().is_unspecified() {
             say(&format!(
                 "That is, on every interface:\n{}",
-                table(&interfaces()).trim_end()
+                table(&interfaces(), true).trim_end()
             ));
         }
         serve(&listener, &say).map_err(EchoError::Serve)

@@ -1,13 +1,13 @@
 //! A UDP socket, whose calls can be shown.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use super::listener::port_of;
-use super::{Port, Tap, reachable};
+use super::{Port, Tap, canonical, reachable, socket};
 
 /// Who has asked something by datagram, and at which of this machine's addresses.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ impl Datagrams {
     /// # Errors
     /// As [`Listener::bind`](crate::net::Listener::bind).
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
-        let bound = UdpSocket::bind(address);
+        let bound = socket::bound_udp(address);
         let actual = bound
             .as_ref()
             .ok()
@@ -89,7 +89,7 @@ impl Datagrams {
     /// # Errors
     /// What the system reports.
     pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
-        let done = self.socket.connect(to);
+        let done = self.socket.connect(self.reached_from_here(to));
         self.tap.called("connect", Some(to), &done);
         done
     }
@@ -100,6 +100,7 @@ impl Datagrams {
     /// What the system reports, also that an earlier datagram reached nobody.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let received = self.socket.recv_from(buffer);
+        let received = received.map(|(count, peer)| (count, canonical(peer)));
         if self.tap.trace.is_some() {
             let (count, peer) = match &received {
                 Ok((count, peer)) => (Ok(*count), *peer),
@@ -115,9 +116,19 @@ impl Datagrams {
     /// # Errors
     /// What the system reports.
     pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
-        let sent = self.socket.send_to(datagram, to);
+        let sent = self.socket.send_to(datagram, self.reached_from_here(to));
         self.tap.moved("send_to", Some(to), datagram, &sent);
         sent
+    }
+
+    /// `to` as this socket takes it: an IPv6 socket reaches an IPv4 address as a mapped one.
+    fn reached_from_here(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if self.address.is_ipv6() => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
+            }
+            _ => to,
+        }
     }
 
     /// How long [`Datagrams::recv_from`] may take; `None` is for ever.
@@ -155,7 +166,7 @@ impl Datagrams {
                 .map_err(io::Error::from)
                 .and_then(|message| {
                     let peer = message.address.as_ref().and_then(address_of);
-                    let peer = peer.ok_or(io::ErrorKind::InvalidData)?;
+                    let peer = canonical(peer.ok_or(io::ErrorKind::InvalidData)?);
                     let here = message.cmsgs()?.find_map(|word| match word {
                         ControlMessageOwned::Ipv4PacketInfo(info) => Some(Here::V4(info)),
                         ControlMessageOwned::Ipv6PacketInfo(info) => Some(Here::V6(info)),
@@ -189,7 +200,7 @@ impl Datagrams {
             None => Vec::new(),
         };
         let pieces = [io::IoSlice::new(datagram)];
-        let to = SockaddrStorage::from(asked.peer);
+        let to = SockaddrStorage::from(self.reached_from_here(asked.peer));
         let descriptor = self.socket.as_raw_fd();
         let sent = sendmsg(descriptor, &pieces, &words, MsgFlags::empty(), Some(&to))
             .map_err(io::Error::from);

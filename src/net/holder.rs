@@ -1,7 +1,8 @@
 //! Who has a port that can't be bound, as far as the system tells.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Who has a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,7 +20,8 @@ pub enum Held {
     Listener,
     /// A connection of somebody's has it: the system gives outgoing connections such ports.
     Connection,
-    /// A connection that has ended; the system keeps its port for another minute (TIME_WAIT).
+    /// A connection that no program has any more; the system keeps its port for another minute
+    /// (TIME_WAIT, and the states before it).
     EndedConnection,
 }
 
@@ -49,6 +51,7 @@ pub enum Transport {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Socket {
     what: Held,
+    local: SocketAddr,
     /// Its number, by which a process has it. Zero for one that no process has any more.
     inode: u64,
 }
@@ -56,12 +59,8 @@ struct Socket {
 impl Holder {
     /// Who has that port of this machine. `None` where the system does not tell (it is Linux that does).
     pub fn of(transport: Transport, address: SocketAddr) -> Option<Holder> {
-        let tables = match transport {
-            Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-            Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-        };
-        let texts = tables.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-        let Socket { what, inode } = in_table(&texts.concat(), transport, address.port())?;
+        let table = Table::read(transport);
+        let Socket { what, inode, .. } = table.in_the_way_of(address)?;
         Some(Holder {
             what,
             program: program_with(inode),
@@ -69,37 +68,104 @@ impl Holder {
     }
 }
 
-/// Who is in the way most: who listens; who is connected; who was.
-///
-/// The table is the kernel's: local address and port, the other side's, the state, all in hexadecimal, and further on
-/// the socket's number.
-fn in_table(table: &str, transport: Transport, port: u16) -> Option<Socket> {
-    const LISTEN: &str = "0A";
-    const TIME_WAIT: &str = "06";
-    // What a socket has that is not connected, and for datagrams is open to all.
-    const UNCONNECTED: &str = "07";
-    let sockets = table.lines().filter_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (_, local) = words.get(1)?.rsplit_once(':')?;
-        if u16::from_str_radix(local, 16).ok()? != port {
-            return None;
-        }
-        let what = match (transport, *words.get(3)?) {
-            (Transport::Tcp, LISTEN) | (Transport::Udp, UNCONNECTED) => Held::Listener,
-            (Transport::Tcp, TIME_WAIT) => Held::EndedConnection,
-            _ => Held::Connection,
+impl Held {
+    /// What each of these ports is in use for; the system is asked once for all of them.
+    pub fn each(transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
+        let table = Table::read(transport);
+        let held = |address: &SocketAddr| table.in_the_way_of(*address).map(|there| there.what);
+        addresses.iter().map(held).collect()
+    }
+}
+
+/// The kernel's table of sockets, by port.
+struct Table {
+    sockets: HashMap<u16, Vec<Socket>>,
+}
+
+impl Table {
+    fn read(transport: Transport) -> Table {
+        let files = match transport {
+            Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+            Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
         };
-        let inode = words.get(9).and_then(|word| word.parse().ok());
-        Some(Socket {
-            what,
-            inode: inode.unwrap_or(0),
-        })
-    });
-    sockets.min_by_key(|socket| match socket.what {
-        Held::Listener => 0,
-        Held::Connection => 1,
-        Held::EndedConnection => 2,
-    })
+        let texts = files.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        Table::parse(&texts.concat(), transport)
+    }
+
+    /// Each line has the local address and port, the peer's, the state, all in hexadecimal, and
+    /// further on the socket's number.
+    fn parse(text: &str, transport: Transport) -> Table {
+        const LISTEN: &str = "0A";
+        // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; no program has a socket without a number.
+        const ENDING: [&str; 5] = ["04", "05", "06", "09", "0B"];
+        // The state of a socket that is not connected: for datagrams it is open to every sender.
+        const UNCONNECTED: &str = "07";
+        let mut sockets: HashMap<u16, Vec<Socket>> = HashMap::new();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (Some(local), Some(state)) = (words.get(1), words.get(3)) else {
+                continue;
+            };
+            let Some(local) = read_address(local) else {
+                continue;
+            };
+            let inode = words.get(9).and_then(|word| word.parse().ok()).unwrap_or(0);
+            let what = match (transport, *state) {
+                (Transport::Tcp, LISTEN) | (Transport::Udp, UNCONNECTED) => Held::Listener,
+                (Transport::Tcp, state) if inode == 0 && ENDING.contains(&state) => {
+                    Held::EndedConnection
+                }
+                _ => Held::Connection,
+            };
+            sockets
+                .entry(local.port())
+                .or_default()
+                .push(Socket { what, local, inode });
+        }
+        Table { sockets }
+    }
+
+    /// The socket that is most in the way of `address`: a listener, then a connection, then one that
+    /// has ended. A socket at another address of this machine is in nobody's way.
+    fn in_the_way_of(&self, address: SocketAddr) -> Option<Socket> {
+        // `::` is IPv4's addresses, too.
+        let covers =
+            |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+        let here = address.ip().to_canonical();
+        let overlap = |there| there == here || covers(there, here) || covers(here, there);
+        let sockets = self.sockets.get(&address.port())?.iter();
+        let in_the_way = sockets.filter(|socket| overlap(socket.local.ip()));
+        let first = in_the_way.min_by_key(|socket| match socket.what {
+            Held::Listener => 0,
+            Held::Connection => 1,
+            Held::EndedConnection => 2,
+        });
+        first.copied()
+    }
+}
+
+/// A local address as the kernel writes it: words of 32 bits in the machine's byte order, and the
+/// port, all in hexadecimal.
+fn read_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.rsplit_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |index: usize| {
+        let digits = address.get(index * 8..index * 8 + 8)?;
+        let word = u32::from_str_radix(digits, 16).ok()?;
+        Some(u32::from_be_bytes(word.to_ne_bytes()))
+    };
+    let ip = match address.len() {
+        8 => IpAddr::from(Ipv4Addr::from_bits(word(0)?)),
+        32 => {
+            let words = [word(0)?, word(1)?, word(2)?, word(3)?];
+            let bits = words
+                .iter()
+                .fold(0, |bits, word| bits << 32 | u128::from(*word));
+            IpAddr::from(Ipv6Addr::from_bits(bits)).to_canonical()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
 }
 
 /// The program that has the socket of that number open. The system shows a user only their own programs' files.
@@ -137,21 +203,39 @@ mod tests {
                2: 0100007F:C351 0100007F:0050 06 0:0 00:0 0 0 0 0 1\n\
                3: 00000000000000000000000001000000:C352 00000000000000000000000001000000:0050 01 0:0 00:0 0 0 0 77 1\n\
                4: 0100007F:C352 0100007F:0050 06 0:0\n\
-               5: 0100007F:C354 00000000:0000 07 0:0 00:0 0 0 0 88 1\n";
-        let found = |transport, port| {
-            let socket = in_table(table, transport, port);
-            socket.map(|Socket { what, inode }| (what, inode))
+               5: 0100007F:C354 00000000:0000 07 0:0 00:0 0 0 0 88 1\n\
+               6: 010200C0:C355 00000000:0000 0A 0:0 00:0 0 1000 0 90 1\n\
+               7: 0100007F:C355 0100007F:0050 06 0:0 00:0 0 0 0 0 1\n\
+               9: 0100007F:C357 0100007F:0050 05 0:0 00:0 0 0 0 0 1\n\
+               10: 0100007F:C358 0100007F:0050 05 0:0 00:0 0 1000 0 92 1\n\
+               8: 00000000000000000000000000000000:C356 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 91 1\n";
+        let found = |transport, address: &str| {
+            let table = Table::parse(table, transport);
+            let socket = table.in_the_way_of(address.parse().unwrap());
+            socket.map(|Socket { what, inode, .. }| (what, inode))
         };
-        for (port, holder) in [
-            (50000, Some((Held::Listener, 1234))),
-            (50001, Some((Held::EndedConnection, 0))),
-            (50002, Some((Held::Connection, 77))),
-            (50003, None),
+        for (address, holder) in [
+            ("127.0.0.1:50000", Some((Held::Listener, 1234))),
+            ("0.0.0.0:50000", Some((Held::Listener, 1234))),
+            ("[::]:50000", Some((Held::Listener, 1234))),
+            ("192.0.2.1:50000", None),
+            ("127.0.0.1:50001", Some((Held::EndedConnection, 0))),
+            ("127.0.0.1:50002", Some((Held::EndedConnection, 0))),
+            ("0.0.0.0:50002", Some((Held::EndedConnection, 0))),
+            ("[::]:50002", Some((Held::Connection, 77))),
+            ("[::1]:50002", Some((Held::Connection, 77))),
+            ("127.0.0.1:50003", None),
+            // Closed by its program, and half closed by a program that still has it.
+            ("127.0.0.1:50007", Some((Held::EndedConnection, 0))),
+            ("127.0.0.1:50008", Some((Held::Connection, 92))),
+            // Another program's listener at another address does not hold this one.
+            ("127.0.0.1:50005", Some((Held::EndedConnection, 0))),
+            ("127.0.0.1:50006", Some((Held::Listener, 91))),
         ] {
-            assert_eq!(found(Transport::Tcp, port), holder, "{port}");
+            assert_eq!(found(Transport::Tcp, address), holder, "{address}");
         }
         let waits = Some((Held::Listener, 88));
-        assert_eq!(found(Transport::Udp, 50004), waits);
+        assert_eq!(found(Transport::Udp, "127.0.0.1:50004"), waits);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
+use super::canonical;
+
 /// An address without a port.
 ///
 /// `fe80::1` is another machine on each network that this one is on, so it comes with a *zone*, the interface
@@ -29,7 +31,8 @@ impl Host {
 }
 
 impl From<SocketAddr> for Host {
-    fn from(mut address: SocketAddr) -> Host {
+    fn from(address: SocketAddr) -> Host {
+        let mut address = canonical(address);
         address.set_port(0);
         Host { address }
     }
@@ -95,6 +98,7 @@ mod tests {
             ("127.0.0.1", "127.0.0.1:80"),
             ("::1", "[::1]:80"),
             ("[::]", "[::]:80"),
+            ("::ffff:127.0.0.1", "127.0.0.1:80"),
             // The loopback is interface 1.
             ("fe80::1%1", "[fe80::1%1]:80"),
             ("[fe80::1%lo]", "[fe80::1%1]:80"),

@@ -4,11 +4,79 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use super::stream::prepare_for_a_client;
 use super::tls::TlsServer;
-use super::{Port, Stream, Tap, reachable};
+use super::{Port, Stream, Tap, canonical, reachable, socket};
+use crate::limits;
+
+/// How many connections wait at a listener that does not ask for more; std chooses the same.
+const BACKLOG: i32 = limits::WORKER_BACKLOG as i32;
+
+/// A TCP port that no other program can listen on any more, and at which nothing listens yet:
+/// callers are refused, and do not wait for a server that is still starting.
+#[derive(Debug)]
+pub struct BoundPort {
+    socket: Socket,
+    address: SocketAddr,
+    port: Port,
+    tap: Tap,
+}
+
+impl BoundPort {
+    /// Binds `address`; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// What `bind` reports: the port is in use, the address is not this machine's, or this user
+    /// may not have it.
+    pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<BoundPort> {
+        let bound = socket::bound_tcp(address);
+        let actual = bound.as_ref().ok().and_then(local_address);
+        tap.called("bind", Some(actual.unwrap_or(address)), &bound);
+        let socket = bound?;
+        let address = actual.unwrap_or(address);
+        Ok(BoundPort {
+            address,
+            port: port_of(address)?,
+            socket,
+            tap: tap.clone(),
+        })
+    }
+
+    /// Listens; up to `backlog` connections wait to be accepted.
+    ///
+    /// # Errors
+    /// What `listen` reports: `AddrInUse` if another program has bound the port at the same time
+    /// and was first to listen.
+    pub fn listen(self, backlog: i32) -> io::Result<Listener> {
+        prepare_for_a_client(&SockRef::from(&self.socket));
+        let done = self.socket.listen(backlog);
+        self.tap.called("listen", Some(self.address), &done);
+        done?;
+        Ok(Listener {
+            socket: self.socket.into(),
+            address: self.address,
+            port: self.port,
+            tap: self.tap,
+            tls: None,
+        })
+    }
+
+    /// Where it is bound.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port that it has.
+    pub fn port(&self) -> Port {
+        self.port
+    }
+}
+
+fn local_address(socket: &Socket) -> Option<SocketAddr> {
+    socket.local_addr().ok()?.as_socket()
+}
 
 /// A TCP listener. Every connection gets the listener's [`Tap`].
 #[derive(Debug)]
@@ -26,26 +94,9 @@ impl Listener {
     /// wait in the backlog.
     ///
     /// # Errors
-    /// What `bind` reports: somebody else has the port, the address is not this machine's, or this
-    /// user may not have it.
+    /// As [`BoundPort::bind`].
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Listener> {
-        let bound = TcpListener::bind(address);
-        let actual = bound
-            .as_ref()
-            .ok()
-            .and_then(|socket| socket.local_addr().ok());
-        tap.called("bind", Some(actual.unwrap_or(address)), &bound);
-        let socket = bound?;
-        tap.called("listen", actual, &Ok(()));
-        prepare_for_a_client(&SockRef::from(&socket));
-        let address = socket.local_addr()?;
-        Ok(Listener {
-            address,
-            port: port_of(address)?,
-            socket,
-            tap: tap.clone(),
-            tls: None,
-        })
+        BoundPort::bind(address, tap)?.listen(BACKLOG)
     }
 
     /// Waits for the next connection.
@@ -54,10 +105,11 @@ impl Listener {
     /// What `accept` reports: out of descriptors, for one. It may go better the next time.
     pub fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let accepted = self.socket.accept();
-        let peer = accepted.as_ref().ok().map(|(_, peer)| *peer);
+        let peer = accepted.as_ref().ok().map(|(_, peer)| canonical(*peer));
         self.tap
             .called("accept", Some(peer.unwrap_or(self.address)), &accepted);
         let (socket, peer) = accepted?;
+        let peer = canonical(peer);
         let stream = Stream::accepted(socket, peer, self.tap.clone());
         match &self.tls {
             None => Ok((stream, peer)),
@@ -134,16 +186,6 @@ impl Listener {
     /// What the system reports.
     pub fn set_accept_timeout(&self, timeout: Duration) -> io::Result<()> {
         SockRef::from(&self.socket).set_read_timeout(Some(timeout))
-    }
-
-    /// Makes the queue of waiting connections `backlog` long (std chooses 128).
-    ///
-    /// # Errors
-    /// What `listen` reports; the listener goes on with the shorter queue.
-    pub fn lengthen_backlog(&self, backlog: i32) -> io::Result<()> {
-        let done = SockRef::from(&self.socket).listen(backlog);
-        self.tap.called("listen", Some(self.address), &done);
-        done
     }
 
     /// Wakes a thread that is blocked in `accept`. Linux does so when the listener is shut down,

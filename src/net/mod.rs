@@ -14,6 +14,7 @@ mod network;
 mod opening;
 mod pending;
 mod raw;
+mod socket;
 mod spare;
 mod stream;
 mod tap;
@@ -28,7 +29,7 @@ pub use dial::Dial;
 pub use handshake_error::HandshakeError;
 pub use holder::{Held, Holder, Program, Transport};
 pub use host::{Host, NoAddress};
-pub use listener::Listener;
+pub use listener::{BoundPort, Listener};
 pub use network::{Network, NoNetwork};
 pub use opening::Opening;
 pub(crate) use pending::{Pending, PendingConnections, PendingLimits, greediest};
@@ -85,6 +86,16 @@ pub fn host_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// An address as people know it: a mapped one (`[::ffff:192.0.2.1]:80`) is IPv4's (`192.0.2.1:80`). A
+/// client has the latter everywhere, whichever kind of socket it came in at.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        // With its zone, if it has one.
+        IpAddr::V6(_) => address,
+    }
+}
+
 /// The address at which this machine reaches a listener of its own: an unspecified address
 /// (`0.0.0.0`, `[::]`) becomes the loopback of its family.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
@@ -110,6 +121,21 @@ mod tests {
             (host("::1"), host("127.0.0.2")),
             ("::1".into(), "127.0.0.2".into())
         );
+    }
+
+    #[test]
+    fn a_mapped_address_is_shown_as_ipv4_and_a_zone_is_kept() {
+        for (address, shown) in [
+            ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[fe80::1%2]:80", "[fe80::1%2]:80"),
+            ("[::1]:80", "[::1]:80"),
+            // Deprecated, and an IPv6 address.
+            ("[::192.0.2.1]:80", "[::c000:201]:80"),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(canonical(address).to_string(), shown);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::handshake_error::HandshakeError;
 use super::tls::{Tls, TlsClient, TlsServer};
-use super::{Delivery, Tap, raw};
+use super::{Delivery, Tap, canonical, raw};
 use crate::limits;
 use crate::lock::assert_free_for_io;
 
@@ -287,7 +287,7 @@ impl Stream {
     /// # Errors
     /// What the system reports; not for a socket that is connected.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.local_addr().map(canonical)
     }
 
     /// What is written goes out at once (`TCP_NODELAY`), instead of waiting up to 40 ms for more.
@@ -417,7 +417,7 @@ impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Stream {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = socket.peer_addr().unwrap_or(nowhere);
-        Stream::accepted(socket, peer, Tap::default())
+        Stream::accepted(socket, canonical(peer), Tap::default())
     }
 }
 

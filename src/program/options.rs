@@ -1,7 +1,7 @@
 //! The server's command line.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use crate::files::server_folder;
 use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
 use crate::limits;
-use crate::net::{Host, Network, NoAddress, NoNetwork};
+use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
 use crate::server::{Portals, Rate, Settings, WebDoor};
 use crate::web::Authority;
 use crate::wire::Revision;
@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
-    /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 or :: lets everyone on the network in
+    /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 lets everyone on the network in over IPv4, :: over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
     /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003 with 50004, and so on
@@ -120,7 +120,7 @@ struct Arguments {
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
     /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden there without --show-messages
-    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = value_parser!(SocketAddr), help_heading = WHAT)]
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
     /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem]; the UDP portal is closed then
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
@@ -440,7 +440,9 @@ fn reachable_address(bind: &Host) -> Option<IpAddr> {
     if !bind.ip().is_unspecified() {
         return Some(bind.ip());
     }
-    default_route(bind.ip().is_ipv6())
+    let ipv6 = bind.ip().is_ipv6();
+    // `::` is IPv4's addresses, too.
+    default_route(ipv6).or_else(|| default_route(false))
 }
 
 fn even(text: &str) -> Result<usize, String> {
@@ -484,9 +486,13 @@ fn rate(text: &str) -> Result<Rate, &'static str> {
     numbers.ok_or("it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5")
 }
 
+fn socket_address(text: &str) -> Result<SocketAddr, AddrParseError> {
+    text.parse().map(canonical)
+}
+
 fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok(canonical(address));
     }
     let host = text.parse::<Host>();
     host.map(|host| host.at(WEB_PORT))
@@ -676,6 +682,7 @@ mod tests {
             ("--web 0.0.0.0", "0.0.0.0:8080"),
             ("--web 0.0.0.0:80 6000", "0.0.0.0:80"),
             ("--web=[::]", "[::]:8080"),
+            ("--web=[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
             ("--web [::1]:81", "[::1]:81"),
         ] {
             assert_eq!(web(line).address, address.parse().unwrap(), "{line}");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -611,6 +611,12 @@ fn welcome(
             shown.join(", ") + if ports.len() > SHOWN { ", …" } else { "" }
         }
     };
+    let missing = match server.missing_at_start() {
+        0 => String::new(),
+        count => format!(
+            "         {count} of them start within a minute: an outgoing connection had their port\n"
+        ),
+    };
     let mut text = if settings.single_port.is_some() {
         format!(
             "single   {portal}  (TCP): one port for up to {}, a thread each\n",
@@ -621,7 +627,7 @@ fn welcome(
             "portal   {portal}  ({kinds}): tells clients which worker's port is free\n\
          workers  {workers}  ({} of them, TCP): each talks with one client\n",
             ports.len()
-        )
+        ) + &missing
     };
     if let Some(board) = board {
         let page = page(board, is_secured);
@@ -647,7 +653,14 @@ fn welcome(
     let web = server.web().filter(|web| web.ip().is_unspecified());
     if settings.bind.ip().is_unspecified() || web.is_some() {
         let interfaces = interfaces();
-        text += &format!("\nListening on every interface:\n{}", table(&interfaces));
+        let everywhere = [Some(settings.bind.ip()), web.map(|web| web.ip())];
+        let ipv6 = |ip: &IpAddr| ip.is_unspecified() && ip.is_ipv6();
+        let ipv6 = everywhere.iter().flatten().any(ipv6);
+        let over = if ipv6 { "IPv4 and IPv6" } else { "IPv4" };
+        text += &format!(
+            "\nListening on every interface, over {over}:\n{}",
+            table(&interfaces, ipv6)
+        );
         let route = default_route(false).or_else(|| default_route(true));
         let for_others = |bind| address_for_others(&interfaces, bind, route);
         if settings.bind.ip().is_unspecified()

@@ -99,6 +99,30 @@ impl WorkloadStack {
         self.free.push(lease);
     }
 
+    /// Takes the ports of the seats in `missing` out. The whole pairs that are left are handed out
+    /// first, then the seats without a partner's.
+    pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
+        let is_missing = |lease: &mut Lease| missing(lease.seat());
+        let mut held_back: Vec<Lease> = self.free.extract_if(.., is_missing).collect();
+        held_back.reverse();
+        self.pairs_first(missing);
+        held_back
+    }
+
+    /// Puts a port that was held back on the stack, beside its partner's if that is there. The seats
+    /// whose partner is still `missing` are handed out last.
+    pub fn add(&mut self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
+        let partner = lease.seat().partner();
+        let beside = self.free.iter().position(|there| there.seat() == partner);
+        self.free.insert(beside.unwrap_or(self.free.len()), lease);
+        self.pairs_first(missing);
+    }
+
+    fn pairs_first(&mut self, missing: impl Fn(SeatNumber) -> bool) {
+        self.free
+            .sort_by_key(|lease| !missing(lease.seat().partner()));
+    }
+
     /// The free ports, the next one to go out last.
     pub fn ports(&self) -> impl ExactSizeIterator<Item = Port> {
         self.free.iter().map(Lease::port)
@@ -131,6 +155,44 @@ mod tests {
         stack.push(second);
         assert_eq!(stack.pop().unwrap().port().get(), 50002);
         assert_eq!(stack.pop().unwrap().port().get(), 50001);
+    }
+
+    #[test]
+    fn whole_pairs_are_handed_out_first_while_ports_are_missing() {
+        let mut stack = stack_of(&[50001, 50002, 50003, 50004, 50005, 50006, 50007, 50008]);
+        let mut missing: Vec<u32> = vec![1, 6, 7, 8];
+        let order = |stack: &WorkloadStack| {
+            let ports = stack.ports().map(|port| port.get() - 50000);
+            let mut order: Vec<u16> = ports.collect();
+            order.reverse();
+            order
+        };
+        let mut held_back = stack.hold_back(|seat| missing.contains(&seat.get()));
+        assert_eq!(order(&stack), [3, 4, 2, 5]);
+        let mut add = |stack: &mut WorkloadStack, number: u32| {
+            missing.retain(|&there| there != number);
+            let index = held_back
+                .iter()
+                .position(|lease| lease.seat().get() == number);
+            stack.add(held_back.remove(index.unwrap()), |seat| {
+                missing.contains(&seat.get())
+            });
+        };
+        // Without its partner's it comes last but is there.
+        add(&mut stack, 7);
+        assert_eq!(order(&stack), [3, 4, 7, 2, 5]);
+        add(&mut stack, 8);
+        assert_eq!(order(&stack), [3, 4, 7, 8, 2, 5]);
+        let mut taken = vec![stack.pop().unwrap()];
+        add(&mut stack, 1);
+        assert_eq!(order(&stack), [4, 7, 8, 2, 1, 5]);
+        // The client in its partner's seat waits for somebody, so it goes out next.
+        while !stack.free.is_empty() {
+            taken.extend(stack.pop());
+        }
+        add(&mut stack, 6);
+        assert_eq!(order(&stack), [6]);
+        assert!(held_back.is_empty());
     }
 
     #[test]

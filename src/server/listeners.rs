@@ -3,16 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
-use super::guard::budget::Limit;
-use super::settings::{Portals, Settings, WebDoor};
+use super::guard::budget::{Limit, raise_descriptors};
+use super::ports::{Binder, bind_patiently, bind_workers};
+use super::settings::{Portals, Settings};
 use crate::cluster::ClusterError;
 use crate::hall::AccountError;
 use crate::invocation::Invocation;
-use crate::limits;
-use crate::net::{Datagrams, Held, Holder, Listener, Port, Tap, TlsServer, Transport};
-use crate::output;
+use crate::net::{BoundPort, Datagrams, Held, Holder, Port, Tap, Transport};
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -93,9 +91,9 @@ impl fmt::Display for StartError {
             }
             StartError::NoDescriptors { wanted } => write!(
                 f,
-                "this process may not open {wanted} listeners: raise the limit with \
-                 `ulimit -n {}` or choose fewer --workers",
-                wanted * 2 + 64
+                "this process may not open {wanted} listeners: raise the limit with `{}` or \
+                 choose fewer --workers",
+                raise_descriptors(wanted * 2 + 64)
             ),
             StartError::Accounts(error) => error.fmt(f),
             StartError::Cluster(error) => error.fmt(f),
@@ -104,6 +102,8 @@ impl fmt::Display for StartError {
                 "the system gives no random numbers ({reason}), and without them a passcode could \
                  be guessed: start where /dev/urandom is available"
             ),
+            // It names the sandbox that forbids them.
+            StartError::NoThread(error) if error.raw_os_error().is_none() => error.fmt(f),
             StartError::NoThread(error) => write!(
                 f,
                 "the system gives no more threads ({error}): choose fewer --workers (each takes \
@@ -170,7 +170,8 @@ fn port_taken(
 }
 
 /// What its port is wanted for.
-const WEB: &str = "browser's door";
+pub(super) const WEB: &str = "browser's door";
+pub(super) const PORTAL: &str = "TCP portal";
 const UDP_PORTAL: &str = "UDP portal";
 
 /// A port to try instead: well away, so that the workers' ports do not meet the old ones.
@@ -182,19 +183,24 @@ fn suggestion(port: u16) -> u16 {
     }
 }
 
-/// Every bound socket of a server that has not started yet.
+/// Every socket of a server that has not started yet. The TCP ports are bound and refuse callers.
 pub(super) struct Listeners {
     pub(super) port: Port,
-    pub(super) portal_tcp: Option<Listener>,
+    pub(super) portal_tcp: Option<BoundPort>,
     pub(super) portal_udp: Option<Datagrams>,
-    pub(super) workers: Vec<Listener>,
-    pub(super) web: Option<Listener>,
+    /// Where each worker listens, or will as soon as the port is free.
+    pub(super) workers: Vec<(SocketAddr, Option<BoundPort>)>,
+    pub(super) web: Option<BoundPort>,
 }
 
 impl Listeners {
     /// Binds the portals and all workers' ports. The workers' lie in the range from which the
     /// system gives clients theirs, so they are taken now and not when they are needed.
-    pub(super) fn bind(settings: &Settings, tap: &Tap) -> Result<Listeners, StartError> {
+    pub(super) fn bind(
+        settings: &Settings,
+        binder: &mut dyn Binder,
+        tap: &Tap,
+    ) -> Result<Listeners, StartError> {
         let single = Settings {
             portals: Portals::Tcp,
             workers: 0,
@@ -205,129 +211,89 @@ impl Listeners {
         } else {
             settings
         };
-        let (portal_tcp, portal_udp, port) = bind_portals(settings, tap)?;
-        if let Some(listener) = &portal_tcp {
-            // The shorter backlog only turns a rush away sooner.
-            let _ = listener.lengthen_backlog(limits::PORTAL_BACKLOG);
-        }
-        let all = settings.workers + 2;
-        let any_port = settings.port == 0;
-        let last = usize::from(port.get()) + settings.workers;
-        if !any_port && last > usize::from(u16::MAX) {
+        let last = usize::from(settings.port) + settings.workers;
+        if settings.port != 0 && last > usize::from(u16::MAX) {
             return Err(StartError::PortsRunOut {
-                port: port.get(),
+                port: settings.port,
                 workers: settings.workers,
             });
         }
-        let mut workers = Vec::with_capacity(settings.workers);
-        for number in (1..=settings.workers as u16).map(|offset| port.get().wrapping_add(offset)) {
-            let wanted = settings.bind.at(if any_port { 0 } else { number });
-            let bound = bind_patiently(wanted, tap, settings.tls.as_ref());
-            workers.push(bound.map_err(|error| explain(error, wanted, "worker", all))?);
-        }
-        let bind_web = |web: &WebDoor| {
-            let bound = bind_patiently(web.address, tap, settings.tls.as_ref());
-            bound.map_err(|error| explain(error, web.address, WEB, all))
+        let all = settings.workers + 2;
+        let portal = settings.bind.at(settings.port);
+        let (portal_tcp, mut portal_udp) = match settings.portals {
+            Portals::Both if settings.port == 0 => bind_both(portal, binder, tap, all)?,
+            Portals::Both | Portals::Tcp => (Some(bind_tcp(portal, binder, PORTAL, all)?), None),
+            Portals::Udp => (None, None),
         };
+        let numbers = 1..=settings.workers as u16;
+        let workers: Vec<SocketAddr> = numbers
+            .map(|offset| match settings.port {
+                0 => portal,
+                port => settings.bind.at(port + offset),
+            })
+            .collect();
+        let bound = bind_workers(&workers, binder)
+            .map_err(|(address, error)| explain(error, address, "worker", all))?;
+        let web = settings.web.as_ref();
+        let web = web.map(|web| bind_tcp(web.address, binder, WEB, all));
+        let web = web.transpose()?;
+        // It comes last: datagrams would wait in it for as long as one of the others is waited for.
+        if settings.portals.udp() && portal_udp.is_none() {
+            portal_udp = Some(
+                bind_udp(portal, binder, tap)
+                    .map_err(|error| explain(error, portal, UDP_PORTAL, all))?,
+            );
+        }
+        let port = portal_tcp.as_ref().map(BoundPort::port);
+        let port = port.or(portal_udp.as_ref().map(Datagrams::port));
         Ok(Listeners {
-            web: settings.web.as_ref().map(bind_web).transpose()?,
-            port,
+            web,
+            // One of the two portals is there.
+            port: port.unwrap_or(Port::MAX),
             portal_tcp,
             portal_udp,
-            workers,
+            workers: workers.into_iter().zip(bound).collect(),
         })
     }
 }
 
-/// Binds a port of the workers', the portal's or the browsers'.
-fn bind_patiently(wanted: SocketAddr, tap: &Tap, tls: Option<&TlsServer>) -> io::Result<Listener> {
-    let bound = patiently(Transport::Tcp, wanted, || Listener::bind(wanted, tap));
-    bound.map(|listener| listener.secured(tls))
+fn bind_tcp(
+    address: SocketAddr,
+    binder: &mut dyn Binder,
+    role: &'static str,
+    all: usize,
+) -> Result<BoundPort, StartError> {
+    let bound = bind_patiently(Transport::Tcp, address, binder, |binder| {
+        binder.bind(address)
+    });
+    bound.map_err(|error| explain(error, address, role, all))
 }
 
-/// Binds a port. If an outgoing connection has it, it will be free: in a moment, or, if that has ended, within the minute
-/// for which the system keeps such a port. That is said, and waited for.
-fn patiently<S>(
-    transport: Transport,
-    wanted: SocketAddr,
-    bind: impl Fn() -> io::Result<S>,
-) -> io::Result<S> {
-    let began = Instant::now();
-    let mut is_told = false;
+fn bind_udp(address: SocketAddr, binder: &mut dyn Binder, tap: &Tap) -> io::Result<Datagrams> {
+    bind_patiently(Transport::Udp, address, binder, |_| {
+        Datagrams::bind(address, tap)
+    })
+}
+
+type BothPortals = (Option<BoundPort>, Option<Datagrams>);
+
+/// When the system chooses the TCP port, another program may have the same UDP port; then it chooses
+/// again.
+fn bind_both(
+    address: SocketAddr,
+    binder: &mut dyn Binder,
+    tap: &Tap,
+    all: usize,
+) -> Result<BothPortals, StartError> {
+    const TRIES: u32 = 16;
+    let mut tries = 0;
     loop {
-        let error = match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-            bound => return bound,
-        };
-        let holder = Holder::of(transport, wanted).map(|holder| holder.what);
-        let patience = match holder {
-            Some(Held::EndedConnection) => limits::TIME_WAIT,
-            Some(Held::Connection) => limits::BIND_PATIENCE,
-            // Whoever listens stays. Nobody's is a port that has just become free.
-            Some(Held::Listener) | None => Duration::ZERO,
-        };
-        if began.elapsed() >= patience {
-            return Err(error);
-        }
-        if !std::mem::replace(&mut is_told, true) {
-            let (whose, long) = match holder {
-                Some(Held::EndedConnection) => {
-                    ("a connection that has just ended", "up to a minute")
-                }
-                _ => ("an outgoing connection", "a moment"),
-            };
-            output::report(&format!(
-                "chatserver: port {} belongs to {whose}; waiting {long} for it (Ctrl-C ends that)\n",
-                wanted.port()
-            ));
-        }
-        std::thread::sleep(limits::BIND_PAUSE);
-    }
-}
-
-type PortalSockets = (Option<Listener>, Option<Datagrams>, Port);
-
-fn bind_portals(settings: &Settings, tap: &Tap) -> Result<PortalSockets, StartError> {
-    let wanted = settings.bind.at(settings.port);
-    let all = settings.workers + 2;
-    let bind_tcp = || {
-        let bound = bind_patiently(wanted, tap, settings.tls.as_ref());
-        bound.map_err(|error| explain(error, wanted, "TCP portal", all))
-    };
-    let bind_udp = |wanted| patiently(Transport::Udp, wanted, || Datagrams::bind(wanted, tap));
-    let explain_udp = |error, address| explain(error, address, UDP_PORTAL, all);
-    match settings.portals {
-        Portals::Tcp => {
-            let tcp = bind_tcp()?;
-            let port = tcp.port();
-            Ok((Some(tcp), None, port))
-        }
-        Portals::Udp => {
-            let bound = bind_udp(wanted);
-            let udp = bound.map_err(|error| explain_udp(error, wanted))?;
-            let port = udp.port();
-            Ok((None, Some(udp), port))
-        }
-        Portals::Both => {
-            // When the system chooses the TCP port, the same UDP port may be somebody else's;
-            // then it chooses again.
-            const TRIES: u32 = 16;
-            let mut tries = 0;
-            loop {
-                tries += 1;
-                let tcp = bind_tcp()?;
-                match bind_udp(tcp.address()) {
-                    Ok(udp) => {
-                        let port = tcp.port();
-                        return Ok((Some(tcp), Some(udp), port));
-                    }
-                    Err(error)
-                        if error.kind() == io::ErrorKind::AddrInUse
-                            && settings.port == 0
-                            && tries < TRIES => {}
-                    Err(error) => return Err(explain_udp(error, tcp.address())),
-                }
-            }
+        tries += 1;
+        let tcp = bind_tcp(address, binder, PORTAL, all)?;
+        match Datagrams::bind(tcp.address(), tap) {
+            Ok(udp) => return Ok((Some(tcp), Some(udp))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < TRIES => {}
+            Err(error) => return Err(explain(error, tcp.address(), UDP_PORTAL, all)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod guard;
 mod here;
 mod listeners;
 mod panics;
+mod ports;
 mod rooms;
 mod seats;
 mod session;
@@ -16,10 +17,9 @@ mod settings;
 mod sockets;
 mod threads;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
@@ -28,7 +28,9 @@ use crate::event::{End, Events, What};
 use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
 use crate::lock::Mutex;
-use crate::net::{Call, Datagrams, Listener, PendingConnections, PendingLimits, Port, Tap};
+use crate::net::{
+    BoundPort, Call, Datagrams, Held, Listener, PendingConnections, PendingLimits, Port, Tap,
+};
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::web::Page;
 use crate::web::http::{Hosts, Rules};
@@ -38,12 +40,14 @@ use guard::budget::{self, Needs, ThreadBudget};
 use guard::guesses::Guesses;
 use guard::per_tick::PerTick;
 use here::Here;
-use listeners::Listeners;
+use listeners::{Listeners, PORTAL, WEB, explain};
 use panics::Panics;
+use ports::Binder;
 use rooms::{NewRoom, RoomPorts, RoomThreads};
 use seats::{Seats, SharedSeat};
 use session::{Logins, Sessions};
 use sockets::Sockets;
+use threads::late::{LateWorkers, MissingPort};
 use threads::liveness::Liveness;
 use threads::portal::Portal;
 use threads::room;
@@ -67,6 +71,14 @@ fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> +
     };
     let numbers = (first..first + settings.rooms).filter_map(|number| u16::try_from(number).ok());
     numbers.filter_map(Port::new)
+}
+
+/// A worker's port, which may not be bound yet.
+fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
+    let wanted = Port::new(address.port());
+    let bound = bound.as_ref().map(BoundPort::port);
+    // Only a port with a number of its own can be missing.
+    wanted.or(bound).unwrap_or(Port::MAX)
 }
 
 fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts>, StartError> {
@@ -166,6 +178,8 @@ pub struct Server {
     tick: Duration,
     /// The port of each seat.
     workers: Vec<Port>,
+    /// How many of them were busy at the start.
+    missing: usize,
     /// Why it is about to be stopped. A leaf lock.
     why: Mutex<Option<String>>,
 }
@@ -186,10 +200,18 @@ impl Server {
     /// # Errors
     /// [`StartError`] when a port is taken, the address is not this machine's, or the system has
     /// no thread or no random number to give. Nothing is left open or running then.
-    pub fn start(
+    pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
+        Server::start_with(settings, clock, events, |tap| {
+            Box::new(ports::System { tap: tap.clone() })
+        })
+    }
+
+    /// As [`Server::start`], with ports that `binder` binds.
+    fn start_with(
         settings: &Settings,
         clock: Clock,
         mut events: Events,
+        binder: impl FnOnce(&Tap) -> Box<dyn Binder>,
     ) -> Result<Server, StartError> {
         if settings.trace {
             events.show_calls();
@@ -201,13 +223,14 @@ impl Server {
         let panics = Panics::catching(&events);
         let thread_budget = check_limits(settings)?;
         let tap = tap(settings, &events);
-        let listeners = Listeners::bind(settings, &tap)?;
+        let mut binder = binder(&tap);
+        let listeners = Listeners::bind(settings, &mut *binder, &tap)?;
         let accounts = open_accounts(settings, &events)?;
         let port = listeners.port;
         // With one port for everyone, every seat is at that port.
         let workers: Vec<Port> = match settings.single_port {
             Some(clients) => vec![port; clients],
-            None => listeners.workers.iter().map(Listener::port).collect(),
+            None => listeners.workers.iter().map(worker_port).collect(),
         };
         let timeouts = settings.timeouts();
         let (codec, passcodes) = match settings.compat {
@@ -309,39 +332,35 @@ impl Server {
             tcp: Vec::new(),
             udp: None,
             portal: settings.bind.at(port.get()),
-            web: listeners.web.as_ref().map(Listener::address),
+            web: listeners.web.as_ref().map(BoundPort::address),
             tick: settings.tick,
             workers,
+            missing: 0,
             why: Mutex::default(),
         };
         // From here on a failure drops the server, which stops what has been started.
         if let Some(settings) = &settings.cluster {
             server.join_cluster(settings)?;
         }
-        server
-            .start_timekeepers(timekeeping, settings)
-            .and_then(|()| server.start_liveness(settings))
-            .and_then(|()| server.start_workers(listeners.workers, &accepting, &sockets))
-            .and_then(|()| match (listeners.web, &settings.web) {
-                (Some(listener), Some(web)) => {
-                    server.start_web(listener, web, &accepting, settings)
-                }
-                _ => Ok(()),
-            })
-            .and_then(|()| match (listeners.portal_tcp, settings.single_port) {
-                (Some(listener), Some(_)) => {
-                    let single = SinglePort {
-                        sessions: Arc::clone(&server.sessions),
-                        accepting,
-                        sockets,
-                        handshake: timeouts.handshake,
-                        callers: Arc::clone(&server.callers),
-                    };
-                    server.start_single(listener, single)
-                }
-                (tcp, _) => server.start_portals(tcp, listeners.portal_udp, accepting),
-            })
-            .map_err(StartError::NoThread)?;
+        server.start_timekeepers(timekeeping, settings)?;
+        server.start_liveness(settings)?;
+        server.start_workers(listeners.workers, settings, binder, (&accepting, &sockets))?;
+        if let (Some(port), Some(web)) = (listeners.web, &settings.web) {
+            server.start_web(port, web, &accepting, settings)?;
+        }
+        match (listeners.portal_tcp, settings.single_port) {
+            (Some(port), Some(_)) => {
+                let single = SinglePort {
+                    sessions: Arc::clone(&server.sessions),
+                    accepting,
+                    sockets,
+                    handshake: timeouts.handshake,
+                    callers: Arc::clone(&server.callers),
+                };
+                server.start_single(port, single)?;
+            }
+            (tcp, _) => server.start_portals(tcp, listeners.portal_udp, accepting)?,
+        }
         Ok(server)
     }
 
@@ -385,7 +404,7 @@ impl Server {
         &mut self,
         timekeeping: Vec<Timekeeping>,
         settings: &Settings,
-    ) -> io::Result<()> {
+    ) -> Result<(), StartError> {
         let keeper = Timekeeper {
             seats: Arc::clone(&self.sessions.seats),
             events: self.sessions.events.clone(),
@@ -410,7 +429,7 @@ impl Server {
         Ok(())
     }
 
-    fn start_liveness(&mut self, settings: &Settings) -> io::Result<()> {
+    fn start_liveness(&mut self, settings: &Settings) -> Result<(), StartError> {
         let liveness = Liveness {
             sessions: Arc::clone(&self.sessions),
             limit: settings.unacknowledged,
@@ -422,18 +441,32 @@ impl Server {
 
     fn start_workers(
         &mut self,
-        listeners: Vec<Listener>,
-        accepting: &Accepting,
-        sockets: &Sockets,
-    ) -> io::Result<()> {
+        ports: Vec<(SocketAddr, Option<BoundPort>)>,
+        settings: &Settings,
+        binder: Box<dyn Binder>,
+        (accepting, sockets): (&Accepting, &Sockets),
+    ) -> Result<(), StartError> {
         let worker = Arc::new(Worker {
             sessions: Arc::clone(&self.sessions),
             accepting: accepting.clone(),
             sockets: sockets.clone(),
         });
-        for (index, listener) in listeners.into_iter().enumerate() {
+        let is_missing = |seat: SeatNumber| {
+            let port = ports.get(seat.index());
+            port.is_some_and(|(_, bound)| bound.is_none())
+        };
+        let missing = self.sessions.seats.hold_back(is_missing).into_iter();
+        let missing: Vec<MissingPort> = missing
+            .map(|lease| MissingPort {
+                address: settings.bind.at(lease.port().get()),
+                lease,
+                held: Some(Held::EndedConnection),
+            })
+            .collect();
+        for (index, (_, bound)) in ports.into_iter().enumerate() {
+            let Some(bound) = bound else { continue };
+            let listener = self.listen(bound, "worker", limits::WORKER_BACKLOG as i32)?;
             let port = listener.port();
-            let listener = self.keep_to_wake(listener);
             let worker = Arc::clone(&worker);
             self.spawn(format!("worker-{port}"), move || {
                 if let Some(seat) = worker.sessions.seats.seat(SeatNumber::from_index(index)) {
@@ -444,16 +477,49 @@ impl Server {
         if let Some(first) = self.tcp.first() {
             self.tell_listening("workers", first.address());
         }
-        Ok(())
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.missing = missing.len();
+        let events = &self.sessions.events;
+        events.tell(|| What::PortsBusy {
+            ports: missing.iter().map(|there| there.lease.port()).collect(),
+            reason: ports::reason(Some(Held::EndedConnection)),
+        });
+        let late = LateWorkers {
+            worker,
+            tls: settings.tls.clone(),
+            missing,
+            binder,
+            ticks: self.sessions.clock.subscribe(),
+        };
+        self.spawn("late-workers".to_owned(), move || late.run())
+    }
+
+    /// From here on the port's callers are waited for: its thread is about to start.
+    fn listen(
+        &mut self,
+        port: BoundPort,
+        role: &'static str,
+        backlog: i32,
+    ) -> Result<Arc<Listener>, StartError> {
+        let address = port.address();
+        let listener = port
+            .listen(backlog)
+            .map_err(|error| explain(error, address, role, self.workers.len() + 2))?;
+        let tls = self.sessions.rooms.ports.tls.as_ref();
+        let listener = Arc::new(listener.secured(tls));
+        self.tcp.push(Arc::clone(&listener));
+        Ok(listener)
     }
 
     fn start_web(
         &mut self,
-        listener: Listener,
+        port: BoundPort,
         web: &WebDoor,
         accepting: &Accepting,
         settings: &Settings,
-    ) -> io::Result<()> {
+    ) -> Result<(), StartError> {
         let codec = Codec::web(settings.max_message);
         let door = Door {
             sessions: Arc::clone(&self.sessions),
@@ -468,7 +534,7 @@ impl Server {
                 hosts: Hosts::new(&web.names),
                 proxies: web.trusted_proxies.clone(),
             },
-            port: listener.port(),
+            port: port.port(),
             page: Arc::new(Page {
                 board: settings.board,
                 has_passwords: settings.accounts.is_some(),
@@ -476,7 +542,7 @@ impl Server {
             probe_every: Ticks::covering(limits::PROBE_EVERY, settings.tick),
             workers: settings.single_port.is_none().then_some(settings.bind),
         };
-        let listener = self.keep_to_wake(listener);
+        let listener = self.listen(port, WEB, limits::WORKER_BACKLOG as i32)?;
         let address = listener.address();
         self.tell_listening("web", address);
         self.spawn(format!("web-{}", address.port()), move || {
@@ -484,8 +550,8 @@ impl Server {
         })
     }
 
-    fn start_single(&mut self, listener: Listener, single: SinglePort) -> io::Result<()> {
-        let listener = self.keep_to_wake(listener);
+    fn start_single(&mut self, port: BoundPort, single: SinglePort) -> Result<(), StartError> {
+        let listener = self.listen(port, PORTAL, limits::PORTAL_BACKLOG)?;
         let address = listener.address();
         self.tell_listening("single", address);
         self.spawn(format!("single-{}", address.port()), move || {
@@ -496,10 +562,10 @@ impl Server {
     /// The portal comes last: whoever it sends to a worker finds it at work.
     fn start_portals(
         &mut self,
-        tcp: Option<Listener>,
+        tcp: Option<BoundPort>,
         udp: Option<Datagrams>,
         accepting: Accepting,
-    ) -> io::Result<()> {
+    ) -> Result<(), StartError> {
         let portal = Portal {
             seats: Arc::clone(&self.sessions.seats),
             accepting,
@@ -507,8 +573,8 @@ impl Server {
             panics: self.sessions.panics.clone(),
             callers: Arc::clone(&self.callers),
         };
-        if let Some(listener) = tcp {
-            let listener = self.keep_to_wake(listener);
+        if let Some(port) = tcp {
+            let listener = self.listen(port, PORTAL, limits::PORTAL_BACKLOG)?;
             self.tell_listening("portal-tcp", listener.address());
             let portal = portal.clone();
             self.spawn("portal-tcp".to_owned(), move || portal.run_tcp(&listener))?;
@@ -522,20 +588,18 @@ impl Server {
         Ok(())
     }
 
-    fn keep_to_wake(&mut self, listener: Listener) -> Arc<Listener> {
-        let listener = Arc::new(listener);
-        self.tcp.push(Arc::clone(&listener));
-        listener
-    }
-
     fn tell_listening(&self, role: &'static str, address: SocketAddr) {
         let events = &self.sessions.events;
         events.tell(|| What::Listening { role, address });
     }
 
-    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let builder = Builder::new().name(name).stack_size(limits::THREAD_STACK);
-        self.threads.push(builder.spawn(run)?);
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
+        let thread = crate::threads::start(name, run).map_err(StartError::NoThread)?;
+        self.threads.push(thread);
         Ok(())
     }
 
@@ -552,6 +616,11 @@ impl Server {
     /// The workers' ports, in the order of their seats.
     pub fn workers(&self) -> &[Port] {
         &self.workers
+    }
+
+    /// How many workers' ports were busy at the start. They are added as they become free.
+    pub fn missing_at_start(&self) -> usize {
+        self.missing
     }
 
     /// The ports on the workload stack, the next one to be handed out first.

@@ -221,6 +221,21 @@ impl Seats {
         }
     }
 
+    /// Takes the seats that are `missing` a listening worker off the stack.
+    pub(super) fn hold_back(&self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
+        self.stack.lock().hold_back(missing)
+    }
+
+    /// Puts the port of a seat that was held back on the stack: its worker listens. `missing` are the
+    /// seats that are still held back.
+    pub(super) fn add(&self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
+        let port = lease.port();
+        // Told under the lock, as in `put_back`.
+        let mut stack = self.stack.lock();
+        stack.add(lease, missing);
+        self.events.tell(|| What::PortReady { port });
+    }
+
     /// All seats, in the order of their numbers.
     pub(super) fn all(&self) -> &[SharedSeat] {
         &self.seats

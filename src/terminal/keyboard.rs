@@ -20,7 +20,6 @@ use super::keys::Keys;
 use super::plain::PlainReader;
 use super::tty::{EditorInput, RawTerminal, is_interactive, waker};
 use crate::clock::slowed;
-use crate::limits::THREAD_STACK;
 use crate::threads;
 
 /// The threads `keyboard` and `keys`.

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+pub mod network;
 mod patience;
 pub mod running;
 pub mod terminal;

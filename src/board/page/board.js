@@ -266,7 +266,7 @@ function showCard(key, card) {
   ticks(card.idle, 'until idle', state.rules.idle || undefined);
   ticks(card.total, 'left in all', state.rules.total || undefined);
   made.querySelector('.left').replaceChildren(...left);
-  const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: 'clears up' }[card.phase] || 'accept';
+  const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: card.visit ? 'clears up' : 'not there' }[card.phase] || 'accept';
   thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not there' : blocked);
   const next = nextTick(card);
   thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'channel; wants no tick' : 'channel; wants tick ' + next);

@@ -93,6 +93,7 @@ const ladder = {
         arrow(...words);
         break;
       }
+      case 'port-ready': note(worker, 'listens; port on the stack'); break;
       case 'freed': note(worker, 'new passcode; port back on the stack'); break;
       case 'room-opened': note('portal', 'room ' + d.room + ' on port ' + d.port); break;
       case 'room-ended': note('portal', 'room ' + d.room + ' ends'); break;

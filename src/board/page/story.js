@@ -4,6 +4,8 @@
 const MEANINGS = {
   'started': 'The server has bound its listeners, and all ports lie on the stack.',
   'listening': 'A listener is bound; a thread will block in its accept (rule 1).',
+  'ports-busy': 'These workers\' ports can\'t be bound yet; the server serves without their seats.',
+  'port-ready': 'A port that was busy is free: its worker listens, and the port is on the stack.',
   'ticket': 'The portal took the port off the workload stack, reserved the seat and told the client where to go and what to say there (rules 2 and 5a).',
   'ticket-again': 'The same asker asked again; it gets the same port, not a second one.',
   'full': 'No port is left on the stack: SERVER>>> FULL. The client sleeps two seconds and asks again (rule 7).',

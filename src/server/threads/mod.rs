@@ -1,6 +1,7 @@
 //! The server's threads: one file for each kind.
 
 mod callback;
+pub(super) mod late;
 pub(super) mod liveness;
 pub(super) mod portal;
 pub(super) mod room;

@@ -1,0 +1,35 @@
+//! The sockets that others connect or send to. Every one of them is made here.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use socket2::{Domain, Socket, Type};
+
+/// A TCP socket bound to `address`, at which nothing listens yet.
+pub(super) fn bound_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = new(address, Type::STREAM)?;
+    // A port whose earlier clients are in TIME_WAIT can be bound again. On Windows the option would
+    // let a second program take a port that is in use.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A UDP socket bound to `address`.
+pub(super) fn bound_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = new(address, Type::DGRAM)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// `[::]` is every address of this machine, IPv4 included, whatever the system's default
+/// (`net.ipv6.bindv6only` on Linux). IPv4 clients then have mapped addresses (`::ffff:192.0.2.1`),
+/// which [`canonical`](super::canonical) turns back.
+fn new(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    Ok(socket)
+}

@@ -1,0 +1,310 @@
+//! Binding the server's ports, and waiting for those that have just been an outgoing connection's.
+//!
+//! The system gives outgoing connections ports from a range in which ours lie, and keeps the port of
+//! one that has ended for another minute (TIME_WAIT). A worker's port in that state is *missing*: the
+//! server starts with the other seats, and adds this one when its port is free. Nothing listens while
+//! the start waits, so no caller is left without an answer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::limits;
+use crate::net::{BoundPort, Held, Tap, Transport};
+use crate::output;
+
+/// What binding needs of the system and of time; a test hands out both.
+pub(super) trait Binder: Send {
+    /// Binds a TCP port.
+    fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort>;
+    /// What each of these ports is in use for.
+    fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>>;
+    /// Lets a moment pass before the next attempt, and returns how long it was.
+    fn pause(&mut self) -> Duration;
+    /// Tells the operator why the start takes so long.
+    fn tell(&mut self, reason: &str);
+}
+
+/// The system itself.
+pub(super) struct System {
+    pub(super) tap: Tap,
+}
+
+impl Binder for System {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort> {
+        BoundPort::bind(address, &self.tap)
+    }
+
+    fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
+        Held::each(transport, addresses)
+    }
+
+    fn pause(&mut self) -> Duration {
+        let began = Instant::now();
+        std::thread::sleep(limits::BIND_PAUSE);
+        began.elapsed()
+    }
+
+    fn tell(&mut self, reason: &str) {
+        output::report(&format!("chatserver: {reason}\n"));
+    }
+}
+
+/// Why a port can't be bound, in words.
+pub(super) fn reason(held: Option<Held>) -> &'static str {
+    match held {
+        Some(Held::EndedConnection) => {
+            "an outgoing connection that has just ended had it (TIME_WAIT)"
+        }
+        Some(Held::Connection) => "an outgoing connection has it",
+        Some(Held::Listener) => "another program listens there",
+        None => "it is in use",
+    }
+}
+
+/// How long the start has waited for ports, and whether the operator knows.
+#[derive(Default)]
+struct Wait {
+    waited: Duration,
+    is_told: bool,
+}
+
+impl Wait {
+    /// Waits a moment for a port that is in use; `false` if it has been waited for long enough.
+    fn goes_on(&mut self, binder: &mut dyn Binder, port: u16, held: Option<Held>) -> bool {
+        let patience = match held {
+            Some(Held::EndedConnection) => limits::TIME_WAIT,
+            Some(Held::Connection) => limits::BIND_PATIENCE,
+            Some(Held::Listener) => Duration::ZERO,
+            // It has become free between the attempt and the look, or this system does not tell.
+            None => limits::BIND_PAUSE,
+        };
+        if self.waited >= patience {
+            return false;
+        }
+        let why = match held {
+            Some(Held::EndedConnection) => Some((
+                "an outgoing connection that has just ended (TIME_WAIT)",
+                "up to a minute",
+            )),
+            Some(Held::Connection) => Some(("an outgoing connection", "a moment")),
+            _ => None,
+        };
+        if let (Some((whose, long)), false) = (why, self.is_told) {
+            self.is_told = true;
+            binder.tell(&format!(
+                "port {port} belongs to {whose}; waiting {long} for it, and nothing listens until \
+                 then (Ctrl-C ends that)"
+            ));
+        }
+        self.waited += binder.pause();
+        true
+    }
+}
+
+/// Binds one port with `bind`. Waits while an outgoing connection has it, or had it a minute ago.
+pub(super) fn bind_patiently<S>(
+    transport: Transport,
+    address: SocketAddr,
+    binder: &mut dyn Binder,
+    bind: impl Fn(&mut dyn Binder) -> io::Result<S>,
+) -> io::Result<S> {
+    let mut wait = Wait::default();
+    loop {
+        let error = match bind(binder) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            bound => return bound,
+        };
+        let held = binder.held(transport, &[address]).pop().flatten();
+        if !wait.goes_on(binder, address.port(), held) {
+            return Err(error);
+        }
+    }
+}
+
+/// Binds the workers' ports. `None` stands for a port in TIME_WAIT. At least one is bound: if there
+/// is none at all, this waits for the first.
+///
+/// # Errors
+/// The first address that can't be bound for another reason, and that reason.
+pub(super) fn bind_workers(
+    addresses: &[SocketAddr],
+    binder: &mut dyn Binder,
+) -> Result<Vec<Option<BoundPort>>, (SocketAddr, io::Error)> {
+    let mut bound: Vec<Option<BoundPort>> = addresses.iter().map(|_| None).collect();
+    let mut wait = Wait::default();
+    loop {
+        let mut in_use = Vec::new();
+        for (slot, &address) in bound.iter_mut().zip(addresses) {
+            if slot.is_some() {
+                continue;
+            }
+            match binder.bind(address) {
+                Ok(port) => *slot = Some(port),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    in_use.push((address, error));
+                }
+                Err(error) => return Err((address, error)),
+            }
+        }
+        let wanted: Vec<SocketAddr> = in_use.iter().map(|(address, _)| *address).collect();
+        let held = binder.held(Transport::Tcp, &wanted);
+        let mut in_use: Vec<_> = in_use.into_iter().zip(held).collect();
+        let is_time_wait = |held: &Option<Held>| *held == Some(Held::EndedConnection);
+        let others = in_use.iter().position(|(_, held)| !is_time_wait(held));
+        if others.is_none() && (in_use.is_empty() || bound.iter().any(Option::is_some)) {
+            return Ok(bound);
+        }
+        let ((address, error), held) = in_use.swap_remove(others.unwrap_or(0));
+        if !wait.goes_on(binder, address.port(), held) {
+            return Err((address, error));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::{HashMap, VecDeque};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What a port is in use for at each attempt to bind it, the next one first; then it is free.
+    pub(in crate::server) type Script = VecDeque<Option<Held>>;
+
+    /// Binds by script. A port that is free is really another one, which the system chooses.
+    #[derive(Clone, Default)]
+    pub(in crate::server) struct Scripted(pub(in crate::server) Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    pub(in crate::server) struct State {
+        pub(in crate::server) scripts: HashMap<u16, Script>,
+        /// Why the last attempt at a port failed.
+        held: HashMap<u16, Option<Held>>,
+        /// Where a port is really.
+        pub(in crate::server) really: HashMap<u16, SocketAddr>,
+        pub(in crate::server) told: Vec<String>,
+        pauses: u32,
+    }
+
+    impl Scripted {
+        pub(in crate::server) fn new(scripts: &[(u16, &[Option<Held>])]) -> Scripted {
+            let scripts = scripts
+                .iter()
+                .map(|(port, script)| (*port, script.iter().copied().collect()));
+            let scripted = Scripted::default();
+            scripted.0.lock().scripts = scripts.collect();
+            scripted
+        }
+    }
+
+    impl Binder for Scripted {
+        fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort> {
+            let mut state = self.0.lock();
+            let port = address.port();
+            let script = state.scripts.entry(port).or_default();
+            if let Some(held) = script.pop_front() {
+                state.held.insert(port, held);
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            let bound = BoundPort::bind(([127, 0, 0, 1], 0).into(), &Tap::default())?;
+            state.really.insert(port, bound.address());
+            Ok(bound)
+        }
+
+        fn held(&mut self, _: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
+            let state = self.0.lock();
+            let held = |address: &SocketAddr| state.held.get(&address.port()).copied().flatten();
+            addresses.iter().map(held).collect()
+        }
+
+        fn pause(&mut self) -> Duration {
+            self.0.lock().pauses += 1;
+            limits::BIND_PAUSE
+        }
+
+        fn tell(&mut self, reason: &str) {
+            self.0.lock().told.push(reason.to_owned());
+        }
+    }
+
+    pub(in crate::server) const ENDED: Option<Held> = Some(Held::EndedConnection);
+    const CONNECTED: Option<Held> = Some(Held::Connection);
+    const LISTENS: Option<Held> = Some(Held::Listener);
+    const ENOUGH: usize = 1000;
+
+    /// Which of the ports 1 to 4 are bound at the start, or which one is refused; how many pauses
+    /// that took, and how often the operator was told.
+    fn start(scripts: &[(u16, &[Option<Held>])]) -> (Result<Vec<u16>, u16>, u32, usize) {
+        let addresses: Vec<SocketAddr> =
+            (1..=4).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let mut binder = Scripted::new(scripts);
+        let bound = bind_workers(&addresses, &mut binder);
+        let bound = bound.map(|bound| {
+            let ports = (1..=4).zip(bound);
+            ports
+                .filter_map(|(port, bound)| bound.map(|_| port))
+                .collect()
+        });
+        let state = binder.0.lock();
+        let refused = bound.map_err(|(address, _)| address.port());
+        (refused, state.pauses, state.told.len())
+    }
+
+    #[test]
+    fn the_start_waits_for_no_port_in_time_wait_while_there_is_another() {
+        let long: &[Option<Held>] = &[ENDED; ENOUGH];
+        assert_eq!(start(&[]), (Ok(vec![1, 2, 3, 4]), 0, 0));
+        assert_eq!(start(&[(2, long)]), (Ok(vec![1, 3, 4]), 0, 0));
+        assert_eq!(
+            start(&[(1, long), (2, long), (4, long)]),
+            (Ok(vec![3]), 0, 0)
+        );
+    }
+
+    #[test]
+    fn without_any_port_the_start_says_so_and_waits_for_the_first() {
+        let [one, two, long]: [&[Option<Held>]; 3] = [&[ENDED; 3], &[ENDED; 5], &[ENDED; ENOUGH]];
+        let all = [(1, long), (2, two), (3, one), (4, long)];
+        assert_eq!(start(&all), (Ok(vec![3]), 3, 1));
+        // Longer than any TIME_WAIT, it is something else.
+        let never = [(1, long), (2, long), (3, long), (4, long)];
+        let tries = limits::TIME_WAIT
+            .as_millis()
+            .div_ceil(limits::BIND_PAUSE.as_millis());
+        assert_eq!(start(&never), (Err(1), tries as u32, 1));
+    }
+
+    #[test]
+    fn a_port_that_a_program_has_is_refused() {
+        let ended: &[Option<Held>] = &[ENDED; ENOUGH];
+        assert_eq!(start(&[(1, ended), (2, &[LISTENS])]), (Err(2), 0, 0));
+        // An outgoing connection that goes on is waited for a moment, whatever else is free.
+        let tries = limits::BIND_PATIENCE.as_millis() / limits::BIND_PAUSE.as_millis();
+        let connected: &[Option<Held>] = &[CONNECTED; ENOUGH];
+        assert_eq!(start(&[(3, connected)]), (Err(3), tries as u32, 1));
+        // When it ends in that time, its port is missing like others.
+        let ends: Vec<Option<Held>> = [CONNECTED; 2].into_iter().chain([ENDED; ENOUGH]).collect();
+        assert_eq!(start(&[(3, &ends)]), (Ok(vec![1, 2, 4]), 2, 1));
+        // One that became free in between is tried again, once.
+        assert_eq!(start(&[(3, &[None])]), (Ok(vec![1, 2, 3, 4]), 1, 0));
+        assert_eq!(start(&[(3, &[None; ENOUGH])]), (Err(3), 1, 0));
+    }
+
+    #[test]
+    fn a_portal_in_time_wait_is_waited_for() {
+        let address = ([127, 0, 0, 1], 7).into();
+        for (script, pauses, is_bound) in [
+            (vec![ENDED; 4], 4, true),
+            (vec![LISTENS], 0, false),
+            (vec![CONNECTED, ENDED, LISTENS], 2, false),
+        ] {
+            let mut binder = Scripted::new(&[(7, &script)]);
+            let bind = |binder: &mut dyn Binder| binder.bind(address);
+            let bound = bind_patiently(Transport::Tcp, address, &mut binder, bind);
+            assert_eq!((bound.is_ok(), binder.0.lock().pauses), (is_bound, pauses));
+        }
+    }
+}

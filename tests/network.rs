@@ -1,0 +1,162 @@
+//! What a server listens on, and which ports it waits for, in networks of the tests' own.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use portal_chat::board::{Board, Veil};
+use portal_chat::clock::Clock;
+use portal_chat::event::{Events, What};
+use portal_chat::server::{Portals, Server, Settings, WebDoor};
+use support::network::{LOOPBACK, is_inside_a_network_of_its_own, leave_in_time_wait};
+use support::running::Running;
+use support::{Client, TestServer, UdpAsker, handshake, ticket};
+
+const LOCAL: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// A test for each default of the system, because a test that runs again does so by its name.
+fn listens_over_both(test: &str, bindv6only: u8) {
+    let setup = format!("{LOOPBACK} && echo {bindv6only} > /proc/sys/net/ipv6/bindv6only");
+    if !is_inside_a_network_of_its_own(test, &setup) {
+        return;
+    }
+    let everywhere: SocketAddr = "[::]:0".parse().unwrap();
+    let server = TestServer::start(&Settings {
+        bind: "::".parse().unwrap(),
+        workers: 2,
+        max_per_address: Some(1),
+        web: Some(WebDoor::at(everywhere)),
+        ..Settings::default()
+    });
+    let mut events = Events::new(Clock::new(), false);
+    let veil = Veil {
+        texts: false,
+        secrets: false,
+    };
+    let board = Board::live(everywhere, &mut events, veil, None, &[]).unwrap();
+    let portal = server.server.portal().port();
+    for ip in LOCAL {
+        let (port, passcode) = ticket(&Client::connect((ip, portal).into()).rest());
+        let told = server.wait_for("the ticket", |what| matches!(what, What::Ticket { .. }));
+        let asker = format!("asker {}", SocketAddr::new(ip, 0))
+            .trim_end_matches('0')
+            .to_owned();
+        assert!(told.line().contains(&asker), "{}", told.line());
+        let mut client = Client::connect((ip, port.get()).into());
+        client.send_line(&handshake(&passcode));
+        assert!(client.line().contains("Connection successful"));
+        // The same address has its one seat, over UDP, too.
+        let answer = UdpAsker::new((ip, portal).into()).ask();
+        assert!(answer.contains("FULL"), "{answer}");
+        for page in [server.server.web().unwrap(), board.address()] {
+            let mut browser = Client::connect((ip, page.port()).into());
+            browser.send(
+                format!(
+                    "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
+                    SocketAddr::new(ip, page.port())
+                )
+                .as_bytes(),
+            );
+            assert!(browser.line().starts_with("HTTP/1.1 200"));
+        }
+        drop(client);
+        server.wait_for_event("freed", Some(port));
+    }
+}
+
+#[test]
+fn ipv6_everywhere_is_ipv4_too_where_that_is_the_systems_default() {
+    listens_over_both(
+        "ipv6_everywhere_is_ipv4_too_where_that_is_the_systems_default",
+        0,
+    );
+}
+
+#[test]
+fn ipv6_everywhere_is_ipv4_too_where_that_is_not_the_systems_default() {
+    listens_over_both(
+        "ipv6_everywhere_is_ipv4_too_where_that_is_not_the_systems_default",
+        1,
+    );
+}
+
+#[test]
+fn a_server_starts_while_a_workers_port_is_in_time_wait() {
+    let name = "a_server_starts_while_a_workers_port_is_in_time_wait";
+    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+        return;
+    }
+    leave_in_time_wait(([127, 0, 0, 1], 50002).into());
+    let clock = Clock::new();
+    let mut events = Events::new(clock.clone(), false);
+    let queue = events.add_reader(100);
+    let settings = Settings::default();
+    let server = Server::start(&settings, clock, events).unwrap();
+    assert_eq!(server.missing_at_start(), 1);
+    let free: Vec<u16> = server.free_ports().iter().map(|port| port.get()).collect();
+    assert_eq!(free, [50003, 50004, 50001], "the whole pair first");
+    let (port, passcode) = ticket(&Client::connect(server.portal()).rest());
+    let mut client = Client::connect((Ipv4Addr::LOCALHOST, port.get()).into());
+    client.send_line(&handshake(&passcode));
+    assert!(client.line().contains("Connection successful"));
+    let told: Vec<String> = queue
+        .events()
+        .try_iter()
+        .map(|event| event.line())
+        .collect();
+    let busy = "ports-busy      ports 50002  reason an outgoing connection that has just ended had it (TIME_WAIT)";
+    assert!(told.iter().any(|line| line.contains(busy)), "{told:#?}");
+}
+
+#[test]
+fn nothing_listens_while_no_port_is_free() {
+    let name = "nothing_listens_while_no_port_is_free";
+    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+        return;
+    }
+    for port in [50001, 50002] {
+        leave_in_time_wait(([127, 0, 0, 1], port).into());
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
+    command.args(["--workers", "2", "--no-passwords", "--web=127.0.0.1:8080"]);
+    let mut server = Running::start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
+    let mut said = String::new();
+    let mut stderr = BufReader::new(server.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
+    assert!(said.contains("port 50001 belongs to an outgoing connection that has just ended (TIME_WAIT); waiting up to a minute"), "{said}");
+    for port in [50000, 50001, 8080] {
+        let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{port}");
+    }
+}
+
+#[test]
+fn a_port_that_a_program_has_is_refused_although_another_is_in_time_wait() {
+    let name = "a_port_that_a_program_has_is_refused_although_another_is_in_time_wait";
+    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+        return;
+    }
+    leave_in_time_wait(([127, 0, 0, 1], 50001).into());
+    let _other = std::net::TcpListener::bind("127.0.0.1:50003").unwrap();
+    let settings = Settings {
+        portals: Portals::Tcp,
+        ..Settings::default()
+    };
+    let clock = Clock::new();
+    let events = Events::new(clock.clone(), false);
+    let refused = Server::start(&settings, clock, events)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("port 50003 on 127.0.0.1 is taken by network"),
+        "{refused}"
+    );
+}
