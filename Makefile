@@ -219,7 +219,7 @@ package: build ## build a Debian package (needs cargo-deb: cargo install cargo-d
 	@$(CARGO) deb --no-build --no-strip
 
 pages: cargo-is-there ## write the pages of the options anew, from the programs' help
-	WRITE_PAGES=1 $(CARGO) test --lib the_options_stand_on_the_page
+	WRITE_PAGES=1 $(CARGO) test --lib -- the_options_stand_on_the_page the_page_has_the_terminals_table
 
 soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again; CLUSTER=1: an engine that dies, under three servers
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test $(if $(CLUSTER),cluster_soak,soak) -- --nocapture

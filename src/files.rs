@@ -138,7 +138,6 @@ pub(crate) fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// What the system reports; `AlreadyExists` for one that is there.
-#[cfg(feature = "tls")]
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);

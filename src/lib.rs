@@ -22,6 +22,7 @@
 //! | `web` | the page on which people chat, and as much HTTP as it and the board need, up to the WebSocket | what is said over it |
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
+//! | `text_file` | the one reader of text files that people edit | what is in them |
 //! | `command_line`, `signals`, `threads`, `invocation` | what both programs' command lines have in common; the signals that end a program; how a thread is started; how it was called, for what it tells people to type | |
 //! | `output` | standard output and standard error, which can fail; a stream of lines that goes on after an error | what is written |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
@@ -163,6 +164,7 @@ pub mod seat;
 pub mod server;
 mod signals;
 mod terminal;
+mod text_file;
 mod threads;
 pub mod tick;
 #[cfg(feature = "tls")]

@@ -39,6 +39,12 @@ pub const NAME: usize = 32;
 /// The longest password, in bytes.
 pub const PASSWORD: usize = 128;
 
+/// The most text that is read from a pipe or a device in the place of a file, in bytes: `/dev/zero` has no end.
+pub const PIPED_TEXT: usize = 1024 * 1024;
+
+/// How long a pipe that stands for a file may stay silent. Its writer may be a password manager that waits for a person.
+pub const PIPE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Wrong passwords on one connection before it is closed.
 pub const WRONG_PASSWORDS: u32 = 3;
 

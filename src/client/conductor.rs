@@ -40,7 +40,10 @@ pub(super) fn chat(options: &Options) -> Outcome {
     };
     let mut introduction = match Introduction::begin(&mut options) {
         Ok(introduction) => introduction,
-        Err(reason) => return refuse(&reason),
+        Err(reason) => {
+            refuse(&reason);
+            return Outcome::BadInput;
+        }
     };
     let seat = loop {
         let error = match find_first_seat(&options, &say) {

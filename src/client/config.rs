@@ -5,9 +5,7 @@
 //! `chatclient HOST PORT` is the same for everybody.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::files;
 
@@ -27,58 +25,206 @@ pub(super) fn known_servers_file() -> Option<PathBuf> {
     files::state_file("known_servers")
 }
 
-/// The settings as words of a command line.
-pub(super) fn read_settings(text: &str) -> Vec<OsString> {
-    let mut words = Vec::new();
-    for line in text.lines() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (key, value) = line
-            .split_once(|c: char| c == '=' || c.is_whitespace())
-            .unwrap_or((line, ""));
-        let value = value.trim_start_matches([' ', '\t', '=']).trim();
-        words.push(match key {
-            "server" => "-h".into(),
-            "port" => "-p".into(),
-            "name" => "-n".into(),
-            other => format!("--{other}").into(),
-        });
-        if !value.is_empty() {
-            words.push(value.into());
-        }
-    }
-    words
+/// Options that mean something on the command line alone.
+pub(super) const NOT_A_SETTING: [&str; 6] =
+    ["config", "save", "help", "version", "man", "completions"];
+
+/// A setting as a word of a command line, and the number of its line.
+pub(super) struct Setting {
+    pub(super) line: usize,
+    pub(super) word: OsString,
 }
 
-/// Keeps settings for the next run.
+/// The settings in `text`, for a program with the options of `command` (which is built).
 ///
 /// # Errors
-/// What the system says.
-pub(super) fn save_settings(path: &Path, text: &str) -> io::Result<()> {
-    files::make_folder_of(path)?;
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(text.as_bytes())
+/// The number of the line that is not a setting, and the reason with the fix.
+pub(super) fn read_settings(
+    text: &str,
+    command: &clap::Command,
+) -> Result<Vec<Setting>, (usize, String)> {
+    let mut settings: Vec<Setting> = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        let Some((key, value)) = key_and_value(line) else {
+            continue;
+        };
+        let option = format!("--{key}");
+        match word_of(key, value, command).map_err(|reason| (number, reason))? {
+            Some(word) => settings.push(Setting {
+                line: number,
+                word: word.into(),
+            }),
+            // `reconnect = false` takes back what a line above has switched on.
+            None => settings.retain(|setting| setting.word != *option),
+        }
+    }
+    Ok(settings)
+}
+
+/// What a line sets and to what; `None` for a comment or an empty line.
+fn key_and_value(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return None;
+    }
+    let end = line.find(|c: char| c == '=' || c.is_whitespace());
+    let (key, value) = line.split_at(end.unwrap_or(line.len()));
+    let value = value.trim_start();
+    let value = value.strip_prefix('=').unwrap_or(value).trim();
+    let quoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+    Some((key, quoted('"').or_else(|| quoted('\'')).unwrap_or(value)))
+}
+
+/// A setting as one word, so that its value can't be taken for another argument; `None` if it switches a flag off.
+fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<String>, String> {
+    let short = match key {
+        "server" => Some("-h"),
+        "port" => Some("-p"),
+        "name" => Some("-n"),
+        _ => None,
+    };
+    if short.is_some() && value.is_empty() {
+        return Err(format!("{key} has no value; write one after it"));
+    }
+    if let Some(short) = short {
+        return Ok(Some(format!("{short}={value}")));
+    }
+    if NOT_A_SETTING.contains(&key) {
+        return Err(format!(
+            "--{key} is for the command line alone; delete this line"
+        ));
+    }
+    let option = command
+        .get_arguments()
+        .find(|option| option.get_long() == Some(key));
+    let least = option.and_then(|option| Some(option.get_num_args()?.min_values()));
+    let is_flag = option.is_some_and(|option| !option.get_action().takes_values());
+    let word = match (least, value) {
+        // An option that does not exist is refused with the command line's own words.
+        (_, "") => format!("--{key}"),
+        (Some(0), "true" | "yes" | "on") => format!("--{key}"),
+        (Some(0), "false" | "no" | "off") => return Ok(None),
+        _ if is_flag => {
+            return Err(format!(
+                "{key} is switched on or off; write `{key} = true`, or delete this line"
+            ));
+        }
+        _ => format!("--{key}={value}"),
+    };
+    Ok(Some(word))
+}
+
+/// `text` with these settings in the place of what it says about them, and otherwise as it is: comments, other settings,
+/// and their order.
+pub(super) fn with_settings(text: &str, settings: &[(String, String)]) -> String {
+    let mut merged = String::new();
+    let mut missing: Vec<&(String, String)> = settings.iter().collect();
+    for line in text.lines() {
+        let key = key_and_value(line).map(|(key, _)| key);
+        let Some((key, value)) = settings.iter().find(|(there, _)| Some(&**there) == key) else {
+            merged += line;
+            merged.push('\n');
+            continue;
+        };
+        // Of two lines about the same, the first one is left.
+        let before = missing.len();
+        missing.retain(|(there, _)| there != key);
+        if missing.len() < before {
+            merged += &line_of(key, value, line.contains('='));
+        }
+    }
+    let new = missing
+        .into_iter()
+        .map(|(key, value)| line_of(key, value, false));
+    merged + &new.collect::<String>()
+}
+
+fn line_of(key: &str, value: &str, has_sign: bool) -> String {
+    let sign = if has_sign { " = " } else { " " };
+    let is_bare = value.trim() == value && !value.starts_with(['=', '"', '\'']);
+    match (value.is_empty(), is_bare) {
+        (true, _) => format!("{key}\n"),
+        (false, true) => format!("{key}{sign}{value}\n"),
+        (false, false) => format!("{key}{sign}\"{value}\"\n"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::options::tests::command;
+
+    fn words(text: &str) -> Result<String, String> {
+        let settings = read_settings(text, &command());
+        let settings = settings.map_err(|(line, reason)| format!("line {line}: {reason}"))?;
+        let words = settings
+            .iter()
+            .map(|setting| setting.word.to_str().unwrap());
+        Ok(words.collect::<Vec<&str>>().join(" "))
+    }
 
     #[test]
     fn settings_are_options_without_their_dashes() {
         let text = "# mine\nserver = chat.example\nport 6000\nname=alice\n\n reconnect \nserver-timeout 30\n";
-        let words: Vec<String> = read_settings(text)
-            .into_iter()
-            .map(|word| word.into_string().unwrap())
-            .collect();
         assert_eq!(
-            words.join(" "),
-            "-h chat.example -p 6000 -n alice --reconnect --server-timeout 30"
+            words(text).unwrap(),
+            "-h=chat.example -p=6000 -n=alice --reconnect --server-timeout=30"
+        );
+    }
+
+    #[test]
+    fn a_flag_may_have_a_truth_value_and_a_value_may_have_quotes() {
+        for (text, wanted) in [
+            ("reconnect = true", "--reconnect"),
+            ("reconnect=yes\ntls on", "--reconnect --tls"),
+            ("reconnect\nreconnect = false", ""),
+            ("callback = true", "--callback"),
+            ("callback 6000", "--callback=6000"),
+            (
+                "server = \"chat.example\"\nname 'alice'",
+                "-h=chat.example -n=alice",
+            ),
+            ("password-file = \"a b\"", "--password-file=a b"),
+        ] {
+            assert_eq!(words(text).unwrap(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_can_not_be_a_setting_is_refused_by_its_number() {
+        for (text, wanted) in [
+            (
+                "# mine\nreconnect = maybe",
+                "line 2: reconnect is switched on or off",
+            ),
+            ("server", "line 1: server has no value"),
+            (
+                "tls\n\nsave",
+                "line 3: --save is for the command line alone",
+            ),
+        ] {
+            let reason = words(text).unwrap_err();
+            assert!(reason.starts_with(wanted), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn saving_keeps_every_other_setting_and_comment() {
+        let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let text = "# mine\nserver = old.example\ntls-fingerprint AB:CD\n\n# often\nreconnect = false\nserver other";
+        let settings = [
+            set("server", "new.example"),
+            set("reconnect", ""),
+            set("port", "6000"),
+        ];
+        assert_eq!(
+            with_settings(text, &settings),
+            "# mine\nserver = new.example\ntls-fingerprint AB:CD\n\n# often\nreconnect\nport 6000\n"
+        );
+        let odd = [set("password-file", " a\"b ")];
+        assert_eq!(
+            words(&with_settings("", &odd)).unwrap(),
+            "--password-file= a\"b "
         );
     }
 }

@@ -77,14 +77,9 @@ mod with_tls {
                     format!("--tls-fingerprint: {text} is no SHA-256: 64 hexadecimal digits, as the server shows it")
                 })?),
                 (None, Some(servers)) => {
-                    servers.find(&options.server, options.port).map_err(|error| {
-                        format!(
-                            "{}: {error}; mend the line about {} {} there, or take it out",
-                            servers.path().display(),
-                            options.server,
-                            options.port
-                        )
-                    })?
+                    servers
+                        .find(&options.server, options.port)
+                        .map_err(|error| error.to_string())?
                 }
                 (None, None) => None,
             };
@@ -119,7 +114,8 @@ mod with_tls {
                             && let Err(error) = servers.keep(&options.server, options.port, &shown)
                         {
                             output::report(&format!(
-                                "chatclient: {file} can't be written ({error}); you will be asked again\n"
+                                "chatclient: {error}; you will be asked again
+"
                             ));
                         }
                         match use_trust(options, Some(shown)) {

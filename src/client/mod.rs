@@ -37,6 +37,8 @@ enum Outcome {
     Lost,
     /// A script has said all that it had to say, and something of it was refused or not sent.
     Refused,
+    /// An option, a file or what was piped in can't be understood.
+    BadInput,
     /// Everything was occupied and the tries were used up.
     Full,
 }
@@ -47,6 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Chat(options)) => match conductor::chat(&options) {
             Outcome::Left => ExitCode::SUCCESS,
             Outcome::Lost | Outcome::Refused => ExitCode::from(1),
+            Outcome::BadInput => ExitCode::from(2),
             Outcome::Full => ExitCode::from(3),
         },
         Ok(Command::Echo(echo)) => echo.run(),

@@ -1,21 +1,25 @@
 //! The client's command line.
 
+use std::env::VarError;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum, value_parser};
+use clap::parser::ValueSource;
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 
-use super::config;
+use super::config::{self, Setting};
 use super::trace::TraceOut;
 use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
 use crate::hall::Name;
 use crate::lesson;
 use crate::limits;
 use crate::net::{Dial, Tap};
+use crate::terminal::{History, is_interactive};
+use crate::text_file::{self, Fault};
 use crate::wire::{Codec, Revision};
 
 /// Chat with whoever sits beside you
@@ -35,7 +39,8 @@ use crate::wire::{Codec, Revision};
 Type and press Enter to say something. /help lists the commands; /quit, Ctrl-D or
 Ctrl-C leave. From a pipe, lines are sent one after the other, and the client waits
 for the answers. Exit code 0: you left, 1: no connection, or the server ended it, or
-(from a pipe) something was refused or not sent, 2: a bad option, 3: full."
+(from a pipe) something was refused or not sent, 2: a bad option, or a file or a pipe
+that is not UTF-8 text, 3: full."
 )]
 struct Arguments {
     /// The server's name or address [default: 127.0.0.1]
@@ -87,7 +92,7 @@ struct Arguments {
     /// Where server, port, name and options are that count when no SERVER is given [default: ~/.config/portal-chat/client.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Keep server, port, name and options there
+    /// Keep server, port, name and the options given now there; all else in it stays
     #[arg(long)]
     save: bool,
     /// Print every socket call with its bytes, passwords and all
@@ -151,8 +156,8 @@ pub(super) struct Options {
     pub(super) password: Option<String>,
     /// In a pipe, too, the operations of seed 002 alone in a line are commands.
     pub(super) commands: bool,
-    /// Where the lines of earlier runs are.
-    pub(super) history: Option<PathBuf>,
+    /// The lines of earlier runs, for a person at a terminal.
+    pub(super) history: Option<History>,
     /// How connections are made.
     pub(super) dial: Dial,
     /// TLS is to be spoken.
@@ -211,31 +216,78 @@ fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap:
         && read.same_server.is_none()
         && let Some(file) = &file
     {
-        match std::fs::read_to_string(file) {
-            Ok(text) => {
-                let settings = config::read_settings(&text);
-                let with_settings = Arguments::try_parse_from(words(&settings, arguments));
-                read = with_settings.map_err(|error| {
-                    bad_value::<Arguments>(format!("{}: {error}", file.display()))
-                })?;
-            }
+        match text_file::read(file) {
+            Ok(text) => read = with_settings(file, &text, arguments)?,
             // Without `--config`, a file that is not there is none that was forgotten.
-            Err(error) if config.is_some() && !save_wanted => {
-                let sentence = format!("--config {} ({error})", file.display());
-                return Err(bad_value::<Arguments>(sentence));
-            }
-            Err(_) => {}
+            Err(error) if error.is_missing() && (config.is_none() || save_wanted) => {}
+            Err(error) => return Err(bad_value::<Arguments>(error)),
         }
     }
     let mut options = options(read)?;
     if options.password.is_none() {
-        options.password = std::env::var("CHAT_PASSWORD").ok();
+        options.password = match std::env::var("CHAT_PASSWORD") {
+            Ok(password) => Some(password),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => {
+                return Err(bad_value::<Arguments>(
+                    "CHAT_PASSWORD is not UTF-8; set it in a UTF-8 locale, or use --password-file",
+                ));
+            }
+        };
     }
-    options.history = config::history_file();
+    if is_interactive() {
+        let history = config::history_file().map(History::read).transpose();
+        options.history = history.map_err(bad_value::<Arguments>)?;
+    }
     if save_wanted {
-        save(&options, file)?;
+        save(&options, file, arguments)?;
     }
     Ok(Command::Chat(Box::new(options)))
+}
+
+/// The command line with the settings in `text`, the text of `file`, before it.
+fn with_settings(
+    file: &Path,
+    text: &str,
+    arguments: &[OsString],
+) -> Result<Arguments, clap::Error> {
+    let mut described = Arguments::command();
+    described.build();
+    let at = |line, reason| bad_value::<Arguments>(Fault::Line(reason).at(file, line));
+    let settings =
+        config::read_settings(text, &described).map_err(|(line, reason)| at(line, reason))?;
+    let parse = |settings: &[Setting], arguments: &[OsString]| {
+        let settings: Vec<OsString> = settings
+            .iter()
+            .map(|setting| setting.word.clone())
+            .collect();
+        Arguments::try_parse_from(words(&settings, arguments))
+    };
+    parse(&settings, arguments).map_err(|error| {
+        // The first line with which the lines up to it are wrong.
+        for (last, setting) in settings.iter().enumerate() {
+            if let Err(error) = parse(&settings[..=last], &[]) {
+                return at(setting.line, sentence_of(&error));
+            }
+        }
+        let sentence = sentence_of(&error);
+        bad_value::<Arguments>(format!(
+            "{sentence} (together with the settings in {})",
+            file.display()
+        ))
+    })
+}
+
+/// What clap says is wrong, on one line and without the usage.
+fn sentence_of(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let paragraphs = text.split("\n\n");
+    let sentences = paragraphs.take_while(|paragraph| {
+        !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more")
+    });
+    let sentences: Vec<&str> = sentences.map(str::trim).collect();
+    sentences.join("; ").replace('\n', " ")
 }
 
 fn options(read: Arguments) -> Result<Options, clap::Error> {
@@ -247,6 +299,10 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
     // The original programs answer no PING, so their silence means nothing.
     let patience = if read.compat.is_some() { 0 } else { 60 };
     let server_timeout = read.server_timeout.unwrap_or(patience);
+    let password = read
+        .password_file
+        .map(|file| text_file::read_password(&file));
+    let password = password.transpose();
     let trace = TraceOut::default();
     let tap = Tap {
         chop: read.chop.map(Into::into),
@@ -270,7 +326,8 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
         reconnect: read.reconnect,
         server_timeout: (server_timeout > 0).then(|| Duration::from_secs(server_timeout.into())),
         color: !read.no_color,
-        password: read.password_file.map(password_in).transpose()?,
+        password: password
+            .map_err(|error| bad_value::<Arguments>(format!("--password-file {error}")))?,
         commands: read.commands,
         history: None,
         tls: (read.tls || read.tls_fingerprint.is_some()).then_some(TlsWanted {
@@ -281,53 +338,76 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
     })
 }
 
-/// Keeps the options that somebody wants every time.
-fn save(options: &Options, file: Option<PathBuf>) -> Result<(), clap::Error> {
+/// Keeps server, port and name, and the options of this command line, among the settings in `file`.
+fn save(
+    options: &Options,
+    file: Option<PathBuf>,
+    arguments: &[OsString],
+) -> Result<(), clap::Error> {
+    let refuse = |sentence: String| bad_value::<Arguments>(format!("--save: {sentence}"));
     let Some(file) = file else {
-        return Err(bad_value::<Arguments>(
-            "--save: there is no HOME; name a file with --config".to_owned(),
+        return Err(refuse(
+            "there is no HOME; name a file with --config".to_owned(),
         ));
     };
-    let mut text = format!("server {}\nport {}\n", options.server, options.port);
+    let before = text_file::read_own(&file).map_err(|error| refuse(error.to_string()))?;
+    let mut settings = vec![
+        ("server".to_owned(), options.server.clone()),
+        ("port".to_owned(), options.port.to_string()),
+    ];
     if let Some(username) = &options.username {
-        text += &format!("name {username}\n");
+        settings.push(("name".to_owned(), username.clone()));
     }
-    if options.portal == Portal::Udp {
-        text += "portal udp\n";
-    }
-    if options.tls.is_some() {
-        text += "tls\n";
-    }
-    if options.reconnect {
-        text += "reconnect\n";
-    }
-    if !options.color {
-        text += "no-color\n";
-    }
-    let seconds = options
-        .server_timeout
-        .map_or(0, |timeout| timeout.as_secs());
-    text += &format!("server-timeout {seconds}\n");
-    config::save_settings(&file, &text).map_err(|error| {
-        bad_value::<Arguments>(format!(
-            "--save: {} can't be written ({error})",
-            file.display()
-        ))
-    })
+    settings.extend(given(arguments).map_err(refuse)?);
+    let text = config::with_settings(&before.unwrap_or_default(), &settings);
+    with_settings(&file, &text, &[])
+        .map_err(|error| refuse(format!("nothing was kept: {}", sentence_of(&error))))?;
+    text_file::replace(&file, &text).map_err(|error| refuse(error.to_string()))
 }
 
-/// The first line of a file, as a password.
-fn password_in(file: PathBuf) -> Result<String, clap::Error> {
-    let text = std::fs::read_to_string(&file).map_err(|error| {
-        bad_value::<Arguments>(format!("--password-file {}: {error}", file.display()))
-    })?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(bad_value::<Arguments>(format!(
-            "--password-file {}: its first line is empty",
-            file.display()
-        ))),
+/// The options of this command line that can be settings, and their values.
+fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
+    let mut described = Arguments::command();
+    // It was read before, and had no faults.
+    let Ok(matches) = described.try_get_matches_from_mut(words(&[], arguments)) else {
+        return Ok(Vec::new());
+    };
+    let mut settings = Vec::new();
+    for option in described.get_arguments() {
+        let (id, Some(long)) = (option.get_id().as_str(), option.get_long()) else {
+            continue;
+        };
+        if config::NOT_A_SETTING.contains(&long)
+            || matches.value_source(id) != Some(ValueSource::CommandLine)
+        {
+            continue;
+        }
+        let mut value = OsString::new();
+        if option.get_action().takes_values() {
+            let last = matches.get_raw(id).and_then(Iterator::last);
+            value = last.unwrap_or_default().to_owned();
+        }
+        if id == "password_file" {
+            let file = Path::new(&value);
+            if !file.is_file() {
+                return Err(format!(
+                    "{} is not a regular file, and will not be there the next time; leave --password-file out",
+                    file.display()
+                ));
+            }
+            // It is to be found from every folder.
+            let whole = std::path::absolute(file);
+            value = whole.map_err(|error| error.to_string())?.into_os_string();
+        }
+        let value = value
+            .into_string()
+            .ok()
+            .filter(|value| !value.contains('\n'));
+        let value =
+            value.ok_or_else(|| format!("the value of --{long} can't stand on a line of text"))?;
+        settings.push((long.to_owned(), value));
     }
+    Ok(settings)
 }
 
 fn callback_port(text: &str) -> Result<u16, String> {
@@ -339,6 +419,9 @@ fn callback_port(text: &str) -> Result<u16, String> {
 }
 
 fn server(text: &str) -> Result<String, &'static str> {
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a server's name or address has no spaces");
+    }
     if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {
         return Err("the server comes first and then, after a space, the port");
     }
@@ -355,9 +438,15 @@ fn username(text: &str) -> Result<String, &'static str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+
+    /// The description of the command line, for settings that are read by it.
+    pub(in crate::client) fn command() -> clap::Command {
+        let mut command = Arguments::command();
+        command.build();
+        command
+    }
 
     /// What the command line asks for, or what it is answered.
     fn parsed(line: &str) -> Result<Options, String> {

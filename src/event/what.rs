@@ -352,12 +352,18 @@ pub enum What {
         /// The text, with `--show-messages`.
         text: Option<String>,
     },
-    /// A line of the accounts file is no account. It is kept.
+    /// A line of the accounts file is no account. It is kept, and nobody can register the name on it.
     DamagedAccount {
         /// The line's number, counted from 1.
         line: usize,
         /// What is wrong with it.
         reason: &'static str,
+        /// How it is corrected.
+        fix: &'static str,
+        /// The name at its beginning, if there is one.
+        name: Option<String>,
+        /// The file.
+        file: String,
     },
     /// What a client sent could not be done; it was told.
     Refused {
@@ -729,8 +735,11 @@ mod tests {
                 text: some("hi"),
             },
             What::DamagedAccount {
+                file: "accounts.txt".to_owned(),
                 line: 7,
                 reason: "it is not UTF-8",
+                fix: "delete it",
+                name: Some(name()),
             },
             What::Refused {
                 port,

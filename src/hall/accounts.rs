@@ -5,7 +5,11 @@
 //! in the word `changed` replaces the password of an account further up. Lines are only
 //! ever appended, each in one write that is on the disk before the registration is confirmed. So
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
-//! behind is one torn line at the end.
+//! behind is one torn line at the end. The name at the beginning of a line that is damaged, by that or by an editor, stays
+//! reserved: it may be somebody's, so nobody can make an account of it until the operator has corrected the line.
+//!
+//! A password is hashed in the form that [`prepared`] gives it. Hashes of before may be of other forms: if only the
+//! password as it was typed is right, its hash is replaced.
 //!
 //! Should the file be deleted or replaced while the server runs, the next registration notices, and
 //! the new file gets every account that it lacks: what was confirmed is kept. So an account is
@@ -14,6 +18,7 @@
 mod book;
 mod hasher;
 mod lines;
+mod prepared;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,9 +30,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Name;
 use crate::limits;
 use crate::lock::{Condvar, Mutex};
+pub use book::Rescued;
 use book::{Book, Entry, Opened};
 use hasher::Hasher;
 pub use lines::{Account, Damage};
+use prepared::prepared;
 
 /// By how many passwords an account of another server may be ahead at most.
 const MOST_CHANGES: u64 = 10_000;
@@ -81,6 +88,10 @@ pub enum AccountError {
     Hash(String),
     /// The other servers, which have the account, too, can't be asked.
     Undecided,
+    /// The name stands on a damaged line.
+    Reserved(Name),
+    /// The new password has a character that no password may have.
+    Unprintable,
     /// Another server has another password for the account, and neither is the later one.
     Differs(Name),
 }
@@ -99,6 +110,14 @@ impl fmt::Display for AccountError {
                 "another server uses the accounts file {}: stop it, or choose another with \
                  --accounts FILE, or start with --no-passwords",
                 path.display()
+            ),
+            AccountError::Reserved(name) => write!(
+                f,
+                "the account of {name} can't be used: its line in the accounts file is damaged; the operator can restore \
+                 the line"
+            ),
+            AccountError::Unprintable => f.write_str(
+                "a password has no control characters, and none that are invisible or unknown; choose another",
             ),
             AccountError::Undecided => f.write_str("the other servers can't be asked now"),
             AccountError::Differs(name) => write!(
@@ -242,9 +261,18 @@ impl Accounts {
         self.book.find(name).is_some()
     }
 
-    /// Whether the file has been replaced since this was last asked, and how many accounts were
-    /// written into the new one.
-    pub fn take_rescued(&self) -> Option<usize> {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.book.path()
+    }
+
+    /// Whether nobody can have that name, because it stands on a damaged line of the file.
+    pub fn is_reserved(&self, name: &Name) -> bool {
+        self.book.is_reserved(name)
+    }
+
+    /// Whether the file has been replaced since this was last asked, and what became of it.
+    pub fn take_rescued(&self) -> Option<Rescued> {
         self.book.take_rescued()
     }
 
@@ -291,8 +319,15 @@ impl Accounts {
                 if given_up() {
                     return Ok(PasswordCheck::GivenUp);
                 }
-                let is_right = borrowed.hasher.verify(&account.hash, password);
-                return Ok(verdict(is_right, account.name));
+                let proof = proof(&mut borrowed.hasher, &account.hash, password);
+                drop(borrowed);
+                if proof == Proof::AsTyped {
+                    self.prepare_hash(&account, password, &decide);
+                }
+                return Ok(verdict(proof, account.name));
+            }
+            if self.is_reserved(name) {
+                return Err(AccountError::Reserved(name.clone()));
             }
             // Somebody may be registering the same name: then that is the account.
             match self.begin(name) {
@@ -300,12 +335,13 @@ impl Accounts {
                 _ => {}
             }
         };
+        let wanted = prepared(password).ok_or(AccountError::Unprintable)?;
         let hash = {
             let mut borrowed = self.borrow_hasher();
             if given_up() {
                 return Ok(PasswordCheck::GivenUp);
             }
-            borrowed.hasher.hash(password).map_err(AccountError::Hash)?
+            borrowed.hasher.hash(&wanted).map_err(AccountError::Hash)?
         };
         match decide(Wish::New { name, hash: &hash }) {
             Decided::Ours => {}
@@ -313,8 +349,8 @@ impl Accounts {
             Decided::Theirs(account) => {
                 self.adopt(&account)?;
                 drop(busy);
-                let is_right = self.borrow_hasher().hasher.verify(&account.hash, password);
-                return Ok(verdict(is_right, account.name));
+                let proof = proof(&mut self.borrow_hasher().hasher, &account.hash, password);
+                return Ok(verdict(proof, account.name));
             }
         }
         self.append(Entry {
@@ -354,6 +390,7 @@ impl Accounts {
         given_up: impl Fn() -> bool,
         decide: impl Fn(Wish<'_>) -> Decided,
     ) -> Result<PasswordChange, AccountError> {
+        let wanted = prepared(new).ok_or(AccountError::Unprintable)?;
         let busy = loop {
             if let Some(busy) = self.begin(name) {
                 break busy;
@@ -365,11 +402,12 @@ impl Accounts {
                 return Ok(PasswordChange::GivenUp);
             }
             let account = self.book.find(name);
-            let account = account.filter(|there| borrowed.hasher.verify(&there.hash, old));
+            let account = account
+                .filter(|there| proof(&mut borrowed.hasher, &there.hash, old) != Proof::Wrong);
             let Some(account) = account else {
                 return Ok(PasswordChange::Wrong);
             };
-            let hash = borrowed.hasher.hash(new).map_err(AccountError::Hash)?;
+            let hash = borrowed.hasher.hash(&wanted).map_err(AccountError::Hash)?;
             drop(borrowed);
             match decide(Wish::Change {
                 account: &account,
@@ -392,6 +430,40 @@ impl Accounts {
         })?;
         drop(busy);
         Ok(PasswordChange::Changed)
+    }
+
+    /// Replaces the hash of a password as it was typed by the hash of its prepared form, among all servers that have the
+    /// account. If that fails, the next login tries again: the old hash is as good as before.
+    fn prepare_hash(
+        &self,
+        account: &Account,
+        password: &str,
+        decide: impl Fn(Wish<'_>) -> Decided,
+    ) {
+        let (Some(password), Some(_busy)) = (prepared(password), self.begin(&account.name)) else {
+            return;
+        };
+        let is_same = |there: Account| there.hash == account.hash;
+        if !self.book.find(&account.name).is_some_and(is_same) {
+            return;
+        }
+        let Ok(hash) = self.borrow_hasher().hasher.hash(&password) else {
+            return;
+        };
+        let wish = Wish::Change {
+            account,
+            hash: &hash,
+        };
+        let _ = match decide(wish) {
+            Decided::Ours => self.append(Entry {
+                name: account.name.clone(),
+                hash,
+                is_change: true,
+                count: 1,
+            }),
+            Decided::Theirs(theirs) => self.adopt(&theirs),
+            Decided::Unknown => Ok(()),
+        };
     }
 
     /// Takes a name to the disk; `None` after a wait for somebody else who did.
@@ -421,11 +493,33 @@ impl Accounts {
     }
 }
 
-fn verdict(is_right: bool, name: Name) -> PasswordCheck {
-    if is_right {
-        PasswordCheck::Right(name)
-    } else {
-        PasswordCheck::Wrong
+/// What a typed password is to a hash.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// The hash is that of its prepared form.
+    Prepared,
+    /// The hash is that of the password as it was typed, which is not its prepared form.
+    AsTyped,
+    Wrong,
+}
+
+fn proof(hasher: &mut Hasher, hash: &str, password: &str) -> Proof {
+    let prepared = prepared(password);
+    if let Some(prepared) = &prepared
+        && hasher.verify(hash, prepared)
+    {
+        return Proof::Prepared;
+    }
+    if prepared.as_deref() != Some(password) && hasher.verify(hash, password) {
+        return Proof::AsTyped;
+    }
+    Proof::Wrong
+}
+
+fn verdict(proof: Proof, name: Name) -> PasswordCheck {
+    match proof {
+        Proof::Prepared | Proof::AsTyped => PasswordCheck::Right(name),
+        Proof::Wrong => PasswordCheck::Wrong,
     }
 }
 
@@ -565,7 +659,7 @@ mod tests {
         check(&accounts, "alice", "one");
         drop(accounts);
         let line = file.text();
-        let torn = line.trim_end()[..line.len() - 5].replace("alice", "bob");
+        let torn = line.trim_end()[..line.len() - 5].replace("alice", "Bob");
         let damaged = format!("# comment\n{line}nonsense\n\u{e9} x\n{line}{torn}");
         std::fs::write(&file.0, &damaged).unwrap();
 
@@ -576,20 +670,160 @@ mod tests {
             check(&accounts, "alice", "one"),
             PasswordCheck::Right(name("alice"))
         );
+        for who in ["bob", "nonsense"] {
+            let refused = accounts.check(&name(who), "two", || false);
+            assert!(matches!(refused, Err(AccountError::Reserved(_))), "{who}");
+        }
         assert_eq!(
-            check(&accounts, "bob", "two"),
-            PasswordCheck::Registered(name("bob"))
+            check(&accounts, "carol", "two"),
+            PasswordCheck::Registered(name("carol"))
         );
         drop(accounts);
+        let text = file.text();
         assert!(
-            file.text().starts_with(&(damaged + "\nbob $argon2id$")),
+            text.starts_with(&(damaged + "\ncarol $argon2id$")),
             "nothing is rewritten"
         );
+        // The operator restores the line.
+        std::fs::write(&file.0, text.replace(&torn, &line.replace("alice", "Bob"))).unwrap();
         let (accounts, _) = open(&file.0);
-        assert_eq!(
-            check(&accounts, "bob", "two"),
-            PasswordCheck::Right(name("bob"))
+        let right = check(&accounts, "bob", "one");
+        assert_eq!(right, PasswordCheck::Right(name("bob")));
+    }
+
+    #[test]
+    fn the_name_on_a_damaged_line_is_known_whatever_the_damage_is() {
+        let file = TempFile::new("reserved");
+        let (accounts, _) = open(&file.0);
+        check(&accounts, "alice", "one");
+        drop(accounts);
+        let whole = file.text().trim_end().replace("alice ", "");
+        let other = whole.clone() + " changed";
+        for (line, reserved) in [
+            (b"bob".to_vec(), true),
+            (format!("bob\t{whole}").into_bytes(), true),
+            (format!(" bob {whole}").into_bytes(), true),
+            (format!("bob:{whole}").into_bytes(), true),
+            (format!("bob {other}").into_bytes(), true),
+            ([b"bob $argon2id\xe4", whole.as_bytes()].concat(), true),
+            ([b"bob\xe9 ", whole.as_bytes()].concat(), false),
+            (b"# bob \xe4".to_vec(), false),
+        ] {
+            std::fs::write(&file.0, &line).unwrap();
+            let (accounts, damage) = open(&file.0);
+            let shown = String::from_utf8_lossy(&line);
+            assert_eq!(accounts.is_reserved(&name("Bob")), reserved, "{shown}");
+            let is_comment = line.starts_with(b"#");
+            assert_eq!(damage.len(), usize::from(!is_comment), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_accounts_file_means_the_same_however_an_editor_saves_it() {
+        let file = TempFile::new("saved");
+        let (accounts, _) = open(&file.0);
+        check(&accounts, "alice", "one");
+        check(&accounts, "bob", "two");
+        drop(accounts);
+        for (how, bytes) in crate::text_file::tests::same_texts(&file.text()) {
+            std::fs::write(&file.0, bytes).unwrap();
+            let (accounts, damage) = open(&file.0);
+            assert_eq!((damage, accounts.len()), (vec![], 2), "{how}");
+            let right = check(&accounts, "alice", "one");
+            assert_eq!(right, PasswordCheck::Right(name("alice")), "{how}");
+            check(&accounts, "carol", "three");
+            drop(accounts);
+            let (accounts, damage) = open(&file.0);
+            assert_eq!((damage, accounts.len()), (vec![], 3), "{how}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_no_accounts_file_at_all_is_refused_at_once() {
+        let file = TempFile::new("other");
+        std::fs::write(&file.0, b"\xff\xfea\0 \0").unwrap();
+        let refused = |path: &Path| Accounts::open(path).err().unwrap().to_string();
+        assert!(refused(&file.0).contains("UTF-16"));
+        std::fs::remove_file(&file.0).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&file.0).status();
+        assert!(made.unwrap().success());
+        assert!(refused(&file.0).contains("not a regular file"));
+    }
+
+    #[test]
+    fn a_hash_of_another_form_is_replaced_once_its_password_is_right() {
+        let file = TempFile::new("forms");
+        let (decomposed, composed) = ("pa\u{308}ss", "p\u{e4}ss");
+        let hash = Hasher::default().hash(decomposed).unwrap();
+        std::fs::write(&file.0, format!("Alice {hash}\n")).unwrap();
+        let (accounts, _) = open(&file.0);
+        let right = PasswordCheck::Right(name("alice"));
+        assert_eq!(check(&accounts, "alice", "pass"), PasswordCheck::Wrong);
+        assert_eq!(check(&accounts, "alice", composed), PasswordCheck::Wrong);
+        assert_eq!(file.text().lines().count(), 1);
+        assert_eq!(check(&accounts, "alice", decomposed), right);
+        for _ in 0..2 {
+            assert_eq!(check(&accounts, "alice", composed), right);
+            assert_eq!(check(&accounts, "alice", decomposed), right);
+        }
+        assert_eq!(accounts.all()[0].version, 2);
+        drop(accounts);
+        let text = file.text();
+        assert!(
+            text.ends_with(" changed\n") && text.lines().count() == 2,
+            "{text}"
         );
+        let (accounts, damage) = open(&file.0);
+        assert!(damage.is_empty());
+        assert_eq!(check(&accounts, "alice", composed), right);
+    }
+
+    #[test]
+    fn a_hash_is_replaced_only_as_the_other_servers_decide() {
+        let file = TempFile::new("decided");
+        let (decomposed, composed) = ("pa\u{308}ss", "p\u{e4}ss");
+        let old = Hasher::default().hash(decomposed).unwrap();
+        std::fs::write(&file.0, format!("alice {old}\n")).unwrap();
+        let (accounts, _) = open(&file.0);
+        let right = PasswordCheck::Right(name("alice"));
+        let login = |password, decide: &dyn Fn(Wish<'_>) -> Decided| {
+            accounts
+                .check_among(&name("alice"), password, || false, decide)
+                .unwrap()
+        };
+        assert_eq!(login(decomposed, &|_| Decided::Unknown), right);
+        assert_eq!(accounts.all()[0].hash, old, "the others can't be asked");
+        let theirs = Account {
+            hash: Hasher::default().hash(composed).unwrap(),
+            version: 2,
+            ..accounts.all()[0].clone()
+        };
+        let decide = |wish: Wish<'_>| {
+            assert!(matches!(wish, Wish::Change { account, .. } if account.version == 1));
+            Decided::Theirs(theirs.clone())
+        };
+        assert_eq!(login(decomposed, &decide), right);
+        assert_eq!(accounts.all(), vec![theirs.clone()]);
+        assert_eq!(login(decomposed, &|_| panic!("it is prepared")), right);
+    }
+
+    #[test]
+    fn a_new_password_has_no_character_that_can_not_be_seen() {
+        let file = TempFile::new("unseen");
+        let (accounts, _) = open(&file.0);
+        let refused = accounts.check(&name("alice"), "a\u{7}", || false);
+        assert!(matches!(refused, Err(AccountError::Unprintable)));
+        check(&accounts, "alice", "one");
+        let refused = accounts.change(&name("alice"), "one", "\u{200b}", || false);
+        assert!(matches!(refused, Err(AccountError::Unprintable)));
+        // An account of before may have such a one.
+        let hash = Hasher::default().hash("a\u{7}").unwrap();
+        drop(accounts);
+        std::fs::write(&file.0, format!("alice {hash}\n")).unwrap();
+        let (accounts, _) = open(&file.0);
+        let right = PasswordCheck::Right(name("alice"));
+        assert_eq!(check(&accounts, "alice", "a\u{7}"), right);
     }
 
     #[cfg(unix)]
@@ -602,10 +836,8 @@ mod tests {
         let before = file.text();
         std::fs::remove_file(&file.0).unwrap();
         check(&accounts, "carol", "three");
-        assert_eq!(
-            (accounts.take_rescued(), accounts.take_rescued()),
-            (Some(2), None)
-        );
+        assert_eq!(accounts.take_rescued().unwrap().count, 2);
+        assert!(accounts.take_rescued().is_none());
 
         // An editor saves a new file with bob's line taken out and a comment put in.
         let kept: Vec<&str> = before
@@ -616,7 +848,7 @@ mod tests {
         std::fs::write(&edited, format!("# ours\n{}", kept.concat())).unwrap();
         std::fs::rename(&edited, &file.0).unwrap();
         check(&accounts, "dave", "four");
-        assert_eq!(accounts.take_rescued(), Some(2));
+        assert_eq!(accounts.take_rescued().unwrap().count, 2);
         drop(accounts);
 
         assert!(file.text().starts_with("# ours\nalice $argon2id$"));

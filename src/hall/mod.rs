@@ -18,7 +18,7 @@ mod said;
 pub use accounts::read_accounts;
 pub use accounts::{
     Account, AccountError, Accounts, Damage, Decided, OpenAccounts, PasswordChange, PasswordCheck,
-    Wish,
+    Rescued, Wish,
 };
 pub use connection::{Connection, Unwritten, flush_all};
 pub use group::{Group, hand_to_all};

@@ -19,6 +19,7 @@ use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
 use crate::server::{Portals, Rate, Settings, WebDoor};
 use crate::web::Authority;
+use crate::text_file;
 use crate::wire::Revision;
 
 /// A chat server with a thread for every connection
@@ -392,9 +393,8 @@ const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
 
 fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
     let shown = path.display();
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        bad_value::<Arguments>(format!("--motd {shown}: it can't be read ({error})"))
-    })?;
+    let text = text_file::read(&path)
+        .map_err(|error| bad_value::<Arguments>(format!("--motd {error}")))?;
     let text = text.trim_end();
     if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
         return Err(bad_value::<Arguments>(format!(
@@ -407,13 +407,8 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
 
 /// The engine's password, which does not belong on a command line: everybody on the machine can read those.
 fn secret(file: &Path) -> Result<String, clap::Error> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let shown = file.display();
-        bad_value::<Arguments>(format!(
-            "--cluster-secret {shown}: it can't be read ({error})"
-        ))
-    })?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    text_file::read_password(file)
+        .map_err(|error| bad_value::<Arguments>(format!("--cluster-secret {error}")))
 }
 
 fn cluster_id(text: &str) -> Result<String, &'static str> {

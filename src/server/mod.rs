@@ -18,6 +18,7 @@ mod sockets;
 mod threads;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -99,10 +100,21 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
             ),
         );
     }
-    for Damage { line, reason } in damage {
-        events.tell(|| What::DamagedAccount { line, reason });
-    }
+    tell_damage(events, path, damage);
     Ok(Some(accounts))
+}
+
+/// Tells the operator which lines of the accounts file are damaged, and how to correct them.
+fn tell_damage(events: &Events, path: &Path, damage: Vec<Damage>) {
+    for damage in damage {
+        events.tell(|| What::DamagedAccount {
+            file: path.display().to_string(),
+            line: damage.line,
+            reason: damage.reason,
+            fix: damage.fix,
+            name: damage.name.map(|name| name.to_string()),
+        });
+    }
 }
 
 /// Refuses what this machine can't carry, before anything starts.

@@ -1,7 +1,6 @@
 //! The line editor: one line with a prompt before it, under which other threads may print.
 
 use std::borrow::Cow;
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,8 +25,8 @@ use super::filter::WAKE;
 use super::tty::{LowDescriptors, columns};
 use super::{Palette, time_of_day};
 use crate::clock::slowed;
-use crate::files::make_folder_of;
 use crate::output;
+use crate::text_file::{self, TextError};
 
 /// What Tab can make of the last word before the cursor: where that word begins, and what it may
 /// become.
@@ -42,8 +41,8 @@ pub(crate) struct Manner {
     pub(crate) palette: Palette,
     /// What Tab can make of a line.
     pub(crate) complete: Complete,
-    /// Where the lines of earlier runs are.
-    pub(crate) history: Option<PathBuf>,
+    /// The lines of earlier runs.
+    pub(crate) history: Option<History>,
     /// In the background, leave the terminal alone instead of being stopped by it.
     pub(crate) only_in_foreground: bool,
 }
@@ -82,7 +81,7 @@ pub(super) struct LineEditor {
     turn: Arc<Turn>,
     editor: Editor<Prompter, DefaultHistory>,
     line: Arc<Mutex<LineState>>,
-    history: Option<PathBuf>,
+    history: Option<History>,
     descriptors: Arc<LowDescriptors>,
 }
 
@@ -149,8 +148,8 @@ impl LineEditor {
             );
         }
         let mut printer = editor.create_external_printer().ok()?;
-        if let Some(path) = &manner.history {
-            for entry in read_history(path) {
+        if let Some(history) = &manner.history {
+            for entry in &history.lines {
                 let _ = editor.add_history_entry(entry);
             }
         }
@@ -216,8 +215,8 @@ impl LineEditor {
     pub(super) fn remember(&mut self, text: &str) {
         // Only a history that is full of errors refuses a line; the line counts all the same.
         let is_new = self.editor.add_history_entry(text).unwrap_or(false);
-        if let (true, Some(path)) = (is_new, &self.history) {
-            append_history(path, text);
+        if let (true, Some(history)) = (is_new, &self.history) {
+            history.append(text);
         }
     }
 }
@@ -467,31 +466,40 @@ impl Validator for Prompter {}
 
 impl Helper for Prompter {}
 
-/// The lines of earlier runs, oldest first. A file that can't be read is an empty one.
-fn read_history(path: &PathBuf) -> Vec<String> {
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let recent = &lines[lines.len().saturating_sub(HISTORY)..];
-    recent.iter().map(|line| unescaped(line)).collect()
+/// The lines of earlier runs, and the file where they are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    file: PathBuf,
+    /// Oldest first.
+    lines: Vec<String>,
 }
 
-/// Adds a line for the next run. What people say is for themselves alone (mode 0600); where it can't
-/// be written, there is no history.
-fn append_history(path: &PathBuf, text: &str) {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let _ = make_folder_of(path);
-    if let Ok(mut file) = options.open(path) {
-        let _ = file.write_all((escaped(text) + "\n").as_bytes());
+impl History {
+    /// Reads the file, which need not be there yet.
+    ///
+    /// # Errors
+    /// See [`TextError`].
+    pub(crate) fn read(file: PathBuf) -> Result<History, TextError> {
+        let text = text_file::read_own(&file)?.unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let recent = &lines[lines.len().saturating_sub(HISTORY)..];
+        let lines = recent.iter().map(|line| unescaped(line)).collect();
+        Ok(History { file, lines })
+    }
+
+    /// Adds a line for the next run. What people say is for themselves alone (mode 0600); if it can't be written, the next
+    /// run does without it.
+    fn append(&self, text: &str) {
+        let _ = text_file::append_line(&self.file, &escaped(text));
     }
 }
 
-/// One line for a text that may have several.
+/// One line for a text that may have several, without the bytes that would end a line or make it no text.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
+        .replace('\0', "\\0")
 }
 
 fn unescaped(line: &str) -> String {
@@ -501,6 +509,8 @@ fn unescaped(line: &str) -> String {
         match (character, character == '\\') {
             (_, true) => match characters.next() {
                 Some('n') => text.push('\n'),
+                Some('r') => text.push('\r'),
+                Some('0') => text.push('\0'),
                 Some(other) => text.push(other),
                 None => {}
             },
@@ -522,9 +532,16 @@ mod tests {
 
     #[test]
     fn a_text_of_several_lines_is_one_line_of_history() {
-        for text in ["plain", "two\nlines", "back\\slash \\n", "\\", "a\\\nb"] {
+        for text in [
+            "plain",
+            "two\nlines",
+            "back\\slash \\n",
+            "\\",
+            "a\\\nb",
+            "\0\\0\r",
+        ] {
             let line = escaped(text);
-            assert!(!line.contains('\n'));
+            assert!(!line.contains(['\n', '\r', '\0']));
             assert_eq!(unescaped(&line), text);
         }
     }

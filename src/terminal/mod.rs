@@ -13,7 +13,7 @@ mod plain;
 mod tty;
 
 pub(crate) use desk::{Ahead, Ask, Prompt, Typed};
-pub(crate) use editor::{Complete, Manner, Printer};
+pub(crate) use editor::{Complete, History, Manner, Printer};
 pub(crate) use keyboard::{Keyboard, PreparedEditor, restore_terminal};
 pub(crate) use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 

@@ -19,6 +19,7 @@ use rustls::version::{TLS12, TLS13};
 use super::Fingerprint;
 use super::unusable::{Parts, Unusable};
 use crate::files;
+use crate::text_file::{self, TextError};
 
 /// What a server shows and what it proves it with.
 pub(crate) struct Identity {
@@ -29,7 +30,9 @@ pub(crate) struct Identity {
 /// Why there is none.
 #[derive(Debug)]
 pub(crate) enum IdentityError {
-    /// A file can't be read or written.
+    /// A file can't be read as text.
+    Text(TextError),
+    /// A file can't be written.
     File(PathBuf, io::Error),
     /// Only one of the two files is there that belong together.
     Half { there: PathBuf, missing: PathBuf },
@@ -42,6 +45,7 @@ pub(crate) enum IdentityError {
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            IdentityError::Text(error) => write!(f, "{error}"),
             IdentityError::File(path, error) => write!(
                 f,
                 "{}: {error}; choose other files with --tls CERT KEY, or leave CERT and KEY out",
@@ -72,9 +76,11 @@ impl Identity {
     /// What is in these files, PEM both.
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
         let text = |path: &Path| {
-            std::fs::read(path).map_err(|error| match Unusable::unreadable(path, &error) {
-                Some(unusable) => IdentityError::Unusable(unusable),
-                None => IdentityError::File(path.to_owned(), error),
+            text_file::read_bytes(path).map_err(|error| {
+                let unusable = error
+                    .system()
+                    .and_then(|error| Unusable::unreadable(path, error));
+                unusable.map_or(IdentityError::Text(error), IdentityError::Unusable)
             })
         };
         let (certificate_text, key_text) = (text(certificate)?, text(key)?);

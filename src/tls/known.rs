@@ -1,11 +1,9 @@
 //! The servers that a client has met before, each with its certificate's fingerprint: one file for all of them.
 
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Fingerprint;
-use crate::files::make_folder_of;
+use crate::text_file::{self, Fault, TextError};
 
 /// The file. A line for each server: host, port, fingerprint.
 #[derive(Clone, Debug)]
@@ -27,23 +25,21 @@ impl KnownServers {
     /// The fingerprint of the server whose portal is there, if it was met before.
     ///
     /// # Errors
-    /// What reading the file reports; `InvalidData` for a line about that server that has no fingerprint: it
-    /// must not be taken for one that was never met.
-    pub(crate) fn find(&self, host: &str, port: u16) -> io::Result<Option<Fingerprint>> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+    /// See [`TextError`]. A line about that server without a fingerprint is one: the server must not be taken for one
+    /// that was never met.
+    pub(crate) fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
+        let text = text_file::read_own(&self.path)?.unwrap_or_default();
         let port = port.to_string();
-        for line in text.lines() {
+        for (line, number) in text.lines().zip(1..) {
             let mut words = line.split_whitespace();
             let (there, at) = (words.next(), words.next());
             if there.is_some_and(|there| there.eq_ignore_ascii_case(host)) && at == Some(&*port) {
                 let fingerprint = words.next().and_then(|word| word.parse().ok());
-                return fingerprint
-                    .map(Some)
-                    .ok_or(io::ErrorKind::InvalidData.into());
+                return fingerprint.map(Some).ok_or_else(|| {
+                    let reason =
+                        "the line has no SHA-256 fingerprint; correct it, or delete it".to_owned();
+                    Fault::Line(reason).at(&self.path, number)
+                });
             }
         }
         Ok(None)
@@ -52,25 +48,16 @@ impl KnownServers {
     /// Keeps a server that was not there.
     ///
     /// # Errors
-    /// What writing reports.
-    pub(crate) fn keep(&self, host: &str, port: u16, shown: &Fingerprint) -> io::Result<()> {
-        make_folder_of(&self.path)?;
-        let mut options = fs::OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        let mut file = options.open(&self.path)?;
-        file.write_all(format!("{host} {port} {shown}\n").as_bytes())?;
-        file.sync_all()
+    /// See [`TextError`].
+    pub(crate) fn keep(&self, host: &str, port: u16, shown: &Fingerprint) -> Result<(), TextError> {
+        text_file::append_line(&self.path, &format!("{host} {port} {shown}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn each_server_is_known_by_host_and_port() {
@@ -83,9 +70,16 @@ mod tests {
         assert_eq!(known.find("Chat.Example", 50000).unwrap(), Some(one));
         assert_eq!(known.find("chat.example", 50010).unwrap(), Some(other));
         assert_eq!(known.find("chat.example.org", 50000).unwrap(), None);
+        // The file as it is after an editor has taken away the line feed at its end.
+        let text = fs::read_to_string(known.path()).unwrap();
+        fs::write(known.path(), text.trim_end()).unwrap();
+        known.keep("chat.example", 50020, &one).unwrap();
+        assert_eq!(known.find("chat.example", 50010).unwrap(), Some(other));
+        assert_eq!(known.find("chat.example", 50020).unwrap(), Some(one));
         // Half a line is no reason to believe anybody.
-        fs::write(known.path(), "chat.example 50000 AB:CD\n").unwrap();
-        assert!(known.find("chat.example", 50000).is_err());
+        fs::write(known.path(), "# mine\nchat.example 50000 AB:CD\n").unwrap();
+        let refused = known.find("chat.example", 50000).unwrap_err().to_string();
+        assert!(refused.contains("known_servers, line 2: "), "{refused}");
         fs::remove_dir_all(folder).unwrap();
     }
 }

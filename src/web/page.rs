@@ -8,7 +8,8 @@ use crate::net::Stream;
 
 const PAGE: &str = include_str!("page/chat.html");
 const STYLE: &str = include_str!("page/chat.css");
-const SCRIPTS: [&str; 4] = [
+const SCRIPTS: [&str; 5] = [
+    include_str!("page/characters.js"),
     include_str!("page/documents.js"),
     include_str!("page/session.js"),
     include_str!("page/screen.js"),
@@ -66,7 +67,123 @@ fn is_loopback(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
+    use crate::wire::{Class, printable};
+
+    /// Every character that a text can have.
+    fn characters() -> impl Iterator<Item = char> {
+        '\0'..=char::MAX
+    }
+
+    /// The classes of all code points as `characters.js` has them.
+    fn runs() -> String {
+        let name = |code: u32| match char::from_u32(code).map(Class::of) {
+            Some(Class::Plain) => 'P',
+            Some(Class::Mark) => 'M',
+            Some(Class::Emoji) => 'E',
+            Some(Class::Variation) => 'V',
+            Some(Class::ScriptLetter) => 'L',
+            Some(Class::ScriptMark) => 'K',
+            // Half of a pair in UTF-16.
+            Some(Class::Unseen) | None => 'U',
+        };
+        let names: Vec<char> = (0..=char::MAX.into()).map(name).collect();
+        let mut runs = String::new();
+        for run in names.chunk_by(|one, other| one == other) {
+            runs.push(run[0]);
+            runs += &in_base_36(run.len());
+        }
+        runs
+    }
+
+    fn in_base_36(number: usize) -> String {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let digit = char::from(DIGITS[number % 36]);
+        match number / 36 {
+            0 => digit.to_string(),
+            more => in_base_36(more) + &digit.to_string(),
+        }
+    }
+
+    const CHARACTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/page/characters.js");
+
+    /// `make pages` writes the table anew.
+    #[test]
+    fn the_page_has_the_terminals_table_of_characters() {
+        let script = std::fs::read_to_string(CHARACTERS).unwrap();
+        let (before, rest) = script.split_once("const RUNS = '").unwrap();
+        let (found, after) = rest.split_once('\'').unwrap();
+        let wanted = runs();
+        if std::env::var_os("WRITE_PAGES").is_some() {
+            let script = format!("{before}const RUNS = '{wanted}'{after}");
+            std::fs::write(CHARACTERS, script).unwrap();
+        } else {
+            assert!(
+                found == wanted,
+                "the table in src/web/page/characters.js is not that of src/wire/text.rs: `make pages` writes it anew"
+            );
+        }
+    }
+
+    /// Runs the page's own function over every character, and over those at both ends of each run in different places. Needs
+    /// `node`; if there is none, the test says that it did not run, unless REQUIRE_NODE is set.
+    #[test]
+    fn the_page_and_the_terminal_show_the_same() {
+        const PLACES: [(&str, &str); 6] = [
+            ("", ""),
+            ("\u{645}", "\u{645}"),
+            ("👩", "👩"),
+            ("e\u{301}\u{301}\u{301}\u{301}", "\u{301}"),
+            ("🏴\u{e0067}\u{e0062}\u{e0073}", "\u{e007f}"),
+            ("क\u{200d}\u{fe0f}", "\u{200c}\u{fe0f}"),
+        ];
+        // A tab and a line feed stay what they are on the page.
+        let all: Vec<char> = characters()
+            .filter(|character| !matches!(character, '\t' | '\n'))
+            .collect();
+        let runs = all.chunk_by(|one, other| Class::of(*one) == Class::of(*other));
+        let ends: Vec<char> = runs.flat_map(|run| [run[0], run[run.len() - 1]]).collect();
+        let everywhere = PLACES.iter().flat_map(|(before, after)| {
+            ends.iter()
+                .map(move |character| format!("{before}{character}{after}"))
+        });
+        let texts: Vec<String> = all
+            .iter()
+            .map(|character| format!("a{character}b"))
+            .chain(everywhere)
+            .collect();
+        let script = std::fs::read_to_string(CHARACTERS).unwrap()
+            + "const lines = require('fs').readFileSync(0, 'utf8').split('\\n');
+               process.stdout.write(lines.map(shown).join('\\n'));";
+        let node = Command::new("node")
+            .args(["-e", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut node) = node else {
+            assert!(
+                std::env::var_os("REQUIRE_NODE").is_none(),
+                "there is no node, and REQUIRE_NODE is set"
+            );
+            eprintln!("NOT RUN: there is no `node` to run the page's function with");
+            return;
+        };
+        // It reads all before it writes anything.
+        let mut input = node.stdin.take().unwrap();
+        input.write_all(texts.join("\n").as_bytes()).unwrap();
+        drop(input);
+        let output = node.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let output = String::from_utf8(output.stdout).unwrap();
+        let shown: Vec<&str> = output.split('\n').collect();
+        assert_eq!(shown.len(), texts.len());
+        for (text, shown) in texts.iter().zip(shown) {
+            assert_eq!(shown, printable(text), "{text:?}");
+        }
+    }
 
     #[test]
     fn the_board_is_linked_where_it_can_be_reached() {

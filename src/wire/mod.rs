@@ -40,6 +40,9 @@ pub use frame::{FrameReader, Framing};
 pub use frame_error::FrameError;
 pub use frames::Frames;
 pub use server_doc::{Relay, Scope, ServerDoc};
+#[cfg(test)]
+pub(crate) use text::Class;
+pub(crate) use text::is_default_ignorable;
 #[cfg(unix)]
 pub(crate) use text::{escaped_bytes, xml_text};
 pub use text::{printable, printable_text};

@@ -6,61 +6,222 @@ use unicode_general_category::{GeneralCategory as Category, get_general_category
 /// reach into the lines above and below.
 const MARKS: usize = 4;
 
-/// `text` with everything that could move a cursor, change a colour, reverse the reading
-/// direction or not be seen replaced by `U+FFFD`, and a line feed or a tab by a space: what a terminal may get.
+/// `text` as a terminal may get it: everything that could move a cursor, change a colour, reverse the reading direction or
+/// not be seen is replaced by `U+FFFD`, and a line feed or a tab by a space.
 ///
-/// That is, of Unicode's general categories: control characters (`ESC` begins most of a terminal's commands,
-/// U+009B all of them at once), format characters but for the joiners inside of emoji, line and paragraph
-/// separators, and what is private or unassigned. Of a long run of combining marks the first few are left.
+/// Some characters are invisible and yet part of a word or a picture. They stay there and nowhere else: a joiner after a
+/// letter of a script that needs joiners and between two pictures, a variation selector after what it varies, and the tags
+/// of a flag. Of a long run of combining marks the first few are left.
+///
+/// The page for browsers does the same with the same table, in `web/page/characters.js`.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut marks = 0;
-    let mut characters = text.chars().peekable();
-    let mut before = None;
-    while let Some(character) = characters.next() {
-        let is_mark = matches!(
-            get_general_category(character),
-            Category::NonspacingMark | Category::EnclosingMark
-        );
-        marks = if is_mark { marks + 1 } else { 0 };
-        match character {
-            '\t' | '\n' => shown.push(' '),
-            ' '..='~' => shown.push(character),
-            JOINER if is_emoji(before) && is_emoji(characters.peek().copied()) => {
-                shown.push(character);
+    let mut rest = text.chars();
+    let (mut before, mut marks) = (Class::Unseen, 0);
+    while let Some(character) = rest.next() {
+        let mut class = Class::of(character);
+        match class {
+            Class::Mark | Class::ScriptMark => marks += 1,
+            // Nothing invisible makes room for more marks.
+            Class::Variation => {}
+            _ if matches!(character, JOINER | NON_JOINER) => {}
+            _ => marks = 0,
+        }
+        if marks > MARKS && matches!(class, Class::Mark | Class::ScriptMark) {
+            continue;
+        }
+        match (character, class) {
+            ('\t' | '\n', _) => shown.push(' '),
+            (JOINER, _) if before.is_emoji() && next_is_emoji(&rest) => shown.push(character),
+            (JOINER | NON_JOINER, _) if before.takes_joiner() => shown.push(character),
+            (_, Class::Variation) if !before.can_vary() => {
+                shown.push(char::REPLACEMENT_CHARACTER);
+                class = Class::Unseen;
             }
-            _ if marks > MARKS => {}
-            _ if is_unseen(character) => shown.push(char::REPLACEMENT_CHARACTER),
+            (_, Class::Unseen) => shown.push(char::REPLACEMENT_CHARACTER),
+            (FLAG, _) => {
+                let tags = flag_tags(rest.as_str());
+                shown.push(character);
+                shown.push_str(tags);
+                rest = rest.as_str()[tags.len()..].chars();
+            }
             _ => shown.push(character),
         }
-        before = Some(character);
+        before = if character == ' ' {
+            Class::Unseen
+        } else {
+            class
+        };
     }
     shown
 }
 
 const JOINER: char = '\u{200d}';
+const NON_JOINER: char = '\u{200c}';
 
-fn is_unseen(character: char) -> bool {
-    matches!(
-        get_general_category(character),
-        Category::Control
+/// The black flag, which tags make one of a region (`GBSCT`, as tag characters, is Scotland's).
+const FLAG: char = '\u{1f3f4}';
+
+/// How a character is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// As it is.
+    Plain,
+    /// Not at all, if it stands alone.
+    Unseen,
+    /// Above or below the character before it.
+    Mark,
+    /// As a picture, or as a part of one.
+    Emoji,
+    /// By the look of the character before it alone.
+    Variation,
+    /// As it is: a letter of a script that has joiners.
+    ScriptLetter,
+    /// As a mark of such a script.
+    ScriptMark,
+}
+
+/// What Unicode calls Default_Ignorable_Code_Point: programs that do not know these characters show nothing for them.
+const DEFAULT_IGNORABLE: [(char, char); 17] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fff8}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// Letters, symbols and marks that show nothing, and are not [`DEFAULT_IGNORABLE`]: the empty Braille pattern, a musical
+/// note without a head, fillers of Khitan and of hieroglyphs.
+const BLANK: [char; 5] = [
+    '\u{2800}',
+    '\u{1d159}',
+    '\u{16fe4}',
+    '\u{13441}',
+    '\u{13442}',
+];
+
+/// Format characters that are seen: signs of Arabic, Syriac and Kaithi below or around the digits after them.
+const VISIBLE_FORMAT: [(char, char); 7] = [
+    ('\u{600}', '\u{605}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+];
+
+/// Which of the [`DEFAULT_IGNORABLE`] choose another look of the character before them.
+const VARIATION: [(char, char); 4] = [
+    ('\u{180b}', '\u{180d}'),
+    ('\u{180f}', '\u{180f}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{e0100}', '\u{e01ef}'),
+];
+
+/// Where the scripts are whose letters are joined, or kept from it, by joiners: those of Arabia, India and their neighbours.
+const SCRIPTS_WITH_JOINERS: [(char, char); 7] = [
+    ('\u{600}', '\u{109f}'),
+    ('\u{1700}', '\u{1cff}'),
+    ('\u{a800}', '\u{abff}'),
+    ('\u{fb50}', '\u{fdff}'),
+    ('\u{fe70}', '\u{fefe}'),
+    ('\u{10a00}', '\u{11fff}'),
+    ('\u{1e900}', '\u{1e95f}'),
+];
+
+fn is_in(ranges: &[(char, char)], character: char) -> bool {
+    ranges
+        .iter()
+        .any(|&(first, last)| (first..=last).contains(&character))
+}
+
+/// Whether a program that does not know the character shows nothing for it.
+pub(crate) fn is_default_ignorable(character: char) -> bool {
+    is_in(&DEFAULT_IGNORABLE, character)
+}
+
+impl Class {
+    pub(crate) fn of(character: char) -> Class {
+        if matches!(character, ' '..='~') {
+            return Class::Plain;
+        }
+        if is_in(&VARIATION, character) {
+            return Class::Variation;
+        }
+        if is_default_ignorable(character) || BLANK.contains(&character) {
+            return Class::Unseen;
+        }
+        let has_joiners = is_in(&SCRIPTS_WITH_JOINERS, character);
+        match get_general_category(character) {
+            Category::Format if is_in(&VISIBLE_FORMAT, character) => Class::Plain,
+            Category::Control
             | Category::Format
             | Category::Surrogate
             | Category::PrivateUse
             | Category::Unassigned
             | Category::LineSeparator
-            | Category::ParagraphSeparator
-    )
+            | Category::ParagraphSeparator => Class::Unseen,
+            Category::NonspacingMark | Category::EnclosingMark if has_joiners => Class::ScriptMark,
+            Category::NonspacingMark | Category::EnclosingMark => Class::Mark,
+            // Arrows, of which emoji have one (the others are symbols), and skins.
+            Category::OtherSymbol | Category::ModifierSymbol => Class::Emoji,
+            Category::MathSymbol if character == '\u{2194}' => Class::Emoji,
+            Category::LowercaseLetter
+            | Category::UppercaseLetter
+            | Category::TitlecaseLetter
+            | Category::ModifierLetter
+            | Category::OtherLetter
+            | Category::SpacingMark
+                if has_joiners =>
+            {
+                Class::ScriptLetter
+            }
+            _ => Class::Plain,
+        }
+    }
+
+    /// Whether a joiner after it may make a larger picture. (A picture may be varied before it is joined.)
+    fn is_emoji(self) -> bool {
+        matches!(self, Class::Emoji | Class::Variation)
+    }
+
+    fn takes_joiner(self) -> bool {
+        matches!(self, Class::ScriptLetter | Class::ScriptMark)
+    }
+
+    fn can_vary(self) -> bool {
+        !matches!(self, Class::Unseen | Class::Variation)
+    }
 }
 
-/// Whether a character may be joined into an emoji: a picture, a skin, or the mark that makes it colourful.
-fn is_emoji(character: Option<char>) -> bool {
-    character.is_some_and(|character| {
-        let category = get_general_category(character);
-        character == '\u{fe0f}'
-            || matches!(category, Category::OtherSymbol | Category::ModifierSymbol)
-                && !character.is_ascii()
-    })
+fn next_is_emoji(rest: &std::str::Chars<'_>) -> bool {
+    let next = rest.clone().next();
+    next.is_some_and(|next| Class::of(next) == Class::Emoji)
+}
+
+/// The tags at the beginning of `text` that make a black flag another one: three to six letters and digits, and the end.
+fn flag_tags(text: &str) -> &str {
+    let is_tag = |c: &char| matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
+    const END: char = '\u{e007f}';
+    let tags = text.chars().take_while(is_tag).count();
+    let end = text.char_indices().nth(tags);
+    match end {
+        Some((at, END)) if (3..=6).contains(&tags) => &text[..at + END.len_utf8()],
+        _ => "",
+    }
 }
 
 /// As [`printable`], but a tab stays one: it harms no terminal, and what is handed on through a pipe
@@ -179,6 +340,8 @@ mod tests {
     fn what_is_not_seen_is_shown_and_an_emoji_stays_whole() {
         for unseen in [
             "\u{200b}",
+            "\u{200c}",
+            "\u{200d}",
             "\u{200e}",
             "\u{2060}",
             "\u{feff}",
@@ -187,23 +350,82 @@ mod tests {
             "\u{2028}",
             "\u{e000}",
             "\u{e0041}",
+            "\u{e007f}",
             "\u{378}",
-            "\u{200d}",
+            "\u{34f}",
+            "\u{180e}",
+            "\u{17b4}",
+            "\u{2800}",
+            "\u{3164}",
+            "\u{115f}",
+            "\u{1160}",
+            "\u{ffa0}",
+            "\u{1d159}",
+            "\u{fff9}",
+            "\u{13430}",
+            "\u{fffe}",
         ] {
-            assert_eq!(
-                printable(&format!("a{unseen}b")),
-                "a\u{fffd}b",
-                "{unseen:?}"
-            );
+            let text = format!("a{unseen}b");
+            assert_eq!(printable(&text), "a\u{fffd}b", "{unseen:?}");
         }
         for emoji in [
             "👩\u{200d}👩\u{200d}👧",
             "❤\u{fe0f}\u{200d}🔥",
             "👩🏽\u{200d}🚀",
+            "🙂\u{200d}\u{2194}\u{fe0f}",
+            "1\u{fe0f}\u{20e3}",
+            "🏴\u{200d}☠\u{fe0f}",
+            // The flags of Scotland and of Texas.
+            "🏴\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
+            "🏴\u{e0075}\u{e0073}\u{e0074}\u{e0078}\u{e007f}!",
             "é",
             "e\u{301}",
         ] {
             assert_eq!(printable(emoji), emoji);
+        }
+    }
+
+    #[test]
+    fn words_keep_their_joiners_and_numbers_their_signs() {
+        for text in [
+            // Persian: I want; Hindi: a half letter; Malayalam: he; Sinhala: Sri Lanka.
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "അവന്\u{200d} വന്നു",
+            "ශ්\u{200d}රී",
+            "\u{600}١٢ \u{6dd}٣ \u{110bd}\u{11083}",
+            // A Mongolian letter and a Han character in another form.
+            "\u{1820}\u{180b}",
+            "\u{845b}\u{e0100}",
+        ] {
+            assert_eq!(printable(text), text);
+        }
+        for (text, wanted) in [
+            ("a\u{200d}b", "a\u{fffd}b"),
+            ("م\u{200c}\u{200c}م", "م\u{200c}\u{fffd}م"),
+            (" \u{200d}م", " \u{fffd}م"),
+            ("👩\u{200d}a", "👩\u{fffd}a"),
+            ("\u{fe0f}", "\u{fffd}"),
+            (" \u{fe0f}", " \u{fffd}"),
+            ("a\u{fe0f}\u{fe0f}", "a\u{fe0f}\u{fffd}"),
+            // Tags without a flag, without an end, and too few.
+            ("a\u{e0067}\u{e007f}", "a\u{fffd}\u{fffd}"),
+            (
+                "🏴\u{e0067}\u{e0062}\u{e0073}",
+                "🏴\u{fffd}\u{fffd}\u{fffd}",
+            ),
+            ("🏴\u{e007f}", "🏴\u{fffd}"),
+        ] {
+            assert_eq!(printable(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_character_carries_few_marks() {
+        for invisible in ["\u{fe0f}", "\u{200d}", "\u{200c}"] {
+            let tower = "क".to_owned() + &("\u{94d}".to_owned() + invisible).repeat(1000);
+            let marks = printable(&tower).matches('\u{94d}').count();
+            assert_eq!(marks, MARKS, "{invisible:?}");
         }
         let tower = "e".to_owned() + &"\u{301}".repeat(1000);
         assert_eq!(printable(&tower), "e".to_owned() + &"\u{301}".repeat(MARKS));
@@ -221,6 +443,12 @@ mod tests {
         #[test]
         fn what_is_printable_holds_no_control_character(text in any::<String>()) {
             prop_assert!(!printable(&text).chars().any(char::is_control));
+        }
+
+        #[test]
+        fn what_is_printable_stays_as_it_is(text in any::<String>()) {
+            let shown = printable(&text);
+            prop_assert_eq!(printable(&shown), shown);
         }
     }
 }

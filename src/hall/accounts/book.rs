@@ -4,7 +4,8 @@
 //! have come by then, and the others wait for the outcome. (The disk is what is slow here; with one `fsync`
 //! for each, six who register would keep the last one waiting six times as long.)
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::collections::HashSet;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::mem::take;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use super::lines::{Account, ByKey, CHANGED, Damage, read};
 use crate::files::is_elsewhere;
 use crate::hall::name::Name;
 use crate::lock::{Condvar, Mutex, Rank};
+use crate::text_file::{open_to_append, without_mark};
 
 /// All accounts.
 pub(super) struct Book {
@@ -26,8 +28,18 @@ pub(super) struct Book {
     written: Condvar,
     /// Locked by the one who writes.
     file: Mutex<Disk>,
-    /// The file has been found replaced, and so many accounts were written into the new one.
-    rescued: Mutex<Option<usize>>,
+    /// The keys of the names on damaged lines. A leaf lock.
+    reserved: Mutex<HashSet<String>>,
+    /// The file has been found replaced.
+    rescued: Mutex<Option<Rescued>>,
+}
+
+/// What became of an accounts file that was replaced while the server was running.
+pub struct Rescued {
+    /// How many accounts were written into the new one.
+    pub count: usize,
+    /// What is wrong with the new one.
+    pub damage: Vec<Damage>,
 }
 
 #[derive(Default)]
@@ -104,7 +116,7 @@ impl Book {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         let is_new = !path.exists();
-        let mut file = open_private(path)?;
+        let mut file = open_to_append(path)?;
         let was_open_to_others = keep_to_owner(&file)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -114,14 +126,12 @@ impl Book {
         if is_new {
             sync_folder_of(path)?;
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        let (bytes, by_key, damage) = read_file(&mut file)?;
         if bytes.last().is_some_and(|&last| last != b'\n') {
             // A line that was torn by a crash stays, but the next one begins on its own.
             file.write_all(b"\n").and_then(|()| file.sync_all())?;
         }
         let length = file.metadata()?.len();
-        let (by_key, damage) = read(&bytes);
         let disk = Disk {
             file,
             path: path.to_owned(),
@@ -134,6 +144,7 @@ impl Book {
             waiting: Mutex::default(),
             written: Condvar::new(),
             file: Mutex::ranked(Rank::AccountsFile, disk),
+            reserved: Mutex::new(names_in(&damage)),
             rescued: Mutex::new(None),
         };
         Ok(Some(Opened {
@@ -152,6 +163,13 @@ impl Book {
         self.by_key.lock().get(&name.key()).cloned()
     }
 
+    /// Whether the name stands on a damaged line and has no account.
+    pub(super) fn is_reserved(&self, name: &Name) -> bool {
+        let key = name.key();
+        let stands_there = self.reserved.lock().contains(&key);
+        stands_there && !self.by_key.lock().contains_key(&key)
+    }
+
     pub(super) fn all(&self) -> Vec<Account> {
         self.by_key.lock().values().cloned().collect()
     }
@@ -160,7 +178,7 @@ impl Book {
         self.by_key.lock().len()
     }
 
-    pub(super) fn take_rescued(&self) -> Option<usize> {
+    pub(super) fn take_rescued(&self) -> Option<Rescued> {
         self.rescued.lock().take()
     }
 
@@ -222,16 +240,14 @@ impl Book {
 
     /// Goes over to the file that is at the path now, and writes what it lacks.
     fn follow(&self, disk: &mut Disk) -> io::Result<()> {
-        let mut file = open_private(&disk.path)?;
+        let mut file = open_to_append(&disk.path)?;
         if let Err(error) = file.try_lock() {
             return Err(match error {
                 TryLockError::WouldBlock => io::Error::other("another server has the new file"),
                 TryLockError::Error(error) => error,
             });
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let (there, _) = read(&bytes);
+        let (bytes, there, damage) = read_file(&mut file)?;
         let known = self.by_key.lock().clone();
         let lacking = known.iter().filter(|(key, _)| !there.contains_key(*key));
         let lines: Vec<String> = lacking
@@ -249,7 +265,9 @@ impl Book {
         sync_folder_of(&disk.path)?;
         disk.length = file.metadata()?.len();
         disk.file = file;
-        *self.rescued.lock() = Some(lines.len());
+        *self.reserved.lock() = names_in(&damage);
+        let count = lines.len();
+        *self.rescued.lock() = Some(Rescued { count, damage });
         self.by_key.lock().extend(there);
         Ok(())
     }
@@ -295,12 +313,17 @@ impl Disk {
     }
 }
 
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+/// The bytes of the file, the accounts in it and what is wrong with it.
+fn read_file(file: &mut File) -> io::Result<(Vec<u8>, ByKey, Vec<Damage>)> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let (by_key, damage) = read(without_mark(&bytes)?);
+    Ok((bytes, by_key, damage))
+}
+
+fn names_in(damage: &[Damage]) -> HashSet<String> {
+    let names = damage.iter().filter_map(|damage| damage.name.as_ref());
+    names.map(Name::key).collect()
 }
 
 /// A new file survives a power cut only once the folder that names it is on the disk.

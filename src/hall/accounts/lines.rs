@@ -34,13 +34,28 @@ pub struct Damage {
     pub line: usize,
     /// What is wrong with it.
     pub reason: &'static str,
+    /// How the operator corrects it.
+    pub fix: &'static str,
+    /// The name at its beginning, if there is one. Nobody can make an account of that name: it has an owner.
+    pub name: Option<Name>,
 }
 
-/// What stands in a file, by the names' keys, and what is wrong with it.
+const RESTORE: &str = "restore the line from a backup; to give the name up, delete the line";
+const DELETE: &str = "delete one of the two lines";
+
+/// The accounts in a file's bytes (without a byte order mark), by the names' keys, and what is wrong with the file.
 pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     let mut by_key = ByKey::new();
     let mut damage = Vec::new();
     for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
+        let mut damaged = |reason, fix| {
+            damage.push(Damage {
+                line: number,
+                reason,
+                fix,
+                name: name_of(line),
+            });
+        };
         match read_line(line) {
             Ok(None) => {}
             Ok(Some((name, hash, Line::Changed))) => match by_key.get_mut(&name.key()) {
@@ -49,16 +64,13 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
                     account.hash = hash;
                     account.version += 1;
                 }
-                None => damage.push(Damage {
-                    line: number,
-                    reason: "it changes the password of a name that has no account further up",
-                }),
+                None => damaged(
+                    "it changes the password of a name that has no account further up",
+                    RESTORE,
+                ),
             },
             Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
-                damage.push(Damage {
-                    line: number,
-                    reason: "the name has an account further up, which counts",
-                });
+                damaged("the name has an account further up, which counts", DELETE);
             }
             Ok(Some((name, hash, Line::Account))) => {
                 let (key, version) = (name.key(), 1);
@@ -71,13 +83,21 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
                     },
                 );
             }
-            Err(reason) => damage.push(Damage {
-                line: number,
-                reason,
-            }),
+            Err(reason) => damaged(reason, RESTORE),
         }
     }
     (by_key, damage)
+}
+
+/// The name at the beginning of a line, whatever comes after it.
+fn name_of(line: &[u8]) -> Option<Name> {
+    let line = line.trim_ascii_start();
+    let text = line.utf8_chunks().next()?.valid();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
+    // What goes on with a letter of another kind, or with broken bytes, was another name.
+    let is_whole = line.get(end).is_none_or(u8::is_ascii);
+    Name::new(&text[..end]).filter(|_| is_whole)
 }
 
 /// The word at the end of a line that replaces a password.
@@ -92,10 +112,14 @@ enum Line {
 }
 
 fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> {
+    // A comment may be in any encoding.
+    if line.starts_with(b"#") {
+        return Ok(None);
+    }
     let text = std::str::from_utf8(line)
         .map_err(|_| "it is not UTF-8")?
         .trim_end_matches('\r');
-    if text.is_empty() || text.starts_with('#') {
+    if text.is_empty() {
         return Ok(None);
     }
     let (name, hash) = text

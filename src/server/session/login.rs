@@ -9,10 +9,11 @@ use super::turn::Session;
 use crate::cluster::{Claimed, Speaker};
 use crate::event::{End, What};
 use crate::hall::{
-    AccountError, Accounts, Decided, Entry, Name, PasswordChange, PasswordCheck, Wish,
+    AccountError, Accounts, Decided, Entry, Name, PasswordChange, PasswordCheck, Rescued, Wish,
 };
 use crate::limits;
 use crate::output::counted;
+use crate::server::tell_damage;
 use crate::wire::{ErrorCode, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
@@ -37,6 +38,9 @@ impl Session<'_, AtWorker<'_>> {
             Some(accounts) => {
                 if let Err(error) = self.look_elsewhere(accounts, &name) {
                     return self.not_saved("look for an account", &error);
+                }
+                if accounts.is_reserved(&name) {
+                    return self.not_saved("look for an account", &AccountError::Reserved(name));
                 }
                 let new_account = !accounts.knows(&name);
                 self.role.claimed = Some(name);
@@ -191,7 +195,8 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     fn tell_of_rescued(&self, accounts: &Accounts) {
-        if let Some(count) = accounts.take_rescued() {
+        if let Some(Rescued { count, damage }) = accounts.take_rescued() {
+            tell_damage(&self.sessions.events, accounts.path(), damage);
             self.sessions.events.tell_trouble(
                 "find the accounts file as it was",
                 format!(
@@ -236,10 +241,18 @@ impl Session<'_, AtWorker<'_>> {
             let sentence = "the other servers can't be reached now, and one of them may have that account; try again in a minute";
             return self.speaker.error(ErrorCode::Unreachable, sentence);
         }
+        if let AccountError::Unprintable = error {
+            return self
+                .speaker
+                .error(ErrorCode::BadPassword, &error.to_string());
+        }
         self.sessions.events.tell_trouble(doing, error.to_string());
         let sentence = match error {
             AccountError::Differs(_) => {
                 "the servers have two different passwords for that name; tell the operator, or choose another name"
+            }
+            AccountError::Reserved(_) => {
+                "that name's account is damaged on this server; tell the operator, or choose another name"
             }
             _ => "the server can't store the account now; try again later",
         };

@@ -11,12 +11,6 @@ function element(name, className, text) {
   return made;
 }
 
-/** Text as it may be shown: what turns the reading direction or is not seen is shown as a mark, and a letter carries four marks at most. */
-function shown(text) {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g, '\ufffd')
-    .replace(/(\p{M}{4})\p{M}+/gu, '$1');
-}
-
 /** Text in which addresses of pages are links. */
 function linked(text) {
   const parts = document.createDocumentFragment();

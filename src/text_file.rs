@@ -1,0 +1,566 @@
+//! The one reader of text files that people edit: settings, passwords, accounts, known servers, history, greetings,
+//! certificates and keys, and lines from standard input.
+//!
+//! Editors and shells write the same text in different ways, and those mean the same here: with or without a byte order
+//! mark, with CRLF or LF, with or without a line feed at the end. Anything else that is not UTF-8 text is a
+//! [`TextError`], which names the file, the line and the fix. It is never replaced or skipped silently: what a damaged
+//! line was meant to say is unknown.
+//!
+//! A file that is only read may be a pipe, such as `/dev/fd/63` of `--password-file <(pass show chat)`. It is read to
+//! its end. No file keeps a program waiting forever: a FIFO that no process writes to is an error at once, and one that
+//! stays silent is an error after [`PIPE_PATIENCE`]. A file that a program also writes to must be a regular file.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::files::{create_private, make_folder_of};
+use crate::limits::{PIPE_PATIENCE, PIPED_TEXT};
+
+/// A text file that can't be used.
+#[derive(Debug)]
+pub(crate) struct TextError {
+    file: PathBuf,
+    /// Counted from 1; `None` if the whole file is affected.
+    line: Option<usize>,
+    fault: Fault,
+}
+
+/// What is wrong with a text.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The system can't open, read or write it.
+    System(io::Error),
+    /// It is a directory.
+    Directory,
+    /// It is a pipe, a socket or a device, where only a regular file can be used.
+    NotRegular,
+    /// It is a pipe or FIFO that no process has opened for writing, and it is empty.
+    NoWriter,
+    /// It is a pipe, and its writer has not written for [`PIPE_PATIENCE`].
+    Silent,
+    /// It is not a regular file, and holds more than [`PIPED_TEXT`].
+    Endless,
+    /// It is UTF-16: it begins with the byte order mark of that, or has NUL bytes.
+    Utf16,
+    /// A byte that can't stand there in UTF-8, as in Latin-1.
+    NotUtf8(u8),
+    /// Its first line is empty, and that was to be a password.
+    EmptyFirstLine,
+    /// A line that means nothing to the program, and the reason with the fix.
+    Line(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::System(error) => write!(f, "{error}"),
+            Fault::Directory => f.write_str("it is a directory; name a file in it"),
+            Fault::NotRegular => {
+                f.write_str("it is not a regular file, and it is also written to; name a regular file")
+            }
+            Fault::NoWriter => {
+                f.write_str("it is a pipe that no process writes to; start the writer first, or name a regular file")
+            }
+            Fault::Silent => write!(
+                f,
+                "nothing has come through this pipe for {} s; check the program that writes to it",
+                PIPE_PATIENCE.as_secs()
+            ),
+            Fault::Endless => write!(
+                f,
+                "it holds more than {PIPED_TEXT} bytes and is not a regular file; name a text file"
+            ),
+            Fault::Utf16 => f.write_str(
+                "it is UTF-16 or binary, not UTF-8; save it as UTF-8 (`iconv -f utf-16 -t utf-8` converts it)",
+            ),
+            Fault::NotUtf8(byte) => write!(
+                f,
+                "the byte 0x{byte:02X} is not UTF-8; save the text as UTF-8 (`iconv -f latin1 -t utf-8` converts it)"
+            ),
+            Fault::EmptyFirstLine => f.write_str("it is empty; write the password there"),
+            Fault::Line(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TextError { file, line, fault } = self;
+        match line {
+            Some(line) => write!(f, "{}, line {line}: {fault}", file.display()),
+            None => write!(f, "{}: {fault}", file.display()),
+        }
+    }
+}
+
+impl std::error::Error for TextError {}
+
+/// For callers that name the file themselves.
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> io::Error {
+        match fault {
+            Fault::System(error) => error,
+            other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::IsADirectory => Fault::Directory,
+            _ => Fault::System(error),
+        }
+    }
+}
+
+impl Fault {
+    /// As an error of the whole file.
+    pub(crate) fn of(self, file: &Path) -> TextError {
+        TextError {
+            file: file.to_owned(),
+            line: None,
+            fault: self,
+        }
+    }
+
+    /// As an error of one of the file's lines, counted from 1.
+    pub(crate) fn at(self, file: &Path, line: usize) -> TextError {
+        TextError {
+            file: file.to_owned(),
+            line: Some(line),
+            fault: self,
+        }
+    }
+}
+
+impl TextError {
+    /// Whether there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.system()
+            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What the system reports, if it is the system that has refused.
+    pub(crate) fn system(&self) -> Option<&io::Error> {
+        match &self.fault {
+            Fault::System(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a file of any kind to its end: its text with LF, without a byte order mark.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn read(path: &Path) -> Result<String, TextError> {
+    text_of(&read_bytes(path)?).map_err(|(line, fault)| fault.at(path, line))
+}
+
+/// As [`read`], for a file that need not be there: then it is `None`.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`read_if_there`], for a file that the program also writes to, which must be a regular file.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn read_own(path: &Path) -> Result<Option<String>, TextError> {
+    let regular = open(path).and_then(|file| check_regular(&file.metadata()?));
+    match regular.map_err(|fault| fault.of(path)) {
+        Ok(()) => read_if_there(path),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first line of a file, as a password.
+///
+/// # Errors
+/// See [`Fault`]; an empty line is [`Fault::EmptyFirstLine`].
+pub(crate) fn read_password(path: &Path) -> Result<String, TextError> {
+    let text = read(path)?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Fault::EmptyFirstLine.at(path, 1)),
+    }
+}
+
+/// Reads a file of any kind to its end, for a format of its own in which bytes that are not UTF-8 may stand between what
+/// counts (PEM): without a byte order mark.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
+    let read = || {
+        let mut file = open(path)?;
+        let mut bytes = Vec::new();
+        if file.metadata()?.is_file() {
+            file.read_to_end(&mut bytes)?;
+        } else {
+            read_pipe(&mut file, &mut bytes, PIPE_PATIENCE)?;
+        }
+        without_mark(&bytes).map(<[u8]>::to_vec)
+    };
+    read().map_err(|fault: Fault| fault.of(path))
+}
+
+/// Appends a line to a file of the program's own, which is made for its user alone if it is not there. If the file's last
+/// line has no end, it gets one first.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
+    let append = || {
+        make_folder_of(path)?;
+        let mut file = open_to_append(path)?;
+        let begin = if ends_its_line(&mut file)? { "" } else { "\n" };
+        file.write_all(format!("{begin}{line}\n").as_bytes())?;
+        file.sync_all().map_err(Fault::from)
+    };
+    append().map_err(|fault| fault.of(path))
+}
+
+/// Writes a file of the program's own as a whole: whatever happens, the old text or the new one is there afterwards.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TextError> {
+    let replace = || {
+        make_folder_of(path)?;
+        // A link goes on leading to the file.
+        let there = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut name = there.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let new = there.with_file_name(name);
+        let mut file = create_private(&new)?;
+        let mut written = || {
+            if let Ok(before) = std::fs::metadata(&there) {
+                check_regular(&before)?;
+                file.set_permissions(before.permissions())?;
+            }
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &there)?;
+            Ok(())
+        };
+        written().inspect_err(|_: &Fault| drop(std::fs::remove_file(&new)))
+    };
+    replace().map_err(|fault| fault.of(path))
+}
+
+/// Opens a regular file to read it and append to it, or makes one for its user alone (mode 0600).
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn open_to_append(path: &Path) -> Result<File, Fault> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = at_once(&mut options).open(path)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Whether whatever is appended begins on a line of its own.
+fn ends_its_line(file: &mut File) -> Result<bool, Fault> {
+    use std::io::{Seek as _, SeekFrom};
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Opens a file to read it, without waiting for the other end of a FIFO.
+fn open(path: &Path) -> Result<File, Fault> {
+    let file = at_once(OpenOptions::new().read(true)).open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(Fault::Directory);
+    }
+    Ok(file)
+}
+
+fn check_regular(kind: &std::fs::Metadata) -> Result<(), Fault> {
+    match (kind.is_file(), kind.is_dir()) {
+        (true, _) => Ok(()),
+        (_, true) => Err(Fault::Directory),
+        _ => Err(Fault::NotRegular),
+    }
+}
+
+/// Opening a FIFO, or a terminal, does not wait.
+fn at_once(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK | libc::O_NOCTTY);
+    options
+}
+
+/// Reads a pipe, a terminal or a device to its end.
+fn read_pipe(file: &mut File, bytes: &mut Vec<u8>, patience: Duration) -> Result<(), Fault> {
+    let mut chunk = [0; 4096];
+    let mut is_fifo_without_writer = is_fifo(file);
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) if is_fifo_without_writer => return Err(Fault::NoWriter),
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !wait(file, patience)? {
+                    return Err(Fault::Silent);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // Data, and a read that would wait, both show that there is, or was, a writer.
+        is_fifo_without_writer = false;
+        if bytes.len() > PIPED_TEXT {
+            return Err(Fault::Endless);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_fifo(file: &File) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    file.metadata()
+        .is_ok_and(|there| there.file_type().is_fifo())
+}
+
+#[cfg(not(unix))]
+fn is_fifo(_: &File) -> bool {
+    false
+}
+
+/// Waits until something can be read; `false` if `patience` is over first.
+#[cfg(unix)]
+fn wait(file: &File, patience: Duration) -> Result<bool, Fault> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let most = Timespec {
+        tv_sec: patience.as_secs().cast_signed(),
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    loop {
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&most)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn wait(_: &File, _: Duration) -> Result<bool, Fault> {
+    Ok(false)
+}
+
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A whole text, or its beginning, without a byte order mark.
+///
+/// # Errors
+/// [`Fault::Utf16`] if the mark is the one of that.
+pub(crate) fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(Fault::Utf16),
+        _ => Ok(bytes.strip_prefix(MARK).unwrap_or(bytes)),
+    }
+}
+
+/// A line, without its end.
+///
+/// # Errors
+/// [`Fault::Utf16`], [`Fault::NotUtf8`].
+pub(crate) fn line_of(bytes: &[u8]) -> Result<&str, Fault> {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.contains(&0) {
+        return Err(Fault::Utf16);
+    }
+    std::str::from_utf8(line).map_err(|error| {
+        let byte = line.get(error.valid_up_to()).copied();
+        Fault::NotUtf8(byte.unwrap_or_default())
+    })
+}
+
+/// The text of a file, with LF at the end of each line that has an end.
+fn text_of(bytes: &[u8]) -> Result<String, (usize, Fault)> {
+    let mut text = String::with_capacity(bytes.len());
+    for (line, number) in bytes.split_inclusive(|&byte| byte == b'\n').zip(1..) {
+        text += line_of(line).map_err(|fault| (number, fault))?;
+        if line.ends_with(b"\n") {
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Ways in which an editor or a shell writes the same text.
+    pub(crate) fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
+        let plain = text.as_bytes().to_vec();
+        let marked = [MARK, &plain].concat();
+        let crlf = text.replace('\n', "\r\n");
+        let unended = text.strip_suffix('\n').unwrap_or(text);
+        vec![
+            ("as it is", plain),
+            ("byte order mark", marked),
+            ("CRLF", crlf.clone().into_bytes()),
+            ("no final newline", unended.as_bytes().to_vec()),
+            ("all of these", [MARK, crlf.trim_end().as_bytes()].concat()),
+        ]
+    }
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(test: &str) -> Folder {
+            let name = format!("portal-chat-text-{test}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir(&folder).unwrap();
+            Folder(folder)
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_same_text_is_read_however_it_was_saved() {
+        let folder = Folder::new("same");
+        for (how, bytes) in same_texts("päss wörd\n\nmore\n") {
+            let path = folder.write("text", &bytes);
+            let text = read(&path).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines, ["päss wörd", "", "more"], "{how}");
+            assert_eq!(read_password(&path).unwrap(), "päss wörd", "{how}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf8_is_refused_with_file_line_and_fix() {
+        let folder = Folder::new("other");
+        let utf16 = |begin: &[u8], text: &str| {
+            let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+            begin.iter().copied().chain(units).collect::<Vec<u8>>()
+        };
+        for (bytes, wanted) in [
+            (
+                b"one\ntw\xf6\n".to_vec(),
+                "text, line 2: the byte 0xF6 is not UTF-8",
+            ),
+            // A character that is cut off at the end.
+            (
+                b"one\xc3".to_vec(),
+                "text, line 1: the byte 0xC3 is not UTF-8",
+            ),
+            (utf16(b"\xff\xfe", "one\n"), "text: it is UTF-16"),
+            (utf16(b"", "one\n"), "text, line 1: it is UTF-16"),
+            (b"\xfe\xff\0o\0n\0e".to_vec(), "text: it is UTF-16"),
+        ] {
+            let said = read(&folder.write("text", &bytes)).unwrap_err().to_string();
+            assert!(said.contains(wanted) && said.contains("save"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_appended_begins_on_its_own_line() {
+        let folder = Folder::new("append");
+        let path = folder.0.join("deeper").join("text");
+        append_line(&path, "one").unwrap();
+        append_line(&path, "two").unwrap();
+        assert_eq!(read(&path).unwrap(), "one\ntwo\n");
+        std::fs::write(&path, "one").unwrap();
+        append_line(&path, "two").unwrap();
+        assert_eq!(read(&path).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_missing_file_is_none_and_a_directory_is_an_error() {
+        let folder = Folder::new("missing");
+        let missing = folder.0.join("text");
+        assert!(read_if_there(&missing).unwrap().is_none());
+        assert!(read_own(&missing).unwrap().is_none());
+        for refused in [
+            read(&folder.0).unwrap_err(),
+            read_own(&folder.0).unwrap_err(),
+            append_line(&folder.0, "one").unwrap_err(),
+        ] {
+            assert!(
+                refused.to_string().contains("it is a directory"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_never_waited_for_in_vain() {
+        use std::os::fd::{AsRawFd as _, OwnedFd};
+        let path_of = |pipe: &OwnedFd| PathBuf::from(format!("/dev/fd/{}", pipe.as_raw_fd()));
+        let pipe = || rustix::pipe::pipe().unwrap();
+
+        let (reader, writer) = pipe();
+        let writing = std::thread::spawn(move || {
+            let mut writer = File::from(writer);
+            writer.write_all(b"sec").unwrap();
+            writer.write_all(b"ret\r\n").unwrap();
+        });
+        assert_eq!(read_password(&path_of(&reader)).unwrap(), "secret");
+        writing.join().unwrap();
+
+        // Its writer is there, and does not write.
+        let (reader, _writer) = pipe();
+        let mut file = open(&path_of(&reader)).unwrap();
+        let silent = read_pipe(&mut file, &mut Vec::new(), Duration::ZERO);
+        assert!(matches!(silent, Err(Fault::Silent)), "{silent:?}");
+
+        let (reader, _writer) = pipe();
+        let refused = read_own(&path_of(&reader)).unwrap_err().to_string();
+        assert!(refused.contains("name a regular file"), "{refused}");
+
+        let folder = Folder::new("fifo");
+        let fifo = folder.0.join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        for refused in [
+            read(&fifo).unwrap_err(),
+            read_own(&fifo).unwrap_err(),
+            append_line(&fifo, "one").unwrap_err(),
+        ] {
+            assert!(refused.to_string().contains("a regular file"), "{refused}");
+        }
+        assert_eq!(read(Path::new("/dev/null")).unwrap(), "");
+        let zeros = read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(zeros.contains("is not a regular file"), "{zeros}");
+    }
+}
