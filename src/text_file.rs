@@ -138,10 +138,11 @@ impl Fault {
 }
 
 impl TextError {
-    /// Whether there is no such file.
+    /// Whether there is no such file. (A service may have a home that is no directory.)
     pub(crate) fn is_missing(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound};
         self.system()
-            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+            .is_some_and(|error| matches!(error.kind(), NotFound | NotADirectory))
     }
 
     /// What the system reports, if it is the system that has refused.

@@ -445,6 +445,37 @@ fn with_the_output_in_a_pipe_the_password_is_asked_on_the_terminal() {
 }
 
 #[test]
+fn the_time_of_day_is_that_of_the_time_zone_in_the_variable_tz() {
+    let server = TestServer::with_workers(2);
+    let port = server.server.portal().port().to_string();
+    let knows_zones = std::path::Path::new("/usr/share/zoneinfo/Asia/Kolkata").exists();
+    for (zone, minutes, is_known) in [
+        ("Asia/Kolkata", 330, knows_zones),
+        ("XYZ-5:30", 330, true),
+        ("Nowhere/Land", 0, false),
+    ] {
+        let minutes = if is_known { minutes } else { 0 };
+        let time = || {
+            let now = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes);
+            now.strftime("%H:%M").to_string()
+        };
+        let before = time();
+        let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port], &[("TZ", zone)]);
+        alice.sees("type to talk");
+        let screen = alice.contents();
+        let warning = format!("times are in UTC: the time zone TZ={zone} is not known");
+        assert_eq!(screen.contains(&warning), !is_known, "{screen}");
+        alice.enters("/quit");
+        alice.ends();
+        let (screen, after) = (alice.contents(), time());
+        assert!(
+            screen.contains(&before) || screen.contains(&after),
+            "{before} {screen}"
+        );
+    }
+}
+
+#[test]
 fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
     let server = with_accounts("history");
     let home = temporary_file("history-home");
@@ -473,6 +504,10 @@ fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
     });
     let kept = std::fs::read_to_string(home.join("portal-chat/history")).unwrap();
     assert!(!kept.contains("geheim"), "{kept}");
+    std::fs::write(home.join("portal-chat/history"), b"one\ntw\xf6\n").unwrap();
+    let mut alice = start();
+    alice.sees("portal-chat/history, line 2: the byte 0xF6 is not UTF-8");
+    assert_eq!(alice.ends(), 2);
     let _ = std::fs::remove_dir_all(home);
 }
 

@@ -21,7 +21,9 @@ use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
 use crate::output::{self, counted};
 use crate::signals::{self, Listening, Told};
-use crate::terminal::{Ahead, Ask, Keyboard, Manner, Palette, PreparedEditor, Prompt, Typed};
+use crate::terminal::{
+    Ahead, Ask, Keyboard, Manner, Palette, PreparedEditor, Prompt, Typed, unknown_time_zone,
+};
 use crate::wire::{ClientCommand, ServerDoc, printable_text};
 
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
@@ -84,6 +86,8 @@ struct Conductor<'o> {
     links: u64,
     /// What the person is being asked for.
     asked: Option<Prompt<Target>>,
+    /// A script was no text, and ended there.
+    input_is_bad: bool,
     /// When a key was pressed last.
     touched_at: Tick,
     signals: Listening,
@@ -167,6 +171,7 @@ impl<'o> Conductor<'o> {
             heard,
             links: 0,
             asked: None,
+            input_is_bad: false,
             touched_at: clock.now(),
             signals,
             ticker,
@@ -179,6 +184,9 @@ impl<'o> Conductor<'o> {
     fn run(mut self, seat: Seat) -> Outcome {
         let mut next = Some(seat);
         let mut outcome = Outcome::Left;
+        if let Some(sentence) = unknown_time_zone() {
+            self.screen.notice(&sentence);
+        }
         while let Some(seat) = next.take() {
             self.screen.notice(&format!(
                 "you are {}; type to talk, /help lists the commands",
@@ -195,6 +203,7 @@ impl<'o> Conductor<'o> {
             };
             outcome = match end {
                 SessionEnd::Left if self.screen.has_failed() => Outcome::Lost,
+                SessionEnd::Left if self.input_is_bad => Outcome::BadInput,
                 SessionEnd::Left if self.is_script() && self.chat.refusals() > 0 => {
                     Outcome::Refused
                 }
@@ -387,6 +396,18 @@ impl<'o> Conductor<'o> {
                 ));
                 Ok(())
             }
+            Typed::NotText(error) => {
+                self.asked = None;
+                if !self.is_script() {
+                    self.screen.not_sent(&error);
+                    return Ok(());
+                }
+                // Where the lines after it are to go may depend on what it was to say.
+                self.screen
+                    .not_sent(&format!("{error}; nothing was sent from this line on"));
+                self.input_is_bad = true;
+                Err(SessionEnd::Left)
+            }
             Typed::PassedOver => {
                 self.screen
                     .notice("what was typed before this was asked has been passed over");
@@ -515,7 +536,12 @@ impl<'o> Conductor<'o> {
                         self.asked = None;
                         return commands::read(&text, self.typist) != Line::Quit;
                     }
-                    Ok(Typed::TooMuch { .. } | Typed::PassedOver | Typed::NoTerminal) => {}
+                    Ok(
+                        Typed::TooMuch { .. }
+                        | Typed::NotText(_)
+                        | Typed::PassedOver
+                        | Typed::NoTerminal,
+                    ) => {}
                     Ok(Typed::End | Typed::Gone) | Err(_) => return false,
                 },
             }
@@ -592,7 +618,12 @@ impl<'o> Conductor<'o> {
                             ),
                         }
                     }
-                    Ok(Typed::TooMuch { .. } | Typed::PassedOver | Typed::NoTerminal) => {}
+                    Ok(
+                        Typed::TooMuch { .. }
+                        | Typed::NotText(_)
+                        | Typed::PassedOver
+                        | Typed::NoTerminal,
+                    ) => {}
                     Ok(Typed::End | Typed::Gone) | Err(_) => return Err(Outcome::Left),
                 },
             }

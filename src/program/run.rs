@@ -415,6 +415,10 @@ impl Console {
                         let lines = counted(lines, "line", "lines");
                         self.show(format!("  that paste ({lines}, {bytes} bytes) was not taken: it is too long"));
                     }
+                    Ok(Typed::NotText(error)) => {
+                        self.show(format!("  {error}"));
+                        self.ask();
+                    }
                     Ok(Typed::PassedOver | Typed::NoTerminal) => {}
                     Ok(Typed::End) => return Why::Operator,
                     // The terminal has gone, and the server was told to outlive that, or else a

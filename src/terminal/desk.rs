@@ -26,6 +26,8 @@ pub(crate) enum Typed<T> {
         /// How many lines.
         lines: usize,
     },
+    /// A line that is not UTF-8 text: which one, and the fix.
+    NotText(String),
     /// Something was typed before a question was shown. It is no answer, and was thrown away.
     PassedOver,
     /// A question that must not be answered by a pipe has to be asked, and there is no terminal.

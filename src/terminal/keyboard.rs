@@ -94,6 +94,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
                 touch,
                 wakened,
                 read: Vec::new(),
+                lines: 0,
                 hidden: None,
                 at_end: false,
                 only_in_foreground,

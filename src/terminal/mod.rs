@@ -20,6 +20,9 @@ pub(crate) use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 use std::io::{self, IsTerminal as _};
 
 use jiff::Zoned;
+use jiff::tz::TimeZone;
+
+use crate::wire::printable;
 
 use crate::output;
 
@@ -99,6 +102,16 @@ impl Palette {
     pub(crate) fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
+}
+
+/// What to tell the person if times can't be shown in the time zone that the variable `TZ` names: they are in UTC then.
+pub(crate) fn unknown_time_zone() -> Option<String> {
+    let zone = std::env::var_os("TZ")?;
+    TimeZone::try_system().err()?;
+    let zone = printable(&zone.to_string_lossy());
+    Some(format!(
+        "times are in UTC: the time zone TZ={zone} is not known on this machine (correct it, or install tzdata)"
+    ))
 }
 
 /// The time of day, as it stands in the prompt.

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,6 +12,7 @@ use super::outcome::{Answered, Ready};
 use super::tty::{
     HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait, wait_to_be_woken,
 };
+use crate::text_file;
 
 /// The thread `keyboard` where there is no line editor: one line each time that it is asked.
 pub(super) struct PlainReader<T> {
@@ -20,6 +22,8 @@ pub(super) struct PlainReader<T> {
     pub(super) wakened: Wakened,
     /// What was read and not told yet.
     pub(super) read: Vec<u8>,
+    /// How many lines were told.
+    pub(super) lines: usize,
     /// After a question whose answer is not shown, nothing is shown until something else is asked.
     pub(super) hidden: Option<HiddenTerminal>,
     pub(super) at_end: bool,
@@ -78,14 +82,14 @@ impl<T: Clone + PartialEq> PlainReader<T> {
         loop {
             if let Some(end) = self.read[searched..].iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=searched + end).collect();
-                return Some(line_of(&line));
+                return Some(self.told(&line));
             }
             if self.at_end {
                 let line = std::mem::take(&mut self.read);
                 return Some(if line.is_empty() {
                     Typed::End
                 } else {
-                    line_of(&line)
+                    self.told(&line)
                 });
             }
             self.read.truncate(LONGEST_LINE);
@@ -124,12 +128,26 @@ impl<T: Clone + PartialEq> PlainReader<T> {
     }
 }
 
-/// A line without what ends it. What is no UTF-8 in it is shown as that.
-fn line_of<T>(line: &[u8]) -> Typed<T> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    Typed::Line {
-        text: String::from_utf8_lossy(line).into_owned(),
-        under: None,
+/// What standard input is called in an error.
+const STANDARD_INPUT: &str = "standard input";
+
+impl<T> PlainReader<T> {
+    /// The next line. A byte order mark before the first one is no part of it.
+    fn told(&mut self, line: &[u8]) -> Typed<T> {
+        self.lines += 1;
+        let line = match self.lines {
+            1 => text_file::without_mark(line),
+            _ => Ok(line),
+        };
+        match line.and_then(text_file::line_of) {
+            Ok(text) => Typed::Line {
+                text: text.to_owned(),
+                under: None,
+            },
+            Err(fault) => {
+                let error = fault.at(Path::new(STANDARD_INPUT), self.lines);
+                Typed::NotText(error.to_string())
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::string::FromUtf8Error;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -247,11 +248,17 @@ impl HiddenTerminal {
             return Answered::NoTerminal;
         }
         let mut screen = &self.terminal;
-        // In one piece: another program may write to the same terminal, as in a pipeline.
-        let _ = screen.write_all(format!("{question}: ").as_bytes());
-        let answered = read_hidden(&self.terminal, woken, is_wanted_elsewhere);
-        let _ = writeln!(screen);
-        answered
+        loop {
+            // In one piece: another program may write to the same terminal, as in a pipeline.
+            let _ = screen.write_all(format!("{question}: ").as_bytes());
+            let answered = read_hidden(&self.terminal, woken, &is_wanted_elsewhere);
+            let _ = writeln!(screen);
+            if let Ok(answered) = answered {
+                return answered;
+            }
+            let sentence = "That was not UTF-8, so it was not sent: set the terminal to UTF-8, and type it again.";
+            let _ = writeln!(screen, "{sentence}");
+        }
     }
 }
 
@@ -283,12 +290,12 @@ fn read_hidden(
     terminal: &File,
     woken: &Wakened,
     is_wanted_elsewhere: impl Fn() -> bool,
-) -> Answered {
+) -> Result<Answered, FromUtf8Error> {
     let mut line = Vec::new();
     loop {
         if wait(terminal, woken, None) == Ready::Woken {
             if is_wanted_elsewhere() {
-                return Answered::Woken;
+                return Ok(Answered::Woken);
             }
             continue;
         }
@@ -296,19 +303,18 @@ fn read_hidden(
         match rustix::io::read(terminal, &mut byte) {
             Ok(1) => {}
             Err(Errno::INTR) => continue,
-            _ => return Answered::Nothing,
+            _ => return Ok(Answered::Nothing),
         }
         match byte[0] {
             b'\n' | b'\r' => break,
-            4 if line.is_empty() => return Answered::Nothing,
+            4 if line.is_empty() => return Ok(Answered::Nothing),
             // Backspace takes back a character, which may have several bytes; Ctrl-U takes all.
             8 | 127 => while line.pop().is_some_and(|byte: u8| byte & 0xc0 == 0x80) {},
             21 => line.clear(),
             other => line.push(other),
         }
     }
-    let text = line.utf8_chunks().map(|chunk| chunk.valid()).collect();
-    Answered::Line(text)
+    String::from_utf8(line).map(Answered::Line)
 }
 
 /// Whether this process belongs to a terminal at all: a service does not. A terminal that is closed sends SIGHUP to
