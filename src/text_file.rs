@@ -376,10 +376,10 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 /// A whole text, or its beginning, without a byte order mark.
 ///
 /// # Errors
-/// [`Fault::Utf16`] if the mark is the one of that.
+/// [`Fault::Utf16`] if the mark is the one of that, or half of the first character is a NUL byte.
 pub(crate) fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
     match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(Fault::Utf16),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => Err(Fault::Utf16),
         _ => Ok(bytes.strip_prefix(MARK).unwrap_or(bytes)),
     }
 }
@@ -485,7 +485,8 @@ pub(crate) mod tests {
                 "text, line 1: the byte 0xC3 is not UTF-8",
             ),
             (utf16(b"\xff\xfe", "one\n"), "text: it is UTF-16"),
-            (utf16(b"", "one\n"), "text, line 1: it is UTF-16"),
+            (utf16(b"", "one\n"), "text: it is UTF-16"),
+            (b"one\nt\0w\0o\0".to_vec(), "text, line 2: it is UTF-16"),
             (b"\xfe\xff\0o\0n\0e".to_vec(), "text: it is UTF-16"),
         ] {
             let said = read(&folder.write("text", &bytes)).unwrap_err().to_string();

@@ -69,6 +69,58 @@ fn two_hundred_register_at_once_and_a_pair_goes_on_talking() {
 }
 
 #[test]
+fn the_name_on_a_damaged_account_line_is_nobodys_and_the_operator_is_told() {
+    let file = temporary_file("damaged");
+    std::fs::write(&file, "# ours\nbob $argon2id$v=19$torn").unwrap();
+    let server = TestServer::start(&Settings {
+        accounts: Some(file.clone()),
+        ..Settings::default()
+    });
+    let told = server.wait_for_event("damaged-account", None).line();
+    for part in [
+        "line 2",
+        "name bob",
+        "restore the line",
+        file.to_str().unwrap(),
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    let (mut mallory, _) = server.seat();
+    mallory.send_line(&login("Bob"));
+    let answer = mallory.line_with("<error");
+    assert!(
+        answer.contains("not-saved") && answer.contains("tell the operator"),
+        "{answer}"
+    );
+    assert!(register(&mut mallory, "mallory").contains("WELCOME"));
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_password_is_the_same_on_every_keyboard() {
+    let server = TestServer::start(&Settings {
+        accounts: Some(temporary_file("keyboards")),
+        ..Settings::default()
+    });
+    let (mut alice, _) = server.seat();
+    alice.send_line(&login("alice"));
+    alice.line_with("<command>PASSWORD");
+    alice.send_line(&password("in\u{200b}visible"));
+    let answer = alice.line_with("<error");
+    assert!(
+        answer.contains("bad-password") && answer.contains("invisible"),
+        "{answer}"
+    );
+    alice.send_line(&password("cafe\u{301} au\u{a0}lait"));
+    alice.line_with("WELCOME");
+    let (mut phone, _) = server.seat();
+    phone.send_line(&login("alice"));
+    phone.line_with("<command>PASSWORD");
+    phone.send_line(&password("caf\u{e9} au lait"));
+    phone.line_with("WELCOME");
+}
+
+#[test]
 fn one_name_registered_by_many_at_once_is_one_account() {
     let file = temporary_file("one-name");
     let settings = Settings {

@@ -281,7 +281,7 @@ fn impostors_are_told_nothing() {
     assert_eq!(heard.join().unwrap(), b"");
     let (said, code) = client(portal, &home, &["--tls-fingerprint", "nonsense"]);
     assert!(
-        said.contains("64 hexadecimal digits") && code == Some(1),
+        said.contains("64 hexadecimal digits") && code == Some(2),
         "{said}"
     );
     std::fs::remove_dir_all(home).unwrap();

@@ -18,7 +18,7 @@ use crate::limits::THREAD_STACK;
 use crate::output::{self, Output};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
-use crate::wire::{Relay, Scope, printable, printable_text};
+use crate::wire::{Relay, Scope, columns_at_most, printable, printable_text};
 
 /// How many lines may wait for the terminal before the client stops reading from the server.
 const LINES_BEHIND: usize = 1000;
@@ -277,7 +277,7 @@ impl Screen {
         let is_called = me.is_some_and(|me| names(&relay.text, me));
         self.line(
             &(self.palette.faint(&place) + &before),
-            place.width() + plain.width(),
+            columns_at_most(&place) + columns_at_most(&plain),
             &relay.text,
             |text| {
                 if is_called {

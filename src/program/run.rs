@@ -31,7 +31,7 @@ use crate::signals::{self, Listening, Told};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
     Ahead, Ask, Complete, Keyboard, Manner, Palette, PreparedEditor, Printer, Prompt, Typed,
-    columns, has_terminal, is_in_foreground, is_interactive,
+    columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads;
 
@@ -198,7 +198,12 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     // It is set only here.
     let _ = asked.set(Arc::downgrade(&server));
     let shown_at = board.as_ref().map(Board::address);
-    let greeting = welcome(settings, about_tls, &server, shown_at);
+    let mut greeting = welcome(settings, about_tls, &server, shown_at);
+    if is_interactive()
+        && let Some(sentence) = unknown_time_zone()
+    {
+        greeting += &format!("time     {sentence}\n");
+    }
     let mut console = Console::start(greeting, (editor, asked), console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();

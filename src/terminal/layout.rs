@@ -1,7 +1,9 @@
 //! Lines as wide as the terminal: what does not fit goes on below, indented and marked, so that it
 //! can't pass for a line of somebody else.
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::wire::{columns_at_most, columns_of};
 
 /// Stands before each line that goes on with the one above it.
 pub(crate) const GOES_ON: &str = "      | ";
@@ -42,19 +44,19 @@ pub(crate) fn wrap(
     let mut width = 0;
     for word in line.split_inclusive(' ') {
         let word = expanded(word, start + width);
-        let visible = word.trim_end_matches(' ').width();
+        let visible = columns_at_most(word.trim_end_matches(' '));
         if width > 0 && width + visible > room {
             lines.push(std::mem::take(&mut current).trim_end().to_owned());
             (width, room) = (0, room_after(indent));
         }
         if visible <= room {
-            width += word.width();
+            width += columns_at_most(&word);
             current.push_str(&word);
             continue;
         }
         // A word that is longer than a line is cut where the line ends.
         for character in word.chars() {
-            let wide = character.width().unwrap_or(0);
+            let wide = columns_of(character);
             if width + wide > room {
                 lines.push(std::mem::take(&mut current));
                 (width, room) = (0, room_after(indent));
@@ -97,6 +99,14 @@ mod tests {
         assert_eq!(lines("", 6, Some(80)), [""]);
         assert_eq!(lines("a\tb", 0, Some(80)), ["a       b"]);
         assert_eq!(lines("漢字漢字漢字", 0, Some(8)), ["漢字漢字", "漢字"]);
+        // Some terminals draw these in one column and others in two or more: then the line has to fit all the same.
+        let signs = "\u{70f}".repeat(12);
+        assert_eq!(
+            lines(&signs, 0, Some(8)),
+            ["\u{70f}".repeat(8), "\u{70f}".repeat(4)]
+        );
+        let family = "👩\u{200d}👩\u{200d}👧 ";
+        assert_eq!(lines(&family.repeat(2), 0, Some(8)), [family.trim_end(); 2]);
     }
 
     proptest! {

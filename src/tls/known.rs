@@ -76,6 +76,19 @@ mod tests {
         known.keep("chat.example", 50020, &one).unwrap();
         assert_eq!(known.find("chat.example", 50010).unwrap(), Some(other));
         assert_eq!(known.find("chat.example", 50020).unwrap(), Some(one));
+        for (how, bytes) in crate::text_file::tests::same_texts(&text) {
+            fs::write(known.path(), bytes).unwrap();
+            assert_eq!(
+                known.find("chat.example", 50000).unwrap(),
+                Some(one),
+                "{how}"
+            );
+            assert_eq!(
+                known.find("chat.example", 50010).unwrap(),
+                Some(other),
+                "{how}"
+            );
+        }
         // Half a line is no reason to believe anybody.
         fs::write(known.path(), "# mine\nchat.example 50000 AB:CD\n").unwrap();
         let refused = known.find("chat.example", 50000).unwrap_err().to_string();

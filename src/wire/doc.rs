@@ -79,7 +79,7 @@ error_codes! {
     AlreadyLoggedIn "already-logged-in",
     /// Not 1 to 32 ASCII letters, digits, `_`, `.` or `-`.
     BadName "bad-name",
-    /// Not 1 to 128 bytes.
+    /// Not 1 to 128 bytes, or a new one with characters that can't be seen.
     BadPassword "bad-password",
     /// More than 500 bytes.
     BadTopic "bad-topic",
@@ -91,7 +91,7 @@ error_codes! {
     BadCallback "bad-callback",
     /// Nobody of that name is logged in.
     NoSuchUser "no-such-user",
-    /// The server could not store the account.
+    /// The server could not store the account, or the account's line in the file is damaged.
     NotSaved "not-saved",
     /// `JOIN` from somebody who is in that room.
     AlreadyMember "already-member",

@@ -1,6 +1,7 @@
 //! Text from the network on its way to a terminal or into a document.
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// The most combining marks that one character may carry: more than any script needs, and few enough not to
 /// reach into the lines above and below.
@@ -146,6 +147,22 @@ fn is_in(ranges: &[(char, char)], character: char) -> bool {
     ranges
         .iter()
         .any(|&(first, last)| (first..=last).contains(&character))
+}
+
+/// How many columns `text` takes in a terminal at most. Terminals do not agree: some draw a sign of its own for a format
+/// character, or the parts of a joined picture beside each other, or a picture twice as wide for its selector.
+pub(crate) fn columns_at_most(text: &str) -> usize {
+    let one_by_one: usize = text.chars().map(columns_of).sum();
+    one_by_one.max(text.width())
+}
+
+/// How many columns a character takes at most, whatever comes before it.
+pub(crate) fn columns_of(character: char) -> usize {
+    match character {
+        '\u{fe0f}' => 1,
+        _ if is_in(&VISIBLE_FORMAT, character) => 1,
+        _ => character.width().unwrap_or(0),
+    }
 }
 
 /// Whether a program that does not know the character shows nothing for it.

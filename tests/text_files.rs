@@ -1,0 +1,383 @@
+//! Every file that a person edits, saved in every way in which editors and shells save text: it means the same, or the
+//! program ends with code 2 and a sentence that names the file, and the line if one is to blame.
+#![cfg(all(unix, feature = "tls", feature = "cluster"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use portal_chat::hall::{Accounts, Name, PasswordCheck};
+use portal_chat::server::Settings;
+use support::running::Running;
+use support::{TestServer, temporary_file};
+
+const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
+const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
+
+/// What a program said on both outputs, and its exit code.
+type Run = (String, Option<i32>);
+
+fn run(program: &str, home: &Path, arguments: &[&str], input: &[u8]) -> Run {
+    use std::io::Write as _;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("HOME", home)
+        .env("XDG_STATE_HOME", home)
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("CHAT_PASSWORD")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A program that refuses its options reads no input.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (said, output.status.code())
+}
+
+/// A kind of file: what stands in it, how a program is started that reads it, and what shows that it was understood.
+struct Kind<'k> {
+    name: &'static str,
+    text: String,
+    start: Box<dyn Fn(&Path) -> Run + 'k>,
+    is_understood: fn(&Run) -> bool,
+}
+
+enum Outcome {
+    Same,
+    /// The same, or a refusal that names this line.
+    SameOrLine(usize),
+    Refused,
+}
+
+/// The ways in which `text` can be saved, and what comes of each.
+fn ways(text: &str) -> Vec<(&'static str, Vec<u8>, Outcome)> {
+    let plain = text.as_bytes().to_vec();
+    let mark = "\u{feff}".as_bytes();
+    let crlf = text.replace('\n', "\r\n").into_bytes();
+    let unended = text.trim_end().as_bytes().to_vec();
+    let latin1 = [&plain[..], b"# M\xfcller\n"].concat();
+    let utf16 = |marked: &str| -> Vec<u8> {
+        let text = marked.to_owned() + text;
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    };
+    let last = text.lines().count() + 1;
+    vec![
+        ("as it is", plain.clone(), Outcome::Same),
+        ("byte order mark", [mark, &plain].concat(), Outcome::Same),
+        ("CRLF", crlf.clone(), Outcome::Same),
+        ("no final newline", unended, Outcome::Same),
+        (
+            "byte order mark and CRLF",
+            [mark, &crlf].concat(),
+            Outcome::Same,
+        ),
+        ("Latin-1", latin1, Outcome::SameOrLine(last)),
+        ("UTF-16", utf16("\u{feff}"), Outcome::Refused),
+        ("UTF-16 without a mark", utf16(""), Outcome::Refused),
+    ]
+}
+
+fn is_refused((said, code): &Run, file: &Path, line: Option<usize>) -> bool {
+    let names = match line {
+        Some(line) => format!("{}, line {line}: ", file.display()),
+        None => file.display().to_string(),
+    };
+    *code == Some(2) && said.contains(&names)
+}
+
+#[test]
+fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
+    let open = TestServer::with_workers(4);
+    let guarded = TestServer::start(&Settings {
+        workers: 4,
+        accounts: Some(temporary_file("text-guarded")),
+        ..Settings::default()
+    });
+    let port = |server: &TestServer| server.server.portal().port().to_string();
+    let home = temporary_file("text-home");
+    std::fs::create_dir_all(&home).unwrap();
+    let folder = home.join("portal-chat");
+    std::fs::create_dir_all(&folder).unwrap();
+    support::tls::in_files(&folder);
+    let pem = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let made = temporary_file("text-accounts");
+    let accounts = Accounts::open(&made).unwrap().accounts;
+    let alice = Name::new("alice").unwrap();
+    accounts.check(&alice, "secret", || false).unwrap();
+    drop(accounts);
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let check = |options: &[&str]| {
+        let options = [&["0", "--workers", "2", "--check"], options].concat();
+        run(SERVER, &home, &options, b"")
+    };
+    let can_start: fn(&Run) -> bool =
+        |(said, code)| *code == Some(0) && said.contains("It can start.");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let kinds = [
+        Kind {
+            name: "client.conf",
+            text: format!(
+                "# mine\nserver = 127.0.0.1\nport {}\nname = alice\nreconnect = true\n",
+                port(&open)
+            ),
+            start: Box::new(|file| run(CLIENT, &home, &["--config", &text(file)], b"")),
+            is_understood: |(said, code)| *code == Some(0) && said.contains("you are alice now"),
+        },
+        Kind {
+            name: "password",
+            text: "p\u{e4}ss w\u{f6}rd\n".to_owned(),
+            start: Box::new(|file| {
+                let (port, file) = (port(&guarded), text(file));
+                let options = ["127.0.0.1", &port, "bob", "--password-file", &file];
+                guarded.ticking(|| run(CLIENT, &home, &options, b""))
+            }),
+            is_understood: |(said, code)| *code == Some(0) && said.contains("you are bob now"),
+        },
+        Kind {
+            name: "known_servers",
+            text: format!("# mine\nlocalhost 1 {}\n", ["AB"; 32].join(":")),
+            // Nothing listens there, which is found out once the file has been read.
+            start: Box::new(|file| {
+                std::fs::rename(file, folder.join("known_servers")).unwrap();
+                let run = run(CLIENT, &home, &["localhost", "1", "--tls"], b"");
+                std::fs::rename(folder.join("known_servers"), file).unwrap();
+                let said = run
+                    .0
+                    .replace(&text(&folder.join("known_servers")), &text(file));
+                (said, run.1)
+            }),
+            is_understood: |(_, code)| *code == Some(1),
+        },
+        Kind {
+            name: "motd",
+            text: "welcome\n\nto all\n".to_owned(),
+            start: Box::new(|file| check(&["--no-passwords", "--motd", &text(file)])),
+            is_understood: can_start,
+        },
+        Kind {
+            name: "word",
+            text: "secret\n".to_owned(),
+            // There is no Redis, which is found out once the file has been read.
+            start: Box::new(|file| {
+                let engine = "redis://127.0.0.1:1";
+                check(&[
+                    "--no-passwords",
+                    "--cluster",
+                    engine,
+                    "--cluster-secret",
+                    &text(file),
+                ])
+            }),
+            is_understood: |(said, _)| !said.contains("--cluster-secret "),
+        },
+        Kind {
+            name: "accounts.txt",
+            text: std::fs::read_to_string(&made).unwrap(),
+            start: Box::new(|file| {
+                let run = check(&["--accounts", &text(file)]);
+                if run.1 == Some(0) {
+                    let opened = Accounts::open(file).unwrap();
+                    assert_eq!(opened.damage, vec![]);
+                    let right = opened.accounts.check(&alice, "secret", || false);
+                    assert!(matches!(right, Ok(PasswordCheck::Right(_))), "{right:?}");
+                }
+                run
+            }),
+            is_understood: can_start,
+        },
+        Kind {
+            name: "other-cert.pem",
+            text: pem("cert.pem"),
+            start: Box::new(|file| check(&["--no-passwords", "--tls", &text(file), &text(&key)])),
+            is_understood: can_start,
+        },
+        Kind {
+            name: "other-key.pem",
+            text: pem("key.pem"),
+            start: Box::new(|file| {
+                check(&["--no-passwords", "--tls", &text(&certificate), &text(file)])
+            }),
+            is_understood: can_start,
+        },
+    ];
+    let files = home.join("files");
+    std::fs::create_dir_all(&files).unwrap();
+    for kind in &kinds {
+        let file: PathBuf = files.join(kind.name);
+        let failed = |way: &str, run: &Run| panic!("{}, {way}: {:?} {}", kind.name, run.1, run.0);
+        for (way, bytes, wanted) in ways(&kind.text) {
+            std::fs::write(&file, bytes).unwrap();
+            let run = (kind.start)(&file);
+            let is_right = match wanted {
+                Outcome::Same => (kind.is_understood)(&run),
+                Outcome::SameOrLine(line) => {
+                    (kind.is_understood)(&run) || is_refused(&run, &file, Some(line))
+                }
+                Outcome::Refused => is_refused(&run, &file, None),
+            };
+            if !is_right {
+                failed(way, &run);
+            }
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let run = (kind.start)(&file);
+        if !(is_refused(&run, &file, None) && run.0.contains("it is a directory")) {
+            failed("a directory", &run);
+        }
+        std::fs::remove_dir(&file).unwrap();
+        let made = Command::new("mkfifo").arg(&file).status();
+        assert!(made.unwrap().success());
+        let run = (kind.start)(&file);
+        if !(is_refused(&run, &file, None) && run.0.contains("regular file")) {
+            failed("a FIFO", &run);
+        }
+    }
+    std::fs::remove_dir_all(&home).unwrap();
+    std::fs::remove_file(made).unwrap();
+}
+
+#[test]
+fn a_wrong_line_of_client_conf_is_named() {
+    let home = temporary_file("text-wrong");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("client.conf");
+    let config = file.to_str().unwrap();
+    for (text, wanted) in [
+        (
+            "tls\nreconect\n",
+            "line 2: unexpected argument '--reconect' found",
+        ),
+        ("# mine\nport = 99999\n", "line 2: invalid value '99999'"),
+        (
+            "reconnect = maybe\n",
+            "line 1: reconnect is switched on or off",
+        ),
+        ("server = a b\n", "line 1: invalid value 'a b'"),
+        (
+            "compat 0\ntls\n",
+            "line 2: the argument '--compat <0|1|2>' cannot be used with '--tls'",
+        ),
+        ("server\n", "line 1: server has no value"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let (said, code) = run(CLIENT, &home, &["--config", config], b"");
+        let wanted = format!("{config}, {wanted}");
+        assert!(code == Some(2) && said.contains(&wanted), "{text}: {said}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn saving_settings_keeps_the_others_and_the_comments() {
+    let server = TestServer::with_workers(2);
+    let home = temporary_file("text-save");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("client.conf");
+    let pin = ["AB"; 32].join(":");
+    let port = server.server.portal().port().to_string();
+    let save = |options: &[&str]| {
+        let config = ["--save", "--config", file.to_str().unwrap()];
+        run(CLIENT, &home, &[options, &config].concat(), b"")
+    };
+    std::fs::write(
+        &file,
+        format!("# mine\r\nserver = old.example\r\ntls-fingerprint {pin}\r\n# often\r\nretry 3"),
+    )
+    .unwrap();
+    let (said, code) = save(&["127.0.0.1", &port, "alice", "--retry", "7", "--reconnect"]);
+    assert_eq!(code, Some(0), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let wanted = format!(
+        "# mine\nserver = 127.0.0.1\ntls-fingerprint {pin}\n# often\nretry 7\nport {port}\nname alice\nreconnect\n"
+    );
+    assert_eq!(text, wanted);
+    // What can't stand together is not kept.
+    let (said, code) = save(&["127.0.0.1", &port, "--compat", "0"]);
+    assert!(
+        code == Some(2) && said.contains("nothing was kept"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn piped_lines_are_sent_as_they_are_or_not_at_all() {
+    let server = TestServer::with_workers(2);
+    let home = temporary_file("text-piped");
+    let port = server.server.portal().port().to_string();
+    let script = |input: &[u8]| {
+        let (mut bob, _) = server.seat();
+        let run = server.ticking(|| run(CLIENT, &home, &["127.0.0.1", &port], input));
+        bob.send_line(&support::command("TERMINATE", ""));
+        let heard = bob.rest();
+        server.assert_all_ports_come_back();
+        (run.0, run.1, heard)
+    };
+    let (said, code, heard) = script(b"\xef\xbb\xbf/msg kim secret\r\n");
+    assert!(code == Some(1) && said.contains("log in first"), "{said}");
+    assert!(!heard.contains("secret"), "{heard}");
+
+    let (said, code, heard) = script(b"one\nz\xfcrich\nthree\n");
+    let wanted = "standard input, line 2: the byte 0xFC is not UTF-8";
+    assert!(code == Some(2) && said.contains(wanted), "{said}");
+    assert!(
+        heard.contains("one") && !heard.contains("rich") && !heard.contains("three"),
+        "{heard}"
+    );
+
+    for (mark, line) in [("\u{feff}", 1), ("", 1)] {
+        let text = mark.to_owned() + "one\ntwo\n";
+        let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let (said, code, heard) = script(&bytes);
+        let wanted = format!("standard input, line {line}: it is UTF-16");
+        assert!(code == Some(2) && said.contains(&wanted), "{said}");
+        assert!(!heard.contains("one") && !heard.contains("two"), "{heard}");
+    }
+}
+
+/// A file whose owner has left it to nobody. (root reads it all the same.)
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = temporary_file("text-unreadable");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("client.conf");
+    std::fs::write(&file, "tls\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(&file).is_ok() {
+        eprintln!("NOT RUN: this user may read every file");
+    } else {
+        let run = run(CLIENT, &home, &["--config", file.to_str().unwrap()], b"");
+        assert!(is_refused(&run, &file, None), "{run:?}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+/// The shell's `--password-file <(pass show chat)`.
+#[test]
+fn a_password_may_come_through_a_pipe() {
+    let server = TestServer::start(&Settings {
+        accounts: Some(temporary_file("text-pipe")),
+        ..Settings::default()
+    });
+    let port = server.server.portal().port().to_string();
+    let line = format!(
+        "exec {CLIENT} 127.0.0.1 {port} alice --password-file <(printf 'secret\\r\\n') </dev/null"
+    );
+    let mut bash = Running::start(
+        Command::new("bash")
+            .args(["-c", &line])
+            .stdout(Stdio::piped()),
+    );
+    let code = server.ticking(|| bash.wait().unwrap().code());
+    assert_eq!(code, Some(0));
+    server.wait_for_event("registered", None);
+}
