@@ -71,6 +71,11 @@ pub(crate) fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> 
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
+/// A file that can't be used: the command line itself is right, so its usage would not help.
+pub(crate) fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))
+}
+
 /// Ends a program that was asked for `text` alone.
 fn print<C: CommandFactory>(text: &str) -> ExitCode {
     match output::print(text) {

@@ -419,15 +419,19 @@ fn a_last_line_without_a_line_feed_counts() {
 }
 
 #[test]
-fn tabs_and_odd_bytes_survive_a_pipe() {
+fn tabs_and_odd_characters_survive_a_pipe() {
     let server = with_workers(2);
     let mut bob = Program::start(&server, &[]);
     bob.shows("nobody is beside you");
-    let (code, _, _) = script(&server, &[], b"a\tb\n\tindented\nbad \xff byte\n");
+    let (code, _, _) = script(
+        &server,
+        &[],
+        b"a\tb\n\tindented\nodd \xef\xbf\xbd\xc2\x9b\n",
+    );
     assert_eq!(code, 0);
     assert!(bob.shows("a\tb").ends_with(": a\tb\n"));
     bob.shows(": \tindented");
-    bob.shows("bad \u{fffd} byte");
+    bob.shows("odd \u{fffd}\u{fffd}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, ValueEnum, value_
 
 use super::config::{self, Setting};
 use super::trace::TraceOut;
-use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
+use crate::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
 use crate::hall::Name;
 use crate::lesson;
 use crate::limits;
@@ -220,7 +220,7 @@ fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap:
             Ok(text) => read = with_settings(file, &text, arguments)?,
             // Without `--config`, a file that is not there is none that was forgotten.
             Err(error) if error.is_missing() && (config.is_none() || save_wanted) => {}
-            Err(error) => return Err(bad_value::<Arguments>(error)),
+            Err(error) => return Err(bad_file(error)),
         }
     }
     let mut options = options(read)?;
@@ -237,7 +237,7 @@ fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap:
     }
     if is_interactive() {
         let history = config::history_file().map(History::read).transpose();
-        options.history = history.map_err(bad_value::<Arguments>)?;
+        options.history = history.map_err(bad_file)?;
     }
     if save_wanted {
         save(&options, file, arguments)?;
@@ -253,7 +253,7 @@ fn with_settings(
 ) -> Result<Arguments, clap::Error> {
     let mut described = Arguments::command();
     described.build();
-    let at = |line, reason| bad_value::<Arguments>(Fault::Line(reason).at(file, line));
+    let at = |line, reason| bad_file(Fault::Line(reason).at(file, line));
     let settings =
         config::read_settings(text, &described).map_err(|(line, reason)| at(line, reason))?;
     let parse = |settings: &[Setting], arguments: &[OsString]| {

@@ -11,15 +11,15 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::identity::TlsFiles;
 use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
-use crate::command_line::{About, bad_value, join_value, read, refuse, revision};
+use crate::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
 use crate::files::server_folder;
 use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
 use crate::server::{Portals, Rate, Settings, WebDoor};
-use crate::web::Authority;
 use crate::text_file;
+use crate::web::Authority;
 use crate::wire::Revision;
 
 /// A chat server with a thread for every connection
@@ -393,8 +393,7 @@ const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
 
 fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
     let shown = path.display();
-    let text = text_file::read(&path)
-        .map_err(|error| bad_value::<Arguments>(format!("--motd {error}")))?;
+    let text = text_file::read(&path).map_err(|error| bad_file(format!("--motd {error}")))?;
     let text = text.trim_end();
     if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
         return Err(bad_value::<Arguments>(format!(
@@ -407,8 +406,7 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
 
 /// The engine's password, which does not belong on a command line: everybody on the machine can read those.
 fn secret(file: &Path) -> Result<String, clap::Error> {
-    text_file::read_password(file)
-        .map_err(|error| bad_value::<Arguments>(format!("--cluster-secret {error}")))
+    text_file::read_password(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
 }
 
 fn cluster_id(text: &str) -> Result<String, &'static str> {

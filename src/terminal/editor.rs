@@ -1,7 +1,6 @@
 //! The line editor: one line with a prompt before it, under which other threads may print.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

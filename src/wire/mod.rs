@@ -42,9 +42,9 @@ pub use frames::Frames;
 pub use server_doc::{Relay, Scope, ServerDoc};
 #[cfg(test)]
 pub(crate) use text::Class;
+pub(crate) use text::{columns_at_most, columns_of, is_default_ignorable};
 #[cfg(unix)]
 pub(crate) use text::{escaped_bytes, xml_text};
-pub(crate) use text::{columns_at_most, columns_of, is_default_ignorable};
 pub use text::{printable, printable_text};
 pub use websocket::{CloseCode, write_close as write_websocket_close};
 

@@ -41,6 +41,7 @@ pub struct Damage {
 }
 
 const RESTORE: &str = "restore the line from a backup; to give the name up, delete the line";
+const CORRECT: &str = "correct the line, or delete it";
 const DELETE: &str = "delete one of the two lines";
 
 /// The accounts in a file's bytes (without a byte order mark), by the names' keys, and what is wrong with the file.
@@ -49,11 +50,12 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     let mut damage = Vec::new();
     for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1..) {
         let mut damaged = |reason, fix| {
+            let name = name_of(line);
             damage.push(Damage {
                 line: number,
                 reason,
-                fix,
-                name: name_of(line),
+                fix: if name.is_some() { fix } else { CORRECT },
+                name,
             });
         };
         match read_line(line) {
