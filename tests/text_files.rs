@@ -1,7 +1,12 @@
 //! Every file that a person edits, saved in every way in which editors and shells save text: it means the same, or the
 //! program ends with code 2 and a sentence that names the file, and the line if one is to blame.
 #![cfg(all(unix, feature = "tls", feature = "cluster"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_macros,
+    missing_docs
+)]
 
 mod support;
 

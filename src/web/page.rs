@@ -168,7 +168,7 @@ mod tests {
                 std::env::var_os("REQUIRE_NODE").is_none(),
                 "there is no node, and REQUIRE_NODE is set"
             );
-            eprintln!("NOT RUN: there is no `node` to run the page's function with");
+            crate::output::report("NOT RUN: there is no `node` to run the page's function with\n");
             return;
         };
         // It reads all before it writes anything.
