@@ -22,8 +22,10 @@ pub(crate) enum Rank {
     /// The way to one client's socket.
     Outbox,
     /// What encrypts one connection.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
     Tls,
     /// Whether the connections to Redis work.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code))]
     ClusterState,
     /// The accounts file.
     AccountsFile,

@@ -1,6 +1,11 @@
 //! Networks of the tests' own: nothing in them is in the way of anything outside, and their settings
 //! can be changed.
-#![allow(unreachable_pub, clippy::unwrap_used, missing_docs)]
+#![allow(
+    unreachable_pub,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    missing_docs
+)]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
