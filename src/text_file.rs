@@ -56,7 +56,14 @@ pub(crate) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::System(error) => write!(f, "{error}"),
+            Fault::System(error) => match error.kind() {
+                io::ErrorKind::NotFound => write!(f, "it can't be read ({error}); check the name"),
+                io::ErrorKind::PermissionDenied => write!(
+                    f,
+                    "it can't be read ({error}); let the user who runs this program read it"
+                ),
+                _ => write!(f, "it can't be read or written ({error})"),
+            },
             Fault::Directory => f.write_str("it is a directory; name a file in it"),
             Fault::NotRegular => {
                 f.write_str("it is not a regular file, and it is also written to; name a regular file")

@@ -63,5 +63,6 @@ for code in "$logs"/*.code; do
   fi
 done
 echo
-echo "$1 passed, $2 failed, $3 ignored. The whole output: $whole"
+echo "The whole output: $whole"
+echo "$1 passed, $2 failed, $3 skipped"
 exit "$status"

@@ -669,6 +669,55 @@ const VISITS: &[(&str, Visit)] = &[
         let mut line = v.at_worker()?.0;
         line.hear_out(v.tally)
     }),
+    ("has history replayed and reads nothing", |v| {
+        let mut line = sit(v.portal)?;
+        log_in(&mut line, &v.name())?;
+        let (join, leave) = ("<room>loud</room><here/>", "<room>loud</room>");
+        line.say(&command("JOIN", join))?;
+        // An apostrophe is six bytes on its way.
+        let text = "'".repeat(4000);
+        for _ in 0..10 {
+            let parts = format!("<room>loud</room><message>{text}</message>");
+            line.say(&command("SAY", &parts))?;
+        }
+        for _ in 0..100 {
+            line.say(&command("LEAVE", leave))?;
+            line.say(&command("JOIN", join))?;
+            line.say(&command("TOPIC", leave))?;
+        }
+        thread::sleep(Duration::from_millis(v.dice.roll(3000)));
+        line.reset();
+        Ok(())
+    }),
+    ("pauses before it reads", |v| {
+        let mut line = sit(v.portal)?;
+        for _ in 0..200 {
+            line.say(&command("PING", ""))?;
+        }
+        thread::sleep(Duration::from_millis(v.dice.roll(4000)));
+        line.say(&command("TERMINATE", ""))?;
+        line.hear_out(v.tally)
+    }),
+    ("a browser at the portal", |v| {
+        let mut stream = TcpStream::connect(v.portal)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+        if v.dice.roll(2) == 0 {
+            // It speaks after it has been answered.
+            let _ = stream.read(&mut [0; 1024])?;
+        }
+        stream.write_all(request)?;
+        let _ = stream.read_to_end(&mut Vec::new())?;
+        Ok(())
+    }),
+    ("a crowd of silent callers", |v| {
+        let entrance = *v.dice.of(&[v.portal, door()]);
+        let crowd: Vec<io::Result<TcpStream>> =
+            (0..40).map(|_| TcpStream::connect(entrance)).collect();
+        thread::sleep(Duration::from_millis(v.dice.roll(1500)));
+        drop(crowd);
+        Ok(())
+    }),
     ("half a frame", |v| {
         let mut line = sit(v.portal)?;
         line.stream.write_all(b"<CLIENT><message>half")?;
@@ -1192,9 +1241,11 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     println!("before {before:?}, after {after:?}");
     assert_eq!(code, Some(0), "{errors}");
     assert!(!errors.contains("panicked"), "{errors}");
-    assert_eq!(
-        (after.threads, after.descriptors),
-        (before.threads, before.descriptors)
+    // Until its next caller the portal holds the connection of the last one.
+    assert_eq!(after.threads, before.threads);
+    assert!(
+        after.descriptors <= before.descriptors,
+        "{before:?}, {after:?}"
     );
     // The allocator keeps what threads that have ended had; a short run has not seen the end of it.
     let slack = if seconds < 60 { 48 * 1024 } else { 0 };

@@ -8,7 +8,7 @@
 //! behind is one torn line at the end. The name at the beginning of a line that is damaged, by that or by an editor, stays
 //! reserved: it may be somebody's, so nobody can make an account of it until the operator has corrected the line.
 //!
-//! A password is hashed in the form that [`prepared`] gives it. Hashes of before may be of other forms: if only the
+//! A password is hashed in the form that [`prepared()`] gives it. Hashes of before may be of other forms: if only the
 //! password as it was typed is right, its hash is replaced.
 //!
 //! Should the file be deleted or replaced while the server runs, the next registration notices, and

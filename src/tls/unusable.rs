@@ -579,7 +579,7 @@ mod tests {
                 "missing.pem",
                 "good-key.pem",
                 "No such file",
-                "choose other files",
+                "check the name",
             ),
         ] {
             let told = told(certificate, key);
