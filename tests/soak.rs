@@ -1207,9 +1207,9 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     for number in 0..u64::from(parts) {
         haunt(portal, seed.wrapping_add(number << 32), part, &tally);
         println!("{:?}", server.vitals());
-        // Seed 90210 looks warm at once, and grows to its size in the first parts of the run; a leak grows in
-        // the seven after them as well.
-        if number == 2 {
+        // Some visits make the server hold megabytes for a moment, and by chance several of them meet late: seed 2901
+        // grew by 4 MB in its fourth part, and not in the six after it. A leak grows in the second half, too.
+        if number < u64::from(parts / 2) {
             before.resident_kib = before.resident_kib.max(server.vitals().resident_kib);
         }
     }
