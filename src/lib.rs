@@ -23,8 +23,8 @@
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `text_file` | the one reader of text files that people edit | what is in them |
-//! | `command_line`, `signals`, `threads`, `invocation` | what both programs' command lines have in common; the signals that end a program; how a thread is started; how it was called, for what it tells people to type | |
-//! | `output` | standard output and standard error, which can fail; a stream of lines that goes on after an error | what is written |
+//! | `command_line`, `signals`, `threads`, `invocation` | the parts that both programs' command lines share; the signals that end a program; starting threads; the way the program was called, for the commands that it suggests | |
+//! | `output` | standard output and standard error, which can fail; a stream of lines that recovers from errors | the text itself |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
@@ -44,11 +44,11 @@
 //! |---|---|---|---|
 //! | `main` | 1 | the channels of signals and typed lines | starts the others, obeys the operator, joins them all |
 //! | `ticker` | 1 | its stop channel, a tick at a time | moves the clock on, broadcasts the tick |
-//! | `liveness` | 1 | its channel of ticks | looks whether the clients' systems still acknowledge anything, and ends those that have vanished |
+//! | `liveness` | 1 | its channel of ticks | checks whether the clients' kernels still acknowledge data, and ends the sessions of vanished clients |
 //! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
-//! | `portal-tls-1` … | at most 64 together with `browser-…` without a seat and `full-…` | `read` | completes a caller's TLS handshake, and then does the portal's work |
+//! | `portal-tls-1` … | at most 64 together with `browser-…` without a seat and `full-…` | `read` | completes a caller's TLS handshake, then does the portal's work |
 //! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or calls it: `connect`), reads what it says, delivers it |
-//! | `late-workers` | 1, if a worker's port was busy at the start | the ticks | tries these ports, and starts their workers |
+//! | `late-workers` | 1, if a worker's port was busy at the start | the ticks | tries these ports again, and starts their workers |
 //! | `timer-50001` … | 1 a port | its channel: ticks, word of work, the end | ends what takes too long, writes what did not fit into a full socket before |
 //! | `full-1` … | see `portal-tls-1` | `read` | tells a caller over TLS that the single port is full |
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
@@ -61,7 +61,7 @@
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
 //! | `cluster-out` | 1, with `--cluster` | its queue | sends the engine what is asked of the other servers, and keeps this one's lease |
 //! | `cluster-in` | 1, with `--cluster` | the engine's streams | hands on what the others say |
-//! | `viewer-1` … | at most 100 that watch the board and 64 that have not asked for it yet | its queue of news | writes it into the browser's socket |
+//! | `viewer-1` … | at most 100 that watch the board, and 64 that have not sent a request yet | its queue of news | writes it into the browser's socket |
 //! | `keys` | 1, at a terminal | the terminal | takes out of what is typed what would end the editor, and hands it on a line at a time |
 //! | `keyboard` | 1, at a terminal | what `keys` hands on | edits a line; what was typed goes to `main` |
 //! | `answers` | 1, at a terminal | its queue of answers to the operator | prints them |
@@ -120,15 +120,15 @@
 //! A thread may take a lock only if the lock's rank is further down in this table than that of every lock it holds, and
 //! never two of one rank. Debug builds check this (`src/lock.rs`), so a violation fails a test.
 //!
-//! | rank | locks | why something is taken under it |
+//! | rank | locks | why others are taken under it |
 //! |---|---|---|
 //! | `Registry` | a pair's, the people's, the rooms' | joins and departures reach everyone in one order: they are appended to outboxes, and names are looked up |
 //! | `PendingReplies` | one client's replies that depend on other servers | replies are appended to the outbox in request order |
 //! | `ReserveFd` | the spare descriptor | it accepts one caller without waiting and tells it FULL |
 //! | `Outbox` | one client's outbox | what is written is encrypted and given to the socket in one order |
 //! | `Tls` | one connection's TLS | |
-//! | `ClusterState` | whether the connections to Redis work | what has been read so far is settled when they work again |
-//! | `AccountsFile` | the accounts file | an account counts once it is on the disk |
+//! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
+//! | `AccountsFile` | the accounts file | an account is valid once it is on the disk |
 //! | `Leaf` | a seat's, the workload stack, the rooms' ports, seats per address, identities, pending callers, the board's viewers, and all others | nothing |
 //!
 //! Only `Outbox`, `Tls` and `ReserveFd` may be held while a socket is read or written, and that call can't block; debug

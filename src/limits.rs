@@ -39,10 +39,12 @@ pub const NAME: usize = 32;
 /// The longest password, in bytes.
 pub const PASSWORD: usize = 128;
 
-/// The most text that is read from a pipe or a device in the place of a file, in bytes: `/dev/zero` has no end.
+/// Limit on text from a pipe or a device that is used instead of a file, in bytes: `/dev/zero` has
+/// no end.
 pub const PIPED_TEXT: usize = 1024 * 1024;
 
-/// How long a pipe that stands for a file may stay silent. Its writer may be a password manager that waits for a person.
+/// Timeout for a silent pipe that is used instead of a file. Its writer may be a password manager
+/// that waits for a person.
 pub const PIPE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Wrong passwords on one connection before it is closed.
@@ -79,22 +81,22 @@ pub const CALLERS_TO_SPARE: usize = 16;
 /// How many rooms one person may be in or on the way to, so that one login can't take every room.
 pub const ROOMS_A_PERSON: usize = 8;
 
-/// What a room's history may take on its way to a new member, in bytes as they are written, whatever
-/// `--history` says. Older messages are dropped first.
+/// Limit on the history that a room sends to a new member, in bytes on the wire, whatever
+/// `--history` says. The oldest messages are dropped first.
 pub const HISTORY: usize = 256 * 1024;
 
-/// How many bytes of replayed history may wait for one connection on top of [`OUTBOX`]: the histories
-/// of all the rooms that one person may be in. It is a fixed amount, however often the client joins.
+/// Bytes of replayed history that may wait for one connection in addition to [`OUTBOX`]: the
+/// histories of all the rooms that one person may be in. Joining more often does not raise it.
 pub const HISTORY_EXEMPTION: usize = ROOMS_A_PERSON * HISTORY;
 
-/// How many bytes of replies one client may request at once, beyond [`REPLY_FACTOR`]: enough to rejoin
+/// Bytes of replies that one client may request at once, beyond [`REPLY_FACTOR`]: enough to rejoin
 /// every room without a wait after a reconnect.
 pub const REPLY_BURST: usize = HISTORY_EXEMPTION + HISTORY;
-/// How many bytes of replies one client may request per tick after that. Its next request waits for the
+/// Bytes of replies that one client may request per tick after that. Its next request waits for the
 /// next tick.
 pub const REPLIES_PER_TICK: usize = HISTORY;
-/// Replies of up to so many times the bytes that the client has sent are free: ordinary talk and its
-/// answers never wait.
+/// Replies of up to this many times the bytes that the client has sent are free, so ordinary talk
+/// and its replies never wait.
 pub const REPLY_FACTOR: usize = 4;
 
 /// The longest topic of a room, in bytes.
@@ -125,24 +127,25 @@ pub const EVENT_QUEUE: usize = 8 * 1024;
 /// Events that may wait for the board, which shows changes but must not miss one.
 pub const BOARD_QUEUE: usize = 64 * 1024;
 
-/// How many browsers may watch the board at a time.
+/// Browsers that may watch the board at the same time.
 pub const VIEWERS: usize = 100;
 
-/// How many threads serve callers that have not been authenticated yet: TLS handshakes with the portal, browsers'
-/// requests, and callers that learn over TLS that the server is full.
+/// Threads for callers that are not authenticated yet: TLS handshakes with the portal, browsers'
+/// requests, and callers that are told over TLS that the server is full.
 pub const HANDSHAKES: usize = 64;
-/// How many of these serve one address. A class behind one address waits for a moment; an address whose callers stop in
-/// the middle of their handshakes leaves three quarters of the threads to the others.
+/// Threads of these for one address. A class behind one address waits for a moment. If the callers
+/// of one address stop in the middle of their handshakes, the other addresses still have three
+/// quarters of the threads.
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
-/// How many such callers may wait for a thread. Each costs a descriptor.
+/// Unauthenticated callers that may wait for a thread. Each costs a descriptor.
 pub const PARKED: usize = 256;
-/// How long a caller that sends nothing keeps its thread when others wait for one. Clients send the first bytes of a
-/// handshake as soon as they are connected, so this is a round trip with much to spare.
+/// Time that a silent caller keeps its thread while others wait for one. Clients send the first
+/// bytes of a handshake as soon as they are connected, so this is much longer than a round trip.
 pub const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(1);
-/// How long a TLS handshake may take if no seat's timer ends it.
+/// Timeout for a TLS handshake if no seat's timer ends it.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a caller may take that only needs to learn that the single port is full.
+/// Timeout for a caller that is only told that the single port is full.
 pub const TIME_FOR_FULL: Duration = Duration::from_secs(2);
 
 /// After how long a browser that says nothing is asked whether it is there; it has as long again to answer.
@@ -185,11 +188,12 @@ pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 /// … and gives it up after so many questions: two minutes in all.
 pub const KEEPALIVE_TRIES: u32 = 4;
-/// While bytes wait to be acknowledged, there is no keepalive. So the server looks itself, ten times in
-/// this time, whether the client's system still acknowledges anything, and ends the connection once it
-/// has not for so long: within two minutes, too. A client that does not read has a closed window, but
-/// its system acknowledges the probes: how much may wait for it is the limit ([`OUTBOX`]), not
-/// how long. Where the system does not tell (all but Linux), its own rule holds, which takes longer.
+/// Timeout for a client whose kernel acknowledges nothing. The kernel sends no keepalive probes
+/// while data is unacknowledged, so the server checks itself, ten times in this period, and ends
+/// the connection within two minutes. A client that does not read has a closed window, but its
+/// kernel acknowledges the window probes. For such a client, [`OUTBOX`] limits the waiting bytes,
+/// not the time. On systems that do not report acknowledgements (all except Linux), the system's
+/// own timeout applies, which takes longer.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
 
 /// How much of what was written to a client the system keeps for it, in bytes (Linux takes it twice, to
@@ -200,8 +204,8 @@ pub const SEND_BUFFER: usize = 256 * 1024;
 /// How many callbacks one address gets within a tick.
 pub const CALLBACKS_A_TICK: u32 = 2;
 
-/// How long the system keeps the port of a connection that has ended (60 s on Linux), and a bit more:
-/// the start waits so long for the portal's port, or for the first of the workers'.
+/// Slightly longer than the system keeps the port of a closed connection (60 s on Linux). The start
+/// waits this long for the portal's port, or for the first worker's port.
 pub const TIME_WAIT: Duration = Duration::from_secs(65);
 /// How long the start waits for a port that an outgoing connection of some program has: many are short.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(3);

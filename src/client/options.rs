@@ -92,7 +92,7 @@ struct Arguments {
     /// Where server, port, name and options are that count when no SERVER is given [default: ~/.config/portal-chat/client.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Keep server, port, name and the options given now there; all else in it stays
+    /// Save the server, the port, the name and the options of this command line in that file; its other lines stay
     #[arg(long)]
     save: bool,
     /// Print every socket call with its bytes, passwords and all

@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
-    /// The address to listen on: 127.0.0.1 is this machine alone; 0.0.0.0 lets everyone on the network in over IPv4, :: over IPv4 and IPv6
+    /// The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over IPv4, :: for the network over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
     /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003 with 50004, and so on
@@ -129,13 +129,13 @@ struct Arguments {
     /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets everyone's on the network in
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// A name of this machine under which browsers may ask for that page, besides its addresses and localhost; with the port that they see, if a reverse proxy in front of it has another one than 80 or 443; may be given again
+    /// A name besides localhost and this machine's addresses under which browsers may request that page; add the port that they see if a reverse proxy uses one other than 80 or 443; may be given again
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
-    /// A reverse proxy in front of that page: the client's address is taken from its X-Forwarded-For or Forwarded, for limits and events; may be given again
+    /// A reverse proxy in front of that page: limits and events use the client address from its X-Forwarded-For or Forwarded; may be given again
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
-    /// Without effect: callers without a seat have one bounded pool of threads, whatever the entrance
+    /// No effect: callers without a seat share one bounded pool of threads at every entrance
     #[arg(long, value_name = "N", requires = "web", hide = true)]
     web_clients: Option<u16>,
     /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
