@@ -1,14 +1,15 @@
 //! The one reader of text files that people edit: settings, passwords, accounts, known servers, history, greetings,
 //! certificates and keys, and lines from standard input.
 //!
-//! Editors and shells write the same text in different ways, and those mean the same here: with or without a byte order
-//! mark, with CRLF or LF, with or without a line feed at the end. Anything else that is not UTF-8 text is a
-//! [`TextError`], which names the file, the line and the fix. It is never replaced or skipped silently: what a damaged
-//! line was meant to say is unknown.
+//! Editors and shells write the same text in different ways, and all of these are equivalent here:
+//! with or without a byte order mark, with CRLF or LF, with or without a line feed at the end. Any
+//! other text that is not UTF-8 is a [`TextError`], which names the file, the line and the fix. The
+//! reader never replaces or skips a damaged line silently, because its intended content is unknown.
 //!
-//! A file that is only read may be a pipe, such as `/dev/fd/63` of `--password-file <(pass show chat)`. It is read to
-//! its end. No file keeps a program waiting forever: a FIFO that no process writes to is an error at once, and one that
-//! stays silent is an error after [`PIPE_PATIENCE`]. A file that a program also writes to must be a regular file.
+//! A file that is only read may be a pipe, such as `/dev/fd/63` of
+//! `--password-file <(pass show chat)`. It is read to its end. No file blocks a program forever: a
+//! FIFO without a writer is an error at once, and a silent one after [`PIPE_PATIENCE`]. A file that
+//! a program also writes to must be a regular file.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -35,21 +36,21 @@ pub(crate) enum Fault {
     System(io::Error),
     /// It is a directory.
     Directory,
-    /// It is a pipe, a socket or a device, where only a regular file can be used.
+    /// It is a pipe, a socket or a device, but only a regular file can be used.
     NotRegular,
-    /// It is a pipe or FIFO that no process has opened for writing, and it is empty.
+    /// It is an empty pipe or FIFO that no process has opened for writing.
     NoWriter,
     /// It is a pipe, and its writer has not written for [`PIPE_PATIENCE`].
     Silent,
-    /// It is not a regular file, and holds more than [`PIPED_TEXT`].
+    /// It is not a regular file, and it contains more than [`PIPED_TEXT`] bytes.
     Endless,
-    /// It is UTF-16: it begins with the byte order mark of that, or has NUL bytes.
+    /// It is UTF-16: it begins with a UTF-16 byte order mark, or contains NUL bytes.
     Utf16,
-    /// A byte that can't stand there in UTF-8, as in Latin-1.
+    /// A byte that is invalid UTF-8 at that position, as in Latin-1.
     NotUtf8(u8),
-    /// Its first line is empty, and that was to be a password.
+    /// Its first line should be a password, but is empty.
     EmptyFirstLine,
-    /// A line that means nothing to the program, and the reason with the fix.
+    /// A line that the program does not understand: the reason and the fix.
     Line(String),
 }
 
@@ -60,25 +61,25 @@ impl fmt::Display for Fault {
                 io::ErrorKind::NotFound => write!(f, "it can't be read ({error}); check the name"),
                 io::ErrorKind::PermissionDenied => write!(
                     f,
-                    "it can't be read ({error}); let the user who runs this program read it"
+                    "it can't be read ({error}); give read permission to the user who runs this program"
                 ),
                 _ => write!(f, "it can't be read or written ({error})"),
             },
             Fault::Directory => f.write_str("it is a directory; name a file in it"),
             Fault::NotRegular => {
-                f.write_str("it is not a regular file, and it is also written to; name a regular file")
+                f.write_str("the program also writes to it, but it is not a regular file; name a regular file")
             }
             Fault::NoWriter => {
                 f.write_str("it is a pipe that no process writes to; start the writer first, or name a regular file")
             }
             Fault::Silent => write!(
                 f,
-                "nothing has come through this pipe for {} s; check the program that writes to it",
+                "no data has arrived through this pipe for {} s; check the program that writes to it",
                 PIPE_PATIENCE.as_secs()
             ),
             Fault::Endless => write!(
                 f,
-                "it holds more than {PIPED_TEXT} bytes and is not a regular file; name a text file"
+                "it contains more than {PIPED_TEXT} bytes and is not a regular file; name a text file"
             ),
             Fault::Utf16 => f.write_str(
                 "it is UTF-16 or binary, not UTF-8; save it as UTF-8 (`iconv -f utf-16 -t utf-8` converts it)",
@@ -87,7 +88,7 @@ impl fmt::Display for Fault {
                 f,
                 "the byte 0x{byte:02X} is not UTF-8; save the text as UTF-8 (`iconv -f latin1 -t utf-8` converts it)"
             ),
-            Fault::EmptyFirstLine => f.write_str("it is empty; write the password there"),
+            Fault::EmptyFirstLine => f.write_str("it is empty; write the password on it"),
             Fault::Line(reason) => f.write_str(reason),
         }
     }
@@ -105,7 +106,7 @@ impl fmt::Display for TextError {
 
 impl std::error::Error for TextError {}
 
-/// For callers that name the file themselves.
+/// For callers that add the file's name themselves.
 impl From<Fault> for io::Error {
     fn from(fault: Fault) -> io::Error {
         match fault {
@@ -145,14 +146,14 @@ impl Fault {
 }
 
 impl TextError {
-    /// Whether there is no such file. (A service may have a home that is no directory.)
+    /// Returns whether the file does not exist. (A service's home may not be a directory.)
     pub(crate) fn is_missing(&self) -> bool {
         use io::ErrorKind::{NotADirectory, NotFound};
         self.system()
             .is_some_and(|error| matches!(error.kind(), NotFound | NotADirectory))
     }
 
-    /// What the system reports, if it is the system that has refused.
+    /// The system's error, if the fault is one.
     pub(crate) fn system(&self) -> Option<&io::Error> {
         match &self.fault {
             Fault::System(error) => Some(error),
@@ -169,7 +170,7 @@ pub(crate) fn read(path: &Path) -> Result<String, TextError> {
     text_of(&read_bytes(path)?).map_err(|(line, fault)| fault.at(path, line))
 }
 
-/// As [`read`], for a file that need not be there: then it is `None`.
+/// Like [`read`]; returns `None` if the file does not exist.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -181,7 +182,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// As [`read_if_there`], for a file that the program also writes to, which must be a regular file.
+/// Like [`read_if_there`], for a file that the program also writes to. It must be a regular file.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -206,8 +207,8 @@ pub(crate) fn read_password(path: &Path) -> Result<String, TextError> {
     }
 }
 
-/// Reads a file of any kind to its end, for a format of its own in which bytes that are not UTF-8 may stand between what
-/// counts (PEM): without a byte order mark.
+/// Reads a file of any kind to its end, without its byte order mark. For PEM, which may have bytes
+/// that are not UTF-8 between its blocks.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -225,8 +226,8 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
     read().map_err(|fault: Fault| fault.of(path))
 }
 
-/// Appends a line to a file of the program's own, which is made for its user alone if it is not there. If the file's last
-/// line has no end, it gets one first.
+/// Appends a line to one of the program's own files. Creates the file with mode 0600 if it does not
+/// exist. Ends the file's last line first if it has no line feed.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -241,14 +242,15 @@ pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
     append().map_err(|fault| fault.of(path))
 }
 
-/// Writes a file of the program's own as a whole: whatever happens, the old text or the new one is there afterwards.
+/// Replaces one of the program's own files atomically: after a crash it has either the old text or
+/// the new one.
 ///
 /// # Errors
 /// See [`Fault`].
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TextError> {
     let replace = || {
         make_folder_of(path)?;
-        // A link goes on leading to the file.
+        // A symbolic link stays a link.
         let there = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut name = there.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.new", std::process::id()));
@@ -269,7 +271,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TextError> {
     replace().map_err(|fault| fault.of(path))
 }
 
-/// Opens a regular file to read it and append to it, or makes one for its user alone (mode 0600).
+/// Opens a regular file for reading and appending, or creates one with mode 0600.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -283,7 +285,7 @@ pub(crate) fn open_to_append(path: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
-/// Whether whatever is appended begins on a line of its own.
+/// Returns whether the file is empty or ends with a line feed.
 fn ends_its_line(file: &mut File) -> Result<bool, Fault> {
     use std::io::{Seek as _, SeekFrom};
     if file.metadata()?.len() == 0 {
@@ -312,7 +314,7 @@ fn check_regular(kind: &std::fs::Metadata) -> Result<(), Fault> {
     }
 }
 
-/// Opening a FIFO, or a terminal, does not wait.
+/// Makes opening a FIFO or a terminal return without waiting.
 fn at_once(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -356,7 +358,7 @@ fn is_fifo(_: &File) -> bool {
     false
 }
 
-/// Waits until something can be read; `false` if `patience` is over first.
+/// Waits until the file is readable; returns `false` after `patience`.
 #[cfg(unix)]
 fn wait(file: &File, patience: Duration) -> Result<bool, Fault> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -380,10 +382,10 @@ fn wait(_: &File, _: Duration) -> Result<bool, Fault> {
 
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A whole text, or its beginning, without a byte order mark.
+/// Removes a byte order mark from the beginning of a text.
 ///
 /// # Errors
-/// [`Fault::Utf16`] if the mark is the one of that, or half of the first character is a NUL byte.
+/// [`Fault::Utf16`] if the mark is UTF-16's, or one of the first two bytes is NUL.
 pub(crate) fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => Err(Fault::Utf16),
@@ -407,7 +409,7 @@ pub(crate) fn line_of(bytes: &[u8]) -> Result<&str, Fault> {
     })
 }
 
-/// The text of a file, with LF at the end of each line that has an end.
+/// The text of a file, with CRLF replaced by LF.
 fn text_of(bytes: &[u8]) -> Result<String, (usize, Fault)> {
     let mut text = String::with_capacity(bytes.len());
     for (line, number) in bytes.split_inclusive(|&byte| byte == b'\n').zip(1..) {
@@ -423,7 +425,7 @@ fn text_of(bytes: &[u8]) -> Result<String, (usize, Fault)> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Ways in which an editor or a shell writes the same text.
+    /// Variants of the same text, as different editors and shells write it.
     pub(crate) fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         let plain = text.as_bytes().to_vec();
         let marked = [MARK, &plain].concat();
@@ -547,7 +549,7 @@ pub(crate) mod tests {
         assert_eq!(read_password(&path_of(&reader)).unwrap(), "secret");
         writing.join().unwrap();
 
-        // Its writer is there, and does not write.
+        // A pipe with a writer that does not write.
         let (reader, _writer) = pipe();
         let mut file = open(&path_of(&reader)).unwrap();
         let silent = read_pipe(&mut file, &mut Vec::new(), Duration::ZERO);

@@ -1,14 +1,14 @@
-//! Starting threads, and why the system refuses one.
+//! Starts threads, and explains why the system refuses one.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
 use crate::limits;
 
-/// Starts a thread of that name, of at most 15 bytes.
+/// Starts a thread with this name, which has at most 15 bytes.
 ///
 /// # Errors
-/// What the system reports, with its cause where a sandbox is in the way.
+/// The system's error, with an explanation if a sandbox causes it.
 pub(crate) fn start(
     name: impl Into<String>,
     run: impl FnOnce() + Send + 'static,
@@ -19,15 +19,15 @@ pub(crate) fn start(
     builder.spawn(run).map_err(explained)
 }
 
-/// `error`, which came of creating a thread. Limits on threads have other numbers: EPERM and ENOSYS
-/// mean that a filter of system calls forbids it.
+/// Explains an `error` from creating a thread. EPERM and ENOSYS mean that a system call filter
+/// forbids it; limits on the number of threads have other error numbers.
 pub(crate) fn explained(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS) => io::Error::new(
             error.kind(),
             format!(
                 "no thread can be created: {error}. A sandbox (seccomp) forbids the system call \
-                 clone3; Docker does before 20.10.10. Update Docker or the sandbox, or start the \
+                 clone3, as Docker before 20.10.10 does. Update Docker or the sandbox, or start the \
                  container with `--security-opt seccomp=unconfined`"
             ),
         ),

@@ -111,7 +111,7 @@ fn a_server_starts_while_a_workers_port_is_in_time_wait() {
         .try_iter()
         .map(|event| event.line())
         .collect();
-    let busy = "ports-busy      ports 50002  reason an outgoing connection that has just ended had it (TIME_WAIT)";
+    let busy = "ports-busy      ports 50002  reason a closed outgoing connection still occupies it (TIME_WAIT)";
     assert!(told.iter().any(|line| line.contains(busy)), "{told:#?}");
 }
 
@@ -130,7 +130,7 @@ fn nothing_listens_while_no_port_is_free() {
     let mut said = String::new();
     let mut stderr = BufReader::new(server.stderr.take().unwrap());
     stderr.read_line(&mut said).unwrap();
-    assert!(said.contains("port 50001 belongs to an outgoing connection that has just ended (TIME_WAIT); waiting up to a minute"), "{said}");
+    assert!(said.contains("port 50001 is in use by a closed outgoing connection (TIME_WAIT); waiting up to a minute"), "{said}");
     for port in [50000, 50001, 8080] {
         let refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{port}");

@@ -275,10 +275,10 @@ fn a_paste_that_is_too_much_is_refused_and_draws_little() {
     ] {
         let drawn = alice.drawn;
         alice.types(&paste);
-        alice.sees("was not taken");
+        alice.sees("was not accepted");
         alice.types("\x15/clear\r");
         alice.waits_for("a clear screen", |alice| {
-            !alice.contents().contains("was not taken")
+            !alice.contents().contains("was not accepted")
         });
         assert!(
             alice.drawn - drawn < 200_000,

@@ -262,7 +262,7 @@ fn a_wrong_line_of_client_conf_is_named() {
         ("# mine\nport = 99999\n", "line 2: invalid value '99999'"),
         (
             "reconnect = maybe\n",
-            "line 1: reconnect is switched on or off",
+            "line 1: reconnect is either on or off",
         ),
         ("server = a b\n", "line 1: invalid value 'a b'"),
         (
@@ -303,10 +303,10 @@ fn saving_settings_keeps_the_others_and_the_comments() {
         "# mine\nserver = 127.0.0.1\ntls-fingerprint {pin}\n# often\nretry 7\nport {port}\nname alice\nreconnect\n"
     );
     assert_eq!(text, wanted);
-    // What can't stand together is not kept.
+    // Conflicting options are not saved.
     let (said, code) = save(&["127.0.0.1", &port, "--compat", "0"]);
     assert!(
-        code == Some(2) && said.contains("nothing was kept"),
+        code == Some(2) && said.contains("nothing was saved"),
         "{said}"
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);

@@ -67,7 +67,7 @@ pub(super) fn chat(options: &Options) -> Outcome {
         Ok(conductor) => conductor.run(seat),
         Err(error) => {
             output::report(&format!(
-                "chatclient: the system refuses a thread or the terminal: {error}\n"
+                "chatclient: can't start a thread or open the terminal: {error}\n"
             ));
             Outcome::Lost
         }
@@ -86,7 +86,7 @@ struct Conductor<'o> {
     links: u64,
     /// What the person is being asked for.
     asked: Option<Prompt<Target>>,
-    /// A script was no text, and ended there.
+    /// A line of the script was not UTF-8 text, and the script ended there.
     input_is_bad: bool,
     /// When a key was pressed last.
     touched_at: Tick,
@@ -389,8 +389,8 @@ impl<'o> Conductor<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.screen.not_sent(&format!(
-                    "that paste ({}, {bytes} bytes) was not taken: a message holds {} \
-                     bytes at most; `… < FILE` says a whole file",
+                    "that paste ({}, {bytes} bytes) was not accepted: a message has at most {} \
+                     bytes; `… < FILE` sends a whole file",
                     counted(lines, "line", "lines"),
                     link.codec().max_frame
                 ));
@@ -402,9 +402,9 @@ impl<'o> Conductor<'o> {
                     self.screen.not_sent(&error);
                     return Ok(());
                 }
-                // Where the lines after it are to go may depend on what it was to say.
+                // The recipients of the following lines may depend on this line.
                 self.screen
-                    .not_sent(&format!("{error}; nothing was sent from this line on"));
+                    .not_sent(&format!("{error}; this line and the following ones were not sent"));
                 self.input_is_bad = true;
                 Err(SessionEnd::Left)
             }

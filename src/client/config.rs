@@ -25,20 +25,20 @@ pub(super) fn known_servers_file() -> Option<PathBuf> {
     files::state_file("known_servers")
 }
 
-/// Options that mean something on the command line alone.
+/// Options that work only on the command line.
 pub(super) const NOT_A_SETTING: [&str; 6] =
     ["config", "save", "help", "version", "man", "completions"];
 
-/// A setting as a word of a command line, and the number of its line.
+/// A setting in the form of a command line word, with its line number.
 pub(super) struct Setting {
     pub(super) line: usize,
     pub(super) word: OsString,
 }
 
-/// The settings in `text`, for a program with the options of `command` (which is built).
+/// Reads the settings in `text`, for a program with the options of `command` (already built).
 ///
 /// # Errors
-/// The number of the line that is not a setting, and the reason with the fix.
+/// The number of the first invalid line, with the reason and the fix.
 pub(super) fn read_settings(
     text: &str,
     command: &clap::Command,
@@ -54,14 +54,14 @@ pub(super) fn read_settings(
                 line: number,
                 word: word.into(),
             }),
-            // `reconnect = false` takes back what a line above has switched on.
+            // `reconnect = false` overrides an earlier line.
             None => settings.retain(|setting| setting.word != *option),
         }
     }
     Ok(settings)
 }
 
-/// What a line sets and to what; `None` for a comment or an empty line.
+/// The key and the value of a line; `None` for a comment or an empty line.
 fn key_and_value(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
@@ -75,7 +75,8 @@ fn key_and_value(line: &str) -> Option<(&str, &str)> {
     Some((key, quoted('"').or_else(|| quoted('\'')).unwrap_or(value)))
 }
 
-/// A setting as one word, so that its value can't be taken for another argument; `None` if it switches a flag off.
+/// Formats a setting as one word, so that its value can't be parsed as another argument. `None` if
+/// it switches a flag off.
 fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<String>, String> {
     let short = match key {
         "server" => Some("-h"),
@@ -91,7 +92,7 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
     }
     if NOT_A_SETTING.contains(&key) {
         return Err(format!(
-            "--{key} is for the command line alone; delete this line"
+            "--{key} works only on the command line; delete this line"
         ));
     }
     let option = command
@@ -100,13 +101,13 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
     let least = option.and_then(|option| Some(option.get_num_args()?.min_values()));
     let is_flag = option.is_some_and(|option| !option.get_action().takes_values());
     let word = match (least, value) {
-        // An option that does not exist is refused with the command line's own words.
+        // For an unknown option, the command line parser reports the error.
         (_, "") => format!("--{key}"),
         (Some(0), "true" | "yes" | "on") => format!("--{key}"),
         (Some(0), "false" | "no" | "off") => return Ok(None),
         _ if is_flag => {
             return Err(format!(
-                "{key} is switched on or off; write `{key} = true`, or delete this line"
+                "{key} is either on or off; write `{key} = true`, or delete this line"
             ));
         }
         _ => format!("--{key}={value}"),
@@ -114,8 +115,8 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
     Ok(Some(word))
 }
 
-/// `text` with these settings in the place of what it says about them, and otherwise as it is: comments, other settings,
-/// and their order.
+/// Returns `text` with these settings replaced or added. Comments, other settings and the order
+/// stay.
 pub(super) fn with_settings(text: &str, settings: &[(String, String)]) -> String {
     let mut merged = String::new();
     let mut missing: Vec<&(String, String)> = settings.iter().collect();
@@ -126,7 +127,7 @@ pub(super) fn with_settings(text: &str, settings: &[(String, String)]) -> String
             merged.push('\n');
             continue;
         };
-        // Of two lines about the same, the first one is left.
+        // If two lines set the same key, only the first one stays.
         let before = missing.len();
         missing.retain(|(there, _)| there != key);
         if missing.len() < before {
@@ -195,12 +196,12 @@ mod tests {
         for (text, wanted) in [
             (
                 "# mine\nreconnect = maybe",
-                "line 2: reconnect is switched on or off",
+                "line 2: reconnect is either on or off",
             ),
             ("server", "line 1: server has no value"),
             (
                 "tls\n\nsave",
-                "line 3: --save is for the command line alone",
+                "line 3: --save works only on the command line",
             ),
         ] {
             let reason = words(text).unwrap_err();

@@ -114,7 +114,7 @@ mod with_tls {
                             && let Err(error) = servers.keep(&options.server, options.port, &shown)
                         {
                             output::report(&format!(
-                                "chatclient: {error}; you will be asked again
+                                "chatclient: {error}; the client will ask you again next time
 "
                             ));
                         }

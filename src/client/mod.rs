@@ -37,7 +37,7 @@ enum Outcome {
     Lost,
     /// A script has said all that it had to say, and something of it was refused or not sent.
     Refused,
-    /// An option, a file or what was piped in can't be understood.
+    /// An option, a file or the piped input is invalid.
     BadInput,
     /// Everything was occupied and the tries were used up.
     Full,

@@ -156,7 +156,7 @@ pub(super) struct Options {
     pub(super) password: Option<String>,
     /// In a pipe, too, the operations of seed 002 alone in a line are commands.
     pub(super) commands: bool,
-    /// The lines of earlier runs, for a person at a terminal.
+    /// The file with the lines of earlier runs, for a person at a terminal.
     pub(super) history: Option<History>,
     /// How connections are made.
     pub(super) dial: Dial,
@@ -245,7 +245,7 @@ fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap:
     Ok(Command::Chat(Box::new(options)))
 }
 
-/// The command line with the settings in `text`, the text of `file`, before it.
+/// Parses the command line, preceded by the settings in `text`, which is the text of `file`.
 fn with_settings(
     file: &Path,
     text: &str,
@@ -264,7 +264,7 @@ fn with_settings(
         Arguments::try_parse_from(words(&settings, arguments))
     };
     parse(&settings, arguments).map_err(|error| {
-        // The first line with which the lines up to it are wrong.
+        // Find the first line that makes the lines up to it invalid.
         for (last, setting) in settings.iter().enumerate() {
             if let Err(error) = parse(&settings[..=last], &[]) {
                 return at(setting.line, sentence_of(&error));
@@ -278,7 +278,7 @@ fn with_settings(
     })
 }
 
-/// What clap says is wrong, on one line and without the usage.
+/// Returns clap's message on one line, without the usage.
 fn sentence_of(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -338,7 +338,7 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
     })
 }
 
-/// Keeps server, port and name, and the options of this command line, among the settings in `file`.
+/// Saves the server, the port, the name and the options of this command line in `file`.
 fn save(
     options: &Options,
     file: Option<PathBuf>,
@@ -347,7 +347,7 @@ fn save(
     let refuse = |sentence: String| bad_value::<Arguments>(format!("--save: {sentence}"));
     let Some(file) = file else {
         return Err(refuse(
-            "there is no HOME; name a file with --config".to_owned(),
+            "HOME is not set; name a file with --config".to_owned(),
         ));
     };
     let before = text_file::read_own(&file).map_err(|error| refuse(error.to_string()))?;
@@ -361,14 +361,14 @@ fn save(
     settings.extend(given(arguments).map_err(refuse)?);
     let text = config::with_settings(&before.unwrap_or_default(), &settings);
     with_settings(&file, &text, &[])
-        .map_err(|error| refuse(format!("nothing was kept: {}", sentence_of(&error))))?;
+        .map_err(|error| refuse(format!("nothing was saved: {}", sentence_of(&error))))?;
     text_file::replace(&file, &text).map_err(|error| refuse(error.to_string()))
 }
 
 /// The options of this command line that can be settings, and their values.
 fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
     let mut described = Arguments::command();
-    // It was read before, and had no faults.
+    // The command line was parsed before without an error.
     let Ok(matches) = described.try_get_matches_from_mut(words(&[], arguments)) else {
         return Ok(Vec::new());
     };
@@ -391,11 +391,11 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             let file = Path::new(&value);
             if !file.is_file() {
                 return Err(format!(
-                    "{} is not a regular file, and will not be there the next time; leave --password-file out",
+                    "{} is not a regular file, and will not exist the next time; leave --password-file out",
                     file.display()
                 ));
             }
-            // It is to be found from every folder.
+            // The saved path must work from every folder.
             let whole = std::path::absolute(file);
             value = whole.map_err(|error| error.to_string())?.into_os_string();
         }
@@ -404,7 +404,7 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             .ok()
             .filter(|value| !value.contains('\n'));
         let value =
-            value.ok_or_else(|| format!("the value of --{long} can't stand on a line of text"))?;
+            value.ok_or_else(|| format!("the value of --{long} does not fit on a line of text"))?;
         settings.push((long.to_owned(), value));
     }
     Ok(settings)
@@ -441,7 +441,7 @@ fn username(text: &str) -> Result<String, &'static str> {
 pub(super) mod tests {
     use super::*;
 
-    /// The description of the command line, for settings that are read by it.
+    /// The description of the command line, to parse settings.
     pub(in crate::client) fn command() -> clap::Command {
         let mut command = Arguments::command();
         command.build();

@@ -42,8 +42,8 @@ pub(super) enum SeekError {
     /// The worker did not take the passcode: it came too late, or somebody else had used up the
     /// one chance. Asking the portal again helps.
     TurnedAway,
-    /// The portal closed the connection before it answered: it may have more callers than it can serve. Asking again
-    /// helps.
+    /// The portal closed the connection before it answered. It may have more callers than it can
+    /// serve, so the client should ask again.
     PortalHungUp {
         address: SocketAddr,
         error: io::Error,
@@ -86,7 +86,7 @@ impl fmt::Display for SeekError {
                 )
             }
             SeekError::PortalHungUp { address, error } => {
-                write!(f, "the portal at {address} hung up before it answered ({error})")
+                write!(f, "the portal at {address} closed the connection before it answered ({error})")
             }
             SeekError::UnknownName { server, error } => write!(
                 f,

@@ -9,7 +9,8 @@ use super::seek::{Seat, SeekError, find_seat};
 const FULL_PAUSE: Duration = Duration::from_secs(2);
 /// How often the worker may turn us away in a row before that is no accident.
 const TURNED_AWAY: u32 = 3;
-/// How often the portal may hang up in a row before that is no accident, and how long to wait in between.
+/// Limit on consecutive connections that the portal closes without an answer, and the pause between
+/// them.
 const HUNG_UP: u32 = 4;
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
@@ -114,7 +115,7 @@ mod tests {
             .map(|_| tries.pause_after(&SeekError::Full, &options))
             .collect();
         assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
-        // A portal that hangs up is asked again, but not for ever.
+        // A portal that closes the connection is asked again, but not forever.
         let hung_up = || SeekError::PortalHungUp {
             address: ([127, 0, 0, 1], 1).into(),
             error: std::io::ErrorKind::UnexpectedEof.into(),

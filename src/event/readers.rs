@@ -218,7 +218,7 @@ pub fn start_event_file(
             if let Err(error) = written {
                 output::report(&format!(
                     "chatserver: the event file {} can't be written ({error}); \
-                     the server goes on, and writes it again when that is possible\n",
+                     the server continues, and writes to the file again when that is possible\n",
                     stream.writer.out().path.display()
                 ));
             }

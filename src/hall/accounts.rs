@@ -113,11 +113,11 @@ impl fmt::Display for AccountError {
             ),
             AccountError::Reserved(name) => write!(
                 f,
-                "the account of {name} can't be used: its line in the accounts file is damaged; the operator can restore \
-                 the line"
+                "the account of {name} can't be used: its line in the accounts file is damaged; the operator must \
+                 restore the line"
             ),
             AccountError::Unprintable => f.write_str(
-                "a password has no control characters, and none that are invisible or unknown; choose another",
+                "a password must not contain control, invisible or unassigned characters; choose another",
             ),
             AccountError::Undecided => f.write_str("the other servers can't be asked now"),
             AccountError::Differs(name) => write!(

@@ -8,7 +8,7 @@ use super::opening::Opening;
 /// What became of a handshake that failed.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// The connection begins with these bytes, which are not TLS.
+    /// The peer's first bytes, which are not TLS.
     PlainText(Vec<u8>),
     /// One of the two refused: why, in TLS' words.
     Refused(String),
@@ -21,7 +21,7 @@ impl fmt::Display for HandshakeError {
         match self {
             HandshakeError::PlainText(first) => match Opening::of(first) {
                 Some(opening) => opening.fmt(f),
-                None => f.write_str("the other side does not speak TLS: what came was plain text"),
+                None => f.write_str("the peer does not speak TLS: it sent plain text"),
             },
             HandshakeError::Refused(reason) => write!(f, "the TLS handshake failed: {reason}"),
             HandshakeError::Io(error) => write!(f, "the TLS handshake broke off: {error}"),

@@ -1,21 +1,22 @@
-//! The first bytes of a connection, where they belong to a protocol that nobody speaks here.
+//! Detects connections whose first bytes belong to TLS or to the PROXY protocol.
 
 use std::fmt;
 
 /// The signature that begins every PROXY protocol header of version 2.
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A protocol that shows in the first bytes of a connection.
+/// A protocol that the first bytes of a connection reveal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// TLS: a record of its handshake. No text begins with that byte.
+    /// TLS, whose first byte is the type of a handshake record. No text begins with that byte.
     Tls,
-    /// The PROXY protocol in that version, which a proxy sends before the client's own bytes.
+    /// The PROXY protocol, with its version. A proxy sends its header before the client's bytes.
     Proxy(u8),
 }
 
 impl Opening {
-    /// The protocol that begins with `bytes`; `None` if it is another one, or not clear yet.
+    /// Returns the protocol that begins with `bytes`; `None` if it is another one, or if more bytes
+    /// are needed.
     pub fn of(bytes: &[u8]) -> Option<Opening> {
         let version_1 = [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"];
         if bytes.starts_with(b"\x16") {
@@ -35,12 +36,12 @@ impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Opening::Tls => {
-                f.write_str("the other side speaks TLS, and this server was started without --tls")
+                f.write_str("the peer speaks TLS, but this server was started without --tls")
             }
             Opening::Proxy(version) => write!(
                 f,
                 "the connection begins with a PROXY protocol header (version {version}), which this \
-                 server does not read: turn it off at the proxy (HAProxy: no send-proxy; nginx: \
+                 server does not support: turn it off at the proxy (HAProxy: no send-proxy; nginx: \
                  proxy_protocol off; Caddy: no proxy_protocol in the transport)"
             ),
         }

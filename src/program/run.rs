@@ -214,15 +214,15 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let read_anew = || {
         let (Some(files), Some(tls)) = (files, &settings.tls) else {
             return report(
-                &"there is no certificate to be read anew; what else it was told stands",
+                &"there is no certificate to read again (SIGHUP changes no other option)",
             );
         };
         match files.load_into(tls) {
             Ok(said) => report(&format!(
-                "the certificate was read anew\n{}",
+                "the certificate was read again\n{}",
                 said.trim_end()
             )),
-            Err(reason) => report(&format!("the certificate stays as it was: {reason}")),
+            Err(reason) => report(&format!("the old certificate stays in use: {reason}")),
         }
     };
     let why = console.serve_until_stopped(&server, &signals, read_anew);
@@ -418,7 +418,7 @@ impl Console {
                     }
                     Ok(Typed::TooMuch { bytes, lines }) => {
                         let lines = counted(lines, "line", "lines");
-                        self.show(format!("  that paste ({lines}, {bytes} bytes) was not taken: it is too long"));
+                        self.show(format!("  that paste ({lines}, {bytes} bytes) was not accepted: it is too long"));
                     }
                     Ok(Typed::NotText(error)) => {
                         self.show(format!("  {error}"));
@@ -536,7 +536,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         .map_err(|error| no_board(replay.board, &error))?;
     // The board is there without its address on the terminal, too.
     if let Err(sentence) = print(&format!(
-        "board    {}  shows it, in a browser; Ctrl-C ends this\n",
+        "board    {}  shows it in a browser; Ctrl-C ends this\n",
         page(board.address(), false)
     )) {
         report(&sentence);
@@ -623,7 +623,7 @@ fn welcome(
     let missing = match server.missing_at_start() {
         0 => String::new(),
         count => format!(
-            "         {count} of them start within a minute: an outgoing connection had their port\n"
+            "         {count} of them start within a minute: closed connections still occupy their ports\n"
         ),
     };
     let mut text = if settings.single_port.is_some() {

@@ -1,9 +1,9 @@
-//! Binding the server's ports, and waiting for those that have just been an outgoing connection's.
+//! Binds the server's ports, and waits for those that an outgoing connection has just used.
 //!
-//! The system gives outgoing connections ports from a range in which ours lie, and keeps the port of
-//! one that has ended for another minute (TIME_WAIT). A worker's port in that state is *missing*: the
-//! server starts with the other seats, and adds this one when its port is free. Nothing listens while
-//! the start waits, so no caller is left without an answer.
+//! The system's range of ports for outgoing connections includes ours, and the system keeps the port
+//! of a closed connection for another minute (TIME_WAIT). A worker's port in that state is *missing*:
+//! the server starts with the other seats, and adds this one when its port is free. No port listens
+//! while the start waits, so the system refuses callers instead of leaving them without an answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,19 +13,19 @@ use crate::limits;
 use crate::net::{BoundPort, Held, Tap, Transport};
 use crate::output;
 
-/// What binding needs of the system and of time; a test hands out both.
+/// The system and the clock, as binding needs them. Tests replace both.
 pub(super) trait Binder: Send {
     /// Binds a TCP port.
     fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort>;
-    /// What each of these ports is in use for.
+    /// Looks up what uses each of these ports.
     fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>>;
-    /// Lets a moment pass before the next attempt, and returns how long it was.
+    /// Waits before the next attempt, and returns how long.
     fn pause(&mut self) -> Duration;
-    /// Tells the operator why the start takes so long.
+    /// Notifies the operator why the start takes so long.
     fn tell(&mut self, reason: &str);
 }
 
-/// The system itself.
+/// The real system.
 pub(super) struct System {
     pub(super) tap: Tap,
 }
@@ -54,15 +54,15 @@ impl Binder for System {
 pub(super) fn reason(held: Option<Held>) -> &'static str {
     match held {
         Some(Held::EndedConnection) => {
-            "an outgoing connection that has just ended had it (TIME_WAIT)"
+            "a closed outgoing connection still occupies it (TIME_WAIT)"
         }
-        Some(Held::Connection) => "an outgoing connection has it",
-        Some(Held::Listener) => "another program listens there",
+        Some(Held::Connection) => "an outgoing connection uses it",
+        Some(Held::Listener) => "another program listens on it",
         None => "it is in use",
     }
 }
 
-/// How long the start has waited for ports, and whether the operator knows.
+/// The time that the start has waited for ports, and whether the operator was notified.
 #[derive(Default)]
 struct Wait {
     waited: Duration,
@@ -70,13 +70,13 @@ struct Wait {
 }
 
 impl Wait {
-    /// Waits a moment for a port that is in use; `false` if it has been waited for long enough.
+    /// Waits a moment for a port that is in use; returns `false` after the limit.
     fn goes_on(&mut self, binder: &mut dyn Binder, port: u16, held: Option<Held>) -> bool {
         let patience = match held {
             Some(Held::EndedConnection) => limits::TIME_WAIT,
             Some(Held::Connection) => limits::BIND_PATIENCE,
             Some(Held::Listener) => Duration::ZERO,
-            // It has become free between the attempt and the look, or this system does not tell.
+            // The port became free between the attempt and the lookup, or the system has no lookup.
             None => limits::BIND_PAUSE,
         };
         if self.waited >= patience {
@@ -84,7 +84,7 @@ impl Wait {
         }
         let why = match held {
             Some(Held::EndedConnection) => Some((
-                "an outgoing connection that has just ended (TIME_WAIT)",
+                "a closed outgoing connection (TIME_WAIT)",
                 "up to a minute",
             )),
             Some(Held::Connection) => Some(("an outgoing connection", "a moment")),
@@ -93,8 +93,8 @@ impl Wait {
         if let (Some((whose, long)), false) = (why, self.is_told) {
             self.is_told = true;
             binder.tell(&format!(
-                "port {port} belongs to {whose}; waiting {long} for it, and nothing listens until \
-                 then (Ctrl-C ends that)"
+                "port {port} is in use by {whose}; waiting {long} for it, and listening on no port \
+                 until then (Ctrl-C cancels the start)"
             ));
         }
         self.waited += binder.pause();
@@ -102,7 +102,7 @@ impl Wait {
     }
 }
 
-/// Binds one port with `bind`. Waits while an outgoing connection has it, or had it a minute ago.
+/// Binds one port with `bind`. Waits while an outgoing connection uses the port or is in TIME_WAIT.
 pub(super) fn bind_patiently<S>(
     transport: Transport,
     address: SocketAddr,
@@ -122,11 +122,11 @@ pub(super) fn bind_patiently<S>(
     }
 }
 
-/// Binds the workers' ports. `None` stands for a port in TIME_WAIT. At least one is bound: if there
-/// is none at all, this waits for the first.
+/// Binds the workers' ports. `None` is a port in TIME_WAIT. At least one port is bound: if all are in
+/// TIME_WAIT, this waits for the first.
 ///
 /// # Errors
-/// The first address that can't be bound for another reason, and that reason.
+/// The first address that can't be bound for another reason, with that reason.
 pub(super) fn bind_workers(
     addresses: &[SocketAddr],
     binder: &mut dyn Binder,

@@ -104,7 +104,7 @@ impl Palette {
     }
 }
 
-/// What to tell the person if times can't be shown in the time zone that the variable `TZ` names: they are in UTC then.
+/// A warning if the variable `TZ` names an unknown time zone, so that times are shown in UTC.
 pub(crate) fn unknown_time_zone() -> Option<String> {
     let zone = std::env::var_os("TZ")?;
     TimeZone::try_system().err()?;

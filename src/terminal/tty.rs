@@ -256,7 +256,7 @@ impl HiddenTerminal {
             if let Ok(answered) = answered {
                 return answered;
             }
-            let sentence = "That was not UTF-8, so it was not sent: set the terminal to UTF-8, and type it again.";
+            let sentence = "Not sent, because it is not UTF-8: set the terminal to UTF-8, and type the line again.";
             let _ = writeln!(screen, "{sentence}");
         }
     }

@@ -36,9 +36,9 @@ pub(crate) enum IdentityError {
     File(PathBuf, io::Error),
     /// Only one of the two files is there that belong together.
     Half { there: PathBuf, missing: PathBuf },
-    /// They can't be used; it says why, and what to do.
+    /// The files can't be used, for this reason.
     Unusable(Unusable),
-    /// The library that is to use them refuses.
+    /// The TLS library rejects the pair.
     Refused(String),
 }
 
@@ -104,11 +104,11 @@ impl Identity {
         }
     }
 
-    /// Whether the certificate, which is in the file `path`, is valid at `now`. One that can't be
-    /// read so far is left to the clients.
+    /// Checks that the certificate in the file `path` is valid at `now`. If its validity can't be
+    /// parsed, the check is left to the clients.
     ///
     /// # Errors
-    /// When it was, or will be.
+    /// [`Unusable::Expired`] or [`Unusable::NotYet`].
     pub(crate) fn check_time(&self, path: &Path, now: Timestamp) -> Result<(), IdentityError> {
         let path = path.to_owned();
         let unusable = match self.chain.first().and_then(validity) {

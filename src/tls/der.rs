@@ -1,6 +1,6 @@
-//! As much of DER as it takes to say what a certificate and a key are, where they can't be used.
+//! A minimal DER reader, to describe certificates and keys that can't be used.
 
-/// The values of one level, one after the other: tag and content.
+/// Iterates over the values of one level: tag and content.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'d>(&'d [u8]);
 
@@ -16,7 +16,7 @@ impl<'d> Iterator for Values<'d> {
         let (&[tag, first], rest) = whole.split_first_chunk()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
-            // So many bytes of length follow.
+            // The number of bytes that encode the length.
             0x81..=0x84 => {
                 let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x0f))?;
                 let length = bytes
@@ -58,7 +58,7 @@ pub(super) fn values(bytes: &[u8]) -> Values<'_> {
     Values(bytes)
 }
 
-/// An object identifier in its usual form: `1.3.132.0.35`.
+/// Formats an object identifier in dotted form: `1.3.132.0.35`.
 pub(super) fn dotted(object: &[u8]) -> String {
     let mut numbers: Vec<u128> = Vec::new();
     let mut number: u128 = 0;

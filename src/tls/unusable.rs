@@ -1,4 +1,4 @@
-//! Why a certificate or a key that an operator has named can't be used, and what to do about it.
+//! Reasons why a certificate or a key from the operator can't be used, each with its fix.
 
 use std::fmt;
 use std::io;
@@ -9,39 +9,39 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
 
-/// The reason, and in [`fmt::Display`] the fix.
+/// The reason; its [`fmt::Display`] adds the fix.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// This user may not read the file, or can't see it.
+    /// The server's user may not read the file, or can't see it.
     Unreadable {
         path: PathBuf,
         reason: String,
-        /// The user is one that systemd has made, for this service alone.
+        /// The server runs as a service, under a user that systemd creates for it.
         is_service: bool,
     },
-    /// CERT is the key's file, and KEY the certificate's.
+    /// CERT names the key's file, and KEY the certificate's.
     Swapped { certificate: PathBuf, key: PathBuf },
-    /// The file has no certificate, but something else that its operator may take for one.
+    /// The file contains no certificate, but something else.
     NotACertificate { path: PathBuf, found: Found },
-    /// The file has no key, but something else.
+    /// The file contains no key, but something else.
     NotAKey { path: PathBuf, found: Found },
     /// The key is encrypted with a passphrase.
     Encrypted(PathBuf),
-    /// No program of this kind can sign with such a key.
+    /// The TLS library can't sign with this kind of key.
     KeyKind { path: PathBuf, kind: String },
-    /// The certificate is of an old version of X.509.
+    /// The certificate uses an old version of X.509.
     Version { path: PathBuf, version: u8 },
-    /// The key is another certificate's.
+    /// The key belongs to a different certificate.
     Mismatch { certificate: PathBuf, key: PathBuf },
-    /// The key is that of a later certificate in the file.
+    /// The key belongs to a later certificate in the file.
     Order { certificate: PathBuf },
-    /// The certificate is past its time.
+    /// The certificate has expired.
     Expired { path: PathBuf, since: Timestamp },
-    /// Its time is still to come.
+    /// The certificate is not valid yet.
     NotYet { path: PathBuf, from: Timestamp },
 }
 
-/// What is in a file instead.
+/// The actual content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Nothing,
@@ -55,11 +55,11 @@ pub(crate) enum Found {
     /// DER or PKCS #12.
     Binary,
     Text,
-    /// The right thing, which can't be decoded.
+    /// The expected content, but it can't be decoded.
     Damaged,
 }
 
-/// An EC key: quick, short, and understood by every client.
+/// Creates an EC key, which is fast, short and supported by every client.
 const NEW_KEY: &str = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem";
 
 impl fmt::Display for Unusable {
@@ -71,21 +71,21 @@ impl fmt::Display for Unusable {
                 is_service: true,
             } => write!(
                 f,
-                "{0}: {reason}: the service has a user of its own, who may not read it. Let systemd \
-                 hand it over: `systemctl edit chatserver`, write [Service] and below it \
+                "{0}: {reason}: the service runs as its own user, who may not read it. Let systemd \
+                 pass it: run `systemctl edit chatserver`, write [Service] and below it \
                  LoadCredential=NAME:{0} (a line and a NAME for each of the two files), and use \
                  --tls /run/credentials/chatserver.service/NAME",
                 path.display()
             ),
             Unusable::Unreadable { path, reason, .. } => write!(
                 f,
-                "{0}: {reason}: let this user read it (`sudo setfacl -m u:$USER:r {0}`, and x for \
-                 the folders above it), or name a copy",
+                "{0}: {reason}: give this user read permission (`sudo setfacl -m u:$USER:r {0}`, and \
+                 x for the folders above it), or name a copy",
                 path.display()
             ),
             Unusable::Swapped { certificate, key } => write!(
                 f,
-                "the two files are swapped, the certificate comes first: --tls {} {}",
+                "the two files are swapped; the certificate comes first: --tls {} {}",
                 key.display(),
                 certificate.display()
             ),
@@ -95,20 +95,23 @@ impl fmt::Display for Unusable {
                 match found {
                     Found::Request => write!(
                         f,
-                        " but a request for one: name the certificate that the authority has made of it"
+                        " but a signing request: name the certificate that the authority issued for it"
                     ),
                     Found::TrustedCertificate => write!(
                         f,
-                        " but one in OpenSSL's own form: `openssl x509 -in {path} -out cert.pem`"
+                        " but one in OpenSSL's own format; convert it: \
+                         `openssl x509 -in {path} -out cert.pem`"
                     ),
                     Found::Pkcs7 => write!(
                         f,
-                        " but a PKCS #7 bundle: `openssl pkcs7 -in {path} -print_certs -out cert.pem`"
+                        " but a PKCS #7 bundle; convert it: \
+                         `openssl pkcs7 -in {path} -print_certs -out cert.pem`"
                     ),
                     Found::Binary => write!(
                         f,
-                        " as PEM text, but binary: `openssl x509 -in {path} -out cert.pem` makes PEM \
-                         of DER, `openssl pkcs12 -in {path} -nodes -out both.pem` of PKCS #12"
+                        " in PEM format, but binary data; convert it to PEM: \
+                         `openssl x509 -in {path} -out cert.pem` for DER, \
+                         `openssl pkcs12 -in {path} -nodes -out both.pem` for PKCS #12"
                     ),
                     other => instead(f, *other),
                 }
@@ -118,67 +121,68 @@ impl fmt::Display for Unusable {
                 write!(f, "there is no private key in {path}")?;
                 match found {
                     Found::PublicKey => f.write_str(
-                        " but the public one: name the file that the public key was made from",
+                        " but a public key: name the file of the private key that belongs to it",
                     ),
                     Found::OpenSshKey => write!(
                         f,
-                        " that TLS can use, but one of OpenSSH: make another (`{NEW_KEY}`) and a \
+                        " for TLS, but an OpenSSH key: create another key (`{NEW_KEY}`) and a \
                          certificate for it"
                     ),
                     Found::Binary => write!(
                         f,
-                        " as PEM text, but binary: `openssl pkey -in {path} -out key.pem` makes PEM of \
-                         DER, `openssl pkcs12 -in {path} -nodes -out both.pem` of PKCS #12"
+                        " in PEM format, but binary data; convert it to PEM: \
+                         `openssl pkey -in {path} -out key.pem` for DER, \
+                         `openssl pkcs12 -in {path} -nodes -out both.pem` for PKCS #12"
                     ),
                     other => instead(f, *other),
                 }
             }
             Unusable::Encrypted(path) => write!(
                 f,
-                "the key in {0} is encrypted, and the server asks nobody for a passphrase: \
-                 `openssl pkey -in {0} -out key.pem` makes a plain copy; keep it from others \
-                 (`chmod 600 key.pem`) and name that",
+                "the key in {0} is encrypted, but the server never asks for a passphrase: create an \
+                 unencrypted copy (`openssl pkey -in {0} -out key.pem`), protect it \
+                 (`chmod 600 key.pem`), and name the copy",
                 path.display()
             ),
             Unusable::KeyKind { path, kind } => write!(
                 f,
-                "the key in {} is {kind}, which this server can't use. It uses EC keys (P-256, \
-                 P-384), Ed25519 and RSA of 2048, 3072 or 4096 bits: make another (`{NEW_KEY}`) and a \
-                 certificate for it",
+                "the key in {} is {kind}, which this server does not support. It supports EC keys \
+                 (P-256, P-384), Ed25519 and RSA of 2048, 3072 or 4096 bits: create another key \
+                 (`{NEW_KEY}`) and a certificate for it",
                 path.display()
             ),
             Unusable::Version { path, version } => write!(
                 f,
-                "the certificate in {} is of X.509 version {version}, which TLS clients refuse: make \
-                 one of version 3 (`openssl req -x509 -key KEY -addext \
+                "the certificate in {} uses X.509 version {version}, which TLS clients reject: create \
+                 one with version 3 (`openssl req -x509 -key KEY -addext \
                  subjectAltName=DNS:THE-SERVERS-NAME -days 365 -out cert.pem`)",
                 path.display()
             ),
             Unusable::Mismatch { certificate, key } => write!(
                 f,
                 "the key in {1} does not belong to the certificate in {0}: `openssl x509 -in {0} \
-                 -noout -pubkey` and `openssl pkey -in {1} -pubout` must print the same; name the two \
-                 that were made together",
+                 -noout -pubkey` and `openssl pkey -in {1} -pubout` must print the same; name a \
+                 certificate and a key that belong together",
                 certificate.display(),
                 key.display()
             ),
             Unusable::Order { certificate } => write!(
                 f,
-                "the key belongs to a later certificate in {}: the server's own must be the first in \
-                 the file, those of the authorities follow",
+                "the key belongs to a later certificate in {}: the server's own certificate must be \
+                 the first in the file, followed by those of the authorities",
                 certificate.display()
             ),
             Unusable::Expired { path, since } => write!(
                 f,
-                "the certificate in {} expired on {}: renew it, or leave CERT and KEY out, and the \
-                 server makes one that its clients ask about once",
+                "the certificate in {} expired on {}: renew it, or leave CERT and KEY out, so that \
+                 the server creates one (each client then asks once whether to trust it)",
                 path.display(),
                 since.strftime("%Y-%m-%d")
             ),
             Unusable::NotYet { path, from } => write!(
                 f,
-                "the certificate in {} is not valid before {}: wait until then or use another one; \
-                 if today is later, set this machine's clock",
+                "the certificate in {} is not valid before {}: wait until then, or use another one; \
+                 if that time has passed, correct this machine's clock",
                 path.display(),
                 from.strftime("%Y-%m-%d %H:%M UTC")
             ),
@@ -188,20 +192,20 @@ impl fmt::Display for Unusable {
 
 fn instead(f: &mut fmt::Formatter<'_>, found: Found) -> fmt::Result {
     f.write_str(match found {
-        Found::Nothing => ": the file is empty; name the right one",
+        Found::Nothing => ": it is empty; name the right file",
         Found::Certificate => " but a certificate: name the key's file after the certificate's",
         Found::PrivateKey => " but a key: name the certificate's file before the key's",
-        Found::Damaged => ": it is damaged; copy the file again",
-        _ => ": it has to be PEM, the text that begins with -----BEGIN; name the right file",
+        Found::Damaged => ": the file is damaged; copy it again",
+        _ => ": it must be in PEM format, which begins with -----BEGIN; name the right file",
     })
 }
 
 impl Unusable {
-    /// Why `path` can't be read, if another user could.
+    /// Explains why `path` can't be read, if missing permissions are the cause.
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Option<Unusable> {
-        // systemd sets it for our unit, and a terminal does not inherit it.
+        // systemd sets this variable for our unit. A shell in a terminal does not have it.
         let is_service = std::env::var_os("STATE_DIRECTORY").is_some();
-        // With ProtectHome and PrivateTmp a service does not see what is there.
+        // ProtectHome and PrivateTmp hide these folders from a service.
         let hidden = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
         let is_hidden = is_service && hidden.iter().any(|folder| path.starts_with(folder));
         let is_refused = match error.kind() {
@@ -216,7 +220,7 @@ impl Unusable {
         })
     }
 
-    /// Why there is no certificate or no key, which is `key_is_missing`.
+    /// Explains why a file contains no certificate, or with `key_is_missing` no key.
     pub(super) fn not_found(
         (certificate, certificate_text): (&Path, &[u8]),
         (key, key_text): (&Path, &[u8]),
@@ -251,7 +255,7 @@ impl Unusable {
         }
     }
 
-    /// What is wrong with a certificate and a key that could be read. `None` if nothing is.
+    /// Checks a certificate and a key that could be read. `None` if they can be used.
     pub(super) fn in_pair(
         (certificate, chain): (&Path, &[CertificateDer<'_>]),
         (key, private): (&Path, &PrivateKeyDer<'_>),
@@ -288,7 +292,7 @@ impl Unusable {
     }
 }
 
-/// What of a certificate (RFC 5280, 4.1) decides whether a server can use it.
+/// The fields of a certificate (RFC 5280, 4.1) that decide whether a server can use it.
 pub(super) struct Parts<'c> {
     version: u8,
     pub(super) validity: &'c [u8],
@@ -318,7 +322,7 @@ impl<'c> Parts<'c> {
     }
 }
 
-/// The first thing that a file seems to be.
+/// Guesses the content of a file from its first PEM label or its first bytes.
 fn found(text: &[u8]) -> Found {
     let text_of = String::from_utf8_lossy(text);
     let labels = text_of.lines().filter_map(|line| {
@@ -346,7 +350,8 @@ fn found(text: &[u8]) -> Found {
     }
 }
 
-/// PKCS #8 says so in its label, the older forms in a header (RFC 1421).
+/// Returns whether a key is encrypted: PKCS #8 has this in its label, older formats in a header
+/// (RFC 1421).
 fn is_encrypted(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     text.lines().any(|line| {
@@ -355,7 +360,7 @@ fn is_encrypted(text: &[u8]) -> bool {
     })
 }
 
-/// What a private key is, in words.
+/// Describes the kind of a private key in words.
 fn kind(key: &PrivateKeyDer<'_>) -> String {
     let described = match key {
         PrivateKeyDer::Pkcs1(key) => rsa(key.secret_pkcs1_der()),
@@ -366,7 +371,8 @@ fn kind(key: &PrivateKeyDer<'_>) -> String {
     described.unwrap_or_else(|| "damaged or of an unknown kind".to_owned())
 }
 
-/// RFC 5208: the version, the algorithm with its parameters, and the key as the algorithm has it.
+/// PKCS #8 (RFC 5208): the version, the algorithm with its parameters, and the key in the
+/// algorithm's own format.
 fn pkcs8(key: &[u8]) -> Option<String> {
     let mut fields = values(key).next()?.values().skip(1);
     let (algorithm, key) = (fields.next()?, fields.next()?);
@@ -376,7 +382,7 @@ fn pkcs8(key: &[u8]) -> Option<String> {
         "1.2.840.113549.1.1.1" => rsa(key.content),
         "1.2.840.10045.2.1" => Some(match objects.next() {
             Some(curve) => curve_named(&dotted(curve.content)),
-            None => "an EC key with a curve of its own".to_owned(),
+            None => "an EC key with a custom curve".to_owned(),
         }),
         "1.2.840.113549.1.1.10" => Some("an RSA-PSS key".to_owned()),
         "1.2.840.10040.4.1" => Some("a DSA key".to_owned()),
@@ -417,7 +423,7 @@ fn curve_named(curve: &str) -> String {
         "1.3.132.0.10" => "secp256k1",
         other => other,
     };
-    format!("an EC key of the curve {name}")
+    format!("an EC key on the curve {name}")
 }
 
 #[cfg(test)]
@@ -430,7 +436,7 @@ mod tests {
         folder.join(name)
     }
 
-    /// What an operator is told who names these files, today (2026).
+    /// The message for an operator who names these files, in 2026.
     fn told(certificate: &str, key: &str) -> String {
         let now: Timestamp = "2026-12-29T00:00:00Z".parse().unwrap();
         let read = Identity::read(&file(certificate), &file(key));
@@ -475,7 +481,7 @@ mod tests {
             (
                 "p521-cert.pem",
                 "p521-key.pem",
-                "is an EC key of the curve P-521",
+                "is an EC key on the curve P-521",
                 "P-256",
             ),
             (
@@ -535,8 +541,8 @@ mod tests {
             (
                 "request.pem",
                 "good-key.pem",
-                "a request",
-                "the authority has made",
+                "a signing request",
+                "the authority issued",
             ),
             (
                 "good-cert.der",
@@ -554,13 +560,13 @@ mod tests {
             (
                 "good-cert.pem",
                 "public-key.pem",
-                "but the public one",
-                "made from",
+                "but a public key",
+                "belongs to it",
             ),
             (
                 "good-cert.pem",
                 "openssh-key.pem",
-                "one of OpenSSH",
+                "an OpenSSH key",
                 "openssl genpkey",
             ),
             (

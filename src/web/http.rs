@@ -227,7 +227,7 @@ fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines.next().unwrap_or_default();
     let no_request = Refusal::BadRequest(
-        "that is not an HTTP request: its first line is not METHOD TARGET HTTP/1.1",
+        "this is not an HTTP request: its first line is not METHOD TARGET HTTP/1.1",
     );
     let Ok(first) = std::str::from_utf8(first) else {
         return Err(no_request);

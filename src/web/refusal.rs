@@ -1,4 +1,4 @@
-//! The answers to requests that are not met: each a status, a sentence with the fix, and an event.
+//! Refused HTTP requests: each has a status, a sentence with the reason and the fix, and an event.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,41 +6,42 @@ use std::net::SocketAddr;
 use crate::event::{Events, What};
 use crate::net::{Opening, Port};
 
-/// Why a request is not met.
+/// The reason for refusing a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It breaks the rules of HTTP/1.1.
+    /// The request violates HTTP/1.1.
     BadRequest(&'static str),
-    /// The connection begins with another protocol. TLS gets no answer, which it could not read.
+    /// The connection begins with another protocol. TLS gets no response, because its client could
+    /// not read one.
     Opening(Opening),
-    /// It is not encrypted, and this port speaks TLS alone.
+    /// The request is not encrypted, but this port requires TLS.
     PlainText,
     NotFound,
-    /// The page that made the browser ask for a WebSocket is none of this server's.
+    /// A page of another site requested the WebSocket.
     Forbidden {
         origin: String,
         host: String,
     },
-    /// Anything but GET and HEAD.
+    /// The method is neither GET nor HEAD.
     MethodNotAllowed,
-    /// The browser means another site, whose name somebody has pointed at this machine (DNS rebinding): its pages
-    /// must not read what is shown here.
+    /// The Host is another site's name that resolves to this machine (DNS rebinding). Pages of that
+    /// site must not read this server's pages.
     MisdirectedRequest {
         host: String,
     },
-    /// That path is a WebSocket's, in version 13, and the request is for none.
+    /// The path is a WebSocket's, but the request is not an upgrade to WebSocket version 13.
     UpgradeRequired,
     TargetTooLong,
     HeadTooLong,
     VersionNotSupported,
-    /// As many are connected as may be.
+    /// Too many browsers are connected.
     Unavailable,
 }
 
-/// How much of a name from the network is shown.
+/// Characters of a name from the network that are shown.
 const SHOWN: usize = 80;
 
-/// `text` from the network, harmless wherever it is shown.
+/// Makes `text` from the network safe to show in a terminal, a page or a log.
 fn shown(text: &str) -> String {
     let harmless = |character: char| match character {
         '\x20'..='\x7e' if character != '"' => character,
@@ -69,7 +70,7 @@ impl Refusal {
         }
     }
 
-    /// Header fields that belong to it.
+    /// The additional header fields of the response.
     pub(super) fn fields(&self) -> &'static str {
         match self {
             Refusal::MethodNotAllowed => "Allow: GET, HEAD\r\n",
@@ -86,40 +87,38 @@ impl fmt::Display for Refusal {
             Refusal::BadRequest(reason) => f.write_str(reason),
             Refusal::Opening(opening) => opening.fmt(f),
             Refusal::PlainText => {
-                f.write_str("this port speaks TLS alone: use https:// instead of http://")
+                f.write_str("this port requires TLS: use https:// instead of http://")
             }
             Refusal::NotFound => f.write_str(
-                "there is nothing at that path; a reverse proxy that serves this below a path of its \
-                 own must remove that path from its requests (nginx: end proxy_pass with a slash)",
+                "there is no page at that path; a reverse proxy that serves this server below a path \
+                 must remove that path from the requests (nginx: end proxy_pass with a slash)",
             ),
             Refusal::Forbidden { origin, host } => {
                 let (origin, host) = (shown(origin), shown(host));
                 if origin == "null" {
                     return f.write_str(
-                        "a page without an origin (a file, or a frame in a sandbox) may not connect: \
+                        "a page without an origin (a file or a sandboxed frame) may not connect: \
                          open the page that this server serves",
                     );
                 }
                 let name = origin.split_once("://").map_or(&*origin, |(_, name)| name);
                 write!(
                     f,
-                    "a page of {origin} may not connect, because it asks for {host}; if that page is \
-                     this server's own, behind a reverse proxy, start the server with --web-name {name}, \
-                     or let the proxy pass the Host on with its port (nginx: proxy_set_header Host \
-                     $http_host)"
+                    "a page of {origin} may not connect to {host}; if it is this server's own page \
+                     behind a reverse proxy, start the server with --web-name {name}, or let the proxy \
+                     forward the Host with its port (nginx: proxy_set_header Host $http_host)"
                 )
             }
-            Refusal::MethodNotAllowed => f.write_str("only GET and HEAD are answered here"),
+            Refusal::MethodNotAllowed => f.write_str("this server answers only GET and HEAD"),
             Refusal::MisdirectedRequest { host } => write!(
                 f,
-                "{host} is not a name of this server; if it is to be one, start the server with --web \
-                 and --web-name {host}, or else ask by an address, or let the proxy send one as the \
-                 Host",
+                "{host} is not a name of this server; use the machine's address instead, or start the \
+                 server with --web and --web-name {host}, or let the proxy send an address as the Host",
                 host = shown(host)
             ),
             Refusal::UpgradeRequired => f.write_str(
-                "this path is for a WebSocket, and the request asks for none over HTTP/1.1; a reverse \
-                 proxy must pass the upgrade on (nginx: proxy_http_version 1.1, proxy_set_header Upgrade \
+                "this path is for a WebSocket, but the request is not an upgrade over HTTP/1.1; a reverse \
+                 proxy must forward the upgrade (nginx: proxy_http_version 1.1, proxy_set_header Upgrade \
                  $http_upgrade and proxy_set_header Connection \"upgrade\")",
             ),
             Refusal::TargetTooLong => f.write_str("the request line is longer than 8 KiB"),
@@ -127,26 +126,26 @@ impl fmt::Display for Refusal {
                 "the request's header is longer than 32 KiB; delete this site's cookies",
             ),
             Refusal::VersionNotSupported => f.write_str(
-                "this server speaks HTTP/1.1 and HTTP/1.0; let a proxy use one of them to reach it",
+                "this server supports only HTTP/1.1 and HTTP/1.0; configure the proxy to use one of them",
             ),
             Refusal::Unavailable => f.write_str("too many browsers are connected; try again later"),
         }
     }
 }
 
-/// A request that is not met.
+/// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
-    /// Whose request it is.
+    /// The address of the client.
     pub(crate) client: SocketAddr,
-    /// It was HEAD: the answer has no content.
+    /// The method was HEAD, so the response has no content.
     pub(crate) is_head: bool,
 }
 
 impl Refused {
-    /// Emits the event for it, if it is one that an operator has to know of: not for what does not exist, for which
-    /// browsers ask by themselves.
+    /// Emits the event for it, except if the path does not exist: browsers request some paths on
+    /// their own.
     pub(crate) fn tell(&self, events: &Events, port: Port) {
         let peer = self.client;
         match &self.refusal {

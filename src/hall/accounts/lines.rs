@@ -67,12 +67,12 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
                     account.version += 1;
                 }
                 None => damaged(
-                    "it changes the password of a name that has no account further up",
+                    "it changes the password of a name that has no account on an earlier line",
                     RESTORE,
                 ),
             },
             Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
-                damaged("the name has an account further up, which counts", DELETE);
+                damaged("the name has an account on an earlier line, which is used", DELETE);
             }
             Ok(Some((name, hash, Line::Account))) => {
                 let (key, version) = (name.key(), 1);

@@ -144,7 +144,7 @@ impl Session<'_, AtWorker<'_>> {
             } if topic.len() > limits::MAX_TOPIC_BYTES => {
                 let (length, most) = (topic.len(), limits::MAX_TOPIC_BYTES);
                 let sentence = format!(
-                    "a topic is at most {most} bytes long, and this one has {length}; shorten it"
+                    "a topic has at most {most} bytes, but this one has {length}; shorten it"
                 );
                 self.speaker.error(ErrorCode::BadTopic, &sentence);
             }

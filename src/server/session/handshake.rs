@@ -78,7 +78,7 @@ pub(crate) fn first_frame(
             Ok(0) => return Err(End::Gone),
             Ok(_) if outbox.has_ended() => return Err(End::Broken),
             Ok(_) if is_tls(frames.unfinished()) => {
-                let error = "the other side speaks TLS, and this server was started without --tls";
+                let error = "the peer speaks TLS, but this server was started without --tls";
                 tell_no_tls(connection, port, events, error.to_owned());
                 return Err(End::NoTls);
             }

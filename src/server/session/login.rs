@@ -200,7 +200,7 @@ impl Session<'_, AtWorker<'_>> {
             self.sessions.events.tell_trouble(
                 "find the accounts file as it was",
                 format!(
-                    "it has been replaced, and got {} that it lacked; \
+                    "it has been replaced, and the server added {} that it lacked; \
                      edit it while the server is stopped",
                     counted(count, "account", "accounts")
                 ),
@@ -252,7 +252,7 @@ impl Session<'_, AtWorker<'_>> {
                 "the servers have two different passwords for that name; tell the operator, or choose another name"
             }
             AccountError::Reserved(_) => {
-                "that name's account is damaged on this server; tell the operator, or choose another name"
+                "the account of that name is damaged on this server; tell the operator, or choose another name"
             }
             _ => "the server can't store the account now; try again later",
         };

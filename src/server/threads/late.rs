@@ -212,7 +212,7 @@ mod tests {
         let stage = Stage::start(&[(40002, &[ENDED; 3]), (40003, &[ENDED; 5])]);
         assert_eq!(stage.server.missing_at_start(), 2);
         assert_eq!(stage.free(), [40001, 40004]);
-        stage.ticks_until("ports-busy      ports 40002-40003  reason an outgoing connection");
+        stage.ticks_until("ports-busy      ports 40002-40003  reason a closed outgoing connection");
         let (port, _first) = stage.sit();
         assert_eq!((port, stage.free()), (40001, vec![40004]));
         // The client in 40001 has been alone; the next one becomes its partner.
@@ -236,7 +236,7 @@ mod tests {
         let script = [ENDED, ENDED, LISTENS, LISTENS, LISTENS];
         let stage = Stage::start(&[(40001, &script)]);
         assert_eq!(stage.free(), [40003, 40004, 40002], "the whole pair first");
-        stage.ticks_until("ports-busy      ports 40001  reason another program listens there");
+        stage.ticks_until("ports-busy      ports 40001  reason another program listens on it");
         stage.ticks_until("port-ready      port 40001");
         assert_eq!(stage.free(), [40003, 40004, 40002, 40001]);
         let told = stage.events.events().try_iter();

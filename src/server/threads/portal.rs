@@ -302,11 +302,11 @@ impl Answered {
     }
 }
 
-/// What a browser is told at the portal.
+/// The response to a browser at the portal.
 const NO_BROWSERS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\r\n\
-    This port is for chat clients and speaks no HTTP. The page for browsers has a port of its own:\n\
+    This port is for chat clients and does not speak HTTP. The page for browsers has its own port:\n\
     the server prints its address if it was started with --web.\n";
 
 /// Who got which seat by datagram, so that a client whose answer was lost gets the same one

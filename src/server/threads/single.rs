@@ -112,8 +112,8 @@ impl SinglePort {
         match evictable.min_by_key(|(_, there)| there.since) {
             None => {}
             Some((End::Evicted, there)) => {
-                let sentence = "your seat goes to another client: the server is full, and you have neither a partner \
-                                nor sent anything; connect again when there is room";
+                let sentence = "your seat goes to another client: the server is full, and you have no partner and \
+                                have sent nothing; connect again when there is room";
                 let farewell = ServerDoc::Notice(sentence.into());
                 there.outbox.end_saying(End::Evicted, Some(&farewell));
             }
