@@ -1,27 +1,28 @@
-//! Locks whose order is checked.
+//! Locks with a checked order.
 //!
-//! Two threads that take the same two locks in different orders can wait for each other for ever. So the server's
-//! locks have ranks, and a thread may take a lock only if its rank is higher than that of every lock the thread holds.
-//! In debug builds, and so in every test, a violation ends the process with a message; in release builds this is
-//! `parking_lot` and costs nothing. (A panic would not do: the server catches those of one client's visit.)
+//! Two threads that take the same two locks in different orders can deadlock. Therefore the server's
+//! locks have ranks, and a thread may take a lock only if its rank is higher than that of every lock
+//! that the thread holds. In debug builds, and so in every test, a violation ends the process with a
+//! message. (A panic is not enough, because the server catches the panics of one client's visit.) In
+//! release builds these types are those of `parking_lot` and cost nothing extra.
 //!
-//! The map in `lib.rs` says what each rank guards.
+//! The map in `lib.rs` lists the locks of each rank.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-/// Which locks may be taken under which: only those further down.
+/// The order of the locks: under a lock, only those further down may be taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Rank {
-    /// Pairs, people, rooms: who is connected to whom. Never two of them.
+    /// The pairs, the people, and the rooms. Never two of them at once.
     Registry,
-    /// A client's replies that other servers have a part in.
+    /// One client's replies that depend on other servers.
     PendingReplies,
     /// The descriptor that is kept in reserve.
     ReserveFd,
-    /// The way to one client's socket.
+    /// The outbox of one client.
     Outbox,
-    /// What encrypts one connection.
+    /// The TLS state of one connection.
     #[cfg_attr(not(feature = "tls"), expect(dead_code))]
     Tls,
     /// Whether the connections to Redis work.
@@ -33,7 +34,7 @@ pub(crate) enum Rank {
     Leaf,
 }
 
-/// A mutex with a rank; [`Rank::Leaf`] unless it says otherwise.
+/// A mutex with a rank, by default [`Rank::Leaf`].
 #[derive(Debug)]
 pub(crate) struct Mutex<T> {
     #[cfg(debug_assertions)]
@@ -48,7 +49,7 @@ impl<T: Default> Default for Mutex<T> {
 }
 
 impl<T> Mutex<T> {
-    /// A leaf lock.
+    /// Creates a leaf lock.
     pub(crate) fn new(value: T) -> Mutex<T> {
         Mutex::ranked(Rank::Leaf, value)
     }
@@ -73,7 +74,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A mutex that is held.
+/// A held mutex.
 pub(crate) struct MutexGuard<'m, T> {
     inner: parking_lot::MutexGuard<'m, T>,
     #[cfg(debug_assertions)]
@@ -121,7 +122,7 @@ impl Condvar {
         self.0.wait(&mut guard.inner);
     }
 
-    /// Like [`Condvar::wait`], until `until` at most.
+    /// Like [`Condvar::wait`], but only until `until`.
     pub(crate) fn wait_until<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,
@@ -131,8 +132,8 @@ impl Condvar {
     }
 }
 
-/// Asserts that this thread holds no lock that others wait for while a socket is read or written: only a lock that
-/// belongs to the one connection may be held then.
+/// Asserts that this thread may read or write a socket: it must hold only locks of that connection,
+/// so that no other client waits for the call.
 #[inline]
 pub(crate) fn assert_free_for_io() {
     #[cfg(debug_assertions)]
@@ -278,7 +279,7 @@ mod tests {
         let both = MutexGuard::unlocked(&mut guard, || *inner.lock());
         assert_eq!(both + *guard, 3);
         drop(guard);
-        // In whatever order they are released.
+        // Locks may be released in any order.
         let (first, second) = (Mutex::ranked(Rank::Registry, ()), Mutex::new(()));
         let first_guard = first.lock();
         let second_guard = second.lock();

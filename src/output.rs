@@ -1,5 +1,5 @@
-//! Standard output and standard error. Either can be full, closed or not ready, and a write that
-//! fails must not end a thread: `print!` and `eprint!` panic then, so clippy.toml forbids them.
+//! Standard output and standard error. Either can be full, closed or not ready, and a failed write
+//! must not end a thread. `print!` and `eprint!` panic in that case, so clippy.toml forbids them.
 
 use std::io::{self, Write};
 
@@ -7,8 +7,8 @@ mod lines;
 
 pub(crate) use lines::LineWriter;
 
-/// One of the two output streams, without std's buffer: bytes that could not be written stay with
-/// the caller, who knows which they are.
+/// One of the two output streams, without std's buffer, so that the caller knows which bytes were
+/// not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     Stdout,
@@ -19,7 +19,7 @@ impl Output {
     /// Writes the whole text in one piece: no other thread of this process writes in between.
     ///
     /// # Errors
-    /// The system's. `BrokenPipe` if the reader has gone.
+    /// The system's error; `BrokenPipe` if the reader has closed the pipe.
     pub(crate) fn print(self, text: &str) -> io::Result<()> {
         match self {
             Output::Stdout => with_lock(self, io::stdout().lock(), text),
@@ -32,11 +32,11 @@ fn with_lock<L>(mut output: Output, _lock: L, text: &str) -> io::Result<()> {
     output.write_all(text.as_bytes())
 }
 
-/// Prints the output that a program was asked for. A reader that has gone (`| head -1`) wants no
-/// more of it; that is no error.
+/// Prints the output that the user requested. It is not an error if the reader has closed the pipe
+/// (`| head -1`).
 ///
 /// # Errors
-/// Every other error of the system, such as that of a full disk.
+/// Any other error of the system, such as a full disk.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     match Output::Stdout.print(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,4 +1,4 @@
-//! The browsers that watch: not too many, and no address keeps the others out.
+//! Limits the browsers that watch the board, so that one address can't block the others.
 
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::lock::{Condvar, Mutex};
 use crate::net::{Stream, greediest, host_of};
 
-/// Everyone who watches.
+/// All viewers of the board.
 pub(super) struct Viewers {
     most: usize,
     state: Mutex<State>,
-    /// Notified when one has left.
+    /// Notified when a viewer has left.
     left: Condvar,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Viewers {
 struct State {
     /// The oldest first.
     watching: Vec<Viewer>,
-    /// Evicted, and their threads have not noticed yet.
+    /// Number of evicted viewers whose threads have not ended yet.
     leaving: usize,
     joined: u64,
 }
@@ -34,11 +34,11 @@ struct Viewer {
     _stays: Sender<()>,
 }
 
-/// One viewer, for as long as this lives.
+/// A registered viewer; dropping this removes it.
 pub(super) struct Watching {
     viewers: Arc<Viewers>,
     number: u64,
-    /// Disconnected when this viewer has to leave.
+    /// Disconnects when this viewer is evicted.
     pub(super) evicted: Receiver<()>,
 }
 
@@ -55,8 +55,8 @@ impl Viewers {
         }
     }
 
-    /// Adds the viewer at `stream`. If that is one too many, the address with the most viewers loses its oldest, and
-    /// this waits until that one's thread has let go.
+    /// Adds the viewer at `stream`. If there are too many, evicts the oldest viewer of the address with
+    /// the most, and waits until that viewer's thread has removed it.
     pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
         let (stays, evicted) = bounded(0);
         let mut state = self.state.lock();
@@ -92,12 +92,12 @@ impl Viewers {
         }
     }
 
-    /// How many watch.
+    /// The number of viewers.
     pub(super) fn count(&self) -> usize {
         self.state.lock().watching.len()
     }
 
-    /// Gives the viewers `patience` to read the end, and then closes their sockets.
+    /// Waits up to `patience` for the viewers to read the end, then closes their sockets.
     pub(super) fn end(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -142,7 +142,7 @@ mod tests {
 
     use crate::net::Tap;
 
-    /// A viewer from 127.0.0.`from`, and its end of the connection.
+    /// Creates a viewer from 127.0.0.`from`, with its end of the connection.
     fn viewer(listener: &TcpListener, from: u8) -> (Stream, Stream) {
         let there = listener.local_addr().unwrap();
         let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0));
@@ -164,7 +164,7 @@ mod tests {
                 (viewers.add(&stream), peer)
             })
             .collect();
-        // One of another address comes: the thread of the first of the two has to leave before it is in.
+        // A viewer of another address arrives: the first one's thread must leave before it is added.
         let (late, _keep) = viewer(&listener, 3);
         std::thread::scope(|threads| {
             let (first, peer) = others.remove(0);

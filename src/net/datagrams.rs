@@ -121,7 +121,7 @@ impl Datagrams {
         sent
     }
 
-    /// `to` as this socket takes it: an IPv6 socket reaches an IPv4 address as a mapped one.
+    /// Converts `to` for this socket: an IPv6 socket needs a mapped address to reach IPv4.
     fn reached_from_here(&self, to: SocketAddr) -> SocketAddr {
         match to.ip() {
             IpAddr::V4(ip) if self.address.is_ipv6() => {

@@ -20,8 +20,8 @@ pub enum Held {
     Listener,
     /// A connection of somebody's has it: the system gives outgoing connections such ports.
     Connection,
-    /// A connection that no program has any more; the system keeps its port for another minute
-    /// (TIME_WAIT, and the states before it).
+    /// A closed connection that belongs to no program; the system keeps its port for another minute
+    /// (TIME_WAIT and the states before it).
     EndedConnection,
 }
 
@@ -69,7 +69,7 @@ impl Holder {
 }
 
 impl Held {
-    /// What each of these ports is in use for; the system is asked once for all of them.
+    /// Looks up what uses each of these ports, with one query for all of them.
     pub fn each(transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
         let table = Table::read(transport);
         let held = |address: &SocketAddr| table.in_the_way_of(*address).map(|there| there.what);
@@ -92,13 +92,13 @@ impl Table {
         Table::parse(&texts.concat(), transport)
     }
 
-    /// Each line has the local address and port, the peer's, the state, all in hexadecimal, and
-    /// further on the socket's number.
+    /// Each line has the local address and port, the peer's, and the state, all in hexadecimal, and
+    /// later the socket's inode.
     fn parse(text: &str, transport: Transport) -> Table {
         const LISTEN: &str = "0A";
-        // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; no program has a socket without a number.
+        // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; inode 0 means that no program has the socket.
         const ENDING: [&str; 5] = ["04", "05", "06", "09", "0B"];
-        // The state of a socket that is not connected: for datagrams it is open to every sender.
+        // The state of an unconnected socket; a UDP socket in this state accepts every sender.
         const UNCONNECTED: &str = "07";
         let mut sockets: HashMap<u16, Vec<Socket>> = HashMap::new();
         for line in text.lines() {
@@ -125,10 +125,10 @@ impl Table {
         Table { sockets }
     }
 
-    /// The socket that is most in the way of `address`: a listener, then a connection, then one that
-    /// has ended. A socket at another address of this machine is in nobody's way.
+    /// Finds the socket that blocks `address`: preferably a listener, then a connection, then a closed
+    /// one. A socket at another address of this machine does not block it.
     fn in_the_way_of(&self, address: SocketAddr) -> Option<Socket> {
-        // `::` is IPv4's addresses, too.
+        // `::` includes the IPv4 addresses.
         let covers =
             |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
         let here = address.ip().to_canonical();
@@ -144,7 +144,7 @@ impl Table {
     }
 }
 
-/// A local address as the kernel writes it: words of 32 bits in the machine's byte order, and the
+/// Parses a local address in the kernel's format: 32-bit words in the machine's byte order, and the
 /// port, all in hexadecimal.
 fn read_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.rsplit_once(':')?;
@@ -225,7 +225,7 @@ mod tests {
             ("[::]:50002", Some((Held::Connection, 77))),
             ("[::1]:50002", Some((Held::Connection, 77))),
             ("127.0.0.1:50003", None),
-            // Closed by its program, and half closed by a program that still has it.
+            // One closed by its program, and one half-closed by a program that still has it.
             ("127.0.0.1:50007", Some((Held::EndedConnection, 0))),
             ("127.0.0.1:50008", Some((Held::Connection, 92))),
             // Another program's listener at another address does not hold this one.

@@ -11,11 +11,11 @@ use super::tls::TlsServer;
 use super::{Port, Stream, Tap, canonical, reachable, socket};
 use crate::limits;
 
-/// How many connections wait at a listener that does not ask for more; std chooses the same.
+/// The default accept backlog, the same as std's.
 const BACKLOG: i32 = limits::WORKER_BACKLOG as i32;
 
-/// A TCP port that no other program can listen on any more, and at which nothing listens yet:
-/// callers are refused, and do not wait for a server that is still starting.
+/// A bound TCP port that does not listen yet. No other program can listen on it, and the system
+/// refuses callers instead of letting them wait for a server that is still starting.
 #[derive(Debug)]
 pub struct BoundPort {
     socket: Socket,
@@ -28,8 +28,8 @@ impl BoundPort {
     /// Binds `address`; port 0 lets the system choose.
     ///
     /// # Errors
-    /// What `bind` reports: the port is in use, the address is not this machine's, or this user
-    /// may not have it.
+    /// The error of `bind`: the port is in use, the address does not belong to this machine, or this
+    /// user may not bind it.
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<BoundPort> {
         let bound = socket::bound_tcp(address);
         let actual = bound.as_ref().ok().and_then(local_address);
@@ -47,8 +47,8 @@ impl BoundPort {
     /// Listens; up to `backlog` connections wait to be accepted.
     ///
     /// # Errors
-    /// What `listen` reports: `AddrInUse` if another program has bound the port at the same time
-    /// and was first to listen.
+    /// The error of `listen`: `AddrInUse` if another program bound the port at the same time and
+    /// listened first.
     pub fn listen(self, backlog: i32) -> io::Result<Listener> {
         prepare_for_a_client(&SockRef::from(&self.socket));
         let done = self.socket.listen(backlog);

@@ -86,8 +86,8 @@ pub fn host_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// An address as people know it: a mapped one (`[::ffff:192.0.2.1]:80`) is IPv4's (`192.0.2.1:80`). A
-/// client has the latter everywhere, whichever kind of socket it came in at.
+/// Converts a mapped address (`[::ffff:192.0.2.1]:80`) to the IPv4 address (`192.0.2.1:80`). Events
+/// and limits use the IPv4 address for both kinds of socket.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),

@@ -1,22 +1,22 @@
-//! A network of addresses, as CIDR writes it.
+//! A network of addresses in CIDR notation.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// All addresses that begin with the same bits: `192.0.2.0/24`, `2001:db8::/32`, or one address.
+/// All addresses with the same prefix: `192.0.2.0/24`, `2001:db8::/32`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
     bits: u8,
 }
 
-/// It is neither an address nor ADDRESS/BITS.
+/// The text is neither an address nor ADDRESS/BITS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoNetwork;
 
 impl Network {
-    /// Whether `address` is one of its addresses. `::ffff:192.0.2.1` is `192.0.2.1`.
+    /// Returns whether `address` is in this network. `::ffff:192.0.2.1` is the same as `192.0.2.1`.
     pub fn contains(self, address: IpAddr) -> bool {
         let differing = match (self.address, address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -51,7 +51,7 @@ impl FromStr for Network {
                 let is_number =
                     !bits.is_empty() && bits.bytes().all(|digit| digit.is_ascii_digit());
                 let bits: u8 = bits.parse().ok().filter(|_| is_number).ok_or(NoNetwork)?;
-                // The first bits of a mapped address are the same for all of them.
+                // All mapped addresses have the same first bits.
                 bits.checked_sub(bits_of(written) - bits_of(address))
                     .ok_or(NoNetwork)?
             }

@@ -1,20 +1,21 @@
-//! Connections that nobody has authenticated yet.
+//! Connections that are not authenticated yet.
 //!
-//! A handshake takes as long as the caller makes it take, so each needs a thread while it lasts, and
-//! anybody can begin one. Two bounds hold for all callers together: [`limits::HANDSHAKES`] threads,
-//! and [`limits::PARKED`] accepted connections that wait for one of them.
+//! A handshake takes as long as the caller makes it take, so each handshake needs a thread, and any
+//! caller can begin one. Two limits apply to all callers together: [`limits::HANDSHAKES`] threads,
+//! and [`limits::PARKED`] accepted connections that wait for a thread.
 //!
-//! Every caller is accepted. Who waits, and who is dropped, follows four rules:
+//! Every caller is accepted. Four rules decide which callers wait and which are dropped:
 //!
-//! 1. A freed thread goes to the parked caller that has sent something, the oldest first; to a silent one
+//! 1. A free thread serves the oldest parked caller that has sent something. It serves a silent caller
 //!    only if there is no other. One address has at most [`limits::HANDSHAKES_PER_ADDRESS`] threads.
 //! 2. A caller that has a thread and has sent no byte within [`limits::FIRST_BYTE_WITHIN`] yields to a
 //!    parked one.
-//! 3. A caller that has sent something keeps its thread until its handshake is over or times out.
-//! 4. When too many are parked, the address with the most of them loses its oldest, a silent one first.
+//! 3. A caller that has sent something keeps its thread until its handshake completes or times out.
+//! 4. If too many callers are parked, the address with the most of them loses its oldest silent
+//!    caller, or its oldest one if none is silent.
 //!
-//! A queue without threads was preferred to a longer accept backlog, because the kernel's backlog is
-//! first come, first served: one address can fill it.
+//! A longer accept backlog would not do: the kernel's backlog is first come, first served, so one
+//! address can fill it.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -30,7 +31,7 @@ use super::{HandshakeError, Stream, host_of};
 use crate::limits;
 use crate::lock::Mutex;
 
-/// How many callers may be pending, and how long a silent one keeps its thread.
+/// Limits on pending callers, and the time that a silent one keeps its thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingLimits {
     pub(crate) threads: usize,
@@ -59,22 +60,22 @@ pub(crate) struct PendingConnections {
 }
 
 struct State {
-    /// Each caller's thread has a clone; the receiver disconnects when the last one has ended. `None` once
-    /// no more callers are admitted.
+    /// Each caller's thread has a clone, so the receiver disconnects when the last thread has ended.
+    /// `None` once no more callers are admitted.
     running: Option<Sender<()>>,
     /// The oldest first.
     served: Vec<Arc<Caller>>,
     /// The oldest first.
     parked: VecDeque<Parked>,
     threads: Vec<JoinHandle<()>>,
-    /// How many threads have been started, for their names.
+    /// Number of threads started so far, for their names.
     started: u64,
 }
 
 struct Caller {
     stream: Stream,
     host: IpAddr,
-    /// It has had [`PendingLimits::first_byte`] and sent nothing.
+    /// The caller has sent nothing within [`PendingLimits::first_byte`].
     is_silent: AtomicBool,
 }
 
@@ -87,17 +88,17 @@ struct Parked {
     serve: Serve,
 }
 
-/// A caller that is being served by this thread. Dropping it frees its place for the next one, even if the thread
-/// goes on: a browser that has been given a seat is not pending any more.
+/// A caller that this thread serves. Dropping it frees the place for the next caller, even if the
+/// thread continues: a browser that has taken a seat is no longer pending.
 pub(crate) struct Pending {
     callers: Arc<PendingConnections>,
     caller: Arc<Caller>,
-    /// A thread has taken it over, so the next one may have its place.
+    /// A thread has started to serve it.
     is_served: bool,
     _running: Option<Sender<()>>,
 }
 
-/// A caller for which there is a place, and what its thread does.
+/// A caller with a place, and the function that its thread runs.
 struct Start {
     pending: Pending,
     thread_name: String,
@@ -112,7 +113,7 @@ impl Pending {
     /// Waits for the caller's first byte and, if the stream is encrypted, completes the TLS handshake.
     ///
     /// # Errors
-    /// [`HandshakeError`]: there is nothing more to be said on this connection.
+    /// [`HandshakeError`]; the connection can't be used any more.
     pub(crate) fn handshake(&self) -> Result<(), HandshakeError> {
         self.handshake_within(limits::HANDSHAKE_WITHIN)
     }
@@ -131,7 +132,7 @@ impl Pending {
     /// Waits for the caller's first byte, until `until` at most, and leaves it unread.
     ///
     /// # Errors
-    /// `TimedOut`: nothing came, or the caller had to yield to another one. Otherwise what the system reports.
+    /// `TimedOut` if no byte arrived, or if the caller had to yield. Otherwise the system's error.
     fn wait_for_first_byte(&self, until: Instant) -> io::Result<()> {
         let stream = self.stream();
         let soon = until.min(Instant::now() + self.callers.limits.first_byte);
@@ -184,8 +185,8 @@ impl PendingConnections {
         }
     }
 
-    /// Admits a caller: a thread called `thread_name-1` (and so on) does `serve` for it, now or when there is a
-    /// place for it.
+    /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as the
+    /// caller has a place.
     pub(crate) fn admit(
         self: &Arc<Self>,
         stream: Stream,
@@ -216,11 +217,11 @@ impl PendingConnections {
         }
     }
 
-    /// Starts a thread for each parked caller that there is a place for.
+    /// Starts a thread for each parked caller, as long as there are places.
     fn start_parked(self: &Arc<Self>) {
         loop {
             let (start, left) = self.next();
-            // Closing a socket is a system call, which nobody has to wait for under the lock.
+            // Closing a socket is a system call, so it must not happen under the lock.
             drop(left);
             let Some(start) = start else { return };
             let Start {
@@ -237,13 +238,13 @@ impl PendingConnections {
             });
             match spawned {
                 Ok(thread) => self.state.lock().threads.push(thread),
-                // The system has no thread for anybody: this caller is dropped, and the others wait.
+                // The system refuses any thread: drop this caller and let the others wait.
                 Err(_) => return,
             }
         }
     }
 
-    /// The parked caller whose turn it is, if there is a place for one, and those that have left meanwhile.
+    /// Returns the next parked caller if there is a place for it, and the callers that have left.
     fn next(self: &Arc<Self>) -> (Option<Start>, Vec<Parked>) {
         let mut state = self.state.lock();
         let mut left = Vec::new();
@@ -276,8 +277,8 @@ impl PendingConnections {
         (Some(start), left)
     }
 
-    /// Drops the parked callers and waits for the threads of the others. Callers that have not sent anything are
-    /// not waited for; those that are being answered have `patience` for it.
+    /// Drops the parked callers and joins the threads of the others. A thread that waits for a silent
+    /// caller stops at once; a thread that sends a reply may take `patience`.
     pub(crate) fn end(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.running = None;
@@ -308,7 +309,7 @@ impl State {
         self.served.len() < limits.threads && of_host.count() < limits.threads_per_address
     }
 
-    /// Rule 1. Callers that have hung up are taken out and returned in `left`.
+    /// Rule 1. Moves callers that have closed their connection to `left`.
     fn next_parked(&mut self, limits: &PendingLimits, left: &mut Vec<Parked>) -> Option<usize> {
         let (mut silent, mut index) = (None, 0);
         while index < self.parked.len() {
@@ -328,15 +329,15 @@ impl State {
         silent
     }
 
-    /// Rule 2, for callers that were silent before anybody was parked. The thread notices by its read, and its place
-    /// is free when it has ended.
+    /// Rule 2, for callers that were silent before another one was parked. The shutdown ends the read
+    /// of the caller's thread, and its place is free when the thread has ended.
     fn evict_silent(&mut self, limits: &PendingLimits, host: IpAddr) {
         let is_full = self.served.len() >= limits.threads;
         let silent = self.served.iter().find(|caller| {
             (is_full || caller.host == host) && caller.is_silent.load(Ordering::Acquire)
         });
         if let Some(silent) = silent {
-            // The next newcomer evicts another one.
+            // The next newcomer must evict another caller.
             silent.is_silent.store(false, Ordering::Release);
             let _ = silent.stream.shutdown(Shutdown::Both);
         }
@@ -357,7 +358,7 @@ impl State {
     }
 }
 
-/// The host with the most entries; of several, the one whose first entry comes first.
+/// Returns the host with the most entries; in a tie, the one with the earliest entry.
 pub(crate) fn greediest(hosts: impl Iterator<Item = IpAddr> + Clone) -> Option<IpAddr> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     for host in hosts.clone() {
@@ -378,7 +379,7 @@ mod tests {
 
     use crate::net::Tap;
 
-    /// Passes only in a test that fails.
+    /// Expires only if a test fails.
     const NEVER: Duration = Duration::from_secs(60);
 
     const LIMITS: PendingLimits = PendingLimits {
@@ -388,7 +389,7 @@ mod tests {
         first_byte: NEVER,
     };
 
-    /// An entrance whose threads report who they serve, and then serve until they are released.
+    /// An entrance whose threads report the caller that they serve, and then wait to be released.
     struct Entrance {
         listener: TcpListener,
         callers: Arc<PendingConnections>,
@@ -398,7 +399,7 @@ mod tests {
 
     impl Drop for Entrance {
         fn drop(&mut self) {
-            // Each thread that is still serving ends, and so do those that the end is waiting for.
+            // Release the threads that are still serving, so that `end` can join them.
             self.release.0 = unbounded().0;
         }
     }
@@ -466,7 +467,7 @@ mod tests {
         entrance.release();
         entrance.serves(&speaking);
         entrance.release();
-        // Then it is the silent one's turn, and as soon as it speaks it is served.
+        // The silent caller is next, and is served as soon as it sends a byte.
         (&silent).write_all(b"hello").unwrap();
         entrance.serves(&silent);
         entrance.release();
@@ -542,7 +543,7 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(served, expected);
         entrance.release();
-        // The third of the crowd has its turn when one of the other two is done, whoever it was that was released.
+        // The third caller of the crowd is served when either of the other two has finished.
         while entrance.served.1.try_recv() != Ok(crowd[2].local_addr().unwrap()) {
             let _ = entrance.release.0.send(());
             std::thread::yield_now();

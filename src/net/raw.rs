@@ -38,10 +38,10 @@ pub(super) fn receive_now(socket: &TcpStream, into: &mut [MaybeUninit<u8>]) -> i
     return at_once(socket, |socket| socket.recv(into));
 }
 
-/// Looks at what there is to receive right now and leaves it there.
+/// Peeks at the received bytes without waiting and without removing them.
 ///
 /// # Errors
-/// As [`receive_now`].
+/// The same as those of [`receive_now`].
 pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
     #[cfg(unix)]
     {
@@ -59,22 +59,22 @@ pub(super) fn peek_now(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize>
     }
 }
 
-/// What the system knows of the bytes that it took for a peer.
+/// The kernel's state of the bytes sent to a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
-    /// Segments that are sent and not acknowledged.
+    /// Segments sent but not acknowledged.
     pub unacknowledged: u32,
     /// Probes since the last acknowledgement: of a closed window, or of an idle connection.
     pub unanswered_probes: u8,
-    /// How long ago data was sent last, or sent again.
+    /// Time since data was last sent or retransmitted.
     pub since_sent: Duration,
-    /// How long ago an acknowledgement came last, of whatever.
+    /// Time since the last acknowledgement of any kind.
     pub since_acknowledgement: Duration,
 }
 
 impl Delivery {
-    /// Whether the peer's system owes an answer. A single probe may be lost, and the next one comes up
-    /// to two minutes later.
+    /// Returns whether the peer's kernel has not answered. A single unanswered probe does not count:
+    /// it may be lost, and the next one follows up to two minutes later.
     pub fn awaits_answer(&self) -> bool {
         let has_sent = self.unacknowledged > 0 && self.since_acknowledgement > self.since_sent;
         has_sent || self.unanswered_probes > 1

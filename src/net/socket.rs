@@ -1,11 +1,11 @@
-//! The sockets that others connect or send to. Every one of them is made here.
+//! Creates every socket that peers connect or send to.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 use socket2::{Domain, Socket, Type};
 
-/// A TCP socket bound to `address`, at which nothing listens yet.
+/// Creates a TCP socket that is bound to `address` and does not listen yet.
 pub(super) fn bound_tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = new(address, Type::STREAM)?;
     // A port whose earlier clients are in TIME_WAIT can be bound again. On Windows the option would
@@ -16,7 +16,7 @@ pub(super) fn bound_tcp(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A UDP socket bound to `address`.
+/// Creates a UDP socket that is bound to `address`.
 pub(super) fn bound_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new(address, Type::DGRAM)?;
     socket.bind(&address.into())?;

@@ -199,20 +199,20 @@ impl Stream {
         false
     }
 
-    /// Looks at the first bytes that have arrived and leaves them unread; encrypted ones, if the stream is
-    /// encrypted. Returns how many there are, 0 at the end of the stream. Never waits.
+    /// Peeks at the first bytes that have arrived (of an encrypted stream, the encrypted bytes) and
+    /// leaves them unread. Returns their number, 0 at the end of the stream. Never waits.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing has arrived; otherwise the connection is broken.
+    /// `WouldBlock` if no byte has arrived; any other error means that the connection is broken.
     pub fn peek_now(&self, into: &mut [u8]) -> io::Result<usize> {
         raw::peek_now(&self.socket, into)
     }
 
-    /// Waits for the peer's next byte, until `until` at most, and leaves it unread. Returns whether there is one. The
-    /// socket keeps a read timeout.
+    /// Waits for the peer's next byte, at most until `until`, and leaves it unread. Returns whether
+    /// there is one. Leaves a read timeout set on the socket.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end of the stream; otherwise what the system reports.
+    /// `UnexpectedEof` at the end of the stream; otherwise the system's error.
     pub fn wait_for_input(&self, until: Instant) -> io::Result<bool> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -233,15 +233,15 @@ impl Stream {
         }
     }
 
-    /// What the system knows of the bytes that it took for the peer; `None` where it does not tell.
+    /// The kernel's state of the bytes sent to the peer; `None` if the system does not report it.
     pub fn delivery(&self) -> Option<Delivery> {
         raw::delivery(&self.socket)
     }
 
-    /// Lets the system break the connection when the peer takes nothing for
-    /// [`limits::UNACKNOWLEDGED`], whether it has vanished or does not read.
+    /// Lets the system close the connection if the peer accepts no data for
+    /// [`limits::UNACKNOWLEDGED`], no matter whether it has vanished or does not read.
     pub fn break_when_stuck(&self) {
-        // Where it is missing, the writer's own timeout is all there is.
+        // If the system does not support this, only the writer's own timeout applies.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&*self.socket).set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
     }
@@ -267,7 +267,7 @@ impl Stream {
         }
     }
 
-    /// The same socket, as a connection of the client at `client`, for whom a proxy opened it.
+    /// The same socket, with the address of the client for which a proxy opened it.
     #[must_use]
     pub(crate) fn on_behalf_of(&self, client: SocketAddr) -> Stream {
         let mut stream = self.share();
@@ -275,8 +275,8 @@ impl Stream {
         stream
     }
 
-    /// Sends `last_word` unencrypted, although the connection was to be encrypted: for a client that
-    /// has begun without TLS. Never waits.
+    /// Sends `last_word` unencrypted on a connection that should be encrypted, for a client that
+    /// began without TLS. Never waits.
     pub(crate) fn send_in_plain(&self, last_word: &[u8]) {
         let sent = raw::send_now(&self.socket, last_word);
         self.tap.moved("write", Some(self.peer), last_word, &sent);

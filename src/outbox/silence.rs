@@ -1,28 +1,28 @@
-//! Tells a peer that has vanished from one that only does not read.
+//! Distinguishes a vanished peer from one that does not read.
 
 use std::time::{Duration, Instant};
 
 use crate::net::Delivery;
 
-/// How long a peer's system has answered nothing, although it was asked.
+/// Measures how long a peer's kernel has answered nothing although it should.
 ///
-/// A receiver that does not read closes its window, but its system goes on acknowledging: data that
-/// was sent again, or the probes that ask whether the window is open. Only a vanished peer, or a
-/// network that is down, leaves both unanswered.
+/// A receiver that does not read closes its window, but its kernel still acknowledges retransmitted
+/// data and window probes. Both stay unanswered only if the peer has vanished or the network is down.
 #[derive(Default)]
 pub(super) struct Silence {
-    /// Since when, if the peer's system owes an answer.
+    /// The start of the silence, if the peer's kernel has not answered yet.
     since: Option<Instant>,
 }
 
 impl Silence {
-    /// A look at `now`. Returns whether the silence has lasted for `limit`.
+    /// Checks the connection at `now`. Returns whether the silence has lasted for `limit`.
     pub(super) fn lasts(&mut self, delivery: &Delivery, now: Instant, limit: Duration) -> bool {
         if !delivery.awaits_answer() {
             self.since = None;
             return false;
         }
-        // The last answer may be older than the question: nothing is asked of an idle peer.
+        // The last answer may be older than the last data sent, because an idle peer has nothing to
+        // acknowledge.
         let answered = now.checked_sub(delivery.since_acknowledgement);
         let since = self.since.unwrap_or(now).max(answered.unwrap_or(now));
         self.since = Some(since);
@@ -42,7 +42,7 @@ mod tests {
         since_acknowledgement: Duration::from_secs(3600),
     };
 
-    /// At which of the looks, one every ten seconds, the peer is given up.
+    /// Returns the check, one every ten seconds, at which the peer counts as vanished.
     fn given_up_at(looks: impl IntoIterator<Item = Delivery>) -> Option<usize> {
         let (mut silence, begin) = (
             Silence::default(),
@@ -68,10 +68,10 @@ mod tests {
 
     #[test]
     fn a_vanished_peer_is_given_up_a_limit_after_it_was_first_asked() {
-        // It had been idle for an hour.
+        // The peer had been idle for an hour.
         let vanished = (0..20).map(|number| sent_again(number, 3600 + 10 * number));
         assert_eq!(given_up_at(vanished), Some(10));
-        // Its window was closed: it is asked by probes.
+        // The peer's window was closed, so the kernel sends window probes.
         let probed = (0..20).map(|number| Delivery {
             unanswered_probes: 2,
             since_acknowledgement: Duration::from_secs(10 * number),
@@ -83,14 +83,14 @@ mod tests {
     #[test]
     fn a_peer_whose_system_answers_is_never_given_up() {
         assert_eq!(given_up_at((0..100).map(|_| IDLE)), None);
-        // Probes of a closed window come two minutes apart, and one may be lost.
+        // Window probes are two minutes apart, and one may be lost.
         let probed = (0..100).map(|number| Delivery {
             unanswered_probes: u8::from(number % 24 < 12),
             since_acknowledgement: Duration::from_secs(10 * (number % 24)),
             ..IDLE
         });
         assert_eq!(given_up_at(probed), None);
-        // Always busy: at each look, the last segment has not been acknowledged yet.
+        // A busy connection: at each check, the last segment is not acknowledged yet.
         let busy = (0..100).map(|_| Delivery {
             unacknowledged: 1,
             since_sent: Duration::ZERO,
@@ -98,7 +98,7 @@ mod tests {
             ..IDLE
         });
         assert_eq!(given_up_at(busy), None);
-        // What does not fit into a window that has shrunk is sent again, and refused each time.
+        // Data that does not fit into a shrunken window is retransmitted, and refused each time.
         let refused = (0..100).map(|number| Delivery {
             unacknowledged: 1,
             since_sent: Duration::from_secs(10 * (number % 12) + 1),
@@ -106,7 +106,7 @@ mod tests {
             ..IDLE
         });
         assert_eq!(given_up_at(refused), None);
-        // An outage that is shorter than the limit.
+        // An outage shorter than the limit.
         let outage = (0..9).map(|number| sent_again(number, 10 * number));
         let outages = outage.clone().chain([IDLE]).chain(outage);
         assert_eq!(given_up_at(outages), None);

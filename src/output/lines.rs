@@ -1,20 +1,19 @@
-//! A stream of lines that goes on after an error.
+//! A line writer that recovers from errors.
 
 use std::io::{self, Write};
 
-/// Writes lines to a file, a pipe or a terminal that can fail and work again later (a disk that was
-/// full, a reader that was slow). An error never ends it. Lines that could not be written are
-/// counted, and the count is written as soon as that is possible, before the next line. A line that
-/// was written in part is finished first, so no two lines run into each other.
+/// Writes lines to a file, a pipe or a terminal that can fail and later work again (a full disk, a
+/// slow reader). An error never ends it. It counts the lines that could not be written, and writes
+/// the count before the next line. It finishes a partly written line first, so two lines never mix.
 pub(crate) struct LineWriter<W> {
     out: W,
-    /// The rest of a line that was written in part.
+    /// The rest of a partly written line.
     torn: Vec<u8>,
-    /// How many lines are missing if that rest is never written.
+    /// The number of lines that are missing if that rest is never written.
     torn_lines: u64,
-    /// How many lines are missing since the last count was written.
+    /// The number of lines missing since the last count was written.
     missing: u64,
-    /// Why the first of them is missing.
+    /// The reason why the first of them is missing.
     reason: String,
     /// The last write failed.
     is_failing: bool,
@@ -37,15 +36,15 @@ impl<W: Write> LineWriter<W> {
         &mut self.out
     }
 
-    /// The destination has become another one, such as a new file: the rest of a torn line does not
-    /// belong there. If the new one ends in a torn line itself (`is_torn`), that line is ended.
+    /// Continues with a new destination, such as a new file, and drops the rest of a torn line. If the
+    /// new destination itself ends in a torn line (`is_torn`), ends that line first.
     pub(crate) fn restart(&mut self, is_torn: bool) {
         let lines = std::mem::take(&mut self.torn_lines);
         self.miss(lines, "its file was replaced");
         self.torn = if is_torn { vec![b'\n'] } else { Vec::new() };
     }
 
-    /// Counts lines that are missing for another reason than a failed write.
+    /// Counts lines that are missing for a reason other than a failed write.
     pub(crate) fn miss(&mut self, lines: u64, reason: &str) {
         if lines > 0 && self.missing == 0 {
             reason.clone_into(&mut self.reason);
@@ -67,8 +66,8 @@ impl<W: Write> LineWriter<W> {
     /// first; `notice` makes it from the count and the reason.
     ///
     /// # Errors
-    /// The first error since writing worked, so that it is reported once. Lines that were not
-    /// written are counted.
+    /// The first error since the last successful write; later ones are not reported again. Lines that
+    /// were not written are counted.
     pub(crate) fn write(
         &mut self,
         lines: &[String],
@@ -118,7 +117,7 @@ impl<W: Write> LineWriter<W> {
         }
     }
 
-    /// How many bytes were written, and why not all.
+    /// Returns the number of bytes written, and the error if not all were.
     fn write_bytes(&mut self, bytes: &[u8]) -> (usize, Option<io::Error>) {
         let mut written = 0;
         while written < bytes.len() {
@@ -144,10 +143,10 @@ mod tests {
 
     use super::*;
 
-    /// What a write to the [`Disk`] does: it takes up to so many bytes, or fails.
+    /// The outcome of one write to the [`Disk`]: it accepts up to this many bytes, or fails.
     type Step = Result<usize, io::ErrorKind>;
 
-    /// Follows its steps; after the last one it takes everything.
+    /// A disk that follows its steps; after the last one it accepts everything.
     #[derive(Default)]
     struct Disk {
         text: Vec<u8>,
@@ -173,7 +172,7 @@ mod tests {
         format!("{lines} missing\n")
     }
 
-    /// What is written of `lines`, and how many errors were reported.
+    /// Returns the text written for `lines`, and the number of reported errors.
     fn play(steps: &[Step], batches: &[&[&str]]) -> (String, usize) {
         let mut writer = LineWriter::new(Disk {
             steps: steps.iter().copied().collect(),
@@ -210,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_torn_count_is_finished_too() {
-        // The count takes three bytes and then fails; the next line is missing as well.
+        // Three bytes of the count are written before it fails; the next line is missing, too.
         let steps = [FULL, Ok(3), FULL];
         let (text, _) = play(&steps, &[&["one"], &["two"], &["three"]]);
         assert_eq!(text, "1 missing\n1 missing\nthree\n");
@@ -270,7 +269,7 @@ mod tests {
                 .map(|count| (0..count).map(|_| { number += 1; format!("line {number}") }).collect())
                 .collect();
             let mut batches: Vec<Vec<&str>> = batches.iter().map(|batch| batch.iter().map(String::as_str).collect()).collect();
-            // As many as there are steps: then writing works again.
+            // As many writes as there are steps: after them, writing works again.
             batches.extend((0..=steps.len()).map(|_| Vec::new()));
             let batches: Vec<&[&str]> = batches.iter().map(Vec::as_slice).collect();
             let (text, _) = play(&steps, &batches);

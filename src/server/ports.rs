@@ -53,9 +53,7 @@ impl Binder for System {
 /// Why a port can't be bound, in words.
 pub(super) fn reason(held: Option<Held>) -> &'static str {
     match held {
-        Some(Held::EndedConnection) => {
-            "a closed outgoing connection still occupies it (TIME_WAIT)"
-        }
+        Some(Held::EndedConnection) => "a closed outgoing connection still occupies it (TIME_WAIT)",
         Some(Held::Connection) => "an outgoing connection uses it",
         Some(Held::Listener) => "another program listens on it",
         None => "it is in use",
@@ -83,10 +81,9 @@ impl Wait {
             return false;
         }
         let why = match held {
-            Some(Held::EndedConnection) => Some((
-                "a closed outgoing connection (TIME_WAIT)",
-                "up to a minute",
-            )),
+            Some(Held::EndedConnection) => {
+                Some(("a closed outgoing connection (TIME_WAIT)", "up to a minute"))
+            }
             Some(Held::Connection) => Some(("an outgoing connection", "a moment")),
             _ => None,
         };

@@ -1,11 +1,11 @@
 //! The header fields of a request (RFC 9110, section 5).
 
-/// The fields of a request, in their order: names in small letters, and their values.
+/// The names (in lower case) and values of a request's header fields, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// The values of all lines with that name.
+    /// Iterates over the values of all fields with this name.
     pub(super) fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
         let lines = self.0.iter().filter(move |(there, _)| there == name);
         lines.map(|(_, value)| value.as_str())

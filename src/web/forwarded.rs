@@ -1,22 +1,22 @@
-//! The client behind a reverse proxy: what a trusted one says of it in `X-Forwarded-For`, `X-Forwarded-Proto`
-//! and `Forwarded` (RFC 7239).
+//! Finds the client behind trusted reverse proxies from `X-Forwarded-For`, `X-Forwarded-Proto` and
+//! `Forwarded` (RFC 7239).
 //!
-//! A client can send these fields itself, and a proxy may pass them on and only append to them. So they are read
-//! from the right, and only as far as the addresses in them are trusted.
+//! A client can send these fields itself, and a proxy may forward them and only append to them.
+//! Therefore they are read from the right, and only as far as the addresses in them are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::fields::Fields;
 use crate::net::Network;
 
-/// Whose connection it is, and whether the browser speaks TLS with the proxy, if a proxy says so.
+/// The client, and whether its browser uses TLS to the proxy, if a proxy states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forwarded {
     pub(super) client: SocketAddr,
     pub(super) is_https: Option<bool>,
 }
 
-/// One element of such a field: the address for which a proxy forwards, and what else it says.
+/// One element of such a field: the client address, with the port and the scheme if given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hop {
     address: IpAddr,
@@ -25,11 +25,11 @@ struct Hop {
 }
 
 impl Forwarded {
-    /// What `fields` say of a connection from `peer`. Without a trusted proxy, and where it names no address, the
-    /// client is the peer.
+    /// Reads `fields` of a request from `peer`. The client is the peer if that is not a trusted proxy,
+    /// or if the proxy names no address.
     ///
-    /// A proxy writes one of the two fields and passes the other on as its client sent it. So where both are
-    /// there and name different addresses, neither is believed.
+    /// A proxy writes one of the two fields and forwards the other one unchanged. Therefore both are
+    /// ignored if they name different addresses.
     pub(super) fn read(peer: SocketAddr, fields: &Fields, proxies: &[Network]) -> Forwarded {
         let trusts = |address| proxies.iter().any(|proxy| proxy.contains(address));
         let direct = Forwarded {
@@ -63,18 +63,19 @@ impl Forwarded {
             };
         };
         Forwarded {
-            // The port of the proxy's connection tells those of one client apart.
+            // The port of the proxy's connection distinguishes the connections of one client.
             client: SocketAddr::new(hop.address.to_canonical(), hop.port.unwrap_or(peer.port())),
             is_https: hop.is_https.or(scheme),
         }
     }
 }
 
-/// The right-most hop that is not trusted itself, or the left-most of all. `None`: the proxy names no address.
+/// Returns the right-most hop that is not a trusted proxy, or the left-most one if all are trusted.
+/// `None` if the proxy names no address.
 fn nearest(hops: &[Option<Hop>], trusts: impl Fn(IpAddr) -> bool) -> Option<Hop> {
     let mut nearest = None;
     for hop in hops.iter().rev() {
-        // To the left of what is unknown, anybody can have written it.
+        // Any client could have written the elements to the left of an invalid one.
         let Some(hop) = hop else { break };
         nearest = Some(*hop);
         if !trusts(hop.address) {
@@ -89,8 +90,8 @@ fn is_https(scheme: &str) -> Option<bool> {
     (is("https") || is("http")).then(|| is("https"))
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`; the port may be a word that
-/// hides it (`_x`).
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. The port
+/// may be an obfuscated one (`_x`).
 fn node(text: &str) -> Option<Hop> {
     let hop = |address, port| Hop {
         address,
@@ -113,7 +114,7 @@ fn node(text: &str) -> Option<Hop> {
     match port.strip_prefix(':') {
         None => port.is_empty().then(|| hop(address, None)),
         Some(hidden) if hidden.starts_with('_') => Some(hop(address, None)),
-        // A port of 0 is nobody's.
+        // No client has port 0.
         Some(port) => {
             let port: u16 = port.parse().ok()?;
             Some(hop(address, Some(port).filter(|&port| port > 0)))
@@ -126,8 +127,8 @@ fn simple_hops(line: &str) -> Vec<Option<Hop>> {
     nodes.filter(|text| !text.is_empty()).map(node).collect()
 }
 
-/// The hops of one `Forwarded` line. One that breaks the rules is one unknown hop, so that what a client has sent
-/// can't spoil the line that its proxy writes.
+/// Returns the hops of one `Forwarded` line. An invalid line is a single unknown hop, so a client's
+/// line can't invalidate the one that the proxy adds.
 fn hops(line: &str) -> Vec<Option<Hop>> {
     let Some(elements) = elements(line) else {
         return vec![None];
@@ -146,8 +147,8 @@ fn hops(line: &str) -> Vec<Option<Hop>> {
     elements.map(hop).collect()
 }
 
-/// The comma-separated elements of a `Forwarded` line, each a list of pairs with names in small letters. `None`: it
-/// breaks the rules.
+/// Returns the comma-separated elements of a `Forwarded` line, each a list of pairs with lower-case
+/// names. `None` if the line is invalid.
 fn elements(line: &str) -> Option<Vec<Vec<(String, String)>>> {
     const BLANK: [char; 2] = [' ', '\t'];
     let mut elements = vec![Vec::new()];
@@ -179,7 +180,8 @@ fn elements(line: &str) -> Option<Vec<Vec<(String, String)>>> {
     }
 }
 
-/// A value and what follows it. (A colon and brackets outside of quotes are against RFC 7239, and common.)
+/// Returns a value and the rest after it. (RFC 7239 forbids a colon and brackets outside quotes, but
+/// they are common.)
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ';', ' ', '\t', '"']).unwrap_or(text.len());
@@ -246,14 +248,14 @@ mod tests {
             ("198.51.100.1, 203.0.113.9", "203.0.113.9:5"),
             ("198.51.100.1,203.0.113.9,10.0.0.2", "203.0.113.9:5"),
             ("203.0.113.9, 10.0.0.3,10.0.0.2", "203.0.113.9:5"),
-            // Everybody there is trusted: it comes from the first.
+            // All hops are trusted, so the client is the first one.
             ("10.0.0.3, 10.0.0.2", "10.0.0.3:5"),
             ("2001:db8::7, 2001:db8:5::1", "[2001:db8::7]:5"),
             ("[2001:db8::7]:4711", "[2001:db8::7]:4711"),
             ("203.0.113.9:4711", "203.0.113.9:4711"),
             ("::ffff:203.0.113.9", "203.0.113.9:5"),
             (" 203.0.113.9 ,, ", "203.0.113.9:5"),
-            // The proxy names nobody, or the nearest one that is known is a proxy.
+            // The proxy names no client, or the nearest valid hop is a proxy.
             ("203.0.113.9, unknown", "127.0.0.1:5"),
             ("203.0.113.9, nonsense, 10.0.0.2", "10.0.0.2:5"),
             ("", "127.0.0.1:5"),
@@ -306,7 +308,7 @@ mod tests {
                 None,
             ),
             ("for=192.0.2.60,,", "192.0.2.60:5", None),
-            // Nobody is named.
+            // No client is named.
             ("for=unknown", "127.0.0.1:5", None),
             ("for=_secret", "127.0.0.1:5", None),
             ("proto=https", "127.0.0.1:5", None),
@@ -319,7 +321,7 @@ mod tests {
             let read = read("127.0.0.1:5", &[(FORWARDED, value)]);
             assert_eq!(read, (client.to_owned(), is_https), "{value}");
         }
-        // What a client has sent in a line of its own spoils nothing.
+        // A line that the client sent itself has no effect.
         let lines = [
             (FORWARDED, "for=\"198.51.100.1"),
             (FORWARDED, "for=192.0.2.60"),

@@ -1,18 +1,18 @@
-//! The names under which a browser may ask for this machine, and the pages that may open a WebSocket here.
+//! The names under which browsers may request pages, and the origins that may open a WebSocket.
 
 use std::net::IpAddr;
 
-/// A host and a port as a URL, a `Host` field or an `Origin` has them, with the name in small letters.
+/// A host and an optional port of a URL, a `Host` field or an `Origin`, with the name in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Authority {
-    /// An IPv6 address has its brackets.
+    /// The name or the address; an IPv6 address includes its brackets.
     name: String,
     port: Option<u16>,
 }
 
 impl Authority {
-    /// Reads `NAME`, `NAME:PORT` and the same with addresses; IPv6 has brackets (RFC 3986). `None`: it is
-    /// nothing of the kind.
+    /// Parses `NAME` or `NAME:PORT`. `NAME` may be an address; an IPv6 address has brackets (RFC 3986).
+    /// `None` if `text` is neither.
     pub(crate) fn parse(text: &str) -> Option<Authority> {
         let end = match text.starts_with('[') {
             true => text.find(']')? + 1,
@@ -47,22 +47,22 @@ impl Authority {
         self.name.trim_matches(['[', ']'])
     }
 
-    /// Whether a URL of that scheme without a port means this one.
+    /// Returns whether `page` names this host and port, if its scheme has this default port.
     fn is_named_by(&self, page: &Authority, default_port: u16) -> bool {
         self == page
             || (page.port.is_none() && self.port == Some(default_port) && self.name == page.name)
     }
 }
 
-/// Whose names a browser may use for this machine.
+/// The host names that a browser may use for this machine.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Hosts {
-    /// Besides addresses and `localhost`, which nobody can point elsewhere.
+    /// Names besides addresses and `localhost`, which no DNS server can redirect.
     names: Vec<Authority>,
 }
 
 impl Hosts {
-    /// `NAME` or `NAME:PORT`, each.
+    /// Parses names of the form `NAME` or `NAME:PORT`.
     pub(crate) fn new(names: &[String]) -> Hosts {
         Hosts {
             names: names
@@ -72,16 +72,16 @@ impl Hosts {
         }
     }
 
-    /// Whether the `Host` of a request means this machine, whatever its port.
+    /// Returns whether the `Host` of a request is a name of this machine. Its port does not matter.
     pub(super) fn mean(&self, host: &Authority) -> bool {
         host.name == "localhost"
             || host.host().parse::<IpAddr>().is_ok()
             || self.names.iter().any(|own| own.name == host.name)
     }
 
-    /// Whether a page of `origin` is this server's own, if its browser asked for `host`. Host and port must be
-    /// the same as in `host` or in one of the names. The scheme is free: a proxy may end TLS in front of this
-    /// server.
+    /// Returns whether a page of `origin` is this server's own, if its browser requested `host`. The
+    /// host and the port must be those of `host` or of one of the names. The scheme is not compared,
+    /// because a proxy may terminate TLS in front of this server.
     pub(super) fn own_page(&self, origin: &str, host: &str) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else {
             return false;
@@ -175,7 +175,7 @@ mod tests {
             ("https://localhost", "localhost:443"),
             ("http://localhost", "localhost:80"),
             ("https://[2001:db8::1]", "[2001:db8::1]"),
-            // Behind a proxy that sends its upstream's address as the Host.
+            // A proxy that sends its upstream's address as the Host.
             ("https://chat.example", "127.0.0.1:8080"),
             ("http://chat.example", "127.0.0.1:8080"),
             ("https://other.example:8443", "127.0.0.1:8080"),

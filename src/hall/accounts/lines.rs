@@ -72,7 +72,10 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
                 ),
             },
             Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
-                damaged("the name has an account on an earlier line, which is used", DELETE);
+                damaged(
+                    "the name has an account on an earlier line, which is used",
+                    DELETE,
+                );
             }
             Ok(Some((name, hash, Line::Account))) => {
                 let (key, version) = (name.key(), 1);

@@ -1,16 +1,16 @@
-//! The form in which a password is hashed: the same one however a keyboard or an operating system composes its
-//! characters.
+//! The normalized form in which a password is hashed. It does not depend on how a keyboard or an
+//! operating system composes characters.
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::wire::is_default_ignorable;
 
-/// `password` as the profile OpaqueString of RFC 8265 prepares it: in the normal form C, with a space for every other
-/// kind of space, and letter case as it is. `None` if it has a character that the profile does not allow.
+/// Prepares `password` by the profile OpaqueString of RFC 8265: Unicode normal form C, and a space for
+/// every other kind of space; letter case stays. `None` if the profile forbids a character.
 ///
-/// The profile's contextual rules keep apart identifiers that look alike. Nobody looks at a password, so the characters
-/// that have such a rule are allowed everywhere.
+/// The profile's contextual rules prevent identifiers that look alike. A password is never shown, so
+/// characters with such a rule are allowed everywhere.
 pub(super) fn prepared(password: &str) -> Option<String> {
     let spaced = password
         .chars()
@@ -22,7 +22,7 @@ pub(super) fn prepared(password: &str) -> Option<String> {
     prepared.chars().all(is_allowed).then_some(prepared)
 }
 
-/// Whether a character is in the class FreeformClass of RFC 8264, or has a contextual rule there.
+/// Returns whether a character is in the FreeformClass of RFC 8264, or has a contextual rule there.
 fn is_allowed(character: char) -> bool {
     const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
     if JOINERS.contains(&character) {
@@ -63,13 +63,13 @@ mod tests {
             ("p\u{e4}ssword", "p\u{e4}ssword"),
             ("two\u{a0}words\u{3000}", "two words "),
             ("\u{212b}", "\u{c5}"),
-            // Typed as letters, and composed to a syllable.
+            // The same syllable, as separate letters and composed.
             ("\u{1112}\u{1161}\u{11ab}", "\u{d55c}"),
             ("\u{1f916} \u{2603}", "\u{1f916} \u{2603}"),
         ] {
             assert_eq!(prepared(typed).as_deref(), Some(wanted), "{typed:?}");
         }
-        // A compatibility form is another password: the profile maps no widths.
+        // A compatibility form is a different password: the profile does not map widths.
         assert_ne!(prepared("\u{ff41}"), prepared("a"));
     }
 

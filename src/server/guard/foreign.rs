@@ -1,37 +1,37 @@
-//! Callers that speak another protocol than the chat's, told apart by their first bytes.
+//! Detects callers that do not speak the chat protocol by their first bytes.
 //!
-//! A web page can make its reader's browser connect to any port, so a browser's request must not cost a seat. No
-//! document of the chat begins like one.
+//! A web page can make its reader's browser connect to any port, so a browser's request must not cost
+//! a seat. No chat document begins like an HTTP request.
 
 use std::net::SocketAddr;
 
 use crate::event::What;
 use crate::net::{Opening, Port, Stream};
 
-/// How many of a caller's first bytes are looked at.
+/// Number of a caller's first bytes that are inspected.
 const LOOK: usize = 16;
 
-/// A protocol that is not spoken here.
+/// A protocol other than the chat's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Foreign {
     /// An HTTP request.
     Http,
-    /// A TLS handshake, where the server was started without TLS, or the header of a reverse proxy.
+    /// A TLS handshake although the server was started without TLS, or a PROXY protocol header.
     Other(Opening),
 }
 
 impl Foreign {
-    /// The protocol that begins with `bytes`, if it is a foreign one.
+    /// Returns the foreign protocol that begins with `bytes`, if there is one.
     pub(crate) fn of(bytes: &[u8]) -> Option<Foreign> {
         match Opening::of(bytes) {
-            // The original programs' frames begin with their length, which may be that byte alone.
+            // The original programs' frames begin with their length, which may be this byte.
             Some(Opening::Tls) if !is_tls(bytes) => None,
             Some(opening) => Some(Foreign::Other(opening)),
             None => is_http(bytes).then_some(Foreign::Http),
         }
     }
 
-    /// The event that reports a caller at `port` that speaks it.
+    /// The event for a caller at `port` that speaks this protocol.
     pub(crate) fn event(self, port: Port, peer: SocketAddr) -> What {
         match self {
             Foreign::Other(opening @ Opening::Tls) => What::TlsFailed {
@@ -52,7 +52,7 @@ impl Foreign {
         }
     }
 
-    /// Looks at what has arrived on a fresh connection, without waiting and without taking it.
+    /// Peeks at the first bytes of a new connection, without waiting and without removing them.
     pub(crate) fn peek(stream: &Stream) -> Option<Foreign> {
         let mut look = [0; LOOK];
         let count = stream.peek_now(&mut look).ok()?;
@@ -62,7 +62,7 @@ impl Foreign {
     }
 }
 
-/// Whether a frame is the first line of an HTTP request (RFC 9112, section 3).
+/// Returns whether a frame is the first line of an HTTP request (RFC 9112, section 3).
 pub(crate) fn is_http(line: &[u8]) -> bool {
     const METHODS: [&str; 10] = [
         "GET ",
@@ -81,7 +81,8 @@ pub(crate) fn is_http(line: &[u8]) -> bool {
         .any(|method| line.starts_with(method.as_bytes()))
 }
 
-/// Whether that begins with a TLS record of a handshake, in any version (RFC 8446, section 5.1). No text does.
+/// Returns whether the bytes begin with a TLS handshake record of any version (RFC 8446, section
+/// 5.1). No text begins like that.
 pub(crate) fn is_tls(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x16\x03")
 }

@@ -1,4 +1,4 @@
-//! What waits for a client that requests and does not read stays bounded.
+//! Tests that the queue of a client that sends requests and does not read stays bounded.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -77,7 +77,7 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
         bob.sends("JOIN", "<room>lobby</room><here/>");
         bob.sends("LEAVE", "<room>lobby</room>");
     }
-    // One replay more may stand in the queue until the thread that appended it looks at the limit.
+    // The queue may hold one more replay until the thread that appended it checks the limit.
     let bound = limits::OUTBOX + limits::HISTORY_EXEMPTION + limits::HISTORY;
     let mut most = 0;
     while !connection.outbox.has_ended() {

@@ -1,8 +1,8 @@
-//! The thread `late-workers`: starts the workers whose ports were in TIME_WAIT when the server did.
+//! The thread `late-workers`: starts the workers whose ports were in TIME_WAIT at the server's start.
 //!
-//! It tries their ports once a tick. A seat's port goes on the workload stack only when its worker
-//! listens, so no client is sent to a port that refuses it. At the end it wakes and joins these
-//! workers.
+//! It tries their ports once per tick. A seat's port goes on the workload stack only when its worker
+//! listens, so no client is sent to a port that refuses it. At shutdown the thread wakes and joins
+//! these workers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,25 +20,25 @@ use crate::server::ports::{Binder, reason};
 
 /// A seat whose worker does not listen yet.
 pub(crate) struct MissingPort {
-    /// The right to the seat; this thread holds it until then.
+    /// The right to the seat, held by this thread until the worker listens.
     pub(crate) lease: Lease,
     pub(crate) address: SocketAddr,
-    /// What the port was in use for, as far as it was told.
+    /// The use of the port in the last event.
     pub(crate) held: Option<Held>,
 }
 
-/// What `late-workers` has.
+/// The state of the thread `late-workers`.
 pub(crate) struct LateWorkers {
     pub(crate) worker: Arc<Worker>,
     pub(crate) tls: Option<TlsServer>,
     pub(crate) missing: Vec<MissingPort>,
     pub(crate) binder: Box<dyn Binder>,
-    /// Made before the first attempt, so that no tick is missed.
+    /// Subscribed before the first attempt, so that no tick is missed.
     pub(crate) ticks: Subscription,
 }
 
 impl LateWorkers {
-    /// The thread: tries until all are there, and then waits for the end of the server.
+    /// Runs the thread: tries until all workers listen, then waits for the end of the server.
     pub(crate) fn run(mut self) {
         let clock = self.worker.sessions.clock.clone();
         let mut workers: Vec<(Arc<Listener>, JoinHandle<()>)> = Vec::new();
@@ -47,7 +47,7 @@ impl LateWorkers {
             tried = clock.now();
             workers.extend(self.try_again());
         }
-        // It disconnects when the clock stops.
+        // The channel disconnects when the clock stops.
         while self.ticks.ticks().recv().is_ok() {}
         for (listener, _) in &workers {
             listener.wake();
@@ -57,7 +57,7 @@ impl LateWorkers {
         }
     }
 
-    /// Tries each missing port once, and starts the workers of those that are free now.
+    /// Tries each missing port once, and starts the workers of the free ones.
     fn try_again(&mut self) -> Vec<(Arc<Listener>, JoinHandle<()>)> {
         let (mut started, mut in_use) = (Vec::new(), Vec::new());
         let tried = std::mem::take(&mut self.missing);
@@ -84,7 +84,7 @@ impl LateWorkers {
         started
     }
 
-    /// Tells of each port that is in use for something else now.
+    /// Emits an event for each port whose use has changed.
     fn tell_who_has_them(&mut self, in_use: &mut [MissingPort]) {
         let addresses: Vec<SocketAddr> = in_use.iter().map(|there| there.address).collect();
         let held = self.binder.held(Transport::Tcp, &addresses);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     impl Stage {
-        /// A server with the workers 40001 to 40004.
+        /// Starts a server with the workers 40001 to 40004.
         fn start(scripts: &[(u16, &[Option<Held>])]) -> Stage {
             let clock = Clock::new();
             let mut events = Events::new(clock.clone(), false);
@@ -167,7 +167,7 @@ mod tests {
             ports.map(|port| port.get()).collect()
         }
 
-        /// Lets the clock tick until a line with `part` is told.
+        /// Lets the clock tick until an event line contains `part`.
         fn ticks_until(&self, part: &str) -> String {
             for _ in 0..PATIENCE.as_millis() / 10 {
                 let event = self.events.events().recv_timeout(Duration::from_millis(10));
@@ -187,7 +187,7 @@ mod tests {
             BufReader::new(stream)
         }
 
-        /// Asks the portal and takes the seat. Returns its port.
+        /// Asks the portal for a seat and takes it. Returns its port.
         fn sit(&self) -> (u16, BufReader<TcpStream>) {
             let mut ticket = String::new();
             self.connect(40000).read_to_string(&mut ticket).unwrap();
@@ -215,7 +215,7 @@ mod tests {
         stage.ticks_until("ports-busy      ports 40002-40003  reason a closed outgoing connection");
         let (port, _first) = stage.sit();
         assert_eq!((port, stage.free()), (40001, vec![40004]));
-        // The client in 40001 has been alone; the next one becomes its partner.
+        // The client in 40001 has no partner yet; the next client becomes its partner.
         stage.ticks_until("port-ready      port 40002");
         let (port, mut second) = stage.sit();
         assert_eq!(port, 40002);
@@ -227,7 +227,7 @@ mod tests {
         free.sort_unstable();
         assert_eq!(free, [40003, 40004]);
         stage.sit();
-        // It wakes and joins those workers, too.
+        // The end of the server must wake and join these workers, too.
         stage.server.stop();
     }
 

@@ -1,10 +1,9 @@
-//! Ends the connections of clients that have vanished: their machine lost its power, or the network
-//! is gone.
+//! Ends the connections of vanished clients: their machine lost its power, or the network is down.
 //!
-//! While bytes are waiting to be acknowledged, Linux sends no keepalive probes, and by itself it gives up
-//! after some sixteen minutes. `TCP_USER_TIMEOUT` would end that sooner, but also for a client that
-//! is there and only does not read. So one thread looks every few seconds at what the system knows of
-//! each connection. No other thread wakes for that, and a seat without a client costs nothing.
+//! While data is unacknowledged, Linux sends no keepalive probes, and it gives up only after about
+//! sixteen minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client that
+//! is alive and does not read. Therefore one thread checks the kernel's state of each connection every
+//! few seconds. No other thread wakes for this, and a seat without a client costs nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +12,17 @@ use crate::clock::{Subscription, Tick, Ticks};
 use crate::server::seats::SharedSeat;
 use crate::server::session::Sessions;
 
-/// What the thread `liveness` uses.
+/// The state of the thread `liveness`.
 pub(crate) struct Liveness {
     pub(crate) sessions: Arc<Sessions>,
-    /// How long a peer's system may leave everything unanswered.
+    /// The time after which a peer whose kernel answers nothing counts as vanished.
     pub(crate) limit: Duration,
-    /// How often to look.
+    /// The time between two checks.
     pub(crate) every: Ticks,
 }
 
 impl Liveness {
-    /// The thread `liveness`: looks until the clock stops.
+    /// Runs the thread `liveness`: checks until the clock stops.
     pub(crate) fn run(&self, subscription: &Subscription) {
         let Sessions { clock, panics, .. } = &*self.sessions;
         let next = || Tick(clock.now().0 + self.every.get() - 1);
