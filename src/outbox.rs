@@ -65,7 +65,7 @@ struct Queue {
     /// The socket's write timeout has been set: only when it is first needed, because most
     /// connections never come to that.
     is_patient: bool,
-    /// How many bytes of history wait that do not count against the client; never more than
+    /// Bytes of waiting history that do not count against the client; at most
     /// [`limits::HISTORY_EXEMPTION`].
     exempt_bytes: usize,
     waiting: Waiting,
@@ -207,7 +207,7 @@ impl Outbox {
         Handed::Taken
     }
 
-    /// Like [`Outbox::append_doc`]; returns how many bytes were appended.
+    /// Like [`Outbox::append_doc`]; returns the number of bytes appended.
     pub fn append_reply(&self, doc: &ServerDoc<'_>) -> usize {
         self.append_to(&mut self.queue.lock(), doc)
     }
@@ -232,7 +232,7 @@ impl Outbox {
         queue.waiting.pending() - before
     }
 
-    /// How many bytes the socket has not taken yet.
+    /// The number of bytes that the socket has not accepted yet.
     pub fn pending(&self) -> usize {
         self.queue.lock().waiting.pending()
     }
@@ -273,9 +273,9 @@ impl Outbox {
         true
     }
 
-    /// Ends the connection if the peer's system has left everything unanswered for `limit`: then the
-    /// peer has vanished. A peer that is there and does not read answers, and is governed by the limit
-    /// of the queue alone.
+    /// Ends the connection if the peer's kernel has answered nothing for `limit`, which means that the
+    /// peer has vanished. The kernel of a peer that does not read still answers; only the limit of the
+    /// queue applies to it.
     pub fn check_peer(&self, limit: Duration) {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -742,8 +742,8 @@ mod tests {
         assert_eq!(reader.join().unwrap(), rounds * 4096);
     }
 
-    /// Whoever joins and leaves again and again gets no more room in the queue than somebody who
-    /// joins all the rooms once.
+    /// A client that joins and leaves repeatedly gets no more space in the queue than one that joins
+    /// all rooms once.
     #[test]
     fn replayed_history_raises_the_limit_by_a_fixed_amount() {
         let (outbox, _wakes, _client) = outbox();

@@ -17,7 +17,7 @@ pub enum End {
     Gone,
     /// The connection broke.
     Broken,
-    /// The client's system has acknowledged nothing for [`crate::limits::UNACKNOWLEDGED`].
+    /// The client's kernel has acknowledged nothing for [`crate::limits::UNACKNOWLEDGED`].
     Vanished,
     /// No passcode within the handshake timeout.
     Silent,
@@ -55,7 +55,7 @@ pub enum End {
     TakenOver,
     /// The operator removed the client.
     Kicked,
-    /// A full single port needed the seat, and the client had neither a partner nor sent anything.
+    /// A full single port needed the seat, and the client had no partner and had sent nothing.
     Evicted,
     /// The server is going down.
     Shutdown,

@@ -37,13 +37,13 @@ impl ReaderThread {
 }
 
 /// Starts the thread `console`, which prints `greeting`, then each event as one line, and at the
-/// end that it is the end. Without a queue it prints the greeting alone. `shape` fits lines to the
+/// end that it is the end. Without a queue it prints only the greeting. `shape` wraps lines to the
 /// width of a terminal.
 ///
 /// No other thread prints to `out`, because a terminal that is paused would block it.
 ///
-/// Ticks that woke no thread are left out, and so are the events that only a board needs: signs of
-/// life, and what the greeting says already.
+/// It leaves out ticks that woke no thread, and events that only a board needs: client activity, and
+/// the facts that the greeting contains.
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
@@ -65,7 +65,7 @@ pub fn start_console(
             },
             tick: Tick::default(),
         };
-        // There is no other place for an error of the console.
+        // An error of the console can't be reported anywhere else.
         let _ = stream.write(&[shape(&greeting)]);
         let Some(queue) = queue else { return };
         while let Some(lines) = stream.next(&queue) {
@@ -79,7 +79,7 @@ pub fn start_console(
 /// The most that is put together for one write, in bytes.
 const TOGETHER: usize = 256 * 1024;
 
-/// Why events are missing that found no room in a reader's queue.
+/// The reason for events that are missing because a reader's queue was full.
 pub(crate) const TOO_FAST: &str = "they came faster than they could be written";
 
 /// Events as the lines of a file or a terminal.
@@ -92,7 +92,7 @@ struct Stream<W, F> {
 }
 
 impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
-    /// Waits for events and returns the lines of those that are there. `None` after the last one.
+    /// Waits for events and returns the lines of all queued ones. `None` after the last event.
     fn next(&mut self, queue: &EventQueue) -> Option<Vec<String>> {
         let first = queue.events().recv().ok()?;
         let (mut lines, mut bytes) = (Vec::new(), 0);
@@ -121,7 +121,7 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
         })
     }
 
-    /// Writes how many events found no room in the queue, if any did not.
+    /// Writes the number of events that did not fit into the queue, if it is not zero.
     fn write_dropped(&mut self, queue: &EventQueue) -> io::Result<()> {
         let dropped = queue.take_dropped();
         if dropped == 0 {
@@ -132,9 +132,8 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
     }
 }
 
-/// A file of events. It is opened again if it has been moved away or deleted, as log rotation does,
-/// and rotated by itself when it has grown to `most` bytes: the file before is kept with `.1` at the
-/// end of its name.
+/// A file of events. It is opened again if log rotation has moved or deleted it. It also rotates
+/// itself when it reaches `most` bytes, and keeps one old file with the suffix `.1`.
 struct EventFile {
     file: File,
     path: PathBuf,
@@ -142,7 +141,7 @@ struct EventFile {
 }
 
 impl EventFile {
-    /// Returns whether it ends in a torn line, too: one that a crash or a full disk has cut off.
+    /// Also returns whether the file ends in a torn line, cut off by a crash or a full disk.
     fn open(path: &Path, most: Option<u64>) -> io::Result<(EventFile, bool)> {
         let mut options = OpenOptions::new();
         options.read(true).create(true).append(true);
@@ -162,8 +161,8 @@ impl EventFile {
         Ok((opened, last != *b"\n"))
     }
 
-    /// Makes room for `bytes` more. If another file has taken this one's place, returns whether that
-    /// ends in a torn line.
+    /// Makes room for `bytes` more bytes. If the file was replaced, returns whether the new one ends in
+    /// a torn line.
     fn make_room(&mut self, bytes: usize) -> io::Result<Option<bool>> {
         let length = self.file.metadata()?.len();
         let is_full = |most| length > 0 && length + bytes as u64 > most;
@@ -172,7 +171,7 @@ impl EventFile {
             before.push(".1");
             std::fs::rename(&self.path, before)?;
         }
-        // Until a new one can be had, the old one does.
+        // Keep the old file until a new one can be opened.
         if is_elsewhere(&self.file, &self.path).unwrap_or(false)
             && let Ok((new, is_torn)) = EventFile::open(&self.path, self.most)
         {
@@ -194,9 +193,9 @@ impl Write for EventFile {
 }
 
 /// Starts the thread `event-file`, which appends each event to the file at `path` as a JSON line.
-/// If the file is moved away or deleted, or has grown to `most` bytes, a new one takes its place. An
-/// error is reported once on standard error; when writing works again, an event says how many are
-/// missing.
+/// If the file is moved, deleted, or has reached `most` bytes, a new one replaces it. An error is
+/// reported once on standard error. When writing works again, an event states the number of missing
+/// events.
 ///
 /// # Errors
 /// What the system says when the file can't be opened for appending, or has no thread to give.
@@ -223,7 +222,7 @@ pub fn start_event_file(
                 ));
             }
         }
-        // The last chance to write how many are missing.
+        // The last chance to write the number of missing events.
         let _ = stream.write(&[]);
     })
 }
@@ -299,7 +298,7 @@ mod tests {
         assert!(lines[1].ends_with("\"event\":\"shutting-down\"}"), "{text}");
     }
 
-    /// What the console prints, on an output that a test looks at.
+    /// The output of the console, for a test to inspect.
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<(Vec<u8>, VecDeque<io::ErrorKind>)>>);
 
@@ -318,7 +317,7 @@ mod tests {
         }
     }
 
-    /// The words of the events in what a console has printed.
+    /// The event names in a console's output.
     fn words(out: &Shared) -> Vec<String> {
         let text = String::from_utf8(out.0.lock().0.clone()).unwrap();
         let words = text.lines().map(|line| line.split_whitespace().nth(2));
@@ -349,7 +348,7 @@ mod tests {
         let mut events = Events::new(Clock::new(), false);
         let queue = events.add_reader(8);
         let out = Shared::default();
-        // The greeting and two events fail; the events are told one by one.
+        // The greeting and two events fail; the events are emitted one at a time.
         out.0.lock().1 = [
             io::ErrorKind::StorageFull,
             io::ErrorKind::WouldBlock,

@@ -21,7 +21,7 @@ pub struct Events {
     with_passcodes: bool,
     with_calls: bool,
     readers: Vec<Reader>,
-    /// What has failed lately. A leaf lock, shared by all handles.
+    /// Recent failures. A leaf lock, shared by all handles.
     failures: Arc<Mutex<HashMap<Failure, Repeats>>>,
 }
 
@@ -33,22 +33,22 @@ struct Reader {
     shutter: Option<Shutter>,
 }
 
-/// What was tried, and the system's reason.
+/// The failed operation, and the system's reason.
 type Failure = (&'static str, String);
 
-/// A failure that may come again and again, hundreds of times a minute.
+/// A failure that may repeat hundreds of times a minute.
 struct Repeats {
     told_at: Tick,
     last: Tick,
-    /// How many there were since it was told.
+    /// Number of failures since the last event.
     untold: u64,
 }
 
-/// A failure that repeats is told once in so many ticks, with a count.
+/// Number of ticks between two events for a repeated failure; each has a count.
 const TOLD_EVERY: u64 = 60;
-/// After so many ticks without the failure it is over: the rest of the count is told.
+/// Number of ticks without the failure after which it is over, and an event has the rest of the count.
 const OVER_AFTER: u64 = 10;
-/// So many different failures are counted at a time; each further one is told.
+/// Number of different failures that are counted at a time. Each further one gets an event at once.
 const FAILURES: usize = 64;
 
 /// How much there is of an event.
@@ -154,8 +154,8 @@ impl Events {
         self.tell_of(Kind::Call, what);
     }
 
-    /// Tells that the system has refused something. The first time, that is an event at once; while it
-    /// repeats, it is counted, and the count told once a minute.
+    /// Reports that the system has refused something. The first failure is an event at once; repeated
+    /// ones are counted, and an event has their number once a minute.
     pub fn tell_trouble(&self, doing: &'static str, error: String) {
         let now = self.clock.now();
         let times = {
@@ -190,14 +190,14 @@ impl Events {
         });
     }
 
-    /// Tells that the clock has moved on, and of the failures that have stopped.
+    /// Emits a tick, and the final counts of failures that have stopped.
     pub fn tell_tick(&self, told: usize) {
         self.tell_pulse(|| What::Ticked { told });
         let now = self.clock.now();
         self.tell_counts(|repeats| now.0 - repeats.last.0 >= OVER_AFTER);
     }
 
-    /// Tells how often each failure `is_over` that has not been told, and forgets it.
+    /// Emits the unreported count of each failure that `is_over`, and forgets the failure.
     fn tell_counts(&self, is_over: impl Fn(&Repeats) -> bool) {
         let over: Vec<(Failure, Repeats)> = {
             let mut failures = self.failures.lock();
@@ -214,7 +214,7 @@ impl Events {
         }
     }
 
-    /// Tells what has only been counted so far: the server ends.
+    /// Emits all unreported counts, at the end of the server.
     pub fn tell_last_counts(&self) {
         self.tell_counts(|_| true);
     }
@@ -330,7 +330,7 @@ mod tests {
             troubles.collect::<Vec<_>>()
         };
         let one = |error: &str, times| vec![(error.to_owned(), times)];
-        // Ten a second, for two minutes.
+        // Ten failures a second, for two minutes.
         fails(no_more);
         assert_eq!(told(), one(no_more, None));
         for tick in 1..=120 {
@@ -343,10 +343,10 @@ mod tests {
                 _ => assert_eq!(told(), []),
             }
         }
-        // Another one has its own event.
+        // A different failure has its own event.
         fails(other);
         assert_eq!(told(), one(other, None));
-        // It is over; what was not told is told, if there is anything.
+        // The failure is over: its unreported count is emitted, if there is one.
         for tick in 1..=20 {
             clock.beat();
             events.tell_tick(0);
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(told(), one(no_more, None));
         events.tell_last_counts();
         assert_eq!(told(), one(no_more, Some(1)));
-        // However many kinds there are, so many are remembered.
+        // The number of remembered failures is limited.
         for number in 0..2 * FAILURES {
             fails(&number.to_string());
         }

@@ -34,12 +34,12 @@ pub enum Via {
     Web,
 }
 
-/// Where a client is: its port tells that, unless all clients are on a single port.
+/// The place of a client: its port, or its seat if all clients share a single port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A worker's port.
     Port(Port),
-    /// A seat of the single port. Its thread has the same name.
+    /// A seat of the single port, named like its thread.
     Seat(SeatNumber),
 }
 
@@ -117,10 +117,10 @@ pub enum What {
         /// The ports.
         #[serde(serialize_with = "as_ranges")]
         ports: Vec<Port>,
-        /// What they are in use for.
+        /// The use of the ports.
         reason: &'static str,
     },
-    /// A worker listens at a port that was busy; the port is on the workload stack.
+    /// A worker listens on a port that was busy before; the port is on the workload stack.
     PortReady {
         /// The worker's port.
         port: Port,
@@ -185,7 +185,7 @@ pub enum What {
         /// Why.
         error: String,
     },
-    /// A caller spoke another protocol than the chat's, and was turned away.
+    /// A caller did not speak the chat protocol and was rejected.
     WrongProtocol {
         /// The port that was called.
         port: Port,
@@ -194,15 +194,15 @@ pub enum What {
         /// The protocol: `http`, `tls`, or the PROXY protocol with its version.
         protocol: String,
     },
-    /// A browser's request to the page or the board was refused, and the answer said why.
+    /// A request to the page or the board was refused; the response had the reason.
     HttpRefused {
-        /// The port that was asked.
+        /// The port of the page or the board.
         port: Port,
-        /// The client, through a trusted proxy if there is one.
+        /// The client's address; behind a trusted proxy, the one that the proxy states.
         peer: SocketAddr,
-        /// The answer's status, such as `403 Forbidden`.
+        /// The response's status, such as `403 Forbidden`.
         status: String,
-        /// Why, and what helps.
+        /// The reason and the fix.
         reason: String,
     },
     /// Somebody came who was not expected, and was turned away.
@@ -352,13 +352,13 @@ pub enum What {
         /// The text, with `--show-messages`.
         text: Option<String>,
     },
-    /// A line of the accounts file is no account. It is kept, and nobody can register the name on it.
+    /// A line of the accounts file is not an account. It stays, and no client can register its name.
     DamagedAccount {
         /// The line's number, counted from 1.
         line: usize,
         /// What is wrong with it.
         reason: &'static str,
-        /// How it is corrected.
+        /// The correction for the operator.
         fix: &'static str,
         /// The name at its beginning, if there is one.
         name: Option<String>,
@@ -412,14 +412,14 @@ pub enum What {
         doing: &'static str,
         /// The system's reason.
         error: String,
-        /// How often it has failed since the last such event, where it repeats.
+        /// Number of failures since the last such event, if the failure repeats.
         times: Option<u64>,
     },
     /// Lines of this stream (the console, the event file, the board) are missing before this one.
     LinesMissing {
         /// How many.
         count: u64,
-        /// Why: the system's reason, or that events came too fast.
+        /// The system's reason, or that events came too fast.
         reason: String,
     },
     /// A socket call returned (`--trace`). Its name is the event's word.
@@ -500,7 +500,7 @@ impl Event {
         }
     }
 
-    /// The event of this thread that says that `count` lines are missing, if any are.
+    /// Returns an event of this thread for `count` missing lines, if any are missing.
     pub(crate) fn missing(tick: Tick, count: u64, reason: &str) -> Option<Event> {
         (count > 0).then(|| Event {
             tick,

@@ -5,11 +5,12 @@
 //! in the word `changed` replaces the password of an account further up. Lines are only
 //! ever appended, each in one write that is on the disk before the registration is confirmed. So
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
-//! behind is one torn line at the end. The name at the beginning of a line that is damaged, by that or by an editor, stays
-//! reserved: it may be somebody's, so nobody can make an account of it until the operator has corrected the line.
+//! behind is one torn line at the end. A crash or an editor may damage a line. The name at its
+//! beginning stays reserved, because it may have an owner: no client can register it until the
+//! operator has corrected the line.
 //!
-//! A password is hashed in the form that [`prepared()`] gives it. Hashes of before may be of other forms: if only the
-//! password as it was typed is right, its hash is replaced.
+//! A password is hashed in the form that [`prepared()`] returns. Older hashes may be of passwords as
+//! they were typed. If only that form matches, the hash is replaced.
 //!
 //! Should the file be deleted or replaced while the server runs, the next registration notices, and
 //! the new file gets every account that it lacks: what was confirmed is kept. So an account is
@@ -88,9 +89,9 @@ pub enum AccountError {
     Hash(String),
     /// The other servers, which have the account, too, can't be asked.
     Undecided,
-    /// The name stands on a damaged line.
+    /// The name is on a damaged line.
     Reserved(Name),
-    /// The new password has a character that no password may have.
+    /// The new password contains a forbidden character.
     Unprintable,
     /// Another server has another password for the account, and neither is the later one.
     Differs(Name),
@@ -261,17 +262,16 @@ impl Accounts {
         self.book.find(name).is_some()
     }
 
-    /// The file.
     pub fn path(&self) -> &Path {
         self.book.path()
     }
 
-    /// Whether nobody can have that name, because it stands on a damaged line of the file.
+    /// Returns whether the name is reserved because it is on a damaged line of the file.
     pub fn is_reserved(&self, name: &Name) -> bool {
         self.book.is_reserved(name)
     }
 
-    /// Whether the file has been replaced since this was last asked, and what became of it.
+    /// Returns the outcome if the file was replaced since the last call.
     pub fn take_rescued(&self) -> Option<Rescued> {
         self.book.take_rescued()
     }
@@ -432,8 +432,8 @@ impl Accounts {
         Ok(PasswordChange::Changed)
     }
 
-    /// Replaces the hash of a password as it was typed by the hash of its prepared form, among all servers that have the
-    /// account. If that fails, the next login tries again: the old hash is as good as before.
+    /// Replaces the hash of a password as typed by the hash of its prepared form, on all servers that
+    /// have the account. If this fails, the old hash stays valid and the next login tries again.
     fn prepare_hash(
         &self,
         account: &Account,
@@ -493,12 +493,12 @@ impl Accounts {
     }
 }
 
-/// What a typed password is to a hash.
+/// The result of comparing a typed password with a hash.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Proof {
-    /// The hash is that of its prepared form.
+    /// The hash matches the password's prepared form.
     Prepared,
-    /// The hash is that of the password as it was typed, which is not its prepared form.
+    /// The hash matches the password as typed, which differs from its prepared form.
     AsTyped,
     Wrong,
 }
@@ -817,7 +817,7 @@ mod tests {
         check(&accounts, "alice", "one");
         let refused = accounts.change(&name("alice"), "one", "\u{200b}", || false);
         assert!(matches!(refused, Err(AccountError::Unprintable)));
-        // An account of before may have such a one.
+        // An older account may have such a password.
         let hash = Hasher::default().hash("a\u{7}").unwrap();
         drop(accounts);
         std::fs::write(&file.0, format!("alice {hash}\n")).unwrap();

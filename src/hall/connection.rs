@@ -26,11 +26,11 @@ pub struct Connection {
     identity: Mutex<Identity>,
     /// The tick, or [`NEVER`].
     heard_at: AtomicU64,
-    /// It has sent something since it was welcomed.
+    /// The client has sent something since the welcome.
     has_traffic: AtomicBool,
     /// It has sent a whole document before it was let in, and no line feed.
     lacks_a_line_feed: AtomicBool,
-    /// Bytes of replies that were appended for it under a lock of the hall and not yet charged.
+    /// Bytes of replies that were appended under a lock of the hall and are not charged yet.
     uncharged: AtomicUsize,
     /// Messages and bytes of text that it sent, and that were handed to it.
     sent: Tally,
@@ -154,12 +154,12 @@ impl Connection {
         handed
     }
 
-    /// Notes that it has sent something, whatever it was.
+    /// Notes that the client has sent something of any kind.
     pub fn count_traffic(&self) {
         self.has_traffic.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has sent anything since it was welcomed.
+    /// Returns whether the client has sent anything since the welcome.
     pub fn has_traffic(&self) -> bool {
         self.has_traffic.load(Ordering::Relaxed)
     }
@@ -182,12 +182,12 @@ impl Connection {
         self.outbox.end(End::Silent);
     }
 
-    /// Notes that its own request has made the server append a reply of `bytes` bytes for it.
+    /// Adds `bytes` of a reply to the client's own request.
     pub(super) fn charge_reply(&self, bytes: usize) {
         self.uncharged.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes of such replies since the last call.
+    /// Returns the bytes of such replies since the last call.
     pub fn take_charged_replies(&self) -> usize {
         self.uncharged.swap(0, Ordering::Relaxed)
     }

@@ -76,7 +76,7 @@ pub(super) struct Old {
 const OLD_FRAME_BYTES: usize = 160;
 
 impl Old {
-    /// At most how many bytes it takes on its way to a new member of `room`.
+    /// The maximum number of bytes that it takes on the wire to a new member of `room`.
     fn written_bytes(&self, room: &Name) -> usize {
         let names = escaped_bytes(&self.from) + room.as_str().len();
         OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
@@ -186,15 +186,15 @@ impl<H> Room<H> {
         self.remembered.history.drain(..surplus);
     }
 
-    /// Replays what was said before to a new member. Returns how many bytes that took.
+    /// Replays the history to a new member. Returns the number of bytes appended.
     pub(super) fn append_history(&self, member: &Connection) -> usize {
         let history = self.remembered.history.iter();
         let replayed = history.map(|old| member.outbox.append_history(&old.doc(&self.name)));
         replayed.sum()
     }
 
-    /// Appends the topic for a member who asks for it, or, with `joins`, only if there is one.
-    /// Returns how many bytes that took.
+    /// Appends the topic for a member; with `joins`, only if there is a topic. Returns the number of
+    /// bytes appended.
     pub(super) fn append_topic(&self, member: &Connection, joins: bool) -> usize {
         if joins && self.remembered.topic.is_none() {
             return 0;
@@ -210,8 +210,8 @@ impl<H> Room<H> {
         })
     }
 
-    /// Sets the topic, or removes it if it is empty; returns the document that says so. A topic of
-    /// more than [`limits::MAX_TOPIC_BYTES`], which only an older server accepts, is cut off there.
+    /// Sets the topic, or removes it if it is empty; returns the document to send. Cuts a topic of
+    /// more than [`limits::MAX_TOPIC_BYTES`], which only an older server accepts.
     pub(super) fn set_topic(&mut self, topic: &str, by: &str) -> ServerDoc<'static> {
         let topic = &topic[..topic.floor_char_boundary(limits::MAX_TOPIC_BYTES)];
         self.remembered.topic = (!topic.is_empty()).then(|| (topic.to_owned(), by.into()));

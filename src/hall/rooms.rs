@@ -175,7 +175,7 @@ impl<H> Rooms<H> {
             .collect()
     }
 
-    /// Everyone who is connected to a room, and has said a passcode or not.
+    /// All connections to rooms, including those that have not sent a passcode yet.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
         let connected = |room: &Room<H>| -> Vec<Arc<Connection>> {
             let callers = room.callers.iter().map(|caller| &caller.connection);
@@ -338,7 +338,7 @@ impl<H> Rooms<H> {
             return Ok(told);
         };
         let doc = room.set_topic(text, &main.label());
-        // Of a member's two connections, one gets it: the setter's answer is on the main one.
+        // Each member receives it on one connection; the member who set it, on the main one.
         let others = room.seated();
         let others = others.filter(|(member, _)| !Arc::ptr_eq(&member.main, main));
         told.extend(others.map(|(_, connection)| Arc::clone(connection)));

@@ -10,7 +10,7 @@ use crate::net::Delivery;
 /// data and window probes. Both stay unanswered only if the peer has vanished or the network is down.
 #[derive(Default)]
 pub(super) struct Silence {
-    /// The start of the silence, if the peer's kernel has not answered yet.
+    /// The start of the silence, if an answer is overdue.
     since: Option<Instant>,
 }
 

@@ -14,8 +14,8 @@
 //!
 //! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
 //! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
-//! alone ends a reservation, unless the portal revokes it, and only the worker goes from Closing to Free, so a session that ends
-//! late can't touch the next connection's reservation.
+//! alone ends a reservation, unless the portal revokes it. Only the worker goes from Closing to Free,
+//! so a session that ends late can't touch the next connection's reservation.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -429,8 +429,8 @@ impl Seat {
         Some(expiry)
     }
 
-    /// The portal takes back a reservation whose asker turned out not to be a client. If it is still the one that
-    /// came with `passcode`, the passcode becomes `next`, the seat is free, and its lease is to be pushed.
+    /// Revokes the reservation of a caller that turned out not to be a client. If `passcode` is still
+    /// the reservation's, replaces it by `next`, frees the seat, and returns the lease to push.
     pub fn revoke(
         &mut self,
         passcode: &Passcode,
@@ -439,7 +439,7 @@ impl Seat {
         if !matches!(self.state, State::Reserved { .. }) || self.passcode != *passcode {
             return None;
         }
-        // First the passcode: if that fails, nothing has changed.
+        // Create the passcode first: if that panics, nothing has changed.
         let next = next();
         let lease = self.take_lease()?;
         self.passcode = next;

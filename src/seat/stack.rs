@@ -99,8 +99,8 @@ impl WorkloadStack {
         self.free.push(lease);
     }
 
-    /// Takes the ports of the seats in `missing` out. The whole pairs that are left are handed out
-    /// first, then the seats without a partner's.
+    /// Removes the ports of the seats in `missing`. Complete pairs of the rest are handed out first,
+    /// then seats whose partner is missing.
     pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
         let is_missing = |lease: &mut Lease| missing(lease.seat());
         let mut held_back: Vec<Lease> = self.free.extract_if(.., is_missing).collect();
@@ -109,8 +109,8 @@ impl WorkloadStack {
         held_back
     }
 
-    /// Puts a port that was held back on the stack, beside its partner's if that is there. The seats
-    /// whose partner is still `missing` are handed out last.
+    /// Puts a held-back port on the stack, next to its partner's if that is there. Seats whose partner
+    /// is still `missing` are handed out last.
     pub fn add(&mut self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
         let partner = lease.seat().partner();
         let beside = self.free.iter().position(|there| there.seat() == partner);
@@ -178,7 +178,7 @@ mod tests {
                 missing.contains(&seat.get())
             });
         };
-        // Without its partner's it comes last but is there.
+        // A seat with a missing partner comes last, but is there.
         add(&mut stack, 7);
         assert_eq!(order(&stack), [3, 4, 7, 2, 5]);
         add(&mut stack, 8);
@@ -186,7 +186,7 @@ mod tests {
         let mut taken = vec![stack.pop().unwrap()];
         add(&mut stack, 1);
         assert_eq!(order(&stack), [4, 7, 8, 2, 1, 5]);
-        // The client in its partner's seat waits for somebody, so it goes out next.
+        // The client in the other seat of the pair waits for a partner, so this port comes next.
         while !stack.free.is_empty() {
             taken.extend(stack.pop());
         }

@@ -118,7 +118,7 @@ pub(super) fn back_off(events: &Events, doing: &'static str, error: &io::Error) 
     thread::sleep(limits::ACCEPT_BACKOFF);
 }
 
-/// Tells that the system has refused something; what repeats is counted.
+/// Reports that the system has refused something; repeated failures are counted.
 pub(super) fn trouble(events: &Events, doing: &'static str, error: &io::Error) {
     events.tell_trouble(doing, error.to_string());
 }

@@ -102,7 +102,7 @@ impl fmt::Display for StartError {
                 "the system gives no random numbers ({reason}), and without them a passcode could \
                  be guessed: start where /dev/urandom is available"
             ),
-            // It names the sandbox that forbids them.
+            // The error names the sandbox that forbids threads.
             StartError::NoThread(error) if error.raw_os_error().is_none() => error.fmt(f),
             StartError::NoThread(error) => write!(
                 f,
@@ -183,12 +183,12 @@ fn suggestion(port: u16) -> u16 {
     }
 }
 
-/// Every socket of a server that has not started yet. The TCP ports are bound and refuse callers.
+/// All sockets of a server that has not started yet. The TCP ports are bound and refuse callers.
 pub(super) struct Listeners {
     pub(super) port: Port,
     pub(super) portal_tcp: Option<BoundPort>,
     pub(super) portal_udp: Option<Datagrams>,
-    /// Where each worker listens, or will as soon as the port is free.
+    /// The address of each worker, and its port if that is free.
     pub(super) workers: Vec<(SocketAddr, Option<BoundPort>)>,
     pub(super) web: Option<BoundPort>,
 }
@@ -237,7 +237,7 @@ impl Listeners {
         let web = settings.web.as_ref();
         let web = web.map(|web| bind_tcp(web.address, binder, WEB, all));
         let web = web.transpose()?;
-        // It comes last: datagrams would wait in it for as long as one of the others is waited for.
+        // The UDP port comes last: otherwise datagrams would wait in it while the start waits for others.
         if settings.portals.udp() && portal_udp.is_none() {
             portal_udp = Some(
                 bind_udp(portal, binder, tap)
@@ -248,7 +248,7 @@ impl Listeners {
         let port = port.or(portal_udp.as_ref().map(Datagrams::port));
         Ok(Listeners {
             web,
-            // One of the two portals is there.
+            // At least one of the two portals exists.
             port: port.unwrap_or(Port::MAX),
             portal_tcp,
             portal_udp,
@@ -277,8 +277,8 @@ fn bind_udp(address: SocketAddr, binder: &mut dyn Binder, tap: &Tap) -> io::Resu
 
 type BothPortals = (Option<BoundPort>, Option<Datagrams>);
 
-/// When the system chooses the TCP port, another program may have the same UDP port; then it chooses
-/// again.
+/// If the system chooses the TCP port, another program may use the same UDP port. In that case the
+/// system chooses again.
 fn bind_both(
     address: SocketAddr,
     binder: &mut dyn Binder,

@@ -74,11 +74,11 @@ fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> +
     numbers.filter_map(Port::new)
 }
 
-/// A worker's port, which may not be bound yet.
+/// The port of a worker, which may not be bound yet.
 fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
     let wanted = Port::new(address.port());
     let bound = bound.as_ref().map(BoundPort::port);
-    // Only a port with a number of its own can be missing.
+    // Only a port with a fixed number can be missing.
     wanted.or(bound).unwrap_or(Port::MAX)
 }
 
@@ -104,7 +104,7 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
     Ok(Some(accounts))
 }
 
-/// Tells the operator which lines of the accounts file are damaged, and how to correct them.
+/// Reports the damaged lines of the accounts file to the operator, with the corrections.
 fn tell_damage(events: &Events, path: &Path, damage: Vec<Damage>) {
     for damage in damage {
         events.tell(|| What::DamagedAccount {
@@ -127,22 +127,22 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         seats + 2
     };
     let (viewers, board) = match settings.board {
-        // One per viewer and per pending request; the one that accepts, and the feed.
+        // One thread per viewer and per pending request, the accepting thread, and the feed.
         Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
         None => (0, 0),
     };
     let (browsers, door) = match &settings.web {
-        // A seat's browser has a thread beside the seat's worker.
+        // A browser in a seat has a thread besides the seat's worker.
         Some(_) => (seats, 1),
         None => (0, 0),
     };
-    // Callers that have not been authenticated yet: threads, and descriptors of those that wait for one.
+    // Callers that are not authenticated yet: the threads, and the descriptors of parked callers.
     let has_pending = settings.tls.is_some() || settings.web.is_some();
     let pending = usize::from(has_pending) * limits::HANDSHAKES;
     let parked =
         (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
-    // A timer and a worker each, or a timer and a connection's thread; the ticker, those that accept or
-    // receive on the portal, and the one that looks for clients that have vanished.
+    // Per seat, a timer and a worker, or a timer and a connection's thread. Then the ticker, the
+    // portal's threads, and `liveness`.
     let needs = Needs {
         threads: 2 * seats + 4 + viewers + board + browsers + door + pending,
         sockets: listeners + seats + viewers + board + browsers + door + pending + parked,
@@ -178,7 +178,7 @@ pub struct Server {
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
-    /// Callers of all entrances that have not been authenticated yet.
+    /// Callers of all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
     /// Where threads are blocked in `accept` or `recv_from`, to be woken at the end.
     tcp: Vec<Arc<Listener>>,
@@ -190,7 +190,7 @@ pub struct Server {
     tick: Duration,
     /// The port of each seat.
     workers: Vec<Port>,
-    /// How many of them were busy at the start.
+    /// Number of these ports that were busy at the start.
     missing: usize,
     /// Why it is about to be stopped. A leaf lock.
     why: Mutex<Option<String>>,
@@ -218,7 +218,7 @@ impl Server {
         })
     }
 
-    /// As [`Server::start`], with ports that `binder` binds.
+    /// Like [`Server::start`], with ports that `binder` binds.
     fn start_with(
         settings: &Settings,
         clock: Clock,
@@ -508,7 +508,7 @@ impl Server {
         self.spawn("late-workers".to_owned(), move || late.run())
     }
 
-    /// From here on the port's callers are waited for: its thread is about to start.
+    /// Listens on the port, whose thread is about to start.
     fn listen(
         &mut self,
         port: BoundPort,
@@ -630,7 +630,7 @@ impl Server {
         &self.workers
     }
 
-    /// How many workers' ports were busy at the start. They are added as they become free.
+    /// Number of workers' ports that were busy at the start. They are added when they become free.
     pub fn missing_at_start(&self) -> usize {
         self.missing
     }

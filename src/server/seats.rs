@@ -148,12 +148,12 @@ impl SeatsPerAddress {
     }
 }
 
-/// Why a client gets no seat.
+/// The reason why a client gets no seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NoSeat {
     /// The workload stack is empty.
     AllTaken,
-    /// Its address has as many as it may have (`--max-per-ip`).
+    /// The client's address already has the maximum number of seats (`--max-per-ip`).
     AddressHasItsShare,
 }
 
@@ -221,16 +221,16 @@ impl Seats {
         }
     }
 
-    /// Takes the seats that are `missing` a listening worker off the stack.
+    /// Takes the seats without a listening worker (`missing`) off the stack.
     pub(super) fn hold_back(&self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
         self.stack.lock().hold_back(missing)
     }
 
-    /// Puts the port of a seat that was held back on the stack: its worker listens. `missing` are the
-    /// seats that are still held back.
+    /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the seats
+    /// that are still held back.
     pub(super) fn add(&self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
         let port = lease.port();
-        // Told under the lock, as in `put_back`.
+        // Emitted under the lock, as in `put_back`.
         let mut stack = self.stack.lock();
         stack.add(lease, missing);
         self.events.tell(|| What::PortReady { port });
@@ -246,7 +246,7 @@ impl Seats {
         self.seats.get(number.index())
     }
 
-    /// Where the client in that seat is, for an event.
+    /// The place of the client in this seat, for an event.
     pub(super) fn place(&self, number: SeatNumber) -> Place {
         let is_single = matches!(&self.seats[..], [one, two, ..] if one.port == two.port);
         match self.seat(number) {
@@ -265,7 +265,7 @@ impl Seats {
     /// Takes a port off the stack for a client at `address`.
     ///
     /// # Errors
-    /// [`NoSeat`]: why there is none.
+    /// [`NoSeat`], with the reason.
     pub(super) fn take(&self, address: IpAddr) -> Result<HeldSeat<'_>, NoSeat> {
         let address = host_of(address);
         if let Some(per_address) = &self.per_address
@@ -307,7 +307,7 @@ impl Seats {
         reserved.ok()
     }
 
-    /// Takes back the reservation that came with `ticket`, if it still stands.
+    /// Revokes the reservation of `ticket`, if it still exists.
     pub(super) fn revoke(&self, ticket: &Ticket) {
         let Some(shared) = self.seats.iter().find(|seat| seat.port == ticket.port) else {
             return;
@@ -443,7 +443,7 @@ mod tests {
         };
         let at_first = deadlines();
         clock.beat();
-        // The session of the client before her may be at its end, and hear something still.
+        // The previous client's session may still be ending, and receive something.
         assert!(!seat.heard(&before, clock.now()));
         seat.alive(&before, clock.now());
         assert_eq!(deadlines(), at_first);

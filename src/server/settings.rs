@@ -36,14 +36,15 @@ impl Portals {
     }
 }
 
-/// Where browsers get in.
+/// The entrance for browsers.
 #[derive(Clone, Debug)]
 pub struct WebDoor {
     /// Where the page is.
     pub address: SocketAddr,
-    /// Names, besides its addresses and `localhost`, under which browsers may ask for it: `NAME` or `NAME:PORT`.
+    /// Names besides its addresses and `localhost` under which browsers may request the page: `NAME`
+    /// or `NAME:PORT`.
     pub names: Vec<String>,
-    /// Reverse proxies that are believed when they name their clients.
+    /// Reverse proxies whose statements about their clients are trusted.
     pub trusted_proxies: Vec<Network>,
 }
 
@@ -83,7 +84,7 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// From the connection, however active; `None` is never.
     pub total_timeout: Option<Duration>,
-    /// How long a client's system may acknowledge nothing of what was sent.
+    /// The time after which a client whose kernel acknowledges nothing is disconnected.
     pub unacknowledged: Duration,
     /// The longest frame taken from a client, in bytes.
     pub max_message: usize,

@@ -1,4 +1,5 @@
-//! As much HTTP as a page, a stream of events and a WebSocket need: one `GET` or `HEAD` a connection (RFC 9112).
+//! A minimal HTTP server for a page, a stream of events and a WebSocket: one `GET` or `HEAD` per
+//! connection (RFC 9112).
 //!
 //! (With the `httparse` crate for the head, this file was no shorter: what takes the lines is judging it.)
 
@@ -13,11 +14,11 @@ pub(crate) use super::hosts::Hosts;
 pub(crate) use super::refusal::{Refusal, Refused};
 use crate::net::{HandshakeError, Network, Opening, Stream};
 
-/// A request's first line may have so many bytes: RFC 9112 recommends at least 8000.
+/// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// A request's head may have so many bytes. Proxies add theirs, and browsers send all cookies of a host, whatever
-/// the port.
+/// Maximum length of a request's head, in bytes. Proxies add fields, and browsers send all cookies of
+/// a host to every port.
 const LONGEST_HEAD: usize = 32 * 1024;
 
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.
@@ -26,17 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A request for something.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// The client that sent it, perhaps through proxies.
+    /// The client that sent the request, possibly through proxies.
     pub(crate) client: SocketAddr,
-    /// The answer is to have no content.
+    /// The method is HEAD: the response has no content.
     pub(crate) is_head: bool,
-    /// It is HTTP/1.1, and not 1.0.
+    /// The version is HTTP/1.1, not 1.0.
     pub(super) is_1_1: bool,
     pub(crate) path: String,
     query: String,
-    /// An address or a name, and a port, if it is not the scheme's.
+    /// An address or a name, with the port if it is not the scheme's default.
     pub(crate) host: String,
-    /// Whether the browser speaks TLS, if that is known.
+    /// Whether the browser uses TLS, if known.
     pub(super) is_https: Option<bool>,
     fields: Fields,
     /// What came behind the head.
@@ -68,7 +69,7 @@ impl Request {
         values.next()?.1.parse().ok()
     }
 
-    /// Not met for that reason.
+    /// The request was refused.
     pub(crate) fn refused(&self, refusal: Refusal) -> Refused {
         Refused {
             refusal,
@@ -78,15 +79,15 @@ impl Request {
     }
 }
 
-/// What requests are judged by.
+/// The rules for accepting requests.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Rules {
     pub(crate) hosts: Hosts,
-    /// Proxies that are believed when they name their clients.
+    /// Proxies whose statements about their clients are trusted.
     pub(crate) proxies: Vec<Network>,
 }
 
-/// The two ends of the connection by which a request came.
+/// The two endpoints of a request's connection.
 #[derive(Clone, Copy, Debug)]
 struct Ends {
     peer: SocketAddr,
@@ -134,17 +135,17 @@ pub(crate) fn read_request(
     }
 }
 
-/// What has come of a request.
+/// The received part of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Received {
-    /// Not yet all of its head.
+    /// The head is not complete yet.
     Part,
-    /// The head, without the empty lines around it; and where what follows it begins.
+    /// The head without the empty lines around it, and the offset of the bytes after it.
     Head {
         head: std::ops::Range<usize>,
         rest: usize,
     },
-    /// It will be no request.
+    /// The bytes are not a valid request.
     Refused(Refusal),
 }
 
@@ -153,7 +154,7 @@ fn received(bytes: &[u8]) -> Received {
         return Received::Refused(Refusal::Opening(opening));
     }
     let mut start = 0;
-    // Some clients send an empty line behind a request before this one.
+    // Some clients send an empty line after the previous request.
     while let Some(length) = empty_line(&bytes[start..]) {
         start += length;
     }
@@ -182,14 +183,15 @@ fn received(bytes: &[u8]) -> Received {
     }
 }
 
-/// How long the empty line is with which `bytes` begin. (A line feed alone ends a line, too: RFC 9112, 2.2.)
+/// Returns the length of the empty line at the beginning of `bytes`. (A single LF also ends a line:
+/// RFC 9112, 2.2.)
 fn empty_line(bytes: &[u8]) -> Option<usize> {
     let endings: [&[u8]; 2] = [b"\r\n", b"\n"];
     let ending = endings.into_iter().find(|ending| bytes.starts_with(ending));
     ending.map(<[u8]>::len)
 }
 
-/// A head as it is written.
+/// A request's head, split into its parts.
 struct Head<'h> {
     method: &'h str,
     target: &'h str,
@@ -242,7 +244,7 @@ fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
     }
     let is_1_1 = match version.strip_prefix("HTTP/").map(str::as_bytes) {
         Some(b"1.0") => false,
-        // A later minor version can be read as this one.
+        // A later minor version is treated like HTTP/1.1.
         Some([b'1', b'.', b'1'..=b'9']) => true,
         Some([b'0'..=b'9', b'.', b'0'..=b'9']) => return Err(Refusal::VersionNotSupported),
         _ => return Err(no_request),
@@ -255,7 +257,7 @@ fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
         if !is_token(name) || !value.iter().all(is_text) {
             return Err(no_field);
         }
-        // What is not ASCII has no meaning (RFC 9110, 5.5).
+        // Bytes outside ASCII have no defined meaning (RFC 9110, 5.5).
         let value = String::from_utf8_lossy(value[1..].trim_ascii()).into_owned();
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
         Ok((name, value))
@@ -277,7 +279,7 @@ fn asked(
     let mut lines = head.fields.all("host");
     let host = match (lines.next(), lines.next()) {
         (Some(host), None) => host.to_owned(),
-        // An older client need not say which of a machine's names it means.
+        // HTTP/1.0 does not require a Host.
         (None, _) if !head.is_1_1 => {
             SocketAddr::new(here.ip().to_canonical(), here.port()).to_string()
         }
@@ -293,7 +295,7 @@ fn asked(
     };
     let bad_host = || Refusal::BadRequest("the request's Host is not NAME or NAME:PORT");
     let mut named = Authority::parse(&host).ok_or_else(bad_host)?;
-    // That host takes the field's place (RFC 9112, 3.2.2).
+    // The host of the URL replaces the Host field (RFC 9112, 3.2.2).
     if let Some(absolute) = absolute {
         named = Authority::parse(absolute).ok_or_else(bad_host)?;
     }
@@ -329,7 +331,7 @@ fn asked(
     })
 }
 
-/// The host of a target that is a whole URL, and the target at that host.
+/// Splits a target that is a URL into its host and the target on that host.
 fn absolute(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     let is_web = ["http", "https"]
@@ -401,7 +403,7 @@ pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> 
     )
 }
 
-/// Answers a request that is not met.
+/// Answers a refused request.
 pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Result<()> {
     if refused.refusal == Refusal::Opening(Opening::Tls) {
         return Ok(());
@@ -418,8 +420,8 @@ pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Resu
     Ok(())
 }
 
-/// Reads on until the client closes, for [`PATIENCE`] at most: with bytes left unread, the close would be a reset, which
-/// can reach the client before it has read the answer (RFC 9112, 9.6).
+/// Reads until the client closes the connection, at most for [`PATIENCE`]. If bytes stayed unread,
+/// closing would reset the connection, and the client might not see the response (RFC 9112, 9.6).
 fn linger(mut stream: &Stream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let until = Instant::now() + PATIENCE;
@@ -436,7 +438,7 @@ fn linger(mut stream: &Stream) -> io::Result<()> {
     }
 }
 
-/// Answers a client without TLS, where the handshake has failed for that reason.
+/// Answers a client that does not speak TLS, after the handshake has failed for that reason.
 pub(crate) fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<Refused> {
     let HandshakeError::PlainText(first) = error else {
         return None;
@@ -479,7 +481,7 @@ fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
 pub(crate) fn begin_events(stream: &Stream) -> io::Result<()> {
     stream.break_when_stuck();
-    // Or nginx would keep them back until it has 4 KB of them.
+    // Otherwise nginx would buffer events until it has 4 KB.
     let head = head("200 OK", "text/event-stream", OWN_PARTS) + "X-Accel-Buffering: no\r\n";
     send(stream, &head, "")
 }
@@ -518,7 +520,7 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The request that has these bytes, all of its head, which came directly.
+    /// Parses a request with a complete head, from a direct connection.
     pub(crate) fn request(bytes: &[u8], rules: &Rules) -> Result<Request, Refused> {
         let ends = Ends {
             peer: "192.0.2.1:4000".parse().unwrap(),
@@ -540,7 +542,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The request with that head, which is without its empty line.
+    /// Parses the request with this head, given without its empty line.
     pub(crate) fn parsed(head: &str) -> Result<Request, Refusal> {
         let bytes = format!("{head}\r\n\r\n").into_bytes();
         request(&bytes, &Rules::default()).map_err(|refused| refused.refusal)
@@ -686,7 +688,7 @@ pub(super) mod tests {
                 "{target}"
             );
         }
-        // HTTP/1.1 wants the field all the same.
+        // HTTP/1.1 requires the field nevertheless.
         assert_eq!(status("GET http://localhost/ HTTP/1.1"), "400");
         assert_eq!(status("GET http://localhost/ HTTP/1.0"), "200");
     }
@@ -718,14 +720,14 @@ pub(super) mod tests {
         ] {
             assert_eq!(status(&head(line, all)), wanted, "{line} {all}");
         }
-        // What is too long is refused before its end has come.
+        // A request that is too long is refused before its end has arrived.
         assert_eq!(received(&[b'x'; LONGEST_LINE]), Received::Part);
         let long = received(&[b'x'; LONGEST_LINE + 1]);
         assert_eq!(long, Received::Refused(Refusal::TargetTooLong));
         let mut long = b"GET / HTTP/1.1\r\nA: ".to_vec();
         long.resize(LONGEST_HEAD + 1, b'x');
         assert_eq!(received(&long), Received::Refused(Refusal::HeadTooLong));
-        // Nor may empty lines go on for ever.
+        // The number of empty lines is also limited.
         assert_eq!(
             received(&[b'\n'; LONGEST_HEAD + 1]),
             Received::Refused(Refusal::HeadTooLong)
@@ -746,7 +748,7 @@ pub(super) mod tests {
                 received(bytes),
                 Received::Refused(Refusal::Opening(opening))
             );
-            // Until then there is nothing to be said.
+            // No decision is possible with fewer bytes.
             for length in 0..bytes.len() {
                 let part = received(&bytes[..length]);
                 assert!(

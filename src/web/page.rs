@@ -73,12 +73,12 @@ mod tests {
     use super::*;
     use crate::wire::{Class, printable};
 
-    /// Every character that a text can have.
+    /// All characters that a text may contain.
     fn characters() -> impl Iterator<Item = char> {
         '\0'..=char::MAX
     }
 
-    /// The classes of all code points as `characters.js` has them.
+    /// The classes of all code points, in the format of `characters.js`.
     fn runs() -> String {
         let name = |code: u32| match char::from_u32(code).map(Class::of) {
             Some(Class::Plain) => 'P',
@@ -87,7 +87,7 @@ mod tests {
             Some(Class::Variation) => 'V',
             Some(Class::ScriptLetter) => 'L',
             Some(Class::ScriptMark) => 'K',
-            // Half of a pair in UTF-16.
+            // A UTF-16 surrogate.
             Some(Class::Unseen) | None => 'U',
         };
         let names: Vec<char> = (0..=char::MAX.into()).map(name).collect();
@@ -110,7 +110,7 @@ mod tests {
 
     const CHARACTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/page/characters.js");
 
-    /// `make pages` writes the table anew.
+    /// Checks the table; `make pages` writes it again.
     #[test]
     fn the_page_has_the_terminals_table_of_characters() {
         let script = std::fs::read_to_string(CHARACTERS).unwrap();
@@ -123,13 +123,14 @@ mod tests {
         } else {
             assert!(
                 found == wanted,
-                "the table in src/web/page/characters.js is not that of src/wire/text.rs: `make pages` writes it anew"
+                "the table in src/web/page/characters.js differs from src/wire/text.rs: run `make pages`"
             );
         }
     }
 
-    /// Runs the page's own function over every character, and over those at both ends of each run in different places. Needs
-    /// `node`; if there is none, the test says that it did not run, unless REQUIRE_NODE is set.
+    /// Runs the page's own function on every character, and on those at both ends of each run in
+    /// different places. Without `node`, the test reports that it did not run, or fails if
+    /// REQUIRE_NODE is set.
     #[test]
     fn the_page_and_the_terminal_show_the_same() {
         const PLACES: [(&str, &str); 6] = [
@@ -140,7 +141,7 @@ mod tests {
             ("🏴\u{e0067}\u{e0062}\u{e0073}", "\u{e007f}"),
             ("क\u{200d}\u{fe0f}", "\u{200c}\u{fe0f}"),
         ];
-        // A tab and a line feed stay what they are on the page.
+        // The page keeps a tab and a line feed.
         let all: Vec<char> = characters()
             .filter(|character| !matches!(character, '\t' | '\n'))
             .collect();

@@ -11,8 +11,8 @@ use crate::net::Stream;
 /// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by accident.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Answers a request for a WebSocket, unless it is none, or comes from a page of another site: then it is still to
-/// be refused.
+/// Answers a WebSocket request. Returns a refusal, not sent yet, if it is not one or comes from a page
+/// of another site.
 ///
 /// # Errors
 /// What the socket reports.
@@ -49,7 +49,7 @@ fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
         let host = request.host.clone();
         return Err(Refusal::Forbidden { origin, host });
     }
-    // An HTTP/1.0 client can't mean it (RFC 9110, 7.8).
+    // Ignore an upgrade over HTTP/1.0 (RFC 9110, 7.8).
     let is_upgrade = request.is_1_1
         && !request.is_head
         && request.field_has("upgrade", "websocket")
@@ -63,7 +63,7 @@ fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
             .field("content-length")
             .is_some_and(|length| length != "0");
     if has_content {
-        // It would be read as frames.
+        // Content would be parsed as frames.
         return Err(Refusal::BadRequest(
             "a request for a WebSocket has no content",
         ));
@@ -116,13 +116,13 @@ mod tests {
                 "{origin}: {refusal}"
             );
         }
-        // A proxy may have ended TLS.
+        // A proxy may have terminated TLS.
         assert!(asked(("Origin: http:", "Origin: https:")).is_ok());
         for change in [
             ("Upgrade: websocket", "Upgrade: h2c"),
             ("Connection: keep-alive, Upgrade", "Connection: close"),
             ("Version: 13", "Version: 8"),
-            // As nginx asks unless it is told otherwise.
+            // The request that nginx sends by default.
             ("HTTP/1.1", "HTTP/1.0"),
             ("GET", "HEAD"),
         ] {

@@ -30,15 +30,15 @@ pub(super) struct Book {
     file: Mutex<Disk>,
     /// The keys of the names on damaged lines. A leaf lock.
     reserved: Mutex<HashSet<String>>,
-    /// The file has been found replaced.
+    /// Set after the file was found replaced.
     rescued: Mutex<Option<Rescued>>,
 }
 
-/// What became of an accounts file that was replaced while the server was running.
+/// The outcome after the accounts file was replaced while the server was running.
 pub struct Rescued {
-    /// How many accounts were written into the new one.
+    /// The number of accounts written into the new file.
     pub count: usize,
-    /// What is wrong with the new one.
+    /// The damaged lines of the new file.
     pub damage: Vec<Damage>,
 }
 
@@ -163,7 +163,7 @@ impl Book {
         self.by_key.lock().get(&name.key()).cloned()
     }
 
-    /// Whether the name stands on a damaged line and has no account.
+    /// Returns whether the name is on a damaged line and has no account.
     pub(super) fn is_reserved(&self, name: &Name) -> bool {
         let key = name.key();
         let stands_there = self.reserved.lock().contains(&key);
@@ -313,7 +313,7 @@ impl Disk {
     }
 }
 
-/// The bytes of the file, the accounts in it and what is wrong with it.
+/// The bytes of the file, its accounts, and its damaged lines.
 fn read_file(file: &mut File) -> io::Result<(Vec<u8>, ByKey, Vec<Damage>)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;

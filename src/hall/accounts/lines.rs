@@ -34,9 +34,9 @@ pub struct Damage {
     pub line: usize,
     /// What is wrong with it.
     pub reason: &'static str,
-    /// How the operator corrects it.
+    /// The correction for the operator.
     pub fix: &'static str,
-    /// The name at its beginning, if there is one. Nobody can make an account of that name: it has an owner.
+    /// The name at its beginning, if there is one. It has an owner, so no client can register it.
     pub name: Option<Name>,
 }
 
@@ -44,7 +44,8 @@ const RESTORE: &str = "restore the line from a backup; to give the name up, dele
 const CORRECT: &str = "correct the line, or delete it";
 const DELETE: &str = "delete one of the two lines";
 
-/// The accounts in a file's bytes (without a byte order mark), by the names' keys, and what is wrong with the file.
+/// Reads the accounts in a file's bytes (without a byte order mark), by the names' keys, and its
+/// damaged lines.
 pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     let mut by_key = ByKey::new();
     let mut damage = Vec::new();
@@ -94,13 +95,13 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     (by_key, damage)
 }
 
-/// The name at the beginning of a line, whatever comes after it.
+/// Returns the name at the beginning of a line, whatever follows it.
 fn name_of(line: &[u8]) -> Option<Name> {
     let line = line.trim_ascii_start();
     let text = line.utf8_chunks().next()?.valid();
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
-    // What goes on with a letter of another kind, or with broken bytes, was another name.
+    // If a non-ASCII letter or an invalid byte follows, the line was about another name.
     let is_whole = line.get(end).is_none_or(u8::is_ascii);
     Name::new(&text[..end]).filter(|_| is_whole)
 }

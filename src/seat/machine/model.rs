@@ -53,7 +53,7 @@ enum Step {
     Open(usize),
     /// The portal promises the seat whose port it holds.
     Reserve,
-    /// The portal takes back the ticket that it gave to the caller for the seat, whatever has become of it meanwhile.
+    /// The portal revokes the ticket that it gave to the caller, in any state of the seat.
     Revoke(usize, usize),
     /// The caller connects to the seat's port and waits in the backlog.
     Connect(usize, usize),
@@ -413,7 +413,7 @@ impl walk::World for World {
                 let free_callers = self.callers().filter(is_free);
                 steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
             }
-            // Only of callers on a connection can the portal learn what they are.
+            // The portal can detect the protocol only of callers on a connection.
             let revocable = self
                 .callers()
                 .filter(|caller| !BY_DATAGRAM[*caller] && self.tickets[*caller][seat].is_some());

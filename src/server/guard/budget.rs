@@ -254,8 +254,8 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
     tightest
 }
 
-/// Makes this process's soft limit of descriptors the hard one. The soft limit is low (1024 on most
-/// systems) for the sake of programs that use `select`; where it can't be raised, it stays.
+/// Raises this process's soft limit of descriptors to the hard limit. The soft limit is low (1024 on
+/// most systems) because of programs that use `select`. If it can't be raised, it stays.
 pub fn raise_descriptor_limit() {
     #[cfg(unix)]
     {
@@ -276,12 +276,12 @@ fn open_files(needed: usize) -> Option<Limit> {
         value,
         left: value.saturating_sub(used),
         needed,
-        // The soft limit is the hard one, which only root may raise.
+        // The soft limit already equals the hard one, which only root may raise.
         cure: raise_descriptors(used + needed),
     })
 }
 
-/// The command that lets this shell's programs have so many descriptors.
+/// Returns the command that allows the programs of this shell `wanted` descriptors.
 pub(crate) fn raise_descriptors(wanted: usize) -> String {
     format!("sudo prlimit --pid $$ --nofile={wanted}")
 }

@@ -22,7 +22,7 @@ impl fmt::Display for Rate {
 }
 
 impl Rate {
-    /// One client's allowance of documents, where a tick takes `tick`.
+    /// Creates one client's allowance of documents, for ticks of length `tick`.
     pub(crate) fn allowance(self, tick: Duration, now: Tick) -> TokenBucket {
         let millis = i64::try_from(tick.as_millis()).unwrap_or(i64::MAX);
         let per_tick = i64::from(self.per_second.get()).saturating_mul(millis) / 1000;
@@ -35,13 +35,13 @@ impl Rate {
 pub(crate) struct TokenBucket {
     most: i64,
     per_tick: i64,
-    /// Below zero after something that cost more than was left.
+    /// Negative if the last charge exceeded the remaining tokens.
     left: i64,
     at: Tick,
 }
 
 impl TokenBucket {
-    /// A full one.
+    /// Creates a full bucket.
     pub(crate) fn new(burst: i64, per_tick: i64, now: Tick) -> TokenBucket {
         TokenBucket {
             most: burst.max(per_tick),
@@ -51,7 +51,7 @@ impl TokenBucket {
         }
     }
 
-    /// Whether any token is left at `now`.
+    /// Returns whether any token is left at `now`.
     pub(crate) fn has_tokens(&mut self, now: Tick) -> bool {
         let ticks = i64::try_from(now.0.saturating_sub(self.at.0)).unwrap_or(i64::MAX);
         self.at = now;

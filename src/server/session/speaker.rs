@@ -31,7 +31,7 @@ pub(super) struct Speaker<'s> {
     said: Said,
     /// Answers to the client itself, gathered during a turn.
     answers: Frames,
-    /// Bytes of answers since [`Speaker::take_replied`].
+    /// Bytes of replies since the last [`Speaker::take_replied`].
     replied: usize,
     /// The answers that other servers have a part in, where there are any.
     owed: Option<Arc<Answers>>,
@@ -424,7 +424,7 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// The bytes of answers since the last call.
+    /// Returns the bytes of replies since the last call.
     pub(super) fn take_replied(&mut self) -> usize {
         std::mem::take(&mut self.replied)
     }

@@ -57,7 +57,7 @@ pub(crate) struct Session<'s, R> {
     /// How fast the client may talk, if that is limited, and whether it has been told so.
     pace: Option<TokenBucket>,
     told_of_pace: bool,
-    /// How many bytes of replies the client may request now.
+    /// The bytes of replies that the client may request now.
     replies: TokenBucket,
     /// To wait for a tick, once that has been necessary.
     waiting: Option<Subscription>,
@@ -243,8 +243,8 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    /// Waits while the client has requested more bytes of replies than it may: history, topics, lists,
-    /// refusals. Like [`Session::keep_pace`], this is no sign of life.
+    /// Waits while the client has requested more bytes of replies than allowed: history, topics, lists,
+    /// refusals. Like [`Session::keep_pace`], this does not reset the idle timeout.
     fn keep_to_replies(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
         if ends_session(read) {
             return Ok(());
@@ -330,7 +330,7 @@ fn tokens(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Whether a document ends the session, for which nobody is kept waiting.
+/// Returns whether a document ends the session. Such a document is never delayed.
 fn ends_session(read: &Result<ClientDoc<'_>, DocError>) -> bool {
     matches!(
         read,
@@ -349,7 +349,7 @@ mod tests {
     use crate::hall::tests::{connection, heard};
     use crate::server::{Server, Settings};
 
-    /// What the partner hears of a turn of three messages, if `at_first` is done before.
+    /// The messages that the partner receives of a turn of three, if `at_first` runs before.
     fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (End, Vec<String>) {
         let clock = Clock::new();
         let events = Events::new(clock.clone(), false);
@@ -365,7 +365,7 @@ mod tests {
             let welcome = ServerDoc::Notice("welcome".into());
             sessions.pairs.enter(seat.number, connection, &welcome);
         }
-        // She says no more than what came together with her passcode.
+        // She sends nothing more than the bytes that arrived with her passcode.
         hers.shutdown(std::net::Shutdown::Write).unwrap();
         let said: String = (0..3)
             .map(|number| format!("<CLIENT><message>{number}</message></CLIENT>\n"))
@@ -383,7 +383,7 @@ mod tests {
     fn a_turn_ends_with_its_session() {
         let all = ["0", "1", "2"].map(str::to_owned).to_vec();
         assert_eq!(heard_of_a_turn(|_| {}), (End::Gone, all));
-        // What comes after that has been said to nobody.
+        // The messages after that have no recipient.
         let ended = heard_of_a_turn(|alice| {
             alice.outbox.end(End::Kicked);
         });

@@ -1,8 +1,9 @@
 //! The portal: tells each caller which worker's port is free and the passcode for it (seed 000,
 //! rules 2, 5a and 7), over TCP or UDP.
 //!
-//! It never waits for a caller. Over TCP it speaks first and hangs up, unless a browser's request has arrived already; over UDP one datagram gets
-//! one datagram back. An answer that is lost costs its caller a no-show.
+//! It never waits for a caller. Over TCP it sends its answer and closes the connection, unless a
+//! browser's request has arrived before; over UDP it answers each datagram with one. If an answer is
+//! lost, the caller's reservation expires.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -46,7 +47,7 @@ impl Portal {
         self.accepting
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
-                    // Tickets that browsers were given are free for this caller.
+                    // Revoked tickets of browsers are free for this caller.
                     for (ticket, foreign, browser) in answered.foreign() {
                         self.accepting.events.tell(|| foreign.event(port, browser));
                         self.seats.revoke(&ticket);
@@ -71,7 +72,7 @@ impl Portal {
             });
     }
 
-    /// Closes a connection on which something else than the chat is spoken, with a sentence if the caller can read one.
+    /// Closes a connection of another protocol, with an explanation if the caller can read it.
     fn refuse(&self, stream: Stream, foreign: Foreign) {
         match foreign {
             Foreign::Http => stream.send_and_close(NO_BROWSERS),
@@ -85,8 +86,8 @@ impl Portal {
         }
     }
 
-    /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take, so each caller has a
-    /// thread for it, and a port is taken off the stack only after it.
+    /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take, so
+    /// each caller gets its own thread, and a port only after the handshake.
     fn run_tls(&self, listener: &Listener) {
         let is_over = || self.clock.is_stopped();
         let port = listener.port();
@@ -263,16 +264,17 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
     }
 }
 
-/// Callers that have got a ticket and may turn out to be browsers. The portal speaks first, so a browser's request may
-/// arrive after its ticket has been sent; nobody waits for it, but it is looked for when the next caller comes. By then
-/// most others have closed their connection, and the oldest ones are forgotten: their reservation ends as a no-show.
+/// Callers that have received a ticket and may turn out to be browsers. The portal sends first, so a
+/// browser's request may arrive after its ticket was sent. The portal does not wait for it, but checks
+/// when the next caller connects. Until then most clients have closed their connection. The oldest
+/// callers are forgotten, and their reservations expire.
 #[derive(Default)]
 struct Answered {
     callers: VecDeque<(Ticket, Stream)>,
 }
 
 impl Answered {
-    /// How many are remembered; each costs a descriptor.
+    /// Limit on remembered callers; each costs a descriptor.
     const MOST: usize = 64;
 
     fn add(&mut self, ticket: Ticket, stream: Stream) {
@@ -282,7 +284,8 @@ impl Answered {
         self.callers.push_back((ticket, stream));
     }
 
-    /// Takes out those that have sent something or hung up, and returns those that speak a foreign protocol.
+    /// Removes callers that have sent something or closed the connection, and returns those that speak
+    /// a foreign protocol.
     fn foreign(&mut self) -> Vec<(Ticket, Foreign, SocketAddr)> {
         let mut found = Vec::new();
         self.callers.retain(|(ticket, stream)| {
@@ -293,7 +296,7 @@ impl Answered {
             let nothing = stream.peek_now(&mut [0]);
             let is_waiting = nothing.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if !is_waiting {
-                // Unread input would make the kernel reset the connection over the ticket.
+                // Read the input: otherwise the kernel resets the connection and the ticket may be lost.
                 stream.drain();
             }
             is_waiting

@@ -25,9 +25,9 @@ pub(crate) struct SinglePort {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) accepting: Accepting,
     pub(crate) sockets: Sockets,
-    /// How long a client keeps its seat at least, even if it sends nothing and the server is full.
+    /// Minimum time that a silent client keeps its seat if the server is full.
     pub(crate) handshake: Ticks,
-    /// Callers that learn over TLS that the server is full.
+    /// Callers that are told over TLS that the server is full.
     pub(crate) callers: Arc<PendingConnections>,
 }
 
@@ -55,7 +55,7 @@ impl SinglePort {
         }
     }
 
-    /// Tells a caller that there is no seat. Over TLS that takes a handshake, and so a thread.
+    /// Sends FULL to a caller. Over TLS this takes a handshake, and therefore a thread.
     fn say_full(&self, stream: Stream, peer: SocketAddr) {
         if !stream.is_secured() {
             return self.accepting.say_full(stream, peer);
@@ -95,10 +95,11 @@ impl SinglePort {
         )
     }
 
-    /// Makes room for the next caller: evicts the client that has been connected for longest, and for longer than the
-    /// handshake timeout, among those that have not completed their TLS handshake, or have neither a partner nor sent
-    /// anything, a `PING` included. A listening client with a partner keeps its seat. If it is its address's share that
-    /// is used up, only a client of the same address may have to leave.
+    /// Makes room for the next caller. Candidates have been connected for longer than the handshake
+    /// timeout, and either have not completed their TLS handshake, or have no partner and have sent
+    /// nothing, not even a `PING`. Evicts the candidate that connected first. A listening client with a
+    /// partner keeps its seat. If the newcomer's address has used up its seats, only clients of that
+    /// address are candidates.
     fn evict_one(&self, reason: NoSeat, newcomer: SocketAddr, now: Tick) {
         let host = host_of(newcomer.ip());
         let occupied = |seat: &SharedSeat| Some((seat.number, seat.connection()?));
@@ -123,7 +124,7 @@ impl SinglePort {
         }
     }
 
-    /// Why the client in seat `number` may have to leave for another one, if it may.
+    /// Returns the reason for evicting the client in seat `number`, if it may be evicted.
     fn why_evictable(&self, number: SeatNumber, connection: &Connection) -> Option<End> {
         let pairs = &self.sessions.pairs;
         if pairs.connection(number).is_none() {

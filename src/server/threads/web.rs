@@ -67,7 +67,7 @@ impl Door {
 
     /// One connection, from the request to the end.
     fn serve(&self, caller: Pending) {
-        // A caller that leaves in the middle of it has no use for an answer.
+        // A caller that closes the connection before the end needs no response.
         if let Ok(Some((stream, begun))) = self.answer(&caller) {
             self.visit(caller, stream, &begun);
         } else {
@@ -122,7 +122,7 @@ impl Door {
         let Some(seat) = self.sessions.seats.seat(number) else {
             return;
         };
-        // From here on this thread counts as the seat's, whose timer ends what takes too long.
+        // The seat's timer now limits this thread, so it is no longer pending.
         drop(caller);
         let panics = &self.sessions.panics;
         let mut is_seated = false;

@@ -75,7 +75,7 @@ impl Worker {
         stream: Stream,
         peer: SocketAddr,
     ) -> Option<Arc<Connection>> {
-        // A page in a browser on the client's own machine must not use up the client's one chance.
+        // A web page on the client's own machine must not use up the client's only attempt.
         if let Some(foreign) = Foreign::peek(&stream) {
             let port = seat.port;
             self.accepting.events.tell(|| foreign.event(port, peer));
