@@ -20,9 +20,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man/man1
-# A prefix below your home gets a unit of systemd's user manager, any other one of the system's.
+# With a prefix below your home, the unit is for systemd's user manager; otherwise for the system's.
 UNITDIR ?=
-# What takes the debug information out of the installed programs; STRIP=true leaves it in.
+# The command that removes debug information from the installed programs; STRIP=true keeps it.
 STRIP ?= strip
 # systemd reads the options of the service there.
 OPTIONS ?= /etc/default/chatserver
@@ -76,7 +76,7 @@ TESTS = $(SLOW_TESTS) $(filter-out $(SLOW_TESTS) $(TIMED_TESTS),$(basename $(not
 # How many at once: one more than there are cores.
 JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
 PARTS = $(MAKE) --no-print-directory --keep-going
-# Below cargo's target folder, wherever that is.
+# This folder is below cargo's target folder.
 LOGS ?= target/test-logs
 PART = @sh tests/run.sh "$(LOGS)"
 
@@ -163,7 +163,7 @@ build: cargo-is-there ## build the programs, and what `make install` puts beside
 	  "../$$program" --completions fish > "$$program.fish" || exit 1; \
 	done
 
-# In the installing shell: where the unit belongs, and whose it is.
+# Shell code that finds the folder of the unit and its manager (user or system).
 FIND_UNITDIR = \
 	home="$$HOME"; if [ -n "$$SUDO_USER" ]; then home="$$(getent passwd "$$SUDO_USER" | cut -d: -f6)"; fi; \
 	case "$(PREFIX)/" in "$${home:-/nowhere}"/*) manager=user; unitdir="$(PREFIX)/share/systemd/user";; \

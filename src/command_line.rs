@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use crate::output;
 use crate::wire::Revision;
 
-/// A command line that can't be followed, or output that can't be written.
+/// An invalid command line, or output that can't be written.
 const REFUSED: u8 = 2;
 
 /// What a program prints of itself.
@@ -71,12 +71,12 @@ pub(crate) fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> 
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
-/// A file that can't be used: the command line itself is right, so its usage would not help.
+/// A file that can't be used. The command line itself is valid, so the error omits the usage.
 pub(crate) fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))
 }
 
-/// Ends a program that was asked for `text` alone.
+/// Prints `text` and ends a program that was started only for it.
 fn print<C: CommandFactory>(text: &str) -> ExitCode {
     match output::print(text) {
         Ok(()) => ExitCode::SUCCESS,

@@ -58,7 +58,7 @@ pub(crate) struct Listening {
 /// # Errors
 /// What the system says when it has no thread to give.
 pub(crate) fn listen() -> io::Result<Listening> {
-    // A write beyond `ulimit -f` fails then, like one to a full disk, and does not end the process.
+    // A write beyond `ulimit -f` then fails like one to a full disk, and does not end the process.
     #[cfg(unix)]
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signals()?;

@@ -281,7 +281,7 @@ fn a_refused_request_is_an_event_and_the_pages_names_are_the_boards() {
     );
     let port = board.address().port().to_string();
     assert!(told.contains(&port), "{told}");
-    // Its pages can be served below a path.
+    // A proxy can serve the pages below a path.
     let page = get(board.address(), "/") + &get(board.address(), "/board.js");
     assert!(!page.contains("=\"/") && !page.contains("'/events'"));
 }
@@ -517,7 +517,7 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         viewer.wait_for("caption");
         assert_eq!(viewer.picture["caption"], "that was much");
     }
-    // There is room for so many. The next one is let in, too, and the address with the most loses its oldest.
+    // This is the maximum. The next viewer is also admitted, and the address with the most loses its oldest.
     let ask = || {
         let mut stream = TcpStream::connect(board).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

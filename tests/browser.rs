@@ -35,7 +35,7 @@ const VEIL: Veil = Veil {
     secrets: false,
 };
 
-/// Notes what the page shows, some thirty times a second, and at each tick: every look that differs from the last.
+/// Records the page about thirty times a second and at each tick, whenever its content has changed.
 const WATCH: &str = r#"
     window.seen = [];
     const text = (part) => part ? part.textContent : '';
@@ -89,7 +89,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let Some(browser) = Browser::start("rules") else {
         return;
     };
-    // Each tick waits until the browser has seen the one before, however long that takes.
+    // Each tick waits until the browser has seen the previous one.
     let browser = Arc::new(browser);
     let watching = Arc::clone(&browser);
     let is_watching = Arc::new(AtomicBool::new(false));
@@ -262,7 +262,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     browser.wait_until("!document.getElementById('board').hidden");
     browser.run("document.querySelector('.card').click()");
     browser.wait_until("document.querySelectorAll('#story-steps .frame').length > 2");
-    // A line without its end is a part of a frame; a browser's frames have no such end.
+    // A line without a line feed is a partial frame; a browser's frames have no line feed.
     let meanings = |event: &str| {
         browser.run(&format!(
             "return frames({event}).map((frame) => frame.meaning).join()"

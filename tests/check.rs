@@ -27,22 +27,22 @@ const CLIENT: &str = "1 --client";
 /// How many checkers run at once; most of their time they wait.
 const AT_ONCE: usize = 20;
 
-/// The time that a checker and its server have.
+/// The time limits of a checker and its server.
 #[derive(Clone, Copy)]
 struct Time {
-    /// In seconds: what is never waited for where all is right, and what a fault costs that is silence.
+    /// The timeout for a missing reply, in seconds. A correct server never reaches it.
     patience: &'static str,
-    /// How much slower than usual the clock goes by which a seat is reserved and somebody is idle.
+    /// The factor for the server's reservation and idle timeouts.
     slower: &'static str,
 }
 
-/// For the first verdict.
+/// The limits for the first verdict.
 const QUICK: Time = Time {
     patience: "3",
     slower: "1",
 };
-/// For those that have been judged wrongly in the first: one after the other, and so slowly that a busy machine keeps
-/// up. This verdict counts.
+/// The limits for servers whose first verdict was wrong. They run one at a time, and slowly enough for a
+/// busy machine. This verdict is final.
 const SLOW: Time = Time {
     patience: "60",
     slower: "20",
@@ -230,7 +230,7 @@ fn each_faulty_server_fails_its_check_and_the_correct_one_none() {
         }
     });
     drop((crowd, starter));
-    // On a busy machine, pauses are too short and patience ends: what counts is the slow verdict without the crowd.
+    // On a busy machine, a first verdict may be wrong because of timeouts; the slow one is final.
     let _alone = ALONE.write();
     let starter = Starter::new(&python, SLOW);
     let again = again.into_inner().unwrap().into_iter();

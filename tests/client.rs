@@ -81,7 +81,7 @@ impl Program {
     }
 }
 
-/// A server on which no timeout comes, however long a client takes to start.
+/// A server without timeouts, so that a client may take any time to start.
 fn with_workers(workers: usize) -> TestServer {
     TestServer::start(&Settings {
         workers,

@@ -80,7 +80,7 @@ fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
     alone.line_with("NO PARTNER");
     assert_full(&server, ELSEWHERE);
     server.tick(30);
-    // This one is told FULL, too, but the next one gets in.
+    // This caller receives FULL, too, but the next one gets a seat.
     assert_full(&server, ELSEWHERE);
     let reason = alone.line_with("<notice>");
     assert!(
@@ -121,7 +121,7 @@ fn an_address_with_its_share_of_a_single_port_costs_only_its_own_clients_a_seat(
     partner.line_with("PARTNER JOINED");
     drop(partner);
     other.line_with("PARTNER LEFT");
-    // Longest there, without partner and traffic, and of another address than the caller.
+    // The oldest client has no partner and no traffic, but is from another address than the caller.
     let mut speaker = sit(&server);
     speaker.send_line(&command("PING", ""));
     speaker.line_with("PONG");
@@ -138,7 +138,7 @@ fn a_browsers_request_costs_no_ticket() {
         let mut browser = Client::connect(server.server.portal());
         browser.try_send(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:50000\r\n\r\n");
         let answer = String::from_utf8(browser.rest_of_bytes()).unwrap();
-        // The portal speaks first, so it may not have seen the request in time.
+        // The portal sends first, so it may not have seen the request in time.
         assert!(
             answer.starts_with("HTTP/1.1 400") || answer.contains("<Port>"),
             "{answer}"
@@ -177,7 +177,7 @@ fn a_proxy_protocol_header_at_the_portal_is_named_and_costs_no_ticket() {
             "version 2)",
         ),
     ] {
-        // The portal has answered already, so it sees the header when the next caller comes.
+        // The portal has already answered, so it sees the header when the next caller connects.
         let mut proxy = Client::connect(server.server.portal());
         ticket(&proxy.rest());
         proxy.try_send(header);
@@ -224,7 +224,7 @@ fn one_person_is_in_so_many_rooms_and_no_more() {
     server.assert_all_rooms_end();
 }
 
-/// Fills a room's history, and returns how many bytes a new member gets of it.
+/// Fills a room's history, and returns the number of bytes that a new member receives.
 fn fill_history(server: &TestServer, speaker: &mut Client, room: &str) -> usize {
     speaker.send_line(&command("JOIN", &format!("<room>{room}</room><here/>")));
     speaker.line_with(">JOINED<");
@@ -283,8 +283,7 @@ fn rejoining_every_room_takes_no_tick() {
     bob.line_with(">PONG<");
 }
 
-/// The clock stands still while everything is requested, so only the ticks that are handed out
-/// afterwards let more than the burst through.
+/// The clock is stopped during the requests, so only the ticks after them allow more than the burst.
 #[test]
 fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
     const TIMES: usize = 30;
@@ -307,7 +306,7 @@ fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
         bob.line_with(">PONG<");
     });
     let ticks = (server.clock.now().0 - before) as usize;
-    // The last request may cost more than was left for it.
+    // The last request may cost more than the remaining allowance.
     let waited_for = TIMES * replay - limits::REPLY_BURST - replay;
     assert!(
         ticks >= waited_for / limits::REPLIES_PER_TICK,
@@ -342,8 +341,8 @@ fn long_answers_wait_for_ticks_too() {
     );
 }
 
-/// A client that requests its replays again and again and reads nothing is disconnected, after no
-/// more of them than fit into its fixed share of the server's memory and the sockets' buffers.
+/// A client that requests replays repeatedly and reads nothing is disconnected. It receives no more of
+/// them than fit into its fixed share of the server's memory and into the sockets' buffers.
 #[test]
 fn replays_that_nobody_reads_are_bounded() {
     let server = with_history();
@@ -369,7 +368,7 @@ fn replays_that_nobody_reads_are_bounded() {
     while alice.line_with("<command>") != "<SERVER><command>PONG</command></SERVER>" {
         replays += 1;
     }
-    // Alice has been told of each coming and each going.
+    // Alice has been notified of each join and each leave.
     let share = limits::OUTBOX + limits::HISTORY_EXEMPTION;
     let sockets = 4 * limits::SEND_BUFFER + (4 << 20);
     assert!(
@@ -458,7 +457,7 @@ fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
     server.assert_all_ports_come_back();
     let (mut endless, passcode) = caller();
     endless.send(passcode.as_bytes());
-    // It has been read, or the tick would come before.
+    // Wait until the passcode has been read, so that the tick follows it.
     server.wait_for("the passcode read", |what| {
         matches!(what, What::Called { call: "read", bytes: Some(bytes), .. } if bytes.contains(&passcode))
     });

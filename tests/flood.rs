@@ -1,4 +1,5 @@
-//! Floods of connections that never authenticate: each entrance keeps within its threads, and a client gets in.
+//! Floods of connections that never authenticate: each entrance respects its limit of threads, and a
+//! client can still connect.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -16,7 +17,7 @@ use portal_chat::limits;
 use portal_chat::server::{Settings, WebDoor};
 use support::{Client, PATIENCE, TestServer, command, handshake, login, ticket};
 
-/// More callers than there are threads and places to wait for one.
+/// More callers than threads and parking places together.
 const FLOOD: usize = limits::HANDSHAKES + limits::PARKED + 30;
 
 fn flood(entrance: SocketAddr) -> Vec<TcpStream> {
@@ -24,11 +25,11 @@ fn flood(entrance: SocketAddr) -> Vec<TcpStream> {
     (0..FLOOD).map(connect).collect()
 }
 
-/// How many threads of this process there are whose names begin with each of these words.
+/// Counts the threads of this process whose names begin with each of these words.
 fn threads(names: &[&'static str]) -> BTreeMap<&'static str, usize> {
     let mut counts: BTreeMap<&'static str, usize> = names.iter().map(|name| (*name, 0)).collect();
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
-        // One may have ended meanwhile.
+        // The thread may have ended already.
         let comm = std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default();
         if let Some(name) = names.iter().find(|name| comm.starts_with(**name)) {
             *counts.entry(*name).or_default() += 1;
@@ -127,7 +128,7 @@ fn a_room() {
     let mut member = Client::connect(room);
     member.send_line(&handshake(&passcode));
     assert!(member.line().contains("Connection successful"));
-    // Two threads for the member and for each caller that waits; those of the others are ending.
+    // Two threads for the member and for each waiting caller; the threads of the others are ending.
     let most = 2 * (1 + limits::CALLERS_TO_SPARE);
     let until = Instant::now() + PATIENCE;
     while threads(&["member-", "writer-"]).values().sum::<usize>() > most {

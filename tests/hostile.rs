@@ -54,7 +54,7 @@ fn whatever_a_caller_does_the_port_comes_back() {
             } else {
                 drop(caller);
             }
-            // A caller whose request is there when it is accepted takes no ticket: that one runs out.
+            // A caller whose request arrives before its accept gets no ticket. Other tickets expire.
             let is_foreign = server.wait_for("the end of the visit", |what| match what {
                 What::Freed { port: at, .. } | What::WrongProtocol { port: at, .. } => *at == port,
                 _ => false,
@@ -249,24 +249,24 @@ fn a_udp_client_never_takes_a_second_port() {
     assert_every_port_is_handed_out_once(&server);
 }
 
-/// Two portals would answer each other for ever, if somebody forged the first datagram.
+/// Two portals would answer each other forever after one forged datagram.
 #[test]
 fn a_portal_does_not_answer_what_portals_say_nor_itself() {
     let server = TestServer::with_workers(4);
     let portal = server.server.portal();
-    // As another portal's, which has its own port: its answers, and those of the original programs.
+    // Answers of another portal, on its own port, and those of the original programs.
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     let asker = UdpAsker::new(portal);
     for answer in [&asker.ask(), "SERVER>>> FULL", "  <SERVER>"] {
         other.send_to(answer.as_bytes(), portal).unwrap();
     }
-    // As its own, from its own port: another address of this machine has the same one free.
+    // An answer from its own port: the same port is free on another address of this machine.
     let itself =
         cfg!(target_os = "linux").then(|| UdpSocket::bind(("127.0.0.2", portal.port())).unwrap());
     if let Some(itself) = &itself {
         itself.send_to(&[b' '; 300], portal).unwrap();
     }
-    // They are looked at in the order in which they come: this is answered after those were not.
+    // The portal handles datagrams in order, so this answer shows that it ignored the earlier ones.
     let last = UdpAsker::new(portal);
     assert_ne!(ticket(&last.ask()).0, ticket(&asker.ask()).0);
     assert_eq!(server.server.free_ports().len(), 2, "nothing is promised");

@@ -183,7 +183,7 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
     });
 }
 
-/// However many messages `--history` names, a newcomer gets no more than the limit, and the newest of them.
+/// A newcomer gets at most the limit, and the newest messages, even with a large `--history`.
 #[test]
 fn a_room_remembers_no_more_bytes_than_the_limit() {
     let server = TestServer::start(&Settings {
@@ -217,7 +217,7 @@ fn a_room_remembers_no_more_bytes_than_the_limit() {
             old.push(text.split('<').next().unwrap().parse::<usize>().unwrap());
         }
     }
-    // Each takes some bytes more as it is sent.
+    // Each message has some more bytes on the wire.
     let most = portal_chat::limits::HISTORY / 7000;
     let kept = old.len();
     assert!((most - 2..=most).contains(&kept), "{kept} of {most}");

@@ -1,4 +1,4 @@
-//! What a server listens on, and which ports it waits for, in networks of the tests' own.
+//! The addresses on which a server listens, and the ports for which it waits, in isolated networks.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -21,7 +21,7 @@ const LOCAL: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// A test for each default of the system, because a test that runs again does so by its name.
+/// One test for each default of the system, because the test runs again under its own name.
 fn listens_over_both(test: &str, bindv6only: u8) {
     let setup = format!("{LOOPBACK} && echo {bindv6only} > /proc/sys/net/ipv6/bindv6only");
     if !is_inside_a_network_of_its_own(test, &setup) {
@@ -52,7 +52,7 @@ fn listens_over_both(test: &str, bindv6only: u8) {
         let mut client = Client::connect((ip, port.get()).into());
         client.send_line(&handshake(&passcode));
         assert!(client.line().contains("Connection successful"));
-        // The same address has its one seat, over UDP, too.
+        // The address already has its one seat, which also counts over UDP.
         let answer = UdpAsker::new((ip, portal).into()).ask();
         assert!(answer.contains("FULL"), "{answer}");
         for page in [server.server.web().unwrap(), board.address()] {

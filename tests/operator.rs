@@ -73,7 +73,7 @@ fn who_names_the_thread_that_reads_a_browser() {
 
 #[test]
 fn the_operator_can_type_on_a_server_with_a_thousand_workers() {
-    // As most systems have it: a program that wants more descriptors has to ask for them.
+    // The default of most systems: a program must raise the soft limit itself.
     let script = "ulimit -S -n 1024 && exec \"$0\" \"$@\"";
     let program = env!("CARGO_BIN_EXE_chatserver");
     let options = ["--workers", "1000", "--no-passwords", "--quiet"];

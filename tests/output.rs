@@ -1,5 +1,5 @@
-//! Output that can't be written: a full disk, a reader that has gone, a slow one. No program ends by a
-//! panic then, and none goes on silently where its output was all that it was asked for.
+//! Output that can't be written: a full disk, a closed pipe, a slow reader. No program panics, and no
+//! program hides the error if its output was its only purpose.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -19,7 +19,7 @@ const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 const CHECKER: &str = env!("CARGO_BIN_EXE_chatcheck");
 
-/// A disk on which there is no room.
+/// A full disk.
 fn full() -> Stdio {
     File::options()
         .write(true)
@@ -28,7 +28,7 @@ fn full() -> Stdio {
         .into()
 }
 
-/// A pipe whose reader has gone.
+/// A pipe with a closed reader.
 fn gone() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -45,7 +45,7 @@ fn run(program: &str, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> Outpu
         .unwrap()
 }
 
-/// What the program was asked for, in words.
+/// The command line of a program that only prints something.
 fn asked() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut asked = Vec::new();
     for program in [SERVER, CLIENT, CHECKER] {
@@ -97,7 +97,7 @@ fn a_reader_that_has_gone_is_no_failure() {
     }
 }
 
-/// A port at which nobody listens.
+/// A port without a listener.
 fn no_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
@@ -124,7 +124,7 @@ fn the_exit_code_does_not_depend_on_standard_error() {
     }
 }
 
-/// A folder that is gone when this is dropped.
+/// A folder that is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -142,7 +142,7 @@ impl Drop for Folder {
     }
 }
 
-/// Starts a server in `folder`; when this returns, it listens.
+/// Starts a server in `folder` and waits until it listens.
 fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Running {
     let events = folder.0.join("events");
     let server = Running::start(
@@ -157,7 +157,7 @@ fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Runni
             .stdout(stdout)
             .stderr(stderr),
     );
-    // The ticks begin when everything else has.
+    // The ticks begin last.
     let tick = "\"event\":\"tick\"";
     while !std::fs::read_to_string(&events).is_ok_and(|text| text.contains(tick)) {
         std::thread::yield_now();
@@ -172,14 +172,14 @@ fn signal(server: &Running, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-/// With TLS, because then SIGHUP does not end a server that has a terminal elsewhere.
+/// Uses TLS, because SIGHUP then does not end a server whose controlling terminal is another one.
 #[cfg(feature = "tls")]
 #[test]
 fn a_server_goes_on_although_nothing_that_it_prints_can_be_written() {
     for (name, output) in [("full", full as fn() -> Stdio), ("gone", gone)] {
         let folder = Folder::new(name);
         let mut server = server(&folder, &["--tls"], output(), output());
-        // It reports on standard error what it has read, and that is obeyed before the end.
+        // The server reports the reload on standard error, and does it before it ends.
         signal(&server, "-HUP");
         signal(&server, "-TERM");
         assert_eq!(server.wait().unwrap().code(), Some(0), "{name}");
@@ -190,7 +190,7 @@ fn a_server_goes_on_although_nothing_that_it_prints_can_be_written() {
 fn a_slow_reader_of_a_pipe_that_never_blocks_gets_every_line() {
     let folder = Folder::new("slow");
     let (reader, writer) = std::io::pipe().unwrap();
-    // As small as a pipe can be: the first lines fill it, and nobody has read any when the server is up.
+    // The smallest possible pipe: the first lines fill it, and the test reads none until the server is up.
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
@@ -211,7 +211,7 @@ fn a_slow_reader_of_a_pipe_that_never_blocks_gets_every_line() {
     assert_eq!(missing, 0);
 }
 
-/// As an operator may limit what a service can write, with `ulimit -f` or LimitFSIZE=.
+/// A file size limit, which an operator may set with `ulimit -f` or LimitFSIZE=.
 #[test]
 fn a_server_goes_on_beside_a_file_that_may_not_grow() {
     let folder = Folder::new("limit");
@@ -233,7 +233,7 @@ fn a_server_goes_on_beside_a_file_that_may_not_grow() {
         sentence.contains("the event file events can't be written (File too large"),
         "{sentence}"
     );
-    // When it has said that, a signal ends it in order.
+    // After that report, a signal still ends the server in order.
     let mut screen = BufReader::new(server.stdout.take().unwrap()).lines();
     assert!(screen.any(|line| line.unwrap().contains("Ctrl-C ends the server")));
     signal(&server, "-TERM");

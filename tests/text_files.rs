@@ -1,5 +1,5 @@
-//! Every file that a person edits, saved in every way in which editors and shells save text: it means the same, or the
-//! program ends with code 2 and a sentence that names the file, and the line if one is to blame.
+//! Every file that a person edits, in every form in which editors and shells save text. Either the form
+//! makes no difference, or the program ends with code 2 and a message with the file and the line.
 #![cfg(all(unix, feature = "tls", feature = "cluster"))]
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use support::{TestServer, temporary_file};
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 const SERVER: &str = env!("CARGO_BIN_EXE_chatserver");
 
-/// What a program said on both outputs, and its exit code.
+/// The text of both outputs of a program, and its exit code.
 type Run = (String, Option<i32>);
 
 fn run(program: &str, home: &Path, arguments: &[&str], input: &[u8]) -> Run {
@@ -45,7 +45,7 @@ fn run(program: &str, home: &Path, arguments: &[&str], input: &[u8]) -> Run {
     (said, output.status.code())
 }
 
-/// A kind of file: what stands in it, how a program is started that reads it, and what shows that it was understood.
+/// A kind of file: its content, the command line that reads it, and a check that it was understood.
 struct Kind<'k> {
     name: &'static str,
     text: String,
@@ -55,12 +55,12 @@ struct Kind<'k> {
 
 enum Outcome {
     Same,
-    /// The same, or a refusal that names this line.
+    /// No difference, or a refusal that names this line.
     SameOrLine(usize),
     Refused,
 }
 
-/// The ways in which `text` can be saved, and what comes of each.
+/// The forms in which `text` can be saved, and the result of each.
 fn ways(text: &str) -> Vec<(&'static str, Vec<u8>, Outcome)> {
     let plain = text.as_bytes().to_vec();
     let mark = "\u{feff}".as_bytes();
@@ -147,7 +147,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
         Kind {
             name: "known_servers",
             text: format!("# mine\nlocalhost 1 {}\n", ["AB"; 32].join(":")),
-            // Nothing listens there, which is found out once the file has been read.
+            // The connection fails, because no program listens there, but only after the file is read.
             start: Box::new(|file| {
                 std::fs::rename(file, folder.join("known_servers")).unwrap();
                 let run = run(CLIENT, &home, &["localhost", "1", "--tls"], b"");
@@ -168,7 +168,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
         Kind {
             name: "word",
             text: "secret\n".to_owned(),
-            // There is no Redis, which is found out once the file has been read.
+            // The connection fails, because there is no Redis, but only after the file is read.
             start: Box::new(|file| {
                 let engine = "redis://127.0.0.1:1";
                 check(&[
@@ -348,7 +348,7 @@ fn piped_lines_are_sent_as_they_are_or_not_at_all() {
     }
 }
 
-/// A file whose owner has left it to nobody. (root reads it all the same.)
+/// A file without any permissions. (root can still read it.)
 #[test]
 fn a_file_that_may_not_be_read_is_named() {
     use std::os::unix::fs::PermissionsExt as _;

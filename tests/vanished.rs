@@ -1,6 +1,6 @@
-//! A client whose machine vanishes is noticed on every kind of connection, and one that only does not
-//! read is left alone. Packets are really dropped: server and client are in network namespaces of their
-//! own, which takes root and `ip`.
+//! A vanished machine is detected on every kind of connection, and a client that only does not read
+//! stays connected. Packets are really dropped: the server and the client are in separate network
+//! namespaces, which requires root and `ip`.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -29,8 +29,8 @@ use support::{Client, TestServer, command, handshake, login, message, ticket};
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-/// How long a client's system may acknowledge nothing here: a bit more than the system waits before it
-/// sends again for the first time.
+/// The limit for acknowledgements in these tests: slightly longer than the first retransmission
+/// timeout.
 const LIMIT: Duration = Duration::from_millis(300);
 
 /// Two machines with a cable between them.
@@ -51,7 +51,7 @@ fn must(arguments: &str) {
 }
 
 impl Machines {
-    /// `None`, said loudly, where this user or this machine can't make any.
+    /// Returns `None`, with a message, if this user or this machine can't create namespaces.
     fn start() -> Option<Machines> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Machines {
         Some(machines)
     }
 
-    /// From now on nothing arrives at the client's machine, and nothing comes from there.
+    /// Drops all packets to and from the client's machine.
     fn client_vanishes(&self) {
         must(&format!("-n {} addr flush dev eth0", self.client));
     }
@@ -89,8 +89,8 @@ impl Drop for Machines {
     }
 }
 
-/// Does something on that machine. Threads and sockets that it makes stay there. Its clients speak TLS
-/// if this thread's do.
+/// Runs a function on that machine. Threads and sockets that it creates stay there. Its clients use
+/// TLS if this thread's do.
 fn on<T: Send>(machine: &str, action: impl FnOnce() -> T + Send) -> T {
     #[cfg(feature = "tls")]
     let tls = support::tls::this_threads_client();
@@ -122,8 +122,8 @@ fn is_end(what: &What, wanted: End) -> bool {
     matches!(what, What::Left { end, .. } | What::RoomLeft { end, .. } if *end == wanted)
 }
 
-/// Alice is on the server's machine. `arrive` brings in bob from the other one, who then vanishes and
-/// is told something by alice.
+/// Alice is on the server's machine. `arrive` connects bob from the other machine. Bob then vanishes,
+/// and alice sends him a message.
 fn vanishes<B: Send>(
     settings: &Settings,
     arrive: impl FnOnce(&TestServer) -> B + Send,
@@ -228,8 +228,8 @@ fn on_a_rooms_connection() {
     vanishes(&settings(), arrive, says);
 }
 
-/// Bob reads nothing for ten times the limit, with far more pending than his system takes: he
-/// misses nothing. Then his machine vanishes while his window is closed.
+/// Bob reads nothing for ten times the limit, with much more pending than his kernel accepts, and loses
+/// no message. Then his machine vanishes while his window is closed.
 #[test]
 fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
     const MESSAGES: usize = 100;

@@ -192,7 +192,7 @@ mod tests {
             secrets: false,
         };
         let feed = Feed::new(shutter, veil);
-        // Nobody watches yet.
+        // There is no viewer yet.
         feed.take_in(queue.events().try_iter(), queue.take_dropped(), 0);
         let (so_far, _) = feed.watch().unwrap();
         let so_far: Value = serde_json::from_str(&so_far).unwrap();

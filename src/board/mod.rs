@@ -79,12 +79,12 @@ struct Shared {
     veil: Veil,
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
-    /// Connections that have not asked for the events (yet).
+    /// Connections that have not requested the events yet.
     callers: Arc<PendingConnections>,
     viewers: Arc<Viewers>,
     port: Port,
     rules: Rules,
-    /// Where it is told what was refused. A replay tells nobody.
+    /// Receives the events for refused requests. A replay has none.
     events: Option<Events>,
 }
 
@@ -96,9 +96,9 @@ enum Source {
 }
 
 impl Board {
-    /// Serves a page about what `events` will tell, at `address`, to browsers that ask for it by an
-    /// address, as `localhost` or by one of `names`. Like every reader, it has to be there before the
-    /// server. The requests that it refuses are told to the readers that were there before it.
+    /// Serves a page about the future `events` at `address`. Browsers may request it by an address, as
+    /// `localhost` or by one of `names`. Like every reader, it must be created before the server.
+    /// Readers that were created before it receive events for the requests that it refuses.
     ///
     /// # Errors
     /// What the system says when the address can't be had, or there is no thread left.
@@ -110,7 +110,7 @@ impl Board {
         names: &[String],
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?.secured(tls);
-        // Without its own queue, which has to end with the server.
+        // These events do not include the board's own queue, which must end with the server.
         let told = events.clone();
         let (queue, shutter) = events.add_reader_with_shutter(limits::BOARD_QUEUE);
         let source = Source::Live(Box::new(Feed::new(shutter, veil)));
@@ -228,7 +228,7 @@ fn welcome(shared: &Arc<Shared>, stream: Stream) {
     let serving = Arc::clone(shared);
     shared.callers.admit(stream, "viewer", move |caller| {
         let stream = caller.stream().share();
-        // A browser that leaves in the middle of it has seen enough.
+        // A browser may close the connection at any time.
         let _ = serve(&serving, caller);
         stream.close();
     });
@@ -252,7 +252,7 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
         "/events" if request.is_head => http::begin_events(stream),
         "/events" => {
             let watching = shared.viewers.add(stream);
-            // From here on this thread counts as a viewer's.
+            // This connection is a viewer now, so it is no longer pending.
             drop(caller);
             http::begin_events(stream)?;
             match &shared.source {
@@ -276,7 +276,7 @@ fn refuse(shared: &Shared, stream: &Stream, refused: &Refused) -> io::Result<()>
     http::refuse_request(stream, refused)
 }
 
-/// Shows a running server until it is over or the viewer has to leave.
+/// Shows a running server until the server ends or the viewer is evicted.
 fn show(shared: &Shared, feed: &Feed, stream: &Stream, watching: &Watching) -> io::Result<()> {
     while let Some((so_far, news)) = feed.watch() {
         http::send_event(stream, "news", &so_far)?;
@@ -284,7 +284,7 @@ fn show(shared: &Shared, feed: &Feed, stream: &Stream, watching: &Watching) -> i
             select! {
                 recv(news) -> news => match news {
                     Ok(news) => http::send_event(stream, "news", &news)?,
-                    // Too slow, or there is nothing more to come.
+                    // The viewer is too slow, or the server has ended.
                     Err(_) => break,
                 },
                 recv(watching.evicted) -> _ => return Ok(()),
@@ -353,8 +353,8 @@ fn play(
 /// No replay waits for longer than so many seconds.
 const LONGEST_PAUSE: f64 = 60.0;
 
-/// Waits, and shows the viewer that the connection is alive. `false`: the board is going down, or the viewer has to
-/// leave.
+/// Waits, and sends the viewer signs that the connection is alive. Returns `false` if the board is
+/// shutting down or the viewer is evicted.
 fn wait(
     shared: &Shared,
     stream: &Stream,

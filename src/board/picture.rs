@@ -96,7 +96,7 @@ pub(super) struct About {
     pub(super) web: bool,
 }
 
-/// Stands on the card of a worker that does not listen yet.
+/// The text on the card of a worker that does not listen yet.
 const PORT_BUSY: &str = "its port is busy";
 
 /// So many cards are shown even if free.
@@ -132,7 +132,7 @@ impl Picture {
         }
     }
 
-    /// When the last event happened.
+    /// The time of the last event.
     pub(super) fn tick(&self) -> Tick {
         Tick(self.tick)
     }
@@ -299,7 +299,7 @@ impl Picture {
         self.changed.cards.insert(key);
     }
 
-    /// As the server does it: seats without their partner's are handed out last.
+    /// Like the server, hands out seats with a missing partner last.
     fn pairs_first(&mut self) {
         let is_busy = |key: &Key| {
             let card = self.cards.get(key);

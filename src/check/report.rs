@@ -63,7 +63,7 @@ pub(super) struct Report {
     is_json: bool,
     has_colour: bool,
     outcomes: Vec<Outcome>,
-    /// The first error in printing it. The checks go on: their result can also go to a file.
+    /// The first error in printing it. The checks continue, because their result may also go to a file.
     not_printed: Option<io::Error>,
 }
 
@@ -136,7 +136,7 @@ impl Report {
         }
     }
 
-    /// The first error in printing, if there was one. A reader that has gone is none.
+    /// The first error in printing, if there was one. A closed pipe is not an error.
     pub(super) fn not_printed(&self) -> Option<&io::Error> {
         self.not_printed.as_ref()
     }

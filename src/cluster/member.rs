@@ -110,8 +110,9 @@ impl Cluster {
         }
     }
 
-    /// Says what has happened here, which nobody waits for. May be called under a lock: nothing is notified. While the engine is away it is not said: after a break,
-    /// everything is said anew.
+    /// Queues a change on this server for the other servers, without waiting for a reply. May be called
+    /// under a lock, because it notifies no one. While Redis is unreachable, the change is dropped: after
+    /// a break, everything is sent again.
     fn tell(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
             return;

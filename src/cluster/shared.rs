@@ -206,19 +206,20 @@ impl Shared {
         }
     }
 
-    /// One thread's connection is broken. Called by that thread, with no lock held, because people are notified.
+    /// Marks the connection of the calling thread as broken. No lock may be held, because this notifies
+    /// people.
     pub(super) fn is_broken(&self, side: Side, reason: &str) {
         self.give_up(side, reason);
         self.report_loss();
     }
 
-    /// One thread's connection is not to be used any more. Nobody is notified yet: this may be called under the lock
-    /// of a registry. `cluster-out` reports it.
+    /// Gives up the connection of one thread. This notifies no one, so it may be called under a registry's
+    /// lock. `cluster-out` reports it.
     pub(super) fn give_up(&self, side: Side, reason: &str) {
         let mut state = self.state.lock();
         state.out = false;
-        // The thread that reads notices a break by itself. The one that writes notices it only when it has something
-        // to send, so it always has to look.
+        // The reading thread notices a break by itself. The writing thread notices it only when it sends,
+        // so it must always check.
         if side == Side::In {
             state.incoming = false;
         }
@@ -228,7 +229,7 @@ impl Shared {
         }
     }
 
-    /// Notifies people of a break that they have not been notified of.
+    /// Notifies people of a break, unless they have been notified of it.
     pub(super) fn report_loss(&self) {
         let mut state = self.state.lock();
         let Some(reason) = state.unreported.take() else {
@@ -431,7 +432,7 @@ mod tests {
     use super::*;
     use crate::hall::{Account, Name};
 
-    /// What people are notified of.
+    /// The notices that people receive.
     #[derive(Default)]
     struct Notices(Mutex<Vec<String>>);
 
@@ -486,7 +487,7 @@ mod tests {
         assert_eq!(heard(), ["lost: the queue is full"]);
         shared.works(Side::Out);
         assert_eq!(heard(), ["back"]);
-        // A break that is over before it is reported is nobody's concern.
+        // A break that ends before it is reported is not reported.
         shared.give_up(Side::Out, "the queue is full");
         shared.works(Side::Out);
         shared.report_loss();

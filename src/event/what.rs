@@ -187,7 +187,7 @@ pub enum What {
     },
     /// A caller did not speak the chat protocol and was rejected.
     WrongProtocol {
-        /// The port that was called.
+        /// The port of the entrance.
         port: Port,
         /// The caller.
         peer: SocketAddr,

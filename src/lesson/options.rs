@@ -82,7 +82,7 @@ fn finish(program: &str, result: Result<(), EchoError>) -> ExitCode {
 }
 
 fn say(text: &str) {
-    // A lesson goes on without its output.
+    // A lesson continues even if its output fails.
     let _ = output::print(&format!("{text}\n"));
 }
 

@@ -110,7 +110,7 @@ impl TlsFiles {
         let (identity, what) = match &self.given {
             Some((certificate, key)) => {
                 let identity = Identity::read(certificate, key).map_err(explained)?;
-                // The clients of one that is made here compare it, and do not look at its dates.
+                // Clients compare the fingerprint of a generated certificate and ignore its dates.
                 let valid = identity.check_time(certificate, jiff::Timestamp::now());
                 valid.map_err(explained)?;
                 (identity, format!("in {}", certificate.display()))

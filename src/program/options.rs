@@ -434,7 +434,7 @@ fn reachable_address(bind: &Host) -> Option<IpAddr> {
         return Some(bind.ip());
     }
     let ipv6 = bind.ip().is_ipv6();
-    // `::` is IPv4's addresses, too.
+    // `::` includes the IPv4 addresses.
     default_route(ipv6).or_else(|| default_route(false))
 }
 
@@ -495,8 +495,8 @@ fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
 fn web_name(text: &str) -> Result<String, &'static str> {
     let is_name = Authority::parse(text).is_some();
     is_name.then(|| text.to_owned()).ok_or(
-        "it is a name as a browser sends it, with or without a port, such as chat.example or \
-         chat.example:8443 (no https://, no path, and what is not ASCII as xn--)",
+        "it is a name as in the browser's address bar, with or without a port, such as chat.example or \
+         chat.example:8443 (without https:// or a path; names outside ASCII in the form xn--)",
     )
 }
 
@@ -692,7 +692,7 @@ mod tests {
             ("--web-name chat", "--web"),
             ("--trusted-proxy ::1", "--web"),
             ("--web localhost", "'localhost'"),
-            ("--web --web-name https://chat.example/", "no https://"),
+            ("--web --web-name https://chat.example/", "without https://"),
             ("--web --web-name caf\u{e9}.example", "xn--"),
             ("--web --trusted-proxy nginx", "10.0.0.0/8"),
             ("--web --trusted-proxy 10.0.0.0/33", "10.0.0.0/8"),

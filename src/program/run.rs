@@ -127,7 +127,7 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     print("It can start.\n")
 }
 
-/// Prints a text that was asked for.
+/// Prints a text that the user requested.
 fn print(text: &str) -> Result<(), String> {
     output::print(text).map_err(|error| output::not_written(&error))
 }
@@ -168,7 +168,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     // The signals come first: a Ctrl-C during the start must not leave anything behind either.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
-    // Before any socket: it can use no descriptor above 1023.
+    // Before any socket is opened, because the editor can't use descriptors above 1023.
     let asked = Asked::default();
     let editor = is_interactive().then(|| operators_editor(&asked));
     let clock = Clock::new();
@@ -264,12 +264,12 @@ struct Console {
     /// Absent where standard input or output is no terminal, and in the background (`chatserver &`),
     /// where the system would stop a program that reads from the terminal.
     keyboard: Option<Keyboard<()>>,
-    /// For the operator's first line.
+    /// Reserved for the operator's first line.
     editor: Option<PreparedEditor>,
     asked: Asked,
 }
 
-/// The server whose people Tab names, once it has started.
+/// The server whose people Tab completes, once it has started.
 type Asked = Arc<OnceLock<Weak<Server>>>;
 
 fn operators_editor(asked: &Asked) -> PreparedEditor {
@@ -451,7 +451,7 @@ fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<Str
     };
     threads::start("answers", move || {
         for answer in asked {
-            // The operator can ask again.
+            // If this fails, the operator can ask again.
             let answer = as_wide_as_the_terminal(&format!("{answer}\n"));
             let _ = out.write_all(answer.as_bytes());
         }
@@ -486,7 +486,7 @@ impl io::Write for AboveTheLine {
         if printed {
             return Ok(bytes.len());
         }
-        // There is no editor, or it has gone; the terminal takes plain lines.
+        // Without an editor, the terminal gets plain lines.
         Output::Stdout.write(bytes)
     }
 
@@ -534,7 +534,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     };
     let board = Board::replay(replay.board, recording, replay.speed, veil)
         .map_err(|error| no_board(replay.board, &error))?;
-    // The board is there without its address on the terminal, too.
+    // The board works even if its address can't be printed.
     if let Err(sentence) = print(&format!(
         "board    {}  shows it in a browser; Ctrl-C ends this\n",
         page(board.address(), false)

@@ -184,7 +184,7 @@ impl LineEditor {
             .split_at_checked(initial.1)
             .unwrap_or(("", initial.0));
         if !self.descriptors.give_up() {
-            // Connections have all of them; perhaps one ends.
+            // Connections use all descriptors; retry, because one may end.
             let (text, cursor) = (initial.0.to_owned() + initial.1, initial.0.len());
             return Edited::Failed { text, cursor };
         }
@@ -309,7 +309,7 @@ const TIME_PLACE: &str = "00:00";
 struct Turn {
     editing: Mutex<Editing>,
     changed: Condvar,
-    /// How long a line may take to be drawn for the first time.
+    /// The time limit for drawing a line for the first time.
     drawn_within: Duration,
 }
 
@@ -399,7 +399,7 @@ impl Highlighter for Prompter {
         prompt: &'p str,
         _default: bool,
     ) -> Cow<'b, str> {
-        // The editor has opened those of this line.
+        // The editor has opened its descriptors for this line.
         self.descriptors.keep();
         self.turn.is_drawn();
         if self.line.lock().is_blank {
@@ -465,7 +465,7 @@ impl Validator for Prompter {}
 
 impl Helper for Prompter {}
 
-/// The lines of earlier runs, and the file where they are kept.
+/// The lines of earlier runs, and the file in which they are stored.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     file: PathBuf,
@@ -474,7 +474,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Reads the file, which need not be there yet.
+    /// Reads the file, which may not exist yet.
     ///
     /// # Errors
     /// See [`TextError`].
@@ -486,14 +486,14 @@ impl History {
         Ok(History { file, lines })
     }
 
-    /// Adds a line for the next run. What people say is for themselves alone (mode 0600); if it can't be written, the next
-    /// run does without it.
+    /// Adds a line for the next run. Only the user may read the file (mode 0600). If the line can't be
+    /// written, the next run does not have it.
     fn append(&self, text: &str) {
         let _ = text_file::append_line(&self.file, &escaped(text));
     }
 }
 
-/// One line for a text that may have several, without the bytes that would end a line or make it no text.
+/// Escapes a text to fit on one line: line ends, NUL bytes and backslashes.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('\n', "\\n")
@@ -526,7 +526,7 @@ mod tests {
 
     use super::*;
 
-    /// Guards a test against waiting for ever.
+    /// Keeps a test from waiting forever.
     const LONG: Duration = Duration::from_secs(120);
 
     #[test]

@@ -37,16 +37,16 @@ pub(crate) struct Keyboard<T> {
     input: Option<Arc<EditorInput>>,
 }
 
-/// A line editor that nothing has been typed into yet.
+/// A line editor before its first line.
 pub(crate) struct PreparedEditor {
-    /// `None` gets plain lines: without a terminal, or on one that can't move its cursor (TERM=dumb).
+    /// `None` means plain lines: without a terminal, or on one that can't move its cursor (TERM=dumb).
     editing: Option<(LineEditor, Printer)>,
     only_in_foreground: bool,
 }
 
 impl PreparedEditor {
-    /// Opens the editor's descriptors and keeps some for its lines. A program that opens many calls
-    /// this first (see [`LowDescriptors`](super::tty::LowDescriptors)); too late, it gets plain lines.
+    /// Opens the editor's descriptors and reserves some for its lines. A program that opens many must
+    /// call this first (see [`LowDescriptors`](super::tty::LowDescriptors)), or it gets plain lines.
     pub(crate) fn new(manner: Manner) -> PreparedEditor {
         let only_in_foreground = manner.only_in_foreground;
         let editing = is_interactive().then(|| LineEditor::new(manner));
@@ -222,7 +222,7 @@ pub(crate) fn restore_terminal() {
     }
 }
 
-/// Dropped by a panic, it puts the terminal back: the program goes on without an editor.
+/// Restores the terminal if a panic drops it, so that the program continues without an editor.
 struct RestoresTerminal;
 
 impl Drop for RestoresTerminal {

@@ -22,7 +22,7 @@ pub(super) struct PlainReader<T> {
     pub(super) wakened: Wakened,
     /// What was read and not told yet.
     pub(super) read: Vec<u8>,
-    /// How many lines were told.
+    /// Number of lines delivered so far.
     pub(super) lines: usize,
     /// After a question whose answer is not shown, nothing is shown until something else is asked.
     pub(super) hidden: Option<HiddenTerminal>,
@@ -128,11 +128,11 @@ impl<T: Clone + PartialEq> PlainReader<T> {
     }
 }
 
-/// What standard input is called in an error.
+/// The name of standard input in an error.
 const STANDARD_INPUT: &str = "standard input";
 
 impl<T> PlainReader<T> {
-    /// The next line. A byte order mark before the first one is no part of it.
+    /// Returns the next line. The first one is returned without a byte order mark.
     fn told(&mut self, line: &[u8]) -> Typed<T> {
         self.lines += 1;
         let line = match self.lines {

@@ -249,7 +249,7 @@ impl HiddenTerminal {
         }
         let mut screen = &self.terminal;
         loop {
-            // In one piece: another program may write to the same terminal, as in a pipeline.
+            // In one write, because another program of a pipeline may use the same terminal.
             let _ = screen.write_all(format!("{question}: ").as_bytes());
             let answered = read_hidden(&self.terminal, woken, &is_wanted_elsewhere);
             let _ = writeln!(screen);
@@ -323,17 +323,18 @@ pub(crate) fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Descriptors kept for the line editor, which opens two for each line and waits for them with `select`:
-/// that knows no number above 1023. A server with many sockets would have no others left.
+/// Descriptors reserved for the line editor. It opens two for each line and waits for them with
+/// `select`, which supports no descriptor above 1023. Otherwise a server with many sockets would use
+/// them all.
 #[derive(Default)]
 pub(super) struct LowDescriptors(Mutex<Vec<OwnedFd>>);
 
 impl LowDescriptors {
-    /// More than the editor needs: in the moment between giving them up and the editor's opening
-    /// its own, connections may take some.
+    /// More than the editor needs, because connections may take some between the release of these
+    /// descriptors and the editor's next open.
     const KEPT: usize = 16;
 
-    /// Keeps as many as there are to be had.
+    /// Reserves as many as are available.
     pub(super) fn keep(&self) {
         let mut kept = self.0.lock();
         while kept.len() < Self::KEPT {
@@ -344,14 +345,14 @@ impl LowDescriptors {
         }
     }
 
-    /// Gives them up to the editor. Returns whether it can use the next one.
+    /// Releases them for the editor. Returns whether it can use the next one.
     pub(super) fn give_up(&self) -> bool {
         self.0.lock().clear();
         lowest().is_some()
     }
 }
 
-/// A copy of standard input with the lowest free number, if `select` knows that and the next few.
+/// Duplicates standard input to the lowest free descriptor, if `select` supports it and the next few.
 fn lowest() -> Option<OwnedFd> {
     const FEW: i32 = 4;
     let lowest = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0).ok()?;

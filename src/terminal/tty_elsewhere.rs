@@ -27,7 +27,7 @@ pub(crate) fn has_terminal() -> bool {
     false
 }
 
-/// There is no line editor that needs any.
+/// A stub: this system has no line editor.
 #[derive(Default)]
 pub(super) struct LowDescriptors;
 

@@ -79,9 +79,9 @@ error_codes! {
     AlreadyLoggedIn "already-logged-in",
     /// Not 1 to 32 ASCII letters, digits, `_`, `.` or `-`.
     BadName "bad-name",
-    /// Not 1 to 128 bytes, or a new one with characters that can't be seen.
+    /// Not 1 to 128 bytes, or a new password with control, invisible or unassigned characters.
     BadPassword "bad-password",
-    /// More than 500 bytes.
+    /// A topic of more than 500 bytes.
     BadTopic "bad-topic",
     /// Not the account's password.
     WrongPassword "wrong-password",

@@ -7,14 +7,15 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// reach into the lines above and below.
 const MARKS: usize = 4;
 
-/// `text` as a terminal may get it: everything that could move a cursor, change a colour, reverse the reading direction or
-/// not be seen is replaced by `U+FFFD`, and a line feed or a tab by a space.
+/// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and those that could move
+/// the cursor, change a colour or reverse the reading direction. A space replaces a line feed or a tab.
 ///
-/// Some characters are invisible and yet part of a word or a picture. They stay there and nowhere else: a joiner after a
-/// letter of a script that needs joiners and between two pictures, a variation selector after what it varies, and the tags
-/// of a flag. Of a long run of combining marks the first few are left.
+/// Some invisible characters are part of a word or an emoji. They stay only in these places: a joiner
+/// after a letter of a script that needs joiners or between two emoji, a variation selector after the
+/// character that it varies, and the tags of a flag. Of a long run of combining marks, only the first
+/// [`MARKS`] stay.
 ///
-/// The page for browsers does the same with the same table, in `web/page/characters.js`.
+/// The page for browsers uses the same table, in `web/page/characters.js`.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -23,7 +24,7 @@ pub fn printable(text: &str) -> String {
         let mut class = Class::of(character);
         match class {
             Class::Mark | Class::ScriptMark => marks += 1,
-            // Nothing invisible makes room for more marks.
+            // An invisible character does not allow more marks.
             Class::Variation => {}
             _ if matches!(character, JOINER | NON_JOINER) => {}
             _ => marks = 0,
@@ -60,29 +61,29 @@ pub fn printable(text: &str) -> String {
 const JOINER: char = '\u{200d}';
 const NON_JOINER: char = '\u{200c}';
 
-/// The black flag, which tags make one of a region (`GBSCT`, as tag characters, is Scotland's).
+/// The black flag. Tags after it turn it into a region's flag (`GBSCT` in tag characters: Scotland).
 const FLAG: char = '\u{1f3f4}';
 
-/// How a character is shown.
+/// The way in which a character is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// As it is.
+    /// Shown unchanged.
     Plain,
-    /// Not at all, if it stands alone.
+    /// Invisible.
     Unseen,
-    /// Above or below the character before it.
+    /// Combined with the character before it.
     Mark,
-    /// As a picture, or as a part of one.
+    /// An emoji, or part of one.
     Emoji,
-    /// By the look of the character before it alone.
+    /// Only changes the look of the character before it.
     Variation,
-    /// As it is: a letter of a script that has joiners.
+    /// A letter of a script that uses joiners.
     ScriptLetter,
-    /// As a mark of such a script.
+    /// A mark of such a script.
     ScriptMark,
 }
 
-/// What Unicode calls Default_Ignorable_Code_Point: programs that do not know these characters show nothing for them.
+/// Unicode's Default_Ignorable_Code_Point: programs that do not know these characters show nothing.
 const DEFAULT_IGNORABLE: [(char, char); 17] = [
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -103,8 +104,8 @@ const DEFAULT_IGNORABLE: [(char, char); 17] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Letters, symbols and marks that show nothing, and are not [`DEFAULT_IGNORABLE`]: the empty Braille pattern, a musical
-/// note without a head, fillers of Khitan and of hieroglyphs.
+/// Invisible letters, symbols and marks that are not [`DEFAULT_IGNORABLE`]: the empty Braille pattern, a
+/// musical note without a head, and fillers of Khitan and hieroglyphs.
 const BLANK: [char; 5] = [
     '\u{2800}',
     '\u{1d159}',
@@ -113,7 +114,7 @@ const BLANK: [char; 5] = [
     '\u{13442}',
 ];
 
-/// Format characters that are seen: signs of Arabic, Syriac and Kaithi below or around the digits after them.
+/// Visible format characters: Arabic, Syriac and Kaithi signs below or around the digits after them.
 const VISIBLE_FORMAT: [(char, char); 7] = [
     ('\u{600}', '\u{605}'),
     ('\u{6dd}', '\u{6dd}'),
@@ -124,7 +125,7 @@ const VISIBLE_FORMAT: [(char, char); 7] = [
     ('\u{110cd}', '\u{110cd}'),
 ];
 
-/// Which of the [`DEFAULT_IGNORABLE`] choose another look of the character before them.
+/// The [`DEFAULT_IGNORABLE`] characters that select another look of the character before them.
 const VARIATION: [(char, char); 4] = [
     ('\u{180b}', '\u{180d}'),
     ('\u{180f}', '\u{180f}'),
@@ -132,7 +133,7 @@ const VARIATION: [(char, char); 4] = [
     ('\u{e0100}', '\u{e01ef}'),
 ];
 
-/// Where the scripts are whose letters are joined, or kept from it, by joiners: those of Arabia, India and their neighbours.
+/// The ranges of the scripts that use joiners and non-joiners: Arabic, Indic and related ones.
 const SCRIPTS_WITH_JOINERS: [(char, char); 7] = [
     ('\u{600}', '\u{109f}'),
     ('\u{1700}', '\u{1cff}'),
@@ -149,14 +150,15 @@ fn is_in(ranges: &[(char, char)], character: char) -> bool {
         .any(|&(first, last)| (first..=last).contains(&character))
 }
 
-/// How many columns `text` takes in a terminal at most. Terminals do not agree: some draw a sign of its own for a format
-/// character, or the parts of a joined picture beside each other, or a picture twice as wide for its selector.
+/// Returns the maximum number of columns of `text` in a terminal. Terminals differ: some draw a sign
+/// for a format character, or the parts of a joined emoji side by side, or an emoji with a selector
+/// twice as wide.
 pub(crate) fn columns_at_most(text: &str) -> usize {
     let one_by_one: usize = text.chars().map(columns_of).sum();
     one_by_one.max(text.width())
 }
 
-/// How many columns a character takes at most, whatever comes before it.
+/// Returns the maximum number of columns of a character, whatever precedes it.
 pub(crate) fn columns_of(character: char) -> usize {
     match character {
         '\u{fe0f}' => 1,
@@ -165,7 +167,7 @@ pub(crate) fn columns_of(character: char) -> usize {
     }
 }
 
-/// Whether a program that does not know the character shows nothing for it.
+/// Returns whether a program that does not know the character shows nothing.
 pub(crate) fn is_default_ignorable(character: char) -> bool {
     is_in(&DEFAULT_IGNORABLE, character)
 }
@@ -193,7 +195,7 @@ impl Class {
             | Category::ParagraphSeparator => Class::Unseen,
             Category::NonspacingMark | Category::EnclosingMark if has_joiners => Class::ScriptMark,
             Category::NonspacingMark | Category::EnclosingMark => Class::Mark,
-            // Arrows, of which emoji have one (the others are symbols), and skins.
+            // Arrows (one is an emoji, the others are symbols) and skin tones.
             Category::OtherSymbol | Category::ModifierSymbol => Class::Emoji,
             Category::MathSymbol if character == '\u{2194}' => Class::Emoji,
             Category::LowercaseLetter
@@ -210,7 +212,7 @@ impl Class {
         }
     }
 
-    /// Whether a joiner after it may make a larger picture. (A picture may be varied before it is joined.)
+    /// Returns whether a joiner after it may form a larger emoji. (A selector may come before the joiner.)
     fn is_emoji(self) -> bool {
         matches!(self, Class::Emoji | Class::Variation)
     }
@@ -229,7 +231,8 @@ fn next_is_emoji(rest: &std::str::Chars<'_>) -> bool {
     next.is_some_and(|next| Class::of(next) == Class::Emoji)
 }
 
-/// The tags at the beginning of `text` that make a black flag another one: three to six letters and digits, and the end.
+/// Returns the tags at the beginning of `text` that turn a black flag into another one: three to six
+/// letters and digits, and the end tag.
 fn flag_tags(text: &str) -> &str {
     let is_tag = |c: &char| matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
     const END: char = '\u{e007f}';
@@ -257,7 +260,7 @@ pub(crate) fn xml_text(text: &str) -> String {
     String::from_utf8_lossy(&escaped).into_owned()
 }
 
-/// At most how many bytes `text` has when it is escaped.
+/// Returns the maximum number of bytes of `text` after escaping.
 pub(crate) fn escaped_bytes(text: &str) -> usize {
     let byte = |byte: u8| if needs_care(byte) { 6 } else { 1 };
     text.bytes().map(byte).sum()

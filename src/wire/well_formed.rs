@@ -1,15 +1,15 @@
-//! What XML forbids and roxmltree accepts. Browsers and other parsers refuse such a document, so we
-//! do, too.
+//! Checks the rules of XML that roxmltree does not enforce. Browsers and other parsers reject such
+//! documents, so this server also does.
 
 use memchr::memmem;
 
-/// What is wrong with a document that roxmltree has accepted, if something is.
+/// Returns the fault of a document that roxmltree has accepted, if there is one.
 pub(super) fn fault(frame: &str) -> Option<&'static str> {
     let may_have = |part: &[u8]| memmem::find(frame.as_bytes(), part).is_some();
     if !may_have(b"&#") && !may_have(b"xmlns") && !may_have(b"<?xml") {
         return None;
     }
-    // The parser has seen that everything that begins here also ends.
+    // The parser has checked that every construct is closed.
     let frame = frame.strip_prefix('\u{feff}').unwrap_or(frame);
     let mut rest = frame;
     while let Some(at) = memchr::memchr2(b'<', b'&', rest.as_bytes()) {
@@ -49,7 +49,7 @@ pub(super) fn fault(frame: &str) -> Option<&'static str> {
     None
 }
 
-/// What is wrong with the namespaces that a tag declares. `tag` begins after its `<`.
+/// Returns the fault of the namespaces that a tag declares. `tag` begins after its `<`.
 fn fault_in_tag(tag: &str) -> Option<&'static str> {
     let mut rest =
         tag.trim_start_matches(|character: char| !is_blank(character) && !is_end(character));
@@ -94,7 +94,7 @@ mod tests {
         parse(document, limits::XML_NODES).is_ok()
     }
 
-    /// Expat 2.5 refuses each of them.
+    /// Documents that Expat 2.5 rejects.
     #[test]
     fn what_other_parsers_refuse_is_refused() {
         for document in [
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// Expat 2.5 accepts each of them.
+    /// Documents that Expat 2.5 accepts.
     #[test]
     fn what_only_looks_like_it_is_accepted() {
         for document in [

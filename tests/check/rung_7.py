@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from html import escape
 
 WORKERS = 4
-# How much slower than usual the clock goes, for the checker and for the servers that it checks.
+# The factor for the timeouts of the checker and of the servers that it checks.
 SLOWER = float(os.environ.get("CHAT_TEST_CLOCK", 1))
 RESERVATION = 1.0 * SLOWER
 HANDSHAKE = 1.0 * SLOWER

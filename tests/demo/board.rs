@@ -313,7 +313,7 @@ impl Stage {
         self.pause(0.25);
     }
 
-    /// In whole ticks, so that what is shown meanwhile is there at one of them.
+    /// Waits for whole ticks, so that at least one tick shows the current state.
     fn pause(&self, steps: f64) {
         let ticks = (steps * TICKS_A_STEP).ceil() as u64;
         let Tick(now) = self.clock.now();

@@ -8,7 +8,7 @@ use std::process::Command;
 fn the_demonstration_comes_to_its_end() {
     let output = Command::new(env!("CARGO_BIN_EXE_demo"))
         .env("DEMO_PACE", "0")
-        // Nobody is late, however busy the machine is.
+        // No client is too late, even on a busy machine.
         .env("CHAT_TEST_CLOCK", "100")
         .output()
         .unwrap();

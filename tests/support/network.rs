@@ -1,5 +1,5 @@
-//! Networks of the tests' own: nothing in them is in the way of anything outside, and their settings
-//! can be changed.
+//! Isolated networks for tests: they do not interfere with other programs, and tests can change their
+//! settings.
 #![allow(
     unreachable_pub,
     clippy::disallowed_macros,
@@ -14,13 +14,13 @@ use socket2::{Domain, Socket, Type};
 
 const INSIDE: &str = "PORTAL_CHAT_TEST_NETWORK";
 
-/// Runs the test of that name once more, in a network that has a loopback and nothing else, after the
-/// shell's commands `setup`. There it returns `true`; outside it waits for that and returns `false`.
+/// Runs the test with this name again in a network that has only a loopback, after the shell commands
+/// `setup`. Returns `true` inside that network; outside, waits for the inner run and returns `false`.
 pub fn is_inside_a_network_of_its_own(test: &str, setup: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    // With a user namespace, which needs no privileges; else as root.
+    // With a user namespace, which needs no privileges; otherwise as root.
     let kinds = [
         ["--user", "--map-root-user", "--net"].as_slice(),
         &["--net"],
@@ -54,10 +54,10 @@ pub fn is_inside_a_network_of_its_own(test: &str, setup: &str) -> bool {
     false
 }
 
-/// What makes the loopback work.
+/// The command that brings the loopback up.
 pub const LOOPBACK: &str = "ip link set lo up";
 
-/// Leaves `address` in TIME_WAIT: an outgoing connection had it, and has ended.
+/// Leaves `address` in TIME_WAIT, by closing an outgoing connection that used it.
 pub fn leave_in_time_wait(address: SocketAddr) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -266,7 +266,7 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
 
 /// Callers that have received a ticket and may turn out to be browsers. The portal sends first, so a
 /// browser's request may arrive after its ticket was sent. The portal does not wait for it, but checks
-/// when the next caller connects. Until then most clients have closed their connection. The oldest
+/// when the next caller connects. Most clients have closed their connection before that. The oldest
 /// callers are forgotten, and their reservations expire.
 #[derive(Default)]
 struct Answered {
