@@ -239,9 +239,9 @@ impl Clock {
     }
 }
 
-/// Scales `time` by `CHAT_TEST_CLOCK` from the environment: `CHAT_TEST_CLOCK=100` makes every tick and
-/// every timeout a hundred times longer. Tests set it for the programs that they start, so that no
-/// timeout depends on the speed of the machine.
+/// Scales `time` by `CHAT_TEST_CLOCK` from the environment: `CHAT_TEST_CLOCK=100` makes every tick
+/// and every timeout a hundred times longer. Tests set it for the programs that they start, so that
+/// no timeout depends on the speed of the machine.
 pub(crate) fn slowed(time: Duration) -> Duration {
     static FACTOR: OnceLock<u32> = OnceLock::new();
     let factor = FACTOR.get_or_init(|| {

@@ -43,8 +43,8 @@ pub(crate) fn interfaces() -> BTreeMap<String, Interface> {
     found
 }
 
-/// The table of interfaces for the start of the server, one line each. Without `ipv6`, the server does
-/// not listen on their IPv6 addresses.
+/// The table of interfaces for the start of the server, one line each. Without `ipv6`, the server
+/// does not listen on their IPv6 addresses.
 pub(crate) fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     let mut table = String::new();
     for (name, Interface { mac, addresses, .. }) in interfaces {

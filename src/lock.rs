@@ -1,10 +1,11 @@
 //! Locks with a checked order.
 //!
-//! Two threads that take the same two locks in different orders can deadlock. Therefore the server's
-//! locks have ranks, and a thread may take a lock only if its rank is higher than that of every lock
-//! that the thread holds. In debug builds, and so in every test, a violation ends the process with a
-//! message. (A panic is not enough, because the server catches the panics of one client's visit.) In
-//! release builds these types are those of `parking_lot` and cost nothing extra.
+//! Two threads that take the same two locks in different orders can deadlock. Therefore the
+//! server's locks have ranks, and a thread may take a lock only if its rank is higher than that of
+//! every lock that the thread holds. In debug builds, and so in every test, a violation ends the
+//! process with a message. (A panic is not enough, because the server catches the panics of one
+//! client's visit.) In release builds these types are those of `parking_lot` and cost nothing
+//! extra.
 //!
 //! The map in `lib.rs` lists the locks of each rank.
 

@@ -273,9 +273,9 @@ impl Outbox {
         true
     }
 
-    /// Ends the connection if the peer's kernel has answered nothing for `limit`, which means that the
-    /// peer has vanished. The kernel of a peer that does not read still answers; only the limit of the
-    /// queue applies to it.
+    /// Ends the connection if the peer's kernel has answered nothing for `limit`, which means that
+    /// the peer has vanished. The kernel of a peer that does not read still answers; only the limit
+    /// of the queue applies to it.
     pub fn check_peer(&self, limit: Duration) {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -742,8 +742,8 @@ mod tests {
         assert_eq!(reader.join().unwrap(), rounds * 4096);
     }
 
-    /// A client that joins and leaves repeatedly gets no more space in the queue than one that joins
-    /// all rooms once.
+    /// A client that joins and leaves repeatedly gets no more space in the queue than one that
+    /// joins all rooms once.
     #[test]
     fn replayed_history_raises_the_limit_by_a_fixed_amount() {
         let (outbox, _wakes, _client) = outbox();
@@ -755,7 +755,7 @@ mod tests {
             outbox.flush();
             let bound = limits::OUTBOX + limits::HISTORY_EXEMPTION;
             assert!(outbox.has_ended() || outbox.pending() <= bound);
-            // While nobody reads, the system takes more and more into the socket, as it sees fit.
+            // As long as the client does not read, the kernel may enlarge the socket's buffers.
             assert!(replays < 100, "the queue is bounded");
         }
         assert_eq!(outbox.ended(), Some(End::TooSlow));

@@ -517,7 +517,8 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         viewer.wait_for("caption");
         assert_eq!(viewer.picture["caption"], "that was much");
     }
-    // This is the maximum. The next viewer is also admitted, and the address with the most loses its oldest.
+    // This is the maximum. The next viewer is also admitted, and the address with the most loses
+    // its oldest.
     let ask = || {
         let mut stream = TcpStream::connect(board).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -41,8 +41,8 @@ const QUICK: Time = Time {
     patience: "3",
     slower: "1",
 };
-/// The limits for servers whose first verdict was wrong. They run one at a time, and slowly enough for a
-/// busy machine. This verdict is final.
+/// The limits for servers whose first verdict was wrong. They run one at a time, and slowly enough
+/// for a busy machine. This verdict is final.
 const SLOW: Time = Time {
     patience: "60",
     slower: "20",

@@ -283,7 +283,8 @@ fn rejoining_every_room_takes_no_tick() {
     bob.line_with(">PONG<");
 }
 
-/// The clock is stopped during the requests, so only the ticks after them allow more than the burst.
+/// The clock is stopped during the requests, so only the ticks after them allow more than the
+/// burst.
 #[test]
 fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
     const TIMES: usize = 30;
@@ -341,8 +342,8 @@ fn long_answers_wait_for_ticks_too() {
     );
 }
 
-/// A client that requests replays repeatedly and reads nothing is disconnected. It receives no more of
-/// them than fit into its fixed share of the server's memory and into the sockets' buffers.
+/// A client that requests replays repeatedly and reads nothing is disconnected. It receives no more
+/// of them than fit into its fixed share of the server's memory and into the sockets' buffers.
 #[test]
 fn replays_that_nobody_reads_are_bounded() {
     let server = with_history();

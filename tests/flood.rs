@@ -1,5 +1,5 @@
-//! Floods of connections that never authenticate: each entrance respects its limit of threads, and a
-//! client can still connect.
+//! Floods of connections that never authenticate: each entrance respects its limit of threads, and
+//! a client can still connect.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 

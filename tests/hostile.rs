@@ -54,7 +54,8 @@ fn whatever_a_caller_does_the_port_comes_back() {
             } else {
                 drop(caller);
             }
-            // A caller whose request arrives before its accept gets no ticket. Other tickets expire.
+            // A caller whose request arrives before its accept gets no ticket. Other tickets
+            // expire.
             let is_foreign = server.wait_for("the end of the visit", |what| match what {
                 What::Freed { port: at, .. } | What::WrongProtocol { port: at, .. } => *at == port,
                 _ => false,
@@ -126,8 +127,8 @@ fn strays_in_the_backlog_do_not_harm_the_next_guest() {
         let mut strays: Vec<Client> = (0..5).map(|_| server.connect(port)).collect();
         strays.pop().unwrap().reset();
         drop(guest);
-        // They are turned away before the port goes back, and so before anybody is promised it: later, one of them
-        // could be taken for whoever was.
+        // They are rejected before the port goes back on the stack. After that, one of them could
+        // be taken for the client with the next reservation.
         let turned_away = Cell::new(0);
         server.wait_for("the port freed", |what| match what {
             What::Stray { port: at, .. } if *at == port => {

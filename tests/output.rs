@@ -1,5 +1,5 @@
-//! Output that can't be written: a full disk, a closed pipe, a slow reader. No program panics, and no
-//! program hides the error if its output was its only purpose.
+//! Output that can't be written: a full disk, a closed pipe, a slow reader. No program panics, and
+//! no program hides the error if its output was its only purpose.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -190,7 +190,8 @@ fn a_server_goes_on_although_nothing_that_it_prints_can_be_written() {
 fn a_slow_reader_of_a_pipe_that_never_blocks_gets_every_line() {
     let folder = Folder::new("slow");
     let (reader, writer) = std::io::pipe().unwrap();
-    // The smallest possible pipe: the first lines fill it, and the test reads none until the server is up.
+    // The smallest possible pipe: the first lines fill it, and the test reads none until the server
+    // is up.
     rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
     fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();

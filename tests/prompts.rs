@@ -497,7 +497,7 @@ fn who_leaves_a_room_has_been_heard_there_first() {
     room.command("PONG", "");
     server.hears("main", "LEAVE");
     main.command("LEFT", "<room>lobby</room>");
-    // As a server does. Otherwise the last words would be waited for on this link, too.
+    // Close like a server. Otherwise the client would wait for the last reply on this link, too.
     room.ends();
     alice.sees("you have left lobby");
     // And so has who leaves altogether.

@@ -22,8 +22,8 @@ const ROUNDS: usize = 10_000;
 /// More names than ports, so that some rooms can't be made.
 const NAMES: [&str; 6] = ["lobby", "attic", "cellar", "garden", "kitchen", "roof"];
 
-/// Held for reading by a person on the way into a room, and for writing by each tick: so those who never come run out
-/// of time, and an honest one does not, however slow the machine is.
+/// A person holds it for reading while joining a room, and each tick holds it for writing. Thus
+/// only clients that never connect run out of time, even on a slow machine.
 static ON_THE_WAY: RwLock<()> = RwLock::new(());
 
 /// Numbers that look random and can be had again.

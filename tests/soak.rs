@@ -43,7 +43,7 @@ use web::{Frame, TEXT, WebClient, masked};
 const WORKERS: usize = 64;
 const VISITORS: usize = 16;
 
-/// How long the server keeps a seat for who has asked for it; at most a tick longer.
+/// The server's reservation timeout. A reservation may last up to a tick longer.
 const RESERVED: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_secs(1);
 
@@ -138,7 +138,8 @@ impl Server {
         command
             .args(["0", "--workers", &WORKERS.to_string(), "--rooms", "6"])
             .args(["--web", "127.0.0.1:0"])
-            // Short, so that much comes to its end, and long enough for the honest ones on a busy machine.
+            // Short, so that many sessions time out, but long enough for honest clients on a busy
+            // machine.
             .args(["--reserve-timeout", &RESERVED.as_secs().to_string()])
             .args(["--handshake-timeout", "2", "--idle-timeout", "6"])
             .arg("--quiet")
@@ -674,7 +675,7 @@ const VISITS: &[(&str, Visit)] = &[
         log_in(&mut line, &v.name())?;
         let (join, leave) = ("<room>loud</room><here/>", "<room>loud</room>");
         line.say(&command("JOIN", join))?;
-        // An apostrophe is six bytes on its way.
+        // An apostrophe has six bytes on the wire.
         let text = "'".repeat(4000);
         for _ in 0..10 {
             let parts = format!("<room>loud</room><message>{text}</message>");
@@ -703,7 +704,7 @@ const VISITS: &[(&str, Visit)] = &[
         stream.set_read_timeout(Some(PATIENCE))?;
         let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
         if v.dice.roll(2) == 0 {
-            // It speaks after it has been answered.
+            // It sends its message after the reply.
             let _ = stream.read(&mut [0; 1024])?;
         }
         stream.write_all(request)?;
@@ -1098,8 +1099,8 @@ fn haunt(portal: SocketAddr, seed: u64, duration: Duration, tally: &Tally) {
     });
 }
 
-/// Asks for all seats that are free, and returns their ports; `None` if that took so long that the first ones ran out
-/// meanwhile and may have been promised again.
+/// Reserves all free seats, and returns their ports. `None` if this took so long that the first
+/// reservations expired and their ports may have been reserved again.
 fn free_ports(portal: SocketAddr) -> Option<Vec<u16>> {
     let begun = Instant::now();
     let mut ports = Vec::new();
@@ -1121,7 +1122,7 @@ fn all_come_back(portal: SocketAddr, taken: usize) -> BTreeSet<u16> {
     let until = Instant::now() + PATIENCE;
     loop {
         let ports = free_ports(portal);
-        // The reservations just made run out.
+        // Let these reservations expire.
         thread::sleep(RESERVED + 2 * TICK);
         let late = Instant::now() > until;
         let Some(ports) = ports else {
@@ -1241,7 +1242,7 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     println!("before {before:?}, after {after:?}");
     assert_eq!(code, Some(0), "{errors}");
     assert!(!errors.contains("panicked"), "{errors}");
-    // Until its next caller the portal holds the connection of the last one.
+    // The portal keeps the last caller's connection until the next caller.
     assert_eq!(after.threads, before.threads);
     assert!(
         after.descriptors <= before.descriptors,

@@ -1,5 +1,6 @@
-//! Every file that a person edits, in every form in which editors and shells save text. Either the form
-//! makes no difference, or the program ends with code 2 and a message with the file and the line.
+//! Every file that a person edits, in every form in which editors and shells save text. Either the
+//! form makes no difference, or the program ends with code 2 and a message with the file and the
+//! line.
 #![cfg(all(unix, feature = "tls", feature = "cluster"))]
 #![allow(
     clippy::unwrap_used,
@@ -147,7 +148,8 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
         Kind {
             name: "known_servers",
             text: format!("# mine\nlocalhost 1 {}\n", ["AB"; 32].join(":")),
-            // The connection fails, because no program listens there, but only after the file is read.
+            // The connection fails, because no program listens there, but only after the file is
+            // read.
             start: Box::new(|file| {
                 std::fs::rename(file, folder.join("known_servers")).unwrap();
                 let run = run(CLIENT, &home, &["localhost", "1", "--tls"], b"");

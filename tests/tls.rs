@@ -124,11 +124,11 @@ fn unfinished_handshakes_cost_other_callers_nothing() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(4, &tls));
     let portal = server.server.portal();
-    // More than have a thread, from the address of the clients that follow. No port is taken for any of them.
+    // More callers than threads, from the address of the later clients. No port is taken for them.
     let silent: Vec<TcpStream> = (0..limits::HANDSHAKES + 20)
         .map(|_| TcpStream::connect(portal).unwrap())
         .collect();
-    // More than one address may have under way.
+    // More than the limit for one address.
     let half: Vec<Client> = (0..limits::HANDSHAKES_PER_ADDRESS + 20)
         .map(|_| {
             let mut client = Client::connect_from(ELSEWHERE, portal);

@@ -122,8 +122,8 @@ fn is_end(what: &What, wanted: End) -> bool {
     matches!(what, What::Left { end, .. } | What::RoomLeft { end, .. } if *end == wanted)
 }
 
-/// Alice is on the server's machine. `arrive` connects bob from the other machine. Bob then vanishes,
-/// and alice sends him a message.
+/// Alice is on the server's machine. `arrive` connects bob from the other machine. Bob then
+/// vanishes, and alice sends him a message.
 fn vanishes<B: Send>(
     settings: &Settings,
     arrive: impl FnOnce(&TestServer) -> B + Send,
@@ -228,8 +228,8 @@ fn on_a_rooms_connection() {
     vanishes(&settings(), arrive, says);
 }
 
-/// Bob reads nothing for ten times the limit, with much more pending than his kernel accepts, and loses
-/// no message. Then his machine vanishes while his window is closed.
+/// Bob reads nothing for ten times the limit, with much more pending than his kernel accepts, and
+/// loses no message. Then his machine vanishes while his window is closed.
 #[test]
 fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
     const MESSAGES: usize = 100;

@@ -357,7 +357,7 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
     }
     for fields in [
         &format!("{own}Origin: http://{address}\r\n"),
-        // A proxy has ended TLS, and passes the Host on or not.
+        // A proxy that terminates TLS, with and without forwarding the Host.
         &format!("{own}Origin: https://{address}\r\n"),
         &format!("{own}Origin: https://chat.example\r\n"),
         "Host: chat.example\r\nOrigin: https://chat.example\r\n",
@@ -376,7 +376,7 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
     assert!(sentence.contains("--web-name evil.example,"), "{sentence}");
 }
 
-/// A door that trusts a proxy on this machine, and one seat for each address.
+/// An entrance that trusts a proxy on this machine, with one seat for each address.
 fn behind_a_proxy(trusted_proxies: &[&str]) -> TestServer {
     let trusted_proxies = trusted_proxies.iter().map(|text| text.parse().unwrap());
     TestServer::start(&Settings {
@@ -444,7 +444,7 @@ fn nobody_else_can_claim_an_address() {
     }
 }
 
-/// What the door answers to these bytes.
+/// Returns the entrance's response to these bytes.
 fn answered(door: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(door).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -523,7 +523,7 @@ fn requests_are_read_as_rfc_9112_has_it() {
 fn other_protocols_at_the_door_are_named_in_an_event() {
     let server = TestServer::start(&settings(2));
     let address = door(&server);
-    // The beginning of a TLS hello: nothing is waited for, and nothing is said.
+    // The beginning of a TLS hello: the server closes at once, without a response.
     assert_eq!(
         answered(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         ""
@@ -602,7 +602,7 @@ fn the_page_is_one_document_and_may_load_nothing() {
 #[test]
 fn silent_connections_keep_no_browser_out() {
     let server = TestServer::start(&settings(4));
-    // More than get a thread, and more than may wait for one.
+    // More callers than threads and parking places together.
     let silent: Vec<TcpStream> = (0..limits::HANDSHAKES + limits::PARKED)
         .map(|_| TcpStream::connect(door(&server)).unwrap())
         .collect();
@@ -630,7 +630,8 @@ fn a_browser_is_told_apart_in_the_events() {
 #[test]
 fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
     let server = TestServer::start(&Settings {
-        // The ticks are for those who come to nothing. Whoever is served may take as long as the machine does.
+        // The ticks end callers that are never served. A served caller has enough time on a slow
+        // machine.
         idle_timeout: None,
         ..settings(64)
     });

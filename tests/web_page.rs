@@ -159,7 +159,7 @@ fn below_a_path(door: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Passes everything on, with the path removed from the request.
+/// Removes the path from the request and forwards everything else unchanged.
 fn pass_on(mut browser: TcpStream, mut door: TcpStream) -> io::Result<u64> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -265,7 +265,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
         assert_eq!(wide, 0, "at {width}");
         let box_is_seen = browser.run("const box = document.getElementById('text').getBoundingClientRect(); return box.top > 0 && box.bottom <= innerHeight && box.width > 150");
         assert_eq!(box_is_seen, true, "at {width}");
-        // The panel of people has room for a name and for the box beside it.
+        // The panel of people has enough width for a name and the box next to it.
         let panel = browser.run(
             "showPeople(true); const panel = document.getElementById('people').getBoundingClientRect(); showPeople(false); return panel.left >= 0 && panel.right <= innerWidth && panel.width",
         );
@@ -457,7 +457,7 @@ fn pictures_of_the_page() {
     }
 }
 
-/// A page of another site, on a port of its own: every request to it gets this document.
+/// A page of another site, on its own port: every request to it gets this document.
 fn another_site(page: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -482,7 +482,7 @@ fn a_page_of_another_site_takes_no_seat() {
     let Some(browser) = Browser::start("other-site") else {
         return;
     };
-    // The clock stands still: a ticket that a browser keeps is never free again.
+    // The clock is stopped, so the reservation of a ticket that a browser keeps never expires.
     let server = TestServer::with_workers(4);
     browser.open(another_site("<title>another site</title>"));
     let portal = server.server.portal();

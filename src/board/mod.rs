@@ -96,9 +96,9 @@ enum Source {
 }
 
 impl Board {
-    /// Serves a page about the future `events` at `address`. Browsers may request it by an address, as
-    /// `localhost` or by one of `names`. Like every reader, it must be created before the server.
-    /// Readers that were created before it receive events for the requests that it refuses.
+    /// Serves a page about the future `events` at `address`. Browsers may request it by an address,
+    /// as `localhost` or by one of `names`. Like every reader, it must be created before the
+    /// server. Readers that were created before it receive events for the requests that it refuses.
     ///
     /// # Errors
     /// What the system says when the address can't be had, or there is no thread left.

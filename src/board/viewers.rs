@@ -55,8 +55,8 @@ impl Viewers {
         }
     }
 
-    /// Adds the viewer at `stream`. If there are too many, evicts the oldest viewer of the address with
-    /// the most, and waits until that viewer's thread has removed it.
+    /// Adds the viewer at `stream`. If there are too many, evicts the oldest viewer of the address
+    /// with the most, and waits until that viewer's thread has removed it.
     pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
         let (stays, evicted) = bounded(0);
         let mut state = self.state.lock();
@@ -164,7 +164,8 @@ mod tests {
                 (viewers.add(&stream), peer)
             })
             .collect();
-        // A viewer of another address arrives: the first one's thread must leave before it is added.
+        // A viewer of another address arrives: the first one's thread must leave before it is
+        // added.
         let (late, _keep) = viewer(&listener, 3);
         std::thread::scope(|threads| {
             let (first, peer) = others.remove(0);

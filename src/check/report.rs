@@ -63,7 +63,8 @@ pub(super) struct Report {
     is_json: bool,
     has_colour: bool,
     outcomes: Vec<Outcome>,
-    /// The first error in printing it. The checks continue, because their result may also go to a file.
+    /// The first error in printing it. The checks continue, because their result may also go to a
+    /// file.
     not_printed: Option<io::Error>,
 }
 

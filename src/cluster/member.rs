@@ -110,9 +110,9 @@ impl Cluster {
         }
     }
 
-    /// Queues a change on this server for the other servers, without waiting for a reply. May be called
-    /// under a lock, because it notifies no one. While Redis is unreachable, the change is dropped: after
-    /// a break, everything is sent again.
+    /// Queues a change on this server for the other servers, without waiting for a reply. May be
+    /// called under a lock, because it notifies no one. While Redis is unreachable, the change is
+    /// dropped: after a break, everything is sent again.
     fn tell(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
             return;

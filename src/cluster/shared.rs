@@ -206,20 +206,20 @@ impl Shared {
         }
     }
 
-    /// Marks the connection of the calling thread as broken. No lock may be held, because this notifies
-    /// people.
+    /// Marks the connection of the calling thread as broken. No lock may be held, because this
+    /// notifies people.
     pub(super) fn is_broken(&self, side: Side, reason: &str) {
         self.give_up(side, reason);
         self.report_loss();
     }
 
-    /// Gives up the connection of one thread. This notifies no one, so it may be called under a registry's
-    /// lock. `cluster-out` reports it.
+    /// Gives up the connection of one thread. This notifies no one, so it may be called under a
+    /// registry's lock. `cluster-out` reports it.
     pub(super) fn give_up(&self, side: Side, reason: &str) {
         let mut state = self.state.lock();
         state.out = false;
-        // The reading thread notices a break by itself. The writing thread notices it only when it sends,
-        // so it must always check.
+        // The reading thread notices a break by itself. The writing thread notices it only when it
+        // sends, so it must always check.
         if side == Side::In {
             state.incoming = false;
         }

@@ -42,8 +42,8 @@ impl ReaderThread {
 ///
 /// No other thread prints to `out`, because a terminal that is paused would block it.
 ///
-/// It leaves out ticks that woke no thread, and events that only a board needs: client activity, and
-/// the facts that the greeting contains.
+/// It leaves out ticks that woke no thread, and events that only a board needs: client activity,
+/// and the facts that the greeting contains.
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
@@ -161,8 +161,8 @@ impl EventFile {
         Ok((opened, last != *b"\n"))
     }
 
-    /// Makes room for `bytes` more bytes. If the file was replaced, returns whether the new one ends in
-    /// a torn line.
+    /// Makes room for `bytes` more bytes. If the file was replaced, returns whether the new one
+    /// ends in a torn line.
     fn make_room(&mut self, bytes: usize) -> io::Result<Option<bool>> {
         let length = self.file.metadata()?.len();
         let is_full = |most| length > 0 && length + bytes as u64 > most;

@@ -46,7 +46,8 @@ struct Repeats {
 
 /// Number of ticks between two events for a repeated failure; each has a count.
 const TOLD_EVERY: u64 = 60;
-/// Number of ticks without the failure after which it is over, and an event has the rest of the count.
+/// Number of ticks without the failure after which it is over, and an event has the rest of the
+/// count.
 const OVER_AFTER: u64 = 10;
 /// Number of different failures that are counted at a time. Each further one gets an event at once.
 const FAILURES: usize = 64;
@@ -154,8 +155,8 @@ impl Events {
         self.tell_of(Kind::Call, what);
     }
 
-    /// Reports that the system has refused something. The first failure is an event at once; repeated
-    /// ones are counted, and an event has their number once a minute.
+    /// Reports that the system has refused something. The first failure is an event at once;
+    /// repeated ones are counted, and an event has their number once a minute.
     pub fn tell_trouble(&self, doing: &'static str, error: String) {
         let now = self.clock.now();
         let times = {

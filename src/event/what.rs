@@ -352,7 +352,8 @@ pub enum What {
         /// The text, with `--show-messages`.
         text: Option<String>,
     },
-    /// A line of the accounts file is not an account. It stays, and no client can register its name.
+    /// A line of the accounts file is not an account. It stays, and no client can register its
+    /// name.
     DamagedAccount {
         /// The line's number, counted from 1.
         line: usize,

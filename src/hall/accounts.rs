@@ -9,8 +9,8 @@
 //! beginning stays reserved, because it may have an owner: no client can register it until the
 //! operator has corrected the line.
 //!
-//! A password is hashed in the form that [`prepared()`] returns. Older hashes may be of passwords as
-//! they were typed. If only that form matches, the hash is replaced.
+//! A password is hashed in the form that [`prepared()`] returns. Older hashes may be of passwords
+//! as they were typed. If only that form matches, the hash is replaced.
 //!
 //! Should the file be deleted or replaced while the server runs, the next registration notices, and
 //! the new file gets every account that it lacks: what was confirmed is kept. So an account is
@@ -262,6 +262,7 @@ impl Accounts {
         self.book.find(name).is_some()
     }
 
+    /// The path of the accounts file.
     pub fn path(&self) -> &Path {
         self.book.path()
     }
@@ -432,8 +433,9 @@ impl Accounts {
         Ok(PasswordChange::Changed)
     }
 
-    /// Replaces the hash of a password as typed by the hash of its prepared form, on all servers that
-    /// have the account. If this fails, the old hash stays valid and the next login tries again.
+    /// Replaces the hash of a password as typed by the hash of its prepared form, on all servers
+    /// that have the account. If this fails, the old hash stays valid and the next login tries
+    /// again.
     fn prepare_hash(
         &self,
         account: &Account,

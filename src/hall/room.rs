@@ -193,8 +193,8 @@ impl<H> Room<H> {
         replayed.sum()
     }
 
-    /// Appends the topic for a member; with `joins`, only if there is a topic. Returns the number of
-    /// bytes appended.
+    /// Appends the topic for a member; with `joins`, only if there is a topic. Returns the number
+    /// of bytes appended.
     pub(super) fn append_topic(&self, member: &Connection, joins: bool) -> usize {
         if joins && self.remembered.topic.is_none() {
             return 0;

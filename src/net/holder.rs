@@ -96,7 +96,8 @@ impl Table {
     /// later the socket's inode.
     fn parse(text: &str, transport: Transport) -> Table {
         const LISTEN: &str = "0A";
-        // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; inode 0 means that no program has the socket.
+        // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING; inode 0 means that no program has the
+        // socket.
         const ENDING: [&str; 5] = ["04", "05", "06", "09", "0B"];
         // The state of an unconnected socket; a UDP socket in this state accepts every sender.
         const UNCONNECTED: &str = "07";
@@ -125,8 +126,8 @@ impl Table {
         Table { sockets }
     }
 
-    /// Finds the socket that blocks `address`: preferably a listener, then a connection, then a closed
-    /// one. A socket at another address of this machine does not block it.
+    /// Finds the socket that blocks `address`: preferably a listener, then a connection, then a
+    /// closed one. A socket at another address of this machine does not block it.
     fn in_the_way_of(&self, address: SocketAddr) -> Option<Socket> {
         // `::` includes the IPv4 addresses.
         let covers =

@@ -28,8 +28,8 @@ impl BoundPort {
     /// Binds `address`; port 0 lets the system choose.
     ///
     /// # Errors
-    /// The error of `bind`: the port is in use, the address does not belong to this machine, or this
-    /// user may not bind it.
+    /// The error of `bind`: the port is in use, the address does not belong to this machine, or
+    /// this user may not bind it.
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<BoundPort> {
         let bound = socket::bound_tcp(address);
         let actual = bound.as_ref().ok().and_then(local_address);

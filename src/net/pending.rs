@@ -6,8 +6,9 @@
 //!
 //! Every caller is accepted. Four rules decide which callers wait and which are dropped:
 //!
-//! 1. A free thread serves the oldest parked caller that has sent something. It serves a silent caller
-//!    only if there is no other. One address has at most [`limits::HANDSHAKES_PER_ADDRESS`] threads.
+//! 1. A free thread serves the oldest parked caller that has sent something. It serves a silent
+//!    caller only if there is no other. One address has at most [`limits::HANDSHAKES_PER_ADDRESS`]
+//!    threads.
 //! 2. A caller that has a thread and has sent no byte within [`limits::FIRST_BYTE_WITHIN`] yields to a
 //!    parked one.
 //! 3. A caller that has sent something keeps its thread until its handshake completes or times out.
@@ -60,8 +61,8 @@ pub(crate) struct PendingConnections {
 }
 
 struct State {
-    /// Each caller's thread has a clone, so the receiver disconnects when the last thread has ended.
-    /// `None` once no more callers are admitted.
+    /// Each caller's thread has a clone, so the receiver disconnects when the last thread has
+    /// ended. `None` once no more callers are admitted.
     running: Option<Sender<()>>,
     /// The oldest first.
     served: Vec<Arc<Caller>>,
@@ -185,8 +186,8 @@ impl PendingConnections {
         }
     }
 
-    /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as the
-    /// caller has a place.
+    /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as
+    /// the caller has a place.
     pub(crate) fn admit(
         self: &Arc<Self>,
         stream: Stream,
@@ -277,8 +278,8 @@ impl PendingConnections {
         (Some(start), left)
     }
 
-    /// Drops the parked callers and joins the threads of the others. A thread that waits for a silent
-    /// caller stops at once; a thread that sends a reply may take `patience`.
+    /// Drops the parked callers and joins the threads of the others. A thread that waits for a
+    /// silent caller stops at once; a thread that sends a reply may take `patience`.
     pub(crate) fn end(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.running = None;
@@ -329,8 +330,8 @@ impl State {
         silent
     }
 
-    /// Rule 2, for callers that were silent before another one was parked. The shutdown ends the read
-    /// of the caller's thread, and its place is free when the thread has ended.
+    /// Rule 2, for callers that were silent before another one was parked. The shutdown ends the
+    /// read of the caller's thread, and its place is free when the thread has ended.
     fn evict_silent(&mut self, limits: &PendingLimits, host: IpAddr) {
         let is_full = self.served.len() >= limits.threads;
         let silent = self.served.iter().find(|caller| {

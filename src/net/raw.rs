@@ -73,8 +73,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns whether an answer of the peer's kernel is overdue. A single unanswered probe does not
-    /// count: it may be lost, and the next one follows up to two minutes later.
+    /// Returns whether an answer of the peer's kernel is overdue. A single unanswered probe does
+    /// not count: it may be lost, and the next one follows up to two minutes later.
     pub fn awaits_answer(&self) -> bool {
         let has_sent = self.unacknowledged > 0 && self.since_acknowledgement > self.since_sent;
         has_sent || self.unanswered_probes > 1

@@ -7,7 +7,8 @@ use crate::net::Delivery;
 /// Measures how long a peer's kernel has answered nothing although it should.
 ///
 /// A receiver that does not read closes its window, but its kernel still acknowledges retransmitted
-/// data and window probes. Both stay unanswered only if the peer has vanished or the network is down.
+/// data and window probes. Both stay unanswered only if the peer has vanished or the network is
+/// down.
 #[derive(Default)]
 pub(super) struct Silence {
     /// The start of the silence, if an answer is overdue.

@@ -36,8 +36,8 @@ impl<W: Write> LineWriter<W> {
         &mut self.out
     }
 
-    /// Continues with a new destination, such as a new file, and drops the rest of a torn line. If the
-    /// new destination itself ends in a torn line (`is_torn`), ends that line first.
+    /// Continues with a new destination, such as a new file, and drops the rest of a torn line. If
+    /// the new destination itself ends in a torn line (`is_torn`), ends that line first.
     pub(crate) fn restart(&mut self, is_torn: bool) {
         let lines = std::mem::take(&mut self.torn_lines);
         self.miss(lines, "its file was replaced");
@@ -66,8 +66,8 @@ impl<W: Write> LineWriter<W> {
     /// first; `notice` makes it from the count and the reason.
     ///
     /// # Errors
-    /// The first error since the last successful write; later ones are not reported again. Lines that
-    /// were not written are counted.
+    /// The first error since the last successful write; later ones are not reported again. Lines
+    /// that were not written are counted.
     pub(crate) fn write(
         &mut self,
         lines: &[String],

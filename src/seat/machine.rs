@@ -14,8 +14,8 @@
 //!
 //! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
 //! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
-//! alone ends a reservation, unless the portal revokes it. Only the worker goes from Closing to Free,
-//! so a session that ends late can't touch the next connection's reservation.
+//! alone ends a reservation, unless the portal revokes it. Only the worker goes from Closing to
+//! Free, so a session that ends late can't touch the next connection's reservation.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -429,8 +429,9 @@ impl Seat {
         Some(expiry)
     }
 
-    /// Revokes the reservation of a caller that turned out not to be a client. If `passcode` is still
-    /// the reservation's, replaces it by `next`, frees the seat, and returns the lease to push.
+    /// Revokes the reservation of a caller that turned out not to be a client. If `passcode` is
+    /// still the reservation's, replaces it by `next`, frees the seat, and returns the lease to
+    /// push.
     pub fn revoke(
         &mut self,
         passcode: &Passcode,

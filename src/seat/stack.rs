@@ -99,8 +99,8 @@ impl WorkloadStack {
         self.free.push(lease);
     }
 
-    /// Removes the ports of the seats in `missing`. Complete pairs of the rest are handed out first,
-    /// then seats whose partner is missing.
+    /// Removes the ports of the seats in `missing`. Complete pairs of the rest are handed out
+    /// first, then seats whose partner is missing.
     pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
         let is_missing = |lease: &mut Lease| missing(lease.seat());
         let mut held_back: Vec<Lease> = self.free.extract_if(.., is_missing).collect();
@@ -109,8 +109,8 @@ impl WorkloadStack {
         held_back
     }
 
-    /// Puts a held-back port on the stack, next to its partner's if that is there. Seats whose partner
-    /// is still `missing` are handed out last.
+    /// Puts a held-back port on the stack, next to its partner's if that is there. Seats whose
+    /// partner is still `missing` are handed out last.
     pub fn add(&mut self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
         let partner = lease.seat().partner();
         let beside = self.free.iter().position(|there| there.seat() == partner);

@@ -237,7 +237,8 @@ impl Listeners {
         let web = settings.web.as_ref();
         let web = web.map(|web| bind_tcp(web.address, binder, WEB, all));
         let web = web.transpose()?;
-        // The UDP port comes last: otherwise datagrams would wait in it while the start waits for others.
+        // The UDP port comes last: otherwise datagrams would wait in it while the start waits for
+        // others.
         if settings.portals.udp() && portal_udp.is_none() {
             portal_udp = Some(
                 bind_udp(portal, binder, tap)

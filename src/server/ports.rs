@@ -1,9 +1,10 @@
 //! Binds the server's ports, and waits for those that an outgoing connection has just used.
 //!
-//! The system's range of ports for outgoing connections includes ours, and the system keeps the port
-//! of a closed connection for another minute (TIME_WAIT). A worker's port in that state is *missing*:
-//! the server starts with the other seats, and adds this one when its port is free. No port listens
-//! while the start waits, so the system refuses callers instead of leaving them without an answer.
+//! The system's range of ports for outgoing connections includes ours, and the system keeps the
+//! port of a closed connection for another minute (TIME_WAIT). A worker's port in that state is
+//! *missing*: the server starts with the other seats, and adds this one when its port is free. No
+//! port listens while the start waits, so the system refuses callers instead of leaving them
+//! without an answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -119,8 +120,8 @@ pub(super) fn bind_patiently<S>(
     }
 }
 
-/// Binds the workers' ports. `None` is a port in TIME_WAIT. At least one port is bound: if all are in
-/// TIME_WAIT, this waits for the first.
+/// Binds the workers' ports. `None` is a port in TIME_WAIT. At least one port is bound: if all are
+/// in TIME_WAIT, this waits for the first.
 ///
 /// # Errors
 /// The first address that can't be bound for another reason, with that reason.

@@ -226,8 +226,8 @@ impl Seats {
         self.stack.lock().hold_back(missing)
     }
 
-    /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the seats
-    /// that are still held back.
+    /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the
+    /// seats that are still held back.
     pub(super) fn add(&self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
         let port = lease.port();
         // Emitted under the lock, as in `put_back`.

@@ -41,8 +41,8 @@ impl Portals {
 pub struct WebDoor {
     /// Where the page is.
     pub address: SocketAddr,
-    /// Names besides its addresses and `localhost` under which browsers may request the page: `NAME`
-    /// or `NAME:PORT`.
+    /// Names besides its addresses and `localhost` under which browsers may request the page:
+    /// `NAME` or `NAME:PORT`.
     pub names: Vec<String>,
     /// Reverse proxies whose statements about their clients are trusted.
     pub trusted_proxies: Vec<Network>,

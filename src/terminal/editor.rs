@@ -486,8 +486,8 @@ impl History {
         Ok(History { file, lines })
     }
 
-    /// Adds a line for the next run. Only the user may read the file (mode 0600). If the line can't be
-    /// written, the next run does not have it.
+    /// Adds a line for the next run. Only the user may read the file (mode 0600). If the line can't
+    /// be written, the next run does not have it.
     fn append(&self, text: &str) {
         let _ = text_file::append_line(&self.file, &escaped(text));
     }

@@ -39,14 +39,16 @@ pub(crate) struct Keyboard<T> {
 
 /// A line editor before its first line.
 pub(crate) struct PreparedEditor {
-    /// `None` means plain lines: without a terminal, or on one that can't move its cursor (TERM=dumb).
+    /// `None` means plain lines: without a terminal, or on one that can't move its cursor
+    /// (TERM=dumb).
     editing: Option<(LineEditor, Printer)>,
     only_in_foreground: bool,
 }
 
 impl PreparedEditor {
-    /// Opens the editor's descriptors and reserves some for its lines. A program that opens many must
-    /// call this first (see [`LowDescriptors`](super::tty::LowDescriptors)), or it gets plain lines.
+    /// Opens the editor's descriptors and reserves some for its lines. A program that opens many
+    /// must call this first (see [`LowDescriptors`](super::tty::LowDescriptors)), or it gets plain
+    /// lines.
     pub(crate) fn new(manner: Manner) -> PreparedEditor {
         let only_in_foreground = manner.only_in_foreground;
         let editing = is_interactive().then(|| LineEditor::new(manner));

@@ -324,8 +324,8 @@ pub(crate) fn has_terminal() -> bool {
 }
 
 /// Descriptors reserved for the line editor. It opens two for each line and waits for them with
-/// `select`, which supports no descriptor above 1023. Otherwise a server with many sockets would use
-/// them all.
+/// `select`, which supports no descriptor above 1023. Otherwise a server with many sockets would
+/// use them all.
 #[derive(Default)]
 pub(super) struct LowDescriptors(Mutex<Vec<OwnedFd>>);
 
@@ -352,7 +352,8 @@ impl LowDescriptors {
     }
 }
 
-/// Duplicates standard input to the lowest free descriptor, if `select` supports it and the next few.
+/// Duplicates standard input to the lowest free descriptor, if `select` supports it and the next
+/// few.
 fn lowest() -> Option<OwnedFd> {
     const FEW: i32 = 4;
     let lowest = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0).ok()?;

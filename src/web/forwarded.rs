@@ -25,11 +25,11 @@ struct Hop {
 }
 
 impl Forwarded {
-    /// Reads `fields` of a request from `peer`. The client is the peer if that is not a trusted proxy,
-    /// or if the proxy names no address.
+    /// Reads `fields` of a request from `peer`. The client is the peer if that is not a trusted
+    /// proxy, or if the proxy names no address.
     ///
-    /// A proxy writes one of the two fields and forwards the other one unchanged. Therefore both are
-    /// ignored if they name different addresses.
+    /// A proxy writes one of the two fields and forwards the other one unchanged. Therefore both
+    /// are ignored if they name different addresses.
     pub(super) fn read(peer: SocketAddr, fields: &Fields, proxies: &[Network]) -> Forwarded {
         let trusts = |address| proxies.iter().any(|proxy| proxy.contains(address));
         let direct = Forwarded {
@@ -90,8 +90,8 @@ fn is_https(scheme: &str) -> Option<bool> {
     (is("https") || is("http")).then(|| is("https"))
 }
 
-/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. The port
-/// may be an obfuscated one (`_x`).
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. The
+/// port may be an obfuscated one (`_x`).
 fn node(text: &str) -> Option<Hop> {
     let hop = |address, port| Hop {
         address,
@@ -180,8 +180,8 @@ fn elements(line: &str) -> Option<Vec<Vec<(String, String)>>> {
     }
 }
 
-/// Returns a value and the rest after it. (RFC 7239 forbids a colon and brackets outside quotes, but
-/// they are common.)
+/// Returns a value and the rest after it. (RFC 7239 forbids a colon and brackets outside quotes,
+/// but they are common.)
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ';', ' ', '\t', '"']).unwrap_or(text.len());

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-/// A host and an optional port of a URL, a `Host` field or an `Origin`, with the name in lower case.
+/// A host and an optional port of a URL, a `Host` field or an `Origin`, with the name in lower
+/// case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Authority {
     /// The name or the address; an IPv6 address includes its brackets.
@@ -11,8 +12,8 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Parses `NAME` or `NAME:PORT`. `NAME` may be an address; an IPv6 address has brackets (RFC 3986).
-    /// `None` if `text` is neither.
+    /// Parses `NAME` or `NAME:PORT`. `NAME` may be an address; an IPv6 address has brackets (RFC
+    /// 3986). `None` if `text` is neither.
     pub(crate) fn parse(text: &str) -> Option<Authority> {
         let end = match text.starts_with('[') {
             true => text.find(']')? + 1,
@@ -79,9 +80,9 @@ impl Hosts {
             || self.names.iter().any(|own| own.name == host.name)
     }
 
-    /// Returns whether a page of `origin` is this server's own, if its browser requested `host`. The
-    /// host and the port must be those of `host` or of one of the names. The scheme is not compared,
-    /// because a proxy may terminate TLS in front of this server.
+    /// Returns whether a page of `origin` is this server's own, if its browser requested `host`.
+    /// The host and the port must be those of `host` or of one of the names. The scheme is not
+    /// compared, because a proxy may terminate TLS in front of this server.
     pub(super) fn own_page(&self, origin: &str, host: &str) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else {
             return false;

@@ -17,8 +17,8 @@ use crate::net::{HandshakeError, Network, Opening, Stream};
 /// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// Maximum length of a request's head, in bytes. Proxies add fields, and browsers send all cookies of
-/// a host to every port.
+/// Maximum length of a request's head, in bytes. Proxies add fields, and browsers send all cookies
+/// of a host to every port.
 const LONGEST_HEAD: usize = 32 * 1024;
 
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.

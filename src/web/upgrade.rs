@@ -11,8 +11,8 @@ use crate::net::Stream;
 /// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by accident.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Answers a WebSocket request. Returns a refusal, not sent yet, if it is not one or comes from a page
-/// of another site.
+/// Answers a WebSocket request. Returns a refusal, not sent yet, if it is not one or comes from a
+/// page of another site.
 ///
 /// # Errors
 /// What the socket reports.

@@ -7,13 +7,14 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// reach into the lines above and below.
 const MARKS: usize = 4;
 
-/// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and those that could move
-/// the cursor, change a colour or reverse the reading direction. A space replaces a line feed or a tab.
+/// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and those that could
+/// move the cursor, change a colour or reverse the reading direction. A space replaces a line feed
+/// or a tab.
 ///
-/// Some invisible characters are part of a word or an emoji. They stay only in these places: a joiner
-/// after a letter of a script that needs joiners or between two emoji, a variation selector after the
-/// character that it varies, and the tags of a flag. Of a long run of combining marks, only the first
-/// [`MARKS`] stay.
+/// Some invisible characters are part of a word or an emoji. They stay only in these places: a
+/// joiner after a letter of a script that needs joiners or between two emoji, a variation selector
+/// after the character that it varies, and the tags of a flag. Of a long run of combining marks,
+/// only the first [`MARKS`] stay.
 ///
 /// The page for browsers uses the same table, in `web/page/characters.js`.
 pub fn printable(text: &str) -> String {
@@ -61,7 +62,8 @@ pub fn printable(text: &str) -> String {
 const JOINER: char = '\u{200d}';
 const NON_JOINER: char = '\u{200c}';
 
-/// The black flag. Tags after it turn it into a region's flag (`GBSCT` in tag characters: Scotland).
+/// The black flag. Tags after it turn it into a region's flag (`GBSCT` in tag characters:
+/// Scotland).
 const FLAG: char = '\u{1f3f4}';
 
 /// The way in which a character is shown.
@@ -104,8 +106,8 @@ const DEFAULT_IGNORABLE: [(char, char); 17] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Invisible letters, symbols and marks that are not [`DEFAULT_IGNORABLE`]: the empty Braille pattern, a
-/// musical note without a head, and fillers of Khitan and hieroglyphs.
+/// Invisible letters, symbols and marks that are not [`DEFAULT_IGNORABLE`]: the empty Braille
+/// pattern, a musical note without a head, and fillers of Khitan and hieroglyphs.
 const BLANK: [char; 5] = [
     '\u{2800}',
     '\u{1d159}',
@@ -114,7 +116,8 @@ const BLANK: [char; 5] = [
     '\u{13442}',
 ];
 
-/// Visible format characters: Arabic, Syriac and Kaithi signs below or around the digits after them.
+/// Visible format characters: Arabic, Syriac and Kaithi signs below or around the digits after
+/// them.
 const VISIBLE_FORMAT: [(char, char); 7] = [
     ('\u{600}', '\u{605}'),
     ('\u{6dd}', '\u{6dd}'),
@@ -150,9 +153,9 @@ fn is_in(ranges: &[(char, char)], character: char) -> bool {
         .any(|&(first, last)| (first..=last).contains(&character))
 }
 
-/// Returns the maximum number of columns of `text` in a terminal. Terminals differ: some draw a sign
-/// for a format character, or the parts of a joined emoji side by side, or an emoji with a selector
-/// twice as wide.
+/// Returns the maximum number of columns of `text` in a terminal. Terminals differ: some draw a
+/// sign for a format character, or the parts of a joined emoji side by side, or an emoji with a
+/// selector twice as wide.
 pub(crate) fn columns_at_most(text: &str) -> usize {
     let one_by_one: usize = text.chars().map(columns_of).sum();
     one_by_one.max(text.width())
@@ -212,7 +215,8 @@ impl Class {
         }
     }
 
-    /// Returns whether a joiner after it may form a larger emoji. (A selector may come before the joiner.)
+    /// Returns whether a joiner after it may form a larger emoji. (A selector may come before the
+    /// joiner.)
     fn is_emoji(self) -> bool {
         matches!(self, Class::Emoji | Class::Variation)
     }
@@ -231,8 +235,8 @@ fn next_is_emoji(rest: &std::str::Chars<'_>) -> bool {
     next.is_some_and(|next| Class::of(next) == Class::Emoji)
 }
 
-/// Returns the tags at the beginning of `text` that turn a black flag into another one: three to six
-/// letters and digits, and the end tag.
+/// Returns the tags at the beginning of `text` that turn a black flag into another one: three to
+/// six letters and digits, and the end tag.
 fn flag_tags(text: &str) -> &str {
     let is_tag = |c: &char| matches!(c, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
     const END: char = '\u{e007f}';

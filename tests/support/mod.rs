@@ -79,8 +79,9 @@ impl TestServer {
         }
     }
 
-    /// Does something while the clock goes on by itself, for programs that can't be told when to wait. Only a server
-    /// that was started with [`without_timeouts`] lasts: another one's would depend on the machine's speed.
+    /// Runs a function while the clock is running, for programs that a test can't synchronize. The
+    /// server must be started with [`without_timeouts`]: otherwise its timeouts would depend on the
+    /// machine's speed.
     pub fn ticking<T>(&self, action: impl FnOnce() -> T) -> T {
         const PERIOD: Duration = Duration::from_millis(100);
         std::thread::scope(|threads| {
@@ -211,7 +212,7 @@ impl TestServer {
     }
 }
 
-/// Settings whose timeouts take longer than any test, for a server whose clock goes on by itself.
+/// Settings with timeouts longer than any test, for a server with a running clock.
 pub fn without_timeouts() -> Settings {
     const NEVER: Duration = Duration::from_secs(1_000_000);
     Settings {

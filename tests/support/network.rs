@@ -1,5 +1,5 @@
-//! Isolated networks for tests: they do not interfere with other programs, and tests can change their
-//! settings.
+//! Isolated networks for tests: they do not interfere with other programs, and tests can change
+//! their settings.
 #![allow(
     unreachable_pub,
     clippy::disallowed_macros,
@@ -14,8 +14,9 @@ use socket2::{Domain, Socket, Type};
 
 const INSIDE: &str = "PORTAL_CHAT_TEST_NETWORK";
 
-/// Runs the test with this name again in a network that has only a loopback, after the shell commands
-/// `setup`. Returns `true` inside that network; outside, waits for the inner run and returns `false`.
+/// Runs the test with this name again in a network that has only a loopback, after the shell
+/// commands `setup`. Returns `true` inside that network; outside, waits for the inner run and
+/// returns `false`.
 pub fn is_inside_a_network_of_its_own(test: &str, setup: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;

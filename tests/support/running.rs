@@ -4,12 +4,13 @@
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
 
-/// How much slower than usual the clock goes of the programs that tests start: a tick takes minutes, and none of their
-/// own timeouts comes before the test's. A test that waits for one says `.env(CLOCK, "1")`.
+/// The clock factor of programs that tests start. A tick takes minutes, so none of their own
+/// timeouts expires before the test's. A test that waits for such a timeout uses `.env(CLOCK,
+/// "1")`.
 pub const CLOCK: &str = "CHAT_TEST_CLOCK";
 pub const SLOW: &str = "100";
 
-/// One of our programs as `make` starts it, and with time enough however busy the machine is.
+/// One of our programs, started as by `make`, with enough time on a busy machine.
 pub fn program(path: &str) -> Command {
     let mut command = Command::new(path);
     // Cargo sets the first one; a test may also be run without it.

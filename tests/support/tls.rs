@@ -77,7 +77,7 @@ pub fn secure_clients(client: Option<TlsClient>) {
     SECURED.with(|secured| *secured.borrow_mut() = client);
 }
 
-/// What the clients of this thread speak TLS with.
+/// The TLS configuration of this thread's clients.
 pub fn this_threads_client() -> Option<TlsClient> {
     SECURED.with(|secured| secured.borrow().clone())
 }

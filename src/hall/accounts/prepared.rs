@@ -6,11 +6,11 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::wire::is_default_ignorable;
 
-/// Prepares `password` by the profile OpaqueString of RFC 8265: Unicode normal form C, and a space for
-/// every other kind of space; letter case stays. `None` if the profile forbids a character.
+/// Prepares `password` by the profile OpaqueString of RFC 8265: Unicode normal form C, and a space
+/// for every other kind of space; letter case stays. `None` if the profile forbids a character.
 ///
-/// The profile's contextual rules prevent identifiers that look alike. A password is never shown, so
-/// characters with such a rule are allowed everywhere.
+/// The profile's contextual rules prevent identifiers that look alike. A password is never shown,
+/// so characters with such a rule are allowed everywhere.
 pub(super) fn prepared(password: &str) -> Option<String> {
     let spaced = password
         .chars()

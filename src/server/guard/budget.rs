@@ -254,8 +254,8 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
     tightest
 }
 
-/// Raises this process's soft limit of descriptors to the hard limit. The soft limit is low (1024 on
-/// most systems) because of programs that use `select`. If it can't be raised, it stays.
+/// Raises this process's soft limit of descriptors to the hard limit. The soft limit is low (1024
+/// on most systems) because of programs that use `select`. If it can't be raised, it stays.
 pub fn raise_descriptor_limit() {
     #[cfg(unix)]
     {

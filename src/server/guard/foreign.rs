@@ -1,7 +1,7 @@
 //! Detects callers that do not speak the chat protocol by their first bytes.
 //!
-//! A web page can make its reader's browser connect to any port, so a browser's request must not cost
-//! a seat. No chat document begins like an HTTP request.
+//! A web page can make its reader's browser connect to any port, so a browser's request must not
+//! cost a seat. No chat document begins like an HTTP request.
 
 use std::net::SocketAddr;
 

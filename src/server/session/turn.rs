@@ -243,8 +243,8 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    /// Waits while the client has requested more bytes of replies than allowed: history, topics, lists,
-    /// refusals. Like [`Session::keep_pace`], this does not reset the idle timeout.
+    /// Waits while the client has requested more bytes of replies than allowed: history, topics,
+    /// lists, refusals. Like [`Session::keep_pace`], this does not reset the idle timeout.
     fn keep_to_replies(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
         if ends_session(read) {
             return Ok(());

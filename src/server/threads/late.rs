@@ -1,8 +1,9 @@
-//! The thread `late-workers`: starts the workers whose ports were in TIME_WAIT at the server's start.
+//! The thread `late-workers`: starts the workers whose ports were in TIME_WAIT at the server's
+//! start.
 //!
-//! It tries their ports once per tick. A seat's port goes on the workload stack only when its worker
-//! listens, so no client is sent to a port that refuses it. At shutdown the thread wakes and joins
-//! these workers.
+//! It tries their ports once per tick. A seat's port goes on the workload stack only when its
+//! worker listens, so no client is sent to a port that refuses it. At shutdown the thread wakes and
+//! joins these workers.
 
 use std::io;
 use std::net::SocketAddr;

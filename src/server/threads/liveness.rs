@@ -1,9 +1,10 @@
 //! Ends the connections of vanished clients: their machine lost its power, or the network is down.
 //!
 //! While data is unacknowledged, Linux sends no keepalive probes, and it gives up only after about
-//! sixteen minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client that
-//! is alive and does not read. Therefore one thread checks the kernel's state of each connection every
-//! few seconds. No other thread wakes for this, and a seat without a client costs nothing.
+//! sixteen minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client
+//! that is alive and does not read. Therefore one thread checks the kernel's state of each
+//! connection every few seconds. No other thread wakes for this, and a seat without a client costs
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

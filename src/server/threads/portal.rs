@@ -2,8 +2,8 @@
 //! rules 2, 5a and 7), over TCP or UDP.
 //!
 //! It never waits for a caller. Over TCP it sends its answer and closes the connection, unless a
-//! browser's request has arrived before; over UDP it answers each datagram with one. If an answer is
-//! lost, the caller's reservation expires.
+//! browser's request has arrived before; over UDP it answers each datagram with one. If an answer
+//! is lost, the caller's reservation expires.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -86,8 +86,8 @@ impl Portal {
         }
     }
 
-    /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take, so
-    /// each caller gets its own thread, and a port only after the handshake.
+    /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take,
+    /// so each caller gets its own thread, and a port only after the handshake.
     fn run_tls(&self, listener: &Listener) {
         let is_over = || self.clock.is_stopped();
         let port = listener.port();
@@ -264,10 +264,10 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
     }
 }
 
-/// Callers that have received a ticket and may turn out to be browsers. The portal sends first, so a
-/// browser's request may arrive after its ticket was sent. The portal does not wait for it, but checks
-/// when the next caller connects. Most clients have closed their connection before that. The oldest
-/// callers are forgotten, and their reservations expire.
+/// Callers that have received a ticket and may turn out to be browsers. The portal sends first, so
+/// a browser's request may arrive after its ticket was sent. The portal does not wait for it, but
+/// checks when the next caller connects. Most clients have closed their connection before that. The
+/// oldest callers are forgotten, and their reservations expire.
 #[derive(Default)]
 struct Answered {
     callers: VecDeque<(Ticket, Stream)>,
@@ -284,8 +284,8 @@ impl Answered {
         self.callers.push_back((ticket, stream));
     }
 
-    /// Removes callers that have sent something or closed the connection, and returns those that speak
-    /// a foreign protocol.
+    /// Removes callers that have sent something or closed the connection, and returns those that
+    /// speak a foreign protocol.
     fn foreign(&mut self) -> Vec<(Ticket, Foreign, SocketAddr)> {
         let mut found = Vec::new();
         self.callers.retain(|(ticket, stream)| {
@@ -296,7 +296,8 @@ impl Answered {
             let nothing = stream.peek_now(&mut [0]);
             let is_waiting = nothing.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if !is_waiting {
-                // Read the input: otherwise the kernel resets the connection and the ticket may be lost.
+                // Read the input: otherwise the kernel resets the connection and the ticket may be
+                // lost.
                 stream.drain();
             }
             is_waiting

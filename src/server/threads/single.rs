@@ -97,9 +97,9 @@ impl SinglePort {
 
     /// Makes room for the next caller. Candidates have been connected for longer than the handshake
     /// timeout, and either have not completed their TLS handshake, or have no partner and have sent
-    /// nothing, not even a `PING`. Evicts the candidate that connected first. A listening client with a
-    /// partner keeps its seat. If the newcomer's address has used up its seats, only clients of that
-    /// address are candidates.
+    /// nothing, not even a `PING`. Evicts the candidate that connected first. A listening client
+    /// with a partner keeps its seat. If the newcomer's address has used up its seats, only clients
+    /// of that address are candidates.
     fn evict_one(&self, reason: NoSeat, newcomer: SocketAddr, now: Tick) {
         let host = host_of(newcomer.ip());
         let occupied = |seat: &SharedSeat| Some((seat.number, seat.connection()?));
