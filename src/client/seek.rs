@@ -387,10 +387,7 @@ fn first_frame(
         stream.set_read_timeout(Some(left))?;
         match frames.read_from(&mut &*stream) {
             Ok(0) => {
-                return Err(io::Error::new(
-                    ErrorKind::UnexpectedEof,
-                    "it hung up without a word",
-                ));
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "end of stream"));
             }
             Ok(_) => {}
             Err(error) if is_timeout(&error) => return Err(silent()),
