@@ -24,10 +24,10 @@ pub(crate) enum Rank {
     /// The outbox of one client.
     Outbox,
     /// The TLS state of one connection.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code))]
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     Tls,
     /// Whether the connections to Redis work.
-    #[cfg_attr(not(feature = "cluster"), expect(dead_code))]
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
     ClusterState,
     /// The accounts file.
     AccountsFile,

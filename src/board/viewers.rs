@@ -79,9 +79,14 @@ impl Viewers {
         drop(state);
         if let Some(dropped) = dropped {
             let _ = dropped.stream.shutdown(Shutdown::Both);
+            // It may be one that still waits.
+            self.left.notify_all();
         }
         let mut state = self.state.lock();
-        while state.watching.len() + state.leaving > self.most {
+        // This viewer may be evicted in turn while it waits; then it has to let go, too.
+        while state.watching.len() + state.leaving > self.most
+            && state.watching.iter().any(|viewer| viewer.number == number)
+        {
             self.left.wait(&mut state);
         }
         drop(state);
@@ -182,6 +187,26 @@ mod tests {
         });
         assert_eq!(viewers.count(), 2);
         drop((alone, others));
+        assert_eq!(viewers.count(), 0);
+    }
+
+    #[test]
+    fn viewers_that_are_evicted_while_they_wait_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let viewers = Arc::new(Viewers::new(2));
+        let crowd: Vec<_> = (0..60)
+            .map(|number| viewer(&listener, 1 + number % 3))
+            .collect();
+        std::thread::scope(|threads| {
+            for (stream, _peer) in &crowd {
+                let viewers = &viewers;
+                threads.spawn(move || {
+                    let watching = viewers.add(stream);
+                    // Some leave by themselves, because nobody else comes.
+                    let _ = watching.evicted.recv_timeout(Duration::from_millis(50));
+                });
+            }
+        });
         assert_eq!(viewers.count(), 0);
     }
 

@@ -14,7 +14,7 @@ const MARKS: usize = 4;
 /// Some invisible characters are part of a word or an emoji. They stay only in these places: a
 /// joiner after a letter of a script that needs joiners or between two emoji, a variation selector
 /// after the character that it varies, and the tags of a flag. Of a long run of combining marks,
-/// only the first [`MARKS`] stay.
+/// only the first `MARKS` stay.
 ///
 /// The page for browsers uses the same table, in `web/page/characters.js`.
 pub fn printable(text: &str) -> String {
