@@ -56,7 +56,8 @@ impl Viewers {
     }
 
     /// Adds the viewer at `stream`. If there are too many, evicts the oldest viewer of the address
-    /// with the most, and waits until that viewer's thread has removed it.
+    /// with the most, and waits until that viewer's thread has removed it, or until this viewer is
+    /// evicted in turn.
     pub(super) fn add(self: &Arc<Self>, stream: &Stream) -> Watching {
         let (stays, evicted) = bounded(0);
         let mut state = self.state.lock();
