@@ -139,9 +139,11 @@ pub const HANDSHAKES: usize = 64;
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
 /// Unauthenticated callers that may wait for a thread. Each costs a descriptor.
 pub const PARKED: usize = 256;
-/// Time that a silent caller keeps its thread while others wait for one. Clients send the first
-/// bytes of a handshake as soon as they are connected, so this is much longer than a round trip.
-pub const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(1);
+/// Time that a caller may keep its thread waiting for its next byte while others wait for a thread.
+/// This is longer than a round trip even of a phone.
+pub const NEXT_BYTE_WITHIN: Duration = Duration::from_secs(1);
+/// The same for all bytes of a caller's handshake together: a TLS handshake takes two round trips.
+pub const WAITING_WITHIN: Duration = Duration::from_secs(3);
 /// Timeout for a TLS handshake if no seat's timer ends it.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 

@@ -34,7 +34,7 @@ use serde_json::json;
 use crate::event::{EventQueue, Events, What};
 use crate::limits;
 use crate::net::{
-    Listener, Pending, PendingConnections, PendingLimits, Port, Stream, Tap, TlsServer,
+    Listener, Pending, PendingConnections, PendingLimits, Port, Share, Stream, Tap, TlsServer,
 };
 use crate::web::http::{self, Hosts, Refusal, Refused, Request, Rules};
 use feed::{Feed, Story};
@@ -226,12 +226,14 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 
 fn welcome(shared: &Arc<Shared>, stream: Stream) {
     let serving = Arc::clone(shared);
-    shared.callers.admit(stream, "viewer", move |caller| {
-        let stream = caller.stream().share();
-        // A browser may close the connection at any time.
-        let _ = serve(&serving, caller);
-        stream.close();
-    });
+    shared
+        .callers
+        .admit(stream, Share::default(), "viewer", move |caller| {
+            let stream = caller.stream().share();
+            // A browser may close the connection at any time.
+            let _ = serve(&serving, caller);
+            stream.close();
+        });
 }
 
 fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
@@ -244,7 +246,7 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
         }
         return Ok(());
     }
-    let request = match http::read_request(stream, &shared.rules)? {
+    let request = match http::read_request(&caller, &shared.rules)? {
         Ok(request) => request,
         Err(refused) => return refuse(shared, stream, &refused),
     };

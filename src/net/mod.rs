@@ -32,7 +32,7 @@ pub use host::{Host, NoAddress};
 pub use listener::{BoundPort, Listener};
 pub use network::{Network, NoNetwork};
 pub use opening::Opening;
-pub(crate) use pending::{Pending, PendingConnections, PendingLimits, greediest};
+pub(crate) use pending::{Pending, PendingConnections, PendingLimits, Share, greediest};
 pub use raw::Delivery;
 pub use spare::Spare;
 pub use stream::Stream;

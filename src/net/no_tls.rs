@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::time::Instant;
 
 use super::handshake_error::HandshakeError;
 
@@ -31,7 +30,7 @@ impl Tls {
     pub(super) fn shake_hands(
         &self,
         _: &TcpStream,
-        _: Option<Instant>,
+        _: &dyn Fn() -> io::Result<()>,
     ) -> Result<(), HandshakeError> {
         match *self {}
     }

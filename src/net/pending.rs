@@ -6,20 +6,25 @@
 //!
 //! Every caller is accepted. Four rules decide which callers wait and which are dropped:
 //!
-//! 1. A free thread serves the oldest parked caller that has sent something. It serves a silent
-//!    caller only if there is no other. One address has at most [`limits::HANDSHAKES_PER_ADDRESS`]
-//!    threads.
-//! 2. A caller that has a thread and has sent no byte within [`limits::FIRST_BYTE_WITHIN`] yields to a
-//!    parked one.
-//! 3. A caller that has sent something keeps its thread until its handshake completes or times out.
-//! 4. If too many callers are parked, the address with the most of them loses its oldest silent
-//!    caller, or its oldest one if none is silent.
+//! 1. A free thread serves a parked caller whose opening (a TLS record, a line) has arrived
+//!    completely before one that has sent a part of it, and this one before a silent one. Among
+//!    equals, the address with the fewest threads is next, and of its callers the oldest. One
+//!    address has at most its [share](Share) of the threads.
+//! 2. While others are parked, a caller that keeps its thread waiting for
+//!    [`limits::NEXT_BYTE_WITHIN`] yields, and so does one that has kept it waiting for
+//!    [`limits::WAITING_WITHIN`] in total. If nobody is parked at that moment, it yields to the next
+//!    caller that needs its thread. The address with the most threads loses one first.
+//! 3. A caller whose bytes keep arriving keeps its thread until its handshake completes or times out.
+//! 4. If too many callers are parked, the address with the most of them loses the one that would be
+//!    served last by rule 1; of several, the oldest.
 //!
 //! A longer accept backlog would not do: the kernel's backlog is first come, first served, so one
 //! address can fill it.
 
+use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,22 +37,34 @@ use super::{HandshakeError, Stream, host_of};
 use crate::limits;
 use crate::lock::Mutex;
 
-/// Limits on pending callers, and the time that a silent one keeps its thread.
+/// Limits on pending callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingLimits {
     pub(crate) threads: usize,
-    pub(crate) threads_per_address: usize,
     pub(crate) parked: usize,
-    pub(crate) first_byte: Duration,
+    /// How long a caller may keep its thread waiting for its next byte while others are parked.
+    pub(crate) next_byte: Duration,
+    /// The same for all of its bytes together.
+    pub(crate) waiting: Duration,
+}
+
+/// The number of threads that callers of one address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share(pub(crate) usize);
+
+impl Default for Share {
+    fn default() -> Share {
+        Share(limits::HANDSHAKES_PER_ADDRESS)
+    }
 }
 
 impl Default for PendingLimits {
     fn default() -> PendingLimits {
         PendingLimits {
             threads: limits::HANDSHAKES,
-            threads_per_address: limits::HANDSHAKES_PER_ADDRESS,
             parked: limits::PARKED,
-            first_byte: limits::FIRST_BYTE_WITHIN,
+            next_byte: limits::NEXT_BYTE_WITHIN,
+            waiting: limits::WAITING_WITHIN,
         }
     }
 }
@@ -76,15 +93,22 @@ struct State {
 struct Caller {
     stream: Stream,
     host: IpAddr,
-    /// The caller has sent nothing within [`PendingLimits::first_byte`].
-    is_silent: AtomicBool,
+    /// The caller has to yield as soon as another one needs its thread (rule 2).
+    is_late: AtomicBool,
 }
+
+/// The type of a TLS record that belongs to a handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How many bytes of a parked caller's opening are looked at. A longer one counts as complete.
+const LOOK: usize = 2 * 1024;
 
 type Serve = Box<dyn FnOnce(Pending) + Send>;
 
 struct Parked {
     stream: Stream,
     host: IpAddr,
+    share: Share,
     thread_name: &'static str,
     serve: Serve,
 }
@@ -96,6 +120,8 @@ pub(crate) struct Pending {
     caller: Arc<Caller>,
     /// A thread has started to serve it.
     is_served: bool,
+    /// What is left of [`PendingLimits::waiting`].
+    patience: Cell<Duration>,
     _running: Option<Sender<()>>,
 }
 
@@ -125,35 +151,68 @@ impl Pending {
     /// As there.
     pub(crate) fn handshake_within(&self, patience: Duration) -> Result<(), HandshakeError> {
         let until = Instant::now() + patience;
-        self.wait_for_first_byte(until)
-            .map_err(HandshakeError::Io)?;
-        self.stream().shake_hands(Some(until))
+        let stream = self.stream();
+        let wait = || match self.wait_until(until, || stream.peek(&mut [0]))? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        };
+        if stream.is_secured() {
+            stream.shake_hands_after(&wait)?;
+        } else {
+            wait().map_err(HandshakeError::Io)?;
+        }
+        stream.set_read_timeout(None).map_err(HandshakeError::Io)
     }
 
-    /// Waits for the caller's first byte, until `until` at most, and leaves it unread.
+    /// Reads what the caller has sent, until `until` at most. Like [`Stream`], except that it yields
+    /// to a parked caller.
     ///
     /// # Errors
     /// `TimedOut` if no byte arrived, or if the caller had to yield. Otherwise the system's error.
-    fn wait_for_first_byte(&self, until: Instant) -> io::Result<()> {
+    pub(crate) fn read_until(&self, until: Instant, into: &mut [u8]) -> io::Result<usize> {
+        self.wait_until(until, || self.stream().read(into))
+    }
+
+    /// Repeats `read` until it succeeds or `until` has passed, or until this caller has to yield
+    /// (rule 2).
+    fn wait_until(
+        &self,
+        until: Instant,
+        mut read: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let stream = self.stream();
-        let soon = until.min(Instant::now() + self.callers.limits.first_byte);
-        if stream.wait_for_input(soon)? {
-            return Ok(());
+        let mut read_within = |patience: Duration| {
+            // A timeout of zero would be none.
+            stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
+            match read() {
+                Err(error) if super::stream::is_timeout(&error) => Ok(None),
+                read => read.map(Some),
+            }
+        };
+        let begun = Instant::now();
+        let left = until.saturating_duration_since(begun);
+        let soon = left
+            .min(self.callers.limits.next_byte)
+            .min(self.patience.get());
+        let read = read_within(soon)?;
+        let waited = begun.elapsed();
+        self.patience
+            .set(self.patience.get().saturating_sub(waited));
+        if let Some(count) = read {
+            return Ok(count);
         }
         {
             let state = self.callers.state.lock();
-            if !state.parked.is_empty() {
+            if state.needs_place_of(&self.callers.limits, self.caller.host) {
                 return Err(ErrorKind::TimedOut.into());
             }
-            self.caller.is_silent.store(true, Ordering::Release);
+            self.caller.is_late.store(true, Ordering::Release);
         }
-        let has_input = stream.wait_for_input(until)?;
-        self.caller.is_silent.store(false, Ordering::Release);
-        if has_input {
-            Ok(())
-        } else {
-            Err(ErrorKind::TimedOut.into())
-        }
+        let begun = Instant::now();
+        let read = read_within(until.saturating_duration_since(begun));
+        self.caller.is_late.store(false, Ordering::Release);
+        // A wait that nobody else had to share costs nothing.
+        read?.ok_or_else(|| ErrorKind::TimedOut.into())
     }
 }
 
@@ -187,10 +246,11 @@ impl PendingConnections {
     }
 
     /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as
-    /// the caller has a place.
+    /// the caller has a place; `share` limits the threads for its address.
     pub(crate) fn admit(
         self: &Arc<Self>,
         stream: Stream,
+        share: Share,
         thread_name: &'static str,
         serve: impl FnOnce(Pending) + Send + 'static,
     ) {
@@ -203,12 +263,13 @@ impl PendingConnections {
         state.parked.push_back(Parked {
             stream,
             host,
+            share,
             thread_name,
             serve: Box::new(serve),
         });
-        let has_place = state.has_place(&self.limits, host);
+        let has_place = state.has_place(&self.limits, host, share);
         if !has_place {
-            state.evict_silent(&self.limits, host);
+            state.evict_late(&self.limits, host);
         }
         let dropped = state.drop_surplus(self.limits.parked);
         drop(state);
@@ -261,7 +322,7 @@ impl PendingConnections {
         let caller = Arc::new(Caller {
             stream: parked.stream,
             host: parked.host,
-            is_silent: AtomicBool::new(false),
+            is_late: AtomicBool::new(false),
         });
         state.served.push(Arc::clone(&caller));
         state.started += 1;
@@ -272,6 +333,7 @@ impl PendingConnections {
                 callers: Arc::clone(self),
                 caller,
                 is_served: false,
+                patience: Cell::new(self.limits.waiting),
                 _running: Some(running),
             },
         };
@@ -304,43 +366,109 @@ impl PendingConnections {
     }
 }
 
+/// How much of its opening a parked caller has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sent {
+    Nothing,
+    APart,
+    AnOpening,
+}
+
+impl Sent {
+    /// # Errors
+    /// `UnexpectedEof` if the caller has closed the connection; otherwise the system's error.
+    fn by(stream: &Stream) -> io::Result<Sent> {
+        let mut bytes = [0; LOOK];
+        match stream.peek_now(&mut bytes) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => Ok(Sent::of(&bytes[..count])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Sent::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of(bytes: &[u8]) -> Sent {
+        let is_complete = match *bytes {
+            [] => return Sent::Nothing,
+            _ if bytes.len() >= LOOK => true,
+            [TLS_HANDSHAKE, ..] => match *bytes {
+                [_, _, _, high, low, ..] => {
+                    bytes.len() - 5 >= usize::from(u16::from_be_bytes([high, low]))
+                }
+                _ => false,
+            },
+            [.., last] => last == b'\n',
+        };
+        if is_complete {
+            Sent::AnOpening
+        } else {
+            Sent::APart
+        }
+    }
+}
+
 impl State {
-    fn has_place(&self, limits: &PendingLimits, host: IpAddr) -> bool {
-        let of_host = self.served.iter().filter(|caller| caller.host == host);
-        self.served.len() < limits.threads && of_host.count() < limits.threads_per_address
+    fn threads_of(&self, host: IpAddr) -> usize {
+        self.served
+            .iter()
+            .filter(|caller| caller.host == host)
+            .count()
+    }
+
+    fn has_place(&self, limits: &PendingLimits, host: IpAddr, share: Share) -> bool {
+        self.served.len() < limits.threads && self.threads_of(host) < share.0
+    }
+
+    /// Whether a parked caller could be served instead of one from `host`.
+    fn needs_place_of(&self, limits: &PendingLimits, host: IpAddr) -> bool {
+        let is_full = self.served.len() >= limits.threads;
+        self.parked.iter().any(|parked| {
+            parked.host == host || is_full && self.threads_of(parked.host) < parked.share.0
+        })
     }
 
     /// Rule 1. Moves callers that have closed their connection to `left`.
     fn next_parked(&mut self, limits: &PendingLimits, left: &mut Vec<Parked>) -> Option<usize> {
-        let (mut silent, mut index) = (None, 0);
-        while index < self.parked.len() {
-            if !self.has_place(limits, self.parked[index].host) {
+        if self.served.len() >= limits.threads {
+            return None;
+        }
+        let mut best = None;
+        let mut index = 0;
+        while let Some(Parked { host, share, .. }) = self.parked.get(index) {
+            let threads = self.threads_of(*host);
+            if threads >= share.0 {
                 index += 1;
                 continue;
             }
-            match self.parked[index].stream.peek_now(&mut [0]) {
-                Ok(1..) => return Some(index),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    silent = silent.or(Some(index));
+            match Sent::by(&self.parked[index].stream) {
+                Ok(sent) => {
+                    let rank = (sent, Reverse(threads));
+                    if best.is_none_or(|(_, highest)| rank > highest) {
+                        best = Some((index, rank));
+                    }
                     index += 1;
                 }
-                Ok(0) | Err(_) => left.extend(self.parked.remove(index)),
+                Err(_) => left.extend(self.parked.remove(index)),
             }
         }
-        silent
+        best.map(|(index, _)| index)
     }
 
-    /// Rule 2, for callers that were silent before another one was parked. The shutdown ends the
+    /// Rule 2, for callers that were late before another one was parked. The shutdown ends the
     /// read of the caller's thread, and its place is free when the thread has ended.
-    fn evict_silent(&mut self, limits: &PendingLimits, host: IpAddr) {
+    fn evict_late(&mut self, limits: &PendingLimits, host: IpAddr) {
         let is_full = self.served.len() >= limits.threads;
-        let silent = self.served.iter().find(|caller| {
-            (is_full || caller.host == host) && caller.is_silent.load(Ordering::Acquire)
+        let late = self.served.iter().filter(|caller| {
+            (is_full || caller.host == host) && caller.is_late.load(Ordering::Acquire)
         });
-        if let Some(silent) = silent {
+        let Some(greediest) = greediest(late.clone().map(|caller| caller.host)) else {
+            return;
+        };
+        let mut late = late.filter(|caller| caller.host == greediest);
+        if let Some(late) = late.next() {
             // The next newcomer must evict another caller.
-            silent.is_silent.store(false, Ordering::Release);
-            let _ = silent.stream.shutdown(Shutdown::Both);
+            late.is_late.store(false, Ordering::Release);
+            let _ = late.stream.shutdown(Shutdown::Both);
         }
     }
 
@@ -350,11 +478,13 @@ impl State {
             return None;
         }
         let host = greediest(self.parked.iter().map(|parked| parked.host))?;
-        let of_host = |(_, parked): &(usize, &Parked)| parked.host == host;
-        let mut candidates = self.parked.iter().enumerate().filter(of_host);
-        let oldest = candidates.clone().next().map(|(index, _)| index);
-        let silent = candidates.find(|(_, parked)| parked.stream.peek_now(&mut [0]).is_err());
-        let index = silent.map(|(index, _)| index).or(oldest)?;
+        let of_host = self
+            .parked
+            .iter()
+            .enumerate()
+            .filter(|(_, parked)| parked.host == host);
+        let sent = of_host.map(|(index, parked)| (index, Sent::by(&parked.stream).ok()));
+        let (index, _) = sent.min_by_key(|(_, sent)| *sent)?;
         self.parked.remove(index)
     }
 }
@@ -373,7 +503,7 @@ pub(crate) fn greediest(hosts: impl Iterator<Item = IpAddr> + Clone) -> Option<I
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
     use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
     use crossbeam_channel::unbounded;
@@ -385,15 +515,16 @@ mod tests {
 
     const LIMITS: PendingLimits = PendingLimits {
         threads: 1,
-        threads_per_address: 1,
         parked: 3,
-        first_byte: NEVER,
+        next_byte: NEVER,
+        waiting: NEVER,
     };
 
     /// An entrance whose threads report the caller that they serve, and then wait to be released.
     struct Entrance {
         listener: TcpListener,
         callers: Arc<PendingConnections>,
+        share: Share,
         served: (Sender<SocketAddr>, Receiver<SocketAddr>),
         release: (Sender<()>, Receiver<()>),
     }
@@ -410,13 +541,14 @@ mod tests {
             Entrance {
                 listener: TcpListener::bind("127.0.0.1:0").unwrap(),
                 callers: Arc::new(PendingConnections::new(limits)),
+                share: Share(limits.threads),
                 served: unbounded(),
                 release: unbounded(),
             }
         }
 
-        /// A caller from 127.0.0.`from`, which has sent `words`.
-        fn call(&self, from: u8, words: &str) -> Stream {
+        /// Both ends of a connection from 127.0.0.`from`, on which `words` have arrived.
+        fn connect(&self, from: u8, words: &str) -> (Stream, Stream) {
             let there = self.listener.local_addr().unwrap();
             let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0));
             let client = Stream::unconnected(from, there, &Tap::default()).unwrap();
@@ -427,14 +559,47 @@ mod tests {
             if !words.is_empty() {
                 assert!(stream.wait_for_input(Instant::now() + NEVER).unwrap());
             }
+            (client, stream)
+        }
+
+        /// A caller from 127.0.0.`from`, which has sent `words`.
+        fn call(&self, from: u8, words: &str) -> Stream {
+            let (client, stream) = self.connect(from, words);
             let (served, release) = (self.served.0.clone(), self.release.1.clone());
-            self.callers.admit(stream, "caller", move |caller| {
-                if caller.handshake_within(NEVER).is_ok() {
-                    served.send(caller.stream().peer()).unwrap();
-                    let _ = release.recv();
-                }
-            });
+            self.callers
+                .admit(stream, self.share, "caller", move |caller| {
+                    if caller.handshake_within(NEVER).is_ok() {
+                        served.send(caller.stream().peer()).unwrap();
+                        let _ = release.recv();
+                    }
+                });
             client
+        }
+
+        /// A caller whose thread reads until nothing more comes, and the reason for which it ends.
+        fn call_and_read(&self, from: u8, words: &str) -> (Stream, Receiver<ErrorKind>) {
+            let (client, stream) = self.connect(from, words);
+            let (ended, end) = unbounded();
+            self.callers
+                .admit(stream, self.share, "caller", move |caller| {
+                    let until = Instant::now() + NEVER;
+                    loop {
+                        if let Err(error) = caller.read_until(until, &mut [0; 64]) {
+                            ended.send(error.kind()).unwrap();
+                            return;
+                        }
+                    }
+                });
+            (client, end)
+        }
+
+        fn is_late(&self, client: &Stream) -> bool {
+            let address = client.local_addr().unwrap();
+            let state = self.callers.state.lock();
+            let mut there = state.served.iter();
+            there.any(|caller| {
+                caller.stream.peer() == address && caller.is_late.load(Ordering::Acquire)
+            })
         }
 
         /// Asserts that `client` is the next one to be served.
@@ -477,7 +642,7 @@ mod tests {
     #[test]
     fn a_silent_caller_yields_to_a_parked_one() {
         let entrance = Entrance::new(PendingLimits {
-            first_byte: Duration::ZERO,
+            next_byte: Duration::ZERO,
             ..LIMITS
         });
         let silent = entrance.call(1, "");
@@ -490,7 +655,7 @@ mod tests {
     #[test]
     fn a_caller_that_has_sent_something_is_not_evicted_by_newcomers() {
         let entrance = Entrance::new(PendingLimits {
-            first_byte: Duration::ZERO,
+            next_byte: Duration::ZERO,
             ..LIMITS
         });
         let first = entrance.call(1, "hello");
@@ -526,12 +691,120 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_its_share_of_the_threads() {
+    fn a_complete_opening_is_served_before_a_part_of_one() {
+        let entrance = Entrance::new(LIMITS);
+        let first = entrance.call(1, "hello\n");
+        entrance.serves(&first);
+        let part = entrance.call(2, "G");
+        let whole = entrance.call(2, "GET / HTTP/1.1\r\n\r\n");
+        entrance.release();
+        entrance.serves(&whole);
+        entrance.release();
+        entrance.serves(&part);
+        entrance.release();
+    }
+
+    #[test]
+    fn among_equals_the_address_with_the_fewest_threads_is_next() {
         let entrance = Entrance::new(PendingLimits {
-            threads: 3,
-            threads_per_address: 2,
+            threads: 2,
             ..LIMITS
         });
+        let crowd = [(); 3].map(|()| entrance.call(1, "hello\n"));
+        let alone = entrance.call(2, "hello\n");
+        let mut first = [(); 2].map(|()| entrance.served.1.recv_timeout(NEVER).unwrap());
+        first.sort_unstable();
+        let mut expected = [&crowd[0], &crowd[1]].map(|client| client.local_addr().unwrap());
+        expected.sort_unstable();
+        assert_eq!(first, expected);
+        entrance.release();
+        entrance.serves(&alone);
+        for _ in 0..3 {
+            entrance.release();
+        }
+        entrance.serves(&crowd[2]);
+    }
+
+    /// Callers whose bytes stop coming after the first one.
+    #[test]
+    fn a_caller_that_stops_in_the_middle_yields_to_a_parked_one() {
+        let entrance = Entrance::new(PendingLimits {
+            next_byte: Duration::ZERO,
+            ..LIMITS
+        });
+        for part in ["", "G", "GET / HTTP/1.1\r\n"] {
+            let (stalled, ended) = entrance.call_and_read(1, part);
+            let waiting = entrance.call(1, "hello\n");
+            entrance.serves(&waiting);
+            assert_eq!(ended.recv_timeout(NEVER), Ok(ErrorKind::TimedOut));
+            assert_closed(&stalled);
+            entrance.release();
+        }
+    }
+
+    /// One byte at a time is not enough: all of the waiting counts.
+    #[test]
+    fn a_caller_that_uses_up_its_waiting_time_yields_to_a_parked_one() {
+        let entrance = Entrance::new(PendingLimits {
+            waiting: Duration::ZERO,
+            ..LIMITS
+        });
+        let (dripping, ended) = entrance.call_and_read(1, "GET");
+        let waiting = entrance.call(1, "hello\n");
+        entrance.serves(&waiting);
+        assert_eq!(ended.recv_timeout(NEVER), Ok(ErrorKind::TimedOut));
+        assert_closed(&dripping);
+        entrance.release();
+    }
+
+    /// The place of a slow caller is of no use to callers whose address has its share already.
+    #[test]
+    fn nobody_yields_to_callers_that_could_not_be_served() {
+        let mut entrance = Entrance::new(PendingLimits {
+            threads: 3,
+            next_byte: Duration::ZERO,
+            ..LIMITS
+        });
+        entrance.share = Share(1);
+        let crowd = [(); 3].map(|()| entrance.call(1, "hello\n"));
+        entrance.serves(&crowd[0]);
+        let slow = entrance.call(2, "");
+        // Longer than its thread needs to look for somebody to yield to.
+        while !entrance.is_late(&slow) {
+            std::thread::yield_now();
+        }
+        assert!(is_open(&slow));
+        (&slow).write_all(b"hello\n").unwrap();
+        entrance.serves(&slow);
+        for _ in 0..4 {
+            entrance.release();
+        }
+    }
+
+    #[test]
+    fn an_opening_is_a_tls_record_or_lines() {
+        let hello = [&[0x16, 3, 1, 0, 4][..], b"abcd"].concat();
+        for (bytes, sent) in [
+            (&b""[..], Sent::Nothing),
+            (b"\x16", Sent::APart),
+            (&hello[..5], Sent::APart),
+            (&hello[..8], Sent::APart),
+            (&hello, Sent::AnOpening),
+            (b"GET / HT", Sent::APart),
+            (b"GET / HTTP/1.1\r\n\r\n", Sent::AnOpening),
+            (&[b'a'; LOOK], Sent::AnOpening),
+        ] {
+            assert_eq!(Sent::of(bytes), sent, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn one_address_has_its_share_of_the_threads() {
+        let mut entrance = Entrance::new(PendingLimits {
+            threads: 3,
+            ..LIMITS
+        });
+        entrance.share = Share(2);
         let crowd: Vec<Stream> = (0..3).map(|_| entrance.call(1, "hello")).collect();
         let other = entrance.call(2, "hello");
         let mut served: Vec<SocketAddr> = (0..3)

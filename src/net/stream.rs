@@ -171,9 +171,33 @@ impl Stream {
     /// # Errors
     /// [`HandshakeError`]: there is nothing more to be said on this connection.
     pub fn shake_hands(&self, until: Option<Instant>) -> Result<(), HandshakeError> {
+        if !self.is_secured() {
+            return Ok(());
+        }
+        let Some(until) = until else {
+            return self.shake_hands_after(&|| Ok(()));
+        };
+        self.shake_hands_after(&|| {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.set_read_timeout(Some(left))
+        })?;
+        self.set_read_timeout(None).map_err(HandshakeError::Io)
+    }
+
+    /// Like [`Stream::shake_hands`], but runs `before_read` before each read from the socket.
+    ///
+    /// # Errors
+    /// As there, and those of `before_read`.
+    pub(crate) fn shake_hands_after(
+        &self,
+        before_read: &dyn Fn() -> io::Result<()>,
+    ) -> Result<(), HandshakeError> {
         match &self.tls {
             None => Ok(()),
-            Some(tls) => tls.shake_hands(&self.socket, until),
+            Some(tls) => tls.shake_hands(&self.socket, before_read),
         }
     }
 
@@ -206,6 +230,15 @@ impl Stream {
     /// `WouldBlock` if no byte has arrived; any other error means that the connection is broken.
     pub fn peek_now(&self, into: &mut [u8]) -> io::Result<usize> {
         raw::peek_now(&self.socket, into)
+    }
+
+    /// Waits for the peer's next bytes, as long as the read timeout allows, and leaves them unread.
+    /// Returns their number, 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub(crate) fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.peek(into)
     }
 
     /// Waits for the peer's next byte, at most until `until`, and leaves it unread. Returns whether
@@ -473,7 +506,7 @@ impl Drop for Stream {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

@@ -153,34 +153,23 @@ impl Tls {
         }
     }
 
-    /// Does what has to be done before anything can be said. Each read takes as long as the socket's timeout
-    /// allows, and all of it until `until`, if that is given.
+    /// Completes the handshake. `before_read` runs before each read, which takes as long as the socket's
+    /// timeout allows.
     #[inline(never)]
     pub(super) fn shake_hands(
         &self,
         socket: &TcpStream,
-        until: Option<Instant>,
+        before_read: &dyn Fn() -> io::Result<()>,
     ) -> Result<(), HandshakeError> {
         let mut is_first = true;
         loop {
             let mut state = self.state.lock();
             self.flush(&mut state, socket).map_err(HandshakeError::Io)?;
             if !state.connection.is_handshaking() {
-                if until.is_some() {
-                    socket.set_read_timeout(None).map_err(HandshakeError::Io)?;
-                }
                 return Ok(());
             }
             drop(state);
-            if let Some(until) = until {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(HandshakeError::Io(ErrorKind::TimedOut.into()));
-                }
-                socket
-                    .set_read_timeout(Some(left))
-                    .map_err(HandshakeError::Io)?;
-            }
+            before_read().map_err(HandshakeError::Io)?;
             let mut ciphertext = [0; STEP];
             let count = read(socket, &mut ciphertext).map_err(HandshakeError::Io)?;
             if count == 0 {

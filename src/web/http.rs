@@ -12,7 +12,7 @@ use super::forwarded::Forwarded;
 use super::hosts::Authority;
 pub(crate) use super::hosts::Hosts;
 pub(crate) use super::refusal::{Refusal, Refused};
-use crate::net::{HandshakeError, Network, Opening, Stream};
+use crate::net::{HandshakeError, Network, Opening, Pending, Stream};
 
 /// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -96,9 +96,10 @@ struct Ends {
 
 /// Waits for a request. An error: the connection ended, or took too long, before there was one.
 pub(crate) fn read_request(
-    mut stream: &Stream,
+    caller: &Pending,
     rules: &Rules,
 ) -> io::Result<Result<Request, Refused>> {
+    let stream = caller.stream();
     let ends = Ends {
         peer: stream.peer(),
         here: stream.local_addr()?,
@@ -107,12 +108,7 @@ pub(crate) fn read_request(
     let mut bytes = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        let count = stream.read(&mut piece)?;
+        let count = caller.read_until(until, &mut piece)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

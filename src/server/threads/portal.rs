@@ -14,7 +14,7 @@ use crate::clock::{Clock, Tick};
 use crate::event::What;
 use crate::limits;
 use crate::net::{
-    Datagrams, Listener, Opening, Pending, PendingConnections, Port, Stream, host_of,
+    Datagrams, Listener, Opening, Pending, PendingConnections, Port, Share, Stream, host_of,
 };
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
@@ -94,11 +94,12 @@ impl Portal {
         self.accepting
             .accept_each(listener, is_over, |stream, peer| {
                 let portal = self.clone();
-                self.callers.admit(stream, "portal-tls", move |caller| {
-                    portal
-                        .panics
-                        .caught(|| portal.answer_over_tls(&caller, port, peer));
-                });
+                self.callers
+                    .admit(stream, Share::default(), "portal-tls", move |caller| {
+                        portal
+                            .panics
+                            .caught(|| portal.answer_over_tls(&caller, port, peer));
+                    });
             });
     }
 

@@ -12,7 +12,7 @@ use crate::clock::{Deadline, Tick, Ticks};
 use crate::event::{End, What};
 use crate::hall::Connection;
 use crate::limits;
-use crate::net::{Listener, PendingConnections, Stream, host_of};
+use crate::net::{Listener, PendingConnections, Share, Stream, host_of};
 use crate::seat::SeatNumber;
 use crate::server::accepting::{Accepting, trouble};
 use crate::server::seats::{NoSeat, SharedSeat};
@@ -61,11 +61,12 @@ impl SinglePort {
             return self.accepting.say_full(stream, peer);
         }
         let accepting = self.accepting.clone();
-        self.callers.admit(stream, "full", move |caller| {
-            if caller.handshake_within(limits::TIME_FOR_FULL).is_ok() {
-                accepting.say_full(caller.stream().share(), peer);
-            }
-        });
+        self.callers
+            .admit(stream, Share::default(), "full", move |caller| {
+                if caller.handshake_within(limits::TIME_FOR_FULL).is_ok() {
+                    accepting.say_full(caller.stream().share(), peer);
+                }
+            });
     }
 
     /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is

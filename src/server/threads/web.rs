@@ -15,7 +15,9 @@ use crate::clock::Ticks;
 use crate::event::{End, Via, What};
 use crate::hall::Connection;
 use crate::limits;
-use crate::net::{Host, Listener, Pending, PendingConnections, Port, Stream, Tap, reachable};
+use crate::net::{
+    Host, Listener, Pending, PendingConnections, Port, Share, Stream, Tap, reachable,
+};
 use crate::seat::{SeatNumber, Ticket, Verdict, Wish};
 use crate::server::accepting::{Accepting, back_off};
 use crate::server::guard::probe::Probe;
@@ -58,9 +60,10 @@ impl Door {
         self.accepting.accept_each(listener, is_over, |stream, _| {
             self.sessions.panics.caught(|| {
                 let door = self.clone();
-                self.callers.admit(stream, "browser", move |caller| {
-                    door.sessions.panics.caught(|| door.serve(caller));
-                });
+                self.callers
+                    .admit(stream, Share::default(), "browser", move |caller| {
+                        door.sessions.panics.caught(|| door.serve(caller));
+                    });
             });
         });
     }
@@ -89,7 +92,7 @@ impl Door {
             events.tell(|| What::TlsFailed { port, peer, error });
             return Ok(None);
         }
-        let request = match http::read_request(stream, &self.rules)? {
+        let request = match http::read_request(caller, &self.rules)? {
             Ok(request) => request,
             Err(refused) => return self.refuse(stream, &refused),
         };
