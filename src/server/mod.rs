@@ -5,6 +5,7 @@
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
 mod accepting;
+mod conflict;
 mod guard;
 mod here;
 mod listeners;
@@ -57,6 +58,7 @@ use threads::timer::Timekeeper;
 use threads::web::Door;
 use threads::worker::Worker;
 
+pub use conflict::{PortConflict, port_conflict};
 pub use guard::budget::{Limit, raise_descriptor_limit};
 pub use guard::pace::Rate;
 pub use listeners::StartError;
