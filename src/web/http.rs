@@ -216,7 +216,8 @@ fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, Refused> {
     })
 }
 
-fn is_token(text: &[u8]) -> bool {
+/// Returns whether `text` is a token, such as a method or a field's name (RFC 9110, 5.6.2).
+pub(crate) fn is_token(text: &[u8]) -> bool {
     let is_in = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(is_in)
 }
