@@ -24,6 +24,10 @@ const LONGEST_HEAD: usize = 32 * 1024;
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Maximum time that a connection stays open after the refusal of a request that is too long. Its
+/// caller keeps a place in the pool of callers for that long.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A request for something.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -421,11 +425,11 @@ pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Resu
     Ok(())
 }
 
-/// Reads until the client closes the connection, at most for [`PATIENCE`]. If bytes stayed unread,
+/// Reads until the client closes the connection, at most for [`LINGER`]. If bytes stayed unread,
 /// closing would reset the connection, and the client might not see the response (RFC 9112, 9.6).
 fn linger(mut stream: &Stream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LINGER;
     let mut scrap = [0; 1024];
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -733,6 +737,26 @@ pub(super) mod tests {
             received(&[b'\n'; LONGEST_HEAD + 1]),
             Received::Refused(Refusal::HeadTooLong)
         );
+    }
+
+    #[test]
+    fn a_client_that_stays_after_a_refusal_does_not_hold_its_thread_for_long() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        let mut client = std::net::TcpStream::connect(there).unwrap();
+        client.write_all(&[b'x'; LONGEST_LINE + 1]).unwrap();
+        let stream = Stream::from(listener.accept().unwrap().0);
+        let refused = read_request(&stream, &Rules::default())
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(refused.refusal, Refusal::TargetTooLong);
+        let began = Instant::now();
+        // The client neither sends nor closes.
+        let _ = refuse_request(&stream, &refused);
+        assert!(began.elapsed() < PATIENCE / 2);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 414"), "{answer}");
     }
 
     #[test]
