@@ -8,7 +8,7 @@
 //!
 //! 1. A free thread serves the oldest parked caller that has sent something. It serves a silent
 //!    caller only if there is no other. One address has at most [`limits::HANDSHAKES_PER_ADDRESS`]
-//!    threads.
+//!    threads, unless it is a reverse proxy's.
 //! 2. A caller that has a thread and has sent no byte within [`limits::FIRST_BYTE_WITHIN`] yields to a
 //!    parked one.
 //! 3. A caller that has sent something keeps its thread until its handshake completes or times out.
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{HandshakeError, Stream, host_of};
+use super::{HandshakeError, Network, Stream, host_of};
 use crate::limits;
 use crate::lock::Mutex;
 
@@ -71,6 +71,8 @@ struct State {
     threads: Vec<JoinHandle<()>>,
     /// Number of threads started so far, for their names.
     started: u64,
+    /// Reverse proxies, which connect for many clients: no share per address applies to them.
+    proxies: Vec<Network>,
 }
 
 struct Caller {
@@ -181,9 +183,15 @@ impl PendingConnections {
                 parked: VecDeque::new(),
                 threads: Vec::new(),
                 started: 0,
+                proxies: Vec::new(),
             }),
             all_ended,
         }
+    }
+
+    /// Exempts these reverse proxies from [`PendingLimits::threads_per_address`].
+    pub(crate) fn trust(&self, proxies: &[Network]) {
+        self.state.lock().proxies = proxies.to_vec();
     }
 
     /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as
@@ -307,7 +315,9 @@ impl PendingConnections {
 impl State {
     fn has_place(&self, limits: &PendingLimits, host: IpAddr) -> bool {
         let of_host = self.served.iter().filter(|caller| caller.host == host);
-        self.served.len() < limits.threads && of_host.count() < limits.threads_per_address
+        let is_proxy = || self.proxies.iter().any(|proxies| proxies.contains(host));
+        self.served.len() < limits.threads
+            && (of_host.count() < limits.threads_per_address || is_proxy())
     }
 
     /// Rule 1. Moves callers that have closed their connection to `left`.
@@ -552,6 +562,28 @@ mod tests {
         for _ in 0..4 {
             entrance.release();
         }
+    }
+
+    #[test]
+    fn a_reverse_proxy_may_use_all_threads() {
+        let entrance = Entrance::new(PendingLimits {
+            threads: 3,
+            threads_per_address: 1,
+            ..LIMITS
+        });
+        entrance.callers.trust(&["127.0.0.1".parse().unwrap()]);
+        for from in [1, 1, 2] {
+            entrance.serves(&entrance.call(from, "hello"));
+        }
+        // The pool as a whole is full.
+        let parked = entrance.call(1, "hello");
+        assert!(is_open(&parked));
+        assert!(entrance.served.1.try_recv().is_err());
+        for _ in 0..3 {
+            entrance.release();
+        }
+        entrance.serves(&parked);
+        entrance.release();
     }
 
     #[test]

@@ -559,6 +559,7 @@ impl Server {
         settings: &Settings,
     ) -> Result<(), StartError> {
         let codec = Codec::web(settings.max_message);
+        self.callers.trust(&web.trusted_proxies);
         let door = Door {
             sessions: Arc::clone(&self.sessions),
             accepting: accepting.speaking(codec),
