@@ -71,6 +71,11 @@ pub(crate) fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> 
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
+/// Options whose values exclude each other. The sentence names the fix, so the error omits the usage.
+pub(crate) fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::ArgumentConflict, format!("{sentence}\n"))
+}
+
 /// A file that can't be used. The command line itself is valid, so the error omits the usage.
 pub(crate) fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))

@@ -302,6 +302,27 @@ fn a_taken_port_is_one_sentence_and_code_2() {
     assert!(said.contains(&port) && said.contains("PORT"), "{said}");
 }
 
+#[test]
+fn two_options_with_one_port_are_one_sentence_and_code_2() {
+    for (arguments, named) in [
+        (&["8080", "--web"][..], ["PORT 8080", "--web"]),
+        (&["8049", "--board"], ["--workers 4", "--board"]),
+        (
+            &["--web", "127.0.0.1:8050", "--board", "--check"],
+            ["--web", "--board"],
+        ),
+    ] {
+        let mut server = program(env!("CARGO_BIN_EXE_chatserver"));
+        let output = server.args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(named.iter().all(|name| said.contains(name)), "{said}");
+        assert!(!said.contains("process"), "{said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
 /// Runs the client with all of its input there from the beginning, as a pipe has it. Returns the exit
 /// code, standard output and standard error.
 fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, String) {

@@ -131,6 +131,15 @@ fn an_address_with_its_share_of_a_single_port_costs_only_its_own_clients_a_seat(
     other.line_with("PONG");
 }
 
+/// First lines of HTTP requests.
+const REQUESTS: [&str; 5] = [
+    "POST / HTTP/1.1",
+    "get / HTTP/1.1",
+    "QUERY /search HTTP/1.1",
+    "PROPFIND / HTTP/1.1",
+    "\r\nGET / HTTP/1.1",
+];
+
 #[test]
 fn a_browsers_request_costs_no_ticket() {
     let server = TestServer::with_workers(2);
@@ -151,20 +160,33 @@ fn a_browsers_request_costs_no_ticket() {
 
 #[test]
 fn a_ticket_that_a_browser_got_is_free_for_the_next_caller() {
-    let server = TestServer::with_workers(2);
-    let mut browsers: Vec<Client> = (0..2)
-        .map(|_| {
-            let mut browser = Client::connect(server.server.portal());
-            ticket(&browser.rest());
-            browser
-        })
-        .collect();
-    for browser in &mut browsers {
-        browser.try_send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:50000\r\n\r\n");
+    for begin in REQUESTS {
+        let server = TestServer::with_workers(2);
+        let mut browsers: Vec<Client> = (0..2)
+            .map(|_| {
+                let mut browser = Client::connect(server.server.portal());
+                ticket(&browser.rest());
+                browser
+            })
+            .collect();
+        for browser in &mut browsers {
+            browser.try_send(format!("{begin}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
+        }
+        let _seated = [server.seat(), server.seat()];
+        let mut talking = Client::connect(server.server.portal());
+        assert!(talking.line().contains("FULL"), "{begin:?}");
     }
-    let _seated = [server.seat(), server.seat()];
-    let mut talking = Client::connect(server.server.portal());
-    assert!(talking.line().contains("FULL"));
+}
+
+#[test]
+fn every_kind_of_request_is_recognised_at_a_single_port() {
+    let server = single_port(2, None);
+    for begin in REQUESTS {
+        let mut browser = Client::connect(server.server.portal());
+        browser.try_send(format!("{begin}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
+        let told = server.wait_for("the end", |what| matches!(what, What::Left { .. }));
+        assert!(told.line().contains("http"), "{begin:?}: {}", told.line());
+    }
 }
 
 #[test]

@@ -116,6 +116,29 @@ fn a_server_starts_while_a_workers_port_is_in_time_wait() {
 }
 
 #[test]
+fn a_check_waits_for_no_port_in_time_wait() {
+    let name = "a_check_waits_for_no_port_in_time_wait";
+    if !is_inside_a_network_of_its_own(name, LOOPBACK) {
+        return;
+    }
+    let ports = [50000, 50001, 50002, 8080];
+    for port in ports {
+        leave_in_time_wait(([127, 0, 0, 1], port).into());
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chatserver"));
+    command.args(["--workers", "2", "--no-passwords", "--web", "--check"]);
+    let output = command.output().unwrap();
+    let (out, err) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert_eq!((output.status.code(), &*err), (Some(0), ""), "{out}");
+    let sentence = "Ports 50000, 50001, 50002, 8080 are in TIME_WAIT because of a closed outgoing \
+                    connection; they are free within a minute.\nIt can start.\n";
+    assert!(out.ends_with(sentence), "{out}");
+}
+
+#[test]
 fn nothing_listens_while_no_port_is_free() {
     let name = "nothing_listens_while_no_port_is_free";
     if !is_inside_a_network_of_its_own(name, LOOPBACK) {

@@ -34,7 +34,7 @@ use serde_json::json;
 use crate::event::{EventQueue, Events, What};
 use crate::limits;
 use crate::net::{
-    Listener, Pending, PendingConnections, PendingLimits, Port, Share, Stream, Tap, TlsServer,
+    Listener, Pending, PendingConnections, PendingLimits, Port, Stream, Tap, TlsServer,
 };
 use crate::web::http::{self, Hosts, Refusal, Refused, Request, Rules};
 use feed::{Feed, Story};
@@ -226,9 +226,10 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
 
 fn welcome(shared: &Arc<Shared>, stream: Stream) {
     let serving = Arc::clone(shared);
+    let share = shared.rules.share_of(stream.peer());
     shared
         .callers
-        .admit(stream, Share::default(), "viewer", move |caller| {
+        .admit(stream, share, "viewer", move |caller| {
             let stream = caller.stream().share();
             // A browser may close the connection at any time.
             let _ = serve(&serving, caller);

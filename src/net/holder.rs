@@ -77,6 +77,15 @@ impl Held {
     }
 }
 
+/// Returns whether two listeners at these addresses can't have the same port. `0.0.0.0` includes
+/// every IPv4 address, and `::` every address.
+pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    let covers =
+        |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
+    let (one, other) = (one.to_canonical(), other.to_canonical());
+    one == other || covers(one, other) || covers(other, one)
+}
+
 /// The kernel's table of sockets, by port.
 struct Table {
     sockets: HashMap<u16, Vec<Socket>>,
@@ -129,13 +138,8 @@ impl Table {
     /// Finds the socket that blocks `address`: preferably a listener, then a connection, then a
     /// closed one. A socket at another address of this machine does not block it.
     fn in_the_way_of(&self, address: SocketAddr) -> Option<Socket> {
-        // `::` includes the IPv4 addresses.
-        let covers =
-            |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
-        let here = address.ip().to_canonical();
-        let overlap = |there| there == here || covers(there, here) || covers(here, there);
         let sockets = self.sockets.get(&address.port())?.iter();
-        let in_the_way = sockets.filter(|socket| overlap(socket.local.ip()));
+        let in_the_way = sockets.filter(|socket| overlap(socket.local.ip(), address.ip()));
         let first = in_the_way.min_by_key(|socket| match socket.what {
             Held::Listener => 0,
             Held::Connection => 1,

@@ -27,7 +27,7 @@ mod tls;
 pub use datagrams::{Asked, Datagrams};
 pub use dial::Dial;
 pub use handshake_error::HandshakeError;
-pub use holder::{Held, Holder, Program, Transport};
+pub use holder::{Held, Holder, Program, Transport, overlap};
 pub use host::{Host, NoAddress};
 pub use listener::{BoundPort, Listener};
 pub use network::{Network, NoNetwork};

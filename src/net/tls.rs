@@ -394,7 +394,7 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use std::net::{Shutdown, TcpListener};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use rustls::RootCertStore;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};

@@ -11,13 +11,15 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::identity::TlsFiles;
 use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
-use crate::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
+use crate::command_line::{
+    About, bad_file, bad_options, bad_value, join_value, read, refuse, revision,
+};
 use crate::files::server_folder;
 use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
-use crate::server::{Portals, Rate, Settings, WebDoor};
+use crate::server::{Portals, Rate, Settings, WebDoor, port_conflict};
 use crate::text_file;
 use crate::web::Authority;
 use crate::wire::Revision;
@@ -381,6 +383,9 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         event_file: arguments.events,
         event_file_most: arguments.events_max,
     });
+    if let Some(conflict) = port_conflict(&settings) {
+        return Err(bad_options(conflict));
+    }
     Ok(Command::Serve {
         settings,
         tls,

@@ -117,14 +117,27 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     let mut events = Events::new(clock.clone(), false);
     let event_file = event_file(&settings, &mut events)?;
     let board = board(&settings, &mut events)?;
-    let server = Server::start(&settings, clock, events.clone());
-    drop(server.map_err(|error| error.to_string())?);
+    let in_time_wait = Server::check(&settings, clock, events.clone());
+    let in_time_wait = in_time_wait.map_err(|error| error.to_string())?;
     drop(events);
     drop(board);
     if let Some(event_file) = event_file {
         event_file.finish();
     }
-    print("It can start.\n")
+    print(&(ports_in_time_wait(&in_time_wait) + "It can start.\n"))
+}
+
+/// Returns a sentence about the ports in TIME_WAIT, if there are any.
+fn ports_in_time_wait(ports: &[u16]) -> String {
+    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let (list, them) = match &list[..] {
+        [] => return String::new(),
+        [port] => (format!("Port {port} is"), "it is"),
+        _ => (format!("Ports {} are", list.join(", ")), "they are"),
+    };
+    format!(
+        "{list} in TIME_WAIT because of a closed outgoing connection; {them} free within a minute.\n"
+    )
 }
 
 /// Prints a text that the user requested.

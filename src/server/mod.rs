@@ -5,6 +5,7 @@
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
 mod accepting;
+mod conflict;
 mod guard;
 mod here;
 mod listeners;
@@ -22,6 +23,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crossbeam_channel::unbounded;
 
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
@@ -57,6 +60,7 @@ use threads::timer::Timekeeper;
 use threads::web::Door;
 use threads::worker::Worker;
 
+pub use conflict::{PortConflict, port_conflict};
 pub use guard::budget::{Limit, raise_descriptor_limit};
 pub use guard::pace::Rate;
 pub use listeners::StartError;
@@ -216,6 +220,28 @@ impl Server {
         Server::start_with(settings, clock, events, |tap| {
             Box::new(ports::System { tap: tap.clone() })
         })
+    }
+
+    /// Starts a server with these settings and stops it again. Does not wait for ports in TIME_WAIT,
+    /// and returns them: a start waits up to a minute until they are free.
+    ///
+    /// # Errors
+    /// Like [`Server::start`].
+    pub fn check(
+        settings: &Settings,
+        clock: Clock,
+        events: Events,
+    ) -> Result<Vec<u16>, StartError> {
+        let (in_time_wait, ports) = unbounded();
+        let server = Server::start_with(settings, clock, events, |tap| {
+            let system = ports::System { tap: tap.clone() };
+            Box::new(ports::Checking {
+                system,
+                in_time_wait,
+            })
+        })?;
+        server.stop();
+        Ok(ports.try_iter().collect())
     }
 
     /// Like [`Server::start`], with ports that `binder` binds.

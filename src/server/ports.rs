@@ -10,6 +10,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use crate::limits;
 use crate::net::{BoundPort, Held, Tap, Transport};
 use crate::output;
@@ -48,6 +50,44 @@ impl Binder for System {
 
     fn tell(&mut self, reason: &str) {
         output::report(&format!("chatserver: {reason}\n"));
+    }
+}
+
+/// The system, for a check whether a server could start. Instead of waiting for a port in
+/// TIME_WAIT, it binds another port in its place.
+pub(super) struct Checking {
+    pub(super) system: System,
+    /// Receives the ports in TIME_WAIT.
+    pub(super) in_time_wait: Sender<u16>,
+}
+
+impl Binder for Checking {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort> {
+        let error = match self.system.bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            bound => return bound,
+        };
+        let held = self.held(Transport::Tcp, &[address]).pop().flatten();
+        if held != Some(Held::EndedConnection) {
+            return Err(error);
+        }
+        // The receiver lives as long as the check.
+        let _ = self.in_time_wait.send(address.port());
+        let mut any = address;
+        any.set_port(0);
+        self.system.bind(any)
+    }
+
+    fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
+        self.system.held(transport, addresses)
+    }
+
+    fn pause(&mut self) -> Duration {
+        self.system.pause()
+    }
+
+    fn tell(&mut self, reason: &str) {
+        self.system.tell(reason);
     }
 }
 

@@ -12,7 +12,8 @@ use super::forwarded::Forwarded;
 use super::hosts::Authority;
 pub(crate) use super::hosts::Hosts;
 pub(crate) use super::refusal::{Refusal, Refused};
-use crate::net::{HandshakeError, Network, Opening, Pending, Stream};
+use crate::limits;
+use crate::net::{HandshakeError, Network, Opening, Pending, Share, Stream};
 
 /// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -23,6 +24,10 @@ const LONGEST_HEAD: usize = 32 * 1024;
 
 /// A request may take so long to arrive, and each piece of an answer so long to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Maximum time that a connection stays open after the refusal of a request that is too long. Its
+/// caller keeps a place in the pool of callers for that long.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A request for something.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +90,22 @@ pub(crate) struct Rules {
     pub(crate) hosts: Hosts,
     /// Proxies whose statements about their clients are trusted.
     pub(crate) proxies: Vec<Network>,
+}
+
+impl Rules {
+    /// The share of the threads for requests from `peer`. All browsers behind a trusted proxy have
+    /// its address.
+    pub(crate) fn share_of(&self, peer: SocketAddr) -> Share {
+        if self
+            .proxies
+            .iter()
+            .any(|proxies| proxies.contains(peer.ip()))
+        {
+            Share(limits::HANDSHAKES)
+        } else {
+            Share::default()
+        }
+    }
 }
 
 /// The two endpoints of a request's connection.
@@ -212,7 +233,8 @@ fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, Refused> {
     })
 }
 
-fn is_token(text: &[u8]) -> bool {
+/// Returns whether `text` is a token, such as a method or a field's name (RFC 9110, 5.6.2).
+pub(crate) fn is_token(text: &[u8]) -> bool {
     let is_in = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(is_in)
 }
@@ -416,11 +438,11 @@ pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Resu
     Ok(())
 }
 
-/// Reads until the client closes the connection, at most for [`PATIENCE`]. If bytes stayed unread,
+/// Reads until the client closes the connection, at most for [`LINGER`]. If bytes stayed unread,
 /// closing would reset the connection, and the client might not see the response (RFC 9112, 9.6).
 fn linger(mut stream: &Stream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LINGER;
     let mut scrap = [0; 1024];
     loop {
         let left = until.saturating_duration_since(Instant::now());

@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 
 use crate::event::What;
 use crate::net::{Opening, Port, Stream};
+use crate::web::http::is_token;
 
-/// Number of a caller's first bytes that are inspected.
-const LOOK: usize = 16;
+/// Number of a caller's first bytes that are inspected. A request with an unusual method and a
+/// longer target is not recognised.
+const LOOK: usize = 1024;
 
 /// A protocol other than the chat's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,23 +64,35 @@ impl Foreign {
     }
 }
 
-/// Returns whether a frame is the first line of an HTTP request (RFC 9112, section 3).
-pub(crate) fn is_http(line: &[u8]) -> bool {
-    const METHODS: [&str; 10] = [
-        "GET ",
-        "POST ",
-        "OPTIONS ",
-        "PUT ",
-        "HEAD ",
-        "DELETE ",
-        "CONNECT ",
-        "PATCH ",
-        "TRACE ",
-        "PRI * HTTP/2",
+/// Returns whether the bytes begin like an HTTP request (RFC 9112, section 3): METHOD TARGET HTTP/,
+/// possibly after empty lines. For the usual methods, METHOD and a space are enough, because the
+/// target may be long.
+pub(crate) fn is_http(bytes: &[u8]) -> bool {
+    const USUAL: [&str; 9] = [
+        "GET ", "POST ", "OPTIONS ", "PUT ", "HEAD ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",
     ];
-    METHODS
-        .iter()
-        .any(|method| line.starts_with(method.as_bytes()))
+    let mut line = bytes;
+    while let Some(rest) = after_empty_line(line) {
+        line = rest;
+    }
+    let is_usual = |method: &&str| line.starts_with(method.as_bytes());
+    USUAL.iter().any(is_usual) || is_request_line(line)
+}
+
+/// Returns the bytes after the empty line with which `bytes` begins, if there is one.
+fn after_empty_line(bytes: &[u8]) -> Option<&[u8]> {
+    let rest = bytes.strip_prefix(b"\r").unwrap_or(bytes);
+    rest.strip_prefix(b"\n")
+}
+
+fn is_request_line(line: &[u8]) -> bool {
+    let mut words = line.splitn(3, |&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    let is_target = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+    is_token(method) && is_target && version.starts_with(b"HTTP/")
 }
 
 /// Returns whether the bytes begin with a TLS handshake record of any version (RFC 8446, section
@@ -108,6 +122,26 @@ mod tests {
                 b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
                 Some(Foreign::Other(Opening::Proxy(2))),
             ),
+            (b"get / HTTP/1.1\r\n", Some(Foreign::Http)),
+            (
+                b"QUERY /search HTTP/1.1\r\nHost: a\r\n",
+                Some(Foreign::Http),
+            ),
+            (b"PROPFIND /a%20b HTTP/1.1", Some(Foreign::Http)),
+            (b"M-SEARCH * HTTP/", Some(Foreign::Http)),
+            (b"\r\nGET / HTTP/1.1\r\n", Some(Foreign::Http)),
+            (b"\r\n\n\r\nquery / HTTP/1.1\r\n", Some(Foreign::Http)),
+            (b"\r\nPOST ", Some(Foreign::Http)),
+            (b"QUERY /search", None),
+            (b"QUERY  HTTP/1.1", None),
+            (b"QUERY / b HTTP/1.1", None),
+            (b"two words", None),
+            (b"who: knows HTTP/1.1?", None),
+            (b"I know\nwhat HTTP/1.1 is", None),
+            (b"<CLIENT> <command> HTTP/1.1", None),
+            (b"\r\n<CLIENT><command>", None),
+            (b"\r\n", None),
+            (b"\r\n\r\n", None),
             (b"<CLIENT><command>", None),
             (b"CLIENT>>> hello", None),
             (b"GETTING there", None),

@@ -167,8 +167,12 @@ impl<'s, R: Role> Session<'s, R> {
         let result = loop {
             let (length, read) = match frames.next_frame() {
                 Ok(Some(frame)) => {
-                    if std::mem::take(&mut self.may_be_http) && is_http(frame) {
-                        break Err(End::Http);
+                    // A request may follow empty lines.
+                    if self.may_be_http && !frame.trim_ascii().is_empty() {
+                        self.may_be_http = false;
+                        if is_http(frame) {
+                            break Err(End::Http);
+                        }
                     }
                     let outbox = &self.speaker.connection.outbox;
                     if outbox.codec().is_web() {

@@ -15,9 +15,7 @@ use crate::clock::Ticks;
 use crate::event::{End, Via, What};
 use crate::hall::Connection;
 use crate::limits;
-use crate::net::{
-    Host, Listener, Pending, PendingConnections, Port, Share, Stream, Tap, reachable,
-};
+use crate::net::{Host, Listener, Pending, PendingConnections, Port, Stream, Tap, reachable};
 use crate::seat::{SeatNumber, Ticket, Verdict, Wish};
 use crate::server::accepting::{Accepting, back_off};
 use crate::server::guard::probe::Probe;
@@ -60,10 +58,10 @@ impl Door {
         self.accepting.accept_each(listener, is_over, |stream, _| {
             self.sessions.panics.caught(|| {
                 let door = self.clone();
-                self.callers
-                    .admit(stream, Share::default(), "browser", move |caller| {
-                        door.sessions.panics.caught(|| door.serve(caller));
-                    });
+                let share = self.rules.share_of(stream.peer());
+                self.callers.admit(stream, share, "browser", move |caller| {
+                    door.sessions.panics.caught(|| door.serve(caller));
+                });
             });
         });
     }
