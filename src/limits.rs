@@ -191,12 +191,20 @@ pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 /// … and gives it up after so many questions: two minutes in all.
 pub const KEEPALIVE_TRIES: u32 = 4;
 /// Timeout for a client whose kernel acknowledges nothing. The kernel sends no keepalive probes
-/// while data is unacknowledged, so the server checks itself, ten times in this period, and ends
-/// the connection within two minutes. A client that does not read has a closed window, but its
+/// while data is unacknowledged, so the server checks itself, ten times in this period. A client that does not read has a closed window, but its
 /// kernel acknowledges the window probes. For such a client, [`OUTBOX`] limits the waiting bytes,
 /// not the time. On systems that do not report acknowledgements (all except Linux), the system's
 /// own timeout applies, which takes longer.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
+/// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer; otherwise it is
+/// 120 s. If a client shrinks its window to zero, the kernel ends the connection at the third
+/// retransmission without an answer. At 55 s or less, that would be earlier than after
+/// [`UNACKNOWLEDGED`], in an outage that the client survives.
+pub const RETRANSMIT_EVERY: Duration = Duration::from_secs(60);
+/// Maximum time from the disappearance of a client to the end of its connection, on Linux 6.15 or
+/// newer. The period of [`UNACKNOWLEDGED`] begins at the check after two unanswered window probes.
+/// On older kernels, this may take two minutes longer for a client whose window was closed.
+pub const VANISHED_WITHIN: Duration = Duration::from_secs(240);
 
 /// How much of what was written to a client the system keeps for it, in bytes (Linux takes it twice, to
 /// count its own bookkeeping). Left to itself it keeps up to 4 MB: 20 people who do not read held 1.15 GB

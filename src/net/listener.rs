@@ -214,6 +214,7 @@ pub(super) fn port_of(address: SocketAddr) -> io::Result<Port> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use super::super::raw;
     use super::*;
 
     #[test]
@@ -222,5 +223,19 @@ mod tests {
         let _peer = TcpStream::connect(listener.address()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         assert_eq!(stream.keepalive(), Some((60, 15, 4)));
+    }
+
+    #[test]
+    fn window_probes_are_at_most_a_minute_apart() {
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &Tap::default()).unwrap();
+        let peer = TcpStream::connect(listener.address()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let Some(usual) = raw::longest_retransmission_timeout(&peer) else {
+            eprintln!("NOT TESTED: the kernel is older than Linux 6.15");
+            return;
+        };
+        assert!(usual > limits::RETRANSMIT_EVERY);
+        let own = stream.longest_retransmission_timeout();
+        assert_eq!(own, Some(limits::RETRANSMIT_EVERY));
     }
 }

@@ -96,6 +96,41 @@ mod tcp_info {
     );
 }
 
+#[cfg(target_os = "linux")]
+mod rto_max {
+    use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
+
+    /// `TCP_RTO_MAX_MS`, which Linux has had since 6.15 (`include/uapi/linux/tcp.h`).
+    const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+    sockopt_impl!(
+        /// The longest time between two retransmissions or window probes, in milliseconds.
+        RtoMax,
+        Both,
+        libc::IPPROTO_TCP,
+        TCP_RTO_MAX_MS,
+        u32
+    );
+}
+
+/// Limits the time between two retransmissions or window probes. The system's own limit is 120 s.
+/// Older kernels than Linux 6.15 and other systems do not support this.
+pub(super) fn limit_retransmission_timeout(socket: &SockRef<'_>, most: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Ok(most) = u32::try_from(most.as_millis()) {
+        let _ = nix::sys::socket::setsockopt(&**socket, rto_max::RtoMax, &most);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, most);
+}
+
+/// The longest time between two retransmissions; `None` if the kernel has no such option.
+#[cfg(all(test, target_os = "linux"))]
+pub(super) fn longest_retransmission_timeout(socket: &TcpStream) -> Option<Duration> {
+    let millis = nix::sys::socket::getsockopt(socket, rto_max::RtoMax).ok()?;
+    Some(Duration::from_millis(millis.into()))
+}
+
 /// What the system knows of the delivery; `None` where it does not tell.
 #[cfg(target_os = "linux")]
 pub(super) fn delivery(socket: &TcpStream) -> Option<Delivery> {

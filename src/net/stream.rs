@@ -37,6 +37,9 @@ pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
         .with_interval(limits::KEEPALIVE_EVERY)
         .with_retries(limits::KEEPALIVE_TRIES);
     let _ = socket.set_tcp_keepalive(&keepalive);
+    // Window probes are otherwise up to two minutes apart, and two unanswered ones are needed to
+    // find that a client has vanished.
+    raw::limit_retransmission_timeout(socket, limits::RETRANSMIT_EVERY);
     let _ = socket.set_send_buffer_size(limits::SEND_BUFFER);
 }
 
@@ -119,6 +122,12 @@ impl Stream {
         });
         self.tap.called("connect", Some(self.peer), &connected);
         connected
+    }
+
+    /// The longest time between two retransmissions; `None` if the kernel has no such option.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn longest_retransmission_timeout(&self) -> Option<Duration> {
+        raw::longest_retransmission_timeout(&self.socket)
     }
 
     /// After how many seconds the system asks a silent peer, how often, and how many times.

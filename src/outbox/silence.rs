@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_peer_whose_system_answers_is_never_given_up() {
         assert_eq!(given_up_at((0..100).map(|_| IDLE)), None);
-        // Window probes are two minutes apart, and one may be lost.
+        // On older kernels, window probes are two minutes apart, and one may be lost.
         let probed = (0..100).map(|number| Delivery {
             unanswered_probes: u8::from(number % 24 < 12),
             since_acknowledgement: Duration::from_secs(10 * (number % 24)),

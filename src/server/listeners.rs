@@ -170,7 +170,7 @@ fn port_taken(
 }
 
 /// What its port is wanted for.
-pub(super) const WEB: &str = "browser's door";
+pub(super) const WEB: &str = "browser entrance";
 pub(super) const PORTAL: &str = "TCP portal";
 const UDP_PORTAL: &str = "UDP portal";
 

@@ -299,7 +299,7 @@ impl Chat {
         if is_first {
             screen.notice(&format!(
                 "the server has not noticed yet that your old connection is dead, and holds the name {} for \
-                 it: it is asked for again until it is free, which takes up to two minutes",
+                 it: it is asked for again until it is free, which takes up to four minutes",
                 known.username
             ));
         }

@@ -4,9 +4,9 @@
 const FULL_PAUSE = 2000;
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 30000;
-// A server needs two minutes to find out that a connection is dead; until then the name is that one's.
+// A server needs up to four minutes to find that a connection is dead; until then the name is in use.
 const NAME_PAUSE = 10000;
-const NAME_TRIES = 18;
+const NAME_TRIES = 25;
 const PONG_WITHIN = 5000;
 
 const ENDS = {
@@ -329,7 +329,7 @@ class Session {
     const found = Object.hasOwn(kinds, said.code) ? this.answered(kinds[said.code], 'failed', said.sentence) : null;
     if (said.code === 'name-in-use' && this.hadName === this.wanted && this.nameTries < NAME_TRIES) {
       this.nameTries += 1;
-      if (this.nameTries === 1) this.listener.notice(`The server has not noticed yet that your old connection is dead, and holds the name ${this.wanted} for it. It is asked for again until it is free, which takes up to two minutes.`);
+      if (this.nameTries === 1) this.listener.notice(`The server has not noticed yet that your old connection is dead, and holds the name ${this.wanted} for it. It is asked for again until it is free, which takes up to four minutes.`);
       const link = this.link;
       setTimeout(() => { if (link === this.link && this.isIn && !this.name && this.wanted) this.login(this.wanted); }, NAME_PAUSE);
       return;
