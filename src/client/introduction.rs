@@ -56,6 +56,7 @@ mod with_tls {
     use crate::net::Host;
     use crate::output;
     use crate::tls::{Fingerprint, KnownServers, Trust, Untrusted};
+    use crate::wire::printable;
 
     pub(super) struct Known {
         servers: Option<KnownServers>,
@@ -162,6 +163,7 @@ mod with_tls {
         let Ok(mut terminal) = terminal else {
             return Answer::NoTerminal;
         };
+        let there = printable(there);
         let question = format!(
             "The server {there} was never met before, and nobody vouches for it.\n\
              Its certificate has the SHA-256 fingerprint\n  {shown}\n\

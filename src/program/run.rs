@@ -34,6 +34,7 @@ use crate::terminal::{
     columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads;
+use crate::wire::printable_lines;
 
 /// How long to wait before looking again who is in the foreground.
 const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
@@ -129,7 +130,7 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
 
 /// Prints a text that the user requested.
 fn print(text: &str) -> Result<(), String> {
-    output::print(text).map_err(|error| output::not_written(&error))
+    output::print(&printable_lines(text)).map_err(|error| output::not_written(&error))
 }
 
 /// An accounts file that is gone when this is dropped.
@@ -658,7 +659,7 @@ fn welcome(
             file(accounts)
         );
     }
-    text += about_tls;
+    text += &printable_lines(about_tls);
     let web = server.web().filter(|web| web.ip().is_unspecified());
     if settings.bind.ip().is_unspecified() || web.is_some() {
         let interfaces = interfaces();

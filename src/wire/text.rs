@@ -298,6 +298,12 @@ pub fn printable_text(text: &str) -> String {
     lines.fold(first, |text, more| text + "\t" + &more)
 }
 
+/// As [`printable_text`], for a text of several lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(printable_text).collect();
+    lines.join("\n")
+}
+
 /// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix alone.)
 #[cfg(unix)]
 pub(crate) fn xml_text(text: &str) -> String {
