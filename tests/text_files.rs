@@ -350,6 +350,29 @@ fn piped_lines_are_sent_as_they_are_or_not_at_all() {
     }
 }
 
+#[test]
+fn standard_input_that_can_not_be_read_is_an_error() {
+    let server = TestServer::with_workers(2);
+    let home = temporary_file("text-directory");
+    let port = server.server.portal().port().to_string();
+    let mut client = Command::new(CLIENT);
+    client
+        .args(["127.0.0.1", &port])
+        .env("HOME", &home)
+        .stdin(std::fs::File::open(std::env::temp_dir()).unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = client.spawn().unwrap();
+    let output = server.ticking(|| child.wait_with_output()).unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let wanted = "standard input: it is a directory";
+    assert!(
+        output.status.code() == Some(2) && said.contains(wanted),
+        "{said}"
+    );
+    server.assert_all_ports_come_back();
+}
+
 /// A file without any permissions. (root can still read it.)
 #[test]
 fn a_file_that_may_not_be_read_is_named() {

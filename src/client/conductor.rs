@@ -406,9 +406,8 @@ impl<'o> Conductor<'o> {
                     return Ok(());
                 }
                 // The recipients of the following lines may depend on this line.
-                self.screen.not_sent(&format!(
-                    "{error}; this line and the following ones were not sent"
-                ));
+                self.screen
+                    .not_sent(&format!("{error}; the rest of the input was not sent"));
                 self.input_is_bad = true;
                 Err(SessionEnd::Left)
             }
