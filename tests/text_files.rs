@@ -14,6 +14,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use portal_chat::board::Recording;
 use portal_chat::hall::{Accounts, Name, PasswordCheck};
 use portal_chat::server::Settings;
 use support::running::Running;
@@ -371,6 +372,83 @@ fn standard_input_that_can_not_be_read_is_an_error() {
         "{said}"
     );
     server.assert_all_ports_come_back();
+}
+
+#[test]
+fn a_recording_means_the_same_in_every_form_or_is_refused_by_name() {
+    let home = temporary_file("text-recording");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("events.jsonl");
+    let event = r#"{"time":"1970-01-01T00:00:00Z","tick":1,"thread":"main","event":"tick"}"#;
+    let replay = || {
+        let options = ["replay", file.to_str().unwrap(), "--board", "127.0.0.1:0"];
+        run(SERVER, &home, &options, b"")
+    };
+    for (way, bytes, wanted) in ways(&format!("{event}\n{event}\n")) {
+        std::fs::write(&file, bytes).unwrap();
+        match wanted {
+            Outcome::Same => {
+                let recording = Recording::read(&file).unwrap();
+                assert_eq!(recording.left_out(), 0, "{way}");
+            }
+            // A crash may have damaged a line, so the others count.
+            Outcome::SameOrLine(_) => {
+                Recording::read(&file).unwrap();
+            }
+            Outcome::Refused => {
+                let run = replay();
+                assert!(is_refused(&run, &file, None), "{way}: {run:?}");
+                assert!(run.0.contains("save it as UTF-8"), "{way}: {run:?}");
+            }
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let run = replay();
+    assert!(
+        is_refused(&run, &file, None) && run.0.contains("it is a directory"),
+        "{run:?}"
+    );
+    std::fs::remove_dir(&file).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let run = replay();
+    assert!(
+        is_refused(&run, &file, None) && run.0.contains("start the writer first"),
+        "{run:?}"
+    );
+    // While it waits for a writer, a signal ends it.
+    let writer = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&file)
+        .unwrap();
+    let mut waiting = Running::start(
+        Command::new(SERVER)
+            .args(["replay", file.to_str().unwrap(), "--board", "127.0.0.1:0"])
+            .stderr(Stdio::piped()),
+    );
+    let id = waiting.id().to_string();
+    let opened = || {
+        let listed = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+        let mut targets = listed.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        targets.any(|target| target == file.canonicalize().unwrap())
+    };
+    if Path::new("/proc/self/fd").exists() {
+        while !opened() {
+            std::thread::yield_now();
+        }
+    }
+    assert!(Command::new("kill").arg(&id).status().unwrap().success());
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(waiting.wait().unwrap().signal(), Some(15));
+    drop(writer);
+    std::fs::remove_dir_all(home).unwrap();
 }
 
 /// A file without any permissions. (root can still read it.)

@@ -515,8 +515,9 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
+    // A signal ends the program while it waits for a pipe.
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
+    let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {
         report(&format!(
             "{}: left out {}",
