@@ -451,6 +451,25 @@ fn a_recording_means_the_same_in_every_form_or_is_refused_by_name() {
     std::fs::remove_dir_all(home).unwrap();
 }
 
+#[test]
+fn a_known_server_without_port_or_fingerprint_is_not_an_unknown_one() {
+    let home = temporary_file("text-known");
+    let folder = home.join("portal-chat");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("known_servers");
+    for line in [
+        "localhost",
+        "localhost 1",
+        "localhost:1 AB:CD",
+        "LOCALHOST one AB:CD",
+    ] {
+        std::fs::write(&file, format!("# mine\r\n{line}\r\n")).unwrap();
+        let run = run(CLIENT, &home, &["localhost", "1", "--tls"], b"");
+        assert!(is_refused(&run, &file, Some(2)), "{line}: {run:?}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
 /// A file without any permissions. (root can still read it.)
 #[test]
 fn a_file_that_may_not_be_read_is_named() {
