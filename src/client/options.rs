@@ -284,7 +284,9 @@ fn sentence_of(error: &clap::Error) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let paragraphs = text.split("\n\n");
     let sentences = paragraphs.take_while(|paragraph| {
-        !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more")
+        !["Usage:", "For more", "  tip:"]
+            .iter()
+            .any(|begin| paragraph.starts_with(begin))
     });
     let sentences: Vec<&str> = sentences.map(str::trim).collect();
     sentences.join("; ").replace('\n', " ")
