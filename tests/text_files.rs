@@ -509,6 +509,49 @@ fn a_known_server_without_port_or_fingerprint_is_not_an_unknown_one() {
     std::fs::remove_dir_all(home).unwrap();
 }
 
+#[test]
+fn a_password_file_that_does_not_work_is_named() {
+    let accounts = temporary_file("text-wrong-password");
+    let server = TestServer::start(&Settings {
+        accounts: Some(accounts),
+        ..Settings::default()
+    });
+    let port = server.server.portal().port().to_string();
+    let home = temporary_file("text-password-file");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("password");
+    let options = [
+        "127.0.0.1",
+        &port,
+        "alice",
+        "--password-file",
+        file.to_str().unwrap(),
+    ];
+    let run = || server.ticking(|| run(CLIENT, &home, &options, b""));
+    let refused = run();
+    assert!(is_refused(&refused, &file, None), "{refused:?}");
+    assert_eq!(refused.0.trim_end().lines().count(), 1, "{refused:?}");
+    for (password, sentence) in [
+        ("right", "you are alice now"),
+        ("wrong", "correct it there"),
+    ] {
+        std::fs::write(&file, password).unwrap();
+        let (said, code) = run();
+        assert!(said.contains(sentence), "{said}");
+        if password == "wrong" {
+            assert!(
+                said.contains(&format!("the password in {}", file.display())),
+                "{said}"
+            );
+            assert!(
+                code == Some(1) && !said.contains("--password-file FILE"),
+                "{said}"
+            );
+        }
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
 /// A file without any permissions. (root can still read it.)
 #[test]
 fn a_file_that_may_not_be_read_is_named() {
