@@ -100,6 +100,13 @@ pub enum AccountError {
 impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            AccountError::File(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "the accounts file {} can't be used ({error}): give the user who runs this server \
+                 permission to read and write it and its folder, or choose another with --accounts FILE, or \
+                 start with --no-passwords",
+                path.display()
+            ),
             AccountError::File(path, error) => write!(
                 f,
                 "the accounts file {} can't be used ({error}): choose another with --accounts \
@@ -536,6 +543,14 @@ pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreadable_file_is_reported_with_the_missing_permission() {
+        let error = io::ErrorKind::PermissionDenied.into();
+        let sentence = AccountError::File("accounts.txt".into(), error).to_string();
+        let advice = "give the user who runs this server permission to read and write it";
+        assert!(sentence.contains(advice), "{sentence}");
+    }
 
     struct TempFile(PathBuf);
 
