@@ -552,6 +552,32 @@ fn a_password_file_that_does_not_work_is_named() {
     std::fs::remove_dir_all(home).unwrap();
 }
 
+#[test]
+fn the_check_prints_the_damaged_lines_of_the_accounts_file() {
+    let home = temporary_file("text-check");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("accounts.txt");
+    std::fs::write(&file, "# mine\nalice $argon2id$v=19\n\n???\n").unwrap();
+    let options = [
+        "0",
+        "--workers",
+        "2",
+        "--check",
+        "--accounts",
+        file.to_str().unwrap(),
+    ];
+    let (said, code) = run(SERVER, &home, &options, b"");
+    let at = |line: usize| format!("{}, line {line}", file.display());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&(at(2) + " (of alice): ")), "{said}");
+    assert!(said.contains(&(at(4) + ": ")), "{said}");
+    assert!(
+        !said.contains(&at(1)) && said.contains("It can start."),
+        "{said}"
+    );
+    std::fs::remove_dir_all(home).unwrap();
+}
+
 /// A file without any permissions. (root can still read it.)
 #[test]
 fn a_file_that_may_not_be_read_is_named() {

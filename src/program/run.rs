@@ -18,7 +18,9 @@ use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker, slowed};
-use crate::event::{EventQueue, Events, ReaderThread, start_console, start_event_file};
+use crate::event::{
+    Event, EventQueue, Events, ReaderThread, What, start_console, start_event_file,
+};
 use crate::files::{could_be_made, make_usual_folder_of};
 use crate::hall::AccountError;
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
@@ -118,14 +120,34 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     let mut events = Events::new(clock.clone(), false);
     let event_file = event_file(&settings, &mut events)?;
     let board = board(&settings, &mut events)?;
+    let told = events.add_reader(limits::EVENT_QUEUE);
     let server = Server::start(&settings, clock, events.clone());
     drop(server.map_err(|error| error.to_string())?);
+    print(&damaged_accounts(&told))?;
     drop(events);
     drop(board);
     if let Some(event_file) = event_file {
         event_file.finish();
     }
     print("It can start.\n")
+}
+
+/// A line for each damaged line of the accounts file, as the event `damaged-account` describes it.
+fn damaged_accounts(told: &EventQueue) -> String {
+    let sentence = |event: Event| match event.what {
+        What::DamagedAccount {
+            file,
+            line,
+            reason,
+            fix,
+            name,
+        } => {
+            let about = name.map_or_else(String::new, |name| format!(" (of {name})"));
+            Some(format!("{file}, line {line}{about}: {reason}; {fix}\n"))
+        }
+        _ => None,
+    };
+    told.events().try_iter().filter_map(sentence).collect()
 }
 
 /// Prints a text that the user requested.
