@@ -578,6 +578,34 @@ fn the_check_prints_the_damaged_lines_of_the_accounts_file() {
     std::fs::remove_dir_all(home).unwrap();
 }
 
+#[test]
+fn an_event_file_that_is_a_fifo_needs_a_reader() {
+    let home = temporary_file("text-events");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("events");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let options = [
+        "0",
+        "--no-passwords",
+        "--workers",
+        "2",
+        "--events",
+        file.to_str().unwrap(),
+    ];
+    for more in [&[][..], &["--check"][..]] {
+        let run = run(SERVER, &home, &[&options, more].concat(), b"");
+        assert!(is_refused(&run, &file, None), "{run:?}");
+        assert!(run.0.contains("start its reader first"), "{run:?}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
 /// A file without any permissions. (root can still read it.)
 #[test]
 fn a_file_that_may_not_be_read_is_named() {
