@@ -7,7 +7,9 @@
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
 //! behind is one torn line at the end. A crash or an editor may damage a line. The name at its
 //! beginning stays reserved, because it may have an owner: no client can register it until the
-//! operator has corrected the line.
+//! operator has corrected the line. In a cluster only this server reserves it: a reservation that
+//! all servers share would have to end when the line is corrected or this server is gone. The
+//! account in Redis or in another server's file protects the name there.
 //!
 //! A password is hashed in the form that [`prepared()`] returns. Older hashes may be of passwords
 //! as they were typed. If only that form matches, the hash is replaced.
