@@ -43,6 +43,9 @@ pub const PASSWORD: usize = 128;
 /// no end.
 pub const PIPED_TEXT: usize = 1024 * 1024;
 
+/// Limit on a recorded run from a pipe, in bytes. (A regular file has no limit.)
+pub const PIPED_RECORDING: usize = 256 * 1024 * 1024;
+
 /// Timeout for a silent pipe that is used instead of a file. Its writer may be a password manager
 /// that waits for a person.
 pub const PIPE_PATIENCE: Duration = Duration::from_secs(60);

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use crate::wire::printable_lines;
+
 mod lines;
 
 pub(crate) use lines::LineWriter;
@@ -54,10 +56,11 @@ pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Prints a message for the user on standard error. If that can't be written either, there is no
+/// Prints a message for the user on standard error. It may quote a file or a command line, so it is
+/// made safe for a terminal. If standard error can't be written either, there is no
 /// place left to report it.
 pub(crate) fn report(text: &str) {
-    let _ = Output::Stderr.print(text);
+    let _ = Output::Stderr.print(&printable_lines(text));
 }
 
 #[cfg(unix)]

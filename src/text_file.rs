@@ -36,14 +36,16 @@ pub(crate) enum Fault {
     System(io::Error),
     /// It is a directory.
     Directory,
+    /// It is a symbolic link to a file that does not exist.
+    DanglingLink,
     /// It is a pipe, a socket or a device, but only a regular file can be used.
     NotRegular,
     /// It is an empty pipe or FIFO that no process has opened for writing.
     NoWriter,
     /// It is a pipe, and its writer has not written for [`PIPE_PATIENCE`].
     Silent,
-    /// It is not a regular file, and it contains more than [`PIPED_TEXT`] bytes.
-    Endless,
+    /// It is not a regular file, and it contains more than this many bytes.
+    Endless(usize),
     /// It is UTF-16: it begins with a UTF-16 byte order mark, or contains NUL bytes.
     Utf16,
     /// A byte that is invalid UTF-8 at that position, as in Latin-1.
@@ -66,6 +68,9 @@ impl fmt::Display for Fault {
                 _ => write!(f, "it can't be read or written ({error})"),
             },
             Fault::Directory => f.write_str("it is a directory; name a file in it"),
+            Fault::DanglingLink => {
+                f.write_str("it is a symbolic link to a file that does not exist; create that file, or delete the link")
+            }
             Fault::NotRegular => {
                 f.write_str("the program also writes to it, but it is not a regular file; name a regular file")
             }
@@ -77,9 +82,9 @@ impl fmt::Display for Fault {
                 "no data has arrived through this pipe for {} s; check the program that writes to it",
                 PIPE_PATIENCE.as_secs()
             ),
-            Fault::Endless => write!(
+            Fault::Endless(most) => write!(
                 f,
-                "it contains more than {PIPED_TEXT} bytes and is not a regular file; name a text file"
+                "it contains more than {most} bytes and is not a regular file; name a text file"
             ),
             Fault::Utf16 => f.write_str(
                 "it is UTF-16 or binary, not UTF-8; save it as UTF-8 (`iconv -f utf-16 -t utf-8` converts it)",
@@ -213,13 +218,21 @@ pub(crate) fn read_password(path: &Path) -> Result<String, TextError> {
 /// # Errors
 /// See [`Fault`].
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
+    read_bytes_up_to(path, PIPED_TEXT)
+}
+
+/// Like [`read_bytes`]. Through a pipe, it reads no more than `most` bytes.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, TextError> {
     let read = || {
         let mut file = open(path)?;
         let mut bytes = Vec::new();
         if file.metadata()?.is_file() {
             file.read_to_end(&mut bytes)?;
         } else {
-            read_pipe(&mut file, &mut bytes, PIPE_PATIENCE)?;
+            read_pipe(&mut file, &mut bytes, PIPE_PATIENCE, most)?;
         }
         without_mark(&bytes).map(<[u8]>::to_vec)
     };
@@ -227,7 +240,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
 }
 
 /// Appends a line to one of the program's own files. Creates the file with mode 0600 if it does not
-/// exist. Ends the file's last line first if it has no line feed.
+/// exist. Ends the file's last line first if it has no line feed. Uses the file's [`LineEnd`].
 ///
 /// # Errors
 /// See [`Fault`].
@@ -235,14 +248,20 @@ pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
     let append = || {
         make_folder_of(path)?;
         let mut file = open_to_append(path)?;
-        let begin = if ends_its_line(&mut file)? { "" } else { "\n" };
-        file.write_all(format!("{begin}{line}\n").as_bytes())?;
+        let end = first_line_end(&mut file)?;
+        let begin = if ends_its_line(&mut file)? {
+            ""
+        } else {
+            end.as_str()
+        };
+        file.write_all(format!("{begin}{line}{}", end.as_str()).as_bytes())?;
         file.sync_all().map_err(Fault::from)
     };
     append().map_err(|fault| fault.of(path))
 }
 
-/// Replaces one of the program's own files atomically: after a crash it has either the old text or
+/// Replaces the text of one of the program's own files. `text` has LF; the file keeps the
+/// [`LineEnd`] that it has. Replaces it atomically: after a crash it has either the old text or
 /// the new one.
 ///
 /// # Errors
@@ -250,6 +269,11 @@ pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TextError> {
     let replace = || {
         make_folder_of(path)?;
+        let text = match open(path) {
+            Ok(mut before) => text.replace('\n', first_line_end(&mut before)?.as_str()),
+            // There is no file yet.
+            Err(_) => text.to_owned(),
+        };
         // A symbolic link stays a link.
         let there = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let mut name = there.file_name().unwrap_or_default().to_owned();
@@ -285,6 +309,35 @@ pub(crate) fn open_to_append(path: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
+/// The end of a file's lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LineEnd {
+    Lf,
+    CrLf,
+}
+
+impl LineEnd {
+    fn as_str(self) -> &'static str {
+        match self {
+            LineEnd::Lf => "\n",
+            LineEnd::CrLf => "\r\n",
+        }
+    }
+}
+
+/// The end of a regular file's first line.
+fn first_line_end(file: &mut File) -> Result<LineEnd, Fault> {
+    use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+    file.seek(SeekFrom::Start(0))?;
+    let mut first = Vec::new();
+    BufReader::new(file).read_until(b'\n', &mut first)?;
+    Ok(if first.ends_with(b"\r\n") {
+        LineEnd::CrLf
+    } else {
+        LineEnd::Lf
+    })
+}
+
 /// Returns whether the file is empty or ends with a line feed.
 fn ends_its_line(file: &mut File) -> Result<bool, Fault> {
     use std::io::{Seek as _, SeekFrom};
@@ -299,7 +352,11 @@ fn ends_its_line(file: &mut File) -> Result<bool, Fault> {
 
 /// Opens a file to read it, without waiting for the other end of a FIFO.
 fn open(path: &Path) -> Result<File, Fault> {
-    let file = at_once(OpenOptions::new().read(true)).open(path)?;
+    let opened = at_once(OpenOptions::new().read(true)).open(path);
+    let file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => Fault::DanglingLink,
+        _ => error.into(),
+    })?;
     if file.metadata()?.is_dir() {
         return Err(Fault::Directory);
     }
@@ -322,7 +379,12 @@ fn at_once(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 /// Reads a pipe, a terminal or a device to its end.
-fn read_pipe(file: &mut File, bytes: &mut Vec<u8>, patience: Duration) -> Result<(), Fault> {
+fn read_pipe(
+    file: &mut File,
+    bytes: &mut Vec<u8>,
+    patience: Duration,
+    most: usize,
+) -> Result<(), Fault> {
     let mut chunk = [0; 4096];
     let mut is_fifo_without_writer = is_fifo(file);
     loop {
@@ -340,8 +402,8 @@ fn read_pipe(file: &mut File, bytes: &mut Vec<u8>, patience: Duration) -> Result
         }
         // Data, and a read that would wait, both show that there is, or was, a writer.
         is_fifo_without_writer = false;
-        if bytes.len() > PIPED_TEXT {
-            return Err(Fault::Endless);
+        if bytes.len() > most {
+            return Err(Fault::Endless(most));
         }
     }
 }
@@ -513,12 +575,32 @@ pub(crate) mod tests {
         std::fs::write(&path, "one").unwrap();
         append_line(&path, "two").unwrap();
         assert_eq!(read(&path).unwrap(), "one\ntwo\n");
+        // With the line ends that the file has.
+        std::fs::write(&path, "one\r\ntwo").unwrap();
+        append_line(&path, "three").unwrap();
+        let bytes = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(bytes, "one\r\ntwo\r\nthree\r\n");
+        replace(&path, "four\nfive\n").unwrap();
+        let bytes = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(bytes, "four\r\nfive\r\n");
     }
 
     #[test]
     fn a_missing_file_is_none_and_a_directory_is_an_error() {
         let folder = Folder::new("missing");
         let missing = folder.0.join("text");
+        #[cfg(unix)]
+        {
+            let link = folder.0.join("link");
+            std::os::unix::fs::symlink(&missing, &link).unwrap();
+            for refused in [
+                read_if_there(&link).unwrap_err(),
+                read_own(&link).unwrap_err(),
+            ] {
+                let said = refused.to_string();
+                assert!(said.contains("link: it is a symbolic link"), "{said}");
+            }
+        }
         assert!(read_if_there(&missing).unwrap().is_none());
         assert!(read_own(&missing).unwrap().is_none());
         for refused in [
@@ -552,7 +634,7 @@ pub(crate) mod tests {
         // A pipe with a writer that does not write.
         let (reader, _writer) = pipe();
         let mut file = open(&path_of(&reader)).unwrap();
-        let silent = read_pipe(&mut file, &mut Vec::new(), Duration::ZERO);
+        let silent = read_pipe(&mut file, &mut Vec::new(), Duration::ZERO, PIPED_TEXT);
         assert!(matches!(silent, Err(Fault::Silent)), "{silent:?}");
 
         let (reader, _writer) = pipe();

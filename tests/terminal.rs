@@ -12,7 +12,7 @@ use std::time::Duration;
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use portal_chat::event::What;
 use portal_chat::server::Settings;
-use support::terminal::{COLUMNS, Terminal};
+use support::terminal::{COLUMNS, REPLACEMENT, Terminal};
 use support::{Client, TestServer, login, password, temporary_file};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
@@ -562,4 +562,71 @@ fn a_server_whose_terminal_is_stuck_ends_at_a_signal() {
     }
     waiting.join().unwrap().unwrap();
     assert_eq!(code, Ok(0));
+}
+
+/// Opposite direction, invisible letters, a control character and a bare selector.
+const INVISIBLE: &str = "a\u{202e}b\u{3164}c\u{200b}d\u{2800}e\u{fe0f}\u{fe0f}f\u{e0041}g";
+
+#[test]
+fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
+    let server = TestServer::with_workers(2);
+    let (mut bob, _) = server.seat();
+    let mut alice = client(&server, &[]);
+    alice.is_at("you to ");
+    let drawn = portal_chat::wire::printable(INVISIBLE).replace('\u{fffd}', REPLACEMENT);
+    let is_drawn = |line: &str| {
+        let rest = line.split_once("> ").map(|(_, rest)| rest);
+        let is_invisible = |c: char| INVISIBLE.contains(c) && !c.is_ascii() && c != '\u{fe0f}';
+        assert!(!line.contains(is_invisible), "{line:?}");
+        rest.map(str::trim_end) == Some(drawn.trim_end())
+    };
+    for pasted in [false, true] {
+        let keys = if pasted {
+            format!("\x1b[200~{INVISIBLE}\x1b[201~")
+        } else {
+            INVISIBLE.to_owned()
+        };
+        alice.types(keys);
+        alice.waits_for("the line", |alice| is_drawn(&alice.line()));
+        alice.types("\r");
+        let heard = bob.line_with("g</");
+        assert!(heard.contains(INVISIBLE), "{heard:?}");
+        // As it was sent, and as it comes back.
+        alice.waits_for("the sent line", |alice| {
+            alice.contents().lines().any(&is_drawn)
+        });
+        alice.types("\x1b[A");
+        alice.waits_for("the line of the history", |alice| is_drawn(&alice.line()));
+        // The editor and the terminal agree about the cursor.
+        alice.types("\x7f\x7f\x7fXY");
+        let shorter: Vec<char> = drawn.chars().collect();
+        let edited: String = shorter[..shorter.len() - 3].iter().collect::<String>() + "XY";
+        alice.waits_for("the edited line", |alice| alice.line().ends_with(&edited));
+        alice.types("\x15");
+    }
+    alice.enters("/no\u{202e}thing");
+    alice.sees("there is no command");
+    assert!(!alice.contents().contains('\u{202e}'));
+    alice.enters("/quit");
+    alice.ends();
+}
+
+#[test]
+fn a_prompt_and_a_question_of_the_operator_show_no_invisible_character() {
+    let server = TestServer::with_workers(2);
+    let mut alice = client(&server, &["alice"]);
+    alice.is_at("alice, alone>");
+    let mut bob = client(&server, &["bob"]);
+    bob.is_at("bob to ");
+    alice.sees("bob has come");
+    alice.enters("DM");
+    alice.is_at("for whom>");
+    alice.enters("b\u{202e}\u{200b}ob");
+    alice.is_at(&format!("message for b{REPLACEMENT}{REPLACEMENT}ob>"));
+    let mut operator = chatserver(&["--quiet"]);
+    operator.enters("nothing\u{202e}\u{85}");
+    operator.sees(&format!("there is no command nothing{REPLACEMENT}"));
+    operator.enters("kick b\u{202e}ob");
+    operator.sees(&format!("nobody here is called b{REPLACEMENT}ob"));
+    assert!(!operator.contents().contains('\u{202e}'));
 }

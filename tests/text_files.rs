@@ -14,6 +14,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use portal_chat::board::Recording;
 use portal_chat::hall::{Accounts, Name, PasswordCheck};
 use portal_chat::server::Settings;
 use support::running::Running;
@@ -94,7 +95,7 @@ fn is_refused((said, code): &Run, file: &Path, line: Option<usize>) -> bool {
         Some(line) => format!("{}, line {line}: ", file.display()),
         None => file.display().to_string(),
     };
-    *code == Some(2) && said.contains(&names)
+    *code == Some(2) && said.contains(&names) && !said.contains("Usage")
 }
 
 #[test]
@@ -259,7 +260,23 @@ fn a_wrong_line_of_client_conf_is_named() {
     for (text, wanted) in [
         (
             "tls\nreconect\n",
-            "line 2: unexpected argument '--reconect' found",
+            "line 2: there is no setting reconect; did you mean `reconnect`?\n",
+        ),
+        (
+            "tls\nusername = bob\n",
+            "line 2: there is no setting username; write `name bob`\n",
+        ),
+        (
+            "[chat]\nport = 1\n",
+            "line 1: a settings file has no sections; delete this line\n",
+        ),
+        (
+            "--reconnect\n",
+            "line 1: leave out the dashes: write `reconnect`\n",
+        ),
+        (
+            "port = 1\ntls\nport = 2\n",
+            "line 3: port is already set on line 1; delete one of the two lines\n",
         ),
         ("# mine\nport = 99999\n", "line 2: invalid value '99999'"),
         (
@@ -277,6 +294,29 @@ fn a_wrong_line_of_client_conf_is_named() {
         let (said, code) = run(CLIENT, &home, &["--config", config], b"");
         let wanted = format!("{config}, {wanted}");
         assert!(code == Some(2) && said.contains(&wanted), "{text}: {said}");
+        assert!(!said.contains("tip:") && !said.contains("Usage"), "{said}");
+    }
+    // What is quoted of a file is shown like a message.
+    std::fs::write(&file, "server = a\u{202e}\u{1b}[31m b\n").unwrap();
+    let (said, code) = run(CLIENT, &home, &["--config", config], b"");
+    assert!(
+        code == Some(2) && said.contains("a\u{fffd}\u{fffd}[31m b"),
+        "{said}"
+    );
+    assert!(!said.contains(['\u{202e}', '\u{1b}']), "{said:?}");
+    // A link to a file that is gone is not the same as no file.
+    std::fs::remove_file(&file).unwrap();
+    let folder = home.join(".config/portal-chat");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("client.conf");
+    std::os::unix::fs::symlink(home.join("gone"), &file).unwrap();
+    for options in [&[][..], &["--save", "localhost", "1"][..]] {
+        let run = run(CLIENT, &home, options, b"");
+        let wanted = "it is a symbolic link to a file that does not exist";
+        assert!(
+            is_refused(&run, &file, None) && run.0.contains(wanted),
+            "{run:?}"
+        );
     }
     std::fs::remove_dir_all(home).unwrap();
 }
@@ -302,7 +342,7 @@ fn saving_settings_keeps_the_others_and_the_comments() {
     assert_eq!(code, Some(0), "{said}");
     let text = std::fs::read_to_string(&file).unwrap();
     let wanted = format!(
-        "# mine\nserver = 127.0.0.1\ntls-fingerprint {pin}\n# often\nretry 7\nport {port}\nname alice\nreconnect\n"
+        "# mine\r\nserver = 127.0.0.1\r\ntls-fingerprint {pin}\r\n# often\r\nretry 7\r\nport {port}\r\nname alice\r\nreconnect\r\n"
     );
     assert_eq!(text, wanted);
     // Conflicting options are not saved.
@@ -348,6 +388,222 @@ fn piped_lines_are_sent_as_they_are_or_not_at_all() {
         assert!(code == Some(2) && said.contains(&wanted), "{said}");
         assert!(!heard.contains("one") && !heard.contains("two"), "{heard}");
     }
+}
+
+#[test]
+fn standard_input_that_can_not_be_read_is_an_error() {
+    let server = TestServer::with_workers(2);
+    let home = temporary_file("text-directory");
+    let port = server.server.portal().port().to_string();
+    let mut client = Command::new(CLIENT);
+    client
+        .args(["127.0.0.1", &port])
+        .env("HOME", &home)
+        .stdin(std::fs::File::open(std::env::temp_dir()).unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = client.spawn().unwrap();
+    let output = server.ticking(|| child.wait_with_output()).unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let wanted = "standard input: it is a directory";
+    assert!(
+        output.status.code() == Some(2) && said.contains(wanted),
+        "{said}"
+    );
+    server.assert_all_ports_come_back();
+}
+
+#[test]
+fn a_recording_means_the_same_in_every_form_or_is_refused_by_name() {
+    let home = temporary_file("text-recording");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("events.jsonl");
+    let event = r#"{"time":"1970-01-01T00:00:00Z","tick":1,"thread":"main","event":"tick"}"#;
+    let replay = || {
+        let options = ["replay", file.to_str().unwrap(), "--board", "127.0.0.1:0"];
+        run(SERVER, &home, &options, b"")
+    };
+    for (way, bytes, wanted) in ways(&format!("{event}\n{event}\n")) {
+        std::fs::write(&file, bytes).unwrap();
+        match wanted {
+            Outcome::Same => {
+                let recording = Recording::read(&file).unwrap();
+                assert_eq!(recording.left_out(), 0, "{way}");
+            }
+            // A crash may have damaged a line, so the others count.
+            Outcome::SameOrLine(_) => {
+                Recording::read(&file).unwrap();
+            }
+            Outcome::Refused => {
+                let run = replay();
+                assert!(is_refused(&run, &file, None), "{way}: {run:?}");
+                assert!(run.0.contains("save it as UTF-8"), "{way}: {run:?}");
+            }
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let run = replay();
+    assert!(
+        is_refused(&run, &file, None) && run.0.contains("it is a directory"),
+        "{run:?}"
+    );
+    std::fs::remove_dir(&file).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let run = replay();
+    assert!(
+        is_refused(&run, &file, None) && run.0.contains("start the writer first"),
+        "{run:?}"
+    );
+    // While it waits for a writer, a signal ends it.
+    let writer = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&file)
+        .unwrap();
+    let mut waiting = Running::start(
+        Command::new(SERVER)
+            .args(["replay", file.to_str().unwrap(), "--board", "127.0.0.1:0"])
+            .stderr(Stdio::piped()),
+    );
+    let id = waiting.id().to_string();
+    let opened = || {
+        let listed = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+        let mut targets = listed.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        targets.any(|target| target == file.canonicalize().unwrap())
+    };
+    if Path::new("/proc/self/fd").exists() {
+        while !opened() {
+            std::thread::yield_now();
+        }
+    }
+    assert!(Command::new("kill").arg(&id).status().unwrap().success());
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(waiting.wait().unwrap().signal(), Some(15));
+    drop(writer);
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn a_known_server_without_port_or_fingerprint_is_not_an_unknown_one() {
+    let home = temporary_file("text-known");
+    let folder = home.join("portal-chat");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("known_servers");
+    for line in [
+        "localhost",
+        "localhost 1",
+        "localhost:1 AB:CD",
+        "LOCALHOST one AB:CD",
+    ] {
+        std::fs::write(&file, format!("# mine\r\n{line}\r\n")).unwrap();
+        let run = run(CLIENT, &home, &["localhost", "1", "--tls"], b"");
+        assert!(is_refused(&run, &file, Some(2)), "{line}: {run:?}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn a_password_file_that_does_not_work_is_named() {
+    let accounts = temporary_file("text-wrong-password");
+    let server = TestServer::start(&Settings {
+        accounts: Some(accounts),
+        ..Settings::default()
+    });
+    let port = server.server.portal().port().to_string();
+    let home = temporary_file("text-password-file");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("password");
+    let options = [
+        "127.0.0.1",
+        &port,
+        "alice",
+        "--password-file",
+        file.to_str().unwrap(),
+    ];
+    let run = || server.ticking(|| run(CLIENT, &home, &options, b""));
+    let refused = run();
+    assert!(is_refused(&refused, &file, None), "{refused:?}");
+    assert_eq!(refused.0.trim_end().lines().count(), 1, "{refused:?}");
+    for (password, sentence) in [
+        ("right", "you are alice now"),
+        ("wrong", "correct it there"),
+    ] {
+        std::fs::write(&file, password).unwrap();
+        let (said, code) = run();
+        assert!(said.contains(sentence), "{said}");
+        if password == "wrong" {
+            assert!(
+                said.contains(&format!("the password in {}", file.display())),
+                "{said}"
+            );
+            assert!(
+                code == Some(1) && !said.contains("--password-file FILE"),
+                "{said}"
+            );
+        }
+    }
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn the_check_prints_the_damaged_lines_of_the_accounts_file() {
+    let home = temporary_file("text-check");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("accounts.txt");
+    std::fs::write(&file, "# mine\nalice $argon2id$v=19\n\n???\n").unwrap();
+    let options = [
+        "0",
+        "--workers",
+        "2",
+        "--check",
+        "--accounts",
+        file.to_str().unwrap(),
+    ];
+    let (said, code) = run(SERVER, &home, &options, b"");
+    let at = |line: usize| format!("{}, line {line}", file.display());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&(at(2) + " (of alice): ")), "{said}");
+    assert!(said.contains(&(at(4) + ": ")), "{said}");
+    assert!(
+        !said.contains(&at(1)) && said.contains("It can start."),
+        "{said}"
+    );
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn an_event_file_that_is_a_fifo_needs_a_reader() {
+    let home = temporary_file("text-events");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("events");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let options = [
+        "0",
+        "--no-passwords",
+        "--workers",
+        "2",
+        "--events",
+        file.to_str().unwrap(),
+    ];
+    for more in [&[][..], &["--check"][..]] {
+        let run = run(SERVER, &home, &[&options, more].concat(), b"");
+        assert!(is_refused(&run, &file, None), "{run:?}");
+        assert!(run.0.contains("start its reader first"), "{run:?}");
+    }
+    std::fs::remove_dir_all(home).unwrap();
 }
 
 /// A file without any permissions. (root can still read it.)

@@ -232,15 +232,15 @@ fn fingerprint(identity: &support::tls::Identity) -> String {
 
 /// What the client says to `portal`, with no terminal to ask on, and its exit code.
 fn client(portal: SocketAddr, home: &str, options: &[&str]) -> (String, Option<i32>) {
+    let port = portal.port().to_string();
+    client_with(home, &[&["127.0.0.1", &port, "alice"], options].concat())
+}
+
+/// Like [`client`], without a server on the command line.
+fn client_with(home: &str, options: &[&str]) -> (String, Option<i32>) {
     // A session of its own has no terminal.
     let output = Command::new("setsid")
-        .args([
-            "-w",
-            CLIENT,
-            "127.0.0.1",
-            &portal.port().to_string(),
-            "alice",
-        ])
+        .args(["-w", CLIENT])
         .args(options)
         .env("HOME", home)
         .env_remove("XDG_STATE_HOME")
@@ -259,7 +259,11 @@ fn impostors_are_told_nothing() {
     // The right certificate, which anybody can get, without its key; and another one.
     for (certificate, key, sentence) in [
         (&ours, &theirs, "signature"),
-        (&theirs, &theirs, "CERTIFICATE HAS CHANGED"),
+        (
+            &theirs,
+            &theirs,
+            "another certificate than the one you named",
+        ),
     ] {
         let (portal, heard) = false_portal(certificate, key);
         let (said, code) = client(portal, &home, &["--tls-fingerprint", &pin]);
@@ -269,6 +273,39 @@ fn impostors_are_told_nothing() {
         );
         assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
     }
+    // The message names both fingerprints, and the place of the wrong one.
+    let config = format!("{home}/client.conf");
+    let both = |said: &str| said.contains(&pin) && said.contains(&fingerprint(&theirs));
+    for (options, place) in [
+        (
+            ["--tls-fingerprint", &pin],
+            "--tls-fingerprint on the command line".to_owned(),
+        ),
+        (
+            ["--config", &config],
+            format!("tls-fingerprint in {config}, line 3"),
+        ),
+    ] {
+        let (portal, heard) = false_portal(&theirs, &theirs);
+        let port = portal.port();
+        let text = format!("server 127.0.0.1\nport {port}\ntls-fingerprint {pin}\n");
+        std::fs::write(&config, text).unwrap();
+        let (said, code) = if options[0] == "--config" {
+            client_with(&home, &options)
+        } else {
+            client(portal, &home, &options)
+        };
+        assert!(
+            both(&said) && said.contains(&place) && code == Some(1),
+            "{code:?} {said}"
+        );
+        assert!(!said.contains("known_servers"), "{said}");
+        assert_eq!(heard.join().unwrap(), b"", "not a byte of ours");
+    }
+    std::fs::write(&config, "tls-fingerprint AB:CD\n").unwrap();
+    let (said, code) = client_with(&home, &["--config", &config]);
+    let wanted = format!("{config}, line 1: AB:CD is not a SHA-256 fingerprint");
+    assert!(said.contains(&wanted) && code == Some(2), "{code:?} {said}");
     // Nobody knows it, and there is nobody to ask.
     let (portal, heard) = false_portal(&theirs, &theirs);
     let (said, code) = client(portal, &home, &["--tls"]);

@@ -1,10 +1,11 @@
 //! A run that was recorded with `--events FILE`, to be played again.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::event::Record;
+use crate::limits::PIPED_RECORDING;
+use crate::text_file;
 
 /// The events of a file.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct Recording {
 /// Why a file can't be played.
 #[derive(Debug)]
 pub enum RecordingError {
-    /// It can't be read.
-    File(PathBuf, io::Error),
+    /// It can't be read, or is not UTF-8 text: its name, the reason and the fix.
+    File(String),
     /// A line is no event: its number, counted from 1, and what is wrong with it.
     Line(PathBuf, usize, String),
     /// It holds no event.
@@ -27,9 +28,7 @@ pub enum RecordingError {
 impl fmt::Display for RecordingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RecordingError::File(path, error) => {
-                write!(f, "{} can't be read ({error})", path.display())
-            }
+            RecordingError::File(sentence) => f.write_str(sentence),
             RecordingError::Line(path, line, reason) => write!(
                 f,
                 "line {line} of {} is no event ({reason}): give a file that was written with \
@@ -59,8 +58,8 @@ impl Recording {
     /// # Errors
     /// [`RecordingError`] when it can't be read, or is something else.
     pub fn read(path: &Path) -> Result<Recording, RecordingError> {
-        let bytes =
-            std::fs::read(path).map_err(|error| RecordingError::File(path.to_owned(), error))?;
+        let bytes = text_file::read_bytes_up_to(path, PIPED_RECORDING)
+            .map_err(|error| RecordingError::File(error.to_string()))?;
         // A byte that a crash or an editor has spoilt costs its line at most.
         let text = String::from_utf8_lossy(&bytes);
         let (mut records, mut damage) = (Vec::new(), Vec::new());

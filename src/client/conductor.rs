@@ -19,12 +19,12 @@ use super::target::Target;
 use super::tries::{Tries, find_first_seat, jitter};
 use super::watch::{Look, TICK, Watch};
 use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
-use crate::output::{self, counted};
+use crate::output::{self, Output, counted};
 use crate::signals::{self, Listening, Told};
 use crate::terminal::{
     Ahead, Ask, Keyboard, Manner, Palette, PreparedEditor, Prompt, Typed, unknown_time_zone,
 };
-use crate::wire::{ClientCommand, ServerDoc, printable_text};
+use crate::wire::{ClientCommand, ServerDoc, printable_lines};
 
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -34,10 +34,13 @@ pub(super) fn chat(options: &Options) -> Outcome {
     let mut options = options.clone();
     let palette = Palette::new(options.color);
     // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
-    let say = |text: &str| output::report(&(palette.notice(&format!("* {text}")) + "\n"));
+    let say = |text: &str| {
+        let text = palette.notice(&printable_lines(&format!("* {text}")));
+        // There is no other place to report it.
+        let _ = Output::Stderr.print(&(text + "\n"));
+    };
     let refuse = |reason: &str| {
-        let lines: Vec<String> = reason.lines().map(printable_text).collect();
-        output::report(&format!("chatclient: {}\n", lines.join("\n")));
+        output::report(&format!("chatclient: {reason}\n"));
         Outcome::Lost
     };
     let mut introduction = match Introduction::begin(&mut options) {
@@ -403,9 +406,8 @@ impl<'o> Conductor<'o> {
                     return Ok(());
                 }
                 // The recipients of the following lines may depend on this line.
-                self.screen.not_sent(&format!(
-                    "{error}; this line and the following ones were not sent"
-                ));
+                self.screen
+                    .not_sent(&format!("{error}; the rest of the input was not sent"));
                 self.input_is_bad = true;
                 Err(SessionEnd::Left)
             }

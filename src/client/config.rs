@@ -4,8 +4,11 @@
 //! without their dashes, one to a line. They count only where the command line names no server, so
 //! `chatclient HOST PORT` is the same for everybody.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue};
 
 use crate::files;
 
@@ -29,6 +32,9 @@ pub(super) fn known_servers_file() -> Option<PathBuf> {
 pub(super) const NOT_A_SETTING: [&str; 6] =
     ["config", "save", "help", "version", "man", "completions"];
 
+/// The settings that are positional on the command line, with the options of seed 004 for them.
+const SEED_OPTIONS: [(&str, &str); 3] = [("server", "-h"), ("port", "-p"), ("name", "-n")];
+
 /// A setting in the form of a command line word, with its line number.
 pub(super) struct Setting {
     pub(super) line: usize,
@@ -44,19 +50,22 @@ pub(super) fn read_settings(
     command: &clap::Command,
 ) -> Result<Vec<Setting>, (usize, String)> {
     let mut settings: Vec<Setting> = Vec::new();
+    let mut lines: HashMap<&str, usize> = HashMap::new();
     for (line, number) in text.lines().zip(1..) {
         let Some((key, value)) = key_and_value(line) else {
             continue;
         };
-        let option = format!("--{key}");
-        match word_of(key, value, command).map_err(|reason| (number, reason))? {
-            Some(word) => settings.push(Setting {
-                line: number,
-                word: word.into(),
-            }),
-            // `reconnect = false` overrides an earlier line.
-            None => settings.retain(|setting| setting.word != *option),
+        let word = word_of(key, value, command).map_err(|reason| (number, reason))?;
+        if let Some(first) = lines.insert(key, number) {
+            let reason =
+                format!("{key} is already set on line {first}; delete one of the two lines");
+            return Err((number, reason));
         }
+        // A flag that is switched off needs no word.
+        settings.extend(word.map(|word| Setting {
+            line: number,
+            word: word.into(),
+        }));
     }
     Ok(settings)
 }
@@ -78,12 +87,9 @@ fn key_and_value(line: &str) -> Option<(&str, &str)> {
 /// Formats a setting as one word, so that its value can't be parsed as another argument. `None` if
 /// it switches a flag off.
 fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<String>, String> {
-    let short = match key {
-        "server" => Some("-h"),
-        "port" => Some("-p"),
-        "name" => Some("-n"),
-        _ => None,
-    };
+    let short = SEED_OPTIONS
+        .iter()
+        .find_map(|&(there, short)| (there == key).then_some(short));
     if short.is_some() && value.is_empty() {
         return Err(format!("{key} has no value; write one after it"));
     }
@@ -98,10 +104,12 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
     let option = command
         .get_arguments()
         .find(|option| option.get_long() == Some(key));
+    if option.is_none() {
+        return Err(unknown(key, value, command));
+    }
     let least = option.and_then(|option| Some(option.get_num_args()?.min_values()));
     let is_flag = option.is_some_and(|option| !option.get_action().takes_values());
     let word = match (least, value) {
-        // For an unknown option, the command line parser reports the error.
         (_, "") => format!("--{key}"),
         (Some(0), "true" | "yes" | "on") => format!("--{key}"),
         (Some(0), "false" | "no" | "off") => return Ok(None),
@@ -113,6 +121,57 @@ fn word_of(key: &str, value: &str, command: &clap::Command) -> Result<Option<Str
         _ => format!("--{key}={value}"),
     };
     Ok(Some(word))
+}
+
+/// The reason why there is no setting of that name, and the fix.
+fn unknown(key: &str, value: &str, command: &clap::Command) -> String {
+    let setting = |key: &str| format!("{key} {value}").trim_end().to_owned();
+    let is_setting = |key: &str| {
+        let options = command.get_arguments().filter_map(clap::Arg::get_long);
+        let mut keys = SEED_OPTIONS.into_iter().map(|(key, _)| key).chain(options);
+        keys.any(|there| there == key) && !NOT_A_SETTING.contains(&key)
+    };
+    if key.starts_with('[') {
+        return "a settings file has no sections; delete this line".to_owned();
+    }
+    let bare = key.trim_start_matches('-');
+    if bare != key && is_setting(bare) {
+        return format!("leave out the dashes: write `{}`", setting(bare));
+    }
+    let letter = SEED_OPTIONS.iter().find(|(_, letter)| *letter == key);
+    let plain = bare
+        .trim_end_matches(':')
+        .to_ascii_lowercase()
+        .replace('_', "-");
+    let other = match &*plain {
+        "username" | "user" | "nick" | "nickname" | "login" => Some("name".to_owned()),
+        "host" | "hostname" | "address" => Some("server".to_owned()),
+        "password" => {
+            return "a password has its own file: write `password-file FILE`".to_owned();
+        }
+        plain if is_setting(plain) => Some(plain.to_owned()),
+        _ => letter.map(|(key, _)| (*key).to_owned()),
+    };
+    if let Some(other) = other {
+        return format!("there is no setting {key}; write `{}`", setting(&other));
+    }
+    match similar(&plain, command).filter(|similar| is_setting(similar)) {
+        Some(similar) => format!("there is no setting {key}; did you mean `{similar}`?"),
+        None => format!(
+            "there is no setting {key}; the settings are server, port, name and the options that \
+             `chatclient --help` lists, without their dashes"
+        ),
+    }
+}
+
+/// The option with a name like that, as the command line parser suggests it.
+fn similar(key: &str, command: &clap::Command) -> Option<String> {
+    let words = ["chatclient".to_owned(), format!("--{key}")];
+    let error = command.clone().try_get_matches_from(words).err()?;
+    match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(option)) => Some(option.trim_start_matches('-').to_owned()),
+        _ => None,
+    }
 }
 
 /// Returns `text` with these settings replaced or added. Comments, other settings and the order
@@ -178,7 +237,7 @@ mod tests {
         for (text, wanted) in [
             ("reconnect = true", "--reconnect"),
             ("reconnect=yes\ntls on", "--reconnect --tls"),
-            ("reconnect\nreconnect = false", ""),
+            ("tls\nreconnect = false", "--tls"),
             ("callback = true", "--callback"),
             ("callback 6000", "--callback=6000"),
             (
@@ -199,6 +258,41 @@ mod tests {
                 "line 2: reconnect is either on or off",
             ),
             ("server", "line 1: server has no value"),
+            ("port 1\n\nport 1", "line 3: port is already set on line 1"),
+            (
+                "reconnect\nreconnect = false",
+                "line 2: reconnect is already set on line 1",
+            ),
+            (
+                "username = bob",
+                "line 1: there is no setting username; write `name bob`",
+            ),
+            ("[chat]", "line 1: a settings file has no sections"),
+            ("[chat", "line 1: a settings file has no sections"),
+            (
+                "--reconnect",
+                "line 1: leave out the dashes: write `reconnect`",
+            ),
+            ("-port=1", "line 1: leave out the dashes: write `port 1`"),
+            ("-n bob", "line 1: there is no setting -n; write `name bob`"),
+            (
+                "port: 1",
+                "line 1: there is no setting port:; write `port 1`",
+            ),
+            ("Port 1", "line 1: there is no setting Port; write `port 1`"),
+            (
+                "no_color",
+                "line 1: there is no setting no_color; write `no-color`",
+            ),
+            (
+                "reconect",
+                "line 1: there is no setting reconect; did you mean `reconnect`?",
+            ),
+            ("password secret", "line 1: a password has its own file"),
+            (
+                "--",
+                "line 1: there is no setting --; the settings are server, port,",
+            ),
             (
                 "tls\n\nsave",
                 "line 3: --save works only on the command line",

@@ -52,14 +52,17 @@ mod with_tls {
 
     use super::{Introduction, Verdict};
     use crate::client::config::known_servers_file;
-    use crate::client::options::Options;
+    use crate::client::options::{Given, Options};
     use crate::net::Host;
     use crate::output;
     use crate::tls::{Fingerprint, KnownServers, Trust, Untrusted};
+    use crate::wire::printable;
 
     pub(super) struct Known {
         servers: Option<KnownServers>,
         trust: Trust,
+        /// The place of the fingerprint that the user has given.
+        pinned_at: Option<String>,
     }
 
     impl Introduction {
@@ -73,8 +76,10 @@ mod with_tls {
             };
             let servers = known_servers_file().map(KnownServers::at);
             let pin = match (&wanted.fingerprint, &servers) {
-                (Some(text), _) => Some(text.parse().map_err(|_| {
-                    format!("--tls-fingerprint: {text} is no SHA-256: 64 hexadecimal digits, as the server shows it")
+                (Some(Given { value, place }), _) => Some(value.parse().map_err(|_| {
+                    format!(
+                        "{place}: {value} is not a SHA-256 fingerprint; give it 64 hexadecimal digits, as the server shows them"
+                    )
                 })?),
                 (None, Some(servers)) => {
                     servers
@@ -83,8 +88,14 @@ mod with_tls {
                 }
                 (None, None) => None,
             };
+            let given = wanted.fingerprint.as_ref();
+            let pinned_at = given.map(|given| given.place.clone());
             let trust = use_trust(options, pin)?;
-            let known = Some(Known { servers, trust });
+            let known = Some(Known {
+                servers,
+                trust,
+                pinned_at,
+            });
             Ok(Introduction { known })
         }
 
@@ -127,6 +138,19 @@ mod with_tls {
                         }
                     }
                 },
+                Some(Untrusted::Changed {
+                    known: wanted,
+                    shown,
+                }) if known.pinned_at.is_some() => {
+                    let place = known.pinned_at.as_deref().unwrap_or_default();
+                    Verdict::Refused(format!(
+                        "the server {there} has another certificate than the one you named. Nothing was sent to it.\n  \
+                         named:  {wanted}\n  shown:  {shown}\n\
+                         The first one is {place}. Ask the server's operator, by another way than this, which one is \
+                         right. If it is the second one, correct that value. Otherwise somebody may stand between you \
+                         and the server"
+                    ))
+                }
                 Some(Untrusted::Changed { known, shown }) => Verdict::Refused(format!(
                     "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was said to it.\n  known:  {known}\n  shown:  {shown}\n\
                      Either {there} has a new certificate (ask whoever runs it, by another way than this), or somebody \
@@ -162,6 +186,7 @@ mod with_tls {
         let Ok(mut terminal) = terminal else {
             return Answer::NoTerminal;
         };
+        let there = printable(there);
         let question = format!(
             "The server {there} was never met before, and nobody vouches for it.\n\
              Its certificate has the SHA-256 fingerprint\n  {shown}\n\

@@ -1,7 +1,7 @@
 //! The client's command line.
 
 use std::env::VarError;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,10 @@ struct Arguments {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
+    /// The place of `--tls-fingerprint`, if that is in the settings file.
+    #[arg(skip)]
+    fingerprint_place: Option<String>,
+
     #[command(flatten)]
     about: About,
     #[command(subcommand)]
@@ -131,7 +135,15 @@ pub(super) enum Portal {
 #[derive(Clone, Debug)]
 pub(super) struct TlsWanted {
     /// The certificate that the server is to show.
-    pub(super) fingerprint: Option<String>,
+    pub(super) fingerprint: Option<Given>,
+}
+
+/// A value, and the place where the user has set it.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) value: String,
+    /// For a message, such as `--tls-fingerprint on the command line`.
+    pub(super) place: String,
 }
 
 /// What the client was told at its start.
@@ -153,7 +165,7 @@ pub(super) struct Options {
     pub(super) server_timeout: Option<Duration>,
     pub(super) color: bool,
     /// Given beforehand, in a file or a variable.
-    pub(super) password: Option<String>,
+    pub(super) password: Option<Given>,
     /// In a pipe, too, the operations of seed 002 alone in a line are commands.
     pub(super) commands: bool,
     /// The file with the lines of earlier runs, for a person at a terminal.
@@ -226,10 +238,13 @@ fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap:
     let mut options = options(read)?;
     if options.password.is_none() {
         options.password = match std::env::var("CHAT_PASSWORD") {
-            Ok(password) => Some(password),
+            Ok(value) => {
+                let place = "CHAT_PASSWORD".to_owned();
+                Some(Given { value, place })
+            }
             Err(VarError::NotPresent) => None,
             Err(VarError::NotUnicode(_)) => {
-                return Err(bad_value::<Arguments>(
+                return Err(bad_file(
                     "CHAT_PASSWORD is not UTF-8; set it in a UTF-8 locale, or use --password-file",
                 ));
             }
@@ -263,7 +278,7 @@ fn with_settings(
             .collect();
         Arguments::try_parse_from(words(&settings, arguments))
     };
-    parse(&settings, arguments).map_err(|error| {
+    let read = parse(&settings, arguments).map_err(|error| {
         // Find the first line that makes the lines up to it invalid.
         for (last, setting) in settings.iter().enumerate() {
             if let Err(error) = parse(&settings[..=last], &[]) {
@@ -271,11 +286,32 @@ fn with_settings(
             }
         }
         let sentence = sentence_of(&error);
-        bad_value::<Arguments>(format!(
+        bad_file(format!(
             "{sentence} (together with the settings in {})",
             file.display()
         ))
-    })
+    });
+    let mut read = read?;
+    // The command line has the last word.
+    let is_given = |words: &[OsString]| words.iter().any(|word| is_option(word, FINGERPRINT));
+    if !is_given(arguments) {
+        let setting = settings
+            .iter()
+            .find(|setting| is_option(&setting.word, FINGERPRINT));
+        read.fingerprint_place = setting.map(|setting| {
+            let (file, line) = (file.display(), setting.line);
+            format!("tls-fingerprint in {file}, line {line}")
+        });
+    }
+    Ok(read)
+}
+
+const FINGERPRINT: &str = "--tls-fingerprint";
+
+/// Returns whether a word of the command line is that option, with or without its value.
+fn is_option(word: &OsStr, option: &str) -> bool {
+    let rest = word.to_str().and_then(|word| word.strip_prefix(option));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
 /// Returns clap's message on one line, without the usage.
@@ -284,7 +320,9 @@ fn sentence_of(error: &clap::Error) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let paragraphs = text.split("\n\n");
     let sentences = paragraphs.take_while(|paragraph| {
-        !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more")
+        !["Usage:", "For more", "  tip:"]
+            .iter()
+            .any(|begin| paragraph.starts_with(begin))
     });
     let sentences: Vec<&str> = sentences.map(str::trim).collect();
     sentences.join("; ").replace('\n', " ")
@@ -299,10 +337,18 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
     // The original programs answer no PING, so their silence means nothing.
     let patience = if read.compat.is_some() { 0 } else { 60 };
     let server_timeout = read.server_timeout.unwrap_or(patience);
-    let password = read
-        .password_file
-        .map(|file| text_file::read_password(&file));
-    let password = password.transpose();
+    let password = read.password_file.map(|file| {
+        let value = text_file::read_password(&file)
+            .map_err(|error| bad_file(format!("--password-file {error}")))?;
+        let place = file.display().to_string();
+        Ok::<Given, clap::Error>(Given { value, place })
+    });
+    let fingerprint = read.tls_fingerprint.map(|value| Given {
+        value,
+        place: read
+            .fingerprint_place
+            .unwrap_or_else(|| format!("{FINGERPRINT} on the command line")),
+    });
     let trace = TraceOut::default();
     let tap = Tap {
         chop: read.chop.map(Into::into),
@@ -326,13 +372,10 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
         reconnect: read.reconnect,
         server_timeout: (server_timeout > 0).then(|| Duration::from_secs(server_timeout.into())),
         color: !read.no_color,
-        password: password
-            .map_err(|error| bad_value::<Arguments>(format!("--password-file {error}")))?,
+        password: password.transpose()?,
         commands: read.commands,
         history: None,
-        tls: (read.tls || read.tls_fingerprint.is_some()).then_some(TlsWanted {
-            fingerprint: read.tls_fingerprint,
-        }),
+        tls: (read.tls || fingerprint.is_some()).then_some(TlsWanted { fingerprint }),
         dial: Dial { tap, tls: None },
         trace,
     })
@@ -344,7 +387,7 @@ fn save(
     file: Option<PathBuf>,
     arguments: &[OsString],
 ) -> Result<(), clap::Error> {
-    let refuse = |sentence: String| bad_value::<Arguments>(format!("--save: {sentence}"));
+    let refuse = |sentence: String| bad_file(format!("--save: {sentence}"));
     let Some(file) = file else {
         return Err(refuse(
             "HOME is not set; name a file with --config".to_owned(),

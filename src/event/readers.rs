@@ -143,6 +143,12 @@ struct EventFile {
 impl EventFile {
     /// Also returns whether the file ends in a torn line, cut off by a crash or a full disk.
     fn open(path: &Path, most: Option<u64>) -> io::Result<(EventFile, bool)> {
+        #[cfg(unix)]
+        if is_fifo(path) {
+            let file = open_fifo(path)?;
+            let path = path.to_owned();
+            return Ok((EventFile { file, path, most }, false));
+        }
         let mut options = OpenOptions::new();
         options.read(true).create(true).append(true);
         // There may be words in it, and with --trace passwords: for its owner alone.
@@ -180,6 +186,33 @@ impl EventFile {
         }
         Ok(None)
     }
+}
+
+#[cfg(unix)]
+fn is_fifo(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
+}
+
+/// Opens a FIFO for writing, without waiting for a reader.
+#[cfg(unix)]
+fn open_fifo(path: &Path) -> io::Result<File> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::io::Errno;
+    let mut options = OpenOptions::new();
+    options.write(true);
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|error| {
+        if Errno::from_io_error(&error) == Some(Errno::NXIO) {
+            let reason = "no process reads this FIFO; start its reader first";
+            io::Error::new(io::ErrorKind::NotConnected, reason)
+        } else {
+            error
+        }
+    })?;
+    // A slow reader delays the thread `event-file` only.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 impl Write for EventFile {
@@ -280,6 +313,31 @@ mod tests {
             assert!(text.contains("shutting-down"), "{text}");
             std::fs::remove_file(path).unwrap();
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_fifo_gets_events_if_it_has_a_reader() {
+        let path = std::env::temp_dir().join(format!("portal-chat-fifo-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let mut events = Events::new(Clock::new(), false);
+        let Err(refused) = start_event_file(events.add_reader(8), &path, None) else {
+            panic!("a FIFO without a reader was opened");
+        };
+        assert!(refused.to_string().contains("start its reader first"));
+        let mut options = OpenOptions::new();
+        options.read(true);
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+        let mut reader = options.open(&path).unwrap();
+        let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
+        events.tell(|| What::ShuttingDown { why: None });
+        drop(events);
+        assert!(thread.finish());
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert!(text.contains("shutting-down"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
 //! behind is one torn line at the end. A crash or an editor may damage a line. The name at its
 //! beginning stays reserved, because it may have an owner: no client can register it until the
-//! operator has corrected the line.
+//! operator has corrected the line. In a cluster only this server reserves it: a reservation that
+//! all servers share would have to end when the line is corrected or this server is gone. The
+//! account in Redis or in another server's file protects the name there.
 //!
 //! A password is hashed in the form that [`prepared()`] returns. Older hashes may be of passwords
 //! as they were typed. If only that form matches, the hash is replaced.
@@ -100,6 +102,13 @@ pub enum AccountError {
 impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            AccountError::File(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "the accounts file {} can't be used ({error}): give the user who runs this server \
+                 permission to read and write it and its folder, or choose another with --accounts FILE, or \
+                 start with --no-passwords",
+                path.display()
+            ),
             AccountError::File(path, error) => write!(
                 f,
                 "the accounts file {} can't be used ({error}): choose another with --accounts \
@@ -536,6 +545,14 @@ pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreadable_file_is_reported_with_the_missing_permission() {
+        let error = io::ErrorKind::PermissionDenied.into();
+        let sentence = AccountError::File("accounts.txt".into(), error).to_string();
+        let advice = "give the user who runs this server permission to read and write it";
+        assert!(sentence.contains(advice), "{sentence}");
+    }
 
     struct TempFile(PathBuf);
 

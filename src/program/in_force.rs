@@ -9,6 +9,7 @@ use crate::cluster::ClusterSettings;
 use crate::net::Network;
 use crate::output::counted;
 use crate::server::{Portals, Settings, WebDoor};
+use crate::wire::printable;
 
 /// A line for each setting: the option, and what it is set to.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
@@ -178,7 +179,7 @@ fn seconds(duration: &Duration) -> String {
 /// As a whole path: whoever reads it may stand elsewhere.
 pub(super) fn file(path: &Path) -> String {
     let whole = std::path::absolute(path);
-    whole.as_deref().unwrap_or(path).display().to_string()
+    printable(&whole.as_deref().unwrap_or(path).to_string_lossy())
 }
 
 fn portal(portals: Portals) -> &'static str {

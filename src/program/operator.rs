@@ -45,12 +45,16 @@ pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
         "kick" => {
             let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             if server.kick(name, reason.trim()) {
-                format!("  {name} has been removed")
+                format!("  {} has been removed", printable(name))
             } else {
+                let name = printable(name);
                 format!("  nobody here is called {name}; `who` tells who is here")
             }
         }
-        other => format!("  there is no command {other}; `help` lists them"),
+        other => format!(
+            "  there is no command {}; `help` lists them",
+            printable(other)
+        ),
     })
 }
 

@@ -11,9 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::identity::TlsFiles;
 use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
-use crate::command_line::{
-    About, bad_file, bad_options, bad_value, join_value, read, refuse, revision,
-};
+use crate::command_line::{About, bad_file, bad_options, join_value, read, refuse, revision};
 use crate::files::server_folder;
 use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
@@ -367,7 +365,12 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         announce_up_to: arguments.announce as usize,
         rooms: arguments.rooms.into(),
         history: arguments.history.into(),
-        message_of_the_day: arguments.motd.map(message_of_the_day).transpose()?,
+        message_of_the_day: arguments
+            .motd
+            .map(message_of_the_day)
+            .transpose()?
+            // An empty file means no message.
+            .filter(|text| !text.is_empty()),
         quiet: arguments.quiet,
         show_messages: arguments.show_messages,
         show_passcodes: arguments.show_passcodes,
@@ -401,8 +404,8 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
     let text = text_file::read(&path).map_err(|error| bad_file(format!("--motd {error}")))?;
     let text = text.trim_end();
     if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
-        return Err(bad_value::<Arguments>(format!(
-            "--motd {shown}: it has {} bytes, and {LONGEST_MESSAGE_OF_THE_DAY} are allowed",
+        return Err(bad_file(format!(
+            "--motd {shown}: it has {} bytes, and {LONGEST_MESSAGE_OF_THE_DAY} are allowed; shorten it",
             text.len()
         )));
     }
@@ -657,6 +660,18 @@ mod tests {
         }
         let error = parsed("--motd /nowhere").unwrap_err();
         assert!(error.contains("--motd /nowhere: "), "{error}");
+    }
+
+    #[test]
+    fn an_empty_message_of_the_day_is_none() {
+        let name = format!("portal-chat-motd-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        for text in ["", "\n", " \r\n\r\n", "\u{feff}"] {
+            std::fs::write(&path, text).unwrap();
+            let settings = parsed(&format!("--motd {}", path.display())).unwrap();
+            assert_eq!(settings.message_of_the_day, None, "{text:?}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -18,7 +18,9 @@ use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker, slowed};
-use crate::event::{EventQueue, Events, ReaderThread, start_console, start_event_file};
+use crate::event::{
+    Event, EventQueue, Events, ReaderThread, What, start_console, start_event_file,
+};
 use crate::files::{could_be_made, make_usual_folder_of};
 use crate::hall::AccountError;
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
@@ -34,6 +36,7 @@ use crate::terminal::{
     columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads;
+use crate::wire::printable_lines;
 
 /// How long to wait before looking again who is in the foreground.
 const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
@@ -117,8 +120,10 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     let mut events = Events::new(clock.clone(), false);
     let event_file = event_file(&settings, &mut events)?;
     let board = board(&settings, &mut events)?;
+    let told = events.add_reader(limits::EVENT_QUEUE);
     let in_time_wait = Server::check(&settings, clock, events.clone());
     let in_time_wait = in_time_wait.map_err(|error| error.to_string())?;
+    print(&damaged_accounts(&told))?;
     drop(events);
     drop(board);
     if let Some(event_file) = event_file {
@@ -140,9 +145,27 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
     )
 }
 
+/// A line for each damaged line of the accounts file, as the event `damaged-account` describes it.
+fn damaged_accounts(told: &EventQueue) -> String {
+    let sentence = |event: Event| match event.what {
+        What::DamagedAccount {
+            file,
+            line,
+            reason,
+            fix,
+            name,
+        } => {
+            let about = name.map_or_else(String::new, |name| format!(" (of {name})"));
+            Some(format!("{file}, line {line}{about}: {reason}; {fix}\n"))
+        }
+        _ => None,
+    };
+    told.events().try_iter().filter_map(sentence).collect()
+}
+
 /// Prints a text that the user requested.
 fn print(text: &str) -> Result<(), String> {
-    output::print(text).map_err(|error| output::not_written(&error))
+    output::print(&printable_lines(text)).map_err(|error| output::not_written(&error))
 }
 
 /// An accounts file that is gone when this is dropped.
@@ -527,8 +550,9 @@ fn no_board(address: SocketAddr, error: &io::Error) -> String {
 
 /// Shows a recorded run until a signal ends it.
 fn show_again(replay: &Replay) -> Result<(), String> {
-    let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
+    // A signal ends the program while it waits for a pipe.
     let recording = Recording::read(&replay.file).map_err(|error| error.to_string())?;
+    let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {
         report(&format!(
             "{}: left out {}",
@@ -671,7 +695,7 @@ fn welcome(
             file(accounts)
         );
     }
-    text += about_tls;
+    text += &printable_lines(about_tls);
     let web = server.web().filter(|web| web.ip().is_unspecified());
     if settings.bind.ip().is_unspecified() || web.is_some() {
         let interfaces = interfaces();

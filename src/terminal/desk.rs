@@ -26,7 +26,7 @@ pub(crate) enum Typed<T> {
         /// How many lines.
         lines: usize,
     },
-    /// A line that is not UTF-8 text: its number and the fix.
+    /// A line that is not UTF-8 text, or input that can't be read: the reason and the fix.
     NotText(String),
     /// Something was typed before a question was shown. It is no answer, and was thrown away.
     PassedOver,

@@ -21,11 +21,13 @@ use rustyline::{
 use unicode_width::UnicodeWidthStr as _;
 
 use super::filter::WAKE;
+use super::invisible::{decode, drawn, encode, is_drawn_otherwise};
 use super::tty::{LowDescriptors, columns};
 use super::{Palette, time_of_day};
 use crate::clock::slowed;
 use crate::output;
 use crate::text_file::{self, TextError};
+use crate::wire::printable;
 
 /// What Tab can make of the last word before the cursor: where that word begins, and what it may
 /// become.
@@ -149,7 +151,7 @@ impl LineEditor {
         let mut printer = editor.create_external_printer().ok()?;
         if let Some(history) = &manner.history {
             for entry in &history.lines {
-                let _ = editor.add_history_entry(entry);
+                let _ = editor.add_history_entry(encode(entry));
             }
         }
         let editor = LineEditor {
@@ -174,7 +176,7 @@ impl LineEditor {
                 ..LineState::default()
             };
         }
-        let prompt = format!("{TIME_PLACE} {name}> ");
+        let prompt = format!("{TIME_PLACE} {}> ", printable(name));
         if let Some(helper) = self.editor.helper_mut() {
             helper.hidden.store(hidden, Ordering::Relaxed);
             helper.prompt_width.store(prompt.width(), Ordering::Relaxed);
@@ -199,7 +201,7 @@ impl LineEditor {
                 go_back_up(&prompt, &text);
                 Edited::Woken { text, cursor }
             }
-            Ok(text) => Edited::Line(text),
+            Ok(text) => Edited::Line(decode(&text)),
             Err(ReadlineError::Eof | ReadlineError::Interrupted) => Edited::End,
             Err(_) => Edited::Failed { text, cursor },
         }
@@ -213,9 +215,11 @@ impl LineEditor {
     /// Keeps a line for the arrow keys, and for the next run.
     pub(super) fn remember(&mut self, text: &str) {
         // Only a history that is full of errors refuses a line; the line counts all the same.
-        let is_new = self.editor.add_history_entry(text).unwrap_or(false);
+        let text = decode(text);
+        let entry = encode(&text);
+        let is_new = self.editor.add_history_entry(entry).unwrap_or(false);
         if let (true, Some(history)) = (is_new, &self.history) {
-            history.append(text);
+            history.append(&text);
         }
     }
 }
@@ -390,7 +394,7 @@ impl Highlighter for Prompter {
         } else if self.hidden.load(Ordering::Relaxed) {
             " ".repeat(line.chars().count()).into()
         } else {
-            line.into()
+            drawn(line).into()
         }
     }
 
@@ -409,15 +413,19 @@ impl Highlighter for Prompter {
         let name = prompt.strip_prefix(TIME_PLACE).unwrap_or(prompt);
         // Each of them is taken away, and what is below.
         let clear = "\x1b[A\x1b[2K".repeat(above) + if above > 0 { "\x1b[J" } else { "" };
-        (clear + &self.palette.faint(&time_of_day()) + &self.palette.own(name)).into()
+        (clear + &self.palette.faint(&time_of_day()) + &self.palette.own(&drawn(name))).into()
     }
 
-    fn highlight_char(&self, line: &str, _pos: usize, kind: CmdKind) -> bool {
+    fn highlight_char(&self, line: &str, pos: usize, kind: CmdKind) -> bool {
+        let before = line
+            .get(..pos)
+            .and_then(|before| before.chars().next_back());
         // A hidden line must never show the key itself.
         self.hidden.load(Ordering::Relaxed)
             || line.len() < DRAWN_WHOLE
             || kind == CmdKind::ForcedRefresh
             || self.line.lock().woken
+            || before.is_some_and(is_drawn_otherwise)
     }
 }
 

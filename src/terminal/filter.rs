@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::invisible::encode_typed;
+
 /// The longest paste that is taken, in bytes: as much as the longest message.
 pub(super) const LONGEST_PASTE: usize = 8 * 1024;
 
@@ -204,12 +206,14 @@ fn add(keys: &mut Vec<Key>, bytes: &[u8]) {
 }
 
 /// The text in `bytes`: what is no UTF-8 is passed over, and so is what stands for our own keys.
+/// Invisible characters are encoded for the editor.
 fn readable(bytes: &[u8]) -> String {
-    bytes
+    let text: String = bytes
         .utf8_chunks()
         .flat_map(|chunk| chunk.valid().chars())
         .filter(|character| !WAKE.contains(character))
-        .collect()
+        .collect();
+    encode_typed(&text)
 }
 
 /// How many bytes at the end may be the beginning of a character.

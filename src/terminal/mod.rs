@@ -4,6 +4,7 @@
 mod desk;
 mod editor;
 mod filter;
+mod invisible;
 mod keyboard;
 mod keys;
 pub(crate) mod layout;

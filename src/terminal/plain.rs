@@ -12,7 +12,7 @@ use super::outcome::{Answered, Ready};
 use super::tty::{
     HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait, wait_to_be_woken,
 };
-use crate::text_file;
+use crate::text_file::{self, Fault};
 
 /// The thread `keyboard` where there is no line editor: one line each time that it is asked.
 pub(super) struct PlainReader<T> {
@@ -117,7 +117,14 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                     let _ = self.touch.try_send(());
                 }
                 Err(error) if matches!(error.kind(), Interrupted | WouldBlock) => {}
-                Err(_) => self.at_end = true,
+                // A terminal that was closed has no more input.
+                Err(_) if is_terminal => self.at_end = true,
+                Err(error) => {
+                    self.at_end = true;
+                    self.read.clear();
+                    let error = Fault::from(error).of(Path::new(STANDARD_INPUT));
+                    return Some(Typed::NotText(error.to_string()));
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ use rustix::termios::{
 };
 
 use super::outcome::{Answered, Ready};
+use crate::wire::printable;
 
 /// How wide a terminal is taken to be that does not say.
 const COLUMNS: u16 = 80;
@@ -250,7 +251,7 @@ impl HiddenTerminal {
         let mut screen = &self.terminal;
         loop {
             // In one write, because another program of a pipeline may use the same terminal.
-            let _ = screen.write_all(format!("{question}: ").as_bytes());
+            let _ = screen.write_all(format!("{}: ", printable(question)).as_bytes());
             let answered = read_hidden(&self.terminal, woken, &is_wanted_elsewhere);
             let _ = writeln!(screen);
             if let Ok(answered) = answered {

@@ -29,20 +29,36 @@ impl KnownServers {
     /// that was never met.
     pub(crate) fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
         let text = text_file::read_own(&self.path)?.unwrap_or_default();
-        let port = port.to_string();
+        let mut found: Option<(usize, Fingerprint)> = None;
         for (line, number) in text.lines().zip(1..) {
+            let at = |reason: String| Fault::Line(reason).at(&self.path, number);
             let mut words = line.split_whitespace();
-            let (there, at) = (words.next(), words.next());
-            if there.is_some_and(|there| there.eq_ignore_ascii_case(host)) && at == Some(&*port) {
-                let fingerprint = words.next().and_then(|word| word.parse().ok());
-                return fingerprint.map(Some).ok_or_else(|| {
-                    let reason =
-                        "the line has no SHA-256 fingerprint; correct it, or delete it".to_owned();
-                    Fault::Line(reason).at(&self.path, number)
-                });
+            if !words.next().is_some_and(|word| is_about(word, host)) {
+                continue;
+            }
+            let there = words.next().and_then(|word| word.parse::<u16>().ok());
+            let there = there.ok_or_else(|| {
+                at(format!(
+                    "the line has no port after {host}; write HOST PORT FINGERPRINT with spaces between, or delete the line"
+                ))
+            })?;
+            if there != port {
+                continue;
+            }
+            let fingerprint = words.next().and_then(|word| word.parse().ok());
+            let fingerprint = fingerprint.ok_or_else(|| {
+                at("the line has no SHA-256 fingerprint; correct it, or delete it".to_owned())
+            })?;
+            match found {
+                Some((first, other)) if other != fingerprint => {
+                    return Err(at(format!(
+                        "line {first} has another fingerprint for the same server; delete the wrong one of the two lines"
+                    )));
+                }
+                _ => found = Some((number, fingerprint)),
             }
         }
-        Ok(None)
+        Ok(found.map(|(_, fingerprint)| fingerprint))
     }
 
     /// Keeps a server that was not there.
@@ -52,6 +68,20 @@ impl KnownServers {
     pub(crate) fn keep(&self, host: &str, port: u16, shown: &Fingerprint) -> Result<(), TextError> {
         text_file::append_line(&self.path, &format!("{host} {port} {shown}"))
     }
+}
+
+/// Returns whether the first word of a line names the host, even if no space follows it.
+fn is_about(word: &str, host: &str) -> bool {
+    let bare = word.strip_prefix('[').unwrap_or(word);
+    let Some((begin, rest)) = bare.split_at_checked(host.len()) else {
+        return false;
+    };
+    let rest = rest.strip_prefix(']').unwrap_or(rest);
+    // A colon continues an IPv6 address.
+    let ends = rest.is_empty()
+        || (rest.starts_with(':') && (!host.contains(':') || bare.len() < word.len()))
+        || rest.starts_with(['=', ',', ';', '|', '/']);
+    begin.eq_ignore_ascii_case(host) && ends
 }
 
 #[cfg(test)]
@@ -93,6 +123,29 @@ mod tests {
         fs::write(known.path(), "# mine\nchat.example 50000 AB:CD\n").unwrap();
         let refused = known.find("chat.example", 50000).unwrap_err().to_string();
         assert!(refused.contains("known_servers, line 2: "), "{refused}");
+        for damaged in [
+            "chat.example",
+            "chat.example 5000o",
+            "CHAT.example AB:CD",
+            "chat.example:50000 AB:CD",
+            "[chat.example]:50000 AB:CD",
+            "chat.example,50000,AB:CD",
+            "chat.example 500000 AB:CD",
+            "chat.example 50000",
+        ] {
+            fs::write(known.path(), format!("# mine\n\n{damaged}\n")).unwrap();
+            let refused = known.find("chat.example", 50000).unwrap_err().to_string();
+            assert!(refused.contains("known_servers, line 3: "), "{refused}");
+            assert_eq!(known.find("other.example", 50000).unwrap(), None);
+            assert_eq!(known.find("chat.example.org", 50000).unwrap(), None);
+        }
+        let twice = format!("[::1] 50000 {one}\n::1 50000 {other}\n");
+        fs::write(known.path(), twice).unwrap();
+        let refused = known.find("::1", 50000).unwrap_err().to_string();
+        assert!(refused.contains("line 2: line 1 has another"), "{refused}");
+        assert_eq!(known.find("::", 50000).unwrap(), None);
+        fs::write(known.path(), format!("[::1] 50000 {one}\n")).unwrap();
+        assert_eq!(known.find("::1", 50000).unwrap(), Some(one));
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -85,6 +85,7 @@ mod tests {
             Some(Class::Mark) => 'M',
             Some(Class::Emoji) => 'E',
             Some(Class::Variation) => 'V',
+            Some(Class::Letter) => 'A',
             Some(Class::ScriptLetter) => 'L',
             Some(Class::ScriptMark) => 'K',
             // A UTF-16 surrogate.
@@ -133,10 +134,12 @@ mod tests {
     /// REQUIRE_NODE is set.
     #[test]
     fn the_page_and_the_terminal_show_the_same() {
-        const PLACES: [(&str, &str); 6] = [
+        const PLACES: [(&str, &str); 8] = [
             ("", ""),
             ("\u{645}", "\u{645}"),
             ("👩", "👩"),
+            ("a\u{301}\u{200c}", "\u{200d}b"),
+            ("a\u{200d}", "b"),
             ("e\u{301}\u{301}\u{301}\u{301}", "\u{301}"),
             ("🏴\u{e0067}\u{e0062}\u{e0073}", "\u{e007f}"),
             ("क\u{200d}\u{fe0f}", "\u{200c}\u{fe0f}"),

@@ -40,9 +40,10 @@ pub use frame::{FrameReader, Framing};
 pub use frame_error::FrameError;
 pub use frames::Frames;
 pub use server_doc::{Relay, Scope, ServerDoc};
-#[cfg(test)]
-pub(crate) use text::Class;
-pub(crate) use text::{columns_at_most, columns_of, is_default_ignorable};
+pub(crate) use text::{
+    Class, Shown, columns_at_most, columns_of, for_each_shown, is_default_ignorable,
+    printable_lines,
+};
 #[cfg(unix)]
 pub(crate) use text::{escaped_bytes, xml_text};
 pub use text::{printable, printable_text};

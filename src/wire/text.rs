@@ -12,13 +12,36 @@ const MARKS: usize = 4;
 /// or a tab.
 ///
 /// Some invisible characters are part of a word or an emoji. They stay only in these places: a
-/// joiner after a letter of a script that needs joiners or between two emoji, a variation selector
-/// after the character that it varies, and the tags of a flag. Of a long run of combining marks,
-/// only the first `MARKS` stay.
+/// joiner between two letters, after a letter of a script that needs joiners or between two emoji,
+/// a variation selector after the character that it varies, and the tags of a flag. Of a long run of
+/// combining marks, only the first `MARKS` stay.
 ///
 /// The page for browsers uses the same table, in `web/page/characters.js`.
 pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+    let mut printed = String::with_capacity(text.len());
+    for_each_shown(text, |character, shown| match (character, shown) {
+        ('\t' | '\n', _) => printed.push(' '),
+        (_, Shown::Itself) => printed.push(character),
+        (_, Shown::Replaced) => printed.push(char::REPLACEMENT_CHARACTER),
+        (_, Shown::Omitted) => {}
+    });
+    printed
+}
+
+/// The way in which [`printable`] shows a character in its place in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Unchanged.
+    Itself,
+    /// As `U+FFFD`.
+    Replaced,
+    /// Not at all: it is one combining mark too many.
+    Omitted,
+}
+
+/// Calls `show` with each character of `text`, in order. A tab and a line feed are
+/// [`Shown::Replaced`].
+pub(crate) fn for_each_shown(text: &str, mut show: impl FnMut(char, Shown)) {
     let mut rest = text.chars();
     let (mut before, mut marks) = (Class::Unseen, 0);
     while let Some(character) = rest.next() {
@@ -31,32 +54,37 @@ pub fn printable(text: &str) -> String {
             _ => marks = 0,
         }
         if marks > MARKS && matches!(class, Class::Mark | Class::ScriptMark) {
+            show(character, Shown::Omitted);
             continue;
         }
         match (character, class) {
-            ('\t' | '\n', _) => shown.push(' '),
-            (JOINER, _) if before.is_emoji() && next_is_emoji(&rest) => shown.push(character),
-            (JOINER | NON_JOINER, _) if before.takes_joiner() => shown.push(character),
+            (JOINER, _) if before.is_emoji() && next_is(&rest, |next| next == Class::Emoji) => {
+                show(character, Shown::Itself);
+            }
+            (JOINER | NON_JOINER, _) if before.takes_joiner() => show(character, Shown::Itself),
+            (JOINER | NON_JOINER, _) if before.is_letter() && next_is(&rest, Class::is_letter) => {
+                show(character, Shown::Itself);
+            }
             (_, Class::Variation) if !before.can_vary() => {
-                shown.push(char::REPLACEMENT_CHARACTER);
+                show(character, Shown::Replaced);
                 class = Class::Unseen;
             }
-            (_, Class::Unseen) => shown.push(char::REPLACEMENT_CHARACTER),
+            (_, Class::Unseen) => show(character, Shown::Replaced),
             (FLAG, _) => {
                 let tags = flag_tags(rest.as_str());
-                shown.push(character);
-                shown.push_str(tags);
+                show(character, Shown::Itself);
+                tags.chars().for_each(|tag| show(tag, Shown::Itself));
                 rest = rest.as_str()[tags.len()..].chars();
             }
-            _ => shown.push(character),
+            _ => show(character, Shown::Itself),
         }
-        before = if character == ' ' {
-            Class::Unseen
-        } else {
-            class
+        before = match class {
+            _ if character == ' ' => Class::Unseen,
+            // A letter with a mark is still a letter.
+            Class::Mark if before.is_letter() => before,
+            _ => class,
         };
     }
-    shown
 }
 
 const JOINER: char = '\u{200d}';
@@ -79,6 +107,8 @@ pub(crate) enum Class {
     Emoji,
     /// Only changes the look of the character before it.
     Variation,
+    /// A letter of any other script than those below.
+    Letter,
     /// A letter of a script that uses joiners.
     ScriptLetter,
     /// A mark of such a script.
@@ -177,6 +207,9 @@ pub(crate) fn is_default_ignorable(character: char) -> bool {
 
 impl Class {
     pub(crate) fn of(character: char) -> Class {
+        if character.is_ascii_alphabetic() {
+            return Class::Letter;
+        }
         if matches!(character, ' '..='~') {
             return Class::Plain;
         }
@@ -211,6 +244,11 @@ impl Class {
             {
                 Class::ScriptLetter
             }
+            Category::LowercaseLetter
+            | Category::UppercaseLetter
+            | Category::TitlecaseLetter
+            | Category::ModifierLetter
+            | Category::OtherLetter => Class::Letter,
             _ => Class::Plain,
         }
     }
@@ -225,14 +263,18 @@ impl Class {
         matches!(self, Class::ScriptLetter | Class::ScriptMark)
     }
 
+    fn is_letter(self) -> bool {
+        matches!(self, Class::Letter | Class::ScriptLetter)
+    }
+
     fn can_vary(self) -> bool {
         !matches!(self, Class::Unseen | Class::Variation)
     }
 }
 
-fn next_is_emoji(rest: &std::str::Chars<'_>) -> bool {
+fn next_is(rest: &std::str::Chars<'_>, is_wanted: impl FnOnce(Class) -> bool) -> bool {
     let next = rest.clone().next();
-    next.is_some_and(|next| Class::of(next) == Class::Emoji)
+    next.is_some_and(|next| is_wanted(Class::of(next)))
 }
 
 /// Returns the tags at the beginning of `text` that turn a black flag into another one: three to
@@ -254,6 +296,12 @@ pub fn printable_text(text: &str) -> String {
     let mut lines = text.split('\t').map(printable);
     let first = lines.next().unwrap_or_default();
     lines.fold(first, |text, more| text + "\t" + &more)
+}
+
+/// As [`printable_text`], for a text of several lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(printable_text).collect();
+    lines.join("\n")
 }
 
 /// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix alone.)
@@ -364,8 +412,6 @@ mod tests {
     fn what_is_not_seen_is_shown_and_an_emoji_stays_whole() {
         for unseen in [
             "\u{200b}",
-            "\u{200c}",
-            "\u{200d}",
             "\u{200e}",
             "\u{2060}",
             "\u{feff}",
@@ -418,6 +464,12 @@ mod tests {
             "അവന്\u{200d} വന്നു",
             "ශ්\u{200d}රී",
             "\u{600}١٢ \u{6dd}٣ \u{110bd}\u{11083}",
+            // German: two letters that must not form a ligature. Latin, Cyrillic, Greek and Han.
+            "Auf\u{200c}lage",
+            "a\u{200d}b",
+            "я\u{200c}λ漢\u{200d}a",
+            "e\u{301}\u{200c}e\u{301}",
+            "a\u{200c}م\u{200d}b",
             // A Mongolian letter and a Han character in another form.
             "\u{1820}\u{180b}",
             "\u{845b}\u{e0100}",
@@ -425,7 +477,13 @@ mod tests {
             assert_eq!(printable(text), text);
         }
         for (text, wanted) in [
-            ("a\u{200d}b", "a\u{fffd}b"),
+            ("a\u{200d}", "a\u{fffd}"),
+            ("\u{200c}a", "\u{fffd}a"),
+            ("a\u{200d} b", "a\u{fffd} b"),
+            ("a\u{200c}1", "a\u{fffd}1"),
+            ("1\u{200c}a", "1\u{fffd}a"),
+            ("1\u{301}\u{200c}a", "1\u{301}\u{fffd}a"),
+            ("a\u{200c}\u{200d}b", "a\u{fffd}\u{fffd}b"),
             ("م\u{200c}\u{200c}م", "م\u{200c}\u{fffd}م"),
             (" \u{200d}م", " \u{fffd}م"),
             ("👩\u{200d}a", "👩\u{fffd}a"),

@@ -18,9 +18,14 @@ pub struct Terminal {
     screen: vt100::Parser<Window>,
     /// How many bytes the program has drawn.
     pub drawn: usize,
+    /// The first bytes of a `U+FFFD` whose last one has not come yet.
+    half: Vec<u8>,
 }
 
 pub const COLUMNS: u16 = 100;
+
+/// Stands on the screen for `U+FFFD`, which the `vt100` crate does not draw.
+pub const REPLACEMENT: &str = "\u{25af}";
 
 /// What a program asks of the window around its screen.
 #[derive(Default)]
@@ -76,7 +81,27 @@ impl Terminal {
             output,
             screen: vt100::Parser::new_with_callbacks(40, COLUMNS, 1000, Window::default()),
             drawn: 0,
+            half: Vec::new(),
         }
+    }
+
+    fn draw(&mut self, bytes: &[u8]) {
+        self.drawn += bytes.len();
+        let sign = "\u{fffd}".as_bytes();
+        let mut out = Vec::new();
+        for &byte in bytes {
+            self.half.push(byte);
+            if self.half == sign {
+                out.extend_from_slice(REPLACEMENT.as_bytes());
+                self.half.clear();
+            } else if !sign.starts_with(&self.half) {
+                // The last byte may be the first one of the sign.
+                let keep = usize::from(byte == sign[0]);
+                let done = self.half.len() - keep;
+                out.extend(self.half.drain(..done));
+            }
+        }
+        self.screen.process(&out);
     }
 
     pub fn types(&mut self, keys: impl AsRef<[u8]>) {
@@ -113,9 +138,8 @@ impl Terminal {
 
     /// What is on the screen now.
     pub fn contents(&mut self) -> String {
-        for bytes in self.output.try_iter() {
-            self.drawn += bytes.len();
-            self.screen.process(&bytes);
+        while let Ok(bytes) = self.output.try_recv() {
+            self.draw(&bytes);
         }
         self.screen.screen().contents()
     }
@@ -153,10 +177,7 @@ impl Terminal {
                 .output
                 .recv_timeout(left.min(Duration::from_millis(50)))
             {
-                Ok(bytes) => {
-                    self.drawn += bytes.len();
-                    self.screen.process(&bytes);
-                }
+                Ok(bytes) => self.draw(&bytes),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     assert!(
@@ -189,13 +210,9 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.exit_code();
             }
-            let _ = self
-                .output
-                .recv_timeout(Duration::from_millis(20))
-                .map(|bytes| {
-                    self.drawn += bytes.len();
-                    self.screen.process(&bytes);
-                });
+            if let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(20)) {
+                self.draw(&bytes);
+            }
             if Instant::now() > until {
                 panic!("it does not end; on the screen:\n{}", self.contents());
             }

@@ -190,7 +190,8 @@ impl Chat {
             return Ok(());
         };
         if let Some(given) = self.given_password.take() {
-            credentials.password = Some(given);
+            credentials.password = Some(given.value);
+            self.given_at = Some(given.place);
         }
         match credentials.password.clone() {
             // Coming back, or given beforehand.
@@ -277,6 +278,10 @@ impl Chat {
 
     /// A question can't be put, because there is no terminal to put it on.
     pub(in crate::client) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
+        if self.given_at.is_some() {
+            // The refusal has named the place.
+            return SessionEnd::Dismissed;
+        }
         self.not_sent(
             "a password is needed, and there is no terminal to ask for it: put it into a file and \
              name that with --password-file FILE, or set CHAT_PASSWORD",
@@ -347,6 +352,14 @@ impl Chat {
             (Awaiting::Login, ErrorCode::WrongPassword | ErrorCode::BadPassword) => {
                 if let Some(credentials) = &mut self.credentials {
                     credentials.password = None;
+                }
+                if let Some(place) = &self.given_at {
+                    let sentence = format!(
+                        "the server does not accept the password in {place}; correct it there"
+                    );
+                    self.not_sent(&sentence, screen);
+                    // A person is asked from now on.
+                    self.given_at.take_if(|_| self.has_prompts);
                 }
                 let new_account = self.is_new_account;
                 let first = None;

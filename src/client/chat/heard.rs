@@ -243,6 +243,7 @@ impl Chat {
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
         self.answered_as(Awaiting::Login);
+        self.given_at = None;
         self.me = Some(username.to_owned());
         self.old_name.had(username);
         screen.notice(&format!(

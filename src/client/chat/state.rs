@@ -12,6 +12,7 @@ use super::question::{Awaiting, Dialog};
 use super::room_links::Rooms;
 use crate::client::commands::{Typist, When};
 use crate::client::link::{Heard, Link, LinkId};
+use crate::client::options::Given;
 use crate::client::screen::Screen;
 use crate::client::target::{Focus, Target};
 use crate::terminal::{Ask, Prompt};
@@ -41,7 +42,7 @@ pub(in crate::client) struct Beginning {
     /// Who to log in as, at once.
     pub(in crate::client) username: Option<String>,
     /// The password that was given beforehand, in a file or a variable.
-    pub(in crate::client) password: Option<String>,
+    pub(in crate::client) password: Option<Given>,
     /// How lines come.
     pub(in crate::client) typist: Typist,
     /// There are prompts on a terminal. Without them, nobody is asked twice.
@@ -61,7 +62,9 @@ pub(in crate::client) struct Chat {
     pub(super) has_prompts: bool,
     pub(super) credentials: Option<Credentials>,
     /// Given beforehand, and good for one try.
-    pub(super) given_password: Option<String>,
+    pub(super) given_password: Option<Given>,
+    /// The place of the given password, while the server has not answered to it.
+    pub(super) given_at: Option<String>,
     /// The name of the link before, while the server still holds it for that.
     pub(super) old_name: OldName,
     /// The name, once logged in on this link.
@@ -121,6 +124,7 @@ impl Chat {
                 password: None,
             }),
             given_password: beginning.password,
+            given_at: None,
             old_name: OldName::default(),
             me: None,
             dialog: Dialog::Talk,
