@@ -61,6 +61,12 @@ impl fmt::Display for Fault {
         match self {
             Fault::System(error) => match error.kind() {
                 io::ErrorKind::NotFound => write!(f, "it can't be read ({error}); check the name"),
+                // systemd sets this variable for our unit, whose user systemd creates.
+                io::ErrorKind::PermissionDenied if std::env::var_os("STATE_DIRECTORY").is_some() => write!(
+                    f,
+                    "it can't be read ({error}); the service runs as its own user, so let systemd pass the \
+                     file (LoadCredential= in `systemctl edit chatserver`)"
+                ),
                 io::ErrorKind::PermissionDenied => write!(
                     f,
                     "it can't be read ({error}); give read permission to the user who runs this program"

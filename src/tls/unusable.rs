@@ -19,6 +19,12 @@ pub(crate) enum Unusable {
         /// The server runs as a service, under a user that systemd creates for it.
         is_service: bool,
     },
+    /// systemd should have passed the file to the service, but it is missing or not for this user.
+    Credential {
+        path: PathBuf,
+        reason: String,
+        is_missing: bool,
+    },
     /// CERT names the key's file, and KEY the certificate's.
     Swapped { certificate: PathBuf, key: PathBuf },
     /// The file contains no certificate, but something else.
@@ -59,6 +65,9 @@ pub(crate) enum Found {
     Damaged,
 }
 
+/// The directory below which systemd passes files to services (`LoadCredential=`).
+const CREDENTIALS: &str = "/run/credentials";
+
 /// Creates an EC key, which is fast, short and supported by every client.
 const NEW_KEY: &str = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem";
 
@@ -81,6 +90,25 @@ impl fmt::Display for Unusable {
                 f,
                 "{0}: {reason}: give this user read permission (`sudo setfacl -m u:$USER:r {0}`, and \
                  x for the folders above it), or name a copy",
+                path.display()
+            ),
+            Unusable::Credential {
+                path,
+                reason,
+                is_missing: true,
+            } => write!(
+                f,
+                "{}: {reason}: systemd has not passed this file to the service: run `systemctl edit \
+                 chatserver`, write [Service] and below it LoadCredential={}:FILE, and restart the \
+                 service (`systemctl restart chatserver`)",
+                path.display(),
+                path.file_name().unwrap_or_default().display()
+            ),
+            Unusable::Credential { path, reason, .. } => write!(
+                f,
+                "{}: {reason}: only the service to which systemd passes this file may read it: start \
+                 the service (`systemctl restart chatserver`) and read its messages (`journalctl -u \
+                 chatserver`)",
                 path.display()
             ),
             Unusable::Swapped { certificate, key } => write!(
@@ -205,14 +233,19 @@ impl Unusable {
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Option<Unusable> {
         // systemd sets this variable for our unit. A shell in a terminal does not have it.
         let is_service = std::env::var_os("STATE_DIRECTORY").is_some();
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        if path.starts_with(CREDENTIALS) && (is_missing || is_denied) {
+            return Some(Unusable::Credential {
+                path: path.to_owned(),
+                reason: error.to_string(),
+                is_missing,
+            });
+        }
         // ProtectHome and PrivateTmp hide these folders from a service.
         let hidden = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
         let is_hidden = is_service && hidden.iter().any(|folder| path.starts_with(folder));
-        let is_refused = match error.kind() {
-            io::ErrorKind::PermissionDenied => true,
-            io::ErrorKind::NotFound => is_hidden,
-            _ => false,
-        };
+        let is_refused = is_denied || is_missing && is_hidden;
         is_refused.then(|| Unusable::Unreadable {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -612,5 +645,21 @@ mod tests {
         assert!(Unusable::unreadable(path, &denied).is_some());
         let missing = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(Unusable::unreadable(path, &missing), None);
+    }
+
+    #[test]
+    fn a_file_that_systemd_did_not_pass_has_other_fixes() {
+        let path = Path::new("/run/credentials/chatserver.service/key.pem");
+        let sentence = |kind| {
+            let error = io::Error::from(kind);
+            Unusable::unreadable(path, &error).unwrap().to_string()
+        };
+        let missing = sentence(io::ErrorKind::NotFound);
+        assert!(missing.contains("LoadCredential=key.pem:FILE"), "{missing}");
+        let denied = sentence(io::ErrorKind::PermissionDenied);
+        assert!(denied.contains("restart chatserver"), "{denied}");
+        for sentence in [missing, denied] {
+            assert!(!sentence.contains("key.pem:/run"), "{sentence}");
+        }
     }
 }
