@@ -54,9 +54,9 @@
 //! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
 //! | `web-8080` | 1, with `--web` | `accept` | lets browsers in |
 //! | `browser-1` … | 1 per browser in a seat; without one, see `portal-tls-1` | `read` | answers its `GET`, or is portal and worker for it |
-//! | `room-50005` | 1 a room | `accept` | lets callers in; at the end joins the room's threads and puts the port back |
+//! | `room-50005` | 1 a room | `accept` | lets callers in; at the end waits for the room's threads and puts the port back |
 //! | `timer-50005` | 1 a room | its channel | ends reservations that nobody takes up |
-//! | `member-50005`, `writer-50005` | 1 each a member | `read`, its channel | as a worker and its timer |
+//! | `member-1` …, `writer-50005` | 1 each a member; without a passcode, see `portal-tls-1` | `read`, its channel | as a worker and its timer |
 //! | `console`, `event-file` | 1 each | their queue of events | write them, so that nobody else waits for a terminal or a disk |
 //! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | let browsers in; makes a picture of what happens |
 //! | `cluster-out` | 1, with `--cluster` | its queue | sends the engine what is asked of the other servers, and keeps this one's lease |

@@ -77,10 +77,6 @@ pub const OUTBOX: usize = 1024 * 1024;
 /// it. What is read is written longer (`'` becomes six bytes), so a turn has to be bounded again.
 pub const TURN: usize = 64 * 1024;
 
-/// How many more connections than are expected from an address may wait to say a room's passcode, and how
-/// many in all from where nobody is expected: each costs two threads.
-pub const CALLERS_TO_SPARE: usize = 16;
-
 /// How many rooms one person may be in or on the way to, so that one login can't take every room.
 pub const ROOMS_A_PERSON: usize = 8;
 
@@ -134,12 +130,14 @@ pub const BOARD_QUEUE: usize = 64 * 1024;
 pub const VIEWERS: usize = 100;
 
 /// Threads for callers that are not authenticated yet: TLS handshakes with the portal, browsers'
-/// requests, and callers that are told over TLS that the server is full.
+/// requests, callers of rooms without a passcode, and callers that are told over TLS that the server is full.
 pub const HANDSHAKES: usize = 64;
 /// Threads of these for one address. A class behind one address waits for a moment. If the callers
 /// of one address stop in the middle of their handshakes, the other addresses still have three
 /// quarters of the threads.
 pub const HANDSHAKES_PER_ADDRESS: usize = 16;
+/// The same for the callers of rooms. A class that types its passcodes by hand takes its time.
+pub const ROOM_CALLERS_PER_ADDRESS: usize = 48;
 /// Unauthenticated callers that may wait for a thread. Each costs a descriptor.
 pub const PARKED: usize = 256;
 /// Time that a caller may keep its thread waiting for its next byte while others wait for a thread.

@@ -8,7 +8,6 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Instant;
 
 use portal_chat::board::{Board, Veil};
 use portal_chat::clock::Clock;
@@ -128,17 +127,8 @@ fn a_room() {
     let mut member = Client::connect(room);
     member.send_line(&handshake(&passcode));
     assert!(member.line().contains("Connection successful"));
-    // Two threads for the member and for each waiting caller; the threads of the others are ending.
-    let most = 2 * (1 + limits::CALLERS_TO_SPARE);
-    let until = Instant::now() + PATIENCE;
-    while threads(&["member-", "writer-"]).values().sum::<usize>() > most {
-        assert!(
-            Instant::now() < until,
-            "{:?}",
-            threads(&["member-", "writer-"])
-        );
-        std::thread::yield_now();
-    }
+    // Two threads for the member, and one for each other caller that has one.
+    assert_within(&["member-", "writer-"], 2 + limits::HANDSHAKES);
 }
 
 #[cfg(feature = "tls")]

@@ -16,8 +16,8 @@ use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{
-    Arrival, Asker, Expiry, Lease, Passcode, Phase, Seat, SeatNumber, Ticket, Timeouts, Verdict,
-    Wish, WorkloadStack,
+    Arrival, Asker, Expiry, Lease, Passcode, Seat, SeatNumber, Ticket, Timeouts, Verdict, Wish,
+    WorkloadStack,
 };
 use crate::wire::ServerDoc;
 
@@ -353,11 +353,8 @@ impl<H> Rooms<H> {
         }
     }
 
-    /// Somebody has connected to the room's port. Those who come from where somebody is expected do not
-    /// stand in line with the others: so many more than are expected from there may wait, and so many
-    /// strangers in all. Of those, the one who has been silent for longest goes for the next.
-    ///
-    /// Returns the caller who has to go, if one has.
+    /// Somebody has connected to the room's port, and has until the handshake's timeout to send the
+    /// passcode.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`].
@@ -366,40 +363,17 @@ impl<H> Rooms<H> {
         name: &Name,
         connection: &Arc<Connection>,
         now: Tick,
-    ) -> Result<Option<Arc<Connection>>, RoomError> {
+    ) -> Result<(), RoomError> {
         let until = Deadline::after(now, self.timeouts.handshake);
         let room = self
             .by_key
             .get_mut(&name.key())
             .ok_or(RoomError::NoSuchRoom)?;
-        let from = |connection: &Connection| connection.peer.ip().to_canonical();
-        let expected_from = |address| {
-            let reserved = |member: &&Member| member.seat.phase() == Phase::Reserved;
-            let members = room.members.iter().filter(reserved);
-            members
-                .filter(|member| from(&member.main) == address)
-                .count()
-        };
-        let address = from(connection);
-        let expected = expected_from(address);
-        let in_line = |caller: &Caller| {
-            let there = from(&caller.connection);
-            if expected > 0 {
-                there == address
-            } else {
-                expected_from(there) == 0
-            }
-        };
-        let line = room.callers.iter().filter(|caller| in_line(caller)).count();
-        let oldest = room.callers.iter().position(in_line);
-        let is_crowded = line >= expected + limits::CALLERS_TO_SPARE;
-        let goes = oldest.filter(|_| is_crowded);
-        let gone = goes.map(|index| room.callers.remove(index).connection);
         room.callers.push(Caller {
             connection: Arc::clone(connection),
             until,
         });
-        Ok(gone)
+        Ok(())
     }
 
     /// A caller has said something, `None` if it was no passcode, or has gone.

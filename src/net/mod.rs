@@ -36,6 +36,7 @@ pub(crate) use pending::{Pending, PendingConnections, PendingLimits, Share, gree
 pub use raw::Delivery;
 pub use spare::Spare;
 pub use stream::Stream;
+pub(crate) use stream::is_timeout;
 pub use tap::{Call, Tap, Trace};
 pub use tls::{TlsClient, TlsServer};
 

@@ -95,10 +95,14 @@ struct Caller {
     host: IpAddr,
     /// The caller has to yield as soon as another one needs its thread (rule 2).
     is_late: AtomicBool,
+    is_evicted: AtomicBool,
 }
 
 /// The type of a TLS record that belongs to a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// As good as never.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many bytes of a parked caller's opening are looked at. A longer one counts as complete.
 const LOOK: usize = 2 * 1024;
@@ -211,8 +215,18 @@ impl Pending {
         let begun = Instant::now();
         let read = read_within(until.saturating_duration_since(begun));
         self.caller.is_late.store(false, Ordering::Release);
+        if self.caller.is_evicted.load(Ordering::Acquire) {
+            return Err(ErrorKind::TimedOut.into());
+        }
         // A wait that nobody else had to share costs nothing.
         read?.ok_or_else(|| ErrorKind::TimedOut.into())
+    }
+}
+
+/// Reads without a time limit of its own: whoever waits for the caller ends its connection.
+impl Read for &Pending {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.read_until(Instant::now() + FAR, into)
     }
 }
 
@@ -323,6 +337,7 @@ impl PendingConnections {
             stream: parked.stream,
             host: parked.host,
             is_late: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
         });
         state.served.push(Arc::clone(&caller));
         state.started += 1;
@@ -468,7 +483,8 @@ impl State {
         if let Some(late) = late.next() {
             // The next newcomer must evict another caller.
             late.is_late.store(false, Ordering::Release);
-            let _ = late.stream.shutdown(Shutdown::Both);
+            late.is_evicted.store(true, Ordering::Release);
+            let _ = late.stream.shutdown(Shutdown::Read);
         }
     }
 

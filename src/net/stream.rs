@@ -515,7 +515,8 @@ impl Drop for Stream {
     }
 }
 
-pub(super) fn is_timeout(error: &io::Error) -> bool {
+/// Whether a read ended because of its timeout.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

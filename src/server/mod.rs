@@ -141,10 +141,8 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         None => (0, 0),
     };
     // Callers that are not authenticated yet: the threads, and the descriptors of parked callers.
-    let has_pending = settings.tls.is_some() || settings.web.is_some();
-    let pending = usize::from(has_pending) * limits::HANDSHAKES;
-    let parked =
-        (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
+    let pending = limits::HANDSHAKES;
+    let parked = (1 + usize::from(settings.board.is_some())) * limits::PARKED;
     // Per seat, a timer and a worker, or a timer and a connection's thread. Then the ticker, the
     // portal's threads, and `liveness`.
     let needs = Needs {
@@ -291,6 +289,8 @@ impl Server {
             idle: timeouts.idle,
             total: timeouts.total,
         });
+        let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
+        let callers_of_rooms = Arc::clone(&callers);
         let cluster = Arc::new(OnceLock::new());
         let is_tls = settings.tls.is_some();
         let accepting = Accepting::new(events.clone(), codec, Arc::clone(&cluster), is_tls);
@@ -319,7 +319,13 @@ impl Server {
             let serve_room = Box::new(move |new: NewRoom| {
                 // The server joins its rooms before it goes, so there is one.
                 if let Some(sessions) = sessions.upgrade() {
-                    room::run(sessions, accepting.clone(), sockets.clone(), new);
+                    room::run(
+                        sessions,
+                        accepting.clone(),
+                        sockets.clone(),
+                        &callers_of_rooms,
+                        new,
+                    );
                 }
             });
             Sessions {
@@ -366,7 +372,7 @@ impl Server {
             #[cfg(test)]
             panics,
             threads: Vec::new(),
-            callers: Arc::new(PendingConnections::new(PendingLimits::default())),
+            callers,
             tcp: Vec::new(),
             udp: None,
             portal: settings.bind.at(port.get()),

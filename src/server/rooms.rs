@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use jiff::Timestamp;
 
 use super::accepting::trouble;
-use super::guard::budget::{ThreadBudget, ThreadToken, spawn};
+use super::guard::budget::{ThreadBudget, ThreadToken, spawn, take};
 use super::listeners::explain;
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::cluster::{Cluster, Speaker};
@@ -392,16 +392,12 @@ impl RoomThreads {
         join_all(ended);
     }
 
-    /// Starts one of the threads that a room has beside its own.
+    /// The right to keep one more thread.
     ///
     /// # Errors
-    /// When the server has as many threads as it may have, or the system has none to give.
-    pub(super) fn spawn(
-        &self,
-        name: String,
-        run: impl FnOnce() + Send + 'static,
-    ) -> io::Result<JoinHandle<()>> {
-        spawn(&self.budget, name, run)
+    /// When the server has as many threads as it may have.
+    pub(super) fn thread_token(&self) -> io::Result<ThreadToken> {
+        take(&self.budget)
     }
 
     /// The last step of a room's thread, when its listener is closed: the port goes back.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::Ticks;
 use crate::hall::tests::guest_from;
+use crate::seat::Phase;
 use crate::seat::Ticket;
 use crate::walk::{self, walk};
 
@@ -216,7 +217,7 @@ impl World {
             Step::Connect(person) => {
                 let caller = &cast.connections[person];
                 let called = self.rooms.call(name, caller, self.now);
-                self.connected[person] = called.is_ok_and(|gone| gone.is_none());
+                self.connected[person] = called.is_ok();
             }
             Step::Say(person, whose) => {
                 let said = self.tickets[whose].clone();

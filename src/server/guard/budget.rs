@@ -108,8 +108,16 @@ pub(crate) fn spawn(
     name: String,
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    spawn_with(take(budget)?, name, run)
+}
+
+/// The right to have one more thread.
+///
+/// # Errors
+/// When the budget is used up.
+pub(crate) fn take(budget: &ThreadBudget) -> io::Result<ThreadToken> {
     let too_many = || io::Error::other("the server has as many threads as this machine allows");
-    spawn_with(budget.take().ok_or_else(too_many)?, name, run)
+    budget.take().ok_or_else(too_many)
 }
 
 /// As [`spawn`], for a thread that has been counted already.

@@ -2,7 +2,7 @@
 
 use crate::event::{End, Events, What};
 use crate::hall::Connection;
-use crate::net::Port;
+use crate::net::{Pending, Port, is_timeout};
 use crate::server::guard::foreign::is_tls;
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
@@ -13,6 +13,7 @@ use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 /// There is nothing more to be said; it has been told of.
 pub(crate) fn shake_hands(
     connection: &Connection,
+    pending: Option<&Pending>,
     port: Port,
     events: &Events,
     note: impl FnOnce(),
@@ -21,7 +22,11 @@ pub(crate) fn shake_hands(
     if !outbox.stream().is_secured() {
         return Ok(());
     }
-    outbox.stream().shake_hands(None).map_err(|error| {
+    let shaken = match pending {
+        Some(pending) => pending.handshake(),
+        None => outbox.stream().shake_hands(None),
+    };
+    shaken.map_err(|error| {
         // Whoever was ended in the middle of it was ended for another reason.
         if !outbox.has_ended() {
             tell_no_tls(connection, port, events, error.to_string());
@@ -40,8 +45,11 @@ fn tell_no_tls(connection: &Connection, port: Port, events: &Events, error: Stri
 
 /// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame; if it is plain
 /// why there is no passcode in it, the client has been told.
+///
+/// A caller without a seat is `pending`: it yields to others if it keeps its thread waiting.
 pub(crate) fn first_frame(
     connection: &Connection,
+    pending: Option<&Pending>,
     port: Port,
     events: &Events,
     frames: &mut FrameReader,
@@ -73,7 +81,11 @@ pub(crate) fn first_frame(
         if let Some(pongs) = frames.take_pongs() {
             outbox.send(&pongs);
         }
-        match frames.read_from(&mut outbox.stream()) {
+        let read = match pending {
+            Some(pending) => frames.read_from(&mut &*pending),
+            None => frames.read_from(&mut outbox.stream()),
+        };
+        match read {
             Ok(0) if frames.end_last_line() => {}
             Ok(0) => return Err(End::Gone),
             Ok(_) if outbox.has_ended() => return Err(End::Broken),
@@ -85,6 +97,10 @@ pub(crate) fn first_frame(
             // For the timekeeper, which has to say what is waited for.
             Ok(_) if frames.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
+            Err(error) if pending.is_some() && is_timeout(&error) => {
+                connection.end_silent();
+                return Err(End::Silent);
+            }
             Err(_) => return Err(End::Broken),
         }
     }

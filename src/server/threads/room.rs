@@ -1,17 +1,20 @@
 //! A room's threads (seed 004).
 //!
-//! `room-50005` accepts; for each connection there is a `member-50005`, which lets it say the passcode
-//! and then serves it, and a `writer-50005`, which writes what did not fit into a full socket before; `timer-50005`
-//! enforces the reservations and the handshake timeout.
+//! `room-50005` accepts. A connection without a passcode has a thread of the pool of pending callers,
+//! `member-1` and so on, which serves it to its end. A member also has a `writer-50005`, which writes
+//! what did not fit into a full socket before. `timer-50005` enforces the reservations and the
+//! handshake timeout.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::Tick;
 use crate::event::{End, What};
 use crate::hall::{Admission, Connection, Name, flush_all};
-use crate::net::Stream;
+use crate::limits;
+use crate::net::{Pending, PendingConnections, Share};
 use crate::outbox::Left;
 use crate::server::accepting::{Accepting, trouble};
 use crate::server::guard::budget::spawn_with;
@@ -28,10 +31,18 @@ pub(crate) struct Room {
     sockets: Sockets,
     name: Name,
     handle: Arc<RoomHandle>,
+    /// Disconnects when the last thread that serves the room has ended.
+    _running: Sender<()>,
 }
 
 /// `room-50005`: accepts until the room is closed, and clears up.
-pub(crate) fn run(sessions: Arc<Sessions>, accepting: Accepting, sockets: Sockets, room: NewRoom) {
+pub(crate) fn run(
+    sessions: Arc<Sessions>,
+    accepting: Accepting,
+    sockets: Sockets,
+    callers: &Arc<PendingConnections>,
+    room: NewRoom,
+) {
     let NewRoom {
         name,
         handle,
@@ -39,85 +50,75 @@ pub(crate) fn run(sessions: Arc<Sessions>, accepting: Accepting, sockets: Socket
         timer,
         timer_token,
     } = room;
+    let (running, all_ended) = bounded(0);
     let room = Arc::new(Room {
         sessions,
         accepting,
         sockets,
         name,
         handle,
+        _running: running,
     });
     let (port, events) = (room.handle.port, &room.accepting.events);
-    let mut threads = Vec::new();
     let timing = Arc::clone(&room);
-    match spawn_with(timer_token, format!("timer-{port}"), move || {
+    let timer = spawn_with(timer_token, format!("timer-{port}"), move || {
         timing.keep_time(timer.wakes());
-    }) {
-        Ok(timer) => threads.push(timer),
-        Err(error) => trouble(
+    });
+    if let Err(error) = timer {
+        trouble(
             events,
             "start a room's timer; its timeouts do not work",
             &error,
-        ),
+        );
     }
     let is_over = || room.handle.is_closed();
     room.accepting
         .accept_each(&listener, is_over, |stream, peer| {
-            threads.retain(|thread: &JoinHandle<()>| !thread.is_finished());
             room.sessions.panics.caught(|| {
                 room.sessions.panics.may_panic("room");
-                threads.extend(room.welcome(stream, peer));
+                // A parked caller does not keep a room from ending.
+                let room = Arc::downgrade(&room);
+                let share = Share(limits::ROOM_CALLERS_PER_ADDRESS);
+                callers.admit(stream, share, "member", move |caller| {
+                    if let Some(room) = room.upgrade() {
+                        room.welcome(caller, peer);
+                    }
+                });
             });
         });
-    for thread in threads {
-        let _ = thread.join();
-    }
+    let (sessions, name) = (Arc::clone(&room.sessions), room.name.clone());
+    let handle = Arc::clone(&room.handle);
+    drop(room);
+    let _ = all_ended.recv();
     // Closed before the port goes back, so that the next room can bind it.
     drop(listener);
-    room.sessions.rooms.put_back(&room.name, &room.handle);
+    sessions.rooms.put_back(&name, &handle);
 }
 
 impl Room {
-    /// Somebody has connected: notes it, and starts the threads for them.
-    fn welcome(self: &Arc<Self>, stream: Stream, peer: SocketAddr) -> Vec<JoinHandle<()>> {
+    /// One connection, from the call to the end.
+    fn welcome(self: &Arc<Self>, caller: Pending, peer: SocketAddr) {
         let (rooms, port) = (&self.sessions.rooms, self.handle.port);
         let wakes = Wakes::new();
-        let label = port.to_string();
-        let connection = self.sockets.connection(stream, peer, &label, wakes.waker());
+        let stream = caller.stream().share();
+        let connection = self
+            .sockets
+            .connection(stream, peer, &port.to_string(), wakes.waker());
         let now = self.sessions.clock.now();
         let called = rooms.with_room(&self.name, &self.handle, |rooms| {
             rooms.call(&self.name, &connection, now)
         });
-        match called {
-            Some(Ok(gone)) => {
-                if let Some(silent) = gone {
-                    silent.end_silent();
-                }
-            }
-            Some(Err(_)) | None => {
-                self.refuse(&connection);
-                connection.outbox.cut(End::Gone);
-                self.accepting.events.tell(|| What::Stray { port, peer });
-                return Vec::new();
-            }
+        if let Some(Ok(())) = called {
+            let end = self
+                .sessions
+                .panics
+                .ended_by(|| self.serve(caller, &connection, wakes));
+            self.part(&connection, end);
+        } else {
+            self.refuse(&connection);
+            connection.outbox.cut(End::Gone);
+            self.accepting.events.tell(|| What::Stray { port, peer });
         }
-        let (room, written) = (Arc::clone(self), Arc::clone(&connection));
-        let writer = rooms.spawn(format!("writer-{port}"), move || {
-            room.write(&written, &wakes);
-        });
-        let (room, served) = (Arc::clone(self), Arc::clone(&connection));
-        let member = rooms.spawn(format!("member-{port}"), move || {
-            let end = room.sessions.panics.ended_by(|| room.serve(&served));
-            room.part(&served, end);
-        });
-        if let Some(error) = [&writer, &member]
-            .into_iter()
-            .find_map(|thread| thread.as_ref().err())
-        {
-            trouble(&self.accepting.events, "start a member's threads", error);
-            // Whichever has started finds the connection cut and ends.
-            self.part(&connection, End::Gone);
-        }
-        [writer, member].into_iter().flatten().collect()
     }
 
     fn refuse(&self, connection: &Connection) {
@@ -174,10 +175,11 @@ impl Room {
         }
     }
 
-    /// `member-50005`: one connection to the room, from the first word to the last.
-    fn serve(&self, connection: &Arc<Connection>) -> End {
+    /// From the first byte to the last.
+    fn serve(self: &Arc<Self>, caller: Pending, connection: &Arc<Connection>, wakes: Wakes) -> End {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
+        let rooms = &self.sessions.rooms;
         let mut frames = outbox.codec().reader();
         let note = || {
             let (rooms, now) = (&self.sessions.rooms, self.sessions.clock.now());
@@ -185,17 +187,26 @@ impl Room {
                 rooms.hands_shaken(&self.name, connection, now);
             });
         };
-        if let Err(end) = shake_hands(connection, port, events, note) {
-            return end;
-        }
-        let said = match first_frame(connection, port, events, &mut frames) {
+        let said = shake_hands(connection, Some(&caller), port, events, note)
+            .and_then(|()| first_frame(connection, Some(&caller), port, events, &mut frames));
+        let said = match said {
             Ok(said) => said,
             Err(end) => return end,
+        };
+        // This thread and the writer are kept as long as the member stays.
+        let tokens = rooms
+            .thread_token()
+            .and_then(|kept| Ok((kept, rooms.thread_token()?)));
+        let (_kept, writers) = match tokens {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                trouble(events, "start a member's threads", &error);
+                return End::Gone;
+            }
         };
         // Only a worker calls back; whoever wants that of a room is let in as everybody is.
         let passcode = said.map(|handshake| handshake.passcode);
         let now = self.sessions.clock.now();
-        let rooms = &self.sessions.rooms;
         let admission = rooms.with_room(&self.name, &self.handle, |rooms| {
             let admission = rooms.admit(&self.name, connection, passcode.as_deref(), now);
             if let Admission::Admitted {
@@ -222,6 +233,19 @@ impl Room {
             self.refuse(connection);
             return End::WrongPasscode;
         };
+        // The caller is a member now, so it is no longer pending.
+        drop(caller);
+        if outbox.stream().set_read_timeout(None).is_err() {
+            return End::Broken;
+        }
+        let (room, written) = (Arc::clone(self), Arc::clone(connection));
+        let writer = spawn_with(writers, format!("writer-{port}"), move || {
+            room.write(&written, &wakes);
+        });
+        if let Err(error) = writer {
+            trouble(events, "start a member's threads", &error);
+            return End::Gone;
+        }
         outbox.flush();
         flush_all(&told);
         let role = InRoom {

@@ -167,7 +167,7 @@ impl SinglePort {
 
 fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> End {
     let (port, peer) = (seat.port, connection.peer);
-    if let Err(end) = shake_hands(connection, port, &sessions.events, || {}) {
+    if let Err(end) = shake_hands(connection, None, port, &sessions.events, || {}) {
         return end;
     }
     sessions.events.tell(|| What::Seated {

@@ -220,7 +220,7 @@ impl Door {
         let (sessions, outbox) = (&self.sessions, &connection.outbox);
         let (port, peer) = (seat.port, connection.peer);
         sessions.panics.may_panic("handshake");
-        let passcode = match first_frame(connection, port, &sessions.events, frames)? {
+        let passcode = match first_frame(connection, None, port, &sessions.events, frames)? {
             Some(Handshake {
                 callback: Some(_), ..
             }) => {

@@ -124,11 +124,11 @@ impl Worker {
             let now = sessions.clock.now();
             seat.with_seat(|occupied| occupied.seat.hands_shaken(now));
         };
-        if let Err(end) = shake_hands(&connection, port, events, note) {
+        if let Err(end) = shake_hands(&connection, None, port, events, note) {
             return end;
         }
         let mut frames = outbox.codec().reader();
-        let said = match first_frame(&connection, port, events, &mut frames) {
+        let said = match first_frame(&connection, None, port, events, &mut frames) {
             Ok(said) => said,
             Err(end) => return end,
         };
