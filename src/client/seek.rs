@@ -86,7 +86,11 @@ impl fmt::Display for SeekError {
                 )
             }
             SeekError::PortalHungUp { address, error } => {
-                write!(f, "the portal at {address} closed the connection before it answered ({error})")
+                write!(
+                    f,
+                    "the portal at {address} closed the connection before it answered ({error}): it may \
+                     have too many callers; try again in a minute"
+                )
             }
             SeekError::UnknownName { server, error } => write!(
                 f,

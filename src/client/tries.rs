@@ -11,7 +11,7 @@ const FULL_PAUSE: Duration = Duration::from_secs(2);
 const TURNED_AWAY: u32 = 3;
 /// Limit on consecutive connections that the portal closes without an answer, and the pause between
 /// them.
-const HUNG_UP: u32 = 4;
+const HUNG_UP: u32 = 8;
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
 /// Asks until there is a seat, or no point in asking.
@@ -69,6 +69,9 @@ impl Tries {
 
     pub(super) fn describe(&self, error: &SeekError) -> String {
         match error {
+            SeekError::PortalHungUp { address, .. } => {
+                format!("the portal at {address} closed the connection; asking it again")
+            }
             SeekError::Full => format!(
                 "the server is full (try {}); asking again in 2 s, Ctrl-C gives up",
                 self.full
