@@ -141,12 +141,15 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         None => (0, 0),
     };
     // Callers that are not authenticated yet: the threads, and the descriptors of parked callers.
-    let pending = limits::HANDSHAKES;
-    let parked = (1 + usize::from(settings.board.is_some())) * limits::PARKED;
+    // Without TLS and browsers these are the callers of rooms, who are refused if descriptors run out.
+    let has_pending = settings.tls.is_some() || settings.web.is_some();
+    let pending = usize::from(has_pending) * limits::HANDSHAKES;
+    let parked =
+        (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
     // Per seat, a timer and a worker, or a timer and a connection's thread. Then the ticker, the
     // portal's threads, and `liveness`.
     let needs = Needs {
-        threads: 2 * seats + 4 + viewers + board + browsers + door + pending,
+        threads: 2 * seats + 4 + viewers + board + browsers + door + limits::HANDSHAKES,
         sockets: listeners + seats + viewers + board + browsers + door + pending + parked,
     };
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })

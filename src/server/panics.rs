@@ -300,7 +300,11 @@ mod tests {
                 let mut caller = Client::at(there);
                 if place == "room-writer" {
                     // The writer may have panicked, and the connection ended, before that.
-                    let _ = writeln!(caller.0.get_mut(), "no passcode");
+                    let passcode = part(&joined, "HandshakePasscode");
+                    let _ = writeln!(
+                        caller.0.get_mut(),
+                        "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
+                    );
                 }
                 caller.hears("nothing more");
                 stage.has_panicked(place);
