@@ -31,7 +31,7 @@ OPTIONS ?= /etc/default/chatserver
 export NAME SERVER PORT CMD RUNG CLIENT BUG
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts build install uninstall package pages soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts build install uninstall package dist pages soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -217,6 +217,25 @@ package: build ## build a Debian package (needs cargo-deb: cargo install cargo-d
 	@command -v cargo-deb >/dev/null 2>&1 || { \
 	  echo "make: cargo-deb builds the package, and it is not there: \`cargo install cargo-deb\`, and try again."; exit 1; }
 	@$(CARGO) deb --no-build --no-strip
+
+# The host's triple, as in the names of other Rust programs' archives.
+TARGET = $$($(CARGO) -vV | sed -n 's/^host: //p')
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# The files of an archive have the commit's time, so that the same commit gives the same archive.
+COMMITTED = $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+
+# The archive has what `make install` installs under /usr/local.
+dist: cargo-is-there ## build an archive of the stripped programs and all that belongs to them, with a checksum
+	@name="portal-chat-$(VERSION)-$(TARGET)"; built="$(BUILT)"; stage="$$built/dist/stage"; \
+	rm -rf "$$stage" && mkdir -p "$$stage" && \
+	$(MAKE) --no-print-directory install DESTDIR="$$stage" PREFIX=/usr/local BINDIR=/usr/local/bin \
+	  MANDIR=/usr/local/share/man/man1 UNITDIR= > /dev/null && \
+	mv "$$stage/usr/local" "$$stage/$$name" && cp README.md LICENSE "$$stage/$$name" && \
+	cd "$$built/dist" && tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(COMMITTED)" \
+	  -C stage -cf - "$$name" | gzip -9n > "$$name.tar.gz" && \
+	sha256sum "$$name.tar.gz" > "$$name.tar.gz.sha256" && rm -rf stage && \
+	echo "$$built/dist/$$name.tar.gz (and .sha256)." && \
+	echo "To install it, unpack it and copy its folders bin, lib and share into /usr/local."
 
 pages: cargo-is-there ## write the pages of the options anew, from the programs' help
 	WRITE_PAGES=1 $(CARGO) test --lib -- the_options_stand_on_the_page the_page_has_the_terminals_table
