@@ -203,6 +203,10 @@ impl Pending {
         self.patience
             .set(self.patience.get().saturating_sub(waited));
         if let Some(count) = read {
+            // The eviction may have come just after the last wait.
+            if self.caller.is_evicted.load(Ordering::Acquire) {
+                return Err(ErrorKind::TimedOut.into());
+            }
             return Ok(count);
         }
         {
