@@ -198,9 +198,8 @@ pub const KEEPALIVE_TRIES: u32 = 4;
 /// own timeout applies, which takes longer.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
 /// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer; otherwise it is
-/// 120 s. If a client shrinks its window to zero, the kernel ends the connection at the third
-/// retransmission without an answer. At 55 s or less, that would be earlier than after
-/// [`UNACKNOWLEDGED`], in an outage that the client survives.
+/// 120 s. If a client has shrunk its window to zero, the kernel ends the connection twice this time
+/// after its last answer, which must not be earlier than [`UNACKNOWLEDGED`].
 pub const RETRANSMIT_EVERY: Duration = Duration::from_secs(60);
 /// Maximum time from the disappearance of a client to the end of its connection, on Linux 6.15 or
 /// newer. The period of [`UNACKNOWLEDGED`] begins at the check after two unanswered window probes.

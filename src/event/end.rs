@@ -1,5 +1,7 @@
 //! Why a session is over, and what its client is told last.
 
+use std::io;
+
 use serde::{Serialize, Serializer};
 
 use crate::wire::{CloseCode, FrameError, ServerDoc};
@@ -166,6 +168,19 @@ impl End {
     }
 }
 
+impl End {
+    /// The end of a connection after an error of a read. If a peer has vanished, the kernel may find
+    /// that earlier than the server does.
+    pub fn of_read(error: &io::Error) -> End {
+        match error.kind() {
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => End::Vanished,
+            _ => End::Broken,
+        }
+    }
+}
+
 impl From<&FrameError> for End {
     /// Why a session is over in which that came.
     fn from(error: &FrameError) -> End {
@@ -182,5 +197,24 @@ impl From<&FrameError> for End {
 impl Serialize for End {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.word())
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_the_kernel_gave_up_has_vanished() {
+        for (error, end) in [
+            (libc::ETIMEDOUT, End::Vanished),
+            (libc::EHOSTUNREACH, End::Vanished),
+            (libc::ENETUNREACH, End::Vanished),
+            (libc::ECONNRESET, End::Broken),
+            (libc::EPIPE, End::Broken),
+        ] {
+            let error = io::Error::from_raw_os_error(error);
+            assert_eq!(End::of_read(&error), end, "{error}");
+        }
     }
 }

@@ -130,7 +130,7 @@ impl<'s, R: Role> Session<'s, R> {
                 }
                 Ok(_) if self.is_cut_off() => return End::Broken,
                 Ok(_) => self.note_read(),
-                Err(_) => return End::Broken,
+                Err(error) => return End::of_read(&error),
             }
         }
     }
