@@ -130,7 +130,8 @@ pub const BOARD_QUEUE: usize = 64 * 1024;
 pub const VIEWERS: usize = 100;
 
 /// Threads for callers that are not authenticated yet: TLS handshakes with the portal, browsers'
-/// requests, callers of rooms without a passcode, and callers that are told over TLS that the server is full.
+/// requests, callers of rooms without a passcode, and callers that are told over TLS that the server
+/// is full.
 pub const HANDSHAKES: usize = 64;
 /// Threads of these for one address. A class behind one address waits for a moment. If the callers
 /// of one address stop in the middle of their handshakes, the other addresses still have three
@@ -143,7 +144,8 @@ pub const PARKED: usize = 256;
 /// Time that a caller may keep its thread waiting for its next byte while others wait for a thread.
 /// This is longer than a round trip even of a phone.
 pub const NEXT_BYTE_WITHIN: Duration = Duration::from_secs(1);
-/// The same for all bytes of a caller's handshake together: a TLS handshake takes two round trips.
+/// The same for all bytes of a caller together. A TLS handshake and a request take two or three
+/// round trips.
 pub const WAITING_WITHIN: Duration = Duration::from_secs(3);
 /// Timeout for a TLS handshake if no seat's timer ends it.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -192,9 +194,9 @@ pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 /// … and gives it up after so many questions: two minutes in all.
 pub const KEEPALIVE_TRIES: u32 = 4;
 /// Timeout for a client whose kernel acknowledges nothing. The kernel sends no keepalive probes
-/// while data is unacknowledged, so the server checks itself, ten times in this period. A client that does not read has a closed window, but its
-/// kernel acknowledges the window probes. For such a client, [`OUTBOX`] limits the waiting bytes,
-/// not the time. On systems that do not report acknowledgements (all except Linux), the system's
+/// while data is unacknowledged, so the server checks itself, ten times in this period. A client
+/// that does not read has a closed window, but its kernel acknowledges the window probes. For such a
+/// client, [`OUTBOX`] limits the waiting bytes, not the time. On systems that do not report acknowledgements (all except Linux), the system's
 /// own timeout applies, which takes longer.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
 /// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer; otherwise it is

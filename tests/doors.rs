@@ -39,7 +39,9 @@ fn strangers_at_a_rooms_door_keep_no_member_out() {
     for from in [ELSEWHERE, server.server.portal().ip()] {
         let (port, passcode) = join(&mut alice, "lobby");
         let sit = || Client::connect_from(from, at(&server, port));
-        let silent: Vec<Client> = (0..2 * limits::HANDSHAKES).map(|_| sit()).collect();
+        let mut silent: Vec<Client> = (0..2 * limits::HANDSHAKES).map(|_| sit()).collect();
+        // A caller that has to yield is told why.
+        silent[0].line_with("IDLE TIMEOUT");
         let mut member = server.connect(port);
         member.send_line(&handshake(&passcode));
         assert!(member.line().contains("Connection successful"), "{from}");

@@ -147,8 +147,8 @@ mod with_tls {
                         "the server {there} has another certificate than the one you named. Nothing was sent to it.\n  \
                          named:  {wanted}\n  shown:  {shown}\n\
                          The first one is {place}. Ask the server's operator, by another way than this, which one is \
-                         right. If it is the second one, correct that value. Otherwise somebody may stand between you \
-                         and the server"
+                         right. If it is the second one, correct that value. Otherwise someone may be \
+                         intercepting the connection"
                     ))
                 }
                 Some(Untrusted::Changed { known, shown }) => Verdict::Refused(format!(

@@ -353,8 +353,7 @@ impl<H> Rooms<H> {
         }
     }
 
-    /// Somebody has connected to the room's port, and has until the handshake's timeout to send the
-    /// passcode.
+    /// Adds a caller at the room's port. It must send the passcode before the handshake timeout.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`].

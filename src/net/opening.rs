@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The type of a TLS record that belongs to a handshake: the first byte of every TLS connection.
+pub(super) const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The signature that begins every PROXY protocol header of version 2.
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -19,7 +22,7 @@ impl Opening {
     /// are needed.
     pub fn of(bytes: &[u8]) -> Option<Opening> {
         let version_1 = [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"];
-        if bytes.starts_with(b"\x16") {
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
             Some(Opening::Tls)
         } else if version_1.iter().any(|line| bytes.starts_with(line)) {
             Some(Opening::Proxy(1))

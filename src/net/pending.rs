@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::opening::TLS_HANDSHAKE;
 use super::{HandshakeError, Stream, host_of};
 use crate::limits;
 use crate::lock::Mutex;
@@ -42,7 +43,7 @@ use crate::lock::Mutex;
 pub(crate) struct PendingLimits {
     pub(crate) threads: usize,
     pub(crate) parked: usize,
-    /// How long a caller may keep its thread waiting for its next byte while others are parked.
+    /// Time that a caller may keep its thread waiting for its next byte while others are parked.
     pub(crate) next_byte: Duration,
     /// The same for all of its bytes together.
     pub(crate) waiting: Duration,
@@ -98,13 +99,10 @@ struct Caller {
     is_evicted: AtomicBool,
 }
 
-/// The type of a TLS record that belongs to a handshake.
-const TLS_HANDSHAKE: u8 = 0x16;
-
 /// As good as never.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many bytes of a parked caller's opening are looked at. A longer one counts as complete.
+/// Maximum number of bytes of a parked caller's opening to peek at. A longer one counts as complete.
 const LOOK: usize = 2 * 1024;
 
 type Serve = Box<dyn FnOnce(Pending) + Send>;
@@ -124,7 +122,7 @@ pub(crate) struct Pending {
     caller: Arc<Caller>,
     /// A thread has started to serve it.
     is_served: bool,
-    /// What is left of [`PendingLimits::waiting`].
+    /// The remainder of [`PendingLimits::waiting`].
     patience: Cell<Duration>,
     _running: Option<Sender<()>>,
 }
@@ -184,50 +182,43 @@ impl Pending {
         until: Instant,
         mut read: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let stream = self.stream();
-        let mut read_within = |patience: Duration| {
-            // A timeout of zero would be none.
-            stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
-            match read() {
-                Err(error) if super::stream::is_timeout(&error) => Ok(None),
-                read => read.map(Some),
+        let timed_out = || io::Error::from(ErrorKind::TimedOut);
+        let mut read_until = |until: Instant| {
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                // A timeout of zero would be none.
+                let timeout = left.max(Duration::from_millis(1));
+                self.stream().set_read_timeout(Some(timeout))?;
+                match read() {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if super::is_timeout(&error) => return Ok(None),
+                    read => return read.map(Some),
+                }
             }
         };
         let begun = Instant::now();
-        let left = until.saturating_duration_since(begun);
-        let soon = left
-            .min(self.callers.limits.next_byte)
-            .min(self.patience.get());
-        let read = read_within(soon)?;
-        let waited = begun.elapsed();
-        self.patience
-            .set(self.patience.get().saturating_sub(waited));
-        if let Some(count) = read {
-            // The eviction may have come just after the last wait.
-            if self.caller.is_evicted.load(Ordering::Acquire) {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            return Ok(count);
+        if begun >= until {
+            return Err(timed_out());
         }
-        {
-            let state = self.callers.state.lock();
-            if state.needs_place_of(&self.callers.limits, self.caller.host) {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.caller.is_late.store(true, Ordering::Release);
+        let patience = self.patience.get();
+        let soon = begun + self.callers.limits.next_byte.min(patience);
+        let mut read = read_until(soon.min(until))?;
+        self.patience.set(patience.saturating_sub(begun.elapsed()));
+        if read.is_none() {
+            self.callers.note_late(&self.caller)?;
+            let late_read = read_until(until);
+            self.caller.is_late.store(false, Ordering::Release);
+            read = late_read?;
         }
-        let begun = Instant::now();
-        let read = read_within(until.saturating_duration_since(begun));
-        self.caller.is_late.store(false, Ordering::Release);
+        // An eviction ends this read or, if it comes just after it, the next one.
         if self.caller.is_evicted.load(Ordering::Acquire) {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(timed_out());
         }
-        // A wait that nobody else had to share costs nothing.
-        read?.ok_or_else(|| ErrorKind::TimedOut.into())
+        read.ok_or_else(timed_out)
     }
 }
 
-/// Reads without a time limit of its own: whoever waits for the caller ends its connection.
+/// Reads without a deadline, for callers whose connection a timer ends.
 impl Read for &Pending {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.read_until(Instant::now() + FAR, into)
@@ -295,6 +286,19 @@ impl PendingConnections {
         if has_place {
             self.start_parked();
         }
+    }
+
+    /// Notes that a caller is late, so that the next one that needs its thread evicts it.
+    ///
+    /// # Errors
+    /// `TimedOut` if it must yield now.
+    fn note_late(&self, caller: &Caller) -> io::Result<()> {
+        let state = self.state.lock();
+        if state.needs_place_of(&self.limits, caller.host) {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        caller.is_late.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Starts a thread for each parked caller, as long as there are places.
@@ -385,7 +389,7 @@ impl PendingConnections {
     }
 }
 
-/// How much of its opening a parked caller has sent.
+/// The part of its opening that a parked caller has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sent {
     Nothing,
@@ -438,7 +442,7 @@ impl State {
         self.served.len() < limits.threads && self.threads_of(host) < share.0
     }
 
-    /// Whether a parked caller could be served instead of one from `host`.
+    /// Returns whether a parked caller could be served instead of one from `host`.
     fn needs_place_of(&self, limits: &PendingLimits, host: IpAddr) -> bool {
         let is_full = self.served.len() >= limits.threads;
         self.parked.iter().any(|parked| {
@@ -577,7 +581,8 @@ mod tests {
             let (socket, _) = self.listener.accept().unwrap();
             let stream = Stream::from(socket);
             if !words.is_empty() {
-                assert!(stream.wait_for_input(Instant::now() + NEVER).unwrap());
+                stream.set_read_timeout(Some(NEVER)).unwrap();
+                assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
             }
             (client, stream)
         }
@@ -748,11 +753,11 @@ mod tests {
     /// Callers whose bytes stop coming after the first one.
     #[test]
     fn a_caller_that_stops_in_the_middle_yields_to_a_parked_one() {
-        let entrance = Entrance::new(PendingLimits {
-            next_byte: Duration::ZERO,
-            ..LIMITS
-        });
         for part in ["", "G", "GET / HTTP/1.1\r\n"] {
+            let entrance = Entrance::new(PendingLimits {
+                next_byte: Duration::ZERO,
+                ..LIMITS
+            });
             let (stalled, ended) = entrance.call_and_read(1, part);
             let waiting = entrance.call(1, "hello\n");
             entrance.serves(&waiting);
@@ -777,6 +782,28 @@ mod tests {
         entrance.release();
     }
 
+    /// The shutdown of an eviction may come after the read that it was meant to end.
+    #[test]
+    fn a_caller_that_is_evicted_between_two_reads_does_not_see_the_end_of_the_stream() {
+        let entrance = Entrance::new(LIMITS);
+        let (_client, stream) = entrance.connect(1, "G");
+        let ((go, going), (ended, end)) = (unbounded::<()>(), unbounded());
+        entrance
+            .callers
+            .admit(stream, entrance.share, "caller", move |caller| {
+                going.recv().unwrap();
+                let read = caller.read_until(Instant::now() + NEVER, &mut [0; 64]);
+                ended.send(read.map_err(|error| error.kind())).unwrap();
+            });
+        let late = Arc::clone(&entrance.callers.state.lock().served[0]);
+        late.is_late.store(true, Ordering::Release);
+        let waiting = entrance.call(1, "hello\n");
+        go.send(()).unwrap();
+        assert_eq!(end.recv_timeout(NEVER), Ok(Err(ErrorKind::TimedOut)));
+        entrance.serves(&waiting);
+        entrance.release();
+    }
+
     /// The place of a slow caller is of no use to callers whose address has its share already.
     #[test]
     fn nobody_yields_to_callers_that_could_not_be_served() {
@@ -789,7 +816,7 @@ mod tests {
         let crowd = [(); 3].map(|()| entrance.call(1, "hello\n"));
         entrance.serves(&crowd[0]);
         let slow = entrance.call(2, "");
-        // Longer than its thread needs to look for somebody to yield to.
+        // The slow caller's thread has found nobody to yield to.
         while !entrance.is_late(&slow) {
             std::thread::yield_now();
         }

@@ -250,31 +250,6 @@ impl Stream {
         self.socket.peek(into)
     }
 
-    /// Waits for the peer's next byte, at most until `until`, and leaves it unread. Returns whether
-    /// there is one. Leaves a read timeout set on the socket.
-    ///
-    /// # Errors
-    /// `UnexpectedEof` at the end of the stream; otherwise the system's error.
-    pub fn wait_for_input(&self, until: Instant) -> io::Result<bool> {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let peeked = if left.is_zero() {
-                self.peek_now(&mut [0])
-            } else {
-                self.socket.set_read_timeout(Some(left))?;
-                self.socket.peek(&mut [0])
-            };
-            match peeked {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_timeout(&error) && left.is_zero() => return Ok(false),
-                Err(error) if is_timeout(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// The kernel's state of the bytes sent to the peer; `None` if the system does not report it.
     pub fn delivery(&self) -> Option<Delivery> {
         raw::delivery(&self.socket)
@@ -515,7 +490,7 @@ impl Drop for Stream {
     }
 }
 
-/// Whether a read ended because of its timeout.
+/// Returns whether a read ended because of its timeout.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -21,6 +21,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::handshake_error::HandshakeError;
+use super::opening::TLS_HANDSHAKE;
 use super::raw;
 use crate::lock::{Mutex, MutexGuard, Rank};
 
@@ -30,8 +31,7 @@ const STEP: usize = 4 * 1024;
 /// How much plaintext becomes one record.
 const RECORD: usize = 16 * 1024;
 
-/// What a record of the handshake begins with, and an alert.
-const HANDSHAKE: u8 = 0x16;
+/// The type of a record that is an alert.
 const ALERT: u8 = 0x15;
 
 /// The state of one connection's TLS.
@@ -174,7 +174,7 @@ impl Tls {
             if count == 0 {
                 return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
             }
-            if std::mem::take(&mut is_first) && !matches!(ciphertext[0], HANDSHAKE | ALERT) {
+            if std::mem::take(&mut is_first) && !matches!(ciphertext[0], TLS_HANDSHAKE | ALERT) {
                 return Err(HandshakeError::PlainText(ciphertext[..count].to_vec()));
             }
             let mut state = self.state.lock();
