@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use portal_chat::board::{Board, Veil};
 use portal_chat::clock::Clock;
@@ -127,8 +128,14 @@ fn a_room() {
     let mut member = Client::connect(room);
     member.send_line(&handshake(&passcode));
     assert!(member.line().contains("Connection successful"));
-    // Two threads for the member, and one for each other caller that has one.
-    assert_within(&["member-", "writer-"], 2 + limits::HANDSHAKES);
+    // Two threads for the member, and one for each other caller that has one. All callers of the
+    // address may have yielded at once, and their threads are ending.
+    let most = 2 + limits::HANDSHAKES;
+    let until = Instant::now() + PATIENCE;
+    while threads(&["member-", "writer-"]).values().sum::<usize>() > most {
+        assert!(Instant::now() < until, "more than {most} threads");
+        std::thread::yield_now();
+    }
 }
 
 #[cfg(feature = "tls")]

@@ -109,10 +109,12 @@ impl Room {
             rooms.call(&self.name, &connection, now)
         });
         if let Some(Ok(())) = called {
+            // A caller that is not admitted keeps its place until its connection is closed.
+            let mut pending = Some(caller);
             let end = self
                 .sessions
                 .panics
-                .ended_by(|| self.serve(caller, &connection, wakes));
+                .ended_by(|| self.serve(&mut pending, &connection, wakes));
             self.part(&connection, end);
         } else {
             self.refuse(&connection);
@@ -175,8 +177,13 @@ impl Room {
         }
     }
 
-    /// From the first byte to the last.
-    fn serve(self: &Arc<Self>, caller: Pending, connection: &Arc<Connection>, wakes: Wakes) -> End {
+    /// From the first byte to the last. Releases the caller's place when it becomes a member.
+    fn serve(
+        self: &Arc<Self>,
+        pending: &mut Option<Pending>,
+        connection: &Arc<Connection>,
+        wakes: Wakes,
+    ) -> End {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
         let rooms = &self.sessions.rooms;
@@ -187,8 +194,8 @@ impl Room {
                 rooms.hands_shaken(&self.name, connection, now);
             });
         };
-        let said = shake_hands(connection, Some(&caller), port, events, note)
-            .and_then(|()| first_frame(connection, Some(&caller), port, events, &mut frames));
+        let said = shake_hands(connection, pending.as_ref(), port, events, note)
+            .and_then(|()| first_frame(connection, pending.as_ref(), port, events, &mut frames));
         let said = match said {
             Ok(said) => said,
             Err(end) => return end,
@@ -233,8 +240,7 @@ impl Room {
             self.refuse(connection);
             return End::WrongPasscode;
         };
-        // The caller is a member now, so it is no longer pending.
-        drop(caller);
+        *pending = None;
         if outbox.stream().set_read_timeout(None).is_err() {
             return End::Broken;
         }
