@@ -89,16 +89,17 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let Some(browser) = Browser::start("rules") else {
         return;
     };
-    // Each tick waits until the browser has seen the previous one.
+    // The first tick waits until the browser watches, and each one until the browser has seen it.
     let browser = Arc::new(browser);
     let watching = Arc::clone(&browser);
     let is_watching = Arc::new(AtomicBool::new(false));
     let begins = Arc::clone(&is_watching);
     let ticked = move |Tick(now): Tick| {
-        if begins.load(Ordering::Acquire) {
-            watching.wait_until(&format!("state.tick >= {now}"));
-            watching.run("window.look()");
+        while !begins.load(Ordering::Acquire) {
+            thread::sleep(Duration::from_millis(10));
         }
+        watching.wait_until(&format!("state.tick >= {now}"));
+        watching.run("window.look()");
     };
     let (announce, announced) = channel();
     let recording =
