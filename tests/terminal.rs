@@ -607,6 +607,8 @@ fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
     alice.enters("/no\u{202e}thing");
     alice.sees("there is no command");
     assert!(!alice.contents().contains('\u{202e}'));
+    // What is typed after a refusal counts from the next prompt on.
+    alice.is_at("you to ");
     alice.enters("/quit");
     alice.ends();
 }
