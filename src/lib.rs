@@ -173,7 +173,8 @@ pub mod wake;
 #[cfg(test)]
 mod walk;
 mod web;
-pub mod wire;
+
+pub use portal_wire as wire;
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.
 #[cfg(fuzzing)]

@@ -33,6 +33,7 @@ pub use listener::{BoundPort, Listener};
 pub use network::{Network, NoNetwork};
 pub use opening::Opening;
 pub(crate) use pending::{Pending, PendingConnections, PendingLimits, Share, greediest};
+pub use portal_wire::Port;
 pub use raw::Delivery;
 pub use spare::Spare;
 pub use stream::Stream;
@@ -40,40 +41,7 @@ pub(crate) use stream::is_timeout;
 pub use tap::{Call, Tap, Trace};
 pub use tls::{TlsClient, TlsServer};
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU16;
-
-/// A port that something can listen on: 1 to 65535, never 0.
-#[derive(serde::Serialize, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Port(NonZeroU16);
-
-impl Port {
-    /// The last one, 65535.
-    pub const MAX: Port = Port(NonZeroU16::MAX);
-
-    /// The port of that number, or `None` for 0, which means "any" to the system.
-    pub fn new(number: u16) -> Option<Port> {
-        NonZeroU16::new(number).map(Port)
-    }
-
-    /// The number, 1 to 65535.
-    pub fn get(self) -> u16 {
-        self.0.get()
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Who an address stands for, where addresses are counted: `::ffff:1.2.3.4` is `1.2.3.4`, and all of
 /// an IPv6 network of 64 bits is one host, because any one host may have all of it. Link-local addresses are
@@ -137,11 +105,5 @@ mod tests {
             let address: SocketAddr = address.parse().unwrap();
             assert_eq!(canonical(address).to_string(), shown);
         }
-    }
-
-    #[test]
-    fn port_zero_is_no_port() {
-        assert_eq!(Port::new(0), None);
-        assert_eq!(Port::new(50001).map(Port::get), Some(50001));
     }
 }

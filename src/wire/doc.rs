@@ -111,6 +111,7 @@ error_codes! {
     TooManyErrors "too-many-errors",
 }
 
+#[cfg(feature = "serde")]
 impl serde::Serialize for ErrorCode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.word())

@@ -15,8 +15,8 @@ use roxmltree::{Document, Node, ParsingOptions, StringStorage};
 use super::doc::{DocError, Secret};
 use super::text::escape_into;
 use super::well_formed;
+use crate::Port;
 use crate::limits;
-use crate::net::Port;
 
 /// The text of a child element that has to be there.
 pub(super) fn part<'f>(

@@ -7,7 +7,7 @@
 use super::client_doc::{ClientCommand, ClientDoc};
 use super::server_doc::{Relay, Scope, ServerDoc};
 use super::xml;
-use crate::net::Port;
+use crate::Port;
 
 const FULL: &str = "SERVER>>> FULL";
 const TERMINATE: &str = "CLIENT>>> TERMINATE";

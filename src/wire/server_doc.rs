@@ -12,8 +12,8 @@ use super::elements::{
     attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of, trimmed,
 };
 use super::text::escape_into;
+use crate::Port;
 use crate::limits;
-use crate::net::Port;
 
 const WELCOME: &str = "Connection successful";
 const CALLING_BACK: &str = "Calling back";

@@ -30,7 +30,7 @@ pub fn printable(text: &str) -> String {
 
 /// The way in which [`printable`] shows a character in its place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub enum Shown {
     /// Unchanged.
     Itself,
     /// As `U+FFFD`.
@@ -41,7 +41,7 @@ pub(crate) enum Shown {
 
 /// Calls `show` with each character of `text`, in order. A tab and a line feed are
 /// [`Shown::Replaced`].
-pub(crate) fn for_each_shown(text: &str, mut show: impl FnMut(char, Shown)) {
+pub fn for_each_shown(text: &str, mut show: impl FnMut(char, Shown)) {
     let mut rest = text.chars();
     let (mut before, mut marks) = (Class::Unseen, 0);
     while let Some(character) = rest.next() {
@@ -96,7 +96,7 @@ const FLAG: char = '\u{1f3f4}';
 
 /// The way in which a character is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// Shown unchanged.
     Plain,
     /// Invisible.
@@ -186,13 +186,13 @@ fn is_in(ranges: &[(char, char)], character: char) -> bool {
 /// Returns the maximum number of columns of `text` in a terminal. Terminals differ: some draw a
 /// sign for a format character, or the parts of a joined emoji side by side, or an emoji with a
 /// selector twice as wide.
-pub(crate) fn columns_at_most(text: &str) -> usize {
+pub fn columns_at_most(text: &str) -> usize {
     let one_by_one: usize = text.chars().map(columns_of).sum();
     one_by_one.max(text.width())
 }
 
 /// Returns the maximum number of columns of a character, whatever precedes it.
-pub(crate) fn columns_of(character: char) -> usize {
+pub fn columns_of(character: char) -> usize {
     match character {
         '\u{fe0f}' => 1,
         _ if is_in(&VISIBLE_FORMAT, character) => 1,
@@ -201,12 +201,13 @@ pub(crate) fn columns_of(character: char) -> usize {
 }
 
 /// Returns whether a program that does not know the character shows nothing.
-pub(crate) fn is_default_ignorable(character: char) -> bool {
+pub fn is_default_ignorable(character: char) -> bool {
     is_in(&DEFAULT_IGNORABLE, character)
 }
 
 impl Class {
-    pub(crate) fn of(character: char) -> Class {
+    /// The class of a character.
+    pub fn of(character: char) -> Class {
         if character.is_ascii_alphabetic() {
             return Class::Letter;
         }
@@ -299,21 +300,21 @@ pub fn printable_text(text: &str) -> String {
 }
 
 /// As [`printable_text`], for a text of several lines.
-pub(crate) fn printable_lines(text: &str) -> String {
+pub fn printable_lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(printable_text).collect();
     lines.join("\n")
 }
 
 /// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix alone.)
 #[cfg(unix)]
-pub(crate) fn xml_text(text: &str) -> String {
+pub fn xml_text(text: &str) -> String {
     let mut escaped = Vec::with_capacity(text.len());
     escape_into(text, &mut escaped);
     String::from_utf8_lossy(&escaped).into_owned()
 }
 
 /// Returns the maximum number of bytes of `text` after escaping.
-pub(crate) fn escaped_bytes(text: &str) -> usize {
+pub fn escaped_bytes(text: &str) -> usize {
     let byte = |byte: u8| if needs_care(byte) { 6 } else { 1 };
     text.bytes().map(byte).sum()
 }

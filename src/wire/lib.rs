@@ -5,7 +5,7 @@
 //! documents ([`ClientDoc`], [`ServerDoc`]) and never sees an angle bracket.
 //!
 //! ```
-//! use portal_chat::wire::{ClientDoc, Codec, FrameReader};
+//! use portal_wire::{ClientDoc, Codec, FrameReader};
 //!
 //! let codec = Codec::default();
 //! let mut bytes = Vec::new();
@@ -26,7 +26,9 @@ mod elements;
 mod frame;
 mod frame_error;
 mod frames;
+pub mod limits;
 mod original;
+mod port;
 mod server_doc;
 mod text;
 mod websocket;
@@ -39,20 +41,17 @@ pub use elements::Elsewhere;
 pub use frame::{FrameReader, Framing};
 pub use frame_error::FrameError;
 pub use frames::Frames;
+pub use port::Port;
 pub use server_doc::{Relay, Scope, ServerDoc};
-pub(crate) use text::{
+pub use text::{
     Class, Shown, columns_at_most, columns_of, for_each_shown, is_default_ignorable,
     printable_lines,
 };
-#[cfg(unix)]
-pub(crate) use text::{escaped_bytes, xml_text};
+pub use text::{escaped_bytes, xml_text};
 pub use text::{printable, printable_text};
 pub use websocket::{CloseCode, write_close as write_websocket_close};
 
 use std::fmt;
-
-use crate::limits;
-use crate::net::Port;
 
 /// The words that documents are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,51 @@
+use std::fmt;
+use std::num::NonZeroU16;
+
+/// A port that something can listen on: 1 to 65535, never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Port(NonZeroU16);
+
+impl Port {
+    /// The last one, 65535.
+    pub const MAX: Port = Port(NonZeroU16::MAX);
+
+    /// The port of that number, or `None` for 0, which means "any" to the system.
+    pub fn new(number: u16) -> Option<Port> {
+        NonZeroU16::new(number).map(Port)
+    }
+
+    /// The number, 1 to 65535.
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Port {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_zero_is_no_port() {
+        assert_eq!(Port::new(0), None);
+        assert_eq!(Port::new(50001).map(Port::get), Some(50001));
+    }
+}
