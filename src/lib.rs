@@ -23,13 +23,12 @@
 //! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
 //! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
 //! | `text_file` | the one reader of text files that people edit | what is in them |
-//! | `command_line`, `signals`, `threads`, `invocation` | the parts that both programs' command lines share; the signals that end a program; starting threads; the way the program was called, for the commands that it suggests | |
+//! | `command_line`, `signals`, `invocation` | the parts that both programs' command lines share; the signals that end a program; the way the program was called, for the commands that it suggests | |
 //! | `output` | standard output and standard error, which can fail; a stream of lines that recovers from errors | the text itself |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
 //! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
 //! | [`check`] | the program `chatcheck`, which tries a server that a student has written, a rung of the ladder at a time | how this server does it |
-//! | `lock` | mutexes whose order is checked in debug builds | what they guard |
 //! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
 //! | [`net`], [`limits`] | the sockets, and TLS below a stream, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
 //!
@@ -118,7 +117,7 @@
 //! # The locks
 //!
 //! A thread may take a lock only if the lock's rank is further down in this table than that of every lock it holds, and
-//! never two of one rank. Debug builds check this (`src/lock.rs`), so a violation fails a test.
+//! never two of one rank. Debug builds check this (`src/net/lock.rs`), so a violation fails a test.
 //!
 //! | rank | locks | why others are taken under it |
 //! |---|---|---|
@@ -139,6 +138,8 @@
 //! `server/threads/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
 //! decides, and `server/threads/timer.rs`, which watches the time.
 
+#![warn(missing_docs)]
+
 pub mod board;
 // It starts and ends programs as Unix does.
 #[cfg(unix)]
@@ -155,8 +156,6 @@ mod interfaces;
 mod invocation;
 pub mod lesson;
 pub mod limits;
-mod lock;
-pub mod net;
 pub mod outbox;
 mod output;
 pub mod program;
@@ -165,7 +164,6 @@ pub mod server;
 mod signals;
 mod terminal;
 mod text_file;
-mod threads;
 pub mod tick;
 #[cfg(feature = "tls")]
 mod tls;
@@ -174,7 +172,10 @@ pub mod wake;
 mod walk;
 mod web;
 
+pub use portal_net as net;
 pub use portal_wire as wire;
+
+pub(crate) use portal_net::{lock, threads};
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.
 #[cfg(fuzzing)]

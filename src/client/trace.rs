@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::net::{Call, Trace};
+use crate::output;
 
 /// Shows lines on standard error, or above the line that is being typed while there is one.
 #[derive(Clone, Default)]
@@ -50,7 +51,7 @@ impl TraceOut {
             Some(lines) => {
                 let _ = lines.send(call.line() + "\n");
             }
-            None => call.print(),
+            None => output::report(&(call.line() + "\n")),
         }
     }
 }

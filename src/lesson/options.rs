@@ -65,7 +65,9 @@ impl Look {
             ..Tap::default()
         };
         if self.trace {
-            tap.trace = Some(Arc::new(|call: &Call<'_>| call.print()));
+            tap.trace = Some(Arc::new(|call: &Call<'_>| {
+                output::report(&(call.line() + "\n"));
+            }));
         }
         tap
     }

@@ -64,7 +64,7 @@ impl Datagrams {
     /// Binds `address`; port 0 lets the system choose.
     ///
     /// # Errors
-    /// As [`Listener::bind`](crate::net::Listener::bind).
+    /// As [`Listener::bind`](crate::Listener::bind).
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
         let bound = socket::bound_udp(address);
         let actual = bound

@@ -40,18 +40,18 @@ use crate::lock::Mutex;
 
 /// Limits on pending callers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PendingLimits {
-    pub(crate) threads: usize,
-    pub(crate) parked: usize,
+pub struct PendingLimits {
+    pub threads: usize,
+    pub parked: usize,
     /// Time that a caller may keep its thread waiting for its next byte while others are parked.
-    pub(crate) next_byte: Duration,
+    pub next_byte: Duration,
     /// The same for all of its bytes together.
-    pub(crate) waiting: Duration,
+    pub waiting: Duration,
 }
 
 /// The number of threads that callers of one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share(pub(crate) usize);
+pub struct Share(pub usize);
 
 impl Default for Share {
     fn default() -> Share {
@@ -71,7 +71,7 @@ impl Default for PendingLimits {
 }
 
 /// The callers that have a thread, and those that wait for one.
-pub(crate) struct PendingConnections {
+pub struct PendingConnections {
     limits: PendingLimits,
     /// A leaf lock: nothing is written to a socket under it, and no thread is started.
     state: Mutex<State>,
@@ -117,7 +117,7 @@ struct Parked {
 
 /// A caller that this thread serves. Dropping it frees the place for the next caller, even if the
 /// thread continues: a browser that has taken a seat is no longer pending.
-pub(crate) struct Pending {
+pub struct Pending {
     callers: Arc<PendingConnections>,
     caller: Arc<Caller>,
     /// A thread has started to serve it.
@@ -135,7 +135,7 @@ struct Start {
 }
 
 impl Pending {
-    pub(crate) fn stream(&self) -> &Stream {
+    pub fn stream(&self) -> &Stream {
         &self.caller.stream
     }
 
@@ -143,7 +143,7 @@ impl Pending {
     ///
     /// # Errors
     /// [`HandshakeError`]; the connection can't be used any more.
-    pub(crate) fn handshake(&self) -> Result<(), HandshakeError> {
+    pub fn handshake(&self) -> Result<(), HandshakeError> {
         self.handshake_within(limits::HANDSHAKE_WITHIN)
     }
 
@@ -151,7 +151,7 @@ impl Pending {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn handshake_within(&self, patience: Duration) -> Result<(), HandshakeError> {
+    pub fn handshake_within(&self, patience: Duration) -> Result<(), HandshakeError> {
         let until = Instant::now() + patience;
         let stream = self.stream();
         let wait = || match self.wait_until(until, || stream.peek(&mut [0]))? {
@@ -171,7 +171,7 @@ impl Pending {
     ///
     /// # Errors
     /// `TimedOut` if no byte arrived, or if the caller had to yield. Otherwise the system's error.
-    pub(crate) fn read_until(&self, until: Instant, into: &mut [u8]) -> io::Result<usize> {
+    pub fn read_until(&self, until: Instant, into: &mut [u8]) -> io::Result<usize> {
         self.wait_until(until, || self.stream().read(into))
     }
 
@@ -239,7 +239,7 @@ impl Drop for Pending {
 }
 
 impl PendingConnections {
-    pub(crate) fn new(limits: PendingLimits) -> PendingConnections {
+    pub fn new(limits: PendingLimits) -> PendingConnections {
         let (running, all_ended) = bounded(0);
         PendingConnections {
             limits,
@@ -256,7 +256,7 @@ impl PendingConnections {
 
     /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as
     /// the caller has a place; `share` limits the threads for its address.
-    pub(crate) fn admit(
+    pub fn admit(
         self: &Arc<Self>,
         stream: Stream,
         share: Share,
@@ -365,7 +365,7 @@ impl PendingConnections {
 
     /// Drops the parked callers and joins the threads of the others. A thread that waits for a
     /// silent caller stops at once; a thread that sends a reply may take `patience`.
-    pub(crate) fn end(&self, patience: Duration) {
+    pub fn end(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.running = None;
         let parked = std::mem::take(&mut state.parked);
@@ -514,7 +514,7 @@ impl State {
 }
 
 /// Returns the host with the most entries; in a tie, the one with the earliest entry.
-pub(crate) fn greediest(hosts: impl Iterator<Item = IpAddr> + Clone) -> Option<IpAddr> {
+pub fn greediest(hosts: impl Iterator<Item = IpAddr> + Clone) -> Option<IpAddr> {
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     for host in hosts.clone() {
         *counts.entry(host).or_default() += 1;
@@ -532,7 +532,7 @@ mod tests {
 
     use crossbeam_channel::unbounded;
 
-    use crate::net::Tap;
+    use crate::Tap;
 
     /// Expires only if a test fails.
     const NEVER: Duration = Duration::from_secs(60);

@@ -200,7 +200,7 @@ impl Stream {
     ///
     /// # Errors
     /// As there, and those of `before_read`.
-    pub(crate) fn shake_hands_after(
+    pub fn shake_hands_after(
         &self,
         before_read: &dyn Fn() -> io::Result<()>,
     ) -> Result<(), HandshakeError> {
@@ -246,7 +246,7 @@ impl Stream {
     ///
     /// # Errors
     /// The system's error.
-    pub(crate) fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         self.socket.peek(into)
     }
 
@@ -286,7 +286,7 @@ impl Stream {
 
     /// The same socket, with the address of the client for which a proxy opened it.
     #[must_use]
-    pub(crate) fn on_behalf_of(&self, client: SocketAddr) -> Stream {
+    pub fn on_behalf_of(&self, client: SocketAddr) -> Stream {
         let mut stream = self.share();
         stream.peer = client;
         stream
@@ -294,7 +294,7 @@ impl Stream {
 
     /// Sends `last_word` unencrypted on a connection that should be encrypted, for a client that
     /// began without TLS. Never waits.
-    pub(crate) fn send_in_plain(&self, last_word: &[u8]) {
+    pub fn send_in_plain(&self, last_word: &[u8]) {
         let sent = raw::send_now(&self.socket, last_word);
         self.tap.moved("write", Some(self.peer), last_word, &sent);
     }
@@ -491,7 +491,7 @@ impl Drop for Stream {
 }
 
 /// Returns whether a read ended because of its timeout.
-pub(crate) fn is_timeout(error: &io::Error) -> bool {
+pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::output;
-
 /// How many of a call's bytes are shown.
 const SHOWN: usize = 300;
 
@@ -77,11 +75,6 @@ impl Call<'_> {
             let _ = write!(line, "  {}", self.shown_bytes());
         }
         line
-    }
-
-    /// Prints the line on standard error.
-    pub fn print(&self) {
-        output::report(&(self.line() + "\n"));
     }
 
     /// The bytes between quotation marks, each of them visible; of many, the first.

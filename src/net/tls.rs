@@ -400,7 +400,7 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use rustls::version::{TLS12, TLS13};
 
-    use crate::net::Stream;
+    use crate::Stream;
 
     /// A server called `localhost`, and a client that trusts it.
     fn both() -> (TlsServer, TlsClient) {

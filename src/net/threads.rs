@@ -9,7 +9,7 @@ use crate::limits;
 ///
 /// # Errors
 /// The system's error, with an explanation if a sandbox causes it.
-pub(crate) fn start(
+pub fn start(
     name: impl Into<String>,
     run: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
@@ -21,7 +21,7 @@ pub(crate) fn start(
 
 /// Explains an `error` from creating a thread. EPERM and ENOSYS mean that a system call filter
 /// forbids it; limits on the number of threads have other error numbers.
-pub(crate) fn explained(error: io::Error) -> io::Error {
+pub fn explained(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS) => io::Error::new(
             error.kind(),

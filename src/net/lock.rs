@@ -14,7 +14,7 @@ use std::time::Instant;
 
 /// The order of the locks: under a lock, only those further down may be taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Rank {
+pub enum Rank {
     /// The pairs, the people, and the rooms. Never two of them at once.
     Registry,
     /// One client's replies that depend on other servers.
@@ -24,10 +24,8 @@ pub(crate) enum Rank {
     /// The outbox of one client.
     Outbox,
     /// The TLS state of one connection.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     Tls,
     /// Whether the connections to Redis work.
-    #[cfg_attr(not(feature = "cluster"), allow(dead_code))]
     ClusterState,
     /// The accounts file.
     AccountsFile,
@@ -37,7 +35,7 @@ pub(crate) enum Rank {
 
 /// A mutex with a rank, by default [`Rank::Leaf`].
 #[derive(Debug)]
-pub(crate) struct Mutex<T> {
+pub struct Mutex<T> {
     #[cfg(debug_assertions)]
     rank: Rank,
     inner: parking_lot::Mutex<T>,
@@ -51,12 +49,12 @@ impl<T: Default> Default for Mutex<T> {
 
 impl<T> Mutex<T> {
     /// Creates a leaf lock.
-    pub(crate) fn new(value: T) -> Mutex<T> {
+    pub fn new(value: T) -> Mutex<T> {
         Mutex::ranked(Rank::Leaf, value)
     }
 
     #[cfg_attr(not(debug_assertions), expect(unused_variables))]
-    pub(crate) fn ranked(rank: Rank, value: T) -> Mutex<T> {
+    pub fn ranked(rank: Rank, value: T) -> Mutex<T> {
         Mutex {
             #[cfg(debug_assertions)]
             rank,
@@ -64,7 +62,7 @@ impl<T> Mutex<T> {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = order::Held::take(self.rank);
         MutexGuard {
@@ -76,7 +74,7 @@ impl<T> Mutex<T> {
 }
 
 /// A held mutex.
-pub(crate) struct MutexGuard<'m, T> {
+pub struct MutexGuard<'m, T> {
     inner: parking_lot::MutexGuard<'m, T>,
     #[cfg(debug_assertions)]
     held: order::Held,
@@ -84,7 +82,7 @@ pub(crate) struct MutexGuard<'m, T> {
 
 impl<T> MutexGuard<'_, T> {
     /// Releases the mutex while `action` runs.
-    pub(crate) fn unlocked<U>(guard: &mut Self, action: impl FnOnce() -> U) -> U {
+    pub fn unlocked<U>(guard: &mut Self, action: impl FnOnce() -> U) -> U {
         #[cfg(debug_assertions)]
         let _released = guard.held.release();
         parking_lot::MutexGuard::unlocked(&mut guard.inner, action)
@@ -107,24 +105,24 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 /// A condition variable for [`Mutex`].
 #[derive(Default)]
-pub(crate) struct Condvar(parking_lot::Condvar);
+pub struct Condvar(parking_lot::Condvar);
 
 impl Condvar {
-    pub(crate) fn new() -> Condvar {
+    pub fn new() -> Condvar {
         Condvar::default()
     }
 
-    pub(crate) fn notify_all(&self) {
+    pub fn notify_all(&self) {
         self.0.notify_all();
     }
 
     /// Releases the mutex and waits to be notified.
-    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         self.0.wait(&mut guard.inner);
     }
 
     /// Like [`Condvar::wait`], but only until `until`.
-    pub(crate) fn wait_until<T>(
+    pub fn wait_until<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,
         until: Instant,
@@ -136,7 +134,7 @@ impl Condvar {
 /// Asserts that this thread may read or write a socket: it must hold only locks of that connection,
 /// so that no other client waits for the call.
 #[inline]
-pub(crate) fn assert_free_for_io() {
+pub fn assert_free_for_io() {
     #[cfg(debug_assertions)]
     order::assert_free_for_io();
 }

@@ -9,7 +9,9 @@ mod dial;
 mod handshake_error;
 mod holder;
 mod host;
+pub mod limits;
 mod listener;
+pub mod lock;
 mod network;
 mod opening;
 mod pending;
@@ -18,6 +20,7 @@ mod socket;
 mod spare;
 mod stream;
 mod tap;
+pub mod threads;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
@@ -32,12 +35,12 @@ pub use host::{Host, NoAddress};
 pub use listener::{BoundPort, Listener};
 pub use network::{Network, NoNetwork};
 pub use opening::Opening;
-pub(crate) use pending::{Pending, PendingConnections, PendingLimits, Share, greediest};
+pub use pending::{Pending, PendingConnections, PendingLimits, Share, greediest};
 pub use portal_wire::Port;
 pub use raw::Delivery;
 pub use spare::Spare;
 pub use stream::Stream;
-pub(crate) use stream::is_timeout;
+pub use stream::is_timeout;
 pub use tap::{Call, Tap, Trace};
 pub use tls::{TlsClient, TlsServer};
 
