@@ -145,7 +145,6 @@ pub mod board;
 #[cfg(unix)]
 pub mod check;
 pub mod client;
-pub mod clock;
 pub mod cluster;
 mod command_line;
 pub mod event;
@@ -159,22 +158,20 @@ pub mod limits;
 pub mod outbox;
 mod output;
 pub mod program;
-pub mod seat;
 pub mod server;
 mod signals;
 mod terminal;
 mod text_file;
-pub mod tick;
 #[cfg(feature = "tls")]
 mod tls;
-pub mod wake;
-#[cfg(test)]
-mod walk;
 mod web;
 
+pub use portal_core::{clock, seat, tick, wake};
 pub use portal_net as net;
 pub use portal_wire as wire;
 
+#[cfg(test)]
+pub(crate) use portal_core::walk;
 pub(crate) use portal_net::{lock, threads};
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.

@@ -54,14 +54,14 @@ impl Waker {
     }
 
     /// Tells of a tick. The ticker alone does.
-    pub(crate) fn tick(&self, now: Tick) {
+    pub fn tick(&self, now: Tick) {
         if self.under_way.tick.swap(now.0, Ordering::AcqRel) == 0 {
             let _ = self.sender.try_send(Wake::Tick(now));
         }
     }
 
     /// Tells of the end, which comes once.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         let _ = self.sender.try_send(Wake::Stop);
     }
 }

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::lock::Mutex;
 pub use crate::tick::{Deadline, Tick, Ticks};
 use crate::wake::{Waker, Wakes};
+use portal_net::lock::Mutex;
 
 /// The count of ticks, shared by everyone who looks at the time.
 #[derive(Clone, Default)]
@@ -242,7 +242,7 @@ impl Clock {
 /// Scales `time` by `CHAT_TEST_CLOCK` from the environment: `CHAT_TEST_CLOCK=100` makes every tick
 /// and every timeout a hundred times longer. Tests set it for the programs that they start, so that
 /// no timeout depends on the speed of the machine.
-pub(crate) fn slowed(time: Duration) -> Duration {
+pub fn slowed(time: Duration) -> Duration {
     static FACTOR: OnceLock<u32> = OnceLock::new();
     let factor = FACTOR.get_or_init(|| {
         let factor = std::env::var("CHAT_TEST_CLOCK").ok();
@@ -275,7 +275,7 @@ impl Ticker {
     ) -> io::Result<Ticker> {
         let (stop, stopped) = bounded::<()>(0);
         let beating = clock.clone();
-        let thread = crate::threads::start("ticker", move || {
+        let thread = portal_net::threads::start("ticker", move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                 let (now, told) = beating.beat();
                 beaten(now, told);

@@ -21,11 +21,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Lease, Passcode};
 use crate::clock::{Deadline, Tick, Ticks};
-use crate::net::Port;
+use portal_wire::Port;
 
 /// How long each phase may last.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(test, derive(PartialEq))]
+#[cfg_attr(any(test, feature = "test-support"), derive(PartialEq))]
 pub struct Timeouts {
     /// From the portal's answer to the connection.
     pub reserve: Ticks,
@@ -181,7 +181,7 @@ impl Phase {
 
 /// One seat: its passcode and its state.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone, PartialEq))]
+#[cfg_attr(any(test, feature = "test-support"), derive(Clone, PartialEq))]
 pub struct Seat {
     passcode: Passcode,
     timeouts: Timeouts,
@@ -191,7 +191,7 @@ pub struct Seat {
 }
 
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone, PartialEq))]
+#[cfg_attr(any(test, feature = "test-support"), derive(Clone, PartialEq))]
 enum State {
     Free,
     Reserved {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::net::Port;
+use portal_wire::Port;
 
 /// The number of a seat, counted from 1. Seats 1 and 2 are partners, 3 and 4, and so on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -49,7 +49,7 @@ impl fmt::Display for SeatNumber {
 /// the stack, or the seat holds it while it is in use. So a port that is pushed twice does not
 /// compile. (The model test copies whole worlds, and only it can.)
 #[derive(PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
 pub struct Lease {
     seat: SeatNumber,
     port: Port,
@@ -69,7 +69,7 @@ impl Lease {
 
 /// The free ports. The server guards it with one lock, a leaf: nothing else is locked under it.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
 pub struct WorkloadStack {
     free: Vec<Lease>,
 }

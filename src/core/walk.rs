@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 /// A world that can be walked exhaustively. A step that must not be panics.
-pub(crate) trait World: Clone {
+pub trait World: Clone {
     /// One thing that can happen next.
     type Step;
 
@@ -20,7 +20,7 @@ pub(crate) trait World: Clone {
 
 /// Walks from `start` and returns the number of states.
 #[allow(clippy::disallowed_macros)]
-pub(crate) fn walk<W: World>(start: W) -> usize {
+pub fn walk<W: World>(start: W) -> usize {
     let mut seen = HashSet::from([start.canonical()]);
     let mut level = vec![start];
     let (mut depth, mut steps) = (0, 0_u64);

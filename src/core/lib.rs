@@ -1,0 +1,12 @@
+//! The server's core: the rules of a seat, and time in ticks.
+//!
+//! It knows threads, locks and channels, and nothing of what else this project does with them.
+
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod seat;
+pub mod tick;
+pub mod wake;
+#[cfg(any(test, feature = "test-support"))]
+pub mod walk;
