@@ -146,22 +146,14 @@ pub mod board;
 pub mod check;
 pub mod client;
 pub mod cluster;
-mod command_line;
 pub mod event;
-mod files;
 pub mod guide;
 pub mod hall;
-mod interfaces;
-mod invocation;
 pub mod lesson;
 pub mod limits;
 pub mod outbox;
-mod output;
 pub mod program;
 pub mod server;
-mod signals;
-mod terminal;
-mod text_file;
 #[cfg(feature = "tls")]
 mod tls;
 mod web;
@@ -170,6 +162,9 @@ pub use portal_core::{clock, seat, tick, wake};
 pub use portal_net as net;
 pub use portal_wire as wire;
 
+pub(crate) use portal_cli::{
+    command_line, files, interfaces, invocation, output, signals, terminal, text_file,
+};
 #[cfg(test)]
 pub(crate) use portal_core::walk;
 pub(crate) use portal_net::{lock, threads};

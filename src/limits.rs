@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+pub use portal_cli::limits::*;
 pub use portal_net::limits::*;
 pub use portal_wire::limits::*;
 
@@ -13,16 +14,8 @@ pub const NAME: usize = 32;
 /// The longest password, in bytes.
 pub const PASSWORD: usize = 128;
 
-/// Limit on text from a pipe or a device that is used instead of a file, in bytes: `/dev/zero` has
-/// no end.
-pub const PIPED_TEXT: usize = 1024 * 1024;
-
 /// Limit on a recorded run from a pipe, in bytes. (A regular file has no limit.)
 pub const PIPED_RECORDING: usize = 256 * 1024 * 1024;
-
-/// Timeout for a silent pipe that is used instead of a file. Its writer may be a password manager
-/// that waits for a person.
-pub const PIPE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Wrong passwords on one connection before it is closed.
 pub const WRONG_PASSWORDS: u32 = 3;

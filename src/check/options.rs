@@ -132,8 +132,8 @@ pub(super) fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command_line::tests::{know_every_option, stand_on_the_page};
     use clap::CommandFactory as _;
+    use portal_cli::test_support::{know_every_option, stand_on_the_page};
 
     #[test]
     fn completions_and_manual_page_know_every_option() {

@@ -505,12 +505,12 @@ pub(super) mod tests {
 
     #[test]
     fn completions_and_the_manual_page_know_every_option() {
-        crate::command_line::tests::know_every_option(Arguments::command());
+        portal_cli::test_support::know_every_option(Arguments::command());
     }
 
     #[test]
     fn the_options_stand_on_the_page_as_in_the_help() {
-        crate::command_line::tests::stand_on_the_page(Arguments::command(), "chatclient.md");
+        portal_cli::test_support::stand_on_the_page(Arguments::command(), "chatclient.md");
     }
 
     #[test]

@@ -744,7 +744,7 @@ mod tests {
         check(&accounts, "alice", "one");
         check(&accounts, "bob", "two");
         drop(accounts);
-        for (how, bytes) in crate::text_file::tests::same_texts(&file.text()) {
+        for (how, bytes) in portal_cli::test_support::same_texts(&file.text()) {
             std::fs::write(&file.0, bytes).unwrap();
             let (accounts, damage) = open(&file.0);
             assert_eq!((damage, accounts.len()), (vec![], 2), "{how}");

@@ -106,7 +106,7 @@ mod tests {
         known.keep("chat.example", 50020, &one).unwrap();
         assert_eq!(known.find("chat.example", 50010).unwrap(), Some(other));
         assert_eq!(known.find("chat.example", 50020).unwrap(), Some(one));
-        for (how, bytes) in crate::text_file::tests::same_texts(&text) {
+        for (how, bytes) in portal_cli::test_support::same_texts(&text) {
             fs::write(known.path(), bytes).unwrap();
             assert_eq!(
                 known.find("chat.example", 50000).unwrap(),

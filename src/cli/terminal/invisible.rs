@@ -1,14 +1,14 @@
 //! Invisible characters in the line editor.
 //!
 //! A terminal must show the line being typed as it shows the lines of others: `U+FFFD` in the place
-//! of an invisible character (see [`printable`](crate::wire::printable)). The editor computes the
+//! of an invisible character (see [`printable`](portal_wire::printable)). The editor computes the
 //! cursor's column from its own text, in which such a character has no width. So inside the editor
 //! a private-use character, one column wide, stands for each of them. The finished line has the
 //! characters that were typed.
 
 use unicode_width::UnicodeWidthChar as _;
 
-use crate::wire::{Class, Shown, for_each_shown};
+use portal_wire::{Class, Shown, for_each_shown};
 
 /// Returns `text` as the editor keeps it.
 pub(super) fn encode(text: &str) -> String {
@@ -120,7 +120,7 @@ fn decoded(character: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::printable;
+    use portal_wire::printable;
     use proptest::prelude::*;
 
     fn columns(text: &str) -> usize {

@@ -24,28 +24,28 @@ use super::filter::WAKE;
 use super::invisible::{decode, drawn, encode, is_drawn_otherwise};
 use super::tty::{LowDescriptors, columns};
 use super::{Palette, time_of_day};
-use crate::clock::slowed;
 use crate::output;
 use crate::text_file::{self, TextError};
-use crate::wire::printable;
+use portal_core::clock::slowed;
+use portal_wire::printable;
 
 /// What Tab can make of the last word before the cursor: where that word begins, and what it may
 /// become.
-pub(crate) type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
+pub type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 
 /// Prints above the line being typed. It can block, for as long as nobody is asked for a line.
-pub(crate) type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
+pub type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
 
 /// How the lines are got.
-pub(crate) struct Manner {
+pub struct Manner {
     /// The colours of the prompt.
-    pub(crate) palette: Palette,
+    pub palette: Palette,
     /// What Tab can make of a line.
-    pub(crate) complete: Complete,
+    pub complete: Complete,
     /// The lines of earlier runs.
-    pub(crate) history: Option<History>,
+    pub history: Option<History>,
     /// In the background, leave the terminal alone instead of being stopped by it.
-    pub(crate) only_in_foreground: bool,
+    pub only_in_foreground: bool,
 }
 
 /// What became of a line.
@@ -475,7 +475,7 @@ impl Helper for Prompter {}
 
 /// The lines of earlier runs, and the file in which they are stored.
 #[derive(Clone, Debug)]
-pub(crate) struct History {
+pub struct History {
     file: PathBuf,
     /// Oldest first.
     lines: Vec<String>,
@@ -486,7 +486,7 @@ impl History {
     ///
     /// # Errors
     /// See [`TextError`].
-    pub(crate) fn read(file: PathBuf) -> Result<History, TextError> {
+    pub fn read(file: PathBuf) -> Result<History, TextError> {
         let text = text_file::read_own(&file)?.unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let recent = &lines[lines.len().saturating_sub(HISTORY)..];

@@ -19,14 +19,14 @@ use rustix::termios::{
 };
 
 use super::outcome::{Answered, Ready};
-use crate::wire::printable;
+use portal_wire::printable;
 
 /// How wide a terminal is taken to be that does not say.
 const COLUMNS: u16 = 80;
 
 /// Whether this process may read from the terminal and change its modes: not while it runs in the
 /// background (`program &`), where the system would stop it for that.
-pub(crate) fn is_in_foreground(terminal: impl AsFd) -> bool {
+pub fn is_in_foreground(terminal: impl AsFd) -> bool {
     match tcgetpgrp(terminal) {
         Ok(group) => group == getpgrp(),
         // Not this process's controlling terminal: nobody stops it there.
@@ -36,7 +36,7 @@ pub(crate) fn is_in_foreground(terminal: impl AsFd) -> bool {
 }
 
 /// How many columns standard output has.
-pub(crate) fn columns() -> usize {
+pub fn columns() -> usize {
     let size = tcgetwinsize(io::stdout());
     let columns = size.map_or(COLUMNS, |size| size.ws_col);
     usize::from(if columns == 0 { COLUMNS } else { columns })
@@ -320,7 +320,7 @@ fn read_hidden(
 
 /// Whether this process belongs to a terminal at all: a service does not. A terminal that is closed sends SIGHUP to
 /// those that do.
-pub(crate) fn has_terminal() -> bool {
+pub fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
@@ -362,6 +362,6 @@ fn lowest() -> Option<OwnedFd> {
 }
 
 /// Whether a person sits at both ends of this process.
-pub(crate) fn is_interactive() -> bool {
+pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }

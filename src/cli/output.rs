@@ -3,16 +3,16 @@
 
 use std::io::{self, Write};
 
-use crate::wire::printable_lines;
+use portal_wire::printable_lines;
 
 mod lines;
 
-pub(crate) use lines::LineWriter;
+pub use lines::LineWriter;
 
 /// One of the two output streams, without std's buffer, so that the caller knows which bytes were
 /// not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Output {
+pub enum Output {
     Stdout,
     Stderr,
 }
@@ -22,7 +22,7 @@ impl Output {
     ///
     /// # Errors
     /// The system's error; `BrokenPipe` if the reader has closed the pipe.
-    pub(crate) fn print(self, text: &str) -> io::Result<()> {
+    pub fn print(self, text: &str) -> io::Result<()> {
         match self {
             Output::Stdout => with_lock(self, io::stdout().lock(), text),
             Output::Stderr => with_lock(self, io::stderr().lock(), text),
@@ -39,7 +39,7 @@ fn with_lock<L>(mut output: Output, _lock: L, text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Any other error of the system, such as a full disk.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<()> {
     match Output::Stdout.print(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
@@ -47,19 +47,19 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 }
 
 /// The sentence for output that a program could not print.
-pub(crate) fn not_written(error: &io::Error) -> String {
+pub fn not_written(error: &io::Error) -> String {
     format!("standard output can't be written ({error}): give it another file or pipe")
 }
 
 /// A number and what it counts: `1 person`, `2 people`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Prints a message for the user on standard error. It may quote a file or a command line, so it is
 /// made safe for a terminal. If standard error can't be written either, there is no
 /// place left to report it.
-pub(crate) fn report(text: &str) {
+pub fn report(text: &str) {
     let _ = Output::Stderr.print(&printable_lines(text));
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, UdpSocket};
 use getifaddrs::{InterfaceFlags, getifaddrs};
 
 /// What this machine is called, if it says so.
-pub(crate) fn machine_name() -> Option<String> {
+pub fn machine_name() -> Option<String> {
     #[cfg(unix)]
     let name = rustix::system::uname()
         .nodename()
@@ -22,14 +22,14 @@ pub(crate) fn machine_name() -> Option<String> {
 
 /// One interface, as people know it.
 #[derive(Default, Debug)]
-pub(crate) struct Interface {
-    pub(crate) mac: Option<[u8; 6]>,
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) is_loopback: bool,
+pub struct Interface {
+    pub mac: Option<[u8; 6]>,
+    pub addresses: Vec<IpAddr>,
+    pub is_loopback: bool,
 }
 
 /// The interfaces that are up, by name. Empty when the system does not tell.
-pub(crate) fn interfaces() -> BTreeMap<String, Interface> {
+pub fn interfaces() -> BTreeMap<String, Interface> {
     let mut found: BTreeMap<String, Interface> = BTreeMap::new();
     let Ok(rows) = getifaddrs() else { return found };
     for row in rows.filter(|row| row.flags.contains(InterfaceFlags::UP)) {
@@ -45,7 +45,7 @@ pub(crate) fn interfaces() -> BTreeMap<String, Interface> {
 
 /// The table of interfaces for the start of the server, one line each. Without `ipv6`, the server
 /// does not listen on their IPv6 addresses.
-pub(crate) fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
+pub fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     let mut table = String::new();
     for (name, Interface { mac, addresses, .. }) in interfaces {
         let mac = mac.map_or_else(
@@ -65,7 +65,7 @@ pub(crate) fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> Str
 
 /// The address of this machine on its default route, if there is one. Nothing is sent: connecting a
 /// datagram's socket only asks the system for the way.
-pub(crate) fn default_route(is_ipv6: bool) -> Option<IpAddr> {
+pub fn default_route(is_ipv6: bool) -> Option<IpAddr> {
     // Addresses that are set aside for documentation, and so nobody's.
     let (here, there) = if is_ipv6 {
         ("[::]:0", "[2001:db8::1]:9")
@@ -80,7 +80,7 @@ pub(crate) fn default_route(is_ipv6: bool) -> Option<IpAddr> {
 /// The address that others on the network should type, if there is one that a bind to `bind`
 /// listens on: not the loopback, and IPv4 rather than a link-local IPv6 address that would need
 /// a zone.
-pub(crate) fn address_for_others(
+pub fn address_for_others(
     interfaces: &BTreeMap<String, Interface>,
     bind: IpAddr,
     route: Option<IpAddr>,

@@ -3,17 +3,17 @@
 
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::wire::{columns_at_most, columns_of};
+use portal_wire::{columns_at_most, columns_of};
 
 /// Stands before each line that goes on with the one above it.
-pub(crate) const GOES_ON: &str = "      | ";
+pub const GOES_ON: &str = "      | ";
 
 /// A terminal this narrow gets lines that are cut by itself.
 const NARROWEST: usize = 8;
 
 /// Cuts `text` into lines, the first of which begins after `before` columns: where it has line
 /// feeds, and, if the terminal has so many `columns`, wherever it would not fit.
-pub(crate) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
+pub fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.split('\n') {
         let start = if lines.is_empty() {
@@ -31,13 +31,7 @@ pub(crate) fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<St
 
 /// Cuts one line at its spaces, the first piece to begin after `start` columns and the others after
 /// `indent`, and adds the pieces to `lines`.
-pub(crate) fn wrap(
-    line: &str,
-    start: usize,
-    columns: usize,
-    indent: usize,
-    lines: &mut Vec<String>,
-) {
+pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut Vec<String>) {
     let room_after = |taken: usize| columns.saturating_sub(taken).max(NARROWEST);
     let mut room = room_after(start);
     let mut current = String::new();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 /// Writes lines to a file, a pipe or a terminal that can fail and later work again (a full disk, a
 /// slow reader). An error never ends it. It counts the lines that could not be written, and writes
 /// the count before the next line. It finishes a partly written line first, so two lines never mix.
-pub(crate) struct LineWriter<W> {
+pub struct LineWriter<W> {
     out: W,
     /// The rest of a partly written line.
     torn: Vec<u8>,
@@ -20,7 +20,7 @@ pub(crate) struct LineWriter<W> {
 }
 
 impl<W: Write> LineWriter<W> {
-    pub(crate) fn new(out: W) -> LineWriter<W> {
+    pub fn new(out: W) -> LineWriter<W> {
         LineWriter {
             out,
             torn: Vec::new(),
@@ -32,20 +32,20 @@ impl<W: Write> LineWriter<W> {
     }
 
     /// The destination.
-    pub(crate) fn out(&mut self) -> &mut W {
+    pub fn out(&mut self) -> &mut W {
         &mut self.out
     }
 
     /// Continues with a new destination, such as a new file, and drops the rest of a torn line. If
     /// the new destination itself ends in a torn line (`is_torn`), ends that line first.
-    pub(crate) fn restart(&mut self, is_torn: bool) {
+    pub fn restart(&mut self, is_torn: bool) {
         let lines = std::mem::take(&mut self.torn_lines);
         self.miss(lines, "its file was replaced");
         self.torn = if is_torn { vec![b'\n'] } else { Vec::new() };
     }
 
     /// Counts lines that are missing for a reason other than a failed write.
-    pub(crate) fn miss(&mut self, lines: u64, reason: &str) {
+    pub fn miss(&mut self, lines: u64, reason: &str) {
         if lines > 0 && self.missing == 0 {
             reason.clone_into(&mut self.reason);
         }
@@ -53,7 +53,7 @@ impl<W: Write> LineWriter<W> {
     }
 
     /// Counts `lines` as missing because of `error`. Returns the error if writing worked before.
-    pub(crate) fn fail(&mut self, lines: usize, error: io::Error) -> io::Result<()> {
+    pub fn fail(&mut self, lines: usize, error: io::Error) -> io::Result<()> {
         self.miss(lines as u64, &error.to_string());
         if std::mem::replace(&mut self.is_failing, true) {
             Ok(())
@@ -68,7 +68,7 @@ impl<W: Write> LineWriter<W> {
     /// # Errors
     /// The first error since the last successful write; later ones are not reported again. Lines
     /// that were not written are counted.
-    pub(crate) fn write(
+    pub fn write(
         &mut self,
         lines: &[String],
         notice: impl FnOnce(u64, &str) -> String,

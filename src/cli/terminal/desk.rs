@@ -10,7 +10,7 @@ use super::tty::{RawTerminal, Waker};
 
 /// What the person did. `T` is what a prompt stands for: where a line goes that is typed at it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Typed<T> {
+pub enum Typed<T> {
     /// A line.
     Line {
         /// What was typed.
@@ -40,7 +40,7 @@ pub(crate) enum Typed<T> {
 
 /// How something is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub enum Ask {
     /// A line, which may have been typed ahead.
     Line,
     /// An answer: what was typed before the question was shown is none.
@@ -51,18 +51,18 @@ pub(crate) enum Ask {
 
 /// What the person is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Prompt<T> {
+pub struct Prompt<T> {
     /// Stands before the line.
-    pub(crate) name: String,
+    pub name: String,
     /// How.
-    pub(crate) ask: Ask,
+    pub ask: Ask,
     /// What it stands for.
-    pub(crate) target: T,
+    pub target: T,
 }
 
 /// What is done with what was typed before a prompt was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ahead {
+pub enum Ahead {
     /// It was typed for the prompt before, which was replaced from outside.
     KeepsTarget,
     /// The person's own line led to the prompt, so it is meant for that.

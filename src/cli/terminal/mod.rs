@@ -7,34 +7,34 @@ mod filter;
 mod invisible;
 mod keyboard;
 mod keys;
-pub(crate) mod layout;
+pub mod layout;
 mod outcome;
 mod plain;
 #[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;
 
-pub(crate) use desk::{Ahead, Ask, Prompt, Typed};
-pub(crate) use editor::{Complete, History, Manner, Printer};
-pub(crate) use keyboard::{Keyboard, PreparedEditor, restore_terminal};
-pub(crate) use tty::{columns, has_terminal, is_in_foreground, is_interactive};
+pub use desk::{Ahead, Ask, Prompt, Typed};
+pub use editor::{Complete, History, Manner, Printer};
+pub use keyboard::{Keyboard, PreparedEditor, restore_terminal};
+pub use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 
-use crate::wire::printable;
+use portal_wire::printable;
 
 use crate::output;
 
 /// How the time of day is written.
-pub(crate) const TIME: &str = "%H:%M";
+pub const TIME: &str = "%H:%M";
 
 /// How many colours there are for names: none of those of notices and troubles.
-pub(crate) const NAME_COLOURS: usize = 8;
+pub const NAME_COLOURS: usize = 8;
 
 /// Gives the terminal's window a title; not where the output is no terminal, or one that would print it.
-pub(crate) fn set_title(title: &str) {
+pub fn set_title(title: &str) {
     let can = std::env::var("TERM").is_ok_and(|name| name != "dumb" && name != "linux");
     if can && io::stdout().is_terminal() {
         // OSC 0 of xterm, which every terminal with a window takes.
@@ -44,13 +44,13 @@ pub(crate) fn set_title(title: &str) {
 
 /// The colours of the kinds of lines.
 #[derive(Clone, Copy)]
-pub(crate) struct Palette {
+pub struct Palette {
     color: bool,
 }
 
 impl Palette {
     /// Colours if `wanted`, on a terminal that can, unless `NO_COLOR` is set.
-    pub(crate) fn new(wanted: bool) -> Palette {
+    pub fn new(wanted: bool) -> Palette {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         Palette {
@@ -67,12 +67,12 @@ impl Palette {
     }
 
     /// What has to be white on black, whatever the terminal's own colours are.
-    pub(crate) fn white_on_black(self, text: &str) -> String {
+    pub fn white_on_black(self, text: &str) -> String {
         self.paint("97;40", text)
     }
 
     /// Somebody else's name, in one of [`NAME_COLOURS`] colours.
-    pub(crate) fn name(self, text: &str, colour: usize) -> String {
+    pub fn name(self, text: &str, colour: usize) -> String {
         const CODES: [&str; NAME_COLOURS] = [
             "1;36", "1;32", "1;34", "1;35", "1;96", "1;92", "1;94", "1;95",
         ];
@@ -80,33 +80,33 @@ impl Palette {
     }
 
     /// Text in which the person is named.
-    pub(crate) fn called(self, text: &str) -> String {
+    pub fn called(self, text: &str) -> String {
         self.paint("1;35", text)
     }
 
     /// One's own name, in the prompt.
-    pub(crate) fn own(self, text: &str) -> String {
+    pub fn own(self, text: &str) -> String {
         self.paint("32", text)
     }
 
     /// What the server or the client itself says.
-    pub(crate) fn notice(self, text: &str) -> String {
+    pub fn notice(self, text: &str) -> String {
         self.paint("33", text)
     }
 
     /// What has gone wrong.
-    pub(crate) fn trouble(self, text: &str) -> String {
+    pub fn trouble(self, text: &str) -> String {
         self.paint("31", text)
     }
 
     /// What matters less.
-    pub(crate) fn faint(self, text: &str) -> String {
+    pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
 }
 
 /// A warning if the variable `TZ` names an unknown time zone, so that times are shown in UTC.
-pub(crate) fn unknown_time_zone() -> Option<String> {
+pub fn unknown_time_zone() -> Option<String> {
     let zone = std::env::var_os("TZ")?;
     TimeZone::try_system().err()?;
     let zone = printable(&zone.to_string_lossy());
@@ -116,7 +116,7 @@ pub(crate) fn unknown_time_zone() -> Option<String> {
 }
 
 /// The time of day, as it stands in the prompt.
-pub(crate) fn time_of_day() -> String {
+pub fn time_of_day() -> String {
     Zoned::now().strftime(TIME).to_string()
 }
 

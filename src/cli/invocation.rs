@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::net::Host;
+use portal_net::Host;
 
 /// How it was called.
-pub(crate) enum Invocation {
+pub enum Invocation {
     /// By cargo, and so most likely by make: its programs are not on anybody's PATH.
     Make,
     /// By name. Its sibling lies beside it, as it was called: `chatclient`, `/opt/bin/chatclient`.
@@ -18,7 +18,7 @@ pub(crate) enum Invocation {
 
 impl Invocation {
     /// How this process was called.
-    pub(crate) fn of_this_process() -> Invocation {
+    pub fn of_this_process() -> Invocation {
         if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
             return Invocation::Make;
         }
@@ -33,7 +33,7 @@ impl Invocation {
     }
 
     /// What starts a server.
-    pub(crate) fn server(&self) -> String {
+    pub fn server(&self) -> String {
         match self {
             Invocation::Make => "make run-server".to_owned(),
             Invocation::ByName { folder } => format!("{folder}chatserver"),
@@ -41,7 +41,7 @@ impl Invocation {
     }
 
     /// What starts a server on that port.
-    pub(crate) fn server_at(&self, port: u16) -> String {
+    pub fn server_at(&self, port: u16) -> String {
         match self {
             Invocation::Make => format!("`make run-server PORT={port}`"),
             Invocation::ByName { folder } => format!("`{folder}chatserver {port}`"),
@@ -49,7 +49,7 @@ impl Invocation {
     }
 
     /// What starts a client that goes to that server and port, where they are not the usual ones.
-    pub(crate) fn client(&self, server: Option<Host>, port: Option<u16>, options: &str) -> String {
+    pub fn client(&self, server: Option<Host>, port: Option<u16>, options: &str) -> String {
         match self {
             Invocation::Make => {
                 let mut command = "make run-client".to_owned();
@@ -81,7 +81,7 @@ impl Invocation {
     }
 
     /// How to go to some other server, for a sentence.
-    pub(crate) fn client_elsewhere(&self) -> String {
+    pub fn client_elsewhere(&self) -> String {
         match self {
             Invocation::Make => "make run-client SERVER=… PORT=…".to_owned(),
             Invocation::ByName { folder } => format!("{folder}chatclient SERVER PORT"),

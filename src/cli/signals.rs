@@ -19,7 +19,7 @@ use signal_hook::{
 use elsewhere::{Handle, Signals};
 
 use crate::terminal::restore_terminal;
-use crate::threads;
+use portal_net::threads;
 
 /// Ended by a second signal, as a shell reports it.
 const INTERRUPTED: i32 = 130;
@@ -30,7 +30,7 @@ const INTERRUPTED: i32 = 130;
     not(unix),
     expect(dead_code, reason = "elsewhere no signal says more than to end")
 )]
-pub(crate) enum Told {
+pub enum Told {
     /// To end, and by which signal.
     End(&'static str),
     /// The program was stopped and goes on, perhaps in the foreground.
@@ -40,16 +40,16 @@ pub(crate) enum Told {
 }
 
 /// What the thread `signals` tells, and how to end it.
-pub(crate) struct Listening {
+pub struct Listening {
     /// What was told.
-    pub(crate) told: Receiver<Told>,
+    pub told: Receiver<Told>,
     /// The program is on its way to its end: the next signal ends it at once. Set by the first
     /// signal, or by whoever ends the program without one.
-    pub(crate) ending: Arc<AtomicBool>,
+    pub ending: Arc<AtomicBool>,
     /// SIGHUP asks to read files anew, as it does of programs without a terminal, and does not end it.
-    pub(crate) reads_anew: Arc<AtomicBool>,
+    pub reads_anew: Arc<AtomicBool>,
     /// Ends the thread.
-    pub(crate) handle: Handle,
+    pub handle: Handle,
 }
 
 /// Starts the thread `signals`. The first signal is told; at a second one somebody will not wait any
@@ -57,7 +57,7 @@ pub(crate) struct Listening {
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
-pub(crate) fn listen() -> io::Result<Listening> {
+pub fn listen() -> io::Result<Listening> {
     // A write beyond `ulimit -f` then fails like one to a full disk, and does not end the process.
     #[cfg(unix)]
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
@@ -124,15 +124,15 @@ mod elsewhere {
 
     const PAUSE: Duration = Duration::from_millis(100);
 
-    pub(crate) struct Signals {
+    pub struct Signals {
         came: Vec<(i32, Arc<AtomicBool>)>,
         is_closed: Arc<AtomicBool>,
     }
 
-    pub(crate) struct Handle(Arc<AtomicBool>);
+    pub struct Handle(Arc<AtomicBool>);
 
     impl Handle {
-        pub(crate) fn close(&self) {
+        pub fn close(&self) {
             self.0.store(true, Ordering::Release);
         }
     }

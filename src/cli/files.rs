@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 const FOLDER: &str = "portal-chat";
 
 /// What a person has said: it counts where nothing else is said.
-pub(crate) fn settings_file(name: &str) -> Option<PathBuf> {
+pub fn settings_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;
     Some(folder.join(name))
 }
 
 /// What a program remembers from one run to the next. `None` without a home.
-pub(crate) fn state_file(name: &str) -> Option<PathBuf> {
+pub fn state_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_STATE_HOME", ".local/state")?;
     Some(folder.join(name))
@@ -26,7 +26,7 @@ pub(crate) fn state_file(name: &str) -> Option<PathBuf> {
 /// The folder with a server's files of those names, unless its user says where they are. If one is in the folder that
 /// the server was started in, it is that one, which is empty here; else what systemd says (`/var/lib/portal-chat`), or
 /// where such files of a person's lie.
-pub(crate) fn server_folder(names: &[&str]) -> PathBuf {
+pub fn server_folder(names: &[&str]) -> PathBuf {
     let is_here = |name: &&str| Path::new(name).symlink_metadata().is_ok();
     if names.iter().any(is_here) {
         return PathBuf::new();
@@ -47,7 +47,7 @@ fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Optio
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn make_usual_folder_of(file: &Path) -> io::Result<()> {
+pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
     let usual = server_folder_elsewhere(&|name| std::env::var_os(name));
     if file.parent() == usual.as_deref() {
         make_folder_of(file)?;
@@ -60,7 +60,7 @@ pub(crate) fn make_usual_folder_of(file: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn could_be_made(file: &Path) -> io::Result<()> {
+pub fn could_be_made(file: &Path) -> io::Result<()> {
     let whole = std::path::absolute(file)?;
     let folders = whole.ancestors().skip(1);
     let mut there = folders.filter(|folder| folder.exists());
@@ -95,7 +95,7 @@ fn in_home(
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
+pub fn make_folder_of(file: &Path) -> io::Result<()> {
     let Some(folder) = file
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -118,7 +118,7 @@ pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
 /// # Errors
 /// What the system says when it can't tell.
 #[cfg(unix)]
-pub(crate) fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
+pub fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let ours = file.metadata()?;
     match std::fs::metadata(path) {
@@ -130,7 +130,7 @@ pub(crate) fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
 
 /// Elsewhere a file that is open can't be replaced.
 #[cfg(not(unix))]
-pub(crate) fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
+pub fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// What the system reports; `AlreadyExists` for one that is there.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

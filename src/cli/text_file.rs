@@ -22,7 +22,7 @@ use crate::limits::{PIPE_PATIENCE, PIPED_TEXT};
 
 /// A text file that can't be used.
 #[derive(Debug)]
-pub(crate) struct TextError {
+pub struct TextError {
     file: PathBuf,
     /// Counted from 1; `None` if the whole file is affected.
     line: Option<usize>,
@@ -31,7 +31,7 @@ pub(crate) struct TextError {
 
 /// What is wrong with a text.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The system can't open, read or write it.
     System(io::Error),
     /// It is a directory.
@@ -138,7 +138,7 @@ impl From<io::Error> for Fault {
 
 impl Fault {
     /// As an error of the whole file.
-    pub(crate) fn of(self, file: &Path) -> TextError {
+    pub fn of(self, file: &Path) -> TextError {
         TextError {
             file: file.to_owned(),
             line: None,
@@ -147,7 +147,7 @@ impl Fault {
     }
 
     /// As an error of one of the file's lines, counted from 1.
-    pub(crate) fn at(self, file: &Path, line: usize) -> TextError {
+    pub fn at(self, file: &Path, line: usize) -> TextError {
         TextError {
             file: file.to_owned(),
             line: Some(line),
@@ -158,14 +158,14 @@ impl Fault {
 
 impl TextError {
     /// Returns whether the file does not exist. (A service's home may not be a directory.)
-    pub(crate) fn is_missing(&self) -> bool {
+    pub fn is_missing(&self) -> bool {
         use io::ErrorKind::{NotADirectory, NotFound};
         self.system()
             .is_some_and(|error| matches!(error.kind(), NotFound | NotADirectory))
     }
 
     /// The system's error, if the fault is one.
-    pub(crate) fn system(&self) -> Option<&io::Error> {
+    pub fn system(&self) -> Option<&io::Error> {
         match &self.fault {
             Fault::System(error) => Some(error),
             _ => None,
@@ -177,7 +177,7 @@ impl TextError {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn read(path: &Path) -> Result<String, TextError> {
+pub fn read(path: &Path) -> Result<String, TextError> {
     text_of(&read_bytes(path)?).map_err(|(line, fault)| fault.at(path, line))
 }
 
@@ -185,7 +185,7 @@ pub(crate) fn read(path: &Path) -> Result<String, TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
+pub fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     match read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.is_missing() => Ok(None),
@@ -197,7 +197,7 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn read_own(path: &Path) -> Result<Option<String>, TextError> {
+pub fn read_own(path: &Path) -> Result<Option<String>, TextError> {
     let regular = open(path).and_then(|file| check_regular(&file.metadata()?));
     match regular.map_err(|fault| fault.of(path)) {
         Ok(()) => read_if_there(path),
@@ -210,7 +210,7 @@ pub(crate) fn read_own(path: &Path) -> Result<Option<String>, TextError> {
 ///
 /// # Errors
 /// See [`Fault`]; an empty line is [`Fault::EmptyFirstLine`].
-pub(crate) fn read_password(path: &Path) -> Result<String, TextError> {
+pub fn read_password(path: &Path) -> Result<String, TextError> {
     let text = read(path)?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
@@ -223,7 +223,7 @@ pub(crate) fn read_password(path: &Path) -> Result<String, TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
     read_bytes_up_to(path, PIPED_TEXT)
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, TextError> {
+pub fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, TextError> {
     let read = || {
         let mut file = open(path)?;
         let mut bytes = Vec::new();
@@ -250,7 +250,7 @@ pub(crate) fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, Text
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
+pub fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
     let append = || {
         make_folder_of(path)?;
         let mut file = open_to_append(path)?;
@@ -272,7 +272,7 @@ pub(crate) fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TextError> {
+pub fn replace(path: &Path, text: &str) -> Result<(), TextError> {
     let replace = || {
         make_folder_of(path)?;
         let text = match open(path) {
@@ -305,7 +305,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub(crate) fn open_to_append(path: &Path) -> Result<File, Fault> {
+pub fn open_to_append(path: &Path) -> Result<File, Fault> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
@@ -317,7 +317,7 @@ pub(crate) fn open_to_append(path: &Path) -> Result<File, Fault> {
 
 /// The end of a file's lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LineEnd {
+pub enum LineEnd {
     Lf,
     CrLf,
 }
@@ -448,13 +448,13 @@ fn wait(_: &File, _: Duration) -> Result<bool, Fault> {
     Ok(false)
 }
 
-const MARK: &[u8] = "\u{feff}".as_bytes();
+pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Removes a byte order mark from the beginning of a text.
 ///
 /// # Errors
 /// [`Fault::Utf16`] if the mark is UTF-16's, or one of the first two bytes is NUL.
-pub(crate) fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
+pub fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, ..] | [_, 0, ..] => Err(Fault::Utf16),
         _ => Ok(bytes.strip_prefix(MARK).unwrap_or(bytes)),
@@ -465,7 +465,7 @@ pub(crate) fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
 ///
 /// # Errors
 /// [`Fault::Utf16`], [`Fault::NotUtf8`].
-pub(crate) fn line_of(bytes: &[u8]) -> Result<&str, Fault> {
+pub fn line_of(bytes: &[u8]) -> Result<&str, Fault> {
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.contains(&0) {
@@ -490,23 +490,9 @@ fn text_of(bytes: &[u8]) -> Result<String, (usize, Fault)> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    /// Variants of the same text, as different editors and shells write it.
-    pub(crate) fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
-        let plain = text.as_bytes().to_vec();
-        let marked = [MARK, &plain].concat();
-        let crlf = text.replace('\n', "\r\n");
-        let unended = text.strip_suffix('\n').unwrap_or(text);
-        vec![
-            ("as it is", plain),
-            ("byte order mark", marked),
-            ("CRLF", crlf.clone().into_bytes()),
-            ("no final newline", unended.as_bytes().to_vec()),
-            ("all of these", [MARK, crlf.trim_end().as_bytes()].concat()),
-        ]
-    }
+    use crate::test_support::same_texts;
 
     struct Folder(PathBuf);
 

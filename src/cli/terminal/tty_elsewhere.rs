@@ -13,17 +13,17 @@ use super::outcome::{Answered, Ready};
 const COLUMNS: usize = 80;
 
 /// There is no background in which a program may not read.
-pub(crate) fn is_in_foreground<T>(_: T) -> bool {
+pub fn is_in_foreground<T>(_: T) -> bool {
     true
 }
 
 /// How many columns standard output has.
-pub(crate) fn columns() -> usize {
+pub fn columns() -> usize {
     COLUMNS
 }
 
 /// No terminal here sends a signal when it is closed.
-pub(crate) fn has_terminal() -> bool {
+pub fn has_terminal() -> bool {
     false
 }
 
@@ -40,7 +40,7 @@ impl LowDescriptors {
 }
 
 /// Whether there can be a line editor.
-pub(crate) fn is_interactive() -> bool {
+pub fn is_interactive() -> bool {
     false
 }
 

@@ -19,11 +19,11 @@ use super::filter::{Filter, KEY_PAUSE};
 use super::keys::Keys;
 use super::plain::PlainReader;
 use super::tty::{EditorInput, RawTerminal, is_interactive, waker};
-use crate::clock::slowed;
-use crate::threads;
+use portal_core::clock::slowed;
+use portal_net::threads;
 
 /// The threads `keyboard` and `keys`.
-pub(crate) struct Keyboard<T> {
+pub struct Keyboard<T> {
     typed: Receiver<Typed<T>>,
     touched: Receiver<()>,
     /// Says that there is a prompt. Disconnected, it ends the thread that waits for one.
@@ -38,7 +38,7 @@ pub(crate) struct Keyboard<T> {
 }
 
 /// A line editor before its first line.
-pub(crate) struct PreparedEditor {
+pub struct PreparedEditor {
     /// `None` means plain lines: without a terminal, or on one that can't move its cursor
     /// (TERM=dumb).
     editing: Option<(LineEditor, Printer)>,
@@ -49,7 +49,7 @@ impl PreparedEditor {
     /// Opens the editor's descriptors and reserves some for its lines. A program that opens many
     /// must call this first (see [`LowDescriptors`](super::tty::LowDescriptors)), or it gets plain
     /// lines.
-    pub(crate) fn new(manner: Manner) -> PreparedEditor {
+    pub fn new(manner: Manner) -> PreparedEditor {
         let only_in_foreground = manner.only_in_foreground;
         let editing = is_interactive().then(|| LineEditor::new(manner));
         PreparedEditor {
@@ -68,7 +68,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     ///
     /// # Errors
     /// What the system says when it has no thread, or no pseudo-terminal, to give.
-    pub(crate) fn start(editor: PreparedEditor) -> io::Result<(Keyboard<T>, Option<Printer>)> {
+    pub fn start(editor: PreparedEditor) -> io::Result<(Keyboard<T>, Option<Printer>)> {
         let (sender, typed) = bounded(16);
         let (touch, touched) = bounded(1);
         let (running, done) = bounded::<()>(0);
@@ -144,23 +144,23 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     }
 
     /// What the person did, in order.
-    pub(crate) fn typed(&self) -> &Receiver<Typed<T>> {
+    pub fn typed(&self) -> &Receiver<Typed<T>> {
         &self.typed
     }
 
     /// Something comes on it when a key has been pressed.
-    pub(crate) fn touched(&self) -> &Receiver<()> {
+    pub fn touched(&self) -> &Receiver<()> {
         &self.touched
     }
 
     /// Whether there is a line editor, and so a prompt on the screen.
-    pub(crate) fn is_editing(&self) -> bool {
+    pub fn is_editing(&self) -> bool {
         self.terminal.is_some()
     }
 
     /// Lets the person type the next line under `prompt`, which replaces the one that may be on the
     /// screen, with what has been typed so far. `ahead` is about what they have typed before they see it.
-    pub(crate) fn prompt(&self, prompt: Prompt<T>, ahead: Ahead) {
+    pub fn prompt(&self, prompt: Prompt<T>, ahead: Ahead) {
         {
             let mut state = self.desk.state.lock();
             state.asked = Some((prompt, ahead));
@@ -174,24 +174,24 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
 
     /// This process was stopped and goes on: whoever has had the terminal meanwhile may have left it in
     /// another state.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.desk.state.lock().was_stopped = true;
         self.desk.waker.wake();
     }
 
     /// Whether the terminal is left alone, because this process is in the background.
-    pub(crate) fn is_parked(&self) -> bool {
+    pub fn is_parked(&self) -> bool {
         self.desk.state.lock().is_parked
     }
 
     /// This process may be in the foreground again: the thread that waits for that looks.
-    pub(crate) fn look(&self) {
+    pub fn look(&self) {
         self.desk.waker.wake();
     }
 
     /// Ends the editor, wherever it is, with the terminal as it was before. Takes no longer than a
     /// second, whatever the terminal does.
-    pub(crate) fn close(mut self) {
+    pub fn close(mut self) {
         {
             let mut state = self.desk.state.lock();
             state.closing = true;
@@ -216,7 +216,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
 static TERMINAL: Mutex<Option<Arc<RawTerminal>>> = Mutex::new(None);
 
 /// Puts the terminal back into the state in which it was found. Waits for nothing.
-pub(crate) fn restore_terminal() {
+pub fn restore_terminal() {
     if let Some(mut terminal) = TERMINAL.try_lock()
         && let Some(terminal) = terminal.take()
     {

@@ -1,0 +1,142 @@
+//! What the programs' command lines have in common. How one is read, its help, its completions and its man
+//! page all come from one description of it, which is clap's.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser};
+use clap_complete::Shell;
+
+use crate::output;
+use portal_wire::Revision;
+
+/// An invalid command line, or output that can't be written.
+const REFUSED: u8 = 2;
+
+/// What a program prints of itself.
+#[derive(Args, Debug, Default)]
+pub struct About {
+    /// Print what makes SHELL complete these options, and leave
+    #[arg(
+        long,
+        value_name = "SHELL",
+        help_heading = "About it",
+        display_order = 900
+    )]
+    completions: Option<Shell>,
+    /// Print the manual page, and leave (`chatserver --man | man -l -`)
+    #[arg(long, help_heading = "About it", display_order = 900)]
+    man: bool,
+}
+
+/// Reads a command line, whose first word is the program's name. `Err` is the program's end: it has printed
+/// what was asked for (code 0), or what is wrong with which word and what helps (code 2).
+pub fn read<C: Parser>(
+    words: impl IntoIterator<Item = OsString>,
+    about: impl Fn(&C) -> &About,
+) -> Result<C, ExitCode> {
+    let command_line = C::try_parse_from(words).map_err(|error| refuse::<C>(&error))?;
+    let About { completions, man } = about(&command_line);
+    let mut command = C::command();
+    let name = command.get_name().to_owned();
+    let mut text = Vec::new();
+    if let Some(shell) = completions {
+        clap_complete::generate(*shell, &mut command, name, &mut text);
+    } else if *man {
+        // Writing into memory does not fail.
+        let _ = clap_mangen::Man::new(command).render(&mut text);
+    } else {
+        return Ok(command_line);
+    }
+    Err(print::<C>(&String::from_utf8_lossy(&text)))
+}
+
+/// Ends a program whose command line is wrong, or asks for help.
+pub fn refuse<C: CommandFactory>(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        return print::<C>(&text);
+    }
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    output::report(&format!("{}: {text}", C::command().get_name()));
+    ExitCode::from(REFUSED)
+}
+
+/// Two values that don't go together, or one that is wrong for a reason of ours.
+pub fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> clap::Error {
+    C::command().error(ErrorKind::ValueValidation, sentence)
+}
+
+/// Options whose values exclude each other. The sentence names the fix, so the error omits the usage.
+pub fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::ArgumentConflict, format!("{sentence}\n"))
+}
+
+/// A file that can't be used. The command line itself is valid, so the error omits the usage.
+pub fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
+    clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))
+}
+
+/// Prints `text` and ends a program that was started only for it.
+fn print<C: CommandFactory>(text: &str) -> ExitCode {
+    match output::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let name = C::command().get_name().to_owned();
+            output::report(&format!("{name}: {}\n", output::not_written(&error)));
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// The words with each `option` and the word after it as one, where that word `is_value`. An option whose
+/// value may be left out would else take the next word, whatever it is.
+pub fn join_value(
+    words: impl IntoIterator<Item = OsString>,
+    option: &str,
+    is_value: impl Fn(&str) -> bool,
+) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in words {
+        match joined.last_mut() {
+            Some(last) if last == option && word.to_str().is_some_and(&is_value) => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
+}
+
+/// Which of the original programs.
+pub fn revision(text: &str) -> Result<Revision, &'static str> {
+    match text {
+        "0" => Ok(Revision::Zero),
+        "1" => Ok(Revision::One),
+        "2" => Ok(Revision::Two),
+        _ => Err("it is 0, 1 or 2"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_may_be_left_out_is_joined_only_if_it_is_one() {
+        let joined = |line: &str| {
+            let words = line.split(' ').map(OsString::from);
+            let words = join_value(words, "--at", |word| word.starts_with('@'));
+            words.join(&OsString::from(" ")).into_string().unwrap()
+        };
+        assert_eq!(
+            joined("x --at @1 @2 --at 3 --at"),
+            "x --at=@1 @2 --at 3 --at"
+        );
+    }
+}

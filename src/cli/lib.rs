@@ -1,0 +1,14 @@
+//! What the three programs share towards the person who starts them: command lines, output that can
+//! fail, text files that people edit, signals, and the terminal.
+
+pub mod command_line;
+pub mod files;
+pub mod interfaces;
+pub mod invocation;
+pub mod limits;
+pub mod output;
+pub mod signals;
+pub mod terminal;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
+pub mod text_file;
