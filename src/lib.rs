@@ -141,9 +141,6 @@
 #![warn(missing_docs)]
 
 pub mod board;
-// It starts and ends programs as Unix does.
-#[cfg(unix)]
-pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod event;
@@ -158,6 +155,9 @@ pub mod server;
 mod tls;
 mod web;
 
+// It starts and ends programs as Unix does.
+#[cfg(unix)]
+pub use portal_check as check;
 pub use portal_core::{clock, seat, tick, wake};
 pub use portal_net as net;
 pub use portal_wire as wire;

@@ -13,8 +13,8 @@ use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
-use crate::clock::slowed;
-use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
+use portal_core::clock::slowed;
+use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
 
 /// How many register at the same moment.
 const AT_ONCE: usize = 20;

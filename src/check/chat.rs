@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::failure::{Failure, shown};
 use super::program::Subject;
 use super::talk::Talk;
-use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, ServerDoc};
+use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, ServerDoc};
 
 /// `LOGIN` with that name.
 pub(super) fn login(name: &str) -> ClientDoc<'static> {

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
-use crate::wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
+use portal_wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
 
 /// How many messages are sent to somebody who does not read, and how long each is: together more than the sockets
 /// on the way hold.

@@ -9,7 +9,7 @@ use clap::{Parser, value_parser};
 
 use super::program::{FOLDER, PORT};
 use super::rung::Rung;
-use crate::command_line::{About, bad_value, read as read_words, refuse};
+use portal_cli::command_line::{About, bad_value, read as read_words, refuse};
 
 /// The client's task is for the servers of the rungs up to this one.
 const RUNGS_OF_THE_CLIENT: u8 = 3;
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn completions_and_manual_page_know_every_option() {
         know_every_option(Arguments::command());
-        let rungs = crate::check::RUNGS;
+        let rungs = crate::RUNGS;
         let page = read(["chatcheck", "--man"].map(OsString::from), &rungs);
         let code = format!("{:?}", page.err());
         assert_eq!(
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_command_has_to_say_where_the_port_goes() {
-        let rungs = crate::check::RUNGS;
+        let rungs = crate::RUNGS;
         let read = |line: &str| read(line.split('|').map(OsString::from), &rungs);
         assert!(read("chatcheck|1|server 8080").is_err());
         assert_eq!(

@@ -18,10 +18,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Socket, Type};
 
-use crate::clock::slowed;
+use portal_core::clock::slowed;
 
 use super::failure::Failure;
-use crate::output;
+use portal_cli::output;
 
 /// Where the port goes in a command.
 pub(super) const PORT: &str = "{port}";

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::failure::{ENDED, Failure};
 use super::program::{Kind, Launch};
 use super::rung::{Check, Rung};
-use crate::output;
-use crate::wire::{printable, xml_text};
+use portal_cli::output;
+use portal_wire::{printable, xml_text};
 
 /// How many lines of what the program has printed are shown.
 const LINES: usize = 8;

@@ -13,7 +13,7 @@ use super::failure::{Failure, shown};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
-use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
+use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
 
 /// How many rooms there can be at a time: one for each port after the server's own.
 const ROOMS: u16 = 16;

@@ -11,9 +11,9 @@ use socket2::SockRef;
 
 use super::failure::{ENDED, Failure, shown};
 use super::program::Subject;
-use crate::clock::slowed;
-use crate::limits;
-use crate::wire::{ClientDoc, Codec, ServerDoc};
+use portal_core::clock::slowed;
+use portal_wire::limits;
+use portal_wire::{ClientDoc, Codec, ServerDoc};
 
 /// Between two parts of what is written, so that a reader most often gets them one by one.
 const PAUSE: Duration = Duration::from_millis(20);

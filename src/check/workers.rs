@@ -9,8 +9,8 @@ use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
-use crate::clock::slowed;
-use crate::wire::{ClientCommand, ClientDoc, Scope, ServerDoc};
+use portal_core::clock::slowed;
+use portal_wire::{ClientCommand, ClientDoc, Scope, ServerDoc};
 
 /// The workers' ports are so many after the portal's.
 const WORKERS: u16 = 4;

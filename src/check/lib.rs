@@ -25,8 +25,8 @@ mod workers;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::output;
 use options::Wanted;
+use portal_cli::output;
 use program::{Launch, Programs};
 use report::{Outcome, Report};
 use rung::{Check, Rung};
