@@ -151,8 +151,6 @@ pub mod limits;
 pub mod outbox;
 pub mod program;
 pub mod server;
-#[cfg(feature = "tls")]
-mod tls;
 mod web;
 
 // It starts and ends programs as Unix does.
@@ -168,6 +166,8 @@ pub(crate) use portal_cli::{
 #[cfg(test)]
 pub(crate) use portal_core::walk;
 pub(crate) use portal_net::{lock, threads};
+#[cfg(feature = "tls")]
+pub(crate) use portal_tls as tls;
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.
 #[cfg(fuzzing)]

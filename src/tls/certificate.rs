@@ -18,18 +18,18 @@ use rustls::version::{TLS12, TLS13};
 
 use super::Fingerprint;
 use super::unusable::{Parts, Unusable};
-use crate::files;
-use crate::text_file::{self, TextError};
+use portal_cli::files;
+use portal_cli::text_file::{self, TextError};
 
 /// What a server shows and what it proves it with.
-pub(crate) struct Identity {
+pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
 /// Why there is none.
 #[derive(Debug)]
-pub(crate) enum IdentityError {
+pub enum IdentityError {
     /// A file can't be read as text.
     Text(TextError),
     /// A file can't be written.
@@ -74,7 +74,7 @@ const DAYS: i64 = 800;
 
 impl Identity {
     /// What is in these files, PEM both.
-    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
+    pub fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
         let text = |path: &Path| {
             text_file::read_bytes(path).map_err(|error| {
                 let unusable = error
@@ -109,7 +109,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`Unusable::Expired`] or [`Unusable::NotYet`].
-    pub(crate) fn check_time(&self, path: &Path, now: Timestamp) -> Result<(), IdentityError> {
+    pub fn check_time(&self, path: &Path, now: Timestamp) -> Result<(), IdentityError> {
         let path = path.to_owned();
         let unusable = match self.chain.first().and_then(validity) {
             Some((from, _)) if now < from => Unusable::NotYet { path, from },
@@ -121,7 +121,7 @@ impl Identity {
 
     /// What is in these files; if neither is there, they are made, for a machine with these names and addresses.
     /// Returns whether they were.
-    pub(crate) fn read_or_make(
+    pub fn read_or_make(
         certificate: &Path,
         key: &Path,
         names: &[String],
@@ -182,19 +182,19 @@ impl Identity {
     }
 
     /// What a client compares.
-    pub(crate) fn fingerprint(&self) -> Fingerprint {
+    pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.chain.first().map_or(&[][..], |first| first.as_ref()))
     }
 
     /// For how many days the certificate is still good at `now`; negative: it has run out. `None` if that can't be
     /// read from it.
-    pub(crate) fn days_left(&self, now: Timestamp) -> Option<i64> {
+    pub fn days_left(&self, now: Timestamp) -> Option<i64> {
         let (_, until) = self.chain.first().and_then(validity)?;
         Some((until.as_second() - now.as_second()).div_euclid(24 * 60 * 60))
     }
 
     /// How a server speaks TLS with it: 1.3, or 1.2 with who knows no better.
-    pub(crate) fn server(self) -> Result<ServerConfig, IdentityError> {
+    pub fn server(self) -> Result<ServerConfig, IdentityError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let unusable = |error: rustls::Error| IdentityError::Refused(error.to_string());
         ServerConfig::builder_with_provider(provider)

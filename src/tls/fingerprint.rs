@@ -7,11 +7,11 @@ use ring::digest::{SHA256, digest};
 
 /// The SHA-256 of a certificate (DER).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint([u8; 32]);
+pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// That certificate's.
-    pub(crate) fn of(certificate: &[u8]) -> Fingerprint {
+    pub fn of(certificate: &[u8]) -> Fingerprint {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
         Fingerprint(bytes)
@@ -37,7 +37,7 @@ impl fmt::Debug for Fingerprint {
 
 /// That is no fingerprint.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NoFingerprint;
+pub struct NoFingerprint;
 
 /// 64 hexadecimal digits, with or without colons, in capitals or not.
 impl FromStr for Fingerprint {

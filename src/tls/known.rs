@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use super::Fingerprint;
-use crate::text_file::{self, Fault, TextError};
+use portal_cli::text_file::{self, Fault, TextError};
 
 /// The file. A line for each server: host, port, fingerprint.
 #[derive(Clone, Debug)]
-pub(crate) struct KnownServers {
+pub struct KnownServers {
     path: PathBuf,
 }
 
 impl KnownServers {
     /// What is kept at `path`, which need not be there yet.
-    pub(crate) fn at(path: PathBuf) -> KnownServers {
+    pub fn at(path: PathBuf) -> KnownServers {
         KnownServers { path }
     }
 
     /// The file's name, for a person who has to change something in it.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -27,7 +27,7 @@ impl KnownServers {
     /// # Errors
     /// See [`TextError`]. A line about that server without a fingerprint is one: the server must not be taken for one
     /// that was never met.
-    pub(crate) fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
+    pub fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
         let text = text_file::read_own(&self.path)?.unwrap_or_default();
         let mut found: Option<(usize, Fingerprint)> = None;
         for (line, number) in text.lines().zip(1..) {
@@ -65,7 +65,7 @@ impl KnownServers {
     ///
     /// # Errors
     /// See [`TextError`].
-    pub(crate) fn keep(&self, host: &str, port: u16, shown: &Fingerprint) -> Result<(), TextError> {
+    pub fn keep(&self, host: &str, port: u16, shown: &Fingerprint) -> Result<(), TextError> {
         text_file::append_line(&self.path, &format!("{host} {port} {shown}"))
     }
 }

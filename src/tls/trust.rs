@@ -14,18 +14,18 @@ use rustls::{
 };
 
 use super::Fingerprint;
-use crate::net::TlsClient;
+use portal_net::TlsClient;
 
 /// What a client holds a server's certificate against.
 #[derive(Clone, Debug)]
-pub(crate) struct Trust {
-    pub(crate) client: TlsClient,
+pub struct Trust {
+    pub client: TlsClient,
     seen: Arc<Mutex<Option<Untrusted>>>,
 }
 
 /// A certificate that was not believed. Nothing was said to whoever showed it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Untrusted {
+pub enum Untrusted {
     /// Nobody vouches for it, and it was never met before.
     Unknown(Fingerprint),
     /// It is not the one that was known.
@@ -61,7 +61,7 @@ impl Trust {
     ///
     /// # Errors
     /// What rustls says when it can't be set up.
-    pub(crate) fn new(pin: Option<Fingerprint>, is_named: bool) -> Result<Trust, Error> {
+    pub fn new(pin: Option<Fingerprint>, is_named: bool) -> Result<Trust, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authorities = if pin.is_none() && is_named {
             system_authorities(&provider)
@@ -87,7 +87,7 @@ impl Trust {
     }
 
     /// What was not believed since the last time, if a handshake has failed over that.
-    pub(crate) fn take_untrusted(&self) -> Option<Untrusted> {
+    pub fn take_untrusted(&self) -> Option<Untrusted> {
         self.seen.lock().take()
     }
 }

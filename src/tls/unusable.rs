@@ -11,7 +11,7 @@ use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
 
 /// The reason; its [`fmt::Display`] adds the fix.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unusable {
+pub enum Unusable {
     /// The server's user may not read the file, or can't see it.
     Unreadable {
         path: PathBuf,
@@ -49,7 +49,7 @@ pub(crate) enum Unusable {
 
 /// The actual content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub enum Found {
     Nothing,
     Certificate,
     PrivateKey,
