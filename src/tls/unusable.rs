@@ -465,7 +465,7 @@ mod tests {
     use super::*;
 
     fn file(name: &str) -> PathBuf {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/certificates");
         folder.join(name)
     }
 
