@@ -920,9 +920,8 @@ fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
     let sleeper = Process::start(&engine.url(), "sleeper");
     let mut alice = sleeper.person("alice");
     for _ in 0..5 {
-        sleeper.signal("-STOP");
-        sleeper.wait_until_stopped();
-        sleeper.signal("-CONT");
+        sleeper.child.stop();
+        sleeper.child.signal("-CONT");
         alice.send_line(&public("still here"));
         alice.send_line(&command("WHO", ""));
         for word in ["SENT</command><count>0<", "<user>alice</user>"] {
@@ -972,18 +971,8 @@ impl Process {
                 .stdout(std::process::Stdio::piped())
                 .stderr(std::process::Stdio::null()),
         );
-        let output = std::io::BufReader::new(child.stdout.take().unwrap());
-        let mut lines = std::io::BufRead::lines(output).map(Result::unwrap);
-        let port = lines.find_map(|line| {
-            let port = line.split("127.0.0.1:").nth(1)?;
-            port.split_whitespace().next()?.parse().ok()
-        });
-        // What it says is read on, or it would wait for that some time.
-        std::thread::spawn(move || lines.count());
-        Process {
-            child,
-            port: port.unwrap(),
-        }
+        let port = child.first_port();
+        Process { child, port }
     }
 
     fn person(&self, name: &str) -> Client {
@@ -991,28 +980,6 @@ impl Process {
         client.send_line(&login(name));
         client.line_with("WELCOME");
         client
-    }
-
-    /// A stop is sent, and takes effect a moment later.
-    fn wait_until_stopped(&self) {
-        let is_stopped = || {
-            let ps = std::process::Command::new("ps")
-                .args(["-o", "stat=", "-p", &self.child.id().to_string()])
-                .output();
-            ps.unwrap().stdout.starts_with(b"T")
-        };
-        let until = std::time::Instant::now() + PATIENCE;
-        while !is_stopped() {
-            assert!(std::time::Instant::now() < until, "it does not stop");
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let status = std::process::Command::new("kill")
-            .args([signal, &pid])
-            .status();
-        assert!(status.unwrap().success());
     }
 }
 
@@ -1025,14 +992,14 @@ fn a_server_wakes_with(words: Option<&str>) {
     let mut bob = person(&one, "bob");
     let mut sleeper = Process::start(&engine.url(), "sleeper");
     let mut alice = sleeper.person("alice");
-    sleeper.signal("-STOP");
+    sleeper.child.stop();
     // It finds them when it wakes, and would say them if nothing kept it from doing so.
     if let Some(words) = words {
         alice.send_line(&public(words));
     }
     bob.line_with("USER LEFT</command><username>alice<");
     let mut second = person(&one, "alice");
-    sleeper.signal("-CONT");
+    sleeper.child.signal("-CONT");
     alice.line_with("TAKEN OVER");
     second.send_line(&public("I am alive"));
     loop {
@@ -1042,6 +1009,6 @@ fn a_server_wakes_with(words: Option<&str>) {
             break;
         }
     }
-    sleeper.signal("-TERM");
+    sleeper.child.signal("-TERM");
     sleeper.child.wait().unwrap();
 }

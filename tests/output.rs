@@ -165,13 +165,6 @@ fn server(folder: &Folder, more: &[&str], stdout: Stdio, stderr: Stdio) -> Runni
     server
 }
 
-fn signal(server: &Running, name: &str) {
-    let sent = Command::new("kill")
-        .args([name, &server.id().to_string()])
-        .status();
-    assert!(sent.unwrap().success());
-}
-
 /// Uses TLS, because SIGHUP then does not end a server whose controlling terminal is another one.
 #[cfg(feature = "tls")]
 #[test]
@@ -180,8 +173,8 @@ fn a_server_goes_on_although_nothing_that_it_prints_can_be_written() {
         let folder = Folder::new(name);
         let mut server = server(&folder, &["--tls"], output(), output());
         // The server reports the reload on standard error, and does it before it ends.
-        signal(&server, "-HUP");
-        signal(&server, "-TERM");
+        server.signal("-HUP");
+        server.signal("-TERM");
         assert_eq!(server.wait().unwrap().code(), Some(0), "{name}");
     }
 }
@@ -237,6 +230,6 @@ fn a_server_goes_on_beside_a_file_that_may_not_grow() {
     // After that report, a signal still ends the server in order.
     let mut screen = BufReader::new(server.stdout.take().unwrap()).lines();
     assert!(screen.any(|line| line.unwrap().contains("Ctrl-C ends the server")));
-    signal(&server, "-TERM");
+    server.signal("-TERM");
     assert_eq!(server.wait().unwrap().code(), Some(0));
 }

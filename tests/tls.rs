@@ -25,6 +25,7 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use support::running::{Running, program};
 use support::terminal::Terminal;
 use support::tls::{both, identity, secure_clients};
 use support::{Client, PATIENCE, TestServer, handshake, message};
@@ -70,10 +71,33 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
     let address = SocketAddr::new(server.server.portal().ip(), port.get());
     let secured = Stream::from(TcpStream::connect(address).unwrap());
     let secured = secured.secured_as_client(&client, "localhost").unwrap();
-    assert!(secured.shake_hands(None).is_err());
+    let error = secured.shake_hands(None).unwrap_err().to_string();
+    assert!(error.contains("does not speak TLS"), "{error}");
     let told = server.wait_for("TLS", |what| matches!(what, What::TlsFailed { .. }));
     assert!(told.line().contains("without --tls"), "{}", told.line());
     server.assert_all_ports_come_back();
+}
+
+/// A portal looks whether a caller has sent something already. The stop makes sure that it has.
+#[test]
+fn a_portal_without_tls_answers_a_client_whose_handshake_has_come_already() {
+    let mut server = Running::start(
+        program(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--workers", "2", "--no-passwords"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    );
+    let port = server.first_port();
+    server.stop();
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client
+        .write_all(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03")
+        .unwrap();
+    server.signal("-CONT");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("without --tls"), "{answer}");
 }
 
 #[test]

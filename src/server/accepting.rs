@@ -9,8 +9,9 @@ use crate::cluster::Cluster;
 use crate::event::{Events, What};
 use crate::limits;
 use crate::net::{Listener, Port, Spare, Stream};
+use crate::server::guard::foreign::Foreign;
 use crate::web::http::{self, Refusal};
-use crate::wire::{CloseCode, Codec, Elsewhere, ServerDoc};
+use crate::wire::{CloseCode, Codec, Elsewhere, ErrorCode, ServerDoc};
 
 /// What a thread that accepts needs besides its listener.
 #[derive(Clone)]
@@ -102,6 +103,20 @@ impl Accepting {
         stream.send_and_close(&self.codec.server_frame(last_word));
     }
 
+    /// Closes a connection of another protocol, with an explanation that its program can show. A TLS
+    /// client reports that it got plain text; without an answer, it would take the server for overloaded.
+    pub(super) fn refuse(&self, stream: Stream, foreign: Foreign, port: Port, peer: SocketAddr) {
+        self.events.tell(|| foreign.event(port, peer));
+        match foreign {
+            Foreign::Http => stream.send_and_close(NOT_HTTP),
+            Foreign::Other(opening) => {
+                let sentence = opening.to_string().into();
+                let code = ErrorCode::Malformed;
+                self.turn_away(stream, &ServerDoc::Error { code, sentence });
+            }
+        }
+    }
+
     /// Tells a caller that there is no seat.
     pub(super) fn say_full(&self, stream: Stream, peer: SocketAddr) {
         let mut full = self.codec.server_frame(&self.full());
@@ -110,6 +125,13 @@ impl Accepting {
         self.events.tell(|| What::Full { asker: peer });
     }
 }
+
+/// The response to an HTTP request at a port for chat clients.
+const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain; charset=utf-8\r\n\
+    Connection: close\r\n\r\n\
+    This port is for chat clients and does not speak HTTP. The page for browsers has its own port:\n\
+    the server prints its address if it was started with --web.\n";
 
 /// After a failed accept: without a rest the loop would fail half a million times a second for as
 /// long as descriptors are short.

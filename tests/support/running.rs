@@ -1,6 +1,7 @@
 //! A program that runs until somebody ends it, and ends with its test, also if that is red.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::io::{BufRead as _, BufReader};
 use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command};
 
@@ -27,6 +28,41 @@ impl Running {
     /// Starts it.
     pub fn start(command: &mut Command) -> Running {
         Running(command.spawn().unwrap())
+    }
+
+    /// Sends it a signal, as `kill` does.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Stops it, and waits until it has stopped, which takes a moment.
+    pub fn stop(&self) {
+        self.signal("-STOP");
+        let is_stopped = || {
+            let pid = self.id().to_string();
+            let ps = Command::new("ps")
+                .args(["-o", "stat=", "-p", &pid])
+                .output();
+            ps.unwrap().stdout.starts_with(b"T")
+        };
+        while !is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The first port on 127.0.0.1 in the output of a server whose standard output is a pipe. The
+    /// rest of the output is read and dropped.
+    pub fn first_port(&mut self) -> u16 {
+        let output = BufReader::new(self.stdout.take().unwrap());
+        let mut lines = output.lines().map(Result::unwrap);
+        let port = lines.find_map(|line| {
+            let port = line.split("127.0.0.1:").nth(1)?;
+            port.split_whitespace().next()?.parse().ok()
+        });
+        std::thread::spawn(move || lines.count());
+        port.unwrap()
     }
 }
 

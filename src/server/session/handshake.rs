@@ -2,7 +2,7 @@
 
 use crate::event::{End, Events, What};
 use crate::hall::Connection;
-use crate::net::{Pending, Port, is_timeout};
+use crate::net::{Opening, Pending, Port, is_timeout};
 use crate::server::guard::foreign::is_tls;
 use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
 
@@ -90,8 +90,12 @@ pub(crate) fn first_frame(
             Ok(0) => return Err(End::Gone),
             Ok(_) if outbox.has_ended() => return Err(End::Broken),
             Ok(_) if is_tls(frames.unfinished()) => {
-                let error = "the peer speaks TLS, but this server was started without --tls";
-                tell_no_tls(connection, port, events, error.to_owned());
+                let error = Opening::Tls.to_string();
+                outbox.send_doc(&ServerDoc::Error {
+                    code: ErrorCode::Malformed,
+                    sentence: error.as_str().into(),
+                });
+                tell_no_tls(connection, port, events, error);
                 return Err(End::NoTls);
             }
             // For the timekeeper, which has to say what is waited for.

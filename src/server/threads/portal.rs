@@ -13,16 +13,14 @@ use std::sync::Arc;
 use crate::clock::{Clock, Tick};
 use crate::event::What;
 use crate::limits;
-use crate::net::{
-    Datagrams, Listener, Opening, Pending, PendingConnections, Port, Share, Stream, host_of,
-};
+use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, Share, Stream, host_of};
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
 use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
 use crate::server::guard::foreign::Foreign;
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
-use crate::wire::{ErrorCode, ServerDoc, server_datagram};
+use crate::wire::{ServerDoc, server_datagram};
 
 /// What both portals use.
 #[derive(Clone)]
@@ -53,8 +51,7 @@ impl Portal {
                         self.seats.revoke(&ticket);
                     }
                     if let Some(foreign) = Foreign::peek(&stream) {
-                        self.accepting.events.tell(|| foreign.event(port, peer));
-                        return self.refuse(stream, foreign);
+                        return self.accepting.refuse(stream, foreign, port, peer);
                     }
                     let ticket = self.answer(Asker::by_connection(peer), peer);
                     self.panics.may_panic("portal-tcp");
@@ -70,20 +67,6 @@ impl Portal {
                     }
                 });
             });
-    }
-
-    /// Closes a connection of another protocol, with an explanation if the caller can read it.
-    fn refuse(&self, stream: Stream, foreign: Foreign) {
-        match foreign {
-            Foreign::Http => stream.send_and_close(NO_BROWSERS),
-            Foreign::Other(Opening::Tls) => stream.close(),
-            Foreign::Other(opening @ Opening::Proxy(_)) => {
-                let sentence = opening.to_string().into();
-                let code = ErrorCode::Malformed;
-                self.accepting
-                    .turn_away(stream, &ServerDoc::Error { code, sentence });
-            }
-        }
     }
 
     /// Like [`Portal::run_tcp`], over TLS. A handshake takes as long as the caller makes it take,
@@ -306,13 +289,6 @@ impl Answered {
         found
     }
 }
-
-/// The response to a browser at the portal.
-const NO_BROWSERS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    Content-Type: text/plain; charset=utf-8\r\n\
-    Connection: close\r\n\r\n\
-    This port is for chat clients and does not speak HTTP. The page for browsers has its own port:\n\
-    the server prints its address if it was started with --web.\n";
 
 /// Who got which seat by datagram, so that a client whose answer was lost gets the same one
 /// again. It holds one entry a seat at most, so a flood of senders can't make it grow.

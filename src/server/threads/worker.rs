@@ -77,9 +77,7 @@ impl Worker {
     ) -> Option<Arc<Connection>> {
         // A web page on the client's own machine must not use up the client's only attempt.
         if let Some(foreign) = Foreign::peek(&stream) {
-            let port = seat.port;
-            self.accepting.events.tell(|| foreign.event(port, peer));
-            stream.close();
+            self.accepting.refuse(stream, foreign, seat.port, peer);
             return None;
         }
         let now = self.sessions.clock.now();
