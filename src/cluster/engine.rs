@@ -11,8 +11,12 @@ use redis::{Client, Cmd, Connection, RedisError, Script, Value, cmd};
 
 use super::address::EngineAddress;
 
-/// How long a new connection may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// Timeout for a new connection, and for each reply on it, while the server starts. Nobody chats yet,
+/// and the machine may be busy.
+pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
+
+/// Timeout for a new connection later on.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long the engine may take for what takes it less than a millisecond. A person waits for it.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
@@ -120,17 +124,24 @@ pub(super) fn flag(is_so: bool) -> String {
 /// A connection over which scripts are run.
 pub(super) struct Asking {
     connection: Connection,
+    /// Timeout for one reply.
+    within: Duration,
     hashes: Vec<String>,
 }
 
 /// A connection over which streams are read.
 pub(super) struct Reading(Connection);
 
-fn connect(address: &EngineAddress, patience: Duration) -> Result<Connection, RedisError> {
+/// Connects within `within`. Later, each reply may take `patience`.
+fn connect(
+    address: &EngineAddress,
+    within: Duration,
+    patience: Duration,
+) -> Result<Connection, RedisError> {
     // What is sent is a whole batch, and nothing follows for which it would be worth while to wait.
     let at_once = address.0.tcp_settings().clone().set_nodelay(true);
     let client = Client::open(address.0.clone().set_tcp_settings(at_once))?;
-    let connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
+    let connection = client.get_connection_with_timeout(within)?;
     connection.set_read_timeout(Some(patience))?;
     connection.set_write_timeout(Some(ANSWER_WITHIN))?;
     Ok(connection)
@@ -145,17 +156,30 @@ fn is_interrupted(error: &RedisError) -> bool {
 }
 
 impl Asking {
-    /// Connects, and teaches the engine the scripts.
+    /// Connects, and teaches the engine the scripts. Each reply may take `within`.
     ///
     /// # Errors
     /// Why it can't be reached, or does not do as an engine does.
-    pub(super) fn open(address: &EngineAddress) -> Result<Asking, RedisError> {
-        let mut connection = connect(address, ANSWER_WITHIN)?;
+    pub(super) fn open(address: &EngineAddress, within: Duration) -> Result<Asking, RedisError> {
+        let mut connection = connect(address, within.max(CONNECT_WITHIN), within)?;
         let mut hashes = Vec::new();
         for index in 0..SCRIPTS.len() {
             hashes.push(Script::new(&code(index)).load(&mut connection)?);
         }
-        Ok(Asking { connection, hashes })
+        Ok(Asking {
+            connection,
+            within,
+            hashes,
+        })
+    }
+
+    /// Sets the timeout for the replies from now on.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub(super) fn set_within(&mut self, within: Duration) -> Result<(), RedisError> {
+        self.within = within;
+        self.connection.set_read_timeout(Some(within))
     }
 
     /// Runs scripts one after the other, all sent at once. What each answers are words; an error of one (the engine's
@@ -187,7 +211,7 @@ impl Asking {
                 value => Ok(words(value)),
             };
             answers.push(answer);
-            if begun.elapsed() > 2 * ANSWER_WITHIN {
+            if begun.elapsed() > 2 * self.within {
                 return Err(late());
             }
         }
@@ -196,12 +220,12 @@ impl Asking {
 }
 
 impl Reading {
-    /// Connects.
+    /// Connects within `within`.
     ///
     /// # Errors
     /// Why it can't be reached.
-    pub(super) fn open(address: &EngineAddress) -> Result<Reading, RedisError> {
-        connect(address, READ_WAIT + READ_GRACE).map(Reading)
+    pub(super) fn open(address: &EngineAddress, within: Duration) -> Result<Reading, RedisError> {
+        connect(address, within, READ_WAIT + READ_GRACE).map(Reading)
     }
 
     /// What came on streams after the given places; waits for up to [`READ_WAIT`] if there is nothing.
@@ -231,6 +255,16 @@ impl Reading {
                 answer => return answer.map(streams),
             }
         }
+    }
+}
+
+/// Why Redis can't be used. A timeout gets words of its own: the system would say "Resource temporarily
+/// unavailable".
+pub(super) fn reason(error: &RedisError) -> String {
+    if error.is_timeout() {
+        "it does not answer in time".to_owned()
+    } else {
+        error.to_string()
     }
 }
 
@@ -300,4 +334,22 @@ fn two(value: Value) -> Option<(Value, Value)> {
     };
     let [first, second] = <[Value; 2]>::try_from(two).ok()?;
     Some((first, second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_timeout_has_words_of_its_own() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", silent.local_addr().unwrap());
+        let address: EngineAddress = url.parse().unwrap();
+        let error = Asking::open(&address, Duration::from_millis(1))
+            .err()
+            .unwrap();
+        assert_eq!(reason(&error), "it does not answer in time");
+        assert_eq!(reason(&late()), "it does not answer in time");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use super::asks::Fate;
-use super::engine::{Call, Entry, Op, Reading, flag};
+use super::engine::{CONNECT_WITHIN, Call, Entry, Op, Reading, flag, reason};
 use super::news::{News, Spoken};
 use super::out::{Ask, Task};
 use super::shared::{Shared, Side};
@@ -22,12 +22,12 @@ pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
                 shared.works(Side::In);
                 read_on(shared, asks, link)
             }
-            Err(error) => error.to_string(),
+            Err(error) => reason(&error),
         };
         shared.is_broken(Side::In, &reason);
         let _ = asks.try_send(Task::Wake);
         shared.pause(limits::CLUSTER_RETRY);
-        link = Reading::open(&shared.engine);
+        link = Reading::open(&shared.engine, CONNECT_WITHIN);
     }
 }
 
@@ -48,7 +48,7 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
                     }
                 }
             }
-            Err(error) => return error.to_string(),
+            Err(error) => return reason(&error),
         }
     }
     String::new()

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
 use super::asks::{Attached, Claimed, Done, Fate, Speaker};
-use super::engine::{Call, Op, Reading, flag, number_of};
+use super::engine::{Call, Op, Reading, START_WITHIN, flag, number_of};
 use super::incoming;
 use super::news::{Hears, Neighbour};
 use super::out::{self, Answered, Ask, Task};
@@ -37,7 +37,7 @@ impl Cluster {
     ) -> Result<Cluster, ClusterError> {
         let shared = Arc::new(Shared::new(settings, passwords, hears));
         let (link, epoch) = out::begin(&shared)?;
-        let reading = Reading::open(&shared.engine);
+        let reading = Reading::open(&shared.engine, START_WITHIN);
         let reading = reading.map_err(|error| out::cant_use(&shared, &error))?;
         // Before anybody is let in.
         shared.works(Side::Out);

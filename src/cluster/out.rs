@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
 use super::asks::{Attached, Fate};
-use super::engine::{ANSWER_WITHIN, Asking, Call, Op, number_of};
+use super::engine::{ANSWER_WITHIN, Asking, Call, Op, START_WITHIN, number_of, reason};
 use super::news::{Neighbour, News};
 use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
@@ -65,7 +65,7 @@ enum Enlisted {
 
 /// Why there is no connection at the start.
 pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
-    let reason = error.to_string();
+    let reason = reason(error);
     let cure = match error.code() {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
             "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
@@ -90,7 +90,7 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
 /// The first connection: takes the lease, or says why this server can't.
 pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
-    let mut link = Asking::open(&shared.engine).map_err(failed)?;
+    let mut link = Asking::open(&shared.engine, START_WITHIN).map_err(failed)?;
     let mut left_before = i64::MAX;
     let patience = Instant::now() + shared.lease + shared.lease / 2;
     loop {
@@ -111,6 +111,7 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
                 shared
                     .places
                     .set(&format!("inbox:{}", shared.caller_id), inbox);
+                link.set_within(ANSWER_WITHIN).map_err(failed)?;
                 return Ok((link, epoch));
             }
             Enlisted::Differs { server, passwords } => {
@@ -333,7 +334,7 @@ impl Sender<'_> {
             }
             Err(error) => {
                 self.link = None;
-                self.shared.is_broken(Side::Out, &error.to_string());
+                self.shared.is_broken(Side::Out, &reason(&error));
                 Err(())
             }
         }
@@ -401,7 +402,7 @@ impl Sender<'_> {
 
     /// After a break: the lease, and then everything that this server has, said anew.
     fn come_back(&mut self) -> Result<(), ()> {
-        let mut link = Asking::open(&self.shared.engine).map_err(drop)?;
+        let mut link = Asking::open(&self.shared.engine, ANSWER_WITHIN).map_err(drop)?;
         let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
         let epoch = match enlisted {
             Enlisted::Yes { epoch, .. } => epoch,
