@@ -88,15 +88,15 @@ test: cargo-is-there ## run all tests, a line for each file; the output goes int
 	  sh tests/run.sh "$$logs"
 
 test@lib:
-	$(PART) lib $(CARGO) test --lib --bins -- --skip model::
+	$(PART) lib $(CARGO) test --workspace --lib --bins -- --skip model::
 
 # Every order of events, in three models: a walk of half a minute, which lets everybody else go first.
 test@models:
-	$(PART) models nice -n 19 $(CARGO) test --lib -- model::
+	$(PART) models nice -n 19 $(CARGO) test --workspace --lib -- model::
 
 # Make's own settings are none of rustdoc's business: it would look for a pipe in them that it was not given.
 test@doc:
-	$(PART) doc env MAKEFLAGS= $(CARGO) test --doc
+	$(PART) doc env MAKEFLAGS= $(CARGO) test --workspace --doc
 
 # It plays with the programs that were built for the other tests.
 test@demo:
@@ -113,7 +113,7 @@ test-without-tls: cargo-is-there ## the server's tests in a build without TLS
 lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
 lessons: cargo-is-there ## the ladder of lessons, from one socket to this server: read it here or in a browser
 	@$(CARGO) doc --no-deps --quiet

@@ -141,7 +141,6 @@
 #![warn(missing_docs)]
 
 pub mod board;
-pub mod client;
 pub mod cluster;
 pub mod event;
 pub mod guide;
@@ -156,6 +155,7 @@ mod web;
 // It starts and ends programs as Unix does.
 #[cfg(unix)]
 pub use portal_check as check;
+pub use portal_client as client;
 pub use portal_core::{clock, seat, tick, wake};
 pub use portal_net as net;
 pub use portal_wire as wire;

@@ -8,9 +8,6 @@ pub use portal_cli::limits::*;
 pub use portal_net::limits::*;
 pub use portal_wire::limits::*;
 
-/// The longest name, in bytes.
-pub const NAME: usize = 32;
-
 /// The longest password, in bytes.
 pub const PASSWORD: usize = 128;
 
@@ -102,10 +99,6 @@ pub const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the end waits for a console whose terminal is paused.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Ports below it belong to the system's services. A server that could be sent there by a callback
-/// would lend its own privileges to whoever asks.
-pub const FIRST_ORDINARY_PORT: u16 = 1024;
-
 /// How long a listener rests after an accept that failed for want of descriptors or memory:
 /// it would fail half a million times a second otherwise.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -116,11 +109,6 @@ pub const DATAGRAM: usize = 2048;
 /// How long before the idle timeout whoever says nothing is warned, where a third of the timeout is
 /// not shorter: time enough to notice it and to press a key.
 pub const IDLE_SOON: Duration = Duration::from_secs(60);
-
-/// Maximum time from the disappearance of a client to the end of its connection, on Linux 6.15 or
-/// newer. The period of [`UNACKNOWLEDGED`] begins at the check after two unanswered window probes.
-/// On older kernels, this may take two minutes longer for a client whose window was closed.
-pub const VANISHED_WITHIN: Duration = Duration::from_secs(240);
 
 /// How many callbacks one address gets within a tick.
 pub const CALLBACKS_A_TICK: u32 = 2;

@@ -386,7 +386,7 @@ fn a_confirmed_account_survives_kill_minus_nine() {
     let confirmed = confirmed.into_inner().unwrap();
     for name in &confirmed {
         assert!(
-            accounts.knows(&portal_chat::hall::Name::new(name).unwrap()),
+            accounts.knows(&portal_chat::wire::Name::new(name).unwrap()),
             "{name} is lost"
         );
     }

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use portal_chat::board::Recording;
-use portal_chat::hall::{Accounts, Name, PasswordCheck};
+use portal_chat::hall::{Accounts, PasswordCheck};
 use portal_chat::server::Settings;
+use portal_chat::wire::Name;
 use support::running::Running;
 use support::{TestServer, temporary_file};
 

@@ -1,6 +1,6 @@
 //! What can be typed: the table of commands, from which the help and the completion are made.
 
-use crate::wire::ClientCommand;
+use portal_wire::ClientCommand;
 
 /// A line that the person typed, understood.
 #[derive(Debug, PartialEq, Eq)]

@@ -18,13 +18,13 @@ use super::seek::{Seat, SeekError, find_seat};
 use super::target::Target;
 use super::tries::{Tries, find_first_seat, jitter};
 use super::watch::{Look, TICK, Watch};
-use crate::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
-use crate::output::{self, Output, counted};
-use crate::signals::{self, Listening, Told};
-use crate::terminal::{
+use portal_cli::output::{self, Output, counted};
+use portal_cli::signals::{self, Listening, Told};
+use portal_cli::terminal::{
     Ahead, Ask, Keyboard, Manner, Palette, PreparedEditor, Prompt, Typed, unknown_time_zone,
 };
-use crate::wire::{ClientCommand, ServerDoc, printable_lines};
+use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
+use portal_wire::{ClientCommand, ServerDoc, printable_lines};
 
 /// The pauses between attempts to come back: the first, doubled each time up to the last.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 
-use crate::files;
+use portal_cli::files;
 
 /// Where the settings are, unless `--config` says otherwise; `None` without a home.
 pub(super) fn settings_file() -> Option<PathBuf> {
@@ -212,7 +212,7 @@ fn line_of(key: &str, value: &str, has_sign: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::options::tests::command;
+    use crate::options::tests::command;
 
     fn words(text: &str) -> Result<String, String> {
         let settings = read_settings(text, &command());

@@ -51,12 +51,12 @@ mod with_tls {
     use std::io::{BufRead as _, BufReader, Write as _};
 
     use super::{Introduction, Verdict};
-    use crate::client::config::known_servers_file;
-    use crate::client::options::{Given, Options};
-    use crate::net::Host;
-    use crate::output;
-    use crate::tls::{Fingerprint, KnownServers, Trust, Untrusted};
-    use crate::wire::printable;
+    use crate::config::known_servers_file;
+    use crate::options::{Given, Options};
+    use portal_cli::output;
+    use portal_net::Host;
+    use portal_tls::{Fingerprint, KnownServers, Trust, Untrusted};
+    use portal_wire::printable;
 
     pub(super) struct Known {
         servers: Option<KnownServers>,
@@ -70,7 +70,7 @@ mod with_tls {
         ///
         /// # Errors
         /// Why nothing can be looked up, for the person.
-        pub(in crate::client) fn begin(options: &mut Options) -> Result<Introduction, String> {
+        pub(crate) fn begin(options: &mut Options) -> Result<Introduction, String> {
             let Some(wanted) = &options.tls else {
                 return Ok(Introduction { known: None });
             };
@@ -101,7 +101,7 @@ mod with_tls {
 
         /// What becomes of a connection that was not made. Asks the person, if it was over a certificate that nobody
         /// knows.
-        pub(in crate::client) fn judge(&mut self, options: &mut Options) -> Verdict {
+        pub(crate) fn judge(&mut self, options: &mut Options) -> Verdict {
             let Some(known) = &mut self.known else {
                 return Verdict::NotMine;
             };

@@ -11,9 +11,9 @@ use std::time::Duration;
 use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::seek::Seat;
-use crate::limits::THREAD_STACK;
-use crate::net::{Dial, Host, Stream};
-use crate::wire::{Codec, FrameReader};
+use portal_net::limits::THREAD_STACK;
+use portal_net::{Dial, Host, Stream};
+use portal_wire::{Codec, FrameReader};
 
 /// Which link something was heard on, counted so that the last words of a link that was given up
 /// are not taken for those of the one after it.

@@ -13,14 +13,12 @@ use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, ValueEnum, value_
 
 use super::config::{self, Setting};
 use super::trace::TraceOut;
-use crate::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
-use crate::hall::Name;
-use crate::lesson;
-use crate::limits;
-use crate::net::{Dial, Tap};
-use crate::terminal::{History, is_interactive};
-use crate::text_file::{self, Fault};
-use crate::wire::{Codec, Revision};
+use portal_cli::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
+use portal_cli::terminal::{History, is_interactive};
+use portal_cli::text_file::{self, Fault};
+use portal_net::limits;
+use portal_net::{Dial, Tap};
+use portal_wire::{Codec, Name, Revision};
 
 /// Chat with whoever sits beside you
 #[derive(Parser, Debug)]
@@ -121,7 +119,7 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Other {
     /// The lessons' client
-    Echo(lesson::EchoClient),
+    Echo(portal_lesson::EchoClient),
 }
 
 /// How to ask the portal.
@@ -183,7 +181,7 @@ pub(super) struct Options {
 pub(super) enum Command {
     Chat(Box<Options>),
     /// The lessons' client.
-    Echo(lesson::EchoClient),
+    Echo(portal_lesson::EchoClient),
 }
 
 impl Options {
@@ -485,7 +483,7 @@ pub(super) mod tests {
     use super::*;
 
     /// The description of the command line, to parse settings.
-    pub(in crate::client) fn command() -> clap::Command {
+    pub(crate) fn command() -> clap::Command {
         let mut command = Arguments::command();
         command.build();
         command

@@ -13,12 +13,12 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::commands::{HelpLine, Timestamp};
 use super::trace::TraceOut;
-use crate::clock::slowed;
-use crate::limits::THREAD_STACK;
-use crate::output::{self, Output};
-use crate::terminal::layout::{self, GOES_ON};
-use crate::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
-use crate::wire::{Relay, Scope, columns_at_most, printable, printable_text};
+use portal_cli::output::{self, Output};
+use portal_cli::terminal::layout::{self, GOES_ON};
+use portal_cli::terminal::{NAME_COLOURS, Palette, Printer, TIME, columns};
+use portal_core::clock::slowed;
+use portal_net::limits::THREAD_STACK;
+use portal_wire::{Relay, Scope, columns_at_most, printable, printable_text};
 
 /// How many lines may wait for the terminal before the client stops reading from the server.
 const LINES_BEHIND: usize = 1000;

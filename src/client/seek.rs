@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::options::{Options, Portal};
-use crate::clock::slowed;
-use crate::invocation::Invocation;
-use crate::net::{Datagrams, Dial, Port, Stream, Tap};
-use crate::wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
+use portal_cli::invocation::Invocation;
+use portal_core::clock::slowed;
+use portal_net::{Datagrams, Dial, Port, Stream, Tap};
+use portal_wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -436,7 +436,7 @@ mod tests {
             color: false,
             dial: Dial::default(),
             tls: None,
-            trace: crate::client::trace::TraceOut::default(),
+            trace: crate::trace::TraceOut::default(),
         }
     }
 
@@ -503,7 +503,7 @@ mod tests {
             passcode: "f".repeat(32).into(),
         };
         assert!(
-            length >= crate::wire::server_datagram(&longest).len(),
+            length >= portal_wire::server_datagram(&longest).len(),
             "never shorter than an answer"
         );
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::net::{Call, Trace};
-use crate::output;
+use portal_cli::output;
+use portal_net::{Call, Trace};
 
 /// Shows lines on standard error, or above the line that is being typed while there is one.
 #[derive(Clone, Default)]

@@ -101,7 +101,7 @@ mod tests {
             username: None,
             compat: None,
             callback: None,
-            portal: crate::client::options::Portal::Tcp,
+            portal: crate::options::Portal::Tcp,
             retry: Some(2),
             password: None,
             commands: false,
@@ -109,9 +109,9 @@ mod tests {
             reconnect: false,
             server_timeout: None,
             color: false,
-            dial: crate::net::Dial::default(),
+            dial: portal_net::Dial::default(),
             tls: None,
-            trace: crate::client::trace::TraceOut::default(),
+            trace: crate::trace::TraceOut::default(),
         };
         let mut tries = Tries::default();
         let pauses: Vec<_> = (0..3)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{Clock, Deadline, Subscription, Ticks};
+use portal_core::clock::{Clock, Deadline, Subscription, Ticks};
 
 /// The client's clock.
 pub(super) const TICK: Duration = Duration::from_secs(1);

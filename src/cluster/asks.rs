@@ -1,6 +1,7 @@
 //! What is asked of the other servers, and what becomes of it.
 
-use crate::hall::{Name, Unwritten};
+use crate::hall::Unwritten;
+use crate::wire::Name;
 
 /// What became of an ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

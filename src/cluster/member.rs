@@ -13,9 +13,10 @@ use super::news::{Hears, Neighbour};
 use super::out::{self, Answered, Ask, Task};
 use super::settings::{ClusterError, ClusterSettings};
 use super::shared::{Shared, Side};
-use crate::hall::{Account, Decided, Name, Unwritten};
+use crate::hall::{Account, Decided, Unwritten};
 use crate::limits;
 use crate::lock::Mutex;
+use crate::wire::Name;
 
 /// A server's part in a chat of several.
 pub struct Cluster {

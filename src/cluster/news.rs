@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::hall::{Account, Name, Unwritten};
+use crate::hall::{Account, Unwritten};
+use crate::wire::Name;
 
 /// What this server says of itself, for the others and their operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::asks::{Attached, Claimed, Done, Fate, Speaker};
 use super::news::{Hears, Neighbour};
 use super::settings::{ClusterError, ClusterSettings};
-use crate::hall::{Account, Decided, Name};
+use crate::hall::{Account, Decided};
+use crate::wire::Name;
 
 /// No part in a chat of several servers.
 pub enum Cluster {}

@@ -12,8 +12,9 @@ use super::engine::{ANSWER_WITHIN, Asking, Call, Op, START_WITHIN, number_of, re
 use super::news::{Neighbour, News};
 use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
-use crate::hall::{Account, AccountError, Name, Unwritten};
+use crate::hall::{Account, AccountError, Unwritten};
 use crate::limits;
+use crate::wire::Name;
 
 /// Called with a script's answer, or with why there is none.
 pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Fate>, &mut Unwritten) + Send>;

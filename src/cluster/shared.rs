@@ -430,7 +430,8 @@ pub(super) fn random_word() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hall::{Account, Name};
+    use crate::hall::Account;
+    use crate::wire::Name;
 
     /// The notices that people receive.
     #[derive(Default)]

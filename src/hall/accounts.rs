@@ -30,9 +30,9 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Name;
 use crate::limits;
 use crate::lock::{Condvar, Mutex};
+use crate::wire::Name;
 pub use book::Rescued;
 use book::{Book, Entry, Opened};
 use hasher::Hasher;

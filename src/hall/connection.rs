@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use super::Name;
 use crate::clock::Tick;
 use crate::event::End;
 use crate::limits;
 use crate::lock::Mutex;
 use crate::outbox::{Handed, Outbox};
-use crate::wire::{ErrorCode, Frames, ServerDoc};
+use crate::wire::{ErrorCode, Frames, Name, ServerDoc};
 
 /// One client, shared by all who may have something for it.
 pub struct Connection {

@@ -7,7 +7,6 @@
 mod accounts;
 mod connection;
 mod group;
-mod name;
 mod pairs;
 mod people;
 mod room;
@@ -22,7 +21,6 @@ pub use accounts::{
 };
 pub use connection::{Connection, Unwritten, flush_all};
 pub use group::{Group, hand_to_all};
-pub use name::{Addressed, Name};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
 pub use room::{Joiner, RoomError};

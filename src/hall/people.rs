@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{Connection, Group, Name, Said, Unwritten, flush_all};
+use super::{Connection, Group, Said, Unwritten, flush_all};
 use crate::lock::{Mutex, Rank};
 use crate::outbox::Handed;
-use crate::wire::ServerDoc;
+use crate::wire::{Name, ServerDoc};
 
 /// Everyone who is logged in. One name, one connection.
 pub struct People {

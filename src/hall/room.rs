@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Connection, Group, Name};
+use super::{Connection, Group};
 use crate::clock::Deadline;
 use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{Lease, Passcode, Phase, Seat, SeatNumber, WorkloadStack};
-use crate::wire::{Relay, Scope, ServerDoc, escaped_bytes};
+use crate::wire::{Name, Relay, Scope, ServerDoc, escaped_bytes};
 
 /// One room.
 #[cfg_attr(test, derive(Clone))]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::room::{Caller, Gone, Joiner, Member, Old, Remembered, Room, RoomError};
-use super::{Connection, Group, Name, Said};
+use super::{Connection, Group, Said};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
 use crate::net::Port;
@@ -19,7 +19,7 @@ use crate::seat::{
     Arrival, Asker, Expiry, Lease, Passcode, Seat, SeatNumber, Ticket, Timeouts, Verdict, Wish,
     WorkloadStack,
 };
-use crate::wire::ServerDoc;
+use crate::wire::{Name, ServerDoc};
 
 /// All rooms. `H` is the handle that the server keeps with each: the way to its listener, which the hall must
 /// not know.

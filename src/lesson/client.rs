@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 
 use super::Say;
 use super::error::EchoError;
-use crate::net::Stream;
-use crate::wire::printable_text;
+use portal_net::Stream;
+use portal_wire::printable_text;
 
 /// Talks until the person says `Exit` or `exit`, or the keyboard's input has ended.
 ///

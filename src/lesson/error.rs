@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-use crate::net::Stream;
+use portal_net::Stream;
 
 /// What ended an echo program. What is no address (the slides' `FormatException`) is not here: the program says
 /// so and goes on with 127.0.0.1, as the slides' second client does.

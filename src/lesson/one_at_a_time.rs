@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Say, welcome_and_echo};
-use crate::net::Listener;
+use portal_net::Listener;
 
 /// Serves until accepting fails.
 ///

@@ -11,11 +11,11 @@ use clap::Args;
 
 use super::error::EchoError;
 use super::{Say, client, one_at_a_time, thread_per_client};
-use crate::interfaces::{interfaces, table};
-use crate::net::{Call, Host, Listener, Stream, Tap};
-use crate::output;
-use crate::terminal::set_title;
-use crate::wire::printable;
+use portal_cli::interfaces::{interfaces, table};
+use portal_cli::output;
+use portal_cli::terminal::set_title;
+use portal_net::{Call, Host, Listener, Stream, Tap};
+use portal_wire::printable;
 
 /// How long the server may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::io;
 use std::thread;
 
 use super::{Say, welcome_and_echo};
-use crate::net::Listener;
+use portal_net::Listener;
 
 /// Serves until accepting fails, and then waits for those who are still being served.
 ///

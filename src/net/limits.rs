@@ -49,8 +49,8 @@ pub const KEEPALIVE_TRIES: u32 = 4;
 /// Timeout for a client whose kernel acknowledges nothing. The kernel sends no keepalive probes
 /// while data is unacknowledged, so the server checks itself, ten times in this period. A client
 /// that does not read has a closed window, but its kernel acknowledges the window probes. For such a
-/// client, [`OUTBOX`] limits the waiting bytes, not the time. On systems that do not report acknowledgements (all except Linux), the system's
-/// own timeout applies, which takes longer.
+/// client, the outbox limits the waiting bytes, not the time. On systems that do not report
+/// acknowledgements (all except Linux), the system's own timeout applies, which takes longer.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
 /// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer; otherwise it is
 /// 120 s. If a client has shrunk its window to zero, the kernel ends the connection twice this time
@@ -60,3 +60,12 @@ pub const RETRANSMIT_EVERY: Duration = Duration::from_secs(60);
 /// count its own bookkeeping). Left to itself it keeps up to 4 MB: 20 people who do not read held 1.15 GB
 /// in 16 rooms.
 pub const SEND_BUFFER: usize = 256 * 1024;
+
+/// Ports below it belong to the system's services. A server that could be sent there by a callback
+/// would lend its own privileges to whoever asks.
+pub const FIRST_ORDINARY_PORT: u16 = 1024;
+
+/// Maximum time from the disappearance of a client to the end of its connection, on Linux 6.15 or
+/// newer. The period of [`UNACKNOWLEDGED`] begins at the check after two unanswered window probes.
+/// On older kernels, this may take two minutes longer for a client whose window was closed.
+pub const VANISHED_WITHIN: Duration = Duration::from_secs(240);

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::session::Sessions;
 use crate::cluster::{Cluster, Hears, Load, News, Spoken};
 use crate::event::{End, What};
-use crate::hall::{Account, Accounts, Heard, Name, Said, Unwritten, flush_all};
+use crate::hall::{Account, Accounts, Heard, Said, Unwritten, flush_all};
 use crate::outbox::Handed;
-use crate::wire::{Scope, ServerDoc};
+use crate::wire::{Name, Scope, ServerDoc};
 
 /// This server, as `cluster-in` and `cluster-out` know it.
 pub(super) struct Here {

@@ -19,11 +19,12 @@ use super::listeners::explain;
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::cluster::{Cluster, Speaker};
 use crate::event::{End, Events, What};
-use crate::hall::{Connection, Departure, Heard, Joiner, Name, RoomError, Rooms, flush_all};
+use crate::hall::{Connection, Departure, Heard, Joiner, RoomError, Rooms, flush_all};
 use crate::lock::{Condvar, Mutex, Rank};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
+use crate::wire::Name;
 
 /// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
 pub(super) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;

@@ -108,7 +108,7 @@ impl Identity {
     /// parsed, the check is left to the clients.
     ///
     /// # Errors
-    /// [`Unusable::Expired`] or [`Unusable::NotYet`].
+    /// The certificate has expired, or is not valid yet.
     pub fn check_time(&self, path: &Path, now: Timestamp) -> Result<(), IdentityError> {
         let path = path.to_owned();
         let unusable = match self.chain.first().and_then(validity) {

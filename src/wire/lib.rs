@@ -29,6 +29,7 @@ mod frame;
 mod frame_error;
 mod frames;
 pub mod limits;
+mod name;
 mod original;
 mod port;
 mod server_doc;
@@ -43,6 +44,7 @@ pub use elements::Elsewhere;
 pub use frame::{FrameReader, Framing};
 pub use frame_error::FrameError;
 pub use frames::Frames;
+pub use name::{Addressed, Name};
 pub use port::Port;
 pub use server_doc::{Relay, Scope, ServerDoc};
 pub use text::{

@@ -30,3 +30,6 @@ pub const XML_NODES_FROM_SERVER: u32 = 64 * 1024;
 
 /// Attributes in one document: comparing them all with each other costs their number squared.
 pub const XML_ATTRIBUTES: usize = 64;
+
+/// The longest name, in bytes.
+pub const NAME: usize = 32;

@@ -47,7 +47,7 @@ pub struct PreparedEditor {
 
 impl PreparedEditor {
     /// Opens the editor's descriptors and reserves some for its lines. A program that opens many
-    /// must call this first (see [`LowDescriptors`](super::tty::LowDescriptors)), or it gets plain
+    /// must call this first (see `tty::LowDescriptors`), or it gets plain
     /// lines.
     pub fn new(manner: Manner) -> PreparedEditor {
         let only_in_foreground = manner.only_in_foreground;

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::commands::{self, Takes};
+use crate::commands::{self, Takes};
 
 /// What Tab completes: who is online, and which rooms there are. The conversation keeps it, the
 /// editor's thread reads it.
 #[derive(Default)]
-pub(in crate::client) struct Known {
+pub(crate) struct Known {
     pub(super) people: BTreeSet<String>,
     pub(super) rooms: BTreeSet<String>,
 }
 
 /// What Tab can make of the last word before the cursor, and where that word begins: a command
 /// after a slash, a name at the start of a line, after a command whatever that takes.
-pub(in crate::client) fn completions(before: &str, known: &Known) -> (usize, Vec<String>) {
+pub(crate) fn completions(before: &str, known: &Known) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
     let (lead, word) = before.split_at(start);
     let commands = |word: &str| -> Vec<String> {

@@ -4,11 +4,11 @@
 use super::old_name::Refused;
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, Credentials, SessionEnd, send_frame};
-use crate::client::commands;
-use crate::client::link::Link;
-use crate::client::screen::Screen;
-use crate::terminal::Ask;
-use crate::wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
+use crate::commands;
+use crate::link::Link;
+use crate::screen::Screen;
+use portal_cli::terminal::Ask;
+use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
 
 impl Chat {
     /// The question that is open: `None` if there is none, and no prompt in it while the server has
@@ -277,7 +277,7 @@ impl Chat {
     }
 
     /// A question can't be put, because there is no terminal to put it on.
-    pub(in crate::client) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
+    pub(crate) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
         if self.given_at.is_some() {
             // The refusal has named the place.
             return SessionEnd::Dismissed;
@@ -315,11 +315,7 @@ impl Chat {
     }
 
     /// A tick has passed: time to ask for the name again?
-    pub(in crate::client) fn ticked(
-        &mut self,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(crate) fn ticked(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         // A question that is open is not taken away from the person who reads it.
         let may_ask = matches!(
             self.dialog,

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, Partner, SessionEnd};
 use super::words::in_our_words;
-use crate::client::link::Link;
-use crate::client::screen::Screen;
-use crate::wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
+use crate::link::Link;
+use crate::screen::Screen;
+use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
 
 impl Chat {
     /// Shows what the server sent, and does what follows from it.
-    pub(in crate::client) fn heard(
+    pub(crate) fn heard(
         &mut self,
         frame: &[u8],
         link: &Link,
@@ -157,7 +157,7 @@ impl Chat {
     }
 
     /// The main link is lost. Says if something was perhaps lost with it.
-    pub(in crate::client) fn lost(&mut self, screen: &Screen) {
+    pub(crate) fn lost(&mut self, screen: &Screen) {
         if std::mem::take(&mut self.unanswered) > 0 {
             self.not_confirmed("people by name", screen);
         }

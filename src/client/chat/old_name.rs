@@ -7,7 +7,7 @@
 /// How many ticks of the client pass between two questions.
 const EVERY: u32 = 10;
 /// Number of attempts: longer than a server needs to find that a machine has vanished
-/// ([`crate::limits::VANISHED_WITHIN`]).
+/// ([`portal_net::limits::VANISHED_WITHIN`]).
 const TIMES: u32 = 25;
 
 /// The name that this person has had here, and how long it is still asked for.
@@ -86,8 +86,8 @@ mod tests {
             assert!(!old.is_due());
         }
         assert_eq!(old.refused("alice"), Refused::GiveUp);
-        let asked_for = crate::client::watch::TICK * EVERY * TIMES;
-        assert!(asked_for > crate::limits::VANISHED_WITHIN);
+        let asked_for = crate::watch::TICK * EVERY * TIMES;
+        assert!(asked_for > portal_net::limits::VANISHED_WITHIN);
     }
 
     #[test]

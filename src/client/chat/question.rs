@@ -1,6 +1,6 @@
 //! What the person may be asked, and what the server may have to answer before that.
 
-use crate::wire::ErrorCode;
+use portal_wire::ErrorCode;
 
 /// What the next line is.
 #[derive(Debug, PartialEq, Eq)]

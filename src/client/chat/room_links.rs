@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::Sender;
 
-use crate::client::link::{Heard, Link, LinkId};
+use crate::link::{Heard, Link, LinkId};
 
 /// The connections to rooms.
 pub(super) struct Rooms {

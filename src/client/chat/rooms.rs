@@ -4,12 +4,12 @@ use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, Room};
 use super::state::{Chat, SessionEnd, mention, send_frame};
 use super::words::in_our_words;
-use crate::client::link::{Heard, Link, LinkId};
-use crate::client::screen::Screen;
-use crate::client::seek::take_seat;
-use crate::client::target::Focus;
-use crate::net::Port;
-use crate::wire::{ClientCommand, ClientDoc, ServerDoc};
+use crate::link::{Heard, Link, LinkId};
+use crate::screen::Screen;
+use crate::seek::take_seat;
+use crate::target::Focus;
+use portal_net::Port;
+use portal_wire::{ClientCommand, ClientDoc, ServerDoc};
 
 impl Chat {
     /// The server is asked for a place in that room.
@@ -185,7 +185,7 @@ impl Chat {
     }
 
     /// Shows what was heard in a room.
-    pub(in crate::client) fn heard_in_room(
+    pub(crate) fn heard_in_room(
         &mut self,
         id: LinkId,
         heard: Heard,

@@ -10,17 +10,17 @@ use super::completion::Known;
 use super::old_name::OldName;
 use super::question::{Awaiting, Dialog};
 use super::room_links::Rooms;
-use crate::client::commands::{Typist, When};
-use crate::client::link::{Heard, Link, LinkId};
-use crate::client::options::Given;
-use crate::client::screen::Screen;
-use crate::client::target::{Focus, Target};
-use crate::terminal::{Ask, Prompt};
-use crate::wire::{ClientCommand, ClientDoc};
+use crate::commands::{Typist, When};
+use crate::link::{Heard, Link, LinkId};
+use crate::options::Given;
+use crate::screen::Screen;
+use crate::target::{Focus, Target};
+use portal_cli::terminal::{Ask, Prompt};
+use portal_wire::{ClientCommand, ClientDoc};
 
 /// Why a session is over.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::client) enum SessionEnd {
+pub(crate) enum SessionEnd {
     /// The person left.
     Left,
     /// The person has said nothing for too long. Once they are there, they may come back.
@@ -38,15 +38,15 @@ pub(super) struct Credentials {
 }
 
 /// How a conversation begins.
-pub(in crate::client) struct Beginning {
+pub(crate) struct Beginning {
     /// Who to log in as, at once.
-    pub(in crate::client) username: Option<String>,
+    pub(crate) username: Option<String>,
     /// The password that was given beforehand, in a file or a variable.
-    pub(in crate::client) password: Option<Given>,
+    pub(crate) password: Option<Given>,
     /// How lines come.
-    pub(in crate::client) typist: Typist,
+    pub(crate) typist: Typist,
     /// There are prompts on a terminal. Without them, nobody is asked twice.
-    pub(in crate::client) has_prompts: bool,
+    pub(crate) has_prompts: bool,
 }
 
 /// Whoever sits beside.
@@ -57,7 +57,7 @@ pub(super) struct Partner {
 }
 
 /// The conversation's state on the person's side.
-pub(in crate::client) struct Chat {
+pub(crate) struct Chat {
     pub(super) typist: Typist,
     pub(super) has_prompts: bool,
     pub(super) credentials: Option<Credentials>,
@@ -111,7 +111,7 @@ pub(in crate::client) struct Chat {
 }
 
 impl Chat {
-    pub(in crate::client) fn new(
+    pub(crate) fn new(
         beginning: Beginning,
         known: Arc<Mutex<Known>>,
         heard: Sender<(LinkId, Heard)>,
@@ -155,11 +155,7 @@ impl Chat {
     }
 
     /// A new link: logs in, if the person wants to be somebody.
-    pub(in crate::client) fn start(
-        &mut self,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(crate) fn start(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         self.me = None;
         self.old_name.stop();
         self.dialog = Dialog::Talk;
@@ -184,7 +180,7 @@ impl Chat {
     }
 
     /// Where a line goes now that is no command.
-    pub(in crate::client) fn target(&self) -> Target {
+    pub(crate) fn target(&self) -> Target {
         if self.dialog != Dialog::Talk {
             return match self.question() {
                 Some(Some((_, Ask::Hidden))) => Target::Secret(self.questions),
@@ -214,7 +210,7 @@ impl Chat {
     }
 
     /// What to ask the person for; `None` while the server has to answer first.
-    pub(in crate::client) fn prompt(&self) -> Option<Prompt<Target>> {
+    pub(crate) fn prompt(&self) -> Option<Prompt<Target>> {
         let (name, ask) = match self.question() {
             Some(question) => question?,
             // What a script's line means may depend on who is here, and it does not look first.
@@ -244,17 +240,17 @@ impl Chat {
     }
 
     /// Whether the server has warned that it ends a silent session, and nobody has answered it.
-    pub(in crate::client) fn should_stay(&mut self) -> bool {
+    pub(crate) fn should_stay(&mut self) -> bool {
         std::mem::take(&mut self.idle_soon)
     }
 
     /// How often something that was to be done was refused, or not sent.
-    pub(in crate::client) fn refusals(&self) -> u32 {
+    pub(crate) fn refusals(&self) -> u32 {
         self.refusals
     }
 
     /// All links of the conversation beside the main one.
-    pub(in crate::client) fn room_links(&self) -> impl Iterator<Item = &Link> {
+    pub(crate) fn room_links(&self) -> impl Iterator<Item = &Link> {
         self.rooms.links()
     }
 
@@ -338,7 +334,7 @@ pub(super) fn send_frame(frame: &[u8], link: &Link, screen: &Screen) -> Result<(
 
 /// Says something that the person does not see, and that may fail: if the link is lost, the
 /// listener hears it, too, and tells.
-pub(in crate::client) fn mention(command: ClientCommand<'_>, link: &Link) {
+pub(crate) fn mention(command: ClientCommand<'_>, link: &Link) {
     let mut frame = Vec::new();
     link.codec()
         .write_client(&ClientDoc::Command(command), &mut frame);

@@ -2,17 +2,16 @@
 
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, SessionEnd};
-use crate::client::commands::{self, Line, Typist};
-use crate::client::link::Link;
-use crate::client::screen::Screen;
-use crate::client::target::{Focus, Target};
-use crate::hall::Addressed;
-use crate::wire::{ClientCommand, ClientDoc};
+use crate::commands::{self, Line, Typist};
+use crate::link::Link;
+use crate::screen::Screen;
+use crate::target::{Focus, Target};
+use portal_wire::{Addressed, ClientCommand, ClientDoc};
 
 impl Chat {
     /// Does what the person typed. `under` is what the prompt stood for when they began to type;
     /// without prompts there is none.
-    pub(in crate::client) fn typed(
+    pub(crate) fn typed(
         &mut self,
         text: &str,
         under: Option<&Target>,
@@ -70,11 +69,7 @@ impl Chat {
     /// Does the next part of what was pasted, unless the server has to answer to the one before. Once
     /// something could not be done, or a question is open, the rest is not done: it was pasted by
     /// somebody who knew nothing of that.
-    pub(in crate::client) fn go_on(
-        &mut self,
-        link: &Link,
-        screen: &Screen,
-    ) -> Result<(), SessionEnd> {
+    pub(crate) fn go_on(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         while self.dialog == Dialog::Talk
             && let Some(piece) = self.pieces.pop_front()
         {

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{PATIENCE, Seat, SeekError, connect, first_frame, is_timeout, shake_hands};
-use crate::clock::slowed;
-use crate::net::{Dial, Listener, Stream};
-use crate::wire::{CallbackRequest, Codec, Handshake, ServerDoc};
+use portal_core::clock::slowed;
+use portal_net::{Dial, Listener, Stream};
+use portal_wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
 /// How long a caller may take to prove itself. The worker does at once; one or two who say nothing
 /// must not use up the time that the worker has.

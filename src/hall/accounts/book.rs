@@ -13,9 +13,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::lines::{Account, ByKey, CHANGED, Damage, read};
 use crate::files::is_elsewhere;
-use crate::hall::name::Name;
 use crate::lock::{Condvar, Mutex, Rank};
 use crate::text_file::{open_to_append, without_mark};
+use crate::wire::Name;
 
 /// All accounts.
 pub(super) struct Book {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
 
-use crate::hall::name::Name;
 use crate::limits;
+use crate::wire::Name;
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::clock::Tick;
-use crate::hall::Name;
 use crate::lock::Mutex;
 use crate::net::host_of;
+use crate::wire::Name;
 
 /// So many wrong passwords in a row are taken for slips of the finger.
 const SLIPS: u32 = 3;

@@ -7,11 +7,11 @@ use super::turn::{Role, Session};
 use crate::clock::Tick;
 use crate::cluster::Cluster;
 use crate::event::End;
-use crate::hall::{Addressed, Connection, Joiner, Name, RoomError, flush_all};
+use crate::hall::{Connection, Joiner, RoomError, flush_all};
 use crate::limits;
 use crate::net::Port;
 use crate::server::seats::SharedSeat;
-use crate::wire::{ClientCommand, DocError, ErrorCode, Secret, ServerDoc};
+use crate::wire::{Addressed, ClientCommand, DocError, ErrorCode, Name, Secret, ServerDoc};
 
 /// A client in a seat, and how far it has come with its name.
 pub(crate) struct AtWorker<'s> {

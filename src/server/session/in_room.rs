@@ -6,10 +6,10 @@ use super::speaker::Audience;
 use super::turn::{Role, Session};
 use crate::clock::Tick;
 use crate::event::End;
-use crate::hall::{Addressed, Connection, Name};
+use crate::hall::Connection;
 use crate::net::Port;
 use crate::server::seats::SharedSeat;
-use crate::wire::{ClientCommand, ErrorCode};
+use crate::wire::{Addressed, ClientCommand, ErrorCode, Name};
 
 /// A member's connection to a room.
 pub(crate) struct InRoom<'s> {

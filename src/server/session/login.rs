@@ -9,12 +9,12 @@ use super::turn::Session;
 use crate::cluster::{Claimed, Speaker};
 use crate::event::{End, What};
 use crate::hall::{
-    AccountError, Accounts, Decided, Entry, Name, PasswordChange, PasswordCheck, Rescued, Wish,
+    AccountError, Accounts, Decided, Entry, PasswordChange, PasswordCheck, Rescued, Wish,
 };
 use crate::limits;
 use crate::output::counted;
 use crate::server::tell_damage;
-use crate::wire::{ErrorCode, Secret, ServerDoc};
+use crate::wire::{ErrorCode, Name, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
     /// Somebody says who they are. They are asked for the password, or, where names are not

@@ -11,12 +11,12 @@ use super::answers::Answers;
 use super::shared::Sessions;
 use crate::cluster::{self, Cluster, Fate};
 use crate::event::What;
-use crate::hall::{Connection, Name, Said, Unwritten};
+use crate::hall::{Connection, Said, Unwritten};
 use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::SeatNumber;
-use crate::wire::{ErrorCode, Frames, Scope, ServerDoc};
+use crate::wire::{ErrorCode, Frames, Name, Scope, ServerDoc};
 
 /// One client as somebody who speaks and is answered.
 pub(super) struct Speaker<'s> {

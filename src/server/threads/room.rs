@@ -12,7 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::Tick;
 use crate::event::{End, What};
-use crate::hall::{Admission, Connection, Name, flush_all};
+use crate::hall::{Admission, Connection, flush_all};
 use crate::limits;
 use crate::net::{Pending, PendingConnections, Share};
 use crate::outbox::Left;
@@ -22,7 +22,7 @@ use crate::server::rooms::{NewRoom, RoomHandle};
 use crate::server::session::{InRoom, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
 use crate::wake::{Wake, Wakes};
-use crate::wire::ServerDoc;
+use crate::wire::{Name, ServerDoc};
 
 /// One room, as its threads share it.
 pub(crate) struct Room {

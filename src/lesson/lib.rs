@@ -5,19 +5,16 @@
 //! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
 //! - [`client`]: the other end of both.
 //!
-//! [`ladder`] leads from these to the whole server, in nine rungs. The first seven are tasks as well
-//! (`lesson/tasks`), and so is a client: `make check` tries what a student has written for one of them.
-//! [`lesson_of_90_minutes`] is for the teacher.
+//! The ladder (`lesson/ladder`) leads from these to the whole server, in nine rungs. The first seven are
+//! tasks as well (`lesson/tasks`), and so is a client: `make check` checks what a student has written for
+//! one of them.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 
 pub mod client;
 mod error;
-pub mod ladder;
 pub mod one_at_a_time;
 mod options;
-#[doc = include_str!("lesson-of-90-minutes.md")]
-pub mod lesson_of_90_minutes {}
 pub mod thread_per_client;
 
 pub use error::EchoError;
@@ -25,9 +22,8 @@ pub use options::{EchoClient, EchoServer};
 
 use std::io::Write as _;
 
-use crate::limits;
-use crate::net::Stream;
-use crate::wire::{FrameReader, printable};
+use portal_net::Stream;
+use portal_wire::{FrameReader, limits, printable};
 
 /// Where a lesson's program says what happens.
 pub type Say<'s> = &'s (dyn Fn(&str) + Sync);
