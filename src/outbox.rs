@@ -30,12 +30,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::event::End;
 use crate::limits;
 use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::net::Stream;
 use crate::wake::Waker;
-use crate::wire::{Codec, Frames, ServerDoc};
+use crate::wire::{CloseReason, Codec, Frames, ServerDoc};
 use silence::Silence;
 use waiting::Waiting;
 
@@ -79,9 +78,9 @@ enum State {
     /// The socket was full: everyone appends, the timer thread writes.
     Spilled,
     /// The last frame is in the queue; the timer thread has until its next tick to write it.
-    Ending(End),
+    Ending(CloseReason),
     /// Nothing goes out any more.
-    Closed(End),
+    Closed(CloseReason),
 }
 
 /// What became of frames that were handed over.
@@ -249,12 +248,12 @@ impl Outbox {
 
     /// Ends the connection for `end`, with its farewell as the last frame if the socket takes it
     /// now, or within a tick by the timer thread's hand. Returns whether this was the first end.
-    pub fn end(&self, end: End) -> bool {
+    pub fn end(&self, end: CloseReason) -> bool {
         self.end_saying(end, end.farewell().as_ref())
     }
 
     /// As [`Outbox::end`], with a farewell of the caller's own.
-    pub fn end_saying(&self, end: End, farewell: Option<&ServerDoc<'_>>) -> bool {
+    pub fn end_saying(&self, end: CloseReason, farewell: Option<&ServerDoc<'_>>) -> bool {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return false;
@@ -285,12 +284,12 @@ impl Outbox {
             && queue.silence.lasts(&delivery, Instant::now(), limit)
         {
             drop(queue);
-            self.end(End::Vanished);
+            self.end(CloseReason::Unacknowledged);
         }
     }
 
     /// Cuts the connection at once, whatever waits. The reader wakes.
-    pub fn cut(&self, end: End) {
+    pub fn cut(&self, end: CloseReason) {
         let mut queue = self.queue.lock();
         if !matches!(queue.state, State::Closed(_)) {
             queue.state = State::Closed(queue.ended().unwrap_or(end));
@@ -305,7 +304,7 @@ impl Outbox {
     /// hanging. A farewell that had to queue up behind other things gets its chance, a tick at most;
     /// and if the timer thread is in the middle of a write, which takes a tick at most, that comes
     /// first. Whoever else finds the writer busy at the end may rely on this.
-    pub fn hang_up(&self, end: End) {
+    pub fn hang_up(&self, end: CloseReason) {
         self.end(end);
         loop {
             {
@@ -330,7 +329,7 @@ impl Outbox {
     }
 
     /// Why the connection ended, if this side ended it or found it broken.
-    pub fn ended(&self) -> Option<End> {
+    pub fn ended(&self) -> Option<CloseReason> {
         self.queue.lock().ended()
     }
 
@@ -372,7 +371,7 @@ impl Outbox {
         self.written.notify_all();
         if result.is_err() {
             drop(queue);
-            self.cut(End::Broken);
+            self.cut(CloseReason::ConnectionReset);
             return Left::Nothing;
         }
         if matches!(queue.state, State::Closed(_)) {
@@ -435,7 +434,7 @@ impl Outbox {
             Ok(count) => count,
             Err(error) if is_full(&error) => 0,
             Err(_) => {
-                queue.state = State::Closed(End::Broken);
+                queue.state = State::Closed(CloseReason::ConnectionReset);
                 0
             }
         }
@@ -478,12 +477,12 @@ impl Outbox {
             // What the client will not read anyway makes room for the reason. The rest of the
             // frame that is partly out has to stay, or the reason would be read as part of it.
             // (An original program is told no reason, so there nothing has to stay.)
-            let farewell = End::TooSlow.farewell();
+            let farewell = CloseReason::TooSlow.farewell();
             let mut last_word = Frames::default();
             if let Some(farewell) = &farewell {
                 last_word.push(|out| self.codec.write_server(farewell, out));
             }
-            let code = End::TooSlow.close_code();
+            let code = CloseReason::TooSlow.close_code();
             last_word.push(|out| self.codec.write_close(code, out));
             if last_word.is_empty() {
                 queue.waiting.clear();
@@ -491,7 +490,7 @@ impl Outbox {
                 queue.waiting.keep_torn_frame();
             }
             queue.waiting.push(&last_word, 0);
-            self.finish(queue, End::TooSlow);
+            self.finish(queue, CloseReason::TooSlow);
             return Handed::Ended;
         }
         if queue.has_ended() {
@@ -503,7 +502,7 @@ impl Outbox {
     }
 
     /// Closes if nothing waits, or leaves what waits to the timer thread.
-    fn finish(&self, mut queue: MutexGuard<'_, Queue>, end: End) {
+    fn finish(&self, mut queue: MutexGuard<'_, Queue>, end: CloseReason) {
         if matches!(queue.state, State::Closed(_)) {
             drop(queue);
             self.shut_socket();
@@ -544,7 +543,7 @@ impl Queue {
         self.ended().is_some()
     }
 
-    fn ended(&self) -> Option<End> {
+    fn ended(&self) -> Option<CloseReason> {
         match self.state {
             State::Open | State::Spilled => None,
             State::Ending(end) | State::Closed(end) => Some(end),
@@ -640,7 +639,7 @@ mod tests {
             let worker = Arc::clone(&outbox);
             let ending = thread::spawn(move || {
                 worker.send_doc(&ServerDoc::Pong);
-                worker.hang_up(End::Shutdown);
+                worker.hang_up(CloseReason::Shutdown);
             });
             let heard = documents(client);
             writing.join().unwrap();
@@ -656,10 +655,13 @@ mod tests {
         let (outbox, wakes, client) = outbox();
         assert_eq!(outbox.append_doc(&ServerDoc::Pong), Handed::Taken);
         assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Handed::Taken);
-        assert!(outbox.end(End::Idle));
-        assert!(!outbox.end(End::Total), "the first reason counts");
+        assert!(outbox.end(CloseReason::IdleTimeout));
+        assert!(
+            !outbox.end(CloseReason::TotalTimeout),
+            "the first reason counts"
+        );
         assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Ended);
-        assert_eq!(outbox.ended(), Some(End::Idle));
+        assert_eq!(outbox.ended(), Some(CloseReason::IdleTimeout));
         assert!(wakes.try_next().is_none());
         let expected = ["PONG", "NO PARTNER", "IDLE TIMEOUT"];
         assert_eq!(
@@ -677,7 +679,7 @@ mod tests {
         let reader = std::thread::spawn(move || documents(client));
         while outbox.write_out() != Left::Nothing {}
         assert!(outbox.queue.lock().state == State::Open);
-        outbox.end(End::Shutdown);
+        outbox.end(CloseReason::Shutdown);
         let heard = reader.join().unwrap();
         assert_eq!(heard.len(), sent + 2);
         assert!(heard[sent].contains("PONG") && heard[sent + 1].contains("SHUTDOWN"));
@@ -697,7 +699,7 @@ mod tests {
                 "the queue is bounded"
             );
         }
-        assert_eq!(outbox.ended(), Some(End::TooSlow));
+        assert_eq!(outbox.ended(), Some(CloseReason::TooSlow));
         assert!(wakes.try_next().is_some());
         let reader = std::thread::spawn(move || documents(client));
         while outbox.write_out() != Left::Nothing {}
@@ -715,10 +717,10 @@ mod tests {
         let (outbox, wakes, _client) = outbox_with(Duration::from_millis(20));
         fill(&outbox);
         while outbox.write_out() == Left::Something {}
-        outbox.end(End::Idle);
+        outbox.end(CloseReason::IdleTimeout);
         assert!(wakes.try_next().is_some());
         assert_eq!(outbox.write_out(), Left::Nothing);
-        assert!(outbox.queue.lock().state == State::Closed(End::Idle));
+        assert!(outbox.queue.lock().state == State::Closed(CloseReason::IdleTimeout));
         assert_eq!(
             (outbox.stream()).read(&mut [0; 8]).unwrap(),
             0,
@@ -743,7 +745,7 @@ mod tests {
             assert_eq!(outbox.enqueue(&frames), Handed::Taken);
         }
         while outbox.write_out() != Left::Nothing {}
-        outbox.end(End::Terminate);
+        outbox.end(CloseReason::Terminate);
         assert_eq!(reader.join().unwrap(), rounds * 4096);
     }
 
@@ -763,7 +765,7 @@ mod tests {
             // As long as the client does not read, the kernel may enlarge the socket's buffers.
             assert!(replays < 100, "the queue is bounded");
         }
-        assert_eq!(outbox.ended(), Some(End::TooSlow));
+        assert_eq!(outbox.ended(), Some(CloseReason::TooSlow));
         assert!(replays >= limits::ROOMS_A_PERSON, "{replays}");
     }
 
@@ -775,6 +777,6 @@ mod tests {
             .unwrap();
         drop(client);
         while outbox.send_doc(&ServerDoc::Pong) == Handed::Taken {}
-        assert_eq!(outbox.ended(), Some(End::Broken));
+        assert_eq!(outbox.ended(), Some(CloseReason::ConnectionReset));
     }
 }

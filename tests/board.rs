@@ -10,9 +10,10 @@ use std::path::PathBuf;
 
 use portal_chat::board::{Board, Recording, Veil};
 use portal_chat::clock::Clock;
-use portal_chat::event::{End, Events, What, start_event_file};
+use portal_chat::event::{Events, What, start_event_file};
 use portal_chat::net::Port;
 use portal_chat::server::{Server, Settings};
+use portal_chat::wire::CloseReason;
 use serde_json::Value;
 use support::PATIENCE;
 
@@ -507,7 +508,7 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         stage.events.tell(|| What::Left {
             port,
             peer: ANY.parse().unwrap(),
-            end: End::Gone,
+            end: CloseReason::PeerClosed,
         });
     }
     stage.events.tell(|| What::Caption {

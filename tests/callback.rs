@@ -8,9 +8,10 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
 use portal_chat::net::Port;
 use portal_chat::server::Settings;
+use portal_chat::wire::CloseReason;
 use socket2::{Domain, Socket, Type};
 use support::running::program;
 use support::{Client, TestServer, message, ticket};
@@ -59,7 +60,7 @@ fn port_element(listener: &TcpListener) -> String {
     format!("<Port>{}</Port>", listener.local_addr().unwrap().port())
 }
 
-fn wait_for_end(server: &TestServer, port: Port, expected: End) {
+fn wait_for_end(server: &TestServer, port: Port, expected: CloseReason) {
     server.wait_for(&format!("left {port} {expected:?}"), |what| {
         matches!(what, What::Left { port: left, end, .. } if *left == port && *end == expected)
     });
@@ -114,7 +115,7 @@ fn the_session_goes_on_where_the_worker_called() {
     alice.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
     alice.assert_closed();
     assert!(thief.line().contains("Wrong handshake passcode"));
-    wait_for_end(&server, port, End::Terminate);
+    wait_for_end(&server, port, CloseReason::Terminate);
     drop(bob);
     server.assert_all_ports_come_back();
 }
@@ -143,7 +144,7 @@ fn nobody_but_the_asker_is_called() {
                 && answer.lines().count() == 1,
             "{callback}: {answer}"
         );
-        wait_for_end(&server, caller.port, End::BadCallback);
+        wait_for_end(&server, caller.port, CloseReason::Entrance("bad-callback"));
         // The passcode is used up.
         let mut again = server.connect(caller.port);
         again.send_line(&support::handshake(&caller.passcode));
@@ -165,7 +166,7 @@ fn a_wrong_passcode_calls_nobody() {
     caller.passcode = "0".repeat(32);
     caller.asks_for_a_call(&port_element(&listener));
     assert!(caller.worker.rest().contains("Wrong handshake passcode"));
-    wait_for_end(&server, caller.port, End::WrongPasscode);
+    wait_for_end(&server, caller.port, CloseReason::WrongPasscode);
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -180,7 +181,7 @@ fn a_call_where_nobody_listens_ends_at_once() {
     let mut caller = Caller::at_its_worker(&server);
     caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
     caller.is_told_of_the_call();
-    wait_for_end(&server, caller.port, End::NoAnswer);
+    wait_for_end(&server, caller.port, CloseReason::Entrance("no-answer"));
     server.assert_all_ports_come_back();
 }
 
@@ -216,7 +217,7 @@ fn a_call_that_is_not_answered_ends_with_the_reservation_timeout() {
     bob.line_with("NO PARTNER");
     assert_eq!(server.server.free_ports().len(), 2);
     server.tick(1);
-    wait_for_end(&server, caller.port, End::NoAnswer);
+    wait_for_end(&server, caller.port, CloseReason::Entrance("no-answer"));
     assert_eq!(server.server.free_ports().len(), 3);
     drop(bob);
     server.assert_all_ports_come_back();

@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
 use portal_chat::server::{Portals, Settings};
+use portal_chat::wire::CloseReason;
 use support::running::{Running, program};
 use support::{TestServer, message, without_timeouts};
 
@@ -122,7 +123,7 @@ fn two_clients_talk_and_leave_in_order() {
             matches!(
                 what,
                 What::Left {
-                    end: End::Terminate,
+                    end: CloseReason::Terminate,
                     ..
                 }
             )

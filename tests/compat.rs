@@ -9,10 +9,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
-use portal_chat::wire::Revision;
+use portal_chat::wire::{CloseReason, Revision};
 use support::running::program;
 use support::{PATIENCE, TestServer, UdpAsker, ticket};
 
@@ -169,7 +169,7 @@ fn two_original_programs_chat_through_our_server() {
             matches!(
                 what,
                 What::Left {
-                    end: End::Terminate,
+                    end: CloseReason::Terminate,
                     ..
                 }
             )

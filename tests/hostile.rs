@@ -10,8 +10,9 @@ use std::io::{ErrorKind, Write as _};
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
 use portal_chat::server::Settings;
+use portal_chat::wire::CloseReason;
 use support::{Client, TestServer, UdpAsker, handshake, message, ticket};
 
 /// Every port can be handed out, each exactly once, and then the portal says FULL.
@@ -166,7 +167,7 @@ fn half_a_frame_and_then_nothing_runs_into_the_idle_timeout() {
     guest.assert_closed();
     server.wait_for(
         "left for idling",
-        |what| matches!(what, What::Left { end: End::Idle, port: left, .. } if *left == port),
+        |what| matches!(what, What::Left { end: CloseReason::IdleTimeout, port: left, .. } if *left == port),
     );
     drop(guest);
     assert_every_port_is_handed_out_once(&server);
@@ -187,7 +188,7 @@ fn a_client_that_never_stops_sending_is_ended_all_the_same() {
     });
     server.wait_for("messages", |what| matches!(what, What::NobodyThere { .. }));
     server.tick(4);
-    server.wait_for("left for its time", |what| matches!(what, What::Left { end: End::Total | End::TooSlow, port: left, .. } if *left == port));
+    server.wait_for("left for its time", |what| matches!(what, What::Left { end: CloseReason::TotalTimeout | CloseReason::TooSlow, port: left, .. } if *left == port));
     drop(guest);
     flood.join().unwrap();
     assert_every_port_is_handed_out_once(&server);
@@ -222,7 +223,7 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
     );
     server.wait_for(
         "too slow",
-        |what| matches!(what, What::Left { end: End::TooSlow, port, .. } if *port == deaf_port),
+        |what| matches!(what, What::Left { end: CloseReason::TooSlow, port, .. } if *port == deaf_port),
     );
     // It was given a tick to read the reason, and then it was cut, so the last line may be torn;
     // all before it is whole.

@@ -3,7 +3,8 @@
 
 mod support;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
+use portal_chat::wire::CloseReason;
 use support::terminal::Terminal;
 use support::web::WebClient;
 use support::{TestServer, login};
@@ -41,7 +42,7 @@ fn who_is_kicked_hears_why_and_then_nothing() {
         matches!(
             what,
             What::Left {
-                end: End::Kicked,
+                end: CloseReason::Kicked,
                 ..
             }
         )

@@ -5,8 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
 use portal_chat::server::Settings;
+use portal_chat::wire::CloseReason;
 use support::{Client, TestServer, message};
 
 fn single(clients: usize) -> TestServer {
@@ -52,7 +53,13 @@ fn neighbours_talk_and_the_one_too_many_is_told_full() {
         );
     }
     server.wait_for("idle", |what| {
-        matches!(what, What::Left { end: End::Idle, .. })
+        matches!(
+            what,
+            What::Left {
+                end: CloseReason::IdleTimeout,
+                ..
+            }
+        )
     });
     server.assert_all_ports_come_back();
 }
@@ -96,7 +103,13 @@ fn a_web_page_can_not_make_a_browser_speak_here() {
             "{heard}"
         );
         server.wait_for("the end", |what| {
-            matches!(what, What::Left { end: End::Http, .. })
+            matches!(
+                what,
+                What::Left {
+                    end: CloseReason::Entrance("http-request"),
+                    ..
+                }
+            )
         });
     }
     // Somebody who says such a word later is chatting.

@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use portal_chat::event::{End, What};
+use portal_chat::event::What;
 use portal_chat::server::{Settings, WebDoor};
+use portal_chat::wire::CloseReason;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::SockRef;
 use support::web::WebClient;
@@ -118,7 +119,7 @@ fn settings() -> Settings {
     }
 }
 
-fn is_end(what: &What, wanted: End) -> bool {
+fn is_end(what: &What, wanted: CloseReason) -> bool {
     matches!(what, What::Left { end, .. } | What::RoomLeft { end, .. } if *end == wanted)
 }
 
@@ -139,7 +140,9 @@ fn vanishes<B: Send>(
         machines.client_vanishes();
         says(&mut alice);
         server.ticking(|| {
-            server.wait_for("bob has vanished", |what| is_end(what, End::Vanished));
+            server.wait_for("bob has vanished", |what| {
+                is_end(what, CloseReason::Unacknowledged)
+            });
         });
         alice.send_line(&command("PING", ""));
         alice.line_with("PONG");
@@ -265,7 +268,9 @@ fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
         talks(&mut alice);
         machines.client_vanishes();
         server.ticking(|| {
-            server.wait_for("bob has vanished", |what| is_end(what, End::Vanished));
+            server.wait_for("bob has vanished", |what| {
+                is_end(what, CloseReason::Unacknowledged)
+            });
         });
         server.server.stop();
     });

@@ -4,14 +4,12 @@
 //! Telling never waits: each reader has a bounded queue, and an event that finds it full is
 //! counted as dropped for that reader. A server that nobody watches does not even build events.
 
-mod end;
 mod readers;
 mod record;
 mod shutter;
 mod telling;
 mod what;
 
-pub use end::End;
 pub(crate) use readers::TOO_FAST;
 pub use readers::{ReaderThread, start_console, start_event_file};
 pub use record::Record;

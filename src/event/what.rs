@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::end::End;
 use super::record::Record;
 use crate::clock::{Tick, Ticks};
 use crate::net::Port;
 use crate::seat::SeatNumber;
-use crate::wire::ErrorCode;
+use crate::wire::{CloseReason, ErrorCode};
 
 /// One thing that happened, when, and in which thread.
 #[derive(Clone, Debug)]
@@ -337,7 +336,7 @@ pub enum What {
         /// Who.
         name: String,
         /// Why.
-        end: End,
+        end: CloseReason,
     },
     /// A message went to a room.
     RoomSaid {
@@ -380,7 +379,7 @@ pub enum What {
         /// Who.
         peer: SocketAddr,
         /// Why.
-        end: End,
+        end: CloseReason,
     },
     /// The passcode has changed and the port is back on the workload stack.
     Freed {
@@ -726,7 +725,7 @@ mod tests {
             What::RoomLeft {
                 room: room(),
                 name: name(),
-                end: End::ClientIdle,
+                end: CloseReason::ClientIdleTimeout,
             },
             What::RoomSaid {
                 port,
@@ -749,7 +748,7 @@ mod tests {
             What::Left {
                 port,
                 peer,
-                end: End::Total,
+                end: CloseReason::TotalTimeout,
             },
             What::Freed {
                 port,

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::clock::Tick;
-use crate::event::End;
 use crate::limits;
 use crate::lock::Mutex;
 use crate::outbox::{Handed, Outbox};
-use crate::wire::{ErrorCode, Frames, Name, ServerDoc};
+use crate::wire::{CloseReason, ErrorCode, Frames, Name, ServerDoc};
 
 /// One client, shared by all who may have something for it.
 pub struct Connection {
@@ -178,7 +177,7 @@ impl Connection {
                     .into(),
             });
         }
-        self.outbox.end(End::Silent);
+        self.outbox.end(CloseReason::HandshakeTimeout);
     }
 
     /// Adds `bytes` of a reply to the client's own request.

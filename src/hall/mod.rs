@@ -31,9 +31,8 @@ pub use said::Said;
 pub(crate) mod tests {
     use super::*;
     use crate::clock::Tick;
-    use crate::event::End;
     use crate::outbox::Outbox;
-    use crate::wire::Codec;
+    use crate::wire::{CloseReason, Codec};
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
@@ -72,7 +71,7 @@ pub(crate) mod tests {
 
     /// The commands (or the chat) that a connection's client has heard.
     pub(crate) fn heard((connection, mut client): (Arc<Connection>, TcpStream)) -> Vec<String> {
-        connection.outbox.end(End::Terminate);
+        connection.outbox.end(CloseReason::Terminate);
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();
         let word = |line: &str| {

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::session::Sessions;
 use crate::cluster::{Cluster, Hears, Load, News, Spoken};
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::{Account, Accounts, Heard, Said, Unwritten, flush_all};
 use crate::outbox::Handed;
-use crate::wire::{Name, Scope, ServerDoc};
+use crate::wire::{CloseReason, Name, Scope, ServerDoc};
 
 /// This server, as `cluster-in` and `cluster-out` know it.
 pub(super) struct Here {
@@ -104,7 +104,7 @@ fn hear(sessions: &Sessions, news: News<'_>, unwritten: &mut Unwritten) {
         }
         News::TakenOver(session) => {
             if let Some(before) = people.with_session(session) {
-                before.outbox.end(End::TakenOver);
+                before.outbox.end(CloseReason::TakenOver);
                 sessions.rooms.leave_all(&before);
             }
         }

@@ -28,7 +28,7 @@ use crossbeam_channel::unbounded;
 
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
-use crate::event::{End, Events, What};
+use crate::event::{Events, What};
 use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
 use crate::limits;
 use crate::lock::Mutex;
@@ -38,7 +38,7 @@ use crate::net::{
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::web::Page;
 use crate::web::http::{Hosts, Rules};
-use crate::wire::{Codec, ServerDoc};
+use crate::wire::{CloseReason, Codec, ServerDoc};
 use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
 use guard::guesses::Guesses;
@@ -738,7 +738,7 @@ impl Server {
         let found = by_port.or_else(|| connected.iter().find(by_name));
         found.is_some_and(|connected| {
             let outbox = &connected.connection.outbox;
-            outbox.end_saying(End::Kicked, Some(&farewell))
+            outbox.end_saying(CloseReason::Kicked, Some(&farewell))
         })
     }
 

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use crate::event::{End, Events, What};
+use crate::event::{Events, What};
+use crate::wire::CloseReason;
 
 thread_local! {
     /// Where this thread has panicked last, for the event line.
@@ -45,16 +46,16 @@ impl Panics {
     pub(super) fn caught(&self, work: impl FnOnce()) {
         self.ended_by(|| {
             work();
-            End::Gone
+            CloseReason::PeerClosed
         });
     }
 
     /// As [`Panics::caught`], for work that returns why the client's session is over.
-    pub(super) fn ended_by(&self, work: impl FnOnce() -> End) -> End {
+    pub(super) fn ended_by(&self, work: impl FnOnce() -> CloseReason) -> CloseReason {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| self.report(panic.as_ref()))
     }
 
-    fn report(&self, panic: &(dyn Any + Send)) -> End {
+    fn report(&self, panic: &(dyn Any + Send)) -> CloseReason {
         let message = panic
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
@@ -62,7 +63,7 @@ impl Panics {
             .unwrap_or_else(|| "a panic without words".to_owned());
         let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
         self.events.tell(|| What::Panicked { message, place });
-        End::Panicked
+        CloseReason::Panicked
     }
 
     /// A place at which a test may make this thread panic, to see that it costs one client alone.

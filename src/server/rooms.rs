@@ -18,13 +18,13 @@ use super::guard::budget::{ThreadBudget, ThreadToken, spawn, take};
 use super::listeners::explain;
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::cluster::{Cluster, Speaker};
-use crate::event::{End, Events, What};
+use crate::event::{Events, What};
 use crate::hall::{Connection, Departure, Heard, Joiner, RoomError, Rooms, flush_all};
 use crate::lock::{Condvar, Mutex, Rank};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
-use crate::wire::Name;
+use crate::wire::{CloseReason, Name};
 
 /// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
 pub(super) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
@@ -426,10 +426,10 @@ impl RoomThreads {
             Ok(departure)
         })?;
         if let Some(connection) = &departure.connection {
-            self.tell_left(name, connection, End::Terminate);
+            self.tell_left(name, connection, CloseReason::Terminate);
             // Who is "here" goes on talking on that connection.
             if !Arc::ptr_eq(connection, main) {
-                connection.outbox.end(End::Terminate);
+                connection.outbox.end(CloseReason::Terminate);
             }
         }
         self.follow(departure);
@@ -470,7 +470,7 @@ impl RoomThreads {
         }
     }
 
-    pub(super) fn tell_left(&self, name: &Name, connection: &Connection, end: End) {
+    pub(super) fn tell_left(&self, name: &Name, connection: &Connection, end: CloseReason) {
         self.events.tell(|| What::RoomLeft {
             room: name.to_string(),
             name: connection.label().to_string(),
@@ -496,7 +496,7 @@ impl RoomThreads {
     pub(super) fn end_all(&self) {
         for (ended, connected) in self.with(Rooms::end_all) {
             for connection in connected {
-                connection.outbox.end(End::Shutdown);
+                connection.outbox.end(CloseReason::Shutdown);
             }
             ended.handle.close(Some(ended.lease));
         }

@@ -22,6 +22,7 @@
 #![warn(missing_docs)]
 
 mod client_doc;
+mod close_reason;
 mod described;
 mod doc;
 mod elements;
@@ -39,6 +40,7 @@ mod well_formed;
 mod xml;
 
 pub use client_doc::{ClientCommand, ClientDoc};
+pub use close_reason::CloseReason;
 pub use doc::{CallbackRequest, DocError, ErrorCode, Handshake, Secret};
 pub use elements::Elsewhere;
 pub use frame::{FrameReader, Framing};

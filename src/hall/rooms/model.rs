@@ -79,7 +79,7 @@ impl Cast {
             let connections = (0..PEOPLE).map(|person| {
                 let address = Ipv4Addr::new(127, 0, 0, ADDRESSES[person]);
                 let connection = guest_from(SocketAddr::from((address, first + person as u16)));
-                connection.outbox.cut(crate::event::End::Gone);
+                connection.outbox.cut(crate::wire::CloseReason::PeerClosed);
                 connection
             });
             connections.collect()

@@ -8,6 +8,12 @@ use std::net::SocketAddr;
 use crate::event::What;
 use crate::net::{Opening, Port, Stream};
 use crate::web::http::is_token;
+use crate::wire::CloseReason;
+
+/// An HTTP request at a port without a passcode.
+pub(crate) const HTTP_REQUEST: CloseReason = CloseReason::Entrance("http-request");
+/// The TLS handshake failed, or only one side speaks TLS.
+pub(crate) const TLS_FAILED: CloseReason = CloseReason::Entrance("tls-failed");
 
 /// Number of a caller's first bytes that are inspected. A request with an unusual method and a
 /// longer target is not recognised.

@@ -6,12 +6,13 @@ use super::speaker::Audience;
 use super::turn::{Role, Session};
 use crate::clock::Tick;
 use crate::cluster::Cluster;
-use crate::event::End;
 use crate::hall::{Connection, Joiner, RoomError, flush_all};
 use crate::limits;
 use crate::net::Port;
 use crate::server::seats::SharedSeat;
-use crate::wire::{Addressed, ClientCommand, DocError, ErrorCode, Name, Secret, ServerDoc};
+use crate::wire::{
+    Addressed, ClientCommand, CloseReason, DocError, ErrorCode, Name, Secret, ServerDoc,
+};
 
 /// A client in a seat, and how far it has come with its name.
 pub(crate) struct AtWorker<'s> {
@@ -49,7 +50,7 @@ impl Role for AtWorker<'_> {
     }
 
     /// A message may name its destination itself (seed 003); if not, it is for the partner.
-    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), End> {
+    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), CloseReason> {
         let partner = Audience::Partner(session.role.seat.number);
         if std::mem::take(&mut session.role.next_is_public) {
             session.speaker.say(Audience::Everyone, text, me);
@@ -69,7 +70,10 @@ impl Role for AtWorker<'_> {
         Ok(())
     }
 
-    fn obey(session: &mut Session<'_, Self>, command: ClientCommand<'_>) -> Result<(), End> {
+    fn obey(
+        session: &mut Session<'_, Self>,
+        command: ClientCommand<'_>,
+    ) -> Result<(), CloseReason> {
         // Whoever gives another command has given the public message up.
         if !matches!(command, ClientCommand::Stay) {
             session.role.next_is_public = false;
@@ -98,7 +102,7 @@ fn not_here() -> DocError {
 
 impl Session<'_, AtWorker<'_>> {
     /// The commands of somebody who has logged in as `who`.
-    fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), End> {
+    fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), CloseReason> {
         match command {
             ClientCommand::Who => {
                 let names = self.names();
@@ -278,7 +282,7 @@ impl Session<'_, AtWorker<'_>> {
         self.speaker.error(ErrorCode::BadName, &sentence);
     }
 
-    pub(super) fn login_first(&mut self) -> Result<(), End> {
+    pub(super) fn login_first(&mut self) -> Result<(), CloseReason> {
         self.refuse_as(
             ErrorCode::LoginFirst,
             "log in first, with LOGIN and a username",

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::event::{End, Events};
+use crate::event::Events;
 use crate::limits;
 use crate::server::{Server, Settings};
+use crate::wire::CloseReason;
 
 struct Client(BufReader<TcpStream>);
 
@@ -86,7 +87,7 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
         std::thread::yield_now();
     }
     assert!(most > limits::OUTBOX && most <= bound, "{most}");
-    assert_eq!(connection.outbox.ended(), Some(End::TooSlow));
+    assert_eq!(connection.outbox.ended(), Some(CloseReason::TooSlow));
     alice.sends("PING", "");
     alice.reads(">PONG<");
     server.stop();

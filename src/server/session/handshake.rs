@@ -1,10 +1,10 @@
 //! The first frame on a connection: the passcode, or anything else.
 
-use crate::event::{End, Events, What};
+use crate::event::{Events, What};
 use crate::hall::Connection;
 use crate::net::{Opening, Pending, Port, is_timeout};
-use crate::server::guard::foreign::is_tls;
-use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
+use crate::server::guard::foreign::{TLS_FAILED, is_tls};
+use crate::wire::{CloseReason, ErrorCode, FrameReader, Handshake, ServerDoc};
 
 /// Comes to speak TLS with a caller, if this server speaks it. Its timekeeper ends what takes too long; `note` tells it
 /// that this is over, and only after that it is told to others.
@@ -17,7 +17,7 @@ pub(crate) fn shake_hands(
     port: Port,
     events: &Events,
     note: impl FnOnce(),
-) -> Result<(), End> {
+) -> Result<(), CloseReason> {
     let (outbox, peer) = (&connection.outbox, connection.peer);
     if !outbox.stream().is_secured() {
         return Ok(());
@@ -31,7 +31,7 @@ pub(crate) fn shake_hands(
         if !outbox.has_ended() {
             tell_no_tls(connection, port, events, error.to_string());
         }
-        End::NoTls
+        TLS_FAILED
     })?;
     note();
     events.tell(|| What::Secured { port, peer });
@@ -53,7 +53,7 @@ pub(crate) fn first_frame(
     port: Port,
     events: &Events,
     frames: &mut FrameReader,
-) -> Result<Option<Handshake>, End> {
+) -> Result<Option<Handshake>, CloseReason> {
     let outbox = &connection.outbox;
     loop {
         match frames.next_frame() {
@@ -75,7 +75,7 @@ pub(crate) fn first_frame(
             }
             Ok(None) => {}
             // A browser's frames have an end of their own.
-            Err(error) if outbox.codec().is_web() => return Err(End::from(&error)),
+            Err(error) if outbox.codec().is_web() => return Err(CloseReason::from(&error)),
             Err(_) => return Ok(None),
         }
         if let Some(pongs) = frames.take_pongs() {
@@ -87,8 +87,8 @@ pub(crate) fn first_frame(
         };
         match read {
             Ok(0) if frames.end_last_line() => {}
-            Ok(0) => return Err(End::Gone),
-            Ok(_) if outbox.has_ended() => return Err(End::Broken),
+            Ok(0) => return Err(CloseReason::PeerClosed),
+            Ok(_) if outbox.has_ended() => return Err(CloseReason::ConnectionReset),
             Ok(_) if is_tls(frames.unfinished()) => {
                 let error = Opening::Tls.to_string();
                 outbox.send_doc(&ServerDoc::Error {
@@ -96,16 +96,16 @@ pub(crate) fn first_frame(
                     sentence: error.as_str().into(),
                 });
                 tell_no_tls(connection, port, events, error);
-                return Err(End::NoTls);
+                return Err(TLS_FAILED);
             }
             // For the timekeeper, which has to say what is waited for.
             Ok(_) if frames.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(error) if pending.is_some() && is_timeout(&error) => {
                 connection.end_silent();
-                return Err(End::Silent);
+                return Err(CloseReason::HandshakeTimeout);
             }
-            Err(_) => return Err(End::Broken),
+            Err(_) => return Err(CloseReason::ConnectionReset),
         }
     }
 }

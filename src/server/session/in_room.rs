@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::speaker::Audience;
 use super::turn::{Role, Session};
 use crate::clock::Tick;
-use crate::event::End;
 use crate::hall::Connection;
 use crate::net::Port;
 use crate::server::seats::SharedSeat;
-use crate::wire::{Addressed, ClientCommand, ErrorCode, Name};
+use crate::wire::{Addressed, ClientCommand, CloseReason, ErrorCode, Name};
 
 /// A member's connection to a room.
 pub(crate) struct InRoom<'s> {
@@ -35,7 +34,7 @@ impl Role for InRoom<'_> {
     /// A browser is in rooms on its main connection.
     fn alive(&self, _: &Arc<Connection>, _: Tick) {}
 
-    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), End> {
+    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), CloseReason> {
         match Addressed::read(text) {
             Addressed::Chat(text) => {
                 let room = Audience::Room(session.role.name.clone());
@@ -47,7 +46,7 @@ impl Role for InRoom<'_> {
     }
 
     /// There is little to command here: TERMINATE leaves the room.
-    fn obey(session: &mut Session<'_, Self>, _: ClientCommand<'_>) -> Result<(), End> {
+    fn obey(session: &mut Session<'_, Self>, _: ClientCommand<'_>) -> Result<(), CloseReason> {
         let sentence = "that is for the main connection, not for a room's";
         session.refuse_as(ErrorCode::UnknownCommand, sentence)
     }

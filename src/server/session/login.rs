@@ -7,14 +7,14 @@ use crossbeam_channel::bounded;
 use super::at_worker::AtWorker;
 use super::turn::Session;
 use crate::cluster::{Claimed, Speaker};
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::{
     AccountError, Accounts, Decided, Entry, PasswordChange, PasswordCheck, Rescued, Wish,
 };
 use crate::limits;
 use crate::output::counted;
 use crate::server::tell_damage;
-use crate::wire::{ErrorCode, Name, Secret, ServerDoc};
+use crate::wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
     /// Somebody says who they are. They are asked for the password, or, where names are not
@@ -78,7 +78,7 @@ impl Session<'_, AtWorker<'_>> {
 
     /// The proof, right or wrong. It takes a while; others who
     /// log in wait for it, but nobody who chats does. Who has guessed before waits longer.
-    pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<(), End> {
+    pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<(), CloseReason> {
         if self.connection().name().is_some() {
             self.already_logged_in();
             return Ok(());
@@ -101,10 +101,10 @@ impl Session<'_, AtWorker<'_>> {
         self.tell_of_rescued(accounts);
         if over() {
             // A connection that ended meanwhile must not take the name from a living one.
-            return Err(End::Gone);
+            return Err(CloseReason::PeerClosed);
         }
         match check {
-            Ok(PasswordCheck::GivenUp) => return Err(End::Gone),
+            Ok(PasswordCheck::GivenUp) => return Err(CloseReason::PeerClosed),
             Ok(PasswordCheck::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordCheck::Registered(name)) => {
                 self.right_password(&name);
@@ -124,7 +124,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Another password for the account of whoever asks. A wrong old password is a guess like any other.
-    pub(super) fn change_password(&mut self, old: &str, new: &str) -> Result<(), End> {
+    pub(super) fn change_password(&mut self, old: &str, new: &str) -> Result<(), CloseReason> {
         let (Some(accounts), Some(name)) =
             (&self.sessions.logins.accounts, self.connection().name())
         else {
@@ -151,7 +151,7 @@ impl Session<'_, AtWorker<'_>> {
                 self.speaker.answer(&ServerDoc::PasswordChanged);
             }
             Ok(PasswordChange::Wrong) => self.wrong_password(&name)?,
-            Ok(PasswordChange::GivenUp) => return Err(End::Gone),
+            Ok(PasswordChange::GivenUp) => return Err(CloseReason::PeerClosed),
             Err(error) => self.not_saved("store a new password", &error),
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Whoever has guessed before waits until it is their turn again, as long as they are there.
-    fn wait_to_guess(&mut self, name: &Name) -> Result<(), End> {
+    fn wait_to_guess(&mut self, name: &Name) -> Result<(), CloseReason> {
         self.speaker.send_answers();
         let (clock, guesses) = (&self.sessions.clock, &self.sessions.logins.guesses);
         let address = self.connection().peer.ip();
@@ -209,7 +209,7 @@ impl Session<'_, AtWorker<'_>> {
     }
 
     /// Notes a wrong guess and says so. The last one that is allowed ends the session.
-    fn wrong_password(&mut self, name: &Name) -> Result<(), End> {
+    fn wrong_password(&mut self, name: &Name) -> Result<(), CloseReason> {
         if self.was_right(name) {
             self.wait_to_guess(name)?;
         }
@@ -231,7 +231,7 @@ impl Session<'_, AtWorker<'_>> {
             sentence: sentence.into(),
         });
         if left == 0 {
-            return Err(End::WrongPassword);
+            return Err(CloseReason::WrongPassword);
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ impl Session<'_, AtWorker<'_>> {
             }
             // A dropped link must not lock its owner out: whoever has the password gets the name.
             Entry::TookOver(before) => {
-                before.outbox.end(End::TakenOver);
+                before.outbox.end(CloseReason::TakenOver);
                 // At once, so that the rooms never hold the same person twice.
                 self.sessions.rooms.leave_all(&before);
             }

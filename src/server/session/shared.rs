@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Speaker};
-use crate::event::{End, Events, What};
+use crate::event::{Events, What};
 use crate::hall::{Accounts, Connection, Pairs, People};
 use crate::lock::Mutex;
 use crate::outbox::Handed;
@@ -15,7 +15,7 @@ use crate::server::guard::per_tick::PerTick;
 use crate::server::panics::Panics;
 use crate::server::rooms::RoomThreads;
 use crate::server::seats::{Seats, SharedSeat};
-use crate::wire::ServerDoc;
+use crate::wire::{CloseReason, ServerDoc};
 
 /// Who is here, which rooms there are, what time it is. Each field guards itself.
 pub(crate) struct Sessions {
@@ -75,7 +75,7 @@ impl Sessions {
 
     /// Takes a connection out of everything, closes it and tells of it. The seat is closing after it, and still
     /// to be freed.
-    pub(crate) fn end(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: End) {
+    pub(crate) fn end(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: CloseReason) {
         let end = self.take_out(seat, connection, end);
         self.events.tell(|| What::Left {
             port: seat.port,
@@ -90,8 +90,8 @@ impl Sessions {
         &self,
         seat: &SharedSeat,
         connection: &Arc<Connection>,
-        end: End,
-    ) -> End {
+        end: CloseReason,
+    ) -> CloseReason {
         self.rooms.leave_all(connection);
         self.people.leave(connection);
         if let (Some(cluster), Some(name)) = (self.cluster(), connection.name()) {

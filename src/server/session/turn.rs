@@ -10,14 +10,14 @@ use std::sync::Arc;
 use super::shared::Sessions;
 use super::speaker::Speaker;
 use crate::clock::{Subscription, Tick};
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::Port;
-use crate::server::guard::foreign::is_http;
+use crate::server::guard::foreign::{HTTP_REQUEST, is_http};
 use crate::server::guard::pace::{Rate, TokenBucket};
 use crate::wire::{
-    ClientCommand, ClientDoc, DocError, ErrorCode, FrameError, FrameReader, ServerDoc,
+    ClientCommand, ClientDoc, CloseReason, DocError, ErrorCode, FrameError, FrameReader, ServerDoc,
 };
 
 /// What a message and a command mean where a client is connected.
@@ -36,13 +36,14 @@ pub(crate) trait Role: Sized {
     ///
     /// # Errors
     /// Why the session is over.
-    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), End>;
+    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), CloseReason>;
 
     /// A command, but for those that mean the same everywhere.
     ///
     /// # Errors
     /// Why the session is over.
-    fn obey(session: &mut Session<'_, Self>, command: ClientCommand<'_>) -> Result<(), End>;
+    fn obey(session: &mut Session<'_, Self>, command: ClientCommand<'_>)
+    -> Result<(), CloseReason>;
 }
 
 /// One client's time in a role.
@@ -106,11 +107,11 @@ impl<'s, R: Role> Session<'s, R> {
     /// by a write, what the client had said before still counts.)
     fn is_cut_off(&self) -> bool {
         let outbox = &self.connection().outbox;
-        outbox.has_ended() && outbox.ended() != Some(End::Broken)
+        outbox.has_ended() && outbox.ended() != Some(CloseReason::ConnectionReset)
     }
 
     /// Serves the client until something ends the session, and returns what did.
-    pub(crate) fn run(mut self, frames: &mut FrameReader) -> End {
+    pub(crate) fn run(mut self, frames: &mut FrameReader) -> CloseReason {
         loop {
             self.sessions.panics.may_panic("session");
             // What came together with the passcode is a turn of its own, so serve before reading.
@@ -126,11 +127,11 @@ impl<'s, R: Role> Session<'s, R> {
                 Ok(0) => {
                     // Who has hung up may still listen.
                     self.speaker.settle_answers();
-                    return End::Gone;
+                    return CloseReason::PeerClosed;
                 }
-                Ok(_) if self.is_cut_off() => return End::Broken,
+                Ok(_) if self.is_cut_off() => return CloseReason::ConnectionReset,
                 Ok(_) => self.note_read(),
-                Err(error) => return End::of_read(&error),
+                Err(error) => return CloseReason::of_read(&error),
             }
         }
     }
@@ -149,7 +150,7 @@ impl<'s, R: Role> Session<'s, R> {
     }
 
     /// A ping of the framing's own is under `--rate` as a `PING` is.
-    fn answer_pings(&mut self, frames: &mut FrameReader) -> Result<(), End> {
+    fn answer_pings(&mut self, frames: &mut FrameReader) -> Result<(), CloseReason> {
         let Some(pongs) = frames.take_pongs() else {
             return Ok(());
         };
@@ -162,7 +163,7 @@ impl<'s, R: Role> Session<'s, R> {
     }
 
     /// Serves every whole frame that has arrived.
-    fn turn(&mut self, frames: &mut FrameReader) -> Result<(), End> {
+    fn turn(&mut self, frames: &mut FrameReader) -> Result<(), CloseReason> {
         let mut heard = false;
         let result = loop {
             let (length, read) = match frames.next_frame() {
@@ -171,7 +172,7 @@ impl<'s, R: Role> Session<'s, R> {
                     if self.may_be_http && !frame.trim_ascii().is_empty() {
                         self.may_be_http = false;
                         if is_http(frame) {
-                            break Err(End::Http);
+                            break Err(HTTP_REQUEST);
                         }
                     }
                     let outbox = &self.speaker.connection.outbox;
@@ -184,11 +185,11 @@ impl<'s, R: Role> Session<'s, R> {
                     (frame.len(), outbox.codec().read_client(frame))
                 }
                 Ok(None) => break Ok(()),
-                Err(FrameError::Closed { .. }) => break Err(End::Gone),
+                Err(FrameError::Closed { .. }) => break Err(CloseReason::PeerClosed),
                 Err(error) => {
-                    let end = End::from(&error);
+                    let end = CloseReason::from(&error);
                     let code = match end {
-                        End::TooLong => ErrorCode::TooLong,
+                        CloseReason::TooLong => ErrorCode::TooLong,
                         _ => ErrorCode::Malformed,
                     };
                     self.speaker.error(code, &error.to_string());
@@ -196,7 +197,7 @@ impl<'s, R: Role> Session<'s, R> {
                 }
             };
             if self.is_cut_off() {
-                break Err(End::Broken);
+                break Err(CloseReason::ConnectionReset);
             }
             heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
             let waited = self
@@ -224,7 +225,7 @@ impl<'s, R: Role> Session<'s, R> {
 
     /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
     /// kept waiting for longer than a tick.
-    fn keep_pace(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+    fn keep_pace(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), CloseReason> {
         let Some(mut pace) = self.pace.clone().filter(|_| !ends_session(read)) else {
             return Ok(());
         };
@@ -249,7 +250,10 @@ impl<'s, R: Role> Session<'s, R> {
 
     /// Waits while the client has requested more bytes of replies than allowed: history, topics,
     /// lists, refusals. Like [`Session::keep_pace`], this does not reset the idle timeout.
-    fn keep_to_replies(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+    fn keep_to_replies(
+        &mut self,
+        read: &Result<ClientDoc<'_>, DocError>,
+    ) -> Result<(), CloseReason> {
         if ends_session(read) {
             return Ok(());
         }
@@ -271,12 +275,12 @@ impl<'s, R: Role> Session<'s, R> {
 
     /// Waits until it is later than `tick`, as long as the client is there; what it was answered goes out
     /// before.
-    pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), End> {
+    pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), CloseReason> {
         self.speaker.send_answers();
         let clock = &self.sessions.clock;
         let waiting = self.waiting.get_or_insert_with(|| clock.subscribe());
         if !waiting.wait_past(tick) {
-            return Err(End::Shutdown);
+            return Err(CloseReason::Shutdown);
         }
         let outbox = &self.connection().outbox;
         if outbox.stream().has_hung_up() {
@@ -284,22 +288,22 @@ impl<'s, R: Role> Session<'s, R> {
             let notice = "you have hung up before all of it was done; the rest is not";
             self.speaker.answer(&ServerDoc::Notice(notice.into()));
             self.speaker.send_answers();
-            return Err(End::Gone);
+            return Err(CloseReason::PeerClosed);
         }
         if outbox.has_ended() {
-            return Err(End::Gone);
+            return Err(CloseReason::PeerClosed);
         }
         Ok(())
     }
 
-    fn handle(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), End> {
+    fn handle(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), CloseReason> {
         let refusals = self.refusals;
         match read {
             Ok(ClientDoc::Message { text, me }) => R::message(self, &text, me)?,
             Ok(ClientDoc::Command(command)) => match command {
-                ClientCommand::Terminate => return Err(End::Terminate),
-                ClientCommand::IdleTimeout => return Err(End::ClientIdle),
-                ClientCommand::TotalTimeTimeout => return Err(End::ClientTotal),
+                ClientCommand::Terminate => return Err(CloseReason::Terminate),
+                ClientCommand::IdleTimeout => return Err(CloseReason::ClientIdleTimeout),
+                ClientCommand::TotalTimeTimeout => return Err(CloseReason::ClientTotalTimeout),
                 ClientCommand::Ping => self.speaker.answer(&ServerDoc::Pong),
                 command => R::obey(self, command)?,
             },
@@ -314,11 +318,11 @@ impl<'s, R: Role> Session<'s, R> {
     }
 
     /// Answers what could not be understood. Too many of those in a row end the session.
-    pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), End> {
+    pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), CloseReason> {
         self.refuse_as(error.code(), &error.to_string())
     }
 
-    pub(super) fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), End> {
+    pub(super) fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), CloseReason> {
         self.speaker.error(code, sentence);
         self.refusals += 1;
         if self.refusals < limits::ERRORS_IN_A_ROW {
@@ -326,7 +330,7 @@ impl<'s, R: Role> Session<'s, R> {
         }
         let sentence = format!("{} refusals in a row; connect again", self.refusals);
         self.speaker.error(ErrorCode::TooManyErrors, &sentence);
-        Err(End::TooManyErrors)
+        Err(CloseReason::TooManyErrors)
     }
 }
 
@@ -354,7 +358,7 @@ mod tests {
     use crate::server::{Server, Settings};
 
     /// The messages that the partner receives of a turn of three, if `at_first` runs before.
-    fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (End, Vec<String>) {
+    fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
         let clock = Clock::new();
         let events = Events::new(clock.clone(), false);
         let settings = Settings {
@@ -386,11 +390,11 @@ mod tests {
     #[test]
     fn a_turn_ends_with_its_session() {
         let all = ["0", "1", "2"].map(str::to_owned).to_vec();
-        assert_eq!(heard_of_a_turn(|_| {}), (End::Gone, all));
+        assert_eq!(heard_of_a_turn(|_| {}), (CloseReason::PeerClosed, all));
         // The messages after that have no recipient.
         let ended = heard_of_a_turn(|alice| {
-            alice.outbox.end(End::Kicked);
+            alice.outbox.end(CloseReason::Kicked);
         });
-        assert_eq!(ended, (End::Broken, Vec::new()));
+        assert_eq!(ended, (CloseReason::ConnectionReset, Vec::new()));
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::Stream;
@@ -19,7 +19,12 @@ use crate::server::accepting::trouble;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions};
 use crate::server::sockets::Sockets;
-use crate::wire::{CallbackRequest, ErrorCode, ServerDoc};
+use crate::wire::{CallbackRequest, CloseReason, ErrorCode, ServerDoc};
+
+/// The client asked for a callback that the server does not make.
+pub(crate) const BAD_CALLBACK: CloseReason = CloseReason::Entrance("bad-callback");
+/// The client did not accept the callback.
+pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
 
 /// Calls the client that asked for it on the connection of `asker`, and serves it. The seat is in
 /// its `Calling` phase. Returns why it is over.
@@ -30,7 +35,7 @@ pub(crate) fn serve(
     asker: Arc<Connection>,
     request: &CallbackRequest,
     passcode: &str,
-) -> End {
+) -> CloseReason {
     let (port, events) = (seat.port, &sessions.events);
     let here = asker.outbox.stream().local_addr();
     let is_allowed =
@@ -58,7 +63,7 @@ pub(crate) fn serve(
         }
         Err(error) => {
             trouble(events, "open a socket for a callback", &error);
-            return End::NoAnswer;
+            return NO_ANSWER;
         }
     };
     // From here on it is the call that the timekeeper ends, and no longer the asker's connection.
@@ -70,10 +75,10 @@ pub(crate) fn serve(
         is_wanted
     });
     if !is_wanted {
-        return End::NoAnswer;
+        return NO_ANSWER;
     }
     asker.outbox.send_doc(&ServerDoc::CallingBack { port });
-    asker.outbox.hang_up(End::Terminate);
+    asker.outbox.hang_up(CloseReason::Terminate);
     // Closed now, and not when the session that it asked for is over.
     drop(asker);
     events.tell(|| What::Calling { port, peer: target });
@@ -82,7 +87,7 @@ pub(crate) fn serve(
     let call = outbox.stream().call(|| !outbox.has_ended());
     let now = sessions.clock.now();
     if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
-        return End::NoAnswer;
+        return NO_ANSWER;
     }
     events.tell(|| What::Seated {
         port,
@@ -100,14 +105,19 @@ pub(crate) fn serve(
     Session::new(sessions, AtWorker::new(seat), &connection).run(&mut frames)
 }
 
-fn refuse(sessions: &Sessions, seat: &SharedSeat, asker: &Connection, sentence: String) -> End {
+fn refuse(
+    sessions: &Sessions,
+    seat: &SharedSeat,
+    asker: &Connection,
+    sentence: String,
+) -> CloseReason {
     let (port, code) = (seat.port, ErrorCode::BadCallback);
     asker.outbox.send_doc(&ServerDoc::Error {
         code,
         sentence: sentence.into(),
     });
     sessions.events.tell(|| What::Refused { port, code });
-    End::BadCallback
+    BAD_CALLBACK
 }
 
 /// Where to call, if that is allowed: the asker's own address and a port of its own.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::Tick;
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::{Admission, Connection, flush_all};
 use crate::limits;
 use crate::net::{Pending, PendingConnections, Share};
@@ -22,7 +22,7 @@ use crate::server::rooms::{NewRoom, RoomHandle};
 use crate::server::session::{InRoom, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
 use crate::wake::{Wake, Wakes};
-use crate::wire::{Name, ServerDoc};
+use crate::wire::{CloseReason, Name, ServerDoc};
 
 /// One room, as its threads share it.
 pub(crate) struct Room {
@@ -118,7 +118,7 @@ impl Room {
             self.part(&connection, end);
         } else {
             self.refuse(&connection);
-            connection.outbox.cut(End::Gone);
+            connection.outbox.cut(CloseReason::PeerClosed);
             self.accepting.events.tell(|| What::Stray { port, peer });
         }
     }
@@ -139,7 +139,7 @@ impl Room {
                 wakes.next();
                 while outbox.write_out() == Left::Something {}
                 if outbox.has_ended() && outbox.write_out() == Left::Nothing {
-                    return End::Gone;
+                    return CloseReason::PeerClosed;
                 }
             }
         });
@@ -183,7 +183,7 @@ impl Room {
         pending: &mut Option<Pending>,
         connection: &Arc<Connection>,
         wakes: Wakes,
-    ) -> End {
+    ) -> CloseReason {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
         let rooms = &self.sessions.rooms;
@@ -208,7 +208,7 @@ impl Room {
             Ok(tokens) => tokens,
             Err(error) => {
                 trouble(events, "start a member's threads", &error);
-                return End::Gone;
+                return CloseReason::PeerClosed;
             }
         };
         // Only a worker calls back; whoever wants that of a room is let in as everybody is.
@@ -238,11 +238,11 @@ impl Room {
         else {
             events.tell(|| What::WrongPasscode { port, peer });
             self.refuse(connection);
-            return End::WrongPasscode;
+            return CloseReason::WrongPasscode;
         };
         *pending = None;
         if outbox.stream().set_read_timeout(None).is_err() {
-            return End::Broken;
+            return CloseReason::ConnectionReset;
         }
         let (room, written) = (Arc::clone(self), Arc::clone(connection));
         let writer = spawn_with(writers, format!("writer-{port}"), move || {
@@ -250,7 +250,7 @@ impl Room {
         });
         if let Err(error) = writer {
             trouble(events, "start a member's threads", &error);
-            return End::Gone;
+            return CloseReason::PeerClosed;
         }
         outbox.flush();
         flush_all(&told);
@@ -264,7 +264,7 @@ impl Room {
     }
 
     /// A connection to the room is over, or is to be.
-    fn part(&self, connection: &Arc<Connection>, end: End) {
+    fn part(&self, connection: &Arc<Connection>, end: CloseReason) {
         let rooms = &self.sessions.rooms;
         let departure = rooms.with(|held| {
             let departure = held.hang_up(&self.name, connection);

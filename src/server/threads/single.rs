@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use crate::clock::{Deadline, Tick, Ticks};
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::{Listener, PendingConnections, Share, Stream, host_of};
@@ -18,7 +18,7 @@ use crate::server::accepting::{Accepting, trouble};
 use crate::server::seats::{NoSeat, SharedSeat};
 use crate::server::session::{AtWorker, Session, Sessions, shake_hands};
 use crate::server::sockets::Sockets;
-use crate::wire::ServerDoc;
+use crate::wire::{CloseReason, ServerDoc};
 
 /// What the single port's thread uses.
 pub(crate) struct SinglePort {
@@ -113,11 +113,13 @@ impl SinglePort {
             .filter_map(|(number, there)| Some((self.why_evictable(number, &there)?, there)));
         match evictable.min_by_key(|(_, there)| there.since) {
             None => {}
-            Some((End::Evicted, there)) => {
+            Some((CloseReason::Evicted, there)) => {
                 let sentence = "your seat goes to another client: the server is full, and you have no partner and \
                                 have sent nothing; connect again when there is room";
                 let farewell = ServerDoc::Notice(sentence.into());
-                there.outbox.end_saying(End::Evicted, Some(&farewell));
+                there
+                    .outbox
+                    .end_saying(CloseReason::Evicted, Some(&farewell));
             }
             Some((end, there)) => {
                 there.outbox.end(end);
@@ -126,13 +128,13 @@ impl SinglePort {
     }
 
     /// Returns the reason for evicting the client in seat `number`, if it may be evicted.
-    fn why_evictable(&self, number: SeatNumber, connection: &Connection) -> Option<End> {
+    fn why_evictable(&self, number: SeatNumber, connection: &Connection) -> Option<CloseReason> {
         let pairs = &self.sessions.pairs;
         if pairs.connection(number).is_none() {
-            return Some(End::Silent);
+            return Some(CloseReason::HandshakeTimeout);
         }
         let has_partner = pairs.connection(number.partner()).is_some();
-        (!has_partner && !connection.has_traffic()).then_some(End::Evicted)
+        (!has_partner && !connection.has_traffic()).then_some(CloseReason::Evicted)
     }
 
     /// Starts the thread of a newcomer, or says FULL.
@@ -157,7 +159,8 @@ impl SinglePort {
                 );
                 connection.outbox.send_doc(&ServerDoc::Full);
                 if let Some(seat) = self.sessions.seats.seat(number) {
-                    self.sessions.end(seat, &connection, End::Gone);
+                    self.sessions
+                        .end(seat, &connection, CloseReason::PeerClosed);
                     self.sessions.seats.free(seat);
                 }
             })
@@ -165,7 +168,7 @@ impl SinglePort {
     }
 }
 
-fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> End {
+fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> CloseReason {
     let (port, peer) = (seat.port, connection.peer);
     if let Err(end) = shake_hands(connection, None, port, &sessions.events, || {}) {
         return end;

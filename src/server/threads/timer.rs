@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
+use super::callback;
 use crate::clock::{Tick, Timekeeping};
-use crate::event::{End, Events, What};
+use crate::event::{Events, What};
 use crate::hall::Connection;
 use crate::outbox::Left;
 use crate::seat::Expiry;
@@ -17,7 +18,7 @@ use crate::server::guard::probe::Look;
 use crate::server::panics::Panics;
 use crate::server::seats::{Seats, SharedSeat};
 use crate::wake::Wake;
-use crate::wire::ServerDoc;
+use crate::wire::{CloseReason, ServerDoc};
 
 /// What every worker's timekeeper uses.
 #[derive(Clone)]
@@ -38,7 +39,7 @@ impl Timekeeper {
             let end = self.panics.ended_by(|| {
                 self.keep_time(seat, timer, &mut now);
                 is_stopped = true;
-                End::Shutdown
+                CloseReason::Shutdown
             });
             if !is_stopped && let Some(connection) = seat.connection() {
                 connection.outbox.cut(end);
@@ -88,7 +89,7 @@ impl Timekeeper {
                 connection.outbox.send_ping();
             }
             (Some(Look::GiveUp), Some(connection)) => {
-                connection.outbox.end(End::Asleep);
+                connection.outbox.end(CloseReason::PingTimeout);
             }
             _ => {}
         }
@@ -111,9 +112,9 @@ impl Timekeeper {
                 }
                 return connection;
             }
-            Some(Expiry::NoAnswer) => End::NoAnswer,
-            Some(Expiry::Idle) => End::Idle,
-            Some(Expiry::Total) => End::Total,
+            Some(Expiry::NoAnswer) => callback::NO_ANSWER,
+            Some(Expiry::Idle) => CloseReason::IdleTimeout,
+            Some(Expiry::Total) => CloseReason::TotalTimeout,
         };
         if let Some(connection) = &connection {
             connection.outbox.end(end);
@@ -130,7 +131,7 @@ impl Timekeeper {
             self.seats.put_back(lease, None);
         }
         if let Some(connection) = connection {
-            connection.outbox.end(End::Shutdown);
+            connection.outbox.end(CloseReason::Shutdown);
             connection.outbox.write_out();
         }
     }

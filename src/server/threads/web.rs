@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::callback;
 use crate::clock::Ticks;
-use crate::event::{End, Via, What};
+use crate::event::{Via, What};
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::{Host, Listener, Pending, PendingConnections, Port, Stream, Tap, reachable};
@@ -24,7 +25,7 @@ use crate::server::session::{AtWorker, Session, Sessions, first_frame};
 use crate::server::sockets::Sockets;
 use crate::web::http::{self, Refusal, Refused, Rules};
 use crate::web::{Page, upgrade};
-use crate::wire::{ErrorCode, FrameReader, Handshake, ServerDoc};
+use crate::wire::{CloseReason, ErrorCode, FrameReader, Handshake, ServerDoc};
 
 /// What the door's threads use.
 #[derive(Clone)]
@@ -162,8 +163,8 @@ impl Door {
         let clear_up = || self.clear_up(seat, &connection, end, is_seated);
         if panics.ended_by(|| {
             clear_up();
-            End::Gone
-        }) == End::Panicked
+            CloseReason::PeerClosed
+        }) == CloseReason::Panicked
         {
             // From the beginning: each step does nothing if it has been done already.
             panics.caught(clear_up);
@@ -216,7 +217,7 @@ impl Door {
         seat: &SharedSeat,
         connection: &Connection,
         frames: &mut FrameReader,
-    ) -> Result<(), End> {
+    ) -> Result<(), CloseReason> {
         let (sessions, outbox) = (&self.sessions, &connection.outbox);
         let (port, peer) = (seat.port, connection.peer);
         sessions.panics.may_panic("handshake");
@@ -228,7 +229,7 @@ impl Door {
                     code: ErrorCode::BadCallback,
                     sentence: "a browser can't be called".into(),
                 });
-                return Err(End::BadCallback);
+                return Err(callback::BAD_CALLBACK);
             }
             said => said.map(|said| said.passcode),
         };
@@ -239,16 +240,22 @@ impl Door {
             Verdict::Refused => {
                 sessions.events.tell(|| What::WrongPasscode { port, peer });
                 outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
-                Err(End::WrongPasscode)
+                Err(CloseReason::WrongPasscode)
             }
-            Verdict::TooLate => Err(End::Gone),
+            Verdict::TooLate => Err(CloseReason::PeerClosed),
         }
     }
 
     /// Makes the seat ready for the next one, in the worker's order: nobody may find this one in the hall when
     /// its connection is closed, and everyone who came to the worker's port meanwhile is turned away before the
     /// passcode changes and the port goes back.
-    fn clear_up(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: End, is_seated: bool) {
+    fn clear_up(
+        &self,
+        seat: &SharedSeat,
+        connection: &Arc<Connection>,
+        end: CloseReason,
+        is_seated: bool,
+    ) {
         let sessions = &self.sessions;
         if is_seated {
             sessions.end(seat, connection, end);
@@ -256,7 +263,9 @@ impl Door {
             let port = seat.port;
             match sessions.take_out(seat, connection, end) {
                 // It has asked for a seat and not taken it.
-                End::Gone | End::Broken => sessions.events.tell(|| What::NoShow { port }),
+                CloseReason::PeerClosed | CloseReason::ConnectionReset => {
+                    sessions.events.tell(|| What::NoShow { port })
+                }
                 end => {
                     let peer = connection.peer;
                     sessions.events.tell(|| What::Left { port, peer, end });

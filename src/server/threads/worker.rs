@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::callback;
-use crate::event::{End, What};
+use crate::event::What;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::{Listener, Stream};
@@ -19,7 +19,7 @@ use crate::server::guard::foreign::Foreign;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame, shake_hands};
 use crate::server::sockets::Sockets;
-use crate::wire::{ErrorCode, Handshake, ServerDoc};
+use crate::wire::{CloseReason, ErrorCode, Handshake, ServerDoc};
 
 /// Who is turned away.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,16 +52,16 @@ impl Worker {
         let panics = &self.sessions.panics;
         let end = panics.ended_by(|| {
             let Some(connection) = self.let_in(seat, stream, peer) else {
-                return End::Gone;
+                return CloseReason::PeerClosed;
             };
             let port = seat.port;
             self.accepting.events.tell(|| What::Arrived { port, peer });
             // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
             let end = panics.ended_by(|| self.serve(seat, connection));
             self.clear_up(seat, listener, end);
-            End::Gone
+            CloseReason::PeerClosed
         });
-        if end == End::Panicked {
+        if end == CloseReason::Panicked {
             // From the beginning: each step does nothing if it has been done already.
             panics.caught(|| self.clear_up(seat, listener, end));
         }
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     /// The handshake, and the session after it. Returns why it is over.
-    fn serve(&self, seat: &SharedSeat, connection: Arc<Connection>) -> End {
+    fn serve(&self, seat: &SharedSeat, connection: Arc<Connection>) -> CloseReason {
         let (sessions, events) = (&self.sessions, &self.accepting.events);
         let (port, peer) = (seat.port, connection.peer);
         let outbox = &connection.outbox;
@@ -140,7 +140,7 @@ impl Worker {
                 code: ErrorCode::BadCallback,
                 sentence: sentence.into(),
             });
-            return End::BadCallback;
+            return callback::BAD_CALLBACK;
         }
         let wish = if callback.is_some() {
             Wish::BeCalled
@@ -153,9 +153,9 @@ impl Worker {
             Verdict::Refused => {
                 events.tell(|| What::WrongPasscode { port, peer });
                 outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
-                return End::WrongPasscode;
+                return CloseReason::WrongPasscode;
             }
-            Verdict::TooLate => return End::Gone,
+            Verdict::TooLate => return CloseReason::PeerClosed,
         }
         if let (Some(request), Some(passcode)) = (callback, passcode) {
             return callback::serve(
@@ -185,7 +185,7 @@ impl Worker {
     /// hall when its connection is closed, and everyone who came while it was seated is turned away
     /// before the passcode changes and the port goes back, so that none of them can be taken for the
     /// next client.
-    fn clear_up(&self, seat: &SharedSeat, listener: &Listener, end: End) {
+    fn clear_up(&self, seat: &SharedSeat, listener: &Listener, end: CloseReason) {
         // After a callback, it is not the connection that the worker accepted that is in the seat.
         if let Some(connection) = seat.connection() {
             self.sessions.end(seat, &connection, end);

@@ -1,0 +1,200 @@
+//! Why a connection is closed, and what its client receives last.
+
+use std::io;
+
+use crate::{CloseCode, FrameError, ServerDoc};
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client sent `TERMINATE`.
+    Terminate,
+    /// The client gave up waiting for a silent server.
+    ClientIdleTimeout,
+    /// The client had been connected for as long as it wanted.
+    ClientTotalTimeout,
+    /// The client closed the connection without `TERMINATE`.
+    PeerClosed,
+    /// A read or write failed.
+    ConnectionReset,
+    /// The client's kernel has acknowledged nothing for too long.
+    Unacknowledged,
+    /// No passcode within the handshake timeout.
+    HandshakeTimeout,
+    /// The wrong passcode.
+    WrongPasscode,
+    /// Nothing received within the idle timeout.
+    IdleTimeout,
+    /// Connected for the total timeout.
+    TotalTimeout,
+    /// No answer to a ping: the device sleeps, or has gone.
+    PingTimeout,
+    /// A frame over the limit.
+    TooLong,
+    /// Too many refused documents in a row.
+    TooManyErrors,
+    /// The client did not read what was sent to it.
+    TooSlow,
+    /// Too many wrong passwords.
+    WrongPassword,
+    /// The same person logged in elsewhere.
+    TakenOver,
+    /// The operator removed the client.
+    Kicked,
+    /// A full single port needed the seat, and the client had no partner and had sent nothing.
+    Evicted,
+    /// The server is shutting down.
+    Shutdown,
+    /// The thread that served the client panicked.
+    Panicked,
+    /// A reason that only one entrance has, such as another protocol than the chat's; its word in
+    /// an event line.
+    Entrance(&'static str),
+}
+
+impl CloseReason {
+    /// Frames that break the rules of WebSocket (RFC 6455).
+    pub const BAD_FRAMES: CloseReason = CloseReason::Entrance("bad-frames");
+    /// Binary data on a WebSocket.
+    pub const BINARY: CloseReason = CloseReason::Entrance("binary");
+    /// The text of a WebSocket is not UTF-8.
+    pub const NOT_UTF8: CloseReason = CloseReason::Entrance("not-utf8");
+
+    /// The word for it in an event line.
+    pub fn word(self) -> &'static str {
+        match self {
+            CloseReason::Terminate => "terminate",
+            CloseReason::ClientIdleTimeout => "client-idle-timeout",
+            CloseReason::ClientTotalTimeout => "client-total-time-timeout",
+            CloseReason::PeerClosed => "gone",
+            CloseReason::ConnectionReset => "broken",
+            CloseReason::Unacknowledged => "no-acknowledgement",
+            CloseReason::HandshakeTimeout => "handshake-timeout",
+            CloseReason::WrongPasscode => "wrong-passcode",
+            CloseReason::IdleTimeout => "idle-timeout",
+            CloseReason::TotalTimeout => "total-time-timeout",
+            CloseReason::PingTimeout => "asleep",
+            CloseReason::TooLong => "too-long",
+            CloseReason::TooManyErrors => "too-many-errors",
+            CloseReason::TooSlow => "too-slow",
+            CloseReason::WrongPassword => "wrong-password",
+            CloseReason::TakenOver => "taken-over",
+            CloseReason::Kicked => "kicked",
+            CloseReason::Evicted => "evicted",
+            CloseReason::Shutdown => "shutdown",
+            CloseReason::Panicked => "panicked",
+            CloseReason::Entrance(word) => word,
+        }
+    }
+
+    /// The client's last document, if the server closes the connection and has not sent the reason
+    /// before.
+    pub fn farewell(self) -> Option<ServerDoc<'static>> {
+        match self {
+            CloseReason::HandshakeTimeout | CloseReason::IdleTimeout => {
+                Some(ServerDoc::IdleTimeout)
+            }
+            CloseReason::TotalTimeout => Some(ServerDoc::TotalTimeTimeout),
+            CloseReason::TooSlow => Some(ServerDoc::TooSlow),
+            CloseReason::TakenOver => Some(ServerDoc::TakenOver),
+            CloseReason::Shutdown => Some(ServerDoc::Shutdown),
+            CloseReason::Terminate
+            | CloseReason::ClientIdleTimeout
+            | CloseReason::ClientTotalTimeout
+            | CloseReason::PeerClosed
+            | CloseReason::ConnectionReset
+            | CloseReason::Unacknowledged
+            | CloseReason::WrongPasscode
+            | CloseReason::PingTimeout
+            | CloseReason::TooLong
+            | CloseReason::TooManyErrors
+            | CloseReason::WrongPassword
+            | CloseReason::Kicked
+            | CloseReason::Evicted
+            | CloseReason::Panicked
+            | CloseReason::Entrance(_) => None,
+        }
+    }
+
+    /// The code with which a WebSocket is closed (RFC 6455, section 7.4).
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            CloseReason::Terminate
+            | CloseReason::ClientIdleTimeout
+            | CloseReason::ClientTotalTimeout
+            | CloseReason::PeerClosed
+            | CloseReason::ConnectionReset
+            | CloseReason::Unacknowledged
+            | CloseReason::PingTimeout => CloseCode::Normal,
+            CloseReason::Shutdown => CloseCode::GoingAway,
+            CloseReason::BAD_FRAMES => CloseCode::ProtocolError,
+            CloseReason::BINARY => CloseCode::Unsupported,
+            CloseReason::NOT_UTF8 => CloseCode::NotUtf8,
+            CloseReason::TooLong => CloseCode::TooLong,
+            CloseReason::Panicked => CloseCode::Failed,
+            CloseReason::HandshakeTimeout
+            | CloseReason::WrongPasscode
+            | CloseReason::IdleTimeout
+            | CloseReason::TotalTimeout
+            | CloseReason::TooManyErrors
+            | CloseReason::TooSlow
+            | CloseReason::WrongPassword
+            | CloseReason::TakenOver
+            | CloseReason::Kicked
+            | CloseReason::Evicted
+            | CloseReason::Entrance(_) => CloseCode::Refused,
+        }
+    }
+
+    /// The reason for closing a connection after a read has failed. If a peer has vanished, the
+    /// kernel may find that earlier than the server does.
+    pub fn of_read(error: &io::Error) -> CloseReason {
+        match error.kind() {
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => CloseReason::Unacknowledged,
+            _ => CloseReason::ConnectionReset,
+        }
+    }
+}
+
+impl From<&FrameError> for CloseReason {
+    /// The reason for closing a connection after this error in its stream.
+    fn from(error: &FrameError) -> CloseReason {
+        match error {
+            FrameError::TooLong { .. } | FrameError::BadLength => CloseReason::TooLong,
+            FrameError::NotWebSocket(_) => CloseReason::BAD_FRAMES,
+            FrameError::Binary => CloseReason::BINARY,
+            FrameError::NotUtf8 => CloseReason::NOT_UTF8,
+            FrameError::Closed { .. } => CloseReason::PeerClosed,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for CloseReason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_the_kernel_gave_up_acknowledges_nothing() {
+        for (error, reason) in [
+            (io::ErrorKind::TimedOut, CloseReason::Unacknowledged),
+            (io::ErrorKind::HostUnreachable, CloseReason::Unacknowledged),
+            (
+                io::ErrorKind::NetworkUnreachable,
+                CloseReason::Unacknowledged,
+            ),
+            (io::ErrorKind::ConnectionReset, CloseReason::ConnectionReset),
+            (io::ErrorKind::BrokenPipe, CloseReason::ConnectionReset),
+        ] {
+            assert_eq!(CloseReason::of_read(&error.into()), reason, "{error}");
+        }
+    }
+}
