@@ -147,7 +147,6 @@ pub mod guide;
 pub mod hall;
 pub mod lesson;
 pub mod limits;
-pub mod outbox;
 pub mod program;
 pub mod server;
 mod web;
@@ -156,7 +155,7 @@ mod web;
 #[cfg(unix)]
 pub use portal_check as check;
 pub use portal_client as client;
-pub use portal_core::{clock, seat, tick, wake};
+pub use portal_core::{clock, outbox, seat, tick, wake};
 pub use portal_net as net;
 pub use portal_wire as wire;
 

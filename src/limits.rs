@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 pub use portal_cli::limits::*;
+pub use portal_core::limits::*;
 pub use portal_net::limits::*;
 pub use portal_wire::limits::*;
 
@@ -26,50 +27,6 @@ pub const HASHERS: usize = 1;
 pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
 /// And how many lanes, for the same reason.
 pub const HASH_LANES: u32 = 4;
-
-/// How long after one member's turn another member's counts as a crowd talking: then the
-/// recipients' own threads gather what is said instead of each speaker writing to each. (Measured
-/// with 50 speakers: 1.5 to 2.4 million deliveries a second with this, as with ten times as much; 1.0 to
-/// 2.4 with 300 µs; 0.4 without.)
-pub const CROWD: Duration = Duration::from_micros(1000);
-
-/// What may wait for one client's socket, in bytes, before the client counts as too slow: a good
-/// deal more than one turn of a speaker can hold.
-pub const OUTBOX: usize = 1024 * 1024;
-
-/// Frames that a turn gathers, or answers, in bytes, before they are handed over in the middle of
-/// it. What is read is written longer (`'` becomes six bytes), so a turn has to be bounded again.
-pub const TURN: usize = 64 * 1024;
-
-/// How many rooms one person may be in or on the way to, so that one login can't take every room.
-pub const ROOMS_A_PERSON: usize = 8;
-
-/// Limit on the history that a room sends to a new member, in bytes on the wire, whatever
-/// `--history` says. The oldest messages are dropped first.
-pub const HISTORY: usize = 256 * 1024;
-
-/// Bytes of replayed history that may wait for one connection in addition to [`OUTBOX`]: the
-/// histories of all the rooms that one person may be in. Joining more often does not raise it.
-pub const HISTORY_EXEMPTION: usize = ROOMS_A_PERSON * HISTORY;
-
-/// Bytes of replies that one client may request at once, beyond [`REPLY_FACTOR`]: enough to rejoin
-/// every room without a wait after a reconnect.
-pub const REPLY_BURST: usize = HISTORY_EXEMPTION + HISTORY;
-/// Bytes of replies that one client may request per tick after that. Its next request waits for the
-/// next tick.
-pub const REPLIES_PER_TICK: usize = HISTORY;
-/// Replies of up to this many times the bytes that the client has sent are free, so ordinary talk
-/// and its replies never wait.
-pub const REPLY_FACTOR: usize = 4;
-
-/// The longest topic of a room, in bytes.
-pub const MAX_TOPIC_BYTES: usize = 500;
-
-/// What a timer thread takes out of an outbox for one write, in bytes.
-pub const FLUSH_CHUNK: usize = 64 * 1024;
-
-/// Refused documents in a row before the connection is closed.
-pub const ERRORS_IN_A_ROW: u32 = 10;
 
 /// How many connections the portal's listener lets wait: std's own 128 is too short for a class
 /// that starts at once. The kernel caps it at `net.core.somaxconn`.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::net::Delivery;
+use portal_net::Delivery;
 
 /// Measures how long a peer's kernel has answered nothing although it should.
 ///

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::limits::FLUSH_CHUNK;
-use crate::wire::Frames;
+use portal_wire::Frames;
 
 /// Bytes in the order in which they came, in pieces of about [`FLUSH_CHUNK`].
 ///

@@ -31,10 +31,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
-use crate::net::Stream;
 use crate::wake::Waker;
-use crate::wire::{CloseReason, Codec, Frames, ServerDoc};
+use portal_net::Stream;
+use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
+use portal_wire::{CloseReason, Codec, Frames, ServerDoc};
 use silence::Silence;
 use waiting::Waiting;
 
@@ -318,7 +318,7 @@ impl Outbox {
             }
         }
         self.cut(end);
-        if self.stream.drain() >= limits::RESET_FROM {
+        if self.stream.drain() >= portal_net::limits::RESET_FROM {
             self.stream.reset_on_close();
         }
     }
