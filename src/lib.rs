@@ -109,8 +109,8 @@
 //! # A new command
 //!
 //! TOPIC is the youngest, and took ten edits: a row for each of its documents (`wire/client_doc.rs`,
-//! `wire/server_doc.rs`), what a room remembers of it and how it tells it (`hall/room.rs`), who may say so
-//! and who hears it, now and on coming in (`hall/rooms.rs`), one arm of the match and a word to who joins
+//! `wire/server_doc.rs`), what a room remembers of it and how it tells it (`core/hall/room.rs`), who may say so
+//! and who hears it, now and on coming in (`core/hall/rooms.rs`), one arm of the match and a word to who joins
 //! (`server/session/at_worker.rs`); for our client a row of what can be typed (`client/commands.rs`) and what is
 //! shown of the answer (`client/chat/heard.rs`).
 //!
@@ -144,7 +144,6 @@ pub mod board;
 pub mod cluster;
 pub mod event;
 pub mod guide;
-pub mod hall;
 pub mod lesson;
 pub mod limits;
 pub mod program;
@@ -152,18 +151,17 @@ pub mod server;
 mod web;
 
 // It starts and ends programs as Unix does.
+pub use portal_accounts as accounts;
 #[cfg(unix)]
 pub use portal_check as check;
 pub use portal_client as client;
-pub use portal_core::{clock, outbox, seat, tick, wake};
+pub use portal_core::{clock, hall, outbox, seat, tick, wake};
 pub use portal_net as net;
 pub use portal_wire as wire;
 
 pub(crate) use portal_cli::{
     command_line, files, interfaces, invocation, output, signals, terminal, text_file,
 };
-#[cfg(test)]
-pub(crate) use portal_core::walk;
 pub(crate) use portal_net::{lock, threads};
 #[cfg(feature = "tls")]
 pub(crate) use portal_tls as tls;
@@ -172,8 +170,8 @@ pub(crate) use portal_tls as tls;
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
 pub mod fuzzing {
+    pub use crate::accounts::read_accounts;
     pub use crate::client::{read_arguments, read_typed};
-    pub use crate::hall::read_accounts;
 }
 
 #[doc = include_str!("protocol.md")]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+pub use portal_accounts::limits::*;
 pub use portal_cli::limits::*;
 pub use portal_core::limits::*;
 pub use portal_net::limits::*;
@@ -17,16 +18,6 @@ pub const PIPED_RECORDING: usize = 256 * 1024 * 1024;
 
 /// Wrong passwords on one connection before it is closed.
 pub const WRONG_PASSWORDS: u32 = 3;
-
-/// Passwords that are hashed at a time. Each takes 20 ms of a core and 19 MiB; a crowd of logins
-/// waits here, in its own threads, and leaves the other cores to those who chat.
-pub const HASHERS: usize = 1;
-
-/// The work of a password's hash that an accounts file may ask for, in KiB times passes: eight times that of
-/// ours (19 MiB, twice). A line that asks for more, by mistake or by malice, could stop every login.
-pub const HASH_WORK: u64 = 8 * 2 * 19 * 1024;
-/// And how many lanes, for the same reason.
-pub const HASH_LANES: u32 = 4;
 
 /// How many connections the portal's listener lets wait: std's own 128 is too short for a class
 /// that starts at once. The kernel caps it at `net.core.somaxconn`.
@@ -91,5 +82,3 @@ pub const CLUSTER_QUEUE: usize = 64 * 1024;
 pub const CLUSTER_BATCH: usize = 200;
 /// How many answers one client may be owed before what it says is left unread.
 pub const CLUSTER_OWED: usize = 256;
-/// Up to how many hear it, the thread that reads the engine writes to each itself; beyond, their timekeepers do.
-pub const CLUSTER_WRITES: usize = 16;

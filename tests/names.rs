@@ -382,7 +382,7 @@ fn a_confirmed_account_survives_kill_minus_nine() {
         });
         victim.child.wait().unwrap();
     }
-    let opened = portal_chat::hall::Accounts::open(&file).unwrap();
+    let opened = portal_chat::accounts::Accounts::open(&file).unwrap();
     let (accounts, damage) = (opened.accounts, opened.damage);
     let confirmed = confirmed.into_inner().unwrap();
     for name in &confirmed {

@@ -14,8 +14,8 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use portal_chat::accounts::{Accounts, PasswordCheck};
 use portal_chat::board::Recording;
-use portal_chat::hall::{Accounts, PasswordCheck};
 use portal_chat::server::Settings;
 use portal_chat::wire::Name;
 use support::running::Running;

@@ -39,7 +39,7 @@ pub struct Attached {
     /// What it is about, and who said so.
     pub topic: Option<(String, String)>,
     /// What was said last: when (in seconds since 1970), who, an action, what.
-    pub history: Vec<(i64, String, bool, String)>,
+    pub history: Vec<(u64, String, bool, String)>,
 }
 
 /// Who speaks: a session and its name.

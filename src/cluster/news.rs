@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::hall::{Account, Unwritten};
+use crate::accounts::Account;
+use crate::hall::Unwritten;
 use crate::wire::Name;
 
 /// What this server says of itself, for the others and their operators.
@@ -92,7 +93,7 @@ pub enum News<'n> {
         /// What.
         spoken: Spoken<'n>,
         /// When, in seconds since 1970, by the engine's clock.
-        at: i64,
+        at: u64,
     },
     /// What a room is about.
     Topic {

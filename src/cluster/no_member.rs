@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::asks::{Attached, Claimed, Done, Fate, Speaker};
 use super::news::{Hears, Neighbour};
 use super::settings::{ClusterError, ClusterSettings};
-use crate::hall::{Account, Decided};
+use crate::accounts::{Account, Decided};
 use crate::wire::Name;
 
 /// No part in a chat of several servers.

@@ -12,7 +12,8 @@ use super::engine::{ANSWER_WITHIN, Asking, Call, Op, START_WITHIN, number_of, re
 use super::news::{Neighbour, News};
 use super::settings::ClusterError;
 use super::shared::{Shared, Side, random_word};
-use crate::hall::{Account, AccountError, Unwritten};
+use crate::accounts::{Account, AccountError};
+use crate::hall::Unwritten;
 use crate::limits;
 use crate::wire::Name;
 

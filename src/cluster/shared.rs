@@ -430,7 +430,7 @@ pub(super) fn random_word() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hall::Account;
+    use crate::accounts::Account;
     use crate::wire::Name;
 
     /// The notices that people receive.

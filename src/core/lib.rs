@@ -1,10 +1,12 @@
-//! The server's core: the rules of a seat, the way to a client's socket, and time in ticks.
+//! The server's core: the rules of a seat, who is here, the way to a client's socket, and
+//! time in ticks.
 //!
 //! It knows threads, locks and channels, and nothing of what else this project does with them.
 
 #![warn(missing_docs)]
 
 pub mod clock;
+pub mod hall;
 pub mod limits;
 pub mod outbox;
 pub mod seat;

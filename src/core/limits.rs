@@ -46,3 +46,6 @@ pub const FLUSH_CHUNK: usize = 64 * 1024;
 
 /// Refused documents in a row before the connection is closed.
 pub const ERRORS_IN_A_ROW: u32 = 10;
+
+/// Up to how many hear it, the thread that reads the engine writes to each itself; beyond, their timekeepers do.
+pub const DIRECT_WRITES: usize = 16;

@@ -527,7 +527,7 @@ impl Outbox {
     /// before is still delivered.
     fn shut_socket(&self) {
         self.over.store(true, Ordering::Release);
-        // A socket that is not connected yet (a callback's) has to be shut down again later.
+        // A socket that is still connecting has to be shut down again later.
         if !self.shut.load(Ordering::Acquire) && self.stream.shutdown(Shutdown::Both).is_ok() {
             self.shut.store(true, Ordering::Release);
         }

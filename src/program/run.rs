@@ -16,13 +16,13 @@ use super::identity::TlsFiles;
 use super::in_force::{file, in_force};
 use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
+use crate::accounts::AccountError;
 use crate::board::{Board, Recording, Veil};
 use crate::clock::{Clock, Ticker, slowed};
 use crate::event::{
     Event, EventQueue, Events, ReaderThread, What, start_console, start_event_file,
 };
 use crate::files::{could_be_made, make_usual_folder_of};
-use crate::hall::AccountError;
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
 use crate::invocation::Invocation;
 use crate::limits;

@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
-use jiff::Timestamp;
-
 use super::session::Sessions;
+use crate::accounts::{Account, Accounts};
 use crate::cluster::{Cluster, Hears, Load, News, Spoken};
 use crate::event::What;
-use crate::hall::{Account, Accounts, Heard, Said, Unwritten, flush_all};
+use crate::hall::{Heard, Said, Unwritten, flush_all};
 use crate::outbox::Handed;
-use crate::wire::{CloseReason, Name, Scope, ServerDoc};
+use crate::wire::{CloseReason, Name, Scope, ServerDoc, time};
 
 /// This server, as `cluster-in` and `cluster-out` know it.
 pub(super) struct Here {
@@ -147,14 +146,14 @@ fn hear_in_room(
     sessions: &Sessions,
     room: &str,
     spoken: &Spoken<'_>,
-    at: i64,
+    at: u64,
     unwritten: &mut Unwritten,
 ) {
     let heard = Heard {
         from: spoken.from.to_owned(),
         text: spoken.text.to_owned(),
         me: spoken.me,
-        said_at: Timestamp::from_second(at).unwrap_or_default(),
+        said_at: time::from_seconds(at),
     };
     let Some((name, _, members)) = sessions.rooms.with(|rooms| rooms.hear(room, heard)) else {
         return;

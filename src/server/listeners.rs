@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::guard::budget::{Limit, raise_descriptors};
 use super::ports::{Binder, bind_patiently, bind_workers};
 use super::settings::{Portals, Settings};
+use crate::accounts::AccountError;
 use crate::cluster::ClusterError;
-use crate::hall::AccountError;
 use crate::invocation::Invocation;
 use crate::net::{BoundPort, Datagrams, Held, Holder, Port, Tap, Transport};
 

@@ -26,10 +26,11 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
+use crate::accounts::{Accounts, Damage, OpenAccounts};
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
 use crate::event::{Events, What};
-use crate::hall::{Accounts, Connection, Damage, OpenAccounts, Pairs, People, Rooms};
+use crate::hall::{Connection, Pairs, People, Rooms};
 use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{

@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
-use jiff::Timestamp;
-
 use super::accepting::trouble;
 use super::guard::budget::{ThreadBudget, ThreadToken, spawn, take};
 use super::listeners::explain;
@@ -24,7 +22,7 @@ use crate::lock::{Condvar, Mutex, Rank};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
-use crate::wire::{CloseReason, Name};
+use crate::wire::{CloseReason, Name, time};
 
 /// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
 pub(super) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
@@ -334,7 +332,7 @@ impl RoomThreads {
                 from,
                 text,
                 me,
-                said_at: Timestamp::from_second(at).unwrap_or_default(),
+                said_at: time::from_seconds(at),
             });
             directory.rooms.remember(name, there.topic, old.collect());
         } else {

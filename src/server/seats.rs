@@ -367,7 +367,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock, Ticks};
-    use crate::hall::tests::connection;
+    use crate::hall::test_support::connection;
     use crate::server::{Server, Settings};
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

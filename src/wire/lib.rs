@@ -35,6 +35,7 @@ mod original;
 mod port;
 mod server_doc;
 mod text;
+pub mod time;
 mod websocket;
 mod well_formed;
 mod xml;

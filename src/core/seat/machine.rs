@@ -268,8 +268,8 @@ impl Seat {
         Ok(())
     }
 
-    /// Somebody who is connected already takes the seat and gets the ticket for it, where one connection is
-    /// portal and worker in turn (the browser's door). There is no arrival to wait for, so the passcode is
+    /// A caller that is connected already takes the seat and gets the ticket for it, at an entrance where
+    /// one connection is portal and worker in turn. There is no arrival to wait for, so the passcode is
     /// due within the time that a reservation stands; and nobody else can arrive.
     ///
     /// # Errors
@@ -343,8 +343,8 @@ impl Seat {
         Arrival::Expected
     }
 
-    /// The caller speaks TLS now, which it had the handshake timeout for; from here on it has as long for the
-    /// passcode.
+    /// The caller's encryption is established, for which it had the handshake timeout. From here on it has
+    /// as long for the passcode.
     pub fn hands_shaken(&mut self, now: Tick) {
         if let State::Greeting { until, .. } = &mut self.state {
             *until = Deadline::after(now, self.timeouts.handshake);

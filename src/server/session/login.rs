@@ -6,11 +6,12 @@ use crossbeam_channel::bounded;
 
 use super::at_worker::AtWorker;
 use super::turn::Session;
+use crate::accounts::{
+    AccountError, Accounts, Decided, PasswordChange, PasswordCheck, Rescued, Wish,
+};
 use crate::cluster::{Claimed, Speaker};
 use crate::event::What;
-use crate::hall::{
-    AccountError, Accounts, Decided, Entry, PasswordChange, PasswordCheck, Rescued, Wish,
-};
+use crate::hall::Entry;
 use crate::limits;
 use crate::output::counted;
 use crate::server::tell_damage;

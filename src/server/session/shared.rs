@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Speaker};
 use crate::event::{Events, What};
-use crate::hall::{Accounts, Connection, Pairs, People};
+use crate::hall::{Connection, Pairs, People};
 use crate::lock::Mutex;
 use crate::outbox::Handed;
 use crate::server::guard::guesses::Guesses;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use std::time::SystemTime;
 
 use super::answers::Answers;
 use super::shared::Sessions;
@@ -273,7 +273,7 @@ impl<'s> Speaker<'s> {
         if self.owed.is_some() && is_member() && self.deliver_among_others(Some(name), said) {
             return;
         }
-        let now = Timestamp::now();
+        let now = SystemTime::now();
         let heard_by = self
             .sessions
             .rooms

@@ -354,7 +354,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::event::Events;
-    use crate::hall::tests::{connection, heard};
+    use crate::hall::test_support::{connection, heard};
     use crate::server::{Server, Settings};
 
     /// The messages that the partner receives of a turn of three, if `at_first` runs before.

@@ -49,7 +49,7 @@ enum Step {
     Ask(usize),
     /// On a single port: the caller is accepted and takes a seat at once.
     Sit(usize),
-    /// The browser's door takes a seat for the caller, who stays connected to it, and says the passcode.
+    /// The second entrance takes a seat for the caller, who stays connected to it, and says the passcode.
     Open(usize),
     /// The portal promises the seat whose port it holds.
     Reserve,
@@ -100,7 +100,7 @@ struct World {
     in_hand: [Option<Lease>; SEATS],
     workers: [Worker; SEATS],
     backlogs: [VecDeque<usize>; SEATS],
-    /// Whom the browser's door serves in the seat, while the seat's worker goes on accepting.
+    /// Whom the second entrance serves in the seat, while the seat's worker goes on accepting.
     doors: [Option<usize>; SEATS],
     connected: [bool; CALLERS],
     /// The newest passcode that a caller was given for a seat.
@@ -117,7 +117,7 @@ struct World {
 enum Ways {
     /// By the portal and the workers.
     Portal,
-    /// By them, or by the browser's door.
+    /// By them, or by an entrance that is portal and worker in one.
     PortalAndDoor,
     /// One port for everyone, and no portal.
     Single,
@@ -547,7 +547,7 @@ fn in_every_order_of_events_each_port_is_in_one_place_and_each_passcode_admits_o
 }
 
 #[test]
-fn with_the_browsers_door_beside_the_portal_too() {
+fn with_a_second_entrance_beside_the_portal_too() {
     let states = walk(World::new(Ways::PortalAndDoor));
     assert!(states > 10_000, "the walk went nowhere");
 }

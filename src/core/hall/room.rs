@@ -5,16 +5,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use jiff::Timestamp;
+use std::time::SystemTime;
 
 use super::{Connection, Group};
 use crate::clock::Deadline;
 use crate::limits;
-use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{Lease, Passcode, Phase, Seat, SeatNumber, WorkloadStack};
-use crate::wire::{Name, Relay, Scope, ServerDoc, escaped_bytes};
+use portal_net::Port;
+use portal_wire::{Name, Relay, Scope, ServerDoc, escaped_bytes, time};
 
 /// One room.
 #[cfg_attr(test, derive(Clone))]
@@ -68,7 +67,7 @@ pub(super) struct Old {
     pub(super) from: Arc<str>,
     pub(super) text: String,
     pub(super) me: bool,
-    pub(super) said_at: Timestamp,
+    pub(super) said_at: SystemTime,
 }
 
 /// The longest frame of an old message without its text and names, in bytes: the document
@@ -90,7 +89,7 @@ impl Old {
             text: self.text.as_str().into(),
             me: self.me,
             old: true,
-            time: Some(rfc_3339(self.said_at).into()),
+            time: Some(time::rfc_3339(self.said_at).into()),
         })
     }
 }
@@ -141,11 +140,6 @@ pub enum RoomError {
     Full,
     /// In as many rooms as one person may be in.
     TooMany,
-}
-
-/// To the second, in UTC.
-fn rfc_3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl<H> Room<H> {
@@ -280,14 +274,14 @@ impl<H> Room<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Codec;
+    use portal_wire::Codec;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn an_old_message_is_never_longer_than_it_is_counted(text in any::<String>(), me: bool) {
-            let (room, longest) = (Name::new(&"r".repeat(limits::NAME)).unwrap(), "n".repeat(limits::NAME));
-            let old = Old { from: longest.as_str().into(), text, me, said_at: Timestamp::now() };
+            let (room, longest) = (Name::new(&"r".repeat(portal_wire::limits::NAME)).unwrap(), "n".repeat(portal_wire::limits::NAME));
+            let old = Old { from: longest.as_str().into(), text, me, said_at: SystemTime::now() };
             for codec in [Codec::xml(8192), Codec::web(8192)] {
                 let mut frame = Vec::new();
                 codec.write_server(&old.doc(&room), &mut frame);

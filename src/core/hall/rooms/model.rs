@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Ticks;
-use crate::hall::tests::guest_from;
+use crate::hall::test_support::guest_from;
 use crate::seat::Phase;
 use crate::seat::Ticket;
 use crate::walk::{self, walk};
@@ -79,7 +79,7 @@ impl Cast {
             let connections = (0..PEOPLE).map(|person| {
                 let address = Ipv4Addr::new(127, 0, 0, ADDRESSES[person]);
                 let connection = guest_from(SocketAddr::from((address, first + person as u16)));
-                connection.outbox.cut(crate::wire::CloseReason::PeerClosed);
+                connection.outbox.cut(portal_wire::CloseReason::PeerClosed);
                 connection
             });
             connections.collect()

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::Connection;
-use crate::lock::{Mutex, Rank};
 use crate::seat::SeatNumber;
-use crate::wire::ServerDoc;
+use portal_net::lock::{Mutex, Rank};
+use portal_wire::ServerDoc;
 
 /// All pairs of seats. Each pair has its own lock, so that one pair's talk never waits for
 /// another's.
@@ -96,9 +96,9 @@ fn joined(label: &str) -> ServerDoc<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{connection, heard};
     use super::*;
-    use crate::net::Port;
+    use crate::hall::test_support::{connection, heard};
+    use portal_net::Port;
 
     #[test]
     fn partners_hear_of_each_other_and_the_welcome_comes_first() {

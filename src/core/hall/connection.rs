@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::clock::Tick;
 use crate::limits;
-use crate::lock::Mutex;
 use crate::outbox::{Handed, Outbox};
-use crate::wire::{CloseReason, ErrorCode, Frames, Name, ServerDoc};
+use portal_net::lock::Mutex;
+use portal_wire::{CloseReason, ErrorCode, Frames, Name, ServerDoc};
 
 /// One client, shared by all who may have something for it.
 pub struct Connection {
@@ -18,7 +18,7 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// When it connected.
     pub since: Tick,
-    /// The name of the thread that took it in; a browser is read by the same.
+    /// The name of the thread that accepted it.
     thread: Box<str>,
     /// Who it is. A leaf lock.
     identity: Mutex<Identity>,

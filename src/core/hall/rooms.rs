@@ -6,20 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use jiff::Timestamp;
+use std::time::SystemTime;
 
 use super::room::{Caller, Gone, Joiner, Member, Old, Remembered, Room, RoomError};
 use super::{Connection, Group, Said};
 use crate::clock::{Deadline, Tick};
 use crate::limits;
-use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::{
     Arrival, Asker, Expiry, Lease, Passcode, Seat, SeatNumber, Ticket, Timeouts, Verdict, Wish,
     WorkloadStack,
 };
-use crate::wire::{Name, ServerDoc};
+use portal_net::Port;
+use portal_wire::{Name, ServerDoc};
 
 /// All rooms. `H` is the handle that the server keeps with each: the way to its listener, which the hall must
 /// not know.
@@ -445,7 +444,7 @@ impl<H> Rooms<H> {
         name: &Name,
         speaker: &Arc<Connection>,
         said: &Said,
-        now: Timestamp,
+        now: SystemTime,
     ) -> Result<Audience, RoomError> {
         let history = self.history;
         let room = self
@@ -567,8 +566,8 @@ impl<H> Rooms<H> {
         (silent, self.end_if_empty(name, Gone::default()))
     }
 
-    /// A caller speaks TLS now, which it had the handshake timeout for; from here on it has as long for the
-    /// passcode.
+    /// A caller's encryption is established, for which it had the handshake timeout. From here on it has
+    /// as long for the passcode.
     pub fn hands_shaken(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) {
         let until = Deadline::after(now, self.timeouts.handshake);
         let room = self.by_key.get_mut(&name.key());
@@ -652,7 +651,7 @@ pub struct Heard {
     /// An action.
     pub me: bool,
     /// When.
-    pub said_at: Timestamp,
+    pub said_at: SystemTime,
 }
 
 impl Heard {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Connection, Unwritten};
 use crate::outbox::Handed;
-use crate::wire::{Codec, Frames, Relay, Scope, ServerDoc};
+use portal_wire::{Codec, Frames, Relay, Scope, ServerDoc};
 
 /// Messages of one speaker on their way to the same people. They are written once for each codec, when
 /// the first recipient that has it is met.

@@ -20,6 +20,7 @@
 
 mod book;
 mod hasher;
+pub mod limits;
 mod lines;
 mod prepared;
 
@@ -30,13 +31,12 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::limits;
-use crate::lock::{Condvar, Mutex};
-use crate::wire::Name;
 pub use book::Rescued;
 use book::{Book, Entry, Opened};
 use hasher::Hasher;
 pub use lines::{Account, Damage};
+use portal_net::lock::{Condvar, Mutex};
+use portal_wire::Name;
 use prepared::prepared;
 
 /// By how many passwords an account of another server may be ahead at most.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Connection, Group, Said, Unwritten, flush_all};
-use crate::lock::{Mutex, Rank};
 use crate::outbox::Handed;
-use crate::wire::{Name, ServerDoc};
+use portal_net::lock::{Mutex, Rank};
+use portal_wire::{Name, ServerDoc};
 
 /// Everyone who is logged in. One name, one connection.
 pub struct People {
@@ -230,9 +230,9 @@ impl People {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{connection, heard};
     use super::*;
-    use crate::wire::Scope;
+    use crate::hall::test_support::{connection, heard};
+    use portal_wire::Scope;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn name(text: &str) -> Name {

@@ -6,7 +6,7 @@ use argon2::Params;
 use argon2::password_hash::phc::PasswordHash;
 
 use crate::limits;
-use crate::wire::Name;
+use portal_wire::Name;
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::lines::{Account, ByKey, CHANGED, Damage, read};
-use crate::files::is_elsewhere;
-use crate::lock::{Condvar, Mutex, Rank};
-use crate::text_file::{open_to_append, without_mark};
-use crate::wire::Name;
+use portal_cli::files::is_elsewhere;
+use portal_cli::text_file::{open_to_append, without_mark};
+use portal_net::lock::{Condvar, Mutex, Rank};
+use portal_wire::Name;
 
 /// All accounts.
 pub(super) struct Book {

@@ -36,7 +36,7 @@ pub fn hand_to_all(
     except: Option<u64>,
     unwritten: &mut Unwritten,
 ) -> usize {
-    let are_many = members.len() > limits::CLUSTER_WRITES;
+    let are_many = members.len() > limits::DIRECT_WRITES;
     let mut hand = |member: &Arc<Connection>| match are_many {
         true => said.hand_to(member, true),
         false => said.append_to(member, unwritten),

@@ -4,7 +4,7 @@
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::wire::is_default_ignorable;
+use portal_wire::is_default_ignorable;
 
 /// Prepares `password` by the profile OpaqueString of RFC 8265: Unicode normal form C, and a space
 /// for every other kind of space; letter case stays. `None` if the profile forbids a character.

@@ -1,0 +1,24 @@
+//! Who is here: the connections, the partners of each pair of seats, the people by name, the accounts.
+//!
+//! The hall holds outboxes, never a socket. Under its locks frames are only appended; they are
+//! written after the lock is released, so nobody's slow socket holds up the hall, and yet
+//! everyone hears of comings and goings in the order in which they happened.
+
+mod connection;
+mod group;
+mod pairs;
+mod people;
+mod room;
+mod rooms;
+mod said;
+
+pub use connection::{Connection, Unwritten, flush_all};
+pub use group::{Group, hand_to_all};
+pub use pairs::Pairs;
+pub use people::{Entry, People};
+pub use room::{Joiner, RoomError};
+pub use rooms::{Admission, Audience, Departure, Ended, Heard, Rooms};
+pub use said::Said;
+
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
