@@ -6,31 +6,36 @@
 //! A *ticker* stands for the clock interrupt: everything that may take only so long is counted in
 //! its ticks.
 //!
-//! # The map, in the order in which a connection meets it
+//! # The map
+//!
+//! The project is a workspace of crates in `src`. A crate can use only those that its `Cargo.toml` names,
+//! and they are further down in this table.
+//!
+//! | crate | what it has | what it does not know |
+//! |---|---|---|
+//! | `portal-chat` (this one) | the server's threads and all that is not in a crate of its own yet: see below | |
+//! | `portal-check` ([`check`]) | the program `chatcheck`: checks a server that a student has written, a rung of the ladder at a time | how this server does it |
+//! | `portal-client` ([`client`]) | the program `chatclient`: finds a seat, edits lines, shows what arrives | the server |
+//! | `portal-lesson` ([`lesson`]) | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) leads from them to here | everything else |
+//! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is here |
+//! | `portal-tls` (with the feature `tls`) | certificates and fingerprints, and whom a client believes | sockets |
+//! | `portal-cli` | what the programs share: command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
+//! | `portal-core` ([`seat`], [`hall`], [`outbox`], [`clock`], [`tick`], [`wake`]) | the core: the states of a seat, passcodes, the workload stack; who is here; the way to a client's socket; time in ticks | browsers, other servers, files, programs |
+//! | `portal-net` ([`net`]) | the sockets and what std's lack, TLS below a stream (`--trace` and `--chop` are here); locks with a checked order | what is sent |
+//! | `portal-wire` ([`wire`]) | what travels: frames, documents, XML, names, text that is safe to show | sockets, locks, threads |
+//!
+//! The modules of this crate, in the order in which a connection meets them:
 //!
 //! | module | what it is | what it must not know |
 //! |---|---|---|
-//! | [`program`] | the program `chatserver`: command line, operator's console, signals | |
+//! | [`program`] | the program `chatserver`: command line, operator's console | |
 //! | [`server`] | every thread of the server, in `server/threads`; what a client says, in `server/session`; the seats, the rooms' ports, what keeps one client from costing the others (`server/guard`) | the program around it |
-//! | [`seat`] | who may sit where: passcode, one seat's states, the stack | sockets, threads, locks, clocks: it is pure |
-//! | [`wire`] | what travels: frames, documents, XML | sockets and locks; nothing else imports the XML parser |
-//! | [`hall`] | who is here: partners, names, accounts, rooms | sockets: it holds outboxes |
-//! | [`outbox`] | the way to one client's socket, which never waits | who the client is |
-//! | [`tick`], [`clock`], [`wake`] | time in ticks; the ticker and its broadcast; how a thread that waits for several things is woken | what the ticks are for |
 //! | [`event`] | what happened, for the console, the file, the board and the tests | how to make it happen |
 //! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
 //! | `web` | the page on which people chat, and as much HTTP as it and the board need, up to the WebSocket | what is said over it |
-//! | [`client`] | the other program: finds a seat, edits lines, shows what arrives | |
-//! | `terminal` | a person at a terminal: what is typed and how, for the client and for the operator | what is done with a line |
-//! | `text_file` | the one reader of text files that people edit | what is in them |
-//! | `command_line`, `signals`, `invocation` | the parts that both programs' command lines share; the signals that end a program; the way the program was called, for the commands that it suggests | |
-//! | `output` | standard output and standard error, which can fail; a stream of lines that recovers from errors | the text itself |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
-//! | [`lesson`] | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) from them to here | everything above |
-//! | [`check`] | the program `chatcheck`, which tries a server that a student has written, a rung of the ladder at a time | how this server does it |
-//! | `tls` | with the feature of that name: certificates and fingerprints, and whom a client believes | sockets |
-//! | [`net`], [`limits`] | the sockets, and TLS below a stream, and what std's lack (`--trace` and `--chop` are here); every limit with its reason | |
+//! | [`limits`] | every limit with its reason: those of this crate, and those of the others | |
 //!
 //! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
 //!

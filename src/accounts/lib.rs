@@ -11,7 +11,7 @@
 //! all servers share would have to end when the line is corrected or this server is gone. The
 //! account in Redis or in another server's file protects the name there.
 //!
-//! A password is hashed in the form that [`prepared()`] returns. Older hashes may be of passwords
+//! A password is hashed in the form that `prepared` returns. Older hashes may be of passwords
 //! as they were typed. If only that form matches, the hash is replaced.
 //!
 //! Should the file be deleted or replaced while the server runs, the next registration notices, and
