@@ -113,11 +113,12 @@
 //!
 //! # A new command
 //!
-//! TOPIC is the youngest, and took ten edits: a row for each of its documents (`wire/client_doc.rs`,
-//! `wire/server_doc.rs`), what a room remembers of it and how it tells it (`core/hall/room.rs`), who may say so
-//! and who hears it, now and on coming in (`core/hall/rooms.rs`), one arm of the match and a word to who joins
-//! (`server/session/at_worker.rs`); for our client a row of what can be typed (`client/commands.rs`) and what is
-//! shown of the answer (`client/chat/heard.rs`).
+//! TOPIC is an example; `git grep -il topic src` lists all its files. Without other servers it is a row for
+//! each of its documents (`wire/client_doc.rs`, `wire/server_doc.rs`), what a room remembers of it and how
+//! it tells it (`core/hall/room.rs`), who may say so and who hears it, now and on coming in
+//! (`core/hall/rooms.rs`), one arm of the match and a word to who joins (`server/session/at_worker.rs`); for
+//! our client a row of what can be typed (`client/commands.rs`) and what is shown of the answer
+//! (`client/chat/heard.rs`).
 //!
 //! # The locks
 //!
@@ -153,7 +154,6 @@ pub mod lesson;
 pub mod limits;
 pub mod program;
 pub mod server;
-mod web;
 
 // It starts and ends programs as Unix does.
 pub use portal_accounts as accounts;
@@ -162,6 +162,7 @@ pub use portal_check as check;
 pub use portal_client as client;
 pub use portal_core::{clock, hall, outbox, seat, tick, wake};
 pub use portal_net as net;
+pub(crate) use portal_web as web;
 pub use portal_wire as wire;
 
 pub(crate) use portal_cli::{

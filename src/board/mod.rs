@@ -274,7 +274,7 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
 
 fn refuse(shared: &Shared, stream: &Stream, refused: &Refused) -> io::Result<()> {
     if let Some(events) = &shared.events {
-        refused.tell(events, shared.port);
+        events.tell_refused(refused, shared.port);
     }
     http::refuse_request(stream, refused)
 }

@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use super::shutter::Shutter;
 use super::what::{Event, What};
 use crate::clock::{Clock, Tick};
+use crate::net::{Opening, Port};
 use crate::seat::Passcode;
+use crate::web::http::{Refusal, Refused};
 
 /// Where events are told.
 #[derive(Clone)]
@@ -138,6 +140,25 @@ impl Events {
     /// Tells what happened in this thread. `what` is called only if somebody reads.
     pub fn tell(&self, what: impl FnOnce() -> What) {
         self.tell_of(Kind::Change, what);
+    }
+
+    /// Emits the event for a refused HTTP request at `port`, except if the path does not exist: browsers
+    /// request some paths on their own.
+    pub(crate) fn tell_refused(&self, refused: &Refused, port: Port) {
+        let peer = refused.client;
+        match &refused.refusal {
+            Refusal::NotFound => {}
+            Refusal::Opening(opening @ Opening::Tls) => {
+                let error = opening.to_string();
+                self.tell(|| What::TlsFailed { port, peer, error });
+            }
+            refusal => self.tell(|| What::HttpRefused {
+                port,
+                peer,
+                status: refusal.status().to_owned(),
+                reason: refusal.to_string(),
+            }),
+        }
     }
 
     /// As [`Events::tell`], for what only moves the board's clock on.

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::fields::Fields;
-use crate::net::Network;
+use portal_net::Network;
 
 /// The client, and whether its browser uses TLS to the proxy, if a proxy states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// A host and an optional port of a URL, a `Host` field or an `Origin`, with the name in lower
 /// case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Authority {
+pub struct Authority {
     /// The name or the address; an IPv6 address includes its brackets.
     name: String,
     port: Option<u16>,
@@ -14,7 +14,7 @@ pub(crate) struct Authority {
 impl Authority {
     /// Parses `NAME` or `NAME:PORT`. `NAME` may be an address; an IPv6 address has brackets (RFC
     /// 3986). `None` if `text` is neither.
-    pub(crate) fn parse(text: &str) -> Option<Authority> {
+    pub fn parse(text: &str) -> Option<Authority> {
         let end = match text.starts_with('[') {
             true => text.find(']')? + 1,
             false => text.find(':').unwrap_or(text.len()),
@@ -44,7 +44,7 @@ impl Authority {
     }
 
     /// The host without its port and brackets.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         self.name.trim_matches(['[', ']'])
     }
 
@@ -57,14 +57,14 @@ impl Authority {
 
 /// The host names that a browser may use for this machine.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Hosts {
+pub struct Hosts {
     /// Names besides addresses and `localhost`, which no DNS server can redirect.
     names: Vec<Authority>,
 }
 
 impl Hosts {
     /// Parses names of the form `NAME` or `NAME:PORT`.
-    pub(crate) fn new(names: &[String]) -> Hosts {
+    pub fn new(names: &[String]) -> Hosts {
         Hosts {
             names: names
                 .iter()

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::fields::Fields;
 use super::forwarded::Forwarded;
 use super::hosts::Authority;
-pub(crate) use super::hosts::Hosts;
-pub(crate) use super::refusal::{Refusal, Refused};
-use crate::limits;
-use crate::net::{HandshakeError, Network, Opening, Pending, Share, Stream};
+pub use super::hosts::Hosts;
+pub use super::refusal::{Refusal, Refused};
+use portal_net::limits;
+use portal_net::{HandshakeError, Network, Opening, Pending, Share, Stream};
 
 /// Maximum length of a request's first line, in bytes. RFC 9112 recommends at least 8000.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -31,27 +31,27 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A request for something.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub struct Request {
     /// The client that sent the request, possibly through proxies.
-    pub(crate) client: SocketAddr,
+    pub client: SocketAddr,
     /// The method is HEAD: the response has no content.
-    pub(crate) is_head: bool,
+    pub is_head: bool,
     /// The version is HTTP/1.1, not 1.0.
     pub(super) is_1_1: bool,
-    pub(crate) path: String,
+    pub path: String,
     query: String,
     /// An address or a name, with the port if it is not the scheme's default.
-    pub(crate) host: String,
+    pub host: String,
     /// Whether the browser uses TLS, if known.
     pub(super) is_https: Option<bool>,
     fields: Fields,
     /// What came behind the head.
-    pub(crate) rest: Vec<u8>,
+    pub rest: Vec<u8>,
 }
 
 impl Request {
     /// The value of that field; of several, all of them, with commas between.
-    pub(crate) fn field(&self, name: &str) -> Option<String> {
+    pub fn field(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self.fields.all(name).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
@@ -65,7 +65,7 @@ impl Request {
     }
 
     /// The number that the query has for `name`.
-    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         let pairs = self
             .query
             .split('&')
@@ -75,7 +75,7 @@ impl Request {
     }
 
     /// The request was refused.
-    pub(crate) fn refused(&self, refusal: Refusal) -> Refused {
+    pub fn refused(&self, refusal: Refusal) -> Refused {
         Refused {
             refusal,
             client: self.client,
@@ -86,16 +86,16 @@ impl Request {
 
 /// The rules for accepting requests.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Rules {
-    pub(crate) hosts: Hosts,
+pub struct Rules {
+    pub hosts: Hosts,
     /// Proxies whose statements about their clients are trusted.
-    pub(crate) proxies: Vec<Network>,
+    pub proxies: Vec<Network>,
 }
 
 impl Rules {
     /// The share of the threads for requests from `peer`. All browsers behind a trusted proxy have
     /// its address.
-    pub(crate) fn share_of(&self, peer: SocketAddr) -> Share {
+    pub fn share_of(&self, peer: SocketAddr) -> Share {
         if self
             .proxies
             .iter()
@@ -116,10 +116,7 @@ struct Ends {
 }
 
 /// Waits for a request. An error: the connection ended, or took too long, before there was one.
-pub(crate) fn read_request(
-    caller: &Pending,
-    rules: &Rules,
-) -> io::Result<Result<Request, Refused>> {
+pub fn read_request(caller: &Pending, rules: &Rules) -> io::Result<Result<Request, Refused>> {
     let stream = caller.stream();
     let ends = Ends {
         peer: stream.peer(),
@@ -234,7 +231,7 @@ fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, Refused> {
 }
 
 /// Returns whether `text` is a token, such as a method or a field's name (RFC 9110, 5.6.2).
-pub(crate) fn is_token(text: &[u8]) -> bool {
+pub fn is_token(text: &[u8]) -> bool {
     let is_in = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(is_in)
 }
@@ -377,7 +374,7 @@ fn head(status: &str, kind: &str, loads: &str) -> String {
 }
 
 /// Answers with a whole document.
-pub(crate) fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io::Result<()> {
+pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io::Result<()> {
     let head = head("200 OK", kind, OWN_PARTS);
     send(
         stream,
@@ -389,12 +386,7 @@ pub(crate) fn answer(stream: &Stream, request: &Request, kind: &str, body: &str)
 /// Answers with a page that is one document, script and style included: those with this `nonce` run, and
 /// nothing else does. It may open WebSockets to where it comes from. (`'self'` covers those, but not in older
 /// Safari.)
-pub(crate) fn answer_page(
-    stream: &Stream,
-    request: &Request,
-    body: &str,
-    nonce: &str,
-) -> io::Result<()> {
+pub fn answer_page(stream: &Stream, request: &Request, body: &str, nonce: &str) -> io::Result<()> {
     let host = &request.host;
     let sockets = match request.is_https {
         Some(true) => format!("wss://{host}"),
@@ -422,7 +414,7 @@ pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> 
 }
 
 /// Answers a refused request.
-pub(crate) fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Result<()> {
+pub fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Result<()> {
     if refused.refusal == Refusal::Opening(Opening::Tls) {
         return Ok(());
     }
@@ -457,7 +449,7 @@ fn linger(mut stream: &Stream) -> io::Result<()> {
 }
 
 /// Answers a client that does not speak TLS, after the handshake has failed for that reason.
-pub(crate) fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<Refused> {
+pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<Refused> {
     let HandshakeError::PlainText(first) = error else {
         return None;
     };
@@ -471,7 +463,7 @@ pub(crate) fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Opti
 }
 
 /// The answer that there is nothing.
-pub(crate) fn refusal(refusal: Refusal) -> String {
+pub fn refusal(refusal: Refusal) -> String {
     refusal_to(&refusal, false)
 }
 
@@ -497,7 +489,7 @@ fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
 }
 
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
-pub(crate) fn begin_events(stream: &Stream) -> io::Result<()> {
+pub fn begin_events(stream: &Stream) -> io::Result<()> {
     stream.break_when_stuck();
     // Otherwise nginx would buffer events until it has 4 KB.
     let head = head("200 OK", "text/event-stream", OWN_PARTS) + "X-Accel-Buffering: no\r\n";
@@ -505,13 +497,13 @@ pub(crate) fn begin_events(stream: &Stream) -> io::Result<()> {
 }
 
 /// Sends one event. A viewer who takes nothing for [`PATIENCE`] is given up.
-pub(crate) fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
+pub fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
     // JSON has no raw line feed, which would end the event.
     write_all(&mut stream, &format!("event: {kind}\ndata: {data}\n\n"))
 }
 
 /// Sends a comment, so that a connection that is dead is found out.
-pub(crate) fn keep_alive(mut stream: &Stream) -> io::Result<()> {
+pub fn keep_alive(mut stream: &Stream) -> io::Result<()> {
     write_all(&mut stream, ": still here\n\n")
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::http::{self, Request};
-use crate::net::Stream;
+use portal_net::Stream;
 
 const PAGE: &str = include_str!("page/chat.html");
 const STYLE: &str = include_str!("page/chat.css");
@@ -17,16 +17,16 @@ const SCRIPTS: [&str; 5] = [
 ];
 
 /// The page, and what it is told about the server.
-pub(crate) struct Page {
+pub struct Page {
     /// Where the board is, if there is one.
-    pub(crate) board: Option<SocketAddr>,
+    pub board: Option<SocketAddr>,
     /// Whether names have passwords here.
-    pub(crate) has_passwords: bool,
+    pub has_passwords: bool,
 }
 
 impl Page {
     /// Answers a request with it.
-    pub(crate) fn answer(&self, stream: &Stream, request: &Request) -> io::Result<()> {
+    pub fn answer(&self, stream: &Stream, request: &Request) -> io::Result<()> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         let nonce = format!("{:032x}", u128::from_be_bytes(random));
@@ -71,7 +71,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::wire::{Class, printable};
+    use portal_wire::{Class, printable};
 
     /// All characters that a text may contain.
     fn characters() -> impl Iterator<Item = char> {
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    const CHARACTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/web/page/characters.js");
+    const CHARACTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/page/characters.js");
 
     /// Checks the table; `make pages` writes it again.
     #[test]
@@ -172,7 +172,10 @@ mod tests {
                 std::env::var_os("REQUIRE_NODE").is_none(),
                 "there is no node, and REQUIRE_NODE is set"
             );
-            crate::output::report("NOT RUN: there is no `node` to run the page's function with\n");
+            #[allow(clippy::disallowed_macros)]
+            {
+                eprintln!("NOT RUN: there is no `node` to run the page's function with");
+            }
             return;
         };
         // It reads all before it writes anything.

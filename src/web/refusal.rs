@@ -3,12 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::event::{Events, What};
-use crate::net::{Opening, Port};
+use portal_net::Opening;
 
 /// The reason for refusing a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The request violates HTTP/1.1.
     BadRequest(&'static str),
     /// The connection begins with another protocol. TLS gets no response, because its client could
@@ -55,7 +54,7 @@ fn shown(text: &str) -> String {
 }
 
 impl Refusal {
-    pub(super) fn status(&self) -> &'static str {
+    pub fn status(&self) -> &'static str {
         match self {
             Refusal::BadRequest(_) | Refusal::Opening(_) | Refusal::PlainText => "400 Bad Request",
             Refusal::Forbidden { .. } => "403 Forbidden",
@@ -135,33 +134,12 @@ impl fmt::Display for Refusal {
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
-    pub(crate) refusal: Refusal,
+pub struct Refused {
+    pub refusal: Refusal,
     /// The address of the client.
-    pub(crate) client: SocketAddr,
+    pub client: SocketAddr,
     /// The method was HEAD, so the response has no content.
-    pub(crate) is_head: bool,
-}
-
-impl Refused {
-    /// Emits the event for it, except if the path does not exist: browsers request some paths on
-    /// their own.
-    pub(crate) fn tell(&self, events: &Events, port: Port) {
-        let peer = self.client;
-        match &self.refusal {
-            Refusal::NotFound => {}
-            Refusal::Opening(opening @ Opening::Tls) => {
-                let error = opening.to_string();
-                events.tell(|| What::TlsFailed { port, peer, error });
-            }
-            refusal => events.tell(|| What::HttpRefused {
-                port,
-                peer,
-                status: refusal.status().to_owned(),
-                reason: refusal.to_string(),
-            }),
-        }
-    }
+    pub is_head: bool,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use base64ct::{Base64, Encoding as _};
 use sha1::{Digest as _, Sha1};
 
 use super::http::{self, Hosts, Refusal, Request};
-use crate::net::Stream;
+use portal_net::Stream;
 
 /// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by accident.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -16,7 +16,7 @@ const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 ///
 /// # Errors
 /// What the socket reports.
-pub(crate) fn upgrade(
+pub fn upgrade(
     stream: &Stream,
     request: &Request,
     hosts: &Hosts,
@@ -78,7 +78,7 @@ fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::http::tests::parsed;
+    use crate::http::tests::parsed;
 
     #[test]
     fn the_answer_is_the_one_of_the_rfc() {

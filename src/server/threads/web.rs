@@ -110,7 +110,7 @@ impl Door {
     }
 
     fn refuse<T>(&self, stream: &Stream, refused: &Refused) -> io::Result<Option<T>> {
-        refused.tell(&self.sessions.events, self.port);
+        self.sessions.events.tell_refused(refused, self.port);
         http::refuse_request(stream, refused).map(|()| None)
     }
 

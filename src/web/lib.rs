@@ -4,11 +4,11 @@
 mod fields;
 mod forwarded;
 mod hosts;
-pub(crate) mod http;
+pub mod http;
 mod page;
 mod refusal;
 mod upgrade;
 
-pub(crate) use hosts::Authority;
-pub(crate) use page::Page;
-pub(crate) use upgrade::upgrade;
+pub use hosts::Authority;
+pub use page::Page;
+pub use upgrade::upgrade;
