@@ -15,7 +15,8 @@ use super::settings::ClusterSettings;
 use crate::hall::Unwritten;
 use crate::lock::{Condvar, Mutex, Rank};
 
-/// Everything that more than one thread uses. Each field guards itself; all locks are leaves.
+/// Everything that more than one thread uses. Each field guards itself. `state` has the rank
+/// [`Rank::ClusterState`], and all other locks are leaves.
 pub(super) struct Shared {
     pub(super) engine: EngineAddress,
     pub(super) lease: Duration,

@@ -1,5 +1,5 @@
-//! Every order of events, breadth first, until no new state appears: what the two models of the
-//! tests have in common.
+//! Every order of events, breadth first, until no new state appears: what the models of seats and of
+//! rooms have in common.
 
 use std::collections::HashSet;
 

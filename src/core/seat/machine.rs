@@ -41,7 +41,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// The idle deadline of a connection who was heard at `now`, and when it is to be warned.
+    /// The idle deadline of a connection that sent something at `now`, and when to warn it.
     fn idle_deadlines(&self, now: Tick) -> (Option<Deadline>, Option<Deadline>) {
         let idle = self.idle.map(|ticks| Deadline::after(now, ticks));
         let soon = idle.zip(self.idle_soon);
