@@ -897,7 +897,58 @@ fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
         };
         assert!(said.contains(cure), "{said}");
     }
+    // A password may have a colon.
+    engine.ask("AUTH a-long-word\r\nCONFIG SET requirepass a-long:word");
+    std::fs::write(&file, "a-long:word").unwrap();
+    let (code, said) = checked(&secret);
+    assert_eq!(code, Some(0), "{said}");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn an_engine_that_has_lost_the_scripts_gets_them_again_and_nothing_is_unsure() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let mut alice = person(&one, "alice");
+    let mut bob = person(&two, "bob");
+    for number in 0..5 {
+        engine.ask("SCRIPT FLUSH");
+        alice.send_line(&public(&format!("message {number}")));
+        let answer = alice.line_with("command>");
+        let answer = if answer.contains("USER JOINED") {
+            alice.line_with("command>")
+        } else {
+            answer
+        };
+        assert!(answer.contains("SENT</command><count>1<"), "{answer}");
+        bob.line_with(&format!("message {number}<"));
+    }
+}
+
+#[test]
+fn an_engine_that_may_drop_keys_is_refused_with_the_command_that_fixes_it() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    for (policy, expected) in [
+        ("allkeys-lru", Some(2)),
+        ("allkeys-random", Some(2)),
+        ("volatile-ttl", Some(0)),
+        ("noeviction", Some(0)),
+    ] {
+        engine.ask(&format!("CONFIG SET maxmemory-policy {policy}"));
+        let output = program(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--single-port", "--no-passwords", "--check"])
+            .args(["--cluster", &engine.url()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), expected, "{said}");
+        let names_it = said.contains(policy) && said.contains("maxmemory-policy noeviction");
+        assert_eq!(names_it, expected == Some(2), "{said}");
+    }
 }
 
 #[test]

@@ -3,49 +3,121 @@
 use std::fmt;
 use std::str::FromStr;
 
+use percent_encoding::percent_decode_str;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
 /// Where the engine is: `redis://HOST[:PORT][/DB]`, or `rediss://` with TLS.
 #[derive(Clone)]
-pub struct EngineAddress(pub(super) ConnectionInfo);
+pub struct EngineAddress {
+    /// With the secret read as `USER:PASSWORD`, if it has a colon.
+    pub(super) info: ConnectionInfo,
+    /// With the same secret as a password that has a colon.
+    pub(super) with_colon: Option<ConnectionInfo>,
+}
 
 impl fmt::Debug for EngineAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The password stays out of it.
-        write!(f, "{}", self.0.addr())
+        write!(f, "{}", self.info.addr())
     }
 }
 
 impl fmt::Display for EngineAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.addr())
+        write!(f, "{}", self.info.addr())
     }
 }
 
 impl FromStr for EngineAddress {
     type Err = String;
 
+    /// Reads `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. User and password may be percent-encoded, and
+    /// may have characters that end another part of a URL: the host begins after the last `@`, so no
+    /// part of a password is looked up as a host or shown in an error.
     fn from_str(text: &str) -> Result<EngineAddress, String> {
-        let is_tls = text.starts_with("rediss://");
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let is_tls = scheme == "rediss";
         if is_tls && !cfg!(feature = "tls") {
             return Err("this build knows no TLS: use redis://HOST, or build with TLS".to_owned());
         }
-        if !is_tls && !text.starts_with("redis://") {
+        if !is_tls && scheme != "redis" {
             return Err("it is redis://HOST[:PORT][/DB], or rediss:// with TLS".to_owned());
         }
-        let info = text.into_connection_info();
-        info.map(EngineAddress).map_err(|error| error.to_string())
+        let (secret, place) = match rest.rsplit_once('@') {
+            Some((secret, place)) => (secret, place),
+            None => ("", rest),
+        };
+        let info = format!("{scheme}://{place}").into_connection_info();
+        let info = info.map_err(|error| error.to_string())?;
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let (user, password) = secret.split_once(':').unwrap_or((secret, ""));
+        let mut settings = info.redis_settings().clone();
+        if !user.is_empty() {
+            settings = settings.set_username(decoded(user));
+        }
+        if !password.is_empty() {
+            settings = settings.set_password(decoded(password));
+        }
+        Ok(EngineAddress {
+            info: info.set_redis_settings(settings),
+            with_colon: None,
+        })
     }
 }
 
 impl EngineAddress {
-    /// The same, for a user who has to prove who they are. `secret` is `PASSWORD` or `USER:PASSWORD`.
+    /// The same, for a user who has to authenticate. `secret` is `PASSWORD` or `USER:PASSWORD`. As a
+    /// password may have a colon, too, both are tried.
     pub fn with_secret(self, secret: &str) -> EngineAddress {
-        let settings = self.0.redis_settings().clone();
-        let settings = match secret.split_once(':') {
-            Some((user, password)) => settings.set_username(user).set_password(password),
-            None => settings.set_password(secret),
-        };
-        EngineAddress(self.0.set_redis_settings(settings))
+        let settings = self.info.redis_settings().clone();
+        let whole = self
+            .info
+            .clone()
+            .set_redis_settings(settings.clone().set_password(secret));
+        match secret.split_once(':') {
+            None => EngineAddress {
+                info: whole,
+                with_colon: None,
+            },
+            Some((user, password)) => {
+                let settings = settings.set_username(user).set_password(password);
+                EngineAddress {
+                    info: self.info.set_redis_settings(settings),
+                    with_colon: Some(whole),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_an_address_may_have_any_character_and_is_not_shown() {
+        for (url, user, password) in [
+            ("redis://10.0.0.1", None, None),
+            ("redis://:word@10.0.0.1", None, Some("word")),
+            (
+                "redis://bob:word@10.0.0.1:6379/2",
+                Some("bob"),
+                Some("word"),
+            ),
+            ("redis://:p%40ss@10.0.0.1", None, Some("p@ss")),
+            ("redis://:p@s#s/w?o%rd@10.0.0.1", None, Some("p@s#s/w?o%rd")),
+            ("redis://:a:b@10.0.0.1", None, Some("a:b")),
+        ] {
+            let address: EngineAddress = url.parse().unwrap();
+            let settings = address.info.redis_settings();
+            assert_eq!(
+                (settings.username(), settings.password()),
+                (user, password),
+                "{url}"
+            );
+            assert_eq!(address.to_string(), "10.0.0.1:6379");
+        }
+        let refused = "redis://:secret@10.0.0.1:port".parse::<EngineAddress>();
+        assert!(!refused.unwrap_err().contains("secret"));
     }
 }

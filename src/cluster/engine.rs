@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::{Client, Cmd, Connection, RedisError, Script, Value, cmd};
+use redis::{Client, Cmd, Connection, ConnectionInfo, ErrorKind, RedisError, Script, Value, cmd};
 
 use super::address::EngineAddress;
 
@@ -138,9 +138,25 @@ fn connect(
     within: Duration,
     patience: Duration,
 ) -> Result<Connection, RedisError> {
+    match (
+        connect_as(&address.info, within, patience),
+        &address.with_colon,
+    ) {
+        (Err(error), Some(info)) if error.kind() == ErrorKind::AuthenticationFailed => {
+            connect_as(info, within, patience)
+        }
+        (connected, _) => connected,
+    }
+}
+
+fn connect_as(
+    info: &ConnectionInfo,
+    within: Duration,
+    patience: Duration,
+) -> Result<Connection, RedisError> {
     // What is sent is a whole batch, and nothing follows for which it would be worth while to wait.
-    let at_once = address.0.tcp_settings().clone().set_nodelay(true);
-    let client = Client::open(address.0.clone().set_tcp_settings(at_once))?;
+    let at_once = info.tcp_settings().clone().set_nodelay(true);
+    let client = Client::open(info.clone().set_tcp_settings(at_once))?;
     let connection = client.get_connection_with_timeout(within)?;
     connection.set_read_timeout(Some(patience))?;
     connection.set_write_timeout(Some(ANSWER_WITHIN))?;
@@ -162,15 +178,22 @@ impl Asking {
     /// Why it can't be reached, or does not do as an engine does.
     pub(super) fn open(address: &EngineAddress, within: Duration) -> Result<Asking, RedisError> {
         let mut connection = connect(address, within.max(CONNECT_WITHIN), within)?;
-        let mut hashes = Vec::new();
-        for index in 0..SCRIPTS.len() {
-            hashes.push(Script::new(&code(index)).load(&mut connection)?);
-        }
+        let hashes = load_scripts(&mut connection)?;
         Ok(Asking {
             connection,
             within,
             hashes,
         })
+    }
+
+    /// The policy by which Redis drops keys when memory is short, if it may drop any of ours: keys
+    /// without a time to live. `None` also if this user may not ask.
+    pub(super) fn evicting_policy(&mut self) -> Option<String> {
+        let info: String = cmd("INFO").arg("memory").query(&mut self.connection).ok()?;
+        let policy = info
+            .lines()
+            .find_map(|line| line.strip_prefix("maxmemory_policy:"))?;
+        policy.starts_with("allkeys-").then(|| policy.to_owned())
     }
 
     /// Sets the timeout for the replies from now on.
@@ -185,6 +208,9 @@ impl Asking {
     /// Runs scripts one after the other, all sent at once. What each answers are words; an error of one (the engine's
     /// memory is full, say) is its answer's alone.
     ///
+    /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded and the calls that found none are
+    /// sent once more: nothing of these calls has been done.
+    ///
     /// # Errors
     /// The connection is of no use any more; each of `calls` may have been done or not.
     pub(super) fn run(
@@ -192,6 +218,35 @@ impl Asking {
         caller: &Caller,
         calls: &[Call],
     ) -> Result<Vec<Result<Vec<String>, String>>, RedisError> {
+        let begun = Instant::now();
+        let all: Vec<&Call> = calls.iter().collect();
+        let mut replies = self.send(caller, &all, begun)?;
+        let lost = |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
+        let unrun: Vec<usize> = (0..replies.len())
+            .filter(|&index| lost(&replies[index]))
+            .collect();
+        if !unrun.is_empty() {
+            self.hashes = load_scripts(&mut self.connection)?;
+            let again: Vec<&Call> = unrun.iter().map(|&index| &calls[index]).collect();
+            let later = self.send(caller, &again, begun)?;
+            for (index, reply) in unrun.into_iter().zip(later) {
+                replies[index] = reply;
+            }
+        }
+        let answer = |reply| match reply {
+            Value::ServerError(error) => Err(RedisError::from(error).to_string()),
+            value => Ok(words(value)),
+        };
+        Ok(replies.into_iter().map(answer).collect())
+    }
+
+    /// Sends all of `calls`, and reads as many replies.
+    fn send(
+        &mut self,
+        caller: &Caller,
+        calls: &[&Call],
+        begun: Instant,
+    ) -> Result<Vec<Value>, RedisError> {
         let mut packed = Vec::new();
         for call in calls {
             let hash = &self.hashes[call.op as usize];
@@ -200,23 +255,23 @@ impl Asking {
             eval.arg(&caller.id).arg(&caller.boot).arg(&call.args);
             eval.write_packed_command(&mut packed);
         }
-        let begun = Instant::now();
         self.connection.send_packed_command(&packed)?;
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         for _ in calls {
-            let answer = match self.connection.recv_response()? {
-                // The engine has forgotten the scripts; a new connection teaches it again.
-                Value::ServerError(error) if error.code() == "NOSCRIPT" => return Err(error.into()),
-                Value::ServerError(error) => Err(RedisError::from(error).to_string()),
-                value => Ok(words(value)),
-            };
-            answers.push(answer);
+            replies.push(self.connection.recv_response()?);
             if begun.elapsed() > 2 * self.within {
                 return Err(late());
             }
         }
-        Ok(answers)
+        Ok(replies)
     }
+}
+
+/// Loads all scripts, and returns their hashes in the order of [`Op`].
+fn load_scripts(connection: &mut Connection) -> Result<Vec<String>, RedisError> {
+    (0..SCRIPTS.len())
+        .map(|index| Script::new(&code(index)).load(connection))
+        .collect()
 }
 
 impl Reading {

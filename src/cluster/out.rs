@@ -93,6 +93,14 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
 pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
     let mut link = Asking::open(&shared.engine, START_WITHIN).map_err(failed)?;
+    if let Some(policy) = link.evicting_policy() {
+        return Err(ClusterError::Engine {
+            address: shared.engine.to_string(),
+            reason: format!("its maxmemory-policy {policy} may drop names, rooms and messages"),
+            cure: "set another, here and in its redis.conf: \
+                   `redis-cli config set maxmemory-policy noeviction`",
+        });
+    }
     let mut left_before = i64::MAX;
     let patience = Instant::now() + shared.lease + shared.lease / 2;
     loop {

@@ -338,7 +338,9 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
             address: arguments
                 .cluster_address
                 .or_else(|| reachable_address(&arguments.bind)),
-            id: arguments.cluster_id.unwrap_or_else(|| default_id(port)),
+            id: arguments
+                .cluster_id
+                .unwrap_or_else(|| default_id(machine_name(), port)),
             prefix: arguments.cluster_prefix,
             lease: limits::LEASE,
         }),
@@ -425,15 +427,17 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
 }
 
 /// The machine's name and the portal's port. Where the system chooses that, the process tells servers apart.
-fn default_id(port: u16) -> String {
-    let machine = machine_name().unwrap_or_else(|| "server".to_owned());
+/// Of a long name its end is used: the names of an orchestrator's machines begin alike.
+fn default_id(machine: Option<String>, port: u16) -> String {
+    let machine = machine.unwrap_or_else(|| "server".to_owned());
     let number = match port {
         0 => std::process::id(),
         port => port.into(),
     };
     let allowed = |c: &char| c.is_ascii_alphanumeric() || "_.-".contains(*c);
-    let machine: String = machine.chars().filter(allowed).take(50).collect();
-    format!("{machine}:{number}")
+    let machine: String = machine.chars().filter(allowed).collect();
+    let end = &machine[machine.len().saturating_sub(50)..];
+    format!("{end}:{number}")
 }
 
 /// Where a server that listens there can be reached from another machine.
@@ -529,6 +533,14 @@ fn bind_address(text: &str) -> Result<Host, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_of_machines_that_differ_at_their_end_give_different_ids() {
+        let id = |end: &str| default_id(Some("chat-".repeat(12) + end), 50000);
+        assert_ne!(id("abcde"), id("fghij"));
+        assert!(is_cluster_id(&id("abcde")));
+        assert_eq!(default_id(Some("chat 1\u{e9}".to_owned()), 1), "chat1:1");
+    }
     use clap::CommandFactory as _;
 
     /// What the command line asks for, or what it is answered.
