@@ -496,7 +496,7 @@ pub fn begin_events(stream: &Stream) -> io::Result<()> {
     send(stream, &head, "")
 }
 
-/// Sends one event. A viewer who takes nothing for [`PATIENCE`] is given up.
+/// Sends one event. A viewer who takes nothing for `PATIENCE` is given up.
 pub fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
     // JSON has no raw line feed, which would end the event.
     write_all(&mut stream, &format!("event: {kind}\ndata: {data}\n\n"))
