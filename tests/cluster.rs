@@ -681,7 +681,8 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         .unwrap();
     let mut forged = hash.to_owned();
     forged.pop();
-    forged.push(if hash.ends_with('A') { 'B' } else { 'A' });
+    // Of the last character, the lower two bits are none of the hash.
+    forged.push(if hash.ends_with('A') { 'E' } else { 'A' });
     std::fs::write(
         &file_one,
         format!("alice {forged}\nalice {forged} changed\n"),
