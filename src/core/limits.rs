@@ -47,5 +47,6 @@ pub const FLUSH_CHUNK: usize = 64 * 1024;
 /// Refused documents in a row before the connection is closed.
 pub const ERRORS_IN_A_ROW: u32 = 10;
 
-/// Up to how many hear it, the thread that reads the engine writes to each itself; beyond, their timekeepers do.
+/// Recipients of a message from elsewhere to whom the thread that received it writes itself. If there are
+/// more, the recipients' timer threads write it.
 pub const DIRECT_WRITES: usize = 16;
