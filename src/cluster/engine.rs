@@ -188,12 +188,21 @@ impl Asking {
 
     /// The policy by which Redis drops keys when memory is short, if it may drop any of ours: keys
     /// without a time to live. `None` also if this user may not ask.
-    pub(super) fn evicting_policy(&mut self) -> Option<String> {
-        let info: String = cmd("INFO").arg("memory").query(&mut self.connection).ok()?;
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub(super) fn evicting_policy(&mut self) -> Result<Option<String>, RedisError> {
+        let info: String = match cmd("INFO").arg("memory").query(&mut self.connection) {
+            Ok(info) => info,
+            // A reply, such as NOPERM. After any other error, the next reply might be that of INFO.
+            Err(error) if error.code().is_some() => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let policy = info
             .lines()
-            .find_map(|line| line.strip_prefix("maxmemory_policy:"))?;
-        policy.starts_with("allkeys-").then(|| policy.to_owned())
+            .find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        let policy = policy.filter(|policy| policy.starts_with("allkeys-"));
+        Ok(policy.map(str::to_owned))
     }
 
     /// Sets the timeout for the replies from now on.
@@ -208,8 +217,8 @@ impl Asking {
     /// Runs scripts one after the other, all sent at once. What each answers are words; an error of one (the engine's
     /// memory is full, say) is its answer's alone.
     ///
-    /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded and the calls that found none are
-    /// sent once more: nothing of these calls has been done.
+    /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded, and the calls that found none are
+    /// sent once more. Nothing of these calls has been done.
     ///
     /// # Errors
     /// The connection is of no use any more; each of `calls` may have been done or not.
@@ -221,17 +230,11 @@ impl Asking {
         let begun = Instant::now();
         let all: Vec<&Call> = calls.iter().collect();
         let mut replies = self.send(caller, &all, begun)?;
-        let lost = |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
-        let unrun: Vec<usize> = (0..replies.len())
-            .filter(|&index| lost(&replies[index]))
-            .collect();
-        if !unrun.is_empty() {
+        let done = done_before_a_lost_script(&replies)?;
+        if done < calls.len() {
             self.hashes = load_scripts(&mut self.connection)?;
-            let again: Vec<&Call> = unrun.iter().map(|&index| &calls[index]).collect();
-            let later = self.send(caller, &again, begun)?;
-            for (index, reply) in unrun.into_iter().zip(later) {
-                replies[index] = reply;
-            }
+            replies.truncate(done);
+            replies.extend(self.send(caller, &all[done..], begun)?);
         }
         let answer = |reply| match reply {
             Value::ServerError(error) => Err(RedisError::from(error).to_string()),
@@ -264,6 +267,22 @@ impl Asking {
             }
         }
         Ok(replies)
+    }
+}
+
+/// The number of calls before the first one that found no script.
+///
+/// # Errors
+/// A later call found its script, because another server has loaded it in between. Then sending the
+/// earlier ones again would change the order.
+fn done_before_a_lost_script(replies: &[Value]) -> Result<usize, RedisError> {
+    let lost =
+        |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
+    let done = replies.iter().take_while(|reply| !lost(reply)).count();
+    if replies[done..].iter().all(lost) {
+        Ok(done)
+    } else {
+        Err((ErrorKind::Client, "some of the scripts were lost").into())
     }
 }
 
@@ -395,6 +414,21 @@ fn two(value: Value) -> Option<(Value, Value)> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn calls_are_sent_again_only_if_that_keeps_their_order() {
+        let lost = redis::parse_redis_value(b"-NOSCRIPT No matching script.\r\n").unwrap();
+        let done = Value::Okay;
+        for (replies, expected) in [
+            (vec![], Some(0)),
+            (vec![done.clone(), done.clone()], Some(2)),
+            (vec![done.clone(), lost.clone(), lost.clone()], Some(1)),
+            (vec![lost.clone(), lost.clone()], Some(0)),
+            (vec![lost, done], None),
+        ] {
+            assert_eq!(done_before_a_lost_script(&replies).ok(), expected);
+        }
+    }
 
     #[test]
     fn a_timeout_has_words_of_its_own() {

@@ -93,7 +93,7 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
 pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
     let mut link = Asking::open(&shared.engine, START_WITHIN).map_err(failed)?;
-    if let Some(policy) = link.evicting_policy() {
+    if let Some(policy) = link.evicting_policy().map_err(failed)? {
         return Err(ClusterError::Engine {
             address: shared.engine.to_string(),
             reason: format!("its maxmemory-policy {policy} may drop names, rooms and messages"),
