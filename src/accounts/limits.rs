@@ -1,7 +1,7 @@
 //! The limits of hashing passwords, with their units and reasons.
 
-/// Passwords that are hashed at a time. Each takes 20 ms of a core and 19 MiB; a crowd of logins
-/// waits here, in its own threads, and leaves the other cores to those who chat.
+/// Passwords that are hashed at a time. Each takes 20 ms of a core and 19 MiB. Further logins wait in
+/// their own threads, so that chatting does not slow down on the other cores.
 pub const HASHERS: usize = 1;
 
 /// The work of a password's hash that an accounts file may ask for, in KiB times passes: eight times that of

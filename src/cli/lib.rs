@@ -1,5 +1,5 @@
-//! What the three programs share towards the person who starts them: command lines, output that can
-//! fail, text files that people edit, signals, and the terminal.
+//! Shared by the three programs: command lines, output that can fail, text files that people edit,
+//! signals, and the terminal.
 
 pub mod command_line;
 pub mod files;

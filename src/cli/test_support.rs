@@ -1,4 +1,4 @@
-//! What the tests of several crates share.
+//! Helpers for the tests of several crates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -44,7 +44,7 @@ pub fn know_every_option(mut command: clap::Command) {
     }
 }
 
-/// The file `page` in `src/guide` says what the help says. `make pages` writes it anew.
+/// Checks that the file `page` in `src/guide` lists the options as the help does. `make pages` writes it.
 pub fn stand_on_the_page(mut command: clap::Command, page: &str) {
     let there = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guide")).join(page);
     command.build();
@@ -55,7 +55,7 @@ pub fn stand_on_the_page(mut command: clap::Command, page: &str) {
     let found = std::fs::read_to_string(&there).unwrap();
     assert!(
         found == wanted,
-        "src/guide/{page} is not what the help says: `make pages` writes it anew"
+        "src/guide/{page} differs from the help: run `make pages`"
     );
 }
 

@@ -1,5 +1,5 @@
-//! The server's core: the rules of a seat, who is here, the way to a client's socket, and
-//! time in ticks.
+//! The server's core: the rules of a seat, the connections and rooms, the way to a client's
+//! socket, and time in ticks.
 //!
 //! It knows threads, locks and channels, and nothing of what else this project does with them.
 

@@ -3,21 +3,22 @@
 
 use std::time::Duration;
 
-/// How long after one member's turn another member's counts as a crowd talking: then the
-/// recipients' own threads gather what is said instead of each speaker writing to each. (Measured
-/// with 50 speakers: 1.5 to 2.4 million deliveries a second with this, as with ten times as much; 1.0 to
-/// 2.4 with 300 µs; 0.4 without.)
+/// Maximum time between the turns of two members that makes them a crowd. The timer threads of a
+/// crowd's recipients gather the messages and write them, instead of each sender. (Measured with 50
+/// senders: 1.5 to 2.4 million deliveries a second with this limit and with ten times as much; 1.0 to
+/// 2.4 with 300 µs; 0.4 without gathering.)
 pub const CROWD: Duration = Duration::from_micros(1000);
 
-/// What may wait for one client's socket, in bytes, before the client counts as too slow: a good
-/// deal more than one turn of a speaker can hold.
+/// Limit on the bytes that wait for one client's socket. A client that exceeds it is disconnected as
+/// too slow. It is far more than one sender's turn can hold.
 pub const OUTBOX: usize = 1024 * 1024;
 
 /// Frames that a turn gathers, or answers, in bytes, before they are handed over in the middle of
 /// it. What is read is written longer (`'` becomes six bytes), so a turn has to be bounded again.
 pub const TURN: usize = 64 * 1024;
 
-/// How many rooms one person may be in or on the way to, so that one login can't take every room.
+/// Limit on the rooms that one person has joined or is joining, so that one login can't take every
+/// room.
 pub const ROOMS_A_PERSON: usize = 8;
 
 /// Limit on the history that a room sends to a new member, in bytes on the wire, whatever

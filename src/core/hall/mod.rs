@@ -1,4 +1,4 @@
-//! Who is here: the connections, the partners of each pair of seats, the people by name, the accounts.
+//! The connections, the partners of each pair of seats, the people by name, and the rooms.
 //!
 //! The hall holds outboxes, never a socket. Under its locks frames are only appended; they are
 //! written after the lock is released, so nobody's slow socket holds up the hall, and yet
