@@ -14,13 +14,14 @@
 //! | crate | what it has | what it does not know |
 //! |---|---|---|
 //! | `portal-chat` (this one) | the server's threads and all that is not in a crate of its own yet: see below | |
+//! | `portal-board` ([`board`]) | a page that shows the inside of a running server, or of a recorded run | anything but events |
 //! | `portal-check` ([`check`]) | the program `chatcheck`: checks a server that a student has written, a rung of the ladder at a time | how this server does it |
 //! | `portal-client` ([`client`]) | the program `chatclient`: finds a seat, edits lines, shows what arrives | the server |
 //! | `portal-lesson` ([`lesson`]) | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) leads from them to here | everything else |
 //! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is here |
 //! | `portal-tls` (with the feature `tls`) | certificates and fingerprints, and whom a client believes | sockets |
 //! | `portal-cli` | what the programs share: command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
-//! | `portal-core` ([`seat`], [`hall`], [`outbox`], [`clock`], [`tick`], [`wake`]) | the core: the states of a seat, passcodes, the workload stack; who is here; the way to a client's socket; time in ticks | browsers, other servers, files, programs |
+//! | `portal-core` ([`seat`], [`hall`], [`outbox`], [`clock`], [`tick`], [`wake`], `event`) | the core: the states of a seat, passcodes, the workload stack; who is here; the way to a client's socket; time in ticks; events | browsers, other servers, files, programs |
 //! | `portal-net` ([`net`]) | the sockets and what std's lack, TLS below a stream (`--trace` and `--chop` are here); locks with a checked order | what is sent |
 //! | `portal-wire` ([`wire`]) | what travels: frames, documents, XML, names, text that is safe to show | sockets, locks, threads |
 //!
@@ -30,8 +31,7 @@
 //! |---|---|---|
 //! | [`program`] | the program `chatserver`: command line, operator's console | |
 //! | [`server`] | every thread of the server, in `server/threads`; what a client says, in `server/session`; the seats, the rooms' ports, what keeps one client from costing the others (`server/guard`) | the program around it |
-//! | [`event`] | what happened, for the console, the file, the board and the tests | how to make it happen |
-//! | [`board`] | a page on which it can be watched, and a recorded run watched again | anything but events |
+//! | [`event`] | the console and the event file; the kinds of events that the program emits itself | how to make them happen |
 //! | `web` | the page on which people chat, and as much HTTP as it and the board need, up to the WebSocket | what is said over it |
 //! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
 //! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
@@ -146,7 +146,6 @@
 
 #![warn(missing_docs)]
 
-pub mod board;
 pub mod cluster;
 pub mod event;
 pub mod guide;
@@ -157,6 +156,7 @@ pub mod server;
 
 // It starts and ends programs as Unix does.
 pub use portal_accounts as accounts;
+pub use portal_board as board;
 #[cfg(unix)]
 pub use portal_check as check;
 pub use portal_client as client;

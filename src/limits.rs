@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 pub use portal_accounts::limits::*;
+pub use portal_board::limits::*;
 pub use portal_cli::limits::*;
 pub use portal_core::limits::*;
 pub use portal_net::limits::*;
@@ -27,12 +28,6 @@ pub const PORTAL_BACKLOG: i32 = 4096;
 /// as dropped instead.
 pub const EVENT_QUEUE: usize = 8 * 1024;
 
-/// Events that may wait for the board, which shows changes but must not miss one.
-pub const BOARD_QUEUE: usize = 64 * 1024;
-
-/// Browsers that may watch the board at the same time.
-pub const VIEWERS: usize = 100;
-
 /// The same for the callers of rooms. A class that types its passcodes by hand takes its time.
 pub const ROOM_CALLERS_PER_ADDRESS: usize = 48;
 /// Timeout for a caller that is only told that the single port is full.
@@ -46,10 +41,6 @@ pub const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the end waits for a console whose terminal is paused.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a listener rests after an accept that failed for want of descriptors or memory:
-/// it would fail half a million times a second otherwise.
-pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The longest datagram that the UDP portal looks at, in bytes; more is cut off unseen.
 pub const DATAGRAM: usize = 2048;

@@ -8,9 +8,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-use portal_chat::board::{Board, Recording, Veil};
+use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
-use portal_chat::event::{Events, What, start_event_file};
+use portal_chat::event::Recording;
+use portal_chat::event::{ChatEvent, Events, ServerEvent, start_event_file};
 use portal_chat::net::Port;
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::CloseReason;
@@ -18,11 +19,11 @@ use serde_json::Value;
 use support::PATIENCE;
 
 const ANY: &str = "127.0.0.1:0";
-const NOTHING: Veil = Veil {
+const NOTHING: Redactor = Redactor {
     texts: false,
     secrets: false,
 };
-const EVERYTHING: Veil = Veil {
+const EVERYTHING: Redactor = Redactor {
     texts: true,
     secrets: true,
 };
@@ -128,10 +129,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(settings: &Settings, veil: Veil) -> Stage {
+    fn new(settings: &Settings, redactor: Redactor) -> Stage {
         let clock = Clock::new();
-        let mut events = Events::new(clock.clone(), veil.texts);
-        let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None, &[]).unwrap();
+        let mut events = Events::new(clock.clone());
+        if redactor.texts {
+            events.show_texts();
+        }
+        let board = Board::live(ANY.parse().unwrap(), &mut events, redactor, None, &[]).unwrap();
         let settings = Settings {
             port: 0,
             ..settings.clone()
@@ -260,7 +264,7 @@ fn the_page_comes_with_a_strict_policy_and_everything_else_is_refused() {
 
 #[test]
 fn a_refused_request_is_an_event_and_the_pages_names_are_the_boards() {
-    let mut events = Events::new(Clock::new(), false);
+    let mut events = Events::new(Clock::new());
     let queue = events.add_reader(16);
     let names = ["chat.example:8443".to_owned()];
     let board = Board::live(ANY.parse().unwrap(), &mut events, NOTHING, None, &names).unwrap();
@@ -324,7 +328,7 @@ fn a_tick_is_counted_down_and_what_it_ends_is_shown() {
     assert_eq!(viewer.picture["cards"][&seat]["until"], 3);
     for _ in 0..3 {
         let (tick, told) = stage.clock.beat();
-        stage.events.tell(|| What::Ticked { told });
+        stage.events.emit(|| ChatEvent::Ticked { told });
         assert!(tick.0 <= 3);
     }
     viewer.wait_for("freed");
@@ -349,7 +353,7 @@ fn without_leave_no_word_no_passcode_and_no_password_reaches_the_page() {
     let mut guest = stage.seat();
     while !viewer.events.iter().any(|event| event["event"] == "read") {
         guest.says("<CLIENT><message>wh1sper</message></CLIENT>");
-        stage.events.tell(|| What::Ticked { told: 0 });
+        stage.events.emit(|| ChatEvent::Ticked { told: 0 });
         assert!(viewer.next());
     }
     guest.says("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
@@ -379,7 +383,8 @@ fn temporary(what: &str) -> PathBuf {
 fn a_replay_ends_in_the_picture_of_the_run_itself() {
     let file = temporary("events");
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), true);
+    let mut events = Events::new(clock.clone());
+    events.show_texts();
     let board = Board::live(ANY.parse().unwrap(), &mut events, EVERYTHING, None, &[]).unwrap();
     let writing = start_event_file(events.add_reader(1 << 16), &file, None).unwrap();
     let settings = Settings {
@@ -402,7 +407,7 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     alice.hears("JOINED");
     for round in 0..3 {
         let (_, told) = stage.clock.beat();
-        stage.events.tell(|| What::Ticked { told });
+        stage.events.emit(|| ChatEvent::Ticked { told });
         bob.says(&format!("<CLIENT><message>{round}</message></CLIENT>"));
         alice.hears(&format!("<message>{round}<"));
     }
@@ -426,7 +431,7 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     let live = viewer.until_the_end();
 
     let recording = Recording::read(&file).unwrap();
-    let replay = Board::replay(ANY.parse().unwrap(), recording, 1000.0, EVERYTHING).unwrap();
+    let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, EVERYTHING).unwrap();
     let again = Viewer::of(replay.address(), "").until_the_end();
     assert_eq!(again.picture, live.picture);
     let changes = |viewer: &Viewer| -> Vec<String> {
@@ -474,7 +479,7 @@ fn a_file_that_is_no_recording_is_refused_by_line() {
     let recording = Recording::read(&file).unwrap();
     assert_eq!(recording.left_out(), 1, "a line that a crash has torn");
     // Nor does nonsense in a request cost more than that request.
-    let replay = Board::replay(ANY.parse().unwrap(), recording, 1000.0, NOTHING).unwrap();
+    let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, NOTHING).unwrap();
     for query in ["?speed=nan", "?speed=inf&from=-1", "?from=9999&count=x"] {
         let viewer = Viewer::of(replay.address(), query).until_the_end();
         assert!(viewer.events.len() <= 2);
@@ -505,13 +510,13 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         .collect();
     let port = Port::new(50001).unwrap();
     for _ in 0..2000 {
-        stage.events.tell(|| What::Left {
+        stage.events.emit(|| ChatEvent::Left {
             port,
             peer: ANY.parse().unwrap(),
             end: CloseReason::PeerClosed,
         });
     }
-    stage.events.tell(|| What::Caption {
+    stage.events.emit(|| ServerEvent::Caption {
         text: "that was much".to_owned(),
     });
     for viewer in &mut watching {

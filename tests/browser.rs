@@ -19,9 +19,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use browser::Browser;
-use portal_chat::board::{Board, Recording, Veil};
+use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::{Clock, Tick};
-use portal_chat::event::{Events, What};
+use portal_chat::event::Recording;
+use portal_chat::event::{Events, ServerEvent};
 use portal_chat::server::{Server, Settings};
 use portal_chat::wire::{Revision, printable};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ use show::PATIENCE;
 const ANY: &str = "127.0.0.1:0";
 
 /// Nothing that people say, and no passcode.
-const VEIL: Veil = Veil {
+const REDACTOR: Redactor = Redactor {
     texts: false,
     secrets: false,
 };
@@ -409,8 +410,9 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
             return;
         };
         let clock = Clock::new();
-        let mut events = Events::new(clock.clone(), true);
-        let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None, &[]).unwrap();
+        let mut events = Events::new(clock.clone());
+        events.show_texts();
+        let board = Board::live(ANY.parse().unwrap(), &mut events, REDACTOR, None, &[]).unwrap();
         let settings = Settings {
             port: 0,
             workers: seats,
@@ -522,10 +524,11 @@ fn a_running_board_is_paused_and_stepped_through_as_a_replay_is() {
         return;
     };
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), true);
-    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None, &[]).unwrap();
+    let mut events = Events::new(clock.clone());
+    events.show_texts();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, REDACTOR, None, &[]).unwrap();
     let say = |text: &str| {
-        events.tell(|| What::Caption {
+        events.emit(|| ServerEvent::Caption {
             text: text.to_owned(),
         });
     };
@@ -567,15 +570,16 @@ fn a_board_that_is_opened_late_says_what_it_does_not_show() {
     let Some(browser) = Browser::start("late") else {
         return;
     };
-    let mut events = Events::new(Clock::new(), true);
-    let board = Board::live(ANY.parse().unwrap(), &mut events, VEIL, None, &[]).unwrap();
+    let mut events = Events::new(Clock::new());
+    events.show_texts();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, REDACTOR, None, &[]).unwrap();
     browser.open(board.address());
     browser.wait_until("document.getElementById('link').textContent === 'live'");
     let is_told =
         "document.getElementById('events').textContent.includes('earlier events are not shown')";
     assert_eq!(browser.run(&format!("return {is_told}")), json!(false));
     for number in 0..700 {
-        events.tell(|| What::Caption {
+        events.emit(|| ServerEvent::Caption {
             text: format!("caption {number}"),
         });
     }
@@ -592,12 +596,13 @@ fn what_a_client_says_is_text_and_nothing_else() {
         return;
     };
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), true);
-    let veil = Veil {
+    let mut events = Events::new(clock.clone());
+    events.show_texts();
+    let redactor = Redactor {
         texts: true,
         secrets: true,
     };
-    let board = Board::live(ANY.parse().unwrap(), &mut events, veil, None, &[]).unwrap();
+    let board = Board::live(ANY.parse().unwrap(), &mut events, redactor, None, &[]).unwrap();
     let settings = Settings {
         port: 0,
         compat: Some(Revision::Zero),
@@ -695,11 +700,11 @@ fn no_word_of_a_recording_stops_the_page() {
     lines += &line("caption", r#","text":"all was taken in""#);
     std::fs::write(&file, lines).unwrap();
     let recording = Recording::read(&file).unwrap();
-    let everything = Veil {
+    let everything = Redactor {
         texts: true,
         secrets: true,
     };
-    let replay = Board::replay(ANY.parse().unwrap(), recording, 1000.0, everything).unwrap();
+    let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, everything).unwrap();
     browser.open(replay.address());
     browser
         .wait_until("document.getElementById('caption').textContent.includes('all was taken in')");

@@ -8,7 +8,6 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 
-use portal_chat::event::What;
 use portal_chat::net::Port;
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
@@ -61,9 +60,7 @@ fn port_element(listener: &TcpListener) -> String {
 }
 
 fn wait_for_end(server: &TestServer, port: Port, expected: CloseReason) {
-    server.wait_for(&format!("left {port} {expected:?}"), |what| {
-        matches!(what, What::Left { port: left, end, .. } if *left == port && *end == expected)
-    });
+    server.wait_for_end(expected, Some(port));
     server.wait_for_event("freed", Some(port));
 }
 
@@ -82,8 +79,9 @@ fn the_session_goes_on_where_the_worker_called() {
         port_element(&listener)
     ));
     caller.is_told_of_the_call();
-    server.wait_for("the asker's connection closed", |what| {
-        matches!(what, What::Called { call: "close", address, .. } if *address == Some(asked_from))
+    let asked_from = asked_from.to_string();
+    server.wait_for("the asker's connection closed", |event| {
+        event.kind == "close" && event.text("address") == Some(&asked_from)
     });
     let (called, from) = listener.accept().unwrap();
     assert_eq!(from.ip(), HERE, "from the address that was asked");
@@ -250,7 +248,7 @@ fn the_program_is_called_and_chats() {
         line.expect(part).unwrap()
     };
     assert!(shows("which has called us on 127.0.0.1:").contains(&server.worker(0).to_string()));
-    server.wait_for("calling", |what| matches!(what, What::Calling { .. }));
+    server.wait_for_event("calling", None);
     let (mut bob, _) = server.seat();
     shows("you are talking to");
     let mut keyboard = program.stdin.take().unwrap();

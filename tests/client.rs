@@ -7,7 +7,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use portal_chat::event::What;
 use portal_chat::server::{Portals, Settings};
 use portal_chat::wire::CloseReason;
 use support::running::{Running, program};
@@ -119,15 +118,7 @@ fn two_clients_talk_and_leave_in_order() {
         "the end of the input is a way to leave, too"
     );
     for _ in 0..2 {
-        server.wait_for("TERMINATE", |what| {
-            matches!(
-                what,
-                What::Left {
-                    end: CloseReason::Terminate,
-                    ..
-                }
-            )
-        });
+        server.wait_for_end(CloseReason::Terminate, None);
     }
     server.assert_all_ports_come_back();
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use browser::Browser;
 use engine::{Engine, Wire};
 use portal_chat::cluster::ClusterSettings;
-use portal_chat::event::What;
 use portal_chat::server::{Settings, StartError, WebDoor};
 use support::running::{Running, program};
 use support::terminal::Terminal;
@@ -533,7 +532,7 @@ fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
     let _one = server(&engine.url(), "one");
     let start = |settings: &Settings| {
         let clock = portal_chat::clock::Clock::new();
-        let events = portal_chat::event::Events::new(clock.clone(), true);
+        let events = portal_chat::event::Events::new(clock.clone());
         let settings = Settings {
             port: 0,
             ..settings.clone()
@@ -580,8 +579,7 @@ fn a_slow_engine_delays_and_loses_nothing() {
         alice.line_with("SENT</command><count>1<");
     }
     let events = one.events_so_far();
-    let is_lost = |what: &What| matches!(what, What::ClusterLost { .. });
-    assert!(!events.iter().any(|event| is_lost(&event.what)));
+    assert!(!events.iter().any(|event| event.kind == "cluster-lost"));
 }
 
 /// A server that keeps accounts, in a file of its own.
@@ -666,9 +664,7 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
 
     // An engine that has forgotten all gets it from the servers' files.
     engine.restart_empty();
-    two.wait_for("the engine is back", |what| {
-        matches!(what, What::ClusterBack)
-    });
+    two.wait_for_event("cluster-back", None);
     let answer = engine.ask("HLEN portal-chat:accounts");
     assert_eq!(answer, ":2\r\n");
     one.stop();
@@ -693,10 +689,11 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
         ..settings(&engine.url(), "one")
     };
     let one = TestServer::start(&settings);
-    one.wait_for(
-        "the operator is told",
-        |what| matches!(what, What::Trouble { error, .. } if error.contains("alice")),
-    );
+    one.wait_for("the operator is told", |event| {
+        event
+            .text("error")
+            .is_some_and(|error| error.contains("alice"))
+    });
     let (mut client, _) = one.seat();
     client.send_line(&login("alice"));
     client.line_with("two different passwords");
@@ -799,13 +796,14 @@ fn a_board_shows_the_other_servers_with_their_lag() {
         return;
     };
     let clock = portal_chat::clock::Clock::new();
-    let mut events = portal_chat::event::Events::new(clock.clone(), true);
-    let veil = portal_chat::board::Veil {
+    let mut events = portal_chat::event::Events::new(clock.clone());
+    events.show_texts();
+    let redactor = portal_chat::board::Redactor {
         texts: false,
         secrets: false,
     };
     let address = "127.0.0.1:0".parse().unwrap();
-    let board = portal_chat::board::Board::live(address, &mut events, veil, None, &[]).unwrap();
+    let board = portal_chat::board::Board::live(address, &mut events, redactor, None, &[]).unwrap();
     let watched = Settings {
         port: 0,
         ..settings(&engine.url(), "one")
@@ -1005,9 +1003,7 @@ fn a_lease_that_is_another_servers_is_not_renewed() {
     ));
     let _second = person(&two, "alice");
     // It asks, sees that it has been taken for dead, and comes back as soon as the other one has gone.
-    one.wait_for("it sees what has happened", |what| {
-        matches!(what, What::ClusterLost { .. })
-    });
+    one.wait_for_event("cluster-lost", None);
     engine.ask("DEL portal-chat:srv:one");
     alice.line_with("TAKEN OVER");
 }

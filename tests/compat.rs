@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
-use portal_chat::event::What;
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
 use portal_chat::wire::{CloseReason, Revision};
@@ -165,18 +164,10 @@ fn two_original_programs_chat_through_our_server() {
         write_string(&mut one.stream, b"not \xff UTF-8");
         other.hears("not \u{fffd} UTF-8");
         one.terminate();
-        server.wait_for("terminate", |what| {
-            matches!(
-                what,
-                What::Left {
-                    end: CloseReason::Terminate,
-                    ..
-                }
-            )
-        });
+        server.wait_for_end(CloseReason::Terminate, None);
         // The other one is told nothing, because nothing of the kind was ever said; it idles out.
         other.says("anybody?");
-        server.wait_for("nobody", |what| matches!(what, What::NobodyThere { .. }));
+        server.wait_for_event("nobody-there", None);
         server.tick(6);
         other.hears(match revision {
             Revision::Zero => "SERVER>>> IDLE TIMEOUT",

@@ -5,10 +5,10 @@ mod support;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use portal_chat::event::What;
 use portal_chat::limits;
 use portal_chat::net::Port;
 use portal_chat::server::Settings;
+use portal_chat::wire::CloseReason;
 use socket2::SockRef;
 use support::{Client, TestServer, command, handshake, login, message, ticket};
 
@@ -184,7 +184,7 @@ fn every_kind_of_request_is_recognised_at_a_single_port() {
     for begin in REQUESTS {
         let mut browser = Client::connect(server.server.portal());
         browser.try_send(format!("{begin}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
-        let told = server.wait_for("the end", |what| matches!(what, What::Left { .. }));
+        let told = server.wait_for_event("left", None);
         assert!(told.line().contains("http"), "{begin:?}: {}", told.line());
     }
 }
@@ -204,9 +204,7 @@ fn a_proxy_protocol_header_at_the_portal_is_named_and_costs_no_ticket() {
         ticket(&proxy.rest());
         proxy.try_send(header);
         drop(server.seat());
-        let told = server.wait_for("the header", |what| {
-            matches!(what, What::WrongProtocol { .. })
-        });
+        let told = server.wait_for_event("wrong-protocol", None);
         assert!(told.line().contains(version), "{}", told.line());
     }
     server.assert_all_ports_come_back();
@@ -380,13 +378,7 @@ fn replays_that_nobody_reads_are_bounded() {
         bob.send_line(&command("LEAVE", "<room>lobby</room>"));
     }
     let mut replays = 0;
-    server.ticking(|| {
-        server.wait_for("bob is too slow", |what| {
-            let (word, details) = what.described();
-            let end = details.get("end").and_then(|end| end.as_str());
-            word == "left" && end == Some("too-slow")
-        })
-    });
+    server.ticking(|| server.wait_for_end(CloseReason::TooSlow, None));
     alice.send_line(&command("PING", ""));
     while alice.line_with("<command>") != "<SERVER><command>PONG</command></SERVER>" {
         replays += 1;
@@ -481,8 +473,9 @@ fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
     let (mut endless, passcode) = caller();
     endless.send(passcode.as_bytes());
     // Wait until the passcode has been read, so that the tick follows it.
-    server.wait_for("the passcode read", |what| {
-        matches!(what, What::Called { call: "read", bytes: Some(bytes), .. } if bytes.contains(&passcode))
+    server.wait_for("the passcode read", |event| {
+        let bytes = event.text("bytes").filter(|_| event.kind == "read");
+        bytes.is_some_and(|bytes| bytes.contains(&passcode))
     });
     server.ticking(|| assert!(endless.line().contains("no line feed after your document")));
     assert!(endless.line().contains("IDLE TIMEOUT"));

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use portal_chat::board::{Board, Veil};
+use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
 use portal_chat::event::Events;
 use portal_chat::limits;
@@ -91,13 +91,14 @@ fn the_browsers_entrance() {
 }
 
 fn the_board() {
-    let mut events = Events::new(Clock::new(), true);
-    let veil = Veil {
+    let mut events = Events::new(Clock::new());
+    events.show_texts();
+    let redactor = Redactor {
         texts: true,
         secrets: true,
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let board = Board::live(any, &mut events, veil, None, &[]).unwrap();
+    let board = Board::live(any, &mut events, redactor, None, &[]).unwrap();
     let entrance = board.address();
     let watching: Vec<TcpStream> = (0..limits::VIEWERS + 20)
         .map(|_| {

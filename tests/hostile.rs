@@ -10,10 +10,9 @@ use std::io::{ErrorKind, Write as _};
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use portal_chat::event::What;
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
-use support::{Client, TestServer, UdpAsker, handshake, message, ticket};
+use support::{Client, TestServer, UdpAsker, handshake, is_about, message, ticket};
 
 /// Every port can be handed out, each exactly once, and then the portal says FULL.
 fn assert_every_port_is_handed_out_once(server: &TestServer) {
@@ -57,11 +56,10 @@ fn whatever_a_caller_does_the_port_comes_back() {
             }
             // A caller whose request arrives before its accept gets no ticket. Other tickets
             // expire.
-            let is_foreign = server.wait_for("the end of the visit", |what| match what {
-                What::Freed { port: at, .. } | What::WrongProtocol { port: at, .. } => *at == port,
-                _ => false,
+            let end = server.wait_for("the end of the visit", |event| {
+                ["freed", "wrong-protocol"].contains(&&*event.kind) && is_about(event, port)
             });
-            if matches!(is_foreign.what, What::WrongProtocol { .. }) {
+            if end.kind == "wrong-protocol" {
                 server.tick(4);
                 server.wait_for_event("freed", Some(port));
             }
@@ -131,13 +129,11 @@ fn strays_in_the_backlog_do_not_harm_the_next_guest() {
         // They are rejected before the port goes back on the stack. After that, one of them could
         // be taken for the client with the next reservation.
         let turned_away = Cell::new(0);
-        server.wait_for("the port freed", |what| match what {
-            What::Stray { port: at, .. } if *at == port => {
+        server.wait_for("the port freed", |event| {
+            if event.kind == "stray" && is_about(event, port) {
                 turned_away.set(turned_away.get() + 1);
-                false
             }
-            What::Freed { port: at, .. } => *at == port,
-            _ => false,
+            event.kind == "freed" && is_about(event, port)
         });
         assert_eq!(turned_away.get(), 5);
         let (next, next_port) = server.seat();
@@ -165,10 +161,7 @@ fn half_a_frame_and_then_nothing_runs_into_the_idle_timeout() {
     server.tick(4);
     guest.line_with("IDLE TIMEOUT");
     guest.assert_closed();
-    server.wait_for(
-        "left for idling",
-        |what| matches!(what, What::Left { end: CloseReason::IdleTimeout, port: left, .. } if *left == port),
-    );
+    server.wait_for_end(CloseReason::IdleTimeout, Some(port));
     drop(guest);
     assert_every_port_is_handed_out_once(&server);
 }
@@ -186,9 +179,11 @@ fn a_client_that_never_stops_sending_is_ended_all_the_same() {
         let line = message("again and again") + "\n";
         while flooding.write_all(line.as_bytes()).is_ok() {}
     });
-    server.wait_for("messages", |what| matches!(what, What::NobodyThere { .. }));
+    server.wait_for_event("nobody-there", None);
     server.tick(4);
-    server.wait_for("left for its time", |what| matches!(what, What::Left { end: CloseReason::TotalTimeout | CloseReason::TooSlow, port: left, .. } if *left == port));
+    let left = server.wait_for_event("left", Some(port));
+    let end = left.text("end").unwrap();
+    assert!(["total-time-timeout", "too-slow"].contains(&end), "{end}");
     drop(guest);
     flood.join().unwrap();
     assert_every_port_is_handed_out_once(&server);
@@ -221,10 +216,7 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
         told.contains("PARTNER LEFT") || told.contains("NO PARTNER"),
         "{told}"
     );
-    server.wait_for(
-        "too slow",
-        |what| matches!(what, What::Left { end: CloseReason::TooSlow, port, .. } if *port == deaf_port),
-    );
+    server.wait_for_end(CloseReason::TooSlow, Some(deaf_port));
     // It was given a tick to read the reason, and then it was cut, so the last line may be torn;
     // all before it is whole.
     let heard = String::from_utf8(deaf.rest_of_bytes()).unwrap();

@@ -53,10 +53,7 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
     }
 
     let told = server.stop();
-    let first = |word: &str| {
-        told.iter()
-            .position(|event| event.what.described().0 == word)
-    };
+    let first = |word: &str| told.iter().position(|event| event.kind == word);
     assert!(
         first("shutting-down").unwrap() < first("left").unwrap(),
         "who is sent away is told of after the reason for it"
@@ -152,7 +149,7 @@ fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
             ..Settings::default()
         };
         let clock = Clock::new();
-        let error = Server::start(&settings, clock.clone(), Events::new(clock, false)).err();
+        let error = Server::start(&settings, clock.clone(), Events::new(clock)).err();
         (taken, port, error.unwrap())
     };
     // Somebody else may have one of the other ports; then that one is named. Not each time.
@@ -179,7 +176,7 @@ fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
 fn an_address_that_is_not_ours_and_ports_beyond_the_last_are_refused() {
     let start = |settings: Settings| {
         let clock = Clock::new();
-        Server::start(&settings, clock.clone(), Events::new(clock, false))
+        Server::start(&settings, clock.clone(), Events::new(clock))
             .err()
             .unwrap()
     };

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use portal_chat::event::What;
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
 use support::running::{Running, program};
@@ -250,10 +249,7 @@ fn a_member_who_is_too_slow_is_dropped_and_not_counted() {
         }
     }
     assert!(counted.contains("<count>1</count>"), "{counted}");
-    server.wait_for(
-        "too slow",
-        |what| matches!(what, What::Left { end: CloseReason::TooSlow, port, .. } if *port == deaf_port),
-    );
+    server.wait_for_end(CloseReason::TooSlow, Some(deaf_port));
     alice.send_line(&command("PM", "<message>the last one</message>"));
     reader.join().unwrap();
 }

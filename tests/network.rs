@@ -8,9 +8,9 @@ use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
-use portal_chat::board::{Board, Veil};
+use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
-use portal_chat::event::{Events, What};
+use portal_chat::event::Events;
 use portal_chat::server::{Portals, Server, Settings, WebDoor};
 use support::network::{LOOPBACK, is_inside_a_network_of_its_own, leave_in_time_wait};
 use support::running::Running;
@@ -35,16 +35,16 @@ fn listens_over_both(test: &str, bindv6only: u8) {
         web: Some(WebDoor::at(everywhere)),
         ..Settings::default()
     });
-    let mut events = Events::new(Clock::new(), false);
-    let veil = Veil {
+    let mut events = Events::new(Clock::new());
+    let redactor = Redactor {
         texts: false,
         secrets: false,
     };
-    let board = Board::live(everywhere, &mut events, veil, None, &[]).unwrap();
+    let board = Board::live(everywhere, &mut events, redactor, None, &[]).unwrap();
     let portal = server.server.portal().port();
     for ip in LOCAL {
         let (port, passcode) = ticket(&Client::connect((ip, portal).into()).rest());
-        let told = server.wait_for("the ticket", |what| matches!(what, What::Ticket { .. }));
+        let told = server.wait_for_event("ticket", None);
         let asker = format!("asker {}", SocketAddr::new(ip, 0))
             .trim_end_matches('0')
             .to_owned();
@@ -95,7 +95,7 @@ fn a_server_starts_while_a_workers_port_is_in_time_wait() {
     }
     leave_in_time_wait(([127, 0, 0, 1], 50002).into());
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), false);
+    let mut events = Events::new(clock.clone());
     let queue = events.add_reader(100);
     let settings = Settings::default();
     let server = Server::start(&settings, clock, events).unwrap();
@@ -173,7 +173,7 @@ fn a_port_that_a_program_has_is_refused_although_another_is_in_time_wait() {
         ..Settings::default()
     };
     let clock = Clock::new();
-    let events = Events::new(clock.clone(), false);
+    let events = Events::new(clock.clone());
     let refused = Server::start(&settings, clock, events)
         .err()
         .unwrap()

@@ -3,7 +3,6 @@
 
 mod support;
 
-use portal_chat::event::What;
 use portal_chat::wire::CloseReason;
 use support::terminal::Terminal;
 use support::web::WebClient;
@@ -38,15 +37,7 @@ fn who_is_kicked_hears_why_and_then_nothing() {
         rest.ends_with("<SERVER><command>KICKED</command><reason>too loud</reason></SERVER>\n"),
         "{rest}"
     );
-    server.wait_for("kicked", |what| {
-        matches!(
-            what,
-            What::Left {
-                end: CloseReason::Kicked,
-                ..
-            }
-        )
-    });
+    server.wait_for_end(CloseReason::Kicked, None);
     assert!(server.server.kick(&bob_port.to_string(), ""), "by port");
     assert!(
         bob.rest()

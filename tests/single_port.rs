@@ -5,7 +5,6 @@ mod support;
 
 use std::time::Duration;
 
-use portal_chat::event::What;
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
 use support::{Client, TestServer, message};
@@ -39,7 +38,7 @@ fn neighbours_talk_and_the_one_too_many_is_told_full() {
     server.wait_for_event("full", None);
     drop(two);
     assert!(one.line().contains("PARTNER LEFT"));
-    server.wait_for("freed", |what| matches!(what, What::Freed { .. }));
+    server.wait_for_event("freed", None);
     let mut again = Client::connect(server.server.portal());
     let welcome =
         "<SERVER type='single' seat='2'><message>Connection successful</message></SERVER>";
@@ -52,15 +51,7 @@ fn neighbours_talk_and_the_one_too_many_is_told_full() {
                 .ends_with("<SERVER><command>IDLE TIMEOUT</command></SERVER>\n")
         );
     }
-    server.wait_for("idle", |what| {
-        matches!(
-            what,
-            What::Left {
-                end: CloseReason::IdleTimeout,
-                ..
-            }
-        )
-    });
+    server.wait_for_end(CloseReason::IdleTimeout, None);
     server.assert_all_ports_come_back();
 }
 
@@ -102,15 +93,7 @@ fn a_web_page_can_not_make_a_browser_speak_here() {
             !heard.contains("error") && !heard.contains("page"),
             "{heard}"
         );
-        server.wait_for("the end", |what| {
-            matches!(
-                what,
-                What::Left {
-                    end: CloseReason::Entrance("http-request"),
-                    ..
-                }
-            )
-        });
+        server.wait_for_end(CloseReason::Entrance("http-request"), None);
     }
     // Somebody who says such a word later is chatting.
     let mut guest = Client::connect(server.server.portal());

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use portal_chat::accounts::{Accounts, PasswordCheck};
-use portal_chat::board::Recording;
+use portal_chat::event::Recording;
 use portal_chat::server::Settings;
 use portal_chat::wire::Name;
 use support::running::Running;

@@ -15,9 +15,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use portal_chat::board::{Board, Veil};
+use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
-use portal_chat::event::{Events, What};
+use portal_chat::event::Events;
 use portal_chat::limits;
 use portal_chat::net::{Stream, TlsServer};
 use portal_chat::server::{Settings, WebDoor};
@@ -54,7 +54,7 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
     let server = TestServer::start(&settings(2, &tls));
     let mut plain = TcpStream::connect(server.server.portal()).unwrap();
     plain.write_all(b"a port, please\n").unwrap();
-    let told = server.wait_for("plain text", |what| matches!(what, What::TlsFailed { .. }));
+    let told = server.wait_for_event("tls-failed", None);
     assert!(
         told.line().contains("does not speak TLS"),
         "{}",
@@ -73,7 +73,7 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
     let secured = secured.secured_as_client(&client, "localhost").unwrap();
     let error = secured.shake_hands(None).unwrap_err().to_string();
     assert!(error.contains("does not speak TLS"), "{error}");
-    let told = server.wait_for("TLS", |what| matches!(what, What::TlsFailed { .. }));
+    let told = server.wait_for_event("tls-failed", None);
     assert!(told.line().contains("without --tls"), "{}", told.line());
     server.assert_all_ports_come_back();
 }
@@ -122,15 +122,15 @@ fn http_at_the_pages_tls_port_gets_an_answer_that_names_https() {
             answer.starts_with("HTTP/1.1 400 ") && answer.contains(part),
             "{answer}"
         );
-        server.wait_for("plain text", |what| matches!(what, What::TlsFailed { .. }));
+        server.wait_for_event("tls-failed", None);
     }
-    let mut events = Events::new(Clock::new(), false);
-    let veil = Veil {
+    let mut events = Events::new(Clock::new());
+    let redactor = Redactor {
         texts: false,
         secrets: false,
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let board = Board::live(any, &mut events, veil, Some(&tls), &[]).unwrap();
+    let board = Board::live(any, &mut events, redactor, Some(&tls), &[]).unwrap();
     let mut plain = TcpStream::connect(board.address()).unwrap();
     plain
         .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

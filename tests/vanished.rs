@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use portal_chat::event::What;
+use portal_chat::event::Event;
 use portal_chat::server::{Settings, WebDoor};
 use portal_chat::wire::CloseReason;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -119,8 +119,8 @@ fn settings() -> Settings {
     }
 }
 
-fn is_end(what: &What, wanted: CloseReason) -> bool {
-    matches!(what, What::Left { end, .. } | What::RoomLeft { end, .. } if *end == wanted)
+fn is_end(event: &Event, wanted: CloseReason) -> bool {
+    ["left", "room-left"].contains(&&*event.kind) && event.text("end") == Some(wanted.word())
 }
 
 /// Alice is on the server's machine. `arrive` connects bob from the other machine. Bob then
@@ -140,8 +140,8 @@ fn vanishes<B: Send>(
         machines.client_vanishes();
         says(&mut alice);
         server.ticking(|| {
-            server.wait_for("bob has vanished", |what| {
-                is_end(what, CloseReason::Unacknowledged)
+            server.wait_for("bob has vanished", |event| {
+                is_end(event, CloseReason::Unacknowledged)
             });
         });
         alice.send_line(&command("PING", ""));
@@ -268,8 +268,8 @@ fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
         talks(&mut alice);
         machines.client_vanishes();
         server.ticking(|| {
-            server.wait_for("bob has vanished", |what| {
-                is_end(what, CloseReason::Unacknowledged)
+            server.wait_for("bob has vanished", |event| {
+                is_end(event, CloseReason::Unacknowledged)
             });
         });
         server.server.stop();

@@ -6,7 +6,6 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use portal_chat::event::What;
 use portal_chat::limits;
 use portal_chat::server::{Settings, WebDoor};
 use support::web::{Frame, TEXT, WebClient, masked};
@@ -82,7 +81,7 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
     let mut gone = WebClient::connect(door(&server));
     gone.text();
     drop(gone);
-    server.wait_for("a no-show", |what| matches!(what, What::NoShow { .. }));
+    server.wait_for_event("no-show", None);
     server.assert_all_ports_come_back();
 }
 
@@ -315,10 +314,9 @@ fn a_browser_that_sleeps_is_asked_and_then_its_seat_is_free() {
         server.tick(1);
     }
     assert_eq!(asleep.close_code(), 1000);
-    let left = server.wait_for(
-        "who sleeps has left",
-        |what| matches!(what, What::Left { end, .. } if end.word() == "asleep"),
-    );
+    let left = server.wait_for("the sleeping browser has left", |event| {
+        event.kind == "left" && event.text("end") == Some("asleep")
+    });
     assert!(left.line().contains(&port), "{}", left.line());
     awake.say(&command("PING", ""));
     awake.text_with("PONG");
@@ -337,10 +335,9 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
     let port = address.port();
     let answered = |fields: &str| WebClient::ask(address, fields).1;
     let refused = |status: &str, part: &str| {
-        let refused = server.wait_for(
-            status,
-            |what| matches!(what, What::HttpRefused { status: there, .. } if there == status),
-        );
+        let refused = server.wait_for(status, |event| {
+            event.kind == "http-refused" && event.text("status") == Some(status)
+        });
         assert!(refused.line().contains(part), "{}", refused.line());
     };
     let own = format!("Host: {address}\r\n");
@@ -396,7 +393,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
         |fields: &str| WebClient::ask(door(&server), &format!("Host: localhost\r\n{fields}")).0;
     let mut alice = by("X-Forwarded-For: 198.51.100.66, 203.0.113.1, 10.1.2.3\r\n");
     alice.sit();
-    let seated = server.wait_for("seated", |what| matches!(what, What::Seated { .. }));
+    let seated = server.wait_for_event("seated", None);
     assert!(
         seated.line().contains("peer 203.0.113.1:"),
         "{}",
@@ -404,7 +401,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
     );
     let mut second = by("X-Forwarded-For: 203.0.113.1\r\n");
     assert!(second.text().contains("FULL"));
-    let full = server.wait_for("full", |what| matches!(what, What::Full { .. }));
+    let full = server.wait_for_event("full", None);
     assert!(
         full.line().contains("asker 203.0.113.1:"),
         "{}",
@@ -412,7 +409,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
     );
     let mut bob = by("Forwarded: for=\"[2001:db8::1]:4711\";proto=https\r\n");
     bob.sit();
-    let seated = server.wait_for("seated", |what| matches!(what, What::Seated { .. }));
+    let seated = server.wait_for_event("seated", None);
     assert!(
         seated.line().contains("peer [2001:db8::1]:4711"),
         "{}",
@@ -421,7 +418,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
     bob.say(&message("through a proxy"));
     alice.text_with("through a proxy");
     by("X-Forwarded-For: 203.0.113.9\r\nOrigin: http://evil.example\r\n");
-    let refused = server.wait_for("403", |what| matches!(what, What::HttpRefused { .. }));
+    let refused = server.wait_for_event("http-refused", None);
     assert!(
         refused.line().contains("peer 203.0.113.9:"),
         "{}",
@@ -439,7 +436,7 @@ fn nobody_else_can_claim_an_address() {
         alice.sit();
         let mut second = by("Forwarded: for=203.0.113.2\r\n");
         assert!(second.text().contains("FULL"));
-        let full = server.wait_for("full", |what| matches!(what, What::Full { .. }));
+        let full = server.wait_for_event("full", None);
         assert!(full.line().contains("asker 127.0.0.1:"), "{}", full.line());
     }
 }
@@ -528,7 +525,7 @@ fn other_protocols_at_the_door_are_named_in_an_event() {
         answered(address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
         ""
     );
-    let told = server.wait_for("TLS", |what| matches!(what, What::TlsFailed { .. }));
+    let told = server.wait_for_event("tls-failed", None);
     assert!(told.line().contains("without --tls"), "{}", told.line());
     for (header, version) in [
         (
@@ -545,7 +542,7 @@ fn other_protocols_at_the_door_are_named_in_an_event() {
             answer.starts_with("HTTP/1.1 400") && answer.contains("turn it off at the proxy"),
             "{answer}"
         );
-        let told = server.wait_for("PROXY", |what| matches!(what, What::HttpRefused { .. }));
+        let told = server.wait_for_event("http-refused", None);
         assert!(told.line().contains(version), "{}", told.line());
     }
 }
@@ -618,7 +615,7 @@ fn silent_connections_keep_no_browser_out() {
 fn a_browser_is_told_apart_in_the_events() {
     let server = TestServer::start(&settings(2));
     let (_bob, port) = browser(&server);
-    let seated = server.wait_for("seated", |what| matches!(what, What::Seated { .. }));
+    let seated = server.wait_for_event("seated", None);
     assert!(
         seated.line().contains("via web") && seated.line().contains(&port),
         "{}",

@@ -11,7 +11,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use browser::Browser;
-use portal_chat::event::What;
 use portal_chat::server::{Settings, WebDoor};
 use serde_json::json;
 use support::terminal::Terminal;
@@ -181,7 +180,7 @@ fn the_page_works_below_a_path_of_a_proxy() {
     };
     let server = start(Settings::default());
     browser.open_url(&format!("http://{}/chat/", below_a_path(door(&server))));
-    let seated = server.wait_for("seated", |what| matches!(what, What::Seated { .. }));
+    let seated = server.wait_for_event("seated", None);
     assert!(seated.line().contains("via web"), "{}", seated.line());
     is_called(&browser, "alice");
     browser.wait_until("document.getElementById('state').textContent.includes('You are alice')");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::lock::{Condvar, Mutex};
-use crate::net::{Stream, greediest, host_of};
+use portal_net::lock::{Condvar, Mutex};
+use portal_net::{Stream, greediest, host_of};
 
 /// All viewers of the board.
 pub(super) struct Viewers {
@@ -146,7 +146,7 @@ mod tests {
     use std::io::Read as _;
     use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-    use crate::net::Tap;
+    use portal_net::Tap;
 
     /// Creates a viewer from 127.0.0.`from`, with its end of the connection.
     fn viewer(listener: &TcpListener, from: u8) -> (Stream, Stream) {

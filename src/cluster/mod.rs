@@ -19,6 +19,7 @@ mod address;
 mod asks;
 #[cfg(feature = "cluster")]
 mod engine;
+mod event;
 #[cfg(feature = "cluster")]
 mod incoming;
 #[cfg(feature = "cluster")]
@@ -39,6 +40,7 @@ mod shared;
 #[cfg(feature = "cluster")]
 pub use address::EngineAddress;
 pub use asks::{Attached, Claimed, Done, Fate, Speaker};
+pub use event::ClusterEvent;
 #[cfg(feature = "cluster")]
 pub use member::Cluster;
 pub use news::{Hears, Load, Neighbour, News, Spoken};

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod clock;
+pub mod event;
 pub mod hall;
 pub mod limits;
 pub mod outbox;

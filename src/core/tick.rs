@@ -7,7 +7,6 @@ use std::time::Duration;
 pub struct Tick(pub u64);
 
 /// A length of time in whole ticks, at least one.
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ticks(u64);
 

@@ -1,18 +1,23 @@
-//! What happened, as a type. Everything that the server does is told here, once; the console,
-//! the event file and the tests are readers of it.
-//!
-//! Telling never waits: each reader has a bounded queue, and an event that finds it full is
-//! counted as dropped for that reader. A server that nobody watches does not even build events.
+//! Events on their way out of the server: the console, the event file, and JSON.
 
+mod json;
 mod readers;
-mod record;
-mod shutter;
-mod telling;
-mod what;
+mod recording;
 
-pub(crate) use readers::TOO_FAST;
+pub use json::{from_json, to_json};
+pub use portal_core::event::*;
+pub use portal_web::event::EntranceEvent;
 pub use readers::{ReaderThread, start_console, start_event_file};
-pub use record::Record;
-pub use shutter::Shutter;
-pub use telling::{EventQueue, Events};
-pub use what::{Event, Place, Via, What};
+pub use recording::{Recording, RecordingError};
+
+portal_core::event_kinds! {
+    /// An event of the program.
+    pub enum ServerEvent {
+        /// A line of the accounts file is not an account. It stays, and its name is reserved.
+        DamagedAccount = "damaged-account" {
+            line: usize, reason: &'static str, fix: &'static str, name: Option<String>, file: String
+        },
+        /// An explanation for the viewers of a demonstration.
+        Caption = "caption" { text: String },
+    }
+}

@@ -1,5 +1,5 @@
-//! The two readers of a server's events: the console and the event file. Each has a thread, so
-//! that a paused terminal or a slow disk makes nobody else wait.
+//! The console and the event file. Each has its own thread, so that a paused terminal or a slow disk
+//! does not block the server.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use super::{Event, EventQueue, What};
+use super::{ChatEvent, Event, EventQueue, TOO_FAST, to_json};
 use crate::clock::Tick;
 use crate::files::is_elsewhere;
 use crate::limits;
@@ -56,11 +56,9 @@ pub fn start_console(
     ReaderThread::start("console", move || {
         let mut stream = Stream {
             writer: LineWriter::new(out),
-            format: |event: &Event| match event.what {
-                What::Ticked { told: 0 }
-                | What::Heard { .. }
-                | What::Started { .. }
-                | What::ClusterServer { .. } => None,
+            format: |event: &Event| match &*event.kind {
+                "heard" | "started" | "cluster-server" => None,
+                "tick" if event.number("told") == Some(0) => None,
                 _ => Some(shape(&(event.line() + "\n"))),
             },
             tick: Tick::default(),
@@ -78,9 +76,6 @@ pub fn start_console(
 
 /// The most that is put together for one write, in bytes.
 const TOGETHER: usize = 256 * 1024;
-
-/// The reason for events that are missing because a reader's queue was full.
-pub(crate) const TOO_FAST: &str = "they came faster than they could be written";
 
 /// Events as the lines of a file or a terminal.
 struct Stream<W, F> {
@@ -116,8 +111,9 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
             tick,
         } = self;
         writer.write(lines, |count, reason| {
-            let missing = Event::missing(*tick, count, reason);
-            missing.and_then(|event| format(&event)).unwrap_or_default()
+            let reason = reason.to_owned();
+            let missing = Event::new(*tick, ChatEvent::LinesMissing { count, reason });
+            format(&missing).unwrap_or_default()
         })
     }
 
@@ -240,7 +236,7 @@ pub fn start_event_file(
     let (file, is_torn) = EventFile::open(path, most)?;
     let mut stream = Stream {
         writer: LineWriter::new(file),
-        format: |event: &Event| Some(event.json() + "\n"),
+        format: |event: &Event| Some(to_json(event) + "\n"),
         tick: Tick::default(),
     };
     stream.writer.restart(is_torn);
@@ -282,18 +278,18 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::event::{Events, Record};
+    use crate::event::{Events, from_json};
 
     #[cfg(unix)]
     #[test]
     fn a_file_that_was_moved_away_is_followed_by_a_new_one() {
         let path = std::env::temp_dir().join(format!("portal-chat-events-{}", std::process::id()));
         let moved = path.with_extension("1");
-        let mut events = Events::new(Clock::new(), false);
+        let mut events = Events::new(Clock::new());
         let queue = events.add_reader(8);
         let thread = start_event_file(queue, &path, None).unwrap();
         let tell_and_wait = |path: &Path| {
-            events.tell(|| What::ShuttingDown { why: None });
+            events.emit(|| ChatEvent::ShuttingDown { why: None });
             while std::fs::metadata(path).map_or(0, |file| file.len()) == 0 {
                 std::thread::yield_now();
             }
@@ -301,7 +297,7 @@ mod tests {
         tell_and_wait(&path);
         std::fs::rename(&path, &moved).unwrap();
         // This one still goes to the file that it was about to go to; then the new one is there.
-        events.tell(|| What::ShuttingDown { why: None });
+        events.emit(|| ChatEvent::ShuttingDown { why: None });
         while !path.exists() {
             std::thread::yield_now();
         }
@@ -321,7 +317,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("portal-chat-fifo-{}", std::process::id()));
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
-        let mut events = Events::new(Clock::new(), false);
+        let mut events = Events::new(Clock::new());
         let Err(refused) = start_event_file(events.add_reader(8), &path, None) else {
             panic!("a FIFO without a reader was opened");
         };
@@ -331,7 +327,7 @@ mod tests {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
         let mut reader = options.open(&path).unwrap();
         let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
-        events.tell(|| What::ShuttingDown { why: None });
+        events.emit(|| ChatEvent::ShuttingDown { why: None });
         drop(events);
         assert!(thread.finish());
         let mut text = String::new();
@@ -344,9 +340,9 @@ mod tests {
     fn after_a_torn_line_the_next_event_begins_on_its_own() {
         let path = std::env::temp_dir().join(format!("portal-chat-torn-{}", std::process::id()));
         std::fs::write(&path, "{\"time\":").unwrap();
-        let mut events = Events::new(Clock::new(), false);
+        let mut events = Events::new(Clock::new());
         let thread = start_event_file(events.add_reader(8), &path, None).unwrap();
-        events.tell(|| What::ShuttingDown { why: None });
+        events.emit(|| ChatEvent::ShuttingDown { why: None });
         drop(events);
         assert!(thread.finish());
         let text = std::fs::read_to_string(&path).unwrap();
@@ -384,10 +380,10 @@ mod tests {
 
     #[test]
     fn events_that_found_no_room_are_counted_in_the_console() {
-        let mut events = Events::new(Clock::new(), false);
+        let mut events = Events::new(Clock::new());
         let queue = events.add_reader(1);
         for _ in 0..3 {
-            events.tell(|| What::ShuttingDown { why: None });
+            events.emit(|| ChatEvent::ShuttingDown { why: None });
         }
         drop(events);
         let out = Shared::default();
@@ -403,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_console_that_can_be_written_again_says_what_is_missing() {
-        let mut events = Events::new(Clock::new(), false);
+        let mut events = Events::new(Clock::new());
         let queue = events.add_reader(8);
         let out = Shared::default();
         // The greeting and two events fail; the events are emitted one at a time.
@@ -427,10 +423,10 @@ mod tests {
         };
         left(2);
         for count in [1, 0] {
-            events.tell(|| What::ShuttingDown { why: None });
+            events.emit(|| ChatEvent::ShuttingDown { why: None });
             left(count);
         }
-        events.tell(|| What::ShuttingDown { why: None });
+        events.emit(|| ChatEvent::ShuttingDown { why: None });
         drop(events);
         assert!(console.finish());
         assert_eq!(words(&out), ["lines-missing", "shutting-down", "-"]);
@@ -447,7 +443,7 @@ mod tests {
         writer.restart(is_torn);
         Stream {
             writer,
-            format: |event| Some(event.json() + "\n"),
+            format: |event| Some(to_json(event) + "\n"),
             tick: Tick::default(),
         }
     }
@@ -494,9 +490,9 @@ mod tests {
         std::fs::remove_file(path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1..], ["four", "five"]);
-        let missing = Record::parse(lines[0]).unwrap();
+        let missing = from_json(lines[0]).unwrap();
         assert_eq!(
-            (&*missing.event, missing.number("count")),
+            (&*missing.kind, missing.number("count")),
             ("lines-missing", Some(3))
         );
         assert!(missing.text("reason").unwrap().contains("No space left"));

@@ -69,3 +69,7 @@ pub const FIRST_ORDINARY_PORT: u16 = 1024;
 /// newer. The period of [`UNACKNOWLEDGED`] begins at the check after two unanswered window probes.
 /// On older kernels, this may take two minutes longer for a client whose window was closed.
 pub const VANISHED_WITHIN: Duration = Duration::from_secs(240);
+
+/// Pause after an accept that failed for want of descriptors or memory. Without it, accepting
+/// would fail half a million times a second.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

@@ -17,10 +17,10 @@ use super::in_force::{file, in_force};
 use super::operator::{self, Obeyed};
 use super::options::{Command, Replay, parse};
 use crate::accounts::AccountError;
-use crate::board::{Board, Recording, Veil};
+use crate::board::{Board, Redactor};
 use crate::clock::{Clock, Ticker, slowed};
 use crate::event::{
-    Event, EventQueue, Events, ReaderThread, What, start_console, start_event_file,
+    Event, EventQueue, Events, ReaderThread, Recording, start_console, start_event_file,
 };
 use crate::files::{could_be_made, make_usual_folder_of};
 use crate::interfaces::{address_for_others, default_route, interfaces, table};
@@ -117,7 +117,7 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     ))?;
     raise_descriptor_limit();
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), false);
+    let mut events = Events::new(clock.clone());
     let event_file = event_file(&settings, &mut events)?;
     let board = board(&settings, &mut events)?;
     let told = events.add_reader(limits::EVENT_QUEUE);
@@ -147,18 +147,12 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
 
 /// A line for each damaged line of the accounts file, as the event `damaged-account` describes it.
 fn damaged_accounts(told: &EventQueue) -> String {
-    let sentence = |event: Event| match event.what {
-        What::DamagedAccount {
-            file,
-            line,
-            reason,
-            fix,
-            name,
-        } => {
-            let about = name.map_or_else(String::new, |name| format!(" (of {name})"));
-            Some(format!("{file}, line {line}{about}: {reason}; {fix}\n"))
-        }
-        _ => None,
+    let sentence = |event: Event| {
+        let text = |name| event.text(name).filter(|_| event.kind == "damaged-account");
+        let (file, reason, fix) = (text("file")?, text("reason")?, text("fix")?);
+        let line = event.number("line")?;
+        let about = text("name").map_or_else(String::new, |name| format!(" (of {name})"));
+        Some(format!("{file}, line {line}{about}: {reason}; {fix}\n"))
     };
     told.events().try_iter().filter_map(sentence).collect()
 }
@@ -208,7 +202,10 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let asked = Asked::default();
     let editor = is_interactive().then(|| operators_editor(&asked));
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), settings.show_messages);
+    let mut events = Events::new(clock.clone());
+    if settings.show_messages {
+        events.show_texts();
+    }
     let event_file = event_file(settings, &mut events)?;
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
     let board = board(settings, &mut events)?;
@@ -243,7 +240,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let mut console = Console::start(greeting, (editor, asked), console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
-    let beaten = move |_, told| telling.tell_tick(told);
+    let beaten = move |_, told| telling.emit_tick(told);
     let ticker = Ticker::start(clock, slowed(settings.tick), beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
@@ -535,12 +532,12 @@ fn board(settings: &Settings, events: &mut Events) -> Result<Option<Board>, Stri
     let Some(address) = settings.board else {
         return Ok(None);
     };
-    let veil = Veil {
+    let redactor = Redactor {
         texts: settings.show_messages,
         secrets: settings.show_passcodes,
     };
     let names = settings.web.as_ref().map_or(&[][..], |web| &web.names);
-    let board = Board::live(address, events, veil, settings.tls.as_ref(), names);
+    let board = Board::live(address, events, redactor, settings.tls.as_ref(), names);
     board.map(Some).map_err(|error| no_board(address, &error))
 }
 
@@ -564,12 +561,12 @@ fn show_again(replay: &Replay) -> Result<(), String> {
             )
         ));
     }
-    let veil = Veil {
+    let redactor = Redactor {
         // Whoever recorded them wanted to see them.
         texts: true,
         secrets: replay.show_passcodes,
     };
-    let board = Board::replay(replay.board, recording, replay.speed, veil)
+    let board = Board::replay(replay.board, recording.events, replay.speed, redactor)
         .map_err(|error| no_board(replay.board, &error))?;
     // The board works even if its address can't be printed.
     if let Err(sentence) = print(&format!(

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::cluster::Cluster;
-use crate::event::{Events, What};
+use crate::event::{ChatEvent, Events};
 use crate::limits;
 use crate::net::{Listener, Port, Spare, Stream};
 use crate::server::guard::foreign::Foreign;
@@ -106,7 +106,7 @@ impl Accepting {
     /// Closes a connection of another protocol, with an explanation that its program can show. A TLS
     /// client reports that it got plain text; without an answer, it would take the server for overloaded.
     pub(super) fn refuse(&self, stream: Stream, foreign: Foreign, port: Port, peer: SocketAddr) {
-        self.events.tell(|| foreign.event(port, peer));
+        self.events.emit(|| foreign.event(port, peer));
         match foreign {
             Foreign::Http => stream.send_and_close(NOT_HTTP),
             Foreign::Other(opening) => {
@@ -122,7 +122,7 @@ impl Accepting {
         let mut full = self.codec.server_frame(&self.full());
         self.codec.write_close(CloseCode::Full, &mut full);
         stream.send_and_close(&full);
-        self.events.tell(|| What::Full { asker: peer });
+        self.events.emit(|| ChatEvent::Full { asker: peer });
     }
 }
 
@@ -142,5 +142,5 @@ pub(super) fn back_off(events: &Events, doing: &'static str, error: &io::Error) 
 
 /// Reports that the system has refused something; repeated failures are counted.
 pub(super) fn trouble(events: &Events, doing: &'static str, error: &io::Error) {
-    events.tell_trouble(doing, error.to_string());
+    events.emit_failure(doing, error.to_string());
 }

@@ -4,8 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::session::Sessions;
 use crate::accounts::{Account, Accounts};
-use crate::cluster::{Cluster, Hears, Load, News, Spoken};
-use crate::event::What;
+use crate::cluster::{Cluster, ClusterEvent, Hears, Load, News, Spoken};
 use crate::hall::{Heard, Said, Unwritten, flush_all};
 use crate::outbox::Handed;
 use crate::wire::{CloseReason, Name, Scope, ServerDoc, time};
@@ -109,19 +108,21 @@ fn hear(sessions: &Sessions, news: News<'_>, unwritten: &mut Unwritten) {
         }
         News::Lost { reason } => {
             let reason = reason.to_owned();
-            sessions.events.tell(|| What::ClusterLost { reason });
+            sessions
+                .events
+                .emit(|| ClusterEvent::ClusterLost { reason });
             sessions.notice(
                 "the other servers can't be reached: until they are back, what you say reaches only people on this one",
             );
         }
         News::Back => {
-            sessions.events.tell(|| What::ClusterBack);
+            sessions.events.emit(|| ClusterEvent::ClusterBack {});
             sessions.notice("the other servers are back");
         }
         News::Servers(servers) => {
             let own = sessions.cluster().map(Cluster::id);
             for there in servers.iter().filter(|there| Some(&*there.id) != own) {
-                sessions.events.tell_pulse(|| What::ClusterServer {
+                sessions.events.emit_pulse(|| ClusterEvent::ClusterServer {
                     server: there.id.clone(),
                     lives: there.lives,
                     taken: there.load.seats.saturating_sub(there.load.free),
@@ -131,7 +132,7 @@ fn hear(sessions: &Sessions, news: News<'_>, unwritten: &mut Unwritten) {
             }
         }
         News::Missed { room, count } => tell_missed(sessions, room, count),
-        News::Trouble { doing, error } => sessions.events.tell_trouble(doing, error),
+        News::Trouble { doing, error } => sessions.events.emit_failure(doing, error),
     }
 }
 
@@ -167,7 +168,7 @@ fn tell_missed(sessions: &Sessions, room: Option<&str>, count: Option<u64>) {
     let what = room.map(str::to_owned);
     sessions
         .events
-        .tell(|| What::ClusterMissed { room: what, count });
+        .emit(|| ClusterEvent::ClusterMissed { room: what, count });
     let of = room.map_or_else(|| "here".to_owned(), |room| format!("in {room}"));
     sessions.notice(&match count {
         Some(1) => format!("1 thing that was said {of} on other servers can't be had any more"),

@@ -29,7 +29,7 @@ use crossbeam_channel::unbounded;
 use crate::accounts::{Accounts, Damage, OpenAccounts};
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
-use crate::event::{Events, What};
+use crate::event::{ChatEvent, Events, ServerEvent, SocketCall};
 use crate::hall::{Connection, Pairs, People, Rooms};
 use crate::limits;
 use crate::lock::Mutex;
@@ -97,7 +97,7 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
         was_open_to_others,
     } = Accounts::open(path).map_err(StartError::Accounts)?;
     if was_open_to_others {
-        events.tell_trouble(
+        events.emit_failure(
             "keep the accounts file from others",
             format!(
                 "{} could be read by others; it is its owner's alone now (mode 0600)",
@@ -112,7 +112,7 @@ fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts
 /// Reports the damaged lines of the accounts file to the operator, with the corrections.
 fn tell_damage(events: &Events, path: &Path, damage: Vec<Damage>) {
     for damage in damage {
-        events.tell(|| What::DamagedAccount {
+        events.emit(|| ServerEvent::DamagedAccount {
             file: path.display().to_string(),
             line: damage.line,
             reason: damage.reason,
@@ -165,7 +165,7 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
     if events.want_calls() {
         let events = events.clone();
         tap.trace = Some(Arc::new(move |call: &Call<'_>| {
-            events.tell_call(|| What::Called {
+            events.emit_call(|| SocketCall {
                 call: call.name,
                 address: call.address,
                 wanted: call.wanted,
@@ -285,13 +285,13 @@ impl Server {
             seats.push(SharedSeat::new(lease, seat, timer.alarm(), timer.waker()));
             timekeeping.push(timer);
         }
-        events.tell(|| What::Started {
+        events.emit(|| ChatEvent::Started {
             ports: workers.clone(),
-            tick_seconds: settings.tick.as_secs(),
+            period: settings.tick.as_secs(),
             reserve: timeouts.reserve,
             handshake: timeouts.handshake,
-            idle: timeouts.idle,
-            total: timeouts.total,
+            idle: timeouts.idle.map_or(0, Ticks::get),
+            total: timeouts.total.map_or(0, Ticks::get),
         });
         let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
         let callers_of_rooms = Arc::clone(&callers);
@@ -530,7 +530,7 @@ impl Server {
         }
         self.missing = missing.len();
         let events = &self.sessions.events;
-        events.tell(|| What::PortsBusy {
+        events.emit(|| ChatEvent::PortsBusy {
             ports: missing.iter().map(|there| there.lease.port()).collect(),
             reason: ports::reason(Some(Held::EndedConnection)),
         });
@@ -638,7 +638,7 @@ impl Server {
 
     fn tell_listening(&self, role: &'static str, address: SocketAddr) {
         let events = &self.sessions.events;
-        events.tell(|| What::Listening { role, address });
+        events.emit(|| ChatEvent::Listening { role, address });
     }
 
     fn spawn(
@@ -771,8 +771,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let why = self.why.lock().take();
-        self.sessions.events.tell_last_counts();
-        self.sessions.events.tell(|| What::ShuttingDown { why });
+        self.sessions.events.emit_last_counts();
+        self.sessions
+            .events
+            .emit(|| ChatEvent::ShuttingDown { why });
         // The timers see their connections out and shut the sockets, which wakes workers in a read.
         self.sessions.clock.stop();
         self.sessions.rooms.end_all();

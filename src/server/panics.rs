@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use crate::event::{Events, What};
+use crate::event::{ChatEvent, Events};
 use crate::wire::CloseReason;
 
 thread_local! {
@@ -62,7 +62,7 @@ impl Panics {
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "a panic without words".to_owned());
         let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
-        self.events.tell(|| What::Panicked { message, place });
+        self.events.emit(|| ChatEvent::Panicked { message, place });
         CloseReason::Panicked
     }
 
@@ -84,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::clock::Clock;
-    use crate::event::{EventQueue, Events, What};
+    use crate::event::{EventQueue, Events};
     use crate::server::{Server, Settings};
 
     const PATIENCE: Duration = Duration::from_secs(120);
@@ -129,7 +129,7 @@ mod tests {
     impl Stage {
         fn new(settings: Settings) -> Stage {
             let clock = Clock::new();
-            let mut told = Events::new(clock.clone(), false);
+            let mut told = Events::new(clock.clone());
             let events = told.add_reader(1 << 10);
             let settings = Settings {
                 port: 0,
@@ -152,9 +152,10 @@ mod tests {
         fn has_panicked(&self, at: &str) {
             loop {
                 let event = self.events.events().recv_timeout(PATIENCE).expect(at);
-                if let What::Panicked { message, place } = event.what {
-                    assert_eq!(message, format!("made to panic at {at}"));
-                    assert!(place.contains("panics.rs:"), "{place}");
+                if event.kind == "panicked" {
+                    let text = |name| event.text(name).unwrap();
+                    assert_eq!(text("message"), format!("made to panic at {at}"));
+                    assert!(text("place").contains("panics.rs:"), "{event:?}");
                     return;
                 }
             }

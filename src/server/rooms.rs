@@ -16,7 +16,7 @@ use super::guard::budget::{ThreadBudget, ThreadToken, spawn, take};
 use super::listeners::explain;
 use crate::clock::{Alarm, Clock, Timekeeping};
 use crate::cluster::{Cluster, Speaker};
-use crate::event::{Events, What};
+use crate::event::{ChatEvent, Events};
 use crate::hall::{Connection, Departure, Heard, Joiner, RoomError, Rooms, flush_all};
 use crate::lock::{Condvar, Mutex, Rank};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
@@ -117,7 +117,7 @@ impl RoomPorts {
                         io::ErrorKind::AddrInUse => explain(error, wanted, "room", 1).to_string(),
                         _ => error.to_string(),
                     };
-                    events.tell_trouble("bind a room's port", error);
+                    events.emit_failure("bind a room's port", error);
                     passed_over.push(held);
                 }
             }
@@ -265,7 +265,7 @@ impl RoomThreads {
             let (port, told) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.tell_others_of(name, joiner.main.session(), joiner.who);
             // Told under the lock, before anybody can be told that they have left.
-            self.events.tell(|| What::RoomJoined {
+            self.events.emit(|| ChatEvent::RoomJoined {
                 port,
                 room: name.to_string(),
                 name: joiner.who.to_string(),
@@ -340,7 +340,7 @@ impl RoomThreads {
                 .rooms
                 .open(name, (lease, port), self.places, handle);
         }
-        self.events.tell(|| What::RoomOpened {
+        self.events.emit(|| ChatEvent::RoomOpened {
             port,
             room: name.to_string(),
         });
@@ -407,7 +407,7 @@ impl RoomThreads {
         // Told under the lock, before the next room can have the port.
         let mut free = self.ports.free.lock();
         free.push(lease);
-        self.events.tell(|| What::RoomEnded {
+        self.events.emit(|| ChatEvent::RoomEnded {
             port: handle.port,
             room: name.to_string(),
         });
@@ -469,7 +469,7 @@ impl RoomThreads {
     }
 
     pub(super) fn tell_left(&self, name: &Name, connection: &Connection, end: CloseReason) {
-        self.events.tell(|| What::RoomLeft {
+        self.events.emit(|| ChatEvent::RoomLeft {
             room: name.to_string(),
             name: connection.label().to_string(),
             end,

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::clock::{Alarm, Deadline, Tick};
-use crate::event::{Events, Place, What};
+use crate::event::{ChatEvent, Events, Place};
 use crate::hall::Connection;
 use crate::lock::Mutex;
 use crate::net::{Port, host_of};
@@ -233,7 +233,7 @@ impl Seats {
         // Emitted under the lock, as in `put_back`.
         let mut stack = self.stack.lock();
         stack.add(lease, missing);
-        self.events.tell(|| What::PortReady { port });
+        self.events.emit(|| ChatEvent::PortReady { port });
     }
 
     /// All seats, in the order of their numbers.
@@ -316,7 +316,7 @@ impl Seats {
         let revoked = shared.with_seat(|occupied| occupied.seat.revoke(&ticket.passcode, || next));
         if let Some(lease) = revoked {
             let port = shared.port;
-            self.events.tell(|| What::NoShow { port });
+            self.events.emit(|| ChatEvent::NoShow { port });
             self.put_back(lease, shown);
         }
     }
@@ -351,7 +351,7 @@ impl Seats {
         // way round. Telling never waits.
         let mut stack = self.stack.lock();
         stack.push(lease);
-        self.events.tell(|| What::Freed { port, passcode });
+        self.events.emit(|| ChatEvent::Freed { port, passcode });
     }
 
     fn uncount(&self, address: IpAddr) {
@@ -378,7 +378,7 @@ mod tests {
             port: 0,
             ..settings
         };
-        let events = Events::new(clock.clone(), false);
+        let events = Events::new(clock.clone());
         let server = Server::start(&settings, clock.clone(), events).unwrap();
         (server, clock)
     }

@@ -171,13 +171,6 @@ impl From<&FrameError> for CloseReason {
     }
 }
 
-#[cfg(feature = "serde")]
-impl serde::Serialize for CloseReason {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

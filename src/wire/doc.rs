@@ -111,13 +111,6 @@ error_codes! {
     TooManyErrors "too-many-errors",
 }
 
-#[cfg(feature = "serde")]
-impl serde::Serialize for ErrorCode {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
-    }
-}
-
 /// Why a frame is not a document of this protocol. The connection stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocError {

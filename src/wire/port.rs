@@ -32,13 +32,6 @@ impl fmt::Debug for Port {
     }
 }
 
-#[cfg(feature = "serde")]
-impl serde::Serialize for Port {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u16(self.get())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

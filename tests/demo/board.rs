@@ -17,9 +17,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portal_chat::board::{Board, Veil};
+use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::{Clock, Tick, Ticker};
-use portal_chat::event::{EventQueue, Events, ReaderThread, What, start_event_file};
+use portal_chat::event::{
+    ChatEvent, EventQueue, Events, ReaderThread, ServerEvent, start_event_file,
+};
 use portal_chat::server::{Server, Settings};
 
 #[path = "../support/patience.rs"]
@@ -102,12 +104,14 @@ pub fn perform(
     ticked: impl Fn(Tick) + Send + 'static,
 ) -> Result<(), CantPerform> {
     let clock = Clock::new();
-    let mut events = Events::new(clock.clone(), true);
-    let veil = Veil {
+    let mut events = Events::new(clock.clone());
+    events.show_texts();
+    let redactor = Redactor {
         texts: true,
         secrets: true,
     };
-    let board = Board::live(address, &mut events, veil, None, &[]).map_err(CantPerform::Listen)?;
+    let board =
+        Board::live(address, &mut events, redactor, None, &[]).map_err(CantPerform::Listen)?;
     let recording = match recording {
         Some(file) => {
             let queue = events.add_reader(1 << 16);
@@ -138,7 +142,7 @@ pub fn perform(
     let telling = events.clone();
     let period = step.div_f64(TICKS_A_STEP);
     let ticker = Ticker::start(clock.clone(), period, move |now, told| {
-        telling.tell(|| What::Ticked { told });
+        telling.emit(|| ChatEvent::Ticked { told });
         ticked(now);
     });
     let ticker = ticker.expect("a thread");
@@ -237,14 +241,14 @@ impl Stage {
         zoe.log_in("zoe");
         self.pause(0.8);
         zoe.say("<CLIENT><command>TERMINATE</command></CLIENT>");
-        self.wait_for(|what| matches!(what, What::Freed { .. }));
+        self.wait_for("freed");
         self.pause(1.5);
     }
 
     fn rules_4_and_5(&self) {
         self.rule("Rule 4: a client asks and does not come. Its time runs out; the port goes back");
         self.ask().expect("a port");
-        self.wait_for(|what| matches!(what, What::NoShow { .. }));
+        self.wait_for("no-show");
         self.pause(1.0);
 
         self.rule("Rule 5: who goes to a worker without visiting the portal is turned away");
@@ -307,7 +311,7 @@ impl Stage {
     }
 
     fn caption(&self, text: &str) {
-        self.events.tell(|| What::Caption {
+        self.events.emit(|| ServerEvent::Caption {
             text: text.to_owned(),
         });
         self.pause(0.25);
@@ -320,13 +324,13 @@ impl Stage {
         self.clock.subscribe().wait_past(Tick(now + ticks - 1));
     }
 
-    /// Waits for what happens from now on.
-    fn wait_for(&self, wanted: impl Fn(&What) -> bool) {
+    /// Waits for the next event of that kind.
+    fn wait_for(&self, kind: &str) {
         // In all: the clock ticks on, and each tick is an event.
         let until = Instant::now() + PATIENCE;
         loop {
             let event = self.queue.events().recv_deadline(until);
-            if wanted(&event.expect("what has to happen").what) {
+            if event.expect("an event").kind == kind {
                 return;
             }
         }

@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 
 pub use patience::PATIENCE;
 use portal_chat::clock::Clock;
-use portal_chat::event::{Event, EventQueue, Events, What};
+use portal_chat::event::{Event, EventQueue, Events};
 use portal_chat::net::Port;
 use portal_chat::server::{Server, Settings};
+use portal_chat::wire::CloseReason;
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// The near end of a tunnel in which TLS is spoken, if this thread's clients speak it.
@@ -46,6 +47,12 @@ pub struct TestServer {
     pub is_single: bool,
 }
 
+/// Whether the event is about the client at `port`.
+pub fn is_about(event: &Event, port: Port) -> bool {
+    let about = event.number("port").or(event.number("from"));
+    about == Some(port.get().into())
+}
+
 impl TestServer {
     pub fn start(settings: &Settings) -> TestServer {
         let settings = Settings {
@@ -53,7 +60,8 @@ impl TestServer {
             ..settings.clone()
         };
         let clock = Clock::new();
-        let mut events = Events::new(clock.clone(), true);
+        let mut events = Events::new(clock.clone());
+        events.show_texts();
         // More than any test tells. A longer one would be most of what it costs to start a server.
         let queue = events.add_reader(1 << 14);
         let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
@@ -103,15 +111,15 @@ impl TestServer {
         self.server.workers()[index]
     }
 
-    /// Waits for the next event that `wanted` accepts; those before it are passed over.
-    pub fn wait_for(&self, description: &str, wanted: impl Fn(&What) -> bool) -> Event {
+    /// Waits for the next event that `wanted` accepts, and skips those before it.
+    pub fn wait_for(&self, description: &str, wanted: impl Fn(&Event) -> bool) -> Event {
         let mut passed = Vec::new();
         // In all: a server that tells something every second would else be listened to for ever.
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.queue.events().recv_timeout(left) {
-                Ok(event) if wanted(&event.what) => return event,
+                Ok(event) if wanted(&event) => return event,
                 Ok(event) => passed.push(event.line()),
                 Err(_) => panic!(
                     "no event: {description}; passed over:\n{}",
@@ -121,13 +129,19 @@ impl TestServer {
         }
     }
 
-    /// Waits for the next `word` event about `port`.
-    pub fn wait_for_event(&self, word: &str, port: Option<Port>) -> Event {
-        self.wait_for(&format!("{word} {port:?}"), |what| {
-            let (there, details) = what.described();
-            let about = details.get("port").or(details.get("from"));
-            let about = about.and_then(serde_json::Value::as_u64);
-            there == word && port.is_none_or(|port| about == Some(port.get().into()))
+    /// Waits for the next event of that kind, about `port` if one is given.
+    pub fn wait_for_event(&self, kind: &str, port: Option<Port>) -> Event {
+        self.wait_for(&format!("{kind} {port:?}"), |event| {
+            event.kind == kind && port.is_none_or(|port| is_about(event, port))
+        })
+    }
+
+    /// Waits until a session has ended for that reason, at `port` if one is given.
+    pub fn wait_for_end(&self, reason: CloseReason, port: Option<Port>) -> Event {
+        self.wait_for(&format!("left {port:?} {reason:?}"), |event| {
+            event.kind == "left"
+                && event.text("end") == Some(reason.word())
+                && port.is_none_or(|port| is_about(event, port))
         })
     }
 

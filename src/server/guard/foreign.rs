@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use crate::event::What;
+use crate::event::EntranceEvent;
 use crate::net::{Opening, Port, Stream};
 use crate::web::http::is_token;
 use crate::wire::CloseReason;
@@ -40,19 +40,19 @@ impl Foreign {
     }
 
     /// The event for a caller at `port` that speaks this protocol.
-    pub(crate) fn event(self, port: Port, peer: SocketAddr) -> What {
+    pub(crate) fn event(self, port: Port, peer: SocketAddr) -> EntranceEvent {
         match self {
-            Foreign::Other(opening @ Opening::Tls) => What::TlsFailed {
+            Foreign::Other(opening @ Opening::Tls) => EntranceEvent::TlsFailed {
                 port,
                 peer,
                 error: opening.to_string(),
             },
-            Foreign::Other(opening @ Opening::Proxy(_)) => What::WrongProtocol {
+            Foreign::Other(opening @ Opening::Proxy(_)) => EntranceEvent::WrongProtocol {
                 port,
                 peer,
                 protocol: opening.to_string(),
             },
-            Foreign::Http => What::WrongProtocol {
+            Foreign::Http => EntranceEvent::WrongProtocol {
                 port,
                 peer,
                 protocol: "http".to_owned(),

@@ -54,7 +54,7 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
         ..Settings::default()
     };
     let clock = Clock::new();
-    let events = Events::new(clock.clone(), false);
+    let events = Events::new(clock.clone());
     let server = Server::start(&settings, clock.clone(), events).unwrap();
     let mut alice = Client::at(server.portal());
     alice.logs_in("alice");

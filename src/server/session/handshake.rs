@@ -1,6 +1,6 @@
 //! The first frame on a connection: the passcode, or anything else.
 
-use crate::event::{Events, What};
+use crate::event::{EntranceEvent, Events};
 use crate::hall::Connection;
 use crate::net::{Opening, Pending, Port, is_timeout};
 use crate::server::guard::foreign::{TLS_FAILED, is_tls};
@@ -34,13 +34,13 @@ pub(crate) fn shake_hands(
         TLS_FAILED
     })?;
     note();
-    events.tell(|| What::Secured { port, peer });
+    events.emit(|| EntranceEvent::Secured { port, peer });
     Ok(())
 }
 
 fn tell_no_tls(connection: &Connection, port: Port, events: &Events, error: String) {
     let peer = connection.peer;
-    events.tell(|| What::TlsFailed { port, peer, error });
+    events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
 }
 
 /// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame; if it is plain

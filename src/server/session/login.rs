@@ -10,7 +10,7 @@ use crate::accounts::{
     AccountError, Accounts, Decided, PasswordChange, PasswordCheck, Rescued, Wish,
 };
 use crate::cluster::{Claimed, Speaker};
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::hall::Entry;
 use crate::limits;
 use crate::output::counted;
@@ -109,7 +109,7 @@ impl Session<'_, AtWorker<'_>> {
             Ok(PasswordCheck::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordCheck::Registered(name)) => {
                 self.right_password(&name);
-                self.sessions.events.tell(|| What::Registered {
+                self.sessions.events.emit(|| ChatEvent::Registered {
                     port,
                     name: name.to_string(),
                 });
@@ -145,7 +145,7 @@ impl Session<'_, AtWorker<'_>> {
             Ok(PasswordChange::Changed) => {
                 self.right_password(&name);
                 let port = self.speaker.port;
-                self.sessions.events.tell(|| What::PasswordChanged {
+                self.sessions.events.emit(|| ChatEvent::PasswordChanged {
                     port,
                     name: name.to_string(),
                 });
@@ -198,7 +198,7 @@ impl Session<'_, AtWorker<'_>> {
     fn tell_of_rescued(&self, accounts: &Accounts) {
         if let Some(Rescued { count, damage }) = accounts.take_rescued() {
             tell_damage(&self.sessions.events, accounts.path(), damage);
-            self.sessions.events.tell_trouble(
+            self.sessions.events.emit_failure(
                 "find the accounts file as it was",
                 format!(
                     "it has been replaced, and the server added {} that it lacked; \
@@ -215,7 +215,7 @@ impl Session<'_, AtWorker<'_>> {
             self.wait_to_guess(name)?;
         }
         let port = self.speaker.port;
-        self.sessions.events.tell(|| What::WrongPassword {
+        self.sessions.events.emit(|| ChatEvent::WrongPassword {
             port,
             name: name.to_string(),
         });
@@ -247,7 +247,7 @@ impl Session<'_, AtWorker<'_>> {
                 .speaker
                 .error(ErrorCode::BadPassword, &error.to_string());
         }
-        self.sessions.events.tell_trouble(doing, error.to_string());
+        self.sessions.events.emit_failure(doing, error.to_string());
         let sentence = match error {
             AccountError::Differs(_) => {
                 "the servers have two different passwords for that name; tell the operator, or choose another name"
@@ -283,7 +283,7 @@ impl Session<'_, AtWorker<'_>> {
         self.role.claimed = None;
         self.speaker.label = self.connection().label();
         let port = self.speaker.port;
-        self.sessions.events.tell(|| What::LoggedIn {
+        self.sessions.events.emit(|| ChatEvent::LoggedIn {
             port,
             name: name.to_string(),
         });

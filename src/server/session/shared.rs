@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Speaker};
-use crate::event::{Events, What};
+use crate::event::{ChatEvent, Events};
 use crate::hall::{Connection, Pairs, People};
 use crate::lock::Mutex;
 use crate::outbox::Handed;
@@ -78,7 +78,7 @@ impl Sessions {
     /// to be freed.
     pub(crate) fn end(&self, seat: &SharedSeat, connection: &Arc<Connection>, end: CloseReason) {
         let end = self.take_out(seat, connection, end);
-        self.events.tell(|| What::Left {
+        self.events.emit(|| ChatEvent::Left {
             port: seat.port,
             peer: connection.peer,
             end,

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::answers::Answers;
 use super::shared::Sessions;
 use crate::cluster::{self, Cluster, Fate};
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::hall::{Connection, Said, Unwritten};
 use crate::limits;
 use crate::net::Port;
@@ -151,7 +151,7 @@ impl<'s> Speaker<'s> {
         let (from, to) = (seats.place(seat), seats.place(seat.partner()));
         for (text, _) in said.texts() {
             match handed {
-                Handed::Taken => events.tell_traffic(|| What::Relayed {
+                Handed::Taken => events.emit_traffic(|| ChatEvent::Relayed {
                     from,
                     to,
                     bytes: text.len(),
@@ -159,7 +159,7 @@ impl<'s> Speaker<'s> {
                 }),
                 Handed::Ended => {
                     self.write_answer(&ServerDoc::NoPartner);
-                    events.tell_traffic(|| What::NobodyThere { from });
+                    events.emit_traffic(|| ChatEvent::NobodyThere { from });
                 }
             }
         }
@@ -189,16 +189,16 @@ impl<'s> Speaker<'s> {
             let (to, shown) = (room.map(Name::to_string), events.text(text));
             let done = move |fate: Fate, unwritten: &mut Unwritten| {
                 if let Fate::Sent(count) = fate {
-                    events.tell_traffic(|| match to.clone() {
-                        Some(room) => What::RoomSaid {
+                    events.emit_traffic(|| match to.clone() {
+                        Some(room) => ChatEvent::RoomSaid {
                             port,
                             room,
                             name,
                             count,
                             text: shown,
                         },
-                        None => What::Public {
-                            from: port,
+                        None => ChatEvent::Public {
+                            port,
                             name,
                             count,
                             text: shown,
@@ -293,7 +293,7 @@ impl<'s> Speaker<'s> {
         let events = &self.sessions.events;
         for (text, _) in said.texts() {
             self.write_answer(&ServerDoc::Sent { count });
-            events.tell_traffic(|| What::RoomSaid {
+            events.emit_traffic(|| ChatEvent::RoomSaid {
                 port: audience.port,
                 room: name.to_string(),
                 name: self.label.to_string(),
@@ -311,8 +311,8 @@ impl<'s> Speaker<'s> {
         let events = &self.sessions.events;
         for (text, _) in said.texts() {
             self.write_answer(&ServerDoc::Sent { count });
-            events.tell_traffic(|| What::Public {
-                from: self.port,
+            events.emit_traffic(|| ChatEvent::Public {
+                port: self.port,
                 name: self.label.to_string(),
                 count,
                 text: events.text(text),
@@ -330,8 +330,8 @@ impl<'s> Speaker<'s> {
         for (text, _) in said.texts() {
             match handed {
                 Handed::Taken => {
-                    events.tell_traffic(|| What::Direct {
-                        from: self.port,
+                    events.emit_traffic(|| ChatEvent::Direct {
+                        port: self.port,
                         name: self.label.to_string(),
                         to: to.to_string(),
                         text: events.text(text),
@@ -366,14 +366,14 @@ impl<'s> Speaker<'s> {
             let (from, name, target) = (self.port, who.to_string(), to.to_string());
             let shown = events.text(text);
             let done = move |fate: Fate, unwritten: &mut Unwritten| {
-                events.tell_traffic(|| match fate {
-                    Fate::Nobody => What::NoSuchUser {
-                        from,
+                events.emit_traffic(|| match fate {
+                    Fate::Nobody => ChatEvent::NoSuchUser {
+                        port: from,
                         name,
                         to: target.clone(),
                     },
-                    _ => What::Direct {
-                        from,
+                    _ => ChatEvent::Direct {
+                        port: from,
                         name,
                         to: target.clone(),
                         text: shown,
@@ -391,8 +391,8 @@ impl<'s> Speaker<'s> {
     }
 
     fn tell_no_such_user(&self, to: &str) {
-        self.sessions.events.tell_traffic(|| What::NoSuchUser {
-            from: self.port,
+        self.sessions.events.emit_traffic(|| ChatEvent::NoSuchUser {
+            port: self.port,
             name: self.label.to_string(),
             to: to.to_owned(),
         });
@@ -453,7 +453,7 @@ impl<'s> Speaker<'s> {
         let port = self.port;
         self.sessions
             .events
-            .tell_traffic(|| What::Refused { port, code });
+            .emit_traffic(|| ChatEvent::Refused { port, code });
         self.answer(&ServerDoc::Error {
             code,
             sentence: sentence.into(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::shared::Sessions;
 use super::speaker::Speaker;
 use crate::clock::{Subscription, Tick};
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::Port;
@@ -217,7 +217,9 @@ impl<'s, R: Role> Session<'s, R> {
             if let Some(port) = self.role.heard(connection, now)
                 && is_first
             {
-                self.sessions.events.tell_pulse(|| What::Heard { port });
+                self.sessions
+                    .events
+                    .emit_pulse(|| ChatEvent::Heard { port });
             }
         }
         result
@@ -360,7 +362,7 @@ mod tests {
     /// The messages that the partner receives of a turn of three, if `at_first` runs before.
     fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
         let clock = Clock::new();
-        let events = Events::new(clock.clone(), false);
+        let events = Events::new(clock.clone());
         let settings = Settings {
             port: 0,
             ..Settings::default()

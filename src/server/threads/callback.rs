@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::event::What;
+use crate::event::{ChatEvent, EntranceEvent};
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::Stream;
@@ -81,7 +81,7 @@ pub(crate) fn serve(
     asker.outbox.hang_up(CloseReason::Terminate);
     // Closed now, and not when the session that it asked for is over.
     drop(asker);
-    events.tell(|| What::Calling { port, peer: target });
+    events.emit(|| EntranceEvent::Calling { port, peer: target });
 
     let outbox = &connection.outbox;
     let call = outbox.stream().call(|| !outbox.has_ended());
@@ -89,7 +89,7 @@ pub(crate) fn serve(
     if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
         return NO_ANSWER;
     }
-    events.tell(|| What::Seated {
+    events.emit(|| ChatEvent::Seated {
         port,
         peer: target,
         via: None,
@@ -116,7 +116,7 @@ fn refuse(
         code,
         sentence: sentence.into(),
     });
-    sessions.events.tell(|| What::Refused { port, code });
+    sessions.events.emit(|| ChatEvent::Refused { port, code });
     BAD_CALLBACK
 }
 

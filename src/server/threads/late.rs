@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use super::worker::Worker;
 use crate::clock::Subscription;
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::limits;
 use crate::net::{BoundPort, Held, Listener, TlsServer, Transport};
 use crate::seat::{Lease, SeatNumber};
@@ -95,7 +95,7 @@ impl LateWorkers {
                 let ports = vec![missing.lease.port()];
                 let reason = reason(held);
                 let events = &self.worker.accepting.events;
-                events.tell(|| What::PortsBusy { ports, reason });
+                events.emit(|| ChatEvent::PortsBusy { ports, reason });
             }
         }
     }
@@ -145,7 +145,7 @@ mod tests {
         /// Starts a server with the workers 40001 to 40004.
         fn start(scripts: &[(u16, &[Option<Held>])]) -> Stage {
             let clock = Clock::new();
-            let mut events = Events::new(clock.clone(), false);
+            let mut events = Events::new(clock.clone());
             let queue = events.add_reader(1000);
             let settings = Settings {
                 port: 40000,

@@ -11,7 +11,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Tick};
-use crate::event::What;
+use crate::event::{ChatEvent, EntranceEvent};
 use crate::limits;
 use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, Share, Stream, host_of};
 use crate::seat::{Asker, SeatNumber, Ticket};
@@ -47,7 +47,7 @@ impl Portal {
                 self.panics.caught(|| {
                     // Revoked tickets of browsers are free for this caller.
                     for (ticket, foreign, browser) in answered.foreign() {
-                        self.accepting.events.tell(|| foreign.event(port, browser));
+                        self.accepting.events.emit(|| foreign.event(port, browser));
                         self.seats.revoke(&ticket);
                     }
                     if let Some(foreign) = Foreign::peek(&stream) {
@@ -90,7 +90,7 @@ impl Portal {
         if let Err(error) = caller.handshake() {
             let error = error.to_string();
             let events = &self.accepting.events;
-            events.tell(|| What::TlsFailed { port, peer, error });
+            events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
             return;
         }
         let answer = self.answer(Asker::by_connection(peer), peer);
@@ -158,7 +158,7 @@ impl Portal {
             if !allows(Answer::Again) {
                 return None;
             }
-            self.accepting.events.tell(|| What::TicketAgain {
+            self.accepting.events.emit(|| ChatEvent::TicketAgain {
                 port: ticket.port,
                 asker: peer,
             });
@@ -193,7 +193,7 @@ impl Portal {
     fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
         let events = &self.accepting.events;
         let tell = |ticket: &Ticket| {
-            events.tell(|| What::Ticket {
+            events.emit(|| ChatEvent::Ticket {
                 port: ticket.port,
                 asker: peer,
                 passcode: events.passcode(&ticket.passcode),
@@ -206,7 +206,7 @@ impl Portal {
             self.seats.reserve(held, asker, self.clock.now(), tell)
         });
         if ticket.is_none() {
-            events.tell(|| What::Full { asker: peer });
+            events.emit(|| ChatEvent::Full { asker: peer });
         }
         ticket
     }

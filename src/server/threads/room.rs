@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::clock::Tick;
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::hall::{Admission, Connection, flush_all};
 use crate::limits;
 use crate::net::{Pending, PendingConnections, Share};
@@ -119,7 +119,9 @@ impl Room {
         } else {
             self.refuse(&connection);
             connection.outbox.cut(CloseReason::PeerClosed);
-            self.accepting.events.tell(|| What::Stray { port, peer });
+            self.accepting
+                .events
+                .emit(|| ChatEvent::Stray { port, peer });
         }
     }
 
@@ -224,7 +226,7 @@ impl Room {
                     .rooms
                     .tell_others_of(&self.name, main.session(), who);
                 // Told under the lock, before anybody can be told that they have left.
-                events.tell(|| What::RoomJoined {
+                events.emit(|| ChatEvent::RoomJoined {
                     port,
                     room: self.name.to_string(),
                     name: who.to_string(),
@@ -236,7 +238,7 @@ impl Room {
             main, seat, told, ..
         }) = admission
         else {
-            events.tell(|| What::WrongPasscode { port, peer });
+            events.emit(|| ChatEvent::WrongPasscode { port, peer });
             self.refuse(connection);
             return CloseReason::WrongPasscode;
         };

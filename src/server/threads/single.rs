@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use crate::clock::{Deadline, Tick, Ticks};
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::{Listener, PendingConnections, Share, Stream, host_of};
@@ -173,7 +173,7 @@ fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -
     if let Err(end) = shake_hands(connection, None, port, &sessions.events, || {}) {
         return end;
     }
-    sessions.events.tell(|| What::Seated {
+    sessions.events.emit(|| ChatEvent::Seated {
         port,
         peer,
         via: None,

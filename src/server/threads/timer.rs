@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::callback;
 use crate::clock::{Tick, Timekeeping};
-use crate::event::{Events, What};
+use crate::event::{ChatEvent, Events};
 use crate::hall::Connection;
 use crate::outbox::Left;
 use crate::seat::Expiry;
@@ -96,7 +96,7 @@ impl Timekeeper {
         let end = match expiry {
             None => return connection,
             Some(Expiry::NoShow(lease)) => {
-                self.events.tell(|| What::NoShow { port: seat.port });
+                self.events.emit(|| ChatEvent::NoShow { port: seat.port });
                 self.seats.put_back(lease, shown);
                 return connection;
             }

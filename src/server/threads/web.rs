@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::callback;
 use crate::clock::Ticks;
-use crate::event::{Via, What};
+use crate::event::{ChatEvent, EntranceEvent};
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::{Host, Listener, Pending, PendingConnections, Port, Stream, Tap, reachable};
@@ -23,6 +23,7 @@ use crate::server::guard::probe::Probe;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame};
 use crate::server::sockets::Sockets;
+use crate::web::event::emit_refused;
 use crate::web::http::{self, Refusal, Refused, Rules};
 use crate::web::{Page, upgrade};
 use crate::wire::{CloseReason, ErrorCode, FrameReader, Handshake, ServerDoc};
@@ -88,7 +89,7 @@ impl Door {
             }
             let (port, peer, error) = (self.port, stream.peer(), error.to_string());
             let events = &self.sessions.events;
-            events.tell(|| What::TlsFailed { port, peer, error });
+            events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
             return Ok(None);
         }
         let request = match http::read_request(caller, &self.rules)? {
@@ -110,7 +111,7 @@ impl Door {
     }
 
     fn refuse<T>(&self, stream: &Stream, refused: &Refused) -> io::Result<Option<T>> {
-        self.sessions.events.tell_refused(refused, self.port);
+        emit_refused(&self.sessions.events, refused, self.port);
         http::refuse_request(stream, refused).map(|()| None)
     }
 
@@ -153,10 +154,10 @@ impl Door {
                 .pairs
                 .enter(seat.number, &connection, &welcome);
             let port = seat.port;
-            self.sessions.events.tell(|| What::Seated {
+            self.sessions.events.emit(|| ChatEvent::Seated {
                 port,
                 peer,
-                via: Some(Via::Web),
+                via: Some("web"),
             });
             Session::new(&self.sessions, AtWorker::new(seat), &connection).run(&mut frames)
         });
@@ -191,11 +192,11 @@ impl Door {
             },
             |shared, occupied, ticket, stream| {
                 if let Some(ticket) = &ticket {
-                    sessions.events.tell(|| What::Ticket {
+                    sessions.events.emit(|| ChatEvent::Ticket {
                         port: ticket.port,
                         asker: peer,
                         passcode: sessions.events.passcode(&ticket.passcode),
-                        via: Some(Via::Web),
+                        via: Some("web"),
                     });
                 }
                 let label = match self.workers {
@@ -238,7 +239,9 @@ impl Door {
         {
             Verdict::Admitted => Ok(()),
             Verdict::Refused => {
-                sessions.events.tell(|| What::WrongPasscode { port, peer });
+                sessions
+                    .events
+                    .emit(|| ChatEvent::WrongPasscode { port, peer });
                 outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
                 Err(CloseReason::WrongPasscode)
             }
@@ -264,11 +267,11 @@ impl Door {
             match sessions.take_out(seat, connection, end) {
                 // It has asked for a seat and not taken it.
                 CloseReason::PeerClosed | CloseReason::ConnectionReset => {
-                    sessions.events.tell(|| What::NoShow { port })
+                    sessions.events.emit(|| ChatEvent::NoShow { port })
                 }
                 end => {
                     let peer = connection.peer;
-                    sessions.events.tell(|| What::Left { port, peer, end });
+                    sessions.events.emit(|| ChatEvent::Left { port, peer, end });
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::callback;
-use crate::event::What;
+use crate::event::ChatEvent;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::{Listener, Stream};
@@ -55,7 +55,9 @@ impl Worker {
                 return CloseReason::PeerClosed;
             };
             let port = seat.port;
-            self.accepting.events.tell(|| What::Arrived { port, peer });
+            self.accepting
+                .events
+                .emit(|| ChatEvent::Arrived { port, peer });
             // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
             let end = panics.ended_by(|| self.serve(seat, connection));
             self.clear_up(seat, listener, end);
@@ -108,7 +110,9 @@ impl Worker {
             .turn_away(stream, &ServerDoc::WrongPasscode { port, room });
         // At the end there comes one more, from the server itself, to wake this thread.
         if caller == Caller::Stray && !self.sessions.clock.is_stopped() {
-            self.accepting.events.tell(|| What::Stray { port, peer });
+            self.accepting
+                .events
+                .emit(|| ChatEvent::Stray { port, peer });
         }
     }
 
@@ -151,7 +155,7 @@ impl Worker {
         match seat.with_seat(|occupied| occupied.seat.present(passcode.as_deref(), wish, now)) {
             Verdict::Admitted => {}
             Verdict::Refused => {
-                events.tell(|| What::WrongPasscode { port, peer });
+                events.emit(|| ChatEvent::WrongPasscode { port, peer });
                 outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
                 return CloseReason::WrongPasscode;
             }
@@ -167,7 +171,7 @@ impl Worker {
                 &passcode,
             );
         }
-        events.tell(|| What::Seated {
+        events.emit(|| ChatEvent::Seated {
             port,
             peer,
             via: None,

@@ -1,50 +1,49 @@
-//! How a reader that wants to see the traffic gets some of it and never slows it down.
+//! A limit on the traffic that one reader gets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Lets so much of the traffic through and counts the rest. Whoever is at the other end opens it
-/// again when it has looked at what came. Shut, it costs a message a look at one number: that is how
-/// a board can be watched while a million messages go by.
+/// Lets a number of events through and counts the rest, until its reader opens it again. While it
+/// is closed, an event costs one atomic load, so a board can be open while a million messages pass.
 #[derive(Clone)]
-pub struct Shutter(Arc<Inner>);
+pub struct TrafficGate(Arc<Inner>);
 
 struct Inner {
     left: AtomicU32,
-    /// Whether anybody wants to know how much was missed.
+    /// Whether missed events are counted.
     counts: AtomicBool,
     missed: OwnLine,
 }
 
-/// On a cache line of its own, so that counting does not take the other numbers away from the
-/// processors that only look at them.
+/// A counter on its own cache line, so that counting does not slow down readers of the other
+/// fields.
 #[repr(align(128))]
 struct OwnLine(AtomicU64);
 
-impl Shutter {
-    pub(super) fn new() -> Shutter {
-        Shutter(Arc::new(Inner {
+impl TrafficGate {
+    pub(super) fn new() -> TrafficGate {
+        TrafficGate(Arc::new(Inner {
             left: AtomicU32::new(0),
             counts: AtomicBool::new(false),
             missed: OwnLine(AtomicU64::new(0)),
         }))
     }
 
-    /// Lets the next `count` through, and no more, whatever was left. Shut (0), it does not even
-    /// count.
+    /// Lets the next `count` events through, whatever was left. With 0, closes the gate; it does
+    /// not count missed events then.
     pub fn open_for(&self, count: u32) {
         self.0.counts.store(count > 0, Ordering::Relaxed);
         self.0.left.store(count, Ordering::Relaxed);
     }
 
-    /// How much was not let through since this was last asked.
+    /// Returns the number of missed events since the last call.
     pub fn take_missed(&self) -> u64 {
         self.0.missed.0.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn lets_through(&self) -> bool {
         let left = &self.0.left;
-        // The plain look first: it does not take the line away from the other processors.
+        // A load first: it leaves the cache line shared.
         let is_open = left.load(Ordering::Relaxed) > 0
             && left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {

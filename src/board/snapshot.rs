@@ -1,4 +1,4 @@
-//! What the board shows, made of events alone: so a run that was recorded ends in the same picture
+//! What the board shows, made of events alone: so a run that was recorded ends in the same snapshot
 //! as the run itself. (Two threads that tell something at the same moment may be written down in one
 //! order and shown in the other; what belongs to one seat is always in order.)
 //!
@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::clock::Tick;
-use crate::event::Record;
-use crate::seat::Phase;
+use portal_core::clock::Tick;
+use portal_core::event::Event;
+use portal_core::seat::Phase;
 
 /// A server, as its events tell of it.
 #[derive(Default)]
-pub(super) struct Picture {
+pub(super) struct Snapshot {
     tick: u64,
     rules: Rules,
     /// What listens where: `portal-tcp`, `portal-udp`, `single`, `workers`.
@@ -30,7 +30,7 @@ pub(super) struct Picture {
     caption: Option<String>,
     visits: u64,
     is_over: bool,
-    /// What has changed since [`Picture::take_changes`] was last called.
+    /// What has changed since [`Snapshot::take_changes`] was last called.
     changed: Changed,
 }
 
@@ -104,22 +104,22 @@ const SHOWN_CARDS: usize = 256;
 /// So many ports from the top of the stack are shown.
 const SHOWN_PORTS: usize = 64;
 
-impl Picture {
+impl Snapshot {
     /// Takes an event in, and says whom it is about.
-    pub(super) fn take_in(&mut self, record: &Record) -> About {
-        self.tick = self.tick.max(record.tick.0);
-        let seat = self.seat_of(record);
+    pub(super) fn take_in(&mut self, event: &Event) -> About {
+        self.tick = self.tick.max(event.tick.0);
+        let seat = self.seat_of(event);
         let before = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
-        self.change(record, seat);
+        self.change(event, seat);
         let after = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
         // A visit begins and ends with an event of its own.
         let visit = [after, before]
             .into_iter()
             .flatten()
             .find(|visit| *visit > 0);
-        let to = match &*record.event {
+        let to = match &*event.kind {
             "relayed" if self.is_single() => seat.and_then(|seat| self.partner(seat)),
-            "relayed" => record.number("to"),
+            "relayed" => event.number("to"),
             _ => None,
         };
         let web = seat.and_then(|seat| self.cards.get(&seat));
@@ -146,21 +146,21 @@ impl Picture {
         self.order.get(at ^ 1).copied()
     }
 
-    fn seat_of(&self, record: &Record) -> Option<Key> {
-        if record.event.starts_with("room-") {
+    fn seat_of(&self, event: &Event) -> Option<Key> {
+        if event.kind.starts_with("room-") {
             return None;
         }
         // A call belongs to whom it goes to: a worker's thread writes into its partner's socket.
-        if let Some(address) = record.text("address")
+        if let Some(address) = event.text("address")
             && let Some((key, _)) = self.cards.iter().find(|(_, card)| {
                 card.peer.as_deref() == Some(address) || card.asker.as_deref() == Some(address)
             })
         {
             return Some(*key);
         }
-        let port = record.number("port").or_else(|| record.number("from"));
+        let port = event.number("port").or_else(|| event.number("from"));
         let of_thread = || {
-            let (role, number) = record.thread.rsplit_once('-')?;
+            let (role, number) = event.thread.rsplit_once('-')?;
             let number = number.parse().ok()?;
             matches!(role, "worker" | "timer" | "seat").then_some(number)
         };
@@ -172,11 +172,11 @@ impl Picture {
         key.filter(|key| self.cards.contains_key(key))
     }
 
-    fn change(&mut self, record: &Record, seat: Option<Key>) {
-        match &*record.event {
-            "started" => return self.begin(record),
+    fn change(&mut self, event: &Event, seat: Option<Key>) {
+        match &*event.kind {
+            "started" => return self.begin(event),
             "listening" => {
-                if let (Some(role), Some(address)) = (record.text("role"), record.text("address")) {
+                if let (Some(role), Some(address)) = (event.text("role"), event.text("address")) {
                     self.listeners.insert(role.to_owned(), address.to_owned());
                     self.changed.whole = true;
                     if role == "single" {
@@ -186,7 +186,7 @@ impl Picture {
                 return;
             }
             "ports-busy" => {
-                let busy = record.text("ports").map(read_ranges).unwrap_or_default();
+                let busy = event.text("ports").map(read_ranges).unwrap_or_default();
                 for key in &busy {
                     if let Some(card) = self.cards.get_mut(key) {
                         card.phase = Phase::Closing;
@@ -198,7 +198,7 @@ impl Picture {
                 return self.pairs_first();
             }
             "caption" => {
-                self.caption = record.text("text").map(str::to_owned);
+                self.caption = event.text("text").map(str::to_owned);
                 return;
             }
             "shutting-down" => {
@@ -206,7 +206,7 @@ impl Picture {
                 return;
             }
             "room-opened" | "room-ended" | "room-joined" | "room-left" => {
-                return self.change_room(record);
+                return self.change_room(event);
             }
             _ => {}
         }
@@ -216,16 +216,16 @@ impl Picture {
             return;
         };
         // From the event's own tick: the deadline is past at the tick after.
-        let fires = |ticks: u64| record.tick.0 + ticks + 1;
+        let fires = |ticks: u64| event.tick.0 + ticks + 1;
         let fires_if = |ticks: u64| (ticks > 0).then(|| fires(ticks));
         let rules = &self.rules;
-        let text = |name: &str| record.text(name).map(str::to_owned);
-        match &*record.event {
+        let text = |name: &str| event.text(name).map(str::to_owned);
+        match &*event.kind {
             "ticket" => {
                 card.phase = Phase::Reserved;
                 card.visit = visits + 1;
                 card.asker = text("asker");
-                card.is_web = record.text("via") == Some("web");
+                card.is_web = event.text("via") == Some("web");
                 card.end = None;
                 card.until = Some(fires(rules.reserve));
                 card.passcode = text("passcode").or(card.passcode.take());
@@ -315,13 +315,13 @@ impl Picture {
         self.changed.stack = true;
     }
 
-    fn begin(&mut self, record: &Record) {
-        let number = |name: &str| record.number(name).unwrap_or(0);
-        let keys: Vec<Key> = record.text("ports").map(read_ranges).unwrap_or_default();
+    fn begin(&mut self, event: &Event) {
+        let number = |name: &str| event.number(name).unwrap_or(0);
+        let keys: Vec<Key> = event.text("ports").map(read_ranges).unwrap_or_default();
         let cards = keys.iter().map(|key| (*key, Card::default())).collect();
         // A file may hold several runs; each begins anew.
-        *self = Picture {
-            tick: record.tick.0,
+        *self = Snapshot {
+            tick: event.tick.0,
             rules: Rules {
                 tick_seconds: number("period"),
                 reserve: number("reserve"),
@@ -338,7 +338,7 @@ impl Picture {
                 whole: true,
                 ..Changed::default()
             },
-            ..Picture::default()
+            ..Snapshot::default()
         };
     }
 
@@ -353,15 +353,15 @@ impl Picture {
         self.stack = self.order.iter().rev().copied().collect();
     }
 
-    fn change_room(&mut self, record: &Record) {
-        let Some(name) = record.text("room") else {
+    fn change_room(&mut self, event: &Event) {
+        let Some(name) = event.text("room") else {
             return;
         };
         // A name is the same in capitals.
         let key = name.to_ascii_lowercase();
-        let port = record.number("port").unwrap_or(0);
-        let who = record.text("name").unwrap_or("?").to_owned();
-        match &*record.event {
+        let port = event.number("port").unwrap_or(0);
+        let who = event.text("name").unwrap_or("?").to_owned();
+        match &*event.kind {
             "room-opened" => {
                 let members = BTreeSet::new();
                 let name = name.to_owned();
@@ -435,47 +435,47 @@ impl Picture {
 
     /// All of it.
     pub(super) fn whole(&self) -> Value {
-        let mut picture = self.common();
+        let mut snapshot = self.common();
         let keys = self.order.iter();
         let cards: serde_json::Map<String, Value> = keys
             .map(|key| (key.to_string(), self.card(*key)))
             .filter(|(_, card)| !card.is_null())
             .collect();
-        picture["cards"] = Value::Object(cards);
-        picture["stack"] = self.stack();
-        picture["rooms"] = self.rooms();
-        picture["seats"] = self.cards.len().into();
-        picture["rules"] = json!({
+        snapshot["cards"] = Value::Object(cards);
+        snapshot["stack"] = self.stack();
+        snapshot["rooms"] = self.rooms();
+        snapshot["seats"] = self.cards.len().into();
+        snapshot["rules"] = json!({
             "period": self.rules.tick_seconds,
             "reserve": self.rules.reserve,
             "handshake": self.rules.handshake,
             "idle": self.rules.idle,
             "total": self.rules.total,
         });
-        picture["listeners"] = json!(self.listeners);
-        picture
+        snapshot["listeners"] = json!(self.listeners);
+        snapshot
     }
 
     /// What has changed since this was last called; a card that is not shown any more is `null`.
-    /// With `rules` in it, it is the whole picture.
+    /// With `rules` in it, it is the whole snapshot.
     pub(super) fn take_changes(&mut self) -> Value {
         let changed = std::mem::take(&mut self.changed);
         if changed.whole {
             return self.whole();
         }
-        let mut picture = self.common();
+        let mut snapshot = self.common();
         let cards = changed.cards.iter();
         let cards: serde_json::Map<String, Value> = cards
             .map(|key| (key.to_string(), self.card(*key)))
             .collect();
-        picture["cards"] = Value::Object(cards);
+        snapshot["cards"] = Value::Object(cards);
         if changed.stack {
-            picture["stack"] = self.stack();
+            snapshot["stack"] = self.stack();
         }
         if changed.rooms {
-            picture["rooms"] = self.rooms();
+            snapshot["rooms"] = self.rooms();
         }
-        picture
+        snapshot
     }
 
     fn common(&self) -> Value {
@@ -503,40 +503,46 @@ fn read_ranges(text: &str) -> Vec<Key> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use portal_core::event::FieldValue;
+
     use super::*;
 
     /// A picture that has taken in events such as `3 portal-tcp ticket port=50001 asker=1.2.3.4:5`.
-    fn after(events: &[&str]) -> Picture {
-        let mut picture = Picture::default();
+    fn after(events: &[&str]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
         let begin =
             "0 main started ports=50001-50004 period=1 reserve=2 handshake=1 idle=5 total=9";
-        for event in std::iter::once(&begin).chain(events) {
-            picture.take_in(&record(event));
+        for line in std::iter::once(&begin).chain(events) {
+            snapshot.take_in(&event(line));
         }
-        picture
+        snapshot
     }
 
-    fn record(event: &str) -> Record {
-        let mut words = event.split(' ');
+    fn event(line: &str) -> Event {
+        let mut words = line.split(' ').map(str::to_owned);
         let (tick, thread) = (words.next().unwrap(), words.next().unwrap());
-        let word = words.next().unwrap();
-        let details = words.map(|word| {
+        let kind = words.next().unwrap();
+        let fields = words.map(|word| {
             let (name, value) = word.split_once('=').unwrap();
-            match value.parse::<u64>() {
-                Ok(number) => format!("\"{name}\":{number}"),
-                Err(_) => format!("\"{name}\":\"{value}\""),
-            }
+            let value = match value.parse() {
+                Ok(number) => FieldValue::Number(number),
+                Err(_) => FieldValue::Text(value.to_owned().into()),
+            };
+            (name.to_owned().into(), value)
         });
-        let details: Vec<String> = details.map(|detail| format!(",{detail}")).collect();
-        let json = format!(
-            "{{\"time\":\"1970-01-01T00:00:00Z\",\"tick\":{tick},\"thread\":\"{thread}\",\"event\":\"{word}\"{}}}",
-            details.concat()
-        );
-        Record::parse(&json).unwrap()
+        Event {
+            tick: Tick(tick.parse().unwrap()),
+            time: SystemTime::UNIX_EPOCH,
+            thread,
+            kind: kind.into(),
+            fields: fields.collect(),
+        }
     }
 
-    fn phase(picture: &Picture, key: Key) -> &'static str {
-        picture.cards[&key].phase.word()
+    fn phase(snapshot: &Snapshot, key: Key) -> &'static str {
+        snapshot.cards[&key].phase.word()
     }
 
     const TICKET: &str = "3 portal-tcp ticket port=50001 asker=127.0.0.1:9";
@@ -559,25 +565,25 @@ mod tests {
         const BUSY: &str = "0 main ports-busy ports=50001-50002 reason=time-wait";
         const LATER: &str = "0 main ports-busy ports=50002-50002 reason=time-wait";
         const READY: &str = "7 late-workers port-ready port=50002";
-        let picture = after(&[BUSY]);
-        assert_eq!(picture.stack, [50004, 50003]);
-        assert_eq!(phase(&picture, 50002), "closing");
+        let snapshot = after(&[BUSY]);
+        assert_eq!(snapshot.stack, [50004, 50003]);
+        assert_eq!(phase(&snapshot, 50002), "closing");
         assert_eq!(after(&[LATER]).stack, [50001, 50004, 50003]);
-        let picture = after(&[LATER, READY]);
-        assert_eq!(picture.stack, [50002, 50001, 50004, 50003]);
-        assert_eq!(phase(&picture, 50002), "free");
+        let snapshot = after(&[LATER, READY]);
+        assert_eq!(snapshot.stack, [50002, 50001, 50004, 50003]);
+        assert_eq!(phase(&snapshot, 50002), "free");
         assert_eq!(after(&[BUSY, READY]).stack, [50002, 50004, 50003]);
     }
 
     #[test]
     fn a_visit_goes_from_the_stack_through_the_card_back_to_the_stack() {
-        let picture = after(&[]);
-        assert_eq!(picture.stack, [50004, 50003, 50002, 50001]);
-        let picture = after(&[TICKET]);
-        assert_eq!(phase(&picture, 50001), "reserved");
-        assert_eq!(picture.stack, [50004, 50003, 50002]);
+        let snapshot = after(&[]);
+        assert_eq!(snapshot.stack, [50004, 50003, 50002, 50001]);
+        let snapshot = after(&[TICKET]);
+        assert_eq!(phase(&snapshot, 50001), "reserved");
+        assert_eq!(snapshot.stack, [50004, 50003, 50002]);
         assert_eq!(
-            picture.cards[&50001].until,
+            snapshot.cards[&50001].until,
             Some(6),
             "past at the tick after two"
         );
@@ -589,39 +595,39 @@ mod tests {
             until(&[TICKET, ARRIVED, secured]),
             arrived.map(|tick| tick + 1)
         );
-        let picture = after(&[TICKET, ARRIVED, SEATED]);
-        let card = &picture.cards[&50001];
+        let snapshot = after(&[TICKET, ARRIVED, SEATED]);
+        let card = &snapshot.cards[&50001];
         assert_eq!((card.idle_until, card.total_until), (Some(10), Some(14)));
-        let picture = after(&[TICKET, ARRIVED, SEATED, "7 worker-50001 heard port=50001"]);
-        assert_eq!(picture.cards[&50001].idle_until, Some(13));
-        let picture = after(&[TICKET, ARRIVED, SEATED, LEFT]);
-        assert_eq!(phase(&picture, 50001), "closing");
-        let picture = after(&[TICKET, ARRIVED, SEATED, LEFT, FREED]);
+        let snapshot = after(&[TICKET, ARRIVED, SEATED, "7 worker-50001 heard port=50001"]);
+        assert_eq!(snapshot.cards[&50001].idle_until, Some(13));
+        let snapshot = after(&[TICKET, ARRIVED, SEATED, LEFT]);
+        assert_eq!(phase(&snapshot, 50001), "closing");
+        let snapshot = after(&[TICKET, ARRIVED, SEATED, LEFT, FREED]);
         assert_eq!(
-            (phase(&picture, 50001), picture.cards[&50001].changes),
+            (phase(&snapshot, 50001), snapshot.cards[&50001].changes),
             ("free", 1)
         );
-        assert_eq!(picture.stack, [50004, 50003, 50002, 50001]);
+        assert_eq!(snapshot.stack, [50004, 50003, 50002, 50001]);
     }
 
     #[test]
     fn every_event_of_a_visit_knows_its_visit() {
-        let mut picture = after(&[]);
+        let mut snapshot = after(&[]);
         for (visit, start) in [(1, 0), (2, 1)] {
             let _ = start;
-            for event in [TICKET, ARRIVED, SEATED, LEFT, FREED] {
-                let about = picture.take_in(&record(event));
-                assert_eq!(about.visit, Some(visit), "{event}");
-                assert_eq!(about.seat, Some(50001), "{event}");
+            for line in [TICKET, ARRIVED, SEATED, LEFT, FREED] {
+                let about = snapshot.take_in(&event(line));
+                assert_eq!(about.visit, Some(visit), "{line}");
+                assert_eq!(about.seat, Some(50001), "{line}");
             }
         }
     }
 
     #[test]
     fn a_call_belongs_to_the_socket_that_it_is_about() {
-        let mut picture = after(&[TICKET, ARRIVED, SEATED]);
+        let mut snapshot = after(&[TICKET, ARRIVED, SEATED]);
         let write = "5 worker-50002 write address=127.0.0.1:10 wanted=3";
-        let about = picture.take_in(&record(write));
+        let about = snapshot.take_in(&event(write));
         assert_eq!(
             about,
             About {
@@ -635,33 +641,33 @@ mod tests {
 
     #[test]
     fn on_a_single_port_the_thread_tells_the_seat() {
-        let mut picture = after(&["0 main listening role=single address=127.0.0.1:50000"]);
-        picture.take_in(&record("1 seat-2 seated port=50001 peer=127.0.0.1:10"));
-        assert_eq!(phase(&picture, 2), "seated");
-        let relayed = record("1 seat-2 relayed from=seat-2 to=seat-1 bytes=3");
-        assert_eq!(picture.take_in(&relayed).to, Some(1));
-        picture.take_in(&record("1 seat-2 freed port=50001"));
-        assert_eq!(picture.stack.last(), Some(&2));
+        let mut snapshot = after(&["0 main listening role=single address=127.0.0.1:50000"]);
+        snapshot.take_in(&event("1 seat-2 seated port=50001 peer=127.0.0.1:10"));
+        assert_eq!(phase(&snapshot, 2), "seated");
+        let relayed = event("1 seat-2 relayed from=seat-2 to=seat-1 bytes=3");
+        assert_eq!(snapshot.take_in(&relayed).to, Some(1));
+        snapshot.take_in(&event("1 seat-2 freed port=50001"));
+        assert_eq!(snapshot.stack.last(), Some(&2));
     }
 
     #[test]
     fn a_browser_is_one_until_its_seat_is_freed() {
-        let mut picture = after(&["1 browser-1 ticket port=50001 asker=127.0.0.1:10 via=web"]);
-        let seated = record("1 browser-1 seated port=50001 peer=127.0.0.1:10 via=web");
-        picture.take_in(&seated);
-        let write = record("2 worker-50002 write address=127.0.0.1:10");
-        assert!(picture.take_in(&write).web);
-        picture.take_in(&record("3 browser-1 freed port=50001"));
-        picture.take_in(&record("4 portal-tcp ticket port=50001 asker=127.0.0.1:10"));
-        assert!(!picture.take_in(&write).web);
+        let mut snapshot = after(&["1 browser-1 ticket port=50001 asker=127.0.0.1:10 via=web"]);
+        let seated = event("1 browser-1 seated port=50001 peer=127.0.0.1:10 via=web");
+        snapshot.take_in(&seated);
+        let write = event("2 worker-50002 write address=127.0.0.1:10");
+        assert!(snapshot.take_in(&write).web);
+        snapshot.take_in(&event("3 browser-1 freed port=50001"));
+        snapshot.take_in(&event("4 portal-tcp ticket port=50001 asker=127.0.0.1:10"));
+        assert!(!snapshot.take_in(&write).web);
     }
 
     #[test]
     fn rooms_come_and_go() {
         let opened = "1 worker-50001 room-opened port=50005 room=lobby";
         let joined = "1 member-50005 room-joined port=50005 room=lobby name=alice";
-        let picture = after(&[opened, joined]);
-        assert!(picture.rooms["lobby"].members.contains("alice"));
+        let snapshot = after(&[opened, joined]);
+        assert!(snapshot.rooms["lobby"].members.contains("alice"));
         let left = "2 member-50005 room-left room=LOBBY name=alice end=terminate";
         let ended = "2 room-50005 room-ended port=50005 room=lobby";
         assert!(
@@ -676,12 +682,12 @@ mod tests {
     fn changes_make_of_an_earlier_picture_the_later_one() {
         let listening = "0 main listening role=portal-tcp address=127.0.0.1:50000";
         let events = [listening, TICKET, ARRIVED, SEATED, LEFT, FREED, TICKET];
-        let mut picture = after(&[]);
-        picture.take_changes();
-        let mut shown = picture.whole();
-        for event in events {
-            picture.take_in(&record(event));
-            let changes = picture.take_changes();
+        let mut snapshot = after(&[]);
+        snapshot.take_changes();
+        let mut shown = snapshot.whole();
+        for line in events {
+            snapshot.take_in(&event(line));
+            let changes = snapshot.take_changes();
             for (key, value) in changes.as_object().unwrap() {
                 if key == "cards" && changes["rules"].is_null() {
                     for (seat, card) in value.as_object().unwrap() {
@@ -691,18 +697,18 @@ mod tests {
                     shown[key] = value.clone();
                 }
             }
-            assert_eq!(shown, picture.whole(), "{event}");
+            assert_eq!(shown, snapshot.whole(), "{line}");
         }
     }
 
     #[test]
     fn of_thousands_of_seats_only_the_taken_are_shown() {
-        let mut picture = Picture::default();
+        let mut snapshot = Snapshot::default();
         let begin =
             "0 main started ports=40001-48000 period=1 reserve=2 handshake=1 idle=5 total=0";
-        picture.take_in(&record(begin));
-        picture.take_in(&record("1 portal-tcp ticket port=40001 asker=127.0.0.1:9"));
-        let whole = picture.whole();
+        snapshot.take_in(&event(begin));
+        snapshot.take_in(&event("1 portal-tcp ticket port=40001 asker=127.0.0.1:9"));
+        let whole = snapshot.whole();
         assert_eq!(whole["cards"].as_object().unwrap().len(), 1);
         assert_eq!(whole["stack"]["count"], 7999);
         assert_eq!(whole["stack"]["top"].as_array().unwrap().len(), SHOWN_PORTS);

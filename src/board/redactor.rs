@@ -1,14 +1,12 @@
 //! What of an event a projector may show: nobody's passcode or password, and nobody's words, unless
 //! that is wanted.
 
-use serde_json::Value;
-
-use crate::event::Record;
-use crate::wire::printable;
+use portal_core::event::{Event, FieldValue};
+use portal_wire::printable;
 
 /// Hides what is not to be shown.
 #[derive(Clone, Copy)]
-pub struct Veil {
+pub struct Redactor {
     /// What people say may be shown (`--show-messages`).
     pub texts: bool,
     /// Passcodes and passwords may be shown (`--show-passcodes`).
@@ -42,16 +40,17 @@ const SAID_BY_THE_SERVER: &[&str] = &[
     "Calling back",
 ];
 
-impl Veil {
-    /// Hides it in `record`, and shortens what is long.
-    pub(super) fn lay_over(&self, record: &mut Record) {
+impl Redactor {
+    /// Hides it in `event`, and shortens what is long.
+    pub(super) fn lay_over(&self, event: &mut Event) {
         if !self.secrets {
-            record.details.shift_remove("passcode");
+            event.fields.retain(|(name, _)| name != "passcode");
         }
-        for (name, detail) in &mut record.details {
-            let Value::String(text) = detail else {
+        for (name, value) in &mut event.fields {
+            let FieldValue::Text(text) = value else {
                 continue;
             };
+            let text = text.to_mut();
             if name == "bytes" {
                 *text = self.bytes(text);
             }
@@ -135,7 +134,7 @@ fn shown_tag(tag: &str) -> String {
         let is_harmless = attribute.split_once('=').is_some_and(|(name, value)| {
             let value = value.trim_matches(['\'', '"']);
             ATTRIBUTES.contains(&name)
-                && value.len() <= crate::limits::NAME
+                && value.len() <= portal_wire::limits::NAME
                 && value
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: Veil = Veil {
+    const ALL: Redactor = Redactor {
         texts: false,
         secrets: false,
     };
@@ -211,7 +210,7 @@ mod tests {
         ] {
             assert_eq!(ALL.bytes(bytes), shown, "{bytes}");
         }
-        let texts = Veil {
+        let texts = Redactor {
             texts: true,
             secrets: false,
         };

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::event::Record;
+use super::{Event, from_json};
 use crate::limits::PIPED_RECORDING;
 use crate::text_file;
 
 /// The events of a file.
 #[derive(Debug)]
 pub struct Recording {
-    pub(super) records: Vec<Record>,
+    /// The events in their order.
+    pub events: Vec<Event>,
     left_out: usize,
 }
 
@@ -62,20 +63,20 @@ impl Recording {
             .map_err(|error| RecordingError::File(error.to_string()))?;
         // A byte that a crash or an editor has spoilt costs its line at most.
         let text = String::from_utf8_lossy(&bytes);
-        let (mut records, mut damage) = (Vec::new(), Vec::new());
+        let (mut events, mut damage) = (Vec::new(), Vec::new());
         for (line, number) in text.lines().zip(1..) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            match Record::parse(line) {
-                Ok(record) => records.push(record),
+            match from_json(line) {
+                Ok(event) => events.push(event),
                 Err(reason) => damage.push((number, reason)),
             }
         }
         let left_out = damage.len();
-        match (records.is_empty(), damage.into_iter().next()) {
-            (false, _) => Ok(Recording { records, left_out }),
+        match (events.is_empty(), damage.into_iter().next()) {
+            (false, _) => Ok(Recording { events, left_out }),
             (true, Some((line, reason))) => {
                 Err(RecordingError::Line(path.to_owned(), line, reason))
             }

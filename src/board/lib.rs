@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  every thread ──event──▶ queue ──▶ board-feed ──news──▶ viewer-1's queue ──▶ viewer-1 ──▶ browser
-//!                                    (the picture)        viewer-2's queue ──▶ viewer-2 ──▶ browser
+//!                                    (the snapshot)        viewer-2's queue ──▶ viewer-2 ──▶ browser
 //! ```
 //!
 //! The page comes out of the program. `board-8050` accepts; each connection has a thread, as every
@@ -10,16 +10,15 @@
 //! and writes what happens. `board-feed` makes a picture out of events and nothing else, so a run
 //! that was recorded (`chatserver replay`) is shown by the same code.
 //!
-//! It must not hold up the chat: see [`crate::event::Shutter`] and `feed.rs` for how it does not.
+//! It must not hold up the chat: see [`portal_core::event::TrafficGate`] and `feed.rs` for how it does not.
 
 mod feed;
-mod picture;
-mod recording;
-mod veil;
+pub mod limits;
+mod redactor;
+mod snapshot;
 mod viewers;
 
-pub use recording::{Recording, RecordingError};
-pub use veil::Veil;
+pub use redactor::Redactor;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,13 +30,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::json;
 
-use crate::event::{EventQueue, Events, What};
-use crate::limits;
-use crate::net::{
+use feed::{EventLog, Feed};
+use portal_core::event::{Event, EventQueue, Events};
+use portal_net::limits::ACCEPT_BACKOFF;
+use portal_net::{
     Listener, Pending, PendingConnections, PendingLimits, Port, Stream, Tap, TlsServer,
 };
-use crate::web::http::{self, Hosts, Refusal, Refused, Request, Rules};
-use feed::{Feed, Story};
+use portal_web::event::{EntranceEvent, emit_refused};
+use portal_web::http::{self, Hosts, Refusal, Refused, Request, Rules};
 use viewers::{Viewers, Watching};
 
 /// How long a viewer hears nothing before it is told that the server is still there.
@@ -76,7 +76,7 @@ pub struct Board {
 
 struct Shared {
     source: Source,
-    veil: Veil,
+    redactor: Redactor,
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
     /// Connections that have not requested the events yet.
@@ -92,7 +92,7 @@ enum Source {
     /// A server that is running.
     Live(Box<Feed>),
     /// A run that was recorded, and how many times as fast it is played.
-    Recorded(Recording, f64),
+    Recorded(Vec<Event>, f64),
 }
 
 impl Board {
@@ -105,16 +105,16 @@ impl Board {
     pub fn live(
         address: SocketAddr,
         events: &mut Events,
-        veil: Veil,
+        redactor: Redactor,
         tls: Option<&TlsServer>,
         names: &[String],
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?.secured(tls);
         // These events do not include the board's own queue, which must end with the server.
         let told = events.clone();
-        let (queue, shutter) = events.add_reader_with_shutter(limits::BOARD_QUEUE);
-        let source = Source::Live(Box::new(Feed::new(shutter, veil)));
-        Board::start(listener, source, veil, Some((queue, told)), names)
+        let (queue, gate) = events.add_gated_reader(limits::BOARD_QUEUE);
+        let source = Source::Live(Box::new(Feed::new(gate, redactor)));
+        Board::start(listener, source, redactor, Some((queue, told)), names)
     }
 
     /// Serves a page about a run that was recorded. Every viewer has a playback of its own.
@@ -123,15 +123,15 @@ impl Board {
     /// As [`Board::live`].
     pub fn replay(
         address: SocketAddr,
-        recording: Recording,
+        recording: Vec<Event>,
         speed: f64,
-        veil: Veil,
+        redactor: Redactor,
     ) -> io::Result<Board> {
         let listener = Listener::bind(address, &Tap::default())?;
         Board::start(
             listener,
             Source::Recorded(recording, speed),
-            veil,
+            redactor,
             None,
             &[],
         )
@@ -140,7 +140,7 @@ impl Board {
     fn start(
         listener: Listener,
         source: Source,
-        veil: Veil,
+        redactor: Redactor,
         events: Option<(EventQueue, Events)>,
         names: &[String],
     ) -> io::Result<Board> {
@@ -148,7 +148,7 @@ impl Board {
         let (stop, stopped) = bounded(0);
         let shared = Arc::new(Shared {
             source,
-            veil,
+            redactor,
             stopped,
             is_stopping: AtomicBool::new(false),
             callers: Arc::new(PendingConnections::new(PendingLimits::default())),
@@ -182,7 +182,7 @@ impl Board {
     }
 
     fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.threads.push(crate::threads::start(name, run)?);
+        self.threads.push(portal_net::threads::start(name, run)?);
         Ok(())
     }
 
@@ -210,8 +210,8 @@ impl Drop for Board {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        self.shared.viewers.end(limits::CONSOLE_PATIENCE);
-        self.shared.callers.end(limits::CONSOLE_PATIENCE);
+        self.shared.viewers.end(limits::SHUTDOWN_PATIENCE);
+        self.shared.callers.end(limits::SHUTDOWN_PATIENCE);
     }
 }
 
@@ -220,7 +220,7 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
     let is_over = || shared.is_stopping.load(Ordering::Acquire);
     let serve = |stream, _| welcome(shared, stream);
     // Without a rest this would fail half a million times a second.
-    let rest = |_: &io::Error| std::thread::sleep(limits::ACCEPT_BACKOFF);
+    let rest = |_: &io::Error| std::thread::sleep(ACCEPT_BACKOFF);
     listener.accept_each(is_over, serve, rest);
 }
 
@@ -243,7 +243,7 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
         http::refuse_plain_text(stream, &error);
         if let Some(events) = shared.events.as_ref().filter(|_| stream.is_secured()) {
             let (port, peer, error) = (shared.port, stream.peer(), error.to_string());
-            events.tell(|| What::TlsFailed { port, peer, error });
+            events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
         }
         return Ok(());
     }
@@ -274,7 +274,7 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
 
 fn refuse(shared: &Shared, stream: &Stream, refused: &Refused) -> io::Result<()> {
     if let Some(events) = &shared.events {
-        events.tell_refused(refused, shared.port);
+        emit_refused(events, refused, shared.port);
     }
     http::refuse_request(stream, refused)
 }
@@ -304,34 +304,38 @@ fn show(shared: &Shared, feed: &Feed, stream: &Stream, watching: &Watching) -> i
 /// Plays a recorded run from `from` on, `speed` times as fast, and no more than `count` events.
 fn play(
     shared: &Shared,
-    recording: &Recording,
+    events: &[Event],
     speed: f64,
     request: &Request,
     stream: &Stream,
     watching: &Watching,
 ) -> io::Result<()> {
-    let records = &recording.records;
     let wanted = request
         .number("speed")
         .filter(|speed: &f64| speed.is_finite());
     let speed = wanted.unwrap_or(speed).clamp(0.01, 1000.0);
-    let from = request.number("from").unwrap_or(0).min(records.len());
-    let count = request.number("count").unwrap_or(records.len());
-    let until = from.saturating_add(count).min(records.len());
-    let at = |at: usize| json!({ "at": at, "count": records.len(), "speed": speed });
+    let from = request.number("from").unwrap_or(0).min(events.len());
+    let count = request.number("count").unwrap_or(events.len());
+    let until = from.saturating_add(count).min(events.len());
+    let at = |at: usize| json!({ "at": at, "count": events.len(), "speed": speed });
 
-    let mut story = Story::new(shared.veil);
-    for record in &records[..from] {
-        story.take_in(record.clone());
+    let mut log = EventLog::new(shared.redactor);
+    for event in &events[..from] {
+        log.take_in(event.clone());
     }
-    story.picture.take_changes();
-    http::send_event(stream, "news", &story.so_far(&at(from)))?;
+    log.snapshot.take_changes();
+    http::send_event(stream, "news", &log.so_far(&at(from)))?;
     let mut next = from;
     while next < until {
         let since = |index: usize| {
-            let before = index.checked_sub(1).and_then(|index| records.get(index));
-            let before = before.map_or(records[index].time, |record| record.time);
-            let pause = records[index].time.duration_since(before).as_secs_f64() / speed;
+            let before = index.checked_sub(1).and_then(|index| events.get(index));
+            let before = before.map_or(events[index].time, |event| event.time);
+            let pause = events[index]
+                .time
+                .duration_since(before)
+                .unwrap_or_default()
+                .as_secs_f64()
+                / speed;
             // Two runs in one file may lie days apart.
             Duration::from_secs_f64(pause.clamp(0.0, LONGEST_PAUSE))
         };
@@ -340,14 +344,14 @@ fn play(
         }
         let mut shown: Vec<Arc<str>> = Vec::new();
         loop {
-            shown.push(story.take_in(records[next].clone()));
+            shown.push(log.take_in(events[next].clone()));
             next += 1;
             if next == until || since(next) > TOGETHER || shown.len() == feed::REMEMBERED {
                 break;
             }
         }
-        let picture = story.picture.take_changes();
-        let rest = json!({ "picture": picture, "replay": at(next) });
+        let snapshot = log.snapshot.take_changes();
+        let rest = json!({ "picture": snapshot, "replay": at(next) });
         http::send_event(stream, "news", &feed::news(&shown, &rest))?;
     }
     http::send_event(stream, "end", "{}")

@@ -1,0 +1,144 @@
+//! The kinds of events that the core emits.
+
+use std::net::SocketAddr;
+
+use portal_wire::{CloseReason, ErrorCode, Port};
+
+use super::{EventKind, Field, FieldValue, IntoField, field};
+use crate::seat::SeatNumber;
+use crate::tick::Ticks;
+
+/// The place of a client: its port, or its seat if all clients share a single port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A worker's port.
+    Port(Port),
+    /// A seat of the single port; its name is that of its thread.
+    Seat(SeatNumber),
+}
+
+impl IntoField for Place {
+    fn into_field(self) -> Option<FieldValue> {
+        match self {
+            Place::Port(port) => port.into_field(),
+            Place::Seat(number) => format!("seat-{number}").into_field(),
+        }
+    }
+}
+
+crate::event_kinds! {
+    /// An event of the core.
+    ///
+    /// `port` is a worker's or a room's; `asker` and `peer` are the client's address at the portal
+    /// and at its worker. `passcode` and `text` are left out unless they may be shown. `via` is the
+    /// entrance, if it is not the portal.
+    pub enum ChatEvent {
+        /// The server has started. `period` is the length of a tick in seconds; the others are
+        /// timeouts in ticks, 0 if there is none.
+        Started = "started" {
+            ports: Vec<Port>, period: u64, reserve: Ticks, handshake: Ticks, idle: u64, total: u64
+        },
+        /// A listener is bound. For the workers, `address` is the first one's.
+        Listening = "listening" { role: &'static str, address: SocketAddr },
+        /// Workers' ports can't be bound yet; the server serves without their seats.
+        PortsBusy = "ports-busy" { ports: Vec<Port>, reason: &'static str },
+        /// A port that was busy is bound now, and on the workload stack.
+        PortReady = "port-ready" { port: Port },
+        /// A seat is reserved, and the client has its port and passcode.
+        Ticket = "ticket" {
+            port: Port, asker: SocketAddr, passcode: Option<String>, via: Option<&'static str>
+        },
+        /// A UDP client repeated its request while its reservation was valid.
+        TicketAgain = "ticket-again" { port: Port, asker: SocketAddr },
+        /// All seats are taken.
+        Full = "full" { asker: SocketAddr },
+        /// The client with the reservation did not connect in time.
+        NoShow = "no-show" { port: Port },
+        /// The client with the reservation has connected.
+        Arrived = "arrived" { port: Port, peer: SocketAddr },
+        /// An unexpected connection was rejected.
+        Stray = "stray" { port: Port, peer: SocketAddr },
+        /// The first frame was not the passcode.
+        WrongPasscode = "wrong-passcode" { port: Port, peer: SocketAddr },
+        /// The first frame was the passcode.
+        Seated = "seated" { port: Port, peer: SocketAddr, via: Option<&'static str> },
+        /// A message was queued for the partner.
+        Relayed = "relayed" { from: Place, to: Place, bytes: usize, text: Option<String> },
+        /// A message had no recipient, because the partner's seat is empty.
+        NobodyThere = "nobody-there" { from: Place },
+        /// An account was registered, and is on the disk.
+        Registered = "registered" { port: Port, name: String },
+        /// A client has logged in.
+        LoggedIn = "logged-in" { port: Port, name: String },
+        /// A password was changed, and is on the disk.
+        PasswordChanged = "password-changed" { port: Port, name: String },
+        /// A login with a wrong password.
+        WrongPassword = "password-wrong" { port: Port, name: String },
+        /// A public message was queued for `count` clients.
+        Public = "public" { port: Port, name: String, count: usize, text: Option<String> },
+        /// A direct message was queued for its recipient.
+        Direct = "direct" { port: Port, name: String, to: String, text: Option<String> },
+        /// The recipient of a direct message is not connected.
+        NoSuchUser = "no-such-user" { port: Port, name: String, to: String },
+        /// A room was created.
+        RoomOpened = "room-opened" { port: Port, room: String },
+        /// A room was removed, and its port is free.
+        RoomEnded = "room-ended" { port: Port, room: String },
+        /// A client has joined a room.
+        RoomJoined = "room-joined" { port: Port, room: String, name: String },
+        /// A client has left a room.
+        RoomLeft = "room-left" { room: String, name: String, end: CloseReason },
+        /// A message was queued for `count` members of a room.
+        RoomSaid = "room-said" {
+            port: Port, room: String, name: String, count: usize, text: Option<String>
+        },
+        /// A client's document was answered with an error.
+        Refused = "refused" { port: Port, code: ErrorCode },
+        /// A session has ended.
+        Left = "left" { port: Port, peer: SocketAddr, end: CloseReason },
+        /// The seat's passcode has changed, and its port is on the workload stack.
+        Freed = "freed" { port: Port, passcode: Option<String> },
+        /// A client's first frame in this tick; its idle timeout starts again.
+        Heard = "heard" { port: Port },
+        /// A thread panicked while it served a client, and serves the next one.
+        Panicked = "panicked" { message: String, place: String },
+        /// A system call has failed; `times` counts repetitions since the last such event.
+        Trouble = "trouble" { doing: &'static str, error: String, times: Option<u64> },
+        /// Events are missing in this reader's stream before this one.
+        LinesMissing = "lines-missing" { count: u64, reason: String },
+        /// The clock has advanced, and the tick was sent to `told` threads.
+        Ticked = "tick" { told: usize },
+        /// The server is shutting down, because of a signal or the operator.
+        ShuttingDown = "shutting-down" { why: Option<String> },
+    }
+}
+
+/// A socket call has returned. The event's kind is the call's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketCall {
+    /// Its name, such as `read`.
+    pub call: &'static str,
+    /// The peer; for a listener, its own address.
+    pub address: Option<SocketAddr>,
+    /// Number of bytes that the caller asked for or offered.
+    pub wanted: Option<usize>,
+    /// Number of bytes transferred.
+    pub got: Option<usize>,
+    /// The error.
+    pub failed: Option<String>,
+    /// The transferred bytes, escaped.
+    pub bytes: Option<String>,
+}
+
+impl EventKind for SocketCall {
+    fn into_parts(self) -> (&'static str, Vec<Field>) {
+        let fields = [
+            field("address", self.address),
+            field("wanted", self.wanted),
+            field("got", self.got),
+            field("failed", self.failed),
+            field("bytes", self.bytes),
+        ];
+        (self.call, fields.into_iter().flatten().collect())
+    }
+}

@@ -1,0 +1,47 @@
+//! The kinds of events at entrances that speak other protocols than the core's.
+
+use std::net::SocketAddr;
+
+use portal_core::event::Events;
+use portal_net::{Opening, Port};
+
+use crate::http::{Refusal, Refused};
+
+portal_core::event_kinds! {
+    /// An event of an entrance at `port`. `peer` is the client's address; behind a trusted proxy,
+    /// the address that the proxy states.
+    pub enum EntranceEvent {
+        /// The worker connects to the address that the client has named.
+        Calling = "calling" { port: Port, peer: SocketAddr },
+        /// The TLS handshake is complete. A client of a worker or room has the handshake timeout
+        /// for its passcode from here on. Not emitted by the portal and for browsers.
+        Secured = "secured" { port: Port, peer: SocketAddr },
+        /// A TLS handshake failed, or was attempted without TLS.
+        TlsFailed = "tls-failed" { port: Port, peer: SocketAddr, error: String },
+        /// A client of another protocol was rejected: `http`, or the PROXY protocol's version.
+        WrongProtocol = "wrong-protocol" { port: Port, peer: SocketAddr, protocol: String },
+        /// An HTTP request was refused, with the response's status.
+        HttpRefused = "http-refused" {
+            port: Port, peer: SocketAddr, status: String, reason: String
+        },
+    }
+}
+
+/// Emits the event for a refused HTTP request at `port`, except if the path does not exist: browsers
+/// request some paths on their own.
+pub fn emit_refused(events: &Events, refused: &Refused, port: Port) {
+    let peer = refused.client;
+    match &refused.refusal {
+        Refusal::NotFound => {}
+        Refusal::Opening(opening @ Opening::Tls) => {
+            let error = opening.to_string();
+            events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
+        }
+        refusal => events.emit(|| EntranceEvent::HttpRefused {
+            port,
+            peer,
+            status: refusal.status().to_owned(),
+            reason: refusal.to_string(),
+        }),
+    }
+}
