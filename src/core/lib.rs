@@ -12,6 +12,7 @@ pub mod limits;
 pub mod outbox;
 pub mod seat;
 pub mod tick;
+pub mod transport;
 pub mod wake;
 #[cfg(any(test, feature = "test-support"))]
 pub mod walk;

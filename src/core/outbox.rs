@@ -31,17 +31,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits;
+use crate::transport::{Encoder, Request};
 use crate::wake::Waker;
 use portal_net::Stream;
 use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
-use portal_wire::{CloseReason, Codec, Frames, ServerDoc};
+use portal_wire::{CloseReason, Frames, ServerDoc};
 use silence::Silence;
 use waiting::Waiting;
 
 /// One client's socket and what waits for it.
 pub struct Outbox {
     stream: Stream,
-    codec: Codec,
     /// Wakes the timer thread to write out what was spilled.
     timer: Waker,
     /// How long one of that thread's writes may take.
@@ -68,6 +68,7 @@ struct Queue {
     /// [`limits::HISTORY_EXEMPTION`].
     exempt_bytes: usize,
     waiting: Waiting,
+    encoder: Box<dyn Encoder>,
     silence: Silence,
 }
 
@@ -107,9 +108,15 @@ pub enum Left {
 impl Outbox {
     /// The outbox of a fresh connection. `timer` wakes the thread that writes what was spilled, and
     /// each of its writes may take as long as `patience`: one tick.
-    pub fn new(stream: Stream, codec: Codec, timer: Waker, patience: Duration) -> Outbox {
+    pub fn new(
+        stream: Stream,
+        encoder: Box<dyn Encoder>,
+        timer: Waker,
+        patience: Duration,
+    ) -> Outbox {
         let queue = Queue {
             waiting: Waiting::default(),
+            encoder,
             silence: Silence::default(),
             exempt_bytes: 0,
             is_patient: false,
@@ -117,7 +124,6 @@ impl Outbox {
         };
         Outbox {
             stream,
-            codec,
             timer,
             patience,
             queue: Mutex::ranked(Rank::Outbox, queue),
@@ -132,17 +138,24 @@ impl Outbox {
         &self.stream
     }
 
-    /// How this connection's documents are written.
-    pub fn codec(&self) -> Codec {
-        self.codec
+    /// Appends the frames of a document to `frames`. `request` is the request that it answers.
+    pub fn encode(&self, doc: &ServerDoc<'_>, request: Request, frames: &mut Frames) {
+        let encoder = &mut self.queue.lock().encoder;
+        frames.push(|out| encoder.encode(doc, request, out));
     }
 
     /// Hands over whole frames and writes them if the socket takes them.
     pub fn send(&self, frames: &Frames) -> Handed {
+        self.send_encoded(|_| frames)
+    }
+
+    /// As [`Outbox::send`], for frames that depend on the encoder.
+    pub fn send_encoded<'f>(&self, frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames) -> Handed {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Handed::Ended;
         }
+        let frames = frames(&mut *queue.encoder);
         if queue.state == State::Open && queue.waiting.is_empty() {
             let sent = self.write_now(&mut queue, frames.bytes());
             if sent < frames.len() && !queue.has_ended() {
@@ -159,11 +172,15 @@ impl Outbox {
     /// Hands over whole frames for the timer thread to write, together with whatever else gathers
     /// until it does: for a crowd that talks at once, in which every speaker would otherwise do a
     /// small write to every listener.
-    pub fn enqueue(&self, frames: &Frames) -> Handed {
+    pub fn enqueue_encoded<'f>(
+        &self,
+        frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
+    ) -> Handed {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Handed::Ended;
         }
+        let frames = frames(&mut *queue.encoder);
         queue.waiting.push(frames, 0);
         self.spill(&mut queue);
         self.settle(queue)
@@ -172,15 +189,19 @@ impl Outbox {
     /// Hands over one document; see [`Outbox::send`].
     pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Handed {
         let mut frames = Frames::default();
-        frames.push(|out| self.codec.write_server(doc, out));
-        self.send(&frames)
+        self.send_encoded(|encoder| {
+            frames.push(|out| encoder.encode(doc, Request::default(), out));
+            &frames
+        })
     }
 
     /// Asks the other side whether it is there, by the framing's own means.
     pub fn send_ping(&self) -> Handed {
         let mut frames = Frames::default();
-        frames.push(|out| self.codec.write_ping(out));
-        self.send(&frames)
+        self.send_encoded(|encoder| {
+            frames.push(|out| encoder.encode_ping(out));
+            &frames
+        })
     }
 
     /// Hands over one document and writes nothing, so it may be called under the hall's lock.
@@ -190,18 +211,25 @@ impl Outbox {
         if queue.has_ended() {
             return Handed::Ended;
         }
-        queue
-            .waiting
-            .push_with(|piece| self.codec.write_server(doc, piece));
+        queue.push_doc(doc);
         Handed::Taken
     }
 
     /// As [`Outbox::append_doc`], for frames.
     pub fn append(&self, frames: &Frames) -> Handed {
+        self.append_encoded(|_| frames)
+    }
+
+    /// As [`Outbox::append`], for frames that depend on the encoder.
+    pub fn append_encoded<'f>(
+        &self,
+        frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
+    ) -> Handed {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Handed::Ended;
         }
+        let frames = frames(&mut *queue.encoder);
         queue.waiting.push(frames, 0);
         Handed::Taken
     }
@@ -225,9 +253,7 @@ impl Outbox {
             return 0;
         }
         let before = queue.waiting.pending();
-        queue
-            .waiting
-            .push_with(|piece| self.codec.write_server(doc, piece));
+        queue.push_doc(doc);
         queue.waiting.pending() - before
     }
 
@@ -259,14 +285,9 @@ impl Outbox {
             return false;
         }
         if let Some(farewell) = farewell {
-            queue
-                .waiting
-                .push_with(|piece| self.codec.write_server(farewell, piece));
+            queue.push_doc(farewell);
         }
-        let code = end.close_code();
-        queue
-            .waiting
-            .push_with(|piece| self.codec.write_close(code, piece));
+        queue.push_close(end);
         self.write_waiting(&mut queue);
         self.finish(queue, end);
         true
@@ -479,11 +500,11 @@ impl Outbox {
             // (An original program is told no reason, so there nothing has to stay.)
             let farewell = CloseReason::TooSlow.farewell();
             let mut last_word = Frames::default();
+            let encoder = &mut queue.encoder;
             if let Some(farewell) = &farewell {
-                last_word.push(|out| self.codec.write_server(farewell, out));
+                last_word.push(|out| encoder.encode(farewell, Request::default(), out));
             }
-            let code = CloseReason::TooSlow.close_code();
-            last_word.push(|out| self.codec.write_close(code, out));
+            last_word.push(|out| encoder.encode_close(CloseReason::TooSlow, out));
             if last_word.is_empty() {
                 queue.waiting.clear();
             } else {
@@ -539,6 +560,18 @@ impl Queue {
         self.waiting.pending() > limits::OUTBOX + self.exempt_bytes
     }
 
+    fn push_doc(&mut self, doc: &ServerDoc<'_>) {
+        let encoder = &mut self.encoder;
+        self.waiting
+            .push_with(|piece| encoder.encode(doc, Request::default(), piece));
+    }
+
+    fn push_close(&mut self, reason: CloseReason) {
+        let encoder = &mut self.encoder;
+        self.waiting
+            .push_with(|piece| encoder.encode_close(reason, piece));
+    }
+
     fn has_ended(&self) -> bool {
         self.ended().is_some()
     }
@@ -563,6 +596,7 @@ fn is_full(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::XmlLineEncoder;
     use crate::wake::Wakes;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
@@ -581,7 +615,12 @@ mod tests {
             .unwrap();
         let stream = Stream::from(listener.accept().unwrap().0);
         let wakes = Wakes::new();
-        let outbox = Outbox::new(stream, Codec::default(), wakes.waker(), write_timeout);
+        let outbox = Outbox::new(
+            stream,
+            Box::<XmlLineEncoder>::default(),
+            wakes.waker(),
+            write_timeout,
+        );
         (Arc::new(outbox), wakes, client)
     }
 
@@ -742,7 +781,7 @@ mod tests {
             while outbox.queue.lock().is_too_long() {
                 std::thread::yield_now();
             }
-            assert_eq!(outbox.enqueue(&frames), Handed::Taken);
+            assert_eq!(outbox.enqueue_encoded(|_| &frames), Handed::Taken);
         }
         while outbox.write_out() != Left::Nothing {}
         outbox.end(CloseReason::Terminate);

@@ -9,9 +9,8 @@ use crate::cluster::Cluster;
 use crate::event::{ChatEvent, Events};
 use crate::limits;
 use crate::net::{Listener, Port, Spare, Stream};
-use crate::server::guard::foreign::Foreign;
-use crate::web::http::{self, Refusal};
-use crate::wire::{CloseCode, Codec, Elsewhere, ErrorCode, ServerDoc};
+use crate::wire::{Elsewhere, ServerDoc};
+use portal_core::transport::Transport;
 
 /// What a thread that accepts needs besides its listener.
 #[derive(Clone)]
@@ -21,7 +20,9 @@ pub(super) struct Accepting {
     /// A descriptor that is kept for telling such a caller.
     spare: Arc<Spare>,
     /// How a caller is told anything.
-    pub(super) codec: Codec,
+    pub(super) transport: Arc<dyn Transport>,
+    /// Sent to a caller if there is no descriptor for it.
+    no_descriptor: Arc<[u8]>,
     /// The other servers, if there are any.
     cluster: Arc<OnceLock<Cluster>>,
     /// Whether callers speak TLS, and are not to be sent where nobody does.
@@ -32,14 +33,15 @@ impl Accepting {
     /// Keeps a descriptor from now on, for all threads that accept.
     pub(super) fn new(
         events: Events,
-        codec: Codec,
+        transport: Arc<dyn Transport>,
         cluster: Arc<OnceLock<Cluster>>,
         is_tls: bool,
     ) -> Accepting {
         Accepting {
             events,
             spare: Arc::new(Spare::hold()),
-            codec,
+            no_descriptor: transport.last_word(&ServerDoc::Full).into(),
+            transport,
             cluster,
             is_tls,
         }
@@ -60,16 +62,19 @@ impl Accepting {
                 },
             })
         };
-        if self.codec.is_original() {
-            return ServerDoc::Full;
-        }
         elsewhere().unwrap_or(ServerDoc::Full)
     }
 
-    /// The same, for callers to whom another codec speaks.
-    pub(super) fn speaking(&self, codec: Codec) -> Accepting {
+    /// The same, for callers of another protocol, who are sent `no_descriptor` if there is none for
+    /// them.
+    pub(super) fn speaking(
+        &self,
+        transport: Arc<dyn Transport>,
+        no_descriptor: &[u8],
+    ) -> Accepting {
         Accepting {
-            codec,
+            transport,
+            no_descriptor: no_descriptor.into(),
             ..self.clone()
         }
     }
@@ -88,50 +93,22 @@ impl Accepting {
     /// FULL with the one that is kept for this, instead of being left waiting.
     fn accept_failed(&self, listener: &Listener, error: &io::Error) {
         if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
-            let full = if self.codec.is_web() {
-                http::refusal(Refusal::Unavailable).into_bytes()
-            } else {
-                self.codec.server_frame(&ServerDoc::Full)
-            };
-            self.spare.turn_one_away(listener, &full);
+            self.spare.turn_one_away(listener, &self.no_descriptor);
         }
         back_off(&self.events, "accept", error);
     }
 
     /// Says one last thing to a caller and closes the connection. (Who has to shake hands first, and is not expected, is closed without a word.)
     pub(super) fn turn_away(&self, stream: Stream, last_word: &ServerDoc<'_>) {
-        stream.send_and_close(&self.codec.server_frame(last_word));
-    }
-
-    /// Closes a connection of another protocol, with an explanation that its program can show. A TLS
-    /// client reports that it got plain text; without an answer, it would take the server for overloaded.
-    pub(super) fn refuse(&self, stream: Stream, foreign: Foreign, port: Port, peer: SocketAddr) {
-        self.events.emit(|| foreign.event(port, peer));
-        match foreign {
-            Foreign::Http => stream.send_and_close(NOT_HTTP),
-            Foreign::Other(opening) => {
-                let sentence = opening.to_string().into();
-                let code = ErrorCode::Malformed;
-                self.turn_away(stream, &ServerDoc::Error { code, sentence });
-            }
-        }
+        stream.send_and_close(&self.transport.last_word(last_word));
     }
 
     /// Tells a caller that there is no seat.
     pub(super) fn say_full(&self, stream: Stream, peer: SocketAddr) {
-        let mut full = self.codec.server_frame(&self.full());
-        self.codec.write_close(CloseCode::Full, &mut full);
-        stream.send_and_close(&full);
+        self.turn_away(stream, &self.full());
         self.events.emit(|| ChatEvent::Full { asker: peer });
     }
 }
-
-/// The response to an HTTP request at a port for chat clients.
-const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    Content-Type: text/plain; charset=utf-8\r\n\
-    Connection: close\r\n\r\n\
-    This port is for chat clients and does not speak HTTP. The page for browsers has its own port:\n\
-    the server prints its address if it was started with --web.\n";
 
 /// After a failed accept: without a rest the loop would fail half a million times a second for as
 /// long as descriptors are short.

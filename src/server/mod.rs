@@ -38,8 +38,8 @@ use crate::net::{
 };
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
 use crate::web::Page;
-use crate::web::http::{Hosts, Rules};
-use crate::wire::{CloseReason, Codec, ServerDoc};
+use crate::web::http::{self, Hosts, Refusal, Rules};
+use crate::wire::{CloseReason, ServerDoc};
 use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
 use guard::guesses::Guesses;
@@ -47,6 +47,8 @@ use guard::per_tick::PerTick;
 use here::Here;
 use listeners::{Listeners, PORTAL, WEB, explain};
 use panics::Panics;
+use portal_core::transport::{Transport, XmlLines};
+use portal_entrances::{Legacy, Screened, WebSocket};
 use ports::Binder;
 use rooms::{NewRoom, RoomPorts, RoomThreads};
 use seats::{Seats, SharedSeat};
@@ -273,9 +275,18 @@ impl Server {
             None => listeners.workers.iter().map(worker_port).collect(),
         };
         let timeouts = settings.timeouts();
-        let (codec, passcodes) = match settings.compat {
-            None => (Codec::xml(settings.max_message), PasscodeKind::Hex),
-            Some(revision) => (Codec::original(revision), PasscodeKind::NineDigits),
+        let needs_passcode = settings.single_port.is_none();
+        let (transport, passcodes): (Arc<dyn Transport>, _) = match settings.compat {
+            None => {
+                let xml = XmlLines::new(settings.max_message);
+                let screened = Screened::new(xml, events.clone(), needs_passcode);
+                (Arc::new(screened), PasscodeKind::Hex)
+            }
+            Some(revision) => {
+                let legacy = Legacy::new(revision);
+                let screened = Screened::new(legacy, events.clone(), needs_passcode);
+                (Arc::new(screened), PasscodeKind::NineDigits)
+            }
         };
         let (mut seats, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
@@ -297,9 +308,14 @@ impl Server {
         let callers_of_rooms = Arc::clone(&callers);
         let cluster = Arc::new(OnceLock::new());
         let is_tls = settings.tls.is_some();
-        let accepting = Accepting::new(events.clone(), codec, Arc::clone(&cluster), is_tls);
+        let accepting = Accepting::new(
+            events.clone(),
+            Arc::clone(&transport),
+            Arc::clone(&cluster),
+            is_tls,
+        );
         let sockets = Sockets {
-            codec,
+            transport,
             tick: settings.tick,
             clock: clock.clone(),
         };
@@ -407,7 +423,12 @@ impl Server {
                 };
                 server.start_single(port, single)?;
             }
-            (tcp, _) => server.start_portals(tcp, listeners.portal_udp, accepting)?,
+            (tcp, _) => server.start_portals(
+                tcp,
+                listeners.portal_udp,
+                accepting,
+                settings.compat.is_some(),
+            )?,
         }
         Ok(server)
     }
@@ -568,12 +589,13 @@ impl Server {
         accepting: &Accepting,
         settings: &Settings,
     ) -> Result<(), StartError> {
-        let codec = Codec::web(settings.max_message);
+        let web_socket = Arc::new(WebSocket::new(settings.max_message));
+        let no_descriptor = http::refusal(Refusal::Unavailable);
         let door = Door {
             sessions: Arc::clone(&self.sessions),
-            accepting: accepting.speaking(codec),
+            accepting: accepting.speaking(web_socket.clone(), no_descriptor.as_bytes()),
             sockets: Sockets {
-                codec,
+                transport: web_socket.clone(),
                 tick: settings.tick,
                 clock: self.sessions.clock.clone(),
             },
@@ -587,7 +609,8 @@ impl Server {
                 board: settings.board,
                 has_passwords: settings.accounts.is_some(),
             }),
-            probe_every: Ticks::covering(limits::PROBE_EVERY, settings.tick),
+            web_socket,
+            ping_every: Ticks::covering(limits::PROBE_EVERY, settings.tick),
             workers: settings.single_port.is_none().then_some(settings.bind),
         };
         let listener = self.listen(port, WEB, limits::WORKER_BACKLOG as i32)?;
@@ -613,8 +636,10 @@ impl Server {
         tcp: Option<BoundPort>,
         udp: Option<Datagrams>,
         accepting: Accepting,
+        takes_short_datagrams: bool,
     ) -> Result<(), StartError> {
         let portal = Portal {
+            takes_short_datagrams,
             seats: Arc::clone(&self.sessions.seats),
             accepting,
             clock: self.sessions.clock.clone(),
@@ -689,17 +714,11 @@ impl Server {
                 // Whoever is still on the way in has not been welcomed, so nothing else may be
                 // said to them yet.
                 let connection = self.sessions.pairs.connection(seat.number)?;
-                let threads = if connection.outbox.codec().is_web() {
-                    let timer = match self.is_single() {
-                        true => seat.number.to_string(),
-                        false => seat.port.to_string(),
-                    };
-                    format!("{} timer-{timer}", connection.thread())
-                } else if self.is_single() {
-                    format!("seat-{0} timer-{0}", seat.number)
-                } else {
-                    format!("worker-{0} timer-{0}", seat.port)
+                let timer = match self.is_single() {
+                    true => seat.number.to_string(),
+                    false => seat.port.to_string(),
                 };
+                let threads = format!("{} timer-{timer}", connection.thread());
                 Some(Connected {
                     seat: seat.number,
                     port: seat.port,

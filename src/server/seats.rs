@@ -13,7 +13,7 @@ use crate::hall::Connection;
 use crate::lock::Mutex;
 use crate::net::{Port, host_of};
 use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
-use crate::server::guard::probe::Probe;
+use crate::server::guard::keepalive::Keepalive;
 use crate::wake::Waker;
 
 /// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf.
@@ -45,7 +45,7 @@ pub(super) struct OccupiedSeat {
     /// Set from the arrival until the worker has cleared up.
     pub(super) connection: Option<Arc<Connection>>,
     /// Whether that, if it is a browser's, still answers.
-    pub(super) probe: Option<Probe>,
+    pub(super) keepalive: Option<Keepalive>,
     /// From where this server calls its own worker, to learn that everyone before has been turned away.
     pub(super) own_caller: Option<SocketAddr>,
 }
@@ -53,8 +53,11 @@ pub(super) struct OccupiedSeat {
 impl OccupiedSeat {
     /// The next thing that its timekeeper has to see to.
     fn deadline(&self) -> Option<Deadline> {
-        let probe = self.probe.as_ref().map(Probe::deadline);
-        [self.seat.deadline(), probe].into_iter().flatten().min()
+        let keepalive = self.keepalive.as_ref().map(Keepalive::deadline);
+        [self.seat.deadline(), keepalive]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -75,7 +78,7 @@ impl SharedSeat {
                 seat,
                 counted: None,
                 connection: None,
-                probe: None,
+                keepalive: None,
                 own_caller: None,
             }),
         }
@@ -93,18 +96,6 @@ impl SharedSeat {
     /// Who is connected to it, welcomed or not.
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
         self.with_seat(|occupied| occupied.connection.clone())
-    }
-
-    /// Notes that something has come from `connection`, a browser's, if that is still in the seat.
-    pub(super) fn alive(&self, connection: &Arc<Connection>, now: Tick) {
-        self.with_seat(|occupied| {
-            let there = occupied.connection.as_ref();
-            if there.is_some_and(|there| Arc::ptr_eq(there, connection))
-                && let Some(probe) = &mut occupied.probe
-            {
-                probe.alive(now);
-            }
-        });
     }
 
     /// Moves the idle deadline of `connection`, if that is still in the seat. Returns whether it is.
@@ -366,7 +357,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::{Clock, Ticks};
+    use crate::clock::Clock;
     use crate::hall::test_support::connection;
     use crate::server::{Server, Settings};
 
@@ -423,33 +414,23 @@ mod tests {
         let ((alice, _alice), (before, _before)) = (connection("alice"), connection("before"));
         let held = server.sessions.seats.take(HERE).ok().unwrap();
         let now = clock.now();
-        let second = Duration::from_secs(1);
-        let three = Ticks::covering(3 * second, second);
         let seated = held.sit(
             (),
             |seat, lease| seat.sit(lease, now),
             |shared, occupied, (), ()| {
                 occupied.connection = Some(Arc::clone(&alice));
-                occupied.probe = Some(Probe::new(three, now));
                 shared.number
             },
         );
         let seat = server.sessions.seats.seat(seated.unwrap()).unwrap();
-        let deadlines = || {
-            seat.with_seat(|occupied| {
-                let probe = occupied.probe.as_ref().map(Probe::deadline);
-                (occupied.seat.deadline(), probe)
-            })
-        };
-        let at_first = deadlines();
+        let deadline = || seat.with_seat(|occupied| occupied.seat.deadline());
+        let at_first = deadline();
         clock.beat();
         // The previous client's session may still be ending, and receive something.
         assert!(!seat.heard(&before, clock.now()));
-        seat.alive(&before, clock.now());
-        assert_eq!(deadlines(), at_first);
+        assert_eq!(deadline(), at_first);
         assert!(seat.heard(&alice, clock.now()));
-        seat.alive(&alice, clock.now());
-        assert!(deadlines().0 > at_first.0 && deadlines().1 > at_first.1);
+        assert!(deadline() > at_first);
         server.stop();
     }
 }

@@ -1,37 +1,54 @@
 //! How a connected socket becomes a connection, for every thread that accepts or calls.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::hall::Connection;
-use crate::net::Stream;
+use crate::net::{Port, Stream};
 use crate::outbox::Outbox;
 use crate::wake::Waker;
-use crate::wire::Codec;
+use portal_core::transport::{Decoder, Encoder, Transport};
 
 /// What every socket of one server has in common.
 #[derive(Clone)]
 pub(super) struct Sockets {
     /// What is spoken over them.
-    pub(super) codec: Codec,
+    pub(super) transport: Arc<dyn Transport>,
     /// One tick, which is also the longest that a timekeeper's write may take.
     pub(super) tick: Duration,
     /// When a connection began.
     pub(super) clock: Clock,
 }
 
+/// A connection, and the decoder of what it receives.
+pub(super) type Opened = (Arc<Connection>, Box<dyn Decoder>);
+
 impl Sockets {
-    /// A connection that goes by `label` for now, and whose timekeeper is woken by `timer`.
+    /// A connection of a client at `port` that goes by `label` for now, and whose timekeeper is woken
+    /// by `timer`.
     pub(super) fn connection(
         &self,
         stream: Stream,
-        peer: SocketAddr,
+        port: Port,
         label: &str,
         timer: Waker,
-    ) -> Arc<Connection> {
-        let outbox = Outbox::new(stream, self.codec, timer, self.tick);
-        Arc::new(Connection::new(outbox, peer, label, self.clock.now()))
+    ) -> Opened {
+        let halves = self.transport.open(&stream, port);
+        self.connection_with(stream, halves, label, timer)
+    }
+
+    /// As [`Sockets::connection`], with a decoder and an encoder of the caller's.
+    pub(super) fn connection_with(
+        &self,
+        stream: Stream,
+        (decoder, encoder): (Box<dyn Decoder>, Box<dyn Encoder>),
+        label: &str,
+        timer: Waker,
+    ) -> Opened {
+        let peer = stream.peer();
+        let outbox = Outbox::new(stream, encoder, timer, self.tick);
+        let connection = Connection::new(outbox, peer, label, self.clock.now());
+        (Arc::new(connection), decoder)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{CloseCode, FrameError, ServerDoc};
+use crate::{FrameError, ServerDoc};
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,36 +116,6 @@ impl CloseReason {
         }
     }
 
-    /// The code with which a WebSocket is closed (RFC 6455, section 7.4).
-    pub fn close_code(self) -> CloseCode {
-        match self {
-            CloseReason::Terminate
-            | CloseReason::ClientIdleTimeout
-            | CloseReason::ClientTotalTimeout
-            | CloseReason::PeerClosed
-            | CloseReason::ConnectionReset
-            | CloseReason::Unacknowledged
-            | CloseReason::PingTimeout => CloseCode::Normal,
-            CloseReason::Shutdown => CloseCode::GoingAway,
-            CloseReason::BAD_FRAMES => CloseCode::ProtocolError,
-            CloseReason::BINARY => CloseCode::Unsupported,
-            CloseReason::NOT_UTF8 => CloseCode::NotUtf8,
-            CloseReason::TooLong => CloseCode::TooLong,
-            CloseReason::Panicked => CloseCode::Failed,
-            CloseReason::HandshakeTimeout
-            | CloseReason::WrongPasscode
-            | CloseReason::IdleTimeout
-            | CloseReason::TotalTimeout
-            | CloseReason::TooManyErrors
-            | CloseReason::TooSlow
-            | CloseReason::WrongPassword
-            | CloseReason::TakenOver
-            | CloseReason::Kicked
-            | CloseReason::Evicted
-            | CloseReason::Entrance(_) => CloseCode::Refused,
-        }
-    }
-
     /// The reason for closing a connection after a read has failed. If a peer has vanished, the
     /// kernel may find that earlier than the server does.
     pub fn of_read(error: &io::Error) -> CloseReason {
@@ -167,6 +137,7 @@ impl From<&FrameError> for CloseReason {
             FrameError::Binary => CloseReason::BINARY,
             FrameError::NotUtf8 => CloseReason::NOT_UTF8,
             FrameError::Closed { .. } => CloseReason::PeerClosed,
+            FrameError::Rejected { reason, .. } => *reason,
         }
     }
 }

@@ -47,6 +47,15 @@ impl Framing {
     }
 }
 
+/// What has come over a WebSocket.
+#[derive(Debug)]
+pub enum WebInput<'f> {
+    /// A whole message.
+    Message(&'f [u8]),
+    /// The answers to pings, each a frame.
+    Pongs(Frames),
+}
+
 /// Cuts a byte stream into frames. It holds what was read and not yet taken, never more than
 /// the longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
 #[derive(Debug)]
@@ -116,7 +125,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// What `read` reports, except `Interrupted`, which is tried again.
-    pub fn read_from(&mut self, source: &mut impl Read) -> io::Result<usize> {
+    pub fn read_from(&mut self, source: &mut (impl Read + ?Sized)) -> io::Result<usize> {
         self.make_room();
         loop {
             match source.read(&mut self.buffer[self.end..]) {
@@ -156,11 +165,32 @@ impl FrameReader {
         match self.framing {
             Framing::Line => self.next_line(),
             Framing::Dotnet => self.next_counted(),
-            Framing::WebSocket => self.next_web_message(),
+            Framing::WebSocket => Ok(match self.next_web_message()? {
+                Some(Next::Here { begin, end }) => Some(&self.buffer[begin..end]),
+                Some(_) => self.assembler.as_ref().map(|there| there.message()),
+                None => None,
+            }),
         }
     }
 
-    fn next_web_message(&mut self) -> Result<Option<&[u8]>, FrameError> {
+    /// The next WebSocket message, or, if no whole one is there, the answers to the pings that have
+    /// come since the last time.
+    ///
+    /// # Errors
+    /// As [`FrameReader::next_frame`].
+    pub fn next_web_input(&mut self) -> Result<Option<WebInput<'_>>, FrameError> {
+        let next = self.next_web_message()?;
+        let assembler = self.assembler.as_mut();
+        Ok(match next {
+            Some(Next::Here { begin, end }) => Some(WebInput::Message(&self.buffer[begin..end])),
+            Some(_) => assembler.map(|there| WebInput::Message(there.message())),
+            None => assembler
+                .and_then(|there| there.take_pongs())
+                .map(WebInput::Pongs),
+        })
+    }
+
+    fn next_web_message(&mut self) -> Result<Option<Next>, FrameError> {
         let limit = self.max_frame;
         let Some(assembler) = &mut self.assembler else {
             return Ok(None);
@@ -173,10 +203,8 @@ impl FrameReader {
             };
             self.start = end;
             self.scanned = end;
-            match next {
-                Next::Here { begin, end } => return Ok(Some(&self.buffer[begin..end])),
-                Next::Assembled { .. } => return Ok(Some(assembler.message())),
-                Next::Wait | Next::Passed { .. } => {}
+            if !matches!(next, Next::Passed { .. }) {
+                return Ok(Some(next));
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::CloseReason;
+
 /// Why the stream can't be cut into frames any more. The connection has to be closed: where the
 /// next frame would begin is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,14 @@ pub enum FrameError {
     Binary,
     /// A WebSocket's text that is no UTF-8.
     NotUtf8,
+    /// Another protocol than the chat's, or a rule of one entrance: the reason for closing the
+    /// connection, and what the client is told.
+    Rejected {
+        /// The reason.
+        reason: CloseReason,
+        /// The sentence, if the client can read one.
+        sentence: Option<String>,
+    },
     /// No error: the other side has closed its WebSocket, and may have said why.
     Closed {
         /// The close code that it sent.
@@ -36,6 +46,9 @@ impl fmt::Display for FrameError {
             FrameError::NotWebSocket(rule) => write!(f, "that is no WebSocket (RFC 6455): {rule}"),
             FrameError::Binary => f.write_str("binary data means nothing here; send text"),
             FrameError::NotUtf8 => f.write_str("a text message has to be UTF-8"),
+            FrameError::Rejected { reason, sentence } => {
+                f.write_str(sentence.as_deref().unwrap_or(reason.word()))
+            }
             FrameError::Closed { .. } => f.write_str("the other side has closed the WebSocket"),
         }
     }

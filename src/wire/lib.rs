@@ -44,7 +44,7 @@ pub use client_doc::{ClientCommand, ClientDoc};
 pub use close_reason::CloseReason;
 pub use doc::{CallbackRequest, DocError, ErrorCode, Handshake, Secret};
 pub use elements::Elsewhere;
-pub use frame::{FrameReader, Framing};
+pub use frame::{FrameReader, Framing, WebInput};
 pub use frame_error::FrameError;
 pub use frames::Frames;
 pub use name::{Addressed, Name};
@@ -146,8 +146,7 @@ impl Codec {
         }
     }
 
-    /// Whether a browser is on the other side.
-    pub fn is_web(&self) -> bool {
+    fn is_web(&self) -> bool {
         self.framing == Framing::WebSocket
     }
 
@@ -165,9 +164,7 @@ impl Codec {
         }
     }
 
-    /// What a welcome says of the longest frame: nothing if it is the usual one, or the other side is an
-    /// original program.
-    pub fn announced_max(&self) -> Option<usize> {
+    fn announced_max(&self) -> Option<usize> {
         let usual = self.is_original() || self.max_frame == limits::MAX_FRAME;
         (!usual).then_some(self.max_frame)
     }
@@ -209,7 +206,11 @@ impl Codec {
     }
 
     /// Appends a server's document to `out` as one frame; nothing, if the dialect has none such.
+    ///
+    /// A welcome announces the longest frame, unless that is [`limits::MAX_FRAME`].
     pub fn write_server(&self, doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
+        let announcing = self.announced_max().and_then(|max| doc.announcing(max));
+        let doc = announcing.as_ref().unwrap_or(doc);
         if !self.is_original() {
             return self.framing.write(out, |out| xml::write_server(doc, out));
         }
@@ -232,11 +233,6 @@ impl Codec {
         let content = original::handshake_content(port, &handshake.passcode, self.is_plain());
         self.framing
             .write(out, |out| out.extend_from_slice(&content));
-    }
-
-    /// Whether what this codec writes is what the other one would write.
-    pub fn writes_as(&self, other: &Codec) -> bool {
-        (self.framing, self.dialect) == (other.framing, other.dialect)
     }
 
     /// A server's document as one frame.

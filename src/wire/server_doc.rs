@@ -220,6 +220,25 @@ fn is_here(root: Node<'_, '_>) -> bool {
     child(root, "here").is_some()
 }
 
+impl<'a> ServerDoc<'a> {
+    /// A welcome with the longest frame that the server accepts; `None` for all other documents.
+    pub(super) fn announcing(&self, longest: usize) -> Option<ServerDoc<'a>> {
+        let mut welcome = match self {
+            ServerDoc::Welcome { .. }
+            | ServerDoc::WelcomeSingle { .. }
+            | ServerDoc::CalledBack { .. } => self.clone(),
+            _ => return None,
+        };
+        if let ServerDoc::Welcome { max, .. }
+        | ServerDoc::WelcomeSingle { max, .. }
+        | ServerDoc::CalledBack { max, .. } = &mut welcome
+        {
+            *max = Some(longest);
+        }
+        Some(welcome)
+    }
+}
+
 /// Who a message was for.
 #[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub enum Scope<'a> {

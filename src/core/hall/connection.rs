@@ -1,12 +1,13 @@
 //! One client who is connected: the way to it, and what is known of it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::clock::Tick;
 use crate::limits;
 use crate::outbox::{Handed, Outbox};
+use crate::transport::Encoder;
 use portal_net::lock::Mutex;
 use portal_wire::{CloseReason, ErrorCode, Frames, Name, ServerDoc};
 
@@ -18,14 +19,14 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// When it connected.
     pub since: Tick,
-    /// The name of the thread that accepted it.
-    thread: Box<str>,
+    /// The name of the thread that serves it.
+    thread: OnceLock<Box<str>>,
     /// Who it is. A leaf lock.
     identity: Mutex<Identity>,
     /// The tick, or [`NEVER`].
     heard_at: AtomicU64,
-    /// The client has sent something since the welcome.
-    has_traffic: AtomicBool,
+    /// The tick of the last read since the welcome, or [`NEVER`].
+    read_at: AtomicU64,
     /// It has sent a whole document before it was let in, and no line feed.
     lacks_a_line_feed: AtomicBool,
     /// Bytes of replies that were appended under a lock of the hall and are not charged yet.
@@ -77,14 +78,14 @@ impl Connection {
             outbox,
             peer,
             since: now,
-            thread: std::thread::current().name().unwrap_or_default().into(),
+            thread: OnceLock::new(),
             identity: Mutex::new(Identity {
                 session: LAST_SESSION.fetch_add(1, Ordering::Relaxed) + 1,
                 label: label.into(),
                 name: None,
             }),
             heard_at: AtomicU64::new(NEVER),
-            has_traffic: AtomicBool::new(false),
+            read_at: AtomicU64::new(NEVER),
             lacks_a_line_feed: AtomicBool::new(false),
             uncharged: AtomicUsize::new(0),
             sent: Tally::default(),
@@ -92,9 +93,15 @@ impl Connection {
         }
     }
 
-    /// The name of the thread that took it in.
+    /// Notes that the current thread serves it.
+    pub fn is_served_here(&self) {
+        let name = std::thread::current().name().unwrap_or_default().into();
+        let _ = self.thread.set(name);
+    }
+
+    /// The name of the thread that serves it.
     pub fn thread(&self) -> &str {
-        &self.thread
+        self.thread.get().map_or("", |name| name)
     }
 
     /// What `from` says in its messages.
@@ -128,38 +135,59 @@ impl Connection {
         identity.name = Some(name.clone());
     }
 
-    /// Hands over frames that hold `messages` messages. With `later`, they wait for the timekeeper to
+    /// Hands over the frames of `messages` messages. With `later`, they wait for the timekeeper to
     /// write them, together with whatever else gathers until it does.
-    pub(super) fn hand(&self, frames: &Frames, messages: usize, later: bool) -> Handed {
-        let handed = if later {
-            self.outbox.enqueue(frames)
-        } else {
-            self.outbox.send(frames)
+    pub(super) fn hand<'f>(
+        &self,
+        messages: usize,
+        later: bool,
+        frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
+    ) -> Handed {
+        let mut bytes = 0;
+        let counted = |encoder: &mut dyn Encoder| {
+            let frames = frames(encoder);
+            bytes = frames.len();
+            frames
         };
-        self.count(handed, frames, messages)
+        let handed = if later {
+            self.outbox.enqueue_encoded(counted)
+        } else {
+            self.outbox.send_encoded(counted)
+        };
+        self.count(handed, bytes, messages)
     }
 
     /// As [`Connection::hand`], but it is [`Unwritten`] that sees to it that they are written.
-    pub(super) fn append(&self, frames: &Frames, messages: usize) -> Handed {
-        let handed = self.outbox.append(frames);
-        self.count(handed, frames, messages)
+    pub(super) fn append<'f>(
+        &self,
+        messages: usize,
+        frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
+    ) -> Handed {
+        let mut bytes = 0;
+        let handed = self.outbox.append_encoded(|encoder| {
+            let frames = frames(encoder);
+            bytes = frames.len();
+            frames
+        });
+        self.count(handed, bytes, messages)
     }
 
-    fn count(&self, handed: Handed, frames: &Frames, messages: usize) -> Handed {
+    fn count(&self, handed: Handed, bytes: usize, messages: usize) -> Handed {
         if handed == Handed::Taken {
-            self.got.add(messages, frames.len());
+            self.got.add(messages, bytes);
         }
         handed
     }
 
-    /// Notes that the client has sent something of any kind.
-    pub fn count_traffic(&self) {
-        self.has_traffic.store(true, Ordering::Relaxed);
+    /// Notes that something of any kind was read from the client.
+    pub fn count_read(&self, now: Tick) {
+        self.read_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// Returns whether the client has sent anything since the welcome.
-    pub fn has_traffic(&self) -> bool {
-        self.has_traffic.load(Ordering::Relaxed)
+    /// The tick of the last read since the welcome, if there was one.
+    pub fn read_at(&self) -> Option<Tick> {
+        let tick = self.read_at.load(Ordering::Relaxed);
+        (tick != NEVER).then_some(Tick(tick))
     }
 
     /// Notes that it has sent a whole document, but not the line feed after it.
@@ -169,8 +197,7 @@ impl Connection {
 
     /// Ends it because it has not said the passcode in time. If all that was missing is the line feed, it is told so.
     pub fn end_silent(&self) {
-        let codec = self.outbox.codec();
-        if self.lacks_a_line_feed.load(Ordering::Acquire) && !codec.is_original() {
+        if self.lacks_a_line_feed.load(Ordering::Acquire) {
             self.outbox.send_doc(&ServerDoc::Error {
                 code: ErrorCode::Malformed,
                 sentence: "there was no line feed after your document, so it was still waited for"

@@ -417,7 +417,7 @@ impl<H> Rooms<H> {
         let welcome = ServerDoc::Welcome {
             port: room.port,
             room: Some(room.name.as_str().into()),
-            max: caller.outbox.codec().announced_max(),
+            max: None,
         };
         caller.outbox.append_doc(&welcome);
         main.charge_reply(room.append_history(caller));

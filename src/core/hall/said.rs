@@ -1,14 +1,15 @@
 //! What somebody says to the same people in one turn. It stays a document until it meets a recipient's
-//! codec.
+//! encoder.
 
 use std::sync::Arc;
 
 use super::{Connection, Unwritten};
 use crate::outbox::Handed;
-use portal_wire::{Codec, Frames, Relay, Scope, ServerDoc};
+use crate::transport::{Encoder, Encoding, Request};
+use portal_wire::{Frames, Relay, Scope, ServerDoc};
 
-/// Messages of one speaker on their way to the same people. They are written once for each codec, when
-/// the first recipient that has it is met.
+/// Messages of one speaker on their way to the same people. They are encoded once for each encoding,
+/// when the first recipient that has it is met.
 #[derive(Default)]
 pub struct Said {
     scope: Scope<'static>,
@@ -16,10 +17,10 @@ pub struct Said {
     /// All texts, one after the other, and what is known of each.
     texts: String,
     messages: Vec<Message>,
-    /// For each codec met so far, the messages as frames; only the first `codecs` count. The others
+    /// For each encoding met so far, the messages as frames; only the first `encodings` count. The others
     /// are kept for their memory.
-    written: Vec<(Codec, Frames)>,
-    codecs: usize,
+    written: Vec<(Encoding, Frames)>,
+    encodings: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -42,7 +43,7 @@ impl Said {
         self.texts.push_str(text);
         let end = self.texts.len();
         self.messages.push(Message { end, me });
-        self.codecs = 0;
+        self.encodings = 0;
     }
 
     /// How many messages there are.
@@ -69,53 +70,57 @@ impl Said {
     pub fn clear(&mut self) {
         self.texts.clear();
         self.messages.clear();
-        self.codecs = 0;
+        self.encodings = 0;
     }
 
     /// Hands all of it to one recipient. With `later`, its timekeeper writes it.
     pub fn hand_to(&mut self, recipient: &Connection, later: bool) -> Handed {
-        let index = self.index_for(recipient);
-        recipient.hand(&self.written[index].1, self.messages.len(), later)
+        let messages = self.messages.len();
+        recipient.hand(messages, later, |encoder| self.frames_for(encoder))
     }
 
     /// Hands all of it to one recipient, for whom `unwritten` sees to it that it is written.
     pub fn append_to(&mut self, recipient: &Arc<Connection>, unwritten: &mut Unwritten) -> Handed {
-        let index = self.index_for(recipient);
-        let frames = &self.written[index].1;
-        let handed = recipient.append(frames, self.messages.len());
-        unwritten.add(recipient, frames.len());
+        let messages = self.messages.len();
+        let mut bytes = 0;
+        let handed = recipient.append(messages, |encoder| {
+            let frames = self.frames_for(encoder);
+            bytes = frames.len();
+            frames
+        });
+        unwritten.add(recipient, bytes);
         handed
     }
 
-    /// Where the messages stand as that recipient's codec writes them.
-    fn index_for(&mut self, recipient: &Connection) -> usize {
-        let codec = recipient.outbox.codec();
-        let met = self.written[..self.codecs]
-            .iter()
-            .position(|(there, _)| there.writes_as(&codec));
-        met.unwrap_or_else(|| self.write(codec))
+    /// The messages in that encoder's encoding.
+    fn frames_for(&mut self, encoder: &mut dyn Encoder) -> &Frames {
+        let encoding = encoder.encoding();
+        let mut met = self.written[..self.encodings].iter();
+        let index = met.position(|(there, _)| *there == encoding);
+        let index = index.unwrap_or_else(|| self.write(encoder, encoding));
+        &self.written[index].1
     }
 
-    /// Writes all messages for a codec that is met for the first time; returns where they are.
-    fn write(&mut self, codec: Codec) -> usize {
-        if self.written.len() == self.codecs {
-            self.written.push((codec, Frames::default()));
+    /// Encodes all messages in an encoding that is met for the first time; returns where they are.
+    fn write(&mut self, encoder: &mut dyn Encoder, encoding: Encoding) -> usize {
+        if self.written.len() == self.encodings {
+            self.written.push((encoding, Frames::default()));
         }
-        let (there, mut frames) = (codec, std::mem::take(&mut self.written[self.codecs].1));
+        let mut frames = std::mem::take(&mut self.written[self.encodings].1);
         frames.clear();
         for (text, me) in self.texts() {
-            let relay = Relay {
+            let relay = ServerDoc::Relay(Relay {
                 scope: self.scope.as_borrowed(),
                 from: (&*self.from).into(),
                 text: text.into(),
                 me,
                 old: false,
                 time: None,
-            };
-            frames.push(|out| codec.write_server(&ServerDoc::Relay(relay), out));
+            });
+            frames.push(|out| encoder.encode(&relay, Request::default(), out));
         }
-        self.written[self.codecs] = (there, frames);
-        self.codecs += 1;
-        self.codecs - 1
+        self.written[self.encodings] = (encoding, frames);
+        self.encodings += 1;
+        self.encodings - 1
     }
 }

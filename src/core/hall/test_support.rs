@@ -4,7 +4,8 @@
 use super::Connection;
 use crate::clock::Tick;
 use crate::outbox::Outbox;
-use portal_wire::{CloseReason, Codec};
+use crate::transport::XmlLineEncoder;
+use portal_wire::CloseReason;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub fn connection(label: &str) -> (Arc<Connection>, TcpStream) {
     let timer = crate::wake::Wakes::new().waker();
     let outbox = Outbox::new(
         stream.into(),
-        Codec::default(),
+        Box::<XmlLineEncoder>::default(),
         timer,
         std::time::Duration::from_secs(1),
     );
@@ -34,7 +35,7 @@ pub fn guest_from(peer: std::net::SocketAddr) -> Arc<Connection> {
     let timer = crate::wake::Wakes::new().waker();
     let outbox = Outbox::new(
         client.into(),
-        Codec::default(),
+        Box::<XmlLineEncoder>::default(),
         timer,
         std::time::Duration::from_secs(1),
     );

@@ -2,8 +2,7 @@
 
 pub(super) mod budget;
 pub(super) mod courtesy;
-pub(super) mod foreign;
 pub(super) mod guesses;
+pub(super) mod keepalive;
 pub(super) mod pace;
 pub(super) mod per_tick;
-pub(super) mod probe;

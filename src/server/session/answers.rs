@@ -9,6 +9,7 @@ use crate::hall::{Connection, Unwritten};
 use crate::limits;
 use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::wire::{Frames, ServerDoc};
+use portal_core::transport::Request;
 
 /// The answers that one client is owed. The thread that reads from the client adds to it, `cluster-out` and `cluster-in`
 /// fill in what they have heard, and whoever fills in the first one hands over all that are ready.
@@ -58,10 +59,15 @@ impl Answers {
     }
 
     /// The answer with that number.
-    pub(super) fn pay(&self, number: u64, answer: &ServerDoc<'_>, unwritten: &mut Unwritten) {
+    pub(super) fn pay(
+        &self,
+        (number, request): (u64, Request),
+        answer: &ServerDoc<'_>,
+        unwritten: &mut Unwritten,
+    ) {
         let outbox = &self.connection.outbox;
         let mut frames = Frames::default();
-        frames.push(|out| outbox.codec().write_server(answer, out));
+        outbox.encode(answer, request, &mut frames);
         let mut owed = self.owed.lock();
         let index = number.checked_sub(owed.first);
         if let Some(there) = index.and_then(|index| owed.answers.get_mut(index as usize)) {
@@ -84,15 +90,13 @@ impl Answers {
     }
 
     /// Something that stands behind what is owed; `false` if nothing is.
-    pub(super) fn put_behind(&self, write: impl FnOnce(&mut Frames)) -> bool {
+    pub(super) fn put_behind(&self, frames: &Frames) -> bool {
         let mut owed = self.owed.lock();
         self.wait_until(&mut owed, limits::CLUSTER_OWED - 1);
         if owed.answers.is_empty() {
             return false;
         }
-        let mut frames = Frames::default();
-        write(&mut frames);
-        owed.answers.push_back(Some(frames));
+        owed.answers.push_back(Some(frames.clone()));
         true
     }
 

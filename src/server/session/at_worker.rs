@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::speaker::Audience;
-use super::turn::{Role, Session};
+use super::turn::{Message, Role, Session};
 use crate::clock::Tick;
 use crate::cluster::Cluster;
 use crate::hall::{Connection, Joiner, RoomError, flush_all};
@@ -45,22 +45,15 @@ impl Role for AtWorker<'_> {
         self.seat.heard(connection, now).then_some(self.seat.port)
     }
 
-    fn alive(&self, connection: &Arc<Connection>, now: Tick) {
-        self.seat.alive(connection, now);
-    }
-
     /// A message may name its destination itself (seed 003); if not, it is for the partner.
-    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), CloseReason> {
+    fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
+        let me = message.me;
         let partner = Audience::Partner(session.role.seat.number);
         if std::mem::take(&mut session.role.next_is_public) {
-            session.speaker.say(Audience::Everyone, text, me);
+            session.speaker.say(Audience::Everyone, message.text, me);
             return Ok(());
         }
-        if session.connection().outbox.codec().is_original() {
-            session.speaker.say(partner, text, me);
-            return Ok(());
-        }
-        match Addressed::read(text) {
+        match message.addressed() {
             Addressed::Chat(text) => session.speaker.say(partner, text, me),
             Addressed::One { .. } if session.connection().name().is_none() => {
                 return session.login_first();

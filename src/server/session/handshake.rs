@@ -1,47 +1,9 @@
 //! The first frame on a connection: the passcode, or anything else.
 
-use crate::event::{EntranceEvent, Events};
 use crate::hall::Connection;
-use crate::net::{Opening, Pending, Port, is_timeout};
-use crate::server::guard::foreign::{TLS_FAILED, is_tls};
-use crate::wire::{CloseReason, ErrorCode, FrameReader, Handshake, ServerDoc};
-
-/// Comes to speak TLS with a caller, if this server speaks it. Its timekeeper ends what takes too long; `note` tells it
-/// that this is over, and only after that it is told to others.
-///
-/// # Errors
-/// There is nothing more to be said; it has been told of.
-pub(crate) fn shake_hands(
-    connection: &Connection,
-    pending: Option<&Pending>,
-    port: Port,
-    events: &Events,
-    note: impl FnOnce(),
-) -> Result<(), CloseReason> {
-    let (outbox, peer) = (&connection.outbox, connection.peer);
-    if !outbox.stream().is_secured() {
-        return Ok(());
-    }
-    let shaken = match pending {
-        Some(pending) => pending.handshake(),
-        None => outbox.stream().shake_hands(None),
-    };
-    shaken.map_err(|error| {
-        // Whoever was ended in the middle of it was ended for another reason.
-        if !outbox.has_ended() {
-            tell_no_tls(connection, port, events, error.to_string());
-        }
-        TLS_FAILED
-    })?;
-    note();
-    events.emit(|| EntranceEvent::Secured { port, peer });
-    Ok(())
-}
-
-fn tell_no_tls(connection: &Connection, port: Port, events: &Events, error: String) {
-    let peer = connection.peer;
-    events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
-}
+use crate::net::{Pending, is_timeout};
+use crate::wire::{ClientDoc, CloseReason, ErrorCode, FrameError, Handshake, ServerDoc};
+use portal_core::transport::{Decoder, Input};
 
 /// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame; if it is plain
 /// why there is no passcode in it, the client has been told.
@@ -50,56 +12,57 @@ fn tell_no_tls(connection: &Connection, port: Port, events: &Events, error: Stri
 pub(crate) fn first_frame(
     connection: &Connection,
     pending: Option<&Pending>,
-    port: Port,
-    events: &Events,
-    frames: &mut FrameReader,
+    decoder: &mut dyn Decoder,
 ) -> Result<Option<Handshake>, CloseReason> {
     let outbox = &connection.outbox;
+    let refuse = |sentence: &str| {
+        outbox.send_doc(&ServerDoc::Error {
+            code: ErrorCode::Malformed,
+            sentence: sentence.into(),
+        });
+    };
     loop {
-        match frames.next_frame() {
-            Ok(Some(frame)) => {
-                if outbox.codec().is_web() {
-                    outbox.stream().tap().saw_frame(connection.peer, frame);
+        match decoder.next_input() {
+            Ok(Some(Input::Document {
+                read: Ok(ClientDoc::Handshake { passcode, callback }),
+                ..
+            })) => {
+                let passcode = passcode.into_owned();
+                return Ok(Some(Handshake { passcode, callback }));
+            }
+            Ok(Some(Input::Document { frame, .. })) => {
+                if let Some(sentence) = why_no_passcode(frame) {
+                    refuse(sentence);
                 }
-                let handshake = outbox.codec().read_handshake(frame, port);
-                if handshake.is_none()
-                    && !outbox.codec().is_original()
-                    && let Some(sentence) = why_no_passcode(frame)
-                {
-                    outbox.send_doc(&ServerDoc::Error {
-                        code: ErrorCode::Malformed,
-                        sentence: sentence.into(),
-                    });
-                }
-                return Ok(handshake);
+                return Ok(None);
+            }
+            Ok(Some(Input::Alive { reply })) => {
+                outbox.send(&reply);
+                continue;
             }
             Ok(None) => {}
-            // A browser's frames have an end of their own.
-            Err(error) if outbox.codec().is_web() => return Err(CloseReason::from(&error)),
-            Err(_) => return Ok(None),
-        }
-        if let Some(pongs) = frames.take_pongs() {
-            outbox.send(&pongs);
+            Err(FrameError::TooLong { .. } | FrameError::BadLength) => return Ok(None),
+            Err(error) => {
+                if let FrameError::Rejected {
+                    sentence: Some(sentence),
+                    ..
+                } = &error
+                {
+                    refuse(sentence);
+                }
+                return Err(CloseReason::from(&error));
+            }
         }
         let read = match pending {
-            Some(pending) => frames.read_from(&mut &*pending),
-            None => frames.read_from(&mut outbox.stream()),
+            Some(pending) => decoder.read_from(&mut &*pending),
+            None => decoder.read_from(&mut outbox.stream()),
         };
         match read {
-            Ok(0) if frames.end_last_line() => {}
+            Ok(0) if decoder.end_of_stream() => {}
             Ok(0) => return Err(CloseReason::PeerClosed),
             Ok(_) if outbox.has_ended() => return Err(CloseReason::ConnectionReset),
-            Ok(_) if is_tls(frames.unfinished()) => {
-                let error = Opening::Tls.to_string();
-                outbox.send_doc(&ServerDoc::Error {
-                    code: ErrorCode::Malformed,
-                    sentence: error.as_str().into(),
-                });
-                tell_no_tls(connection, port, events, error);
-                return Err(TLS_FAILED);
-            }
             // For the timekeeper, which has to say what is waited for.
-            Ok(_) if frames.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
+            Ok(_) if decoder.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(error) if pending.is_some() && is_timeout(&error) => {
                 connection.end_silent();

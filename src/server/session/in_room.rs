@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::speaker::Audience;
-use super::turn::{Role, Session};
+use super::turn::{Message, Role, Session};
 use crate::clock::Tick;
 use crate::hall::Connection;
 use crate::net::Port;
@@ -31,11 +31,9 @@ impl Role for InRoom<'_> {
         seat.heard(self.main, now).then_some(seat.port)
     }
 
-    /// A browser is in rooms on its main connection.
-    fn alive(&self, _: &Arc<Connection>, _: Tick) {}
-
-    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), CloseReason> {
-        match Addressed::read(text) {
+    fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
+        let me = message.me;
+        match message.addressed() {
             Addressed::Chat(text) => {
                 let room = Audience::Room(session.role.name.clone());
                 session.speaker.say(room, text, me);

@@ -13,7 +13,7 @@ mod speaker;
 mod turn;
 
 pub(super) use at_worker::AtWorker;
-pub(super) use handshake::{first_frame, shake_hands};
+pub(super) use handshake::first_frame;
 pub(super) use in_room::InRoom;
 pub(super) use shared::{Logins, Sessions};
 pub(super) use turn::Session;

@@ -105,7 +105,7 @@ impl Sessions {
         seat.with_seat(|occupied| {
             occupied.seat.close();
             occupied.connection = None;
-            occupied.probe = None;
+            occupied.keepalive = None;
         });
         connection.outbox.hang_up(end);
         connection.outbox.ended().unwrap_or(end)

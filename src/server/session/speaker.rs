@@ -17,6 +17,7 @@ use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::SeatNumber;
 use crate::wire::{ErrorCode, Frames, Name, Scope, ServerDoc};
+use portal_core::transport::Request;
 
 /// One client as somebody who speaks and is answered.
 pub(super) struct Speaker<'s> {
@@ -31,6 +32,8 @@ pub(super) struct Speaker<'s> {
     said: Said,
     /// Answers to the client itself, gathered during a turn.
     answers: Frames,
+    /// The request that is being answered.
+    pub(super) request: Request,
     /// Bytes of replies since the last [`Speaker::take_replied`].
     replied: usize,
     /// The answers that other servers have a part in, where there are any.
@@ -75,6 +78,7 @@ impl<'s> Speaker<'s> {
             audience: Audience::Everyone,
             said: Said::default(),
             answers: Frames::default(),
+            request: Request::default(),
             replied: 0,
             owed: sessions.cluster().map(|_| Answers::new(connection)),
         }
@@ -228,11 +232,11 @@ impl<'s> Speaker<'s> {
             self.connection.outbox.send(&self.answers);
             self.answers.clear();
         }
-        let owed = self.owed.clone();
+        let (owed, request) = (self.owed.clone(), self.request);
         let number = owed.as_ref().map_or(0, |owed| owed.owe());
         move |answer, unwritten| {
             if let Some(owed) = owed {
-                owed.pay(number, &answer, unwritten);
+                owed.pay((number, request), &answer, unwritten);
             }
         }
     }
@@ -406,18 +410,17 @@ impl<'s> Speaker<'s> {
 
     fn write_answer(&mut self, doc: &ServerDoc<'_>) {
         let outbox = &self.connection.outbox;
-        let replied = &mut self.replied;
-        let mut write = |out: &mut Vec<u8>| {
-            let before = out.len();
-            outbox.codec().write_server(doc, out);
-            *replied += out.len() - before;
-        };
-        if let Some(owed) = &self.owed
-            && owed.put_behind(|frames| frames.push(&mut write))
-        {
-            return;
+        if let Some(owed) = &self.owed {
+            let mut frames = Frames::default();
+            outbox.encode(doc, self.request, &mut frames);
+            if owed.put_behind(&frames) {
+                self.replied += frames.len();
+                return;
+            }
         }
-        self.answers.push(write);
+        let before = self.answers.len();
+        outbox.encode(doc, self.request, &mut self.answers);
+        self.replied += self.answers.len() - before;
         if self.answers.len() > limits::TURN {
             outbox.send(&self.answers);
             self.answers.clear();

@@ -14,11 +14,12 @@ use crate::event::ChatEvent;
 use crate::hall::Connection;
 use crate::limits;
 use crate::net::Port;
-use crate::server::guard::foreign::{HTTP_REQUEST, is_http};
 use crate::server::guard::pace::{Rate, TokenBucket};
 use crate::wire::{
-    ClientCommand, ClientDoc, CloseReason, DocError, ErrorCode, FrameError, FrameReader, ServerDoc,
+    Addressed, ClientCommand, ClientDoc, CloseReason, DocError, ErrorCode, FrameError, Frames,
+    ServerDoc,
 };
+use portal_core::transport::{Decoder, Input};
 
 /// What a message and a command mean where a client is connected.
 pub(crate) trait Role: Sized {
@@ -29,14 +30,11 @@ pub(crate) trait Role: Sized {
     /// client is still there.
     fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
 
-    /// Notes that something has come over a browser's connection, whatever it was.
-    fn alive(&self, connection: &Arc<Connection>, now: Tick);
-
     /// A message.
     ///
     /// # Errors
     /// Why the session is over.
-    fn message(session: &mut Session<'_, Self>, text: &str, me: bool) -> Result<(), CloseReason>;
+    fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason>;
 
     /// A command, but for those that mean the same everywhere.
     ///
@@ -46,13 +44,28 @@ pub(crate) trait Role: Sized {
     -> Result<(), CloseReason>;
 }
 
+/// A message as it arrived.
+pub(crate) struct Message<'m> {
+    pub(super) text: &'m str,
+    pub(super) me: bool,
+    is_verbatim: bool,
+}
+
+impl<'m> Message<'m> {
+    /// The recipient that the text itself names (seed 003), and the rest of the text.
+    pub(super) fn addressed(&self) -> Addressed<'m> {
+        match self.is_verbatim {
+            true => Addressed::Chat(self.text),
+            false => Addressed::read(self.text),
+        }
+    }
+}
+
 /// One client's time in a role.
 pub(crate) struct Session<'s, R> {
     pub(super) sessions: &'s Sessions,
     pub(super) role: R,
     pub(super) speaker: Speaker<'s>,
-    /// The first frame may be a browser's, sent by the page of a stranger.
-    may_be_http: bool,
     /// Refused documents since the last good one.
     refusals: u32,
     /// How fast the client may talk, if that is limited, and whether it has been told so.
@@ -62,8 +75,6 @@ pub(crate) struct Session<'s, R> {
     replies: TokenBucket,
     /// To wait for a tick, once that has been necessary.
     waiting: Option<Subscription>,
-    /// When something came over a browser's connection last.
-    read_at: Option<Tick>,
 }
 
 impl<'s, R: Role> Session<'s, R> {
@@ -82,21 +93,12 @@ impl<'s, R: Role> Session<'s, R> {
             sessions,
             speaker: Speaker::new(sessions, connection, role.port()),
             role,
-            may_be_http: false,
             refusals: 0,
             pace: sessions.rate.map(pace),
             told_of_pace: false,
             replies: TokenBucket::new(burst, per_tick, now),
             waiting: None,
-            read_at: None,
         }
-    }
-
-    /// Where no passcode is needed, any web page could make its reader's browser send words to this
-    /// port, as lines of a request. So who begins as a browser does is not heard.
-    pub(crate) fn refusing_http(mut self) -> Session<'s, R> {
-        self.may_be_http = true;
-        self
     }
 
     pub(super) fn connection(&self) -> &'s Arc<Connection> {
@@ -111,99 +113,71 @@ impl<'s, R: Role> Session<'s, R> {
     }
 
     /// Serves the client until something ends the session, and returns what did.
-    pub(crate) fn run(mut self, frames: &mut FrameReader) -> CloseReason {
+    pub(crate) fn run(mut self, decoder: &mut dyn Decoder) -> CloseReason {
+        self.connection().is_served_here();
         loop {
             self.sessions.panics.may_panic("session");
             // What came together with the passcode is a turn of its own, so serve before reading.
-            let end = self.turn(frames).and_then(|()| self.answer_pings(frames));
+            let end = self.turn(decoder);
             self.speaker.send_answers();
             if let Err(end) = end {
                 self.speaker.settle_answers();
                 return end;
             }
-            match frames.read_from(&mut self.connection().outbox.stream()) {
+            match decoder.read_from(&mut self.connection().outbox.stream()) {
                 // A last line without a line feed counts (`printf … | nc -N`).
-                Ok(0) if frames.end_last_line() => {}
+                Ok(0) if decoder.end_of_stream() => {}
                 Ok(0) => {
                     // Who has hung up may still listen.
                     self.speaker.settle_answers();
                     return CloseReason::PeerClosed;
                 }
                 Ok(_) if self.is_cut_off() => return CloseReason::ConnectionReset,
-                Ok(_) => self.note_read(),
+                Ok(_) => self.connection().count_read(self.sessions.clock.now()),
                 Err(error) => return CloseReason::of_read(&error),
             }
         }
     }
 
-    /// A browser that has sent anything is there: also one that only answers pings.
-    fn note_read(&mut self) {
-        let connection = self.connection();
-        connection.count_traffic();
-        if !connection.outbox.codec().is_web() {
-            return;
-        }
-        let now = self.sessions.clock.now();
-        if self.read_at.replace(now) != Some(now) {
-            self.role.alive(connection, now);
-        }
-    }
-
     /// A ping of the framing's own is under `--rate` as a `PING` is.
-    fn answer_pings(&mut self, frames: &mut FrameReader) -> Result<(), CloseReason> {
-        let Some(pongs) = frames.take_pongs() else {
-            return Ok(());
-        };
+    fn answer_pings(&mut self, pongs: &Frames) -> Result<(), CloseReason> {
         for _ in pongs.ends() {
-            self.keep_pace(&Ok(ClientDoc::Command(ClientCommand::Ping)))?;
+            self.keep_pace(false)?;
         }
         self.speaker.send_answers();
-        self.connection().outbox.send(&pongs);
+        self.connection().outbox.send(pongs);
         Ok(())
     }
 
     /// Serves every whole frame that has arrived.
-    fn turn(&mut self, frames: &mut FrameReader) -> Result<(), CloseReason> {
+    fn turn(&mut self, decoder: &mut dyn Decoder) -> Result<(), CloseReason> {
         let mut heard = false;
         let result = loop {
-            let (length, read) = match frames.next_frame() {
-                Ok(Some(frame)) => {
-                    // A request may follow empty lines.
-                    if self.may_be_http && !frame.trim_ascii().is_empty() {
-                        self.may_be_http = false;
-                        if is_http(frame) {
-                            break Err(HTTP_REQUEST);
-                        }
-                    }
-                    let outbox = &self.speaker.connection.outbox;
-                    if outbox.codec().is_web() {
-                        outbox
-                            .stream()
-                            .tap()
-                            .saw_frame(outbox.stream().peer(), frame);
-                    }
-                    (frame.len(), outbox.codec().read_client(frame))
+            let (length, read, is_verbatim) = match decoder.next_input() {
+                Ok(Some(Input::Document {
+                    frame,
+                    read,
+                    is_verbatim,
+                    request,
+                })) => {
+                    self.speaker.request = request;
+                    (frame.len(), read, is_verbatim)
                 }
+                Ok(Some(Input::Alive { reply })) => match self.answer_pings(&reply) {
+                    Ok(()) => continue,
+                    Err(end) => break Err(end),
+                },
                 Ok(None) => break Ok(()),
-                Err(FrameError::Closed { .. }) => break Err(CloseReason::PeerClosed),
-                Err(error) => {
-                    let end = CloseReason::from(&error);
-                    let code = match end {
-                        CloseReason::TooLong => ErrorCode::TooLong,
-                        _ => ErrorCode::Malformed,
-                    };
-                    self.speaker.error(code, &error.to_string());
-                    break Err(end);
-                }
+                Err(error) => break Err(self.rejected(&error)),
             };
             if self.is_cut_off() {
                 break Err(CloseReason::ConnectionReset);
             }
             heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
             let waited = self
-                .keep_pace(&read)
+                .keep_pace(ends_session(&read))
                 .and_then(|()| self.keep_to_replies(&read));
-            let handled = waited.and_then(|()| self.handle(read));
+            let handled = waited.and_then(|()| self.handle(read, is_verbatim));
             self.charge_replies(length);
             if let Err(end) = handled {
                 break Err(end);
@@ -227,8 +201,8 @@ impl<'s, R: Role> Session<'s, R> {
 
     /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
     /// kept waiting for longer than a tick.
-    fn keep_pace(&mut self, read: &Result<ClientDoc<'_>, DocError>) -> Result<(), CloseReason> {
-        let Some(mut pace) = self.pace.clone().filter(|_| !ends_session(read)) else {
+    fn keep_pace(&mut self, ends_session: bool) -> Result<(), CloseReason> {
+        let Some(mut pace) = self.pace.clone().filter(|_| !ends_session) else {
             return Ok(());
         };
         loop {
@@ -298,10 +272,39 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    fn handle(&mut self, read: Result<ClientDoc<'_>, DocError>) -> Result<(), CloseReason> {
+    /// Answers a stream that can't be read any further, and returns the reason for closing it.
+    fn rejected(&mut self, error: &FrameError) -> CloseReason {
+        let end = CloseReason::from(error);
+        let code = match end {
+            CloseReason::TooLong => ErrorCode::TooLong,
+            _ => ErrorCode::Malformed,
+        };
+        let is_answered = !matches!(
+            error,
+            FrameError::Closed { .. } | FrameError::Rejected { sentence: None, .. }
+        );
+        if is_answered {
+            self.speaker.error(code, &error.to_string());
+        }
+        end
+    }
+
+    fn handle(
+        &mut self,
+        read: Result<ClientDoc<'_>, DocError>,
+        is_verbatim: bool,
+    ) -> Result<(), CloseReason> {
         let refusals = self.refusals;
         match read {
-            Ok(ClientDoc::Message { text, me }) => R::message(self, &text, me)?,
+            Ok(ClientDoc::Message { text, me }) => {
+                let text = &text;
+                let message = Message {
+                    text,
+                    me,
+                    is_verbatim,
+                };
+                R::message(self, message)?;
+            }
             Ok(ClientDoc::Command(command)) => match command {
                 ClientCommand::Terminate => return Err(CloseReason::Terminate),
                 ClientCommand::IdleTimeout => return Err(CloseReason::ClientIdleTimeout),
@@ -358,6 +361,7 @@ mod tests {
     use crate::event::Events;
     use crate::hall::test_support::{connection, heard};
     use crate::server::{Server, Settings};
+    use portal_core::transport::{Transport, XmlLines};
 
     /// The messages that the partner receives of a turn of three, if `at_first` runs before.
     fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
@@ -380,10 +384,11 @@ mod tests {
         let said: String = (0..3)
             .map(|number| format!("<CLIENT><message>{number}</message></CLIENT>\n"))
             .collect();
-        let codec = alice.outbox.codec();
-        let mut frames = codec.reader().after(said.as_bytes());
+        let stream = alice.outbox.stream();
+        let (mut decoder, _) = XmlLines::new(8192).open(stream, seats[0].port);
+        decoder.read_from(&mut said.as_bytes()).unwrap();
         at_first(&alice);
-        let end = Session::new(sessions, AtWorker::new(&seats[0]), &alice).run(&mut frames);
+        let end = Session::new(sessions, AtWorker::new(&seats[0]), &alice).run(&mut *decoder);
         let messages = heard(bob).into_iter();
         let is_hers = |word: &String| word.parse::<u8>().is_ok();
         (end, messages.filter(is_hers).collect())

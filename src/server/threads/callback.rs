@@ -56,10 +56,10 @@ pub(crate) fn serve(
         let sentence = format!("an address is called {most} times a tick; ask again in a moment");
         return refuse(sessions, seat, &asker, sentence);
     }
-    let connection = match to_call(&asker, target, sockets) {
+    let (connection, mut decoder) = match to_call(&asker, target, sockets) {
         Ok(stream) => {
             let timer = seat.timer.clone();
-            sockets.connection(stream, target, &port.to_string(), timer)
+            sockets.connection(stream, port, &port.to_string(), timer)
         }
         Err(error) => {
             trouble(events, "open a socket for a callback", &error);
@@ -98,11 +98,10 @@ pub(crate) fn serve(
     let welcome = ServerDoc::CalledBack {
         port,
         passcode: passcode.into(),
-        max: outbox.codec().announced_max(),
+        max: None,
     };
     sessions.pairs.enter(seat.number, &connection, &welcome);
-    let mut frames = outbox.codec().reader();
-    Session::new(sessions, AtWorker::new(seat), &connection).run(&mut frames)
+    Session::new(sessions, AtWorker::new(seat), &connection).run(&mut *decoder)
 }
 
 fn refuse(

@@ -17,10 +17,10 @@ use crate::net::{Datagrams, Listener, Pending, PendingConnections, Port, Share, 
 use crate::seat::{Asker, SeatNumber, Ticket};
 use crate::server::accepting::{Accepting, back_off, trouble};
 use crate::server::guard::courtesy::{Answer, Courtesy, longest_answer};
-use crate::server::guard::foreign::Foreign;
 use crate::server::panics::Panics;
 use crate::server::seats::Seats;
 use crate::wire::{ServerDoc, server_datagram};
+use portal_entrances::Foreign;
 
 /// What both portals use.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(crate) struct Portal {
     pub(crate) accepting: Accepting,
     pub(crate) clock: Clock,
     pub(crate) panics: Panics,
+    /// The original programs ask with short datagrams.
+    pub(crate) takes_short_datagrams: bool,
     /// Callers in their TLS handshake.
     pub(crate) callers: Arc<PendingConnections>,
 }
@@ -50,13 +52,13 @@ impl Portal {
                         self.accepting.events.emit(|| foreign.event(port, browser));
                         self.seats.revoke(&ticket);
                     }
-                    if let Some(foreign) = Foreign::peek(&stream) {
-                        return self.accepting.refuse(stream, foreign, port, peer);
-                    }
+                    let Some(stream) = self.accepting.transport.screen(stream, port) else {
+                        return;
+                    };
                     let ticket = self.answer(Asker::by_connection(peer), peer);
                     self.panics.may_panic("portal-tcp");
                     let answer = self.as_document(ticket.as_ref());
-                    let answer = self.accepting.codec.server_frame(&answer);
+                    let answer = self.accepting.transport.last_word(&answer);
                     match ticket {
                         None => stream.send_and_close(&answer),
                         Some(ticket) => {
@@ -105,8 +107,7 @@ impl Portal {
         let mut asked = AskedBefore::default();
         let mut courtesy = Courtesy::new();
         let mut datagram = [0; limits::DATAGRAM];
-        // The original programs ask with short datagrams.
-        let least = if self.accepting.codec.is_original() {
+        let least = if self.takes_short_datagrams {
             0
         } else {
             longest_answer()

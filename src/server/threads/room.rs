@@ -19,10 +19,11 @@ use crate::outbox::Left;
 use crate::server::accepting::{Accepting, trouble};
 use crate::server::guard::budget::spawn_with;
 use crate::server::rooms::{NewRoom, RoomHandle};
-use crate::server::session::{InRoom, Session, Sessions, first_frame, shake_hands};
+use crate::server::session::{InRoom, Session, Sessions, first_frame};
 use crate::server::sockets::Sockets;
 use crate::wake::{Wake, Wakes};
 use crate::wire::{CloseReason, Name, ServerDoc};
+use portal_core::transport::Decoder;
 
 /// One room, as its threads share it.
 pub(crate) struct Room {
@@ -101,9 +102,9 @@ impl Room {
         let (rooms, port) = (&self.sessions.rooms, self.handle.port);
         let wakes = Wakes::new();
         let stream = caller.stream().share();
-        let connection = self
-            .sockets
-            .connection(stream, peer, &port.to_string(), wakes.waker());
+        let (connection, mut decoder) =
+            self.sockets
+                .connection(stream, port, &port.to_string(), wakes.waker());
         let now = self.sessions.clock.now();
         let called = rooms.with_room(&self.name, &self.handle, |rooms| {
             rooms.call(&self.name, &connection, now)
@@ -114,7 +115,7 @@ impl Room {
             let end = self
                 .sessions
                 .panics
-                .ended_by(|| self.serve(&mut pending, &connection, wakes));
+                .ended_by(|| self.serve(&mut pending, &connection, &mut *decoder, wakes));
             self.part(&connection, end);
         } else {
             self.refuse(&connection);
@@ -184,20 +185,22 @@ impl Room {
         self: &Arc<Self>,
         pending: &mut Option<Pending>,
         connection: &Arc<Connection>,
+        decoder: &mut dyn Decoder,
         wakes: Wakes,
     ) -> CloseReason {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
         let rooms = &self.sessions.rooms;
-        let mut frames = outbox.codec().reader();
-        let note = || {
+        let mut established = || {
             let (rooms, now) = (&self.sessions.rooms, self.sessions.clock.now());
             rooms.with_room(&self.name, &self.handle, |rooms| {
                 rooms.hands_shaken(&self.name, connection, now);
             });
         };
-        let said = shake_hands(connection, pending.as_ref(), port, events, note)
-            .and_then(|()| first_frame(connection, pending.as_ref(), port, events, &mut frames));
+        let transport = &self.sockets.transport;
+        let said = transport
+            .establish(connection, pending.as_ref(), port, &mut established)
+            .and_then(|()| first_frame(connection, pending.as_ref(), decoder));
         let said = match said {
             Ok(said) => said,
             Err(end) => return end,
@@ -262,7 +265,7 @@ impl Room {
             main: &main,
             seat: self.sessions.seats.seat(seat),
         };
-        Session::new(&self.sessions, role, connection).run(&mut frames)
+        Session::new(&self.sessions, role, connection).run(decoder)
     }
 
     /// A connection to the room is over, or is to be.

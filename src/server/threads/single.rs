@@ -16,9 +16,10 @@ use crate::net::{Listener, PendingConnections, Share, Stream, host_of};
 use crate::seat::SeatNumber;
 use crate::server::accepting::{Accepting, trouble};
 use crate::server::seats::{NoSeat, SharedSeat};
-use crate::server::session::{AtWorker, Session, Sessions, shake_hands};
-use crate::server::sockets::Sockets;
+use crate::server::session::{AtWorker, Session, Sessions};
+use crate::server::sockets::{Opened, Sockets};
 use crate::wire::{CloseReason, ServerDoc};
+use portal_core::transport::{Decoder, Transport};
 
 /// What the single port's thread uses.
 pub(crate) struct SinglePort {
@@ -42,8 +43,8 @@ impl SinglePort {
                 sessions.panics.caught(|| {
                     sessions.panics.may_panic("single");
                     match self.sit_down(stream, peer) {
-                        Ok((number, connection)) => {
-                            connections.extend(self.start(number, connection));
+                        Ok((number, opened)) => {
+                            connections.extend(self.start(number, opened));
                         }
                         Err(stream) => self.say_full(stream, peer),
                     }
@@ -71,11 +72,7 @@ impl SinglePort {
 
     /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is
     /// handed back.
-    fn sit_down(
-        &self,
-        stream: Stream,
-        peer: SocketAddr,
-    ) -> Result<(SeatNumber, Arc<Connection>), Stream> {
+    fn sit_down(&self, stream: Stream, peer: SocketAddr) -> Result<(SeatNumber, Opened), Stream> {
         let now = self.sessions.clock.now();
         let held = match self.sessions.seats.take(peer.ip()) {
             Ok(held) => held,
@@ -89,9 +86,9 @@ impl SinglePort {
             |seat, lease| seat.sit(lease, now),
             |shared, occupied, (), stream| {
                 let (label, timer) = (shared.number.to_string(), shared.timer.clone());
-                let connection = self.sockets.connection(stream, peer, &label, timer);
-                occupied.connection = Some(Arc::clone(&connection));
-                (shared.number, connection)
+                let opened = self.sockets.connection(stream, shared.port, &label, timer);
+                occupied.connection = Some(Arc::clone(&opened.0));
+                (shared.number, opened)
             },
         )
     }
@@ -134,18 +131,25 @@ impl SinglePort {
             return Some(CloseReason::HandshakeTimeout);
         }
         let has_partner = pairs.connection(number.partner()).is_some();
-        (!has_partner && !connection.has_traffic()).then_some(CloseReason::Evicted)
+        (!has_partner && connection.read_at().is_none()).then_some(CloseReason::Evicted)
     }
 
     /// Starts the thread of a newcomer, or says FULL.
-    fn start(&self, number: SeatNumber, connection: Arc<Connection>) -> Option<JoinHandle<()>> {
+    fn start(
+        &self,
+        number: SeatNumber,
+        (connection, mut decoder): Opened,
+    ) -> Option<JoinHandle<()>> {
+        let transport = Arc::clone(&self.sockets.transport);
         let (sessions, served) = (Arc::clone(&self.sessions), Arc::clone(&connection));
         let builder = Builder::new()
             .name(format!("seat-{number}"))
             .stack_size(limits::THREAD_STACK);
         let thread = builder.spawn(move || {
             if let Some(seat) = sessions.seats.seat(number) {
-                let end = sessions.panics.ended_by(|| serve(&sessions, seat, &served));
+                let end = sessions
+                    .panics
+                    .ended_by(|| serve(&sessions, seat, &served, &*transport, &mut *decoder));
                 sessions.end(seat, &served, end);
                 sessions.seats.free(seat);
             }
@@ -168,9 +172,15 @@ impl SinglePort {
     }
 }
 
-fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -> CloseReason {
+fn serve(
+    sessions: &Sessions,
+    seat: &SharedSeat,
+    connection: &Arc<Connection>,
+    transport: &dyn Transport,
+    decoder: &mut dyn Decoder,
+) -> CloseReason {
     let (port, peer) = (seat.port, connection.peer);
-    if let Err(end) = shake_hands(connection, None, port, &sessions.events, || {}) {
+    if let Err(end) = transport.establish(connection, None, port, &mut || {}) {
         return end;
     }
     sessions.events.emit(|| ChatEvent::Seated {
@@ -178,13 +188,10 @@ fn serve(sessions: &Sessions, seat: &SharedSeat, connection: &Arc<Connection>) -
         peer,
         via: None,
     });
-    let codec = connection.outbox.codec();
     let welcome = ServerDoc::WelcomeSingle {
         seat: seat.number.get(),
-        max: codec.announced_max(),
+        max: None,
     };
     sessions.pairs.enter(seat.number, connection, &welcome);
-    Session::new(sessions, AtWorker::new(seat), connection)
-        .refusing_http()
-        .run(&mut codec.reader())
+    Session::new(sessions, AtWorker::new(seat), connection).run(decoder)
 }

@@ -14,7 +14,7 @@ use crate::event::{ChatEvent, Events};
 use crate::hall::Connection;
 use crate::outbox::Left;
 use crate::seat::Expiry;
-use crate::server::guard::probe::Look;
+use crate::server::guard::keepalive::KeepaliveAction;
 use crate::server::panics::Panics;
 use crate::server::seats::{Seats, SharedSeat};
 use crate::wake::Wake;
@@ -74,21 +74,26 @@ impl Timekeeper {
     /// Ends what is past its deadline. Returns whoever is connected.
     fn enforce_deadlines(&self, seat: &SharedSeat, now: Tick) -> Option<Arc<Connection>> {
         let mut shown = None;
-        let (expiry, probe, connection) = seat.with_seat(|occupied| {
+        let (expiry, action, connection) = seat.with_seat(|occupied| {
             let next = || {
                 let (next, how) = self.seats.next_passcode();
                 shown = how;
                 next
             };
-            let probe = occupied.probe.as_mut().and_then(|probe| probe.look(now));
+            let read_at = occupied
+                .connection
+                .as_ref()
+                .and_then(|there| there.read_at());
+            let keepalive = occupied.keepalive.as_mut();
+            let action = keepalive.and_then(|keepalive| keepalive.check(now, read_at));
             let expiry = occupied.seat.expire(now, next);
-            (expiry, probe, occupied.connection.clone())
+            (expiry, action, occupied.connection.clone())
         });
-        match (probe, &connection) {
-            (Some(Look::Ask), Some(connection)) => {
+        match (action, &connection) {
+            (Some(KeepaliveAction::Ping), Some(connection)) => {
                 connection.outbox.send_ping();
             }
-            (Some(Look::GiveUp), Some(connection)) => {
+            (Some(KeepaliveAction::GiveUp), Some(connection)) => {
                 connection.outbox.end(CloseReason::PingTimeout);
             }
             _ => {}

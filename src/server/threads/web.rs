@@ -19,20 +19,22 @@ use crate::limits;
 use crate::net::{Host, Listener, Pending, PendingConnections, Port, Stream, Tap, reachable};
 use crate::seat::{SeatNumber, Ticket, Verdict, Wish};
 use crate::server::accepting::{Accepting, back_off};
-use crate::server::guard::probe::Probe;
+use crate::server::guard::keepalive::Keepalive;
 use crate::server::seats::SharedSeat;
 use crate::server::session::{AtWorker, Session, Sessions, first_frame};
-use crate::server::sockets::Sockets;
+use crate::server::sockets::{Opened, Sockets};
 use crate::web::event::emit_refused;
 use crate::web::http::{self, Refusal, Refused, Rules};
 use crate::web::{Page, upgrade};
-use crate::wire::{CloseReason, ErrorCode, FrameReader, Handshake, ServerDoc};
+use crate::wire::{CloseReason, ErrorCode, Handshake, ServerDoc};
+use portal_core::transport::Decoder;
+use portal_entrances::WebSocket;
 
 /// What the door's threads use.
 #[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) sessions: Arc<Sessions>,
-    /// With the codec of a WebSocket.
+    /// With the transport of a WebSocket.
     pub(crate) accepting: Accepting,
     pub(crate) sockets: Sockets,
     /// Browsers without a seat.
@@ -41,7 +43,8 @@ pub(crate) struct Door {
     pub(crate) page: Arc<Page>,
     pub(crate) port: Port,
     /// After how long a browser that says nothing is asked whether it is there.
-    pub(crate) probe_every: Ticks,
+    pub(crate) ping_every: Ticks,
+    pub(crate) web_socket: Arc<WebSocket>,
     /// Where the workers listen; `None` where everyone sits at a single port.
     pub(crate) workers: Option<Host>,
 }
@@ -118,10 +121,11 @@ impl Door {
     /// One browser, from the portal's answer to the free seat.
     fn visit(&self, caller: Pending, stream: Stream, begun: &[u8]) {
         let peer = stream.peer();
-        let (number, connection, ticket) = match self.take_a_seat(stream, peer) {
-            Ok(taken) => taken,
-            Err(stream) => return self.accepting.say_full(stream, peer),
-        };
+        let (number, (connection, mut decoder), ticket) =
+            match self.take_a_seat(stream, peer, begun) {
+                Ok(taken) => taken,
+                Err(stream) => return self.accepting.say_full(stream, peer),
+            };
         let Some(seat) = self.sessions.seats.seat(number) else {
             return;
         };
@@ -130,15 +134,14 @@ impl Door {
         let panics = &self.sessions.panics;
         let mut is_seated = false;
         let end = panics.ended_by(|| {
-            let mut frames = connection.outbox.codec().reader().after(begun);
-            let max = connection.outbox.codec().announced_max();
+            let max = None;
             let welcome = match &ticket {
                 Some(ticket) => {
                     connection.outbox.send_doc(&ServerDoc::Ticket {
                         port: ticket.port,
                         passcode: ticket.passcode.reveal().into(),
                     });
-                    if let Err(end) = self.hear_passcode(seat, &connection, &mut frames) {
+                    if let Err(end) = self.hear_passcode(seat, &connection, &mut *decoder) {
                         return end;
                     }
                     let (port, room) = (seat.port, None);
@@ -159,7 +162,7 @@ impl Door {
                 peer,
                 via: Some("web"),
             });
-            Session::new(&self.sessions, AtWorker::new(seat), &connection).run(&mut frames)
+            Session::new(&self.sessions, AtWorker::new(seat), &connection).run(&mut *decoder)
         });
         let clear_up = || self.clear_up(seat, &connection, end, is_seated);
         if panics.ended_by(|| {
@@ -178,7 +181,8 @@ impl Door {
         &self,
         stream: Stream,
         peer: SocketAddr,
-    ) -> Result<(SeatNumber, Arc<Connection>, Option<Ticket>), Stream> {
+        begun: &[u8],
+    ) -> Result<(SeatNumber, Opened, Option<Ticket>), Stream> {
         let sessions = &self.sessions;
         let now = sessions.clock.now();
         let Ok(held) = sessions.seats.take(peer.ip()) else {
@@ -204,10 +208,11 @@ impl Door {
                     None => shared.number.to_string(),
                 };
                 let timer = shared.timer.clone();
-                let connection = self.sockets.connection(stream, peer, &label, timer);
-                occupied.connection = Some(Arc::clone(&connection));
-                occupied.probe = Some(Probe::new(self.probe_every, now));
-                (shared.number, connection, ticket)
+                let halves = self.web_socket.open_after(&stream, begun);
+                let opened = self.sockets.connection_with(stream, halves, &label, timer);
+                occupied.connection = Some(Arc::clone(&opened.0));
+                occupied.keepalive = Some(Keepalive::new(self.ping_every, now));
+                (shared.number, opened, ticket)
             },
         )
     }
@@ -217,12 +222,12 @@ impl Door {
         &self,
         seat: &SharedSeat,
         connection: &Connection,
-        frames: &mut FrameReader,
+        decoder: &mut dyn Decoder,
     ) -> Result<(), CloseReason> {
         let (sessions, outbox) = (&self.sessions, &connection.outbox);
         let (port, peer) = (seat.port, connection.peer);
         sessions.panics.may_panic("handshake");
-        let passcode = match first_frame(connection, None, port, &sessions.events, frames)? {
+        let passcode = match first_frame(connection, None, decoder)? {
             Some(Handshake {
                 callback: Some(_), ..
             }) => {

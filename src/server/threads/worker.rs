@@ -15,11 +15,11 @@ use crate::limits;
 use crate::net::{Listener, Stream};
 use crate::seat::{Arrival, Verdict, Wish};
 use crate::server::accepting::Accepting;
-use crate::server::guard::foreign::Foreign;
 use crate::server::seats::SharedSeat;
-use crate::server::session::{AtWorker, Session, Sessions, first_frame, shake_hands};
-use crate::server::sockets::Sockets;
+use crate::server::session::{AtWorker, Session, Sessions, first_frame};
+use crate::server::sockets::{Opened, Sockets};
 use crate::wire::{CloseReason, ErrorCode, Handshake, ServerDoc};
+use portal_core::transport::Decoder;
 
 /// Who is turned away.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Worker {
     fn receive(&self, seat: &SharedSeat, listener: &Listener, stream: Stream, peer: SocketAddr) {
         let panics = &self.sessions.panics;
         let end = panics.ended_by(|| {
-            let Some(connection) = self.let_in(seat, stream, peer) else {
+            let Some((connection, mut decoder)) = self.let_in(seat, stream, peer) else {
                 return CloseReason::PeerClosed;
             };
             let port = seat.port;
@@ -59,7 +59,7 @@ impl Worker {
                 .events
                 .emit(|| ChatEvent::Arrived { port, peer });
             // Whatever goes wrong over one client costs that client alone: the clearing up is the same.
-            let end = panics.ended_by(|| self.serve(seat, connection));
+            let end = panics.ended_by(|| self.serve(seat, connection, &mut *decoder));
             self.clear_up(seat, listener, end);
             CloseReason::PeerClosed
         });
@@ -71,17 +71,9 @@ impl Worker {
 
     /// Asks the seat whether this caller is expected. If so, the connection is in the seat, for the
     /// timekeeper to find; if not, it has been turned away.
-    fn let_in(
-        &self,
-        seat: &SharedSeat,
-        stream: Stream,
-        peer: SocketAddr,
-    ) -> Option<Arc<Connection>> {
+    fn let_in(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) -> Option<Opened> {
         // A web page on the client's own machine must not use up the client's only attempt.
-        if let Some(foreign) = Foreign::peek(&stream) {
-            self.accepting.refuse(stream, foreign, seat.port, peer);
-            return None;
-        }
+        let stream = self.accepting.transport.screen(stream, seat.port)?;
         let now = self.sessions.clock.now();
         let label = seat.port.to_string();
         let arrival = seat.with_seat(|occupied| {
@@ -92,9 +84,9 @@ impl Worker {
                 Arrival::Expected => {
                     self.sessions.panics.may_panic("let-in");
                     let timer = seat.timer.clone();
-                    let connection = self.sockets.connection(stream, peer, &label, timer);
-                    occupied.connection = Some(Arc::clone(&connection));
-                    Ok(connection)
+                    let opened = self.sockets.connection(stream, seat.port, &label, timer);
+                    occupied.connection = Some(Arc::clone(&opened.0));
+                    Ok(opened)
                 }
                 Arrival::Stray => Err((stream, Caller::Stray)),
             }
@@ -117,20 +109,25 @@ impl Worker {
     }
 
     /// The handshake, and the session after it. Returns why it is over.
-    fn serve(&self, seat: &SharedSeat, connection: Arc<Connection>) -> CloseReason {
+    fn serve(
+        &self,
+        seat: &SharedSeat,
+        connection: Arc<Connection>,
+        decoder: &mut dyn Decoder,
+    ) -> CloseReason {
         let (sessions, events) = (&self.sessions, &self.accepting.events);
         let (port, peer) = (seat.port, connection.peer);
         let outbox = &connection.outbox;
         sessions.panics.may_panic("handshake");
-        let note = || {
+        let mut established = || {
             let now = sessions.clock.now();
             seat.with_seat(|occupied| occupied.seat.hands_shaken(now));
         };
-        if let Err(end) = shake_hands(&connection, None, port, events, note) {
+        let transport = &self.sockets.transport;
+        if let Err(end) = transport.establish(&connection, None, port, &mut established) {
             return end;
         }
-        let mut frames = outbox.codec().reader();
-        let said = match first_frame(&connection, None, port, events, &mut frames) {
+        let said = match first_frame(&connection, None, decoder) {
             Ok(said) => said,
             Err(end) => return end,
         };
@@ -179,10 +176,10 @@ impl Worker {
         let welcome = ServerDoc::Welcome {
             port,
             room: None,
-            max: outbox.codec().announced_max(),
+            max: None,
         };
         sessions.pairs.enter(seat.number, &connection, &welcome);
-        Session::new(sessions, AtWorker::new(seat), &connection).run(&mut frames)
+        Session::new(sessions, AtWorker::new(seat), &connection).run(decoder)
     }
 
     /// Makes the seat ready for the next client. The order matters: nobody may find this one in the

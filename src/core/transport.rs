@@ -1,0 +1,206 @@
+//! The form in which one connection's documents travel.
+//!
+//! A transport is split in two halves, because the connection's own thread reads while other
+//! threads encode for it: the thread owns the [`Decoder`], and the [`Encoder`] is guarded by the
+//! outbox' lock. The core has one transport, [`XmlLines`]; entrances bring others.
+
+use std::any::TypeId;
+use std::io::{self, Read};
+
+use portal_net::{Pending, Port, Stream};
+use portal_wire::{
+    ClientDoc, CloseReason, Codec, DocError, FrameError, FrameReader, Frames, ServerDoc,
+};
+
+use crate::hall::Connection;
+
+/// Opens connections that speak one protocol.
+pub trait Transport: Send + Sync {
+    /// Returns the two halves for a new connection of a client at `port`.
+    fn open(&self, stream: &Stream, port: Port) -> (Box<dyn Decoder>, Box<dyn Encoder>);
+
+    /// Rejects a client whose first bytes, as far as they have arrived, are another protocol's.
+    /// Otherwise returns the stream, with all bytes still to be read. Does not block.
+    fn screen(&self, stream: Stream, port: Port) -> Option<Stream> {
+        let _ = port;
+        Some(stream)
+    }
+
+    /// Completes a handshake that must precede the first document, and calls `established` after it.
+    /// A caller without a seat is `pending`: it yields its thread to others if it takes long.
+    ///
+    /// # Errors
+    /// The reason for closing the connection; the event for it is emitted.
+    fn establish(
+        &self,
+        connection: &Connection,
+        pending: Option<&Pending>,
+        port: Port,
+        established: &mut dyn FnMut(),
+    ) -> Result<(), CloseReason> {
+        let _ = (connection, pending, port, established);
+        Ok(())
+    }
+
+    /// Returns a last document, and what closes a connection after it, for a client that gets no
+    /// connection.
+    fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8>;
+}
+
+/// Something that a client has sent.
+pub enum Input<'d> {
+    /// A frame with a document.
+    Document {
+        /// The frame's content, as it arrived.
+        frame: &'d [u8],
+        /// The document, or the reason why the frame is not one.
+        read: Result<ClientDoc<'d>, DocError>,
+        /// A message is passed on as it is: `%name%` in it does not name its recipient (seed 003).
+        is_verbatim: bool,
+        /// Identifies the request to the encoder that encodes the answer to it.
+        request: Request,
+    },
+    /// Frames without a document, such as pings.
+    Alive {
+        /// The answer to each, to be sent back.
+        reply: Frames,
+    },
+}
+
+/// A request as its answer's encoder knows it. The default is for documents that answer nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Request(pub u32);
+
+/// Turns the bytes that one client sends into documents.
+pub trait Decoder: Send {
+    /// Calls `read` once and keeps the bytes. Returns their number; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The error of `read`, except `Interrupted`, after which it reads again.
+    fn read_from(&mut self, source: &mut dyn Read) -> io::Result<usize>;
+
+    /// Returns the next input in the bytes read so far, or `None` if more must be read.
+    ///
+    /// # Errors
+    /// [`FrameError`]; no more input can be expected after it.
+    fn next_input(&mut self) -> Result<Option<Input<'_>>, FrameError>;
+
+    /// Notes the end of the stream. Returns whether that completes one more frame.
+    fn end_of_stream(&mut self) -> bool {
+        false
+    }
+
+    /// The bytes read so far that are not a whole frame.
+    fn unfinished(&self) -> &[u8] {
+        &[]
+    }
+}
+
+/// Turns the documents for one client into bytes.
+pub trait Encoder: Send {
+    /// The encoding of a broadcast. It covers everything in the encoder's state that shows in one:
+    /// connections with the same encoding get the same bytes.
+    fn encoding(&self) -> Encoding;
+
+    /// Appends the frames of `doc`, which may be none. `request` is the request that it answers.
+    fn encode(&mut self, doc: &ServerDoc<'_>, request: Request, out: &mut Vec<u8>);
+
+    /// Appends a frame that the client's program answers by itself, if the protocol has one.
+    fn encode_ping(&mut self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// Appends the frame that closes the connection, if the protocol has one.
+    fn encode_close(&mut self, reason: CloseReason, out: &mut Vec<u8>) {
+        let _ = (reason, out);
+    }
+}
+
+/// Identifies an encoding: the encoder's type, and a number for its state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Encoding {
+    encoder: TypeId,
+    state: u64,
+}
+
+impl Encoding {
+    /// The encoding of the encoders of type `E` in that state.
+    pub fn of<E: Encoder + 'static>(state: u64) -> Encoding {
+        let encoder = TypeId::of::<E>();
+        Encoding { encoder, state }
+    }
+}
+
+/// The protocol of seeds 000 to 004: one XML document per line.
+#[derive(Clone, Copy, Debug)]
+pub struct XmlLines {
+    codec: Codec,
+}
+
+impl XmlLines {
+    /// Lines from clients may have up to `max_frame` bytes.
+    pub fn new(max_frame: usize) -> XmlLines {
+        let codec = Codec::xml(max_frame);
+        XmlLines { codec }
+    }
+}
+
+impl Transport for XmlLines {
+    fn open(&self, _: &Stream, _: Port) -> (Box<dyn Decoder>, Box<dyn Encoder>) {
+        let (frames, codec) = (self.codec.reader(), self.codec);
+        (
+            Box::new(XmlLineDecoder { frames, codec }),
+            Box::new(XmlLineEncoder { codec }),
+        )
+    }
+
+    fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8> {
+        self.codec.server_frame(doc)
+    }
+}
+
+struct XmlLineDecoder {
+    frames: FrameReader,
+    codec: Codec,
+}
+
+impl Decoder for XmlLineDecoder {
+    fn read_from(&mut self, source: &mut dyn Read) -> io::Result<usize> {
+        self.frames.read_from(source)
+    }
+
+    fn next_input(&mut self) -> Result<Option<Input<'_>>, FrameError> {
+        let codec = self.codec;
+        let input = |frame| Input::Document {
+            frame,
+            read: codec.read_client(frame),
+            is_verbatim: false,
+            request: Request::default(),
+        };
+        Ok(self.frames.next_frame()?.map(input))
+    }
+
+    fn end_of_stream(&mut self) -> bool {
+        self.frames.end_last_line()
+    }
+
+    fn unfinished(&self) -> &[u8] {
+        self.frames.unfinished()
+    }
+}
+
+/// Encodes each document as one line of XML.
+#[derive(Default)]
+pub struct XmlLineEncoder {
+    codec: Codec,
+}
+
+impl Encoder for XmlLineEncoder {
+    fn encoding(&self) -> Encoding {
+        Encoding::of::<XmlLineEncoder>(0)
+    }
+
+    fn encode(&mut self, doc: &ServerDoc<'_>, _: Request, out: &mut Vec<u8>) {
+        self.codec.write_server(doc, out);
+    }
+}
