@@ -146,7 +146,6 @@
 
 #![warn(missing_docs)]
 
-pub mod cluster;
 pub mod event;
 pub mod guide;
 pub mod lesson;
@@ -156,6 +155,8 @@ pub mod server;
 
 // It starts and ends programs as Unix does.
 pub use portal_accounts as accounts;
+#[cfg(feature = "cluster")]
+pub use portal_backplane as cluster;
 pub use portal_board as board;
 #[cfg(unix)]
 pub use portal_check as check;

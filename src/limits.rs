@@ -5,20 +5,16 @@
 use std::time::Duration;
 
 pub use portal_accounts::limits::*;
+#[cfg(feature = "cluster")]
+pub use portal_backplane::limits::*;
 pub use portal_board::limits::*;
 pub use portal_cli::limits::*;
 pub use portal_core::limits::*;
 pub use portal_net::limits::*;
 pub use portal_wire::limits::*;
 
-/// The longest password, in bytes.
-pub const PASSWORD: usize = 128;
-
 /// Limit on a recorded run from a pipe, in bytes. (A regular file has no limit.)
 pub const PIPED_RECORDING: usize = 256 * 1024 * 1024;
-
-/// Wrong passwords on one connection before it is closed.
-pub const WRONG_PASSWORDS: u32 = 3;
 
 /// How many connections the portal's listener lets wait: std's own 128 is too short for a class
 /// that starts at once. The kernel caps it at `net.core.somaxconn`.
@@ -60,16 +56,3 @@ pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a port is tried that such a connection has, and how often somebody who waits for a socket looks whether
 /// the server has ended.
 pub const BIND_PAUSE: Duration = Duration::from_millis(250);
-
-/// How long a server of several that says nothing is taken to live; it says something three times as often.
-pub const LEASE: Duration = Duration::from_secs(6);
-/// How long somebody waits for what the engine or another server answers; then it is not known.
-pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a server waits between two tries to reach an engine that is away; six times as long after many.
-pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
-/// How many asks may wait for the engine.
-pub const CLUSTER_QUEUE: usize = 64 * 1024;
-/// How many asks go out together.
-pub const CLUSTER_BATCH: usize = 200;
-/// How many answers one client may be owed before what it says is left unread.
-pub const CLUSTER_OWED: usize = 256;

@@ -23,6 +23,7 @@ mod hasher;
 pub mod limits;
 mod lines;
 mod prepared;
+mod service;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -35,9 +36,11 @@ pub use book::Rescued;
 use book::{Book, Entry, Opened};
 use hasher::Hasher;
 pub use lines::{Account, Damage};
+pub use portal_core::accounts::{PasswordChange, PasswordCheck};
 use portal_net::lock::{Condvar, Mutex};
 use portal_wire::Name;
 use prepared::prepared;
+pub use service::{AccountEvent, Directory, SharedAccounts};
 
 /// By how many passwords an account of another server may be ahead at most.
 const MOST_CHANGES: u64 = 10_000;
@@ -141,30 +144,6 @@ impl fmt::Display for AccountError {
 }
 
 impl std::error::Error for AccountError {}
-
-/// What somebody's wish for another password came to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum PasswordChange {
-    /// The new one is on the disk.
-    Changed,
-    /// The old one was not the account's.
-    Wrong,
-    /// Nobody wants to know any more.
-    GivenUp,
-}
-
-/// What a password came to.
-#[derive(Debug, PartialEq, Eq)]
-pub enum PasswordCheck {
-    /// There was no account; now there is one, and it is on the disk.
-    Registered(Name),
-    /// It is the account's password. The name is spelled as it was registered.
-    Right(Name),
-    /// It is not.
-    Wrong,
-    /// Nobody wants to know any more.
-    GivenUp,
-}
 
 /// What somebody wants of an account, to be decided among all servers that have it.
 pub enum Wish<'w> {

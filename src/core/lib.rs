@@ -5,6 +5,8 @@
 
 #![warn(missing_docs)]
 
+pub mod accounts;
+pub mod backplane;
 pub mod clock;
 pub mod event;
 pub mod hall;

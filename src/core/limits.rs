@@ -51,3 +51,15 @@ pub const ERRORS_IN_A_ROW: u32 = 10;
 /// Recipients of a message from elsewhere to whom the thread that received it writes itself. If there are
 /// more, the recipients' timer threads write it.
 pub const DIRECT_WRITES: usize = 16;
+
+/// The longest password, in bytes.
+pub const PASSWORD: usize = 128;
+
+/// Wrong passwords on one connection before it is closed.
+pub const WRONG_PASSWORDS: u32 = 3;
+
+/// Replies that may be pending for one client before nothing more is read from it.
+pub const MAX_PENDING_REPLIES: usize = 256;
+
+/// Time after which a pending reply is given up. A backplane fulfils it within a second.
+pub const PENDING_REPLY_PATIENCE: Duration = Duration::from_secs(4);

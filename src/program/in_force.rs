@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::identity::TlsFiles;
-use crate::cluster::ClusterSettings;
 use crate::net::Network;
 use crate::output::counted;
 use crate::server::{Portals, Settings, WebDoor};
 use crate::wire::printable;
+#[cfg(feature = "cluster")]
+use portal_backplane::ClusterSettings;
 
 /// A line for each setting: the option, and what it is set to.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
@@ -45,6 +46,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         web,
         // What it is made of says more.
         tls: _,
+        #[cfg(feature = "cluster")]
         cluster,
         event_file,
         event_file_most,
@@ -122,6 +124,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         None => lines.add("--web", OFF),
     }
     lines.add("--board", or(*board, OFF));
+    #[cfg(feature = "cluster")]
     match cluster {
         Some(ClusterSettings {
             engine,
@@ -137,6 +140,8 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         }
         None => lines.add("--cluster", OFF),
     }
+    #[cfg(not(feature = "cluster"))]
+    lines.add("--cluster", OFF);
     lines.add("--events", or(event_file.as_deref().map(file), OFF));
     lines.add(
         "--events-max",

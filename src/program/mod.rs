@@ -1,6 +1,8 @@
 //! The program `chatserver`: its command line, the operator's console, its signals. It stands above the
 //! server, which knows nothing of it.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod identity;
 mod in_force;
 mod operator;

@@ -1,8 +1,9 @@
 //! The operator's console: what the person at the server's own terminal can ask and do.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+#[cfg(feature = "cluster")]
+use super::cluster;
 use crate::output::counted;
 use crate::server::{Connected, Server};
 use crate::wire::printable;
@@ -35,7 +36,10 @@ pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
         "stop" => return Obeyed::Stop,
         "help" => HELP.to_owned(),
         "who" => who(server),
-        "servers" => servers(server),
+        #[cfg(feature = "cluster")]
+        "servers" => cluster::servers(server),
+        #[cfg(not(feature = "cluster"))]
+        "servers" => "  this server is not one of several".to_owned(),
         "say" if rest.is_empty() => "  it is: say TEXT".to_owned(),
         "say" => format!(
             "  said to {}",
@@ -78,51 +82,12 @@ pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>
     }
 }
 
-/// What each server of the chat says of itself.
-fn servers(server: &Server) -> String {
-    let Some((own, mut servers)) = server.servers() else {
-        return "  this server is not one of several; --cluster makes it one".to_owned();
-    };
-    if servers.is_empty() {
-        return "  the engine has not told yet; try again in a moment".to_owned();
-    }
-    servers.sort_by(|one, other| one.id.cmp(&other.id));
-    let mut table = format!(
-        "  {:<24} {:>9} {:>8}  {}",
-        "server", "seats", "lag", "where"
-    );
-    for there in servers {
-        let taken = there.load.seats.saturating_sub(there.load.free);
-        let address = there.address.map_or_else(String::new, |address| {
-            SocketAddr::new(address, there.load.port).to_string()
-        });
-        let note = match (there.id == own, there.lives) {
-            (true, _) => " (this one)",
-            (false, true) => "",
-            (false, false) => " (has not been heard of)",
-        };
-        table += &format!(
-            "\n  {:<24} {:>9} {:>6.1}ms  {address}{note}",
-            printable(&there.id),
-            format!("{taken}/{}", there.load.seats),
-            there.lag.as_secs_f64() * 1000.0
-        );
-    }
-    table
-}
-
 /// Who is connected here, and who has logged in elsewhere.
 fn who(server: &Server) -> String {
-    let here = who_is_here(server);
-    let elsewhere = server.elsewhere();
-    if elsewhere.is_empty() {
-        return here;
-    }
-    let names: Vec<String> = elsewhere
-        .iter()
-        .map(|(name, place)| format!("{} ({})", printable(name), printable(place)))
-        .collect();
-    format!("{here}\n  elsewhere: {}", names.join(", "))
+    #[cfg(feature = "cluster")]
+    return who_is_here(server) + &cluster::elsewhere(server);
+    #[cfg(not(feature = "cluster"))]
+    who_is_here(server)
 }
 
 fn who_is_here(server: &Server) -> String {

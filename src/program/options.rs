@@ -1,19 +1,19 @@
 //! The server's command line.
 
 use std::ffi::OsString;
-use std::net::{AddrParseError, IpAddr, SocketAddr};
+use std::net::{AddrParseError, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
+#[cfg(feature = "cluster")]
+use super::cluster;
 use super::identity::TlsFiles;
-use crate::cluster::{ClusterSettings, EngineAddress, is_cluster_id};
 use crate::command_line::{About, bad_file, bad_options, join_value, read, refuse, revision};
 use crate::files::server_folder;
-use crate::interfaces::{default_route, machine_name};
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
@@ -138,21 +138,13 @@ struct Arguments {
     /// No effect: callers without a seat share one bounded pool of threads at every entrance
     #[arg(long, value_name = "N", requires = "web", hide = true)]
     web_clients: Option<u16>,
-    /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
-    #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
-    cluster: Option<EngineAddress>,
-    /// What this server is called among the others [default: the machine's name and the portal's port]
-    #[arg(long, value_name = "NAME", requires = "cluster", value_parser = cluster_id, help_heading = MORE)]
-    cluster_id: Option<String>,
-    /// Where the others send people for whom they have no seat [default: the address that this one listens on]
-    #[arg(long, value_name = "ADDRESS", requires = "cluster", help_heading = MORE)]
-    cluster_address: Option<IpAddr>,
-    /// What all keys in the engine begin with: chats with different ones do not know of each other
-    #[arg(long, value_name = "WORD", requires = "cluster", default_value = "portal-chat:", help_heading = MORE)]
-    cluster_prefix: String,
-    /// The engine's password, or USER:PASSWORD, is the first line of FILE
-    #[arg(long, value_name = "FILE", requires = "cluster", help_heading = MORE)]
-    cluster_secret: Option<PathBuf>,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    cluster: cluster::Arguments,
+    /// Be one chat with other servers; this build can't
+    #[cfg(not(feature = "cluster"))]
+    #[arg(long, value_name = "ENGINE", value_parser = no_cluster, hide = true)]
+    cluster: Option<String>,
     /// Print the settings in force and whether a server could start with them, and leave: exit code 0 if it could, 2 with the reason if not
     #[arg(long, help_heading = "About it", display_order = 899)]
     check: bool,
@@ -176,7 +168,8 @@ const WHERE: &str = "Where";
 const HOW_LONG: &str = "How long, in whole seconds";
 const WHO: &str = "Who";
 const WHAT: &str = "What";
-const MORE: &str = "More than one server";
+#[cfg(feature = "cluster")]
+pub(super) const MORE: &str = "More than one server";
 
 /// Where the board is unless told otherwise: on this machine alone.
 const BOARD: &str = "127.0.0.1:8050";
@@ -329,25 +322,11 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         .same_port
         .or(arguments.port)
         .unwrap_or(defaults.port);
-    let cluster = match arguments.cluster {
-        Some(engine) => Some(ClusterSettings {
-            engine: match arguments.cluster_secret {
-                Some(file) => engine.with_secret(&secret(&file)?),
-                None => engine,
-            },
-            address: arguments
-                .cluster_address
-                .or_else(|| reachable_address(&arguments.bind)),
-            id: arguments
-                .cluster_id
-                .unwrap_or_else(|| default_id(machine_name(), port)),
-            prefix: arguments.cluster_prefix,
-            lease: limits::LEASE,
-        }),
-        None => None,
-    };
+    #[cfg(feature = "cluster")]
+    let cluster = arguments.cluster.settings(&arguments.bind, port)?;
     let settings = Box::new(Settings {
         port,
+        #[cfg(feature = "cluster")]
         cluster,
         bind: arguments.bind,
         workers: arguments.workers,
@@ -414,40 +393,9 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
     Ok(text.to_owned())
 }
 
-/// The engine's password, which does not belong on a command line: everybody on the machine can read those.
-fn secret(file: &Path) -> Result<String, clap::Error> {
-    text_file::read_password(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
-}
-
-fn cluster_id(text: &str) -> Result<String, &'static str> {
-    let is_fine = is_cluster_id(text);
-    is_fine
-        .then(|| text.to_owned())
-        .ok_or("it is 1 to 64 letters (a to z), digits, _ . : or -")
-}
-
-/// The machine's name and the portal's port. Where the system chooses that, the process tells servers apart.
-/// Of a long name its end is used: the names of an orchestrator's machines begin alike.
-fn default_id(machine: Option<String>, port: u16) -> String {
-    let machine = machine.unwrap_or_else(|| "server".to_owned());
-    let number = match port {
-        0 => std::process::id(),
-        port => port.into(),
-    };
-    let allowed = |c: &char| c.is_ascii_alphanumeric() || "_.-".contains(*c);
-    let machine: String = machine.chars().filter(allowed).collect();
-    let end = &machine[machine.len().saturating_sub(50)..];
-    format!("{end}:{number}")
-}
-
-/// Where a server that listens there can be reached from another machine.
-fn reachable_address(bind: &Host) -> Option<IpAddr> {
-    if !bind.ip().is_unspecified() {
-        return Some(bind.ip());
-    }
-    let ipv6 = bind.ip().is_ipv6();
-    // `::` includes the IPv4 addresses.
-    default_route(ipv6).or_else(|| default_route(false))
+#[cfg(not(feature = "cluster"))]
+fn no_cluster(_: &str) -> Result<String, &'static str> {
+    Err("this build knows no other servers: build it with `--features cluster`")
 }
 
 fn even(text: &str) -> Result<usize, String> {
@@ -534,13 +482,6 @@ fn bind_address(text: &str) -> Result<Host, &'static str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn long_names_of_machines_that_differ_at_their_end_give_different_ids() {
-        let id = |end: &str| default_id(Some("chat-".repeat(12) + end), 50000);
-        assert_ne!(id("abcde"), id("fghij"));
-        assert!(is_cluster_id(&id("abcde")));
-        assert_eq!(default_id(Some("chat 1\u{e9}".to_owned()), 1), "chat1:1");
-    }
     use clap::CommandFactory as _;
 
     /// What the command line asks for, or what it is answered.

@@ -680,6 +680,7 @@ fn welcome(
         let page = page(web, is_secured);
         text += &format!("web      {page}  lets people chat from a browser\n");
     }
+    #[cfg(feature = "cluster")]
     if let Some(cluster) = &settings.cluster {
         text += &format!(
             "cluster  {}  makes one chat of all servers that name it; this one is {}\n",

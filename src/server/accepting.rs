@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 
-use crate::cluster::Cluster;
 use crate::event::{ChatEvent, Events};
 use crate::limits;
-use crate::net::{Listener, Port, Spare, Stream};
-use crate::wire::{Elsewhere, ServerDoc};
+use crate::net::{Listener, Spare, Stream};
+use crate::wire::ServerDoc;
+use portal_core::backplane::Backplane;
 use portal_core::transport::Transport;
 
 /// What a thread that accepts needs besides its listener.
@@ -23,10 +23,7 @@ pub(super) struct Accepting {
     pub(super) transport: Arc<dyn Transport>,
     /// Sent to a caller if there is no descriptor for it.
     no_descriptor: Arc<[u8]>,
-    /// The other servers, if there are any.
-    cluster: Arc<OnceLock<Cluster>>,
-    /// Whether callers speak TLS, and are not to be sent where nobody does.
-    is_tls: bool,
+    backplane: Arc<dyn Backplane>,
 }
 
 impl Accepting {
@@ -34,35 +31,23 @@ impl Accepting {
     pub(super) fn new(
         events: Events,
         transport: Arc<dyn Transport>,
-        cluster: Arc<OnceLock<Cluster>>,
-        is_tls: bool,
+        backplane: Arc<dyn Backplane>,
     ) -> Accepting {
         Accepting {
             events,
             spare: Arc::new(Spare::hold()),
             no_descriptor: transport.last_word(&ServerDoc::Full).into(),
             transport,
-            cluster,
-            is_tls,
+            backplane,
         }
     }
 
     /// That there is no seat, and where there is one, if another server of the chat has some.
     pub(super) fn full(&self) -> ServerDoc<'static> {
-        let elsewhere = || {
-            let there = self.cluster.get()?.elsewhere(self.is_tls)?;
-            let (address, port) = (there.address?, Port::new(there.load.port)?);
-            let scheme = if there.load.tls { "https" } else { "http" };
-            let page = |port| format!("{scheme}://{}/", SocketAddr::new(address, port));
-            Some(ServerDoc::FullHere {
-                there: Elsewhere {
-                    address,
-                    port,
-                    web: there.load.web.map(|port| page(port).into()),
-                },
-            })
-        };
-        elsewhere().unwrap_or(ServerDoc::Full)
+        match self.backplane.full_redirect() {
+            Some(there) => ServerDoc::FullHere { there },
+            None => ServerDoc::Full,
+        }
     }
 
     /// The same, for callers of another protocol, who are sent `no_descriptor` if there is none for

@@ -8,9 +8,10 @@ use super::guard::budget::{Limit, raise_descriptors};
 use super::ports::{Binder, bind_patiently, bind_workers};
 use super::settings::{Portals, Settings};
 use crate::accounts::AccountError;
-use crate::cluster::ClusterError;
 use crate::invocation::Invocation;
 use crate::net::{BoundPort, Datagrams, Held, Holder, Port, Tap, Transport};
+#[cfg(feature = "cluster")]
+use portal_backplane::ClusterError;
 
 /// Why a server did not start. Each message is one sentence that names the thing and the cure.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub enum StartError {
     /// The accounts can't be used.
     Accounts(AccountError),
     /// It can't be one chat with the other servers.
+    #[cfg(feature = "cluster")]
     Cluster(ClusterError),
     /// The system has no random numbers.
     NoRandomness(String),
@@ -96,6 +98,7 @@ impl fmt::Display for StartError {
                 raise_descriptors(wanted * 2 + 64)
             ),
             StartError::Accounts(error) => error.fmt(f),
+            #[cfg(feature = "cluster")]
             StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(
                 f,

@@ -7,8 +7,9 @@
 mod accepting;
 mod conflict;
 mod guard;
-mod here;
 mod listeners;
+#[cfg(feature = "cluster")]
+mod local_delivery;
 mod panics;
 mod ports;
 mod rooms;
@@ -19,17 +20,15 @@ mod sockets;
 mod threads;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use crate::accounts::{Accounts, Damage, OpenAccounts};
+use crate::accounts::{Directory, SharedAccounts};
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
-use crate::cluster::{Cluster, ClusterSettings, Load, Neighbour};
-use crate::event::{ChatEvent, Events, ServerEvent, SocketCall};
+use crate::event::{ChatEvent, Events, SocketCall};
 use crate::hall::{Connection, Pairs, People, Rooms};
 use crate::limits;
 use crate::lock::Mutex;
@@ -44,9 +43,13 @@ use accepting::Accepting;
 use guard::budget::{self, Needs, ThreadBudget};
 use guard::guesses::Guesses;
 use guard::per_tick::PerTick;
-use here::Here;
 use listeners::{Listeners, PORTAL, WEB, explain};
+#[cfg(feature = "cluster")]
+use local_delivery::LocalDelivery;
 use panics::Panics;
+#[cfg(feature = "cluster")]
+use portal_backplane::{Host, Load, RedisBackplane};
+use portal_core::backplane::{Alone, Backplane};
 use portal_core::transport::{Transport, XmlLines};
 use portal_entrances::{Legacy, Screened, WebSocket};
 use ports::Binder;
@@ -89,39 +92,30 @@ fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
     wanted.or(bound).unwrap_or(Port::MAX)
 }
 
-fn open_accounts(settings: &Settings, events: &Events) -> Result<Option<Accounts>, StartError> {
+/// What other servers decide, and the accounts that they share.
+type Seams = (Arc<dyn Backplane>, Option<Arc<dyn Directory>>);
+
+/// The other servers of the chat, before they are connected to.
+#[cfg(feature = "cluster")]
+type Cluster = Option<Arc<RedisBackplane>>;
+
+#[cfg(feature = "cluster")]
+fn cluster(settings: &Settings) -> Cluster {
+    let (passwords, tls) = (settings.accounts.is_some(), settings.tls.is_some());
+    let cluster = settings.cluster.as_ref();
+    cluster.map(|cluster| Arc::new(RedisBackplane::new(cluster, passwords, tls)))
+}
+
+fn open_accounts(
+    settings: &Settings,
+    directory: Option<Arc<dyn Directory>>,
+    events: &Events,
+) -> Result<Option<Arc<SharedAccounts>>, StartError> {
     let Some(path) = &settings.accounts else {
         return Ok(None);
     };
-    let OpenAccounts {
-        accounts,
-        damage,
-        was_open_to_others,
-    } = Accounts::open(path).map_err(StartError::Accounts)?;
-    if was_open_to_others {
-        events.emit_failure(
-            "keep the accounts file from others",
-            format!(
-                "{} could be read by others; it is its owner's alone now (mode 0600)",
-                path.display()
-            ),
-        );
-    }
-    tell_damage(events, path, damage);
-    Ok(Some(accounts))
-}
-
-/// Reports the damaged lines of the accounts file to the operator, with the corrections.
-fn tell_damage(events: &Events, path: &Path, damage: Vec<Damage>) {
-    for damage in damage {
-        events.emit(|| ServerEvent::DamagedAccount {
-            file: path.display().to_string(),
-            line: damage.line,
-            reason: damage.reason,
-            fix: damage.fix,
-            name: damage.name.map(|name| name.to_string()),
-        });
-    }
+    let accounts = SharedAccounts::open(path, directory, events).map_err(StartError::Accounts)?;
+    Ok(Some(Arc::new(accounts)))
 }
 
 /// Refuses what this machine can't carry, before anything starts.
@@ -183,6 +177,8 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
 /// A running server.
 pub struct Server {
     sessions: Arc<Sessions>,
+    #[cfg(feature = "cluster")]
+    cluster: Cluster,
     #[cfg(test)]
     panics: Panics,
     threads: Vec<JoinHandle<()>>,
@@ -267,7 +263,16 @@ impl Server {
         let tap = tap(settings, &events);
         let mut binder = binder(&tap);
         let listeners = Listeners::bind(settings, &mut *binder, &tap)?;
-        let accounts = open_accounts(settings, &events)?;
+        let alone = || -> Seams { (Arc::new(Alone), None) };
+        #[cfg(feature = "cluster")]
+        let cluster = cluster(settings);
+        #[cfg(feature = "cluster")]
+        let (backplane, directory) = cluster.as_ref().map_or_else(alone, |cluster| {
+            (Arc::clone(cluster) as _, Some(Arc::clone(cluster) as _))
+        });
+        #[cfg(not(feature = "cluster"))]
+        let (backplane, directory) = alone();
+        let accounts = open_accounts(settings, directory, &events)?;
         let port = listeners.port;
         // With one port for everyone, every seat is at that port.
         let workers: Vec<Port> = match settings.single_port {
@@ -306,13 +311,10 @@ impl Server {
         });
         let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
         let callers_of_rooms = Arc::clone(&callers);
-        let cluster = Arc::new(OnceLock::new());
-        let is_tls = settings.tls.is_some();
         let accepting = Accepting::new(
             events.clone(),
             Arc::clone(&transport),
-            Arc::clone(&cluster),
-            is_tls,
+            Arc::clone(&backplane),
         );
         let sockets = Sockets {
             transport,
@@ -330,7 +332,7 @@ impl Server {
             People::new(settings.announce_up_to),
             Rooms::new(timeouts, settings.history),
         );
-        if settings.cluster.is_some() {
+        if backplane.announces_presence() {
             (people, rooms) = (people.among_others(), rooms.among_others());
         }
         let sessions = Arc::new_cyclic(|sessions: &Weak<Sessions>| {
@@ -357,7 +359,7 @@ impl Server {
                     thread_budget,
                     serve_room,
                     (clock.clone(), events.clone()),
-                    Arc::clone(&cluster),
+                    Arc::clone(&backplane),
                     seats.len(),
                 ),
                 seats: Arc::new(Seats::new(
@@ -367,7 +369,7 @@ impl Server {
                     events.clone(),
                 )),
                 logins: Logins {
-                    accounts,
+                    accounts: accounts.clone().map(|there| there as _),
                     guesses: Guesses::default(),
                     message_of_the_day: settings.message_of_the_day.clone(),
                 },
@@ -380,7 +382,7 @@ impl Server {
                 .into_iter()
                 .flatten()
                 .collect(),
-                cluster,
+                backplane,
                 rate: settings.rate.map(|rate| (rate, settings.tick)),
                 clock,
                 events,
@@ -389,6 +391,8 @@ impl Server {
         });
         let mut server = Server {
             sessions,
+            #[cfg(feature = "cluster")]
+            cluster: None,
             #[cfg(test)]
             panics,
             threads: Vec::new(),
@@ -403,8 +407,9 @@ impl Server {
             why: Mutex::default(),
         };
         // From here on a failure drops the server, which stops what has been started.
-        if let Some(settings) = &settings.cluster {
-            server.join_cluster(settings)?;
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &cluster {
+            server.join_cluster(cluster, accounts)?;
         }
         server.start_timekeepers(timekeeping, settings)?;
         server.start_liveness(settings)?;
@@ -434,39 +439,40 @@ impl Server {
     }
 
     /// Takes part in a chat of several servers, before anybody is let in.
-    fn join_cluster(&self, settings: &ClusterSettings) -> Result<(), StartError> {
-        let here = Here {
-            sessions: Arc::downgrade(&self.sessions),
-            load: Load {
-                seats: self.workers.len(),
-                free: 0,
-                port: self.portal.port(),
-                web: self.web.map(|web| web.port()),
-                tls: self.sessions.rooms.ports.tls.is_some(),
-            },
+    #[cfg(feature = "cluster")]
+    fn join_cluster(
+        &mut self,
+        cluster: &Arc<RedisBackplane>,
+        accounts: Option<Arc<SharedAccounts>>,
+    ) -> Result<(), StartError> {
+        let sessions = Arc::downgrade(&self.sessions);
+        let load = Load {
+            seats: self.workers.len(),
+            free: 0,
+            port: self.portal.port(),
+            web: self.web.map(|web| web.port()),
+            tls: self.sessions.rooms.ports.tls.is_some(),
         };
-        let passwords = self.sessions.logins.accounts.is_some();
-        let cluster =
-            Cluster::start(settings, passwords, Arc::new(here)).map_err(StartError::Cluster)?;
-        // It is set only here.
-        let _ = self.sessions.cluster.set(cluster);
-        Ok(())
+        let free = |sessions: Arc<Sessions>| sessions.seats.free_ports().len();
+        let host = Host {
+            events: self.sessions.events.clone(),
+            clients: Arc::new(LocalDelivery {
+                sessions: sessions.clone(),
+            }),
+            load: Box::new(move || Load {
+                free: sessions.upgrade().map_or(0, free),
+                ..load.clone()
+            }),
+            accounts: Box::new(move || accounts.as_ref().map_or_else(Vec::new, |file| file.all())),
+        };
+        self.cluster = Some(Arc::clone(cluster));
+        cluster.start(host).map_err(StartError::Cluster)
     }
 
-    /// If this is one of several: what it is called, and all servers of the chat.
-    pub fn servers(&self) -> Option<(String, Vec<Neighbour>)> {
-        let cluster = self.sessions.cluster()?;
-        Some((cluster.id().to_owned(), cluster.servers()))
-    }
-
-    /// Who has logged in on the other servers, by name, and on which.
-    pub fn elsewhere(&self) -> Vec<(String, String)> {
-        let Some(cluster) = self.sessions.cluster() else {
-            return Vec::new();
-        };
-        let mut people = cluster.who().unwrap_or_default();
-        people.retain(|(_, server)| server != cluster.id());
-        people
+    /// The other servers, if this is one of several.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(&self) -> Option<&RedisBackplane> {
+        self.cluster.as_deref()
     }
 
     fn start_timekeepers(
@@ -810,7 +816,8 @@ impl Drop for Server {
         self.callers.end(limits::CONSOLE_PATIENCE);
         // Those whose room was being made when the others ended.
         self.sessions.rooms.end_all();
-        if let Some(cluster) = self.sessions.cluster() {
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
             cluster.stop();
         }
     }

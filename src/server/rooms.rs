@@ -8,21 +8,21 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use super::accepting::trouble;
 use super::guard::budget::{ThreadBudget, ThreadToken, spawn, take};
 use super::listeners::explain;
 use crate::clock::{Alarm, Clock, Timekeeping};
-use crate::cluster::{Cluster, Speaker};
 use crate::event::{ChatEvent, Events};
-use crate::hall::{Connection, Departure, Heard, Joiner, RoomError, Rooms, flush_all};
+use crate::hall::{Connection, Departure, Joiner, RoomError, Rooms, flush_all};
 use crate::lock::{Condvar, Mutex, Rank};
 use crate::net::{Host, Listener, Port, Tap, TlsServer};
 use crate::seat::{Lease, Ticket, WorkloadStack};
 use crate::wake::Waker;
-use crate::wire::{CloseReason, Name, time};
+use crate::wire::{CloseReason, Name};
+use portal_core::backplane::{Backplane, Sender};
 
 /// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
 pub(super) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
@@ -143,8 +143,7 @@ pub(super) struct RoomThreads {
     running: Mutex<Vec<JoinHandle<()>>>,
     clock: Clock,
     events: Events,
-    /// The other servers, if there are any.
-    cluster: Arc<OnceLock<Cluster>>,
+    backplane: Arc<dyn Backplane>,
     /// How many members a room can have.
     places: usize,
 }
@@ -188,7 +187,7 @@ impl RoomThreads {
         budget: ThreadBudget,
         serve: ServeRoom,
         (clock, events): (Clock, Events),
-        cluster: Arc<OnceLock<Cluster>>,
+        backplane: Arc<dyn Backplane>,
         places: usize,
     ) -> RoomThreads {
         RoomThreads {
@@ -206,7 +205,7 @@ impl RoomThreads {
             running: Mutex::default(),
             clock,
             events,
-            cluster,
+            backplane,
             places,
         }
     }
@@ -304,8 +303,7 @@ impl RoomThreads {
         };
         let (mut held, handle) = self.begin(name).ok_or(RoomError::Full)?;
         let history = self.with(|rooms| rooms.history());
-        let cluster = self.cluster.get();
-        let elsewhere = cluster.and_then(|cluster| cluster.attach(name, history));
+        let elsewhere = self.backplane.attach(name, history);
         // As it is spelled where it began.
         let spelled = elsewhere
             .as_ref()
@@ -322,23 +320,12 @@ impl RoomThreads {
             return Err(RoomError::Full);
         };
         let port = handle.port;
+        directory
+            .rooms
+            .open(name, (lease, port), self.places, Arc::clone(&handle));
         if let Some(there) = elsewhere {
             handle.token.store(there.token, Ordering::Release);
-            directory
-                .rooms
-                .open(name, (lease, port), self.places, handle);
-            let old = there.history.into_iter();
-            let old = old.map(|(at, from, me, text)| Heard {
-                from,
-                text,
-                me,
-                said_at: time::from_seconds(at),
-            });
-            directory.rooms.remember(name, there.topic, old.collect());
-        } else {
-            directory
-                .rooms
-                .open(name, (lease, port), self.places, handle);
+            directory.rooms.remember(name, there.topic, there.history);
         }
         self.events.emit(|| ChatEvent::RoomOpened {
             port,
@@ -448,23 +435,19 @@ impl RoomThreads {
     /// Tells the other servers that somebody is in a room. Called under the rooms' lock, so that a farewell comes after
     /// it; it does not wait.
     pub(super) fn tell_others_of(&self, room: &Name, session: u64, name: &Name) {
-        if let Some(cluster) = self.cluster.get() {
-            cluster.join(Speaker { session, name }, room);
-        }
+        self.backplane.join(Sender { session, name }, room);
     }
 
     /// Tells the other servers who has left a room, or that nobody here is in it any more. As
     /// [`RoomThreads::tell_others_of`].
     pub(super) fn note(&self, room: &Name, departure: &Departure<Arc<RoomHandle>>) {
-        let Some(cluster) = self.cluster.get() else {
-            return;
-        };
         if let Some((session, name)) = &departure.left {
             let session = *session;
-            cluster.leave(Speaker { session, name }, room);
+            self.backplane.leave(Sender { session, name }, room);
         }
         if let Some(ended) = &departure.ended {
-            cluster.detach(room, ended.handle.token.load(Ordering::Acquire));
+            let token = ended.handle.token.load(Ordering::Acquire);
+            self.backplane.detach(room, token);
         }
     }
 

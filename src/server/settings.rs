@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::guard::pace::Rate;
 use crate::clock::Ticks;
-use crate::cluster::ClusterSettings;
 use crate::limits;
 use crate::net::{Host, Network, TlsServer};
 use crate::seat::Timeouts;
 use crate::wire::Revision;
+#[cfg(feature = "cluster")]
+use portal_backplane::ClusterSettings;
 
 /// Which portals are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +120,7 @@ pub struct Settings {
     /// What all TCP ports speak TLS with; `None` if they speak without it.
     pub tls: Option<TlsServer>,
     /// Be one chat with other servers.
+    #[cfg(feature = "cluster")]
     pub cluster: Option<ClusterSettings>,
     /// Append events to this file as JSON lines.
     pub event_file: Option<PathBuf>,
@@ -182,6 +184,7 @@ impl Default for Settings {
             board: None,
             web: None,
             tls: None,
+            #[cfg(feature = "cluster")]
             cluster: None,
             event_file: None,
             event_file_most: None,

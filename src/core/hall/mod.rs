@@ -17,7 +17,7 @@ pub use group::{Group, hand_to_all};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
 pub use room::{Joiner, RoomError};
-pub use rooms::{Admission, Audience, Departure, Ended, Heard, Rooms};
+pub use rooms::{Admission, Audience, Departure, Ended, Rooms};
 pub use said::Said;
 
 #[cfg(any(test, feature = "test-support"))]

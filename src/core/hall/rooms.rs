@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::room::{Caller, Gone, Joiner, Member, Old, Remembered, Room, RoomError};
 use super::{Connection, Group, Said};
+use crate::backplane::HistoryEntry;
 use crate::clock::{Deadline, Tick};
 use crate::limits;
 use crate::outbox::Handed;
@@ -89,25 +90,32 @@ impl<H> Rooms<H> {
     }
 
     /// What a room that has just been opened is about elsewhere, and what was said there last.
-    pub fn remember(&mut self, name: &Name, topic: Option<(String, String)>, old: Vec<Heard>) {
+    pub fn remember(
+        &mut self,
+        name: &Name,
+        topic: Option<(String, String)>,
+        history: Vec<HistoryEntry>,
+    ) {
         let most = self.history;
         if let Some(room) = self.by_key.get_mut(&name.key()) {
             if let Some((who, text)) = topic {
                 room.set_topic(&text, &who);
             }
-            room.remembered
-                .history
-                .extend(old.into_iter().map(Heard::into_old));
+            room.remembered.history.extend(history.into_iter().map(old));
             room.forget(most);
         }
     }
 
     /// A member is heard in the order of all servers: remembers it, and returns who is to hear it here, and the room's
     /// name.
-    pub fn hear(&mut self, key: &str, heard: Heard) -> Option<(Name, Port, Vec<Arc<Connection>>)> {
+    pub fn hear(
+        &mut self,
+        key: &str,
+        entry: HistoryEntry,
+    ) -> Option<(Name, Port, Vec<Arc<Connection>>)> {
         let most = self.history;
         let room = self.by_key.get_mut(key)?;
-        room.remembered.history.push_back(heard.into_old());
+        room.remembered.history.push_back(old(entry));
         room.forget(most);
         let members = room.connections().cloned().collect();
         Some((room.name.clone(), room.port, members))
@@ -642,26 +650,12 @@ impl<H> Rooms<H> {
     }
 }
 
-/// Something that was said in a room, on whatever server.
-pub struct Heard {
-    /// Who said it.
-    pub from: String,
-    /// What.
-    pub text: String,
-    /// An action.
-    pub me: bool,
-    /// When.
-    pub said_at: SystemTime,
-}
-
-impl Heard {
-    fn into_old(self) -> Old {
-        Old {
-            from: self.from.as_str().into(),
-            text: self.text,
-            me: self.me,
-            said_at: self.said_at,
-        }
+fn old(entry: HistoryEntry) -> Old {
+    Old {
+        from: entry.from.as_str().into(),
+        text: entry.text,
+        me: entry.me,
+        said_at: entry.sent_at,
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::speaker::Audience;
 use super::turn::{Message, Role, Session};
 use crate::clock::Tick;
-use crate::cluster::Cluster;
 use crate::hall::{Connection, Joiner, RoomError, flush_all};
 use crate::limits;
 use crate::net::Port;
@@ -124,7 +123,7 @@ impl Session<'_, AtWorker<'_>> {
             } => return self.change_password(&old, &new),
             ClientCommand::Rooms => {
                 self.speaker.send_answers();
-                let elsewhere = self.sessions.cluster().and_then(Cluster::rooms);
+                let elsewhere = self.sessions.backplane.rooms();
                 let here = || self.sessions.rooms.with(|rooms| rooms.list());
                 let rooms = elsewhere.unwrap_or_else(here);
                 let rooms = rooms
@@ -150,11 +149,11 @@ impl Session<'_, AtWorker<'_>> {
                 let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
                 if let (Ok(name), Some(topic)) = (&name, &topic)
                     && rooms.with(|rooms| rooms.name_for(name, main)).is_ok()
-                    && self.speaker.topic_among_others(name, topic)
+                    && !self.speaker.publish_topic(name, topic)
                 {
                     return Ok(());
                 }
-                self.speaker.settle_answers();
+                self.speaker.wait_for_pending();
                 let tell = |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
                 match name.and_then(tell) {
                     Ok(told) => flush_all(&told),
@@ -170,11 +169,8 @@ impl Session<'_, AtWorker<'_>> {
     /// Everyone who has logged in, on any server; if the others can't be asked, on this one.
     fn names(&mut self) -> Vec<String> {
         self.speaker.send_answers();
-        let everywhere = self.sessions.cluster().and_then(Cluster::who);
-        everywhere.map_or_else(
-            || self.sessions.people.names(),
-            |names| names.into_iter().map(|(name, _)| name).collect(),
-        )
+        let everywhere = self.sessions.backplane.users();
+        everywhere.unwrap_or_else(|| self.sessions.people.names())
     }
 
     fn join(&mut self, who: &Name, room: &str, here: bool) {
@@ -187,7 +183,7 @@ impl Session<'_, AtWorker<'_>> {
             seat: self.role.seat.number,
         };
         // The answers to what was said before come before the room's.
-        self.speaker.settle_answers();
+        self.speaker.wait_for_pending();
         let rooms = &self.sessions.rooms;
         if here {
             if let Err(error) = rooms.join_here(&name, &joiner) {

@@ -6,16 +6,12 @@ use crossbeam_channel::bounded;
 
 use super::at_worker::AtWorker;
 use super::turn::Session;
-use crate::accounts::{
-    AccountError, Accounts, Decided, PasswordChange, PasswordCheck, Rescued, Wish,
-};
-use crate::cluster::{Claimed, Speaker};
 use crate::event::ChatEvent;
 use crate::hall::Entry;
 use crate::limits;
-use crate::output::counted;
-use crate::server::tell_damage;
 use crate::wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
+use portal_core::accounts::{PasswordChange, PasswordCheck, Refusal};
+use portal_core::backplane::{Claim, Sender};
 
 impl Session<'_, AtWorker<'_>> {
     /// Somebody says who they are. They are asked for the password, or, where names are not
@@ -37,43 +33,18 @@ impl Session<'_, AtWorker<'_>> {
         }
         match &self.sessions.logins.accounts {
             Some(accounts) => {
-                if let Err(error) = self.look_elsewhere(accounts, &name) {
-                    return self.not_saved("look for an account", &error);
+                // It may take a while.
+                self.speaker.send_answers();
+                match accounts.lookup(&name) {
+                    Ok(exists) => {
+                        self.role.claimed = Some(name);
+                        let new_account = !exists;
+                        self.speaker.answer(&ServerDoc::Password { new_account });
+                    }
+                    Err(refusal) => self.refused(&refusal),
                 }
-                if accounts.is_reserved(&name) {
-                    return self.not_saved("look for an account", &AccountError::Reserved(name));
-                }
-                let new_account = !accounts.knows(&name);
-                self.role.claimed = Some(name);
-                self.speaker.answer(&ServerDoc::Password { new_account });
             }
             None => self.enter(&name, false),
-        }
-    }
-
-    /// Takes the account as the other servers have it. If those can't be asked, what is here counts: who has a name here
-    /// may take it over from themselves.
-    fn look_elsewhere(&mut self, accounts: &Accounts, name: &Name) -> Result<(), AccountError> {
-        let Some(cluster) = self.sessions.cluster() else {
-            return Ok(());
-        };
-        self.speaker.send_answers();
-        match cluster.account(name) {
-            Ok(Some(account)) => accounts.adopt(&account),
-            Ok(None) | Err(_) => Ok(()),
-        }
-    }
-
-    /// What the servers decide together about an account.
-    fn decide(&self, wish: Wish<'_>) -> Decided {
-        let Some(cluster) = self.sessions.cluster() else {
-            return Decided::Ours;
-        };
-        match wish {
-            Wish::New { name, hash } => cluster.register(name, 0, hash),
-            Wish::Change { account, hash } => {
-                cluster.register(&account.name, account.version, hash)
-            }
         }
     }
 
@@ -98,8 +69,7 @@ impl Session<'_, AtWorker<'_>> {
         }
         let over = || self.connection().outbox.has_ended() || self.sessions.clock.is_stopped();
         let port = self.speaker.port;
-        let check = accounts.check_among(&name, password, over, |wish| self.decide(wish));
-        self.tell_of_rescued(accounts);
+        let check = accounts.check(&name, password, &over);
         if over() {
             // A connection that ended meanwhile must not take the name from a living one.
             return Err(CloseReason::PeerClosed);
@@ -119,7 +89,7 @@ impl Session<'_, AtWorker<'_>> {
                 self.right_password(&name);
                 self.enter(&name, true);
             }
-            Err(error) => self.not_saved("store an account", &error),
+            Err(refusal) => self.refused(&refusal),
         }
         Ok(())
     }
@@ -139,9 +109,7 @@ impl Session<'_, AtWorker<'_>> {
             self.wait_to_guess(&name)?;
         }
         let over = || self.connection().outbox.has_ended() || self.sessions.clock.is_stopped();
-        let changed = accounts.change_among(&name, old, new, over, |wish| self.decide(wish));
-        self.tell_of_rescued(accounts);
-        match changed {
+        match accounts.change(&name, old, new, &over) {
             Ok(PasswordChange::Changed) => {
                 self.right_password(&name);
                 let port = self.speaker.port;
@@ -153,7 +121,7 @@ impl Session<'_, AtWorker<'_>> {
             }
             Ok(PasswordChange::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordChange::GivenUp) => return Err(CloseReason::PeerClosed),
-            Err(error) => self.not_saved("store a new password", &error),
+            Err(refusal) => self.refused(&refusal),
         }
         Ok(())
     }
@@ -195,20 +163,6 @@ impl Session<'_, AtWorker<'_>> {
         self.sessions.logins.guesses.right(address, name, now);
     }
 
-    fn tell_of_rescued(&self, accounts: &Accounts) {
-        if let Some(Rescued { count, damage }) = accounts.take_rescued() {
-            tell_damage(&self.sessions.events, accounts.path(), damage);
-            self.sessions.events.emit_failure(
-                "find the accounts file as it was",
-                format!(
-                    "it has been replaced, and the server added {} that it lacked; \
-                     edit it while the server is stopped",
-                    counted(count, "account", "accounts")
-                ),
-            );
-        }
-    }
-
     /// Notes a wrong guess and says so. The last one that is allowed ends the session.
     fn wrong_password(&mut self, name: &Name) -> Result<(), CloseReason> {
         if self.was_right(name) {
@@ -237,34 +191,19 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    fn not_saved(&mut self, doing: &'static str, error: &AccountError) {
-        if let AccountError::Undecided = error {
-            let sentence = "the other servers can't be reached now, and one of them may have that account; try again in a minute";
-            return self.speaker.error(ErrorCode::Unreachable, sentence);
-        }
-        if let AccountError::Unprintable = error {
-            return self
-                .speaker
-                .error(ErrorCode::BadPassword, &error.to_string());
-        }
-        self.sessions.events.emit_failure(doing, error.to_string());
-        let sentence = match error {
-            AccountError::Differs(_) => {
-                "the servers have two different passwords for that name; tell the operator, or choose another name"
-            }
-            AccountError::Reserved(_) => {
-                "the account of that name is damaged on this server; tell the operator, or choose another name"
-            }
-            _ => "the server can't store the account now; try again later",
-        };
-        self.speaker.error(ErrorCode::NotSaved, sentence);
+    fn refused(&mut self, refusal: &Refusal) {
+        self.speaker.error(refusal.code, &refusal.sentence);
     }
 
     fn enter(&mut self, name: &Name, take_over: bool) {
-        self.speaker.settle_answers();
-        let Some(entry) = self.entry(name, take_over) else {
-            let sentence = "the other servers can't be reached now, and one of them may have that name; try again in a minute";
-            return self.speaker.error(ErrorCode::Unreachable, sentence);
+        self.speaker.wait_for_pending();
+        let entry = match self.entry(name, take_over) {
+            Ok(entry) => entry,
+            Err(Claim::Unreachable) => {
+                let sentence = "the other servers can't be reached now, and one of them may have that name; try again in a minute";
+                return self.speaker.error(ErrorCode::Unreachable, sentence);
+            }
+            Err(Claim::InUse | Claim::Granted) => Entry::InUse,
         };
         match entry {
             Entry::InUse => {
@@ -293,46 +232,33 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// The name, if it is to be had here and on all other servers; `None` if those can't be asked.
-    fn entry(&self, name: &Name, take_over: bool) -> Option<Entry> {
-        let welcome = ServerDoc::LoggedIn {
-            username: name.as_str().into(),
-        };
+    /// Claims the name on all servers.
+    fn entry(&self, name: &Name, take_over: bool) -> Result<Entry, Claim> {
         let people = &self.sessions.people;
-        let enter = || people.enter(name, self.connection(), take_over, &welcome);
-        let Some(cluster) = self.sessions.cluster() else {
-            return Some(enter());
-        };
-        if !cluster.is_up() {
-            // What somebody here has, nobody elsewhere gets meanwhile.
-            return people.find(name).map(|_| enter());
-        }
-        let (sender, receiver) = bounded(1);
+        let is_ours = people.find(name).is_some();
+        let (entered, entry) = bounded(1);
         let (people, connection, named) = (
             Arc::clone(people),
             Arc::clone(self.connection()),
             name.clone(),
         );
-        // Where names are given out, in that order: of two on this server, the last one has it.
-        let done = move |claimed| {
-            let entry = match claimed {
-                Claimed::Yes => {
-                    let welcome = ServerDoc::LoggedIn {
-                        username: named.as_str().into(),
-                    };
-                    Some(people.enter(&named, &connection, true, &welcome))
-                }
-                Claimed::InUse => Some(Entry::InUse),
-                Claimed::Unreachable => None,
+        // Where names are granted, in that order: of two on this server, the last one has it.
+        let granted = move |take_over| {
+            let welcome = ServerDoc::LoggedIn {
+                username: named.as_str().into(),
             };
-            drop(sender.send(entry));
+            let _ = entered.send(people.enter(&named, &connection, take_over, &welcome));
         };
-        let speaker = Speaker {
+        let sender = Sender {
             session: self.connection().session(),
             name,
         };
-        cluster.claim(speaker, take_over, Box::new(done));
-        receiver.recv().unwrap_or_default()
+        let backplane = &self.sessions.backplane;
+        let claim = backplane.claim(sender, take_over, is_ours, Box::new(granted));
+        match claim {
+            Claim::Granted => entry.recv().map_err(|_| Claim::Unreachable),
+            claim => Err(claim),
+        }
     }
 
     fn already_logged_in(&mut self) {

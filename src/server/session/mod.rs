@@ -1,13 +1,13 @@
 //! What a client says and what the server does about it: the handshake, the turn, and what it means at a
 //! worker and in a room.
 
-mod answers;
 mod at_worker;
 #[cfg(test)]
 mod flood;
 mod handshake;
 mod in_room;
 mod login;
+mod pending_replies;
 mod shared;
 mod speaker;
 mod turn;

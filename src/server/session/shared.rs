@@ -1,11 +1,9 @@
 //! What every session of a server uses.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::accounts::Accounts;
 use crate::clock::Clock;
-use crate::cluster::{Cluster, Speaker};
 use crate::event::{ChatEvent, Events};
 use crate::hall::{Connection, Pairs, People};
 use crate::lock::Mutex;
@@ -17,6 +15,8 @@ use crate::server::panics::Panics;
 use crate::server::rooms::RoomThreads;
 use crate::server::seats::{Seats, SharedSeat};
 use crate::wire::{CloseReason, ServerDoc};
+use portal_core::accounts::Accounts;
+use portal_core::backplane::{Backplane, Sender};
 
 /// Who is here, which rooms there are, what time it is. Each field guards itself.
 pub(crate) struct Sessions {
@@ -28,8 +28,8 @@ pub(crate) struct Sessions {
     /// Shared with those who give names out in the order of several servers.
     pub(crate) people: Arc<People>,
     pub(crate) rooms: RoomThreads,
-    /// The other servers, if there are any: set once, at the start.
-    pub(crate) cluster: Arc<OnceLock<Cluster>>,
+    /// The other servers, if there are any.
+    pub(crate) backplane: Arc<dyn Backplane>,
     pub(crate) logins: Logins,
     /// How many callbacks each address has been given. A leaf lock.
     pub(crate) callbacks: Mutex<PerTick>,
@@ -42,7 +42,7 @@ pub(crate) struct Sessions {
 /// Who may have which name.
 pub(crate) struct Logins {
     /// `None` where names are not protected by passwords.
-    pub(crate) accounts: Option<Accounts>,
+    pub(crate) accounts: Option<Arc<dyn Accounts>>,
     /// Who has guessed passwords.
     pub(crate) guesses: Guesses,
     /// What greets whoever logs in.
@@ -50,11 +50,6 @@ pub(crate) struct Logins {
 }
 
 impl Sessions {
-    /// The other servers, if this is one of several.
-    pub(crate) fn cluster(&self) -> Option<&Cluster> {
-        self.cluster.get()
-    }
-
     /// Tells everyone who is connected something in words; returns how many.
     pub(crate) fn notice(&self, text: &str) -> usize {
         let notice = ServerDoc::Notice(text.into());
@@ -95,8 +90,8 @@ impl Sessions {
     ) -> CloseReason {
         self.rooms.leave_all(connection);
         self.people.leave(connection);
-        if let (Some(cluster), Some(name)) = (self.cluster(), connection.name()) {
-            cluster.release(Speaker {
+        if let Some(name) = connection.name() {
+            self.backplane.release(Sender {
                 session: connection.session(),
                 name: &name,
             });

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use std::time::SystemTime;
 
-use super::answers::Answers;
+use super::pending_replies::PendingReplies;
 use super::shared::Sessions;
-use crate::cluster::{self, Cluster, Fate};
-use crate::event::ChatEvent;
-use crate::hall::{Connection, Said, Unwritten};
+use crate::event::{ChatEvent, Events};
+use crate::hall::{Connection, Said};
 use crate::limits;
 use crate::net::Port;
 use crate::outbox::Handed;
 use crate::seat::SeatNumber;
 use crate::wire::{ErrorCode, Frames, Name, Scope, ServerDoc};
+use portal_core::backplane::{Outcome, Recipients, Reply, Route, Sender};
 use portal_core::transport::Request;
 
 /// One client as somebody who speaks and is answered.
@@ -36,8 +36,8 @@ pub(super) struct Speaker<'s> {
     pub(super) request: Request,
     /// Bytes of replies since the last [`Speaker::take_replied`].
     replied: usize,
-    /// The answers that other servers have a part in, where there are any.
-    owed: Option<Arc<Answers>>,
+    /// Replies that depend on other servers, once there has been one.
+    pending: Option<Arc<PendingReplies>>,
 }
 
 /// Who a message is for.
@@ -80,7 +80,7 @@ impl<'s> Speaker<'s> {
             answers: Frames::default(),
             request: Request::default(),
             replied: 0,
-            owed: sessions.cluster().map(|_| Answers::new(connection)),
+            pending: None,
         }
     }
 
@@ -169,112 +169,97 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// What is said by way of the other servers, who say later what became of it. `false` if it is to be said here
-    /// alone: there are no others, or they can't be reached.
-    fn deliver_among_others(&mut self, room: Option<&Name>, said: &Said) -> bool {
-        let Some((cluster, who, session)) = self.among_others() else {
-            let session = self.connection.session();
-            let may_go_on = |cluster: &Cluster| cluster.may_go_on_alone(session, room);
-            if self.sessions.cluster().is_none_or(may_go_on) {
-                return false;
-            }
-            for _ in 0..said.count() {
-                self.write_answer(&answer_of(&Fate::Unreachable, None));
-            }
-            return true;
-        };
-        let speaker = cluster::Speaker {
-            session,
-            name: &who,
-        };
-        for (text, me) in said.texts() {
-            let (pay, events) = (self.owe(), self.sessions.events.clone());
-            let (port, name) = (self.port, who.to_string());
-            let (to, shown) = (room.map(Name::to_string), events.text(text));
-            let done = move |fate: Fate, unwritten: &mut Unwritten| {
-                if let Fate::Sent(count) = fate {
-                    events.emit_traffic(|| match to.clone() {
-                        Some(room) => ChatEvent::RoomSaid {
-                            port,
-                            room,
-                            name,
-                            count,
-                            text: shown,
-                        },
-                        None => ChatEvent::Public {
-                            port,
-                            name,
-                            count,
-                            text: shown,
-                        },
-                    });
+    /// Publishes the batch by way of the other servers. Returns whether it is to be delivered on this
+    /// server alone.
+    fn publish(&mut self, to: Recipients<'_>, batch: &Said) -> bool {
+        let name = self.name();
+        let sender = name.as_ref().map(|name| Sender {
+            session: self.connection.session(),
+            name,
+        });
+        let backplane = Arc::clone(&self.sessions.backplane);
+        let conclusion = self.conclusion(to);
+        let mut reply = |text: &str| self.reply_later(text, conclusion.clone());
+        match backplane.publish(sender, to, &mut batch.texts(), &mut reply) {
+            Route::Local => return true,
+            Route::Pending => {}
+            Route::Refused(outcome) => {
+                for (text, _) in batch.texts() {
+                    let doc = conclusion.conclude(outcome, text);
+                    self.write_answer(&doc);
                 }
-                pay(answer_of(&fate, to.as_deref()), unwritten);
-            };
-            cluster.say(speaker, room, (text, me), Box::new(done));
+            }
         }
-        true
+        false
     }
 
-    /// The other servers, if they can be reached and the client has logged in: with its name and session.
-    fn among_others(&self) -> Option<(&'s Cluster, Name, u64)> {
-        let cluster = self.sessions.cluster()?;
-        // On a connection of a room's own, the label is the name of the main one.
-        let name = self.connection.name().or_else(|| Name::new(&self.label))?;
-        cluster
-            .is_up()
-            .then(|| (cluster, name, self.connection.session()))
+    /// Sets a room's topic by way of the other servers. Returns whether it is to be set on this
+    /// server alone.
+    pub(super) fn publish_topic(&mut self, room: &Name, topic: &str) -> bool {
+        self.deliver();
+        let name = self.name();
+        let sender = name.as_ref().map(|name| Sender {
+            session: self.connection.session(),
+            name,
+        });
+        let backplane = Arc::clone(&self.sessions.backplane);
+        let conclusion = Conclusion {
+            is_topic: true,
+            ..self.conclusion(Recipients::Room(room))
+        };
+        let mut reply = |text: &str| self.reply_later(text, conclusion.clone());
+        match backplane.set_topic(sender, room, topic, &mut reply) {
+            Route::Local => return true,
+            Route::Pending => {}
+            Route::Refused(outcome) => {
+                let doc = conclusion.conclude(outcome, topic);
+                self.write_answer(&doc);
+            }
+        }
+        false
     }
 
-    /// An answer that comes later. What was answered before goes out before.
-    fn owe(&mut self) -> impl FnOnce(ServerDoc<'_>, &mut Unwritten) + Send + use<> {
+    /// The client's name. On a connection of a room's own, the label is the name.
+    fn name(&self) -> Option<Name> {
+        self.connection.name().or_else(|| Name::new(&self.label))
+    }
+
+    fn conclusion(&self, to: Recipients<'_>) -> Conclusion {
+        let (to, recipient) = match to {
+            Recipients::Everyone => (To::Everyone, String::new()),
+            Recipients::Room(name) => (To::Room, name.to_string()),
+            Recipients::One(name) => (To::One, name.to_string()),
+        };
+        Conclusion {
+            events: self.sessions.events.clone(),
+            port: self.port,
+            name: Arc::clone(&self.label),
+            to,
+            recipient: recipient.into(),
+            is_topic: false,
+        }
+    }
+
+    /// Reserves the place of a reply. What was answered before goes out before.
+    fn reply_later(&mut self, text: &str, conclusion: Conclusion) -> Reply {
         if !self.answers.is_empty() {
             self.connection.outbox.send(&self.answers);
             self.answers.clear();
         }
-        let (owed, request) = (self.owed.clone(), self.request);
-        let number = owed.as_ref().map_or(0, |owed| owed.owe());
-        move |answer, unwritten| {
-            if let Some(owed) = owed {
-                owed.pay((number, request), &answer, unwritten);
-            }
-        }
-    }
-
-    /// Says what a room is about, by way of the other servers. `false` if that is to be said here alone.
-    pub(super) fn topic_among_others(&mut self, room: &Name, topic: &str) -> bool {
-        self.deliver();
-        let Some((cluster, who, session)) = self.among_others() else {
-            return false;
-        };
-        let pay = self.owe();
-        let (room_name, topic_text, username) =
-            (room.to_string(), topic.to_owned(), who.to_string());
-        let done = move |fate: Fate, unwritten: &mut Unwritten| {
-            let answer = match fate {
-                Fate::Sent(_) => ServerDoc::Topic {
-                    room: room_name.as_str().into(),
-                    topic: topic_text.as_str().into(),
-                    username: username.as_str().into(),
-                },
-                fate => answer_of(&fate, Some(&room_name)),
-            };
-            pay(answer, unwritten);
-        };
-        let speaker = cluster::Speaker {
-            session,
-            name: &who,
-        };
-        cluster.topic(speaker, room, topic, Box::new(done));
-        true
+        let connection = self.connection;
+        let pending = self
+            .pending
+            .get_or_insert_with(|| PendingReplies::new(connection));
+        let (pending, slot) = (Arc::clone(pending), pending.reserve(self.request));
+        let text = text.to_owned();
+        Box::new(move |outcome, unwritten| {
+            let doc = conclusion.conclude(outcome, &text);
+            pending.fulfil(slot, &doc, unwritten);
+        })
     }
 
     fn deliver_to_room(&mut self, name: &Name, said: &mut Said) {
-        let is_member = || {
-            let rooms = &self.sessions.rooms;
-            rooms.with(|rooms| rooms.is_member(name, self.connection))
-        };
-        if self.owed.is_some() && is_member() && self.deliver_among_others(Some(name), said) {
+        if !self.publish(Recipients::Room(name), said) {
             return;
         }
         let now = SystemTime::now();
@@ -308,90 +293,32 @@ impl<'s> Speaker<'s> {
     }
 
     fn deliver_to_everyone(&mut self, said: &mut Said) {
-        if self.owed.is_some() && self.deliver_among_others(None, said) {
+        if !self.publish(Recipients::Everyone, said) {
             return;
         }
         let count = self.sessions.people.say(self.connection, said);
-        let events = &self.sessions.events;
-        for (text, _) in said.texts() {
-            self.write_answer(&ServerDoc::Sent { count });
-            events.emit_traffic(|| ChatEvent::Public {
-                port: self.port,
-                name: self.label.to_string(),
-                count,
-                text: events.text(text),
-            });
-        }
+        self.conclude(Recipients::Everyone, Outcome::Sent(count), said);
     }
 
     fn deliver_to_one(&mut self, to: &Name, said: &mut Said) {
-        let target = self.sessions.people.find(to);
-        if target.is_none() && self.owed.is_some() && self.deliver_elsewhere(to, said) {
+        let recipient = self.sessions.people.find(to);
+        if recipient.is_none() && !self.publish(Recipients::One(to), said) {
             return;
         }
-        let handed = target.map_or(Handed::Ended, |target| said.hand_to(&target, false));
-        let events = &self.sessions.events;
-        for (text, _) in said.texts() {
-            match handed {
-                Handed::Taken => {
-                    events.emit_traffic(|| ChatEvent::Direct {
-                        port: self.port,
-                        name: self.label.to_string(),
-                        to: to.to_string(),
-                        text: events.text(text),
-                    });
-                    self.write_answer(&ServerDoc::Sent { count: 1 });
-                }
-                Handed::Ended => {
-                    self.tell_no_such_user(to.as_str());
-                    self.write_answer(&no_such_user(to.as_str()));
-                }
-            }
-        }
+        let handed = recipient.map_or(Handed::Ended, |there| said.hand_to(&there, false));
+        let outcome = match handed {
+            Handed::Taken => Outcome::Sent(1),
+            Handed::Ended => Outcome::NoSuchUser,
+        };
+        self.conclude(Recipients::One(to), outcome, said);
     }
 
-    /// For somebody who is not here, but may be on another server. `false` if there is no other.
-    fn deliver_elsewhere(&mut self, to: &Name, said: &Said) -> bool {
-        let Some((cluster, who, session)) = self.among_others() else {
-            if self.sessions.cluster().is_none() {
-                return false;
-            }
-            for _ in 0..said.count() {
-                self.write_answer(&answer_of(&Fate::Unreachable, None));
-            }
-            return true;
-        };
-        let speaker = cluster::Speaker {
-            session,
-            name: &who,
-        };
-        for (text, me) in said.texts() {
-            let (pay, events) = (self.owe(), self.sessions.events.clone());
-            let (from, name, target) = (self.port, who.to_string(), to.to_string());
-            let shown = events.text(text);
-            let done = move |fate: Fate, unwritten: &mut Unwritten| {
-                events.emit_traffic(|| match fate {
-                    Fate::Nobody => ChatEvent::NoSuchUser {
-                        port: from,
-                        name,
-                        to: target.clone(),
-                    },
-                    _ => ChatEvent::Direct {
-                        port: from,
-                        name,
-                        to: target.clone(),
-                        text: shown,
-                    },
-                });
-                let answer = match fate {
-                    Fate::Nobody => no_such_user(&target),
-                    fate => answer_of(&fate, None),
-                };
-                pay(answer, unwritten);
-            };
-            cluster.direct(speaker, to, (text, me), Box::new(done));
+    /// Answers each message of a batch with the same outcome.
+    fn conclude(&mut self, to: Recipients<'_>, outcome: Outcome, batch: &Said) {
+        let conclusion = self.conclusion(to);
+        for (text, _) in batch.texts() {
+            self.write_answer(&conclusion.conclude(outcome, text));
         }
-        true
     }
 
     fn tell_no_such_user(&self, to: &str) {
@@ -410,10 +337,10 @@ impl<'s> Speaker<'s> {
 
     fn write_answer(&mut self, doc: &ServerDoc<'_>) {
         let outbox = &self.connection.outbox;
-        if let Some(owed) = &self.owed {
+        if let Some(pending) = &self.pending {
             let mut frames = Frames::default();
             outbox.encode(doc, self.request, &mut frames);
-            if owed.put_behind(&frames) {
+            if pending.queue_behind(&frames) {
                 self.replied += frames.len();
                 return;
             }
@@ -444,10 +371,10 @@ impl<'s> Speaker<'s> {
 
     /// As [`Speaker::send_answers`], and waits for those that other servers have a part in: before something that is
     /// handed to the client past them.
-    pub(super) fn settle_answers(&mut self) {
+    pub(super) fn wait_for_pending(&mut self) {
         self.send_answers();
-        if let Some(owed) = &self.owed {
-            owed.wait();
+        if let Some(pending) = &self.pending {
+            pending.wait();
         }
     }
 
@@ -471,28 +398,96 @@ fn no_such_user(to: &str) -> ServerDoc<'static> {
     }
 }
 
-/// What a speaker is answered; `room` is where it was said.
-fn answer_of(fate: &Fate, room: Option<&str>) -> ServerDoc<'static> {
-    let (code, sentence) = match (fate, room) {
-        (Fate::Sent(count), _) => return ServerDoc::Sent { count: *count },
-        (Fate::NotYours, Some(room)) => (ErrorCode::NotAMember, format!("you are not in {room}")),
-        (Fate::NotYours | Fate::Nobody, _) => (
-            ErrorCode::LoginFirst,
-            "your name is somebody else's by now; log in again".to_owned(),
-        ),
-        (Fate::Unreachable, _) => (
-            ErrorCode::Unreachable,
-            "the other servers can't be reached now, so nobody has heard it; say it again later"
-                .to_owned(),
-        ),
-        (Fate::Unsure, _) => (
-            ErrorCode::Unsure,
-            "the other servers did not answer in time; whether it was heard is not known"
-                .to_owned(),
-        ),
-    };
-    ServerDoc::Error {
-        code,
-        sentence: sentence.into(),
+/// Turns the outcome of a message, now or later, into an event and the answer.
+#[derive(Clone)]
+struct Conclusion {
+    events: Events,
+    port: Port,
+    /// The sender's name.
+    name: Arc<str>,
+    to: To,
+    /// The room's or the recipient's name.
+    recipient: Arc<str>,
+    is_topic: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Everyone,
+    Room,
+    One,
+}
+
+impl Conclusion {
+    fn conclude(&self, outcome: Outcome, text: &str) -> ServerDoc<'static> {
+        let recipient = || self.recipient.to_string();
+        let (code, sentence) = match outcome {
+            Outcome::Sent(_) if self.is_topic => {
+                return ServerDoc::Topic {
+                    room: recipient().into(),
+                    topic: text.to_owned().into(),
+                    username: self.name.to_string().into(),
+                };
+            }
+            Outcome::Sent(count) => {
+                self.emit_sent(count, text);
+                return ServerDoc::Sent { count };
+            }
+            Outcome::NoSuchUser => {
+                self.events.emit_traffic(|| ChatEvent::NoSuchUser {
+                    port: self.port,
+                    name: self.name.to_string(),
+                    to: recipient(),
+                });
+                return no_such_user(&self.recipient);
+            }
+            Outcome::NotYours if self.to == To::Room => (
+                ErrorCode::NotAMember,
+                format!("you are not in {}", self.recipient),
+            ),
+            Outcome::NotYours => (
+                ErrorCode::LoginFirst,
+                "your name is somebody else's by now; log in again".to_owned(),
+            ),
+            Outcome::Unreachable => (
+                ErrorCode::Unreachable,
+                "the other servers can't be reached now, so nobody has heard it; say it again later"
+                    .to_owned(),
+            ),
+            Outcome::Unsure => (
+                ErrorCode::Unsure,
+                "the other servers did not answer in time; whether it was heard is not known"
+                    .to_owned(),
+            ),
+        };
+        let sentence = sentence.into();
+        ServerDoc::Error { code, sentence }
+    }
+
+    fn emit_sent(&self, count: usize, text: &str) {
+        let (port, name) = (self.port, || self.name.to_string());
+        let recipient = || self.recipient.to_string();
+        let text = || self.events.text(text);
+        self.events.emit_traffic(|| match self.to {
+            To::Everyone => ChatEvent::Public {
+                port,
+                name: name(),
+                count,
+                text: text(),
+            },
+            To::Room => ChatEvent::RoomSaid {
+                port,
+                room: recipient(),
+                name: name(),
+                count,
+                text: text(),
+            },
+            To::One => ChatEvent::Direct {
+                port,
+                name: name(),
+                to: recipient(),
+                text: text(),
+            },
+        });
     }
 }

@@ -121,7 +121,7 @@ impl<'s, R: Role> Session<'s, R> {
             let end = self.turn(decoder);
             self.speaker.send_answers();
             if let Err(end) = end {
-                self.speaker.settle_answers();
+                self.speaker.wait_for_pending();
                 return end;
             }
             match decoder.read_from(&mut self.connection().outbox.stream()) {
@@ -129,7 +129,7 @@ impl<'s, R: Role> Session<'s, R> {
                 Ok(0) if decoder.end_of_stream() => {}
                 Ok(0) => {
                     // Who has hung up may still listen.
-                    self.speaker.settle_answers();
+                    self.speaker.wait_for_pending();
                     return CloseReason::PeerClosed;
                 }
                 Ok(_) if self.is_cut_off() => return CloseReason::ConnectionReset,

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use super::asks::Fate;
-use super::engine::{CONNECT_WITHIN, Call, Entry, Op, Reading, flag, reason};
-use super::news::{News, Spoken};
-use super::out::{Ask, Task};
-use super::shared::{Shared, Side};
-use crate::hall::Unwritten;
+use portal_core::backplane::{BackplaneEvent, Outcome, RemoteMessage};
+use portal_core::hall::Unwritten;
+use portal_wire::time;
+
+use crate::engine::{CONNECT_WITHIN, Call, Entry, Op, Reading, flag, reason};
 use crate::limits;
+use crate::out::{Ask, Task};
+use crate::shared::{Shared, Side};
 
 /// Until the end: reads, and connects again after a break.
 pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
@@ -65,11 +66,11 @@ fn hand_on(
     let Some(left_out) = shared.places.advance(stream, entry.number) else {
         return;
     };
-    let mut hear = |news: News<'_>| shared.hears.hear(news, unwritten);
+    let Some(host) = shared.host() else { return };
+    let mut hear = |event: BackplaneEvent<'_>| host.clients.on_event(event, unwritten);
     let room = stream.strip_prefix("room:");
     if left_out > 0 && !stream.starts_with("inbox:") {
-        let count = Some(left_out);
-        hear(News::Missed { room, count });
+        host.missed(room, Some(left_out));
     }
     let owner = entry.field("o");
     let here = shared.session_here(owner);
@@ -79,49 +80,53 @@ fn hand_on(
         None => entry.field("w"),
     };
     let kind = entry.field("k");
-    let spoken = Spoken {
+    let message = RemoteMessage {
         from: who,
         text: entry.field("t"),
         me: kind == "acted" || entry.field("m") == "1",
         here,
     };
-    let at = entry.field("at").parse().unwrap_or(0);
+    let sent_at = time::from_seconds(entry.field("at").parse().unwrap_or(0));
     let number = |name| entry.field(name).parse::<u64>().ok();
     match (kind, room) {
-        ("joined", None) => hear(News::Joined { name: who, here }),
-        ("left", None) => hear(News::Left { name: who }),
-        ("said" | "acted", None) => hear(News::Said(spoken)),
-        ("joined", Some(room)) => hear(News::RoomJoined {
+        ("joined", None) => hear(BackplaneEvent::Joined { name: who, here }),
+        ("left", None) => hear(BackplaneEvent::Left { name: who }),
+        ("said" | "acted", None) => hear(BackplaneEvent::Public(message)),
+        ("joined", Some(room)) => hear(BackplaneEvent::RoomJoined {
             room,
             name: who,
             here,
         }),
-        ("left", Some(room)) => hear(News::RoomLeft { room, name: who }),
-        ("said" | "acted", Some(room)) => hear(News::RoomSaid { room, spoken, at }),
-        ("topic", Some(room)) => hear(News::Topic { room, spoken }),
+        ("left", Some(room)) => hear(BackplaneEvent::RoomLeft { room, name: who }),
+        ("said" | "acted", Some(room)) => hear(BackplaneEvent::Room {
+            room,
+            message,
+            sent_at,
+        }),
+        ("topic", Some(room)) => hear(BackplaneEvent::Topic { room, message }),
         ("taken", None) => {
             if let Some(session) = number("s") {
-                hear(News::TakenOver(session));
+                hear(BackplaneEvent::TakenOver(session));
             }
         }
         ("ack", None) => {
-            let fate = match entry.field("d") {
-                "1" => Fate::Sent(1),
-                _ => Fate::Nobody,
+            let outcome = match entry.field("d") {
+                "1" => Outcome::Sent(1),
+                _ => Outcome::NoSuchUser,
             };
-            shared.receipt(number("a").unwrap_or(0), fate, unwritten);
+            shared.receipt(number("a").unwrap_or(0), outcome, unwritten);
         }
         ("direct", None) => {
-            let mut handed = false;
+            let mut queued = false;
             if let Some(to) = number("s") {
-                hear(News::Direct {
+                hear(BackplaneEvent::Direct {
                     to,
-                    spoken,
-                    handed: &mut handed,
+                    message,
+                    queued: &mut queued,
                 });
             }
             let asked = |name: &str| entry.field(name).to_owned();
-            let args = vec![asked("r"), asked("a"), flag(handed)];
+            let args = vec![asked("r"), asked("a"), flag(queued)];
             // If it can't be told, the speaker hears that it is not known.
             let _ = asks.try_send(Task::Ask(Ask {
                 call: Call { op: Op::Ack, args },

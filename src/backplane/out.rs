@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use redis::RedisError;
 
-use super::asks::{Attached, Fate};
-use super::engine::{ANSWER_WITHIN, Asking, Call, Op, START_WITHIN, number_of, reason};
-use super::news::{Neighbour, News};
-use super::settings::ClusterError;
-use super::shared::{Shared, Side, random_word};
-use crate::accounts::{Account, AccountError};
-use crate::hall::Unwritten;
+use portal_accounts::{Account, AccountError};
+use portal_core::backplane::{Attached, HistoryEntry, Outcome};
+use portal_core::hall::Unwritten;
+use portal_wire::{Name, time};
+
+use crate::engine::{ANSWER_WITHIN, Asking, Call, Op, START_WITHIN, number_of, reason};
 use crate::limits;
-use crate::wire::Name;
+use crate::neighbour::Neighbour;
+use crate::settings::ClusterError;
+use crate::shared::{Shared, Side, random_word};
 
 /// Called with a script's answer, or with why there is none.
-pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Fate>, &mut Unwritten) + Send>;
+pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Outcome>, &mut Unwritten) + Send>;
 
 /// Something for the queue.
 pub(super) enum Task {
@@ -201,9 +202,11 @@ pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option
     }
     let stream = format!("room:{}", room.key());
     let token = shared.places.set(&stream, number_of(place));
-    let old = |four: &[String]| {
-        let at = four[0].parse().unwrap_or(0);
-        (at, four[1].clone(), four[2] == "1", four[3].clone())
+    let old = |four: &[String]| HistoryEntry {
+        sent_at: time::from_seconds(four[0].parse().unwrap_or(0)),
+        from: four[1].clone(),
+        me: four[2] == "1",
+        text: four[3].clone(),
     };
     Some(Attached {
         token,
@@ -253,7 +256,7 @@ fn refuse_all(queue: &Receiver<Task>) {
     let mut unwritten = Unwritten::default();
     for task in queue.try_iter() {
         if let Task::Ask(ask) = task {
-            (ask.done)(Err(Fate::Unreachable), &mut unwritten);
+            (ask.done)(Err(Outcome::Unreachable), &mut unwritten);
         }
     }
 }
@@ -294,7 +297,7 @@ impl Sender<'_> {
             asks.into_iter().partition(|ask| !ask.is_late(now));
         let mut unwritten = Unwritten::default();
         for ask in late {
-            (ask.done)(Err(Fate::Unreachable), &mut unwritten);
+            (ask.done)(Err(Outcome::Unreachable), &mut unwritten);
         }
         let calls: Vec<Call> = asks.iter().map(|ask| ask.call.clone()).collect();
         if calls.is_empty() {
@@ -308,13 +311,13 @@ impl Sender<'_> {
                     let answer = match answer {
                         Ok(words) if words.first().is_some_and(|word| word == "fenced") => {
                             is_fenced = true;
-                            Err(Fate::Unreachable)
+                            Err(Outcome::Unreachable)
                         }
                         Ok(words) if !words.is_empty() => Ok(words),
-                        Ok(_) => Err(Fate::Unsure),
+                        Ok(_) => Err(Outcome::Unsure),
                         Err(error) => {
-                            self.trouble("change what the servers share", error);
-                            Err(Fate::Unsure)
+                            self.shared.trouble("change what the servers share", error);
+                            Err(Outcome::Unsure)
                         }
                     };
                     (ask.done)(answer, &mut unwritten);
@@ -325,7 +328,7 @@ impl Sender<'_> {
             }
             Err(()) => {
                 for ask in asks {
-                    (ask.done)(Err(Fate::Unsure), &mut unwritten);
+                    (ask.done)(Err(Outcome::Unsure), &mut unwritten);
                 }
             }
         }
@@ -358,10 +361,6 @@ impl Sender<'_> {
         self.shared.boot_anew();
     }
 
-    fn trouble(&self, doing: &'static str, error: String) {
-        self.shared.hear(News::Trouble { doing, error });
-    }
-
     /// The lease goes on; who has lost theirs is buried.
     fn renew(&mut self) {
         let args = vec![
@@ -385,11 +384,10 @@ impl Sender<'_> {
                         Neighbour::read(three[0].clone(), three[1] == "1", &three[2])
                     })
                     .collect();
-                self.shared.hear(News::Servers(&servers));
                 self.shared.set_servers(servers);
                 self.bury();
             }
-            Some(Err(error)) => self.trouble("renew this server's lease", error),
+            Some(Err(error)) => self.shared.trouble("renew this server's lease", error),
             _ => self.is_fenced(),
         }
     }
@@ -423,7 +421,7 @@ impl Sender<'_> {
             }
             Enlisted::Differs { server, .. } => {
                 let error = format!("the server {server} has another rule for names by now");
-                self.trouble("take part in the chat again", error);
+                self.shared.trouble("take part in the chat again", error);
                 return Err(());
             }
         };
@@ -433,10 +431,7 @@ impl Sender<'_> {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.shared.places.begin_anew();
-            self.shared.hear(News::Missed {
-                room: None,
-                count: None,
-            });
+            self.shared.missed(None, None);
         }
         let told = self.tell_all(&BTreeSet::new())?;
         let mut sessions: Vec<String> = told
@@ -459,7 +454,8 @@ impl Sender<'_> {
 
     /// Tells the engine of every account that this server has in its file.
     fn seed(&mut self) -> Result<(), ()> {
-        let accounts = self.shared.hears.accounts();
+        let accounts = self.shared.host().map(|host| (host.accounts)());
+        let accounts = accounts.unwrap_or_default();
         let call = |account: &Account| Call {
             op: Op::Seed,
             args: vec![
@@ -474,7 +470,8 @@ impl Sender<'_> {
         for (account, answer) in accounts.into_iter().zip(answers) {
             if answer.is_ok_and(|words| words[..] == ["differs"]) {
                 let error = AccountError::Differs(account.name).to_string();
-                self.trouble("share an account with the other servers", error);
+                self.shared
+                    .trouble("share an account with the other servers", error);
             }
         }
         Ok(())
@@ -483,8 +480,11 @@ impl Sender<'_> {
     /// Claims every name here and joins every room that has members here, but for what was told `before`. Who has lost
     /// their name meanwhile is told.
     fn tell_all(&mut self, before: &BTreeSet<Told>) -> Result<BTreeSet<Told>, ()> {
-        let hears = Arc::clone(&self.shared.hears);
-        for room in hears.rooms() {
+        let Some(host) = self.shared.host() else {
+            return Err(());
+        };
+        let clients = Arc::clone(&host.clients);
+        for room in clients.rooms() {
             if !self.shared.places.has(&format!("room:{}", room.key())) {
                 let attach = Call {
                     op: Op::Attach,
@@ -496,9 +496,9 @@ impl Sender<'_> {
                 }
             }
         }
-        let people = hears.people().into_iter();
+        let people = clients.users().into_iter();
         let people = people.map(|(session, name)| (None, session, name));
-        let members = hears.members().into_iter();
+        let members = clients.members().into_iter();
         let members = members.map(|(room, session, name)| (Some(room), session, name));
         // Names first: without one, nobody is in a room.
         let mut told: BTreeSet<Told> = people.chain(members).collect();
@@ -513,7 +513,7 @@ impl Sender<'_> {
         }
         told.retain(|(_, session, _)| !lost.contains_key(session));
         for session in lost.into_keys() {
-            self.shared.hear(News::TakenOver(session));
+            self.shared.taken_over(session);
         }
         Ok(told)
     }

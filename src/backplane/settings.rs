@@ -4,10 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-#[cfg(feature = "cluster")]
-use super::address::EngineAddress;
-#[cfg(not(feature = "cluster"))]
-use super::no_address::EngineAddress;
+use crate::address::EngineAddress;
 use crate::limits;
 
 /// How a server takes part in a chat of several.

@@ -1,19 +1,21 @@
 //! What the two threads and those who ask share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::address::EngineAddress;
-use super::asks::{Done, Fate};
-use super::engine::Caller;
-use super::news::{Hears, Load, Neighbour, News};
-use super::settings::ClusterSettings;
-use crate::hall::Unwritten;
-use crate::lock::{Condvar, Mutex, Rank};
+use portal_core::backplane::{BackplaneEvent, Outcome, Reply};
+use portal_core::hall::Unwritten;
+use portal_net::lock::{Condvar, Mutex, Rank};
+
+use crate::address::EngineAddress;
+use crate::engine::Caller;
+use crate::host::Host;
+use crate::neighbour::{Load, Neighbour};
+use crate::settings::ClusterSettings;
 
 /// Everything that more than one thread uses. Each field guards itself. `state` has the rank
 /// [`Rank::ClusterState`], and all other locks are leaves.
@@ -22,7 +24,8 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     /// `passwords` or `names`: servers with different rules can't be one chat.
     pub(super) rules: &'static str,
-    pub(super) hears: Arc<dyn Hears>,
+    /// Set at the start.
+    host: OnceLock<Host>,
     pub(super) caller_id: String,
     prefix: String,
     address: Option<std::net::IpAddr>,
@@ -36,7 +39,7 @@ pub(super) struct Shared {
     ends: (Mutex<()>, Condvar),
     servers: Mutex<Vec<Neighbour>>,
     /// Those who wait to hear that what they said to one person was handed over there.
-    awaited: Mutex<BTreeMap<u64, (Instant, Done)>>,
+    awaited: Mutex<BTreeMap<u64, (Instant, Reply)>>,
     last_awaited: AtomicU64,
 }
 
@@ -89,16 +92,12 @@ impl Neighbour {
 }
 
 impl Shared {
-    pub(super) fn new(
-        settings: &ClusterSettings,
-        passwords: bool,
-        hears: Arc<dyn Hears>,
-    ) -> Shared {
+    pub(super) fn new(settings: &ClusterSettings, passwords: bool) -> Shared {
         Shared {
             engine: settings.engine.clone(),
             lease: settings.lease,
             rules: if passwords { "passwords" } else { "names" },
-            hears,
+            host: OnceLock::new(),
             caller_id: settings.id.clone(),
             prefix: settings.prefix.clone(),
             address: settings.address,
@@ -112,6 +111,16 @@ impl Shared {
             awaited: Mutex::default(),
             last_awaited: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn set_host(&self, host: Host) {
+        // It is set only at the start.
+        let _ = self.host.set(host);
+    }
+
+    /// This server, from the start on.
+    pub(super) fn host(&self) -> Option<&Host> {
+        self.host.get()
     }
 
     pub(super) fn caller(&self) -> Caller {
@@ -147,7 +156,7 @@ impl Shared {
 
     /// What this server says of itself.
     pub(super) fn info(&self, lag: Duration) -> String {
-        let load = self.hears.load();
+        let load = self.host().map(|host| (host.load)()).unwrap_or_default();
         let info = Info {
             address: self.address,
             seats: load.seats,
@@ -160,9 +169,24 @@ impl Shared {
         serde_json::to_string(&info).unwrap_or_default()
     }
 
-    /// Something for the people here that does not come from a stream.
-    pub(super) fn hear(&self, news: News<'_>) {
-        self.hears.hear(news, &mut Unwritten::default());
+    /// Tells a client here that its name belongs to another session.
+    pub(super) fn taken_over(&self, session: u64) {
+        if let Some(host) = self.host() {
+            let event = BackplaneEvent::TakenOver(session);
+            host.clients.on_event(event, &mut Unwritten::default());
+        }
+    }
+
+    pub(super) fn trouble(&self, doing: &'static str, error: String) {
+        if let Some(host) = self.host() {
+            host.events.emit_failure(doing, error);
+        }
+    }
+
+    pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
+        if let Some(host) = self.host() {
+            host.missed(room, count);
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -202,8 +226,8 @@ impl Shared {
         let was_told = std::mem::take(&mut state.is_told_lost);
         state.unreported = None;
         drop(state);
-        if was_told {
-            self.hear(News::Back);
+        if let Some(host) = self.host().filter(|_| was_told) {
+            host.back();
         }
     }
 
@@ -238,7 +262,9 @@ impl Shared {
         };
         state.is_told_lost = true;
         drop(state);
-        self.hear(News::Lost { reason: &reason });
+        if let Some(host) = self.host() {
+            host.lost(&reason);
+        }
     }
 
     /// Whether `cluster-out` may go on with its connection.
@@ -251,21 +277,24 @@ impl Shared {
     }
 
     pub(super) fn set_servers(&self, servers: Vec<Neighbour>) {
+        if let Some(host) = self.host() {
+            host.heard_of(&servers, &self.caller_id);
+        }
         *self.servers.lock() = servers;
     }
 
     /// Keeps a speaker until the other server says what became of it; returns the number by which it does.
-    pub(super) fn await_receipt(&self, done: Done) -> u64 {
+    pub(super) fn await_receipt(&self, done: Reply) -> u64 {
         let number = self.last_awaited.fetch_add(1, Ordering::Relaxed) + 1;
         self.awaited.lock().insert(number, (Instant::now(), done));
         number
     }
 
     /// What became of something for one person.
-    pub(super) fn receipt(&self, number: u64, fate: Fate, unwritten: &mut Unwritten) {
+    pub(super) fn receipt(&self, number: u64, outcome: Outcome, unwritten: &mut Unwritten) {
         let found = self.awaited.lock().remove(&number);
         if let Some((_, done)) = found {
-            done(fate, unwritten);
+            done(outcome, unwritten);
         }
     }
 
@@ -277,14 +306,14 @@ impl Shared {
             .take_while(|(_, (since, _))| since.elapsed() >= after)
             .map(|(number, _)| *number)
             .collect();
-        let late: Vec<Done> = late
+        let late: Vec<Reply> = late
             .iter()
             .filter_map(|number| Some(awaited.remove(number)?.1))
             .collect();
         drop(awaited);
         let mut unwritten = Unwritten::default();
         for done in late {
-            done(Fate::Unsure, &mut unwritten);
+            done(Outcome::Unsure, &mut unwritten);
         }
     }
 }
@@ -339,7 +368,7 @@ impl Places {
     }
 
     /// What became of that: its place in the count, or why it has none.
-    pub(super) fn has_said(&self, stream: &str, session: u64, became: Result<u64, &Fate>) {
+    pub(super) fn has_said(&self, stream: &str, session: u64, became: Result<u64, Outcome>) {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream);
         let Some(open) = place.and_then(|place| place.open.get_mut(&session)) else {
@@ -348,7 +377,7 @@ impl Places {
         open.on_the_way = open.on_the_way.saturating_sub(1);
         match became {
             Ok(number) => open.said = open.said.max(number),
-            Err(fate) => open.is_unsure |= *fate == Fate::Unsure,
+            Err(outcome) => open.is_unsure |= outcome == Outcome::Unsure,
         }
     }
 
@@ -430,24 +459,28 @@ pub(super) fn random_word() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::accounts::Account;
-    use crate::wire::Name;
+    use std::sync::Arc;
 
-    /// The notices that people receive.
+    use portal_core::backplane::BackplaneEvents;
+    use portal_core::clock::Clock;
+    use portal_core::event::Events;
+    use portal_wire::Name;
+
+    use super::*;
+
+    /// The notices that clients receive.
     #[derive(Default)]
     struct Notices(Mutex<Vec<String>>);
 
-    impl Hears for Notices {
-        fn hear(&self, news: News<'_>, _: &mut Unwritten) {
-            self.0.lock().push(match news {
-                News::Lost { reason } => format!("lost: {reason}"),
-                News::Back => "back".to_owned(),
-                news => panic!("{news:?}"),
-            });
+    impl BackplaneEvents for Notices {
+        fn on_event(&self, event: BackplaneEvent<'_>, _: &mut Unwritten) {
+            match event {
+                BackplaneEvent::Notice(text) => self.0.lock().push(text.to_owned()),
+                event => panic!("{event:?}"),
+            }
         }
 
-        fn people(&self) -> Vec<(u64, Name)> {
+        fn users(&self) -> Vec<(u64, Name)> {
             Vec::new()
         }
 
@@ -458,23 +491,20 @@ mod tests {
         fn members(&self) -> Vec<(Name, u64, Name)> {
             Vec::new()
         }
-
-        fn accounts(&self) -> Vec<Account> {
-            Vec::new()
-        }
-
-        fn load(&self) -> Load {
-            unreachable!("no server asks")
-        }
     }
 
     #[test]
     fn a_break_found_under_a_registrys_lock_is_reported_without_it() {
         let notices = Arc::new(Notices::default());
         let settings = ClusterSettings::new("redis://127.0.0.1".parse().unwrap(), "one");
-        let hears: Arc<dyn Hears> = Arc::clone(&notices) as _;
-        let shared = Shared::new(&settings, false, hears);
-        let heard = || std::mem::take(&mut *notices.0.lock());
+        let shared = Shared::new(&settings, false);
+        shared.set_host(Host {
+            events: Events::new(Clock::new()),
+            clients: Arc::clone(&notices) as _,
+            load: Box::new(Load::default),
+            accounts: Box::new(Vec::new),
+        });
+        let notices = || std::mem::take(&mut *notices.0.lock()).join(", ");
         shared.works(Side::Out);
         shared.works(Side::In);
         {
@@ -483,17 +513,17 @@ mod tests {
             shared.give_up(Side::Out, "the queue is full");
         }
         assert!(!shared.is_up() && !shared.is_out_fine());
-        assert_eq!(heard(), [""; 0]);
+        assert_eq!(notices(), "");
         shared.report_loss();
         shared.report_loss();
-        assert_eq!(heard(), ["lost: the queue is full"]);
+        assert!(notices().starts_with("the other servers can't be reached"));
         shared.works(Side::Out);
-        assert_eq!(heard(), ["back"]);
+        assert_eq!(notices(), "the other servers are back");
         // A break that ends before it is reported is not reported.
         shared.give_up(Side::Out, "the queue is full");
         shared.works(Side::Out);
         shared.report_loss();
         assert!(shared.is_up());
-        assert_eq!(heard(), [""; 0]);
+        assert_eq!(notices(), "");
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Cmd, Connection, ConnectionInfo, ErrorKind, RedisError, Script, Value, cmd};
 
-use super::address::EngineAddress;
+use crate::address::EngineAddress;
 
 /// Timeout for a new connection, and for each reply on it, while the server starts. Nobody chats yet,
 /// and the machine may be busy.

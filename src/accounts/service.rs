@@ -1,0 +1,179 @@
+//! The accounts as the server's sessions use them: a file, and what other servers know.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use portal_core::accounts::{Accounts as AccountService, PasswordChange, PasswordCheck, Refusal};
+use portal_core::event::Events;
+use portal_wire::{ErrorCode, Name};
+
+use crate::{Account, AccountError, Accounts, Damage, Decided, OpenAccounts, Rescued, Wish};
+
+portal_core::event_kinds! {
+    /// An event of the accounts file.
+    pub enum AccountEvent {
+        /// A line of the accounts file is not an account. It stays, and its name is reserved.
+        DamagedAccount = "damaged-account" {
+            line: usize, reason: &'static str, fix: &'static str, name: Option<String>, file: String
+        },
+    }
+}
+
+/// Accounts that several servers have in common.
+pub trait Directory: Send + Sync {
+    /// The account as all servers have it, if it can be found now.
+    fn find(&self, name: &Name) -> Option<Account>;
+
+    /// Decides about an account among all servers.
+    fn decide(&self, wish: Wish<'_>) -> Decided;
+}
+
+/// The accounts of a file, agreed with other servers if there are any.
+pub struct SharedAccounts {
+    file: Accounts,
+    directory: Option<Arc<dyn Directory>>,
+    events: Events,
+}
+
+impl SharedAccounts {
+    /// Opens the file; see [`Accounts::open`]. Emits events for what is wrong with it.
+    ///
+    /// # Errors
+    /// Those of [`Accounts::open`].
+    pub fn open(
+        path: &Path,
+        directory: Option<Arc<dyn Directory>>,
+        events: &Events,
+    ) -> Result<SharedAccounts, AccountError> {
+        let OpenAccounts {
+            accounts: file,
+            damage,
+            was_open_to_others,
+        } = Accounts::open(path)?;
+        let shared = SharedAccounts {
+            file,
+            directory,
+            events: events.clone(),
+        };
+        if was_open_to_others {
+            shared.events.emit_failure(
+                "keep the accounts file from others",
+                format!(
+                    "{} could be read by others; it is its owner's alone now (mode 0600)",
+                    path.display()
+                ),
+            );
+        }
+        shared.report_damage(damage);
+        Ok(shared)
+    }
+
+    /// All accounts of the file.
+    pub fn all(&self) -> Vec<Account> {
+        self.file.all()
+    }
+
+    fn report_damage(&self, damage: Vec<Damage>) {
+        for damage in damage {
+            self.events.emit(|| AccountEvent::DamagedAccount {
+                file: self.file.path().display().to_string(),
+                line: damage.line,
+                reason: damage.reason,
+                fix: damage.fix,
+                name: damage.name.map(|name| name.to_string()),
+            });
+        }
+    }
+
+    /// Reports that the file was replaced while the server runs, if it was.
+    fn report_rescued(&self) {
+        if let Some(Rescued { count, damage }) = self.file.take_rescued() {
+            self.report_damage(damage);
+            let accounts = if count == 1 { "account" } else { "accounts" };
+            self.events.emit_failure(
+                "find the accounts file as it was",
+                format!(
+                    "it has been replaced, and the server added {count} {accounts} that it lacked; \
+                     edit it while the server is stopped"
+                ),
+            );
+        }
+    }
+
+    fn decide(&self, wish: Wish<'_>) -> Decided {
+        let directory = self.directory.as_ref();
+        directory.map_or(Decided::Ours, |directory| directory.decide(wish))
+    }
+
+    fn refuse(&self, doing: &'static str, error: &AccountError) -> Refusal {
+        let (code, sentence) = match error {
+            AccountError::Undecided => (
+                ErrorCode::Unreachable,
+                "the other servers can't be reached now, and one of them may have that account; try again in a minute",
+            ),
+            AccountError::Unprintable => {
+                let (code, sentence) = (ErrorCode::BadPassword, error.to_string());
+                return Refusal { code, sentence };
+            }
+            AccountError::Differs(_) => (
+                ErrorCode::NotSaved,
+                "the servers have two different passwords for that name; tell the operator, or choose another name",
+            ),
+            AccountError::Reserved(_) => (
+                ErrorCode::NotSaved,
+                "the account of that name is damaged on this server; tell the operator, or choose another name",
+            ),
+            _ => (
+                ErrorCode::NotSaved,
+                "the server can't store the account now; try again later",
+            ),
+        };
+        if code == ErrorCode::NotSaved {
+            self.events.emit_failure(doing, error.to_string());
+        }
+        let sentence = sentence.to_owned();
+        Refusal { code, sentence }
+    }
+}
+
+impl AccountService for SharedAccounts {
+    /// Takes the account as the other servers have it. If they can't be asked, what is here counts:
+    /// an owner may take over their own name.
+    fn lookup(&self, name: &Name) -> Result<bool, Refusal> {
+        let theirs = self.directory.as_ref().and_then(|there| there.find(name));
+        let adopted = theirs.map_or(Ok(()), |theirs| self.file.adopt(&theirs));
+        let usable = adopted.and_then(|()| match self.file.is_reserved(name) {
+            true => Err(AccountError::Reserved(name.clone())),
+            false => Ok(()),
+        });
+        match usable {
+            Ok(()) => Ok(self.file.knows(name)),
+            Err(error) => Err(self.refuse("look for an account", &error)),
+        }
+    }
+
+    fn check(
+        &self,
+        name: &Name,
+        password: &str,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<PasswordCheck, Refusal> {
+        let decide = |wish: Wish<'_>| self.decide(wish);
+        let checked = self.file.check_among(name, password, given_up, decide);
+        self.report_rescued();
+        checked.map_err(|error| self.refuse("store an account", &error))
+    }
+
+    fn change(
+        &self,
+        name: &Name,
+        old: &str,
+        new: &str,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<PasswordChange, Refusal> {
+        let decide = |wish: Wish<'_>| self.decide(wish);
+        let changed = self.file.change_among(name, old, new, given_up, decide);
+        self.report_rescued();
+        changed.map_err(|error| self.refuse("store a new password", &error))
+    }
+}

@@ -1,0 +1,72 @@
+//! This server, as the two threads of the backplane use it.
+
+use std::sync::Arc;
+
+use portal_accounts::Account;
+use portal_core::backplane::{BackplaneEvent, BackplaneEvents};
+use portal_core::event::Events;
+use portal_core::hall::Unwritten;
+
+use crate::event::ClusterEvent;
+use crate::neighbour::{Load, Neighbour};
+
+/// This server.
+pub struct Host {
+    /// Gets the events about Redis and the other servers.
+    pub events: Events,
+    /// The clients here.
+    pub clients: Arc<dyn BackplaneEvents>,
+    /// Returns what this server says about itself.
+    pub load: Box<dyn Fn() -> Load + Send + Sync>,
+    /// Returns all accounts in this server's file.
+    pub accounts: Box<dyn Fn() -> Vec<Account> + Send + Sync>,
+}
+
+impl Host {
+    fn notice(&self, text: &str) {
+        let unwritten = &mut Unwritten::default();
+        self.clients
+            .on_event(BackplaneEvent::Notice(text), unwritten);
+    }
+
+    pub(super) fn lost(&self, reason: &str) {
+        let reason = reason.to_owned();
+        self.events.emit(|| ClusterEvent::ClusterLost { reason });
+        self.notice("the other servers can't be reached: until they are back, what you say reaches only people on this one");
+    }
+
+    pub(super) fn back(&self) {
+        self.events.emit(|| ClusterEvent::ClusterBack {});
+        self.notice("the other servers are back");
+    }
+
+    /// Reports messages that can't be had any more: those of a room, or public ones. Without a count,
+    /// Redis has forgotten everything.
+    pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
+        let in_room = room.map(str::to_owned);
+        self.events.emit(|| ClusterEvent::ClusterMissed {
+            room: in_room,
+            count,
+        });
+        let of = room.map_or_else(|| "here".to_owned(), |room| format!("in {room}"));
+        self.notice(&match count {
+            Some(1) => format!("1 thing that was said {of} on other servers can't be had any more"),
+            Some(count) => {
+                format!("{count} things that were said {of} on other servers can't be had any more")
+            }
+            None => "the engine between the servers has lost its memory: what others said meanwhile may be missing, and how much is not known".to_owned(),
+        });
+    }
+
+    pub(super) fn heard_of(&self, servers: &[Neighbour], own: &str) {
+        for there in servers.iter().filter(|there| there.id != own) {
+            self.events.emit_pulse(|| ClusterEvent::ClusterServer {
+                server: there.id.clone(),
+                lives: there.lives,
+                taken: there.load.seats.saturating_sub(there.load.free),
+                seats: there.load.seats,
+                lag: u64::try_from(there.lag.as_micros()).unwrap_or(u64::MAX),
+            });
+        }
+    }
+}

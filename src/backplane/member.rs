@@ -1,0 +1,436 @@
+//! A server's part in a chat of several: what can be asked of the others.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender as Queue, TrySendError, bounded};
+use portal_accounts::{Account, Decided, Directory, Wish};
+use portal_core::backplane::{
+    Attached, Backplane, Claim, Outcome, Recipients, Reply, Route, Sender,
+};
+use portal_core::hall::Unwritten;
+use portal_net::lock::Mutex;
+use portal_wire::{Elsewhere, Name, Port};
+
+use crate::engine::{Call, Op, Reading, START_WITHIN, flag, number_of};
+use crate::host::Host;
+use crate::incoming;
+use crate::limits;
+use crate::neighbour::Neighbour;
+use crate::out::{self, Answered, Ask, Task};
+use crate::settings::{ClusterError, ClusterSettings};
+use crate::shared::{Shared, Side};
+
+/// A server's part in a chat of several, over a Redis.
+pub struct RedisBackplane {
+    shared: Arc<Shared>,
+    asks: Queue<Task>,
+    /// Taken by `cluster-out`.
+    queue: Mutex<Option<Receiver<Task>>>,
+    /// Redirects clients only to servers with TLS.
+    over_tls: bool,
+    /// To be joined at the end. A leaf lock.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl RedisBackplane {
+    /// The part of a server that has not started yet. `passwords`: names have them here. `over_tls`:
+    /// clients speak TLS.
+    pub fn new(settings: &ClusterSettings, passwords: bool, over_tls: bool) -> RedisBackplane {
+        let (asks, queue) = bounded(limits::CLUSTER_QUEUE);
+        RedisBackplane {
+            shared: Arc::new(Shared::new(settings, passwords)),
+            asks,
+            queue: Mutex::new(Some(queue)),
+            over_tls,
+            threads: Mutex::default(),
+        }
+    }
+
+    /// Connects to Redis, takes the lease and starts the two threads.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: each says what to do about it.
+    pub fn start(&self, host: Host) -> Result<(), ClusterError> {
+        let Some(queue) = self.queue.lock().take() else {
+            return Ok(());
+        };
+        self.shared.set_host(host);
+        let (link, epoch) = out::begin(&self.shared)?;
+        let reading = Reading::open(&self.shared.engine, START_WITHIN);
+        let reading = reading.map_err(|error| out::cant_use(&self.shared, &error))?;
+        // Before anybody is let in.
+        self.shared.works(Side::Out);
+        self.shared.works(Side::In);
+        let (shared, asks) = (Arc::clone(&self.shared), self.asks.clone());
+        self.spawn("cluster-in", move || {
+            incoming::run(&shared, &asks, reading);
+        })?;
+        let shared = Arc::clone(&self.shared);
+        self.spawn("cluster-out", move || {
+            out::run(&shared, &queue, (link, epoch));
+        })
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ClusterError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread.map_err(ClusterError::NoThread)?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    /// Whether the engine can be asked.
+    pub fn is_up(&self) -> bool {
+        self.shared.is_up()
+    }
+
+    /// What is known of the servers, this one among them.
+    pub fn servers(&self) -> Vec<Neighbour> {
+        self.shared.servers()
+    }
+
+    /// What this server is called.
+    pub fn id(&self) -> &str {
+        &self.shared.caller_id
+    }
+
+    fn ask(&self, op: Op, args: Vec<String>, done: Answered) {
+        if !self.is_up() {
+            return done(Err(Outcome::Unreachable), &mut Unwritten::default());
+        }
+        let ask = Task::Ask(Ask {
+            call: Call { op, args },
+            until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
+            done,
+        });
+        match self.asks.try_send(ask) {
+            Ok(()) => {}
+            Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => {
+                if let Task::Ask(ask) = task {
+                    (ask.done)(Err(Outcome::Unreachable), &mut Unwritten::default());
+                }
+            }
+        }
+    }
+
+    /// Queues a change on this server for the other servers, without waiting for a reply. May be
+    /// called under a lock, because it notifies no one. While Redis is unreachable, the change is
+    /// dropped: after a break, everything is sent again.
+    fn tell(&self, op: Op, args: Vec<String>) {
+        if !self.is_up() {
+            return;
+        }
+        let ask = Task::Ask(Ask {
+            call: Call { op, args },
+            until: None,
+            done: Box::new(|_, _| {}),
+        });
+        if self.asks.try_send(ask).is_err() {
+            let reason = "there is more to be said to it than it takes";
+            self.shared.give_up(Side::Out, reason);
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask_and_wait(&self, op: Op, args: Vec<String>) -> Result<Vec<String>, Outcome> {
+        let (sender, receiver) = bounded(1);
+        self.ask(
+            op,
+            args,
+            Box::new(move |answer, _| drop(sender.send(answer))),
+        );
+        receiver.recv().unwrap_or(Err(Outcome::Unsure))
+    }
+
+    /// Everyone who has logged in on any server, by name, and the server's id. Waits for a second at most.
+    pub fn users_and_servers(&self) -> Option<Vec<(String, String)>> {
+        let words = self.ask_and_wait(Op::Who, Vec::new()).ok()?;
+        let mut names: Vec<(String, String)> = pairs(&words[1..]).collect();
+        names.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+        Some(names)
+    }
+
+    /// The end: the others hear that this server's people have left, and both threads are joined. Without an engine it
+    /// takes up to two seconds.
+    pub fn stop(&self) {
+        self.shared.stop();
+        // Wakes `cluster-out`, whose last act wakes `cluster-in`.
+        let _ = self.asks.try_send(Task::Wake);
+        // Taken out first, because joining takes long.
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn has_pending(&self, sender: Option<Sender<'_>>, room: Option<&Name>) -> bool {
+        let is_heard_out = |sender: Sender<'_>| {
+            let places = &self.shared.places;
+            places.is_heard_out(&stream_of(room), sender.session)
+        };
+        !sender.is_none_or(is_heard_out)
+    }
+
+    fn say(&self, sender: Sender<'_>, room: Option<&Name>, (text, me): (&str, bool), done: Reply) {
+        let mut args = args_of(sender);
+        args.push(room.map(Name::key).unwrap_or_default());
+        args.push(text.to_owned());
+        args.push(flag(me));
+        let (shared, stream) = (Arc::clone(&self.shared), stream_of(room));
+        let session = sender.session;
+        shared.places.says(&stream, session);
+        let answered = move |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
+            let outcome = match answer.as_deref() {
+                Ok([ok, count, id]) if ok == "ok" => {
+                    let number = number_of(id);
+                    shared.places.has_said(&stream, session, Ok(number));
+                    return done(Outcome::Sent(count.parse().unwrap_or(0)), unwritten);
+                }
+                Ok(_) => Outcome::NotYours,
+                Err(outcome) => *outcome,
+            };
+            shared.places.has_said(&stream, session, Err(outcome));
+            done(outcome, unwritten);
+        };
+        self.ask(Op::Say, args, Box::new(answered));
+    }
+
+    fn direct(&self, sender: Sender<'_>, to: &Name, (text, me): (&str, bool), done: Reply) {
+        let awaited = self.shared.await_receipt(done);
+        let mut args = args_of(sender);
+        args.push(awaited.to_string());
+        args.push(to.key());
+        args.push(text.to_owned());
+        args.push(flag(me));
+        let shared = Arc::clone(&self.shared);
+        let answered = move |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
+            let outcome = match answer {
+                // The other server says whether it has handed it over.
+                Ok(words) if words[0] == "passed-on" => return,
+                Ok(words) if words[0] == "nobody" => Outcome::NoSuchUser,
+                Ok(_) => Outcome::NotYours,
+                Err(outcome) => outcome,
+            };
+            shared.receipt(awaited, outcome, unwritten);
+        };
+        self.ask(Op::Direct, args, Box::new(answered));
+    }
+}
+
+impl Backplane for RedisBackplane {
+    fn publish(
+        &self,
+        sender: Option<Sender<'_>>,
+        to: Recipients<'_>,
+        messages: &mut dyn Iterator<Item = (&str, bool)>,
+        reply: &mut dyn FnMut(&str) -> Reply,
+    ) -> Route {
+        let (room, direct) = match to {
+            Recipients::Everyone => (None, None),
+            Recipients::Room(room) => (Some(room), None),
+            Recipients::One(name) => (None, Some(name)),
+        };
+        let Some(sender) = sender.filter(|_| self.is_up()) else {
+            // What a client says next on this server alone must not overtake what it said before.
+            return match direct.is_none() && !self.has_pending(sender, room) {
+                true => Route::Local,
+                false => Route::Refused(Outcome::Unreachable),
+            };
+        };
+        for message in messages {
+            let reply = reply(message.0);
+            match direct {
+                Some(name) => self.direct(sender, name, message, reply),
+                None => self.say(sender, room, message, reply),
+            }
+        }
+        Route::Pending
+    }
+
+    fn set_topic(
+        &self,
+        sender: Option<Sender<'_>>,
+        room: &Name,
+        topic: &str,
+        reply: &mut dyn FnMut(&str) -> Reply,
+    ) -> Route {
+        let Some(sender) = sender.filter(|_| self.is_up()) else {
+            return Route::Local;
+        };
+        let mut args = args_of(sender);
+        args.push(room.key());
+        args.push(topic.to_owned());
+        let done = reply(topic);
+        let answered = |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
+            let outcome = match answer {
+                Ok(words) if words[0] == "ok" => Outcome::Sent(0),
+                Ok(_) => Outcome::NotYours,
+                Err(outcome) => outcome,
+            };
+            done(outcome, unwritten);
+        };
+        self.ask(Op::Topic, args, Box::new(answered));
+        Route::Pending
+    }
+
+    fn announces_presence(&self) -> bool {
+        true
+    }
+
+    fn claim(
+        &self,
+        sender: Sender<'_>,
+        take_over: bool,
+        is_ours: bool,
+        granted: Box<dyn FnOnce(bool) + Send>,
+    ) -> Claim {
+        if !self.is_up() {
+            // No other server can give the name away meanwhile.
+            if is_ours {
+                granted(take_over);
+                return Claim::Granted;
+            }
+            return Claim::Unreachable;
+        }
+        let mut args = args_of(sender);
+        args.push(flag(take_over));
+        let (known, claim) = bounded(1);
+        let answered = move |answer: Result<Vec<String>, Outcome>, _: &mut Unwritten| {
+            let claim = match answer {
+                Ok(words) if words[0] == "in-use" => Claim::InUse,
+                Ok(_) => {
+                    granted(true);
+                    Claim::Granted
+                }
+                Err(_) => Claim::Unreachable,
+            };
+            let _ = known.send(claim);
+        };
+        self.ask(Op::Claim, args, Box::new(answered));
+        claim.recv().unwrap_or(Claim::Unreachable)
+    }
+
+    fn release(&self, sender: Sender<'_>) {
+        self.tell(Op::Release, args_of(sender));
+    }
+
+    fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
+        let args = vec![room.key(), room.to_string(), history.to_string()];
+        let words = self.ask_and_wait(Op::Attach, args).ok()?;
+        let attached = out::attached(&self.shared, room, &words);
+        let wake = out::wake(&self.shared);
+        self.tell(wake.op, wake.args);
+        attached
+    }
+
+    fn detach(&self, room: &Name, token: u64) {
+        self.shared.places.detach(&room.key(), token);
+    }
+
+    /// If the room began here without an answer of [`Backplane::attach`] although Redis is there,
+    /// everything is said anew, or nobody here would get the others' messages until the next break.
+    fn join(&self, sender: Sender<'_>, room: &Name) {
+        if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
+            let reason = "it has not said in time what it knows of a room";
+            self.shared.give_up(Side::Out, reason);
+            // If the queue is full, `cluster-out` is awake anyway.
+            let _ = self.asks.try_send(Task::Wake);
+            return;
+        }
+        let mut args = args_of(sender);
+        args.extend([room.key(), room.to_string()]);
+        self.tell(Op::Join, args);
+    }
+
+    fn leave(&self, sender: Sender<'_>, room: &Name) {
+        let mut args = args_of(sender);
+        args.push(room.key());
+        self.tell(Op::Leave, args);
+    }
+
+    fn users(&self) -> Option<Vec<String>> {
+        let names = self.users_and_servers()?.into_iter();
+        Some(names.map(|(name, _)| name).collect())
+    }
+
+    fn rooms(&self) -> Option<Vec<(String, usize)>> {
+        let words = self.ask_and_wait(Op::Rooms, Vec::new()).ok()?;
+        let rooms = pairs(&words[1..]).map(|(room, count)| (room, count.parse().unwrap_or(0)));
+        let mut rooms: Vec<(String, usize)> = rooms.collect();
+        rooms.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+        Some(rooms)
+    }
+
+    fn full_redirect(&self) -> Option<Elsewhere<'static>> {
+        let mut others = self.servers();
+        others.retain(|there| {
+            let is_fine = there.load.tls || !self.over_tls;
+            is_fine && there.lives && there.id != self.shared.caller_id && there.load.free > 0
+        });
+        let there = others.into_iter().max_by_key(|there| there.load.free)?;
+        let (address, port) = (there.address?, Port::new(there.load.port)?);
+        let scheme = if there.load.tls { "https" } else { "http" };
+        let page = |port| format!("{scheme}://{}/", SocketAddr::new(address, port)).into();
+        Some(Elsewhere {
+            address,
+            port,
+            web: there.load.web.map(page),
+        })
+    }
+}
+
+impl Directory for RedisBackplane {
+    fn find(&self, name: &Name) -> Option<Account> {
+        account(&self.ask_and_wait(Op::Account, vec![name.key()]).ok()?)
+    }
+
+    fn decide(&self, wish: Wish<'_>) -> Decided {
+        let (name, before, hash) = match wish {
+            Wish::New { name, hash } => (name, 0, hash),
+            Wish::Change { account, hash } => (&account.name, account.version, hash),
+        };
+        let args = vec![
+            name.key(),
+            name.to_string(),
+            before.to_string(),
+            hash.to_owned(),
+        ];
+        match self.ask_and_wait(Op::Register, args) {
+            Ok(words) if words[0] == "ok" => Decided::Ours,
+            Ok(words) => account(&words).map_or(Decided::Unknown, Decided::Theirs),
+            Err(_) => Decided::Unknown,
+        }
+    }
+}
+
+fn args_of(sender: Sender<'_>) -> Vec<String> {
+    vec![
+        sender.session.to_string(),
+        sender.name.key(),
+        sender.name.to_string(),
+    ]
+}
+
+fn pairs(words: &[String]) -> impl Iterator<Item = (String, String)> {
+    words
+        .chunks_exact(2)
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+}
+
+fn stream_of(room: Option<&Name>) -> String {
+    room.map_or_else(|| "all".to_owned(), |room| format!("room:{}", room.key()))
+}
+
+/// An account, of a script's answer: a word, version, hash and name.
+fn account(words: &[String]) -> Option<Account> {
+    let [_, version, hash, name] = words else {
+        return None;
+    };
+    Some(Account {
+        name: Name::new(name)?,
+        hash: hash.clone(),
+        version: version.parse().ok()?,
+    })
+}

@@ -1,0 +1,261 @@
+//! The lines of all kinds of events, which stay the same.
+
+use std::time::SystemTime;
+
+use portal_backplane::ClusterEvent;
+
+use super::*;
+use crate::clock::{Tick, Ticks};
+use crate::net::Port;
+use crate::seat::SeatNumber;
+use crate::wire::{CloseReason, ErrorCode};
+
+fn event(kind: impl EventKind) -> Event {
+    Event {
+        time: SystemTime::UNIX_EPOCH,
+        thread: "worker-50001".to_owned(),
+        ..Event::new(Tick(12), kind)
+    }
+}
+
+/// One of each kind, with and without its optional fields.
+fn every() -> Vec<Event> {
+    let port = Port::new(50001).unwrap();
+    let other = Port::new(50002).unwrap();
+    let peer: std::net::SocketAddr = "[2001:db8::1]:40000".parse().unwrap();
+    let ticks = |count| {
+        Ticks::covering(
+            std::time::Duration::from_secs(count),
+            std::time::Duration::from_secs(1),
+        )
+    };
+    let name = || "alice".to_owned();
+    let room = || "lobby".to_owned();
+    let some = |text: &str| Some(text.to_owned());
+    vec![
+        event(ClusterEvent::ClusterLost {
+            reason: "a reason".to_owned(),
+        }),
+        event(ClusterEvent::ClusterBack {}),
+        event(ClusterEvent::ClusterServer {
+            server: "two".to_owned(),
+            lives: true,
+            taken: 1,
+            seats: 4,
+            lag: 250,
+        }),
+        event(ClusterEvent::ClusterMissed {
+            room: Some(room()),
+            count: Some(3),
+        }),
+        event(ClusterEvent::ClusterMissed {
+            room: None,
+            count: None,
+        }),
+        event(ChatEvent::Started {
+            ports: vec![port, other],
+            period: 1,
+            reserve: ticks(2),
+            handshake: ticks(1),
+            idle: 300,
+            total: 0,
+        }),
+        event(ChatEvent::Listening {
+            role: "workers",
+            address: peer,
+        }),
+        event(ChatEvent::Ticket {
+            port,
+            asker: peer,
+            passcode: some("abc"),
+            via: None,
+        }),
+        event(ChatEvent::Ticket {
+            port,
+            asker: peer,
+            passcode: None,
+            via: Some("web"),
+        }),
+        event(ChatEvent::TicketAgain { port, asker: peer }),
+        event(ChatEvent::Full { asker: peer }),
+        event(ChatEvent::NoShow { port }),
+        event(ChatEvent::Arrived { port, peer }),
+        event(EntranceEvent::Calling { port, peer }),
+        event(EntranceEvent::Secured { port, peer }),
+        event(EntranceEvent::TlsFailed {
+            port,
+            peer,
+            error: "a reason".to_owned(),
+        }),
+        event(EntranceEvent::WrongProtocol {
+            port,
+            peer,
+            protocol: "http".to_owned(),
+        }),
+        event(EntranceEvent::HttpRefused {
+            port,
+            peer,
+            status: "403 Forbidden".to_owned(),
+            reason: "a reason".to_owned(),
+        }),
+        event(ChatEvent::Stray { port, peer }),
+        event(ChatEvent::WrongPasscode { port, peer }),
+        event(ChatEvent::Seated {
+            port,
+            peer,
+            via: None,
+        }),
+        event(ChatEvent::Seated {
+            port,
+            peer,
+            via: Some("web"),
+        }),
+        event(ChatEvent::Relayed {
+            from: Place::Port(port),
+            to: Place::Port(other),
+            bytes: 2,
+            text: some("h\u{85}i"),
+        }),
+        event(ChatEvent::Relayed {
+            from: Place::Port(port),
+            to: Place::Port(other),
+            bytes: 2,
+            text: None,
+        }),
+        event(ChatEvent::Relayed {
+            from: Place::Seat(SeatNumber::from_index(0)),
+            to: Place::Seat(SeatNumber::from_index(1)),
+            bytes: 2,
+            text: None,
+        }),
+        event(ChatEvent::NobodyThere {
+            from: Place::Port(port),
+        }),
+        event(ChatEvent::PortsBusy {
+            ports: vec![port, Port::new(50002).unwrap()],
+            reason: "a reason",
+        }),
+        event(ChatEvent::PortReady { port }),
+        event(ChatEvent::Registered { port, name: name() }),
+        event(ChatEvent::LoggedIn { port, name: name() }),
+        event(ChatEvent::PasswordChanged { port, name: name() }),
+        event(ChatEvent::WrongPassword { port, name: name() }),
+        event(ChatEvent::Public {
+            port,
+            name: name(),
+            count: 3,
+            text: some("a \"b\"\\\n"),
+        }),
+        event(ChatEvent::Direct {
+            port,
+            name: name(),
+            to: "bob".to_owned(),
+            text: None,
+        }),
+        event(ChatEvent::NoSuchUser {
+            port,
+            name: name(),
+            to: "bob".to_owned(),
+        }),
+        event(ChatEvent::RoomOpened { port, room: room() }),
+        event(ChatEvent::RoomEnded { port, room: room() }),
+        event(ChatEvent::RoomJoined {
+            port,
+            room: room(),
+            name: name(),
+        }),
+        event(ChatEvent::RoomLeft {
+            room: room(),
+            name: name(),
+            end: CloseReason::ClientIdleTimeout,
+        }),
+        event(ChatEvent::RoomSaid {
+            port,
+            room: room(),
+            name: name(),
+            count: 0,
+            text: some("hi"),
+        }),
+        event(AccountEvent::DamagedAccount {
+            file: "accounts.txt".to_owned(),
+            line: 7,
+            reason: "it is not UTF-8",
+            fix: "delete it",
+            name: Some(name()),
+        }),
+        event(ChatEvent::Refused {
+            port,
+            code: ErrorCode::BadName,
+        }),
+        event(ChatEvent::Left {
+            port,
+            peer,
+            end: CloseReason::TotalTimeout,
+        }),
+        event(ChatEvent::Freed {
+            port,
+            passcode: None,
+        }),
+        event(ChatEvent::Heard { port }),
+        event(ServerEvent::Caption {
+            text: "look".to_owned(),
+        }),
+        event(ChatEvent::Panicked {
+            message: "oops".to_owned(),
+            place: "here:1:2".to_owned(),
+        }),
+        event(ChatEvent::Trouble {
+            doing: "accept",
+            error: "no".to_owned(),
+            times: None,
+        }),
+        event(ChatEvent::Trouble {
+            doing: "accept",
+            error: "no".to_owned(),
+            times: Some(12),
+        }),
+        event(ChatEvent::LinesMissing {
+            count: 3,
+            reason: "a reason".to_owned(),
+        }),
+        event(SocketCall {
+            call: "bind",
+            address: Some(peer),
+            wanted: None,
+            got: None,
+            failed: None,
+            bytes: None,
+        }),
+        event(SocketCall {
+            call: "read",
+            address: Some(peer),
+            wanted: Some(10),
+            got: Some(2),
+            failed: None,
+            bytes: some("\"hi\""),
+        }),
+        event(SocketCall {
+            call: "write",
+            address: None,
+            wanted: Some(10),
+            got: None,
+            failed: some("no"),
+            bytes: None,
+        }),
+        event(ChatEvent::Ticked { told: 3 }),
+        event(ChatEvent::ShuttingDown { why: None }),
+        event(ChatEvent::ShuttingDown {
+            why: some("operator"),
+        }),
+    ]
+}
+
+/// Programs read event files, and older recordings can be replayed.
+#[test]
+fn the_lines_of_events_stay_the_same() {
+    let lines = every().into_iter();
+    let lines: Vec<String> = lines
+        .flat_map(|event| [event.line(), to_json(&event)])
+        .collect();
+    assert_eq!(lines.join("\n"), include_str!("lines.txt").trim_end());
+}

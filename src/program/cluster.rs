@@ -1,0 +1,159 @@
+//! The options and the operator's commands for a chat of several servers.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use portal_backplane::{ClusterSettings, EngineAddress, is_cluster_id, limits};
+
+use super::options::MORE;
+use crate::command_line::bad_file;
+use crate::interfaces::{default_route, machine_name};
+use crate::net::Host;
+use crate::server::Server;
+use crate::text_file;
+use crate::wire::printable;
+
+/// The options.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
+    #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
+    cluster: Option<EngineAddress>,
+    /// What this server is called among the others [default: the machine's name and the portal's port]
+    #[arg(long, value_name = "NAME", requires = "cluster", value_parser = cluster_id, help_heading = MORE)]
+    cluster_id: Option<String>,
+    /// Where the others send people for whom they have no seat [default: the address that this one listens on]
+    #[arg(long, value_name = "ADDRESS", requires = "cluster", help_heading = MORE)]
+    cluster_address: Option<IpAddr>,
+    /// What all keys in the engine begin with: chats with different ones do not know of each other
+    #[arg(long, value_name = "WORD", requires = "cluster", default_value = "portal-chat:", help_heading = MORE)]
+    cluster_prefix: String,
+    /// The engine's password, or USER:PASSWORD, is the first line of FILE
+    #[arg(long, value_name = "FILE", requires = "cluster", help_heading = MORE)]
+    cluster_secret: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The settings of a server with that address and portal.
+    pub(super) fn settings(
+        self,
+        bind: &Host,
+        port: u16,
+    ) -> Result<Option<ClusterSettings>, clap::Error> {
+        let Some(engine) = self.cluster else {
+            return Ok(None);
+        };
+        let engine = match self.cluster_secret {
+            Some(file) => engine.with_secret(&secret(&file)?),
+            None => engine,
+        };
+        Ok(Some(ClusterSettings {
+            engine,
+            address: self.cluster_address.or_else(|| reachable_address(bind)),
+            id: self
+                .cluster_id
+                .unwrap_or_else(|| default_id(machine_name(), port)),
+            prefix: self.cluster_prefix,
+            lease: limits::LEASE,
+        }))
+    }
+}
+
+/// The engine's password, which does not belong on a command line: everybody on the machine can read those.
+fn secret(file: &Path) -> Result<String, clap::Error> {
+    text_file::read_password(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
+}
+
+fn cluster_id(text: &str) -> Result<String, &'static str> {
+    let is_fine = is_cluster_id(text);
+    is_fine
+        .then(|| text.to_owned())
+        .ok_or("it is 1 to 64 letters (a to z), digits, _ . : or -")
+}
+
+/// The machine's name and the portal's port. Where the system chooses that, the process tells servers apart.
+/// Of a long name its end is used: the names of an orchestrator's machines begin alike.
+fn default_id(machine: Option<String>, port: u16) -> String {
+    let machine = machine.unwrap_or_else(|| "server".to_owned());
+    let number = match port {
+        0 => std::process::id(),
+        port => port.into(),
+    };
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "_.-".contains(*c);
+    let machine: String = machine.chars().filter(allowed).collect();
+    let end = &machine[machine.len().saturating_sub(50)..];
+    format!("{end}:{number}")
+}
+
+/// Where a server that listens there can be reached from another machine.
+fn reachable_address(bind: &Host) -> Option<IpAddr> {
+    if !bind.ip().is_unspecified() {
+        return Some(bind.ip());
+    }
+    let ipv6 = bind.ip().is_ipv6();
+    // `::` includes the IPv4 addresses.
+    default_route(ipv6).or_else(|| default_route(false))
+}
+
+/// What each server of the chat says of itself.
+pub(super) fn servers(server: &Server) -> String {
+    let Some(cluster) = server.cluster() else {
+        return "  this server is not one of several; --cluster makes it one".to_owned();
+    };
+    let (own, mut servers) = (cluster.id(), cluster.servers());
+    if servers.is_empty() {
+        return "  the engine has not told yet; try again in a moment".to_owned();
+    }
+    servers.sort_by(|one, other| one.id.cmp(&other.id));
+    let mut table = format!(
+        "  {:<24} {:>9} {:>8}  {}",
+        "server", "seats", "lag", "where"
+    );
+    for there in servers {
+        let taken = there.load.seats.saturating_sub(there.load.free);
+        let address = there.address.map_or_else(String::new, |address| {
+            SocketAddr::new(address, there.load.port).to_string()
+        });
+        let note = match (there.id == own, there.lives) {
+            (true, _) => " (this one)",
+            (false, true) => "",
+            (false, false) => " (has not been heard of)",
+        };
+        table += &format!(
+            "\n  {:<24} {:>9} {:>6.1}ms  {address}{note}",
+            printable(&there.id),
+            format!("{taken}/{}", there.load.seats),
+            there.lag.as_secs_f64() * 1000.0
+        );
+    }
+    table
+}
+
+/// A line with the clients that have logged in on other servers, if there are any.
+pub(super) fn elsewhere(server: &Server) -> String {
+    let Some(cluster) = server.cluster() else {
+        return String::new();
+    };
+    let mut users = cluster.users_and_servers().unwrap_or_default();
+    users.retain(|(_, server)| server != cluster.id());
+    let place =
+        |(name, place): &(String, String)| format!("{} ({})", printable(name), printable(place));
+    let users: Vec<String> = users.iter().map(place).collect();
+    match users.is_empty() {
+        true => String::new(),
+        false => format!("\n  elsewhere: {}", users.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_of_machines_that_differ_at_their_end_give_different_ids() {
+        let id = |end: &str| default_id(Some("chat-".repeat(12) + end), 50000);
+        assert_ne!(id("abcde"), id("fghij"));
+        assert!(is_cluster_id(&id("abcde")));
+        assert_eq!(default_id(Some("chat 1\u{e9}".to_owned()), 1), "chat1:1");
+    }
+}
