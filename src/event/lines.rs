@@ -1,4 +1,6 @@
 //! The lines of all kinds of events, which stay the same.
+#![cfg(test)]
+#![allow(clippy::unwrap_used)]
 
 use std::time::SystemTime;
 

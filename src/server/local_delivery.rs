@@ -45,28 +45,28 @@ fn deliver(sessions: &Sessions, event: BackplaneEvent<'_>, unwritten: &mut Unwri
     match event {
         BackplaneEvent::Joined { name, here } => {
             let username = name.into();
-            people.tell(&ServerDoc::UserJoined { username }, here);
+            people.announce_remote(&ServerDoc::UserJoined { username }, here);
         }
         BackplaneEvent::Left { name } => {
             let username = name.into();
-            people.tell(&ServerDoc::UserLeft { username }, None);
+            people.announce_remote(&ServerDoc::UserLeft { username }, None);
         }
         BackplaneEvent::Public(message) => {
             let mut said = batch_of(Scope::Public, &message);
-            people.hear(&mut said, message.here, unwritten);
+            people.deliver_remote(&mut said, message.here, unwritten);
         }
         BackplaneEvent::RoomJoined { room, name, here } => {
             flush_all(
                 &sessions
                     .rooms
-                    .with(|rooms| rooms.hear_of(room, name, true, here)),
+                    .with(|rooms| rooms.announce_remote(room, name, true, here)),
             );
         }
         BackplaneEvent::RoomLeft { room, name } => {
             flush_all(
                 &sessions
                     .rooms
-                    .with(|rooms| rooms.hear_of(room, name, false, None)),
+                    .with(|rooms| rooms.announce_remote(room, name, false, None)),
             );
         }
         BackplaneEvent::Room {
@@ -80,7 +80,9 @@ fn deliver(sessions: &Sessions, event: BackplaneEvent<'_>, unwritten: &mut Unwri
                 me: message.me,
                 sent_at,
             };
-            let there = sessions.rooms.with(|rooms| rooms.hear(room, entry));
+            let there = sessions
+                .rooms
+                .with(|rooms| rooms.record_remote(room, entry));
             if let Some((name, _, members)) = there {
                 let scope = Scope::Room(name.to_string().into());
                 let mut said = batch_of(scope, &message);
@@ -90,7 +92,7 @@ fn deliver(sessions: &Sessions, event: BackplaneEvent<'_>, unwritten: &mut Unwri
         BackplaneEvent::Topic { room, message } => {
             let said = (message.from, message.text);
             let rooms = &sessions.rooms;
-            flush_all(&rooms.with(|rooms| rooms.hear_topic(room, said, message.here)));
+            flush_all(&rooms.with(|rooms| rooms.set_topic_remote(room, said, message.here)));
         }
         BackplaneEvent::Direct {
             to,

@@ -333,7 +333,10 @@ impl Server {
             Rooms::new(timeouts, settings.history),
         );
         if backplane.announces_presence() {
-            (people, rooms) = (people.among_others(), rooms.among_others());
+            (people, rooms) = (
+                people.without_announcements(),
+                rooms.without_announcements(),
+            );
         }
         let sessions = Arc::new_cyclic(|sessions: &Weak<Sessions>| {
             let (sessions, accepting, sockets) =

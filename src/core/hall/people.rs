@@ -15,8 +15,9 @@ pub struct People {
     /// Up to how many are told of each other's comings and goings: everyone's telling everyone
     /// costs the square of the crowd.
     announce_up_to: usize,
-    /// Who comes and goes is told in the order of several servers, by [`People::tell`].
-    is_among_others: bool,
+    /// Otherwise joins and departures are announced in the common order of several servers, by
+    /// [`People::announce_remote`].
+    announces: bool,
     /// Guarded by the hall's lock.
     registry: Mutex<Registry>,
 }
@@ -52,19 +53,20 @@ impl People {
         People {
             public: Group::default(),
             announce_up_to,
-            is_among_others: false,
+            announces: true,
             registry: Mutex::ranked(Rank::Registry, Registry::default()),
         }
     }
 
-    /// The same, on one of several servers: who comes and goes is not told here, but when the order of all is read.
-    pub fn among_others(mut self) -> People {
-        self.is_among_others = true;
+    /// The same, on one of several servers: joins and departures are not announced when they happen,
+    /// but by [`People::announce_remote`].
+    pub fn without_announcements(mut self) -> People {
+        self.announces = false;
         self
     }
 
-    /// Tells everyone who has logged in here, but the session `except`, of somebody's coming or going.
-    pub fn tell(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
+    /// Announces a join or departure, on whatever server, to everyone here except one session.
+    pub fn announce_remote(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
         let everyone = self.everyone();
         if everyone.len() > self.announce_up_to {
             return;
@@ -90,8 +92,14 @@ impl People {
         self.registry.lock().by_session.get(&session).cloned()
     }
 
-    /// Hands what was `said` somewhere to everyone here but the session `except`; returns how many took it.
-    pub fn hear(&self, said: &mut Said, except: Option<u64>, unwritten: &mut Unwritten) -> usize {
+    /// Delivers messages from whatever server to everyone here except one session; returns the number
+    /// of recipients.
+    pub fn deliver_remote(
+        &self,
+        said: &mut Said,
+        except: Option<u64>,
+        unwritten: &mut Unwritten,
+    ) -> usize {
         super::hand_to_all(&self.everyone(), said, except, unwritten)
     }
 
@@ -178,7 +186,7 @@ impl People {
         about: &Arc<Connection>,
         doc: &ServerDoc<'_>,
     ) -> Vec<Arc<Connection>> {
-        if self.is_among_others || registry.by_key.len() > self.announce_up_to {
+        if !self.announces || registry.by_key.len() > self.announce_up_to {
             return Vec::new();
         }
         let others = registry.by_key.values().map(|person| &person.connection);

@@ -29,8 +29,8 @@ pub(super) struct Room<H> {
     /// Who is connected and has not said a passcode yet.
     pub(super) callers: Vec<Caller>,
     pub(super) remembered: Remembered,
-    /// Who comes and goes is told in the order of several servers, and not at once.
-    pub(super) is_among_others: bool,
+    /// Otherwise joins and departures are announced in the common order of several servers.
+    pub(super) announces: bool,
 }
 
 /// What a room knows of what was said in it.
@@ -231,7 +231,7 @@ impl<H> Room<H> {
         about: &Arc<Connection>,
         doc: &ServerDoc<'_>,
     ) -> Vec<Arc<Connection>> {
-        if self.is_among_others {
+        if !self.announces {
             return Vec::new();
         }
         self.connections()

@@ -29,7 +29,7 @@ pub struct Rooms<H> {
     timeouts: Timeouts,
     /// How many messages a new member gets to see.
     history: usize,
-    is_among_others: bool,
+    announces: bool,
 }
 
 /// A room that has ended: its threads are to be woken and joined, its port pushed.
@@ -74,13 +74,14 @@ impl<H> Rooms<H> {
             by_key: BTreeMap::new(),
             timeouts,
             history,
-            is_among_others: false,
+            announces: true,
         }
     }
 
-    /// The same, on one of several servers: who comes and goes is not told here, but when the order of all is read.
-    pub fn among_others(mut self) -> Rooms<H> {
-        self.is_among_others = true;
+    /// The same, on one of several servers: joins and departures are not announced when they happen,
+    /// but by [`Rooms::announce_remote`].
+    pub fn without_announcements(mut self) -> Rooms<H> {
+        self.announces = false;
         self
     }
 
@@ -106,9 +107,8 @@ impl<H> Rooms<H> {
         }
     }
 
-    /// A member is heard in the order of all servers: remembers it, and returns who is to hear it here, and the room's
-    /// name.
-    pub fn hear(
+    /// Records a message from whatever server. Returns the room's name, its port and the members here.
+    pub fn record_remote(
         &mut self,
         key: &str,
         entry: HistoryEntry,
@@ -121,8 +121,9 @@ impl<H> Rooms<H> {
         Some((room.name.clone(), room.port, members))
     }
 
-    /// Somebody has come into a room or left it, on whatever server. Returns whom to flush.
-    pub fn hear_of(
+    /// Announces a join or departure, on whatever server, except to one session. Returns the
+    /// connections to flush.
+    pub fn announce_remote(
         &self,
         key: &str,
         who: &str,
@@ -147,8 +148,9 @@ impl<H> Rooms<H> {
         room.tell(&doc, except)
     }
 
-    /// A room is about something else now, as somebody on whatever server has said. Returns whom to flush.
-    pub fn hear_topic(
+    /// Sets a topic from whatever server, and announces it except to one session. Returns the
+    /// connections to flush.
+    pub fn set_topic_remote(
         &mut self,
         key: &str,
         (who, text): (&str, &str),
@@ -223,7 +225,7 @@ impl<H> Rooms<H> {
             members: Vec::new(),
             callers: Vec::new(),
             remembered: Remembered::default(),
-            is_among_others: self.is_among_others,
+            announces: self.announces,
         };
         self.by_key.insert(name.key(), room);
     }
@@ -705,9 +707,9 @@ mod tests {
         rooms.open(&name, (lease, port), 1, ());
         let topic = |rooms: &Rooms<()>| rooms.by_key["lobby"].remembered.topic.clone();
         let long = "x".to_owned() + &"é".repeat(limits::MAX_TOPIC_BYTES);
-        rooms.hear_topic("lobby", ("bob", &long), None);
+        rooms.set_topic_remote("lobby", ("bob", &long), None);
         assert_eq!(topic(&rooms).unwrap().0.len(), limits::MAX_TOPIC_BYTES - 1);
-        rooms.hear_topic("lobby", ("bob", ""), None);
+        rooms.set_topic_remote("lobby", ("bob", ""), None);
         assert_eq!(topic(&rooms), None);
         rooms.remember(&name, Some(("bob".to_owned(), long)), Vec::new());
         assert_eq!(topic(&rooms).unwrap().0.len(), limits::MAX_TOPIC_BYTES - 1);
