@@ -10,6 +10,7 @@ pub use portal_backplane::limits::*;
 pub use portal_board::limits::*;
 pub use portal_cli::limits::*;
 pub use portal_core::limits::*;
+pub use portal_entrances::limits::*;
 pub use portal_net::limits::*;
 pub use portal_wire::limits::*;
 
@@ -24,29 +25,12 @@ pub const PORTAL_BACKLOG: i32 = 4096;
 /// as dropped instead.
 pub const EVENT_QUEUE: usize = 8 * 1024;
 
-/// The same for the callers of rooms. A class that types its passcodes by hand takes its time.
-pub const ROOM_CALLERS_PER_ADDRESS: usize = 48;
-/// Timeout for a caller that is only told that the single port is full.
-pub const TIME_FOR_FULL: Duration = Duration::from_secs(2);
-
-/// After how long a browser that says nothing is asked whether it is there; it has as long again to answer.
-pub const PROBE_EVERY: Duration = Duration::from_secs(30);
-
-/// How long a worker may take to turn away whoever has come to its port while a browser had its seat.
-pub const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(10);
-
 /// How long the end waits for a console whose terminal is paused.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The longest datagram that the UDP portal looks at, in bytes; more is cut off unseen.
-pub const DATAGRAM: usize = 2048;
 
 /// How long before the idle timeout whoever says nothing is warned, where a third of the timeout is
 /// not shorter: time enough to notice it and to press a key.
 pub const IDLE_SOON: Duration = Duration::from_secs(60);
-
-/// How many callbacks one address gets within a tick.
-pub const CALLBACKS_A_TICK: u32 = 2;
 
 /// Slightly longer than the system keeps the port of a closed connection (60 s on Linux). The start
 /// waits this long for the portal's port, or for the first worker's port.

@@ -3,6 +3,7 @@
 //!
 //! The scripts are written here once more, in the words of `cluster/scripts`. What has to hold is [`World::check`]. Each of
 //! [`Bug`] is a line that somebody could forget; the walk finds every one of them.
+#![cfg(test)]
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};

@@ -5,16 +5,31 @@
 
 #![warn(missing_docs)]
 
+pub mod accept_loop;
 pub mod accounts;
 pub mod backplane;
 pub mod clock;
 pub mod event;
+pub mod guard;
 pub mod hall;
 pub mod limits;
+pub mod liveness;
+pub mod local_delivery;
 pub mod outbox;
+pub mod panics;
+pub mod portal;
+pub mod room_manager;
+pub mod room_threads;
 pub mod seat;
+pub mod seats;
+pub mod session;
+pub mod sockets;
+pub mod state;
 pub mod tick;
+pub mod timer;
 pub mod transport;
+pub mod visit;
 pub mod wake;
 #[cfg(any(test, feature = "test-support"))]
 pub mod walk;
+pub mod worker;

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+pub(crate) use portal_net::limits::{ACCEPT_BACKOFF, WORKER_BACKLOG};
+pub(crate) use portal_wire::limits::NAME;
+
 /// Maximum time between the turns of two members that makes them a crowd. The timer threads of a
 /// crowd's recipients gather the messages and write them, instead of each sender. (Measured with 50
 /// senders: 1.5 to 2.4 million deliveries a second with this limit and with ten times as much; 1.0 to
@@ -63,3 +66,9 @@ pub const MAX_PENDING_REPLIES: usize = 256;
 
 /// Time after which a pending reply is given up. A backplane fulfils it within a second.
 pub const PENDING_REPLY_PATIENCE: Duration = Duration::from_secs(4);
+
+/// The longest datagram that the UDP portal looks at, in bytes; more is cut off unseen.
+pub const DATAGRAM: usize = 2048;
+
+/// The same for the callers of rooms. A class that types its passcodes by hand takes its time.
+pub const ROOM_CALLERS_PER_ADDRESS: usize = 48;

@@ -1,11 +1,16 @@
 //! Entrances besides the plain portal and worker, and the protocols that clients speak there.
 
+pub mod browser;
+pub mod callback;
 mod foreign;
 mod legacy;
+pub mod limits;
 mod screened;
+pub mod single_port;
+pub mod tls_portal;
 mod web_socket;
 
 pub use foreign::{Foreign, HTTP_REQUEST, TLS_FAILED};
 pub use legacy::Legacy;
-pub use screened::Screened;
+pub use screened::{OwnCallers, Screened};
 pub use web_socket::WebSocket;

@@ -1,11 +1,14 @@
 //! Rejects clients of other protocols, and completes TLS handshakes, before the first document.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use portal_core::event::Events;
 use portal_core::hall::Connection;
 use portal_core::transport::{Decoder, Encoder, Input, Transport};
+use portal_net::lock::Mutex;
 use portal_net::{Opening, Pending, Port, Stream};
 use portal_web::event::EntranceEvent;
 use portal_wire::{CloseReason, ErrorCode, FrameError, ServerDoc};
@@ -17,16 +20,51 @@ pub struct Screened<T> {
     transport: T,
     events: Events,
     needs_passcode: bool,
+    own_callers: OwnCallers,
+}
+
+/// The addresses from which this server connects to its own workers. Such a connection is closed
+/// without a word: it only shows that all those before it have been accepted. A leaf lock.
+#[derive(Clone, Default)]
+pub struct OwnCallers(Arc<Mutex<HashSet<SocketAddr>>>);
+
+impl OwnCallers {
+    /// Adds an address until the guard is dropped.
+    pub(crate) fn add(&self, address: SocketAddr) -> OwnCaller<'_> {
+        self.0.lock().insert(address);
+        OwnCaller {
+            callers: self,
+            address,
+        }
+    }
+}
+
+/// An address in [`OwnCallers`].
+pub(crate) struct OwnCaller<'c> {
+    callers: &'c OwnCallers,
+    address: SocketAddr,
+}
+
+impl Drop for OwnCaller<'_> {
+    fn drop(&mut self) {
+        self.callers.0.lock().remove(&self.address);
+    }
 }
 
 impl<T: Transport> Screened<T> {
     /// Screens the clients of `transport`. If the port needs no passcode, also rejects HTTP requests
     /// that arrive late: any web page can make its reader's browser send one.
-    pub fn new(transport: T, events: Events, needs_passcode: bool) -> Screened<T> {
+    pub fn new(
+        transport: T,
+        events: Events,
+        needs_passcode: bool,
+        own_callers: OwnCallers,
+    ) -> Screened<T> {
         Screened {
             transport,
             events,
             needs_passcode,
+            own_callers,
         }
     }
 }
@@ -46,6 +84,9 @@ impl<T: Transport> Transport for Screened<T> {
     }
 
     fn screen(&self, stream: Stream, port: Port) -> Option<Stream> {
+        if self.own_callers.0.lock().contains(&stream.peer()) {
+            return None;
+        }
         let Some(foreign) = Foreign::peek(&stream) else {
             return Some(stream);
         };

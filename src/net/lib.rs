@@ -40,7 +40,7 @@ pub use portal_wire::Port;
 pub use raw::Delivery;
 pub use spare::Spare;
 pub use stream::Stream;
-pub use stream::is_timeout;
+pub use stream::{is_timeout, lacks_descriptors};
 pub use tap::{Call, Tap, Trace};
 pub use tls::{TlsClient, TlsServer};
 

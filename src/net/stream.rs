@@ -490,6 +490,11 @@ impl Drop for Stream {
     }
 }
 
+/// Whether the system or the process has no more descriptors.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Returns whether a read ended because of its timeout.
 pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)

@@ -1,6 +1,8 @@
 //! Starts threads, and explains why the system refuses one.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use crate::limits;
@@ -17,6 +19,80 @@ pub fn start(
         .name(name.into())
         .stack_size(limits::THREAD_STACK);
     builder.spawn(run).map_err(explained)
+}
+
+/// How many more threads the server may start. Clones count together.
+#[derive(Clone, Debug)]
+pub struct ThreadBudget {
+    left: Arc<AtomicUsize>,
+}
+
+/// The right to have one thread; it goes back when the thread drops it.
+#[derive(Debug)]
+pub struct ThreadToken {
+    left: Arc<AtomicUsize>,
+}
+
+impl ThreadBudget {
+    /// As many as `threads`.
+    pub fn of(threads: usize) -> ThreadBudget {
+        ThreadBudget {
+            left: Arc::new(AtomicUsize::new(threads)),
+        }
+    }
+
+    /// The right to start one more thread; `None` if that would be one too many.
+    pub fn take(&self) -> Option<ThreadToken> {
+        let left = |left: usize| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, left)
+            .ok()?;
+        Some(ThreadToken {
+            left: Arc::clone(&self.left),
+        })
+    }
+}
+
+/// Starts a thread that counts, or says that there are too many.
+///
+/// # Errors
+/// When the budget is used up, or the system has no thread to give.
+pub fn spawn(
+    budget: &ThreadBudget,
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    spawn_with(take(budget)?, name, run)
+}
+
+/// The right to have one more thread.
+///
+/// # Errors
+/// When the budget is used up.
+pub fn take(budget: &ThreadBudget) -> io::Result<ThreadToken> {
+    let too_many = || io::Error::other("the server has as many threads as this machine allows");
+    budget.take().ok_or_else(too_many)
+}
+
+/// As [`spawn`], for a thread that has been counted already.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn spawn_with(
+    token: ThreadToken,
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    start(name, move || {
+        run();
+        drop(token);
+    })
+}
+
+impl Drop for ThreadToken {
+    fn drop(&mut self) {
+        self.left.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// Explains an `error` from creating a thread. EPERM and ENOSYS mean that a system call filter
@@ -50,5 +126,14 @@ mod tests {
             let shown = explained(io::Error::from_raw_os_error(number)).to_string();
             assert_eq!(shown.contains("seccomp=unconfined"), is_sandbox, "{shown}");
         }
+    }
+
+    #[test]
+    fn threads_are_counted_and_come_back() {
+        let budget = ThreadBudget::of(2);
+        let (first, second) = (budget.take(), budget.clone().take());
+        assert!(first.is_some() && second.is_some() && budget.take().is_none());
+        drop(first);
+        assert!(budget.take().is_some());
     }
 }

@@ -15,7 +15,7 @@ use crate::wire::printable;
 
 /// The options.
 #[derive(clap::Args, Debug)]
-pub(super) struct Arguments {
+pub(super) struct ClusterArguments {
     /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
     #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     cluster_secret: Option<PathBuf>,
 }
 
-impl Arguments {
+impl ClusterArguments {
     /// The settings of a server with that address and portal.
     pub(super) fn settings(
         self,

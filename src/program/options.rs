@@ -140,7 +140,7 @@ struct Arguments {
     web_clients: Option<u16>,
     #[cfg(feature = "cluster")]
     #[command(flatten)]
-    cluster: cluster::Arguments,
+    cluster: cluster::ClusterArguments,
     /// Be one chat with other servers; this build can't
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "ENGINE", value_parser = no_cluster, hide = true)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::guard::budget::{Limit, raise_descriptors};
+use super::budget::{Limit, raise_descriptors};
 use super::ports::{Binder, bind_patiently, bind_workers};
 use super::settings::{Portals, Settings};
 use crate::accounts::AccountError;

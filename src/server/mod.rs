@@ -4,21 +4,16 @@
 //! nothing is half open, and then starts the threads: the portal, and for each port a worker and
 //! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
 
-mod accepting;
+mod budget;
 mod conflict;
-mod guard;
+mod late;
 mod listeners;
-#[cfg(feature = "cluster")]
-mod local_delivery;
-mod panics;
+mod panic_tests;
 mod ports;
-mod rooms;
-mod seats;
-mod session;
+mod session_tests;
 mod settings;
-mod sockets;
-mod threads;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -34,42 +29,46 @@ use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{
     BoundPort, Call, Datagrams, Held, Listener, PendingConnections, PendingLimits, Port, Tap,
+    TlsServer,
 };
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
+use crate::threads::ThreadBudget;
 use crate::web::Page;
 use crate::web::http::{self, Hosts, Refusal, Rules};
 use crate::wire::{CloseReason, ServerDoc};
-use accepting::Accepting;
-use guard::budget::{self, Needs, ThreadBudget};
-use guard::guesses::Guesses;
-use guard::per_tick::PerTick;
+use budget::Needs;
+use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
 #[cfg(feature = "cluster")]
-use local_delivery::LocalDelivery;
-use panics::Panics;
-#[cfg(feature = "cluster")]
 use portal_backplane::{Host, Load, RedisBackplane};
+use portal_core::accept_loop::AcceptLoop;
 use portal_core::backplane::{Alone, Backplane};
+use portal_core::guard::guesses::Guesses;
+use portal_core::guard::per_tick::PerTick;
+use portal_core::liveness::Liveness;
+#[cfg(feature = "cluster")]
+use portal_core::local_delivery::LocalDelivery;
+use portal_core::panics::Panics;
+use portal_core::portal::Portal;
+use portal_core::room_manager::{NewRoom, RoomManager, RoomPorts};
+use portal_core::room_threads;
+use portal_core::seats::{Seats, SharedSeat};
+use portal_core::sockets::ConnectionFactory;
+use portal_core::state::{Logins, ServerState};
+use portal_core::timer::Timekeeper;
 use portal_core::transport::{Transport, XmlLines};
+use portal_core::worker::Worker;
+use portal_entrances::browser::Door;
+use portal_entrances::callback::Callbacks;
+use portal_entrances::single_port::SinglePort;
 use portal_entrances::{Legacy, Screened, WebSocket};
+use portal_entrances::{OwnCallers, tls_portal};
 use ports::Binder;
-use rooms::{NewRoom, RoomPorts, RoomThreads};
-use seats::{Seats, SharedSeat};
-use session::{Logins, Sessions};
-use sockets::Sockets;
-use threads::late::{LateWorkers, MissingPort};
-use threads::liveness::Liveness;
-use threads::portal::Portal;
-use threads::room;
-use threads::single::SinglePort;
-use threads::timer::Timekeeper;
-use threads::web::Door;
-use threads::worker::Worker;
 
+pub use budget::{Limit, raise_descriptor_limit};
 pub use conflict::{PortConflict, port_conflict};
-pub use guard::budget::{Limit, raise_descriptor_limit};
-pub use guard::pace::Rate;
 pub use listeners::StartError;
+pub use portal_core::guard::pace::Rate;
 pub use settings::{Portals, Settings, WebDoor};
 
 /// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
@@ -128,7 +127,7 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         seats + 2
     };
     let (viewers, board) = match settings.board {
-        // One thread per viewer and per pending request, the accepting thread, and the feed.
+        // One thread per viewer and per pending request, the accept_loop thread, and the feed.
         Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
         None => (0, 0),
     };
@@ -176,7 +175,7 @@ fn tap(settings: &Settings, events: &Events) -> Tap {
 
 /// A running server.
 pub struct Server {
-    sessions: Arc<Sessions>,
+    state: Arc<ServerState>,
     #[cfg(feature = "cluster")]
     cluster: Cluster,
     #[cfg(test)]
@@ -192,6 +191,7 @@ pub struct Server {
     /// The browser's door's.
     web: Option<SocketAddr>,
     tick: Duration,
+    tls: Option<TlsServer>,
     /// The port of each seat.
     workers: Vec<Port>,
     /// Number of these ports that were busy at the start.
@@ -281,15 +281,17 @@ impl Server {
         };
         let timeouts = settings.timeouts();
         let needs_passcode = settings.single_port.is_none();
+        let own_callers = OwnCallers::default();
+        let own = own_callers.clone();
         let (transport, passcodes): (Arc<dyn Transport>, _) = match settings.compat {
             None => {
                 let xml = XmlLines::new(settings.max_message);
-                let screened = Screened::new(xml, events.clone(), needs_passcode);
+                let screened = Screened::new(xml, events.clone(), needs_passcode, own);
                 (Arc::new(screened), PasscodeKind::Hex)
             }
             Some(revision) => {
                 let legacy = Legacy::new(revision);
-                let screened = Screened::new(legacy, events.clone(), needs_passcode);
+                let screened = Screened::new(legacy, events.clone(), needs_passcode, own);
                 (Arc::new(screened), PasscodeKind::NineDigits)
             }
         };
@@ -311,23 +313,39 @@ impl Server {
         });
         let callers = Arc::new(PendingConnections::new(PendingLimits::default()));
         let callers_of_rooms = Arc::clone(&callers);
-        let accepting = Accepting::new(
+        let accept_loop = AcceptLoop::new(
             events.clone(),
             Arc::clone(&transport),
             Arc::clone(&backplane),
         );
-        let sockets = Sockets {
+        let factory = ConnectionFactory {
             transport,
             tick: settings.tick,
             clock: clock.clone(),
         };
+        let tls = settings.tls.clone();
         let room_ports = RoomPorts {
             free: Mutex::new(WorkloadStack::new(room_ports(settings, port))),
             bind: settings.bind,
             any_port: settings.port == 0,
-            tap,
-            tls: settings.tls.clone(),
+            listen: Box::new(move |wanted| match Listener::bind(wanted, &tap) {
+                Ok(listener) => Ok(listener.secured(tls.as_ref())),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    Err(explain(error, wanted, "room", 1).to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            }),
         };
+        let other_ports = [
+            Some(port.get()),
+            settings.board.map(|board| board.port()),
+            listeners.web.as_ref().map(|web| web.port().get()),
+        ];
+        let dialer = Arc::new(Callbacks {
+            factory: factory.clone(),
+            other_ports: other_ports.into_iter().flatten().collect(),
+            per_address: Mutex::new(PerTick::new(limits::CALLBACKS_A_TICK)),
+        });
         let (mut people, mut rooms) = (
             People::new(settings.announce_up_to),
             Rooms::new(timeouts, settings.history),
@@ -338,25 +356,25 @@ impl Server {
                 rooms.without_announcements(),
             );
         }
-        let sessions = Arc::new_cyclic(|sessions: &Weak<Sessions>| {
-            let (sessions, accepting, sockets) =
-                (sessions.clone(), accepting.clone(), sockets.clone());
+        let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
+            let (state, accept_loop, factory) =
+                (state.clone(), accept_loop.clone(), factory.clone());
             let serve_room = Box::new(move |new: NewRoom| {
                 // The server joins its rooms before it goes, so there is one.
-                if let Some(sessions) = sessions.upgrade() {
-                    room::run(
-                        sessions,
-                        accepting.clone(),
-                        sockets.clone(),
+                if let Some(state) = state.upgrade() {
+                    room_threads::run(
+                        state,
+                        accept_loop.clone(),
+                        factory.clone(),
                         &callers_of_rooms,
                         new,
                     );
                 }
             });
-            Sessions {
+            ServerState {
                 pairs: Pairs::new(seats.len()),
                 people: Arc::new(people),
-                rooms: RoomThreads::new(
+                rooms: RoomManager::new(
                     rooms,
                     room_ports,
                     thread_budget,
@@ -376,15 +394,6 @@ impl Server {
                     guesses: Guesses::default(),
                     message_of_the_day: settings.message_of_the_day.clone(),
                 },
-                callbacks: Mutex::new(PerTick::new(limits::CALLBACKS_A_TICK)),
-                other_ports: [
-                    Some(port.get()),
-                    settings.board.map(|board| board.port()),
-                    listeners.web.as_ref().map(|web| web.port().get()),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
                 backplane,
                 rate: settings.rate.map(|rate| (rate, settings.tick)),
                 clock,
@@ -393,7 +402,7 @@ impl Server {
             }
         });
         let mut server = Server {
-            sessions,
+            state,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(test)]
@@ -405,6 +414,7 @@ impl Server {
             portal: settings.bind.at(port.get()),
             web: listeners.web.as_ref().map(BoundPort::address),
             tick: settings.tick,
+            tls: settings.tls.clone(),
             workers,
             missing: 0,
             why: Mutex::default(),
@@ -416,16 +426,22 @@ impl Server {
         }
         server.start_timekeepers(timekeeping, settings)?;
         server.start_liveness(settings)?;
-        server.start_workers(listeners.workers, settings, binder, (&accepting, &sockets))?;
+        let worker = Worker {
+            state: Arc::clone(&server.state),
+            accept_loop: accept_loop.clone(),
+            factory: factory.clone(),
+            dialer,
+        };
+        server.start_workers(listeners.workers, settings, binder, worker)?;
         if let (Some(port), Some(web)) = (listeners.web, &settings.web) {
-            server.start_web(port, web, &accepting, settings)?;
+            server.start_web(port, web, &accept_loop, settings, own_callers)?;
         }
         match (listeners.portal_tcp, settings.single_port) {
             (Some(port), Some(_)) => {
                 let single = SinglePort {
-                    sessions: Arc::clone(&server.sessions),
-                    accepting,
-                    sockets,
+                    state: Arc::clone(&server.state),
+                    accept_loop,
+                    factory,
                     handshake: timeouts.handshake,
                     callers: Arc::clone(&server.callers),
                 };
@@ -434,7 +450,7 @@ impl Server {
             (tcp, _) => server.start_portals(
                 tcp,
                 listeners.portal_udp,
-                accepting,
+                accept_loop,
                 settings.compat.is_some(),
             )?,
         }
@@ -448,22 +464,22 @@ impl Server {
         cluster: &Arc<RedisBackplane>,
         accounts: Option<Arc<SharedAccounts>>,
     ) -> Result<(), StartError> {
-        let sessions = Arc::downgrade(&self.sessions);
+        let state = Arc::downgrade(&self.state);
         let load = Load {
             seats: self.workers.len(),
             free: 0,
             port: self.portal.port(),
             web: self.web.map(|web| web.port()),
-            tls: self.sessions.rooms.ports.tls.is_some(),
+            tls: self.tls.is_some(),
         };
-        let free = |sessions: Arc<Sessions>| sessions.seats.free_ports().len();
+        let free = |state: Arc<ServerState>| state.seats.free_ports().len();
         let host = Host {
-            events: self.sessions.events.clone(),
+            events: self.state.events.clone(),
             clients: Arc::new(LocalDelivery {
-                sessions: sessions.clone(),
+                state: state.clone(),
             }),
             load: Box::new(move || Load {
-                free: sessions.upgrade().map_or(0, free),
+                free: state.upgrade().map_or(0, free),
                 ..load.clone()
             }),
             accounts: Box::new(move || accounts.as_ref().map_or_else(Vec::new, |file| file.all())),
@@ -484,9 +500,9 @@ impl Server {
         settings: &Settings,
     ) -> Result<(), StartError> {
         let keeper = Timekeeper {
-            seats: Arc::clone(&self.sessions.seats),
-            events: self.sessions.events.clone(),
-            panics: self.sessions.panics.clone(),
+            seats: Arc::clone(&self.state.seats),
+            events: self.state.events.clone(),
+            panics: self.state.panics.clone(),
             idle_soon: settings
                 .warning_before_idle()
                 .map(|soon| soon.get().saturating_mul(settings.tick.as_secs().max(1))),
@@ -509,11 +525,11 @@ impl Server {
 
     fn start_liveness(&mut self, settings: &Settings) -> Result<(), StartError> {
         let liveness = Liveness {
-            sessions: Arc::clone(&self.sessions),
+            state: Arc::clone(&self.state),
             limit: settings.unacknowledged,
             every: Ticks::covering(settings.unacknowledged / 10, settings.tick),
         };
-        let subscription = self.sessions.clock.subscribe();
+        let subscription = self.state.clock.subscribe();
         self.spawn("liveness".to_owned(), move || liveness.run(&subscription))
     }
 
@@ -522,18 +538,14 @@ impl Server {
         ports: Vec<(SocketAddr, Option<BoundPort>)>,
         settings: &Settings,
         binder: Box<dyn Binder>,
-        (accepting, sockets): (&Accepting, &Sockets),
+        worker: Worker,
     ) -> Result<(), StartError> {
-        let worker = Arc::new(Worker {
-            sessions: Arc::clone(&self.sessions),
-            accepting: accepting.clone(),
-            sockets: sockets.clone(),
-        });
+        let worker = Arc::new(worker);
         let is_missing = |seat: SeatNumber| {
             let port = ports.get(seat.index());
             port.is_some_and(|(_, bound)| bound.is_none())
         };
-        let missing = self.sessions.seats.hold_back(is_missing).into_iter();
+        let missing = self.state.seats.hold_back(is_missing).into_iter();
         let missing: Vec<MissingPort> = missing
             .map(|lease| MissingPort {
                 address: settings.bind.at(lease.port().get()),
@@ -547,7 +559,7 @@ impl Server {
             let port = listener.port();
             let worker = Arc::clone(&worker);
             self.spawn(format!("worker-{port}"), move || {
-                if let Some(seat) = worker.sessions.seats.seat(SeatNumber::from_index(index)) {
+                if let Some(seat) = worker.state.seats.seat(SeatNumber::from_index(index)) {
                     worker.run(seat, &listener);
                 }
             })?;
@@ -559,7 +571,7 @@ impl Server {
             return Ok(());
         }
         self.missing = missing.len();
-        let events = &self.sessions.events;
+        let events = &self.state.events;
         events.emit(|| ChatEvent::PortsBusy {
             ports: missing.iter().map(|there| there.lease.port()).collect(),
             reason: ports::reason(Some(Held::EndedConnection)),
@@ -569,7 +581,7 @@ impl Server {
             tls: settings.tls.clone(),
             missing,
             binder,
-            ticks: self.sessions.clock.subscribe(),
+            ticks: self.state.clock.subscribe(),
         };
         self.spawn("late-workers".to_owned(), move || late.run())
     }
@@ -585,7 +597,7 @@ impl Server {
         let listener = port
             .listen(backlog)
             .map_err(|error| explain(error, address, role, self.workers.len() + 2))?;
-        let tls = self.sessions.rooms.ports.tls.as_ref();
+        let tls = self.tls.as_ref();
         let listener = Arc::new(listener.secured(tls));
         self.tcp.push(Arc::clone(&listener));
         Ok(listener)
@@ -595,18 +607,19 @@ impl Server {
         &mut self,
         port: BoundPort,
         web: &WebDoor,
-        accepting: &Accepting,
+        accept_loop: &AcceptLoop,
         settings: &Settings,
+        own_callers: OwnCallers,
     ) -> Result<(), StartError> {
         let web_socket = Arc::new(WebSocket::new(settings.max_message));
         let no_descriptor = http::refusal(Refusal::Unavailable);
         let door = Door {
-            sessions: Arc::clone(&self.sessions),
-            accepting: accepting.speaking(web_socket.clone(), no_descriptor.as_bytes()),
-            sockets: Sockets {
+            state: Arc::clone(&self.state),
+            accept_loop: accept_loop.speaking(web_socket.clone(), no_descriptor.as_bytes()),
+            factory: ConnectionFactory {
                 transport: web_socket.clone(),
                 tick: settings.tick,
-                clock: self.sessions.clock.clone(),
+                clock: self.state.clock.clone(),
             },
             callers: Arc::clone(&self.callers),
             rules: Rules {
@@ -619,6 +632,7 @@ impl Server {
                 has_passwords: settings.accounts.is_some(),
             }),
             web_socket,
+            own_callers,
             ping_every: Ticks::covering(limits::PROBE_EVERY, settings.tick),
             workers: settings.single_port.is_none().then_some(settings.bind),
         };
@@ -644,22 +658,26 @@ impl Server {
         &mut self,
         tcp: Option<BoundPort>,
         udp: Option<Datagrams>,
-        accepting: Accepting,
+        accept_loop: AcceptLoop,
         takes_short_datagrams: bool,
     ) -> Result<(), StartError> {
         let portal = Portal {
             takes_short_datagrams,
-            seats: Arc::clone(&self.sessions.seats),
-            accepting,
-            clock: self.sessions.clock.clone(),
-            panics: self.sessions.panics.clone(),
-            callers: Arc::clone(&self.callers),
+            seats: Arc::clone(&self.state.seats),
+            accept_loop,
+            clock: self.state.clock.clone(),
+            panics: self.state.panics.clone(),
         };
         if let Some(port) = tcp {
             let listener = self.listen(port, PORTAL, limits::PORTAL_BACKLOG)?;
             self.tell_listening("portal-tcp", listener.address());
-            let portal = portal.clone();
-            self.spawn("portal-tcp".to_owned(), move || portal.run_tcp(&listener))?;
+            let (portal, callers) = (portal.clone(), Arc::clone(&self.callers));
+            self.spawn("portal-tcp".to_owned(), move || {
+                match listener.is_secured() {
+                    true => tls_portal::run(&portal, &callers, &listener),
+                    false => portal.run_tcp(&listener),
+                }
+            })?;
         }
         if let Some(socket) = udp {
             let socket = Arc::new(socket);
@@ -671,7 +689,7 @@ impl Server {
     }
 
     fn tell_listening(&self, role: &'static str, address: SocketAddr) {
-        let events = &self.sessions.events;
+        let events = &self.state.events;
         events.emit(|| ChatEvent::Listening { role, address });
     }
 
@@ -707,7 +725,7 @@ impl Server {
 
     /// The ports on the workload stack, the next one to be handed out first.
     pub fn free_ports(&self) -> Vec<Port> {
-        self.sessions.seats.free_ports()
+        self.state.seats.free_ports()
     }
 
     /// Whether all seats are at one port.
@@ -717,12 +735,12 @@ impl Server {
 
     /// Everyone who is connected, in the order of the seats.
     pub(crate) fn connected(&self) -> Vec<Connected> {
-        let seats = self.sessions.seats.all().iter();
+        let seats = self.state.seats.all().iter();
         seats
             .filter_map(|seat| {
                 // Whoever is still on the way in has not been welcomed, so nothing else may be
                 // said to them yet.
-                let connection = self.sessions.pairs.connection(seat.number)?;
+                let connection = self.state.pairs.connection(seat.number)?;
                 let timer = match self.is_single() {
                     true => seat.number.to_string(),
                     false => seat.port.to_string(),
@@ -748,7 +766,7 @@ impl Server {
 
     /// Tells everyone who is connected something in words; returns how many.
     pub fn say(&self, text: &str) -> usize {
-        self.sessions.notice(text)
+        self.state.notice(text)
     }
 
     /// Removes the connection of that name, or in the seat with that port, telling them `reason`.
@@ -772,7 +790,7 @@ impl Server {
     }
 
     pub(crate) fn now(&self) -> Tick {
-        self.sessions.clock.now()
+        self.state.clock.now()
     }
 
     pub(crate) fn tick(&self) -> Duration {
@@ -781,7 +799,7 @@ impl Server {
 
     /// How many rooms could be made now.
     pub fn free_rooms(&self) -> usize {
-        self.sessions.rooms.free_ports()
+        self.state.rooms.free_ports()
     }
 
     /// Tells every client, joins every thread and closes every listener. When it returns, the
@@ -799,13 +817,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let why = self.why.lock().take();
-        self.sessions.events.emit_last_counts();
-        self.sessions
-            .events
-            .emit(|| ChatEvent::ShuttingDown { why });
-        // The timers see their connections out and shut the sockets, which wakes workers in a read.
-        self.sessions.clock.stop();
-        self.sessions.rooms.end_all();
+        self.state.events.emit_last_counts();
+        self.state.events.emit(|| ChatEvent::ShuttingDown { why });
+        // The timers see their connections out and shut the factory, which wakes workers in a read.
+        self.state.clock.stop();
+        self.state.rooms.end_all();
         for listener in &self.tcp {
             listener.wake();
         }
@@ -818,7 +834,7 @@ impl Drop for Server {
         }
         self.callers.end(limits::CONSOLE_PATIENCE);
         // Those whose room was being made when the others ended.
-        self.sessions.rooms.end_all();
+        self.state.rooms.end_all();
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
             cluster.stop();

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::guard::pace::Rate;
 use crate::clock::Ticks;
 use crate::limits;
 use crate::net::{Host, Network, TlsServer};
@@ -13,6 +12,7 @@ use crate::seat::Timeouts;
 use crate::wire::Revision;
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterSettings;
+use portal_core::guard::pace::Rate;
 
 /// Which portals are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use roxmltree::Node;
 
 use super::described::described;
-use super::doc::{CallbackRequest, DocError, Secret};
+use super::doc::{CallbackRequest, DocError, Handshake, Secret};
 use super::elements::{
     Flag, Hidden, Me, Optional, Text, Trimmed, child, element, empty, is_yes, parse, rooted,
     text_of, trimmed,
@@ -34,6 +34,17 @@ pub enum ClientDoc<'a> {
 }
 
 impl<'a> ClientDoc<'a> {
+    /// The handshake, if this is one.
+    pub fn into_handshake(self) -> Option<Handshake> {
+        match self {
+            ClientDoc::Handshake { passcode, callback } => Some(Handshake {
+                passcode: passcode.into_owned(),
+                callback,
+            }),
+            _ => None,
+        }
+    }
+
     /// A plain chat message.
     pub fn say(text: impl Into<Cow<'a, str>>) -> ClientDoc<'a> {
         ClientDoc::Message {

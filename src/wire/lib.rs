@@ -251,13 +251,7 @@ impl Codec {
                 callback: None,
             });
         }
-        match self.read_client(frame) {
-            Ok(ClientDoc::Handshake { passcode, callback }) => Some(Handshake {
-                passcode: passcode.into_owned(),
-                callback,
-            }),
-            _ => None,
-        }
+        self.read_client(frame).ok()?.into_handshake()
     }
 
     /// Reads what a client said from one frame.

@@ -10,6 +10,7 @@
 //!    turned away there and has not hung up yet;
 //! 3. a passcode lets in at most one connection, for the person and from the address that it was
 //!    given to, and nobody is in a room twice.
+#![cfg(test)]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -9,6 +9,7 @@
 //! 2. a passcode admits at most one connection, to the port and from the address it was given
 //!    for, and is never given out again, except to a UDP client that asks once more;
 //! 3. a stray changes nothing about the seat.
+#![cfg(test)]
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,0 +1,79 @@
+//! Detects a suspended client: its kernel still answers TCP keepalives, so it gets a ping of its own
+//! protocol, which only its program answers.
+
+use crate::clock::{Deadline, Tick, Ticks};
+
+/// When a client must have sent something, and whether it has been pinged.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    every: Ticks,
+    next: Deadline,
+    is_pinged: bool,
+}
+
+/// The action for a silent client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeepaliveAction {
+    /// Ping it.
+    Ping,
+    /// It has not answered the ping.
+    GiveUp,
+}
+
+impl Keepalive {
+    /// For a client that has connected at `now`: pings it after each silence of `every`.
+    pub fn new(every: Ticks, now: Tick) -> Keepalive {
+        Keepalive {
+            every,
+            next: Deadline::after(now, every),
+            is_pinged: false,
+        }
+    }
+
+    /// The time of the next check.
+    pub fn deadline(&self) -> Deadline {
+        self.next
+    }
+
+    /// Checks a client that was last read from at `read_at`.
+    pub fn check(&mut self, now: Tick, read_at: Option<Tick>) -> Option<KeepaliveAction> {
+        if !self.next.is_past(now) {
+            return None;
+        }
+        let quiet_until = read_at.map(|read_at| Deadline::after(read_at, self.every));
+        if let Some(next) = quiet_until.filter(|until| !until.is_past(now)) {
+            (self.next, self.is_pinged) = (next, false);
+            return None;
+        }
+        self.next = Deadline::after(now, self.every);
+        let was_pinged = std::mem::replace(&mut self.is_pinged, true);
+        Some(match was_pinged {
+            true => KeepaliveAction::GiveUp,
+            false => KeepaliveAction::Ping,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_silent_client_is_pinged_once_and_given_up_without_an_answer() {
+        let second = Duration::from_secs(1);
+        let mut keepalive = Keepalive::new(Ticks::covering(second * 3, second), Tick(10));
+        let mut actions = |ticks: std::ops::Range<u64>, read_at: Option<u64>| {
+            let at = |tick| Some((tick, keepalive.check(Tick(tick), read_at.map(Tick))?));
+            ticks.filter_map(at).collect::<Vec<_>>()
+        };
+        let ping = KeepaliveAction::Ping;
+        assert_eq!(actions(10..16, None), [(14, ping)]);
+        // It answers, and sends something once more.
+        assert_eq!(actions(16..20, Some(16)), []);
+        assert_eq!(actions(20..22, Some(18)), []);
+        let silent = [(22, ping), (26, KeepaliveAction::GiveUp)];
+        assert_eq!(actions(22..30, Some(18)), silent);
+    }
+}

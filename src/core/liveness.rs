@@ -1,0 +1,45 @@
+//! Ends the connections of vanished clients: their machine lost its power, or the network is down.
+//!
+//! While data is unacknowledged, Linux sends no keepalive probes, and it gives up only after about
+//! sixteen minutes. `TCP_USER_TIMEOUT` would end the connection sooner, but also that of a client
+//! that is alive and does not read. Therefore one thread checks the kernel's state of each
+//! connection every few seconds. No other thread wakes for this, and a seat without a client costs
+//! nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Subscription, Tick, Ticks};
+use crate::seats::SharedSeat;
+use crate::state::ServerState;
+
+/// The state of the thread `liveness`.
+pub struct Liveness {
+    /// The server.
+    pub state: Arc<ServerState>,
+    /// The time after which a peer whose kernel answers nothing counts as vanished.
+    pub limit: Duration,
+    /// The time between two checks.
+    pub every: Ticks,
+}
+
+impl Liveness {
+    /// Runs the thread `liveness`: checks until the clock stops.
+    pub fn run(&self, subscription: &Subscription) {
+        let ServerState { clock, panics, .. } = &*self.state;
+        let next = || Tick(clock.now().0 + self.every.get() - 1);
+        while subscription.wait_past(next()) {
+            panics.caught(|| self.look());
+        }
+    }
+
+    fn look(&self) {
+        let seats = self.state.seats.all().iter();
+        for connection in seats.filter_map(SharedSeat::connection) {
+            connection.outbox.check_peer(self.limit);
+        }
+        for connection in self.state.rooms.with(|rooms| rooms.connections()) {
+            connection.outbox.check_peer(self.limit);
+        }
+    }
+}

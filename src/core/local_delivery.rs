@@ -1,0 +1,119 @@
+//! Delivers what comes from the other servers to this server's clients.
+
+use std::sync::Weak;
+
+use crate::backplane::{BackplaneEvent, BackplaneEvents, HistoryEntry, RemoteMessage};
+use crate::hall::{Said, Unwritten, flush_all, hand_to_all};
+use crate::outbox::Handed;
+use crate::state::ServerState;
+use portal_wire::{CloseReason, Name, Scope, ServerDoc};
+
+/// The clients of this server, as the backplane's threads know them.
+pub struct LocalDelivery {
+    /// The server, while it runs.
+    pub state: Weak<ServerState>,
+}
+
+impl BackplaneEvents for LocalDelivery {
+    fn on_event(&self, event: BackplaneEvent<'_>, unwritten: &mut Unwritten) {
+        if let Some(state) = self.state.upgrade() {
+            deliver(&state, event, unwritten);
+        }
+    }
+
+    fn users(&self) -> Vec<(u64, Name)> {
+        let state = self.state.upgrade();
+        state.map_or_else(Vec::new, |state| state.people.sessions())
+    }
+
+    fn rooms(&self) -> Vec<Name> {
+        let state = self.state.upgrade();
+        state.map_or_else(Vec::new, |state| state.rooms.with(|rooms| rooms.names()))
+    }
+
+    fn members(&self) -> Vec<(Name, u64, Name)> {
+        let state = self.state.upgrade();
+        state.map_or_else(Vec::new, |state| state.rooms.with(|rooms| rooms.members()))
+    }
+}
+
+fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwritten) {
+    let people = &state.people;
+    match event {
+        BackplaneEvent::Joined { name, here } => {
+            let username = name.into();
+            people.announce_remote(&ServerDoc::UserJoined { username }, here);
+        }
+        BackplaneEvent::Left { name } => {
+            let username = name.into();
+            people.announce_remote(&ServerDoc::UserLeft { username }, None);
+        }
+        BackplaneEvent::Public(message) => {
+            let mut said = batch_of(Scope::Public, &message);
+            people.deliver_remote(&mut said, message.here, unwritten);
+        }
+        BackplaneEvent::RoomJoined { room, name, here } => {
+            flush_all(
+                &state
+                    .rooms
+                    .with(|rooms| rooms.announce_remote(room, name, true, here)),
+            );
+        }
+        BackplaneEvent::RoomLeft { room, name } => {
+            flush_all(
+                &state
+                    .rooms
+                    .with(|rooms| rooms.announce_remote(room, name, false, None)),
+            );
+        }
+        BackplaneEvent::Room {
+            room,
+            message,
+            sent_at,
+        } => {
+            let entry = HistoryEntry {
+                from: message.from.to_owned(),
+                text: message.text.to_owned(),
+                me: message.me,
+                sent_at,
+            };
+            let there = state.rooms.with(|rooms| rooms.record_remote(room, entry));
+            if let Some((name, _, members)) = there {
+                let scope = Scope::Room(name.to_string().into());
+                let mut said = batch_of(scope, &message);
+                hand_to_all(&members, &mut said, message.here, unwritten);
+            }
+        }
+        BackplaneEvent::Topic { room, message } => {
+            let said = (message.from, message.text);
+            let rooms = &state.rooms;
+            flush_all(&rooms.with(|rooms| rooms.set_topic_remote(room, said, message.here)));
+        }
+        BackplaneEvent::Direct {
+            to,
+            message,
+            queued,
+        } => {
+            if let Some(connection) = people.with_session(to) {
+                let mut said = batch_of(Scope::Direct, &message);
+                *queued = said.append_to(&connection, unwritten) == Handed::Taken;
+            }
+        }
+        BackplaneEvent::TakenOver(session) => {
+            if let Some(before) = people.with_session(session) {
+                before.outbox.end(CloseReason::TakenOver);
+                state.rooms.leave_all(&before);
+            }
+        }
+        BackplaneEvent::Notice(text) => {
+            state.notice(text);
+        }
+    }
+}
+
+fn batch_of(scope: Scope<'static>, message: &RemoteMessage<'_>) -> Said {
+    let mut said = Said::default();
+    said.begin(scope, &message.from.into());
+    said.push(message.text, message.me);
+    said
+}

@@ -1,0 +1,327 @@
+//! The portal: tells each caller which worker's port is free and the passcode for it (seed 000,
+//! rules 2, 5a and 7), over TCP or UDP.
+//!
+//! It never waits for a caller. Over TCP it sends its answer and closes the connection, unless another
+//! protocol's request has arrived before; over UDP it answers each datagram with one. If an answer
+//! is lost, the caller's reservation expires.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+
+use crate::accept_loop::{AcceptLoop, back_off, trouble};
+use crate::clock::{Clock, Tick};
+use crate::event::ChatEvent;
+use crate::guard::courtesy::{Answer, Courtesy, longest_answer};
+use crate::limits;
+use crate::panics::Panics;
+use crate::seat::{Asker, SeatNumber, Ticket};
+use crate::seats::Seats;
+use crate::transport::Transport;
+use portal_net::{Datagrams, Listener, Port, Stream, host_of};
+use portal_wire::{ServerDoc, server_datagram};
+
+/// What both portals use.
+#[derive(Clone)]
+pub struct Portal {
+    /// Gives seats out.
+    pub seats: Arc<Seats>,
+    /// Accepts, and says what there is to say to a caller.
+    pub accept_loop: AcceptLoop,
+    /// Its end is the portal's.
+    pub clock: Clock,
+    /// Catches panics.
+    pub panics: Panics,
+    /// Answers datagrams that are shorter than any answer.
+    pub takes_short_datagrams: bool,
+}
+
+impl Portal {
+    /// The TCP portal's thread: accepts until the clock stops.
+    pub fn run_tcp(&self, listener: &Listener) {
+        let is_over = || self.clock.is_stopped();
+        let port = listener.port();
+        let mut answered = Answered::default();
+        self.accept_loop
+            .accept_each(listener, is_over, |stream, peer| {
+                self.panics.caught(|| {
+                    // Revoked tickets are free for this caller.
+                    for ticket in answered.screened(&*self.accept_loop.transport, port) {
+                        self.seats.revoke(&ticket);
+                    }
+                    let Some(stream) = self.accept_loop.transport.screen(stream, port) else {
+                        return;
+                    };
+                    let ticket = self.answer(Asker::by_connection(peer), peer);
+                    self.panics.may_panic("portal-tcp");
+                    let answer = self.as_document(ticket.as_ref());
+                    let answer = self.accept_loop.transport.last_word(&answer);
+                    match ticket {
+                        None => stream.send_and_close(&answer),
+                        Some(ticket) => {
+                            let _ = stream.send_now(&answer);
+                            let _ = stream.shutdown(Shutdown::Write);
+                            answered.add(ticket, stream);
+                        }
+                    }
+                });
+            });
+    }
+
+    /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
+    /// at.
+    pub fn run_udp(&self, socket: &Datagrams) {
+        let mut asked = AskedBefore::default();
+        let mut courtesy = Courtesy::new();
+        let mut datagram = [0; limits::DATAGRAM];
+        let least = if self.takes_short_datagrams {
+            0
+        } else {
+            longest_answer()
+        };
+        loop {
+            let received = socket.recv_question(&mut datagram);
+            if self.clock.is_stopped() {
+                return;
+            }
+            let (length, question) = match received {
+                Ok(received) => received,
+                Err(error) => {
+                    back_off(&self.accept_loop.events, "receive a datagram", &error);
+                    continue;
+                }
+            };
+            let (peer, said) = (question.peer, datagram.get(..length).unwrap_or(&datagram));
+            // Two portals would answer each other for ever.
+            if is_an_answer(said) || is_this_portal(peer, socket.address()) {
+                continue;
+            }
+            if length < least && !peer.ip().to_canonical().is_loopback() {
+                continue;
+            }
+            self.panics.caught(|| {
+                let Some(ticket) = self.answer_to(peer, &mut asked, &mut courtesy) else {
+                    return;
+                };
+                self.panics.may_panic("portal-udp");
+                let answer = server_datagram(&as_document(ticket.as_ref()));
+                if let Err(error) = socket.answer(&answer, &question) {
+                    trouble(&self.accept_loop.events, "answer a datagram", &error);
+                }
+            });
+        }
+    }
+
+    /// What somebody who asks by datagram is told: a ticket, or that there is none; `None` if nothing.
+    fn answer_to(
+        &self,
+        peer: SocketAddr,
+        asked: &mut AskedBefore,
+        courtesy: &mut Courtesy,
+    ) -> Option<Option<Ticket>> {
+        let now = self.clock.now();
+        let mut allows = |answer| courtesy.allows(peer.ip(), answer, now);
+        let before = asked.seats.get(&peer);
+        if let Some(ticket) = before.and_then(|&seat| self.ticket_of(peer, seat, now)) {
+            if !allows(Answer::Again) {
+                return None;
+            }
+            self.accept_loop.events.emit(|| ChatEvent::TicketAgain {
+                port: ticket.port,
+                asker: peer,
+            });
+            return Some(Some(ticket));
+        }
+        let host = host_of(peer.ip());
+        let of_host = asked
+            .seats
+            .iter()
+            .filter(|(there, _)| host_of(there.ip()) == host);
+        let is_unused = |(there, seat): &(&SocketAddr, &SeatNumber)| {
+            self.ticket_of(**there, **seat, now).is_some()
+        };
+        let unused = of_host.filter(is_unused).count();
+        if !allows(Answer::Ticket { unused }) {
+            return None;
+        }
+        let ticket = self.answer(Asker::by_datagram(peer), peer);
+        match &ticket {
+            Some(ticket) => {
+                let mut seats = self.seats.all().iter();
+                if let Some(seat) = seats.find(|seat| seat.port == ticket.port) {
+                    asked.remember(peer, seat.number);
+                }
+            }
+            None if !allows(Answer::Full) => return None,
+            None => {}
+        }
+        Some(ticket)
+    }
+
+    /// Reserves a seat for `asker`, or emits that there is none.
+    pub fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
+        let events = &self.accept_loop.events;
+        let tell = |ticket: &Ticket| {
+            events.emit(|| ChatEvent::Ticket {
+                port: ticket.port,
+                asker: peer,
+                passcode: events.passcode(&ticket.passcode),
+                via: None,
+            });
+        };
+        let held = self.seats.take(asker.address());
+        let ticket = held.ok().and_then(|held| {
+            self.panics.may_panic("portal");
+            self.seats.reserve(held, asker, self.clock.now(), tell)
+        });
+        if ticket.is_none() {
+            events.emit(|| ChatEvent::Full { asker: peer });
+        }
+        ticket
+    }
+
+    /// The document for a ticket, or for the lack of one.
+    pub fn as_document<'t>(&self, ticket: Option<&'t Ticket>) -> ServerDoc<'t> {
+        ticket.map_or_else(|| self.accept_loop.full(), as_ticket)
+    }
+
+    /// The ticket for a seat that `peer` has been given and has not used.
+    fn ticket_of(&self, peer: SocketAddr, seat: SeatNumber, now: Tick) -> Option<Ticket> {
+        let asker = Asker::by_datagram(peer);
+        self.seats
+            .seat(seat)?
+            .with_seat(|occupied| occupied.seat.ticket_again(asker, now))
+    }
+}
+
+/// Whether a datagram begins as a server's answer does: then whoever sent it asks for nothing.
+fn is_an_answer(datagram: &[u8]) -> bool {
+    let words = datagram.trim_ascii_start();
+    words.starts_with(b"<SERVER") || words.starts_with(b"SERVER")
+}
+
+/// Whether a datagram seems to come from the portal itself.
+fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    peer.port() == here.port() && (address.is_loopback() || address == here.ip().to_canonical())
+}
+
+/// An answer by datagram. It never names another server: who asks so might be somebody else than it says.
+fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
+    ticket.map_or(ServerDoc::Full, as_ticket)
+}
+
+fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
+    ServerDoc::Ticket {
+        port: *port,
+        passcode: passcode.reveal().into(),
+    }
+}
+
+/// Callers that have received a ticket and may turn out to speak another protocol. The portal sends first, so
+/// such a request may arrive after its ticket was sent. The portal does not wait for it, but
+/// checks when the next caller connects. Most clients have closed their connection before that. The
+/// oldest callers are forgotten, and their reservations expire.
+#[derive(Default)]
+struct Answered {
+    callers: VecDeque<(Ticket, Stream)>,
+}
+
+impl Answered {
+    /// Limit on remembered callers; each costs a descriptor.
+    const MOST: usize = 64;
+
+    fn add(&mut self, ticket: Ticket, stream: Stream) {
+        if self.callers.len() == Answered::MOST {
+            self.callers.pop_front();
+        }
+        self.callers.push_back((ticket, stream));
+    }
+
+    /// Removes callers that have sent something or closed the connection. Returns the tickets of those
+    /// that speak another protocol.
+    fn screened(&mut self, transport: &dyn Transport, port: Port) -> Vec<Ticket> {
+        let mut foreign = Vec::new();
+        for (ticket, stream) in std::mem::take(&mut self.callers) {
+            let Some(stream) = transport.screen(stream, port) else {
+                foreign.push(ticket);
+                continue;
+            };
+            let nothing = stream.peek_now(&mut [0]);
+            if nothing.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                self.callers.push_back((ticket, stream));
+            } else {
+                // Read the input: otherwise the kernel resets the connection and the ticket may be
+                // lost.
+                stream.drain();
+            }
+        }
+        foreign
+    }
+}
+
+/// Who got which seat by datagram, so that a client whose answer was lost gets the same one
+/// again. It holds one entry a seat at most, so a flood of senders can't make it grow.
+#[derive(Default)]
+struct AskedBefore {
+    seats: HashMap<SocketAddr, SeatNumber>,
+    senders: HashMap<SeatNumber, SocketAddr>,
+}
+
+impl AskedBefore {
+    fn remember(&mut self, peer: SocketAddr, seat: SeatNumber) {
+        if let Some(before) = self.senders.insert(seat, peer)
+            && self.seats.get(&before) == Some(&seat)
+        {
+            self.seats.remove(&before);
+        }
+        self.seats.insert(peer, seat);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portal_does_not_answer_itself() {
+        let address = |text: &str| text.parse().unwrap();
+        for (peer, here, is_it) in [
+            ("127.0.0.1:50000", "0.0.0.0:50000", true),
+            ("[::ffff:192.0.2.1]:50000", "192.0.2.1:50000", true),
+            ("127.0.0.1:50001", "127.0.0.1:50000", false),
+            ("192.0.2.2:50000", "192.0.2.1:50000", false),
+        ] {
+            assert_eq!(
+                is_this_portal(address(peer), address(here)),
+                is_it,
+                "{peer} {here}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_portal_says_asks_for_nothing() {
+        let ticket = ServerDoc::Ticket {
+            port: portal_net::Port::new(50001).unwrap(),
+            passcode: "abc".into(),
+        };
+        for answer in [
+            server_datagram(&ticket),
+            server_datagram(&ServerDoc::Full),
+            b" \r\n\t<SERVER/>".to_vec(),
+            b"SERVER>>> FULL".to_vec(),
+        ] {
+            assert!(is_an_answer(&answer));
+        }
+        for question in [
+            portal_wire::portal_request(),
+            b"x".to_vec(),
+            Vec::new(),
+            b"<CLIENT>".to_vec(),
+        ] {
+            assert!(!is_an_answer(&question));
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! A room's threads (seed 004).
+//!
+//! `room-50005` accepts. A connection without a passcode has a thread of the pool of pending callers,
+//! `member-1` and so on, which serves it to its end. A member also has a `writer-50005`, which writes
+//! what did not fit into a full socket before. `timer-50005` enforces the reservations and the
+//! handshake timeout.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::accept_loop::{AcceptLoop, trouble};
+use crate::clock::Tick;
+use crate::event::ChatEvent;
+use crate::hall::{Admission, Connection, flush_all};
+use crate::limits;
+use crate::outbox::Left;
+use crate::room_manager::{NewRoom, RoomHandle};
+use crate::session::{InRoom, Session, first_frame};
+use crate::sockets::ConnectionFactory;
+use crate::state::ServerState;
+use crate::transport::Decoder;
+use crate::wake::{Wake, Wakes};
+use portal_net::threads::spawn_with;
+use portal_net::{Pending, PendingConnections, Share};
+use portal_wire::{CloseReason, Name, ServerDoc};
+
+/// One room, as its threads share it.
+pub struct Room {
+    state: Arc<ServerState>,
+    accepting: AcceptLoop,
+    sockets: ConnectionFactory,
+    name: Name,
+    handle: Arc<RoomHandle>,
+    /// Disconnects when the last thread that serves the room has ended.
+    _running: Sender<()>,
+}
+
+/// `room-50005`: accepts until the room is closed, and clears up.
+pub fn run(
+    state: Arc<ServerState>,
+    accepting: AcceptLoop,
+    sockets: ConnectionFactory,
+    callers: &Arc<PendingConnections>,
+    room: NewRoom,
+) {
+    let NewRoom {
+        name,
+        handle,
+        listener,
+        timer,
+        timer_token,
+    } = room;
+    let (running, all_ended) = bounded(0);
+    let room = Arc::new(Room {
+        state,
+        accepting,
+        sockets,
+        name,
+        handle,
+        _running: running,
+    });
+    let (port, events) = (room.handle.port, &room.accepting.events);
+    let timing = Arc::clone(&room);
+    let timer = spawn_with(timer_token, format!("timer-{port}"), move || {
+        timing.keep_time(timer.wakes());
+    });
+    if let Err(error) = timer {
+        trouble(
+            events,
+            "start a room's timer; its timeouts do not work",
+            &error,
+        );
+    }
+    let is_over = || room.handle.is_closed();
+    room.accepting
+        .accept_each(&listener, is_over, |stream, peer| {
+            room.state.panics.caught(|| {
+                room.state.panics.may_panic("room");
+                // A parked caller does not keep a room from ending.
+                let room = Arc::downgrade(&room);
+                let share = Share(limits::ROOM_CALLERS_PER_ADDRESS);
+                callers.admit(stream, share, "member", move |caller| {
+                    if let Some(room) = room.upgrade() {
+                        room.welcome(caller, peer);
+                    }
+                });
+            });
+        });
+    let (state, name) = (Arc::clone(&room.state), room.name.clone());
+    let handle = Arc::clone(&room.handle);
+    drop(room);
+    let _ = all_ended.recv();
+    // Closed before the port goes back, so that the next room can bind it.
+    drop(listener);
+    state.rooms.put_back(&name, &handle);
+}
+
+impl Room {
+    /// One connection, from the call to the end.
+    fn welcome(self: &Arc<Self>, caller: Pending, peer: SocketAddr) {
+        let (rooms, port) = (&self.state.rooms, self.handle.port);
+        let wakes = Wakes::new();
+        let stream = caller.stream().share();
+        let (connection, mut decoder) =
+            self.sockets
+                .connection(stream, port, &port.to_string(), wakes.waker());
+        let now = self.state.clock.now();
+        let called = rooms.with_room(&self.name, &self.handle, |rooms| {
+            rooms.call(&self.name, &connection, now)
+        });
+        if let Some(Ok(())) = called {
+            // A caller that is not admitted keeps its place until its connection is closed.
+            let mut pending = Some(caller);
+            let end = self
+                .state
+                .panics
+                .ended_by(|| self.serve(&mut pending, &connection, &mut *decoder, wakes));
+            self.part(&connection, end);
+        } else {
+            self.refuse(&connection);
+            connection.outbox.cut(CloseReason::PeerClosed);
+            self.accepting
+                .events
+                .emit(|| ChatEvent::Stray { port, peer });
+        }
+    }
+
+    fn refuse(&self, connection: &Connection) {
+        connection.outbox.send_doc(&ServerDoc::WrongPasscode {
+            port: self.handle.port,
+            room: Some(self.name.as_str().into()),
+        });
+    }
+
+    /// `writer-50005`: writes what did not fit into a full socket before, until the connection is over.
+    fn write(&self, connection: &Connection, wakes: &Wakes) {
+        let outbox = &connection.outbox;
+        let end = self.state.panics.ended_by(|| {
+            self.state.panics.may_panic("room-writer");
+            loop {
+                wakes.next();
+                while outbox.write_out() == Left::Something {}
+                if outbox.has_ended() && outbox.write_out() == Left::Nothing {
+                    return CloseReason::PeerClosed;
+                }
+            }
+        });
+        outbox.cut(end);
+    }
+
+    /// `timer-50005`: ends reservations that nobody takes up and callers who say nothing.
+    fn keep_time(&self, wakes: &Wakes) {
+        while !self.handle.is_closed() {
+            let now = match wakes.next() {
+                Wake::Tick(now) => now,
+                // The room has ended, or is about to; the loop looks.
+                Wake::Work => continue,
+                Wake::Stop => return,
+            };
+            self.state.panics.caught(|| {
+                self.state.panics.may_panic("room-timer");
+                self.end_what_is_late(now);
+            });
+        }
+    }
+
+    fn end_what_is_late(&self, now: Tick) {
+        let rooms = &self.state.rooms;
+        let late = rooms.with_room(&self.name, &self.handle, |rooms| {
+            let expired = rooms.expire(&self.name, now);
+            self.state.rooms.note(&self.name, &expired.1);
+            expired
+        });
+        if let Some((silent, departure)) = late {
+            for caller in silent {
+                caller.end_silent();
+            }
+            rooms.follow(departure);
+        }
+    }
+
+    /// From the first byte to the last. Releases the caller's place when it becomes a member.
+    fn serve(
+        self: &Arc<Self>,
+        pending: &mut Option<Pending>,
+        connection: &Arc<Connection>,
+        decoder: &mut dyn Decoder,
+        wakes: Wakes,
+    ) -> CloseReason {
+        let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
+        let events = &self.accepting.events;
+        let rooms = &self.state.rooms;
+        let mut established = || {
+            let (rooms, now) = (&self.state.rooms, self.state.clock.now());
+            rooms.with_room(&self.name, &self.handle, |rooms| {
+                rooms.hands_shaken(&self.name, connection, now);
+            });
+        };
+        let transport = &self.sockets.transport;
+        let said = transport
+            .establish(connection, pending.as_ref(), port, &mut established)
+            .and_then(|()| first_frame(connection, pending.as_ref(), decoder));
+        let said = match said {
+            Ok(said) => said,
+            Err(end) => return end,
+        };
+        // This thread and the writer are kept as long as the member stays.
+        let tokens = rooms
+            .thread_token()
+            .and_then(|kept| Ok((kept, rooms.thread_token()?)));
+        let (_kept, writers) = match tokens {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                trouble(events, "start a member's threads", &error);
+                return CloseReason::PeerClosed;
+            }
+        };
+        // Only a worker calls back; whoever wants that of a room is let in as everybody is.
+        let passcode = said.map(|handshake| handshake.passcode);
+        let now = self.state.clock.now();
+        let admission = rooms.with_room(&self.name, &self.handle, |rooms| {
+            let admission = rooms.admit(&self.name, connection, passcode.as_deref(), now);
+            if let Admission::Admitted {
+                name: who, main, ..
+            } = &admission
+            {
+                self.state
+                    .rooms
+                    .tell_others_of(&self.name, main.session(), who);
+                // Told under the lock, before anybody can be told that they have left.
+                events.emit(|| ChatEvent::RoomJoined {
+                    port,
+                    room: self.name.to_string(),
+                    name: who.to_string(),
+                });
+            }
+            admission
+        });
+        let Some(Admission::Admitted {
+            main, seat, told, ..
+        }) = admission
+        else {
+            events.emit(|| ChatEvent::WrongPasscode { port, peer });
+            self.refuse(connection);
+            return CloseReason::WrongPasscode;
+        };
+        *pending = None;
+        if outbox.stream().set_read_timeout(None).is_err() {
+            return CloseReason::ConnectionReset;
+        }
+        let (room, written) = (Arc::clone(self), Arc::clone(connection));
+        let writer = spawn_with(writers, format!("writer-{port}"), move || {
+            room.write(&written, &wakes);
+        });
+        if let Err(error) = writer {
+            trouble(events, "start a member's threads", &error);
+            return CloseReason::PeerClosed;
+        }
+        outbox.flush();
+        flush_all(&told);
+        let role = InRoom {
+            port,
+            name: &self.name,
+            main: &main,
+            seat: self.state.seats.seat(seat),
+        };
+        Session::new(&self.state, role, connection).run(decoder)
+    }
+
+    /// A connection to the room is over, or is to be.
+    fn part(&self, connection: &Arc<Connection>, end: CloseReason) {
+        let rooms = &self.state.rooms;
+        let departure = rooms.with(|held| {
+            let departure = held.hang_up(&self.name, connection);
+            rooms.note(&self.name, &departure);
+            departure
+        });
+        let was_member = departure.connection.is_some();
+        let outbox = &connection.outbox;
+        outbox.hang_up(end);
+        outbox.wake_timer();
+        if was_member {
+            rooms.tell_left(&self.name, connection, outbox.ended().unwrap_or(end));
+        }
+        rooms.follow(departure);
+    }
+}

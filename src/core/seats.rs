@@ -1,0 +1,439 @@
+//! The workers' seats: who may sit where, which ports are free, how many an address has.
+//!
+//! A seat's port lies on the workload stack, is in the hands of a thread ([`HeldSeat`]), or is its seat's.
+//! Whoever drops a held one puts it back, also by a panic, so no port is ever lost.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::clock::{Alarm, Deadline, Tick};
+use crate::event::{ChatEvent, Events, Place};
+use crate::guard::keepalive::Keepalive;
+use crate::hall::Connection;
+use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
+use crate::wake::Waker;
+use portal_net::lock::Mutex;
+use portal_net::{Port, host_of};
+
+/// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf.
+pub struct Seats {
+    seats: Vec<SharedSeat>,
+    stack: Mutex<WorkloadStack>,
+    passcodes: PasscodeKind,
+    per_address: Option<SeatsPerAddress>,
+    events: Events,
+}
+
+/// One seat, as the portal, its worker and its timekeeper share it.
+pub struct SharedSeat {
+    /// Its number, from 1.
+    pub number: SeatNumber,
+    /// Its worker's port, or the single port.
+    pub port: Port,
+    /// Wakes the timekeeper to write out what was spilled.
+    pub timer: Waker,
+    /// The next tick that the timekeeper has to see. Written only under `occupied`'s lock.
+    alarm: Alarm,
+    occupied: Mutex<OccupiedSeat>,
+}
+
+/// A seat and the connection of whoever is in it; one lock for both, so that whoever closes the
+/// seat closes the connection that belongs to it and not the next one.
+pub struct OccupiedSeat {
+    /// Its state.
+    pub seat: Seat,
+    /// Whose seat it counts as, from the reservation until its port goes back.
+    counted: Option<IpAddr>,
+    /// Set from the arrival until the worker has cleared up.
+    pub connection: Option<Arc<Connection>>,
+    /// Whether its program still answers, if its entrance wants to know.
+    pub keepalive: Option<Keepalive>,
+}
+
+impl OccupiedSeat {
+    /// The next thing that its timekeeper has to see to.
+    fn deadline(&self) -> Option<Deadline> {
+        let keepalive = self.keepalive.as_ref().map(Keepalive::deadline);
+        [self.seat.deadline(), keepalive]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl SharedSeat {
+    /// A free seat. `alarm` and `timer` are its timekeeper's.
+    pub fn new(
+        (number, port): (SeatNumber, Port),
+        seat: Seat,
+        alarm: Alarm,
+        timer: Waker,
+    ) -> SharedSeat {
+        SharedSeat {
+            number,
+            port,
+            timer,
+            alarm,
+            occupied: Mutex::new(OccupiedSeat {
+                seat,
+                counted: None,
+                connection: None,
+                keepalive: None,
+            }),
+        }
+    }
+
+    /// Does something to the seat under its lock and sets the alarm to what its state then asks
+    /// for, which is why there is no other way to the seat.
+    pub fn with_seat<T>(&self, action: impl FnOnce(&mut OccupiedSeat) -> T) -> T {
+        let mut occupied = self.occupied.lock();
+        let result = action(&mut occupied);
+        self.alarm.set(occupied.deadline());
+        result
+    }
+
+    /// Who is connected to it, welcomed or not.
+    pub fn connection(&self) -> Option<Arc<Connection>> {
+        self.with_seat(|occupied| occupied.connection.clone())
+    }
+
+    /// Moves the idle deadline of `connection`, if that is still in the seat. Returns whether it is.
+    pub fn heard(&self, connection: &Arc<Connection>, now: Tick) -> bool {
+        self.with_seat(|occupied| {
+            let there = occupied.connection.as_ref();
+            let is_there = there.is_some_and(|there| Arc::ptr_eq(there, connection));
+            if is_there {
+                occupied.seat.heard(now);
+            }
+            is_there
+        })
+    }
+}
+
+/// How many seats each address has reserved or taken (`--max-per-ip`).
+struct SeatsPerAddress {
+    most: usize,
+    /// A leaf lock. Only addresses that have a seat are in it.
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl SeatsPerAddress {
+    /// Counts one more seat for `address`; `false` if that would be one too many.
+    fn count(&self, address: IpAddr) -> bool {
+        let mut counts = self.counts.lock();
+        let count = counts.entry(address).or_default();
+        let may = *count < self.most;
+        *count += usize::from(may);
+        may
+    }
+
+    fn uncount(&self, address: IpAddr) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+/// The reason why a client gets no seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoSeat {
+    /// The workload stack is empty.
+    AllTaken,
+    /// The client's address already has the maximum number of seats (`--max-per-ip`).
+    AddressHasItsShare,
+}
+
+/// A seat whose port is on its way from the stack to it. Dropped, the port goes back.
+pub struct HeldSeat<'s> {
+    seats: &'s Seats,
+    lease: Option<Lease>,
+    address: IpAddr,
+}
+
+impl HeldSeat<'_> {
+    /// Puts the port into its seat with `sit`, under the seat's lock, and hands what that returns, and
+    /// `value`, to `then`, under the same lock. `sit` gives the lease back when the seat is not free; then
+    /// nobody sits, and `value` comes back.
+    pub fn sit<T, V, U>(
+        mut self,
+        value: V,
+        sit: impl FnOnce(&mut Seat, Lease) -> Result<T, Lease>,
+        then: impl FnOnce(&SharedSeat, &mut OccupiedSeat, T, V) -> U,
+    ) -> Result<U, V> {
+        let number = self.lease.as_ref().map(Lease::seat);
+        let shared = number.and_then(|number| self.seats.seat(number));
+        let (Some(shared), Some(lease)) = (shared, self.lease.take()) else {
+            return Err(value);
+        };
+        shared.with_seat(|occupied| match sit(&mut occupied.seat, lease) {
+            Ok(seated) => {
+                occupied.counted = Some(self.address);
+                Ok(then(shared, occupied, seated, value))
+            }
+            Err(lease) => {
+                self.lease = Some(lease);
+                Err(value)
+            }
+        })
+    }
+}
+
+impl Drop for HeldSeat<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.seats.stack.lock().push(lease);
+            self.seats.uncount(self.address);
+        }
+    }
+}
+
+impl Seats {
+    /// All of `seats` are free. An address may have at most `most_per_address`, if that is limited.
+    pub fn new(
+        seats: Vec<SharedSeat>,
+        passcodes: PasscodeKind,
+        most_per_address: Option<usize>,
+        events: Events,
+    ) -> Seats {
+        Seats {
+            stack: Mutex::new(WorkloadStack::new(seats.iter().map(|seat| seat.port))),
+            seats,
+            passcodes,
+            per_address: most_per_address.map(|most| SeatsPerAddress {
+                most,
+                counts: Mutex::default(),
+            }),
+            events,
+        }
+    }
+
+    /// Takes the seats without a listening worker (`missing`) off the stack.
+    pub fn hold_back(&self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
+        self.stack.lock().hold_back(missing)
+    }
+
+    /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the
+    /// seats that are still held back.
+    pub fn add(&self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
+        let port = lease.port();
+        // Emitted under the lock, as in `put_back`.
+        let mut stack = self.stack.lock();
+        stack.add(lease, missing);
+        self.events.emit(|| ChatEvent::PortReady { port });
+    }
+
+    /// All seats, in the order of their numbers.
+    pub fn all(&self) -> &[SharedSeat] {
+        &self.seats
+    }
+
+    /// The seat with that number.
+    pub fn seat(&self, number: SeatNumber) -> Option<&SharedSeat> {
+        self.seats.get(number.index())
+    }
+
+    /// The place of the client in this seat, for an event.
+    pub fn place(&self, number: SeatNumber) -> Place {
+        let is_single = matches!(&self.seats[..], [one, two, ..] if one.port == two.port);
+        match self.seat(number) {
+            Some(seat) if !is_single => Place::Port(seat.port),
+            _ => Place::Seat(number),
+        }
+    }
+
+    /// The ports on the stack, the next one to be handed out first.
+    pub fn free_ports(&self) -> Vec<Port> {
+        let mut ports: Vec<Port> = self.stack.lock().ports().collect();
+        ports.reverse();
+        ports
+    }
+
+    /// Takes a port off the stack for a client at `address`.
+    ///
+    /// # Errors
+    /// [`NoSeat`], with the reason.
+    pub fn take(&self, address: IpAddr) -> Result<HeldSeat<'_>, NoSeat> {
+        let address = host_of(address);
+        if let Some(per_address) = &self.per_address
+            && !per_address.count(address)
+        {
+            return Err(NoSeat::AddressHasItsShare);
+        }
+        // The stack's lock is released before the seat's is taken. In between, the port is
+        // in neither of the two. This thread has it, and no other thread can take it.
+        let lease = self.stack.lock().pop();
+        if lease.is_none() {
+            self.uncount(address);
+        }
+        let lease = lease.ok_or(NoSeat::AllTaken)?;
+        Ok(HeldSeat {
+            seats: self,
+            lease: Some(lease),
+            address,
+        })
+    }
+
+    /// Promises `held` to `asker`, if it is free at `now`. `tell` is called under the seat's lock, so
+    /// that nobody is told of the arrival first.
+    pub fn reserve(
+        &self,
+        held: HeldSeat<'_>,
+        asker: Asker,
+        now: Tick,
+        tell: impl FnOnce(&Ticket),
+    ) -> Option<Ticket> {
+        let reserved = held.sit(
+            tell,
+            |seat, lease| seat.reserve(lease, asker, now),
+            |_, _, ticket, tell| {
+                tell(&ticket);
+                ticket
+            },
+        );
+        reserved.ok()
+    }
+
+    /// Revokes the reservation of `ticket`, if it still exists.
+    pub fn revoke(&self, ticket: &Ticket) {
+        let Some(shared) = self.seats.iter().find(|seat| seat.port == ticket.port) else {
+            return;
+        };
+        let (next, shown) = self.next_passcode();
+        let revoked = shared.with_seat(|occupied| occupied.seat.revoke(&ticket.passcode, || next));
+        if let Some(lease) = revoked {
+            let port = shared.port;
+            self.events.emit(|| ChatEvent::NoShow { port });
+            self.put_back(lease, shown);
+        }
+    }
+
+    /// The last step of a session: the seat's passcode changes, and its port goes back on the
+    /// stack.
+    pub fn free(&self, shared: &SharedSeat) {
+        let (next, shown) = self.next_passcode();
+        if let Some(lease) = shared.with_seat(|occupied| occupied.seat.free(next)) {
+            self.put_back(lease, shown);
+        }
+    }
+
+    /// A passcode for a seat that becomes free, and how it is shown, if it is.
+    pub fn next_passcode(&self) -> (Passcode, Option<String>) {
+        let next = self.passcodes.random();
+        let shown = self.events.passcode(&next);
+        (next, shown)
+    }
+
+    /// Puts a port back on the stack, now that its seat is free, and says so. `passcode` is the new
+    /// one, if it is to be shown.
+    pub fn put_back(&self, lease: Lease, passcode: Option<String>) {
+        let port = lease.port();
+        if self.per_address.is_some()
+            && let Some(shared) = self.seat(lease.seat())
+            && let Some(address) = shared.with_seat(|occupied| occupied.counted.take())
+        {
+            self.uncount(address);
+        }
+        // Told under the lock, before anybody can take the port again, so that nobody is told the other
+        // way round. Telling never waits.
+        let mut stack = self.stack.lock();
+        stack.push(lease);
+        self.events.emit(|| ChatEvent::Freed { port, passcode });
+    }
+
+    fn uncount(&self, address: IpAddr) {
+        if let Some(per_address) = &self.per_address {
+            per_address.uncount(address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::clock::Ticks;
+    use crate::hall::test_support::connection;
+    use crate::seat::Timeouts;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Free seats, of which one address may have `most`.
+    fn seats(count: u16, most: Option<usize>) -> (Seats, Clock) {
+        let clock = Clock::new();
+        let second = Duration::from_secs(1);
+        let ticks = |count| Ticks::covering(second * count, second);
+        let timeouts = Timeouts {
+            reserve: ticks(2),
+            handshake: ticks(2),
+            idle: Some(ticks(5)),
+            idle_soon: None,
+            total: None,
+        };
+        let seat = |number: u16| {
+            let timer = clock.subscribe_timekeeper();
+            let place = (
+                SeatNumber::from_index(number.into()),
+                Port::new(50001 + number).unwrap(),
+            );
+            let seat = Seat::new(PasscodeKind::Hex.random(), timeouts);
+            SharedSeat::new(place, seat, timer.alarm(), timer.waker())
+        };
+        let events = Events::new(clock.clone());
+        let all = (0..count).map(seat).collect();
+        (Seats::new(all, PasscodeKind::Hex, most, events), clock)
+    }
+
+    #[test]
+    fn a_reservation_that_is_dropped_no_longer_counts_for_its_address() {
+        let (seats, _) = seats(4, Some(1));
+        for _ in 0..3 {
+            let held = seats.take(HERE);
+            assert!(held.is_ok(), "the one before was dropped");
+            assert!(seats.take(HERE).is_err(), "one at a time");
+        }
+        assert_eq!(seats.free_ports().len(), 4);
+    }
+
+    #[test]
+    fn an_address_that_finds_no_seat_is_not_counted() {
+        let (seats, _) = seats(2, Some(3));
+        let taken = (seats.take(HERE), seats.take(HERE));
+        for _ in 0..3 {
+            assert!(seats.take(HERE).is_err(), "all are taken");
+        }
+        drop(taken);
+        assert!(seats.take(HERE).is_ok());
+    }
+
+    #[test]
+    fn only_the_connection_in_a_seat_keeps_it() {
+        let (seats, clock) = seats(2, None);
+        let ((alice, _alice), (before, _before)) = (connection("alice"), connection("before"));
+        let held = seats.take(HERE).ok().unwrap();
+        let now = clock.now();
+        let seated = held.sit(
+            (),
+            |seat, lease| seat.sit(lease, now),
+            |shared, occupied, (), ()| {
+                occupied.connection = Some(Arc::clone(&alice));
+                shared.number
+            },
+        );
+        let seat = seats.seat(seated.unwrap()).unwrap();
+        let deadline = || seat.with_seat(|occupied| occupied.seat.deadline());
+        let at_first = deadline();
+        clock.beat();
+        // The previous client's session may still be ending, and receive something.
+        assert!(!seat.heard(&before, clock.now()));
+        assert_eq!(deadline(), at_first);
+        assert!(seat.heard(&alice, clock.now()));
+        assert!(deadline() > at_first);
+    }
+}

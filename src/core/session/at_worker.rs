@@ -1,0 +1,276 @@
+//! A session at a worker's port, or at the single one: a client talks with its partner and gives commands.
+
+use std::sync::Arc;
+
+use super::speaker::Audience;
+use super::turn::{Message, Role, Session};
+use crate::clock::Tick;
+use crate::hall::{Connection, Joiner, RoomError, flush_all};
+use crate::limits;
+use crate::seats::SharedSeat;
+use portal_net::Port;
+use portal_wire::{
+    Addressed, ClientCommand, CloseReason, DocError, ErrorCode, Name, Secret, ServerDoc,
+};
+
+/// A client in a seat, and how far it has come with its name.
+pub struct AtWorker<'s> {
+    pub(super) seat: &'s SharedSeat,
+    /// The name that a password is awaited for.
+    pub(super) claimed: Option<Name>,
+    pub(super) wrong_passwords: u32,
+    /// `PM` was said alone, so the next message is public.
+    next_is_public: bool,
+}
+
+impl<'s> AtWorker<'s> {
+    /// Somebody who has just been welcomed.
+    pub fn new(seat: &'s SharedSeat) -> AtWorker<'s> {
+        AtWorker {
+            seat,
+            claimed: None,
+            wrong_passwords: 0,
+            next_is_public: false,
+        }
+    }
+}
+
+impl Role for AtWorker<'_> {
+    fn port(&self) -> Port {
+        self.seat.port
+    }
+
+    fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port> {
+        self.seat.heard(connection, now).then_some(self.seat.port)
+    }
+
+    /// A message may name its destination itself (seed 003); if not, it is for the partner.
+    fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
+        let me = message.me;
+        let partner = Audience::Partner(session.role.seat.number);
+        if std::mem::take(&mut session.role.next_is_public) {
+            session.speaker.say(Audience::Everyone, message.text, me);
+            return Ok(());
+        }
+        match message.addressed() {
+            Addressed::Chat(text) => session.speaker.say(partner, text, me),
+            Addressed::One { .. } if session.connection().name().is_none() => {
+                return session.login_first();
+            }
+            Addressed::One { name, rest } => session.speaker.say_to(name, rest, me),
+        }
+        Ok(())
+    }
+
+    fn obey(
+        session: &mut Session<'_, Self>,
+        command: ClientCommand<'_>,
+    ) -> Result<(), CloseReason> {
+        // Whoever gives another command has given the public message up.
+        if !matches!(command, ClientCommand::Stay) {
+            session.role.next_is_public = false;
+        }
+        match command {
+            // That it was heard is all that it is for.
+            ClientCommand::Stay => Ok(()),
+            ClientCommand::Login { username } => {
+                session.login(&username);
+                Ok(())
+            }
+            ClientCommand::Password { password } => session.password(&password),
+            command => match session.connection().name() {
+                Some(name) => session.obey_somebody(&name, command),
+                None if matches!(command, ClientCommand::Port) => session.refuse(&not_here()),
+                None => session.login_first(),
+            },
+        }
+    }
+}
+
+/// A datagram's command, which means nothing on a connection.
+fn not_here() -> DocError {
+    DocError::UnknownCommand("PORT".to_owned())
+}
+
+impl Session<'_, AtWorker<'_>> {
+    /// The commands of somebody who has logged in as `who`.
+    fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), CloseReason> {
+        match command {
+            ClientCommand::Who => {
+                let names = self.names();
+                let users = names.iter().map(|name| name.as_str().into()).collect();
+                self.speaker.answer(&ServerDoc::Who { users });
+            }
+            ClientCommand::Public {
+                message: Some(text),
+                me,
+            } => self.speaker.say(Audience::Everyone, &text, me),
+            ClientCommand::Public { message: None, .. } => {
+                self.role.next_is_public = true;
+                self.speaker.answer(&ServerDoc::PublicNext);
+            }
+            ClientCommand::PublicCancel => self.speaker.answer(&ServerDoc::Sent { count: 0 }),
+            ClientCommand::Direct { to, message, me } => self.speaker.say_to(&to, &message, me),
+            ClientCommand::DirectList => {
+                let names = self.names();
+                let others = names.iter().filter(|name| *name != who.as_str());
+                let users = others.map(|name| name.as_str().into()).collect();
+                self.speaker.answer(&ServerDoc::DirectList { users });
+            }
+            ClientCommand::Passwd {
+                old: Secret(old),
+                new: Secret(new),
+            } => return self.change_password(&old, &new),
+            ClientCommand::Rooms => {
+                self.speaker.send_answers();
+                let elsewhere = self.state.backplane.rooms();
+                let here = || self.state.rooms.with(|rooms| rooms.list());
+                let rooms = elsewhere.unwrap_or_else(here);
+                let rooms = rooms
+                    .iter()
+                    .map(|(name, members)| (name.as_str().into(), *members));
+                self.speaker.answer(&ServerDoc::Rooms {
+                    rooms: rooms.collect(),
+                });
+            }
+            ClientCommand::Join { room, here } => self.join(who, &room, here),
+            ClientCommand::Say { room, message, me } => self.say_in_room(&room, &message, me),
+            ClientCommand::Topic {
+                topic: Some(topic), ..
+            } if topic.len() > limits::MAX_TOPIC_BYTES => {
+                let (length, most) = (topic.len(), limits::MAX_TOPIC_BYTES);
+                let sentence = format!(
+                    "a topic has at most {most} bytes, but this one has {length}; shorten it"
+                );
+                self.speaker.error(ErrorCode::BadTopic, &sentence);
+            }
+            ClientCommand::Topic { room, topic } => {
+                let (main, rooms) = (self.connection(), &self.state.rooms);
+                let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
+                if let (Ok(name), Some(topic)) = (&name, &topic)
+                    && rooms.with(|rooms| rooms.name_for(name, main)).is_ok()
+                    && !self.speaker.publish_topic(name, topic)
+                {
+                    return Ok(());
+                }
+                self.speaker.wait_for_pending();
+                let tell = |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
+                match name.and_then(tell) {
+                    Ok(told) => flush_all(&told),
+                    Err(error) => self.not_in_room(&room, &error),
+                }
+            }
+            ClientCommand::Leave { room } => self.leave(&room),
+            _ => return self.refuse(&not_here()),
+        }
+        Ok(())
+    }
+
+    /// Everyone who has logged in, on any server; if the others can't be asked, on this one.
+    fn names(&mut self) -> Vec<String> {
+        self.speaker.send_answers();
+        let everywhere = self.state.backplane.users();
+        everywhere.unwrap_or_else(|| self.state.people.names())
+    }
+
+    fn join(&mut self, who: &Name, room: &str, here: bool) {
+        let Some(name) = Name::new(room) else {
+            return self.bad_room_name();
+        };
+        let joiner = Joiner {
+            main: self.connection(),
+            who,
+            seat: self.role.seat.number,
+        };
+        // The answers to what was said before come before the room's.
+        self.speaker.wait_for_pending();
+        let rooms = &self.state.rooms;
+        if here {
+            if let Err(error) = rooms.join_here(&name, &joiner) {
+                self.cant_join(&name, &error);
+            }
+            return;
+        }
+        match rooms.join(&name, &joiner) {
+            Ok((name, ticket)) => {
+                let outbox = &joiner.main.outbox;
+                // Where the asker reached this server, it will reach the room.
+                let local = outbox.stream().local_addr();
+                let address = local.map_or(rooms.ports.bind.ip(), |local| local.ip());
+                self.speaker.answer(&ServerDoc::Joined {
+                    room: name.as_str().into(),
+                    address: address.to_canonical(),
+                    port: ticket.port,
+                    passcode: ticket.passcode.reveal().into(),
+                });
+                self.speaker.send_answers();
+                rooms.with(|rooms| rooms.append_topic(&name, joiner.main));
+                outbox.flush();
+            }
+            Err(error) => self.cant_join(&name, &error),
+        }
+    }
+
+    fn cant_join(&mut self, name: &Name, error: &RoomError) {
+        match error {
+            RoomError::AlreadyMember => {
+                let sentence = format!("you are in {name} already");
+                self.speaker.error(ErrorCode::AlreadyMember, &sentence);
+            }
+            RoomError::TooMany => {
+                let most = limits::ROOMS_A_PERSON;
+                let sentence =
+                    format!("you are in {most} rooms, and nobody may be in more; leave one first");
+                self.speaker.error(ErrorCode::NoRoomLeft, &sentence);
+            }
+            _ => {
+                let sentence = "there is no room left: every room's port is in use, or the machine gives no more threads; ROOMS tells which rooms there are";
+                self.speaker.error(ErrorCode::NoRoomLeft, sentence);
+            }
+        }
+    }
+
+    /// Something for a room, said on the main connection.
+    fn say_in_room(&mut self, room: &str, text: &str, me: bool) {
+        let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
+        let main = self.connection();
+        let name = name.and_then(|name| self.state.rooms.with(|rooms| rooms.name_for(&name, main)));
+        match name {
+            Ok(name) => self.speaker.say(Audience::Room(name), text, me),
+            Err(error) => self.not_in_room(room, &error),
+        }
+    }
+
+    fn leave(&mut self, room: &str) {
+        let Some(name) = Name::new(room) else {
+            return self.bad_room_name();
+        };
+        match self.state.rooms.leave(&name, self.connection()) {
+            Ok(()) => self.speaker.answer(&ServerDoc::Left {
+                room: name.as_str().into(),
+            }),
+            Err(error) => self.not_in_room(name.as_str(), &error),
+        }
+    }
+
+    fn not_in_room(&mut self, room: &str, error: &RoomError) {
+        let (code, sentence) = match error {
+            RoomError::NotAMember => (ErrorCode::NotAMember, format!("you are not in {room}")),
+            _ => (ErrorCode::NoSuchRoom, format!("there is no room {room}")),
+        };
+        self.speaker.error(code, &sentence);
+    }
+
+    fn bad_room_name(&mut self) {
+        let most = limits::NAME;
+        let sentence = format!("a room's name is 1 to {most} letters (a to z), digits, _ . or -");
+        self.speaker.error(ErrorCode::BadName, &sentence);
+    }
+
+    pub(super) fn login_first(&mut self) -> Result<(), CloseReason> {
+        self.refuse_as(
+            ErrorCode::LoginFirst,
+            "log in first, with LOGIN and a username",
+        )
+    }
+}

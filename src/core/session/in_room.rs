@@ -1,0 +1,51 @@
+//! A session on a connection of a room's own: all that is said is for the room (seed 004).
+
+use std::sync::Arc;
+
+use super::speaker::Audience;
+use super::turn::{Message, Role, Session};
+use crate::clock::Tick;
+use crate::hall::Connection;
+use crate::seats::SharedSeat;
+use portal_net::Port;
+use portal_wire::{Addressed, ClientCommand, CloseReason, ErrorCode, Name};
+
+/// A member's connection to a room.
+pub(crate) struct InRoom<'s> {
+    /// The room's port.
+    pub(crate) port: Port,
+    pub(crate) name: &'s Name,
+    /// The same person's main connection, and where that sits.
+    pub(crate) main: &'s Arc<Connection>,
+    pub(crate) seat: Option<&'s SharedSeat>,
+}
+
+impl Role for InRoom<'_> {
+    fn port(&self) -> Port {
+        self.port
+    }
+
+    /// Who speaks in a room is not idle at the worker either.
+    fn heard(&self, _: &Arc<Connection>, now: Tick) -> Option<Port> {
+        let seat = self.seat?;
+        seat.heard(self.main, now).then_some(seat.port)
+    }
+
+    fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
+        let me = message.me;
+        match message.addressed() {
+            Addressed::Chat(text) => {
+                let room = Audience::Room(session.role.name.clone());
+                session.speaker.say(room, text, me);
+            }
+            Addressed::One { name, rest } => session.speaker.say_to(name, rest, me),
+        }
+        Ok(())
+    }
+
+    /// There is little to command here: TERMINATE leaves the room.
+    fn obey(session: &mut Session<'_, Self>, _: ClientCommand<'_>) -> Result<(), CloseReason> {
+        let sentence = "that is for the main connection, not for a room's";
+        session.refuse_as(ErrorCode::UnknownCommand, sentence)
+    }
+}

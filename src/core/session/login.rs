@@ -1,0 +1,269 @@
+//! Getting a name: `LOGIN` says who, `PASSWORD` proves it (seed 002).
+
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
+use super::at_worker::AtWorker;
+use super::turn::Session;
+use crate::accounts::{PasswordChange, PasswordCheck, Refusal};
+use crate::backplane::{Claim, Sender};
+use crate::event::ChatEvent;
+use crate::hall::Entry;
+use crate::limits;
+use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
+
+impl Session<'_, AtWorker<'_>> {
+    /// Somebody says who they are. They are asked for the password, or, where names are not
+    /// protected, let in if the name is free.
+    pub(super) fn login(&mut self, username: &str) {
+        if self.connection().name().is_some() {
+            return self.already_logged_in();
+        }
+        let Some(name) = Name::new(username) else {
+            let sentence = format!(
+                "a name is 1 to {} letters (a to z), digits, _ . or -; choose another",
+                limits::NAME
+            );
+            return self.speaker.error(ErrorCode::BadName, &sentence);
+        };
+        if !name.is_for_a_person() {
+            let sentence = "a name is neither a number, as a seat has, nor server; choose another";
+            return self.speaker.error(ErrorCode::BadName, sentence);
+        }
+        match &self.state.logins.accounts {
+            Some(accounts) => {
+                // It may take a while.
+                self.speaker.send_answers();
+                match accounts.lookup(&name) {
+                    Ok(exists) => {
+                        self.role.claimed = Some(name);
+                        let new_account = !exists;
+                        self.speaker.answer(&ServerDoc::Password { new_account });
+                    }
+                    Err(refusal) => self.refused(&refusal),
+                }
+            }
+            None => self.enter(&name, false),
+        }
+    }
+
+    /// The proof, right or wrong. It takes a while; others who
+    /// log in wait for it, but nobody who chats does. Who has guessed before waits longer.
+    pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<(), CloseReason> {
+        if self.connection().name().is_some() {
+            self.already_logged_in();
+            return Ok(());
+        }
+        let (Some(accounts), Some(name)) = (&self.state.logins.accounts, self.role.claimed.clone())
+        else {
+            return self.login_first();
+        };
+        let Secret(password) = password;
+        if !self.can_be_a_password(password) {
+            return Ok(());
+        }
+        if !self.was_right(&name) {
+            self.wait_to_guess(&name)?;
+        }
+        let over = || self.connection().outbox.has_ended() || self.state.clock.is_stopped();
+        let port = self.speaker.port;
+        let check = accounts.check(&name, password, &over);
+        if over() {
+            // A connection that ended meanwhile must not take the name from a living one.
+            return Err(CloseReason::PeerClosed);
+        }
+        match check {
+            Ok(PasswordCheck::GivenUp) => return Err(CloseReason::PeerClosed),
+            Ok(PasswordCheck::Wrong) => self.wrong_password(&name)?,
+            Ok(PasswordCheck::Registered(name)) => {
+                self.right_password(&name);
+                self.state.events.emit(|| ChatEvent::Registered {
+                    port,
+                    name: name.to_string(),
+                });
+                self.enter(&name, true);
+            }
+            Ok(PasswordCheck::Right(name)) => {
+                self.right_password(&name);
+                self.enter(&name, true);
+            }
+            Err(refusal) => self.refused(&refusal),
+        }
+        Ok(())
+    }
+
+    /// Another password for the account of whoever asks. A wrong old password is a guess like any other.
+    pub(super) fn change_password(&mut self, old: &str, new: &str) -> Result<(), CloseReason> {
+        let (Some(accounts), Some(name)) = (&self.state.logins.accounts, self.connection().name())
+        else {
+            let sentence = "this server keeps no passwords";
+            return self.refuse_as(ErrorCode::UnknownCommand, sentence);
+        };
+        if !self.can_be_a_password(new) {
+            return Ok(());
+        }
+        if !self.was_right(&name) {
+            self.wait_to_guess(&name)?;
+        }
+        let over = || self.connection().outbox.has_ended() || self.state.clock.is_stopped();
+        match accounts.change(&name, old, new, &over) {
+            Ok(PasswordChange::Changed) => {
+                self.right_password(&name);
+                let port = self.speaker.port;
+                self.state.events.emit(|| ChatEvent::PasswordChanged {
+                    port,
+                    name: name.to_string(),
+                });
+                self.speaker.answer(&ServerDoc::PasswordChanged);
+            }
+            Ok(PasswordChange::Wrong) => self.wrong_password(&name)?,
+            Ok(PasswordChange::GivenUp) => return Err(CloseReason::PeerClosed),
+            Err(refusal) => self.refused(&refusal),
+        }
+        Ok(())
+    }
+
+    /// Whether `password` has a length that a password may have; if not, the client is told.
+    fn can_be_a_password(&mut self, password: &str) -> bool {
+        let fits = (1..=limits::PASSWORD).contains(&password.len());
+        if !fits {
+            let sentence = format!(
+                "a password is 1 to {} bytes long; choose another",
+                limits::PASSWORD
+            );
+            self.speaker.error(ErrorCode::BadPassword, &sentence);
+        }
+        fits
+    }
+
+    /// Whoever has guessed before waits until it is their turn again, as long as they are there.
+    fn wait_to_guess(&mut self, name: &Name) -> Result<(), CloseReason> {
+        self.speaker.send_answers();
+        let (clock, guesses) = (&self.state.clock, &self.state.logins.guesses);
+        let address = self.connection().peer.ip();
+        let slot = guesses.slot(address, name, clock.now());
+        while clock.now() < slot.at {
+            self.wait_past(clock.now())
+                .inspect_err(|_| guesses.give_back(address, name, slot))?;
+        }
+        Ok(())
+    }
+
+    /// Where the password was right before, it is looked at before the wait: only who is wrong there waits.
+    fn was_right(&self, name: &Name) -> bool {
+        let address = self.connection().peer.ip();
+        self.state.logins.guesses.was_right(address, name)
+    }
+
+    fn right_password(&self, name: &Name) {
+        let (now, address) = (self.state.clock.now(), self.connection().peer.ip());
+        self.state.logins.guesses.right(address, name, now);
+    }
+
+    /// Notes a wrong guess and says so. The last one that is allowed ends the session.
+    fn wrong_password(&mut self, name: &Name) -> Result<(), CloseReason> {
+        if self.was_right(name) {
+            self.wait_to_guess(name)?;
+        }
+        let port = self.speaker.port;
+        self.state.events.emit(|| ChatEvent::WrongPassword {
+            port,
+            name: name.to_string(),
+        });
+        let now = self.state.clock.now();
+        self.state
+            .logins
+            .guesses
+            .wrong(self.connection().peer.ip(), name, now);
+        self.role.wrong_passwords += 1;
+        let left = limits::WRONG_PASSWORDS.saturating_sub(self.role.wrong_passwords);
+        let sentence = format!("that is not the password of {name}; tries left: {left}");
+        self.speaker.answer(&ServerDoc::Error {
+            code: ErrorCode::WrongPassword,
+            sentence: sentence.into(),
+        });
+        if left == 0 {
+            return Err(CloseReason::WrongPassword);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
+        self.speaker.error(refusal.code, &refusal.sentence);
+    }
+
+    fn enter(&mut self, name: &Name, take_over: bool) {
+        self.speaker.wait_for_pending();
+        let entry = match self.entry(name, take_over) {
+            Ok(entry) => entry,
+            Err(Claim::Unreachable) => {
+                let sentence = "the other servers can't be reached now, and one of them may have that name; try again in a minute";
+                return self.speaker.error(ErrorCode::Unreachable, sentence);
+            }
+            Err(Claim::InUse | Claim::Granted) => Entry::InUse,
+        };
+        match entry {
+            Entry::InUse => {
+                let sentence =
+                    format!("somebody here is called {name} already; choose another name");
+                return self.speaker.error(ErrorCode::NameInUse, &sentence);
+            }
+            // A dropped link must not lock its owner out: whoever has the password gets the name.
+            Entry::TookOver(before) => {
+                before.outbox.end(CloseReason::TakenOver);
+                // At once, so that the rooms never hold the same person twice.
+                self.state.rooms.leave_all(&before);
+            }
+            Entry::Entered => {}
+        }
+        self.role.claimed = None;
+        self.speaker.label = self.connection().label();
+        let port = self.speaker.port;
+        self.state.events.emit(|| ChatEvent::LoggedIn {
+            port,
+            name: name.to_string(),
+        });
+        if let Some(text) = &self.state.logins.message_of_the_day {
+            self.speaker
+                .answer(&ServerDoc::Notice(text.as_str().into()));
+        }
+    }
+
+    /// Claims the name on all servers.
+    fn entry(&self, name: &Name, take_over: bool) -> Result<Entry, Claim> {
+        let people = &self.state.people;
+        let is_ours = people.find(name).is_some();
+        let (entered, entry) = bounded(1);
+        let (people, connection, named) = (
+            Arc::clone(people),
+            Arc::clone(self.connection()),
+            name.clone(),
+        );
+        // Where names are granted, in that order: of two on this server, the last one has it.
+        let granted = move |take_over| {
+            let welcome = ServerDoc::LoggedIn {
+                username: named.as_str().into(),
+            };
+            let _ = entered.send(people.enter(&named, &connection, take_over, &welcome));
+        };
+        let sender = Sender {
+            session: self.connection().session(),
+            name,
+        };
+        let backplane = &self.state.backplane;
+        let claim = backplane.claim(sender, take_over, is_ours, Box::new(granted));
+        match claim {
+            Claim::Granted => entry.recv().map_err(|_| Claim::Unreachable),
+            claim => Err(claim),
+        }
+    }
+
+    fn already_logged_in(&mut self) {
+        let sentence = format!(
+            "you are {} already; connect again to be somebody else",
+            self.speaker.label
+        );
+        self.speaker.error(ErrorCode::AlreadyLoggedIn, &sentence);
+    }
+}

@@ -1,0 +1,15 @@
+//! What a client says and what the server does about it: the handshake, the turn, and what it means at a
+//! worker and in a room.
+
+mod at_worker;
+mod handshake;
+mod in_room;
+mod login;
+mod pending_replies;
+mod speaker;
+mod turn;
+
+pub use at_worker::AtWorker;
+pub use handshake::first_frame;
+pub(crate) use in_room::InRoom;
+pub use turn::Session;

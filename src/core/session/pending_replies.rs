@@ -1,0 +1,109 @@
+//! Replies that depend on other servers arrive later; this queue keeps all replies to one client in
+//! request order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::hall::{Connection, Unwritten};
+use crate::limits;
+use crate::transport::Request;
+use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
+use portal_wire::{Frames, ServerDoc};
+
+/// The replies to one client. The thread that reads from the client reserves places, the backplane's
+/// threads fulfil them, and whoever fulfils the first one appends all that are complete.
+pub(super) struct PendingReplies {
+    connection: Arc<Connection>,
+    queue: Mutex<Queue>,
+    /// Notified when replies have been appended.
+    appended: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// `None` until it is fulfilled.
+    replies: VecDeque<Option<Frames>>,
+    /// The number of the first one.
+    first: u64,
+}
+
+/// A reply's place in the queue, and the request that it answers.
+#[derive(Clone, Copy)]
+pub(super) struct ReplySlot {
+    number: u64,
+    request: Request,
+}
+
+impl PendingReplies {
+    pub(super) fn new(connection: &Arc<Connection>) -> Arc<PendingReplies> {
+        Arc::new(PendingReplies {
+            connection: Arc::clone(connection),
+            queue: Mutex::ranked(Rank::PendingReplies, Queue::default()),
+            appended: Condvar::new(),
+        })
+    }
+
+    /// Reserves a place. Waits while [`limits::MAX_PENDING_REPLIES`] are pending.
+    pub(super) fn reserve(&self, request: Request) -> ReplySlot {
+        let mut queue = self.queue.lock();
+        self.wait_until(&mut queue, limits::MAX_PENDING_REPLIES - 1);
+        queue.replies.push_back(None);
+        let number = queue.first + queue.replies.len() as u64 - 1;
+        ReplySlot { number, request }
+    }
+
+    /// Waits until at most `most` are pending. A backplane fulfils each within a second; if it does
+    /// not, because a thread has panicked, the pending ones are dropped.
+    fn wait_until(&self, queue: &mut MutexGuard<'_, Queue>, most: usize) {
+        let until = Instant::now() + limits::PENDING_REPLY_PATIENCE;
+        while queue.replies.len() > most {
+            if self.appended.wait_until(queue, until).timed_out() {
+                queue.first += queue.replies.len() as u64;
+                queue.replies.clear();
+            }
+        }
+    }
+
+    /// Fulfils a reply.
+    pub(super) fn fulfil(&self, slot: ReplySlot, doc: &ServerDoc<'_>, unwritten: &mut Unwritten) {
+        let outbox = &self.connection.outbox;
+        let mut frames = Frames::default();
+        outbox.encode(doc, slot.request, &mut frames);
+        let mut queue = self.queue.lock();
+        let index = slot.number.checked_sub(queue.first);
+        if let Some(there) = index.and_then(|index| queue.replies.get_mut(index as usize)) {
+            *there = Some(frames);
+        }
+        // Appended under the lock, for the order; written after it.
+        let mut bytes = 0;
+        while let Some(Some(_)) = queue.replies.front() {
+            if let Some(Some(frames)) = queue.replies.pop_front() {
+                outbox.append(&frames);
+                bytes += frames.len();
+            }
+            queue.first += 1;
+        }
+        self.appended.notify_all();
+        drop(queue);
+        if bytes > 0 {
+            unwritten.add(&self.connection, bytes);
+        }
+    }
+
+    /// Queues a complete reply behind the pending ones; `false` if there are none.
+    pub(super) fn queue_behind(&self, frames: &Frames) -> bool {
+        let mut queue = self.queue.lock();
+        self.wait_until(&mut queue, limits::MAX_PENDING_REPLIES - 1);
+        if queue.replies.is_empty() {
+            return false;
+        }
+        queue.replies.push_back(Some(frames.clone()));
+        true
+    }
+
+    /// Waits until none is pending.
+    pub(super) fn wait(&self) {
+        self.wait_until(&mut self.queue.lock(), 0);
+    }
+}

@@ -1,0 +1,493 @@
+//! What a client says to others, gathered and delivered, and what it is answered.
+//!
+//! The messages of a turn to the same people are handed to each of them with one write, by this thread.
+//! Nobody else is woken.
+
+use std::sync::Arc;
+
+use std::time::SystemTime;
+
+use super::pending_replies::PendingReplies;
+use crate::backplane::{Outcome, Recipients, Reply, Route, Sender};
+use crate::event::{ChatEvent, Events};
+use crate::hall::{Connection, Said};
+use crate::limits;
+use crate::outbox::Handed;
+use crate::seat::SeatNumber;
+use crate::state::ServerState;
+use crate::transport::Request;
+use portal_net::Port;
+use portal_wire::{ErrorCode, Frames, Name, Scope, ServerDoc};
+
+/// One client as somebody who speaks and is answered.
+pub(super) struct Speaker<'s> {
+    state: &'s ServerState,
+    pub(super) connection: &'s Arc<Connection>,
+    /// The port that it is connected to.
+    pub(super) port: Port,
+    /// What `from` says in its messages.
+    pub(super) label: Arc<str>,
+    /// Messages gathered during a turn, and who they are for.
+    audience: Audience,
+    said: Said,
+    /// Answers to the client itself, gathered during a turn.
+    answers: Frames,
+    /// The request that is being answered.
+    pub(super) request: Request,
+    /// Bytes of replies since the last [`Speaker::take_replied`].
+    replied: usize,
+    /// Replies that depend on other servers, once there has been one.
+    pending: Option<Arc<PendingReplies>>,
+}
+
+/// Who a message is for.
+#[derive(Clone, PartialEq)]
+pub(super) enum Audience {
+    /// Who sits beside that seat.
+    Partner(SeatNumber),
+    /// All who have logged in.
+    Everyone,
+    /// That person.
+    One(Name),
+    /// The members of that room.
+    Room(Name),
+}
+
+impl Audience {
+    fn scope(&self) -> Scope<'static> {
+        match self {
+            Audience::Room(name) => Scope::Room(name.to_string().into()),
+            Audience::Partner(_) => Scope::Partner,
+            Audience::Everyone => Scope::Public,
+            Audience::One(_) => Scope::Direct,
+        }
+    }
+}
+
+impl<'s> Speaker<'s> {
+    pub(super) fn new(
+        state: &'s ServerState,
+        connection: &'s Arc<Connection>,
+        port: Port,
+    ) -> Speaker<'s> {
+        Speaker {
+            state,
+            connection,
+            port,
+            label: connection.label(),
+            audience: Audience::Everyone,
+            said: Said::default(),
+            answers: Frames::default(),
+            request: Request::default(),
+            replied: 0,
+            pending: None,
+        }
+    }
+
+    /// Gathers a message for `audience`.
+    pub(super) fn say(&mut self, audience: Audience, text: &str, me: bool) {
+        // Messages to different people go out in the order in which they were said, because some
+        // may hear both.
+        if audience != self.audience {
+            self.deliver();
+            self.audience = audience;
+        }
+        if self.said.count() == 0 {
+            self.said.begin(self.audience.scope(), &self.label);
+        }
+        self.said.push(text, me);
+        self.connection.said(text.len());
+        // A frame is some 64 bytes longer than its text.
+        if self.said.bytes() + 64 * self.said.count() > limits::TURN {
+            self.deliver();
+        }
+    }
+
+    /// A message for one person, who may not exist.
+    pub(super) fn say_to(&mut self, name: &str, text: &str, me: bool) {
+        match Name::new(name) {
+            Some(name) => self.say(Audience::One(name), text, me),
+            None => {
+                self.deliver();
+                self.tell_no_such_user(name);
+                let sentence = format!("nobody can be called {name}");
+                self.answer(&ServerDoc::Error {
+                    code: ErrorCode::NoSuchUser,
+                    sentence: sentence.into(),
+                });
+            }
+        }
+    }
+
+    /// Hands over what was gathered, and answers each message: `SENT`, or that it reached nobody.
+    pub(super) fn deliver(&mut self) {
+        if self.said.count() == 0 {
+            return;
+        }
+        let mut said = std::mem::take(&mut self.said);
+        match self.audience.clone() {
+            Audience::Partner(seat) => self.deliver_to_partner(seat, &mut said),
+            Audience::Everyone => self.deliver_to_everyone(&mut said),
+            Audience::One(name) => self.deliver_to_one(&name, &mut said),
+            Audience::Room(name) => self.deliver_to_room(&name, &mut said),
+        }
+        // The memory that it took is kept for the next turn.
+        self.said = said;
+        self.said.clear();
+    }
+
+    fn deliver_to_partner(&mut self, seat: SeatNumber, said: &mut Said) {
+        let pairs = &self.state.pairs;
+        let handed = match pairs.partner(seat) {
+            Some(partner) => {
+                let handed = said.hand_to(&partner, false);
+                if handed == Handed::Ended {
+                    // Its connection has ended, and its worker is about to clear up. That it has left is
+                    // told before this answer: who has heard of nothing has a partner.
+                    pairs.leave(seat.partner(), &partner);
+                }
+                handed
+            }
+            None => Handed::Ended,
+        };
+        let events = &self.state.events;
+        let seats = &self.state.seats;
+        let (from, to) = (seats.place(seat), seats.place(seat.partner()));
+        for (text, _) in said.texts() {
+            match handed {
+                Handed::Taken => events.emit_traffic(|| ChatEvent::Relayed {
+                    from,
+                    to,
+                    bytes: text.len(),
+                    text: events.text(text),
+                }),
+                Handed::Ended => {
+                    self.write_answer(&ServerDoc::NoPartner);
+                    events.emit_traffic(|| ChatEvent::NobodyThere { from });
+                }
+            }
+        }
+    }
+
+    /// Publishes the batch by way of the other servers. Returns whether it is to be delivered on this
+    /// server alone.
+    fn publish(&mut self, to: Recipients<'_>, batch: &Said) -> bool {
+        let name = self.name();
+        let sender = name.as_ref().map(|name| Sender {
+            session: self.connection.session(),
+            name,
+        });
+        let backplane = Arc::clone(&self.state.backplane);
+        let conclusion = self.conclusion(to);
+        let mut reply = |text: &str| self.reply_later(text, conclusion.clone());
+        match backplane.publish(sender, to, &mut batch.texts(), &mut reply) {
+            Route::Local => return true,
+            Route::Pending => {}
+            Route::Refused(outcome) => {
+                for (text, _) in batch.texts() {
+                    let doc = conclusion.conclude(outcome, text);
+                    self.write_answer(&doc);
+                }
+            }
+        }
+        false
+    }
+
+    /// Sets a room's topic by way of the other servers. Returns whether it is to be set on this
+    /// server alone.
+    pub(super) fn publish_topic(&mut self, room: &Name, topic: &str) -> bool {
+        self.deliver();
+        let name = self.name();
+        let sender = name.as_ref().map(|name| Sender {
+            session: self.connection.session(),
+            name,
+        });
+        let backplane = Arc::clone(&self.state.backplane);
+        let conclusion = Conclusion {
+            is_topic: true,
+            ..self.conclusion(Recipients::Room(room))
+        };
+        let mut reply = |text: &str| self.reply_later(text, conclusion.clone());
+        match backplane.set_topic(sender, room, topic, &mut reply) {
+            Route::Local => return true,
+            Route::Pending => {}
+            Route::Refused(outcome) => {
+                let doc = conclusion.conclude(outcome, topic);
+                self.write_answer(&doc);
+            }
+        }
+        false
+    }
+
+    /// The client's name. On a connection of a room's own, the label is the name.
+    fn name(&self) -> Option<Name> {
+        self.connection.name().or_else(|| Name::new(&self.label))
+    }
+
+    fn conclusion(&self, to: Recipients<'_>) -> Conclusion {
+        let (to, recipient) = match to {
+            Recipients::Everyone => (To::Everyone, String::new()),
+            Recipients::Room(name) => (To::Room, name.to_string()),
+            Recipients::One(name) => (To::One, name.to_string()),
+        };
+        Conclusion {
+            events: self.state.events.clone(),
+            port: self.port,
+            name: Arc::clone(&self.label),
+            to,
+            recipient: recipient.into(),
+            is_topic: false,
+        }
+    }
+
+    /// Reserves the place of a reply. What was answered before goes out before.
+    fn reply_later(&mut self, text: &str, conclusion: Conclusion) -> Reply {
+        if !self.answers.is_empty() {
+            self.connection.outbox.send(&self.answers);
+            self.answers.clear();
+        }
+        let connection = self.connection;
+        let pending = self
+            .pending
+            .get_or_insert_with(|| PendingReplies::new(connection));
+        let (pending, slot) = (Arc::clone(pending), pending.reserve(self.request));
+        let text = text.to_owned();
+        Box::new(move |outcome, unwritten| {
+            let doc = conclusion.conclude(outcome, &text);
+            pending.fulfil(slot, &doc, unwritten);
+        })
+    }
+
+    fn deliver_to_room(&mut self, name: &Name, said: &mut Said) {
+        if !self.publish(Recipients::Room(name), said) {
+            return;
+        }
+        let now = SystemTime::now();
+        let heard_by = self
+            .state
+            .rooms
+            .with(|rooms| rooms.say(name, self.connection, said, now));
+        let Ok(audience) = heard_by else {
+            for _ in 0..said.count() {
+                self.write_answer(&ServerDoc::Error {
+                    code: ErrorCode::NotAMember,
+                    sentence: format!("you are not in {name}").into(),
+                });
+            }
+            return;
+        };
+        let count = audience
+            .group
+            .deliver(&audience.members, self.connection, said);
+        let events = &self.state.events;
+        for (text, _) in said.texts() {
+            self.write_answer(&ServerDoc::Sent { count });
+            events.emit_traffic(|| ChatEvent::RoomSaid {
+                port: audience.port,
+                room: name.to_string(),
+                name: self.label.to_string(),
+                count,
+                text: events.text(text),
+            });
+        }
+    }
+
+    fn deliver_to_everyone(&mut self, said: &mut Said) {
+        if !self.publish(Recipients::Everyone, said) {
+            return;
+        }
+        let count = self.state.people.say(self.connection, said);
+        self.conclude(Recipients::Everyone, Outcome::Sent(count), said);
+    }
+
+    fn deliver_to_one(&mut self, to: &Name, said: &mut Said) {
+        let recipient = self.state.people.find(to);
+        if recipient.is_none() && !self.publish(Recipients::One(to), said) {
+            return;
+        }
+        let handed = recipient.map_or(Handed::Ended, |there| said.hand_to(&there, false));
+        let outcome = match handed {
+            Handed::Taken => Outcome::Sent(1),
+            Handed::Ended => Outcome::NoSuchUser,
+        };
+        self.conclude(Recipients::One(to), outcome, said);
+    }
+
+    /// Answers each message of a batch with the same outcome.
+    fn conclude(&mut self, to: Recipients<'_>, outcome: Outcome, batch: &Said) {
+        let conclusion = self.conclusion(to);
+        for (text, _) in batch.texts() {
+            self.write_answer(&conclusion.conclude(outcome, text));
+        }
+    }
+
+    fn tell_no_such_user(&self, to: &str) {
+        self.state.events.emit_traffic(|| ChatEvent::NoSuchUser {
+            port: self.port,
+            name: self.label.to_string(),
+            to: to.to_owned(),
+        });
+    }
+
+    /// Answers the client, after the answers to what it said before.
+    pub(super) fn answer(&mut self, doc: &ServerDoc<'_>) {
+        self.deliver();
+        self.write_answer(doc);
+    }
+
+    fn write_answer(&mut self, doc: &ServerDoc<'_>) {
+        let outbox = &self.connection.outbox;
+        if let Some(pending) = &self.pending {
+            let mut frames = Frames::default();
+            outbox.encode(doc, self.request, &mut frames);
+            if pending.queue_behind(&frames) {
+                self.replied += frames.len();
+                return;
+            }
+        }
+        let before = self.answers.len();
+        outbox.encode(doc, self.request, &mut self.answers);
+        self.replied += self.answers.len() - before;
+        if self.answers.len() > limits::TURN {
+            outbox.send(&self.answers);
+            self.answers.clear();
+        }
+    }
+
+    /// Returns the bytes of replies since the last call.
+    pub(super) fn take_replied(&mut self) -> usize {
+        std::mem::take(&mut self.replied)
+    }
+
+    /// Sends the answers so far. Before anything that takes long, the client and those whom it
+    /// talked to should have what is theirs.
+    pub(super) fn send_answers(&mut self) {
+        self.deliver();
+        if !self.answers.is_empty() {
+            self.connection.outbox.send(&self.answers);
+            self.answers.clear();
+        }
+    }
+
+    /// As [`Speaker::send_answers`], and waits for those that other servers have a part in: before something that is
+    /// handed to the client past them.
+    pub(super) fn wait_for_pending(&mut self) {
+        self.send_answers();
+        if let Some(pending) = &self.pending {
+            pending.wait();
+        }
+    }
+
+    /// Answers that something can't be done.
+    pub(super) fn error(&mut self, code: ErrorCode, sentence: &str) {
+        let port = self.port;
+        self.state
+            .events
+            .emit_traffic(|| ChatEvent::Refused { port, code });
+        self.answer(&ServerDoc::Error {
+            code,
+            sentence: sentence.into(),
+        });
+    }
+}
+
+fn no_such_user(to: &str) -> ServerDoc<'static> {
+    ServerDoc::Error {
+        code: ErrorCode::NoSuchUser,
+        sentence: format!("{to} is not here; WHO tells who is").into(),
+    }
+}
+
+/// Turns the outcome of a message, now or later, into an event and the answer.
+#[derive(Clone)]
+struct Conclusion {
+    events: Events,
+    port: Port,
+    /// The sender's name.
+    name: Arc<str>,
+    to: To,
+    /// The room's or the recipient's name.
+    recipient: Arc<str>,
+    is_topic: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    Everyone,
+    Room,
+    One,
+}
+
+impl Conclusion {
+    fn conclude(&self, outcome: Outcome, text: &str) -> ServerDoc<'static> {
+        let recipient = || self.recipient.to_string();
+        let (code, sentence) = match outcome {
+            Outcome::Sent(_) if self.is_topic => {
+                return ServerDoc::Topic {
+                    room: recipient().into(),
+                    topic: text.to_owned().into(),
+                    username: self.name.to_string().into(),
+                };
+            }
+            Outcome::Sent(count) => {
+                self.emit_sent(count, text);
+                return ServerDoc::Sent { count };
+            }
+            Outcome::NoSuchUser => {
+                self.events.emit_traffic(|| ChatEvent::NoSuchUser {
+                    port: self.port,
+                    name: self.name.to_string(),
+                    to: recipient(),
+                });
+                return no_such_user(&self.recipient);
+            }
+            Outcome::NotYours if self.to == To::Room => (
+                ErrorCode::NotAMember,
+                format!("you are not in {}", self.recipient),
+            ),
+            Outcome::NotYours => (
+                ErrorCode::LoginFirst,
+                "your name is somebody else's by now; log in again".to_owned(),
+            ),
+            Outcome::Unreachable => (
+                ErrorCode::Unreachable,
+                "the other servers can't be reached now, so nobody has heard it; say it again later"
+                    .to_owned(),
+            ),
+            Outcome::Unsure => (
+                ErrorCode::Unsure,
+                "the other servers did not answer in time; whether it was heard is not known"
+                    .to_owned(),
+            ),
+        };
+        let sentence = sentence.into();
+        ServerDoc::Error { code, sentence }
+    }
+
+    fn emit_sent(&self, count: usize, text: &str) {
+        let (port, name) = (self.port, || self.name.to_string());
+        let recipient = || self.recipient.to_string();
+        let text = || self.events.text(text);
+        self.events.emit_traffic(|| match self.to {
+            To::Everyone => ChatEvent::Public {
+                port,
+                name: name(),
+                count,
+                text: text(),
+            },
+            To::Room => ChatEvent::RoomSaid {
+                port,
+                room: recipient(),
+                name: name(),
+                count,
+                text: text(),
+            },
+            To::One => ChatEvent::Direct {
+                port,
+                name: name(),
+                to: recipient(),
+                text: text(),
+            },
+        });
+    }
+}

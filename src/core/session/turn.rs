@@ -1,0 +1,349 @@
+//! A client's session: one read, every whole frame in it, then one write to each who hears them. That is a
+//! *turn*.
+//!
+//! The path of a message: a `read` brings some frames; each is read as a document; what it means is up
+//! to the session's [`Role`], at a worker or in a room; what is said is gathered by the [`Speaker`] and
+//! delivered at the turn's end.
+
+use std::sync::Arc;
+
+use super::speaker::Speaker;
+use crate::clock::{Subscription, Tick};
+use crate::event::ChatEvent;
+use crate::guard::pace::{Rate, TokenBucket};
+use crate::hall::Connection;
+use crate::limits;
+use crate::state::ServerState;
+use crate::transport::{Decoder, Input};
+use portal_net::Port;
+use portal_wire::{
+    Addressed, ClientCommand, ClientDoc, CloseReason, DocError, ErrorCode, FrameError, Frames,
+    ServerDoc,
+};
+
+/// What a message and a command mean where a client is connected.
+pub trait Role: Sized {
+    /// The port that the client is connected to.
+    fn port(&self) -> Port;
+
+    /// Moves the idle deadline of the seat to which the client belongs. Returns that seat's port, if the
+    /// client is still there.
+    fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
+
+    /// A message.
+    ///
+    /// # Errors
+    /// Why the session is over.
+    fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason>;
+
+    /// A command, but for those that mean the same everywhere.
+    ///
+    /// # Errors
+    /// Why the session is over.
+    fn obey(session: &mut Session<'_, Self>, command: ClientCommand<'_>)
+    -> Result<(), CloseReason>;
+}
+
+/// A message as it arrived.
+pub struct Message<'m> {
+    pub(super) text: &'m str,
+    pub(super) me: bool,
+    is_verbatim: bool,
+}
+
+impl<'m> Message<'m> {
+    /// The recipient that the text itself names (seed 003), and the rest of the text.
+    pub(super) fn addressed(&self) -> Addressed<'m> {
+        match self.is_verbatim {
+            true => Addressed::Chat(self.text),
+            false => Addressed::read(self.text),
+        }
+    }
+}
+
+/// One client's time in a role.
+pub struct Session<'s, R> {
+    pub(super) state: &'s ServerState,
+    pub(super) role: R,
+    pub(super) speaker: Speaker<'s>,
+    /// Refused documents since the last good one.
+    refusals: u32,
+    /// How fast the client may talk, if that is limited, and whether it has been told so.
+    pace: Option<TokenBucket>,
+    told_of_pace: bool,
+    /// The bytes of replies that the client may request now.
+    replies: TokenBucket,
+    /// To wait for a tick, once that has been necessary.
+    waiting: Option<Subscription>,
+}
+
+impl<'s, R: Role> Session<'s, R> {
+    /// A session of `connection` in that role.
+    pub fn new(state: &'s ServerState, role: R, connection: &'s Arc<Connection>) -> Session<'s, R> {
+        let now = state.clock.now();
+        let pace = |(rate, tick): (Rate, _)| rate.allowance(tick, now);
+        let (burst, per_tick) = (
+            tokens(limits::REPLY_BURST),
+            tokens(limits::REPLIES_PER_TICK),
+        );
+        Session {
+            state,
+            speaker: Speaker::new(state, connection, role.port()),
+            role,
+            refusals: 0,
+            pace: state.rate.map(pace),
+            told_of_pace: false,
+            replies: TokenBucket::new(burst, per_tick, now),
+            waiting: None,
+        }
+    }
+
+    pub(super) fn connection(&self) -> &'s Arc<Connection> {
+        self.speaker.connection
+    }
+
+    /// Whether it was ended in the middle of what the client is sending. (If it was found broken
+    /// by a write, what the client had said before still counts.)
+    fn is_cut_off(&self) -> bool {
+        let outbox = &self.connection().outbox;
+        outbox.has_ended() && outbox.ended() != Some(CloseReason::ConnectionReset)
+    }
+
+    /// Serves the client until something ends the session, and returns what did.
+    pub fn run(mut self, decoder: &mut dyn Decoder) -> CloseReason {
+        self.connection().is_served_here();
+        loop {
+            self.state.panics.may_panic("session");
+            // What came together with the passcode is a turn of its own, so serve before reading.
+            let end = self.turn(decoder);
+            self.speaker.send_answers();
+            if let Err(end) = end {
+                self.speaker.wait_for_pending();
+                return end;
+            }
+            match decoder.read_from(&mut self.connection().outbox.stream()) {
+                // A last line without a line feed counts (`printf … | nc -N`).
+                Ok(0) if decoder.end_of_stream() => {}
+                Ok(0) => {
+                    // Who has hung up may still listen.
+                    self.speaker.wait_for_pending();
+                    return CloseReason::PeerClosed;
+                }
+                Ok(_) if self.is_cut_off() => return CloseReason::ConnectionReset,
+                Ok(_) => self.connection().count_read(self.state.clock.now()),
+                Err(error) => return CloseReason::of_read(&error),
+            }
+        }
+    }
+
+    /// A ping of the framing's own is under `--rate` as a `PING` is.
+    fn answer_pings(&mut self, pongs: &Frames) -> Result<(), CloseReason> {
+        for _ in pongs.ends() {
+            self.keep_pace(false)?;
+        }
+        self.speaker.send_answers();
+        self.connection().outbox.send(pongs);
+        Ok(())
+    }
+
+    /// Serves every whole frame that has arrived.
+    fn turn(&mut self, decoder: &mut dyn Decoder) -> Result<(), CloseReason> {
+        let mut heard = false;
+        let result = loop {
+            let (length, read, is_verbatim) = match decoder.next_input() {
+                Ok(Some(Input::Document {
+                    frame,
+                    read,
+                    is_verbatim,
+                    request,
+                })) => {
+                    self.speaker.request = request;
+                    (frame.len(), read, is_verbatim)
+                }
+                Ok(Some(Input::Alive { reply })) => match self.answer_pings(&reply) {
+                    Ok(()) => continue,
+                    Err(end) => break Err(end),
+                },
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(self.rejected(&error)),
+            };
+            if self.is_cut_off() {
+                break Err(CloseReason::ConnectionReset);
+            }
+            heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
+            let waited = self
+                .keep_pace(ends_session(&read))
+                .and_then(|()| self.keep_to_replies(&read));
+            let handled = waited.and_then(|()| self.handle(read, is_verbatim));
+            self.charge_replies(length);
+            if let Err(end) = handled {
+                break Err(end);
+            }
+        };
+        if heard {
+            let now = self.state.clock.now();
+            let connection = self.connection();
+            let is_first = connection.heard_at() != Some(now);
+            connection.heard(now);
+            if let Some(port) = self.role.heard(connection, now)
+                && is_first
+            {
+                self.state.events.emit_pulse(|| ChatEvent::Heard { port });
+            }
+        }
+        result
+    }
+
+    /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
+    /// kept waiting for longer than a tick.
+    fn keep_pace(&mut self, ends_session: bool) -> Result<(), CloseReason> {
+        let Some(mut pace) = self.pace.clone().filter(|_| !ends_session) else {
+            return Ok(());
+        };
+        loop {
+            let now = self.state.clock.now();
+            if pace.has_tokens(now) {
+                pace.spend(1);
+                break;
+            }
+            if !self.told_of_pace {
+                self.told_of_pace = true;
+                let notice = "you talk faster than this server allows; what you say is delayed";
+                self.speaker.answer(&ServerDoc::Notice(notice.into()));
+            }
+            // This does not count as a sign of life. A client that has gone may have left many lines behind,
+            // and must not keep its seat for as long as it takes to serve them slowly.
+            self.wait_past(now)?;
+        }
+        self.pace = Some(pace);
+        Ok(())
+    }
+
+    /// Waits while the client has requested more bytes of replies than allowed: history, topics,
+    /// lists, refusals. Like [`Session::keep_pace`], this does not reset the idle timeout.
+    fn keep_to_replies(
+        &mut self,
+        read: &Result<ClientDoc<'_>, DocError>,
+    ) -> Result<(), CloseReason> {
+        if ends_session(read) {
+            return Ok(());
+        }
+        loop {
+            let now = self.state.clock.now();
+            if self.replies.has_tokens(now) {
+                return Ok(());
+            }
+            self.wait_past(now)?;
+        }
+    }
+
+    /// Charges the client for the replies so far; it has sent `length` bytes more.
+    fn charge_replies(&mut self, length: usize) {
+        self.replies.earn(tokens(limits::REPLY_FACTOR * length));
+        let replied = self.speaker.take_replied() + self.connection().take_charged_replies();
+        self.replies.spend(tokens(replied));
+    }
+
+    /// Waits until it is later than `tick`, as long as the client is there; what it was answered goes out
+    /// before.
+    pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), CloseReason> {
+        self.speaker.send_answers();
+        let clock = &self.state.clock;
+        let waiting = self.waiting.get_or_insert_with(|| clock.subscribe());
+        if !waiting.wait_past(tick) {
+            return Err(CloseReason::Shutdown);
+        }
+        let outbox = &self.connection().outbox;
+        if outbox.stream().has_hung_up() {
+            // It may still listen.
+            let notice = "you have hung up before all of it was done; the rest is not";
+            self.speaker.answer(&ServerDoc::Notice(notice.into()));
+            self.speaker.send_answers();
+            return Err(CloseReason::PeerClosed);
+        }
+        if outbox.has_ended() {
+            return Err(CloseReason::PeerClosed);
+        }
+        Ok(())
+    }
+
+    /// Answers a stream that can't be read any further, and returns the reason for closing it.
+    fn rejected(&mut self, error: &FrameError) -> CloseReason {
+        let end = CloseReason::from(error);
+        let code = match end {
+            CloseReason::TooLong => ErrorCode::TooLong,
+            _ => ErrorCode::Malformed,
+        };
+        let is_answered = !matches!(
+            error,
+            FrameError::Closed { .. } | FrameError::Rejected { sentence: None, .. }
+        );
+        if is_answered {
+            self.speaker.error(code, &error.to_string());
+        }
+        end
+    }
+
+    fn handle(
+        &mut self,
+        read: Result<ClientDoc<'_>, DocError>,
+        is_verbatim: bool,
+    ) -> Result<(), CloseReason> {
+        let refusals = self.refusals;
+        match read {
+            Ok(ClientDoc::Message { text, me }) => {
+                let text = &text;
+                let message = Message {
+                    text,
+                    me,
+                    is_verbatim,
+                };
+                R::message(self, message)?;
+            }
+            Ok(ClientDoc::Command(command)) => match command {
+                ClientCommand::Terminate => return Err(CloseReason::Terminate),
+                ClientCommand::IdleTimeout => return Err(CloseReason::ClientIdleTimeout),
+                ClientCommand::TotalTimeTimeout => return Err(CloseReason::ClientTotalTimeout),
+                ClientCommand::Ping => self.speaker.answer(&ServerDoc::Pong),
+                command => R::obey(self, command)?,
+            },
+            // The passcode has been said; a second one says nothing.
+            Ok(ClientDoc::Handshake { .. }) => self.refuse(&DocError::Missing("message"))?,
+            Err(error) => self.refuse(&error)?,
+        }
+        if self.refusals == refusals {
+            self.refusals = 0;
+        }
+        Ok(())
+    }
+
+    /// Answers what could not be understood. Too many of those in a row end the session.
+    pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), CloseReason> {
+        self.refuse_as(error.code(), &error.to_string())
+    }
+
+    pub(super) fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), CloseReason> {
+        self.speaker.error(code, sentence);
+        self.refusals += 1;
+        if self.refusals < limits::ERRORS_IN_A_ROW {
+            return Ok(());
+        }
+        let sentence = format!("{} refusals in a row; connect again", self.refusals);
+        self.speaker.error(ErrorCode::TooManyErrors, &sentence);
+        Err(CloseReason::TooManyErrors)
+    }
+}
+
+fn tokens(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Returns whether a document ends the session. Such a document is never delayed.
+fn ends_session(read: &Result<ClientDoc<'_>, DocError>) -> bool {
+    matches!(
+        read,
+        Ok(ClientDoc::Command(
+            ClientCommand::Terminate | ClientCommand::IdleTimeout | ClientCommand::TotalTimeTimeout
+        ))
+    )
+}

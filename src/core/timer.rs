@@ -1,0 +1,145 @@
+//! A worker's timekeeper: a thread that enforces the seat's deadlines and writes what did
+//! not fit into a full socket before.
+//!
+//! The worker can't do either, because it is blocked in a read. This thread blocks on one channel, in
+//! which the ticks that are due here arrive, and word from an outbox that something has to be
+//! written. It judges the deadlines by the tick that it was sent. It ends a session by shutting the
+//! socket down, which makes the worker's read return.
+
+use std::sync::Arc;
+
+use crate::clock::{Tick, Timekeeping};
+use crate::event::{ChatEvent, Events};
+use crate::guard::keepalive::KeepaliveAction;
+use crate::hall::Connection;
+use crate::outbox::Left;
+use crate::panics::Panics;
+use crate::seat::Expiry;
+use crate::seats::{Seats, SharedSeat};
+use crate::wake::Wake;
+use portal_wire::{CloseReason, ServerDoc};
+
+/// What every worker's timekeeper uses.
+#[derive(Clone)]
+pub struct Timekeeper {
+    /// All seats.
+    pub seats: Arc<Seats>,
+    /// What happens.
+    pub events: Events,
+    /// Catches panics.
+    pub panics: Panics,
+    /// How many seconds before the idle timeout somebody is warned.
+    pub idle_soon: Option<u64>,
+}
+
+impl Timekeeper {
+    /// The timekeeper's thread: runs until the clock stops, and then sees its client out.
+    pub fn run(&self, seat: &SharedSeat, timer: &Timekeeping) {
+        let mut now = Tick::default();
+        let mut is_stopped = false;
+        while !is_stopped {
+            let end = self.panics.ended_by(|| {
+                self.keep_time(seat, timer, &mut now);
+                is_stopped = true;
+                CloseReason::Shutdown
+            });
+            if !is_stopped && let Some(connection) = seat.connection() {
+                connection.outbox.cut(end);
+            }
+        }
+        self.see_out(seat);
+    }
+
+    /// Looks at the deadlines at each tick, and writes out what was spilled, until the clock stops. Each
+    /// write takes a tick at most, and between two of them the ticks are looked at, so no deadline is
+    /// missed over a socket that takes nothing.
+    fn keep_time(&self, seat: &SharedSeat, timer: &Timekeeping, now: &mut Tick) {
+        let wakes = timer.wakes();
+        let mut left = Left::Nothing;
+        loop {
+            let wake = if left == Left::Something {
+                wakes.try_next().unwrap_or(Wake::Work)
+            } else {
+                wakes.next()
+            };
+            self.panics.may_panic("timer");
+            match wake {
+                Wake::Tick(tick) => *now = tick,
+                Wake::Work => {}
+                Wake::Stop => return,
+            }
+            let connection = self.enforce_deadlines(seat, *now);
+            left = connection.map_or(Left::Nothing, |connection| connection.outbox.write_out());
+        }
+    }
+
+    /// Ends what is past its deadline. Returns whoever is connected.
+    fn enforce_deadlines(&self, seat: &SharedSeat, now: Tick) -> Option<Arc<Connection>> {
+        let mut shown = None;
+        let (expiry, action, connection) = seat.with_seat(|occupied| {
+            let next = || {
+                let (next, how) = self.seats.next_passcode();
+                shown = how;
+                next
+            };
+            let read_at = occupied
+                .connection
+                .as_ref()
+                .and_then(|there| there.read_at());
+            let keepalive = occupied.keepalive.as_mut();
+            let action = keepalive.and_then(|keepalive| keepalive.check(now, read_at));
+            let expiry = occupied.seat.expire(now, next);
+            (expiry, action, occupied.connection.clone())
+        });
+        match (action, &connection) {
+            (Some(KeepaliveAction::Ping), Some(connection)) => {
+                connection.outbox.send_ping();
+            }
+            (Some(KeepaliveAction::GiveUp), Some(connection)) => {
+                connection.outbox.end(CloseReason::PingTimeout);
+            }
+            _ => {}
+        }
+        let end = match expiry {
+            None => return connection,
+            Some(Expiry::NoShow(lease)) => {
+                self.events.emit(|| ChatEvent::NoShow { port: seat.port });
+                self.seats.put_back(lease, shown);
+                return connection;
+            }
+            Some(Expiry::IdleSoon) => {
+                if let (Some(connection), Some(seconds)) = (&connection, self.idle_soon) {
+                    connection.outbox.send_doc(&ServerDoc::IdleSoon { seconds });
+                }
+                return connection;
+            }
+            Some(Expiry::Handshake) => {
+                if let Some(connection) = &connection {
+                    connection.end_silent();
+                }
+                return connection;
+            }
+            Some(Expiry::NoAnswer) => CloseReason::Entrance("no-answer"),
+            Some(Expiry::Idle) => CloseReason::IdleTimeout,
+            Some(Expiry::Total) => CloseReason::TotalTimeout,
+        };
+        if let Some(connection) = &connection {
+            connection.outbox.end(end);
+        }
+        connection
+    }
+
+    /// The server is going down: nobody gets in any more, and whoever is here is told.
+    fn see_out(&self, seat: &SharedSeat) {
+        let (lease, connection) =
+            seat.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
+        if let Some(lease) = lease {
+            // Its passcode is good for nobody any more.
+            self.seats.put_back(lease, None);
+        }
+        if let Some(connection) = connection {
+            connection.outbox.end(CloseReason::Shutdown);
+            connection.outbox.write_out();
+        }
+    }
+}

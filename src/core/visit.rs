@@ -1,0 +1,158 @@
+//! The one life of a connection: handshake, welcome, session, clear-up.
+//!
+//! The order of the clear-up matters. Nobody may find the client in a registry when its connection
+//! is closed, and everyone who came while the seat was taken is rejected before the passcode changes
+//! and the port goes back, so that none of them can be taken for the next client. A panic costs this
+//! client alone: the clear-up is the same, and each of its steps does nothing if it has been done.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portal_net::Port;
+use portal_wire::{CloseReason, ServerDoc};
+
+use crate::event::ChatEvent;
+use crate::hall::Connection;
+use crate::panics::Panics;
+use crate::seat::{Verdict, Wish};
+use crate::seats::SharedSeat;
+use crate::session::{AtWorker, Session};
+use crate::sockets::Opened;
+use crate::state::ServerState;
+use crate::transport::Decoder;
+
+/// How clients get into a seat.
+pub trait Entrance {
+    /// Does everything from the connection to the welcome, which it returns.
+    ///
+    /// # Errors
+    /// The reason why the client does not get in; it has been told.
+    fn admit(&self, visit: &mut Visit<'_>) -> Result<ServerDoc<'static>, CloseReason>;
+
+    /// The entrance's name in events; `None` for the workers.
+    fn name(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Rejects whoever has connected to the seat's port meanwhile.
+    fn reject_waiting(&self, seat: &SharedSeat) {
+        let _ = seat;
+    }
+
+    /// The event for the end of a visit.
+    fn end_event(
+        &self,
+        port: Port,
+        peer: SocketAddr,
+        end: CloseReason,
+        _admitted: bool,
+    ) -> ChatEvent {
+        ChatEvent::Left { port, peer, end }
+    }
+}
+
+/// A connection in a seat.
+pub struct Visit<'v> {
+    /// The server.
+    pub state: &'v ServerState,
+    /// The seat. It is reserved for this visit or taken by it.
+    pub seat: &'v SharedSeat,
+    /// The client.
+    pub connection: Arc<Connection>,
+    /// What it sends.
+    pub decoder: Box<dyn Decoder>,
+}
+
+impl<'v> Visit<'v> {
+    /// The visit of a connection that is in its seat.
+    pub fn new(state: &'v ServerState, seat: &'v SharedSeat, opened: Opened) -> Visit<'v> {
+        let (connection, decoder) = opened;
+        Visit {
+            state,
+            seat,
+            connection,
+            decoder,
+        }
+    }
+
+    /// Serves the client until its connection is closed and the seat is free.
+    pub fn run(mut self, entrance: &impl Entrance) {
+        let (state, seat) = (self.state, self.seat);
+        let mut admitted = false;
+        let end = state.panics.ended_by(|| {
+            let welcome = match entrance.admit(&mut self) {
+                Ok(welcome) => welcome,
+                Err(end) => return end,
+            };
+            admitted = true;
+            let (port, peer) = (seat.port, self.connection.peer);
+            let via = entrance.name();
+            state.events.emit(|| ChatEvent::Seated { port, peer, via });
+            state.pairs.enter(seat.number, &self.connection, &welcome);
+            Session::new(state, AtWorker::new(seat), &self.connection).run(&mut *self.decoder)
+        });
+        clear_up_twice(&state.panics, end, |end| {
+            clear_up(state, seat, entrance, end, admitted);
+        });
+    }
+
+    /// Shows a passcode to the seat, which lets it count once.
+    ///
+    /// # Errors
+    /// The reason why the client does not get in; it has been told.
+    pub fn check_passcode(&self, passcode: Option<&str>, wish: Wish) -> Result<(), CloseReason> {
+        let (port, peer, now) = (self.seat.port, self.connection.peer, self.state.clock.now());
+        let show =
+            |occupied: &mut crate::seats::OccupiedSeat| occupied.seat.present(passcode, wish, now);
+        match self.seat.with_seat(show) {
+            Verdict::Admitted => Ok(()),
+            Verdict::Refused => {
+                let events = &self.state.events;
+                events.emit(|| ChatEvent::WrongPasscode { port, peer });
+                let outbox = &self.connection.outbox;
+                outbox.send_doc(&ServerDoc::WrongPasscode { port, room: None });
+                Err(CloseReason::WrongPasscode)
+            }
+            Verdict::TooLate => Err(CloseReason::PeerClosed),
+        }
+    }
+}
+
+/// Frees a seat whose visit can't begin, for the reason `end`.
+pub fn abandon(state: &ServerState, seat: &SharedSeat, entrance: &impl Entrance, end: CloseReason) {
+    clear_up_twice(&state.panics, end, |end| {
+        clear_up(state, seat, entrance, end, false);
+    });
+}
+
+/// Clears up after a visit that has ended for `end`; once more from the beginning if that panics.
+pub(crate) fn clear_up_twice(panics: &Panics, end: CloseReason, clear_up: impl Fn(CloseReason)) {
+    let cleared = panics.ended_by(|| {
+        clear_up(end);
+        CloseReason::PeerClosed
+    });
+    if cleared == CloseReason::Panicked {
+        panics.caught(|| clear_up(end));
+    }
+}
+
+fn clear_up(
+    state: &ServerState,
+    seat: &SharedSeat,
+    entrance: &impl Entrance,
+    end: CloseReason,
+    admitted: bool,
+) {
+    // It may be another connection by now than the one that the visit began with.
+    if let Some(connection) = seat.connection() {
+        let end = state.take_out(seat, &connection, end);
+        let (port, peer) = (seat.port, connection.peer);
+        let event = || entrance.end_event(port, peer, end, admitted);
+        state.events.emit(event);
+    } else {
+        seat.with_seat(|occupied| occupied.seat.close());
+    }
+    state.panics.may_panic("clear-up");
+    entrance.reject_waiting(seat);
+    state.seats.free(seat);
+}

@@ -1,0 +1,173 @@
+//! A worker: one thread, one port, one client at a time (seed 000, rules 3 to 6 and 9).
+//!
+//! A client connects and has one chance to send the passcode. With the right one it chats until
+//! something ends the visit; [`crate::visit`] has its order. The timer thread enforces the timeouts:
+//! it shuts the socket down, and the read in the session returns.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portal_net::{Listener, Stream};
+use portal_wire::{CloseReason, Handshake, ServerDoc};
+
+use crate::accept_loop::AcceptLoop;
+use crate::event::ChatEvent;
+use crate::limits;
+use crate::seat::{Arrival, Wish};
+use crate::seats::SharedSeat;
+use crate::session::first_frame;
+use crate::sockets::{ConnectionFactory, Opened};
+use crate::state::ServerState;
+use crate::visit::{Entrance, Visit, abandon};
+
+/// Moves a visit to a connection that the server opens to the client, which has asked for that with
+/// its passcode (seed 000, "contrast").
+pub trait Dialer: Send + Sync {
+    /// Replaces the visit's connection by the new one, and returns the welcome for it.
+    ///
+    /// # Errors
+    /// The reason why the client does not get in; it has been told.
+    fn dial(
+        &self,
+        visit: &mut Visit<'_>,
+        handshake: &Handshake,
+    ) -> Result<ServerDoc<'static>, CloseReason>;
+}
+
+/// What all workers use.
+pub struct Worker {
+    /// The server.
+    pub state: Arc<ServerState>,
+    /// Accepts, and rejects.
+    pub accept_loop: AcceptLoop,
+    /// Makes connections.
+    pub factory: ConnectionFactory,
+    /// Connects to clients that ask for it.
+    pub dialer: Arc<dyn Dialer>,
+}
+
+/// One worker's port.
+struct WorkerPort<'w> {
+    worker: &'w Worker,
+    listener: &'w Listener,
+}
+
+impl Worker {
+    /// The worker's thread: accepts until the clock stops.
+    pub fn run(&self, seat: &SharedSeat, listener: &Listener) {
+        let port = WorkerPort {
+            worker: self,
+            listener,
+        };
+        let is_over = || self.state.clock.is_stopped();
+        self.accept_loop
+            .accept_each(listener, is_over, |stream, peer| {
+                port.receive(seat, stream, peer)
+            });
+    }
+}
+
+impl WorkerPort<'_> {
+    /// Serves one client, from the connection to the free seat.
+    fn receive(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) {
+        let (state, port) = (&self.worker.state, seat.port);
+        let mut arrived = None;
+        let end = state.panics.ended_by(|| {
+            arrived = self.arrive(seat, stream, peer);
+            CloseReason::PeerClosed
+        });
+        if let Some(opened) = arrived {
+            state.events.emit(|| ChatEvent::Arrived { port, peer });
+            Visit::new(state, seat, opened).run(self);
+        } else if end == CloseReason::Panicked {
+            abandon(state, seat, self, end);
+        }
+    }
+
+    /// Asks the seat whether this client is expected. If so, its connection is in the seat, where
+    /// the timer finds it; otherwise it is rejected.
+    fn arrive(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) -> Option<Opened> {
+        let state = &self.worker.state;
+        // A web page on the client's own machine must not use up the client's only attempt.
+        let stream = self
+            .worker
+            .accept_loop
+            .transport
+            .screen(stream, seat.port)?;
+        let now = state.clock.now();
+        let label = seat.port.to_string();
+        let arrival = seat.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
+            Arrival::Expected => {
+                state.panics.may_panic("let-in");
+                let (factory, timer) = (&self.worker.factory, seat.timer.clone());
+                let opened = factory.connection(stream, seat.port, &label, timer);
+                occupied.connection = Some(Arc::clone(&opened.0));
+                Ok(opened)
+            }
+            Arrival::Stray => Err(stream),
+        });
+        arrival
+            .map_err(|stream| self.reject(seat, stream, peer))
+            .ok()
+    }
+
+    fn reject(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) {
+        let (port, room) = (seat.port, None);
+        let accept_loop = &self.worker.accept_loop;
+        accept_loop.turn_away(stream, &ServerDoc::WrongPasscode { port, room });
+        // At the end the server itself connects, to wake this thread.
+        if !self.worker.state.clock.is_stopped() {
+            let events = &accept_loop.events;
+            events.emit(|| ChatEvent::Stray { port, peer });
+        }
+    }
+}
+
+impl Entrance for WorkerPort<'_> {
+    fn admit(&self, visit: &mut Visit<'_>) -> Result<ServerDoc<'static>, CloseReason> {
+        let (state, port) = (visit.state, visit.seat.port);
+        state.panics.may_panic("handshake");
+        let mut established = || {
+            let now = state.clock.now();
+            visit
+                .seat
+                .with_seat(|occupied| occupied.seat.hands_shaken(now));
+        };
+        let transport = &self.worker.factory.transport;
+        transport.establish(&visit.connection, None, port, &mut established)?;
+        let first = first_frame(&visit.connection, None, &mut *visit.decoder)?;
+        let wish = match &first {
+            Some(handshake) if handshake.callback.is_some() => Wish::BeCalled,
+            _ => Wish::Stay,
+        };
+        let passcode = first.as_ref().map(|handshake| &*handshake.passcode);
+        visit.check_passcode(passcode, wish)?;
+        match first {
+            Some(handshake) if wish == Wish::BeCalled => self.worker.dialer.dial(visit, &handshake),
+            _ => Ok(ServerDoc::Welcome {
+                port,
+                room: None,
+                max: None,
+            }),
+        }
+    }
+
+    /// Rejects what waits now, and at most as many as can wait, so that a stream of strays can't
+    /// keep the port from its next client.
+    fn reject_waiting(&self, seat: &SharedSeat) {
+        let listener = self.listener;
+        if listener.set_nonblocking(true).is_err() {
+            return;
+        }
+        for _ in 0..=limits::WORKER_BACKLOG {
+            let Ok((stream, peer)) = listener.accept() else {
+                break;
+            };
+            self.reject(seat, stream, peer);
+        }
+        // A listener that stayed non-blocking would make the accept loop spin, so insist.
+        while listener.set_nonblocking(false).is_err() {
+            std::thread::sleep(limits::ACCEPT_BACKOFF);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The browser's door (`--web`): on one connection it is first the portal and then the worker, for somebody who
+//! has nothing but a browser.
+//!
+//! `web-8080` accepts; each connection has a thread, which answers one `GET`. If that asks for a WebSocket, the
+//! thread takes a seat off the workload stack, says the passcode, hears it, and serves the session: the same
+//! seats, timekeepers and state as behind a worker's port. While it holds the seat, that worker's port turns
+//! everyone away, and it is this thread that clears up and puts the port back.
+
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use portal_core::accept_loop::{AcceptLoop, back_off};
+use portal_core::clock::Ticks;
+use portal_core::event::ChatEvent;
+use portal_core::guard::keepalive::Keepalive;
+use portal_core::seat::{SeatNumber, Ticket, Wish};
+use portal_core::seats::SharedSeat;
+use portal_core::session::first_frame;
+use portal_core::sockets::{ConnectionFactory, Opened};
+use portal_core::state::ServerState;
+use portal_core::visit::{Entrance, Visit};
+use portal_net::{
+    Host, Listener, Pending, PendingConnections, Port, Stream, Tap, is_timeout, reachable,
+};
+use portal_web::event::{EntranceEvent, emit_refused};
+use portal_web::http::{self, Refusal, Refused, Rules};
+use portal_web::{Page, upgrade};
+use portal_wire::{CloseReason, ErrorCode, Handshake, ServerDoc};
+
+use crate::callback::BAD_CALLBACK;
+use crate::limits;
+use crate::screened::OwnCallers;
+use crate::web_socket::WebSocket;
+
+/// What the door's threads use.
+#[derive(Clone)]
+pub struct Door {
+    pub state: Arc<ServerState>,
+    /// With the transport of a WebSocket.
+    pub accept_loop: AcceptLoop,
+    pub factory: ConnectionFactory,
+    /// Browsers without a seat.
+    pub callers: Arc<PendingConnections>,
+    pub rules: Rules,
+    pub page: Arc<Page>,
+    pub port: Port,
+    /// After how long a browser that says nothing is asked whether it is there.
+    pub ping_every: Ticks,
+    pub web_socket: Arc<WebSocket>,
+    /// Where this server connects to its own workers from.
+    pub own_callers: OwnCallers,
+    /// Where the workers listen; `None` where everyone sits at a single port.
+    pub workers: Option<Host>,
+}
+
+impl Door {
+    /// The thread `web-8080`: accepts until the clock stops.
+    pub fn run(&self, listener: &Listener) {
+        let is_over = || self.state.clock.is_stopped();
+        self.accept_loop
+            .accept_each(listener, is_over, |stream, _| {
+                self.state.panics.caught(|| {
+                    let door = self.clone();
+                    let share = self.rules.share_of(stream.peer());
+                    self.callers.admit(stream, share, "browser", move |caller| {
+                        door.state.panics.caught(|| door.serve(caller));
+                    });
+                });
+            });
+    }
+
+    /// One connection, from the request to the end.
+    fn serve(&self, caller: Pending) {
+        // A caller that closes the connection before the end needs no response.
+        if let Ok(Some((stream, begun))) = self.answer(&caller) {
+            self.visit(caller, stream, &begun);
+        } else {
+            caller.stream().share().close();
+        }
+    }
+
+    /// Answers the request. If it was for a WebSocket, that is open now, and what came behind the request is
+    /// returned with it. The stream's peer is the client then, also behind a trusted proxy.
+    fn answer(&self, caller: &Pending) -> io::Result<Option<(Stream, Vec<u8>)>> {
+        let stream = caller.stream();
+        if let Err(error) = caller.handshake() {
+            http::refuse_plain_text(stream, &error);
+            if !stream.is_secured() {
+                return Ok(None);
+            }
+            let (port, peer, error) = (self.port, stream.peer(), error.to_string());
+            let events = &self.state.events;
+            events.emit(|| EntranceEvent::TlsFailed { port, peer, error });
+            return Ok(None);
+        }
+        let request = match http::read_request(caller, &self.rules)? {
+            Ok(request) => request,
+            Err(refused) => return self.refuse(stream, &refused),
+        };
+        match request.path.as_str() {
+            "/" => self.page.answer(stream, &request).map(|()| None),
+            "/chat" => match upgrade(stream, &request, &self.rules.hosts)? {
+                Ok(()) => {
+                    stream.set_read_timeout(None)?;
+                    let stream = stream.on_behalf_of(request.client);
+                    Ok(Some((stream, request.rest)))
+                }
+                Err(refusal) => self.refuse(stream, &request.refused(refusal)),
+            },
+            _ => self.refuse(stream, &request.refused(Refusal::NotFound)),
+        }
+    }
+
+    fn refuse<T>(&self, stream: &Stream, refused: &Refused) -> io::Result<Option<T>> {
+        emit_refused(&self.state.events, refused, self.port);
+        http::refuse_request(stream, refused).map(|()| None)
+    }
+
+    /// One browser, from the portal's answer to the free seat.
+    fn visit(&self, caller: Pending, stream: Stream, begun: &[u8]) {
+        let peer = stream.peer();
+        let (number, opened, ticket) = match self.take_a_seat(stream, peer, begun) {
+            Ok(taken) => taken,
+            Err(stream) => return self.accept_loop.say_full(stream, peer),
+        };
+        let Some(seat) = self.state.seats.seat(number) else {
+            return;
+        };
+        // The seat's timer now limits this thread, so it is no longer pending.
+        drop(caller);
+        let browser = Browser { door: self, ticket };
+        Visit::new(&self.state, seat, opened).run(&browser);
+    }
+
+    /// Takes a port off the stack for the browser at `peer`: its seat, the connection that is now in it, and what
+    /// it has to say, if anything. Without a seat the stream is handed back.
+    fn take_a_seat(
+        &self,
+        stream: Stream,
+        peer: SocketAddr,
+        begun: &[u8],
+    ) -> Result<(SeatNumber, Opened, Option<Ticket>), Stream> {
+        let state = &self.state;
+        let now = state.clock.now();
+        let Ok(held) = state.seats.take(peer.ip()) else {
+            return Err(stream);
+        };
+        held.sit(
+            stream,
+            |seat, lease| match self.workers {
+                Some(_) => seat.greet(lease, now).map(Some),
+                None => seat.sit(lease, now).map(|()| None),
+            },
+            |shared, occupied, ticket, stream| {
+                if let Some(ticket) = &ticket {
+                    state.events.emit(|| ChatEvent::Ticket {
+                        port: ticket.port,
+                        asker: peer,
+                        passcode: state.events.passcode(&ticket.passcode),
+                        via: Some("web"),
+                    });
+                }
+                let label = match self.workers {
+                    Some(_) => shared.port.to_string(),
+                    None => shared.number.to_string(),
+                };
+                let timer = shared.timer.clone();
+                let halves = self.web_socket.open_after(&stream, begun);
+                let opened = self.factory.connection_with(stream, halves, &label, timer);
+                occupied.connection = Some(Arc::clone(&opened.0));
+                occupied.keepalive = Some(Keepalive::new(self.ping_every, now));
+                (shared.number, opened, ticket)
+            },
+        )
+    }
+
+    /// Returns once the worker has turned away everyone who had come to its port by now. The worker accepts in
+    /// the order in which they came, so it is enough to come last and to be turned away.
+    fn wait_for_the_worker(&self, worker: SocketAddr) -> io::Result<()> {
+        let mut anywhere = worker;
+        anywhere.set_port(0);
+        let stream = Stream::unconnected(anywhere, worker, &Tap::default())?;
+        let here = stream.local_addr()?;
+        let _known = self.own_callers.add(here);
+        stream
+            .call(|| !self.state.clock.is_stopped())
+            .and_then(|()| self.read_to_the_end(&stream))
+    }
+
+    /// Reads until the worker has closed. At the server's end no worker accepts any more, and nobody waits for one.
+    fn read_to_the_end(&self, mut stream: &Stream) -> io::Result<()> {
+        stream.set_read_timeout(Some(limits::STOP_CHECK))?;
+        let until = Instant::now() + limits::TURNED_AWAY_WITHIN;
+        let mut last_word = [0; 256];
+        while !self.state.clock.is_stopped() {
+            match stream.read(&mut last_word) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) && Instant::now() < until => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A browser in a seat, with its ticket if it needs a passcode.
+struct Browser<'d> {
+    door: &'d Door,
+    ticket: Option<Ticket>,
+}
+
+impl Entrance for Browser<'_> {
+    fn name(&self) -> Option<&'static str> {
+        Some("web")
+    }
+
+    fn admit(&self, visit: &mut Visit<'_>) -> Result<ServerDoc<'static>, CloseReason> {
+        let Some(ticket) = &self.ticket else {
+            let seat = visit.seat.number.get();
+            return Ok(ServerDoc::WelcomeSingle { seat, max: None });
+        };
+        let outbox = &visit.connection.outbox;
+        outbox.send_doc(&ServerDoc::Ticket {
+            port: ticket.port,
+            passcode: ticket.passcode.reveal().into(),
+        });
+        visit.state.panics.may_panic("handshake");
+        let first = first_frame(&visit.connection, None, &mut *visit.decoder)?;
+        if let Some(Handshake {
+            callback: Some(_), ..
+        }) = first
+        {
+            visit.connection.outbox.send_doc(&ServerDoc::Error {
+                code: ErrorCode::BadCallback,
+                sentence: "a browser can't be called".into(),
+            });
+            return Err(BAD_CALLBACK);
+        }
+        let passcode = first.map(|handshake| handshake.passcode);
+        visit.check_passcode(passcode.as_deref(), Wish::Stay)?;
+        Ok(ServerDoc::Welcome {
+            port: visit.seat.port,
+            room: None,
+            max: None,
+        })
+    }
+
+    /// Waits until everyone who has come to the worker's port is rejected.
+    fn reject_waiting(&self, seat: &SharedSeat) {
+        let (door, state) = (self.door, &self.door.state);
+        let Some(host) = door.workers else { return };
+        let worker = reachable(host.at(seat.port.get()));
+        while !state.clock.is_stopped()
+            && let Err(error) = door.wait_for_the_worker(worker)
+        {
+            let doing = "see that a worker's backlog is empty";
+            back_off(&state.events, doing, &error);
+        }
+    }
+
+    fn end_event(
+        &self,
+        port: Port,
+        peer: SocketAddr,
+        end: CloseReason,
+        admitted: bool,
+    ) -> ChatEvent {
+        match end {
+            // It has asked for a seat and not taken it.
+            CloseReason::PeerClosed | CloseReason::ConnectionReset if !admitted => {
+                ChatEvent::NoShow { port }
+            }
+            end => ChatEvent::Left { port, peer, end },
+        }
+    }
+}

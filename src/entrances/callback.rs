@@ -1,0 +1,206 @@
+//! The other direction (seed 000, "contrast"): the server connects to the client.
+//!
+//! The client says the passcode on the worker's port as usual, and with it a port of its own on
+//! which it listens. The worker hangs up and calls. It only ever calls the address that the request
+//! came from, so nobody can aim it at somebody else. Which of two programs is the client is a
+//! matter of who speaks the protocol's part, then, and not of who connects: after the call the
+//! session is the same as ever.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use portal_core::accept_loop::trouble;
+use portal_core::event::ChatEvent;
+use portal_core::guard::per_tick::PerTick;
+use portal_core::hall::Connection;
+use portal_core::seat::Phase;
+use portal_core::sockets::ConnectionFactory;
+use portal_core::visit::Visit;
+use portal_core::worker::Dialer;
+use portal_net::Stream;
+use portal_net::limits as net_limits;
+use portal_net::lock::Mutex;
+use portal_web::event::EntranceEvent;
+use portal_wire::{CallbackRequest, CloseReason, ErrorCode, Handshake, ServerDoc};
+
+use crate::limits;
+
+/// The client asked for a callback that the server does not make.
+pub(crate) const BAD_CALLBACK: CloseReason = CloseReason::Entrance("bad-callback");
+/// The client did not accept the callback.
+pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
+
+/// Connects to the clients that ask for it.
+pub struct Callbacks {
+    /// Makes connections.
+    pub factory: ConnectionFactory,
+    /// The ports of this server besides the workers' and the rooms'.
+    pub other_ports: Vec<u16>,
+    /// How many callbacks each address has been given. A leaf lock.
+    pub per_address: Mutex<PerTick>,
+}
+
+impl Dialer for Callbacks {
+    /// The seat is in its `Calling` phase.
+    fn dial(
+        &self,
+        visit: &mut Visit<'_>,
+        handshake: &Handshake,
+    ) -> Result<ServerDoc<'static>, CloseReason> {
+        let (state, seat, asker) = (visit.state, visit.seat, &visit.connection);
+        let (port, events) = (seat.port, &state.events);
+        if asker.outbox.stream().is_secured() {
+            let sentence = "with TLS this server calls nobody: leave --callback out".to_owned();
+            return Err(refuse(visit, sentence));
+        }
+        let here = asker.outbox.stream().local_addr();
+        let is_own = |port| self.other_ports.contains(&port) || state.listens_at(port);
+        let is_allowed = |target: &SocketAddr| !is_here(*target, &here) || !is_own(target.port());
+        let Some(target) = handshake
+            .callback
+            .as_ref()
+            .and_then(|request| target(request, asker.peer))
+            .filter(is_allowed)
+        else {
+            let sentence = format!(
+                "a worker calls nobody but the address that asked ({}), no port below {}, and \
+                 not this server itself",
+                asker.peer.ip().to_canonical(),
+                net_limits::FIRST_ORDINARY_PORT
+            );
+            return Err(refuse(visit, sentence));
+        };
+        let now = state.clock.now();
+        if !self.per_address.lock().allows(asker.peer.ip(), now) {
+            let most = limits::CALLBACKS_A_TICK;
+            let sentence =
+                format!("an address is called {most} times a tick; ask again in a moment");
+            return Err(refuse(visit, sentence));
+        }
+        let (connection, decoder) = match to_call(asker, target, &self.factory) {
+            Ok(stream) => {
+                let timer = seat.timer.clone();
+                self.factory
+                    .connection(stream, port, &port.to_string(), timer)
+            }
+            Err(error) => {
+                trouble(events, "open a socket for a callback", &error);
+                return Err(NO_ANSWER);
+            }
+        };
+        // From here on the timer ends the call, and no longer the asker's connection.
+        let is_wanted = seat.with_seat(|occupied| {
+            let is_wanted = occupied.seat.phase() == Phase::Calling;
+            if is_wanted {
+                occupied.connection = Some(Arc::clone(&connection));
+            }
+            is_wanted
+        });
+        if !is_wanted {
+            return Err(NO_ANSWER);
+        }
+        asker.outbox.send_doc(&ServerDoc::CallingBack { port });
+        asker.outbox.hang_up(CloseReason::Terminate);
+        // The asker's connection is closed now, and not at the end of the session.
+        (visit.connection, visit.decoder) = (connection, decoder);
+        events.emit(|| EntranceEvent::Calling { port, peer: target });
+
+        let outbox = &visit.connection.outbox;
+        let call = outbox.stream().call(|| !outbox.has_ended());
+        let now = state.clock.now();
+        if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
+            return Err(NO_ANSWER);
+        }
+        // The passcode is the proof of who calls. It has admitted this client, and admits no other.
+        Ok(ServerDoc::CalledBack {
+            port,
+            passcode: handshake.passcode.clone().into(),
+            max: None,
+        })
+    }
+}
+
+fn refuse(visit: &Visit<'_>, sentence: String) -> CloseReason {
+    let (port, code) = (visit.seat.port, ErrorCode::BadCallback);
+    let sentence = sentence.into();
+    visit
+        .connection
+        .outbox
+        .send_doc(&ServerDoc::Error { code, sentence });
+    let events = &visit.state.events;
+    events.emit(|| ChatEvent::Refused { port, code });
+    BAD_CALLBACK
+}
+
+/// Where to call, if that is allowed: the asker's own address and a port of its own.
+fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
+    let port: u16 = request.port.parse().ok()?;
+    if port < net_limits::FIRST_ORDINARY_PORT {
+        return None;
+    }
+    if let Some(address) = &request.address {
+        let address: IpAddr = address.parse().ok()?;
+        if address.to_canonical() != asker.ip().to_canonical() {
+            return None;
+        }
+    }
+    let mut target = asker;
+    target.set_port(port);
+    Some(target)
+}
+
+/// Whether an address is this machine's, as far as whoever asked at `here` shows. A worker that calls a
+/// port of its own server talks with itself, and its seat is taken by nobody.
+fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
+    let asker = target.ip().to_canonical();
+    asker.is_loopback()
+        || here
+            .as_ref()
+            .is_ok_and(|here| here.ip().to_canonical() == asker)
+}
+
+/// A socket that is not connected yet. The target will be called from the address at which it asked.
+fn to_call(
+    asker: &Connection,
+    target: SocketAddr,
+    factory: &ConnectionFactory,
+) -> io::Result<Stream> {
+    let asked_on = asker.outbox.stream();
+    let stream = Stream::unconnected(asked_on.local_addr()?, target, asked_on.tap())?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(factory.tick))?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_asker_is_called_and_on_an_ordinary_port() {
+        let called = |asker: &str, port: &str, address: Option<&str>| {
+            let request = CallbackRequest {
+                port: port.to_owned(),
+                address: address.map(str::to_owned),
+            };
+            target(&request, asker.parse().unwrap()).map(|target| target.to_string())
+        };
+        let asker = "127.0.0.2:40000";
+        let itself = Some("127.0.0.2:6000".to_owned());
+        assert_eq!(called(asker, "6000", None), itself);
+        assert_eq!(called(asker, "6000", Some("127.0.0.2")), itself);
+        assert_eq!(called(asker, "6000", Some("::ffff:127.0.0.2")), itself);
+        for (port, address) in [
+            ("6000", Some("127.0.0.1")),
+            ("6000", Some("localhost")),
+            ("6000", Some("")),
+            ("1023", None),
+            ("0", None),
+            ("65536", None),
+            ("", None),
+        ] {
+            assert_eq!(called(asker, port, address), None, "{port} {address:?}");
+        }
+    }
+}

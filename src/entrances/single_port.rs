@@ -1,0 +1,180 @@
+//! One port for everyone (`--single-port`; seeds 001, 002 and 003): no portal and no passcode.
+//!
+//! The thread that accepts hands each connection to a thread of its own, and that thread stays with
+//! it. Everything behind the door is as on a worker's port: the same seats from the same stack, the
+//! same timers, the same state.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use portal_core::accept_loop::{AcceptLoop, trouble};
+use portal_core::clock::{Deadline, Tick, Ticks};
+use portal_core::hall::Connection;
+use portal_core::seat::SeatNumber;
+use portal_core::seats::{NoSeat, SharedSeat};
+use portal_core::sockets::{ConnectionFactory, Opened};
+use portal_core::state::ServerState;
+use portal_core::transport::Transport;
+use portal_core::visit::{Entrance, Visit, abandon};
+use portal_net::{Listener, PendingConnections, Share, Stream, host_of, threads};
+use portal_wire::{CloseReason, ServerDoc};
+
+use crate::limits;
+
+/// What the single port's thread uses.
+pub struct SinglePort {
+    pub state: Arc<ServerState>,
+    pub accept_loop: AcceptLoop,
+    pub factory: ConnectionFactory,
+    /// Minimum time that a silent client keeps its seat if the server is full.
+    pub handshake: Ticks,
+    /// Callers that are told over TLS that the server is full.
+    pub callers: Arc<PendingConnections>,
+}
+
+impl SinglePort {
+    /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
+    pub fn run(&self, listener: &Listener) {
+        let (state, mut connections) = (&self.state, Vec::new());
+        let is_over = || state.clock.is_stopped();
+        self.accept_loop
+            .accept_each(listener, is_over, |stream, peer| {
+                connections.retain(|thread: &JoinHandle<()>| !thread.is_finished());
+                state.panics.caught(|| {
+                    state.panics.may_panic("single");
+                    match self.sit_down(stream, peer) {
+                        Ok((number, opened)) => {
+                            connections.extend(self.start(number, opened));
+                        }
+                        Err(stream) => self.say_full(stream, peer),
+                    }
+                });
+            });
+        for connection in connections {
+            // Each catches what may panic; if one ended by a panic all the same, it ended.
+            let _ = connection.join();
+        }
+    }
+
+    /// Sends FULL to a caller. Over TLS this takes a handshake, and therefore a thread.
+    fn say_full(&self, stream: Stream, peer: SocketAddr) {
+        if !stream.is_secured() {
+            return self.accept_loop.say_full(stream, peer);
+        }
+        let accepting = self.accept_loop.clone();
+        self.callers
+            .admit(stream, Share::default(), "full", move |caller| {
+                if caller.handshake_within(limits::TIME_FOR_FULL).is_ok() {
+                    accepting.say_full(caller.stream().share(), peer);
+                }
+            });
+    }
+
+    /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is
+    /// handed back.
+    fn sit_down(&self, stream: Stream, peer: SocketAddr) -> Result<(SeatNumber, Opened), Stream> {
+        let now = self.state.clock.now();
+        let held = match self.state.seats.take(peer.ip()) {
+            Ok(held) => held,
+            Err(reason) => {
+                self.evict_one(reason, peer, now);
+                return Err(stream);
+            }
+        };
+        held.sit(
+            stream,
+            |seat, lease| seat.sit(lease, now),
+            |shared, occupied, (), stream| {
+                let (label, timer) = (shared.number.to_string(), shared.timer.clone());
+                let opened = self.factory.connection(stream, shared.port, &label, timer);
+                occupied.connection = Some(Arc::clone(&opened.0));
+                (shared.number, opened)
+            },
+        )
+    }
+
+    /// Makes room for the next caller. Candidates have been connected for longer than the handshake
+    /// timeout, and either have not completed their TLS handshake, or have no partner and have sent
+    /// nothing, not even a `PING`. Evicts the candidate that connected first. A listening client
+    /// with a partner keeps its seat. If the newcomer's address has used up its seats, only clients
+    /// of that address are candidates.
+    fn evict_one(&self, reason: NoSeat, newcomer: SocketAddr, now: Tick) {
+        let host = host_of(newcomer.ip());
+        let occupied = |seat: &SharedSeat| Some((seat.number, seat.connection()?));
+        let seats = self.state.seats.all().iter();
+        let evictable = seats
+            .filter_map(occupied)
+            .filter(|(_, there)| reason == NoSeat::AllTaken || host_of(there.peer.ip()) == host)
+            .filter(|(_, there)| Deadline::after(there.since, self.handshake).is_past(now))
+            .filter(|(_, there)| !there.outbox.has_ended())
+            .filter_map(|(number, there)| Some((self.why_evictable(number, &there)?, there)));
+        match evictable.min_by_key(|(_, there)| there.since) {
+            None => {}
+            Some((CloseReason::Evicted, there)) => {
+                let sentence = "your seat goes to another client: the server is full, and you have no partner and \
+                                have sent nothing; connect again when there is room";
+                let farewell = ServerDoc::Notice(sentence.into());
+                there
+                    .outbox
+                    .end_saying(CloseReason::Evicted, Some(&farewell));
+            }
+            Some((end, there)) => {
+                there.outbox.end(end);
+            }
+        }
+    }
+
+    /// Returns the reason for evicting the client in seat `number`, if it may be evicted.
+    fn why_evictable(&self, number: SeatNumber, connection: &Connection) -> Option<CloseReason> {
+        let pairs = &self.state.pairs;
+        if pairs.connection(number).is_none() {
+            return Some(CloseReason::HandshakeTimeout);
+        }
+        let has_partner = pairs.connection(number.partner()).is_some();
+        (!has_partner && connection.read_at().is_none()).then_some(CloseReason::Evicted)
+    }
+
+    /// Starts the thread of a newcomer, or says FULL.
+    fn start(&self, number: SeatNumber, opened: Opened) -> Option<JoinHandle<()>> {
+        let connection = Arc::clone(&opened.0);
+        let (state, entrance) = (Arc::clone(&self.state), self.entrance());
+        let thread = threads::start(format!("seat-{number}"), move || {
+            if let Some(seat) = state.seats.seat(number) {
+                Visit::new(&state, seat, opened).run(&entrance);
+            }
+        });
+        let events = &self.accept_loop.events;
+        let failed = |error| {
+            trouble(events, "start a connection's thread", &error);
+            connection.outbox.send_doc(&ServerDoc::Full);
+            if let Some(seat) = self.state.seats.seat(number) {
+                let end = CloseReason::PeerClosed;
+                abandon(&self.state, seat, &self.entrance(), end);
+            }
+        };
+        thread.map_err(failed).ok()
+    }
+
+    fn entrance(&self) -> AnyClient {
+        let transport = Arc::clone(&self.factory.transport);
+        AnyClient { transport }
+    }
+}
+
+/// Admits every client.
+struct AnyClient {
+    transport: Arc<dyn Transport>,
+}
+
+impl Entrance for AnyClient {
+    fn admit(&self, visit: &mut Visit<'_>) -> Result<ServerDoc<'static>, CloseReason> {
+        let port = visit.seat.port;
+        self.transport
+            .establish(&visit.connection, None, port, &mut || {})?;
+        Ok(ServerDoc::WelcomeSingle {
+            seat: visit.seat.number.get(),
+            max: None,
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! What the system gives one process: threads and descriptors, looked up before anything starts.
+//!
+//! Nobody may rely on the system to say no to one thread too many: on Linux every thread takes four
+//! of the process's memory maps, and one that is born with the last of them takes the whole
+//! process along. So threads are counted here, and refused in time.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use crate::threads::ThreadBudget;
+
+/// Maps that one thread takes: its stack, the guard below it, and the same for its signal stack.
+const MAPS_A_THREAD: usize = 4;
+/// Of a thousand maps, how many the threads may have. The rest is for the allocator.
+const MAPS_PER_MILLE: usize = 985;
+/// What the program has besides the server's own threads: main, signals, keyboard, console, and
+/// the like.
+const OTHER_THREADS: usize = 8;
+/// And besides its sockets: standard input and output, files, the signals' pipe.
+const OTHER_DESCRIPTORS: usize = 32;
+
+/// What a server is going to need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Threads of its own that it starts with.
+    pub(crate) threads: usize,
+    /// Sockets when every seat is taken.
+    pub(crate) sockets: usize,
+}
+
+/// A limit of this machine, as far as this process can still go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// What it limits: `threads` or `descriptors`.
+    pub of: &'static str,
+    /// The limit's own name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: usize,
+    /// How many more threads or descriptors this process can have.
+    pub left: usize,
+    /// How many would be needed.
+    pub needed: usize,
+    /// The command that raises it.
+    pub cure: String,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limit {
+            of,
+            name,
+            value,
+            left,
+            needed,
+            cure,
+        } = self;
+        write!(
+            f,
+            "{needed} {of} are needed and {left} can be had ({name} is {value}): raise it with \
+             `{cure}`"
+        )
+    }
+}
+
+/// Looks whether `needs` can be met, and returns how many threads are left for what comes later
+/// (rooms). A system that does not tell its limits has none here.
+///
+/// # Errors
+/// Every limit that is in the way.
+pub(crate) fn check(needs: Needs) -> Result<ThreadBudget, Vec<Limit>> {
+    let threads = needs.threads + OTHER_THREADS;
+    let descriptors = needs.sockets + OTHER_DESCRIPTORS;
+    let limits: Vec<Limit> = [
+        maps(threads),
+        threads_of_all(threads),
+        threads_of_user(threads),
+        threads_of_group(threads),
+        open_files(descriptors),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let broken: Vec<Limit> = limits
+        .iter()
+        .filter(|limit| limit.needed > limit.left)
+        .cloned()
+        .collect();
+    if !broken.is_empty() {
+        return Err(broken);
+    }
+    let left = limits.iter().filter(|limit| limit.of == "threads");
+    let left = left.map(|limit| limit.left - limit.needed).min();
+    Ok(ThreadBudget::of(left.unwrap_or(usize::MAX)))
+}
+
+fn maps(needed: usize) -> Option<Limit> {
+    let value = number_in("/proc/sys/vm/max_map_count")?;
+    let used = fs::read_to_string("/proc/self/maps").ok()?.lines().count();
+    let for_threads = (value * MAPS_PER_MILLE / 1000).saturating_sub(used);
+    let wanted = (needed * MAPS_A_THREAD + used) / MAPS_PER_MILLE * 1000 + 2000;
+    Some(Limit {
+        of: "threads",
+        name: "vm.max_map_count",
+        value,
+        left: for_threads / MAPS_A_THREAD,
+        needed,
+        cure: format!("sudo sysctl -w vm.max_map_count={wanted}"),
+    })
+}
+
+fn threads_of_all(needed: usize) -> Option<Limit> {
+    let value = number_in("/proc/sys/kernel/threads-max")?;
+    // "0.50 0.40 0.30 2/345 6789": 345 threads are there.
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let there = load.split('/').nth(1)?.split(' ').next()?.parse().ok()?;
+    Some(Limit {
+        of: "threads",
+        name: "kernel.threads-max",
+        value,
+        left: value.saturating_sub(there),
+        needed,
+        cure: format!(
+            "sudo sysctl -w kernel.threads-max={}",
+            there + needed + 1000
+        ),
+    })
+}
+
+fn threads_of_user(needed: usize) -> Option<Limit> {
+    let value = process_limit("Max processes")?;
+    // How many of them this user has already is nowhere to be read; the shell has at least one.
+    Some(Limit {
+        of: "threads",
+        name: "ulimit -u",
+        value,
+        left: value.saturating_sub(1),
+        needed,
+        cure: format!("ulimit -u {}", needed + 1000),
+    })
+}
+
+/// What a container, a service or a user's slice may have: the tightest limit from this process's
+/// own group up to the root.
+fn threads_of_group(needed: usize) -> Option<Limit> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mut tightest: Option<Limit> = None;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            "pids" => "/sys/fs/cgroup/pids",
+            _ => continue,
+        };
+        // In a container the path may be the host's, which is not to be seen here; the root is.
+        for group in Path::new(path).ancestors() {
+            let folder = Path::new(root).join(group.strip_prefix("/").unwrap_or(group));
+            let (Some(value), Some(there)) = (
+                number_in(folder.join("pids.max")),
+                number_in(folder.join("pids.current")),
+            ) else {
+                continue;
+            };
+            let left = value.saturating_sub(there);
+            if tightest.as_ref().is_none_or(|limit| left < limit.left) {
+                tightest = Some(Limit {
+                    of: "threads",
+                    name: "pids.max of the control group",
+                    value,
+                    left,
+                    needed,
+                    cure: format!(
+                        "echo {} | sudo tee {}",
+                        there + needed + 100,
+                        folder.join("pids.max").display()
+                    ),
+                });
+            }
+        }
+    }
+    tightest
+}
+
+/// Raises this process's soft limit of descriptors to the hard limit. The soft limit is low (1024
+/// on most systems) because of programs that use `select`. If it can't be raised, it stays.
+pub fn raise_descriptor_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let current = maximum;
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+    }
+}
+
+fn open_files(needed: usize) -> Option<Limit> {
+    let value = process_limit("Max open files")?;
+    let used = fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(Limit {
+        of: "descriptors",
+        name: "ulimit -Hn",
+        value,
+        left: value.saturating_sub(used),
+        needed,
+        // The soft limit already equals the hard one, which only root may raise.
+        cure: raise_descriptors(used + needed),
+    })
+}
+
+/// Returns the command that allows the programs of this shell `wanted` descriptors.
+pub(crate) fn raise_descriptors(wanted: usize) -> String {
+    format!("sudo prlimit --pid $$ --nofile={wanted}")
+}
+
+fn number_in(path: impl AsRef<Path>) -> Option<usize> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The soft limit of that name; `None` also for "unlimited".
+fn process_limit(name: &str) -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_refused_with_the_limit_and_the_cure() {
+        let needs = Needs {
+            threads: 40_000_000,
+            sockets: 2,
+        };
+        let Err(limits) = check(needs) else {
+            // A system that does not tell.
+            assert!(number_in("/proc/sys/vm/max_map_count").is_none());
+            return;
+        };
+        let text = limits[0].to_string();
+        assert!(text.contains("40000008 threads are needed"), "{text}");
+        assert!(text.contains("sudo sysctl -w vm.max_map_count=1"), "{text}");
+    }
+
+    #[test]
+    fn a_small_server_fits() {
+        assert!(
+            check(Needs {
+                threads: 10,
+                sockets: 10
+            })
+            .is_ok()
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! What a session does with a turn that is cut short, and with a client that does not read.
+#![cfg(test)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portal_core::session::{AtWorker, Session};
+use portal_core::transport::{Transport, XmlLines};
+
+use crate::clock::Clock;
+use crate::event::Events;
+use crate::hall::Connection;
+use crate::hall::test_support::{connection, heard};
+use crate::limits;
+use crate::server::{Server, Settings};
+use crate::wire::{CloseReason, ServerDoc};
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn at(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        let patience = Duration::from_secs(120);
+        stream.set_read_timeout(Some(patience)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    fn sends(&mut self, command: &str, parts: &str) {
+        let socket = self.0.get_mut();
+        writeln!(
+            socket,
+            "<CLIENT><command>{command}</command>{parts}</CLIENT>"
+        )
+        .unwrap();
+    }
+
+    fn reads(&mut self, part: &str) {
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "no {part}");
+        }
+    }
+
+    fn logs_in(&mut self, name: &str) {
+        self.sends("LOGIN", &format!("<username>{name}</username>"));
+        self.reads(">WELCOME<");
+    }
+}
+
+#[test]
+fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
+    let settings = Settings {
+        port: 0,
+        single_port: Some(2),
+        history: 1000,
+        idle_timeout: None,
+        ..Settings::default()
+    };
+    let clock = Clock::new();
+    let events = Events::new(clock.clone());
+    let server = Server::start(&settings, clock.clone(), events).unwrap();
+    let mut alice = Client::at(server.portal());
+    alice.logs_in("alice");
+    alice.sends("JOIN", "<room>lobby</room><here/>");
+    let text = "x".repeat(7000);
+    for _ in 0..limits::HISTORY / text.len() + 1 {
+        alice.sends(
+            "SAY",
+            &format!("<room>lobby</room><message>{text}</message>"),
+        );
+        alice.reads(">SENT<");
+    }
+    let mut bob = Client::at(server.portal());
+    bob.logs_in("bob");
+    let connected = server.connected();
+    let bobs = connected
+        .iter()
+        .find(|there| &*there.connection.label() == "bob");
+    let connection = Arc::clone(&bobs.unwrap().connection);
+    for _ in 0..200 {
+        bob.sends("JOIN", "<room>lobby</room><here/>");
+        bob.sends("LEAVE", "<room>lobby</room>");
+    }
+    // The queue may hold one more replay until the thread that appended it checks the limit.
+    let bound = limits::OUTBOX + limits::HISTORY_EXEMPTION + limits::HISTORY;
+    let mut most = 0;
+    while !connection.outbox.has_ended() {
+        most = most.max(connection.outbox.pending());
+        clock.beat();
+        std::thread::yield_now();
+    }
+    assert!(most > limits::OUTBOX && most <= bound, "{most}");
+    assert_eq!(connection.outbox.ended(), Some(CloseReason::TooSlow));
+    alice.sends("PING", "");
+    alice.reads(">PONG<");
+    server.stop();
+}
+
+/// The messages that the partner receives of a turn of three, if `at_first` runs before.
+fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
+    let clock = Clock::new();
+    let events = Events::new(clock.clone());
+    let settings = Settings {
+        port: 0,
+        ..Settings::default()
+    };
+    let server = Server::start(&settings, clock, events).unwrap();
+    let state = &server.state;
+    let seats = state.seats.all();
+    let ((alice, hers), bob) = (connection("alice"), connection("bob"));
+    for (seat, connection) in seats.iter().zip([&alice, &bob.0]) {
+        let welcome = ServerDoc::Notice("welcome".into());
+        state.pairs.enter(seat.number, connection, &welcome);
+    }
+    // She sends nothing more than the bytes that arrived with her passcode.
+    hers.shutdown(std::net::Shutdown::Write).unwrap();
+    let said: String = (0..3)
+        .map(|number| format!("<CLIENT><message>{number}</message></CLIENT>\n"))
+        .collect();
+    let stream = alice.outbox.stream();
+    let (mut decoder, _) = XmlLines::new(8192).open(stream, seats[0].port);
+    decoder.read_from(&mut said.as_bytes()).unwrap();
+    at_first(&alice);
+    let end = Session::new(state, AtWorker::new(&seats[0]), &alice).run(&mut *decoder);
+    let messages = heard(bob).into_iter();
+    let is_hers = |word: &String| word.parse::<u8>().is_ok();
+    (end, messages.filter(is_hers).collect())
+}
+
+#[test]
+fn a_turn_ends_with_its_session() {
+    let all = ["0", "1", "2"].map(str::to_owned).to_vec();
+    assert_eq!(heard_of_a_turn(|_| {}), (CloseReason::PeerClosed, all));
+    // The messages after that have no recipient.
+    let ended = heard_of_a_turn(|alice| {
+        alice.outbox.end(CloseReason::Kicked);
+    });
+    assert_eq!(ended, (CloseReason::ConnectionReset, Vec::new()));
+}
