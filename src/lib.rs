@@ -146,32 +146,24 @@
 
 #![warn(missing_docs)]
 
-pub mod event;
 pub mod guide;
+#[cfg(feature = "server")]
 pub mod lesson;
-pub mod limits;
-pub mod program;
-pub mod server;
 
-// It starts and ends programs as Unix does.
-pub use portal_accounts as accounts;
 #[cfg(feature = "cluster")]
 pub use portal_backplane as cluster;
-pub use portal_board as board;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "check"))]
 pub use portal_check as check;
+#[cfg(feature = "client")]
 pub use portal_client as client;
-pub use portal_core::{clock, hall, outbox, seat, tick, wake};
-pub use portal_net as net;
-pub(crate) use portal_web as web;
-pub use portal_wire as wire;
-
-pub(crate) use portal_cli::{
-    command_line, files, interfaces, invocation, output, signals, terminal, text_file,
+#[cfg(feature = "server")]
+pub use {
+    portal_accounts as accounts, portal_board as board,
+    portal_core::{self as core, clock, hall, outbox, seat, tick, wake},
+    portal_net as net,
+    portal_server::{event, limits, program, start as server},
+    portal_wire as wire,
 };
-pub(crate) use portal_net::{lock, threads};
-#[cfg(feature = "tls")]
-pub(crate) use portal_tls as tls;
 
 /// What the fuzzers in `tests/fuzz` reach that nobody else needs to.
 #[cfg(fuzzing)]

@@ -245,7 +245,8 @@ fn false_portal(
 }
 
 fn fingerprint(identity: &support::tls::Identity) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, identity.0.as_ref());
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    let digest = suite.unwrap().common.hash_provider.hash(&identity.0);
     let bytes: Vec<String> = digest
         .as_ref()
         .iter()

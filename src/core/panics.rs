@@ -20,7 +20,7 @@ pub struct Panics {
     events: Events,
     /// Where the next panic is to be, in a test.
     #[cfg(any(test, feature = "test-support"))]
-    pub next_at: std::sync::Arc<portal_net::lock::Mutex<Option<&'static str>>>,
+    pub next_at: std::sync::Arc<std::sync::Mutex<Option<&'static str>>>,
 }
 
 impl Panics {
@@ -70,7 +70,10 @@ impl Panics {
     /// Outside of tests there is nothing here.
     pub fn may_panic(&self, place: &'static str) {
         #[cfg(any(test, feature = "test-support"))]
-        if self.next_at.lock().take_if(|at| *at == place).is_some() {
+        if let Ok(mut next_at) = self.next_at.lock()
+            && next_at.take_if(|at| *at == place).is_some()
+        {
+            drop(next_at);
             panic!("made to panic at {place}");
         }
         let _ = place;

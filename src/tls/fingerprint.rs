@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ring::digest::{SHA256, digest};
+use rustls::SupportedCipherSuite;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 /// The SHA-256 of a certificate (DER).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,11 @@ impl Fingerprint {
     /// That certificate's.
     pub fn of(certificate: &[u8]) -> Fingerprint {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+        // The hash of this cipher suite is SHA-256.
+        if let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 {
+            let hash = suite.common.hash_provider.hash(certificate);
+            bytes.copy_from_slice(hash.as_ref());
+        }
         Fingerprint(bytes)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::event::{EventQueue, Events};
-use crate::server::{Server, Settings};
+use crate::start::{Server, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -67,7 +67,7 @@ impl Stage {
     }
 
     fn panic_at(&self, place: &'static str) {
-        *self.server.panics.next_at.lock() = Some(place);
+        *self.server.panics.next_at.lock().unwrap() = Some(place);
     }
 
     /// Waits until it has happened, and that it is told with its place.

@@ -15,7 +15,7 @@ use crate::event::ChatEvent;
 use crate::limits;
 use crate::net::{BoundPort, Held, Listener, TlsServer, Transport};
 use crate::seat::{Lease, SeatNumber};
-use crate::server::ports::{Binder, reason};
+use crate::start::ports::{Binder, reason};
 use portal_core::accept_loop::trouble;
 use portal_core::worker::Worker;
 
@@ -128,8 +128,8 @@ mod tests {
     use crate::clock::Clock;
     use crate::event::{EventQueue, Events};
     use crate::net::Held;
-    use crate::server::ports::tests::{ENDED, Scripted};
-    use crate::server::{Portals, Server, Settings};
+    use crate::start::ports::tests::{ENDED, Scripted};
+    use crate::start::{Portals, Server, Settings};
 
     const LISTENS: Option<Held> = Some(Held::Listener);
     const PATIENCE: Duration = Duration::from_secs(60);

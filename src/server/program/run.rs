@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use crate::lock::Mutex;
 use crossbeam_channel::{Sender, after, bounded, never, select};
-use parking_lot::Mutex;
 
 use super::identity::TlsFiles;
 use super::in_force::{file, in_force};
@@ -28,8 +28,8 @@ use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::Host;
 use crate::output::{self, Output, counted};
-use crate::server::{Server, Settings, raise_descriptor_limit};
 use crate::signals::{self, Listening, Told};
+use crate::start::{Server, Settings, raise_descriptor_limit};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
     Ahead, Ask, Complete, Keyboard, Manner, Palette, PreparedEditor, Printer, Prompt, Typed,

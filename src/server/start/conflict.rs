@@ -164,7 +164,7 @@ fn do_overlap(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{Portals, WebDoor};
+    use crate::start::{Portals, WebDoor};
 
     /// The sentence about settings with these ports, `None` if they do not conflict.
     fn sentence_about(

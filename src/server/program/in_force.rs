@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::identity::TlsFiles;
 use crate::net::Network;
 use crate::output::counted;
-use crate::server::{Portals, Settings, WebDoor};
+use crate::start::{Portals, Settings, WebDoor};
 use crate::wire::printable;
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterSettings;

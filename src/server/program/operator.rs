@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(feature = "cluster")]
 use super::cluster;
 use crate::output::counted;
-use crate::server::{Connected, Server};
+use crate::start::{Connected, Server};
 use crate::wire::printable;
 
 const HELP: &str =

@@ -274,7 +274,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Arc;
 
-    use parking_lot::Mutex;
+    use crate::lock::Mutex;
 
     use super::*;
     use crate::clock::Clock;

@@ -9,7 +9,7 @@ use super::options::MORE;
 use crate::command_line::bad_file;
 use crate::interfaces::{default_route, machine_name};
 use crate::net::Host;
-use crate::server::Server;
+use crate::start::Server;
 use crate::text_file;
 use crate::wire::printable;
 

@@ -14,7 +14,7 @@ use crate::event::Events;
 use crate::hall::Connection;
 use crate::hall::test_support::{connection, heard};
 use crate::limits;
-use crate::server::{Server, Settings};
+use crate::start::{Server, Settings};
 use crate::wire::{CloseReason, ServerDoc};
 
 struct Client(BufReader<TcpStream>);

@@ -17,7 +17,7 @@ use crate::files::server_folder;
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
-use crate::server::{Portals, Rate, Settings, WebDoor, port_conflict};
+use crate::start::{Portals, Rate, Settings, WebDoor, port_conflict};
 use crate::text_file;
 use crate::web::Authority;
 use crate::wire::Revision;

@@ -205,30 +205,30 @@ pub(super) mod tests {
     use std::collections::{HashMap, VecDeque};
     use std::sync::Arc;
 
-    use parking_lot::Mutex;
+    use crate::lock::Mutex;
 
     use super::*;
 
     /// What a port is in use for at each attempt to bind it, the next one first; then it is free.
-    pub(in crate::server) type Script = VecDeque<Option<Held>>;
+    pub(in crate::start) type Script = VecDeque<Option<Held>>;
 
     /// Binds by script. A port that is free is really another one, which the system chooses.
     #[derive(Clone, Default)]
-    pub(in crate::server) struct Scripted(pub(in crate::server) Arc<Mutex<State>>);
+    pub(in crate::start) struct Scripted(pub(in crate::start) Arc<Mutex<State>>);
 
     #[derive(Default)]
-    pub(in crate::server) struct State {
-        pub(in crate::server) scripts: HashMap<u16, Script>,
+    pub(in crate::start) struct State {
+        pub(in crate::start) scripts: HashMap<u16, Script>,
         /// Why the last attempt at a port failed.
         held: HashMap<u16, Option<Held>>,
         /// Where a port is really.
-        pub(in crate::server) really: HashMap<u16, SocketAddr>,
-        pub(in crate::server) told: Vec<String>,
+        pub(in crate::start) really: HashMap<u16, SocketAddr>,
+        pub(in crate::start) told: Vec<String>,
         pauses: u32,
     }
 
     impl Scripted {
-        pub(in crate::server) fn new(scripts: &[(u16, &[Option<Held>])]) -> Scripted {
+        pub(in crate::start) fn new(scripts: &[(u16, &[Option<Held>])]) -> Scripted {
             let scripts = scripts
                 .iter()
                 .map(|(port, script)| (*port, script.iter().copied().collect()));
@@ -268,7 +268,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::server) const ENDED: Option<Held> = Some(Held::EndedConnection);
+    pub(in crate::start) const ENDED: Option<Held> = Some(Held::EndedConnection);
     const CONNECTED: Option<Held> = Some(Held::Connection);
     const LISTENS: Option<Held> = Some(Held::Listener);
     const ENOUGH: usize = 1000;
