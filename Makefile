@@ -41,20 +41,28 @@ help: ## list what can be made
 	@echo "  SERVER=HOST chooses the server and NAME=YOU logs in"
 	@echo "  make run-server ARGS=--help and make run-client ARGS=--help list the options"
 
+# The options that need a cargo feature, OPTION:FEATURE; a test compares them with the programs' own. The programs are
+# built with the features that ARGS needs, and no others: that halves the first build.
+SERVER_FEATURES = --tls:tls --cluster:cluster
+CLIENT_FEATURES = --tls:tls
+needed = $(foreach row,$(1),$(if $(findstring $(firstword $(subst :, ,$(row))),$(ARGS)),$(lastword $(subst :, ,$(row)))))
+SERVER_BUILD = --no-default-features --features "$(strip server $(call needed,$(SERVER_FEATURES)))" --bin chatserver
+CLIENT_BUILD = --no-default-features --features "$(strip client $(call needed,$(CLIENT_FEATURES)))" --bin chatclient
+
 run-server: cargo-is-there ## start the chat server
-	@$(CARGO) build $(PROFILE) --bin chatserver
-	@$(CARGO) run --quiet $(PROFILE) --bin chatserver -- $${PORT:+"$$PORT"} $(ARGS)
+	@$(CARGO) build $(PROFILE) $(SERVER_BUILD)
+	@$(CARGO) run --quiet $(PROFILE) $(SERVER_BUILD) -- $${PORT:+"$$PORT"} $(ARGS)
 
 run-web: cargo-is-there ## start it with a page for browsers, for everyone on the network (30 at a time)
 	@$(MAKE) --no-print-directory run-server ARGS='--web 0.0.0.0:8080 --workers 30 $(ARGS)'
 
 run-client: cargo-is-there ## start a chat client
-	@$(CARGO) build $(PROFILE) --bin chatclient
+	@$(CARGO) build $(PROFILE) $(CLIENT_BUILD)
 	@set --; \
 	  if [ -n "$$SERVER$$PORT$$NAME" ]; then set -- "$${SERVER:-127.0.0.1}"; fi; \
 	  if [ -n "$$PORT$$NAME" ]; then set -- "$$@" "$${PORT:-50000}"; fi; \
 	  if [ -n "$$NAME" ]; then set -- "$$@" "$$NAME"; fi; \
-	  $(CARGO) run --quiet $(PROFILE) --bin chatclient -- "$$@" $(ARGS); \
+	  $(CARGO) run --quiet $(PROFILE) $(CLIENT_BUILD) -- "$$@" $(ARGS); \
 	  code=$$?; case $$code in 0|1|3|130) ;; *) exit $$code;; esac
 	@# A chat that the server has ended has told its reason; "make: *** Error 1" under it would only confuse.
 
@@ -105,10 +113,11 @@ test@demo:
 test@%:
 	$(PART) $* $(CARGO) test --test $*
 
-# What the design card's server does, in a build that knows no TLS.
-test-without-tls: cargo-is-there ## the server's tests in a build without TLS
-	$(CARGO) clippy --no-default-features --all-targets -- -D warnings
-	$(CARGO) test --no-default-features --test transcripts --test client --test web
+# What the design card's server does, built as `make run-server` does it.
+LEAN = --no-default-features --features server,client,check
+test-without-tls: cargo-is-there ## the server's tests in a build without TLS and Redis
+	$(CARGO) clippy $(LEAN) --all-targets -- -D warnings
+	$(CARGO) test $(LEAN) --test transcripts --test client --test web --test features
 
 lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
 	$(CARGO) fmt --all --check

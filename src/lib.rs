@@ -11,33 +11,41 @@
 //! The project is a workspace of crates in `src`. A crate can use only those that its `Cargo.toml` names,
 //! and they are further down in this table.
 //!
-//! | crate | what it has | what it does not know |
+//! | crate | contains | does not know |
 //! |---|---|---|
-//! | `portal-chat` (this one) | the server's threads and all that is not in a crate of its own yet: see below | |
-//! | `portal-board` ([`board`]) | a page that shows the inside of a running server, or of a recorded run | anything but events |
-//! | `portal-check` ([`check`]) | the program `chatcheck`: checks a server that a student has written, a rung of the ladder at a time | how this server does it |
+//! | `portal-chat` (this one) | the three programs, the [`guide`], the ladder of lessons | |
+//! | `portal-server` ([`program`], [`server`], [`event`]) | the program `chatserver`: options, the operator's console, signals, event files; starts the threads of all other crates | |
+//! | `portal-check` ([`check`]) | the program `chatcheck`: checks a server that a student has written, one rung of the ladder at a time | how this server works |
 //! | `portal-client` ([`client`]) | the program `chatclient`: finds a seat, edits lines, shows what arrives | the server |
 //! | `portal-lesson` ([`lesson`]) | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) leads from them to here | everything else |
-//! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is here |
-//! | `portal-tls` (with the feature `tls`) | certificates and fingerprints, and whom a client believes | sockets |
-//! | `portal-cli` | what the programs share: command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
-//! | `portal-core` ([`seat`], [`hall`], [`outbox`], [`clock`], [`tick`], [`wake`], `event`) | the core: the states of a seat, passcodes, the workload stack; who is here; the way to a client's socket; time in ticks; events | browsers, other servers, files, programs |
-//! | `portal-net` ([`net`]) | the sockets and what std's lack, TLS below a stream (`--trace` and `--chop` are here); locks with a checked order | what is sent |
-//! | `portal-wire` ([`wire`]) | what travels: frames, documents, XML, names, text that is safe to show | sockets, locks, threads |
+//! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over a Redis | sockets and sessions |
+//! | `portal-board` ([`board`]) | a page that shows the inside of a running server, or of a recorded run | anything but events |
+//! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal; the protocols that clients speak there | what a session does |
+//! | `portal-web` | HTTP as far as the chat page and the board need it, and the chat page | what is said over it |
+//! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is connected |
+//! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and which servers a client trusts | sockets |
+//! | `portal-cli` | command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
+//! | `portal-core` ([`core`]) | the server of the design card: see below | browsers, TLS, other servers, files, programs |
+//! | `portal-net` ([`net`]) | sockets and what std's lack, TLS below a stream; `--trace` and `--chop`; locks with a checked order | what is sent |
+//! | `portal-wire` ([`wire`]) | frames, documents, names, text that is safe to show | sockets, locks, threads |
 //!
-//! The modules of this crate, in the order in which a connection meets them:
+//! The core, in the order in which a connection meets it:
 //!
-//! | module | what it is | what it must not know |
-//! |---|---|---|
-//! | [`program`] | the program `chatserver`: command line, operator's console | |
-//! | [`server`] | every thread of the server, in `server/threads`; what a client says, in `server/session`; the seats, the rooms' ports, what keeps one client from costing the others (`server/guard`) | the program around it |
-//! | [`event`] | the console and the event file; the kinds of events that the program emits itself | how to make them happen |
-//! | `web` | the page on which people chat, and as much HTTP as it and the board need, up to the WebSocket | what is said over it |
-//! | [`cluster`] | the other servers of a chat of several, behind a Redis (with the feature of that name) | sockets and sessions: it hands what comes to whoever hears it |
-//! | [`guide`] | pages about using it, its security, the seeds, how to contribute | |
-//! | [`limits`] | every limit with its reason: those of this crate, and those of the others | |
+//! | module | contains |
+//! |---|---|
+//! | [`core::portal`], [`core::seats`], [`seat`] | the portal; the workload stack and who has which seat; the states of one seat and its passcode, without sockets |
+//! | [`core::worker`], [`core::visit`], [`core::sockets`] | a worker's port; the one life of a connection; how a socket becomes a connection |
+//! | [`core::transport`] | the form of a connection's documents: XML lines here, others in `portal-entrances` |
+//! | [`core::session`] | what a client sends and what it is answered |
+//! | [`hall`], [`core::room_manager`], [`core::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
+//! | [`outbox`], [`wake`], [`core::timer`], [`core::liveness`] | the way to a client's socket; the threads that write what did not fit and enforce deadlines |
+//! | [`clock`], [`tick`] | time in ticks |
+//! | [`core::accounts`], [`core::backplane`] | the seams to names with passwords and to other servers |
+//! | [`core::event`] | what happens, for the console, the event file, the board and the tests |
+//! | [`core::guard`], [`core::panics`], [`core::limits`] | what keeps one client from costing the others |
 //!
-//! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule.
+//! [`protocol`] says what travels, byte for byte. `tests/transcripts` plays each rule. [`limits`] has every limit with its
+//! reason.
 //!
 //! # The threads
 //!
@@ -98,27 +106,22 @@
 //!
 //! # The path of a message
 //!
-//! Alice's worker reads it (`server/session/turn.rs`, `Session::run`) as a document
-//! ([`wire::Codec::read_client`]). What that means is up to the session's role
-//! (`server/session/at_worker.rs`, or `in_room.rs`). What is said is gathered (`server/session/speaker.rs`)
-//! and, at the turn's end, written for each codec among those who hear it ([`hall::Said`]) and into each
-//! one's socket ([`outbox::Outbox::send`]). One read, one write, one thread. Only if
-//! the partner's socket is full does a second thread, the partner's timekeeper, come into it.
+//! Alice's worker reads (`Session::run`, `src/core/session/turn.rs`). Her decoder turns the bytes into documents
+//! ([`core::transport::Decoder`]). The session's role decides what each means (`src/core/session/at_worker.rs`, or
+//! `in_room.rs`). Messages are gathered (`src/core/session/speaker.rs`) and, at the turn's end, encoded once per encoding
+//! among the recipients ([`hall::Said`]) and written into each one's socket ([`outbox::Outbox::send`]). One read, one write,
+//! one thread. Only if the partner's socket is full does a second thread take part: the partner's timer writes the rest.
 //!
-//! A browser's message takes the same path: its thread (`server/threads/web.rs`) took the seat off the stack, and from the
-//! passcode on it is a session like any other, over another framing (`wire/websocket.rs`).
+//! A browser's message takes the same path: its thread (`src/entrances/browser.rs`) took the seat off the stack, and from
+//! the passcode on it is a session like any other, over another transport (`src/entrances/web_socket.rs`).
 //!
-//! With `--cluster`, what is public or for a room goes to the engine instead ([`cluster::Cluster::say`], by
-//! `server/session/speaker.rs`), and everybody hears it when `cluster-in` reads it back (`server/here.rs`).
+//! With `--cluster`, public messages and those for rooms go to Redis instead ([`core::backplane::Backplane::publish`]), and
+//! all recipients get them when the thread `cluster-in` reads them back (`src/core/local_delivery.rs`).
 //!
 //! # A new command
 //!
-//! TOPIC is an example; `git grep -il topic src` lists all its files. Without other servers it is a row for
-//! each of its documents (`wire/client_doc.rs`, `wire/server_doc.rs`), what a room remembers of it and how
-//! it tells it (`core/hall/room.rs`), who may say so and who hears it, now and on coming in
-//! (`core/hall/rooms.rs`), one arm of the match and a word to who joins (`server/session/at_worker.rs`); for
-//! our client a row of what can be typed (`client/commands.rs`) and what is shown of the answer
-//! (`client/chat/heard.rs`).
+//! TOPIC is an example; `git grep -il topic src` lists the files that name it. Most of them need no change for a
+//! command of a server alone: contributing has the list of those that do.
 //!
 //! # The locks
 //!
@@ -141,8 +144,8 @@
 //!
 //! # Where to start reading
 //!
-//! `server/threads/worker.rs`, top to bottom: it is the life of a connection. Then [`seat::Seat`], which
-//! decides, and `server/threads/timer.rs`, which watches the time.
+//! `src/core/visit.rs` and `src/core/worker.rs`, top to bottom: they are the life of a connection. Then [`seat::Seat`],
+//! which decides, and `src/core/timer.rs`, which watches the time.
 
 #![warn(missing_docs)]
 

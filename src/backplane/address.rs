@@ -38,7 +38,7 @@ impl FromStr for EngineAddress {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let is_tls = scheme == "rediss";
         if is_tls && !cfg!(feature = "tls") {
-            return Err("this build knows no TLS: use redis://HOST, or build with TLS".to_owned());
+            return Err("this program was built without TLS: use redis://HOST, or build it with TLS (`cargo build --release`)".to_owned());
         }
         if !is_tls && scheme != "redis" {
             return Err("it is redis://HOST[:PORT][/DB], or rediss:// with TLS".to_owned());

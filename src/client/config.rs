@@ -23,7 +23,6 @@ pub(super) fn history_file() -> Option<PathBuf> {
 }
 
 /// Where the servers are that were met before, or `None` without a home.
-#[cfg(feature = "tls")]
 pub(super) fn known_servers_file() -> Option<PathBuf> {
     files::state_file("known_servers")
 }

@@ -26,18 +26,34 @@ pub(super) enum Verdict {
 
 #[cfg(not(feature = "tls"))]
 impl Introduction {
-    /// A build that knows no TLS.
+    /// Refuses a server that needs TLS, because this program was built without it.
+    ///
+    /// # Errors
+    /// The reason and the fix.
     pub(super) fn begin(options: &mut Options) -> Result<Introduction, String> {
-        match &options.tls {
-            None => Ok(Introduction {}),
-            Some(wanted) => {
-                let option = match wanted.fingerprint {
-                    Some(_) => "--tls-fingerprint",
-                    None => "--tls",
-                };
-                Err(format!("{option}: this program was built without TLS"))
-            }
+        const FIX: &str = "this program was built without TLS; `make run-client ARGS=--tls` builds \
+                           it with TLS, and so does `cargo build --release`";
+        if let Some(wanted) = &options.tls {
+            let option = match wanted.fingerprint {
+                Some(_) => "--tls-fingerprint",
+                None => "--tls",
+            };
+            return Err(format!("{option}: {FIX}"));
         }
+        let (server, port) = (&options.server, options.port.to_string());
+        let is_known = |line: &str| {
+            let mut words = line.split_whitespace();
+            let names = words
+                .next()
+                .is_some_and(|host| host.eq_ignore_ascii_case(server));
+            names && words.next() == Some(&port)
+        };
+        let file = crate::config::known_servers_file();
+        let known = file.and_then(|file| std::fs::read_to_string(file).ok());
+        if known.is_some_and(|known| known.lines().any(is_known)) {
+            return Err(format!("the server {server} {port} speaks TLS, but {FIX}"));
+        }
+        Ok(Introduction {})
     }
 
     pub(super) fn judge(&mut self, _: &mut Options) -> Verdict {

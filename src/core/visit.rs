@@ -91,6 +91,8 @@ impl<'v> Visit<'v> {
             state.pairs.enter(seat.number, &self.connection, &welcome);
             Session::new(state, AtWorker::new(seat), &self.connection).run(&mut *self.decoder)
         });
+        // The socket is closed with the last handle, which must not outlive the seat's.
+        drop(self);
         clear_up_twice(&state.panics, end, |end| {
             clear_up(state, seat, entrance, end, admitted);
         });

@@ -8,7 +8,7 @@ use crate::clock::{Deadline, Tick, Ticks};
 pub struct Keepalive {
     every: Ticks,
     next: Deadline,
-    is_pinged: bool,
+    pinged_at: Option<Tick>,
 }
 
 /// The action for a silent client.
@@ -26,7 +26,7 @@ impl Keepalive {
         Keepalive {
             every,
             next: Deadline::after(now, every),
-            is_pinged: false,
+            pinged_at: None,
         }
     }
 
@@ -42,14 +42,14 @@ impl Keepalive {
         }
         let quiet_until = read_at.map(|read_at| Deadline::after(read_at, self.every));
         if let Some(next) = quiet_until.filter(|until| !until.is_past(now)) {
-            (self.next, self.is_pinged) = (next, false);
+            (self.next, self.pinged_at) = (next, None);
             return None;
         }
         self.next = Deadline::after(now, self.every);
-        let was_pinged = std::mem::replace(&mut self.is_pinged, true);
-        Some(match was_pinged {
-            true => KeepaliveAction::GiveUp,
-            false => KeepaliveAction::Ping,
+        let pinged_at = self.pinged_at.replace(now);
+        Some(match pinged_at {
+            Some(pinged_at) if read_at < Some(pinged_at) => KeepaliveAction::GiveUp,
+            _ => KeepaliveAction::Ping,
         })
     }
 }
@@ -73,7 +73,9 @@ mod tests {
         // It answers, and sends something once more.
         assert_eq!(actions(16..20, Some(16)), []);
         assert_eq!(actions(20..22, Some(18)), []);
-        let silent = [(22, ping), (26, KeepaliveAction::GiveUp)];
-        assert_eq!(actions(22..30, Some(18)), silent);
+        assert_eq!(actions(22..23, Some(18)), [(22, ping)]);
+        // An answer in the tick of the ping is one.
+        assert_eq!(actions(23..30, Some(22)), [(26, ping)]);
+        assert_eq!(actions(30..31, Some(22)), [(30, KeepaliveAction::GiveUp)]);
     }
 }

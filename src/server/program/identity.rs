@@ -148,7 +148,7 @@ impl TlsFiles {
     #[cfg(not(feature = "tls"))]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
         let _ = &self.names;
-        Err("--tls: this program was built without TLS; build it with the feature tls, which is there by default".into())
+        Err("--tls: this program was built without TLS; `make run-server ARGS=--tls` builds it with TLS, and so does `cargo build --release`".into())
     }
 }
 

@@ -395,7 +395,9 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
 
 #[cfg(not(feature = "cluster"))]
 fn no_cluster(_: &str) -> Result<String, &'static str> {
-    Err("this build knows no other servers: build it with `--features cluster`")
+    Err(
+        "this program was built without Redis; `make run-server ARGS='--cluster …'` builds it with Redis, and so does `cargo build --release`",
+    )
 }
 
 fn even(text: &str) -> Result<usize, String> {

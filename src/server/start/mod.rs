@@ -473,6 +473,9 @@ impl Server {
             tls: self.tls.is_some(),
         };
         let free = |state: Arc<ServerState>| state.seats.free_ports().len();
+        // The accounts know the other servers, which must not keep them.
+        let accounts = accounts.as_ref().map(Arc::downgrade);
+        let all = |accounts: &Weak<SharedAccounts>| Some(accounts.upgrade()?.all());
         let host = Host {
             events: self.state.events.clone(),
             clients: Arc::new(LocalDelivery {
@@ -482,10 +485,15 @@ impl Server {
                 free: state.upgrade().map_or(0, free),
                 ..load.clone()
             }),
-            accounts: Box::new(move || accounts.as_ref().map_or_else(Vec::new, |file| file.all())),
+            accounts: Box::new(move || accounts.as_ref().and_then(all).unwrap_or_default()),
         };
         self.cluster = Some(Arc::clone(cluster));
         cluster.start(host).map_err(StartError::Cluster)
+    }
+
+    /// The server's state, for an entrance that is not started here.
+    pub fn state(&self) -> &Arc<ServerState> {
+        &self.state
     }
 
     /// The other servers, if this is one of several.

@@ -1,0 +1,103 @@
+//! The cargo features of the programs, and the table in the Makefile of the options that need them.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::process::Command;
+
+/// The options of a program that take part in the table: those of TLS and of other servers.
+fn options(program: &str) -> Vec<String> {
+    let help = Command::new(program).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let features = ["--tls", "--cluster"];
+    let needs_one = |word: &&str| features.iter().any(|feature| word.starts_with(feature));
+    let mut options: Vec<String> = words.filter(needs_one).map(str::to_owned).collect();
+    options.sort();
+    options.dedup();
+    options
+}
+
+/// The features in the command with which make builds and runs a program.
+fn features(target: &str, arguments: &str) -> String {
+    let make = Command::new("make")
+        .args(["--dry-run", "--no-print-directory", target])
+        .arg(format!("ARGS={arguments}"))
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let commands = String::from_utf8(make.stdout).unwrap();
+    let (_, features) = commands.split_once("--features \"").expect("features");
+    features.split('"').next().unwrap().trim().to_owned()
+}
+
+#[test]
+fn make_builds_the_features_that_the_options_need() {
+    let server = env!("CARGO_BIN_EXE_chatserver");
+    let client = env!("CARGO_BIN_EXE_chatclient");
+    for (target, program, least) in [
+        ("run-server", server, "server"),
+        ("run-client", client, "client"),
+    ] {
+        for arguments in ["", "--trace", "--bind 0.0.0.0"] {
+            assert_eq!(features(target, arguments), least, "{arguments}");
+        }
+        for option in options(program) {
+            let feature = option[2..].split('-').next().unwrap();
+            let wanted = format!("{least} {feature}");
+            assert_eq!(features(target, &format!("{option} x")), wanted, "{option}");
+        }
+    }
+    assert_eq!(
+        features("run-server", "--cluster=redis://127.0.0.1 --tls"),
+        "server tls cluster"
+    );
+}
+
+#[cfg(not(feature = "tls"))]
+fn refused(program: &str, arguments: &[&str], home: Option<&std::path::Path>) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if let Some(home) = home {
+        command
+            .env("HOME", home)
+            .env("XDG_STATE_HOME", home)
+            .env("XDG_CONFIG_HOME", home);
+    }
+    let output = command.output().unwrap();
+    let (status, stderr) = (output.status, output.stderr);
+    let sentence = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{sentence}");
+    assert!(sentence.contains("cargo build --release"), "{sentence}");
+    sentence
+}
+
+#[cfg(not(any(feature = "tls", feature = "cluster")))]
+#[test]
+fn a_program_that_lacks_a_feature_names_the_command_that_adds_it() {
+    let server = env!("CARGO_BIN_EXE_chatserver");
+    let client = env!("CARGO_BIN_EXE_chatclient");
+    let sentence = refused(server, &["--tls"], None);
+    assert!(
+        sentence.contains("make run-server ARGS=--tls"),
+        "{sentence}"
+    );
+    let sentence = refused(server, &["--cluster", "redis://127.0.0.1"], None);
+    assert!(sentence.contains("make run-server"), "{sentence}");
+    let sentence = refused(client, &["--tls"], None);
+    assert!(
+        sentence.contains("make run-client ARGS=--tls"),
+        "{sentence}"
+    );
+    // A server that has spoken TLS before must not be talked to without it.
+    let home = std::env::temp_dir().join(format!("portal-chat-lean-{}", std::process::id()));
+    let known = home.join("portal-chat");
+    std::fs::create_dir_all(&known).unwrap();
+    std::fs::write(known.join("known_servers"), "127.0.0.1 50000 AB\n").unwrap();
+    let sentence = refused(client, &["127.0.0.1"], Some(&home));
+    std::fs::remove_dir_all(&home).unwrap();
+    assert!(
+        sentence.contains("127.0.0.1 50000 speaks TLS"),
+        "{sentence}"
+    );
+}
