@@ -966,6 +966,189 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_tells_who_has_lost_a_name
     a_server_wakes_with(None);
 }
 
+/// Whoever is on the server that sleeps is not told that they have left themselves, and everybody
+/// else knows in the end who is in which room.
+#[test]
+fn a_server_that_was_stopped_for_longer_than_its_lease_tells_nobody_of_their_own_departure() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let one = server(&engine.url(), "one");
+    let mut bob = person(&one, "bob");
+    let sleeper = Process::start(&engine.url(), "sleeper");
+    let (mut alice, mut carol) = (sleeper.person("alice"), sleeper.person("carol"));
+    for client in [&mut bob, &mut alice, &mut carol] {
+        join(client, "lobby");
+    }
+    sleeper.child.stop();
+    for name in ["alice", "carol"] {
+        bob.line_with(&format!("ROOM LEFT</command><username>{name}<"));
+    }
+    sleeper.child.signal("-CONT");
+    for name in ["alice", "carol"] {
+        bob.line_with(&format!("ROOM JOINED</command><username>{name}<"));
+    }
+    bob.send_line(&in_room("lobby", "the last word"));
+    bob.line_with("SENT</command><count>2<");
+    for (client, name) in [(&mut alice, "alice"), (&mut carol, "carol")] {
+        loop {
+            let line = client.line();
+            let is_own = line.contains("LEFT") && line.contains(&format!("<username>{name}<"));
+            assert!(!is_own, "{line}");
+            if line.contains("the last word") {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (mut alice, mut bob) = (person(&one, "alice"), person(&two, "bob"));
+    for client in [&mut alice, &mut bob] {
+        join(client, "lobby");
+    }
+    for stream in ["all", "room:lobby"] {
+        let say = |text: &str| match stream {
+            "all" => public(text),
+            _ => in_room("lobby", text),
+        };
+        for number in 0..5 {
+            alice.send_line(&say(&format!("{stream} before {number}.")));
+        }
+        bob.line_with("before 4.");
+        engine.ask(&format!("DEL portal-chat:{stream}"));
+        for number in 0..3 {
+            alice.send_line(&say(&format!("{stream} after {number}.")));
+        }
+        bob.line_with("lost its memory");
+        for number in 0..3 {
+            bob.line_with(&format!("{stream} after {number}."));
+        }
+        // By the time that it is noticed, there may be more than before.
+        engine.ask(&format!("DEL portal-chat:{stream}"));
+        for number in 0..30 {
+            alice.send_line(&say(&format!("{stream} again {number}.")));
+        }
+        bob.line_with("lost its memory");
+    }
+    bob.send_line(&direct("alice", "a word"));
+    alice.line_with("a word");
+    engine.ask("DEL portal-chat:inbox:one");
+    // Bob is told of each whether it has arrived; the first may be lost.
+    for number in 0..9 {
+        bob.send_line(&direct("alice", &format!("word {number}.")));
+    }
+    alice.line_with("word 8.");
+}
+
+#[test]
+fn an_engine_that_comes_back_from_an_older_snapshot_loses_no_later_message() {
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (mut alice, mut bob) = (person(&one, "alice"), person(&two, "bob"));
+    let older = engine.snapshot();
+    for number in 0..5 {
+        alice.send_line(&public(&format!("forgotten {number}.")));
+    }
+    bob.line_with("forgotten 4.");
+    engine.restore(&older);
+    for client in [&mut alice, &mut bob] {
+        client.line_with("the other servers are back");
+    }
+    alice.send_line(&public("and now?"));
+    bob.line_with("and now?");
+}
+
+#[test]
+fn everything_that_is_needed_is_tried_before_the_start() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    for command in ["xread", "xadd", "xinfo", "evalsha", "hgetall"] {
+        engine.ask("ACL SETUSER default +@all");
+        engine.ask(&format!("ACL SETUSER default -{command}"));
+        let output = program(env!("CARGO_BIN_EXE_chatserver"))
+            .args(["0", "--single-port", "--no-passwords", "--check"])
+            .args(["--cluster", &engine.url()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.to_lowercase().contains(command), "{said}");
+    }
+}
+
+#[test]
+fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
+    let Some(engine) = Engine::start() else {
+        return;
+    };
+    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (mut alice, mut bob) = (person(&one, "alice"), person(&one, "bob"));
+    let mut carol = person(&two, "carol");
+    engine.ask("CONFIG SET maxmemory 1");
+    alice.send_line(&public("is it kept?"));
+    let answer = alice.line_with("<error");
+    assert!(answer.contains("unreachable"), "{answer}");
+    let lost = one.wait_for_event("cluster-lost", None);
+    assert!(
+        lost.line().contains("refuses to write: \"OOM\""),
+        "{}",
+        lost.line()
+    );
+    alice.line_with("be reached: until they are back");
+    alice.send_line(&public("on our own"));
+    alice.line_with("SENT</command><count>1<");
+    bob.line_with("on our own");
+    engine.ask("CONFIG SET maxmemory 0");
+    alice.line_with("the other servers are back");
+    alice.send_line(&public("together again"));
+    carol.line_with("together again");
+}
+
+#[test]
+fn a_server_waits_for_an_engine_that_starts_later() {
+    let Some(mut engine) = Engine::start() else {
+        return;
+    };
+    engine.kill();
+    let arguments = [
+        "0",
+        "--single-port",
+        "--no-passwords",
+        "--cluster-id",
+        "early",
+    ];
+    let check = program(env!("CARGO_BIN_EXE_chatserver"))
+        .args(arguments)
+        .args(["--cluster", &engine.url(), "--check"])
+        .output()
+        .unwrap();
+    assert_eq!(check.status.code(), Some(2));
+    let mut child = Running::start(
+        program(env!("CARGO_BIN_EXE_chatserver"))
+            .args(arguments)
+            .args(["--cluster", &engine.url()])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped()),
+    );
+    let sentence = child.first_error_with("waits for it");
+    assert!(sentence.contains("starts when it is there"), "{sentence}");
+    engine.restart();
+    let port = child.first_port();
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    client.send_line(&login("alice"));
+    client.line_with("WELCOME");
+}
+
 /// Ctrl-Z and `fg`, or a debugger: a read that waits is interrupted, and the connection is as good as before.
 #[test]
 fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {

@@ -152,7 +152,9 @@ fn open_entrance(server: &Server, clients: usize) -> (u16, thread::JoinHandle<()
                 let (state, factory) = (&state, &factory);
                 threads.spawn(move || {
                     let now = state.clock.now();
-                    let held = state.seats.take(peer.ip()).ok().expect("a free seat");
+                    let Ok(held) = state.seats.take(peer.ip()) else {
+                        panic!("no free seat");
+                    };
                     let taken = held.sit(
                         stream,
                         |seat, lease| seat.sit(lease, now),
@@ -163,7 +165,9 @@ fn open_entrance(server: &Server, clients: usize) -> (u16, thread::JoinHandle<()
                             (seat.number, opened)
                         },
                     );
-                    let (number, opened) = taken.ok().expect("its own seat");
+                    let Ok((number, opened)) = taken else {
+                        panic!("its own seat is taken");
+                    };
                     let seat = state.seats.seat(number).unwrap();
                     Visit::new(state, seat, opened).run(&ToyEntrance);
                 });

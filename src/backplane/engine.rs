@@ -22,7 +22,7 @@ pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// How long one read of the streams waits.
-const READ_WAIT: Duration = Duration::from_secs(1);
+pub(super) const READ_WAIT: Duration = Duration::from_secs(1);
 
 /// How much longer than that it may take. An engine that is stopped is noticed then.
 const READ_GRACE: Duration = Duration::from_secs(1);
@@ -302,18 +302,64 @@ impl Reading {
         connect(address, within, READ_WAIT + READ_GRACE).map(Reading)
     }
 
-    /// What came on streams after the given places; waits for up to [`READ_WAIT`] if there is nothing.
+    /// For each stream the number of its last entry, 0 if it does not exist, and how often it has
+    /// begun, if that is known.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub(super) fn ends(
+        &mut self,
+        streams: &[String],
+    ) -> Result<Vec<(u64, Option<u64>)>, RedisError> {
+        let mut packed = Vec::new();
+        for stream in streams {
+            cmd("XINFO")
+                .arg("STREAM")
+                .arg(stream)
+                .write_packed_command(&mut packed);
+            cmd("GET")
+                .arg(format!("{stream}:born"))
+                .write_packed_command(&mut packed);
+        }
+        self.0.send_packed_command(&packed)?;
+        let mut ends = Vec::new();
+        for _ in streams {
+            let (info, born) = (self.0.recv_response()?, self.0.recv_response()?);
+            ends.push((last_id(info)?, word(born).parse().ok()));
+        }
+        Ok(ends)
+    }
+
+    /// The entries of a stream up to that number.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub(super) fn up_to(&mut self, stream: &str, last: u64) -> Result<Vec<Entry>, RedisError> {
+        let last = format!("0-{last}");
+        let entries = cmd("XRANGE")
+            .arg(stream)
+            .arg("-")
+            .arg(last)
+            .query(&mut self.0)?;
+        let Value::Array(entries) = entries else {
+            return Ok(Vec::new());
+        };
+        Ok(entries.into_iter().filter_map(entry).collect())
+    }
+
+    /// What came on streams after the given places; waits for up to `wait`, at most [`READ_WAIT`], if there is nothing.
     ///
     /// # Errors
     /// The connection is of no use any more.
     pub(super) fn read(
         &mut self,
         places: &[(String, u64)],
+        wait: Duration,
     ) -> Result<Vec<(String, Vec<Entry>)>, RedisError> {
         let mut read: Cmd = cmd("XREAD");
         read.arg("COUNT").arg(1000);
         read.arg("BLOCK")
-            .arg(u64::try_from(READ_WAIT.as_millis()).unwrap_or(1));
+            .arg(u64::try_from(wait.as_millis()).unwrap_or(1));
         read.arg("STREAMS");
         for (stream, _) in places {
             read.arg(stream);
@@ -330,6 +376,29 @@ impl Reading {
             }
         }
     }
+}
+
+/// The number of a stream's last entry, of the reply to `XINFO STREAM`.
+///
+/// # Errors
+/// A reply other than that there is no such stream.
+fn last_id(info: Value) -> Result<u64, RedisError> {
+    let pairs: Vec<(Value, Value)> = match info {
+        Value::ServerError(error) if error.to_string().contains("no such key") => return Ok(0),
+        Value::ServerError(error) => return Err(error.into()),
+        Value::Map(pairs) => pairs,
+        Value::Array(values) => {
+            let mut values = values.into_iter();
+            std::iter::from_fn(|| Some((values.next()?, values.next()?))).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut pairs = pairs.into_iter();
+    let last = pairs.find_map(|(name, value)| {
+        let name = word(name);
+        (name == "last-generated-id").then(|| word(value))
+    });
+    Ok(last.map_or(0, |last| number_of(&last)))
 }
 
 /// Why Redis can't be used. A timeout gets words of its own: the system would say "Resource temporarily
@@ -371,6 +440,25 @@ pub(super) fn number_of(id: &str) -> u64 {
         .split_once('-')
         .and_then(|(_, number)| number.parse().ok());
     number.unwrap_or(0)
+}
+
+/// How far a stream goes, as the scripts tell it: `0-17 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The number of its last entry.
+    pub(super) end: u64,
+    /// How often it has begun.
+    pub(super) born: u64,
+}
+
+impl Place {
+    pub(super) fn read(text: &str) -> Place {
+        let (id, born) = text.split_once(' ').unwrap_or((text, "0"));
+        Place {
+            end: number_of(id),
+            born: born.parse().unwrap_or(0),
+        }
+    }
 }
 
 /// `XREAD`'s answer: for each stream its entries.

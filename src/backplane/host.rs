@@ -32,12 +32,18 @@ impl Host {
     pub(super) fn lost(&self, reason: &str) {
         let reason = reason.to_owned();
         self.events.emit(|| ClusterEvent::ClusterLost { reason });
-        self.notice("the other servers can't be reached: until they are back, what you say reaches only people on this one");
     }
 
     pub(super) fn back(&self) {
         self.events.emit(|| ClusterEvent::ClusterBack {});
-        self.notice("the other servers are back");
+    }
+
+    /// Notifies all clients that the other servers can't be reached, or can be again.
+    pub(super) fn notify(&self, is_lost: bool) {
+        self.notice(match is_lost {
+            true => "the other servers can't be reached: until they are back, what you say reaches only people on this one",
+            false => "the other servers are back",
+        });
     }
 
     /// Reports messages that can't be had any more: those of a room, or public ones. Without a count,

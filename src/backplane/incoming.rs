@@ -9,10 +9,10 @@ use portal_core::backplane::{BackplaneEvent, Outcome, RemoteMessage};
 use portal_core::hall::Unwritten;
 use portal_wire::time;
 
-use crate::engine::{CONNECT_WITHIN, Call, Entry, Op, Reading, flag, reason};
+use crate::engine::{CONNECT_WITHIN, Call, Entry, Op, READ_WAIT, Reading, flag, reason};
 use crate::limits;
 use crate::out::{Ask, Task};
-use crate::shared::{Shared, Side};
+use crate::shared::{Checked, Shared, Side};
 
 /// Until the end: reads, and connects again after a break.
 pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
@@ -34,12 +34,16 @@ pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
 
 /// Reads until the connection breaks; returns how that showed.
 fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
+    let mut checked: Option<Instant> = None;
     while !shared.is_stopped() {
-        let places = shared.places.all().into_iter();
-        let places: Vec<(String, u64)> = places
-            .map(|(stream, place)| (shared.stream(&stream), place))
-            .collect();
-        match link.read(&places) {
+        // Redis may have come back from an older snapshot, and a stream may have been deleted.
+        if checked.is_none_or(|checked| checked.elapsed() >= READ_WAIT) {
+            if let Err(error) = check_places(shared, asks, &mut link) {
+                return reason(&error);
+            }
+            checked = Some(Instant::now());
+        }
+        match link.read(&places(shared), READ_WAIT) {
             Ok(streams) => {
                 let mut unwritten = Unwritten::default();
                 for (stream, entries) in streams {
@@ -55,6 +59,45 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
     String::new()
 }
 
+/// The streams by their whole names, and how far each has been read.
+pub(super) fn places(shared: &Shared) -> Vec<(String, u64)> {
+    let places = shared.places.all().into_iter();
+    places
+        .map(|(stream, place)| (shared.stream(&stream), place))
+        .collect()
+}
+
+/// Compares how far each stream has been read with its end, and reports those that have gone back.
+pub(super) fn check_places(
+    shared: &Shared,
+    asks: &Sender<Task>,
+    link: &mut Reading,
+) -> Result<(), redis::RedisError> {
+    let streams: Vec<String> = shared
+        .places
+        .all()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let keys: Vec<String> = streams.iter().map(|name| shared.stream(name)).collect();
+    for (stream, (end, born)) in streams.iter().zip(link.ends(&keys)?) {
+        let checked = shared.places.check(stream, end, born);
+        if checked == Checked::Fine {
+            continue;
+        }
+        if !stream.starts_with("inbox:") {
+            shared.missed(stream.strip_prefix("room:"), None);
+        }
+        if let Checked::Overtook(last) = checked {
+            let mut unwritten = Unwritten::default();
+            for entry in link.up_to(&shared.stream(stream), last)? {
+                deliver(shared, asks, stream, &entry, &mut unwritten);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn hand_on(
     shared: &Shared,
     asks: &Sender<Task>,
@@ -66,12 +109,25 @@ fn hand_on(
     let Some(left_out) = shared.places.advance(stream, entry.number) else {
         return;
     };
+    if left_out > 0
+        && !stream.starts_with("inbox:")
+        && let Some(host) = shared.host()
+    {
+        host.missed(stream.strip_prefix("room:"), Some(left_out));
+    }
+    deliver(shared, asks, stream, entry, unwritten);
+}
+
+fn deliver(
+    shared: &Shared,
+    asks: &Sender<Task>,
+    stream: &str,
+    entry: &Entry,
+    unwritten: &mut Unwritten,
+) {
     let Some(host) = shared.host() else { return };
     let mut hear = |event: BackplaneEvent<'_>| host.clients.on_event(event, unwritten);
     let room = stream.strip_prefix("room:");
-    if left_out > 0 && !stream.starts_with("inbox:") {
-        host.missed(room, Some(left_out));
-    }
     let owner = entry.field("o");
     let here = shared.session_here(owner);
     // An owner ends with a name; who has left owns nothing any more.

@@ -12,3 +12,14 @@ pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
 pub const CLUSTER_QUEUE: usize = 64 * 1024;
 /// How many asks go out together.
 pub const CLUSTER_BATCH: usize = 200;
+
+/// A connection that has lasted for so long is not about to break again.
+pub const CLUSTER_STABLE: Duration = Duration::from_secs(10);
+/// The longest pause between two tries to reach Redis.
+pub const CLUSTER_LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The least time between two notices about the other servers, after the first two.
+pub const CLUSTER_NOTICE_EVERY: Duration = Duration::from_secs(10);
+/// After so long without one, notices are sent at once again.
+pub const CLUSTER_NOTICES_FORGOTTEN: Duration = Duration::from_secs(60);
+/// Pause between two tries to reach Redis while the server starts.
+pub const CLUSTER_START_RETRY: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender as Queue, TrySendError, bounded};
 use portal_accounts::{Account, Decided, Directory, Wish};
@@ -14,7 +14,7 @@ use portal_core::hall::Unwritten;
 use portal_net::lock::Mutex;
 use portal_wire::{Elsewhere, Name, Port};
 
-use crate::engine::{Call, Op, Reading, START_WITHIN, flag, number_of};
+use crate::engine::{Asking, Call, Op, Reading, START_WITHIN, flag, number_of};
 use crate::host::Host;
 use crate::incoming;
 use crate::limits;
@@ -29,6 +29,7 @@ pub struct RedisBackplane {
     asks: Queue<Task>,
     /// Taken by `cluster-out`.
     queue: Mutex<Option<Receiver<Task>>>,
+    wait: Option<fn(&ClusterError)>,
     /// Redirects clients only to servers with TLS.
     over_tls: bool,
     /// To be joined at the end. A leaf lock.
@@ -44,6 +45,7 @@ impl RedisBackplane {
             shared: Arc::new(Shared::new(settings, passwords)),
             asks,
             queue: Mutex::new(Some(queue)),
+            wait: settings.wait,
             over_tls,
             threads: Mutex::default(),
         }
@@ -58,8 +60,13 @@ impl RedisBackplane {
             return Ok(());
         };
         self.shared.set_host(host);
-        let (link, epoch) = out::begin(&self.shared)?;
-        let reading = Reading::open(&self.shared.engine, START_WITHIN);
+        let (link, epoch) = self.first_connection()?;
+        // Everything that will be needed is tried now, and not by the first message.
+        let reading = Reading::open(&self.shared.engine, START_WITHIN).and_then(|mut reading| {
+            incoming::check_places(&self.shared, &self.asks, &mut reading)?;
+            reading.read(&incoming::places(&self.shared), Duration::from_millis(1))?;
+            Ok(reading)
+        });
         let reading = reading.map_err(|error| out::cant_use(&self.shared, &error))?;
         // Before anybody is let in.
         self.shared.works(Side::Out);
@@ -72,6 +79,22 @@ impl RedisBackplane {
         self.spawn("cluster-out", move || {
             out::run(&shared, &queue, (link, epoch));
         })
+    }
+
+    /// Connects to Redis; waits until it is there, if that is wanted.
+    fn first_connection(&self) -> Result<(Asking, String), ClusterError> {
+        let mut is_told = false;
+        loop {
+            match (out::begin(&self.shared), self.wait) {
+                (Err(error), Some(wait)) if error.is_temporary() => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        wait(&error);
+                    }
+                    self.shared.pause(limits::CLUSTER_START_RETRY);
+                }
+                (result, _) => return result,
+            }
+        }
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ClusterError> {

@@ -12,7 +12,7 @@ use portal_core::backplane::{Attached, HistoryEntry, Outcome};
 use portal_core::hall::Unwritten;
 use portal_wire::{Name, time};
 
-use crate::engine::{ANSWER_WITHIN, Asking, Call, Op, START_WITHIN, number_of, reason};
+use crate::engine::{ANSWER_WITHIN, Asking, Call, Op, Place, START_WITHIN, reason};
 use crate::limits;
 use crate::neighbour::Neighbour;
 use crate::settings::ClusterError;
@@ -61,10 +61,27 @@ struct Sender<'s> {
 type Told = (Option<Name>, u64, Name);
 
 enum Enlisted {
-    Yes { epoch: String, all: u64, inbox: u64 },
-    Held { left: i64 },
-    Differs { server: String, passwords: bool },
+    Yes {
+        epoch: String,
+        all: Place,
+        inbox: Place,
+    },
+    Missing {
+        command: String,
+        is_forbidden: bool,
+    },
+    Held {
+        left: i64,
+    },
+    Differs {
+        server: String,
+        passwords: bool,
+    },
 }
+
+const ALLOW: &str = "allow this user that command (`ACL SETUSER NAME ~* +@all`), or name another user with --cluster-secret FILE";
+const RESTORE: &str =
+    "use a Redis 7 that knows it; rename-command in its redis.conf may have taken it away";
 
 /// Why there is no connection at the start.
 pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
@@ -73,8 +90,20 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
             "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
         }
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
+        Some("NOAUTH" | "WRONGPASS") => {
             "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
+        }
+        Some("NOPERM") => ALLOW,
+        Some("CROSSSLOT" | "MOVED" | "CLUSTERDOWN") => {
+            "a Redis Cluster can't be used: name a single Redis with --cluster redis://HOST:PORT"
+        }
+        _ if reason.contains("NoPerm") => ALLOW,
+        _ if reason.contains("unknown command") => RESTORE,
+        _ if reason.contains("InvalidContentType") || reason.contains("corrupt message") => {
+            "it does not speak TLS at that port: name its TLS port, or use redis://HOST:PORT"
+        }
+        _ if reason.contains("certificate") && reason.contains("NotValidForName") => {
+            "name it by a host name that its certificate has"
         }
         _ if reason.contains("certificate") => {
             "this machine has to trust whoever signed its certificate (SSL_CERT_FILE names a file of others to trust)"
@@ -83,8 +112,10 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
             "start a Redis 7 there (`redis-server`), or name another with --cluster redis://HOST:PORT"
         }
     };
+    let is_loading = matches!(error.code(), Some("LOADING" | "MASTERDOWN"));
     ClusterError::Engine {
         address: shared.engine.to_string(),
+        is_temporary: is_loading || error.is_io_error() || error.is_timeout(),
         reason,
         cure,
     }
@@ -100,6 +131,7 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
             reason: format!("its maxmemory-policy {policy} may drop names, rooms and messages"),
             cure: "set another, here and in its redis.conf: \
                    `redis-cli config set maxmemory-policy noeviction`",
+            is_temporary: false,
         });
     }
     let mut left_before = i64::MAX;
@@ -124,6 +156,21 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
                     .set(&format!("inbox:{}", shared.caller_id), inbox);
                 link.set_within(ANSWER_WITHIN).map_err(failed)?;
                 return Ok((link, epoch));
+            }
+            Enlisted::Missing {
+                command,
+                is_forbidden,
+            } => {
+                let (why, cure) = match is_forbidden {
+                    true => ("this user may not use the command", ALLOW),
+                    false => ("it does not know the command", RESTORE),
+                };
+                return Err(ClusterError::Engine {
+                    address: shared.engine.to_string(),
+                    reason: format!("{why} {command}"),
+                    cure,
+                    is_temporary: false,
+                });
             }
             Enlisted::Differs { server, passwords } => {
                 return Err(ClusterError::OtherRules { server, passwords });
@@ -158,18 +205,22 @@ fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
     let answers = link.run(&shared.caller(), &[call])?;
     let words = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
     let words = words.map_err(answered_wrongly)?;
-    let number = |index: usize| words.get(index).map_or(0, |id| number_of(id));
+    let place = |index: usize| Place::read(words.get(index).map_or("", |word| word));
     match words.first().map(String::as_str) {
         Some("ok") => Ok(Enlisted::Yes {
             epoch: words.get(1).cloned().unwrap_or_default(),
-            all: number(2),
-            inbox: number(3),
+            all: place(2),
+            inbox: place(3),
         }),
         Some("held") => Ok(Enlisted::Held {
             left: words
                 .get(1)
                 .and_then(|word| word.parse().ok())
                 .unwrap_or(i64::MAX),
+        }),
+        Some("missing") => Ok(Enlisted::Missing {
+            command: words.get(1).cloned().unwrap_or_default(),
+            is_forbidden: words.get(2).is_some_and(|known| known == "1"),
         }),
         Some("differs") => Ok(Enlisted::Differs {
             server: words.get(1).cloned().unwrap_or_default(),
@@ -201,7 +252,7 @@ pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option
         return None;
     }
     let stream = format!("room:{}", room.key());
-    let token = shared.places.set(&stream, number_of(place));
+    let token = shared.places.set(&stream, Place::read(place));
     let old = |four: &[String]| HistoryEntry {
         sent_at: time::from_seconds(four[0].parse().unwrap_or(0)),
         from: four[1].clone(),
@@ -229,26 +280,50 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (
         judges_from: Instant::now() + shared.lease,
     };
     let _ = sender.seed();
-    let mut tries = 0;
+    let (mut tries, mut connected) = (0, Instant::now());
     while !shared.is_stopped() {
         if sender.link.is_none() || !shared.is_out_fine() {
             shared.report_loss();
+            shared.notify();
             refuse_all(queue);
-            match sender.come_back() {
-                Ok(()) => tries = 0,
-                Err(_) => {
-                    tries = (tries + 1).min(6);
-                    shared.pause(jittered(limits::CLUSTER_RETRY * tries));
-                }
+            // A connection that breaks soon after each success is tried less and less often.
+            if tries == 0 && connected.elapsed() < limits::CLUSTER_STABLE {
+                tries = 1;
+            }
+            if tries > 0 {
+                let pause = limits::CLUSTER_RETRY * 2_u32.pow(tries - 1);
+                shared.pause(jittered(pause.min(limits::CLUSTER_LONGEST_PAUSE)));
+            }
+            tries = (tries + 1).min(6);
+            if sender.come_back().is_ok() {
+                connected = Instant::now();
             }
             continue;
         }
+        if connected.elapsed() >= limits::CLUSTER_STABLE {
+            tries = 0;
+        }
         sender.serve(queue);
+        shared.notify();
         shared.give_up_receipts(limits::CLUSTER_PATIENCE);
     }
     sender.retire();
     refuse_all(queue);
     shared.give_up_receipts(Duration::ZERO);
+}
+
+/// Whether Redis has refused a script before it has changed anything: it can't save to its disk, its
+/// memory is full, or it is not (or no longer) the one that takes writes.
+fn is_refusal(error: &str) -> bool {
+    const REFUSALS: [&str; 6] = [
+        "MISCONF",
+        "OOM",
+        "READONLY",
+        "LOADING",
+        "NOREPLICAS",
+        "MASTERDOWN",
+    ];
+    REFUSALS.iter().any(|code| error.contains(code))
 }
 
 /// What was queued and not sent has not been done.
@@ -304,7 +379,7 @@ impl Sender<'_> {
             return;
         }
         let answers = self.run(&calls);
-        let mut is_fenced = false;
+        let (mut is_fenced, mut refused) = (false, None);
         match answers {
             Ok(answers) => {
                 for (ask, answer) in asks.into_iter().zip(answers) {
@@ -315,6 +390,10 @@ impl Sender<'_> {
                         }
                         Ok(words) if !words.is_empty() => Ok(words),
                         Ok(_) => Err(Outcome::Unsure),
+                        Err(error) if is_refusal(&error) => {
+                            refused = Some(error);
+                            Err(Outcome::Unreachable)
+                        }
                         Err(error) => {
                             self.shared.trouble("change what the servers share", error);
                             Err(Outcome::Unsure)
@@ -324,6 +403,11 @@ impl Sender<'_> {
                 }
                 if is_fenced {
                     self.is_fenced();
+                } else if let Some(error) = refused {
+                    // Until it takes writes again, this server goes on alone.
+                    self.link = None;
+                    let reason = format!("it refuses to write: {error}");
+                    self.shared.is_broken(Side::Out, &reason);
                 }
             }
             Err(()) => {
@@ -414,6 +498,11 @@ impl Sender<'_> {
         let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
         let epoch = match enlisted {
             Enlisted::Yes { epoch, .. } => epoch,
+            Enlisted::Missing { command, .. } => {
+                let error = format!("the command {command} can't be used any more");
+                self.shared.trouble("take part in the chat again", error);
+                return Err(());
+            }
             Enlisted::Held { .. } => {
                 // Somebody else has it, or this server's own lease of before is still there.
                 self.shared.boot_anew();

@@ -18,6 +18,9 @@ pub struct ClusterSettings {
     pub address: Option<IpAddr>,
     /// What the names of all keys begin with, so that several chats can have one engine.
     pub prefix: String,
+    /// If Redis is not there yet, the start waits for it, and calls this once with the reason. Without
+    /// it, the start fails.
+    pub wait: Option<fn(&ClusterError)>,
     /// How long a server that says nothing is taken to live. It says something three times as often.
     pub lease: Duration,
 }
@@ -29,6 +32,7 @@ impl ClusterSettings {
             engine,
             id: id.into(),
             address: None,
+            wait: None,
             prefix: "portal-chat:".to_owned(),
             lease: limits::LEASE,
         }
@@ -52,6 +56,8 @@ pub enum ClusterError {
         reason: String,
         /// What to do about it.
         cure: &'static str,
+        /// Redis can't be reached, or is still loading: it may be there in a moment.
+        is_temporary: bool,
     },
     /// Another server that lives has this id.
     IdTaken(String),
@@ -66,6 +72,13 @@ pub enum ClusterError {
     NoThread(std::io::Error),
 }
 
+impl ClusterError {
+    /// Whether it may be over in a moment.
+    pub(super) fn is_temporary(&self) -> bool {
+        matches!(self, ClusterError::Engine { is_temporary, .. } if *is_temporary)
+    }
+}
+
 impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,6 +86,7 @@ impl fmt::Display for ClusterError {
                 address,
                 reason,
                 cure,
+                ..
             } => write!(
                 f,
                 "the engine at {address} can't be used ({reason}): {cure}"

@@ -12,8 +12,9 @@ use portal_core::hall::Unwritten;
 use portal_net::lock::{Condvar, Mutex, Rank};
 
 use crate::address::EngineAddress;
-use crate::engine::Caller;
+use crate::engine::{self, Caller};
 use crate::host::Host;
+use crate::limits;
 use crate::neighbour::{Load, Neighbour};
 use crate::settings::ClusterSettings;
 
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     /// Notified at the end.
     ends: (Mutex<()>, Condvar),
     servers: Mutex<Vec<Neighbour>>,
+    noticed: Mutex<Noticed>,
     /// Those who wait to hear that what they said to one person was handed over there.
     awaited: Mutex<BTreeMap<u64, (Instant, Reply)>>,
     last_awaited: AtomicU64,
@@ -51,6 +53,39 @@ struct State {
     is_told_lost: bool,
     /// Why the connection was given up, until `cluster-out` has reported it.
     unreported: Option<String>,
+}
+
+/// What clients know about the connection to Redis.
+#[derive(Default)]
+struct Noticed {
+    /// They know that it is lost.
+    is_lost: bool,
+    /// When they were notified last.
+    sent: Option<Instant>,
+    /// How often, without a pause of [`limits::CLUSTER_NOTICES_FORGOTTEN`].
+    in_a_row: u32,
+}
+
+impl Noticed {
+    /// Whether clients are to be notified now that the connection `is_lost`, or not: at once the first
+    /// time that it is lost and restored, later not more often than [`limits::CLUSTER_NOTICE_EVERY`].
+    fn is_due(&mut self, is_lost: bool, now: Instant) -> bool {
+        if self.is_lost == is_lost {
+            return false;
+        }
+        let since = self.sent.map(|sent| now.saturating_duration_since(sent));
+        if since.is_none_or(|since| since >= limits::CLUSTER_NOTICES_FORGOTTEN) {
+            self.in_a_row = 0;
+        }
+        let is_due =
+            self.in_a_row < 2 || since.is_none_or(|since| since >= limits::CLUSTER_NOTICE_EVERY);
+        if is_due {
+            self.is_lost = is_lost;
+            self.sent = Some(now);
+            self.in_a_row += 1;
+        }
+        is_due
+    }
 }
 
 /// One of the two threads.
@@ -108,6 +143,7 @@ impl Shared {
             stopped: AtomicBool::new(false),
             ends: Default::default(),
             servers: Mutex::default(),
+            noticed: Mutex::default(),
             awaited: Mutex::default(),
             last_awaited: AtomicU64::new(0),
         }
@@ -228,6 +264,7 @@ impl Shared {
         drop(state);
         if let Some(host) = self.host().filter(|_| was_told) {
             host.back();
+            self.notify();
         }
     }
 
@@ -264,6 +301,16 @@ impl Shared {
         drop(state);
         if let Some(host) = self.host() {
             host.lost(&reason);
+            self.notify();
+        }
+    }
+
+    /// Notifies clients that the connection is lost or restored, if they do not know and it is time.
+    pub(super) fn notify(&self) {
+        let is_lost = !self.is_up();
+        let is_due = self.noticed.lock().is_due(is_lost, Instant::now());
+        if let Some(host) = self.host().filter(|_| is_due && !self.is_stopped()) {
+            host.notify(is_lost);
         }
     }
 
@@ -328,6 +375,19 @@ struct Table {
     last_token: u64,
 }
 
+/// The result of comparing a place with its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// The stream has only grown.
+    Fine,
+    /// The stream has gone back to an older snapshot, or was deleted. It is read on from its new
+    /// beginning, or otherwise from its end.
+    WentBack,
+    /// The stream was deleted, and has more entries again than had been read. Up to this entry, none
+    /// has been read since then.
+    Overtook(u64),
+}
+
 /// What one session has said in a stream, as far as that is not certain to have been heard here.
 #[derive(Default)]
 struct Open {
@@ -339,6 +399,10 @@ struct Open {
 
 struct Place {
     read: u64,
+    /// How often the stream has begun, as far as its reader knows.
+    born: u64,
+    /// How far it had been read at the last check.
+    checked: u64,
     /// What is open of each session here that has said something in it.
     open: BTreeMap<u64, Open>,
     /// A room that has ended here may have begun again before its end is noted.
@@ -347,12 +411,14 @@ struct Place {
 
 impl Places {
     /// A stream is read from there on. Returns a token for its end.
-    pub(super) fn set(&self, stream: &str, read: u64) -> u64 {
+    pub(super) fn set(&self, stream: &str, from: engine::Place) -> u64 {
         let mut table = self.0.lock();
         table.last_token += 1;
         let token = table.last_token;
         let place = Place {
-            read,
+            read: from.end,
+            born: from.born,
+            checked: from.end,
             open: BTreeMap::new(),
             token,
         };
@@ -411,6 +477,7 @@ impl Places {
         let place = table.places.get_mut(stream)?;
         let left_out = to.checked_sub(place.read + 1)?;
         place.read = to;
+        place.born += u64::from(to == 1);
         // Once in a while, what has been heard is forgotten.
         if to.is_multiple_of(1024) {
             place
@@ -418,6 +485,31 @@ impl Places {
                 .retain(|_, open| open.on_the_way > 0 || open.is_unsure || open.said > to);
         }
         Some(left_out)
+    }
+
+    /// Compares a place with its stream, whose last entry is `end` and which has begun `born` times.
+    pub(super) fn check(&self, stream: &str, end: u64, born: Option<u64>) -> Checked {
+        let mut table = self.0.lock();
+        let Some(place) = table.places.get_mut(stream) else {
+            return Checked::Fine;
+        };
+        let has_begun_again = born.is_some_and(|born| born > place.born);
+        let is_back = end < place.read;
+        let before = std::mem::replace(&mut place.checked, place.read);
+        if is_back {
+            // Nothing after a new beginning has been read yet. Its first entry will be counted.
+            place.read = if has_begun_again { 0 } else { end };
+            place.checked = place.read;
+            place.open.clear();
+        }
+        if let Some(born) = born.filter(|_| has_begun_again) {
+            place.born = if is_back { born - 1 } else { born };
+        }
+        match (is_back, has_begun_again) {
+            (false, false) => Checked::Fine,
+            (true, _) => Checked::WentBack,
+            (false, true) => Checked::Overtook(before),
+        }
     }
 
     pub(super) fn detach(&self, room: &str, token: u64) {
@@ -491,6 +583,55 @@ mod tests {
         fn members(&self) -> Vec<(Name, u64, Name)> {
             Vec::new()
         }
+    }
+
+    #[test]
+    fn a_stream_that_has_gone_back_is_read_on_from_where_nothing_is_heard_twice() {
+        let places = Places::default();
+        let read = || places.all()[0].1;
+        places.set("all", engine::Place { end: 0, born: 0 });
+        for number in 1..=5 {
+            assert_eq!(places.advance("all", number), Some(0));
+        }
+        let check = |end, born| places.check("all", end, born);
+        assert_eq!(check(5, Some(1)), Checked::Fine, "it has begun once");
+        // An older snapshot.
+        assert_eq!(check(3, Some(1)), Checked::WentBack);
+        assert_eq!(read(), 3);
+        assert_eq!(check(3, Some(1)), Checked::Fine);
+        // It was deleted, and has two entries since then.
+        assert_eq!(check(2, Some(2)), Checked::WentBack);
+        assert_eq!(read(), 0);
+        assert_eq!(places.advance("all", 1), Some(0));
+        assert_eq!(places.advance("all", 2), Some(0));
+        assert_eq!(check(2, Some(2)), Checked::Fine);
+        // It was deleted, and has more entries by now than have been read: some of these are new.
+        assert_eq!(check(9, Some(3)), Checked::Overtook(2));
+        assert_eq!(read(), 2);
+        assert_eq!(check(9, Some(3)), Checked::Fine);
+        // It was deleted, and nothing was said since then.
+        assert_eq!(check(0, Some(3)), Checked::WentBack);
+        assert_eq!(read(), 0);
+        assert_eq!(check(0, None), Checked::Fine, "not known any more");
+    }
+
+    #[test]
+    fn a_connection_that_breaks_again_and_again_is_a_notice_in_ten_seconds() {
+        let (mut notices, start) = (Noticed::default(), Instant::now());
+        let mut sent = Vec::new();
+        // It breaks and comes back five times a second, for a minute and a half.
+        for tick in 0..900_u64 {
+            let now = start + std::time::Duration::from_millis(100 * tick);
+            if notices.is_due(tick % 2 == 0, now) {
+                sent.push(tick / 10);
+            }
+        }
+        assert_eq!(sent, [0, 0, 10, 20, 30, 40, 50, 60, 70, 80]);
+        // A single break later on is a notice at once, and so is its end.
+        let later = start + std::time::Duration::from_secs(200);
+        let is_lost = !notices.is_lost;
+        assert!(notices.is_due(is_lost, later) && notices.is_due(!is_lost, later));
+        assert!(!notices.is_due(!is_lost, later));
     }
 
     #[test]

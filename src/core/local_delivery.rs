@@ -46,7 +46,7 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
         }
         BackplaneEvent::Left { name } => {
             let username = name.into();
-            people.announce_remote(&ServerDoc::UserLeft { username }, None);
+            people.announce_remote(&ServerDoc::UserLeft { username }, session_of(state, name));
         }
         BackplaneEvent::Public(message) => {
             let mut said = batch_of(Scope::Public, &message);
@@ -60,11 +60,9 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             );
         }
         BackplaneEvent::RoomLeft { room, name } => {
-            flush_all(
-                &state
-                    .rooms
-                    .with(|rooms| rooms.announce_remote(room, name, false, None)),
-            );
+            let own = session_of(state, name);
+            let rooms = &state.rooms;
+            flush_all(&rooms.with(|rooms| rooms.announce_remote(room, name, false, own)));
         }
         BackplaneEvent::Room {
             room,
@@ -109,6 +107,13 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             state.notice(text);
         }
     }
+}
+
+/// The session here that has a name. Its client is not told of its own departure, which the other
+/// servers announce when this one was silent for too long.
+fn session_of(state: &ServerState, name: &str) -> Option<u64> {
+    let client = state.people.find(&Name::new(name)?)?;
+    Some(client.session())
 }
 
 fn batch_of(scope: Scope<'static>, message: &RemoteMessage<'_>) -> Said {

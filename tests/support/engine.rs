@@ -131,6 +131,22 @@ impl Engine {
         self.signal("-CONT");
     }
 
+    /// A copy of what is on its disk now.
+    pub fn snapshot(&self) -> PathBuf {
+        let copy = self.folder.with_extension("older");
+        let _ = fs::remove_dir_all(&copy);
+        copy_folder(&self.folder, &copy);
+        copy
+    }
+
+    /// Starts it again with an older state, which is removed.
+    pub fn restore(&mut self, older: &std::path::Path) {
+        self.kill();
+        fs::remove_dir_all(&self.folder).unwrap();
+        fs::rename(older, &self.folder).unwrap();
+        self.restart();
+    }
+
     /// Starts it again on the same port, with what is on its disk.
     pub fn restart(&mut self) {
         self.kill();
@@ -275,6 +291,19 @@ impl Drop for Wire {
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }

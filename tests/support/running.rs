@@ -52,6 +52,15 @@ impl Running {
         }
     }
 
+    /// The first line on standard error, a pipe, that contains `part`. The rest is read and dropped.
+    pub fn first_error_with(&mut self, part: &str) -> String {
+        let output = BufReader::new(self.stderr.take().unwrap());
+        let mut lines = output.lines().map(Result::unwrap);
+        let line = lines.find(|line| line.contains(part));
+        std::thread::spawn(move || lines.count());
+        line.unwrap()
+    }
+
     /// The first port on 127.0.0.1 in the output of a server whose standard output is a pipe. The
     /// rest of the output is read and dropped.
     pub fn first_port(&mut self) -> u16 {

@@ -4,7 +4,7 @@ local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key = p .. 'room:' .. room
 local answer = {
   'ok', redis.call('HGET', p .. 'rooms', room) or spelled,
-  last('room:' .. room), redis.call('GET', key .. ':topic') or '',
+  place('room:' .. room), redis.call('GET', key .. ':topic') or '',
 }
 if most == 0 or redis.call('HLEN', key .. ':members') == 0 then return answer end
 -- What was said before the room ended last is not shown.

@@ -12,7 +12,13 @@ end
 -- Appends to a stream, and returns the new entry's id: 0-1, 0-2 and so on without a gap, so that a reader sees what it
 -- has missed.
 local function push(stream, ...)
-  return redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
+  local entry = redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
+  -- A stream that begins again after it was deleted counts from 1, which its readers must notice.
+  if entry == '0-1' then
+    redis.call('INCR', p .. stream .. ':born')
+    if stream ~= 'all' then redis.call('EXPIRE', p .. stream .. ':born', 2 * HOUR) end
+  end
+  return entry
 end
 
 -- The last id that a stream has given, also if the entry is not kept any more.
@@ -22,6 +28,11 @@ local function last(stream)
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then return info[i + 1] end
   end
+end
+
+-- The last id of a stream, and how often it has begun.
+local function place(stream)
+  return last(stream) .. ' ' .. (redis.call('GET', p .. stream .. ':born') or '0')
 end
 
 -- What is in a server's inbox is nobody's any more. Its count goes on, should the server come back.

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use portal_backplane::{ClusterSettings, EngineAddress, is_cluster_id, limits};
+use portal_backplane::{ClusterError, ClusterSettings, EngineAddress, is_cluster_id, limits};
 
 use super::options::MORE;
 use crate::command_line::bad_file;
 use crate::interfaces::{default_route, machine_name};
 use crate::net::Host;
+use crate::output;
 use crate::start::Server;
 use crate::text_file;
 use crate::wire::printable;
@@ -55,6 +56,7 @@ impl ClusterArguments {
                 .unwrap_or_else(|| default_id(machine_name(), port)),
             prefix: self.cluster_prefix,
             lease: limits::LEASE,
+            wait: Some(waits),
         }))
     }
 }
@@ -127,6 +129,13 @@ pub(super) fn servers(server: &Server) -> String {
         );
     }
     table
+}
+
+/// Says that the start waits for Redis.
+fn waits(error: &ClusterError) {
+    output::report(&format!(
+        "chatserver: {error}\nThe server waits for it, and starts when it is there; Ctrl-C ends this.\n"
+    ));
 }
 
 /// A line with the clients that have logged in on other servers, if there are any.

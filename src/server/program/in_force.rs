@@ -132,6 +132,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
             address,
             prefix,
             lease: _,
+            wait: _,
         }) => {
             lines.add("--cluster", engine);
             lines.add("--cluster-id", id);

@@ -111,6 +111,10 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
         could_be_made(events).map_err(|error| no_event_file(events, &error))?;
         settings.event_file = None;
     }
+    #[cfg(feature = "cluster")]
+    if let Some(cluster) = &mut settings.cluster {
+        cluster.wait = None;
+    }
     print(&format!(
         "chatserver {} with these settings:\n\n{shown}\n{notes}",
         env!("CARGO_PKG_VERSION")
