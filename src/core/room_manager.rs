@@ -8,20 +8,19 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use crate::accept_loop::trouble;
 use crate::backplane::{Backplane, Sender};
-use crate::clock::{Alarm, Clock, Timekeeping};
+use crate::clock::{Clock, Timekeeping};
 use crate::event::{ChatEvent, Events};
-use crate::hall::{Connection, Departure, Joiner, RoomError, Rooms, flush_all};
+use crate::hall::{Connection, Departure, Joiner, RoomError, RoomHandle, Rooms, flush_all};
 use crate::seat::{Lease, Ticket, WorkloadStack};
-use crate::wake::Waker;
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
-use portal_net::{Host, Listener, Port};
+use portal_net::{Host, Listener};
 use portal_wire::{CloseReason, Name};
 
 /// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
@@ -38,38 +37,6 @@ pub struct NewRoom {
     pub(crate) timer: Timekeeping,
     /// For the room's timekeeper: a room without one would never end.
     pub(crate) timer_token: ThreadToken,
-}
-
-/// The way to wake a room's threads, for whoever ends the room.
-pub struct RoomHandle {
-    pub(crate) port: Port,
-    /// `room-50005` has the other end, and closes the listener when it ends.
-    listener: Weak<Listener>,
-    /// The next tick that `timer-50005` has to see. Written only under the rooms' lock.
-    alarm: Alarm,
-    /// Wakes `timer-50005`.
-    timer: Waker,
-    closed: AtomicBool,
-    /// Says which beginning of the room it was, to the other servers.
-    token: AtomicU64,
-    /// The right to the room's port, from the moment the room has ended.
-    lease: Mutex<Option<Lease>>,
-}
-
-impl RoomHandle {
-    /// Nobody comes in any more: `room-50005` clears up and puts `lease` back.
-    fn close(&self, lease: Option<Lease>) {
-        *self.lease.lock() = lease;
-        self.closed.store(true, Ordering::Release);
-        self.timer.wake();
-        if let Some(listener) = self.listener.upgrade() {
-            listener.wake();
-        }
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
 }
 
 /// The ports that rooms may have.
@@ -149,7 +116,7 @@ pub struct RoomManager {
 
 /// Guarded by the rooms' lock.
 struct Directory {
-    rooms: Rooms<Arc<RoomHandle>>,
+    rooms: Rooms,
     /// The keys of the rooms that are being made.
     opening: BTreeSet<String>,
 }
@@ -181,7 +148,7 @@ impl Drop for Opening<'_> {
 impl RoomManager {
     /// No rooms yet. Each can have as many members as there are `places`.
     pub fn new(
-        rooms: Rooms<Arc<RoomHandle>>,
+        rooms: Rooms,
         ports: RoomPorts,
         budget: ThreadBudget,
         serve: ServeRoom,
@@ -210,7 +177,7 @@ impl RoomManager {
     }
 
     /// Does something under the rooms' lock. Nothing in `action` may wait.
-    pub fn with<T>(&self, action: impl FnOnce(&mut Rooms<Arc<RoomHandle>>) -> T) -> T {
+    pub fn with<T>(&self, action: impl FnOnce(&mut Rooms) -> T) -> T {
         action(&mut self.directory.lock().rooms)
     }
 
@@ -221,7 +188,7 @@ impl RoomManager {
         &self,
         name: &Name,
         handle: &Arc<RoomHandle>,
-        action: impl FnOnce(&mut Rooms<Arc<RoomHandle>>) -> T,
+        action: impl FnOnce(&mut Rooms) -> T,
     ) -> Option<T> {
         self.with(|rooms| {
             let is_ours = rooms
@@ -276,7 +243,7 @@ impl RoomManager {
     fn enter<T>(
         &self,
         name: &Name,
-        enter: impl FnOnce(&mut Rooms<Arc<RoomHandle>>) -> Result<T, RoomError>,
+        enter: impl FnOnce(&mut Rooms) -> Result<T, RoomError>,
     ) -> Result<T, RoomError> {
         let mut directory = self.directory.lock();
         loop {
@@ -435,7 +402,7 @@ impl RoomManager {
 
     /// Tells the other servers who has left a room, or that nobody here is in it any more. As
     /// [`RoomManager::tell_others_of`].
-    pub fn note(&self, room: &Name, departure: &Departure<Arc<RoomHandle>>) {
+    pub fn note(&self, room: &Name, departure: &Departure) {
         if let Some((session, name)) = &departure.left {
             let session = *session;
             self.backplane.leave(Sender { session, name }, room);
@@ -455,7 +422,7 @@ impl RoomManager {
     }
 
     /// What follows, without the lock, when somebody is out of a room.
-    pub fn follow(&self, departure: Departure<Arc<RoomHandle>>) {
+    pub fn follow(&self, departure: Departure) {
         flush_all(&departure.told);
         if let Some(ended) = departure.ended {
             ended.handle.close(Some(ended.lease));

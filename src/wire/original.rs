@@ -4,9 +4,8 @@
 //! else is chat, whatever it is, and goes to the partner as it came; bytes that are not UTF-8
 //! arrive as U+FFFD, as .NET makes of them. What those programs never say is never said to them.
 
-use super::client_doc::{ClientCommand, ClientDoc};
-use super::server_doc::{Relay, Scope, ServerDoc};
-use super::xml;
+use super::client_doc::{self, ClientCommand, ClientDoc};
+use super::server_doc::{self, Relay, Scope, ServerDoc};
 use crate::Port;
 
 const FULL: &str = "SERVER>>> FULL";
@@ -38,7 +37,7 @@ pub(super) fn server_content(doc: &ServerDoc<'_>, plain: bool) -> Option<Vec<u8>
         ServerDoc::Relay(relay) => relay.text.as_bytes().to_vec(),
         _ if !plain => {
             let mut content = Vec::with_capacity(128);
-            xml::write_server(doc, &mut content);
+            server_doc::write_server(doc, &mut content);
             content
         }
         ServerDoc::Ticket { port, passcode } => {
@@ -124,7 +123,7 @@ pub(super) fn handshake_content(port: Port, passcode: &str, plain: bool) -> Vec<
 
 fn xml_content(doc: &ClientDoc<'_>) -> Vec<u8> {
     let mut content = Vec::with_capacity(64);
-    xml::write_client(doc, &mut content);
+    client_doc::write_client(doc, &mut content);
     content
 }
 
@@ -135,7 +134,7 @@ pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
         if plain {
             read_plain(text)
         } else {
-            xml::read_server(text).ok()
+            server_doc::read_server(text).ok()
         }
     });
     let text = match known {

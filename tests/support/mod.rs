@@ -186,11 +186,11 @@ impl TestServer {
     /// Once everyone has gone, no room is left and every room's port is free.
     pub fn assert_all_rooms_end(&self) {
         let until = Instant::now() + PATIENCE;
-        while self.server.free_rooms() != self.rooms {
+        while self.server.state().rooms.free_ports() != self.rooms {
             assert!(
                 Instant::now() < until,
                 "{} of {} rooms' ports are free",
-                self.server.free_rooms(),
+                self.server.state().rooms.free_ports(),
                 self.rooms
             );
             self.clock.beat();

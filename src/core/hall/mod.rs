@@ -9,6 +9,7 @@ mod group;
 mod pairs;
 mod people;
 mod room;
+mod room_handle;
 mod rooms;
 mod said;
 
@@ -17,6 +18,7 @@ pub use group::{Group, hand_to_all};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
 pub use room::{Joiner, RoomError};
+pub use room_handle::RoomHandle;
 pub use rooms::{Admission, Audience, Departure, Ended, Rooms};
 pub use said::Said;
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Connection, Group};
+use super::{Connection, Group, RoomHandle};
 use crate::clock::Deadline;
 use crate::limits;
 use crate::outbox::Handed;
@@ -17,11 +17,11 @@ use portal_wire::{Name, Relay, Scope, ServerDoc, escaped_bytes, time};
 
 /// One room.
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Room<H> {
+pub(super) struct Room {
     pub(super) name: Name,
     pub(super) port: Port,
     pub(super) lease: Lease,
-    pub(super) handle: H,
+    pub(super) handle: Arc<RoomHandle>,
     pub(super) group: Arc<Group>,
     /// The right to a place; as many as there can be members.
     pub(super) free_places: WorkloadStack,
@@ -142,7 +142,7 @@ pub enum RoomError {
     TooMany,
 }
 
-impl<H> Room<H> {
+impl Room {
     pub(super) fn connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
         self.seated().map(|(_, connection)| connection)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::room::{Caller, Gone, Joiner, Member, Old, Remembered, Room, RoomError};
-use super::{Connection, Group, Said};
+use super::{Connection, Group, RoomHandle, Said};
 use crate::backplane::HistoryEntry;
 use crate::clock::{Deadline, Tick};
 use crate::limits;
@@ -21,11 +21,10 @@ use crate::seat::{
 use portal_net::Port;
 use portal_wire::{Name, ServerDoc};
 
-/// All rooms. `H` is the handle that the server keeps with each: the way to its listener, which the hall must
-/// not know.
+/// All rooms.
 #[cfg_attr(test, derive(Clone))]
-pub struct Rooms<H> {
-    by_key: BTreeMap<String, Room<H>>,
+pub struct Rooms {
+    by_key: BTreeMap<String, Room>,
     timeouts: Timeouts,
     /// How many messages a new member gets to see.
     history: usize,
@@ -33,9 +32,9 @@ pub struct Rooms<H> {
 }
 
 /// A room that has ended: its threads are to be woken and joined, its port pushed.
-pub struct Ended<H> {
+pub struct Ended {
     /// The way to wake its threads.
-    pub handle: H,
+    pub handle: Arc<RoomHandle>,
     /// The right to its port.
     pub lease: Lease,
 }
@@ -67,9 +66,9 @@ pub struct Audience {
     pub members: Vec<Arc<Connection>>,
 }
 
-impl<H> Rooms<H> {
+impl Rooms {
     /// No rooms yet. A new member of one gets to see its last `history` messages.
-    pub fn new(timeouts: Timeouts, history: usize) -> Rooms<H> {
+    pub fn new(timeouts: Timeouts, history: usize) -> Rooms {
         Rooms {
             by_key: BTreeMap::new(),
             timeouts,
@@ -80,7 +79,7 @@ impl<H> Rooms<H> {
 
     /// The same, on one of several servers: joins and departures are not announced when they happen,
     /// but by [`Rooms::announce_remote`].
-    pub fn without_announcements(mut self) -> Rooms<H> {
+    pub fn without_announcements(mut self) -> Rooms {
         self.announces = false;
         self
     }
@@ -186,7 +185,7 @@ impl<H> Rooms<H> {
 
     /// All connections to rooms, including those that have not sent a passcode yet.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
-        let connected = |room: &Room<H>| -> Vec<Arc<Connection>> {
+        let connected = |room: &Room| -> Vec<Arc<Connection>> {
             let callers = room.callers.iter().map(|caller| &caller.connection);
             room.connections().chain(callers).cloned().collect()
         };
@@ -214,7 +213,13 @@ impl<H> Rooms<H> {
     }
 
     /// Makes a room. It has to be joined under the same lock, or it would be empty and never end.
-    pub fn open(&mut self, name: &Name, (lease, port): (Lease, Port), places: usize, handle: H) {
+    pub fn open(
+        &mut self,
+        name: &Name,
+        (lease, port): (Lease, Port),
+        places: usize,
+        handle: Arc<RoomHandle>,
+    ) {
         let room = Room {
             name: name.clone(),
             port,
@@ -293,7 +298,7 @@ impl<H> Rooms<H> {
         &mut self,
         name: &Name,
         main: &Arc<Connection>,
-    ) -> Result<(&mut Room<H>, Seat, Lease), RoomError> {
+    ) -> Result<(&mut Room, Seat, Lease), RoomError> {
         let timeouts = Timeouts {
             idle: None,
             total: None,
@@ -494,11 +499,7 @@ impl<H> Rooms<H> {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn leave(
-        &mut self,
-        name: &Name,
-        main: &Arc<Connection>,
-    ) -> Result<Departure<H>, RoomError> {
+    pub fn leave(&mut self, name: &Name, main: &Arc<Connection>) -> Result<Departure, RoomError> {
         let room = self
             .by_key
             .get_mut(&name.key())
@@ -512,7 +513,7 @@ impl<H> Rooms<H> {
     }
 
     /// A connection to the room is over: its member has left, if that has not happened before.
-    pub fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure<H> {
+    pub fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return Departure::nobody();
         };
@@ -533,7 +534,7 @@ impl<H> Rooms<H> {
 
     /// The rooms that somebody is in or on the way to.
     pub fn rooms_of(&self, main: &Arc<Connection>) -> Vec<Name> {
-        let is_in = |room: &&Room<H>| {
+        let is_in = |room: &&Room| {
             room.members
                 .iter()
                 .any(|member| Arc::ptr_eq(&member.main, main))
@@ -555,7 +556,7 @@ impl<H> Rooms<H> {
 
     /// A look at the deadlines of a room: reservations that nobody took up end, and callers who
     /// said nothing are returned, to be told.
-    pub fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure<H>) {
+    pub fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure) {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return (Vec::new(), Departure::nobody());
         };
@@ -603,7 +604,7 @@ impl<H> Rooms<H> {
     }
 
     /// Ends every room, for the server's end. Returns everyone who is connected to each.
-    pub fn end_all(&mut self) -> Vec<(Ended<H>, Vec<Arc<Connection>>)> {
+    pub fn end_all(&mut self) -> Vec<(Ended, Vec<Arc<Connection>>)> {
         std::mem::take(&mut self.by_key)
             .into_values()
             .map(|room| {
@@ -624,17 +625,17 @@ impl<H> Rooms<H> {
     }
 
     /// What the server keeps with a room.
-    pub fn handle(&self, name: &Name) -> Option<&H> {
+    pub fn handle(&self, name: &Name) -> Option<&Arc<RoomHandle>> {
         self.by_key.get(&name.key()).map(|room| &room.handle)
     }
 
-    fn end_if_empty(&mut self, name: &Name, departed: Gone) -> Departure<H> {
+    fn end_if_empty(&mut self, name: &Name, departed: Gone) -> Departure {
         let Gone {
             connection,
             left,
             told,
         } = departed;
-        let is_empty = |room: &Room<H>| room.members.is_empty() && room.callers.is_empty();
+        let is_empty = |room: &Room| room.members.is_empty() && room.callers.is_empty();
         let ended = match self.by_key.get(&name.key()) {
             Some(room) if is_empty(room) => self.by_key.remove(&name.key()),
             _ => None,
@@ -662,7 +663,7 @@ fn old(entry: HistoryEntry) -> Old {
 }
 
 /// What follows when somebody is out of a room.
-pub struct Departure<H> {
+pub struct Departure {
     /// Their connection to the room, to be ended.
     pub connection: Option<Arc<Connection>>,
     /// Session and name, if they were in it, and not only on the way.
@@ -670,11 +671,11 @@ pub struct Departure<H> {
     /// Who was told, to be flushed.
     pub told: Vec<Arc<Connection>>,
     /// The room, if they were the last.
-    pub ended: Option<Ended<H>>,
+    pub ended: Option<Ended>,
 }
 
-impl<H> Departure<H> {
-    fn nobody() -> Departure<H> {
+impl Departure {
+    fn nobody() -> Departure {
         Departure {
             connection: None,
             left: None,
@@ -701,11 +702,11 @@ mod tests {
             idle_soon: None,
             total: None,
         };
-        let mut rooms: Rooms<()> = Rooms::new(timeouts, 20);
+        let mut rooms: Rooms = Rooms::new(timeouts, 20);
         let (name, port) = (Name::new("lobby").unwrap(), Port::new(1).unwrap());
         let lease = WorkloadStack::new([port]).pop().unwrap();
-        rooms.open(&name, (lease, port), 1, ());
-        let topic = |rooms: &Rooms<()>| rooms.by_key["lobby"].remembered.topic.clone();
+        rooms.open(&name, (lease, port), 1, RoomHandle::for_test(port));
+        let topic = |rooms: &Rooms| rooms.by_key["lobby"].remembered.topic.clone();
         let long = "x".to_owned() + &"é".repeat(limits::MAX_TOPIC_BYTES);
         rooms.set_topic_remote("lobby", ("bob", &long), None);
         assert_eq!(topic(&rooms).unwrap().0.len(), limits::MAX_TOPIC_BYTES - 1);

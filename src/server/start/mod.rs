@@ -805,11 +805,6 @@ impl Server {
         self.tick
     }
 
-    /// How many rooms could be made now.
-    pub fn free_rooms(&self) -> usize {
-        self.state.rooms.free_ports()
-    }
-
     /// Tells every client, joins every thread and closes every listener. When it returns, the
     /// ports can be bound again.
     pub fn stop(self) {

@@ -234,7 +234,7 @@ fn in_a_room_it_costs_one_caller() {
             stage.has_panicked(place);
         }
         drop(alice);
-        while stage.server.free_rooms() < Settings::default().rooms {
+        while stage.server.state().rooms.free_ports() < Settings::default().rooms {
             stage.clock.beat();
             let _ = stage
                 .events

@@ -59,7 +59,9 @@ struct Cast {
 struct World {
     cast: Arc<Cast>,
     now: Tick,
-    rooms: Rooms<()>,
+    rooms: Rooms,
+    /// All rooms share one, because no threads serve them.
+    handle: Arc<RoomHandle>,
     /// The only port, when it is free.
     ports: WorkloadStack,
     in_hand: Option<Lease>,
@@ -113,6 +115,7 @@ impl World {
             cast: Arc::new(Cast::new()),
             now: Tick(0),
             rooms: Rooms::new(timeouts, 0),
+            handle: RoomHandle::for_test(Port::MAX),
             ports: WorkloadStack::new(Port::new(50005)),
             in_hand: None,
             connected: [false; PEOPLE],
@@ -165,7 +168,8 @@ impl World {
                         return;
                     };
                     let port = lease.port();
-                    self.rooms.open(name, (lease, port), PEOPLE, ());
+                    self.rooms
+                        .open(name, (lease, port), PEOPLE, Arc::clone(&self.handle));
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
@@ -196,7 +200,8 @@ impl World {
                         return;
                     };
                     let port = lease.port();
-                    self.rooms.open(name, (lease, port), PEOPLE, ());
+                    self.rooms
+                        .open(name, (lease, port), PEOPLE, Arc::clone(&self.handle));
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
@@ -259,7 +264,7 @@ impl World {
         }
     }
 
-    fn ended(&mut self, departed: Departure<()>) {
+    fn ended(&mut self, departed: Departure) {
         if let Some(ended) = departed.ended {
             let before = self.in_hand.replace(ended.lease);
             assert!(before.is_none(), "two rooms had the port");
