@@ -31,7 +31,7 @@ OPTIONS ?= /etc/default/chatserver
 export NAME SERVER PORT CMD RUNG CLIENT BUG
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts build install uninstall package dist pages soak fuzz websocket-suite bench bench-quick bench-compare cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts build install uninstall package dist pages soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -123,6 +123,14 @@ lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+# The code whose tests mutants measure: what travels, and the core's rules. `cargo install cargo-mutants` installs the tool.
+MUTATED = src/wire/*.rs src/core/seat/*.rs src/core/seats.rs src/core/clock.rs src/core/tick.rs src/core/outbox.rs \
+  src/core/outbox/*.rs src/core/session/*.rs
+mutants: cargo-is-there ## change the core's rules one at a time, and list the changes that no test finds (an hour at most)
+	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: cargo install --locked cargo-mutants"; exit 2; }
+	timeout 3600 $(CARGO) mutants --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \
+	  --test-workspace false $(ARGS)
 
 lessons: cargo-is-there ## the ladder of lessons, from one socket to this server: read it here or in a browser
 	@$(CARGO) doc --no-deps --quiet

@@ -19,7 +19,7 @@
 //! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
 //! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer than
 //! 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`): what is
-//! left for the timer threads ([`Outbox::enqueue`]) goes out some twenty at a time.
+//! left for the timer threads ([`Outbox::enqueue_encoded`]) goes out some twenty at a time.
 
 mod silence;
 mod waiting;
