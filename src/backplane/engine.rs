@@ -1,8 +1,8 @@
-//! One connection to the engine: scripts are run on it, and streams read.
+//! One connection to Redis, to run scripts or to read streams.
 //!
-//! The client never reconnects by itself, and without a timeout it would wait for a stopped engine for ever. So each
-//! connection here has one, and whoever sees an error throws the connection away: what was in flight may have been
-//! done or not.
+//! The Redis client library never reconnects by itself, and without a timeout it would wait for a
+//! stopped Redis for ever. So each connection here has a timeout, and its user closes it after any
+//! error: requests in flight may have been executed or not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,23 +11,23 @@ use redis::{Client, Cmd, Connection, ConnectionInfo, ErrorKind, RedisError, Scri
 
 use crate::address::EngineAddress;
 
-/// Timeout for a new connection, and for each reply on it, while the server starts. Nobody chats yet,
-/// and the machine may be busy.
+/// Timeout for a new connection, and for each reply on it, while the server starts. No client is
+/// connected yet, and the machine may be busy.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 
 /// Timeout for a new connection later on.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long the engine may take for what takes it less than a millisecond. A person waits for it.
+/// Timeout for a reply, which normally takes less than a millisecond. A client waits for it.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
-/// How long one read of the streams waits.
+/// Time that one read of the streams blocks in Redis.
 pub(super) const READ_WAIT: Duration = Duration::from_secs(1);
 
-/// How much longer than that it may take. An engine that is stopped is noticed then.
+/// Additional time for that reply. If it expires, Redis is considered stopped.
 const READ_GRACE: Duration = Duration::from_secs(1);
 
-/// What the engine can be asked to do, each in one step: a script in Lua, in `cluster/scripts`.
+/// An atomic operation in Redis: a Lua script in `scripts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     Enlist,
@@ -76,39 +76,50 @@ const SCRIPTS: [&str; 19] = [
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 
-/// The fence: who has lost its lease (stopped for too long, say, and woken) changes nothing any more.
+/// Fences off a server that has lost its lease (it may have been suspended and resumed): its
+/// scripts change nothing.
 const FENCE: &str =
     "if redis.call('GET', p .. 'srv:' .. id) ~= boot then return { 'fenced' } end\n";
 
-/// A script whole. All that change something stand behind the fence, but for the one that takes the lease.
+/// The complete source of a script. All scripts that change something begin with the fence, except
+/// the one that takes the lease.
 fn code(index: usize) -> String {
     let is_free = [Op::Enlist, Op::Account, Op::Who, Op::Rooms].map(|op| op as usize);
     let fence = if is_free.contains(&index) { "" } else { FENCE };
     [PRELUDE, fence, SCRIPTS[index]].concat()
 }
 
-/// A script and its arguments, beyond those that all have.
+/// A script and its arguments, without those that all scripts have.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) op: Op,
     pub(super) args: Vec<String>,
 }
 
-/// An entry of a stream: its place in the count, and its fields.
+/// An entry of a stream: its number and its fields.
 pub(super) struct Entry {
     pub(super) number: u64,
     fields: Vec<(String, String)>,
 }
 
 impl Entry {
-    /// A field, empty if there is none.
+    /// Returns a field, or an empty text if the entry does not have it.
     pub(super) fn field(&self, name: &str) -> &str {
         let found = self.fields.iter().find(|(there, _)| there == name);
         found.map_or("", |(_, value)| value)
     }
 }
 
-/// Who calls: what stands at the beginning of every script's arguments.
+/// The end of a stream.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// The number of its last entry; 0 if it does not exist.
+    pub(super) number: u64,
+    /// The number of times that it has begun, if that is known.
+    pub(super) born: Option<u64>,
+}
+
+/// The calling server: the first arguments of every script.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) prefix: String,
@@ -116,12 +127,12 @@ pub(super) struct Caller {
     pub(super) boot: String,
 }
 
-/// A truth as the scripts know it.
+/// A boolean as the scripts expect it.
 pub(super) fn flag(is_so: bool) -> String {
     if is_so { "1" } else { "0" }.to_owned()
 }
 
-/// A connection over which scripts are run.
+/// A connection for scripts.
 pub(super) struct Asking {
     connection: Connection,
     /// Timeout for one reply.
@@ -129,7 +140,7 @@ pub(super) struct Asking {
     hashes: Vec<String>,
 }
 
-/// A connection over which streams are read.
+/// A connection for streams.
 pub(super) struct Reading(Connection);
 
 /// Connects within `within`. Later, each reply may take `patience`.
@@ -154,7 +165,7 @@ fn connect_as(
     within: Duration,
     patience: Duration,
 ) -> Result<Connection, RedisError> {
-    // What is sent is a whole batch, and nothing follows for which it would be worth while to wait.
+    // Each write is a whole batch, so waiting for more output gains nothing.
     let at_once = info.tcp_settings().clone().set_nodelay(true);
     let client = Client::open(info.clone().set_tcp_settings(at_once))?;
     let connection = client.get_connection_with_timeout(within)?;
@@ -172,10 +183,10 @@ fn is_interrupted(error: &RedisError) -> bool {
 }
 
 impl Asking {
-    /// Connects, and teaches the engine the scripts. Each reply may take `within`.
+    /// Connects, and loads the scripts into Redis. Each reply may take `within`.
     ///
     /// # Errors
-    /// Why it can't be reached, or does not do as an engine does.
+    /// Redis is unreachable, or replies unexpectedly.
     pub(super) fn open(address: &EngineAddress, within: Duration) -> Result<Asking, RedisError> {
         let mut connection = connect(address, within.max(CONNECT_WITHIN), within)?;
         let hashes = load_scripts(&mut connection)?;
@@ -186,15 +197,16 @@ impl Asking {
         })
     }
 
-    /// The policy by which Redis drops keys when memory is short, if it may drop any of ours: keys
-    /// without a time to live. `None` also if this user may not ask.
+    /// The policy by which Redis evicts keys when memory is short, if it may evict ours, which have
+    /// no time to live. `None` also if this user may not query it.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection can't be used any more.
     pub(super) fn evicting_policy(&mut self) -> Result<Option<String>, RedisError> {
         let info: String = match cmd("INFO").arg("memory").query(&mut self.connection) {
             Ok(info) => info,
-            // A reply, such as NOPERM. After any other error, the next reply might be that of INFO.
+            // An error reply, such as NOPERM. After any other error, the next reply might be that
+            // of INFO.
             Err(error) if error.code().is_some() => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -205,23 +217,23 @@ impl Asking {
         Ok(policy.map(str::to_owned))
     }
 
-    /// Sets the timeout for the replies from now on.
+    /// Sets the timeout for all later replies.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection can't be used any more.
     pub(super) fn set_within(&mut self, within: Duration) -> Result<(), RedisError> {
         self.within = within;
         self.connection.set_read_timeout(Some(within))
     }
 
-    /// Runs scripts one after the other, all sent at once. What each answers are words; an error of one (the engine's
-    /// memory is full, say) is its answer's alone.
+    /// Runs scripts one after the other, all sent at once. Each reply is a list of words. An error
+    /// of one script (if Redis is out of memory, for example) affects that reply only.
     ///
-    /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded, and the calls that found none are
-    /// sent once more. Nothing of these calls has been done.
+    /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded again, and the calls that
+    /// failed for this reason are sent again. None of these calls has changed anything.
     ///
     /// # Errors
-    /// The connection is of no use any more; each of `calls` may have been done or not.
+    /// The connection can't be used any more; each of `calls` may have been executed or not.
     pub(super) fn run(
         &mut self,
         caller: &Caller,
@@ -270,11 +282,11 @@ impl Asking {
     }
 }
 
-/// The number of calls before the first one that found no script.
+/// The number of calls before the first one that did not find its script.
 ///
 /// # Errors
-/// A later call found its script, because another server has loaded it in between. Then sending the
-/// earlier ones again would change the order.
+/// A later call found its script, because another server has loaded it in between. Sending the
+/// earlier ones again would then change the order.
 fn done_before_a_lost_script(replies: &[Value]) -> Result<usize, RedisError> {
     let lost =
         |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
@@ -294,24 +306,25 @@ fn load_scripts(connection: &mut Connection) -> Result<Vec<String>, RedisError> 
 }
 
 impl Reading {
-    /// Connects within `within`.
+    /// Connects within the time `within`.
     ///
     /// # Errors
-    /// Why it can't be reached.
+    /// Redis is unreachable.
     pub(super) fn open(address: &EngineAddress, within: Duration) -> Result<Reading, RedisError> {
         connect(address, within, READ_WAIT + READ_GRACE).map(Reading)
     }
 
-    /// For each stream the number of its last entry, 0 if it does not exist, and how often it has
-    /// begun, if that is known.
+    /// Returns the value of the key `epoch`, and the end of each stream.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection can't be used any more.
     pub(super) fn ends(
         &mut self,
+        epoch: &str,
         streams: &[String],
-    ) -> Result<Vec<(u64, Option<u64>)>, RedisError> {
+    ) -> Result<(String, Vec<End>), RedisError> {
         let mut packed = Vec::new();
+        cmd("GET").arg(epoch).write_packed_command(&mut packed);
         for stream in streams {
             cmd("XINFO")
                 .arg("STREAM")
@@ -322,18 +335,22 @@ impl Reading {
                 .write_packed_command(&mut packed);
         }
         self.0.send_packed_command(&packed)?;
+        let epoch = word(self.0.recv_response()?);
         let mut ends = Vec::new();
         for _ in streams {
             let (info, born) = (self.0.recv_response()?, self.0.recv_response()?);
-            ends.push((last_id(info)?, word(born).parse().ok()));
+            ends.push(End {
+                number: last_id(info)?,
+                born: word(born).parse().ok(),
+            });
         }
-        Ok(ends)
+        Ok((epoch, ends))
     }
 
     /// The entries of a stream up to that number.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection can't be used any more.
     pub(super) fn up_to(&mut self, stream: &str, last: u64) -> Result<Vec<Entry>, RedisError> {
         let last = format!("0-{last}");
         let entries = cmd("XRANGE")
@@ -347,10 +364,11 @@ impl Reading {
         Ok(entries.into_iter().filter_map(entry).collect())
     }
 
-    /// What came on streams after the given places; waits for up to `wait`, at most [`READ_WAIT`], if there is nothing.
+    /// Reads the entries after the given positions. If there are none, waits for up to `wait`, at
+    /// most [`READ_WAIT`].
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection can't be used any more.
     pub(super) fn read(
         &mut self,
         places: &[(String, u64)],
@@ -367,8 +385,9 @@ impl Reading {
         for (_, place) in places {
             read.arg(format!("0-{place}"));
         }
-        // Whoever stops this process and lets it go on (Ctrl-Z and `fg`, a debugger) interrupts a read that has a timeout,
-        // and nothing else is wrong. It is asked for again, because the client passes over the answer to what has failed.
+        // Suspending and resuming this process (Ctrl-Z and `fg`, a debugger) interrupts a read that
+        // has a timeout, and nothing else is wrong. Ask again; the library skips the reply to the
+        // failed request.
         loop {
             match read.query::<Value>(&mut self.0) {
                 Err(error) if is_interrupted(&error) => {}
@@ -378,10 +397,10 @@ impl Reading {
     }
 }
 
-/// The number of a stream's last entry, of the reply to `XINFO STREAM`.
+/// Reads the number of a stream's last entry from the reply to `XINFO STREAM`.
 ///
 /// # Errors
-/// A reply other than that there is no such stream.
+/// The reply is an error other than that the stream does not exist.
 fn last_id(info: Value) -> Result<u64, RedisError> {
     let pairs: Vec<(Value, Value)> = match info {
         Value::ServerError(error) if error.to_string().contains("no such key") => return Ok(0),
@@ -401,8 +420,8 @@ fn last_id(info: Value) -> Result<u64, RedisError> {
     Ok(last.map_or(0, |last| number_of(&last)))
 }
 
-/// Why Redis can't be used. A timeout gets words of its own: the system would say "Resource temporarily
-/// unavailable".
+/// The reason why Redis can't be used. Timeouts get their own text, because the system's is
+/// "Resource temporarily unavailable".
 pub(super) fn reason(error: &RedisError) -> String {
     if error.is_timeout() {
         "it does not answer in time".to_owned()
@@ -415,7 +434,7 @@ fn late() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-/// A flat answer as words.
+/// Converts a flat reply to words.
 fn words(value: Value) -> Vec<String> {
     match value {
         Value::Array(values) => values.into_iter().map(word).collect(),
@@ -434,7 +453,7 @@ fn word(value: Value) -> String {
     }
 }
 
-/// The number in an id of a stream, `0-17`; 0 if there is none.
+/// The number in a stream entry's id, `0-17`; 0 if there is none.
 pub(super) fn number_of(id: &str) -> u64 {
     let number = id
         .split_once('-')
@@ -442,12 +461,12 @@ pub(super) fn number_of(id: &str) -> u64 {
     number.unwrap_or(0)
 }
 
-/// How far a stream goes, as the scripts tell it: `0-17 1`.
+/// The end of a stream, as the scripts return it: `0-17 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// The number of its last entry.
     pub(super) end: u64,
-    /// How often it has begun.
+    /// Number of times that it has begun.
     pub(super) born: u64,
 }
 
@@ -461,14 +480,14 @@ impl Place {
     }
 }
 
-/// `XREAD`'s answer: for each stream its entries.
+/// Reads the reply to `XREAD`: the entries of each stream.
 fn streams(value: Value) -> Vec<(String, Vec<Entry>)> {
     match value {
         Value::Array(streams) => streams
             .into_iter()
             .filter_map(|value| stream(two(value)?))
             .collect(),
-        // In the protocol's third version, for which an address can ask.
+        // Redis protocol version 3, which an address can select.
         Value::Map(streams) => streams.into_iter().filter_map(stream).collect(),
         _ => Vec::new(),
     }

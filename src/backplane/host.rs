@@ -1,4 +1,4 @@
-//! This server, as the two threads of the backplane use it.
+//! The interface of the backplane's two threads to this server.
 
 use std::sync::Arc;
 
@@ -10,13 +10,12 @@ use portal_core::hall::Unwritten;
 use crate::event::ClusterEvent;
 use crate::neighbour::{Load, Neighbour};
 
-/// This server.
+/// The callbacks through which the backplane reads and notifies this server.
 pub struct Host {
     /// Gets the events about Redis and the other servers.
     pub events: Events,
-    /// The clients here.
     pub clients: Arc<dyn BackplaneEvents>,
-    /// Returns what this server says about itself.
+    /// Returns the load that this server publishes.
     pub load: Box<dyn Fn() -> Load + Send + Sync>,
     /// Returns all accounts in this server's file.
     pub accounts: Box<dyn Fn() -> Vec<Account> + Send + Sync>,
@@ -38,7 +37,7 @@ impl Host {
         self.events.emit(|| ClusterEvent::ClusterBack {});
     }
 
-    /// Notifies all clients that the other servers can't be reached, or can be again.
+    /// Notifies all clients that the other servers are unreachable, or reachable again.
     pub(super) fn notify(&self, is_lost: bool) {
         self.notice(match is_lost {
             true => "the other servers can't be reached: until they are back, what you say reaches only people on this one",
@@ -46,8 +45,8 @@ impl Host {
         });
     }
 
-    /// Reports messages that can't be had any more: those of a room, or public ones. Without a count,
-    /// Redis has forgotten everything.
+    /// Reports lost messages: those of a room, or public ones. Without a count, Redis has lost all
+    /// its data.
     pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
         let in_room = room.map(str::to_owned);
         self.events.emit(|| ClusterEvent::ClusterMissed {

@@ -1,4 +1,4 @@
-//! `cluster-in`: blocked in a read of the streams, hands on what comes.
+//! The thread `cluster-in`: reads the streams, and delivers their entries.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,15 +14,12 @@ use crate::limits;
 use crate::out::{Ask, Task};
 use crate::shared::{Checked, Shared, Side};
 
-/// Until the end: reads, and connects again after a break.
+/// Reads until the server stops, and reconnects after a break.
 pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
     let mut link: Result<Reading, redis::RedisError> = Ok(link);
     while !shared.is_stopped() {
         let reason = match link {
-            Ok(link) => {
-                shared.works(Side::In);
-                read_on(shared, asks, link)
-            }
+            Ok(link) => read_on(shared, asks, link),
             Err(error) => reason(&error),
         };
         shared.is_broken(Side::In, &reason);
@@ -32,16 +29,18 @@ pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
     }
 }
 
-/// Reads until the connection breaks; returns how that showed.
+/// Reads until the connection breaks; returns the reason.
 fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
     let mut checked: Option<Instant> = None;
     while !shared.is_stopped() {
-        // Redis may have come back from an older snapshot, and a stream may have been deleted.
+        // Redis may have been restored from an older snapshot, and a stream may have been deleted.
         if checked.is_none_or(|checked| checked.elapsed() >= READ_WAIT) {
             if let Err(error) = check_places(shared, asks, &mut link) {
                 return reason(&error);
             }
             checked = Some(Instant::now());
+            // Only now is it known where to read on, and whether anything was missed.
+            shared.works(Side::In);
         }
         match link.read(&places(shared), READ_WAIT) {
             Ok(streams) => {
@@ -59,7 +58,7 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
     String::new()
 }
 
-/// The streams by their whole names, and how far each has been read.
+/// The full names of the streams, and the positions up to which they have been read.
 pub(super) fn places(shared: &Shared) -> Vec<(String, u64)> {
     let places = shared.places.all().into_iter();
     places
@@ -67,7 +66,7 @@ pub(super) fn places(shared: &Shared) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Compares how far each stream has been read with its end, and reports those that have gone back.
+/// Compares each stream's position with its end, and reports the streams that have gone back.
 pub(super) fn check_places(
     shared: &Shared,
     asks: &Sender<Task>,
@@ -80,12 +79,16 @@ pub(super) fn check_places(
         .map(|(name, _)| name)
         .collect();
     let keys: Vec<String> = streams.iter().map(|name| shared.stream(name)).collect();
-    for (stream, (end, born)) in streams.iter().zip(link.ends(&keys)?) {
-        let checked = shared.places.check(stream, end, born);
+    let (epoch, ends) = link.ends(&shared.stream("epoch"), &keys)?;
+    let is_new_epoch = shared.set_epoch(&epoch);
+    for (stream, end) in streams.iter().zip(ends) {
+        let checked = shared.places.check(stream, end, is_new_epoch);
         if checked == Checked::Fine {
             continue;
         }
-        if !stream.starts_with("inbox:") {
+        // One notice is enough if Redis has forgotten everything.
+        let is_told = is_new_epoch && stream != "all";
+        if !stream.starts_with("inbox:") && !is_told {
             shared.missed(stream.strip_prefix("room:"), None);
         }
         if let Checked::Overtook(last) = checked {
@@ -105,7 +108,7 @@ fn hand_on(
     entry: &Entry,
     unwritten: &mut Unwritten,
 ) {
-    // What has been read, or is read no more, is nobody's.
+    // Drop an entry that has been read already, or whose stream is no longer read.
     let Some(left_out) = shared.places.advance(stream, entry.number) else {
         return;
     };
@@ -130,7 +133,8 @@ fn deliver(
     let room = stream.strip_prefix("room:");
     let owner = entry.field("o");
     let here = shared.session_here(owner);
-    // An owner ends with a name; who has left owns nothing any more.
+    // An owner ends with the client's name. A client that has left owns nothing, so its name is a
+    // separate field.
     let who = match owner.rsplit_once(' ') {
         Some((_, name)) => name,
         None => entry.field("w"),
@@ -183,14 +187,14 @@ fn deliver(
             }
             let asked = |name: &str| entry.field(name).to_owned();
             let args = vec![asked("r"), asked("a"), flag(queued)];
-            // If it can't be told, the speaker hears that it is not known.
+            // If the queue is full, the sender's reply is "unsure".
             let _ = asks.try_send(Task::Ask(Ask {
                 call: Call { op: Op::Ack, args },
                 until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
                 done: Box::new(|_, _| {}),
             }));
         }
-        // To wake this thread, or of a server that knows more than this one.
+        // A wake-up for this thread, or an entry from a newer version of the server.
         _ => {}
     }
 }

@@ -1,25 +1,27 @@
-//! The limits of a chat of several servers, with their units and reasons.
+//! The limits of a cluster, with their units and reasons.
 
 use std::time::Duration;
 
-/// How long a server of several that says nothing is taken to live; it says something three times as often.
+/// The time after which a silent server is considered dead. A server renews its lease three times
+/// as often.
 pub const LEASE: Duration = Duration::from_secs(6);
-/// How long somebody waits for what the engine or another server answers; then it is not known.
+/// Timeout for a request to Redis or another server; after it, the outcome is unknown.
 pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a server waits between two tries to reach an engine that is away; six times as long after many.
+/// Pause before the first retry to reach Redis. It doubles with each retry, up to
+/// [`CLUSTER_LONGEST_PAUSE`].
 pub const CLUSTER_RETRY: Duration = Duration::from_millis(150);
-/// How many asks may wait for the engine.
+/// Maximum number of requests that are queued for Redis.
 pub const CLUSTER_QUEUE: usize = 64 * 1024;
-/// How many asks go out together.
+/// Maximum number of requests in a batch.
 pub const CLUSTER_BATCH: usize = 200;
 
-/// A connection that has lasted for so long is not about to break again.
+/// A connection that has lasted for this long counts as stable.
 pub const CLUSTER_STABLE: Duration = Duration::from_secs(10);
-/// The longest pause between two tries to reach Redis.
+/// The longest pause between two retries to reach Redis.
 pub const CLUSTER_LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The least time between two notices about the other servers, after the first two.
+/// Minimum interval between two notices about the other servers, after the first two.
 pub const CLUSTER_NOTICE_EVERY: Duration = Duration::from_secs(10);
-/// After so long without one, notices are sent at once again.
+/// After this long without a notice, the next one is sent at once again.
 pub const CLUSTER_NOTICES_FORGOTTEN: Duration = Duration::from_secs(60);
 /// Pause between two tries to reach Redis while the server starts.
 pub const CLUSTER_START_RETRY: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! A server's part in a chat of several: what can be asked of the others.
+//! A server's membership in a cluster, and its requests to the other servers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::out::{self, Answered, Ask, Task};
 use crate::settings::{ClusterError, ClusterSettings};
 use crate::shared::{Shared, Side};
 
-/// A server's part in a chat of several, over a Redis.
+/// A server's membership in a cluster that shares a Redis.
 pub struct RedisBackplane {
     shared: Arc<Shared>,
     asks: Queue<Task>,
@@ -32,13 +32,13 @@ pub struct RedisBackplane {
     wait: Option<fn(&ClusterError)>,
     /// Redirects clients only to servers with TLS.
     over_tls: bool,
-    /// To be joined at the end. A leaf lock.
+    /// Joined at the end. A leaf lock.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl RedisBackplane {
-    /// The part of a server that has not started yet. `passwords`: names have them here. `over_tls`:
-    /// clients speak TLS.
+    /// Creates the membership of a server that has not started yet. `passwords`: this server
+    /// protects names with passwords. `over_tls`: clients use TLS.
     pub fn new(settings: &ClusterSettings, passwords: bool, over_tls: bool) -> RedisBackplane {
         let (asks, queue) = bounded(limits::CLUSTER_QUEUE);
         RedisBackplane {
@@ -54,21 +54,21 @@ impl RedisBackplane {
     /// Connects to Redis, takes the lease and starts the two threads.
     ///
     /// # Errors
-    /// [`ClusterError`]: each says what to do about it.
+    /// [`ClusterError`], with the reason and the fix.
     pub fn start(&self, host: Host) -> Result<(), ClusterError> {
         let Some(queue) = self.queue.lock().take() else {
             return Ok(());
         };
         self.shared.set_host(host);
-        let (link, epoch) = self.first_connection()?;
-        // Everything that will be needed is tried now, and not by the first message.
+        let link = self.first_connection()?;
+        // Try all operations now, so that an error shows at the start and not at the first message.
         let reading = Reading::open(&self.shared.engine, START_WITHIN).and_then(|mut reading| {
             incoming::check_places(&self.shared, &self.asks, &mut reading)?;
             reading.read(&incoming::places(&self.shared), Duration::from_millis(1))?;
             Ok(reading)
         });
         let reading = reading.map_err(|error| out::cant_use(&self.shared, &error))?;
-        // Before anybody is let in.
+        // Before the first client connects.
         self.shared.works(Side::Out);
         self.shared.works(Side::In);
         let (shared, asks) = (Arc::clone(&self.shared), self.asks.clone());
@@ -77,12 +77,12 @@ impl RedisBackplane {
         })?;
         let shared = Arc::clone(&self.shared);
         self.spawn("cluster-out", move || {
-            out::run(&shared, &queue, (link, epoch));
+            out::run(&shared, &queue, link);
         })
     }
 
-    /// Connects to Redis; waits until it is there, if that is wanted.
-    fn first_connection(&self) -> Result<(Asking, String), ClusterError> {
+    /// Connects to Redis. Waits until it is reachable, if the settings say so.
+    fn first_connection(&self) -> Result<Asking, ClusterError> {
         let mut is_told = false;
         loop {
             match (out::begin(&self.shared), self.wait) {
@@ -104,17 +104,16 @@ impl RedisBackplane {
         Ok(())
     }
 
-    /// Whether the engine can be asked.
+    /// Returns whether Redis is reachable.
     pub fn is_up(&self) -> bool {
         self.shared.is_up()
     }
 
-    /// What is known of the servers, this one among them.
+    /// The known servers, including this one.
     pub fn servers(&self) -> Vec<Neighbour> {
         self.shared.servers()
     }
 
-    /// What this server is called.
     pub fn id(&self) -> &str {
         &self.shared.caller_id
     }
@@ -139,8 +138,8 @@ impl RedisBackplane {
     }
 
     /// Queues a change on this server for the other servers, without waiting for a reply. May be
-    /// called under a lock, because it notifies no one. While Redis is unreachable, the change is
-    /// dropped: after a break, everything is sent again.
+    /// called under a lock, because it does not notify clients. While Redis is unreachable, the
+    /// change is dropped: after a break, everything is sent again.
     fn tell(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
             return;
@@ -156,7 +155,7 @@ impl RedisBackplane {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Queues a request, and waits for the reply.
     fn ask_and_wait(&self, op: Op, args: Vec<String>) -> Result<Vec<String>, Outcome> {
         let (sender, receiver) = bounded(1);
         self.ask(
@@ -167,7 +166,8 @@ impl RedisBackplane {
         receiver.recv().unwrap_or(Err(Outcome::Unsure))
     }
 
-    /// Everyone who has logged in on any server, by name, and the server's id. Waits for a second at most.
+    /// All clients that have logged in on any server, by name, with the server's id. Waits for at
+    /// most a second.
     pub fn users_and_servers(&self) -> Option<Vec<(String, String)>> {
         let words = self.ask_and_wait(Op::Who, Vec::new()).ok()?;
         let mut names: Vec<(String, String)> = pairs(&words[1..]).collect();
@@ -175,8 +175,8 @@ impl RedisBackplane {
         Some(names)
     }
 
-    /// The end: the others hear that this server's people have left, and both threads are joined. Without an engine it
-    /// takes up to two seconds.
+    /// Deregisters this server's clients from the cluster, and joins both threads. If Redis is
+    /// unreachable, this takes up to two seconds.
     pub fn stop(&self) {
         self.shared.stop();
         // Wakes `cluster-out`, whose last act wakes `cluster-in`.
@@ -230,7 +230,7 @@ impl RedisBackplane {
         let shared = Arc::clone(&self.shared);
         let answered = move |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
             let outcome = match answer {
-                // The other server says whether it has handed it over.
+                // The other server sends a receipt.
                 Ok(words) if words[0] == "passed-on" => return,
                 Ok(words) if words[0] == "nobody" => Outcome::NoSuchUser,
                 Ok(_) => Outcome::NotYours,
@@ -256,7 +256,7 @@ impl Backplane for RedisBackplane {
             Recipients::One(name) => (None, Some(name)),
         };
         let Some(sender) = sender.filter(|_| self.is_up()) else {
-            // What a client says next on this server alone must not overtake what it said before.
+            // The client's next message, on this server alone, must not overtake its earlier ones.
             return match direct.is_none() && !self.has_pending(sender, room) {
                 true => Route::Local,
                 false => Route::Refused(Outcome::Unreachable),
@@ -310,7 +310,7 @@ impl Backplane for RedisBackplane {
         granted: Box<dyn FnOnce(bool) + Send>,
     ) -> Claim {
         if !self.is_up() {
-            // No other server can give the name away meanwhile.
+            // No other server can grant the name meanwhile.
             if is_ours {
                 granted(take_over);
                 return Claim::Granted;
@@ -352,8 +352,9 @@ impl Backplane for RedisBackplane {
         self.shared.places.detach(&room.key(), token);
     }
 
-    /// If the room began here without an answer of [`Backplane::attach`] although Redis is there,
-    /// everything is said anew, or nobody here would get the others' messages until the next break.
+    /// If the room began here without a reply to [`Backplane::attach`] although Redis is reachable,
+    /// reconnects to send everything again. Otherwise clients here would not get the room's
+    /// messages from other servers until the next break.
     fn join(&self, sender: Sender<'_>, room: &Name) {
         if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
             let reason = "it has not said in time what it knows of a room";
@@ -446,7 +447,7 @@ fn stream_of(room: Option<&Name>) -> String {
     room.map_or_else(|| "all".to_owned(), |room| format!("room:{}", room.key()))
 }
 
-/// An account, of a script's answer: a word, version, hash and name.
+/// Reads an account from a script's reply: a status word, version, hash and name.
 fn account(words: &[String]) -> Option<Account> {
     let [_, version, hash, name] = words else {
         return None;

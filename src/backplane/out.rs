@@ -1,4 +1,5 @@
-//! `cluster-out`: takes asks from a queue, sends those that have gathered as one batch, and keeps the server's lease.
+//! The thread `cluster-out`: takes requests from a queue, sends them in batches, and renews the
+//! server's lease.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,46 +19,46 @@ use crate::neighbour::Neighbour;
 use crate::settings::ClusterError;
 use crate::shared::{Shared, Side, random_word};
 
-/// Called with a script's answer, or with why there is none.
+/// Called with a script's reply, or the reason why there is none.
 pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Outcome>, &mut Unwritten) + Send>;
 
-/// Something for the queue.
 pub(super) enum Task {
-    /// A script to be run.
     Ask(Ask),
-    /// To see that it is over.
+    /// Wakes the thread, which then notices a break or the shutdown.
     Wake,
 }
 
-/// A script to be run, and who wants to know.
+/// A script to be run, and the callback for its reply.
 pub(super) struct Ask {
     pub(super) call: Call,
-    /// Until then somebody waits for the answer. `None`: it says what has happened here, and has to be said however late
-    /// it is, or the engine would believe the contrary until the next break.
+    /// The time until which the caller waits for the reply. `None`: the request reports a change
+    /// that has happened here. It must be sent however late, or Redis would have the wrong state
+    /// until the next break.
     pub(super) until: Option<Instant>,
     pub(super) done: Answered,
 }
 
 impl Ask {
-    /// Whoever asked has given up by then.
+    /// Returns whether the caller no longer waits for the reply.
     fn is_late(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now >= until)
     }
 }
 
-/// Who speaks with the engine for this server.
+/// Sends this server's requests to Redis.
 struct Sender<'s> {
     shared: &'s Shared,
     link: Option<Asking>,
-    epoch: String,
     renewed: Instant,
-    /// How long the engine took to answer last.
+    /// The duration of the last request.
     lag: Duration,
-    /// Not before then are others taken for dead: after an outage, they need as long as this server did.
+    /// Before this time, other servers are not considered dead: after an outage they need as long
+    /// to reconnect as this one.
     judges_from: Instant,
 }
 
-/// A person or a member, as it was told to the engine: the room (`None`: the name itself), the session, the name.
+/// A name or a membership that was sent to Redis: the room (`None` for the name itself), the
+/// session, the name.
 type Told = (Option<Name>, u64, Name);
 
 enum Enlisted {
@@ -83,7 +84,7 @@ const ALLOW: &str = "allow this user that command (`ACL SETUSER NAME ~* +@all`),
 const RESTORE: &str =
     "use a Redis 7 that knows it; rename-command in its redis.conf may have taken it away";
 
-/// Why there is no connection at the start.
+/// The error for a failed connection at the start, with its fix.
 pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
     let reason = reason(error);
     let cure = match error.code() {
@@ -121,8 +122,8 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
     }
 }
 
-/// The first connection: takes the lease, or says why this server can't.
-pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
+/// Connects for the first time: takes the lease, or returns the reason why it can't.
+pub(super) fn begin(shared: &Shared) -> Result<Asking, ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
     let mut link = Asking::open(&shared.engine, START_WITHIN).map_err(failed)?;
     if let Some(policy) = link.evicting_policy().map_err(failed)? {
@@ -139,23 +140,26 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
     loop {
         match enlist(shared, &mut link).map_err(failed)? {
             Enlisted::Yes { epoch, all, inbox } => {
-                // If this server was killed and is back before anybody has noticed, nobody buries it.
+                // If this server was killed and restarted before its lease expired, no other server
+                // removes its old clients.
                 let sweep = Call {
                     op: Op::Sweep,
                     args: Vec::new(),
                 };
-                // An engine that can't count its streams (a Redis before 7) is found out now, and not by the first message.
+                // A Redis before version 7 can't count its streams; detect that now, and not at the
+                // first message.
                 let both = [sweep, wake(shared)];
                 let answers = link.run(&shared.caller(), &both).map_err(failed)?;
                 for answer in answers {
                     answer.map_err(answered_wrongly).map_err(failed)?;
                 }
+                shared.set_epoch(&epoch);
                 shared.places.set("all", all);
                 shared
                     .places
                     .set(&format!("inbox:{}", shared.caller_id), inbox);
                 link.set_within(ANSWER_WITHIN).map_err(failed)?;
-                return Ok((link, epoch));
+                return Ok(link);
             }
             Enlisted::Missing {
                 command,
@@ -175,7 +179,8 @@ pub(super) fn begin(shared: &Shared) -> Result<(Asking, String), ClusterError> {
             Enlisted::Differs { server, passwords } => {
                 return Err(ClusterError::OtherRules { server, passwords });
             }
-            // After a crash, the lease of the run before runs out by itself. One that grows is somebody's who lives.
+            // After a crash, the lease of the previous run expires by itself. A lease that is
+            // renewed belongs to a running server.
             Enlisted::Held { left } => {
                 if left > left_before || Instant::now() > patience {
                     return Err(ClusterError::IdTaken(shared.caller_id.clone()));
@@ -234,7 +239,8 @@ fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
     }
 }
 
-/// A note in the own inbox: it wakes `cluster-in`, which reads what it knows of from then on.
+/// A note in this server's own inbox. It wakes `cluster-in`, which then reads the streams known by
+/// that time.
 pub(super) fn wake(shared: &Shared) -> Call {
     let to_nobody = ["0", "0"].map(str::to_owned);
     Call {
@@ -243,7 +249,8 @@ pub(super) fn wake(shared: &Shared) -> Call {
     }
 }
 
-/// The answer of `attach.lua`. The stream is read from there on, once `cluster-in` has been woken.
+/// Reads the reply of `attach.lua`. The stream is read from that position on, once `cluster-in` has
+/// been woken.
 pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option<Attached> {
     let [ok, name, place, topic, history @ ..] = words else {
         return None;
@@ -269,12 +276,11 @@ pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option
     })
 }
 
-/// Until the end: asks, the lease, and coming back after a break.
-pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (Asking, String)) {
+/// Sends requests, renews the lease, and reconnects after a break, until the server stops.
+pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, link: Asking) {
     let mut sender = Sender {
         shared,
         link: Some(link),
-        epoch,
         renewed: Instant::now(),
         lag: Duration::ZERO,
         judges_from: Instant::now() + shared.lease,
@@ -286,13 +292,15 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (
             shared.report_loss();
             shared.notify();
             refuse_all(queue);
-            // A connection that breaks soon after each success is tried less and less often.
+            // If the connection breaks soon after each success, retry less and less often.
             if tries == 0 && connected.elapsed() < limits::CLUSTER_STABLE {
                 tries = 1;
             }
             if tries > 0 {
                 let pause = limits::CLUSTER_RETRY * 2_u32.pow(tries - 1);
-                shared.pause(jittered(pause.min(limits::CLUSTER_LONGEST_PAUSE)));
+                // Well within the lease, so that no server that lives is buried after an outage.
+                let pause = jittered(pause.min(limits::CLUSTER_LONGEST_PAUSE));
+                shared.pause(pause.min(shared.lease / 3));
             }
             tries = (tries + 1).min(6);
             if sender.come_back().is_ok() {
@@ -312,8 +320,8 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, (link, epoch): (
     shared.give_up_receipts(Duration::ZERO);
 }
 
-/// Whether Redis has refused a script before it has changed anything: it can't save to its disk, its
-/// memory is full, or it is not (or no longer) the one that takes writes.
+/// Returns whether Redis has refused a script before it changed anything: it can't save to its
+/// disk, its memory is full, or it does not accept writes (any more).
 fn is_refusal(error: &str) -> bool {
     const REFUSALS: [&str; 6] = [
         "MISCONF",
@@ -326,7 +334,7 @@ fn is_refusal(error: &str) -> bool {
     REFUSALS.iter().any(|code| error.contains(code))
 }
 
-/// What was queued and not sent has not been done.
+/// Refuses the queued requests, which have not been sent.
 fn refuse_all(queue: &Receiver<Task>) {
     let mut unwritten = Unwritten::default();
     for task in queue.try_iter() {
@@ -336,7 +344,7 @@ fn refuse_all(queue: &Receiver<Task>) {
     }
 }
 
-/// Many servers lose an engine at the same moment, and must not all come back at the same one.
+/// Spreads the retries of servers that lose Redis at the same moment.
 fn jittered(time: Duration) -> Duration {
     let mut byte = [128];
     let _ = getrandom::fill(&mut byte);
@@ -344,7 +352,7 @@ fn jittered(time: Duration) -> Duration {
 }
 
 impl Sender<'_> {
-    /// One batch, or the lease.
+    /// Sends one batch, or renews the lease.
     fn serve(&mut self, queue: &Receiver<Task>) {
         let period = self.shared.lease / 3;
         let due = (self.renewed + period).saturating_duration_since(Instant::now());
@@ -366,7 +374,7 @@ impl Sender<'_> {
                     Task::Wake => None,
                 }),
         );
-        // Whoever asked has given up by now, and must not see it done after all.
+        // The caller no longer waits for these requests, so they must not be executed.
         let now = Instant::now();
         let (asks, late): (Vec<Ask>, Vec<Ask>) =
             asks.into_iter().partition(|ask| !ask.is_late(now));
@@ -404,10 +412,7 @@ impl Sender<'_> {
                 if is_fenced {
                     self.is_fenced();
                 } else if let Some(error) = refused {
-                    // Until it takes writes again, this server goes on alone.
-                    self.link = None;
-                    let reason = format!("it refuses to write: {error}");
-                    self.shared.is_broken(Side::Out, &reason);
+                    self.is_refused(&error);
                 }
             }
             Err(()) => {
@@ -418,7 +423,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Runs scripts. `Err`: the connection is gone, and that has been told.
+    /// Runs scripts. `Err`: the connection is closed, and the break has been reported.
     fn run(&mut self, calls: &[Call]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
         let Some(link) = &mut self.link else {
             return Err(());
@@ -437,7 +442,15 @@ impl Sender<'_> {
         }
     }
 
-    /// This server was taken for dead: stopped for longer than its lease, or the engine has forgotten it.
+    /// Handles a refusal: until Redis accepts writes again, this server works alone.
+    fn is_refused(&mut self, error: &str) {
+        self.link = None;
+        let reason = format!("it refuses to write: {error}");
+        self.shared.is_broken(Side::Out, &reason);
+    }
+
+    /// Handles a lost lease: this server was suspended for longer than the lease, or Redis has lost
+    /// its data.
     fn is_fenced(&mut self) {
         self.link = None;
         self.shared
@@ -445,7 +458,7 @@ impl Sender<'_> {
         self.shared.boot_anew();
     }
 
-    /// The lease goes on; who has lost theirs is buried.
+    /// Renews the lease, and removes the servers whose lease has expired.
     fn renew(&mut self) {
         let args = vec![
             self.shared.lease.as_millis().to_string(),
@@ -471,6 +484,7 @@ impl Sender<'_> {
                 self.shared.set_servers(servers);
                 self.bury();
             }
+            Some(Err(error)) if is_refusal(&error) => self.is_refused(&error),
             Some(Err(error)) => self.shared.trouble("renew this server's lease", error),
             _ => self.is_fenced(),
         }
@@ -492,19 +506,20 @@ impl Sender<'_> {
         }
     }
 
-    /// After a break: the lease, and then everything that this server has, said anew.
+    /// Reconnects after a break: takes the lease, and sends this server's complete state again.
     fn come_back(&mut self) -> Result<(), ()> {
         let mut link = Asking::open(&self.shared.engine, ANSWER_WITHIN).map_err(drop)?;
         let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
-        let epoch = match enlisted {
-            Enlisted::Yes { epoch, .. } => epoch,
+        match enlisted {
+            Enlisted::Yes { .. } => {}
             Enlisted::Missing { command, .. } => {
                 let error = format!("the command {command} can't be used any more");
                 self.shared.trouble("take part in the chat again", error);
                 return Err(());
             }
             Enlisted::Held { .. } => {
-                // Somebody else has it, or this server's own lease of before is still there.
+                // Another server has the lease, or this server's own previous lease has not
+                // expired.
                 self.shared.boot_anew();
                 return Err(());
             }
@@ -513,15 +528,10 @@ impl Sender<'_> {
                 self.shared.trouble("take part in the chat again", error);
                 return Err(());
             }
-        };
+        }
         self.link = Some(link);
         self.renewed = Instant::now();
         self.judges_from = Instant::now() + self.shared.lease;
-        if self.epoch != epoch {
-            self.epoch = epoch;
-            self.shared.places.begin_anew();
-            self.shared.missed(None, None);
-        }
         let told = self.tell_all(&BTreeSet::new())?;
         let mut sessions: Vec<String> = told
             .iter()
@@ -535,13 +545,13 @@ impl Sender<'_> {
         self.run(&[sweep])?;
         self.seed()?;
         self.shared.works(Side::Out);
-        // Who came or went in between could not say so themselves.
+        // Send the joins and departures that happened in between.
         let now = self.tell_all(&told)?;
         let gone: Vec<Call> = told.difference(&now).map(farewell).collect();
         self.run_all(&gone).map(drop)
     }
 
-    /// Tells the engine of every account that this server has in its file.
+    /// Sends every account in this server's file to Redis.
     fn seed(&mut self) -> Result<(), ()> {
         let accounts = self.shared.host().map(|host| (host.accounts)());
         let accounts = accounts.unwrap_or_default();
@@ -566,8 +576,8 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Claims every name here and joins every room that has members here, but for what was told `before`. Who has lost
-    /// their name meanwhile is told.
+    /// Claims every name here and joins every room that has members here, except those already sent
+    /// (`before`). Notifies clients that have lost their name meanwhile.
     fn tell_all(&mut self, before: &BTreeSet<Told>) -> Result<BTreeSet<Told>, ()> {
         let Some(host) = self.shared.host() else {
             return Err(());
@@ -589,7 +599,7 @@ impl Sender<'_> {
         let people = people.map(|(session, name)| (None, session, name));
         let members = clients.members().into_iter();
         let members = members.map(|(room, session, name)| (Some(room), session, name));
-        // Names first: without one, nobody is in a room.
+        // Names first: a room's members must have names.
         let mut told: BTreeSet<Told> = people.chain(members).collect();
         let new: Vec<Told> = told.difference(before).cloned().collect();
         let calls: Vec<Call> = new.iter().map(greeting).collect();
@@ -615,14 +625,14 @@ impl Sender<'_> {
         Ok(answers)
     }
 
-    /// The end in order. The note in the own inbox wakes `cluster-in`.
+    /// Deregisters this server. The note in its own inbox wakes `cluster-in`.
     fn retire(&mut self) {
         let note = wake(self.shared);
         let retire = Call {
             op: Op::Retire,
             args: Vec::new(),
         };
-        // Without an engine, the lease runs out by itself.
+        // If Redis is unreachable, the lease expires by itself.
         let _ = self.run(&[note, retire]);
     }
 }
@@ -665,7 +675,7 @@ fn farewell((room, session, name): &Told) -> Call {
     }
 }
 
-/// As long as a person waits.
+/// A client's request must not time out before Redis does.
 const _: () = assert!(ANSWER_WITHIN.as_millis() <= limits::CLUSTER_PATIENCE.as_millis());
 
 #[cfg(test)]

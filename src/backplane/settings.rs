@@ -1,4 +1,4 @@
-//! How a server takes part in a chat of several, and why it can't.
+//! The settings of a server in a cluster, and the errors that prevent it from joining.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,26 +7,26 @@ use std::time::Duration;
 use crate::address::EngineAddress;
 use crate::limits;
 
-/// How a server takes part in a chat of several.
+/// The settings of a server in a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
-    /// Where the engine is.
     pub engine: EngineAddress,
-    /// What tells this server apart from the others: letters, digits, `_`, `.`, `:` and `-`.
+    /// Identifies this server: letters, digits, `_`, `.`, `:` and `-`.
     pub id: String,
-    /// Where the others send people.
+    /// The address to which other servers redirect clients.
     pub address: Option<IpAddr>,
-    /// What the names of all keys begin with, so that several chats can have one engine.
+    /// The prefix of all keys. Several clusters with different prefixes can share one Redis.
     pub prefix: String,
-    /// If Redis is not there yet, the start waits for it, and calls this once with the reason. Without
-    /// it, the start fails.
+    /// If Redis is not reachable yet, the server waits for it, and calls this once with the reason.
+    /// `None`: the start fails.
     pub wait: Option<fn(&ClusterError)>,
-    /// How long a server that says nothing is taken to live. It says something three times as often.
+    /// The time after which a silent server is considered dead. A server renews its lease three
+    /// times as often.
     pub lease: Duration,
 }
 
 impl ClusterSettings {
-    /// As usual, with that engine and id.
+    /// The default settings, with that Redis and id.
     pub fn new(engine: EngineAddress, id: impl Into<String>) -> ClusterSettings {
         ClusterSettings {
             engine,
@@ -39,41 +39,40 @@ impl ClusterSettings {
     }
 }
 
-/// Whether that tells a server apart: it stands between spaces in the engine's notes.
+/// Returns whether the text can be an id. Ids are separated by spaces in Redis.
 pub fn is_cluster_id(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(is_fine)
 }
 
-/// Why a server can't take part.
+/// The reason why a server can't join a cluster.
 #[derive(Debug)]
 pub enum ClusterError {
-    /// The engine can't be reached, or answers with an error.
+    /// Redis is unreachable, or replies with an error.
     Engine {
-        /// Where it was looked for.
+        /// The address of Redis.
         address: String,
-        /// What the system or the engine says.
+        /// The error of the system or of Redis.
         reason: String,
-        /// What to do about it.
+        /// The fix.
         cure: &'static str,
-        /// Redis can't be reached, or is still loading: it may be there in a moment.
+        /// Redis is unreachable, or is still loading: a retry may succeed.
         is_temporary: bool,
     },
-    /// Another server that lives has this id.
+    /// Another running server has this id.
     IdTaken(String),
-    /// Another server that lives has another rule for names.
+    /// Another running server has a different rule for names.
     OtherRules {
-        /// Its id.
         server: String,
-        /// Whether names have passwords there.
+        /// True if the other server protects names with passwords.
         passwords: bool,
     },
-    /// The system gives no thread.
+    /// The system can't start a thread.
     NoThread(std::io::Error),
 }
 
 impl ClusterError {
-    /// Whether it may be over in a moment.
+    /// Returns whether a retry may succeed.
     pub(super) fn is_temporary(&self) -> bool {
         matches!(self, ClusterError::Engine { is_temporary, .. } if *is_temporary)
     }

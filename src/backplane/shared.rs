@@ -1,4 +1,4 @@
-//! What the two threads and those who ask share.
+//! State that the backplane's two threads share with the sessions' threads.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -12,13 +12,13 @@ use portal_core::hall::Unwritten;
 use portal_net::lock::{Condvar, Mutex, Rank};
 
 use crate::address::EngineAddress;
-use crate::engine::{self, Caller};
+use crate::engine::{self, Caller, End};
 use crate::host::Host;
 use crate::limits;
 use crate::neighbour::{Load, Neighbour};
 use crate::settings::ClusterSettings;
 
-/// Everything that more than one thread uses. Each field guards itself. `state` has the rank
+/// State that more than one thread uses. Each field has its own lock. `state` has the rank
 /// [`Rank::ClusterState`], and all other locks are leaves.
 pub(super) struct Shared {
     pub(super) engine: EngineAddress,
@@ -30,45 +30,48 @@ pub(super) struct Shared {
     pub(super) caller_id: String,
     prefix: String,
     address: Option<std::net::IpAddr>,
-    /// This server's boots, the present one last. Each is a lease that it took.
+    /// The words of all leases that this server has taken, the present one last.
     boots: Mutex<Vec<String>>,
     pub(super) places: Places,
     state: Mutex<State>,
     up: AtomicBool,
     stopped: AtomicBool,
-    /// Notified at the end.
+    /// Notified when the server stops.
     ends: (Mutex<()>, Condvar),
     servers: Mutex<Vec<Neighbour>>,
+    /// The epoch of the streams as they are read; empty until it is known.
+    epoch: Mutex<String>,
     noticed: Mutex<Noticed>,
-    /// Those who wait to hear that what they said to one person was handed over there.
+    /// Replies for direct messages that wait for another server's receipt.
     awaited: Mutex<BTreeMap<u64, (Instant, Reply)>>,
     last_awaited: AtomicU64,
 }
 
-/// Whether each of the two threads has a connection, and whether people have been told that one has not.
+/// The state of the two threads' connections, and whether clients have been notified of a loss.
 #[derive(Default)]
 struct State {
     out: bool,
     incoming: bool,
     is_told_lost: bool,
-    /// Why the connection was given up, until `cluster-out` has reported it.
+    /// The reason for closing the connection, until `cluster-out` has reported it.
     unreported: Option<String>,
 }
 
-/// What clients know about the connection to Redis.
+/// The last notice to clients about the connection to Redis.
 #[derive(Default)]
 struct Noticed {
-    /// They know that it is lost.
+    /// They have been notified of its loss.
     is_lost: bool,
-    /// When they were notified last.
+    /// The time of the last notice.
     sent: Option<Instant>,
-    /// How often, without a pause of [`limits::CLUSTER_NOTICES_FORGOTTEN`].
+    /// Number of notices without a pause of [`limits::CLUSTER_NOTICES_FORGOTTEN`].
     in_a_row: u32,
 }
 
 impl Noticed {
-    /// Whether clients are to be notified now that the connection `is_lost`, or not: at once the first
-    /// time that it is lost and restored, later not more often than [`limits::CLUSTER_NOTICE_EVERY`].
+    /// Returns whether to notify clients now that the connection is lost or restored (`is_lost`).
+    /// The first loss and the first recovery are notices at once; later ones are at least
+    /// [`limits::CLUSTER_NOTICE_EVERY`] apart.
     fn is_due(&mut self, is_lost: bool, now: Instant) -> bool {
         if self.is_lost == is_lost {
             return false;
@@ -88,14 +91,14 @@ impl Noticed {
     }
 }
 
-/// One of the two threads.
+/// The connection of `cluster-out` or `cluster-in`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Out,
     In,
 }
 
-/// What a server says of itself, as it stands in the engine.
+/// A server's description of itself in Redis.
 #[derive(Serialize, Deserialize)]
 struct Info {
     address: Option<std::net::IpAddr>,
@@ -143,6 +146,7 @@ impl Shared {
             stopped: AtomicBool::new(false),
             ends: Default::default(),
             servers: Mutex::default(),
+            epoch: Mutex::default(),
             noticed: Mutex::default(),
             awaited: Mutex::default(),
             last_awaited: AtomicU64::new(0),
@@ -150,11 +154,11 @@ impl Shared {
     }
 
     pub(super) fn set_host(&self, host: Host) {
-        // It is set only at the start.
+        // Only called once, so it can't fail.
         let _ = self.host.set(host);
     }
 
-    /// This server, from the start on.
+    /// This server, once it has started.
     pub(super) fn host(&self) -> Option<&Host> {
         self.host.get()
     }
@@ -167,12 +171,13 @@ impl Shared {
         }
     }
 
-    /// A lease that was lost is not taken up again: whatever was asked under it stays behind the fence.
+    /// Starts a new lease. A lost lease is never resumed, so requests under it stay fenced off.
     pub(super) fn boot_anew(&self) {
         self.boots.lock().push(random_word());
     }
 
-    /// The session of an owner, which is a server's id, a boot, a session and a name, if it is here.
+    /// The session of an owner, if it is here. An owner is a server's id, a boot, a session and a
+    /// name.
     pub(super) fn session_here(&self, owner: &str) -> Option<u64> {
         let mut words = owner.split(' ');
         let (id, boot, session) = (words.next()?, words.next()?, words.next()?);
@@ -180,17 +185,17 @@ impl Shared {
         session.parse().ok().filter(|_| is_here)
     }
 
-    /// The whole name of a stream.
+    /// The full name of a stream.
     pub(super) fn stream(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// The name of a stream without what all begin with.
+    /// The name of a stream without the prefix.
     pub(super) fn stream_name<'n>(&self, key: &'n str) -> &'n str {
         key.strip_prefix(&self.prefix).unwrap_or(key)
     }
 
-    /// What this server says of itself.
+    /// This server's description of itself, as JSON.
     pub(super) fn info(&self, lag: Duration) -> String {
         let load = self.host().map(|host| (host.load)()).unwrap_or_default();
         let info = Info {
@@ -205,7 +210,7 @@ impl Shared {
         serde_json::to_string(&info).unwrap_or_default()
     }
 
-    /// Tells a client here that its name belongs to another session.
+    /// Notifies a client here that its name belongs to another session.
     pub(super) fn taken_over(&self, session: u64) {
         if let Some(host) = self.host() {
             let event = BackplaneEvent::TakenOver(session);
@@ -239,7 +244,7 @@ impl Shared {
         self.ends.1.notify_all();
     }
 
-    /// Waits, but not beyond the end.
+    /// Waits for `time`, or until the server stops.
     pub(super) fn pause(&self, time: Duration) {
         let mut guard = self.ends.0.lock();
         if !self.is_stopped() {
@@ -247,7 +252,7 @@ impl Shared {
         }
     }
 
-    /// One thread's connection works now.
+    /// Marks one thread's connection as working.
     pub(super) fn works(&self, side: Side) {
         let mut state = self.state.lock();
         match side {
@@ -269,14 +274,14 @@ impl Shared {
     }
 
     /// Marks the connection of the calling thread as broken. No lock may be held, because this
-    /// notifies people.
+    /// notifies clients.
     pub(super) fn is_broken(&self, side: Side, reason: &str) {
         self.give_up(side, reason);
         self.report_loss();
     }
 
-    /// Gives up the connection of one thread. This notifies no one, so it may be called under a
-    /// registry's lock. `cluster-out` reports it.
+    /// Marks one thread's connection as broken without notifying clients, so it may be called under
+    /// a registry's lock. `cluster-out` reports it.
     pub(super) fn give_up(&self, side: Side, reason: &str) {
         let mut state = self.state.lock();
         state.out = false;
@@ -291,7 +296,7 @@ impl Shared {
         }
     }
 
-    /// Notifies people of a break, unless they have been notified of it.
+    /// Notifies clients of a break, unless they have been notified of it.
     pub(super) fn report_loss(&self) {
         let mut state = self.state.lock();
         let Some(reason) = state.unreported.take() else {
@@ -305,7 +310,7 @@ impl Shared {
         }
     }
 
-    /// Notifies clients that the connection is lost or restored, if they do not know and it is time.
+    /// Notifies clients that the connection is lost or restored, if a notice is due.
     pub(super) fn notify(&self) {
         let is_lost = !self.is_up();
         let is_due = self.noticed.lock().is_due(is_lost, Instant::now());
@@ -314,7 +319,18 @@ impl Shared {
         }
     }
 
-    /// Whether `cluster-out` may go on with its connection.
+    /// Notes the epoch of the streams. Returns whether it has changed, because Redis has forgotten
+    /// everything.
+    pub(super) fn set_epoch(&self, epoch: &str) -> bool {
+        let mut known = self.epoch.lock();
+        if epoch.is_empty() || *known == epoch {
+            return false;
+        }
+        let before = std::mem::replace(&mut *known, epoch.to_owned());
+        !before.is_empty()
+    }
+
+    /// Returns whether `cluster-out` may continue to use its connection.
     pub(super) fn is_out_fine(&self) -> bool {
         self.state.lock().out
     }
@@ -330,14 +346,15 @@ impl Shared {
         *self.servers.lock() = servers;
     }
 
-    /// Keeps a speaker until the other server says what became of it; returns the number by which it does.
+    /// Stores the reply for a direct message until the other server sends a receipt. Returns the
+    /// receipt's number.
     pub(super) fn await_receipt(&self, done: Reply) -> u64 {
         let number = self.last_awaited.fetch_add(1, Ordering::Relaxed) + 1;
         self.awaited.lock().insert(number, (Instant::now(), done));
         number
     }
 
-    /// What became of something for one person.
+    /// Handles the receipt for a direct message.
     pub(super) fn receipt(&self, number: u64, outcome: Outcome, unwritten: &mut Unwritten) {
         let found = self.awaited.lock().remove(&number);
         if let Some((_, done)) = found {
@@ -345,7 +362,7 @@ impl Shared {
         }
     }
 
-    /// Those who have waited for longer than that hear that it is not known.
+    /// Replies "unsure" for each message that has waited for its receipt for longer than `after`.
     pub(super) fn give_up_receipts(&self, after: Duration) {
         let mut awaited = self.awaited.lock();
         let late: Vec<u64> = awaited
@@ -365,7 +382,7 @@ impl Shared {
     }
 }
 
-/// How far each stream has been read here.
+/// The position up to which each stream has been read here.
 #[derive(Default)]
 pub(super) struct Places(Mutex<Table>);
 
@@ -375,23 +392,23 @@ struct Table {
     last_token: u64,
 }
 
-/// The result of comparing a place with its stream.
+/// The result of comparing a position with its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Checked {
-    /// The stream has only grown.
+    /// The stream has only grown, if at all.
     Fine,
-    /// The stream has gone back to an older snapshot, or was deleted. It is read on from its new
-    /// beginning, or otherwise from its end.
+    /// The stream was restored from an older snapshot, or was deleted. Reading continues at its new
+    /// beginning if it has begun again, otherwise at its end.
     WentBack,
-    /// The stream was deleted, and has more entries again than had been read. Up to this entry, none
-    /// has been read since then.
+    /// The stream was deleted, and already has more entries than had been read. None of the entries
+    /// up to this number has been read since then.
     Overtook(u64),
 }
 
-/// What one session has said in a stream, as far as that is not certain to have been heard here.
+/// A session's messages in a stream, until they have been read back here.
 #[derive(Default)]
 struct Open {
-    /// Where the last of it stands that has a place.
+    /// The number of its last message that has one.
     said: u64,
     on_the_way: usize,
     is_unsure: bool,
@@ -399,18 +416,21 @@ struct Open {
 
 struct Place {
     read: u64,
-    /// How often the stream has begun, as far as its reader knows.
+    /// Number of times that the stream has begun, as far as its reader knows.
     born: u64,
-    /// How far it had been read at the last check.
+    /// The position at the last check.
     checked: u64,
-    /// What is open of each session here that has said something in it.
+    /// It has gone back since the last change of the epoch.
+    is_rewound: bool,
+    /// The unread messages of each session here that has sent some to the stream.
     open: BTreeMap<u64, Open>,
-    /// A room that has ended here may have begun again before its end is noted.
+    /// Distinguishes this run of a room from the next one, which may begin before this one is
+    /// detached.
     token: u64,
 }
 
 impl Places {
-    /// A stream is read from there on. Returns a token for its end.
+    /// Starts reading a stream at that position. Returns a token for [`Places::detach`].
     pub(super) fn set(&self, stream: &str, from: engine::Place) -> u64 {
         let mut table = self.0.lock();
         table.last_token += 1;
@@ -419,6 +439,7 @@ impl Places {
             read: from.end,
             born: from.born,
             checked: from.end,
+            is_rewound: false,
             open: BTreeMap::new(),
             token,
         };
@@ -426,14 +447,14 @@ impl Places {
         token
     }
 
-    /// A session here says something in it.
+    /// Notes that a session here is sending a message to the stream.
     pub(super) fn says(&self, stream: &str, session: u64) {
         if let Some(place) = self.0.lock().places.get_mut(stream) {
             place.open.entry(session).or_default().on_the_way += 1;
         }
     }
 
-    /// What became of that: its place in the count, or why it has none.
+    /// Notes the result: the message's number, or the reason why it has none.
     pub(super) fn has_said(&self, stream: &str, session: u64, became: Result<u64, Outcome>) {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream);
@@ -447,8 +468,9 @@ impl Places {
         }
     }
 
-    /// Whether everything that a session has said in it has been heard here. Only then may it say the next thing here
-    /// alone while the engine is away, or that would be heard before what it said before.
+    /// Returns whether all messages of a session in the stream have been read back here. Otherwise
+    /// its next message must not be delivered on this server alone while Redis is unreachable: it
+    /// would overtake the earlier ones.
     pub(super) fn is_heard_out(&self, stream: &str, session: u64) -> bool {
         let table = self.0.lock();
         let Some(place) = table.places.get(stream) else {
@@ -460,7 +482,7 @@ impl Places {
             .is_none_or(|open| open.on_the_way == 0 && !open.is_unsure && place.read >= open.said)
     }
 
-    /// The engine is back: what was not known is in the streams, or not at all.
+    /// Forgets unsure messages after a reconnect: they are in the streams, or lost.
     pub(super) fn is_back(&self) {
         for place in self.0.lock().places.values_mut() {
             place.open.retain(|_, open| open.on_the_way > 0);
@@ -471,14 +493,15 @@ impl Places {
         self.0.lock().places.contains_key(stream)
     }
 
-    /// Read up to there: returns how many were left out, or `None` if this has been read, or is read no more.
+    /// Moves the position to entry `to`. Returns the number of skipped entries, or `None` if the
+    /// entry has been read already or the stream is no longer read.
     pub(super) fn advance(&self, stream: &str, to: u64) -> Option<u64> {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream)?;
         let left_out = to.checked_sub(place.read + 1)?;
         place.read = to;
         place.born += u64::from(to == 1);
-        // Once in a while, what has been heard is forgotten.
+        // From time to time, forget the sessions whose messages have been read back.
         if to.is_multiple_of(1024) {
             place
                 .open
@@ -487,12 +510,22 @@ impl Places {
         Some(left_out)
     }
 
-    /// Compares a place with its stream, whose last entry is `end` and which has begun `born` times.
-    pub(super) fn check(&self, stream: &str, end: u64, born: Option<u64>) -> Checked {
+    /// Compares a position with its stream, whose last entry is `end` and which has begun `born`
+    /// times.
+    pub(super) fn check(&self, stream: &str, end: End, is_new_epoch: bool) -> Checked {
         let mut table = self.0.lock();
         let Some(place) = table.places.get_mut(stream) else {
             return Checked::Fine;
         };
+        if is_new_epoch && !std::mem::take(&mut place.is_rewound) {
+            // Redis has forgotten everything, and counts from 1 again.
+            (place.read, place.checked, place.born) = (0, 0, 0);
+            place.open.clear();
+            return Checked::WentBack;
+        }
+        let End { number: end, born } = end;
+        // An older snapshot knows of fewer beginnings.
+        place.born = place.born.min(born.unwrap_or(place.born));
         let has_begun_again = born.is_some_and(|born| born > place.born);
         let is_back = end < place.read;
         let before = std::mem::replace(&mut place.checked, place.read);
@@ -500,9 +533,12 @@ impl Places {
             // Nothing after a new beginning has been read yet. Its first entry will be counted.
             place.read = if has_begun_again { 0 } else { end };
             place.checked = place.read;
+            place.is_rewound = true;
             place.open.clear();
         }
-        if let Some(born) = born.filter(|_| has_begun_again) {
+        if end == 0 {
+            place.born = born.unwrap_or(0);
+        } else if let Some(born) = born.filter(|_| has_begun_again) {
             place.born = if is_back { born - 1 } else { born };
         }
         match (is_back, has_begun_again) {
@@ -531,20 +567,12 @@ impl Places {
             .map(|(stream, place)| (stream.clone(), place.read))
             .collect()
     }
-
-    /// The engine has forgotten everything, and counts from 1 again.
-    pub(super) fn begin_anew(&self) {
-        for place in self.0.lock().places.values_mut() {
-            place.read = 0;
-            place.open.clear();
-        }
-    }
 }
 
-/// Sixteen hexadecimal digits that nobody else has.
+/// A unique word of sixteen hexadecimal digits.
 pub(super) fn random_word() -> String {
     let mut bytes = [0; 8];
-    // Without random numbers the server has not started.
+    // Without random numbers, the server would not have started.
     let _ = getrandom::fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -593,33 +621,43 @@ mod tests {
         for number in 1..=5 {
             assert_eq!(places.advance("all", number), Some(0));
         }
-        let check = |end, born| places.check("all", end, born);
+        let check = |number, born| places.check("all", End { number, born }, false);
         assert_eq!(check(5, Some(1)), Checked::Fine, "it has begun once");
-        // An older snapshot.
+        // Restored from an older snapshot.
         assert_eq!(check(3, Some(1)), Checked::WentBack);
         assert_eq!(read(), 3);
         assert_eq!(check(3, Some(1)), Checked::Fine);
-        // It was deleted, and has two entries since then.
+        // Deleted, with two new entries.
         assert_eq!(check(2, Some(2)), Checked::WentBack);
         assert_eq!(read(), 0);
         assert_eq!(places.advance("all", 1), Some(0));
         assert_eq!(places.advance("all", 2), Some(0));
         assert_eq!(check(2, Some(2)), Checked::Fine);
-        // It was deleted, and has more entries by now than have been read: some of these are new.
+        // Deleted, with more new entries than had been read.
         assert_eq!(check(9, Some(3)), Checked::Overtook(2));
         assert_eq!(read(), 2);
         assert_eq!(check(9, Some(3)), Checked::Fine);
-        // It was deleted, and nothing was said since then.
+        // Deleted, with no new entries.
         assert_eq!(check(0, Some(3)), Checked::WentBack);
         assert_eq!(read(), 0);
         assert_eq!(check(0, None), Checked::Fine, "not known any more");
+        // Redis has forgotten everything: each entry since then is read once.
+        let anew = |number| {
+            let born = Some(1);
+            places.check("all", End { number, born }, true)
+        };
+        assert_eq!(places.advance("all", 1), Some(0));
+        assert_eq!(anew(1), Checked::Fine, "that was noticed before");
+        assert_eq!(anew(1), Checked::WentBack);
+        assert_eq!((read(), places.advance("all", 1)), (0, Some(0)));
+        assert_eq!(check(1, Some(1)), Checked::Fine);
     }
 
     #[test]
     fn a_connection_that_breaks_again_and_again_is_a_notice_in_ten_seconds() {
         let (mut notices, start) = (Noticed::default(), Instant::now());
         let mut sent = Vec::new();
-        // It breaks and comes back five times a second, for a minute and a half.
+        // The connection breaks and recovers five times a second, for a minute and a half.
         for tick in 0..900_u64 {
             let now = start + std::time::Duration::from_millis(100 * tick);
             if notices.is_due(tick % 2 == 0, now) {
@@ -627,7 +665,7 @@ mod tests {
             }
         }
         assert_eq!(sent, [0, 0, 10, 20, 30, 40, 50, 60, 70, 80]);
-        // A single break later on is a notice at once, and so is its end.
+        // A single break later on causes a notice at once, and so does the recovery.
         let later = start + std::time::Duration::from_secs(200);
         let is_lost = !notices.is_lost;
         assert!(notices.is_due(is_lost, later) && notices.is_due(!is_lost, later));

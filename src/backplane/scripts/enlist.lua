@@ -2,7 +2,7 @@
 local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 -- What the scripts will need is tried now: an error of a script would not name the command.
 for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '
-    .. 'PTTL SET TIME XADD XINFO XREVRANGE XTRIM', '%S+') do
+    .. 'PTTL SET TIME XADD XINFO XRANGE XREAD XREVRANGE XTRIM', '%S+') do
   local known, allowed = pcall(redis.acl_check_cmd, command, command == 'XINFO' and 'STREAM' or p, p, p)
   if not known or not allowed then return { 'missing', command, known and '1' or '0' } end
 end
@@ -22,5 +22,7 @@ redis.call('SET', p .. 'srv:' .. id, boot, 'PX', lease)
 redis.call('HSET', p .. 'servers', id, boot .. ' ' .. rules .. ' ' .. info)
 redis.call('SET', p .. 'epoch', fresh, 'NX')
 -- They were to run out if the chat had ended, or this server.
-for _, key in ipairs({ 'all', 'epoch', 'inbox:' .. id }) do redis.call('PERSIST', p .. key) end
+for _, key in ipairs({ 'all', 'all:born', 'epoch', 'inbox:' .. id, 'inbox:' .. id .. ':born' }) do
+  redis.call('PERSIST', p .. key)
+end
 return { 'ok', redis.call('GET', p .. 'epoch'), place('all'), place('inbox:' .. id) }

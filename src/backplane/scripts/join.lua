@@ -10,4 +10,5 @@ redis.call('HSET', name .. ':members', key, mine)
 if there then push('room:' .. room, 'k', 'left', 'w', spelled) end
 push('room:' .. room, 'k', 'joined', 'o', mine)
 redis.call('PERSIST', name)
+redis.call('PERSIST', name .. ':born')
 return { 'ok' }

@@ -14,10 +14,7 @@ end
 local function push(stream, ...)
   local entry = redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
   -- A stream that begins again after it was deleted counts from 1, which its readers must notice.
-  if entry == '0-1' then
-    redis.call('INCR', p .. stream .. ':born')
-    if stream ~= 'all' then redis.call('EXPIRE', p .. stream .. ':born', 2 * HOUR) end
-  end
+  if entry == '0-1' then redis.call('INCR', p .. stream .. ':born') end
   return entry
 end
 
@@ -39,6 +36,7 @@ end
 local function forget_inbox(server)
   redis.call('XTRIM', p .. 'inbox:' .. server, 'MAXLEN', 0)
   redis.call('EXPIRE', p .. 'inbox:' .. server, HOUR)
+  redis.call('EXPIRE', p .. 'inbox:' .. server .. ':born', 2 * HOUR)
 end
 
 -- A room without members has ended: it is on no list, and what was said in it is not shown to the next.
@@ -49,6 +47,7 @@ local function end_if_empty(room)
   redis.call('DEL', key .. ':topic')
   redis.call('SET', key .. ':from', last('room:' .. room), 'EX', HOUR)
   redis.call('EXPIRE', key, HOUR)
+  redis.call('EXPIRE', key .. ':born', 2 * HOUR)
 end
 
 -- Takes everybody of a server out of names and rooms, but for those for whom `stays` holds.

@@ -5,6 +5,7 @@ redis.call('DEL', p .. 'srv:' .. id)
 forget_inbox(id)
 if redis.call('HLEN', p .. 'servers') == 0 then
   redis.call('EXPIRE', p .. 'all', HOUR)
+  redis.call('EXPIRE', p .. 'all:born', 2 * HOUR)
   redis.call('EXPIRE', p .. 'epoch', HOUR)
 end
 return { 'ok' }
