@@ -1,10 +1,10 @@
-//! The browser's door (`--web`): on one connection it is first the portal and then the worker, for somebody who
-//! has nothing but a browser.
+//! The entrance for browsers (`--web`): one connection serves as portal and worker.
 //!
-//! `web-8080` accepts; each connection has a thread, which answers one `GET`. If that asks for a WebSocket, the
-//! thread takes a seat off the workload stack, says the passcode, hears it, and serves the session: the same
-//! seats, timekeepers and state as behind a worker's port. While it holds the seat, that worker's port turns
-//! everyone away, and it is this thread that clears up and puts the port back.
+//! `web-8080` accepts. Each connection has a thread, which answers one `GET`. If that requests a
+//! WebSocket, the thread takes a seat off the workload stack, sends the passcode, checks the
+//! client's reply, and serves the session, with the same seats, timekeepers and state as behind a
+//! worker's port. While it holds the seat, the worker rejects all connections to its port; this
+//! thread clears up and puts the port back.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -34,11 +34,11 @@ use crate::limits;
 use crate::screened::OwnCallers;
 use crate::web_socket::WebSocket;
 
-/// What the door's threads use.
+/// The state that this entrance's threads share.
 #[derive(Clone)]
 pub struct Door {
     pub state: Arc<ServerState>,
-    /// With the transport of a WebSocket.
+    /// With the WebSocket transport.
     pub accept_loop: AcceptLoop,
     pub factory: ConnectionFactory,
     /// Browsers without a seat.
@@ -46,12 +46,12 @@ pub struct Door {
     pub rules: Rules,
     pub page: Arc<Page>,
     pub port: Port,
-    /// After how long a browser that says nothing is asked whether it is there.
+    /// The idle time after which a browser is pinged.
     pub ping_every: Ticks,
     pub web_socket: Arc<WebSocket>,
-    /// Where this server connects to its own workers from.
+    /// The addresses from which this server connects to its own workers.
     pub own_callers: OwnCallers,
-    /// Where the workers listen; `None` where everyone sits at a single port.
+    /// The address of the workers; `None` if all clients share a single port.
     pub workers: Option<Host>,
 }
 
@@ -71,7 +71,7 @@ impl Door {
             });
     }
 
-    /// One connection, from the request to the end.
+    /// Serves one connection, from the request to the end.
     fn serve(&self, caller: Pending) {
         // A caller that closes the connection before the end needs no response.
         if let Ok(Some((stream, begun))) = self.answer(&caller) {
@@ -81,8 +81,9 @@ impl Door {
         }
     }
 
-    /// Answers the request. If it was for a WebSocket, that is open now, and what came behind the request is
-    /// returned with it. The stream's peer is the client then, also behind a trusted proxy.
+    /// Answers the request. If it was for a WebSocket, that is open now; returns the stream and the
+    /// bytes that followed the request. The stream's peer is then the client, even behind a trusted
+    /// proxy.
     fn answer(&self, caller: &Pending) -> io::Result<Option<(Stream, Vec<u8>)>> {
         let stream = caller.stream();
         if let Err(error) = caller.handshake() {
@@ -118,7 +119,7 @@ impl Door {
         http::refuse_request(stream, refused).map(|()| None)
     }
 
-    /// One browser, from the portal's answer to the free seat.
+    /// Serves one browser, from the reservation until its seat is free again.
     fn visit(&self, caller: Pending, stream: Stream, begun: &[u8]) {
         let peer = stream.peer();
         let (number, opened, ticket) = match self.take_a_seat(stream, peer, begun) {
@@ -134,8 +135,8 @@ impl Door {
         Visit::new(&self.state, seat, opened).run(&browser);
     }
 
-    /// Takes a port off the stack for the browser at `peer`: its seat, the connection that is now in it, and what
-    /// it has to say, if anything. Without a seat the stream is handed back.
+    /// Takes a port off the stack for the browser at `peer`. Returns its seat, its connection and,
+    /// if there are workers, the ticket. Returns the stream if there is no seat.
     fn take_a_seat(
         &self,
         stream: Stream,
@@ -167,7 +168,7 @@ impl Door {
                     None => shared.number.to_string(),
                 };
                 let timer = shared.timer.clone();
-                let halves = self.web_socket.open_after(&stream, begun);
+                let halves = self.web_socket.open_after(&stream, begun, ticket.is_some());
                 let opened = self.factory.connection_with(stream, halves, &label, timer);
                 occupied.connection = Some(Arc::clone(&opened.0));
                 occupied.keepalive = Some(Keepalive::new(self.ping_every, now));
@@ -176,8 +177,8 @@ impl Door {
         )
     }
 
-    /// Returns once the worker has turned away everyone who had come to its port by now. The worker accepts in
-    /// the order in which they came, so it is enough to come last and to be turned away.
+    /// Waits until the worker has rejected all connections that had arrived at its port by now. The
+    /// worker accepts in order, so it is enough to connect last and to be rejected.
     fn wait_for_the_worker(&self, worker: SocketAddr) -> io::Result<()> {
         let mut anywhere = worker;
         anywhere.set_port(0);
@@ -189,7 +190,8 @@ impl Door {
             .and_then(|()| self.read_to_the_end(&stream))
     }
 
-    /// Reads until the worker has closed. At the server's end no worker accepts any more, and nobody waits for one.
+    /// Reads until the worker closes the connection. Stops at the server's shutdown, when no worker
+    /// accepts any more.
     fn read_to_the_end(&self, mut stream: &Stream) -> io::Result<()> {
         stream.set_read_timeout(Some(limits::STOP_CHECK))?;
         let until = Instant::now() + limits::TURNED_AWAY_WITHIN;
@@ -248,7 +250,7 @@ impl Entrance for Browser<'_> {
         })
     }
 
-    /// Waits until everyone who has come to the worker's port is rejected.
+    /// Waits until all connections that have arrived at the worker's port are rejected.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let (door, state) = (self.door, &self.door.state);
         let Some(host) = door.workers else { return };
@@ -269,7 +271,7 @@ impl Entrance for Browser<'_> {
         admitted: bool,
     ) -> ChatEvent {
         match end {
-            // It has asked for a seat and not taken it.
+            // The client reserved a seat and did not take it.
             CloseReason::PeerClosed | CloseReason::ConnectionReset if !admitted => {
                 ChatEvent::NoShow { port }
             }

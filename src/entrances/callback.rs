@@ -1,10 +1,10 @@
-//! The other direction (seed 000, "contrast"): the server connects to the client.
+//! Callbacks (seed 000, "contrast"): the server connects to the client.
 //!
-//! The client says the passcode on the worker's port as usual, and with it a port of its own on
-//! which it listens. The worker hangs up and calls. It only ever calls the address that the request
-//! came from, so nobody can aim it at somebody else. Which of two programs is the client is a
-//! matter of who speaks the protocol's part, then, and not of who connects: after the call the
-//! session is the same as ever.
+//! The client sends the passcode to the worker's port as usual, together with the number of a port
+//! on which it listens. The worker closes that connection and connects to the client. It only
+//! connects to the address that the request came from, so a client can't aim it at another host.
+//! After the callback the session is like any other: the client is the program with the client's
+//! part of the protocol, whichever side connected.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,13 +31,12 @@ pub(crate) const BAD_CALLBACK: CloseReason = CloseReason::Entrance("bad-callback
 /// The client did not accept the callback.
 pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
 
-/// Connects to the clients that ask for it.
+/// Connects to the clients that request it.
 pub struct Callbacks {
-    /// Makes connections.
     pub factory: ConnectionFactory,
     /// The ports of this server besides the workers' and the rooms'.
     pub other_ports: Vec<u16>,
-    /// How many callbacks each address has been given. A leaf lock.
+    /// Number of callbacks to each address. A leaf lock.
     pub per_address: Mutex<PerTick>,
 }
 
@@ -89,7 +88,7 @@ impl Dialer for Callbacks {
                 return Err(NO_ANSWER);
             }
         };
-        // From here on the timer ends the call, and no longer the asker's connection.
+        // From here on the timer ends the callback instead of the client's first connection.
         let is_wanted = seat.with_seat(|occupied| {
             let is_wanted = occupied.seat.phase() == Phase::Calling;
             if is_wanted {
@@ -102,7 +101,7 @@ impl Dialer for Callbacks {
         }
         asker.outbox.send_doc(&ServerDoc::CallingBack { port });
         asker.outbox.hang_up(CloseReason::Terminate);
-        // The asker's connection is closed now, and not at the end of the session.
+        // This closes the client's first connection now, and not at the end of the session.
         (visit.connection, visit.decoder) = (connection, decoder);
         events.emit(|| EntranceEvent::Calling { port, peer: target });
 
@@ -112,7 +111,8 @@ impl Dialer for Callbacks {
         if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
             return Err(NO_ANSWER);
         }
-        // The passcode is the proof of who calls. It has admitted this client, and admits no other.
+        // The passcode proves the server's identity to the client. It has been used, and admits no
+        // other client.
         Ok(ServerDoc::CalledBack {
             port,
             passcode: handshake.passcode.clone().into(),
@@ -133,7 +133,8 @@ fn refuse(visit: &Visit<'_>, sentence: String) -> CloseReason {
     BAD_CALLBACK
 }
 
-/// Where to call, if that is allowed: the asker's own address and a port of its own.
+/// The address for the callback, if it is allowed: the client's own address and an unprivileged
+/// port.
 fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     let port: u16 = request.port.parse().ok()?;
     if port < net_limits::FIRST_ORDINARY_PORT {
@@ -150,8 +151,9 @@ fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     Some(target)
 }
 
-/// Whether an address is this machine's, as far as whoever asked at `here` shows. A worker that calls a
-/// port of its own server talks with itself, and its seat is taken by nobody.
+/// Returns whether an address belongs to this machine, as far as the local address `here` of the
+/// request shows. A worker that connects to its own server would waste its seat on a chat with
+/// itself.
 fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
     let asker = target.ip().to_canonical();
     asker.is_loopback()
@@ -160,7 +162,7 @@ fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
             .is_ok_and(|here| here.ip().to_canonical() == asker)
 }
 
-/// A socket that is not connected yet. The target will be called from the address at which it asked.
+/// A socket that is not connected yet, bound to the local address at which the request arrived.
 fn to_call(
     asker: &Connection,
     target: SocketAddr,

@@ -12,7 +12,7 @@ use portal_wire::CloseReason;
 
 /// An HTTP request at a port without a passcode.
 pub const HTTP_REQUEST: CloseReason = CloseReason::Entrance("http-request");
-/// The TLS handshake failed, or only one side speaks TLS.
+/// The TLS handshake failed, or only one side uses TLS.
 pub const TLS_FAILED: CloseReason = CloseReason::Entrance("tls-failed");
 
 /// Number of a caller's first bytes that are inspected. A request with an unusual method and a
@@ -22,7 +22,6 @@ const LOOK: usize = 1024;
 /// A protocol other than the chat's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Foreign {
-    /// An HTTP request.
     Http,
     /// A TLS handshake although the server was started without TLS, or a PROXY protocol header.
     Other(Opening),

@@ -78,6 +78,10 @@ impl Decoder for LegacyDecoder {
             request,
         }))
     }
+
+    fn unfinished(&self) -> &[u8] {
+        self.frames.unfinished()
+    }
 }
 
 struct LegacyEncoder {

@@ -1,4 +1,4 @@
-//! Entrances besides the plain portal and worker, and the protocols that clients speak there.
+//! Entrances besides the plain portal and worker, and their protocols.
 
 pub mod browser;
 pub mod callback;

@@ -24,7 +24,7 @@ pub struct Screened<T> {
 }
 
 /// The addresses from which this server connects to its own workers. Such a connection is closed
-/// without a word: it only shows that all those before it have been accepted. A leaf lock.
+/// without an answer: it only shows that all earlier ones have been accepted. A leaf lock.
 #[derive(Clone, Default)]
 pub struct OwnCallers(Arc<Mutex<HashSet<SocketAddr>>>);
 
@@ -52,8 +52,8 @@ impl Drop for OwnCaller<'_> {
 }
 
 impl<T: Transport> Screened<T> {
-    /// Screens the clients of `transport`. If the port needs no passcode, also rejects HTTP requests
-    /// that arrive late: any web page can make its reader's browser send one.
+    /// Screens the clients of `transport`. If the port needs no passcode, also rejects HTTP
+    /// requests that arrive late: any web page can make its reader's browser send one.
     pub fn new(
         transport: T,
         events: Events,

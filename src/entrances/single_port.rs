@@ -1,8 +1,8 @@
-//! One port for everyone (`--single-port`; seeds 001, 002 and 003): no portal and no passcode.
+//! One port for all clients (`--single-port`; seeds 001, 002 and 003), without a portal and
+//! passcodes.
 //!
-//! The thread that accepts hands each connection to a thread of its own, and that thread stays with
-//! it. Everything behind the door is as on a worker's port: the same seats from the same stack, the
-//! same timers, the same state.
+//! The accepting thread starts a thread for each connection, which serves it to the end. Seats,
+//! timers and state are the same as with workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,19 +22,20 @@ use portal_wire::{CloseReason, ServerDoc};
 
 use crate::limits;
 
-/// What the single port's thread uses.
+/// The state of the single port's thread.
 pub struct SinglePort {
     pub state: Arc<ServerState>,
     pub accept_loop: AcceptLoop,
     pub factory: ConnectionFactory,
     /// Minimum time that a silent client keeps its seat if the server is full.
     pub handshake: Ticks,
-    /// Callers that are told over TLS that the server is full.
+    /// Callers that receive FULL over TLS.
     pub callers: Arc<PendingConnections>,
 }
 
 impl SinglePort {
-    /// The thread `single-50000`: accepts until the clock stops, and then waits for the connections.
+    /// The thread `single-50000`: accepts until the clock stops, and then waits for all
+    /// connections.
     pub fn run(&self, listener: &Listener) {
         let (state, mut connections) = (&self.state, Vec::new());
         let is_over = || state.clock.is_stopped();
@@ -52,7 +53,7 @@ impl SinglePort {
                 });
             });
         for connection in connections {
-            // Each catches what may panic; if one ended by a panic all the same, it ended.
+            // Each thread catches its panics; if one panicked anyway, it has ended.
             let _ = connection.join();
         }
     }
@@ -71,8 +72,8 @@ impl SinglePort {
             });
     }
 
-    /// Nobody has to prove anything here, so the seat is taken in one step. Without one the caller is
-    /// handed back.
+    /// Takes a seat in one step, because there is no passcode to wait for. Returns the stream if
+    /// there is no seat.
     fn sit_down(&self, stream: Stream, peer: SocketAddr) -> Result<(SeatNumber, Opened), Stream> {
         let now = self.state.clock.now();
         let held = match self.state.seats.take(peer.ip()) {
@@ -135,7 +136,7 @@ impl SinglePort {
         (!has_partner && connection.read_at().is_none()).then_some(CloseReason::Evicted)
     }
 
-    /// Starts the thread of a newcomer, or says FULL.
+    /// Starts a thread for a new client, or sends FULL.
     fn start(&self, number: SeatNumber, opened: Opened) -> Option<JoinHandle<()>> {
         let connection = Arc::clone(&opened.0);
         let (state, entrance) = (Arc::clone(&self.state), self.entrance());

@@ -19,11 +19,13 @@ impl WebSocket {
         WebSocket { codec }
     }
 
-    /// As [`Transport::open`], for a client of which `begun` has been read already.
+    /// Like [`Transport::open`], for a client from which the bytes `begun` have been read already.
+    /// `needs_passcode`: its first message is its passcode.
     pub fn open_after(
         &self,
         stream: &Stream,
         begun: &[u8],
+        needs_passcode: bool,
     ) -> (Box<dyn Decoder>, Box<dyn Encoder>) {
         let codec = self.codec;
         let decoder = WebSocketDecoder {
@@ -31,7 +33,7 @@ impl WebSocket {
             codec,
             tap: stream.tap().clone(),
             peer: stream.peer(),
-            has_begun: false,
+            has_begun: !needs_passcode,
         };
         (Box::new(decoder), Box::new(WebSocketEncoder { codec }))
     }
@@ -39,7 +41,7 @@ impl WebSocket {
 
 impl Transport for WebSocket {
     fn open(&self, stream: &Stream, _: Port) -> (Box<dyn Decoder>, Box<dyn Encoder>) {
-        self.open_after(stream, &[])
+        self.open_after(stream, &[], true)
     }
 
     fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8> {
@@ -56,7 +58,7 @@ impl Transport for WebSocket {
 struct WebSocketDecoder {
     frames: FrameReader,
     codec: Codec,
-    /// Gets the content of frames, because the bytes that travel are masked.
+    /// Takes the content of frames, because the bytes on the wire are masked.
     tap: Tap,
     peer: SocketAddr,
     has_begun: bool,
@@ -68,7 +70,7 @@ impl Decoder for WebSocketDecoder {
     }
 
     fn next_input(&mut self) -> Result<Option<Input<'_>>, FrameError> {
-        // A broken first message is no wrong passcode: it has its own close code.
+        // A malformed first message is not a wrong passcode: it has its own close code.
         let rejected = |error: FrameError| match error {
             FrameError::TooLong { .. } if !self.has_begun => FrameError::Rejected {
                 reason: CloseReason::TooLong,

@@ -18,6 +18,13 @@ impl Frames {
         }
     }
 
+    /// Appends the frames of `others`.
+    pub fn append(&mut self, others: &Frames) {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&others.bytes);
+        self.ends.extend(others.ends.iter().map(|end| before + end));
+    }
+
     /// All of them.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

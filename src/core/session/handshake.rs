@@ -1,14 +1,14 @@
-//! The first frame on a connection: the passcode, or anything else.
+//! The first frame on a connection, which should be the passcode.
 
 use crate::hall::Connection;
 use crate::transport::{Decoder, Input};
 use portal_net::{Pending, is_timeout};
 use portal_wire::{ClientDoc, CloseReason, ErrorCode, FrameError, Handshake, ServerDoc};
 
-/// Waits for the first frame and looks for a passcode in it. `Ok(None)` is any other frame; if it is plain
-/// why there is no passcode in it, the client has been told.
+/// Waits for the first frame and looks for a passcode in it. Returns `Ok(None)` for any other
+/// frame; if the mistake is obvious, the client gets an error that explains it.
 ///
-/// A caller without a seat is `pending`: it yields to others if it keeps its thread waiting.
+/// A caller without a seat is `pending`: it yields its thread to others if it takes long.
 pub fn first_frame(
     connection: &Connection,
     pending: Option<&Pending>,
@@ -58,7 +58,7 @@ pub fn first_frame(
             Ok(0) if decoder.end_of_stream() => {}
             Ok(0) => return Err(CloseReason::PeerClosed),
             Ok(_) if outbox.has_ended() => return Err(CloseReason::ConnectionReset),
-            // For the timekeeper, which has to say what is waited for.
+            // For the timekeeper, whose error names the missing line feed.
             Ok(_) if decoder.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(error) if pending.is_some() && is_timeout(&error) => {
@@ -70,7 +70,7 @@ pub fn first_frame(
     }
 }
 
-/// Why somebody who may well know the passcode has not said it in this frame.
+/// Explains why a frame that was probably meant as a passcode is not one.
 fn why_no_passcode(frame: &[u8]) -> Option<&'static str> {
     let begins_as_utf_16 = frame.starts_with(b"\xff\xfe") || frame.starts_with(b"\xfe\xff");
     if begins_as_utf_16 || frame.contains(&0) {

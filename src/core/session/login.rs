@@ -1,4 +1,4 @@
-//! Getting a name: `LOGIN` says who, `PASSWORD` proves it (seed 002).
+//! Login: `LOGIN` claims a name, and `PASSWORD` proves the claim (seed 002).
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::limits;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
-    /// Somebody says who they are. They are asked for the password, or, where names are not
-    /// protected, let in if the name is free.
+    /// Handles a claim for a name: asks for the password, or, if names are not protected, logs the
+    /// client in if the name is free.
     pub(super) fn login(&mut self, username: &str) {
         if self.connection().name().is_some() {
             return self.already_logged_in();
@@ -33,7 +33,7 @@ impl Session<'_, AtWorker<'_>> {
         }
         match &self.state.logins.accounts {
             Some(accounts) => {
-                // It may take a while.
+                // The lookup may take a while.
                 self.speaker.send_answers();
                 match accounts.lookup(&name) {
                     Ok(exists) => {
@@ -48,8 +48,8 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// The proof, right or wrong. It takes a while; others who
-    /// log in wait for it, but nobody who chats does. Who has guessed before waits longer.
+    /// Checks a password. This takes a while; other logins wait for it, but clients that chat do
+    /// not. After a wrong password the wait is longer.
     pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<(), CloseReason> {
         if self.connection().name().is_some() {
             self.already_logged_in();
@@ -70,7 +70,7 @@ impl Session<'_, AtWorker<'_>> {
         let port = self.speaker.port;
         let check = accounts.check(&name, password, &over);
         if over() {
-            // A connection that ended meanwhile must not take the name from a living one.
+            // A connection that ended meanwhile must not take the name from a live one.
             return Err(CloseReason::PeerClosed);
         }
         match check {
@@ -93,7 +93,7 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// Another password for the account of whoever asks. A wrong old password is a guess like any other.
+    /// Changes the password of the client's account. A wrong old password counts as a guess.
     pub(super) fn change_password(&mut self, old: &str, new: &str) -> Result<(), CloseReason> {
         let (Some(accounts), Some(name)) = (&self.state.logins.accounts, self.connection().name())
         else {
@@ -124,7 +124,7 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// Whether `password` has a length that a password may have; if not, the client is told.
+    /// Returns whether `password` has a valid length; otherwise answers with an error.
     fn can_be_a_password(&mut self, password: &str) -> bool {
         let fits = (1..=limits::PASSWORD).contains(&password.len());
         if !fits {
@@ -137,7 +137,8 @@ impl Session<'_, AtWorker<'_>> {
         fits
     }
 
-    /// Whoever has guessed before waits until it is their turn again, as long as they are there.
+    /// Login throttling: waits if there were wrong guesses before, as long as the client is
+    /// connected.
     fn wait_to_guess(&mut self, name: &Name) -> Result<(), CloseReason> {
         self.speaker.send_answers();
         let (clock, guesses) = (&self.state.clock, &self.state.logins.guesses);
@@ -150,7 +151,8 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// Where the password was right before, it is looked at before the wait: only who is wrong there waits.
+    /// Returns whether this address has given the right password before. It is then checked before
+    /// the wait, and only a wrong password waits.
     fn was_right(&self, name: &Name) -> bool {
         let address = self.connection().peer.ip();
         self.state.logins.guesses.was_right(address, name)
@@ -161,7 +163,7 @@ impl Session<'_, AtWorker<'_>> {
         self.state.logins.guesses.right(address, name, now);
     }
 
-    /// Notes a wrong guess and says so. The last one that is allowed ends the session.
+    /// Counts a wrong guess and answers it. The last one that is allowed ends the session.
     fn wrong_password(&mut self, name: &Name) -> Result<(), CloseReason> {
         if self.was_right(name) {
             self.wait_to_guess(name)?;
@@ -209,10 +211,11 @@ impl Session<'_, AtWorker<'_>> {
                     format!("somebody here is called {name} already; choose another name");
                 return self.speaker.error(ErrorCode::NameInUse, &sentence);
             }
-            // A dropped link must not lock its owner out: whoever has the password gets the name.
+            // A dropped connection must not lock the account's owner out: the password gives access
+            // to the name.
             Entry::TookOver(before) => {
                 before.outbox.end(CloseReason::TakenOver);
-                // At once, so that the rooms never hold the same person twice.
+                // At once, so that no room has two members with this name.
                 self.state.rooms.leave_all(&before);
             }
             Entry::Entered => {}
@@ -240,7 +243,8 @@ impl Session<'_, AtWorker<'_>> {
             Arc::clone(self.connection()),
             name.clone(),
         );
-        // Where names are granted, in that order: of two on this server, the last one has it.
+        // Called in the order in which names are granted: of two claims on this server, the later
+        // one has the name.
         let granted = move |take_over| {
             let welcome = ServerDoc::LoggedIn {
                 username: named.as_str().into(),

@@ -11,8 +11,8 @@ use crate::transport::Request;
 use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
 use portal_wire::{Frames, ServerDoc};
 
-/// The replies to one client. The thread that reads from the client reserves places, the backplane's
-/// threads fulfil them, and whoever fulfils the first one appends all that are complete.
+/// The replies to one client. The thread that reads from the client reserves places, and the
+/// backplane's threads fulfil them. Fulfilling the first one appends all that are complete.
 pub(super) struct PendingReplies {
     connection: Arc<Connection>,
     queue: Mutex<Queue>,
@@ -53,7 +53,7 @@ impl PendingReplies {
         ReplySlot { number, request }
     }
 
-    /// Waits until at most `most` are pending. A backplane fulfils each within a second; if it does
+    /// Waits until at most `most` are pending. A backplane fulfils each within a second. If it does
     /// not, because a thread has panicked, the pending ones are dropped.
     fn wait_until(&self, queue: &mut MutexGuard<'_, Queue>, most: usize) {
         let until = Instant::now() + limits::PENDING_REPLY_PATIENCE;
@@ -75,7 +75,7 @@ impl PendingReplies {
         if let Some(there) = index.and_then(|index| queue.replies.get_mut(index as usize)) {
             *there = Some(frames);
         }
-        // Appended under the lock, for the order; written after it.
+        // Appended under the lock, to keep the order; written after it is released.
         let mut bytes = 0;
         while let Some(Some(_)) = queue.replies.front() {
             if let Some(Some(frames)) = queue.replies.pop_front() {

@@ -1,7 +1,7 @@
-//! What a client says to others, gathered and delivered, and what it is answered.
+//! Collects and delivers a client's messages, and its replies.
 //!
-//! The messages of a turn to the same people are handed to each of them with one write, by this thread.
-//! Nobody else is woken.
+//! The messages of a turn to the same recipients are delivered with one write to each of them, by
+//! this thread. No other thread is woken.
 
 use std::sync::Arc;
 
@@ -19,35 +19,34 @@ use crate::transport::Request;
 use portal_net::Port;
 use portal_wire::{ErrorCode, Frames, Name, Scope, ServerDoc};
 
-/// One client as somebody who speaks and is answered.
+/// One client as the sender of messages and the recipient of replies.
 pub(super) struct Speaker<'s> {
     state: &'s ServerState,
     pub(super) connection: &'s Arc<Connection>,
-    /// The port that it is connected to.
     pub(super) port: Port,
-    /// What `from` says in its messages.
+    /// The value of `from` in its messages.
     pub(super) label: Arc<str>,
-    /// Messages gathered during a turn, and who they are for.
+    /// The recipients of the messages collected during a turn.
     audience: Audience,
     said: Said,
-    /// Answers to the client itself, gathered during a turn.
+    /// Replies to the client itself, collected during a turn.
     answers: Frames,
     /// The request that is being answered.
     pub(super) request: Request,
     /// Bytes of replies since the last [`Speaker::take_replied`].
     replied: usize,
-    /// Replies that depend on other servers, once there has been one.
+    /// Replies that depend on other servers; created with the first one.
     pending: Option<Arc<PendingReplies>>,
 }
 
-/// Who a message is for.
+/// The recipients of a message.
 #[derive(Clone, PartialEq)]
 pub(super) enum Audience {
-    /// Who sits beside that seat.
+    /// The partner of the client in that seat.
     Partner(SeatNumber),
-    /// All who have logged in.
+    /// All clients that have logged in.
     Everyone,
-    /// That person.
+    /// The client with that name.
     One(Name),
     /// The members of that room.
     Room(Name),
@@ -84,10 +83,10 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// Gathers a message for `audience`.
+    /// Adds a message for `audience` to the batch.
     pub(super) fn say(&mut self, audience: Audience, text: &str, me: bool) {
-        // Messages to different people go out in the order in which they were said, because some
-        // may hear both.
+        // Messages to different recipients are delivered in the order in which they were sent,
+        // because one client may receive both.
         if audience != self.audience {
             self.deliver();
             self.audience = audience;
@@ -103,7 +102,7 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// A message for one person, who may not exist.
+    /// Adds a message for the client with that name, which may not exist.
     pub(super) fn say_to(&mut self, name: &str, text: &str, me: bool) {
         match Name::new(name) {
             Some(name) => self.say(Audience::One(name), text, me),
@@ -119,7 +118,7 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// Hands over what was gathered, and answers each message: `SENT`, or that it reached nobody.
+    /// Delivers the batch, and answers each message: `SENT`, or that it had no recipient.
     pub(super) fn deliver(&mut self) {
         if self.said.count() == 0 {
             return;
@@ -131,7 +130,7 @@ impl<'s> Speaker<'s> {
             Audience::One(name) => self.deliver_to_one(&name, &mut said),
             Audience::Room(name) => self.deliver_to_room(&name, &mut said),
         }
-        // The memory that it took is kept for the next turn.
+        // Keep the allocated memory for the next turn.
         self.said = said;
         self.said.clear();
     }
@@ -142,8 +141,9 @@ impl<'s> Speaker<'s> {
             Some(partner) => {
                 let handed = said.hand_to(&partner, false);
                 if handed == Handed::Ended {
-                    // Its connection has ended, and its worker is about to clear up. That it has left is
-                    // told before this answer: who has heard of nothing has a partner.
+                    // The partner's connection has ended, and its worker is about to clear up.
+                    // Announce its departure before this reply: until then, this client believes
+                    // that it has a partner.
                     pairs.leave(seat.partner(), &partner);
                 }
                 handed
@@ -169,7 +169,7 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// Publishes the batch by way of the other servers. Returns whether it is to be delivered on this
+    /// Publishes the batch through the backplane. Returns whether it must be delivered on this
     /// server alone.
     fn publish(&mut self, to: Recipients<'_>, batch: &Said) -> bool {
         let name = self.name();
@@ -193,8 +193,8 @@ impl<'s> Speaker<'s> {
         false
     }
 
-    /// Sets a room's topic by way of the other servers. Returns whether it is to be set on this
-    /// server alone.
+    /// Sets a room's topic through the backplane. Returns whether it must be set on this server
+    /// alone.
     pub(super) fn publish_topic(&mut self, room: &Name, topic: &str) -> bool {
         self.deliver();
         let name = self.name();
@@ -219,7 +219,7 @@ impl<'s> Speaker<'s> {
         false
     }
 
-    /// The client's name. On a connection of a room's own, the label is the name.
+    /// The client's name. On a room's own connection, the label is the name.
     fn name(&self) -> Option<Name> {
         self.connection.name().or_else(|| Name::new(&self.label))
     }
@@ -240,7 +240,7 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// Reserves the place of a reply. What was answered before goes out before.
+    /// Reserves the place of a reply. Earlier replies are sent first.
     fn reply_later(&mut self, text: &str, conclusion: Conclusion) -> Reply {
         if !self.answers.is_empty() {
             self.connection.outbox.send(&self.answers);
@@ -329,7 +329,7 @@ impl<'s> Speaker<'s> {
         });
     }
 
-    /// Answers the client, after the answers to what it said before.
+    /// Answers the client, after all earlier replies.
     pub(super) fn answer(&mut self, doc: &ServerDoc<'_>) {
         self.deliver();
         self.write_answer(doc);
@@ -337,6 +337,7 @@ impl<'s> Speaker<'s> {
 
     fn write_answer(&mut self, doc: &ServerDoc<'_>) {
         let outbox = &self.connection.outbox;
+        let before = self.answers.len();
         if let Some(pending) = &self.pending {
             let mut frames = Frames::default();
             outbox.encode(doc, self.request, &mut frames);
@@ -344,9 +345,10 @@ impl<'s> Speaker<'s> {
                 self.replied += frames.len();
                 return;
             }
+            self.answers.append(&frames);
+        } else {
+            outbox.encode(doc, self.request, &mut self.answers);
         }
-        let before = self.answers.len();
-        outbox.encode(doc, self.request, &mut self.answers);
         self.replied += self.answers.len() - before;
         if self.answers.len() > limits::TURN {
             outbox.send(&self.answers);
@@ -359,8 +361,8 @@ impl<'s> Speaker<'s> {
         std::mem::take(&mut self.replied)
     }
 
-    /// Sends the answers so far. Before anything that takes long, the client and those whom it
-    /// talked to should have what is theirs.
+    /// Sends the replies so far. Called before any long operation, so that the client and its
+    /// recipients do not wait for it.
     pub(super) fn send_answers(&mut self) {
         self.deliver();
         if !self.answers.is_empty() {
@@ -369,8 +371,8 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// As [`Speaker::send_answers`], and waits for those that other servers have a part in: before something that is
-    /// handed to the client past them.
+    /// Like [`Speaker::send_answers`], and waits for the replies that depend on other servers.
+    /// Called before output that bypasses the queue of replies.
     pub(super) fn wait_for_pending(&mut self) {
         self.send_answers();
         if let Some(pending) = &self.pending {
@@ -378,7 +380,7 @@ impl<'s> Speaker<'s> {
         }
     }
 
-    /// Answers that something can't be done.
+    /// Answers with an error.
     pub(super) fn error(&mut self, code: ErrorCode, sentence: &str) {
         let port = self.port;
         self.state
@@ -398,7 +400,7 @@ fn no_such_user(to: &str) -> ServerDoc<'static> {
     }
 }
 
-/// Turns the outcome of a message, now or later, into an event and the answer.
+/// Turns the outcome of a message, immediate or later, into an event and a reply.
 #[derive(Clone)]
 struct Conclusion {
     events: Events,

@@ -1,9 +1,9 @@
-//! A client's session: one read, every whole frame in it, then one write to each who hears them. That is a
-//! *turn*.
+//! A client's session: one read, every whole frame in it, then one write to each recipient. That is
+//! a *turn*.
 //!
-//! The path of a message: a `read` brings some frames; each is read as a document; what it means is up
-//! to the session's [`Role`], at a worker or in a room; what is said is gathered by the [`Speaker`] and
-//! delivered at the turn's end.
+//! The path of a message: a `read` returns some frames, and each is decoded into a document. The
+//! session's [`Role`], at a worker or in a room, decides what it means. The [`Speaker`] collects
+//! messages and delivers them at the turn's end.
 
 use std::sync::Arc;
 
@@ -21,25 +21,25 @@ use portal_wire::{
     ServerDoc,
 };
 
-/// What a message and a command mean where a client is connected.
+/// The meaning of messages and commands at the port that the client is connected to.
 pub trait Role: Sized {
     /// The port that the client is connected to.
     fn port(&self) -> Port;
 
-    /// Moves the idle deadline of the seat to which the client belongs. Returns that seat's port, if the
-    /// client is still there.
+    /// Moves the idle deadline of the client's seat. Returns that seat's port, or `None` if the
+    /// client has left.
     fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
 
-    /// A message.
+    /// Handles a message.
     ///
     /// # Errors
-    /// Why the session is over.
+    /// The reason why the session ends.
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason>;
 
-    /// A command, but for those that mean the same everywhere.
+    /// Executes a command, except those that mean the same everywhere.
     ///
     /// # Errors
-    /// Why the session is over.
+    /// The reason why the session ends.
     fn obey(session: &mut Session<'_, Self>, command: ClientCommand<'_>)
     -> Result<(), CloseReason>;
 }
@@ -61,24 +61,24 @@ impl<'m> Message<'m> {
     }
 }
 
-/// One client's time in a role.
+/// One client's session in a role.
 pub struct Session<'s, R> {
     pub(super) state: &'s ServerState,
     pub(super) role: R,
     pub(super) speaker: Speaker<'s>,
-    /// Refused documents since the last good one.
+    /// Refused documents since the last valid one.
     refusals: u32,
-    /// How fast the client may talk, if that is limited, and whether it has been told so.
+    /// Limits the client's message rate, if that is limited.
     pace: Option<TokenBucket>,
     told_of_pace: bool,
-    /// The bytes of replies that the client may request now.
+    /// Limits the bytes of replies that the client may request.
     replies: TokenBucket,
-    /// To wait for a tick, once that has been necessary.
+    /// Waits for ticks; created on the first wait.
     waiting: Option<Subscription>,
 }
 
 impl<'s, R: Role> Session<'s, R> {
-    /// A session of `connection` in that role.
+    /// Creates a session of `connection` in that role.
     pub fn new(state: &'s ServerState, role: R, connection: &'s Arc<Connection>) -> Session<'s, R> {
         let now = state.clock.now();
         let pace = |(rate, tick): (Rate, _)| rate.allowance(tick, now);
@@ -102,19 +102,19 @@ impl<'s, R: Role> Session<'s, R> {
         self.speaker.connection
     }
 
-    /// Whether it was ended in the middle of what the client is sending. (If it was found broken
-    /// by a write, what the client had said before still counts.)
+    /// Returns whether the session was ended while the client is still sending. (If a write found
+    /// the connection broken, input that arrived earlier still counts.)
     fn is_cut_off(&self) -> bool {
         let outbox = &self.connection().outbox;
         outbox.has_ended() && outbox.ended() != Some(CloseReason::ConnectionReset)
     }
 
-    /// Serves the client until something ends the session, and returns what did.
+    /// Serves the client until the session ends, and returns the reason.
     pub fn run(mut self, decoder: &mut dyn Decoder) -> CloseReason {
         self.connection().is_served_here();
         loop {
             self.state.panics.may_panic("session");
-            // What came together with the passcode is a turn of its own, so serve before reading.
+            // Input that arrived with the passcode is a separate turn, so serve before reading.
             let end = self.turn(decoder);
             self.speaker.send_answers();
             if let Err(end) = end {
@@ -125,7 +125,7 @@ impl<'s, R: Role> Session<'s, R> {
                 // A last line without a line feed counts (`printf … | nc -N`).
                 Ok(0) if decoder.end_of_stream() => {}
                 Ok(0) => {
-                    // Who has hung up may still listen.
+                    // The client may have closed only its sending side and still be reading.
                     self.speaker.wait_for_pending();
                     return CloseReason::PeerClosed;
                 }
@@ -136,7 +136,7 @@ impl<'s, R: Role> Session<'s, R> {
         }
     }
 
-    /// A ping of the framing's own is under `--rate` as a `PING` is.
+    /// Answers the protocol's own pings, which `--rate` limits like `PING`.
     fn answer_pings(&mut self, pongs: &Frames) -> Result<(), CloseReason> {
         for _ in pongs.ends() {
             self.keep_pace(false)?;
@@ -160,10 +160,16 @@ impl<'s, R: Role> Session<'s, R> {
                     self.speaker.request = request;
                     (frame.len(), read, is_verbatim)
                 }
-                Ok(Some(Input::Alive { reply })) => match self.answer_pings(&reply) {
-                    Ok(()) => continue,
-                    Err(end) => break Err(end),
-                },
+                Ok(Some(Input::Alive { reply })) => {
+                    // Answering may take longer than the timeout.
+                    if std::mem::take(&mut heard) {
+                        self.note_heard();
+                    }
+                    match self.answer_pings(&reply) {
+                        Ok(()) => continue,
+                        Err(end) => break Err(end),
+                    }
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(self.rejected(&error)),
             };
@@ -181,21 +187,26 @@ impl<'s, R: Role> Session<'s, R> {
             }
         };
         if heard {
-            let now = self.state.clock.now();
-            let connection = self.connection();
-            let is_first = connection.heard_at() != Some(now);
-            connection.heard(now);
-            if let Some(port) = self.role.heard(connection, now)
-                && is_first
-            {
-                self.state.events.emit_pulse(|| ChatEvent::Heard { port });
-            }
+            self.note_heard();
         }
         result
     }
 
-    /// Waits while the client talks faster than it may. Whoever ends its session meanwhile is not
-    /// kept waiting for longer than a tick.
+    /// Restarts the idle timeout, because the client has sent more than a `PING`.
+    fn note_heard(&mut self) {
+        let now = self.state.clock.now();
+        let connection = self.connection();
+        let is_first = connection.heard_at() != Some(now);
+        connection.heard(now);
+        if let Some(port) = self.role.heard(connection, now)
+            && is_first
+        {
+            self.state.events.emit_pulse(|| ChatEvent::Heard { port });
+        }
+    }
+
+    /// Waits while the client exceeds its message rate. A session that is ended meanwhile waits for
+    /// at most a tick.
     fn keep_pace(&mut self, ends_session: bool) -> Result<(), CloseReason> {
         let Some(mut pace) = self.pace.clone().filter(|_| !ends_session) else {
             return Ok(());
@@ -211,8 +222,9 @@ impl<'s, R: Role> Session<'s, R> {
                 let notice = "you talk faster than this server allows; what you say is delayed";
                 self.speaker.answer(&ServerDoc::Notice(notice.into()));
             }
-            // This does not count as a sign of life. A client that has gone may have left many lines behind,
-            // and must not keep its seat for as long as it takes to serve them slowly.
+            // This does not reset the idle timeout. A client that has disconnected may have left
+            // many lines behind, and must not keep its seat for as long as it takes to serve them
+            // slowly.
             self.wait_past(now)?;
         }
         self.pace = Some(pace);
@@ -237,15 +249,16 @@ impl<'s, R: Role> Session<'s, R> {
         }
     }
 
-    /// Charges the client for the replies so far; it has sent `length` bytes more.
+    /// Charges the client for the replies since the last call, and credits it for `length` bytes of
+    /// input.
     fn charge_replies(&mut self, length: usize) {
         self.replies.earn(tokens(limits::REPLY_FACTOR * length));
         let replied = self.speaker.take_replied() + self.connection().take_charged_replies();
         self.replies.spend(tokens(replied));
     }
 
-    /// Waits until it is later than `tick`, as long as the client is there; what it was answered goes out
-    /// before.
+    /// Sends the replies so far, and waits until it is later than `tick`, as long as the client is
+    /// connected.
     pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), CloseReason> {
         self.speaker.send_answers();
         let clock = &self.state.clock;
@@ -255,7 +268,7 @@ impl<'s, R: Role> Session<'s, R> {
         }
         let outbox = &self.connection().outbox;
         if outbox.stream().has_hung_up() {
-            // It may still listen.
+            // The client may have closed only its sending side and still be reading.
             let notice = "you have hung up before all of it was done; the rest is not";
             self.speaker.answer(&ServerDoc::Notice(notice.into()));
             self.speaker.send_answers();
@@ -307,7 +320,7 @@ impl<'s, R: Role> Session<'s, R> {
                 ClientCommand::Ping => self.speaker.answer(&ServerDoc::Pong),
                 command => R::obey(self, command)?,
             },
-            // The passcode has been said; a second one says nothing.
+            // The passcode was already accepted; a second one is refused.
             Ok(ClientDoc::Handshake { .. }) => self.refuse(&DocError::Missing("message"))?,
             Err(error) => self.refuse(&error)?,
         }
@@ -317,7 +330,7 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    /// Answers what could not be understood. Too many of those in a row end the session.
+    /// Refuses an invalid document. Too many in a row end the session.
     pub(super) fn refuse(&mut self, error: &DocError) -> Result<(), CloseReason> {
         self.refuse_as(error.code(), &error.to_string())
     }

@@ -280,21 +280,27 @@ impl Server {
             None => listeners.workers.iter().map(worker_port).collect(),
         };
         let timeouts = settings.timeouts();
-        let needs_passcode = settings.single_port.is_none();
         let own_callers = OwnCallers::default();
-        let own = own_callers.clone();
-        let (transport, passcodes): (Arc<dyn Transport>, _) = match settings.compat {
-            None => {
-                let xml = XmlLines::new(settings.max_message);
-                let screened = Screened::new(xml, events.clone(), needs_passcode, own);
-                (Arc::new(screened), PasscodeKind::Hex)
-            }
-            Some(revision) => {
-                let legacy = Legacy::new(revision);
-                let screened = Screened::new(legacy, events.clone(), needs_passcode, own);
-                (Arc::new(screened), PasscodeKind::NineDigits)
+        let transport = |needs_passcode| -> Arc<dyn Transport> {
+            let (events, own) = (events.clone(), own_callers.clone());
+            match settings.compat {
+                None => {
+                    let xml = XmlLines::new(settings.max_message);
+                    Arc::new(Screened::new(xml, events, needs_passcode, own))
+                }
+                Some(revision) => {
+                    let legacy = Legacy::new(revision);
+                    Arc::new(Screened::new(legacy, events, needs_passcode, own))
+                }
             }
         };
+        let passcodes = match settings.compat {
+            None => PasscodeKind::Hex,
+            Some(_) => PasscodeKind::NineDigits,
+        };
+        // A room's client must log in first, so a web page can't take part in it.
+        let transport_of_rooms = transport(true);
+        let transport = transport(settings.single_port.is_none());
         let (mut seats, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
             let timer = clock.subscribe_timekeeper();
@@ -357,8 +363,16 @@ impl Server {
             );
         }
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
-            let (state, accept_loop, factory) =
-                (state.clone(), accept_loop.clone(), factory.clone());
+            let state = state.clone();
+            let accept_loop = AcceptLoop::new(
+                events.clone(),
+                Arc::clone(&transport_of_rooms),
+                Arc::clone(&backplane),
+            );
+            let factory = ConnectionFactory {
+                transport: transport_of_rooms,
+                ..factory.clone()
+            };
             let serve_room = Box::new(move |new: NewRoom| {
                 // The server joins its rooms before it goes, so there is one.
                 if let Some(state) = state.upgrade() {
