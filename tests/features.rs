@@ -1,9 +1,9 @@
-//! The cargo features of the programs, and the table in the Makefile of the options that need them.
+//! The cargo features of the programs, and the Makefile's table of the options that need them.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::process::Command;
 
-/// The options of a program that take part in the table: those of TLS and of other servers.
+/// A program's options for TLS and clusters, which the table must contain.
 fn options(program: &str) -> Vec<String> {
     let help = Command::new(program).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -16,7 +16,7 @@ fn options(program: &str) -> Vec<String> {
     options
 }
 
-/// The features in the command with which make builds and runs a program.
+/// The features in make's command to build and run a program.
 fn features(target: &str, arguments: &str) -> String {
     let make = Command::new("make")
         .args(["--dry-run", "--no-print-directory", target])
@@ -89,7 +89,7 @@ fn a_program_that_lacks_a_feature_names_the_command_that_adds_it() {
         sentence.contains("make run-client ARGS=--tls"),
         "{sentence}"
     );
-    // A server that has spoken TLS before must not be talked to without it.
+    // A server that has used TLS before must not be contacted without it.
     let home = std::env::temp_dir().join(format!("portal-chat-lean-{}", std::process::id()));
     let known = home.join("portal-chat");
     std::fs::create_dir_all(&known).unwrap();

@@ -1,5 +1,6 @@
-//! A transport and an entrance in one file, to show that the core needs to know of neither: documents
-//! as JSON lines. A list comes as one frame per entry, and replies name the client they are for.
+//! A transport and an entrance in one file, to show that the core depends on neither: documents as
+//! JSON lines. A list is sent as one frame per entry, and replies name the client that they are
+//! for.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -35,7 +36,7 @@ impl Transport for JsonLines {
     }
 }
 
-/// The requests whose answers name the command.
+/// The requests whose replies name the command.
 const WHO: Request = Request(1);
 
 struct JsonDecoder(FrameReader);
@@ -85,7 +86,7 @@ struct JsonEncoder {
 }
 
 impl Encoder for JsonEncoder {
-    /// Broadcasts do not show the name.
+    /// Broadcasts do not contain the name.
     fn encoding(&self) -> Encoding {
         Encoding::of::<JsonEncoder>(0)
     }
@@ -135,7 +136,7 @@ impl Entrance for ToyEntrance {
     }
 }
 
-/// Lets clients in at a port of its own, each with a thread, while the server runs.
+/// Accepts clients at its own port, each with a thread, while the server runs.
 fn open_entrance(server: &Server, clients: usize) -> (u16, thread::JoinHandle<()>) {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &Tap::default()).unwrap();
     let state = Arc::clone(server.state());
@@ -230,7 +231,7 @@ fn two_clients_of_a_toy_transport_chat_with_xml_clients_in_one_room() {
         let joined = json!({ "to": name, "joined": "lobby" });
         assert_eq!(toy.asks(&json!({ "join": "lobby" })), joined);
     }
-    // A list comes as several frames, whose last one names the request.
+    // A list is sent as several frames, whose last one names the request.
     carol.sends(&json!({ "who": true }));
     for user in ["alice", "bob", "carol", "dave"] {
         assert_eq!(carol.gets(), json!({ "to": "carol", "user": user }));

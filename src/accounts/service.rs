@@ -1,4 +1,4 @@
-//! The accounts as the server's sessions use them: a file, and what other servers know.
+//! The server's accounts: a file, shared with other servers in a cluster.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ portal_core::event_kinds! {
     }
 }
 
-/// Accounts that several servers have in common.
+/// Accounts that several servers share.
 pub trait Directory: Send + Sync {
-    /// The account as all servers have it, if it can be found now.
+    /// The shared account, if it can be looked up now.
     fn find(&self, name: &Name) -> Option<Account>;
 
-    /// Decides about an account among all servers.
+    /// Decides about a change of an account for all servers.
     fn decide(&self, wish: Wish<'_>) -> Decided;
 }
 
-/// The accounts of a file, agreed with other servers if there are any.
+/// The accounts of a file, shared with other servers if there are any.
 pub struct SharedAccounts {
     file: Accounts,
     directory: Option<Arc<dyn Directory>>,
@@ -36,7 +36,7 @@ pub struct SharedAccounts {
 }
 
 impl SharedAccounts {
-    /// Opens the file; see [`Accounts::open`]. Emits events for what is wrong with it.
+    /// Opens the file; see [`Accounts::open`]. Emits events for invalid lines.
     ///
     /// # Errors
     /// Those of [`Accounts::open`].
@@ -68,7 +68,6 @@ impl SharedAccounts {
         Ok(shared)
     }
 
-    /// All accounts of the file.
     pub fn all(&self) -> Vec<Account> {
         self.file.all()
     }
@@ -137,8 +136,8 @@ impl SharedAccounts {
 }
 
 impl AccountService for SharedAccounts {
-    /// Takes the account as the other servers have it. If they can't be asked, what is here counts:
-    /// an owner may take over their own name.
+    /// Updates the account from the other servers. If they are unreachable, the local account
+    /// counts, so that an owner can still take over the name.
     fn lookup(&self, name: &Name) -> Result<bool, Refusal> {
         let theirs = self.directory.as_ref().and_then(|there| there.find(name));
         let adopted = theirs.map_or(Ok(()), |theirs| self.file.adopt(&theirs));

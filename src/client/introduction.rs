@@ -1,26 +1,25 @@
-//! Getting to know a server that speaks TLS: which certificate it is to show, and what becomes of one that nobody
-//! knows.
+//! Verification of a server's TLS certificate: trust on first use, or a given fingerprint.
 //!
-//! Nothing is said to a server whose certificate is not believed. The first time it may be that nobody vouches for it;
-//! then the person is asked, once, and the answer is kept.
+//! Nothing is sent to a server whose certificate is not trusted. If no authority vouches for an
+//! unknown certificate, the user is asked once, and the answer is stored.
 
 #[cfg(not(feature = "tls"))]
 use super::options::Options;
 
-/// What is known of the server that is to be reached.
+/// The trust settings for the server to connect to.
 pub(super) struct Introduction {
     #[cfg(feature = "tls")]
     known: Option<with_tls::Known>,
 }
 
-/// What follows from a connection that was not made.
+/// The consequence of a failed connection.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
 pub(super) enum Verdict {
-    /// That had other reasons.
+    /// The connection did not fail because of the certificate.
     NotMine,
-    /// The certificate is believed now: try again.
+    /// The certificate is trusted now: try again.
     TryAgain,
-    /// It is not believed: why, and what to do, for the person.
+    /// The certificate is not trusted: the reason and the fix, for the user.
     Refused(String),
 }
 

@@ -1,21 +1,21 @@
-//! The seam to the names and passwords that clients log in with (seed 002).
+//! The interface to the names and passwords that clients log in with (seed 002).
 
 use portal_wire::{ErrorCode, Name};
 
-/// Names that passwords protect. Methods block: for the 20 ms that hashing takes, for their turn
-/// before that, and for the disk.
+/// Names that passwords protect. Methods block: they queue for the password hash, which takes 20
+/// ms, and wait for the disk.
 pub trait Accounts: Send + Sync {
     /// Returns whether the name has an account.
     ///
     /// # Errors
-    /// [`Refusal`] if nobody can log in with that name now.
+    /// [`Refusal`] if logins with that name are impossible now.
     fn lookup(&self, name: &Name) -> Result<bool, Refusal>;
 
-    /// Checks the password of an account, or registers the account if there is none. A registered
-    /// account is on the disk. `given_up` is asked before the work begins.
+    /// Checks the password of an account, or registers the account if it does not exist. A
+    /// registered account is on the disk. `given_up` is called before the work begins.
     ///
     /// # Errors
-    /// [`Refusal`] if the account can't be stored; then there is none.
+    /// [`Refusal`] if the account can't be stored; then it does not exist.
     fn check(
         &self,
         name: &Name,
@@ -23,7 +23,7 @@ pub trait Accounts: Send + Sync {
         given_up: &dyn Fn() -> bool,
     ) -> Result<PasswordCheck, Refusal>;
 
-    /// Replaces the password of an account, if `old` is its password so far.
+    /// Replaces the password of an account if `old` is its present password.
     ///
     /// # Errors
     /// [`Refusal`] if the new password can't be stored; then the old one remains.
@@ -36,7 +36,7 @@ pub trait Accounts: Send + Sync {
     ) -> Result<PasswordChange, Refusal>;
 }
 
-/// The error that the client gets. What the operator must know is an event.
+/// The error for the client. An event has the details for the operator.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Its code.
@@ -48,23 +48,23 @@ pub struct Refusal {
 /// The result of [`Accounts::check`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// There was no account; now there is one.
+    /// The account did not exist and was registered.
     Registered(Name),
-    /// It is the account's password. The name is spelled as it was registered.
+    /// The password is right. The name is spelled as it was registered.
     Right(Name),
-    /// It is not.
+    /// The password is wrong.
     Wrong,
-    /// The client has gone.
+    /// The client has disconnected.
     GivenUp,
 }
 
 /// The result of [`Accounts::change`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum PasswordChange {
-    /// The new password counts.
+    /// The new password is in force.
     Changed,
     /// `old` is not the account's password.
     Wrong,
-    /// The client has gone.
+    /// The client has disconnected.
     GivenUp,
 }

@@ -1,8 +1,8 @@
-//! The seam to the other servers of one chat.
+//! The interface to the other servers of one chat.
 //!
-//! The core asks a [`Backplane`] before it acts, and acts by itself when the answer is that there
-//! are no others. A backplane with others delivers later, in the order that is the same on all
-//! servers: it calls [`BackplaneEvents`] on its own threads, never under a lock of the core.
+//! The core asks a [`Backplane`] before it acts, and acts by itself if there are no other servers.
+//! A backplane with other servers delivers later, in one order for all servers: it calls
+//! [`BackplaneEvents`] on its own threads, never under a lock of the core.
 
 use std::time::SystemTime;
 
@@ -37,27 +37,27 @@ pub enum Outcome {
     Sent(usize),
     /// No client has that name.
     NoSuchUser,
-    /// The sender has lost its name, or is not in the room (any more).
+    /// The sender has lost its name, or is not a member of the room.
     NotYours,
-    /// Not done: the other servers can't be reached.
+    /// Not done: the other servers are unreachable.
     Unreachable,
-    /// Done or not: there was no answer in time.
+    /// Unknown: there was no reply in time.
     Unsure,
 }
 
 /// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// This server does it alone, now.
+    /// This server performs it alone, now.
     Local,
     /// The reply will be called with the outcome.
     Pending,
-    /// It is not done.
+    /// It is rejected.
     Refused(Outcome),
 }
 
-/// Called once with a request's outcome. Must not block; what it appends for clients is written when
-/// the [`Unwritten`] is dropped.
+/// Called once with a request's outcome. Must not block. The documents that it appends for clients
+/// are written when the [`Unwritten`] is dropped.
 pub type Reply = Box<dyn FnOnce(Outcome, &mut Unwritten) + Send>;
 
 /// The result of a claim for a name.
@@ -67,18 +67,18 @@ pub enum Claim {
     Granted,
     /// Another session has the name and keeps it.
     InUse,
-    /// The other servers can't be reached.
+    /// The other servers are unreachable.
     Unreachable,
 }
 
-/// A room as the other servers know it when it begins here.
+/// A room's state on the other servers when it begins here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Attached {
-    /// Identifies this beginning of the room when it ends.
+    /// Identifies this run of the room when it ends.
     pub token: u64,
-    /// The name in its first spelling.
+    /// The name as its creator spelled it.
     pub name: String,
-    /// The topic, and who set it.
+    /// The topic, and the client that set it.
     pub topic: Option<(String, String)>,
     /// The last messages, oldest first.
     pub history: Vec<HistoryEntry>,
@@ -97,15 +97,17 @@ pub struct HistoryEntry {
     pub sent_at: SystemTime,
 }
 
-/// What several servers decide and deliver together. The default of each method is a chat of one
+/// Decisions and deliveries that several servers share. The default methods are those of a single
 /// server, [`Alone`].
 ///
-/// Methods that take a lock's holder's changes ([`Backplane::join`], [`Backplane::leave`],
-/// [`Backplane::release`], [`Backplane::detach`]) never block. The others may wait for a second.
+/// Methods that report changes made under a lock ([`Backplane::join`], [`Backplane::leave`],
+/// [`Backplane::release`], [`Backplane::detach`]) never block. The others may wait for up to a
+/// second.
 pub trait Backplane: Send + Sync {
     /// Publishes messages: each a text, and whether it is an action. With [`Route::Pending`], the
-    /// recipients get them through [`BackplaneEvents`]; `reply` was called with each text and has
-    /// returned what is called with its outcome. Without a sender, messages can't be published.
+    /// recipients get them through [`BackplaneEvents`]. `reply` was then called with each text, and
+    /// the callback that it returned will get the outcome. Without a sender, messages can't be
+    /// published.
     fn publish(
         &self,
         sender: Option<Sender<'_>>,
@@ -129,16 +131,16 @@ pub trait Backplane: Send + Sync {
         Route::Local
     }
 
-    /// Whether joins and departures reach clients through [`BackplaneEvents`], and are not announced
-    /// by the core itself.
+    /// Returns whether joins and departures reach clients through [`BackplaneEvents`]; otherwise
+    /// the core announces them itself.
     fn announces_presence(&self) -> bool {
         false
     }
 
-    /// Claims a name for a session. `granted` is called in the order in which all servers grant
-    /// names, and only if the name is granted; its argument says whether the name is taken from
-    /// another session here. `is_ours` says whether a session here has the name already: then it may
-    /// be taken over although the other servers can't be reached.
+    /// Claims a name for a session. `granted` is called only if the name is granted, in the order
+    /// in which all servers grant names. Its argument says whether the name is taken from another
+    /// session here. `is_ours` says whether a session here already has the name; it can then be
+    /// taken over even while the other servers are unreachable.
     fn claim(
         &self,
         sender: Sender<'_>,
@@ -151,18 +153,18 @@ pub trait Backplane: Send + Sync {
         Claim::Granted
     }
 
-    /// The session has left; follows everything that it sent.
+    /// The session has left; ordered after everything that it sent.
     fn release(&self, sender: Sender<'_>) {
         let _ = sender;
     }
 
-    /// A room begins here. Returns what the others know of it; `None` if there are no others.
+    /// A room begins here. Returns its state on the other servers, or `None` if there are none.
     fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
         let _ = (room, history);
         None
     }
 
-    /// A room has ended here that was attached with `token`.
+    /// The room that was attached with `token` has ended here.
     fn detach(&self, room: &Name, token: u64) {
         let _ = (room, token);
     }
@@ -172,22 +174,23 @@ pub trait Backplane: Send + Sync {
         let _ = (sender, room);
     }
 
-    /// The session has left a room here; follows everything that it sent there.
+    /// The session has left a room here; ordered after everything that it sent there.
     fn leave(&self, sender: Sender<'_>, room: &Name) {
         let _ = (sender, room);
     }
 
-    /// The names of all clients on all servers; `None` if only those here are known.
+    /// The names of all clients on all servers, or `None` if only those here are known.
     fn users(&self) -> Option<Vec<String>> {
         None
     }
 
-    /// The rooms on all servers with their numbers of members; `None` if only those here are known.
+    /// The rooms on all servers with their numbers of members, or `None` if only those here are
+    /// known.
     fn rooms(&self) -> Option<Vec<(String, usize)>> {
         None
     }
 
-    /// Another server with a free seat, for a client that finds none here.
+    /// Another server with a free seat, for a client that this server has no seat for.
     fn full_redirect(&self) -> Option<Elsewhere<'static>> {
         None
     }
@@ -198,22 +201,23 @@ pub struct Alone;
 
 impl Backplane for Alone {}
 
-/// Gets what the other servers deliver. Methods must not block.
+/// Receives deliveries from the other servers. Methods must not block.
 pub trait BackplaneEvents: Send + Sync {
-    /// Something has arrived. What it appends for clients is written when `unwritten` is dropped.
+    /// Handles an event. The documents that it appends for clients are written when `unwritten` is
+    /// dropped.
     fn on_event(&self, event: BackplaneEvent<'_>, unwritten: &mut Unwritten);
 
-    /// All clients that have logged in here: session and name.
+    /// All clients that have logged in here, as session and name.
     fn users(&self) -> Vec<(u64, Name)>;
 
     /// The names of all rooms here.
     fn rooms(&self) -> Vec<Name>;
 
-    /// All members of rooms here: room, session and name.
+    /// All members of rooms here, as room, session and name.
     fn members(&self) -> Vec<(Name, u64, Name)>;
 }
 
-/// Something from the other servers, or, in the common order, from this one. `here` is the session
+/// An event from the other servers or, in the common order, from this one. `here` is the session
 /// that caused it, if it is on this server.
 #[derive(Debug)]
 pub enum BackplaneEvent<'e> {
@@ -272,9 +276,9 @@ pub enum BackplaneEvent<'e> {
         /// Set to true if the message was queued for the recipient.
         queued: &'e mut bool,
     },
-    /// That session has lost its name to another one.
+    /// Reports that a session has lost its name to another one.
     TakenOver(u64),
-    /// All clients here are to be told something.
+    /// A notice for all clients here.
     Notice(&'e str),
 }
 

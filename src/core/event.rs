@@ -148,8 +148,8 @@ impl Event {
             .collect()
     }
 
-    /// One aligned line for people, without control characters and line feed: tick, thread, kind,
-    /// fields.
+    /// One aligned, human-readable line without control characters and line feed: tick, thread,
+    /// kind, fields.
     pub fn line(&self) -> String {
         format!(
             "{:>6}  {:<15}  {:<14}{}",

@@ -1,7 +1,7 @@
-//! The server's core: the rules of a seat, the connections and rooms, the way to a client's
-//! socket, and time in ticks.
+//! The server's core: the rules of a seat, connections and rooms, output to a client's socket, and
+//! time in ticks.
 //!
-//! It knows threads, locks and channels, and nothing of what else this project does with them.
+//! It uses threads, locks and channels, and does not depend on the project's other features.
 
 #![warn(missing_docs)]
 

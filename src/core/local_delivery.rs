@@ -1,4 +1,4 @@
-//! Delivers what comes from the other servers to this server's clients.
+//! Delivers events from the other servers to this server's clients.
 
 use std::sync::Weak;
 
@@ -8,7 +8,7 @@ use crate::outbox::Handed;
 use crate::state::ServerState;
 use portal_wire::{CloseReason, Name, Scope, ServerDoc};
 
-/// The clients of this server, as the backplane's threads know them.
+/// This server's clients, for the backplane's threads.
 pub struct LocalDelivery {
     /// The server, while it runs.
     pub state: Weak<ServerState>,
@@ -109,8 +109,8 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
     }
 }
 
-/// The session here that has a name. Its client is not told of its own departure, which the other
-/// servers announce when this one was silent for too long.
+/// The session here that has that name. Its client must not be notified of its own departure, which
+/// other servers announce if this one was silent for too long.
 fn session_of(state: &ServerState, name: &str) -> Option<u64> {
     let client = state.people.find(&Name::new(name)?)?;
     Some(client.session())

@@ -1,9 +1,9 @@
-//! The portal: tells each caller which worker's port is free and the passcode for it (seed 000,
-//! rules 2, 5a and 7), over TCP or UDP.
+//! The portal: sends each caller a free worker's port and the passcode for it (seed 000, rules 2,
+//! 5a and 7), over TCP or UDP.
 //!
-//! It never waits for a caller. Over TCP it sends its answer and closes the connection, unless another
-//! protocol's request has arrived before; over UDP it answers each datagram with one. If an answer
-//! is lost, the caller's reservation expires.
+//! It never waits for a caller. Over TCP it sends its answer and closes the connection, unless a
+//! request of another protocol has already arrived; over UDP it answers each datagram with one. If
+//! an answer is lost, the caller's reservation expires.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -22,18 +22,18 @@ use crate::transport::Transport;
 use portal_net::{Datagrams, Listener, Port, Stream, host_of};
 use portal_wire::{ServerDoc, server_datagram};
 
-/// What both portals use.
+/// The state that the TCP and UDP portals share.
 #[derive(Clone)]
 pub struct Portal {
-    /// Gives seats out.
+    /// The seats to reserve.
     pub seats: Arc<Seats>,
-    /// Accepts, and says what there is to say to a caller.
+    /// Accepts callers and builds their answers.
     pub accept_loop: AcceptLoop,
-    /// Its end is the portal's.
+    /// The portal stops with this clock.
     pub clock: Clock,
     /// Catches panics.
     pub panics: Panics,
-    /// Answers datagrams that are shorter than any answer.
+    /// Answers even datagrams that are shorter than the longest answer.
     pub takes_short_datagrams: bool,
 }
 
@@ -46,7 +46,8 @@ impl Portal {
         self.accept_loop
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
-                    // Revoked tickets are free for this caller.
+                    // Before this caller is served, so that it can get the seat of a revoked
+                    // ticket.
                     for ticket in answered.screened(&*self.accept_loop.transport, port) {
                         self.seats.revoke(&ticket);
                     }
@@ -69,8 +70,7 @@ impl Portal {
             });
     }
 
-    /// The UDP portal's thread: answers datagrams until the clock stops. What they say is not looked
-    /// at.
+    /// The UDP portal's thread: answers datagrams until the clock stops. It ignores their content.
     pub fn run_udp(&self, socket: &Datagrams) {
         let mut asked = AskedBefore::default();
         let mut courtesy = Courtesy::new();
@@ -93,7 +93,7 @@ impl Portal {
                 }
             };
             let (peer, said) = (question.peer, datagram.get(..length).unwrap_or(&datagram));
-            // Two portals would answer each other for ever.
+            // Otherwise two portals would answer each other for ever.
             if is_an_answer(said) || is_this_portal(peer, socket.address()) {
                 continue;
             }
@@ -113,7 +113,8 @@ impl Portal {
         }
     }
 
-    /// What somebody who asks by datagram is told: a ticket, or that there is none; `None` if nothing.
+    /// Returns the answer to a datagram: a ticket, or `Some(None)` if there is no seat. `None`
+    /// sends no answer.
     fn answer_to(
         &self,
         peer: SocketAddr,
@@ -181,12 +182,12 @@ impl Portal {
         ticket
     }
 
-    /// The document for a ticket, or for the lack of one.
+    /// The document for a ticket, or for the lack of a seat.
     pub fn as_document<'t>(&self, ticket: Option<&'t Ticket>) -> ServerDoc<'t> {
         ticket.map_or_else(|| self.accept_loop.full(), as_ticket)
     }
 
-    /// The ticket for a seat that `peer` has been given and has not used.
+    /// The unused ticket of `peer` for that seat.
     fn ticket_of(&self, peer: SocketAddr, seat: SeatNumber, now: Tick) -> Option<Ticket> {
         let asker = Asker::by_datagram(peer);
         self.seats
@@ -195,19 +196,20 @@ impl Portal {
     }
 }
 
-/// Whether a datagram begins as a server's answer does: then whoever sent it asks for nothing.
+/// Returns whether a datagram begins like a server's answer; its sender is not asking for a seat.
 fn is_an_answer(datagram: &[u8]) -> bool {
     let words = datagram.trim_ascii_start();
     words.starts_with(b"<SERVER") || words.starts_with(b"SERVER")
 }
 
-/// Whether a datagram seems to come from the portal itself.
+/// Returns whether a datagram seems to come from the portal itself.
 fn is_this_portal(peer: SocketAddr, here: SocketAddr) -> bool {
     let address = peer.ip().to_canonical();
     peer.port() == here.port() && (address.is_loopback() || address == here.ip().to_canonical())
 }
 
-/// An answer by datagram. It never names another server: who asks so might be somebody else than it says.
+/// The answer to a datagram. It never redirects to another server, because the sender's address may
+/// be forged.
 fn as_document(ticket: Option<&Ticket>) -> ServerDoc<'_> {
     ticket.map_or(ServerDoc::Full, as_ticket)
 }
@@ -219,9 +221,9 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
     }
 }
 
-/// Callers that have received a ticket and may turn out to speak another protocol. The portal sends first, so
-/// such a request may arrive after its ticket was sent. The portal does not wait for it, but
-/// checks when the next caller connects. Most clients have closed their connection before that. The
+/// Callers that have received a ticket and may turn out to speak another protocol. The portal sends
+/// first, so such a request may arrive after its ticket was sent. The portal does not wait for it,
+/// but checks when the next caller connects. Most clients have closed their connection by then. The
 /// oldest callers are forgotten, and their reservations expire.
 #[derive(Default)]
 struct Answered {
@@ -229,7 +231,7 @@ struct Answered {
 }
 
 impl Answered {
-    /// Limit on remembered callers; each costs a descriptor.
+    /// Maximum number of remembered callers; each costs a descriptor.
     const MOST: usize = 64;
 
     fn add(&mut self, ticket: Ticket, stream: Stream) {
@@ -239,7 +241,7 @@ impl Answered {
         self.callers.push_back((ticket, stream));
     }
 
-    /// Removes callers that have sent something or closed the connection. Returns the tickets of those
+    /// Removes callers that have sent data or closed the connection. Returns the tickets of those
     /// that speak another protocol.
     fn screened(&mut self, transport: &dyn Transport, port: Port) -> Vec<Ticket> {
         let mut foreign = Vec::new();
@@ -261,8 +263,8 @@ impl Answered {
     }
 }
 
-/// Who got which seat by datagram, so that a client whose answer was lost gets the same one
-/// again. It holds one entry a seat at most, so a flood of senders can't make it grow.
+/// The seat that each address got by datagram. A client whose answer was lost gets the same one
+/// again. There is at most one entry per seat, so a flood of senders can't make it grow.
 #[derive(Default)]
 struct AskedBefore {
     seats: HashMap<SocketAddr, SeatNumber>,

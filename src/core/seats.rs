@@ -1,7 +1,7 @@
-//! The workers' seats: who may sit where, which ports are free, how many an address has.
+//! The workers' seats: which are free, which are reserved or taken, and how many each address has.
 //!
-//! A seat's port lies on the workload stack, is in the hands of a thread ([`HeldSeat`]), or is its seat's.
-//! Whoever drops a held one puts it back, also by a panic, so no port is ever lost.
+//! A seat's port is on the workload stack, held by a thread ([`HeldSeat`]), or with its seat.
+//! Dropping a held port puts it back, also during a panic, so no port is ever lost.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::wake::Waker;
 use portal_net::lock::Mutex;
 use portal_net::{Port, host_of};
 
-/// All seats, the stack of the free ones, and who has how many. Each lock in here is a leaf.
+/// All seats, the stack of the free ones, and the number of seats per address. Each lock is a leaf.
 pub struct Seats {
     seats: Vec<SharedSeat>,
     stack: Mutex<WorkloadStack>,
@@ -25,34 +25,35 @@ pub struct Seats {
     events: Events,
 }
 
-/// One seat, as the portal, its worker and its timekeeper share it.
+/// One seat, shared by the portal, its worker and its timekeeper.
 pub struct SharedSeat {
     /// Its number, from 1.
     pub number: SeatNumber,
     /// Its worker's port, or the single port.
     pub port: Port,
-    /// Wakes the timekeeper to write out what was spilled.
+    /// Wakes the timekeeper to flush spilled output.
     pub timer: Waker,
-    /// The next tick that the timekeeper has to see. Written only under `occupied`'s lock.
+    /// The next tick that the timekeeper must see. Written only under `occupied`'s lock.
     alarm: Alarm,
     occupied: Mutex<OccupiedSeat>,
 }
 
-/// A seat and the connection of whoever is in it; one lock for both, so that whoever closes the
-/// seat closes the connection that belongs to it and not the next one.
+/// A seat and its client's connection. One lock guards both, so closing the seat closes the
+/// connection that belongs to it and not the next one.
 pub struct OccupiedSeat {
     /// Its state.
     pub seat: Seat,
-    /// Whose seat it counts as, from the reservation until its port goes back.
+    /// The address whose share of seats this one counts against, from the reservation until the
+    /// port goes back.
     counted: Option<IpAddr>,
-    /// Set from the arrival until the worker has cleared up.
+    /// Set from the client's arrival until the worker has cleared up.
     pub connection: Option<Arc<Connection>>,
-    /// Whether its program still answers, if its entrance wants to know.
+    /// Checks whether the client's program still answers, if the entrance requires that.
     pub keepalive: Option<Keepalive>,
 }
 
 impl OccupiedSeat {
-    /// The next thing that its timekeeper has to see to.
+    /// The next deadline of the seat or its keepalive.
     fn deadline(&self) -> Option<Deadline> {
         let keepalive = self.keepalive.as_ref().map(Keepalive::deadline);
         [self.seat.deadline(), keepalive]
@@ -63,7 +64,7 @@ impl OccupiedSeat {
 }
 
 impl SharedSeat {
-    /// A free seat. `alarm` and `timer` are its timekeeper's.
+    /// A free seat. `alarm` and `timer` belong to its timekeeper.
     pub fn new(
         (number, port): (SeatNumber, Port),
         seat: Seat,
@@ -84,8 +85,8 @@ impl SharedSeat {
         }
     }
 
-    /// Does something to the seat under its lock and sets the alarm to what its state then asks
-    /// for, which is why there is no other way to the seat.
+    /// Runs `action` on the seat under its lock, then sets the alarm to the new deadline. There is
+    /// no other access to the seat, so the alarm is always right.
     pub fn with_seat<T>(&self, action: impl FnOnce(&mut OccupiedSeat) -> T) -> T {
         let mut occupied = self.occupied.lock();
         let result = action(&mut occupied);
@@ -93,12 +94,12 @@ impl SharedSeat {
         result
     }
 
-    /// Who is connected to it, welcomed or not.
+    /// The seat's connection, welcomed or not.
     pub fn connection(&self) -> Option<Arc<Connection>> {
         self.with_seat(|occupied| occupied.connection.clone())
     }
 
-    /// Moves the idle deadline of `connection`, if that is still in the seat. Returns whether it is.
+    /// Moves the idle deadline of `connection` if it is still in the seat. Returns whether it is.
     pub fn heard(&self, connection: &Arc<Connection>, now: Tick) -> bool {
         self.with_seat(|occupied| {
             let there = occupied.connection.as_ref();
@@ -111,7 +112,7 @@ impl SharedSeat {
     }
 }
 
-/// How many seats each address has reserved or taken (`--max-per-ip`).
+/// Number of seats that each address has reserved or taken (`--max-per-ip`).
 struct SeatsPerAddress {
     most: usize,
     /// A leaf lock. Only addresses that have a seat are in it.
@@ -119,7 +120,7 @@ struct SeatsPerAddress {
 }
 
 impl SeatsPerAddress {
-    /// Counts one more seat for `address`; `false` if that would be one too many.
+    /// Counts one more seat for `address`; `false` if that would exceed its share.
     fn count(&self, address: IpAddr) -> bool {
         let mut counts = self.counts.lock();
         let count = counts.entry(address).or_default();
@@ -139,7 +140,7 @@ impl SeatsPerAddress {
     }
 }
 
-/// The reason why a client gets no seat.
+/// The reason why a client is not given a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoSeat {
     /// The workload stack is empty.
@@ -148,7 +149,7 @@ pub enum NoSeat {
     AddressHasItsShare,
 }
 
-/// A seat whose port is on its way from the stack to it. Dropped, the port goes back.
+/// A port that has left the stack and is not with its seat yet. Dropping it puts the port back.
 pub struct HeldSeat<'s> {
     seats: &'s Seats,
     lease: Option<Lease>,
@@ -156,9 +157,9 @@ pub struct HeldSeat<'s> {
 }
 
 impl HeldSeat<'_> {
-    /// Puts the port into its seat with `sit`, under the seat's lock, and hands what that returns, and
-    /// `value`, to `then`, under the same lock. `sit` gives the lease back when the seat is not free; then
-    /// nobody sits, and `value` comes back.
+    /// Calls `sit` under the seat's lock to give the port to its seat, and then, under the same
+    /// lock, `then` with the result and `value`. If the seat is not free, `sit` returns the lease,
+    /// and `value` is returned.
     pub fn sit<T, V, U>(
         mut self,
         value: V,
@@ -193,7 +194,8 @@ impl Drop for HeldSeat<'_> {
 }
 
 impl Seats {
-    /// All of `seats` are free. An address may have at most `most_per_address`, if that is limited.
+    /// Creates the seats, all free. An address may have at most `most_per_address`, if that is
+    /// limited.
     pub fn new(
         seats: Vec<SharedSeat>,
         passcodes: PasscodeKind,
@@ -246,7 +248,7 @@ impl Seats {
         }
     }
 
-    /// The ports on the stack, the next one to be handed out first.
+    /// The ports on the stack, in the order in which they will be taken.
     pub fn free_ports(&self) -> Vec<Port> {
         let mut ports: Vec<Port> = self.stack.lock().ports().collect();
         ports.reverse();
@@ -278,8 +280,8 @@ impl Seats {
         })
     }
 
-    /// Promises `held` to `asker`, if it is free at `now`. `tell` is called under the seat's lock, so
-    /// that nobody is told of the arrival first.
+    /// Reserves `held` for `asker`, if it is free at `now`. `tell` is called under the seat's lock,
+    /// so that the reservation is announced before the arrival.
     pub fn reserve(
         &self,
         held: HeldSeat<'_>,
@@ -312,8 +314,7 @@ impl Seats {
         }
     }
 
-    /// The last step of a session: the seat's passcode changes, and its port goes back on the
-    /// stack.
+    /// The last step of a session: changes the seat's passcode, and returns its port to the stack.
     pub fn free(&self, shared: &SharedSeat) {
         let (next, shown) = self.next_passcode();
         if let Some(lease) = shared.with_seat(|occupied| occupied.seat.free(next)) {
@@ -321,15 +322,16 @@ impl Seats {
         }
     }
 
-    /// A passcode for a seat that becomes free, and how it is shown, if it is.
+    /// A new passcode for a seat that becomes free, and its text for events, if passcodes are
+    /// shown.
     pub fn next_passcode(&self) -> (Passcode, Option<String>) {
         let next = self.passcodes.random();
         let shown = self.events.passcode(&next);
         (next, shown)
     }
 
-    /// Puts a port back on the stack, now that its seat is free, and says so. `passcode` is the new
-    /// one, if it is to be shown.
+    /// Puts the port of a free seat back on the stack, and emits the event. `passcode` is the new
+    /// one, if passcodes are shown.
     pub fn put_back(&self, lease: Lease, passcode: Option<String>) {
         let port = lease.port();
         if self.per_address.is_some()
@@ -338,8 +340,8 @@ impl Seats {
         {
             self.uncount(address);
         }
-        // Told under the lock, before anybody can take the port again, so that nobody is told the other
-        // way round. Telling never waits.
+        // Emitted under the lock: no thread can take the port before that, so the events are in
+        // order. Emitting never blocks.
         let mut stack = self.stack.lock();
         stack.push(lease);
         self.events.emit(|| ChatEvent::Freed { port, passcode });
@@ -430,7 +432,7 @@ mod tests {
         let deadline = || seat.with_seat(|occupied| occupied.seat.deadline());
         let at_first = deadline();
         clock.beat();
-        // The previous client's session may still be ending, and receive something.
+        // The previous client's session may still be ending, and may receive output.
         assert!(!seat.heard(&before, clock.now()));
         assert_eq!(deadline(), at_first);
         assert!(seat.heard(&alice, clock.now()));

@@ -1,4 +1,4 @@
-//! What every session of a server uses.
+//! The state that all sessions of a server share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::room_manager::RoomManager;
 use crate::seats::{Seats, SharedSeat};
 use portal_wire::{CloseReason, ServerDoc};
 
-/// Who is here, which rooms there are, what time it is. Each field guards itself.
+/// The state of a running server. Each field has its own lock.
 pub struct ServerState {
-    /// The time in ticks, and the end.
+    /// The time in ticks, and the stop signal.
     pub clock: Clock,
-    /// What happens.
+    /// Emits events.
     pub events: Events,
     /// Catches panics.
     pub panics: Panics,
@@ -36,40 +36,41 @@ pub struct ServerState {
     pub backplane: Arc<dyn Backplane>,
     /// The rules for names.
     pub logins: Logins,
-    /// How fast one client may talk, if that is limited, and how long a tick is.
+    /// The message rate that one client may reach, if it is limited, and the length of a tick.
     pub rate: Option<(Rate, Duration)>,
 }
 
-/// Who may have which name.
+/// The rules for names.
 pub struct Logins {
-    /// `None` where names are not protected by passwords.
+    /// `None` if names are not protected by passwords.
     pub accounts: Option<Arc<dyn Accounts>>,
-    /// Who has guessed passwords.
+    /// Delays logins after wrong passwords.
     pub guesses: Guesses,
-    /// What greets whoever logs in.
+    /// The notice for each client that logs in.
     pub message_of_the_day: Option<String>,
 }
 
 impl ServerState {
-    /// Tells everyone who is connected something in words; returns how many.
+    /// Sends a notice to every connected client; returns their number.
     pub fn notice(&self, text: &str) -> usize {
         let notice = ServerDoc::Notice(text.into());
         let seats = self.seats.all().iter();
-        // Whoever is still on the way in has not been welcomed, so nothing else may be said to them yet.
+        // A client that has not been welcomed yet must not receive a notice.
         seats
             .filter_map(|seat| self.pairs.connection(seat.number))
             .filter(|connection| connection.outbox.send_doc(&notice) == Handed::Taken)
             .count()
     }
 
-    /// Whether a worker or a room listens at that port.
+    /// Returns whether a worker or a room listens at that port.
     pub fn listens_at(&self, port: u16) -> bool {
         let mut seats = self.seats.all().iter();
         seats.any(|seat| seat.port.get() == port) || self.rooms.with(|rooms| rooms.listens_at(port))
     }
 
-    /// Takes a connection out of all registries and closes it; its seat is closing after that. Returns
-    /// the reason that counts: if the timer or a full socket has ended the connection before, theirs.
+    /// Removes a connection from all registries and closes it; the seat is closing after that.
+    /// Returns the effective reason: if the timer or a full socket ended the connection earlier,
+    /// that reason.
     pub fn take_out(
         &self,
         seat: &SharedSeat,

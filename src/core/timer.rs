@@ -1,10 +1,10 @@
-//! A worker's timekeeper: a thread that enforces the seat's deadlines and writes what did
-//! not fit into a full socket before.
+//! A worker's timekeeper: a thread that enforces the seat's deadlines and flushes output that did
+//! not fit into a full socket.
 //!
-//! The worker can't do either, because it is blocked in a read. This thread blocks on one channel, in
-//! which the ticks that are due here arrive, and word from an outbox that something has to be
-//! written. It judges the deadlines by the tick that it was sent. It ends a session by shutting the
-//! socket down, which makes the worker's read return.
+//! The worker can't do either, because it is blocked in a read. This thread blocks on one channel,
+//! which carries the ticks at which a deadline is due, and an outbox's notifications that there is
+//! output to flush. Deadlines are compared with the tick that arrived on the channel. The thread
+//! ends a session by shutting the socket down, which makes the worker's read return.
 
 use std::sync::Arc;
 
@@ -19,21 +19,21 @@ use crate::seats::{Seats, SharedSeat};
 use crate::wake::Wake;
 use portal_wire::{CloseReason, ServerDoc};
 
-/// What every worker's timekeeper uses.
+/// The state that all workers' timekeepers share.
 #[derive(Clone)]
 pub struct Timekeeper {
     /// All seats.
     pub seats: Arc<Seats>,
-    /// What happens.
+    /// Emits events.
     pub events: Events,
     /// Catches panics.
     pub panics: Panics,
-    /// How many seconds before the idle timeout somebody is warned.
+    /// Time of the warning, in seconds before the idle timeout; `None` for no warning.
     pub idle_soon: Option<u64>,
 }
 
 impl Timekeeper {
-    /// The timekeeper's thread: runs until the clock stops, and then sees its client out.
+    /// The timekeeper's thread: runs until the clock stops, and then disconnects its client.
     pub fn run(&self, seat: &SharedSeat, timer: &Timekeeping) {
         let mut now = Tick::default();
         let mut is_stopped = false;
@@ -50,9 +50,9 @@ impl Timekeeper {
         self.see_out(seat);
     }
 
-    /// Looks at the deadlines at each tick, and writes out what was spilled, until the clock stops. Each
-    /// write takes a tick at most, and between two of them the ticks are looked at, so no deadline is
-    /// missed over a socket that takes nothing.
+    /// Enforces the deadlines at each tick, and flushes spilled output, until the clock stops. Each
+    /// write takes at most a tick, and the channel is read between two writes, so a full socket
+    /// does not delay a deadline.
     fn keep_time(&self, seat: &SharedSeat, timer: &Timekeeping, now: &mut Tick) {
         let wakes = timer.wakes();
         let mut left = Left::Nothing;
@@ -73,7 +73,7 @@ impl Timekeeper {
         }
     }
 
-    /// Ends what is past its deadline. Returns whoever is connected.
+    /// Ends a session or reservation that is past its deadline. Returns the seat's connection.
     fn enforce_deadlines(&self, seat: &SharedSeat, now: Tick) -> Option<Arc<Connection>> {
         let mut shown = None;
         let (expiry, action, connection) = seat.with_seat(|occupied| {
@@ -129,12 +129,12 @@ impl Timekeeper {
         connection
     }
 
-    /// The server is going down: nobody gets in any more, and whoever is here is told.
+    /// Closes the seat for the shutdown, and disconnects its client.
     fn see_out(&self, seat: &SharedSeat) {
         let (lease, connection) =
             seat.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
         if let Some(lease) = lease {
-            // Its passcode is good for nobody any more.
+            // The passcode is no longer valid.
             self.seats.put_back(lease, None);
         }
         if let Some(connection) = connection {

@@ -1,8 +1,8 @@
-//! The form in which one connection's documents travel.
+//! Encoding of one connection's documents.
 //!
-//! A transport is split in two halves, because the connection's own thread reads while other
-//! threads encode for it: the thread owns the [`Decoder`], and the [`Encoder`] is guarded by the
-//! outbox' lock. The core has one transport, [`XmlLines`]; entrances bring others.
+//! A transport has two halves, because the connection's own thread reads while other threads encode
+//! for it: the thread owns the [`Decoder`], and the outbox's lock guards the [`Encoder`]. The core
+//! has one transport, [`XmlLines`]; entrances have others.
 
 use std::any::TypeId;
 use std::io::{self, Read};
@@ -26,8 +26,8 @@ pub trait Transport: Send + Sync {
         Some(stream)
     }
 
-    /// Completes a handshake that must precede the first document, and calls `established` after it.
-    /// A caller without a seat is `pending`: it yields its thread to others if it takes long.
+    /// Completes a handshake that must precede the first document, and calls `established` after
+    /// it. A caller without a seat is `pending`: it yields its thread to others if it takes long.
     ///
     /// # Errors
     /// The reason for closing the connection; the event for it is emitted.
@@ -42,12 +42,12 @@ pub trait Transport: Send + Sync {
         Ok(())
     }
 
-    /// Returns a last document, and what closes a connection after it, for a client that gets no
-    /// connection.
+    /// Returns a last document and the bytes that close the connection after it, for a client that
+    /// is rejected.
     fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8>;
 }
 
-/// Something that a client has sent.
+/// Input from a client.
 pub enum Input<'d> {
     /// A frame with a document.
     Document {
@@ -55,19 +55,21 @@ pub enum Input<'d> {
         frame: &'d [u8],
         /// The document, or the reason why the frame is not one.
         read: Result<ClientDoc<'d>, DocError>,
-        /// A message is passed on as it is: `%name%` in it does not name its recipient (seed 003).
+        /// The message is passed on unchanged: `%name%` in it does not name its recipient (seed
+        /// 003).
         is_verbatim: bool,
-        /// Identifies the request to the encoder that encodes the answer to it.
+        /// Identifies the request to the encoder of its reply.
         request: Request,
     },
     /// Frames without a document, such as pings.
     Alive {
-        /// The answer to each, to be sent back.
+        /// The reply to each, to be sent back.
         reply: Frames,
     },
 }
 
-/// A request as its answer's encoder knows it. The default is for documents that answer nothing.
+/// Identifies a request to the encoder of its reply. The default is for documents that are not
+/// replies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Request(pub u32);
 
@@ -105,7 +107,7 @@ pub trait Encoder: Send {
     /// Appends the frames of `doc`, which may be none. `request` is the request that it answers.
     fn encode(&mut self, doc: &ServerDoc<'_>, request: Request, out: &mut Vec<u8>);
 
-    /// Appends a frame that the client's program answers by itself, if the protocol has one.
+    /// Appends a frame that the client's program answers automatically, if the protocol has one.
     fn encode_ping(&mut self, out: &mut Vec<u8>) {
         let _ = out;
     }

@@ -1,9 +1,10 @@
-//! The one life of a connection: handshake, welcome, session, clear-up.
+//! The life of a connection: handshake, welcome, session, clear-up.
 //!
-//! The order of the clear-up matters. Nobody may find the client in a registry when its connection
-//! is closed, and everyone who came while the seat was taken is rejected before the passcode changes
-//! and the port goes back, so that none of them can be taken for the next client. A panic costs this
-//! client alone: the clear-up is the same, and each of its steps does nothing if it has been done.
+//! The order of the clear-up matters. The client leaves all registries before its connection is
+//! closed. Every connection that arrived while the seat was taken is rejected before the passcode
+//! changes and the port goes back on the stack, so none of them can be mistaken for the next
+//! client. A panic affects this client alone: the clear-up is the same, and each of its steps does
+//! nothing if it has been done.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use crate::sockets::Opened;
 use crate::state::ServerState;
 use crate::transport::Decoder;
 
-/// How clients get into a seat.
+/// The way in which clients get a seat.
 pub trait Entrance {
-    /// Does everything from the connection to the welcome, which it returns.
+    /// Performs all steps from the connection to the welcome, which it returns.
     ///
     /// # Errors
-    /// The reason why the client does not get in; it has been told.
+    /// The reason for rejecting the client, which has been notified.
     fn admit(&self, visit: &mut Visit<'_>) -> Result<ServerDoc<'static>, CloseReason>;
 
     /// The entrance's name in events; `None` for the workers.
@@ -34,7 +35,7 @@ pub trait Entrance {
         None
     }
 
-    /// Rejects whoever has connected to the seat's port meanwhile.
+    /// Rejects the connections that have arrived at the seat's port meanwhile.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let _ = seat;
     }
@@ -59,7 +60,7 @@ pub struct Visit<'v> {
     pub seat: &'v SharedSeat,
     /// The client.
     pub connection: Arc<Connection>,
-    /// What it sends.
+    /// Decodes the client's input.
     pub decoder: Box<dyn Decoder>,
 }
 
@@ -91,17 +92,18 @@ impl<'v> Visit<'v> {
             state.pairs.enter(seat.number, &self.connection, &welcome);
             Session::new(state, AtWorker::new(seat), &self.connection).run(&mut *self.decoder)
         });
-        // The socket is closed with the last handle, which must not outlive the seat's.
+        // The last handle closes the socket. It must be the seat's, so drop this one before the
+        // clear-up.
         drop(self);
         clear_up_twice(&state.panics, end, |end| {
             clear_up(state, seat, entrance, end, admitted);
         });
     }
 
-    /// Shows a passcode to the seat, which lets it count once.
+    /// Presents a passcode to the seat, which accepts the right one once.
     ///
     /// # Errors
-    /// The reason why the client does not get in; it has been told.
+    /// The reason for rejecting the client, which has been notified.
     pub fn check_passcode(&self, passcode: Option<&str>, wish: Wish) -> Result<(), CloseReason> {
         let (port, peer, now) = (self.seat.port, self.connection.peer, self.state.clock.now());
         let show =
@@ -127,7 +129,7 @@ pub fn abandon(state: &ServerState, seat: &SharedSeat, entrance: &impl Entrance,
     });
 }
 
-/// Clears up after a visit that has ended for `end`; once more from the beginning if that panics.
+/// Clears up after a visit that has ended for `end`. If that panics, repeats it from the beginning.
 pub(crate) fn clear_up_twice(panics: &Panics, end: CloseReason, clear_up: impl Fn(CloseReason)) {
     let cleared = panics.ended_by(|| {
         clear_up(end);
@@ -145,7 +147,7 @@ fn clear_up(
     end: CloseReason,
     admitted: bool,
 ) {
-    // It may be another connection by now than the one that the visit began with.
+    // This may no longer be the connection that the visit began with.
     if let Some(connection) = seat.connection() {
         let end = state.take_out(seat, &connection, end);
         let (port, peer) = (seat.port, connection.peer);

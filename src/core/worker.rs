@@ -1,8 +1,8 @@
 //! A worker: one thread, one port, one client at a time (seed 000, rules 3 to 6 and 9).
 //!
-//! A client connects and has one chance to send the passcode. With the right one it chats until
-//! something ends the visit; [`crate::visit`] has its order. The timer thread enforces the timeouts:
-//! it shuts the socket down, and the read in the session returns.
+//! A client connects and has one chance to send the passcode. With the right one it chats until its
+//! visit ends; see [`crate::visit`]. The timer thread enforces the timeouts: it shuts the socket
+//! down, and the read in the session returns.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::sockets::{ConnectionFactory, Opened};
 use crate::state::ServerState;
 use crate::visit::{Entrance, Visit, abandon};
 
-/// Moves a visit to a connection that the server opens to the client, which has asked for that with
-/// its passcode (seed 000, "contrast").
+/// Moves a visit to a connection that the server opens to the client, if the client requested that
+/// with its passcode (seed 000, "contrast").
 pub trait Dialer: Send + Sync {
-    /// Replaces the visit's connection by the new one, and returns the welcome for it.
+    /// Replaces the visit's connection with the new one, and returns the welcome for it.
     ///
     /// # Errors
-    /// The reason why the client does not get in; it has been told.
+    /// The reason for rejecting the client, which has been notified.
     fn dial(
         &self,
         visit: &mut Visit<'_>,
@@ -34,15 +34,15 @@ pub trait Dialer: Send + Sync {
     ) -> Result<ServerDoc<'static>, CloseReason>;
 }
 
-/// What all workers use.
+/// The state that all workers share.
 pub struct Worker {
     /// The server.
     pub state: Arc<ServerState>,
-    /// Accepts, and rejects.
+    /// Accepts and rejects connections.
     pub accept_loop: AcceptLoop,
     /// Makes connections.
     pub factory: ConnectionFactory,
-    /// Connects to clients that ask for it.
+    /// Connects to clients that request a callback.
     pub dialer: Arc<dyn Dialer>,
 }
 
@@ -84,8 +84,8 @@ impl WorkerPort<'_> {
         }
     }
 
-    /// Asks the seat whether this client is expected. If so, its connection is in the seat, where
-    /// the timer finds it; otherwise it is rejected.
+    /// Asks the seat whether this client is expected. If so, stores its connection in the seat,
+    /// where the timer finds it; otherwise rejects it.
     fn arrive(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) -> Option<Opened> {
         let state = &self.worker.state;
         // A web page on the client's own machine must not use up the client's only attempt.
@@ -115,7 +115,7 @@ impl WorkerPort<'_> {
         let (port, room) = (seat.port, None);
         let accept_loop = &self.worker.accept_loop;
         accept_loop.turn_away(stream, &ServerDoc::WrongPasscode { port, room });
-        // At the end the server itself connects, to wake this thread.
+        // During shutdown the server itself connects, to wake this thread.
         if !self.worker.state.clock.is_stopped() {
             let events = &accept_loop.events;
             events.emit(|| ChatEvent::Stray { port, peer });
@@ -152,8 +152,8 @@ impl Entrance for WorkerPort<'_> {
         }
     }
 
-    /// Rejects what waits now, and at most as many as can wait, so that a stream of strays can't
-    /// keep the port from its next client.
+    /// Rejects the connections that are waiting now, and at most as many as the backlog holds, so
+    /// that a stream of strays can't keep the port from its next client.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let listener = self.listener;
         if listener.set_nonblocking(true).is_err() {
@@ -165,7 +165,8 @@ impl Entrance for WorkerPort<'_> {
             };
             self.reject(seat, stream, peer);
         }
-        // A listener that stayed non-blocking would make the accept loop spin, so insist.
+        // A listener that stayed non-blocking would make the accept loop spin, so retry until it
+        // works.
         while listener.set_nonblocking(false).is_err() {
             std::thread::sleep(limits::ACCEPT_BACKOFF);
         }

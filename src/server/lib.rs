@@ -1,4 +1,5 @@
-//! The program `chatserver`: it reads its options, wires the other crates together and runs them.
+//! The program `chatserver`: reads its options, connects the other crates to each other, and runs
+//! them.
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! The kinds of events at entrances that speak other protocols than the core's.
+//! The kinds of events at entrances with protocols other than the core's.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ portal_core::event_kinds! {
     /// An event of an entrance at `port`. `peer` is the client's address; behind a trusted proxy,
     /// the address that the proxy states.
     pub enum EntranceEvent {
-        /// The worker connects to the address that the client has named.
+        /// The worker connects to the client, which requested a callback.
         Calling = "calling" { port: Port, peer: SocketAddr },
-        /// The TLS handshake is complete. A client of a worker or room has the handshake timeout
-        /// for its passcode from here on. Not emitted by the portal and for browsers.
+        /// The TLS handshake is complete, and the handshake timeout for the passcode begins. Not
+        /// emitted by the portal and for browsers.
         Secured = "secured" { port: Port, peer: SocketAddr },
         /// A TLS handshake failed, or was attempted without TLS.
         TlsFailed = "tls-failed" { port: Port, peer: SocketAddr, error: String },
@@ -27,8 +27,8 @@ portal_core::event_kinds! {
     }
 }
 
-/// Emits the event for a refused HTTP request at `port`, except if the path does not exist: browsers
-/// request some paths on their own.
+/// Emits the event for a refused HTTP request at `port`, except if the path does not exist:
+/// browsers request some paths automatically.
 pub fn emit_refused(events: &Events, refused: &Refused, port: Port) {
     let peer = refused.client;
     match &refused.refusal {

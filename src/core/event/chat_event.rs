@@ -113,7 +113,7 @@ crate::event_kinds! {
     }
 }
 
-/// A socket call has returned. The event's kind is the call's name.
+/// A socket call that has returned. The event's kind is the call's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketCall {
     /// Its name, such as `read`.
@@ -124,7 +124,7 @@ pub struct SocketCall {
     pub wanted: Option<usize>,
     /// Number of bytes transferred.
     pub got: Option<usize>,
-    /// The error.
+    /// The error message, if the call failed.
     pub failed: Option<String>,
     /// The transferred bytes, escaped.
     pub bytes: Option<String>,

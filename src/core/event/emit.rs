@@ -96,22 +96,22 @@ impl Events {
         }
     }
 
-    /// From now on events contain the texts of messages.
+    /// Includes the texts of messages in all later events.
     pub fn show_texts(&mut self) {
         self.with_texts = true;
     }
 
-    /// From now on events contain passcodes.
+    /// Includes passcodes in all later events.
     pub fn show_passcodes(&mut self) {
         self.with_passcodes = true;
     }
 
-    /// From now on every reader gets socket calls.
+    /// Sends socket calls to every reader from now on.
     pub fn show_calls(&mut self) {
         self.with_calls = true;
     }
 
-    /// Whether any reader gets socket calls.
+    /// Returns whether any reader gets socket calls.
     pub fn want_calls(&self) -> bool {
         self.with_calls || self.readers.iter().any(|reader| reader.gate.is_some())
     }
@@ -122,8 +122,8 @@ impl Events {
         self.add(capacity, None)
     }
 
-    /// Adds a reader that gets every change, and of the traffic and the socket calls what its gate
-    /// lets through. The gate begins closed.
+    /// Adds a reader that gets every change. Its gate limits the traffic and the socket calls, and
+    /// is closed at first.
     pub fn add_gated_reader(&mut self, capacity: usize) -> (EventQueue, TrafficGate) {
         let gate = TrafficGate::new();
         (self.add(capacity, Some(gate.clone())), gate)
@@ -160,8 +160,8 @@ impl Events {
         self.emit_at(Volume::Call, call);
     }
 
-    /// Reports that the system has refused something. The first failure is an event at once;
-    /// repeated ones are counted, and an event has their number once a minute.
+    /// Reports a failed system call. The first failure is an event at once; repeated ones are
+    /// counted, and an event has their number once a minute.
     pub fn emit_failure(&self, doing: &'static str, error: String) {
         let now = self.clock.now();
         let times = {

@@ -10,7 +10,7 @@ pub struct TrafficGate(Arc<Inner>);
 
 struct Inner {
     left: AtomicU32,
-    /// Whether missed events are counted.
+    /// Set if missed events are counted.
     counts: AtomicBool,
     missed: OwnLine,
 }
@@ -29,8 +29,8 @@ impl TrafficGate {
         }))
     }
 
-    /// Lets the next `count` events through, whatever was left. With 0, closes the gate; it does
-    /// not count missed events then.
+    /// Lets the next `count` events through, regardless of the previous count. With 0, closes the
+    /// gate, and missed events are not counted.
     pub fn open_for(&self, count: u32) {
         self.0.counts.store(count > 0, Ordering::Relaxed);
         self.0.left.store(count, Ordering::Relaxed);

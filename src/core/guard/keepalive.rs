@@ -1,9 +1,9 @@
-//! Detects a suspended client: its kernel still answers TCP keepalives, so it gets a ping of its own
-//! protocol, which only its program answers.
+//! Detects a suspended client: its kernel still answers TCP keepalives, so the server sends a ping
+//! of the client's own protocol, which only the program answers.
 
 use crate::clock::{Deadline, Tick, Ticks};
 
-/// When a client must have sent something, and whether it has been pinged.
+/// The time by which a client must have sent something, and whether it has been pinged.
 #[derive(Clone, Copy, Debug)]
 pub struct Keepalive {
     every: Ticks,
@@ -21,7 +21,7 @@ pub enum KeepaliveAction {
 }
 
 impl Keepalive {
-    /// For a client that has connected at `now`: pings it after each silence of `every`.
+    /// For a client that connects at `now`. It is pinged after each silence of `every`.
     pub fn new(every: Ticks, now: Tick) -> Keepalive {
         Keepalive {
             every,
@@ -70,11 +70,11 @@ mod tests {
         };
         let ping = KeepaliveAction::Ping;
         assert_eq!(actions(10..16, None), [(14, ping)]);
-        // It answers, and sends something once more.
+        // The client answers, and then sends something else.
         assert_eq!(actions(16..20, Some(16)), []);
         assert_eq!(actions(20..22, Some(18)), []);
         assert_eq!(actions(22..23, Some(18)), [(22, ping)]);
-        // An answer in the tick of the ping is one.
+        // Input in the same tick as the ping counts as an answer.
         assert_eq!(actions(23..30, Some(22)), [(26, ping)]);
         assert_eq!(actions(30..31, Some(22)), [(30, KeepaliveAction::GiveUp)]);
     }

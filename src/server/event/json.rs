@@ -1,4 +1,4 @@
-//! Events as JSON lines, as the event file has them.
+//! Events as JSON lines, the format of the event file.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use crate::event::{Event, FieldValue};
 
 /// Writes an event as one JSON object without control characters.
 pub fn to_json(event: &Event) -> String {
-    // Clocks outside of jiff's range (the years up to 9999) are not worth an error.
+    // Times outside of jiff's range (the years up to 9999) are not worth an error.
     let time = Timestamp::try_from(event.time).unwrap_or_default();
     let mut json = format!(
         "{{\"time\":\"{time:.3}\",\"tick\":{},\"thread\":{},\"event\":{}",
@@ -34,7 +34,7 @@ pub fn to_json(event: &Event) -> String {
 /// Reads an event that [`to_json`] has written.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// A description of the mistake.
 pub fn from_json(json: &str) -> Result<Event, String> {
     let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let Value::Object(members) = value else {
@@ -86,7 +86,7 @@ fn json_string(text: &str) -> String {
         match character {
             '"' => json.push_str("\\\""),
             '\\' => json.push_str("\\\\"),
-            // JSON allows C1 characters as they are, but the file may be shown on a terminal.
+            // JSON allows unescaped C1 characters, but the file may be shown on a terminal.
             control if control.is_control() => {
                 let _ = write!(json, "\\u{:04x}", u32::from(control));
             }

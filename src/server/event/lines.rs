@@ -1,4 +1,4 @@
-//! The lines of all kinds of events, which stay the same.
+//! Tests that the lines of all kinds of events stay the same.
 #![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ fn event(kind: impl EventKind) -> Event {
     }
 }
 
-/// One of each kind, with and without its optional fields.
+/// One event of each kind, with and without its optional fields.
 fn every() -> Vec<Event> {
     let port = Port::new(50001).unwrap();
     let other = Port::new(50002).unwrap();
@@ -252,7 +252,7 @@ fn every() -> Vec<Event> {
     ]
 }
 
-/// Programs read event files, and older recordings can be replayed.
+/// Programs read event files, and older recordings must remain readable.
 #[test]
 fn the_lines_of_events_stay_the_same() {
     let lines = every().into_iter();

@@ -1,4 +1,4 @@
-//! Events on their way out of the server: the console, the event file, and JSON.
+//! Output of events: the console, the event file, and JSON.
 
 mod json;
 #[cfg(all(test, feature = "cluster"))]

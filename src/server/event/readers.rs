@@ -1,5 +1,5 @@
-//! The console and the event file. Each has its own thread, so that a paused terminal or a slow disk
-//! does not block the server.
+//! The console and the event file. Each has its own thread, so that a paused terminal or a slow
+//! disk does not block the server.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
@@ -13,7 +13,7 @@ use crate::files::is_elsewhere;
 use crate::limits;
 use crate::output::{self, LineWriter};
 
-/// A reader's thread. It ends by itself once every [`super::Events`] handle is gone.
+/// A reader's thread. It ends by itself once every [`super::Events`] handle is dropped.
 pub struct ReaderThread {
     /// Disconnects when the thread ends; a plain join could wait for ever on a paused terminal.
     done: Receiver<()>,
@@ -21,7 +21,7 @@ pub struct ReaderThread {
 
 impl ReaderThread {
     /// Waits until the last event is written, but not longer than [`limits::CONSOLE_PATIENCE`].
-    /// Returns whether it was.
+    /// Returns whether it was written.
     pub fn finish(self) -> bool {
         self.done.recv_timeout(limits::CONSOLE_PATIENCE) == Err(RecvTimeoutError::Disconnected)
     }
@@ -36,17 +36,17 @@ impl ReaderThread {
     }
 }
 
-/// Starts the thread `console`, which prints `greeting`, then each event as one line, and at the
-/// end that it is the end. Without a queue it prints only the greeting. `shape` wraps lines to the
-/// width of a terminal.
+/// Starts the thread `console`, which prints `greeting`, then each event as one line, and a last
+/// line at the end. Without a queue it prints only the greeting. `shape` wraps lines to the width
+/// of a terminal.
 ///
-/// No other thread prints to `out`, because a terminal that is paused would block it.
+/// No other thread prints to `out`, because a paused terminal would block it.
 ///
 /// It leaves out ticks that woke no thread, and events that only a board needs: client activity,
 /// and the facts that the greeting contains.
 ///
 /// # Errors
-/// What the system says when it has no thread to give.
+/// The system can't start a thread.
 pub fn start_console(
     queue: Option<EventQueue>,
     greeting: String,
@@ -63,7 +63,7 @@ pub fn start_console(
             },
             tick: Tick::default(),
         };
-        // An error of the console can't be reported anywhere else.
+        // A console error can't be reported anywhere else.
         let _ = stream.write(&[shape(&greeting)]);
         let Some(queue) = queue else { return };
         while let Some(lines) = stream.next(&queue) {
@@ -74,7 +74,7 @@ pub fn start_console(
     })
 }
 
-/// The most that is put together for one write, in bytes.
+/// Maximum number of bytes in one write.
 const TOGETHER: usize = 256 * 1024;
 
 /// Events as the lines of a file or a terminal.
@@ -82,7 +82,7 @@ struct Stream<W, F> {
     writer: LineWriter<W>,
     /// The line of an event, with its line feed; `None` for an event that is left out.
     format: F,
-    /// When the last event happened.
+    /// The time of the last event.
     tick: Tick,
 }
 
@@ -147,7 +147,7 @@ impl EventFile {
         }
         let mut options = OpenOptions::new();
         options.read(true).create(true).append(true);
-        // There may be words in it, and with --trace passwords: for its owner alone.
+        // It may contain messages and, with --trace, passwords, so only its owner may read it.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path)?;
@@ -227,7 +227,7 @@ impl Write for EventFile {
 /// events.
 ///
 /// # Errors
-/// What the system says when the file can't be opened for appending, or has no thread to give.
+/// The file can't be opened for appending, or the system can't start a thread.
 pub fn start_event_file(
     queue: EventQueue,
     path: &Path,
@@ -296,7 +296,8 @@ mod tests {
         };
         tell_and_wait(&path);
         std::fs::rename(&path, &moved).unwrap();
-        // This one still goes to the file that it was about to go to; then the new one is there.
+        // The thread may already have chosen the old file for this event; after it, the new file
+        // exists.
         events.emit(|| ChatEvent::ShuttingDown { why: None });
         while !path.exists() {
             std::thread::yield_now();
@@ -482,7 +483,7 @@ mod tests {
             append(&mut stream, &lines(&["three"])).is_ok(),
             "an error is reported once"
         );
-        // There is room again.
+        // The disk has space again.
         *stream.writer.out() = EventFile::open(&path, None).unwrap().0;
         append(&mut stream, &lines(&["four"])).unwrap();
         append(&mut stream, &lines(&["five"])).unwrap();

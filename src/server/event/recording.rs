@@ -1,4 +1,4 @@
-//! A run that was recorded with `--events FILE`, to be played again.
+//! A run recorded with `--events FILE`, for replay.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ pub struct Recording {
     left_out: usize,
 }
 
-/// Why a file can't be played.
+/// The reason why a file can't be replayed.
 #[derive(Debug)]
 pub enum RecordingError {
-    /// It can't be read, or is not UTF-8 text: its name, the reason and the fix.
+    /// The file can't be read, or is not UTF-8 text: its name, the reason and the fix.
     File(String),
-    /// A line is no event: its number, counted from 1, and what is wrong with it.
+    /// A line is not an event: the file, the line's number from 1, and the reason.
     Line(PathBuf, usize, String),
-    /// It holds no event.
+    /// The file contains no event.
     Empty(PathBuf),
 }
 
@@ -48,20 +48,20 @@ impl fmt::Display for RecordingError {
 impl std::error::Error for RecordingError {}
 
 impl Recording {
-    /// How many lines were no events: those that a crash has torn.
+    /// Number of lines that are not events, such as lines torn by a crash.
     pub fn left_out(&self) -> usize {
         self.left_out
     }
 
-    /// Reads a file of events. Lines that begin with `#` are comments; others that are no events are
-    /// left out, if there are any that are.
+    /// Reads a file of events. Lines that begin with `#` are comments. Other lines that are not
+    /// events are skipped, if the file contains any events.
     ///
     /// # Errors
-    /// [`RecordingError`] when it can't be read, or is something else.
+    /// [`RecordingError`] if the file can't be read, or is not a recording.
     pub fn read(path: &Path) -> Result<Recording, RecordingError> {
         let bytes = text_file::read_bytes_up_to(path, PIPED_RECORDING)
             .map_err(|error| RecordingError::File(error.to_string()))?;
-        // A byte that a crash or an editor has spoilt costs its line at most.
+        // A byte damaged by a crash or an editor costs at most its own line.
         let text = String::from_utf8_lossy(&bytes);
         let (mut events, mut damage) = (Vec::new(), Vec::new());
         for (line, number) in text.lines().zip(1..) {
