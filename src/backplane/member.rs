@@ -105,7 +105,7 @@ impl RedisBackplane {
     }
 
     /// Returns whether Redis is reachable.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.shared.is_up()
     }
 

@@ -95,7 +95,7 @@ fn in_home(
 ///
 /// # Errors
 /// What the system says.
-pub fn make_folder_of(file: &Path) -> io::Result<()> {
+pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
     let Some(folder) = file
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())

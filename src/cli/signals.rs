@@ -129,7 +129,7 @@ mod elsewhere {
         is_closed: Arc<AtomicBool>,
     }
 
-    pub struct Handle(Arc<AtomicBool>);
+    pub(crate) struct Handle(Arc<AtomicBool>);
 
     impl Handle {
         pub fn close(&self) {

@@ -185,7 +185,7 @@ pub fn read(path: &Path) -> Result<String, TextError> {
 ///
 /// # Errors
 /// See [`Fault`].
-pub fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     match read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.is_missing() => Ok(None),
@@ -193,7 +193,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// Like [`read_if_there`], for a file that the program also writes to. It must be a regular file.
+/// Like `read_if_there`, for a file that the program also writes to. It must be a regular file.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -246,7 +246,7 @@ pub fn read_bytes_up_to(path: &Path, most: usize) -> Result<Vec<u8>, TextError> 
 }
 
 /// Appends a line to one of the program's own files. Creates the file with mode 0600 if it does not
-/// exist. Ends the file's last line first if it has no line feed. Uses the file's [`LineEnd`].
+/// exist. Ends the file's last line first if it has no line feed. Uses the file's `LineEnd`.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -267,7 +267,7 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), TextError> {
 }
 
 /// Replaces the text of one of the program's own files. `text` has LF; the file keeps the
-/// [`LineEnd`] that it has. Replaces it atomically: after a crash it has either the old text or
+/// `LineEnd` that it has. Replaces it atomically: after a crash it has either the old text or
 /// the new one.
 ///
 /// # Errors
@@ -317,7 +317,7 @@ pub fn open_to_append(path: &Path) -> Result<File, Fault> {
 
 /// The end of a file's lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LineEnd {
+pub(crate) enum LineEnd {
     Lf,
     CrLf,
 }

@@ -9,7 +9,7 @@
 //! ticker skips the others, so that thousands of idle seats cost nothing each second.
 //!
 //! A timekeeper blocks on its one channel, in which ticks, the word that something waits to be
-//! written, and the end arrive ([`Wakes`]). Who only waits for ticks has a channel of ticks, which
+//! written, and the end arrive (`Wakes`). Who only waits for ticks has a channel of ticks, which
 //! holds one and disconnects when the clock stops.
 
 use std::io;
@@ -112,7 +112,7 @@ pub struct Timekeeping {
 
 impl Timekeeping {
     /// What wakes the timekeeper.
-    pub fn wakes(&self) -> &Wakes {
+    pub(crate) fn wakes(&self) -> &Wakes {
         &self.wakes
     }
 

@@ -141,7 +141,7 @@ impl Event {
     }
 
     /// The names and values of all fields, without control characters.
-    pub fn shown_fields(&self) -> String {
+    pub(crate) fn shown_fields(&self) -> String {
         let fields = self.fields.iter();
         fields
             .map(|(name, value)| format!("  {name} {}", printable(&value.to_string())))

@@ -10,7 +10,7 @@
 //! 3. What waits is bounded. A client that lets it overflow is too slow: it is disconnected and
 //!    nobody else notices.
 //! 4. The lock is held over writes that cannot block, and only over those. So it may be taken
-//!    under the hall's lock for [`Outbox::append_doc`], which writes nothing, but not for the rest.
+//!    under the hall's lock for `Outbox::append_doc`, which writes nothing, but not for the rest.
 //! 5. The connection ends once, for one reason: the first one given counts.
 //!
 //! In the ordinary case that is one `send` per recipient and turn, made by the thread that read
@@ -19,7 +19,7 @@
 //! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
 //! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer than
 //! 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`): what is
-//! left for the timer threads ([`Outbox::enqueue_encoded`]) goes out some twenty at a time.
+//! left for the timer threads (`Outbox::enqueue_encoded`) goes out some twenty at a time.
 
 mod silence;
 mod waiting;
@@ -145,12 +145,15 @@ impl Outbox {
     }
 
     /// Hands over whole frames and writes them if the socket takes them.
-    pub fn send(&self, frames: &Frames) -> Handed {
+    pub(crate) fn send(&self, frames: &Frames) -> Handed {
         self.send_encoded(|_| frames)
     }
 
     /// As [`Outbox::send`], for frames that depend on the encoder.
-    pub fn send_encoded<'f>(&self, frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames) -> Handed {
+    pub(crate) fn send_encoded<'f>(
+        &self,
+        frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
+    ) -> Handed {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Handed::Ended;
@@ -172,7 +175,7 @@ impl Outbox {
     /// Hands over whole frames for the timer thread to write, together with whatever else gathers
     /// until it does: for a crowd that talks at once, in which every speaker would otherwise do a
     /// small write to every listener.
-    pub fn enqueue_encoded<'f>(
+    pub(crate) fn enqueue_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
     ) -> Handed {
@@ -186,7 +189,7 @@ impl Outbox {
         self.settle(queue)
     }
 
-    /// Hands over one document; see [`Outbox::send`].
+    /// Hands over one document; see `Outbox::send`.
     pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Handed {
         let mut frames = Frames::default();
         self.send_encoded(|encoder| {
@@ -196,7 +199,7 @@ impl Outbox {
     }
 
     /// Asks the other side whether it is there, by the framing's own means.
-    pub fn send_ping(&self) -> Handed {
+    pub(crate) fn send_ping(&self) -> Handed {
         let mut frames = Frames::default();
         self.send_encoded(|encoder| {
             frames.push(|out| encoder.encode_ping(out));
@@ -206,7 +209,7 @@ impl Outbox {
 
     /// Hands over one document and writes nothing, so it may be called under the hall's lock.
     /// Whoever appends calls [`Outbox::flush`] after that lock is released.
-    pub fn append_doc(&self, doc: &ServerDoc<'_>) -> Handed {
+    pub(crate) fn append_doc(&self, doc: &ServerDoc<'_>) -> Handed {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Handed::Ended;
@@ -216,12 +219,12 @@ impl Outbox {
     }
 
     /// As [`Outbox::append_doc`], for frames.
-    pub fn append(&self, frames: &Frames) -> Handed {
+    pub(crate) fn append(&self, frames: &Frames) -> Handed {
         self.append_encoded(|_| frames)
     }
 
     /// As [`Outbox::append`], for frames that depend on the encoder.
-    pub fn append_encoded<'f>(
+    pub(crate) fn append_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
     ) -> Handed {
@@ -235,13 +238,13 @@ impl Outbox {
     }
 
     /// Like [`Outbox::append_doc`]; returns the number of bytes appended.
-    pub fn append_reply(&self, doc: &ServerDoc<'_>) -> usize {
+    pub(crate) fn append_reply(&self, doc: &ServerDoc<'_>) -> usize {
         self.append_to(&mut self.queue.lock(), doc)
     }
 
     /// Like [`Outbox::append_reply`], for replayed history: up to [`limits::HISTORY_EXEMPTION`] bytes
     /// of it do not count against the client until the queue is empty again.
-    pub fn append_history(&self, doc: &ServerDoc<'_>) -> usize {
+    pub(crate) fn append_history(&self, doc: &ServerDoc<'_>) -> usize {
         let mut queue = self.queue.lock();
         let bytes = self.append_to(&mut queue, doc);
         queue.exempt_bytes = (queue.exempt_bytes + bytes).min(limits::HISTORY_EXEMPTION);
@@ -263,7 +266,7 @@ impl Outbox {
     }
 
     /// Writes what was appended, as far as the socket takes it now.
-    pub fn flush(&self) -> Handed {
+    pub(crate) fn flush(&self) -> Handed {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return Handed::Ended;
@@ -296,7 +299,7 @@ impl Outbox {
     /// Ends the connection if the peer's kernel has answered nothing for `limit`, which means that
     /// the peer has vanished. The kernel of a peer that does not read still answers; only the limit
     /// of the queue applies to it.
-    pub fn check_peer(&self, limit: Duration) {
+    pub(crate) fn check_peer(&self, limit: Duration) {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
             return;
@@ -359,7 +362,7 @@ impl Outbox {
     /// stream's write timeout).
     ///
     /// An ending connection gets one such turn for its farewell and is then cut.
-    pub fn write_out(&self) -> Left {
+    pub(crate) fn write_out(&self) -> Left {
         let mut queue = self.queue.lock();
         if queue.state == State::Spilled && !queue.waiting.is_in_flight() {
             // Whoever is about to say something, and only waits for a processor, says it first, so
@@ -540,7 +543,7 @@ impl Outbox {
     }
 
     /// Wakes the thread that writes what was spilled, for it to see that the connection is over.
-    pub fn wake_timer(&self) {
+    pub(crate) fn wake_timer(&self) {
         self.timer.wake();
     }
 

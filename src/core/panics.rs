@@ -51,7 +51,7 @@ impl Panics {
     }
 
     /// As [`Panics::caught`], for work that returns why the client's session is over.
-    pub fn ended_by(&self, work: impl FnOnce() -> CloseReason) -> CloseReason {
+    pub(crate) fn ended_by(&self, work: impl FnOnce() -> CloseReason) -> CloseReason {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| self.report(panic.as_ref()))
     }
 

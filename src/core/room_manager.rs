@@ -24,10 +24,10 @@ use portal_net::{Host, Listener};
 use portal_wire::{CloseReason, Name};
 
 /// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
-pub type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
+pub(crate) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
 
 /// Listens at an address.
-pub type ListenAt = Box<dyn Fn(SocketAddr) -> Result<Listener, String> + Send + Sync>;
+pub(crate) type ListenAt = Box<dyn Fn(SocketAddr) -> Result<Listener, String> + Send + Sync>;
 
 /// A room whose thread begins.
 pub struct NewRoom {
@@ -184,7 +184,7 @@ impl RoomManager {
     /// As [`RoomManager::with`], for the room of that name, if it is still the one that has `handle`
     /// (it may have ended, and another one of that name begun). Then the alarm is set to what the
     /// room waits for.
-    pub fn with_room<T>(
+    pub(crate) fn with_room<T>(
         &self,
         name: &Name,
         handle: &Arc<RoomHandle>,
@@ -206,7 +206,11 @@ impl RoomManager {
     ///
     /// # Errors
     /// [`RoomError::AlreadyMember`]; [`RoomError::Full`] also when there is no port or thread left.
-    pub fn join(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(Name, Ticket), RoomError> {
+    pub(crate) fn join(
+        &self,
+        name: &Name,
+        joiner: &Joiner<'_>,
+    ) -> Result<(Name, Ticket), RoomError> {
         self.enter(name, |rooms| {
             let joined = rooms.reserve(name, joiner, self.clock.now());
             if let Some(handle) = rooms.handle(name) {
@@ -221,7 +225,7 @@ impl RoomManager {
     ///
     /// # Errors
     /// As [`RoomManager::join`].
-    pub fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
+    pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
         let told = self.enter(name, |rooms| {
             let (port, told) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.tell_others_of(name, joiner.main.session(), joiner.who);
@@ -344,12 +348,12 @@ impl RoomManager {
     ///
     /// # Errors
     /// When the server has as many threads as it may have.
-    pub fn thread_token(&self) -> io::Result<ThreadToken> {
+    pub(crate) fn thread_token(&self) -> io::Result<ThreadToken> {
         take(&self.budget)
     }
 
     /// The last step of a room's thread, when its listener is closed: the port goes back.
-    pub fn put_back(&self, name: &Name, handle: &RoomHandle) {
+    pub(crate) fn put_back(&self, name: &Name, handle: &RoomHandle) {
         let Some(lease) = handle.lease.lock().take() else {
             return;
         };
@@ -366,7 +370,7 @@ impl RoomManager {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn leave(&self, name: &Name, main: &Arc<Connection>) -> Result<(), RoomError> {
+    pub(crate) fn leave(&self, name: &Name, main: &Arc<Connection>) -> Result<(), RoomError> {
         let departure = self.with(|rooms| {
             let departure = rooms.leave(name, main)?;
             self.note(name, &departure);
@@ -384,7 +388,7 @@ impl RoomManager {
     }
 
     /// Takes somebody whose main connection is over out of every room.
-    pub fn leave_all(&self, main: &Arc<Connection>) {
+    pub(crate) fn leave_all(&self, main: &Arc<Connection>) {
         if main.name().is_none() {
             return;
         }
@@ -396,13 +400,13 @@ impl RoomManager {
 
     /// Tells the other servers that somebody is in a room. Called under the rooms' lock, so that a farewell comes after
     /// it; it does not wait.
-    pub fn tell_others_of(&self, room: &Name, session: u64, name: &Name) {
+    pub(crate) fn tell_others_of(&self, room: &Name, session: u64, name: &Name) {
         self.backplane.join(Sender { session, name }, room);
     }
 
     /// Tells the other servers who has left a room, or that nobody here is in it any more. As
     /// [`RoomManager::tell_others_of`].
-    pub fn note(&self, room: &Name, departure: &Departure) {
+    pub(crate) fn note(&self, room: &Name, departure: &Departure) {
         if let Some((session, name)) = &departure.left {
             let session = *session;
             self.backplane.leave(Sender { session, name }, room);
@@ -422,7 +426,7 @@ impl RoomManager {
     }
 
     /// What follows, without the lock, when somebody is out of a room.
-    pub fn follow(&self, departure: Departure) {
+    pub(crate) fn follow(&self, departure: Departure) {
         flush_all(&departure.told);
         if let Some(ended) = departure.ended {
             ended.handle.close(Some(ended.lease));

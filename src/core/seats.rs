@@ -282,7 +282,7 @@ impl Seats {
 
     /// Reserves `held` for `asker`, if it is free at `now`. `tell` is called under the seat's lock,
     /// so that the reservation is announced before the arrival.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &self,
         held: HeldSeat<'_>,
         asker: Asker,
@@ -301,7 +301,7 @@ impl Seats {
     }
 
     /// Revokes the reservation of `ticket`, if it still exists.
-    pub fn revoke(&self, ticket: &Ticket) {
+    pub(crate) fn revoke(&self, ticket: &Ticket) {
         let Some(shared) = self.seats.iter().find(|seat| seat.port == ticket.port) else {
             return;
         };
@@ -324,7 +324,7 @@ impl Seats {
 
     /// A new passcode for a seat that becomes free, and its text for events, if passcodes are
     /// shown.
-    pub fn next_passcode(&self) -> (Passcode, Option<String>) {
+    pub(crate) fn next_passcode(&self) -> (Passcode, Option<String>) {
         let next = self.passcodes.random();
         let shown = self.events.passcode(&next);
         (next, shown)
@@ -332,7 +332,7 @@ impl Seats {
 
     /// Puts the port of a free seat back on the stack, and emits the event. `passcode` is the new
     /// one, if passcodes are shown.
-    pub fn put_back(&self, lease: Lease, passcode: Option<String>) {
+    pub(crate) fn put_back(&self, lease: Lease, passcode: Option<String>) {
         let port = lease.port();
         if self.per_address.is_some()
             && let Some(shared) = self.seat(lease.seat())

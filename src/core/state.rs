@@ -71,7 +71,7 @@ impl ServerState {
     /// Removes a connection from all registries and closes it; the seat is closing after that.
     /// Returns the effective reason: if the timer or a full socket ended the connection earlier,
     /// that reason.
-    pub fn take_out(
+    pub(crate) fn take_out(
         &self,
         seat: &SharedSeat,
         connection: &Arc<Connection>,

@@ -41,7 +41,7 @@ impl Deadline {
     }
 
     /// The deadline that fires `ticks` before this one.
-    pub fn earlier_by(self, ticks: Ticks) -> Deadline {
+    pub(crate) fn earlier_by(self, ticks: Ticks) -> Deadline {
         Deadline(Tick((self.0).0.saturating_sub(ticks.0)))
     }
 
@@ -51,7 +51,7 @@ impl Deadline {
     }
 
     /// The first tick at which it is too late.
-    pub fn fires_at(self) -> Tick {
+    pub(crate) fn fires_at(self) -> Tick {
         Tick((self.0).0.saturating_add(1))
     }
 

@@ -193,7 +193,7 @@ impl Decoder for XmlLineDecoder {
 
 /// Encodes each document as one line of XML.
 #[derive(Default)]
-pub struct XmlLineEncoder {
+pub(crate) struct XmlLineEncoder {
     codec: Codec,
 }
 

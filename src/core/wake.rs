@@ -67,7 +67,7 @@ impl Waker {
 }
 
 /// The receiving end: one thread's.
-pub struct Wakes {
+pub(crate) struct Wakes {
     waker: Waker,
     receiver: Receiver<Wake>,
 }
@@ -80,7 +80,7 @@ impl Default for Wakes {
 
 impl Wakes {
     /// Nothing has happened yet.
-    pub fn new() -> Wakes {
+    pub(crate) fn new() -> Wakes {
         let (sender, receiver) = bounded(ROOM);
         let under_way = Arc::default();
         Wakes {
@@ -90,18 +90,18 @@ impl Wakes {
     }
 
     /// The other end.
-    pub fn waker(&self) -> Waker {
+    pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
     /// Blocks until there is a reason to be awake.
-    pub fn next(&self) -> Wake {
+    pub(crate) fn next(&self) -> Wake {
         // The sending end is here, too, so the channel never disconnects.
         self.read(self.receiver.recv().unwrap_or(Wake::Stop))
     }
 
     /// A reason, if there is one already.
-    pub fn try_next(&self) -> Option<Wake> {
+    pub(crate) fn try_next(&self) -> Option<Wake> {
         let wake = self.receiver.try_recv().ok()?;
         Some(self.read(wake))
     }

@@ -11,9 +11,9 @@ use portal_web::http::is_token;
 use portal_wire::CloseReason;
 
 /// An HTTP request at a port without a passcode.
-pub const HTTP_REQUEST: CloseReason = CloseReason::Entrance("http-request");
+pub(crate) const HTTP_REQUEST: CloseReason = CloseReason::Entrance("http-request");
 /// The TLS handshake failed, or only one side uses TLS.
-pub const TLS_FAILED: CloseReason = CloseReason::Entrance("tls-failed");
+pub(crate) const TLS_FAILED: CloseReason = CloseReason::Entrance("tls-failed");
 
 /// Number of a caller's first bytes that are inspected. A request with an unusual method and a
 /// longer target is not recognised.
@@ -21,7 +21,7 @@ const LOOK: usize = 1024;
 
 /// A protocol other than the chat's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Foreign {
+pub(crate) enum Foreign {
     Http,
     /// A TLS handshake although the server was started without TLS, or a PROXY protocol header.
     Other(Opening),
@@ -29,7 +29,7 @@ pub enum Foreign {
 
 impl Foreign {
     /// Returns the foreign protocol that begins with `bytes`, if there is one.
-    pub fn of(bytes: &[u8]) -> Option<Foreign> {
+    pub(crate) fn of(bytes: &[u8]) -> Option<Foreign> {
         match Opening::of(bytes) {
             // The original programs' frames begin with their length, which may be this byte.
             Some(Opening::Tls) if !is_tls(bytes) => None,
@@ -39,7 +39,7 @@ impl Foreign {
     }
 
     /// The event for a caller at `port` that speaks this protocol.
-    pub fn event(self, port: Port, peer: SocketAddr) -> EntranceEvent {
+    pub(crate) fn event(self, port: Port, peer: SocketAddr) -> EntranceEvent {
         match self {
             Foreign::Other(opening @ Opening::Tls) => EntranceEvent::TlsFailed {
                 port,
@@ -60,7 +60,7 @@ impl Foreign {
     }
 
     /// Peeks at the first bytes of a new connection, without waiting and without removing them.
-    pub fn peek(stream: &Stream) -> Option<Foreign> {
+    pub(crate) fn peek(stream: &Stream) -> Option<Foreign> {
         let mut look = [0; LOOK];
         let count = stream.peek_now(&mut look).ok()?;
         let is_expected =

@@ -10,7 +10,6 @@ pub mod single_port;
 pub mod tls_portal;
 mod web_socket;
 
-pub use foreign::{Foreign, HTTP_REQUEST, TLS_FAILED};
 pub use legacy::Legacy;
 pub use screened::{OwnCallers, Screened};
 pub use web_socket::WebSocket;

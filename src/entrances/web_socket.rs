@@ -21,7 +21,7 @@ impl WebSocket {
 
     /// Like [`Transport::open`], for a client from which the bytes `begun` have been read already.
     /// `needs_passcode`: its first message is its passcode.
-    pub fn open_after(
+    pub(crate) fn open_after(
         &self,
         stream: &Stream,
         begun: &[u8],

@@ -134,7 +134,7 @@ impl Condvar {
 /// Asserts that this thread may read or write a socket: it must hold only locks of that connection,
 /// so that no other client waits for the call.
 #[inline]
-pub fn assert_free_for_io() {
+pub(crate) fn assert_free_for_io() {
     #[cfg(debug_assertions)]
     order::assert_free_for_io();
 }

@@ -54,8 +54,4 @@ impl Tls {
     pub(super) fn take_traffic(&self) -> (usize, usize) {
         match *self {}
     }
-
-    pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
-        match *self {}
-    }
 }

@@ -200,7 +200,7 @@ impl Stream {
     ///
     /// # Errors
     /// As there, and those of `before_read`.
-    pub fn shake_hands_after(
+    pub(crate) fn shake_hands_after(
         &self,
         before_read: &dyn Fn() -> io::Result<()>,
     ) -> Result<(), HandshakeError> {
@@ -208,11 +208,6 @@ impl Stream {
             None => Ok(()),
             Some(tls) => tls.shake_hands(&self.socket, before_read),
         }
-    }
-
-    /// The other side's certificate (DER), once hands are shaken.
-    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
-        self.tls.as_ref()?.peer_certificate()
     }
 
     /// Whether the peer has said that nothing more comes from it, whatever it has sent before that is still

@@ -278,13 +278,6 @@ impl Tls {
         (self.came.swap(0, Ordering::Relaxed), went)
     }
 
-    /// The other side's certificate (DER), once hands are shaken.
-    pub(super) fn peer_certificate(&self) -> Option<Vec<u8>> {
-        let state = self.state.lock();
-        let certificates = state.connection.peer_certificates()?;
-        certificates.first().map(|first| first.as_ref().to_vec())
-    }
-
     /// Writes the tail, and waits for it without the lock.
     ///
     /// # Errors
@@ -454,7 +447,6 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_the_end_is_said() {
         let (ours, theirs) = pair();
-        assert!(theirs.peer_certificate().is_some() && ours.peer_certificate().is_none());
         (&ours).write_all(b"hello").unwrap();
         ours.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_all(&theirs).unwrap(), b"hello");

@@ -386,7 +386,12 @@ pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io:
 /// Answers with a page that is one document, script and style included: those with this `nonce` run, and
 /// nothing else does. It may open WebSockets to where it comes from. (`'self'` covers those, but not in older
 /// Safari.)
-pub fn answer_page(stream: &Stream, request: &Request, body: &str, nonce: &str) -> io::Result<()> {
+pub(crate) fn answer_page(
+    stream: &Stream,
+    request: &Request,
+    body: &str,
+    nonce: &str,
+) -> io::Result<()> {
     let host = &request.host;
     let sockets = match request.is_https {
         Some(true) => format!("wss://{host}"),

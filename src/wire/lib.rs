@@ -62,7 +62,7 @@ use std::fmt;
 
 /// The words that documents are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dialect {
+pub(crate) enum Dialect {
     /// XML, as `protocol` describes it.
     Xml,
     /// The plain strings of seed 000, revision 0.

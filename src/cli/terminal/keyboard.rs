@@ -216,7 +216,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
 static TERMINAL: Mutex<Option<Arc<RawTerminal>>> = Mutex::new(None);
 
 /// Puts the terminal back into the state in which it was found. Waits for nothing.
-pub fn restore_terminal() {
+pub(crate) fn restore_terminal() {
     if let Some(mut terminal) = TERMINAL.try_lock()
         && let Some(terminal) = terminal.take()
     {

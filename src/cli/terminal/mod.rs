@@ -15,7 +15,8 @@ mod tty;
 
 pub use desk::{Ahead, Ask, Prompt, Typed};
 pub use editor::{Complete, History, Manner, Printer};
-pub use keyboard::{Keyboard, PreparedEditor, restore_terminal};
+pub(crate) use keyboard::restore_terminal;
+pub use keyboard::{Keyboard, PreparedEditor};
 pub use tty::{columns, has_terminal, is_in_foreground, is_interactive};
 
 use std::io::{self, IsTerminal as _};
@@ -116,7 +117,7 @@ pub fn unknown_time_zone() -> Option<String> {
 }
 
 /// The time of day, as it stands in the prompt.
-pub fn time_of_day() -> String {
+pub(crate) fn time_of_day() -> String {
     Zoned::now().strftime(TIME).to_string()
 }
 

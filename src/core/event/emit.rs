@@ -151,7 +151,7 @@ impl Events {
     }
 
     /// Like [`Events::emit`], for events that repeat with every message.
-    pub fn emit_traffic<K: EventKind>(&self, kind: impl FnOnce() -> K) {
+    pub(crate) fn emit_traffic<K: EventKind>(&self, kind: impl FnOnce() -> K) {
         self.emit_at(Volume::Traffic, kind);
     }
 

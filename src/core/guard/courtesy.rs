@@ -21,7 +21,7 @@ const OTHERS_A_TICK: u32 = 5;
 
 /// What a datagram may be answered with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A ticket that its sender has already.
     Again,
     /// A new ticket, while so many that went to the same address have not been used.
@@ -35,21 +35,20 @@ pub enum Answer {
 
 /// Decides for each datagram. Whoever asks from this machine itself is always answered: there is
 /// nobody to be hit.
-pub struct Courtesy {
+pub(crate) struct Courtesy {
     others: PerTick,
 }
 
 impl Courtesy {
     /// No datagram has been answered yet.
-    #[expect(clippy::new_without_default, reason = "nobody needs a default")]
-    pub fn new() -> Courtesy {
+    pub(crate) fn new() -> Courtesy {
         Courtesy {
             others: PerTick::new(OTHERS_A_TICK),
         }
     }
 
     /// Whether a datagram from `address` may be answered with `answer` at `now`.
-    pub fn allows(&mut self, address: IpAddr, answer: Answer, now: Tick) -> bool {
+    pub(crate) fn allows(&mut self, address: IpAddr, answer: Answer, now: Tick) -> bool {
         match answer {
             _ if address.to_canonical().is_loopback() => true,
             Answer::Ticket { unused } => unused < UNUSED_TICKETS,
@@ -59,7 +58,7 @@ impl Courtesy {
 }
 
 /// The length of the longest answer, in bytes.
-pub fn longest_answer() -> usize {
+pub(crate) fn longest_answer() -> usize {
     let longest = ServerDoc::Ticket {
         port: Port::MAX,
         passcode: "f".repeat(32).into(),

@@ -50,7 +50,7 @@ impl Wrong {
 
 /// When a password may be looked at. Given back unused ([`Guesses::give_back`]), it is the next one's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// The tick from which on it may.
     pub at: Tick,
     pause: u64,
@@ -60,7 +60,7 @@ impl Guesses {
     /// When a password from there may be looked at: at `now`, or later for who has guessed
     /// before, but never more than 30 ticks later. Those who come at once, over several connections, get one
     /// slot after the other within that time.
-    pub fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Slot {
+    pub(crate) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Slot {
         let mut known = self.known.lock();
         match known.wrong.get_mut(&key(address, name)) {
             Some(wrong) if wrong.count >= SLIPS && !wrong.is_forgotten(now) => {
@@ -77,7 +77,7 @@ impl Guesses {
     }
 
     /// Somebody has gone without having used their slot.
-    pub fn give_back(&self, address: IpAddr, name: &Name, slot: Slot) {
+    pub(crate) fn give_back(&self, address: IpAddr, name: &Name, slot: Slot) {
         let mut known = self.known.lock();
         if let Some(wrong) = known.wrong.get_mut(&key(address, name))
             && wrong.slot == slot.at
@@ -88,7 +88,7 @@ impl Guesses {
 
     /// Whether the password for that name has been right from there. Then it is looked at before the wait,
     /// and only who is wrong waits.
-    pub fn was_right(&self, address: IpAddr, name: &Name) -> bool {
+    pub(crate) fn was_right(&self, address: IpAddr, name: &Name) -> bool {
         self.known.lock().right.contains_key(&key(address, name))
     }
 

@@ -13,7 +13,7 @@ pub struct Keepalive {
 
 /// The action for a silent client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeepaliveAction {
+pub(crate) enum KeepaliveAction {
     /// Ping it.
     Ping,
     /// It has not answered the ping.
@@ -36,7 +36,7 @@ impl Keepalive {
     }
 
     /// Checks a client that was last read from at `read_at`.
-    pub fn check(&mut self, now: Tick, read_at: Option<Tick>) -> Option<KeepaliveAction> {
+    pub(crate) fn check(&mut self, now: Tick, read_at: Option<Tick>) -> Option<KeepaliveAction> {
         if !self.next.is_past(now) {
             return None;
         }

@@ -1,6 +1,6 @@
 //! Limits on what one client can cost the others.
 
-pub mod courtesy;
+pub(crate) mod courtesy;
 pub mod guesses;
 pub mod keepalive;
 pub mod pace;

@@ -23,7 +23,7 @@ impl fmt::Display for Rate {
 
 impl Rate {
     /// Creates one client's allowance of documents, for ticks of length `tick`.
-    pub fn allowance(self, tick: Duration, now: Tick) -> TokenBucket {
+    pub(crate) fn allowance(self, tick: Duration, now: Tick) -> TokenBucket {
         let millis = i64::try_from(tick.as_millis()).unwrap_or(i64::MAX);
         let per_tick = i64::from(self.per_second.get()).saturating_mul(millis) / 1000;
         TokenBucket::new(i64::from(self.burst.get()), per_tick.max(1), now)
@@ -32,7 +32,7 @@ impl Rate {
 
 /// An allowance that grows with every tick, up to a burst.
 #[derive(Clone, Debug)]
-pub struct TokenBucket {
+pub(crate) struct TokenBucket {
     most: i64,
     per_tick: i64,
     /// Negative if the last charge exceeded the remaining tokens.
@@ -42,7 +42,7 @@ pub struct TokenBucket {
 
 impl TokenBucket {
     /// Creates a full bucket.
-    pub fn new(burst: i64, per_tick: i64, now: Tick) -> TokenBucket {
+    pub(crate) fn new(burst: i64, per_tick: i64, now: Tick) -> TokenBucket {
         TokenBucket {
             most: burst.max(per_tick),
             per_tick,
@@ -52,7 +52,7 @@ impl TokenBucket {
     }
 
     /// Returns whether any token is left at `now`.
-    pub fn has_tokens(&mut self, now: Tick) -> bool {
+    pub(crate) fn has_tokens(&mut self, now: Tick) -> bool {
         let ticks = i64::try_from(now.0.saturating_sub(self.at.0)).unwrap_or(i64::MAX);
         self.at = now;
         self.earn(ticks.saturating_mul(self.per_tick));
@@ -60,12 +60,12 @@ impl TokenBucket {
     }
 
     /// Adds tokens, up to the burst.
-    pub fn earn(&mut self, tokens: i64) {
+    pub(crate) fn earn(&mut self, tokens: i64) {
         self.left = self.left.saturating_add(tokens).min(self.most);
     }
 
     /// Takes tokens, also more than there are.
-    pub fn spend(&mut self, tokens: i64) {
+    pub(crate) fn spend(&mut self, tokens: i64) {
         self.left = self.left.saturating_sub(tokens);
     }
 }

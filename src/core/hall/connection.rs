@@ -94,7 +94,7 @@ impl Connection {
     }
 
     /// Notes that the current thread serves it.
-    pub fn is_served_here(&self) {
+    pub(crate) fn is_served_here(&self) {
         let name = std::thread::current().name().unwrap_or_default().into();
         let _ = self.thread.set(name);
     }
@@ -180,7 +180,7 @@ impl Connection {
     }
 
     /// Notes that something of any kind was read from the client.
-    pub fn count_read(&self, now: Tick) {
+    pub(crate) fn count_read(&self, now: Tick) {
         self.read_at.store(now.0, Ordering::Relaxed);
     }
 
@@ -191,12 +191,12 @@ impl Connection {
     }
 
     /// Notes that it has sent a whole document, but not the line feed after it.
-    pub fn lacks_a_line_feed(&self) {
+    pub(crate) fn lacks_a_line_feed(&self) {
         self.lacks_a_line_feed.store(true, Ordering::Release);
     }
 
     /// Ends it because it has not said the passcode in time. If all that was missing is the line feed, it is told so.
-    pub fn end_silent(&self) {
+    pub(crate) fn end_silent(&self) {
         if self.lacks_a_line_feed.load(Ordering::Acquire) {
             self.outbox.send_doc(&ServerDoc::Error {
                 code: ErrorCode::Malformed,
@@ -213,7 +213,7 @@ impl Connection {
     }
 
     /// Returns the bytes of such replies since the last call.
-    pub fn take_charged_replies(&self) -> usize {
+    pub(crate) fn take_charged_replies(&self) -> usize {
         self.uncharged.swap(0, Ordering::Relaxed)
     }
 
@@ -281,7 +281,7 @@ impl Drop for Unwritten {
 
 /// Writes what was appended for each of `connections`, once the lock under which that happened is
 /// released.
-pub fn flush_all(connections: &[Arc<Connection>]) {
+pub(crate) fn flush_all(connections: &[Arc<Connection>]) {
     for connection in connections {
         connection.outbox.flush();
     }

@@ -11,7 +11,7 @@ use crate::outbox::Handed;
 /// A group of people to whom something can be said. It knows who spoke last and when, not who is
 /// in it: whoever delivers brings a snapshot of the members, taken under the lock that guards
 /// them, so that no shared lock is held over a write.
-pub struct Group {
+pub(crate) struct Group {
     born: Instant,
     /// When the last turn was, in nanoseconds since `born`, and whose.
     last_turn: AtomicU64,
@@ -30,7 +30,7 @@ impl Default for Group {
 
 /// Hands what was `said` on some server to everyone in `members` but the session `except`, and returns how many took
 /// it. Where they are many, their timekeepers write it: the one thread that reads for all of them has more to read.
-pub fn hand_to_all(
+pub(crate) fn hand_to_all(
     members: &[Arc<Connection>],
     said: &mut Said,
     except: Option<u64>,
@@ -54,7 +54,7 @@ impl Group {
     /// Usually the speaker's thread writes to each. When another member's turn was only a moment
     /// ago ([`limits::CROWD`]), many are talking, and then each recipient's timekeeper does it:
     /// fifty speakers would otherwise do fifty small writes to everyone.
-    pub fn deliver(
+    pub(crate) fn deliver(
         &self,
         members: &[Arc<Connection>],
         speaker: &Arc<Connection>,

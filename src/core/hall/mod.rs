@@ -13,13 +13,15 @@ mod room_handle;
 mod rooms;
 mod said;
 
-pub use connection::{Connection, Unwritten, flush_all};
-pub use group::{Group, hand_to_all};
+pub(crate) use connection::flush_all;
+pub use connection::{Connection, Unwritten};
+pub(crate) use group::{Group, hand_to_all};
 pub use pairs::Pairs;
 pub use people::{Entry, People};
-pub use room::{Joiner, RoomError};
-pub use room_handle::RoomHandle;
-pub use rooms::{Admission, Audience, Departure, Ended, Rooms};
+pub(crate) use room::{Joiner, RoomError};
+pub(crate) use room_handle::RoomHandle;
+pub use rooms::Rooms;
+pub(crate) use rooms::{Admission, Departure};
 pub use said::Said;
 
 #[cfg(any(test, feature = "test-support"))]

@@ -59,14 +59,14 @@ impl People {
     }
 
     /// The same, on one of several servers: joins and departures are not announced when they happen,
-    /// but by [`People::announce_remote`].
+    /// but by the backplane.
     pub fn without_announcements(mut self) -> People {
         self.announces = false;
         self
     }
 
     /// Announces a join or departure, on whatever server, to everyone here except one session.
-    pub fn announce_remote(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
+    pub(crate) fn announce_remote(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
         let everyone = self.everyone();
         if everyone.len() > self.announce_up_to {
             return;
@@ -88,13 +88,13 @@ impl People {
     }
 
     /// Who has that session, if it has logged in here.
-    pub fn with_session(&self, session: u64) -> Option<Arc<Connection>> {
+    pub(crate) fn with_session(&self, session: u64) -> Option<Arc<Connection>> {
         self.registry.lock().by_session.get(&session).cloned()
     }
 
     /// Delivers messages from whatever server to everyone here except one session; returns the number
     /// of recipients.
-    pub fn deliver_remote(
+    pub(crate) fn deliver_remote(
         &self,
         said: &mut Said,
         except: Option<u64>,
@@ -217,7 +217,7 @@ impl People {
     }
 
     /// Hands what was `said` to everyone but the speaker; returns how many took it.
-    pub fn say(&self, speaker: &Arc<Connection>, said: &mut Said) -> usize {
+    pub(crate) fn say(&self, speaker: &Arc<Connection>, said: &mut Said) -> usize {
         self.public.deliver(&self.everyone(), speaker, said)
     }
 

@@ -106,7 +106,7 @@ pub(super) struct Gone {
 }
 
 /// Somebody who wants into a room.
-pub struct Joiner<'j> {
+pub(crate) struct Joiner<'j> {
     /// Their main connection.
     pub main: &'j Arc<Connection>,
     /// Who they have logged in as.
@@ -129,7 +129,7 @@ impl Joiner<'_> {
 
 /// Why somebody can't join or leave.
 #[derive(Debug, PartialEq, Eq)]
-pub enum RoomError {
+pub(crate) enum RoomError {
     /// In it already, or on the way.
     AlreadyMember,
     /// There is no such room.

@@ -11,7 +11,7 @@ use crate::seat::Lease;
 use crate::wake::Waker;
 
 /// The way to wake a room's threads, for whoever ends the room.
-pub struct RoomHandle {
+pub(crate) struct RoomHandle {
     pub(crate) port: Port,
     /// `room-50005` has the other end, and closes the listener when it ends.
     pub(crate) listener: Weak<Listener>,

@@ -32,7 +32,7 @@ pub struct Rooms {
 }
 
 /// A room that has ended: its threads are to be woken and joined, its port pushed.
-pub struct Ended {
+pub(crate) struct Ended {
     /// The way to wake its threads.
     pub handle: Arc<RoomHandle>,
     /// The right to its port.
@@ -40,7 +40,7 @@ pub struct Ended {
 }
 
 /// What a caller's passcode came to.
-pub enum Admission {
+pub(crate) enum Admission {
     /// In. The others are to be flushed, for they were told.
     Admitted {
         /// Who is in.
@@ -57,7 +57,7 @@ pub enum Admission {
 }
 
 /// Who is to be told of a message, and by which group's rule.
-pub struct Audience {
+pub(crate) struct Audience {
     /// Decides who writes.
     pub group: Arc<Group>,
     /// The room's port.
@@ -78,7 +78,7 @@ impl Rooms {
     }
 
     /// The same, on one of several servers: joins and departures are not announced when they happen,
-    /// but by [`Rooms::announce_remote`].
+    /// but by the backplane.
     pub fn without_announcements(mut self) -> Rooms {
         self.announces = false;
         self
@@ -107,7 +107,7 @@ impl Rooms {
     }
 
     /// Records a message from whatever server. Returns the room's name, its port and the members here.
-    pub fn record_remote(
+    pub(crate) fn record_remote(
         &mut self,
         key: &str,
         entry: HistoryEntry,
@@ -122,7 +122,7 @@ impl Rooms {
 
     /// Announces a join or departure, on whatever server, except to one session. Returns the
     /// connections to flush.
-    pub fn announce_remote(
+    pub(crate) fn announce_remote(
         &self,
         key: &str,
         who: &str,
@@ -149,7 +149,7 @@ impl Rooms {
 
     /// Sets a topic from whatever server, and announces it except to one session. Returns the
     /// connections to flush.
-    pub fn set_topic_remote(
+    pub(crate) fn set_topic_remote(
         &mut self,
         key: &str,
         (who, text): (&str, &str),
@@ -192,16 +192,6 @@ impl Rooms {
         self.by_key.values().flat_map(connected).collect()
     }
 
-    /// Whether somebody who speaks on that connection is in a room.
-    pub fn is_member(&self, name: &Name, speaker: &Arc<Connection>) -> bool {
-        let room = self.by_key.get(&name.key());
-        room.is_some_and(|room| {
-            room.seated().any(|(member, connection)| {
-                Arc::ptr_eq(connection, speaker) || Arc::ptr_eq(&member.main, speaker)
-            })
-        })
-    }
-
     /// Whether there is a room of that name.
     pub fn exists(&self, name: &Name) -> bool {
         self.by_key.contains_key(&name.key())
@@ -213,7 +203,7 @@ impl Rooms {
     }
 
     /// Makes a room. It has to be joined under the same lock, or it would be empty and never end.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         name: &Name,
         (lease, port): (Lease, Port),
@@ -240,7 +230,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::AlreadyMember`], [`RoomError::Full`], [`RoomError::NoSuchRoom`].
-    pub fn reserve(
+    pub(crate) fn reserve(
         &mut self,
         name: &Name,
         joiner: &Joiner<'_>,
@@ -266,7 +256,7 @@ impl Rooms {
     ///
     /// # Errors
     /// As [`Rooms::reserve`].
-    pub fn enter_here(
+    pub(crate) fn enter_here(
         &mut self,
         name: &Name,
         joiner: &Joiner<'_>,
@@ -323,7 +313,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn name_for(&self, name: &Name, main: &Arc<Connection>) -> Result<Name, RoomError> {
+    pub(crate) fn name_for(&self, name: &Name, main: &Arc<Connection>) -> Result<Name, RoomError> {
         let room = self.by_key.get(&name.key()).ok_or(RoomError::NoSuchRoom)?;
         let member = room.place_of(main).ok_or(RoomError::NotAMember)?;
         member.connection.as_ref().ok_or(RoomError::NotAMember)?;
@@ -335,7 +325,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn topic(
+    pub(crate) fn topic(
         &mut self,
         name: &Name,
         main: &Arc<Connection>,
@@ -361,7 +351,7 @@ impl Rooms {
     }
 
     /// What a room is about, for somebody who has just got a ticket for it.
-    pub fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
+    pub(crate) fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
         if let Some(room) = self.by_key.get(&name.key()) {
             main.charge_reply(room.append_topic(main, true));
         }
@@ -371,7 +361,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`].
-    pub fn call(
+    pub(crate) fn call(
         &mut self,
         name: &Name,
         connection: &Arc<Connection>,
@@ -390,7 +380,7 @@ impl Rooms {
     }
 
     /// A caller has said something, `None` if it was no passcode, or has gone.
-    pub fn admit(
+    pub(crate) fn admit(
         &mut self,
         name: &Name,
         caller: &Arc<Connection>,
@@ -454,7 +444,7 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], and [`RoomError::NotAMember`] if the speaker is none (any more).
-    pub fn say(
+    pub(crate) fn say(
         &mut self,
         name: &Name,
         speaker: &Arc<Connection>,
@@ -499,7 +489,11 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
-    pub fn leave(&mut self, name: &Name, main: &Arc<Connection>) -> Result<Departure, RoomError> {
+    pub(crate) fn leave(
+        &mut self,
+        name: &Name,
+        main: &Arc<Connection>,
+    ) -> Result<Departure, RoomError> {
         let room = self
             .by_key
             .get_mut(&name.key())
@@ -513,7 +507,7 @@ impl Rooms {
     }
 
     /// A connection to the room is over: its member has left, if that has not happened before.
-    pub fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure {
+    pub(crate) fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return Departure::nobody();
         };
@@ -533,7 +527,7 @@ impl Rooms {
     }
 
     /// The rooms that somebody is in or on the way to.
-    pub fn rooms_of(&self, main: &Arc<Connection>) -> Vec<Name> {
+    pub(crate) fn rooms_of(&self, main: &Arc<Connection>) -> Vec<Name> {
         let is_in = |room: &&Room| {
             room.members
                 .iter()
@@ -556,7 +550,7 @@ impl Rooms {
 
     /// A look at the deadlines of a room: reservations that nobody took up end, and callers who
     /// said nothing are returned, to be told.
-    pub fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure) {
+    pub(crate) fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure) {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return (Vec::new(), Departure::nobody());
         };
@@ -579,7 +573,7 @@ impl Rooms {
 
     /// A caller's encryption is established, for which it had the handshake timeout. From here on it has
     /// as long for the passcode.
-    pub fn hands_shaken(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) {
+    pub(crate) fn hands_shaken(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) {
         let until = Deadline::after(now, self.timeouts.handshake);
         let room = self.by_key.get_mut(&name.key());
         let callers = room
@@ -604,7 +598,7 @@ impl Rooms {
     }
 
     /// Ends every room, for the server's end. Returns everyone who is connected to each.
-    pub fn end_all(&mut self) -> Vec<(Ended, Vec<Arc<Connection>>)> {
+    pub(crate) fn end_all(&mut self) -> Vec<(Ended, Vec<Arc<Connection>>)> {
         std::mem::take(&mut self.by_key)
             .into_values()
             .map(|room| {
@@ -625,7 +619,7 @@ impl Rooms {
     }
 
     /// What the server keeps with a room.
-    pub fn handle(&self, name: &Name) -> Option<&Arc<RoomHandle>> {
+    pub(crate) fn handle(&self, name: &Name) -> Option<&Arc<RoomHandle>> {
         self.by_key.get(&name.key()).map(|room| &room.handle)
     }
 
@@ -663,7 +657,7 @@ fn old(entry: HistoryEntry) -> Old {
 }
 
 /// What follows when somebody is out of a room.
-pub struct Departure {
+pub(crate) struct Departure {
     /// Their connection to the room, to be ended.
     pub connection: Option<Arc<Connection>>,
     /// Session and name, if they were in it, and not only on the way.

@@ -32,14 +32,14 @@ struct Message {
 
 impl Said {
     /// Begins anew: what follows is said in `scope` by `from`.
-    pub fn begin(&mut self, scope: Scope<'static>, from: &Arc<str>) {
+    pub(crate) fn begin(&mut self, scope: Scope<'static>, from: &Arc<str>) {
         self.clear();
         self.scope = scope;
         self.from = Arc::clone(from);
     }
 
     /// Adds a message.
-    pub fn push(&mut self, text: &str, me: bool) {
+    pub(crate) fn push(&mut self, text: &str, me: bool) {
         self.texts.push_str(text);
         let end = self.texts.len();
         self.messages.push(Message { end, me });
@@ -47,17 +47,17 @@ impl Said {
     }
 
     /// How many messages there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.messages.len()
     }
 
     /// How many bytes their texts have.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.texts.len()
     }
 
     /// Each message's text, and whether it is an action.
-    pub fn texts(&self) -> impl Iterator<Item = (&str, bool)> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, bool)> {
         let mut begin = 0;
         self.messages.iter().map(move |message| {
             let text = &self.texts[begin..message.end];
@@ -67,20 +67,24 @@ impl Said {
     }
 
     /// Throws the messages away and keeps the memory for the next ones.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.texts.clear();
         self.messages.clear();
         self.encodings = 0;
     }
 
     /// Hands all of it to one recipient. With `later`, its timekeeper writes it.
-    pub fn hand_to(&mut self, recipient: &Connection, later: bool) -> Handed {
+    pub(crate) fn hand_to(&mut self, recipient: &Connection, later: bool) -> Handed {
         let messages = self.messages.len();
         recipient.hand(messages, later, |encoder| self.frames_for(encoder))
     }
 
     /// Hands all of it to one recipient, for whom `unwritten` sees to it that it is written.
-    pub fn append_to(&mut self, recipient: &Arc<Connection>, unwritten: &mut Unwritten) -> Handed {
+    pub(crate) fn append_to(
+        &mut self,
+        recipient: &Arc<Connection>,
+        unwritten: &mut Unwritten,
+    ) -> Handed {
         let messages = self.messages.len();
         let mut bytes = 0;
         let handed = recipient.append(messages, |encoder| {

@@ -102,7 +102,7 @@ pub struct Ticket {
 
 /// What becomes of a connection on the seat's port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// The seat is reserved for this address: it may say the passcode, once.
     Expected,
     /// Nobody is expected, or somebody else is. Turn it away; nothing has changed.
@@ -131,7 +131,7 @@ pub enum Verdict {
 
 /// What a tick has ended.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Expiry {
+pub(crate) enum Expiry {
     /// Nobody came. The passcode has changed and the seat is free: push the lease.
     NoShow(Lease),
     /// Somebody came and did not say the passcode in time. The seat is closing.
@@ -292,7 +292,7 @@ impl Seat {
 
     /// The same ticket for a UDP client that asks again while its reservation stands, because the
     /// first answer may have been lost. It gets no more time for it.
-    pub fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
+    pub(crate) fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
         match &self.state {
             State::Reserved {
                 lease,
@@ -310,7 +310,7 @@ impl Seat {
 
     /// Whether [`Seat::arrive`] from `address` and then [`Seat::present`] with `said` would let
     /// somebody in. Where many seats share a port, that is how they are told apart.
-    pub fn would_admit(&self, address: IpAddr, said: &str, now: Tick) -> bool {
+    pub(crate) fn would_admit(&self, address: IpAddr, said: &str, now: Tick) -> bool {
         match &self.state {
             State::Reserved { asker, until, .. } => {
                 !self.barred
@@ -323,7 +323,7 @@ impl Seat {
     }
 
     /// Somebody has connected from `address`.
-    pub fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
+    pub(crate) fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {
             State::Reserved { asker, until, .. }
                 if !self.barred
@@ -345,7 +345,7 @@ impl Seat {
 
     /// The caller's encryption is established, for which it had the handshake timeout. From here on it has
     /// as long for the passcode.
-    pub fn hands_shaken(&mut self, now: Tick) {
+    pub(crate) fn hands_shaken(&mut self, now: Tick) {
         if let State::Greeting { until, .. } = &mut self.state {
             *until = Deadline::after(now, self.timeouts.handshake);
         }
@@ -353,7 +353,7 @@ impl Seat {
 
     /// The caller's first frame, read as a passcode; `None` if it was anything else. A call may
     /// take as long as a reservation.
-    pub fn present(&mut self, said: Option<&str>, wish: Wish, now: Tick) -> Verdict {
+    pub(crate) fn present(&mut self, said: Option<&str>, wish: Wish, now: Tick) -> Verdict {
         let State::Greeting { total, .. } = &self.state else {
             return Verdict::TooLate;
         };
@@ -401,7 +401,7 @@ impl Seat {
     }
 
     /// A look at the deadlines. `next` makes the passcode that follows a no-show.
-    pub fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
+    pub(crate) fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
         let past =
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let expiry = match &self.state {
@@ -432,7 +432,7 @@ impl Seat {
     /// Revokes the reservation of a caller that turned out not to be a client. If `passcode` is
     /// still the reservation's, replaces it by `next`, frees the seat, and returns the lease to
     /// push.
-    pub fn revoke(
+    pub(crate) fn revoke(
         &mut self,
         passcode: &Passcode,
         next: impl FnOnce() -> Passcode,

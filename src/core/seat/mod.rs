@@ -8,6 +8,7 @@ mod machine;
 mod passcode;
 mod stack;
 
-pub use machine::{Arrival, Asker, Expiry, Phase, Seat, Ticket, Timeouts, Verdict, Wish};
+pub(crate) use machine::{Arrival, Expiry};
+pub use machine::{Asker, Phase, Seat, Ticket, Timeouts, Verdict, Wish};
 pub use passcode::{Passcode, PasscodeKind};
 pub use stack::{Lease, SeatNumber, WorkloadStack};

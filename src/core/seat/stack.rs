@@ -34,7 +34,7 @@ impl SeatNumber {
     }
 
     /// Which pair the seat belongs to, counted from 0, and which side of it is its own (0 or 1).
-    pub fn pair_and_side(self) -> (usize, usize) {
+    pub(crate) fn pair_and_side(self) -> (usize, usize) {
         (self.index() / 2, self.index() % 2)
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::Tick;
 use crate::event::{Event, FieldValue};
 
 /// Writes an event as one JSON object without control characters.
-pub fn to_json(event: &Event) -> String {
+pub(crate) fn to_json(event: &Event) -> String {
     // Times outside of jiff's range (the years up to 9999) are not worth an error.
     let time = Timestamp::try_from(event.time).unwrap_or_default();
     let mut json = format!(
@@ -35,7 +35,7 @@ pub fn to_json(event: &Event) -> String {
 ///
 /// # Errors
 /// A description of the mistake.
-pub fn from_json(json: &str) -> Result<Event, String> {
+pub(crate) fn from_json(json: &str) -> Result<Event, String> {
     let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let Value::Object(members) = value else {
         return Err("it is not a JSON object".to_owned());

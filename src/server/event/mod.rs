@@ -6,11 +6,12 @@ mod lines;
 mod readers;
 mod recording;
 
-pub use json::{from_json, to_json};
+pub(crate) use json::{from_json, to_json};
 pub use portal_accounts::AccountEvent;
 pub use portal_core::event::*;
 pub use portal_web::event::EntranceEvent;
-pub use readers::{ReaderThread, start_console, start_event_file};
+pub(crate) use readers::start_console;
+pub use readers::{ReaderThread, start_event_file};
 pub use recording::{Recording, RecordingError};
 
 portal_core::event_kinds! {

@@ -47,7 +47,7 @@ impl ReaderThread {
 ///
 /// # Errors
 /// The system can't start a thread.
-pub fn start_console(
+pub(crate) fn start_console(
     queue: Option<EventQueue>,
     greeting: String,
     shape: impl Fn(&str) -> String + Send + 'static,

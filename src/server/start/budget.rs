@@ -187,7 +187,7 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
 
 /// Raises this process's soft limit of descriptors to the hard limit. The soft limit is low (1024
 /// on most systems) because of programs that use `select`. If it can't be raised, it stays.
-pub fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -85,7 +85,7 @@ impl fmt::Display for PortConflict {
 /// Returns the first two options that need the same port. Port 0 conflicts with nothing: the system
 /// chooses a free port. A UDP port conflicts with no TCP port. A room's port may be in use, because
 /// the rooms pass over it.
-pub fn port_conflict(settings: &Settings) -> Option<PortConflict> {
+pub(crate) fn port_conflict(settings: &Settings) -> Option<PortConflict> {
     let web = settings.web.as_ref().map(|web| (Whose::Web, web.address));
     let board = settings.board.map(|board| (Whose::Board, board));
     let wanted: Vec<Needed> = [web, board]

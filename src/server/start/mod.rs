@@ -65,8 +65,10 @@ use portal_entrances::{Legacy, Screened, WebSocket};
 use portal_entrances::{OwnCallers, tls_portal};
 use ports::Binder;
 
-pub use budget::{Limit, raise_descriptor_limit};
-pub use conflict::{PortConflict, port_conflict};
+pub use budget::Limit;
+pub(crate) use budget::raise_descriptor_limit;
+pub use conflict::PortConflict;
+pub(crate) use conflict::port_conflict;
 pub use listeners::StartError;
 pub use portal_core::guard::pace::Rate;
 pub use settings::{Portals, Settings, WebDoor};
@@ -826,7 +828,7 @@ impl Server {
     }
 
     /// Notes why it is about to be stopped, for the event that tells of it.
-    pub fn will_stop(&self, why: &str) {
+    pub(crate) fn will_stop(&self, why: &str) {
         *self.why.lock() = Some(why.to_owned());
     }
 }

@@ -144,7 +144,7 @@ impl Settings {
     /// How long before the idle timeout a connection is warned: a minute, a third of the timeout if that
     /// is shorter, and at least a tick. `None` where there is no such timeout, or where the clients
     /// are original programs, which know no such word.
-    pub fn warning_before_idle(&self) -> Option<Ticks> {
+    pub(crate) fn warning_before_idle(&self) -> Option<Ticks> {
         let idle = self.idle_timeout.filter(|_| self.compat.is_none())?;
         let warning = limits::IDLE_SOON.min(idle / 3);
         let whole = warning.as_nanos() / self.tick.as_nanos().max(1);
