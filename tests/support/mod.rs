@@ -17,6 +17,7 @@ pub mod tls;
 pub mod transcript;
 pub mod web;
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -283,6 +284,8 @@ pub fn message(text: &str) -> String {
 pub struct Client {
     pub stream: TcpStream,
     received: Vec<u8>,
+    /// For the message of a test that waits in vain.
+    latest: VecDeque<String>,
 }
 
 impl Client {
@@ -306,6 +309,7 @@ impl Client {
         Client {
             stream,
             received: Vec::new(),
+            latest: VecDeque::new(),
         }
     }
 
@@ -327,14 +331,20 @@ impl Client {
         loop {
             if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
-                return Some(String::from_utf8(line[..end].to_vec()).expect("UTF-8"));
+                let line = String::from_utf8(line[..end].to_vec()).expect("UTF-8");
+                self.latest.truncate(9);
+                self.latest.push_front(line.clone());
+                return Some(line);
             }
             let mut piece = [0; 4096];
             match self.stream.read(&mut piece) {
                 Ok(0) => break,
                 Ok(count) => self.received.extend_from_slice(&piece[..count]),
                 Err(error) if is_reset(&error) => break,
-                Err(error) => panic!("nothing came: {error}"),
+                Err(error) => panic!(
+                    "nothing came: {error}; the latest lines, the last one first: {:#?}",
+                    self.latest
+                ),
             }
         }
         assert!(
