@@ -526,7 +526,10 @@ impl Places {
         let End { number: end, born } = end;
         // An older snapshot knows of fewer beginnings.
         place.born = place.born.min(born.unwrap_or(place.born));
-        let has_begun_again = born.is_some_and(|born| born > place.born);
+        // A beginning whose first entry has not been read yet is not counted yet.
+        let is_unread = place.read == 0 && end > 0;
+        let counted = place.born + u64::from(is_unread);
+        let has_begun_again = born.is_some_and(|born| born > counted);
         let is_back = end < place.read;
         let before = std::mem::replace(&mut place.checked, place.read);
         if is_back {
@@ -539,7 +542,7 @@ impl Places {
         if end == 0 {
             place.born = born.unwrap_or(0);
         } else if let Some(born) = born.filter(|_| has_begun_again) {
-            place.born = if is_back { born - 1 } else { born };
+            place.born = born - u64::from(place.read == 0);
         }
         match (is_back, has_begun_again) {
             (false, false) => Checked::Fine,
@@ -651,6 +654,81 @@ mod tests {
         assert_eq!(anew(1), Checked::WentBack);
         assert_eq!((read(), places.advance("all", 1)), (0, Some(0)));
         assert_eq!(check(1, Some(1)), Checked::Fine);
+    }
+
+    /// A stream in Redis, and its reader. Each entry is the time at which it was pushed.
+    #[derive(Default)]
+    struct Walk {
+        places: Places,
+        now: usize,
+        entries: Vec<usize>,
+        born: u64,
+        was_deleted: bool,
+        delivered: Vec<usize>,
+        pushed: Vec<usize>,
+        reported: Option<usize>,
+    }
+
+    impl Walk {
+        fn step(&mut self, operation: u32) {
+            self.now += 1;
+            match operation {
+                0 => {
+                    self.born += u64::from(self.entries.is_empty());
+                    self.entries.push(self.now);
+                    self.pushed.push(self.now);
+                }
+                1 => {
+                    self.was_deleted = true;
+                    self.entries.clear();
+                }
+                2 => {
+                    let from = self.places.all()[0].1 as usize;
+                    for number in from..self.entries.len() {
+                        let left_out = self.places.advance("all", number as u64 + 1);
+                        assert_eq!(left_out, Some(0));
+                        self.delivered.push(self.entries[number]);
+                    }
+                }
+                _ => {
+                    let end = End {
+                        number: self.entries.len() as u64,
+                        born: Some(self.born),
+                    };
+                    let checked = self.places.check("all", end, false);
+                    if let Checked::Overtook(last) = checked {
+                        self.delivered.extend(&self.entries[..last as usize]);
+                    }
+                    if checked != Checked::Fine {
+                        assert!(self.was_deleted, "nothing was lost");
+                        self.reported = Some(self.now);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whenever_a_stream_is_deleted_each_entry_arrives_once_or_its_loss_is_reported() {
+        const STEPS: u32 = 9;
+        for walk in 0..4_u32.pow(STEPS) {
+            let mut there = Walk::default();
+            there.places.set("all", engine::Place { end: 0, born: 0 });
+            let mut steps: Vec<u32> = (0..STEPS).map(|step| walk / 4_u32.pow(step) % 4).collect();
+            steps.extend([3, 2, 3, 2]);
+            for step in &steps {
+                there.step(*step);
+            }
+            for entry in &there.pushed {
+                let times = there.delivered.iter().filter(|&there| there == entry);
+                let is_reported = there.reported.is_some_and(|reported| reported > *entry);
+                match times.count() {
+                    0 => assert!(is_reported, "{entry} is lost: {steps:?}"),
+                    1 => {}
+                    _ => panic!("{entry} arrives twice: {steps:?}"),
+                }
+            }
+        }
     }
 
     #[test]
