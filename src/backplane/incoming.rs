@@ -35,8 +35,13 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
     while !shared.is_stopped() {
         // Redis may have been restored from an older snapshot, and a stream may have been deleted.
         if checked.is_none_or(|checked| checked.elapsed() >= READ_WAIT) {
-            if let Err(error) = check_places(shared, asks, &mut link) {
-                return reason(&error);
+            match check_places(shared, asks, &mut link) {
+                Ok(true) => {}
+                Ok(false) => {
+                    shared.pause(limits::CLUSTER_RETRY);
+                    continue;
+                }
+                Err(error) => return reason(&error),
             }
             checked = Some(Instant::now());
             // Only now is it known where to read on, and whether anything was missed.
@@ -67,11 +72,13 @@ pub(super) fn places(shared: &Shared) -> Vec<(String, u64)> {
 }
 
 /// Compares each stream's position with its end, and reports the streams that have gone back.
+/// Returns `false` if Redis has forgotten everything, and no server has taken a lease since: the
+/// entries of the next epoch must not be read as those of this one.
 pub(super) fn check_places(
     shared: &Shared,
     asks: &Sender<Task>,
     link: &mut Reading,
-) -> Result<(), redis::RedisError> {
+) -> Result<bool, redis::RedisError> {
     let streams: Vec<String> = shared
         .places
         .all()
@@ -80,15 +87,21 @@ pub(super) fn check_places(
         .collect();
     let keys: Vec<String> = streams.iter().map(|name| shared.stream(name)).collect();
     let (epoch, ends) = link.ends(&shared.stream("epoch"), &keys)?;
-    let is_new_epoch = shared.set_epoch(&epoch);
+    if epoch.is_empty() {
+        return Ok(false);
+    }
+    let mut is_told = false;
     for (stream, end) in streams.iter().zip(ends) {
-        let checked = shared.places.check(stream, end, is_new_epoch);
+        let checked = shared.places.check(stream, end, &epoch);
         if checked == Checked::Fine {
             continue;
         }
-        // One notice is enough if Redis has forgotten everything.
-        let is_told = is_new_epoch && stream != "all";
-        if !stream.starts_with("inbox:") && !is_told {
+        if checked == Checked::NewEpoch {
+            // One notice is enough for all streams.
+            if !std::mem::replace(&mut is_told, true) {
+                shared.missed(None, None);
+            }
+        } else if !stream.starts_with("inbox:") {
             shared.missed(stream.strip_prefix("room:"), None);
         }
         if let Checked::Overtook(last) = checked {
@@ -98,7 +111,7 @@ pub(super) fn check_places(
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn hand_on(

@@ -153,7 +153,7 @@ pub(super) fn begin(shared: &Shared) -> Result<Asking, ClusterError> {
                 for answer in answers {
                     answer.map_err(answered_wrongly).map_err(failed)?;
                 }
-                shared.set_epoch(&epoch);
+                shared.places.set_epoch(&epoch);
                 shared.places.set("all", all);
                 shared
                     .places
@@ -511,7 +511,7 @@ impl Sender<'_> {
         let mut link = Asking::open(&self.shared.engine, ANSWER_WITHIN).map_err(drop)?;
         let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
         match enlisted {
-            Enlisted::Yes { .. } => {}
+            Enlisted::Yes { epoch, .. } => self.shared.places.set_epoch(&epoch),
             Enlisted::Missing { command, .. } => {
                 let error = format!("the command {command} can't be used any more");
                 self.shared.trouble("take part in the chat again", error);
