@@ -410,6 +410,8 @@ struct Place {
     born: u64,
     /// The position at the last check.
     checked: u64,
+    /// Unsure messages are in the stream by now, or lost.
+    is_settling: bool,
     /// The epoch of the stream in which it was read so far.
     epoch: String,
     /// The unread messages of each session here that has sent some to the stream.
@@ -417,6 +419,21 @@ struct Place {
     /// Distinguishes this run of a room from the next one, which may begin before this one is
     /// detached.
     token: u64,
+}
+
+impl Place {
+    /// Messages that were unsure are at most at the stream's present end.
+    fn settle(&mut self, end: u64) {
+        self.is_settling = false;
+        for open in self.open.values_mut().filter(|open| open.is_unsure) {
+            if open.on_the_way > 0 {
+                self.is_settling = true;
+                continue;
+            }
+            open.said = open.said.max(end);
+            open.is_unsure = false;
+        }
+    }
 }
 
 impl Places {
@@ -434,6 +451,7 @@ impl Places {
             read: from.end,
             born: from.born,
             checked: from.end,
+            is_settling: false,
             epoch: table.epoch.clone(),
             open: BTreeMap::new(),
             token,
@@ -477,10 +495,10 @@ impl Places {
             .is_none_or(|open| open.on_the_way == 0 && !open.is_unsure && place.read >= open.said)
     }
 
-    /// Forgets unsure messages after a reconnect: they are in the streams, or lost.
+    /// Notes a reconnect: from now on, unsure messages are in the streams, or lost.
     pub(super) fn is_back(&self) {
         for place in self.0.lock().places.values_mut() {
-            place.open.retain(|_, open| open.on_the_way > 0);
+            place.is_settling = true;
         }
     }
 
@@ -520,6 +538,9 @@ impl Places {
             return Checked::NewEpoch;
         }
         let End { number: end, born } = end;
+        if place.is_settling {
+            place.settle(end);
+        }
         // An older snapshot knows of fewer beginnings.
         place.born = place.born.min(born.unwrap_or(place.born));
         // A beginning whose first entry has not been read yet is not counted yet.
@@ -654,6 +675,33 @@ mod tests {
         let born = Some(1);
         let lobby = places.check("room:lobby", End { number: 2, born }, "anew");
         assert_eq!(lobby, Checked::Fine);
+    }
+
+    #[test]
+    fn a_session_is_heard_out_once_its_messages_have_been_read_whatever_broke_in_between() {
+        let places = Places::default();
+        places.set("all", engine::Place { end: 0, born: 1 });
+        let is_heard_out = || places.is_heard_out("all", 7);
+        assert!(is_heard_out());
+        places.says("all", 7);
+        places.has_said("all", 7, Ok(1));
+        places.is_back();
+        assert!(!is_heard_out(), "it has not been read yet");
+        places.advance("all", 1);
+        assert!(is_heard_out());
+        // Two more are in the stream, and only a reconnect tells.
+        for _ in 2..=3 {
+            places.says("all", 7);
+            places.has_said("all", 7, Err(Outcome::Unsure));
+        }
+        places.is_back();
+        assert!(!is_heard_out());
+        let (number, born) = (3, Some(1));
+        assert_eq!(places.check("all", End { number, born }, ""), Checked::Fine);
+        places.advance("all", 2);
+        assert!(!is_heard_out());
+        places.advance("all", 3);
+        assert!(is_heard_out());
     }
 
     /// A stream in Redis, and its reader. Each entry is the time at which it was pushed.
