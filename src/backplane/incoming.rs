@@ -132,6 +132,8 @@ fn hand_on(
         host.missed(stream.strip_prefix("room:"), Some(left_out));
     }
     deliver(shared, asks, stream, entry, unwritten);
+    // Only now may a message that is delivered on this server alone follow it.
+    shared.places.has_delivered(stream, entry.number);
 }
 
 fn deliver(

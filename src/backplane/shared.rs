@@ -406,6 +406,8 @@ struct Open {
 
 struct Place {
     read: u64,
+    /// Every entry up to this one has been handed to the clients here.
+    delivered: u64,
     /// Number of times that the stream has begun, as far as its reader knows.
     born: u64,
     /// The position at the last check.
@@ -449,6 +451,7 @@ impl Places {
         let token = table.last_token;
         let place = Place {
             read: from.end,
+            delivered: from.end,
             born: from.born,
             checked: from.end,
             is_settling: false,
@@ -489,10 +492,9 @@ impl Places {
         let Some(place) = table.places.get(stream) else {
             return true;
         };
-        place
-            .open
-            .get(&session)
-            .is_none_or(|open| open.on_the_way == 0 && !open.is_unsure && place.read >= open.said)
+        place.open.get(&session).is_none_or(|open| {
+            open.on_the_way == 0 && !open.is_unsure && place.delivered >= open.said
+        })
     }
 
     /// Notes a reconnect: from now on, unsure messages are in the streams, or lost.
@@ -518,9 +520,16 @@ impl Places {
         if to.is_multiple_of(1024) {
             place
                 .open
-                .retain(|_, open| open.on_the_way > 0 || open.is_unsure || open.said > to);
+                .retain(|_, open| open.on_the_way > 0 || open.is_unsure || open.said >= to);
         }
         Some(left_out)
+    }
+
+    /// Notes that the entry `number` has been handed to the clients here.
+    pub(super) fn has_delivered(&self, stream: &str, number: u64) {
+        if let Some(place) = self.0.lock().places.get_mut(stream) {
+            place.delivered = place.delivered.max(number);
+        }
     }
 
     /// Compares a position with its stream, whose last entry is `end` and which has begun `born`
@@ -534,6 +543,7 @@ impl Places {
             // Everything is counted from 1 again.
             epoch.clone_into(&mut place.epoch);
             (place.read, place.checked, place.born) = (0, 0, 0);
+            place.delivered = 0;
             place.open.clear();
             return Checked::NewEpoch;
         }
@@ -553,6 +563,7 @@ impl Places {
             // Nothing after a new beginning has been read yet. Its first entry will be counted.
             place.read = if has_begun_again { 0 } else { end };
             place.checked = place.read;
+            place.delivered = place.read;
             place.open.clear();
         }
         if end == 0 {
@@ -688,6 +699,8 @@ mod tests {
         places.is_back();
         assert!(!is_heard_out(), "it has not been read yet");
         places.advance("all", 1);
+        assert!(!is_heard_out(), "nobody has got it yet");
+        places.has_delivered("all", 1);
         assert!(is_heard_out());
         // Two more are in the stream, and only a reconnect tells.
         for _ in 2..=3 {
@@ -698,9 +711,9 @@ mod tests {
         assert!(!is_heard_out());
         let (number, born) = (3, Some(1));
         assert_eq!(places.check("all", End { number, born }, ""), Checked::Fine);
-        places.advance("all", 2);
+        places.has_delivered("all", 2);
         assert!(!is_heard_out());
-        places.advance("all", 3);
+        places.has_delivered("all", 3);
         assert!(is_heard_out());
     }
 
