@@ -1,4 +1,4 @@
-//! Where the engine is, and who asks there.
+//! The address of Redis, with the user and the password.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
-/// Where the engine is: `redis://HOST[:PORT][/DB]`, or `rediss://` with TLS.
+/// The address of Redis: `redis://HOST[:PORT][/DB]`, or `rediss://` with TLS.
 #[derive(Clone)]
 pub struct EngineAddress {
     /// With the secret read as `USER:PASSWORD`, if it has a colon.
@@ -17,7 +17,7 @@ pub struct EngineAddress {
 
 impl fmt::Debug for EngineAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The password stays out of it.
+        // Never show the password.
         write!(f, "{}", self.info.addr())
     }
 }
@@ -66,8 +66,8 @@ impl FromStr for EngineAddress {
 }
 
 impl EngineAddress {
-    /// The same, for a user who has to authenticate. `secret` is `PASSWORD` or `USER:PASSWORD`. As a
-    /// password may have a colon, too, both are tried.
+    /// Adds a secret: `PASSWORD` or `USER:PASSWORD`. A password may contain a colon, so such a secret
+    /// is tried as both.
     pub fn with_secret(self, secret: &str) -> EngineAddress {
         let settings = self.info.redis_settings().clone();
         let whole = self

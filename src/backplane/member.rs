@@ -196,11 +196,32 @@ impl RedisBackplane {
         !sender.is_none_or(is_heard_out)
     }
 
+    /// The route of a message while Redis is unreachable. On this server alone, it must not overtake
+    /// the client's earlier ones.
+    fn route_alone(&self, sender: Option<Sender<'_>>, room: Option<&Name>) -> Route {
+        match self.has_pending(sender, room) {
+            true => Route::Refused(Outcome::Unreachable),
+            false => Route::Local,
+        }
+    }
+
     fn say(&self, sender: Sender<'_>, room: Option<&Name>, (text, me): (&str, bool), done: Reply) {
         let mut args = args_of(sender);
         args.push(room.map(Name::key).unwrap_or_default());
         args.push(text.to_owned());
         args.push(flag(me));
+        self.append(Op::Say, args, sender, room, done);
+    }
+
+    /// Runs a script that appends an entry of the sender's to a stream.
+    fn append(
+        &self,
+        op: Op,
+        args: Vec<String>,
+        sender: Sender<'_>,
+        room: Option<&Name>,
+        done: Reply,
+    ) {
         let (shared, stream) = (Arc::clone(&self.shared), stream_of(room));
         let session = sender.session;
         shared.places.says(&stream, session);
@@ -217,7 +238,7 @@ impl RedisBackplane {
             shared.places.has_said(&stream, session, Err(outcome));
             done(outcome, unwritten);
         };
-        self.ask(Op::Say, args, Box::new(answered));
+        self.ask(op, args, Box::new(answered));
     }
 
     fn direct(&self, sender: Sender<'_>, to: &Name, (text, me): (&str, bool), done: Reply) {
@@ -256,10 +277,9 @@ impl Backplane for RedisBackplane {
             Recipients::One(name) => (None, Some(name)),
         };
         let Some(sender) = sender.filter(|_| self.is_up()) else {
-            // The client's next message, on this server alone, must not overtake its earlier ones.
-            return match direct.is_none() && !self.has_pending(sender, room) {
-                true => Route::Local,
-                false => Route::Refused(Outcome::Unreachable),
+            return match direct {
+                Some(_) => Route::Refused(Outcome::Unreachable),
+                None => self.route_alone(sender, room),
             };
         };
         for message in messages {
@@ -280,21 +300,12 @@ impl Backplane for RedisBackplane {
         reply: &mut dyn FnMut(&str) -> Reply,
     ) -> Route {
         let Some(sender) = sender.filter(|_| self.is_up()) else {
-            return Route::Local;
+            return self.route_alone(sender, Some(room));
         };
         let mut args = args_of(sender);
         args.push(room.key());
         args.push(topic.to_owned());
-        let done = reply(topic);
-        let answered = |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
-            let outcome = match answer {
-                Ok(words) if words[0] == "ok" => Outcome::Sent(0),
-                Ok(_) => Outcome::NotYours,
-                Err(outcome) => outcome,
-            };
-            done(outcome, unwritten);
-        };
-        self.ask(Op::Topic, args, Box::new(answered));
+        self.append(Op::Topic, args, sender, Some(room), reply(topic));
         Route::Pending
     }
 
@@ -457,4 +468,38 @@ fn account(words: &[String]) -> Option<Account> {
         hash: hash.clone(),
         version: version.parse().ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Place;
+
+    #[test]
+    fn while_redis_is_unreachable_nothing_overtakes_what_is_not_yet_delivered() {
+        let settings = ClusterSettings::new("redis://127.0.0.1".parse().unwrap(), "one");
+        let backplane = RedisBackplane::new(&settings, false, false);
+        let (alice, lobby) = (Name::new("alice").unwrap(), Name::new("lobby").unwrap());
+        let (session, name) = (7, &alice);
+        let routes = || {
+            let sender = Some(Sender { session, name });
+            let mut reply = |_: &str| -> Reply { unreachable!("nothing is sent") };
+            let mut messages = [("hello", false)].into_iter();
+            let to = Recipients::Room(&lobby);
+            [
+                backplane.publish(sender, to, &mut messages, &mut reply),
+                backplane.set_topic(sender, &lobby, "cats", &mut reply),
+            ]
+        };
+        let places = &backplane.shared.places;
+        places.set("room:lobby", Place { end: 0, born: 0 });
+        assert_eq!(routes(), [Route::Local; 2]);
+        places.says("room:lobby", session);
+        assert_eq!(routes(), [Route::Refused(Outcome::Unreachable); 2]);
+        places.has_said("room:lobby", session, Ok(1));
+        places.advance("room:lobby", 1);
+        assert_eq!(routes(), [Route::Refused(Outcome::Unreachable); 2]);
+        places.has_delivered("room:lobby", 1);
+        assert_eq!(routes(), [Route::Local; 2]);
+    }
 }

@@ -1,34 +1,34 @@
-//! The servers of a chat, and what each says about itself.
+//! The servers of a cluster, and their descriptions of themselves.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What this server says of itself, for the others and their operators.
+/// A server's description of itself, for the other servers and their operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Seats in all, and how many are free.
+    /// Number of seats.
     pub seats: usize,
-    /// How many of them are free.
+    /// Number of free seats.
     pub free: usize,
     /// The portal's port.
     pub port: u16,
-    /// Where browsers are let in, if they are.
+    /// The port for browsers, if there is one.
     pub web: Option<u16>,
     /// All ports speak TLS.
     pub tls: bool,
 }
 
-/// A server of the chat, as the engine knows it.
+/// A server of the cluster, as Redis knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// What it is called.
+    /// Its id.
     pub id: String,
-    /// It holds its lease.
+    /// Its lease has not expired.
     pub lives: bool,
-    /// Where it sends people to itself, if it knows.
+    /// The address to which other servers redirect clients, if it has been configured.
     pub address: Option<IpAddr>,
-    /// How much is going on there.
+    /// Its latest description.
     pub load: Load,
-    /// How long the engine took to answer it last.
+    /// The duration of its last request to Redis.
     pub lag: Duration,
 }

@@ -412,7 +412,7 @@ struct Place {
     born: u64,
     /// The position at the last check.
     checked: u64,
-    /// Unsure messages are in the stream by now, or lost.
+    /// Each unsure message is in the stream by now, or lost.
     is_settling: bool,
     /// The epoch of the stream in which it was read so far.
     epoch: String,
@@ -424,6 +424,15 @@ struct Place {
 }
 
 impl Place {
+    /// Reads on at `to`. A message that was sent before the stream changed is lost; one that was
+    /// sent afterwards is at most at the stream's present end.
+    fn rewind(&mut self, to: u64, end: u64) {
+        (self.read, self.checked, self.delivered) = (to, to, to);
+        for open in self.open.values_mut() {
+            open.said = open.said.min(end);
+        }
+    }
+
     /// Messages that were unsure are at most at the stream's present end.
     fn settle(&mut self, end: u64) {
         self.is_settling = false;
@@ -542,9 +551,8 @@ impl Places {
         if place.epoch != epoch {
             // Everything is counted from 1 again.
             epoch.clone_into(&mut place.epoch);
-            (place.read, place.checked, place.born) = (0, 0, 0);
-            place.delivered = 0;
-            place.open.clear();
+            place.born = 0;
+            place.rewind(0, end.number);
             return Checked::NewEpoch;
         }
         let End { number: end, born } = end;
@@ -561,10 +569,7 @@ impl Places {
         let before = std::mem::replace(&mut place.checked, place.read);
         if is_back {
             // Nothing after a new beginning has been read yet. Its first entry will be counted.
-            place.read = if has_begun_again { 0 } else { end };
-            place.checked = place.read;
-            place.delivered = place.read;
-            place.open.clear();
+            place.rewind(if has_begun_again { 0 } else { end }, end);
         }
         if end == 0 {
             place.born = born.unwrap_or(0);
@@ -714,6 +719,33 @@ mod tests {
         places.has_delivered("all", 2);
         assert!(!is_heard_out());
         places.has_delivered("all", 3);
+        assert!(is_heard_out());
+    }
+
+    #[test]
+    fn a_session_is_not_heard_out_while_its_message_in_a_new_stream_is_unread() {
+        let places = Places::default();
+        places.set("all", engine::Place { end: 9, born: 1 });
+        let is_heard_out = || places.is_heard_out("all", 7);
+        let says = || places.says("all", 7);
+        let has_said = |number| places.has_said("all", 7, Ok(number));
+        says();
+        has_said(12);
+        // The message before was in the deleted stream. The next ones are in the new one.
+        says();
+        has_said(1);
+        says();
+        let (number, born) = (1, Some(2));
+        assert_eq!(
+            places.check("all", End { number, born }, ""),
+            Checked::WentBack
+        );
+        has_said(2);
+        for number in 1..=2 {
+            assert!(!is_heard_out());
+            assert_eq!(places.advance("all", number), Some(0));
+            places.has_delivered("all", number);
+        }
         assert!(is_heard_out());
     }
 

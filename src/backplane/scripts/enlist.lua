@@ -1,6 +1,6 @@
 -- A server begins, or comes back. ARGV: lease in ms, rules, what it says of itself, an epoch if there is none.
 local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
--- What the scripts will need is tried now: an error of a script would not name the command.
+-- Checks the permission for each command now, because an error of a script would not name the command.
 for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '
     .. 'PTTL SET TIME XADD XINFO XRANGE XREAD XREVRANGE XTRIM', '%S+') do
   local known, allowed = pcall(redis.acl_check_cmd, command, command == 'XINFO' and 'STREAM' or p, p, p)

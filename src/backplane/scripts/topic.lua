@@ -5,5 +5,4 @@ local name = p .. 'room:' .. room
 if redis.call('HGET', name .. ':members', key) ~= mine then return { 'not-yours' } end
 if topic == '' then redis.call('DEL', name .. ':topic')
 else redis.call('SET', name .. ':topic', spelled .. ' ' .. topic) end
-push('room:' .. room, 'k', 'topic', 'o', mine, 't', topic)
-return { 'ok' }
+return { 'ok', 0, push('room:' .. room, 'k', 'topic', 'o', mine, 't', topic) }
