@@ -1,6 +1,6 @@
-//! What the board shows, made of events alone: so a run that was recorded ends in the same snapshot
-//! as the run itself. (Two threads that tell something at the same moment may be written down in one
-//! order and shown in the other; what belongs to one seat is always in order.)
+//! The state that the board shows. It depends on events only, so a recorded run ends in the same
+//! snapshot as the run itself. (Events that two threads emit at the same moment may be recorded in
+//! one order and shown in the other; the events of one seat are always in order.)
 //!
 //! It knows what the events say and nothing else. Of messages it keeps nothing, because the board
 //! does not get to see all of them.
@@ -30,7 +30,7 @@ pub(super) struct Snapshot {
     caption: Option<String>,
     visits: u64,
     is_over: bool,
-    /// What has changed since [`Snapshot::take_changes`] was last called.
+    /// The changes since the last call of [`Snapshot::take_changes`].
     changed: Changed,
 }
 

@@ -1,4 +1,4 @@
-//! What every thread of the server that accepts does when a caller can't be taken in.
+//! Accepts connections, and rejects those that the server can't serve.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,22 +12,22 @@ use crate::transport::Transport;
 use portal_net::{Listener, Spare, Stream};
 use portal_wire::ServerDoc;
 
-/// What a thread that accepts needs besides its listener.
+/// The state that all accepting threads share.
 #[derive(Clone)]
 pub struct AcceptLoop {
-    /// Where it is told that a caller can't be taken in.
+    /// Gets an event for each connection that can't be served.
     pub events: Events,
-    /// A descriptor that is kept for telling such a caller.
+    /// A spare descriptor, with which a caller is rejected if no other one is left.
     spare: Arc<Spare>,
-    /// How a caller is told anything.
+    /// Encodes the rejection.
     pub transport: Arc<dyn Transport>,
-    /// Sent to a caller if there is no descriptor for it.
+    /// The bytes that a caller gets if no descriptor is left.
     no_descriptor: Arc<[u8]>,
     backplane: Arc<dyn Backplane>,
 }
 
 impl AcceptLoop {
-    /// Keeps a descriptor from now on, for all threads that accept.
+    /// Reserves the spare descriptor.
     pub fn new(
         events: Events,
         transport: Arc<dyn Transport>,
@@ -42,7 +42,7 @@ impl AcceptLoop {
         }
     }
 
-    /// That there is no seat, and where there is one, if another server of the chat has some.
+    /// The document for a client without a seat. It names another server that has one, if known.
     pub fn full(&self) -> ServerDoc<'static> {
         match self.backplane.full_redirect() {
             Some(there) => ServerDoc::FullHere { there },
@@ -50,8 +50,8 @@ impl AcceptLoop {
         }
     }
 
-    /// The same, for callers of another protocol, who are sent `no_descriptor` if there is none for
-    /// them.
+    /// The same, for callers that use another transport. `no_descriptor` is sent to them if no
+    /// descriptor is left.
     pub fn speaking(&self, transport: Arc<dyn Transport>, no_descriptor: &[u8]) -> AcceptLoop {
         AcceptLoop {
             transport,
@@ -60,7 +60,7 @@ impl AcceptLoop {
         }
     }
 
-    /// [`Listener::accept_each`], for a thread of the server.
+    /// Like [`Listener::accept_each`], with the server's handling of errors.
     pub fn accept_each(
         &self,
         listener: &Listener,
@@ -70,8 +70,8 @@ impl AcceptLoop {
         listener.accept_each(is_over, serve, |error| self.accept_failed(listener, error));
     }
 
-    /// After an `accept` that failed. A caller who can't be taken in for want of a descriptor is told
-    /// FULL with the one that is kept for this, instead of being left waiting.
+    /// Handles an error of `accept`. If no descriptor is left, rejects the caller with the spare one
+    /// instead of letting it wait.
     fn accept_failed(&self, listener: &Listener, error: &io::Error) {
         if portal_net::lacks_descriptors(error) {
             self.spare.turn_one_away(listener, &self.no_descriptor);

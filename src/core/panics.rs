@@ -1,5 +1,5 @@
-//! A panic in any thread costs the one client that it was about: it is caught where the client is
-//! served, told as an event, and the thread goes on.
+//! Limits a panic to the client whose request caused it: catches it, emits an event and keeps the
+//! thread running.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -10,22 +10,21 @@ use crate::event::{ChatEvent, Events};
 use portal_wire::CloseReason;
 
 thread_local! {
-    /// Where this thread has panicked last, for the event line.
+    /// The place in the source of this thread's last panic, for the event.
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Catches panics for one server and tells of them.
+/// Catches and reports the panics of one server.
 #[derive(Clone)]
 pub struct Panics {
     events: Events,
-    /// Where the next panic is to be, in a test.
+    /// The place of the next panic that a test causes.
     #[cfg(any(test, feature = "test-support"))]
     pub next_at: std::sync::Arc<std::sync::Mutex<Option<&'static str>>>,
 }
 
 impl Panics {
-    /// From now on every panic's place in the source is known. What was done about panics before (a
-    /// message on standard error) still is.
+    /// Installs a panic hook that notes the place in the source, and then calls the previous hook.
     pub fn catching(events: &Events) -> Panics {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
@@ -42,7 +41,7 @@ impl Panics {
         }
     }
 
-    /// Does something for one client. Should it panic, that costs this one client.
+    /// Does work for one client. If it panics, only this client is affected.
     pub fn caught(&self, work: impl FnOnce()) {
         self.ended_by(|| {
             work();
@@ -50,7 +49,7 @@ impl Panics {
         });
     }
 
-    /// As [`Panics::caught`], for work that returns why the client's session is over.
+    /// Like [`Panics::caught`], for work that returns the reason for the session's end.
     pub(crate) fn ended_by(&self, work: impl FnOnce() -> CloseReason) -> CloseReason {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| self.report(panic.as_ref()))
     }

@@ -1,4 +1,4 @@
-//! How a connected socket becomes a connection, for every thread that accepts or calls.
+//! Turns a connected socket into a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::transport::{Decoder, Encoder, Transport};
 use crate::wake::Waker;
 use portal_net::{Port, Stream};
 
-/// What every socket of one server has in common.
+/// Makes the connections of one server's port or entrance.
 #[derive(Clone)]
 pub struct ConnectionFactory {
-    /// What is spoken over them.
+    /// Their transport.
     pub transport: Arc<dyn Transport>,
     /// One tick, which is also the longest that a timekeeper's write may take.
     pub tick: Duration,
-    /// When a connection began.
+    /// Tells the tick at which a connection begins.
     pub clock: Clock,
 }
 
@@ -25,14 +25,14 @@ pub struct ConnectionFactory {
 pub type Opened = (Arc<Connection>, Box<dyn Decoder>);
 
 impl ConnectionFactory {
-    /// A connection of a client at `port` that goes by `label` for now, and whose timekeeper is woken
-    /// by `timer`.
+    /// Makes the connection of a client at `port`. `label` is its name until it has logged in; `timer`
+    /// wakes its timekeeper.
     pub fn connection(&self, stream: Stream, port: Port, label: &str, timer: Waker) -> Opened {
         let halves = self.transport.open(&stream, port);
         self.connection_with(stream, halves, label, timer)
     }
 
-    /// As [`ConnectionFactory::connection`], with a decoder and an encoder of the caller's.
+    /// Like [`ConnectionFactory::connection`], with the caller's decoder and encoder.
     pub fn connection_with(
         &self,
         stream: Stream,

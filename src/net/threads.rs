@@ -21,7 +21,7 @@ pub fn start(
     builder.spawn(run).map_err(explained)
 }
 
-/// How many more threads the server may start. Clones count together.
+/// The number of threads that the server may still start. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ThreadBudget {
     left: Arc<AtomicUsize>,

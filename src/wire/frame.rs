@@ -47,7 +47,7 @@ impl Framing {
     }
 }
 
-/// What has come over a WebSocket.
+/// Input from a WebSocket.
 #[derive(Debug)]
 pub enum WebInput<'f> {
     /// A whole message.

@@ -1,5 +1,4 @@
-//! What a client says and what the server does about it: the handshake, the turn, and what it means at a
-//! worker and in a room.
+//! Handles a client's requests: the handshake, the turn, and the rules at a worker and in a room.
 
 mod at_worker;
 mod handshake;

@@ -87,7 +87,7 @@ fn default_id(machine: Option<String>, port: u16) -> String {
     format!("{end}:{number}")
 }
 
-/// Where a server that listens there can be reached from another machine.
+/// The address at which other machines can reach a server that listens at `bind`.
 fn reachable_address(bind: &Host) -> Option<IpAddr> {
     if !bind.ip().is_unspecified() {
         return Some(bind.ip());
@@ -97,7 +97,7 @@ fn reachable_address(bind: &Host) -> Option<IpAddr> {
     default_route(ipv6).or_else(|| default_route(false))
 }
 
-/// What each server of the chat says of itself.
+/// The list of all servers of the cluster, for the operator.
 pub(super) fn servers(server: &Server) -> String {
     let Some(cluster) = server.cluster() else {
         return "  this server is not one of several; --cluster makes it one".to_owned();

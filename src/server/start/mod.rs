@@ -93,10 +93,10 @@ fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
     wanted.or(bound).unwrap_or(Port::MAX)
 }
 
-/// What other servers decide, and the accounts that they share.
+/// The interfaces to the other servers and to their accounts.
 type Seams = (Arc<dyn Backplane>, Option<Arc<dyn Directory>>);
 
-/// The other servers of the chat, before they are connected to.
+/// The membership in a cluster, before it connects.
 #[cfg(feature = "cluster")]
 type Cluster = Option<Arc<RedisBackplane>>;
 

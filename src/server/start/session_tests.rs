@@ -1,4 +1,4 @@
-//! What a session does with a turn that is cut short, and with a client that does not read.
+//! Sessions with a turn that is cut short, and with a client that does not read.
 #![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
