@@ -14,6 +14,7 @@ RUNG ?=
 CMD ?=
 CLIENT ?=
 BUG ?=
+HTML ?=
 
 # Where `make install` puts things. DESTDIR comes before each path, for whoever makes a package.
 PREFIX ?= /usr/local
@@ -28,18 +29,22 @@ STRIP ?= strip
 OPTIONS ?= /etc/default/chatserver
 
 # They reach the shell as variables, whatever characters they hold.
-export NAME SERVER PORT CMD RUNG CLIENT BUG
+export NAME SERVER PORT CMD RUNG CLIENT BUG HTML
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs check handouts build install uninstall package dist pages soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs grade check handouts build install uninstall package dist pages soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
 
-help: ## list what can be made
-	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+help: # the targets, by the group before the colon in their `##` comments
+	@echo "Usage: make TARGET"
+	@for group in Chat Learn "Build your own" Install "Work on it"; do \
+	  echo; echo "$$group"; \
+	  sed -n "s/^\([a-z-]*\):.*## $$group: /\1\t/p" $(MAKEFILE_LIST) \
+	    | while IFS="$$(printf '\t')" read -r name text; do printf '  %-16s  %s\n' "$$name" "$$text"; done; \
+	done
 	@echo
-	@echo "  ARGS='...' passes options, PORT=N chooses the port; for run-client,"
-	@echo "  SERVER=HOST chooses the server and NAME=YOU logs in"
-	@echo "  make run-server ARGS=--help and make run-client ARGS=--help list the options"
+	@echo "ARGS='...' passes options; PORT=N selects the port. For run-client,"
+	@echo "SERVER=HOST selects the server and NAME=YOU logs in. \`make run-server ARGS=--help\` and"
+	@echo "\`make run-client ARGS=--help\` list the options."
 
 # The options that need a cargo feature, OPTION:FEATURE; a test compares them with the programs' own. The programs are
 # built with the features that ARGS needs, and no others: that halves the first build.
@@ -49,14 +54,14 @@ needed = $(foreach row,$(1),$(if $(findstring $(firstword $(subst :, ,$(row))),$
 SERVER_BUILD = --no-default-features --features "$(strip server $(call needed,$(SERVER_FEATURES)))" --bin chatserver
 CLIENT_BUILD = --no-default-features --features "$(strip client $(call needed,$(CLIENT_FEATURES)))" --bin chatclient
 
-run-server: cargo-is-there ## start the chat server
+run-server: cargo-is-there ## Chat: start the chat server
 	@$(CARGO) build $(PROFILE) $(SERVER_BUILD)
 	@$(CARGO) run --quiet $(PROFILE) $(SERVER_BUILD) -- $${PORT:+"$$PORT"} $(ARGS)
 
-run-web: cargo-is-there ## start it with a page for browsers, for everyone on the network (30 at a time)
+run-web: cargo-is-there ## Chat: start it with a page for browsers, open to your network
 	@$(MAKE) --no-print-directory run-server ARGS='--web 0.0.0.0:8080 --workers 30 $(ARGS)'
 
-run-client: cargo-is-there ## start a chat client
+run-client: cargo-is-there ## Chat: start a chat client
 	@$(CARGO) build $(PROFILE) $(CLIENT_BUILD)
 	@set --; \
 	  if [ -n "$$SERVER$$PORT$$NAME" ]; then set -- "$${SERVER:-127.0.0.1}"; fi; \
@@ -64,13 +69,13 @@ run-client: cargo-is-there ## start a chat client
 	  if [ -n "$$NAME" ]; then set -- "$$@" "$$NAME"; fi; \
 	  $(CARGO) run --quiet $(PROFILE) $(CLIENT_BUILD) -- "$$@" $(ARGS); \
 	  code=$$?; case $$code in 0|1|3|130) ;; *) exit $$code;; esac
-	@# A chat that the server has ended has told its reason; "make: *** Error 1" under it would only confuse.
+	@# The client has printed why the chat ended; "make: *** Error 1" below it would only confuse.
 
-demo: cargo-is-there ## watch two scripted clients and the server for half a minute
+demo: cargo-is-there ## Learn: watch two scripted clients and the server for 30 seconds
 	@$(CARGO) build $(PROFILE) --package portal-chat --bins --package portal-chat-demo
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo
 
-demo-board: cargo-is-there ## watch the nine rules acted out in a browser, two and a half minutes a round (ARGS='--events FILE' records it)
+demo-board: cargo-is-there ## Learn: watch the nine rules acted out in a browser
 	@$(CARGO) build $(PROFILE) --package portal-chat-demo --bin demo-board
 	@$(CARGO) run --quiet $(PROFILE) --package portal-chat-demo --bin demo-board -- $(ARGS)
 
@@ -88,7 +93,7 @@ PARTS = $(MAKE) --no-print-directory --keep-going
 LOGS ?= target/test-logs
 PART = @sh tests/run.sh "$(LOGS)"
 
-test: cargo-is-there ## run all tests, a line for each file; the output goes into a log below the target folder
+test: cargo-is-there ## Work on it: run all tests; one line per file
 	@$(CARGO) test --quiet --workspace --no-run
 	@logs="$(BUILT)/test-logs"; rm -rf "$$logs"; mkdir -p "$$logs"; \
 	  $(PARTS) --jobs=$(JOBS) LOGS="$$logs" test@demo $(TESTS:%=test@%) test@lib test@doc; \
@@ -115,49 +120,58 @@ test@%:
 
 # What the design card's server does, built as `make run-server` does it.
 LEAN = --no-default-features --features server,client,check
-test-without-tls: cargo-is-there ## the server's tests in a build without TLS and Redis
+test-without-tls: cargo-is-there ## Work on it: run the server's tests without TLS and Redis
 	$(CARGO) clippy $(LEAN) --all-targets -- -D warnings
 	$(CARGO) test $(LEAN) --test transcripts --test client --test web --test features
 
-lint: cargo-is-there ## rustfmt, clippy and rustdoc, with warnings as errors
+lint: cargo-is-there ## Work on it: rustfmt, clippy, rustdoc, commit subjects
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+	@sh tests/commits.sh
 
 # The code whose tests mutants measure: what travels, and the core's rules. `cargo install cargo-mutants` installs the tool.
 MUTATED = src/wire/*.rs src/core/seat/*.rs src/core/seats.rs src/core/clock.rs src/core/tick.rs src/core/outbox.rs \
   src/core/outbox/*.rs src/core/session/*.rs
-mutants: cargo-is-there ## change the core's rules one at a time, and list the changes that no test finds (an hour at most)
+mutants: cargo-is-there ## Work on it: change one rule at a time; list what no test notices
 	@command -v cargo-mutants >/dev/null || { echo "make: cargo-mutants is not installed: cargo install --locked cargo-mutants"; exit 2; }
 	timeout 3600 $(CARGO) mutants --jobs 2 $(foreach files,$(MUTATED),--file '$(files)') --exclude '**/model.rs' \
 	  --test-workspace false $(ARGS)
 
-lessons: cargo-is-there ## the ladder of lessons, from one socket to this server: read it here or in a browser
-	@$(CARGO) doc --no-deps --quiet
-	@page="$$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/doc/portal_chat/lesson/ladder/index.html"; \
-	  if [ -t 1 ] && [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open "$$page"; \
-	  elif [ -t 1 ] && [ "$$(uname)" = Darwin ]; then open "$$page"; \
-	  elif [ -t 1 ]; then cat src/lesson/ladder/*.md | $${PAGER:-less}; \
-	  else cat src/lesson/ladder/*.md; fi; \
-	  echo "In a browser: file://$$page"
+lessons: ## Learn: read the lessons, from one socket to this server
+	@if [ -n "$$HTML" ]; then $(CARGO) doc --no-deps --quiet && \
+	  page="$(BUILT)/doc/portal_chat/lesson/ladder/index.html"; \
+	  echo "Open file://$$page"; \
+	  if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] && command -v xdg-open >/dev/null; then xdg-open "$$page"; \
+	  elif [ "$$(uname)" = Darwin ]; then open "$$page"; fi; \
+	elif [ -t 1 ]; then cat src/lesson/ladder/*.md | $${PAGER:-less}; \
+	  echo "\`make lessons HTML=1\` builds them as web pages, with links."; \
+	else cat src/lesson/ladder/*.md; fi
 
-check: cargo-is-there ## check the server that you have built: RUNG=1 CMD='python3 server.py {port}'; without CMD, what to build; CLIENT=1: the same for a client; BUG=3: is that rung's bug out again?
+grade: cargo-is-there ## Build your own: check your own server: RUNG=1 CMD='python3 s.py {port}'
 	@if [ -n "$$BUG" ]; then \
 	  page="$$(ls src/lesson/ladder/"$$BUG"-*.md 2>/dev/null)"; \
 	  test="$$(sed -n '/^git apply src/,$$s/^Check: `cargo \(test [^`]*\)`.*/\1/p' "$${page:-/dev/null}" | head -n 1)"; \
-	  if [ -z "$$test" ]; then echo "There is no bug for rung $$BUG; there is one for each of 3 to 7, and for 9."; exit 2; fi; \
+	  if [ -z "$$test" ]; then echo "Rung $$BUG has no bug; rungs 3 to 7 and 9 have one each."; exit 2; fi; \
 	  echo "cargo $$test"; \
-	  if $(CARGO) $$test --quiet; then echo "✓ The check of rung $$BUG's bug is green: it is not in the code."; exit 0; \
-	  else echo "✗ The check of rung $$BUG's bug is red. What it has found stands above; the exercise is in $$page."; exit 1; fi; \
+	  if $(CARGO) $$test --quiet; then echo "✓ The check for rung $$BUG's bug passes: the code does not have the bug."; exit 0; \
+	  else echo "✗ The check for rung $$BUG's bug fails: see above. The exercise is in $$page."; exit 1; fi; \
 	fi; \
 	if [ -z "$$RUNG$$CLIENT" ]; then \
-	  echo "Which rung? make check RUNG=1 prints what is to be built there (1 to 7), and"; \
-	  echo "  make check RUNG=1 CMD='python3 server.py {port}'"; \
-	  echo "checks what you have built. CLIENT=1 instead of RUNG=1 is about a client of your own."; exit 2; fi; \
+	  echo "Which rung? \`make grade RUNG=1\` prints the first task (there are 7)."; \
+	  echo "  make grade RUNG=1 CMD='python3 server.py {port}'"; \
+	  echo "checks your server. CLIENT=1 instead of RUNG=1 is the task for a client."; exit 2; fi; \
 	$(CARGO) build --quiet $(PROFILE) --bin chatcheck && \
 	$(CARGO) run --quiet $(PROFILE) --bin chatcheck -- "$${RUNG:-1}" $${CLIENT:+--client} $${CMD:+"$$CMD"} $(ARGS)
 
-handouts: cargo-is-there ## one page to print for each task, and one with the answers to the lessons, as HTML in the folder handouts
+# Elsewhere `make check` runs the tests. It was the name of `make grade` until 0.3.
+check: ## Work on it: the same as `make test`
+	@if [ -n "$$RUNG$$CLIENT$$BUG$$CMD" ]; then \
+	  echo "make: \`make check RUNG=…\` is now \`make grade RUNG=…\`." >&2; \
+	  $(MAKE) --no-print-directory grade; \
+	else $(MAKE) --no-print-directory test; fi
+
+handouts: cargo-is-there ## Build your own: write the tasks as pages to print
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
 
@@ -169,7 +183,7 @@ FISH_COMPLETIONS = $(PREFIX)/share/fish/vendor_completions.d
 # Where cargo builds, wherever that is.
 BUILT = $$($(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
-build: cargo-is-there ## build the programs, and what `make install` puts beside them (manual pages, completions)
+build: cargo-is-there ## Install: build the programs, their manual pages and completions
 	@$(CARGO) build --release --bins
 	@built="$(BUILT)"; mkdir -p "$$built/release/package"; cd "$$built/release/package" && \
 	for program in $(PROGRAMS); do \
@@ -188,15 +202,15 @@ FIND_UNITDIR = \
 	unitdir="$(or $(UNITDIR),$$unitdir)"
 
 # Elsewhere than under /usr, `man` does not find the page by its name, and systemd would complain of that.
-install: ## install the programs, their manual pages, completions and a systemd unit under PREFIX=/usr/local
+install: ## Install: install them and a systemd unit under PREFIX=/usr/local
 	@# root often has no cargo (`sudo make install`), and what root builds nobody else can build again.
 	@if [ -z "$$SUDO_USER" ] && command -v $(CARGO) >/dev/null 2>&1; then $(MAKE) --no-print-directory build; fi
 	@built="$(BUILT)"; built="$${built:-target}"; \
 	if [ ! -e "$$built/release/package/chatserver.1" ]; then \
-	  echo "make: nothing is built yet: \`make build\` first, as yourself, and then \`sudo make install\`."; exit 1; fi; \
+	  echo "make: nothing is built yet: run \`make build\` as yourself, then \`sudo make install\`."; exit 1; fi; \
 	there="$(DESTDIR)$(PREFIX)"; until [ -e "$$there" ]; do there="$$(dirname "$$there")"; done; \
 	if [ ! -w "$$there" ]; then \
-	  echo "make: you may not write into $(DESTDIR)$(PREFIX): \`sudo make install\`, or choose another folder, as in"; \
+	  echo "make: no permission to write to $(DESTDIR)$(PREFIX): use \`sudo make install\`, or another folder:"; \
 	  echo "  make install PREFIX=$$HOME/.local"; exit 1; fi; \
 	for program in $(PROGRAMS); do \
 	  install -D -m 755 "$$built/release/package/$$program" "$(DESTDIR)$(BINDIR)/$$program" && \
@@ -212,7 +226,7 @@ install: ## install the programs, their manual pages, completions and a systemd 
 	sed "s|/usr/bin/|$(BINDIR)/|; s|/etc/default/chatserver|$(OPTIONS)|; s|man:chatserver(1)|$$page|" \
 	  "$$source" > "$(DESTDIR)$$unit" && \
 	install -D -m 644 src/package/chatserver.default "$(DESTDIR)$(PREFIX)/share/doc/portal-chat/chatserver.default" && \
-	echo "Installed under $(DESTDIR)$(PREFIX). Now type \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
+	echo "Installed under $(DESTDIR)$(PREFIX). Run \`chatserver\` (\`chatserver --help\`, \`man chatserver\`)."; \
 	case $$manager:"$(PREFIX)" in \
 	  user:*) echo "For a server that starts when you log in: systemctl --user daemon-reload && systemctl --user enable --now $$unit"; \
 	    echo "(with the machine: loginctl enable-linger). Its options are in ~/.config/portal-chat/chatserver, as OPTIONS=...";; \
@@ -221,18 +235,18 @@ install: ## install the programs, their manual pages, completions and a systemd 
 	case $$manager in system) echo "(its options are in $(OPTIONS); $(PREFIX)/share/doc/portal-chat has a file to begin with).";; esac; \
 	case ":$$PATH:" in *":$(BINDIR):"*) ;; *) [ -n "$(DESTDIR)" ] || echo "$(BINDIR) is not on your PATH: add it, or call $(BINDIR)/chatserver.";; esac
 
-uninstall: ## take away what `make install` has put there (with the same PREFIX); accounts and options stay
+uninstall: ## Install: remove what `make install` installed (same PREFIX)
 	@for program in $(PROGRAMS); do \
 	  rm -f "$(DESTDIR)$(BINDIR)/$$program" "$(DESTDIR)$(MANDIR)/$$program.1" \
 	    "$(DESTDIR)$(BASH_COMPLETIONS)/$$program" "$(DESTDIR)$(ZSH_COMPLETIONS)/_$$program" \
 	    "$(DESTDIR)$(FISH_COMPLETIONS)/$$program.fish" || exit 1; \
 	done; \
 	$(FIND_UNITDIR); rm -f "$(DESTDIR)$$unitdir/chatserver.service" && rm -rf "$(DESTDIR)$(PREFIX)/share/doc/portal-chat" && \
-	echo "Taken away from $(DESTDIR)$(PREFIX)."
+	echo "Uninstalled from $(DESTDIR)$(PREFIX)."
 
-package: build ## build a Debian package (needs cargo-deb: cargo install cargo-deb)
+package: build ## Install: build a Debian package (needs cargo-deb)
 	@command -v cargo-deb >/dev/null 2>&1 || { \
-	  echo "make: cargo-deb builds the package, and it is not there: \`cargo install cargo-deb\`, and try again."; exit 1; }
+	  echo "make: cargo-deb is not installed: run \`cargo install cargo-deb\`, then make again."; exit 1; }
 	@$(CARGO) deb --no-build --no-strip
 
 # The host's triple, as in the names of other Rust programs' archives.
@@ -242,7 +256,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 COMMITTED = $${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
 # The archive has what `make install` installs under /usr/local.
-dist: cargo-is-there ## build an archive of the stripped programs and all that belongs to them, with a checksum
+dist: cargo-is-there ## Install: build an archive of the programs, with a checksum
 	@name="portal-chat-$(VERSION)-$(TARGET)"; built="$(BUILT)"; stage="$$built/dist/stage"; \
 	rm -rf "$$stage" && mkdir -p "$$stage" && \
 	$(MAKE) --no-print-directory install DESTDIR="$$stage" PREFIX=/usr/local BINDIR=/usr/local/bin \
@@ -254,29 +268,29 @@ dist: cargo-is-there ## build an archive of the stripped programs and all that b
 	echo "$$built/dist/$$name.tar.gz (and .sha256)." && \
 	echo "To install it, unpack it and copy its folders bin, lib and share into /usr/local."
 
-pages: cargo-is-there ## write the pages of the options anew, from the programs' help
+pages: cargo-is-there ## Work on it: regenerate the option pages from the help texts
 	WRITE_PAGES=1 $(CARGO) test --lib -- the_options_stand_on_the_page the_page_has_the_terminals_table
 
-soak: cargo-is-there ## let a hostile crowd loose on a server for SECONDS=60, with SEED=N to see the same again; CLUSTER=1: an engine that dies, under three servers
+soak: cargo-is-there ## Work on it: run a hostile crowd for SECONDS=60 (SEED=N, CLUSTER=1)
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test $(if $(CLUSTER),cluster_soak,soak) -- --nocapture
 
-fuzz: cargo-is-there ## fuzz each parser for FUZZ_SECONDS=60 (needs nightly Rust and cargo-fuzz)
+fuzz: cargo-is-there ## Work on it: fuzz each parser for FUZZ_SECONDS=60 (nightly Rust)
 	for target in frames documents accounts typed; do \
 	  $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=9000 || exit 1; done
 
-bugs: cargo-is-there ## put each bug of the lessons into a copy, and see that its exercise's check finds it
+bugs: cargo-is-there ## Work on it: check that each lesson's exercise finds its bug
 	$(CARGO) test --test ladder -- --ignored --nocapture
 
-websocket-suite: cargo-is-there ## Autobahn's 301 cases against the WebSocket framing (needs Python 2.7; WSTEST names its wstest)
+websocket-suite: cargo-is-there ## Work on it: run the Autobahn WebSocket suite (needs Python 2.7)
 	$(CARGO) test --release --test websocket -- --ignored --nocapture
 
-bench: cargo-is-there ## how fast it is, against the limits of its sockets (ARGS=fan-out: that alone)
+bench: cargo-is-there ## Work on it: measure against bare sockets (ARGS=fan-out: that alone)
 	@$(CARGO) bench --quiet --bench chat -- $(ARGS)
 
-bench-quick: cargo-is-there ## the same in under a minute
+bench-quick: cargo-is-there ## Work on it: the same in under a minute
 	@$(CARGO) bench --quiet --bench chat -- --quick $(ARGS)
 
-bench-compare: cargo-is-there ## two kept results side by side: BEFORE=file AFTER=file
+bench-compare: cargo-is-there ## Work on it: compare two results: BEFORE=file AFTER=file
 	@$(CARGO) bench --quiet --bench chat -- compare $(BEFORE) $(AFTER)
 
 # The version that Cargo.toml asks for; without this check an old cargo fails in words that help nobody.
@@ -284,16 +298,15 @@ NEEDED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 cargo-is-there:
 	@command -v $(CARGO) >/dev/null 2>&1 || { \
-	  echo "make: this project is built with cargo, and there is none on the PATH."; \
-	  echo "Install Rust $(NEEDED) or newer with rustup (https://rustup.rs), open a new terminal, and try again."; \
+	  echo "make: cargo is not on your PATH."; \
+	  echo "Install Rust $(NEEDED) or newer with rustup (https://rustup.rs), open a new terminal, and run make again."; \
 	  exit 1; }
 	@have=$$($(CARGO) --version | sed -n 's/^cargo \([0-9.]*\).*/\1/p'); \
 	  [ -n "$$have" ] || { \
-	  echo "make: cargo is there, and does not say which it is (\`cargo --version\`). Fresh from rustup, it needs a toolchain:"; \
-	  echo "\`rustup default stable\`, and try again."; \
+	  echo "make: \`cargo --version\` fails. A fresh rustup has no toolchain yet: run \`rustup default stable\`, then make again."; \
 	  exit 1; }; \
 	  oldest=$$(printf '%s\n%s\n' "$(NEEDED)" "$$have" | sort -V | head -n 1); \
 	  [ "$$oldest" = "$(NEEDED)" ] || { \
 	  echo "make: this project needs Rust $(NEEDED), but cargo is $$have."; \
-	  echo "Update it with \`rustup update stable\`, and try again."; \
+	  echo "Run \`rustup update stable\`, then make again."; \
 	  exit 1; }

@@ -38,7 +38,7 @@
 //! | [`core::transport`] | the form of a connection's documents: XML lines here, others in `portal-entrances` |
 //! | [`core::session`] | a client's requests and the replies to them |
 //! | [`hall`], [`core::room_manager`], [`core::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
-//! | [`outbox`], [`wake`], [`core::timer`], [`core::liveness`] | output to a client's socket; the threads that flush full sockets and enforce deadlines |
+//! | [`outbox`], [`notify`], [`core::timer`], [`core::liveness`] | output to a client's socket; the threads that flush full sockets and enforce deadlines |
 //! | [`clock`], [`tick`] | time in ticks |
 //! | [`core::accounts`], [`core::backplane`] | the interfaces to accounts and to other servers |
 //! | [`core::event`] | events, for the console, the event file, the board and the tests |
@@ -110,9 +110,9 @@
 //! into documents ([`core::transport::Decoder`]). The session's role decides what each means
 //! (`src/core/session/at_worker.rs`, or `in_room.rs`). The speaker collects the messages
 //! (`src/core/session/speaker.rs`). At the turn's end they are encoded once per encoding among the
-//! recipients ([`hall::Said`]) and written into each recipient's socket ([`outbox::Outbox::send`]).
-//! One read, one write, one thread. Only if the partner's socket is full does a second thread take
-//! part: the partner's timer writes the rest.
+//! recipients ([`chat::MessageBatch`]) and written into each recipient's socket
+//! ([`outbox::Outbox::send`]). One read, one write, one thread. Only if the partner's socket is
+//! full does a second thread take part: the partner's timer writes the rest.
 //!
 //! A browser's message takes the same path. Its thread (`src/entrances/browser.rs`) took the seat
 //! off the stack; after the passcode it runs a session like any other, over another transport
@@ -169,7 +169,7 @@ pub use portal_client as client;
 #[cfg(feature = "server")]
 pub use {
     portal_accounts as accounts, portal_board as board,
-    portal_core::{self as core, clock, hall, outbox, seat, tick, wake},
+    portal_core::{self as core, chat, clock, notify, outbox, seat, tick},
     portal_net as net,
     portal_server::{event, limits, program, start as server},
     portal_wire as wire,

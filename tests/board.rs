@@ -1,5 +1,5 @@
-//! The board's server side: the page and its stream, who is let in, what a projector does not get to
-//! see, and that a replay ends in the picture of the run itself.
+//! The board's server side: the page and its stream, who is let in, what a projector does not get
+//! to see, and that a replay ends in the picture of the run itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -308,7 +308,7 @@ fn whoever_watches_sees_a_visit_from_the_ticket_to_the_freed_port() {
     assert_eq!(late.picture, viewer.picture);
     assert_eq!(late.events.first().unwrap()["event"], "started");
     guest.says("<CLIENT><command>TERMINATE</command></CLIENT>");
-    let freed = viewer.wait_for("freed");
+    let freed = viewer.wait_for("seat-free");
     assert_eq!(freed["visit"], seated["visit"]);
     assert_eq!(viewer.picture["cards"][&seat]["phase"], "free");
     assert_eq!(viewer.picture["stack"]["count"], 4);
@@ -331,7 +331,7 @@ fn a_tick_is_counted_down_and_what_it_ends_is_shown() {
         stage.events.emit(|| ChatEvent::Ticked { told });
         assert!(tick.0 <= 3);
     }
-    viewer.wait_for("freed");
+    viewer.wait_for("seat-free");
     assert_eq!(viewer.picture["tick"], 3);
     assert_eq!(
         viewer.picture["cards"][&seat]["changes"], 1,
@@ -419,7 +419,7 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
         while viewer
             .events
             .iter()
-            .filter(|event| event["event"] == "freed")
+            .filter(|event| event["event"] == "seat-free")
             .count()
             < freed
         {
@@ -436,7 +436,7 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     assert_eq!(again.picture, live.picture);
     let changes = |viewer: &Viewer| -> Vec<String> {
         let is_change = |event: &&Value| {
-            ["ticket", "seated", "left", "freed"]
+            ["ticket", "seated", "closed", "seat-free"]
                 .iter()
                 .any(|word| event["event"] == *word)
         };
@@ -510,7 +510,7 @@ fn viewers_that_read_nothing_hold_nobody_up_and_fifty_hear_everything() {
         .collect();
     let port = Port::new(50001).unwrap();
     for _ in 0..2000 {
-        stage.events.emit(|| ChatEvent::Left {
+        stage.events.emit(|| ChatEvent::Closed {
             port,
             peer: ANY.parse().unwrap(),
             end: CloseReason::PeerClosed,

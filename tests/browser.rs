@@ -1,6 +1,6 @@
 //! A real browser watches the board: it sees each of the nine rules happen, and nothing that a
-//! client says becomes anything but text. Needs `chromium` and `chromedriver`; where they are not, the
-//! tests say that they did not run, unless REQUIRE_BROWSER is set.
+//! client says becomes anything but text. Needs `chromium` and `chromedriver`; where they are not,
+//! the tests say that they did not run, unless REQUIRE_BROWSER is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -184,7 +184,9 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     saw("Rule 4:", "passcode that has changed", &|look| {
         cards(look).any(|card| card["passcode"].as_str().unwrap().contains("(no. 2)"))
     });
-    saw("Rule 5:", "stray", &|look| happened(look, "stray"));
+    saw("Rule 5:", "unexpected-connection", &|look| {
+        happened(look, "unexpected-connection")
+    });
     saw("Rules 5a", "carol", &|look| {
         cards(look).any(|card| card["who"].as_str().unwrap().starts_with("carol"))
     });
@@ -311,7 +313,7 @@ fn each_rule_begins_on_a_clean_board(recorded: &str) {
         let port = event["port"].as_u64();
         match event["event"].as_str().unwrap() {
             "ticket" => assert!(taken.insert(port)),
-            "freed" => assert!(taken.remove(&port)),
+            "seat-free" => assert!(taken.remove(&port)),
             "caption" => {
                 let text = event["text"].as_str().unwrap();
                 // These go on with what the one before has begun.
@@ -401,8 +403,8 @@ fn too_small(browser: &Browser) -> Value {
     )
 }
 
-/// On a projector (1280 by 720) a class is seen at a glance; on a phone the cards stand one under the other.
-/// With BOARD_PICTURES=folder, pictures are kept there.
+/// On a projector (1280 by 720) a class is seen at a glance; on a phone the cards stand one under
+/// the other. With BOARD_PICTURES=folder, pictures are kept there.
 #[test]
 fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
     for seats in [4, 12, 32] {
@@ -605,7 +607,7 @@ fn what_a_client_says_is_text_and_nothing_else() {
     let board = Board::live(ANY.parse().unwrap(), &mut events, redactor, None, &[]).unwrap();
     let settings = Settings {
         port: 0,
-        compat: Some(Revision::Zero),
+        compat: Some(Revision::V0),
         ..Settings::default()
     };
     let server = Server::start(&settings, clock, events.clone()).unwrap();

@@ -61,7 +61,7 @@ fn port_element(listener: &TcpListener) -> String {
 
 fn wait_for_end(server: &TestServer, port: Port, expected: CloseReason) {
     server.wait_for_end(expected, Some(port));
-    server.wait_for_event("freed", Some(port));
+    server.wait_for_event("seat-free", Some(port));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The checker is checked: a correct server of each rung passes every check, and for each check a faulty server
-//! fails it, and no other but those that need it. (Those may pass or fail, so they are not played.) The servers stand
-//! in `tests/check`.
+//! The checker is checked: a correct server of each rung passes every check, and for each check a
+//! faulty server fails it, and no other but those that need it. (Those may pass or fail, so they
+//! are not played.) The servers stand in `tests/check`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/running.rs"]
@@ -90,7 +90,8 @@ fn checks(task: &str) -> Vec<(String, BTreeSet<String>)> {
         .collect()
 }
 
-/// The names of the checks that a server passes and that it fails, of these `only`, or of all if that is empty.
+/// The names of the checks that a server passes and that it fails, of these `only`, or of all if
+/// that is empty.
 fn verdicts(
     task: &str,
     command: &str,
@@ -113,7 +114,8 @@ fn verdicts(
     )
 }
 
-/// The interpreter itself: `python3` may be a script that looks for it, each time, for longer than it takes to start.
+/// The interpreter itself: `python3` may be a script that looks for it, each time, for longer than
+/// it takes to start.
 fn python() -> Option<String> {
     let words = ["-c", "import sys; print(sys.executable)"];
     match Command::new("python3").args(words).output() {
@@ -247,7 +249,8 @@ struct Starter {
     python: String,
     _process: Running,
     folder: PathBuf,
-    /// Open for as long as it is to run, and to be read by, so that no shell ever waits for a reader.
+    /// Open for as long as it is to run, and to be read by, so that no shell ever waits for a
+    /// reader.
     _asked: File,
 }
 
@@ -285,8 +288,8 @@ impl Starter {
         }
     }
 
-    /// What the checker is to start. The shell waits for a pipe into which nobody writes, until it is ended with all
-    /// that is in its process group.
+    /// What the checker is to start. The shell waits for a pipe into which nobody writes, until it
+    /// is ended with all that is in its process group.
     fn command(&self, task: &str, fault: &str) -> String {
         let python = &self.python;
         let folder = self.folder.display();
@@ -301,8 +304,8 @@ impl Starter {
         }
     }
 
-    /// Plays those checks with that task's program and that fault, and compares what fails with what has to. Returns
-    /// what is wrong, by the check's name.
+    /// Plays those checks with that task's program and that fault, and compares what fails with
+    /// what has to. Returns what is wrong, by the check's name.
     fn judge(
         &self,
         task: &str,
@@ -328,7 +331,8 @@ impl Starter {
     }
 }
 
-/// The checks that say something about that fault. Those that need the one that is to fail may fail or pass.
+/// The checks that say something about that fault. Those that need the one that is to fail may fail
+/// or pass.
 fn worth_playing(task: &str, fault: Option<&str>) -> Vec<String> {
     let needs_it = |needs: &BTreeSet<String>| fault.is_some_and(|fault| needs.contains(fault));
     let checks = checks(task).into_iter();
@@ -373,7 +377,7 @@ fn what_is_wrong_in_the_command_line_is_a_sentence_and_code_2() {
 fn without_a_command_the_task_is_printed_and_with_only_one_check_is_played() {
     let output = checker(&["1"]);
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.starts_with("# Rung 1, to build") && said.contains("make check RUNG=1"));
+    assert!(said.starts_with("# Rung 1, to build") && said.contains("make grade RUNG=1"));
     let server = format!("{SERVER} echo {{port}} --bind 127.0.0.1");
     let (lines, code) = check(&["1", &server, "--json", "--only", "empty-line"]);
     assert_eq!(code, Some(0));
@@ -415,7 +419,8 @@ fn everything_that_was_started_is_ended() {
     assert_eq!(output.status.code(), Some(0));
     let child = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    // A signal is on its way for a moment. It is gone then, or not waited for by whoever inherits it.
+    // A signal is on its way for a moment. It is gone then, or not waited for by whoever inherits
+    // it.
     let is_over = || {
         let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim()));
         state.map_or(true, |state| state.contains(") Z "))

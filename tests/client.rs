@@ -315,8 +315,8 @@ fn two_options_with_one_port_are_one_sentence_and_code_2() {
     }
 }
 
-/// Runs the client with all of its input there from the beginning, as a pipe has it. Returns the exit
-/// code, standard output and standard error.
+/// Runs the client with all of its input there from the beginning, as a pipe has it. Returns the
+/// exit code, standard output and standard error.
 fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut program = Program::start(server, options);
     let mut keyboard = program.keyboard.take().unwrap();
@@ -582,7 +582,8 @@ fn a_script_that_leaves_a_room_leaves_it_once() {
     }
 }
 
-/// The client is told who is here only after it has logged in, and a script's first line comes at once.
+/// The client is told who is here only after it has logged in, and a script's first line comes at
+/// once.
 #[test]
 fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
     let server = with_workers(4);
@@ -600,8 +601,8 @@ fn what_a_scripts_first_line_means_does_not_depend_on_how_fast_it_comes() {
     }
 }
 
-/// A line that was to choose whom the next ones are for, and could not be done, must not leave them to
-/// somebody else.
+/// A line that was to choose whom the next ones are for, and could not be done, must not leave them
+/// to somebody else.
 #[test]
 fn in_a_script_what_follows_a_refused_destination_is_said_to_nobody() {
     let server = with_workers(4);

@@ -1,5 +1,5 @@
-//! Several servers as one chat, behind a real Redis: what is shared, and what people are told when something breaks. Each
-//! test is a row of the list of faults.
+//! Several servers as one chat, behind a real Redis: what is shared, and what people are told when
+//! something breaks. Each test is a row of the list of faults.
 #![cfg(feature = "cluster")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -118,7 +118,8 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     let rooms = bob.line_with("ROOMS</command>");
     assert!(rooms.contains("lobby") && rooms.contains('3'), "{rooms}");
 
-    // Many speak at once; alice and carol, on two servers, hear the same order, and nobody hears themselves.
+    // Many speak at once; alice and carol, on two servers, hear the same order, and nobody hears
+    // themselves.
     for number in 0..200 {
         bob.send_line(&in_room("lobby", &format!("b{number}")));
         alice.send_line(&in_room("lobby", &format!("a{number}")));
@@ -162,8 +163,9 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     }
 }
 
-/// The thread that reads the engine waits for what comes on the streams that it knows. If it were woken before it can
-/// know of the room, it would wait for up to a second more, and whoever has come in would hear nothing meanwhile.
+/// The thread that reads the engine waits for what comes on the streams that it knows. If it were
+/// woken before it can know of the room, it would wait for up to a second more, and whoever has
+/// come in would hear nothing meanwhile.
 #[test]
 fn the_reader_is_woken_once_it_can_know_of_a_room_that_begins_here() {
     let Some(engine) = Engine::start() else {
@@ -592,7 +594,8 @@ fn keeper(url: &str, id: &str) -> (TestServer, std::path::PathBuf) {
     (TestServer::start(&settings), file)
 }
 
-/// Says who they are, and the password; returns the answer to that, and whether the account was new.
+/// Says who they are, and the password; returns the answer to that, and whether the account was
+/// new.
 fn prove(server: &TestServer, name: &str, secret: &str) -> (Client, String, bool) {
     let (mut client, _) = server.seat();
     client.send_line(&login(name));
@@ -846,7 +849,8 @@ fn the_operator_sees_the_other_servers_and_who_is_there() {
     two.is_at("operator>");
     two.enters("who");
     two.sees("elsewhere: alice (one)");
-    // The engine tells with the lease, every two seconds; asked without a pause, the answers would be a queue.
+    // The engine tells with the lease, every two seconds; asked without a pause, the answers would
+    // be a queue.
     two.waits_for("both servers in the list", |two| {
         two.enters("servers");
         std::thread::sleep(Duration::from_millis(200));
@@ -1149,7 +1153,8 @@ fn a_server_waits_for_an_engine_that_starts_later() {
     client.line_with("WELCOME");
 }
 
-/// Ctrl-Z and `fg`, or a debugger: a read that waits is interrupted, and the connection is as good as before.
+/// Ctrl-Z and `fg`, or a debugger: a read that waits is interrupted, and the connection is as good
+/// as before.
 #[test]
 fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
     let Some(engine) = Engine::start() else {
@@ -1169,8 +1174,8 @@ fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
     }
 }
 
-/// The engine's clock may jump, and a machine may sleep without any of its programs noticing: then the lease is over
-/// while its server runs on as if nothing had happened.
+/// The engine's clock may jump, and a machine may sleep without any of its programs noticing: then
+/// the lease is over while its server runs on as if nothing had happened.
 #[test]
 fn a_lease_that_is_another_servers_is_not_renewed() {
     let Some(engine) = Engine::start() else {
@@ -1178,14 +1183,16 @@ fn a_lease_that_is_another_servers_is_not_renewed() {
     };
     let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
     let mut alice = person(&one, "alice");
-    // In one step, or the server would come back in between: its lease is somebody else's, and its people are buried.
+    // In one step, or the server would come back in between: its lease is somebody else's, and its
+    // people are buried.
     let lost =
         "redis.call('SET', KEYS[1], 'another', 'PX', 60000); redis.call('HDEL', KEYS[2], 'alice')";
     engine.ask(&format!(
         "EVAL \"{lost}\" 2 portal-chat:srv:one portal-chat:names"
     ));
     let _second = person(&two, "alice");
-    // It asks, sees that it has been taken for dead, and comes back as soon as the other one has gone.
+    // It asks, sees that it has been taken for dead, and comes back as soon as the other one has
+    // gone.
     one.wait_for_event("cluster-lost", None);
     engine.ask("DEL portal-chat:srv:one");
     alice.line_with("TAKEN OVER");
@@ -1219,7 +1226,8 @@ impl Process {
     }
 }
 
-/// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with words of hers, or none.
+/// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with
+/// words of hers, or none.
 fn a_server_wakes_with(words: Option<&str>) {
     let Some(engine) = Engine::start() else {
         return;

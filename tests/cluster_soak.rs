@@ -1,9 +1,12 @@
-//! Three servers, an engine that is killed, stopped and started again at random, and people who count every message.
+//! Three servers, an engine that is killed, stopped and started again at random, and people who
+//! count every message.
 //!
-//! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for long; `cargo test` for a few seconds. Nine people talk in one room,
-//! three on each server; guests come and go on all three, and on a fourth server that is killed again and again, under the
-//! same few names. A message that was answered `SENT` to all has to reach all, once, and after everything that its speaker
-//! said before, whatever happened to the engine. In the end nobody is left in it: no name, no room, and every seat is back.
+//! `make soak CLUSTER=1 SECONDS=120 SEED=7` runs it for long; `cargo test` for a few seconds. Nine
+//! people talk in one room, three on each server; guests come and go on all three, and on a fourth
+//! server that is killed again and again, under the same few names. A message that was answered
+//! `SENT` to all has to reach all, once, and after everything that its speaker said before,
+//! whatever happened to the engine. In the end nobody is left in it: no name, no room, and every
+//! seat is back.
 #![cfg(feature = "cluster")]
 #![allow(
     clippy::unwrap_used,
@@ -253,7 +256,8 @@ fn torment(engine: &mut Engine, dice: &mut Dice, time: Duration) -> usize {
     faults
 }
 
-/// Somebody who comes under one of a few names, talks in a room of their own, and goes, often without a word.
+/// Somebody who comes under one of a few names, talks in a room of their own, and goes, often
+/// without a word.
 fn be_a_guest(mut client: Client, dice: &mut Dice) {
     client.send_line(&login(&format!("guest-{}", dice.roll(3))));
     let answer = loop {
@@ -278,8 +282,8 @@ fn be_a_guest(mut client: Client, dice: &mut Dice) {
     thread::sleep(Duration::from_millis(20 + dice.roll(50)));
 }
 
-/// A server of its own process takes part, has guests for a while, and is killed with some of them in it. Whether it got
-/// so far: without an engine it does not start.
+/// A server of its own process takes part, has guests for a while, and is killed with some of them
+/// in it. Whether it got so far: without an engine it does not start.
 fn live_and_be_killed(url: &str, lives: usize, dice: &mut Dice) -> bool {
     // Sometimes the same again, which has to wait until the dead one's lease is over.
     let id = format!("mortal-{}", lives % 2);
@@ -317,7 +321,8 @@ fn live_and_be_killed(url: &str, lives: usize, dice: &mut Dice) -> bool {
     has_begun
 }
 
-/// When the engine is there again, everybody says one thing more, and everybody hears it. Returns the number of that.
+/// When the engine is there again, everybody says one thing more, and everybody hears it. Returns
+/// the number of that.
 fn all_hear_all(people: &mut BTreeMap<String, Person>) -> BTreeMap<String, usize> {
     let until = Instant::now() + PATIENCE;
     for person in people.values_mut() {

@@ -15,7 +15,7 @@ use portal_chat::wire::{CloseReason, Revision};
 use support::running::program;
 use support::{PATIENCE, TestServer, UdpAsker, ticket};
 
-const REVISIONS: [Revision; 3] = [Revision::Zero, Revision::One, Revision::Two];
+const REVISIONS: [Revision; 3] = [Revision::V0, Revision::One, Revision::V2];
 
 fn server(revision: Revision) -> TestServer {
     let portals = if revision.asks_by_udp() {
@@ -83,7 +83,7 @@ impl Original {
             assert_eq!(read_string(&mut stream), None, "the portal hangs up");
             String::from_utf8(answer).unwrap()
         };
-        let (port, passcode) = if revision == Revision::Zero {
+        let (port, passcode) = if revision == Revision::V0 {
             let rest = answer
                 .strip_prefix("SERVER>>>Port=>")
                 .unwrap_or_else(|| panic!("{answer}"));
@@ -103,12 +103,12 @@ impl Original {
             revision,
         };
         let handshake = match revision {
-            Revision::Zero => format!("CLIENT{port}>>>HandshakeCode={passcode}"),
+            Revision::V0 => format!("CLIENT{port}>>>HandshakeCode={passcode}"),
             _ => format!("<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"),
         };
         original.says(&handshake);
         original.hears(&match revision {
-            Revision::Zero => format!("SERVER{port}>>> Connection successful"),
+            Revision::V0 => format!("SERVER{port}>>> Connection successful"),
             _ => format!("<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"),
         });
         original
@@ -125,7 +125,7 @@ impl Original {
 
     fn terminate(&mut self) {
         self.says(match self.revision {
-            Revision::Zero => "CLIENT>>> TERMINATE",
+            Revision::V0 => "CLIENT>>> TERMINATE",
             _ => "<CLIENT><command>TERMINATE</command></CLIENT>",
         });
         assert_eq!(read_string(&mut self.stream), None);
@@ -167,10 +167,10 @@ fn two_original_programs_chat_through_our_server() {
         server.wait_for_end(CloseReason::Terminate, None);
         // The other one is told nothing, because nothing of the kind was ever said; it idles out.
         other.says("anybody?");
-        server.wait_for_event("nobody-there", None);
+        server.wait_for_event("no-partner", None);
         server.tick(6);
         other.hears(match revision {
-            Revision::Zero => "SERVER>>> IDLE TIMEOUT",
+            Revision::V0 => "SERVER>>> IDLE TIMEOUT",
             _ => "<SERVER><command>IDLE TIMEOUT</command></SERVER>",
         });
         assert_eq!(read_string(&mut other.stream), None);
@@ -187,7 +187,7 @@ fn an_original_program_is_told_full_and_turned_away_in_its_own_words() {
             Original::visit(&server, revision),
         ];
         let full = match revision {
-            Revision::Zero => "SERVER>>> FULL",
+            Revision::V0 => "SERVER>>> FULL",
             _ => "<SERVER><command>FULL</command></SERVER>",
         };
         if revision.asks_by_udp() {
@@ -199,10 +199,10 @@ fn an_original_program_is_told_full_and_turned_away_in_its_own_words() {
         let port = guests[0].port;
         let address = SocketAddr::new(server.server.portal().ip(), port.get());
         drop(guests);
-        server.wait_for_event("freed", Some(port));
+        server.wait_for_event("seat-free", Some(port));
         let mut stray = connect(address);
         let refusal = match revision {
-            Revision::Zero => format!("SERVER{port}>>> Wrong handshake passcode"),
+            Revision::V0 => format!("SERVER{port}>>> Wrong handshake passcode"),
             _ => format!(
                 "<SERVER type='worker' port='{port}'><message>Wrong handshake passcode</message></SERVER>"
             ),
@@ -224,14 +224,14 @@ fn lengths_that_lie_end_the_session_and_harm_nobody() {
         let mut liar = Original::visit(&server, Revision::One);
         liar.stream.write_all(lie).unwrap();
         assert_eq!(read_string(&mut liar.stream), None, "without a word");
-        server.wait_for_event("freed", Some(liar.port));
+        server.wait_for_event("seat-free", Some(liar.port));
     }
     // A length that is only cut short waits for the rest, until the client goes.
     let mut short = Original::visit(&server, Revision::One);
     short.stream.write_all(b"\x05ab").unwrap();
     let port = short.port;
     drop(short);
-    server.wait_for_event("freed", Some(port));
+    server.wait_for_event("seat-free", Some(port));
     let mut honest = Original::visit(&server, Revision::One);
     honest.says("still here");
     partner.hears("still here");
@@ -239,7 +239,7 @@ fn lengths_that_lie_end_the_session_and_harm_nobody() {
 
 /// A server of that revision, nothing but frames and the seed's strings: one client, which it
 /// greets, echoes once and then times out.
-fn original_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+fn legacy_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<String>>) {
     let worker = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = worker.local_addr().unwrap().port();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -249,7 +249,7 @@ fn original_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<Stri
     } else {
         tcp.local_addr()
     };
-    let plain = revision == Revision::Zero;
+    let plain = revision == Revision::V0;
     let served = std::thread::spawn(move || {
         let ticket = if plain {
             format!("SERVER>>>Port=>{port},HandshakeCode=123456789")
@@ -295,7 +295,7 @@ fn original_server(revision: Revision) -> (u16, std::thread::JoinHandle<Vec<Stri
 #[test]
 fn our_client_chats_through_an_original_server() {
     for (revision, number) in REVISIONS.into_iter().zip(["0", "1", "2"]) {
-        let (portal, served) = original_server(revision);
+        let (portal, served) = legacy_server(revision);
         let mut child = program(env!("CARGO_BIN_EXE_chatclient"))
             .args(["127.0.0.1", &portal.to_string(), "--compat", number])
             .stdin(Stdio::piped())
@@ -313,7 +313,7 @@ fn our_client_chats_through_an_original_server() {
         assert!(child.wait().unwrap().success());
         let said = served.join().unwrap();
         match revision {
-            Revision::Zero => {
+            Revision::V0 => {
                 assert!(
                     said[0].starts_with("CLIENT")
                         && said[0].ends_with(">>>HandshakeCode=123456789"),

@@ -88,9 +88,9 @@ fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
         "{reason}"
     );
     alone.assert_closed();
-    let left = server.wait_for_event("left", None);
+    let left = server.wait_for_event("closed", None);
     assert!(left.line().contains("end evicted"), "{}", left.line());
-    server.wait_for_event("freed", None);
+    server.wait_for_event("seat-free", None);
     let mut newcomer = Client::connect(server.server.portal());
     assert!(newcomer.line().contains("seat='3'"));
 }
@@ -184,7 +184,7 @@ fn every_kind_of_request_is_recognised_at_a_single_port() {
     for begin in REQUESTS {
         let mut browser = Client::connect(server.server.portal());
         browser.try_send(format!("{begin}\r\nHost: 127.0.0.1:50000\r\n\r\n").as_bytes());
-        let told = server.wait_for_event("left", None);
+        let told = server.wait_for_event("closed", None);
         assert!(told.line().contains("http"), "{begin:?}: {}", told.line());
     }
 }
@@ -226,11 +226,11 @@ fn a_ticket_of_a_caller_that_says_something_else_stands() {
 fn one_person_is_in_so_many_rooms_and_no_more() {
     let server = TestServer::start(&Settings {
         workers: 2,
-        rooms: limits::ROOMS_A_PERSON + 1,
+        rooms: limits::MAX_ROOMS_PER_USER + 1,
         ..Settings::default()
     });
     let mut alice = somebody(&server, "alice");
-    for number in 0..limits::ROOMS_A_PERSON {
+    for number in 0..limits::MAX_ROOMS_PER_USER {
         alice.send_line(&command("JOIN", &format!("<room>r{number}</room><here/>")));
         alice.line_with(">JOINED<");
     }
@@ -270,7 +270,7 @@ fn fill_history(server: &TestServer, speaker: &mut Client, room: &str) -> usize 
         };
     }
     drop(member);
-    server.wait_for_event("freed", None);
+    server.wait_for_event("seat-free", None);
     assert!(
         bytes <= limits::HISTORY && bytes > limits::HISTORY / 8 * 7,
         "{bytes}"
@@ -290,7 +290,7 @@ fn with_history() -> TestServer {
 fn rejoining_every_room_takes_no_tick() {
     let server = with_history();
     let (mut alice, mut bob) = (somebody(&server, "alice"), somebody(&server, "bob"));
-    let rooms: Vec<String> = (0..limits::ROOMS_A_PERSON)
+    let rooms: Vec<String> = (0..limits::MAX_ROOMS_PER_USER)
         .map(|n| format!("r{n}"))
         .collect();
     for room in &rooms {

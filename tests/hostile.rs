@@ -57,11 +57,11 @@ fn whatever_a_caller_does_the_port_comes_back() {
             // A caller whose request arrives before its accept gets no ticket. Other tickets
             // expire.
             let end = server.wait_for("the end of the visit", |event| {
-                ["freed", "wrong-protocol"].contains(&&*event.kind) && is_about(event, port)
+                ["seat-free", "wrong-protocol"].contains(&&*event.kind) && is_about(event, port)
             });
             if end.kind == "wrong-protocol" {
                 server.tick(4);
-                server.wait_for_event("freed", Some(port));
+                server.wait_for_event("seat-free", Some(port));
             }
         }
     }
@@ -84,12 +84,12 @@ fn whatever_a_guest_does_the_partner_is_told_and_the_port_comes_back() {
             } else {
                 drop(guest);
             }
-            server.wait_for_event("freed", Some(port));
+            server.wait_for_event("seat-free", Some(port));
             partner.line_with("PARTNER LEFT");
         }
     }
     partner.send_line("<CLIENT><command>TERMINATE</command></CLIENT>");
-    server.wait_for_event("freed", Some(partner_port));
+    server.wait_for_event("seat-free", Some(partner_port));
     assert_every_port_is_handed_out_once(&server);
 }
 
@@ -130,10 +130,10 @@ fn strays_in_the_backlog_do_not_harm_the_next_guest() {
         // be taken for the client with the next reservation.
         let turned_away = Cell::new(0);
         server.wait_for("the port freed", |event| {
-            if event.kind == "stray" && is_about(event, port) {
+            if event.kind == "unexpected-connection" && is_about(event, port) {
                 turned_away.set(turned_away.get() + 1);
             }
-            event.kind == "freed" && is_about(event, port)
+            event.kind == "seat-free" && is_about(event, port)
         });
         assert_eq!(turned_away.get(), 5);
         let (next, next_port) = server.seat();
@@ -143,7 +143,7 @@ fn strays_in_the_backlog_do_not_harm_the_next_guest() {
             stray.assert_closed();
         }
         drop(next);
-        server.wait_for_event("freed", Some(port));
+        server.wait_for_event("seat-free", Some(port));
     }
     assert_every_port_is_handed_out_once(&server);
 }
@@ -179,9 +179,9 @@ fn a_client_that_never_stops_sending_is_ended_all_the_same() {
         let line = message("again and again") + "\n";
         while flooding.write_all(line.as_bytes()).is_ok() {}
     });
-    server.wait_for_event("nobody-there", None);
+    server.wait_for_event("no-partner", None);
     server.tick(4);
-    let left = server.wait_for_event("left", Some(port));
+    let left = server.wait_for_event("closed", Some(port));
     let end = left.text("end").unwrap();
     assert!(["total-time-timeout", "too-slow"].contains(&end), "{end}");
     drop(guest);

@@ -34,8 +34,9 @@ fn exercises(rung: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The arguments of the `cargo test` that an exercise names: for a bug the check that is red with it, for a question
-/// the test that plays it. A question's answer is folded away, because no test tells whether somebody knew it.
+/// The arguments of the `cargo test` that an exercise names: for a bug the check that is red with
+/// it, for a question the test that plays it. A question's answer is folded away, because no test
+/// tells whether somebody knew it.
 fn check<'e>((heading, exercise): (&str, &'e str)) -> Vec<&'e str> {
     let is_bug = heading.contains("Bug: ");
     let begin = if is_bug {
@@ -193,8 +194,9 @@ fn every_bug_can_be_put_in() {
     }
 }
 
-/// What this test's own build has made of other people's crates is as good for the copies of the project. Its own stays
-/// out: a build of the copy would write into it, and the project would be built anew next time, at best.
+/// What this test's own build has made of other people's crates is as good for the copies of the
+/// project. Its own stays out: a build of the copy would write into it, and the project would be
+/// built anew next time, at best.
 fn take_over_dependencies(target: &Path) {
     let there = target.join("debug");
     fs::create_dir_all(&there).unwrap();
@@ -204,8 +206,9 @@ fn take_over_dependencies(target: &Path) {
         ("build", "--recursive"),
         (".fingerprint", "--recursive"),
     ] {
-        // With their times, by which cargo sees that they are not old. For the large ones, a second name for each file is
-        // enough, because rustc puts a new file where an old one was. If it can't be done, they are built.
+        // With their times, by which cargo sees that they are not old. For the large ones, a second
+        // name for each file is enough, because rustc puts a new file where an old one was. If it
+        // can't be done, they are built.
         let _ = Command::new("cp")
             .args(["-a", how])
             .arg(own.join(part))
@@ -217,7 +220,8 @@ fn take_over_dependencies(target: &Path) {
         let entries = entries.into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect()
     };
-    // Each of its units is a folder `portal-chat-…-HASH`, and has the same hash at the end of its files' names.
+    // Each of its units is a folder `portal-chat-…-HASH`, and has the same hash at the end of its
+    // files' names.
     for unit in names(".fingerprint") {
         let name = unit.file_name().unwrap().to_string_lossy().into_owned();
         let Some((_, hash)) = name

@@ -55,7 +55,7 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
     let told = server.stop();
     let first = |word: &str| told.iter().position(|event| event.kind == word);
     assert!(
-        first("shutting-down").unwrap() < first("left").unwrap(),
+        first("shutting-down").unwrap() < first("closed").unwrap(),
         "who is sent away is told of after the reason for it"
     );
     for guest in [&mut alice, &mut bob, &mut greeting] {
@@ -80,7 +80,8 @@ fn nobody_is_told_that_there_is_no_partner_before_the_partner_has_left() {
         let (bob, _) = server.seat();
         alice.line_with("PARTNER JOINED");
         bob.reset();
-        // Into the moment in which bob is being dropped: the first finds the connection broken, the others ended.
+        // Into the moment in which bob is being dropped: the first finds the connection broken, the
+        // others ended.
         for _ in 0..20 {
             alice.send_line(&support::message("are you there?"));
         }
@@ -132,8 +133,8 @@ fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
 
 #[test]
 fn a_port_that_is_taken_is_named_and_nothing_stays_open() {
-    // Linux has loopback addresses enough. At one of its own, no outgoing connection of another test's has the ports
-    // beside the taken one, for which a server would wait up to a minute.
+    // Linux has loopback addresses enough. At one of its own, no outgoing connection of another
+    // test's has the ports beside the taken one, for which a server would wait up to a minute.
     let [.., high, low] = std::process::id().to_be_bytes();
     let bind = match cfg!(target_os = "linux") {
         true => Ipv4Addr::new(127, 77, high, low),

@@ -33,12 +33,12 @@ fn one_address_gets_so_many_seats_and_no_more() {
     ticket(&Client::connect_from(ELSEWHERE, portal).rest());
     // The one who never came, and the one who leaves, make room.
     server.tick(3);
-    server.wait_for_event("freed", Some(promised));
+    server.wait_for_event("seat-free", Some(promised));
     let (bob, _) = server.seat();
     assert_eq!(server.ask().trim_end(), FULL);
     drop(alice);
-    server.wait_for_event("left", None);
-    server.wait_for_event("freed", None);
+    server.wait_for_event("closed", None);
+    server.wait_for_event("seat-free", None);
     let (carol, _) = server.seat();
     drop((bob, carol));
     server.assert_all_ports_come_back();
@@ -57,7 +57,7 @@ fn on_a_single_port_too() {
     let mut other = Client::connect_from(ELSEWHERE, portal);
     assert!(other.line().contains("seat='2'"));
     drop(alice);
-    server.wait_for_event("freed", None);
+    server.wait_for_event("seat-free", None);
     assert!(
         Client::connect(portal)
             .line()
@@ -120,7 +120,7 @@ fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection()
     let here = server.server.portal().ip();
     let frees = |client: Client, port| {
         drop(client);
-        server.wait_for_event("freed", Some(port));
+        server.wait_for_event("seat-free", Some(port));
     };
     let (mut alice, port) = claims_from(here, "alice");
     alice.send_line(&password("right"));
@@ -145,7 +145,7 @@ fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection()
     let (mut waiting, port) = claims_from(ELSEWHERE, "alice");
     waiting.send_line(&password("right"));
     drop(waiting);
-    server.ticking(|| server.wait_for_event("freed", Some(port)));
+    server.ticking(|| server.wait_for_event("seat-free", Some(port)));
     let (mut again, _) = claims_from(ELSEWHERE, "alice");
     again.send_line(&password("right"));
     // Somebody else is not held up meanwhile.
@@ -179,7 +179,7 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
     server.ticking(|| {
         alice.line_with("hung up before all of it was done");
         alice.assert_closed();
-        server.wait_for_event("freed", Some(port));
+        server.wait_for_event("seat-free", Some(port));
     });
 }
 
@@ -303,7 +303,7 @@ fn run_out_of_descriptors(limit: u32) -> String {
     let refused = loop {
         let room = format!("<room>r{rooms}</room>");
         // Nobody may be in more.
-        let joiner = match rooms < portal_chat::limits::ROOMS_A_PERSON {
+        let joiner = match rooms < portal_chat::limits::MAX_ROOMS_PER_USER {
             true => &mut alice,
             false => &mut bob,
         };

@@ -14,9 +14,9 @@ use portal_chat::wire::Revision;
 use support::{TestServer, running, temporary_file};
 
 const REVISIONS: [(Revision, &str); 3] = [
-    (Revision::Zero, "0"),
+    (Revision::V0, "0"),
     (Revision::One, "1"),
-    (Revision::Two, "2"),
+    (Revision::V2, "2"),
 ];
 
 /// The compiled C# program; `None`, with a word that is seen, where there is no Mono. CI sets
@@ -94,12 +94,7 @@ impl Program {
 }
 
 fn words(revision: Revision, plain: &str, xml: &str) -> String {
-    if revision == Revision::Zero {
-        plain
-    } else {
-        xml
-    }
-    .to_owned()
+    if revision == Revision::V0 { plain } else { xml }.to_owned()
 }
 
 #[test]
@@ -151,7 +146,7 @@ fn two_programs_in_c_sharp_chat_through_our_server() {
         ));
         assert_eq!(bob.shows(), "(closed)");
         bob.ends();
-        server.wait_for_event("freed", Some(server.worker(1)));
+        server.wait_for_event("seat-free", Some(server.worker(1)));
         server.tick(6);
         let farewell = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
         assert_eq!(

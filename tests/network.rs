@@ -67,7 +67,7 @@ fn listens_over_both(test: &str, bindv6only: u8) {
             assert!(browser.line().starts_with("HTTP/1.1 200"));
         }
         drop(client);
-        server.wait_for_event("freed", Some(port));
+        server.wait_for_event("seat-free", Some(port));
     }
 }
 

@@ -1,6 +1,6 @@
-//! A line goes where its prompt said, or nowhere: the real client on a real terminal, at every prompt,
-//! while its links are lost in every order. A false server decides that order and keeps what it
-//! heard.
+//! A line goes where its prompt said, or nowhere: the real client on a real terminal, at every
+//! prompt, while its links are lost in every order. A false server decides that order and keeps
+//! what it heard.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

@@ -38,7 +38,7 @@ fn neighbours_talk_and_the_one_too_many_is_told_full() {
     server.wait_for_event("full", None);
     drop(two);
     assert!(one.line().contains("PARTNER LEFT"));
-    server.wait_for_event("freed", None);
+    server.wait_for_event("seat-free", None);
     let mut again = Client::connect(server.server.portal());
     let welcome =
         "<SERVER type='single' seat='2'><message>Connection successful</message></SERVER>";

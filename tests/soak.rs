@@ -1,10 +1,9 @@
 //! A real server, a crowd of hostile visitors, and honest people who count every message.
 //!
-//! `make soak SECONDS=600 SEED=7` runs it for long (with SOAK_EVENTS=FILE, every event goes there; with SOAK_TLS=1,
-//! everybody speaks TLS);
-//! `cargo test` for a few seconds. The visitors do
-//! whatever the seed says, until the time is up. All the while pairs, a public hall, direct messages
-//! and a room go on, and every message is numbered: one that is lost, doubled, out of order or with
+//! `make soak SECONDS=600 SEED=7` runs it for long (with SOAK_EVENTS=FILE, every event goes there;
+//! with SOAK_TLS=1, everybody speaks TLS); `cargo test` for a few seconds. The visitors do whatever
+//! the seed says, until the time is up. All the while pairs, a public hall, direct messages and a
+//! room go on, and every message is numbered: one that is lost, doubled, out of order or with
 //! somebody it was not for ends the run. Afterwards the server has to be as it was: every port on
 //! the stack once, no thread, no descriptor and no room left over, no memory gone, no panic.
 #![allow(
@@ -147,8 +146,9 @@ impl Server {
             .arg(std::env::var_os("SOAK_EVENTS").unwrap_or("/dev/null".into()))
             .arg("--accounts")
             .arg(&accounts)
-            // One arena and no hoard: what is resident is what the server holds, and not the chance of which
-            // thread freed what in which of the allocator's arenas, which grows for an hour without a leak.
+            // One arena and no hoard: what is resident is what the server holds, and not the chance
+            // of which thread freed what in which of the allocator's arenas, which grows for an
+            // hour without a leak.
             .envs([
                 ("MALLOC_ARENA_MAX", "1"),
                 ("MALLOC_TRIM_THRESHOLD_", "131072"),
@@ -359,8 +359,8 @@ fn sit(portal: SocketAddr) -> io::Result<Line> {
     }
 }
 
-/// A browser in a seat, as somebody who speaks in lines: two threads carry what is said over, until either side
-/// has ended.
+/// A browser in a seat, as somebody who speaks in lines: two threads carry what is said over, until
+/// either side has ended.
 fn sit_as_a_browser() -> Line {
     let mut browser = WebClient::connect(door());
     browser.stream.set_nodelay(true).unwrap();
@@ -564,9 +564,9 @@ fn honest_people(portal: SocketAddr) -> Vec<Honest> {
     honest
 }
 
-/// Four people in a room. Their first connections are kept, and returned to be kept. (An even number
-/// of them: whoever had a visitor for a partner could be flooded by it, until the server finds that
-/// they do not read fast enough.)
+/// Four people in a room. Their first connections are kept, and returned to be kept. (An even
+/// number of them: whoever had a visitor for a partner could be flooded by it, until the server
+/// finds that they do not read fast enough.)
 fn room_members(portal: SocketAddr) -> (Vec<Honest>, Vec<Line>) {
     let names = ["eve", "fay", "gus", "hal"];
     let mut members = Vec::new();
@@ -1181,8 +1181,8 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
         })
         .collect();
 
-    // The server first grows to its size: which buffers stay with which of the allocator's arenas is
-    // a matter of chance, and it takes a while until all of them have seen the worst.
+    // The server first grows to its size: which buffers stay with which of the allocator's arenas
+    // is a matter of chance, and it takes a while until all of them have seen the worst.
     let slice = Duration::from_secs((seconds / 20).clamp(3, 30));
     let (mut slices, mut size, mut still) = (0, 0, 0);
     // A short run has no time for that, and judges by less.
@@ -1208,8 +1208,9 @@ fn nothing_is_lost_while_a_hostile_crowd_comes_and_goes() {
     for number in 0..u64::from(parts) {
         haunt(portal, seed.wrapping_add(number << 32), part, &tally);
         println!("{:?}", server.vitals());
-        // Some visits make the server hold megabytes for a moment, and by chance several of them meet late: seed 2901
-        // grew by 4 MB in its fourth part, and not in the six after it. A leak grows in the second half, too.
+        // Some visits make the server hold megabytes for a moment, and by chance several of them
+        // meet late: seed 2901 grew by 4 MB in its fourth part, and not in the six after it. A leak
+        // grows in the second half, too.
         if number < u64::from(parts / 2) {
             before.resident_kib = before.resident_kib.max(server.vitals().resident_kib);
         }

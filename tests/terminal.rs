@@ -1,5 +1,5 @@
-//! Both programs on a terminal, as people use them: bytes that are no text, questions, pastes, windows
-//! that change their size, jobs in the background.
+//! Both programs on a terminal, as people use them: bytes that are no text, questions, pastes,
+//! windows that change their size, jobs in the background.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -246,7 +246,7 @@ fn a_signal_that_ends_the_client_leaves_the_terminal_whole() {
         );
         shell.sees("whole");
         assert!(!shell.pastes_are_marked(), "{signal}");
-        server.wait_for_event("freed", None);
+        server.wait_for_event("seat-free", None);
     }
 }
 
@@ -322,7 +322,7 @@ fn who_only_reads_keeps_the_seat_with_a_key() {
     server.tick(5);
     alice.sees("the server ends");
     alice.types("x");
-    server.wait_for_event("heard", None);
+    server.wait_for_event("activity", None);
     server.tick(4);
     alice.types("\x15");
     alice.enters("/help quit");

@@ -173,7 +173,7 @@ fn unfinished_handshakes_cost_other_callers_nothing() {
     let stuck = TcpStream::connect(SocketAddr::new(portal.ip(), port.get())).unwrap();
     server.wait_for_event("arrived", Some(port));
     server.tick(2);
-    server.wait_for_event("freed", Some(port));
+    server.wait_for_event("seat-free", Some(port));
     drop((silent, half, stuck, alice, bob));
     server.assert_all_ports_come_back();
 }
@@ -209,7 +209,8 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// A portal that shows the certificate of `certificate` and proves it with the key of `key`. Counts what it is told.
+/// A portal that shows the certificate of `certificate` and proves it with the key of `key`. Counts
+/// what it is told.
 fn false_portal(
     certificate: &support::tls::Identity,
     key: &support::tls::Identity,
@@ -478,7 +479,8 @@ fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
     let mut typed = openssl.stdin.take().unwrap();
     let mut shown = openssl.stdout.take().unwrap();
     let mut told = openssl.stderr.take().unwrap();
-    // Each line has to be a read of its own: openssl takes a letter for a command at the beginning of one.
+    // Each line has to be a read of its own: openssl takes a letter for a command at the beginning
+    // of one.
     let mut say = |line: &str| typed.write_all(line.as_bytes()).unwrap();
     say(&format!("{}\n", handshake(&passcode)));
     wait_until_it_says(&mut shown, "Connection successful");

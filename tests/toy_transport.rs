@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use portal_chat::core::sockets::ConnectionFactory;
-use portal_chat::core::transport::{Decoder, Encoder, Encoding, Input, Request, Transport};
+use portal_chat::core::transport::{Decoder, Encoder, Encoding, Input, RequestId, Transport};
 use portal_chat::core::visit::{Entrance, Visit};
 use portal_chat::net::{Listener, Port, Stream, Tap};
 use portal_chat::server::{Server, Settings};
@@ -37,7 +37,7 @@ impl Transport for JsonLines {
 }
 
 /// The requests whose replies name the command.
-const WHO: Request = Request(1);
+const WHO: RequestId = RequestId(1);
 
 struct JsonDecoder(FrameReader);
 
@@ -54,10 +54,10 @@ impl Decoder for JsonDecoder {
         let text = |name: &str| value[name].as_str().map(str::to_owned);
         let (read, request) = if let Some(name) = text("login") {
             let username = name.into();
-            (Ok(ClientCommand::Login { username }), Request::default())
+            (Ok(ClientCommand::Login { username }), RequestId::default())
         } else if let Some(room) = text("join") {
             let (room, here) = (room.into(), true);
-            (Ok(ClientCommand::Join { room, here }), Request::default())
+            (Ok(ClientCommand::Join { room, here }), RequestId::default())
         } else if let (Some(room), Some(said)) = (text("room"), text("say")) {
             let (room, message) = (room.into(), said.into());
             let say = ClientCommand::Say {
@@ -65,11 +65,11 @@ impl Decoder for JsonDecoder {
                 message,
                 me: false,
             };
-            (Ok(say), Request::default())
+            (Ok(say), RequestId::default())
         } else if value["who"] == true {
             (Ok(ClientCommand::Who), WHO)
         } else {
-            (Err(DocError::Missing("login")), Request::default())
+            (Err(DocError::Missing("login")), RequestId::default())
         };
         Ok(Some(Input::Document {
             frame,
@@ -91,7 +91,7 @@ impl Encoder for JsonEncoder {
         Encoding::of::<JsonEncoder>(0)
     }
 
-    fn encode(&mut self, doc: &ServerDoc<'_>, request: Request, out: &mut Vec<u8>) {
+    fn encode(&mut self, doc: &ServerDoc<'_>, request: RequestId, out: &mut Vec<u8>) {
         if let ServerDoc::LoggedIn { username } = doc {
             self.name = Some(username.to_string());
         }

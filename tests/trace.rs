@@ -24,9 +24,9 @@ fn calls_of_a_visit(settings: &Settings) -> Vec<String> {
     let mut calls = Vec::new();
     loop {
         let event = server.wait_for("a call, or the end", |event| {
-            CALLS.contains(&&*event.kind) || event.kind == "freed"
+            CALLS.contains(&&*event.kind) || event.kind == "seat-free"
         });
-        if event.kind == "freed" {
+        if event.kind == "seat-free" {
             return calls;
         }
         let line = event.line();

@@ -120,7 +120,7 @@ fn settings() -> Settings {
 }
 
 fn is_end(event: &Event, wanted: CloseReason) -> bool {
-    ["left", "room-left"].contains(&&*event.kind) && event.text("end") == Some(wanted.word())
+    ["closed", "room-left"].contains(&&*event.kind) && event.text("end") == Some(wanted.word())
 }
 
 /// Alice is on the server's machine. `arrive` connects bob from the other machine. Bob then

@@ -66,7 +66,7 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
     assert!(wrong.text().contains("Wrong handshake passcode"));
     assert_eq!(wrong.close_code(), 1008);
     // A browser is disconnected before its seat is free again.
-    server.wait_for_event("freed", None);
+    server.wait_for_event("seat-free", None);
 
     // Due within the time of a reservation, two ticks, and not in one as on a worker's port.
     let mut late = WebClient::connect(door(&server));
@@ -76,7 +76,7 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
     server.tick(1);
     assert!(late.text().contains("IDLE TIMEOUT"));
     assert_eq!(late.close_code(), 1008);
-    server.wait_for_event("freed", None);
+    server.wait_for_event("seat-free", None);
 
     let mut gone = WebClient::connect(door(&server));
     gone.text();
@@ -107,16 +107,17 @@ fn while_a_browser_has_the_seat_its_worker_turns_everyone_away() {
     assert!(stray.rest().contains("Wrong handshake passcode"));
     waiting.say(&handshake(passcode));
     assert!(waiting.text().contains("Connection successful"));
-    // Strays in the worker's backlog, at the moment in which the browser goes, are not the next client's.
+    // Strays in the worker's backlog, at the moment in which the browser goes, are not the next
+    // client's.
     for _ in 0..20 {
         let strays: Vec<Client> = (0..4).map(|_| server.connect(server.worker(0))).collect();
         drop(waiting);
         let freed = server.worker(0);
-        server.wait_for_event("freed", Some(freed));
+        server.wait_for_event("seat-free", Some(freed));
         let (client, port) = server.seat();
         assert_eq!(port, freed);
         drop((client, strays));
-        server.wait_for_event("freed", Some(freed));
+        server.wait_for_event("seat-free", Some(freed));
         waiting = WebClient::connect(door(&server));
         waiting.sit();
     }
@@ -315,7 +316,7 @@ fn a_browser_that_sleeps_is_asked_and_then_its_seat_is_free() {
     }
     assert_eq!(asleep.close_code(), 1000);
     let left = server.wait_for("the sleeping browser has left", |event| {
-        event.kind == "left" && event.text("end") == Some("asleep")
+        event.kind == "closed" && event.text("end") == Some("asleep")
     });
     assert!(left.line().contains(&port), "{}", left.line());
     awake.say(&command("PING", ""));

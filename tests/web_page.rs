@@ -1,5 +1,6 @@
-//! Two pages in a real browser and a client in a terminal chat with each other. Needs `chromium` and
-//! `chromedriver`; where they are not, the tests say that they did not run, unless REQUIRE_BROWSER is set.
+//! Two pages in a real browser and a client in a terminal chat with each other. Needs `chromium`
+//! and `chromedriver`; where they are not, the tests say that they did not run, unless
+//! REQUIRE_BROWSER is set.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/browser.rs"]
@@ -325,7 +326,8 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
         "<to>alice</to><message>psst</message>",
     ));
     browser.wait_until("document.title === '(1) Chat'");
-    // With the keyboard alone: the arrows go from tab to tab, and everything that can be used has a name.
+    // With the keyboard alone: the arrows go from tab to tab, and everything that can be used has a
+    // name.
     browser.run("document.querySelector('#tabs [aria-selected=true]').focus()");
     browser.types("#tabs [aria-selected=true]", "\u{e012}");
     browser.wait_until("screen_.chosen.key === 'person:bob' && document.title === 'Chat'");
@@ -354,7 +356,7 @@ fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
     browser.open(door(&server));
     browser.wait_until("document.getElementById('state').textContent.includes('full (try 2)')");
     drop(bob);
-    server.wait_for_event("freed", Some(port));
+    server.wait_for_event("seat-free", Some(port));
     browser.wait_until("session.isIn");
     // The operator's word comes with the end, and nobody comes back by itself after it.
     assert!(server.server.kick(&port.to_string(), "too loud"));
@@ -398,8 +400,8 @@ fn a_page_chats_over_tls() {
     support::tls::secure_clients(None);
 }
 
-/// For looking at: `PICTURES=folder cargo test --test web_page -- --ignored` saves the page as a laptop and as a
-/// phone show it, light and dark.
+/// For looking at: `PICTURES=folder cargo test --test web_page -- --ignored` saves the page as a
+/// laptop and as a phone show it, light and dark.
 #[test]
 #[ignore = "it asserts nothing; somebody has to look"]
 fn pictures_of_the_page() {

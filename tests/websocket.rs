@@ -1,6 +1,6 @@
-//! The WebSocket framing in other people's hands: an echo made of it talks with Python's `websockets` and with
-//! npm's `ws`, and stands up to Autobahn's suite, where these are. Where one is not, its test says that it did
-//! not run.
+//! The WebSocket framing in other people's hands: an echo made of it talks with Python's
+//! `websockets` and with npm's `ws`, and stands up to Autobahn's suite, where these are. Where one
+//! is not, its test says that it did not run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

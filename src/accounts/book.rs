@@ -1,8 +1,9 @@
-//! The accounts in memory and on the disk: whoever appends waits for the disk, whoever reads does not.
+//! The accounts in memory and on the disk: whoever appends waits for the disk, whoever reads does
+//! not.
 //!
-//! Those who append at the same time share one write and one `fsync`: the first of them does it for all who
-//! have come by then, and the others wait for the outcome. (The disk is what is slow here; with one `fsync`
-//! for each, six who register would keep the last one waiting six times as long.)
+//! Those who append at the same time share one write and one `fsync`: the first of them does it for
+//! all who have come by then, and the others wait for the outcome. (The disk is what is slow here;
+//! with one `fsync` for each, six who register would keep the last one waiting six times as long.)
 
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
@@ -23,11 +24,11 @@ pub(super) struct Book {
     /// What is on the disk. A leaf lock, never held over the disk or over hashing.
     by_key: Mutex<ByKey>,
     /// Who waits for the disk. A leaf lock.
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingBatch>,
     /// Notified when a batch has been written, or could not be.
     written: Condvar,
     /// Locked by the one who writes.
-    file: Mutex<Disk>,
+    file: Mutex<DiskFile>,
     /// The keys of the names on damaged lines. A leaf lock.
     reserved: Mutex<HashSet<String>>,
     /// Set after the file was found replaced.
@@ -43,7 +44,7 @@ pub struct Rescued {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingBatch {
     /// Somebody writes. Whoever comes now goes with the next batch.
     is_writing: bool,
     batch: Batch,
@@ -52,18 +53,19 @@ struct Waiting {
 /// What is going to be written together.
 #[derive(Default)]
 struct Batch {
-    entries: Vec<Entry>,
+    entries: Vec<PendingEntry>,
     /// Set once.
-    outcome: Arc<OnceLock<Result<(), Failure>>>,
+    outcome: Arc<OnceLock<Result<(), WriteFailure>>>,
 }
 
 /// An account, or another password for one.
-pub(super) struct Entry {
+pub(super) struct PendingEntry {
     pub(super) name: Name,
     pub(super) hash: String,
     /// It replaces the password of an account that is there.
     pub(super) is_change: bool,
-    /// How many passwords it counts for: more than one if it comes from another server, which had others before it.
+    /// How many passwords it counts for: more than one if it comes from another server, which had
+    /// others before it.
     pub(super) count: u64,
 }
 
@@ -81,10 +83,10 @@ fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
 
 /// An error that everybody in a batch hears.
 #[derive(Clone)]
-struct Failure(io::ErrorKind, String);
+struct WriteFailure(io::ErrorKind, String);
 
 /// The file.
-struct Disk {
+struct DiskFile {
     file: File,
     path: PathBuf,
     /// How long it is as far as it is whole; what a failed write left behind it goes.
@@ -96,7 +98,7 @@ struct Disk {
 type Sync = Box<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
 
 /// What opening the file came to.
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub(super) book: Book,
     pub(super) damage: Vec<Damage>,
     /// Others could read it, which they can't any more.
@@ -104,13 +106,13 @@ pub(super) struct Opened {
 }
 
 impl Book {
-    /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against other
-    /// servers and reads it. `Ok(None)`: another server has it.
+    /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against
+    /// other servers and reads it. `Ok(None)`: another server has it.
     ///
     /// # Errors
-    /// What the system says, and `InvalidInput` for a symbolic link: whoever may write the folder could aim
-    /// it at a file of somebody else's, which this server would then append to.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Opened>> {
+    /// What the system says, and `InvalidInput` for a symbolic link: whoever may write the folder
+    /// could aim it at a file of somebody else's, which this server would then append to.
+    pub(super) fn open(path: &Path) -> io::Result<Option<OpenedFile>> {
         if path.is_symlink() {
             let reason = "it is a link; name the file itself";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
@@ -132,7 +134,7 @@ impl Book {
             file.write_all(b"\n").and_then(|()| file.sync_all())?;
         }
         let length = file.metadata()?.len();
-        let disk = Disk {
+        let disk = DiskFile {
             file,
             path: path.to_owned(),
             length,
@@ -147,7 +149,7 @@ impl Book {
             reserved: Mutex::new(names_in(&damage)),
             rescued: Mutex::new(None),
         };
-        Ok(Some(Opened {
+        Ok(Some(OpenedFile {
             book,
             damage,
             was_open_to_others,
@@ -186,14 +188,14 @@ impl Book {
     ///
     /// # Errors
     /// What the system says; then nothing has changed.
-    pub(super) fn append(&self, entry: Entry) -> io::Result<()> {
+    pub(super) fn append(&self, entry: PendingEntry) -> io::Result<()> {
         let mut waiting = self.waiting.lock();
         waiting.batch.entries.push(entry);
         let outcome = Arc::clone(&waiting.batch.outcome);
         loop {
             if let Some(outcome) = outcome.get() {
                 let outcome = outcome.clone();
-                return outcome.map_err(|Failure(kind, reason)| io::Error::new(kind, reason));
+                return outcome.map_err(|WriteFailure(kind, reason)| io::Error::new(kind, reason));
             }
             if waiting.is_writing {
                 self.written.wait(&mut waiting);
@@ -203,7 +205,7 @@ impl Book {
             let batch = take(&mut waiting.batch);
             drop(waiting);
             let written = self.write(&batch.entries);
-            let failure = |error: io::Error| Failure(error.kind(), error.to_string());
+            let failure = |error: io::Error| WriteFailure(error.kind(), error.to_string());
             // It is set only here, by the one who writes.
             let _ = batch.outcome.set(written.map_err(failure));
             waiting = self.waiting.lock();
@@ -213,16 +215,17 @@ impl Book {
     }
 
     /// Writes a batch, and notes it once it is on the disk.
-    fn write(&self, entries: &[Entry]) -> io::Result<()> {
+    fn write(&self, entries: &[PendingEntry]) -> io::Result<()> {
         let mut disk = self.file.lock();
         if is_elsewhere(&disk.file, &disk.path)? {
             self.follow(&mut disk)?;
         }
-        let line = |entry: &Entry| lines_of(&entry.name, &entry.hash, entry.is_change, entry.count);
+        let line =
+            |entry: &PendingEntry| lines_of(&entry.name, &entry.hash, entry.is_change, entry.count);
         let lines: String = entries.iter().map(line).collect();
         disk.append(&lines)?;
         let mut by_key = self.by_key.lock();
-        for Entry {
+        for PendingEntry {
             name, hash, count, ..
         } in entries
         {
@@ -239,7 +242,7 @@ impl Book {
     }
 
     /// Goes over to the file that is at the path now, and writes what it lacks.
-    fn follow(&self, disk: &mut Disk) -> io::Result<()> {
+    fn follow(&self, disk: &mut DiskFile) -> io::Result<()> {
         let mut file = open_to_append(&disk.path)?;
         if let Err(error) = file.try_lock() {
             return Err(match error {
@@ -285,9 +288,9 @@ impl Book {
     }
 }
 
-impl Disk {
-    /// Appends lines and waits until they are on the disk. What fails half-way is taken back, so that the
-    /// next line does not continue it.
+impl DiskFile {
+    /// Appends lines and waits until they are on the disk. What fails half-way is taken back, so
+    /// that the next line does not continue it.
     fn append(&mut self, lines: &str) -> io::Result<()> {
         // Somebody may have edited the file, or a failed line could not be taken back: then begin
         // on a line of our own, and never cut off what we did not write.
@@ -334,7 +337,8 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Takes the file away from everybody but its owner. Returns whether somebody else could read or write it.
+/// Takes the file away from everybody but its owner. Returns whether somebody else could read or
+/// write it.
 #[cfg(unix)]
 fn keep_to_owner(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,9 +1,9 @@
 //! The accounts: who may use which name, on disk.
 //!
 //! The file has one line for each account, the name and the password's Argon2id hash in the usual
-//! notation (a PHC string); empty lines and lines that begin with `#` are comments. A line that ends
-//! in the word `changed` replaces the password of an account further up. Lines are only
-//! ever appended, each in one write that is on the disk before the registration is confirmed. So
+//! notation (a PHC string); empty lines and lines that begin with `#` are comments. A line that
+//! ends in the word `changed` replaces the password of an account further up. Lines are only ever
+//! appended, each in one write that is on the disk before the registration is confirmed. So
 //! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
 //! behind is one torn line at the end. A crash or an editor may damage a line. The name at its
 //! beginning stays reserved, because it may have an owner: no client can register it until the
@@ -33,14 +33,14 @@ use std::path::{Path, PathBuf};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use book::Rescued;
-use book::{Book, Entry, Opened};
+use book::{Book, OpenedFile, PendingEntry};
 use hasher::Hasher;
 pub use lines::{Account, Damage};
 pub use portal_core::accounts::{PasswordChange, PasswordCheck};
 use portal_net::lock::{Condvar, Mutex};
 use portal_wire::Name;
 use prepared::prepared;
-pub use service::{AccountEvent, Directory, SharedAccounts};
+pub use service::{AccountDirectory, AccountEvent, SharedAccounts};
 
 /// By how many passwords an account of another server may be ahead at most.
 const MOST_CHANGES: u64 = 10_000;
@@ -56,8 +56,8 @@ pub struct Accounts {
     arrived: Condvar,
 }
 
-/// A name on its way to the disk. Whoever else wants to register it, or to change its password, waits; nobody
-/// else does.
+/// A name on its way to the disk. Whoever else wants to register it, or to change its password,
+/// waits; nobody else does.
 struct Busy<'a> {
     accounts: &'a Accounts,
     key: String,
@@ -146,7 +146,7 @@ impl fmt::Display for AccountError {
 impl std::error::Error for AccountError {}
 
 /// What somebody wants of an account, to be decided among all servers that have it.
-pub enum Wish<'w> {
+pub enum AccountRequest<'w> {
     /// To make it.
     New {
         /// Its name.
@@ -193,7 +193,7 @@ impl Accounts {
         let opened = Book::open(path)
             .map_err(|error| AccountError::File(path.to_owned(), error))?
             .ok_or_else(|| AccountError::InUse(path.to_owned()))?;
-        let Opened {
+        let OpenedFile {
             book,
             damage,
             was_open_to_others,
@@ -220,7 +220,8 @@ impl Accounts {
         self.book.all()
     }
 
-    /// Takes an account as another server has it, if that is later than what is here. When it returns, it is on the disk.
+    /// Takes an account as another server has it, if that is later than what is here. When it
+    /// returns, it is on the disk.
     ///
     /// # Errors
     /// [`AccountError::Differs`], and what the system says.
@@ -232,12 +233,13 @@ impl Accounts {
         {
             return Err(AccountError::Differs(theirs.name.clone()));
         }
-        // Nobody has changed a password so often; whoever says so does not speak for a server of ours.
+        // Nobody has changed a password so often; whoever says so does not speak for a server of
+        // ours.
         let count = theirs.version.saturating_sub(before).min(MOST_CHANGES);
         if count == 0 {
             return Ok(());
         }
-        self.append(Entry {
+        self.append(PendingEntry {
             name: theirs.name.clone(),
             hash: theirs.hash.clone(),
             is_change: before > 0,
@@ -275,10 +277,10 @@ impl Accounts {
         self.len() == 0
     }
 
-    /// Checks the password of an account, or makes the account if there is none. Blocks for the
-    /// 20 ms that hashing takes, and before that until fewer than [`limits::HASHERS`] others are
-    /// at it; only who makes an account waits for the disk. `given_up` is asked after the first wait, in case
-    /// nobody wants to know any more.
+    /// Checks the password of an account, or makes the account if there is none. Blocks for the 20
+    /// ms that hashing takes, and before that until fewer than [`limits::HASHERS`] others are at
+    /// it; only who makes an account waits for the disk. `given_up` is asked after the first wait,
+    /// in case nobody wants to know any more.
     ///
     /// # Errors
     /// [`AccountError`] when the account can't be stored. Then there is none.
@@ -291,7 +293,8 @@ impl Accounts {
         self.check_among(name, password, given_up, |_| Decided::Ours)
     }
 
-    /// As [`Accounts::check`], where other servers have the same accounts: `decide` asks them before one is made.
+    /// As [`Accounts::check`], where other servers have the same accounts: `decide` asks them
+    /// before one is made.
     ///
     /// # Errors
     /// As there, and [`AccountError::Undecided`], [`AccountError::Differs`].
@@ -300,7 +303,7 @@ impl Accounts {
         name: &Name,
         password: &str,
         given_up: impl Fn() -> bool,
-        decide: impl Fn(Wish<'_>) -> Decided,
+        decide: impl Fn(AccountRequest<'_>) -> Decided,
     ) -> Result<PasswordCheck, AccountError> {
         let busy = loop {
             if let Some(account) = self.book.find(name) {
@@ -332,7 +335,7 @@ impl Accounts {
             }
             borrowed.hasher.hash(&wanted).map_err(AccountError::Hash)?
         };
-        match decide(Wish::New { name, hash: &hash }) {
+        match decide(AccountRequest::New { name, hash: &hash }) {
             Decided::Ours => {}
             Decided::Unknown => return Err(AccountError::Undecided),
             Decided::Theirs(account) => {
@@ -342,7 +345,7 @@ impl Accounts {
                 return Ok(verdict(proof, account.name));
             }
         }
-        self.append(Entry {
+        self.append(PendingEntry {
             name: name.clone(),
             hash,
             is_change: false,
@@ -352,8 +355,8 @@ impl Accounts {
         Ok(PasswordCheck::Registered(name.clone()))
     }
 
-    /// Replaces the password of an account, if `old` is its password so far. Blocks as [`Accounts::check`] does,
-    /// for two hashings.
+    /// Replaces the password of an account, if `old` is its password so far. Blocks as
+    /// [`Accounts::check`] does, for two hashings.
     ///
     /// # Errors
     /// [`AccountError`] when the new password can't be stored. Then the old one still counts.
@@ -367,7 +370,8 @@ impl Accounts {
         self.change_among(name, old, new, given_up, |_| Decided::Ours)
     }
 
-    /// As [`Accounts::change`], where other servers have the same accounts: `decide` asks them before anything changes.
+    /// As [`Accounts::change`], where other servers have the same accounts: `decide` asks them
+    /// before anything changes.
     ///
     /// # Errors
     /// As there, and [`AccountError::Undecided`], [`AccountError::Differs`].
@@ -377,7 +381,7 @@ impl Accounts {
         old: &str,
         new: &str,
         given_up: impl Fn() -> bool,
-        decide: impl Fn(Wish<'_>) -> Decided,
+        decide: impl Fn(AccountRequest<'_>) -> Decided,
     ) -> Result<PasswordChange, AccountError> {
         let wanted = prepared(new).ok_or(AccountError::Unprintable)?;
         let busy = loop {
@@ -398,7 +402,7 @@ impl Accounts {
             };
             let hash = borrowed.hasher.hash(&wanted).map_err(AccountError::Hash)?;
             drop(borrowed);
-            match decide(Wish::Change {
+            match decide(AccountRequest::Change {
                 account: &account,
                 hash: &hash,
             }) {
@@ -411,7 +415,7 @@ impl Accounts {
                 }
             }
         };
-        self.append(Entry {
+        self.append(PendingEntry {
             name: name.clone(),
             hash: changed,
             is_change: true,
@@ -428,7 +432,7 @@ impl Accounts {
         &self,
         account: &Account,
         password: &str,
-        decide: impl Fn(Wish<'_>) -> Decided,
+        decide: impl Fn(AccountRequest<'_>) -> Decided,
     ) {
         let (Some(password), Some(_busy)) = (prepared(password), self.begin(&account.name)) else {
             return;
@@ -440,12 +444,12 @@ impl Accounts {
         let Ok(hash) = self.borrow_hasher().hasher.hash(&password) else {
             return;
         };
-        let wish = Wish::Change {
+        let wish = AccountRequest::Change {
             account,
             hash: &hash,
         };
         let _ = match decide(wish) {
-            Decided::Ours => self.append(Entry {
+            Decided::Ours => self.append(PendingEntry {
                 name: account.name.clone(),
                 hash,
                 is_change: true,
@@ -469,7 +473,7 @@ impl Accounts {
         None
     }
 
-    fn append(&self, entry: Entry) -> Result<(), AccountError> {
+    fn append(&self, entry: PendingEntry) -> Result<(), AccountError> {
         let written = self.book.append(entry);
         written.map_err(|error| AccountError::File(self.book.path().to_owned(), error))
     }
@@ -785,7 +789,7 @@ mod tests {
         std::fs::write(&file.0, format!("alice {old}\n")).unwrap();
         let (accounts, _) = open(&file.0);
         let right = PasswordCheck::Right(name("alice"));
-        let login = |password, decide: &dyn Fn(Wish<'_>) -> Decided| {
+        let login = |password, decide: &dyn Fn(AccountRequest<'_>) -> Decided| {
             accounts
                 .check_among(&name("alice"), password, || false, decide)
                 .unwrap()
@@ -797,8 +801,8 @@ mod tests {
             version: 2,
             ..accounts.all()[0].clone()
         };
-        let decide = |wish: Wish<'_>| {
-            assert!(matches!(wish, Wish::Change { account, .. } if account.version == 1));
+        let decide = |wish: AccountRequest<'_>| {
+            assert!(matches!(wish, AccountRequest::Change { account, .. } if account.version == 1));
             Decided::Theirs(theirs.clone())
         };
         assert_eq!(login(decomposed, &decide), right);

@@ -22,7 +22,8 @@ pub struct Account {
 /// The accounts by their names' keys.
 pub(super) type ByKey = HashMap<String, Account>;
 
-/// Whether that can be an account's hash, and one that is checked in a moment: it may come from another server.
+/// Whether that can be an account's hash, and one that is checked in a moment: it may come from
+/// another server.
 pub(super) fn is_hash(hash: &str) -> bool {
     read_line(format!("somebody {hash}").as_bytes()).is_ok_and(|line| line.is_some())
 }
@@ -61,7 +62,7 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
         };
         match read_line(line) {
             Ok(None) => {}
-            Ok(Some((name, hash, Line::Changed))) => match by_key.get_mut(&name.key()) {
+            Ok(Some((name, hash, AccountLine::Changed))) => match by_key.get_mut(&name.key()) {
                 // The name stays as it was spelled first.
                 Some(account) => {
                     account.hash = hash;
@@ -72,13 +73,13 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
                     RESTORE,
                 ),
             },
-            Ok(Some((name, _, Line::Account))) if by_key.contains_key(&name.key()) => {
+            Ok(Some((name, _, AccountLine::Account))) if by_key.contains_key(&name.key()) => {
                 damaged(
                     "the name has an account on an earlier line, which is used",
                     DELETE,
                 );
             }
-            Ok(Some((name, hash, Line::Account))) => {
+            Ok(Some((name, hash, AccountLine::Account))) => {
                 let (key, version) = (name.key(), 1);
                 by_key.insert(
                     key,
@@ -110,14 +111,14 @@ fn name_of(line: &[u8]) -> Option<Name> {
 pub(super) const CHANGED: &str = "changed";
 
 /// What a line of the file does.
-enum Line {
+enum AccountLine {
     /// Makes an account.
     Account,
     /// Replaces the password of one.
     Changed,
 }
 
-fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> {
+fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'static str> {
     // A comment may be in any encoding.
     if line.starts_with(b"#") {
         return Ok(None);
@@ -136,8 +137,8 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, Line)>, &'static str> 
         return Err("the name is a number, or the server's; nobody can log in under it");
     }
     let (hash, kind) = match hash.split_once(' ') {
-        Some((hash, CHANGED)) => (hash, Line::Changed),
-        _ => (hash, Line::Account),
+        Some((hash, CHANGED)) => (hash, AccountLine::Changed),
+        _ => (hash, AccountLine::Account),
     };
     // A hash that a crash cut short may still be well-formed; only one of full length is whole.
     const WHOLE: usize = 32;

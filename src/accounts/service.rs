@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use portal_core::accounts::{Accounts as AccountService, PasswordChange, PasswordCheck, Refusal};
+use portal_core::accounts::{
+    Accounts as AccountService, LoginRefusal, PasswordChange, PasswordCheck,
+};
 use portal_core::event::Events;
 use portal_wire::{ErrorCode, Name};
 
-use crate::{Account, AccountError, Accounts, Damage, Decided, OpenAccounts, Rescued, Wish};
+use crate::{
+    Account, AccountError, AccountRequest, Accounts, Damage, Decided, OpenAccounts, Rescued,
+};
 
 portal_core::event_kinds! {
     /// An event of the accounts file.
@@ -20,18 +24,18 @@ portal_core::event_kinds! {
 }
 
 /// Accounts that several servers share.
-pub trait Directory: Send + Sync {
+pub trait AccountDirectory: Send + Sync {
     /// The shared account, if it can be looked up now.
     fn find(&self, name: &Name) -> Option<Account>;
 
     /// Decides about a change of an account for all servers.
-    fn decide(&self, wish: Wish<'_>) -> Decided;
+    fn decide(&self, wish: AccountRequest<'_>) -> Decided;
 }
 
 /// The accounts of a file, shared with other servers if there are any.
 pub struct SharedAccounts {
     file: Accounts,
-    directory: Option<Arc<dyn Directory>>,
+    directory: Option<Arc<dyn AccountDirectory>>,
     events: Events,
 }
 
@@ -42,7 +46,7 @@ impl SharedAccounts {
     /// Those of [`Accounts::open`].
     pub fn open(
         path: &Path,
-        directory: Option<Arc<dyn Directory>>,
+        directory: Option<Arc<dyn AccountDirectory>>,
         events: &Events,
     ) -> Result<SharedAccounts, AccountError> {
         let OpenAccounts {
@@ -99,12 +103,12 @@ impl SharedAccounts {
         }
     }
 
-    fn decide(&self, wish: Wish<'_>) -> Decided {
+    fn decide(&self, wish: AccountRequest<'_>) -> Decided {
         let directory = self.directory.as_ref();
         directory.map_or(Decided::Ours, |directory| directory.decide(wish))
     }
 
-    fn refuse(&self, doing: &'static str, error: &AccountError) -> Refusal {
+    fn refuse(&self, doing: &'static str, error: &AccountError) -> LoginRefusal {
         let (code, sentence) = match error {
             AccountError::Undecided => (
                 ErrorCode::Unreachable,
@@ -112,7 +116,7 @@ impl SharedAccounts {
             ),
             AccountError::Unprintable => {
                 let (code, sentence) = (ErrorCode::BadPassword, error.to_string());
-                return Refusal { code, sentence };
+                return LoginRefusal { code, sentence };
             }
             AccountError::Differs(_) => (
                 ErrorCode::NotSaved,
@@ -131,14 +135,14 @@ impl SharedAccounts {
             self.events.emit_failure(doing, error.to_string());
         }
         let sentence = sentence.to_owned();
-        Refusal { code, sentence }
+        LoginRefusal { code, sentence }
     }
 }
 
 impl AccountService for SharedAccounts {
     /// Updates the account from the other servers. If they are unreachable, the local account
     /// counts, so that an owner can still take over the name.
-    fn lookup(&self, name: &Name) -> Result<bool, Refusal> {
+    fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal> {
         let theirs = self.directory.as_ref().and_then(|there| there.find(name));
         let adopted = theirs.map_or(Ok(()), |theirs| self.file.adopt(&theirs));
         let usable = adopted.and_then(|()| match self.file.is_reserved(name) {
@@ -156,8 +160,8 @@ impl AccountService for SharedAccounts {
         name: &Name,
         password: &str,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordCheck, Refusal> {
-        let decide = |wish: Wish<'_>| self.decide(wish);
+    ) -> Result<PasswordCheck, LoginRefusal> {
+        let decide = |wish: AccountRequest<'_>| self.decide(wish);
         let checked = self.file.check_among(name, password, given_up, decide);
         self.report_rescued();
         checked.map_err(|error| self.refuse("store an account", &error))
@@ -169,8 +173,8 @@ impl AccountService for SharedAccounts {
         old: &str,
         new: &str,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordChange, Refusal> {
-        let decide = |wish: Wish<'_>| self.decide(wish);
+    ) -> Result<PasswordChange, LoginRefusal> {
+        let decide = |wish: AccountRequest<'_>| self.decide(wish);
         let changed = self.file.change_among(name, old, new, given_up, decide);
         self.report_rescued();
         changed.map_err(|error| self.refuse("store a new password", &error))

@@ -31,9 +31,9 @@ impl fmt::Display for EngineAddress {
 impl FromStr for EngineAddress {
     type Err = String;
 
-    /// Reads `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. User and password may be percent-encoded, and
-    /// may have characters that end another part of a URL: the host begins after the last `@`, so no
-    /// part of a password is looked up as a host or shown in an error.
+    /// Reads `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. User and password may be
+    /// percent-encoded, and may have characters that end another part of a URL: the host begins
+    /// after the last `@`, so no part of a password is looked up as a host or shown in an error.
     fn from_str(text: &str) -> Result<EngineAddress, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let is_tls = scheme == "rediss";
@@ -66,8 +66,8 @@ impl FromStr for EngineAddress {
 }
 
 impl EngineAddress {
-    /// Adds a secret: `PASSWORD` or `USER:PASSWORD`. A password may contain a colon, so such a secret
-    /// is tried as both.
+    /// Adds a secret: `PASSWORD` or `USER:PASSWORD`. A password may contain a colon, so such a
+    /// secret is tried as both.
     pub fn with_secret(self, secret: &str) -> EngineAddress {
         let settings = self.info.redis_settings().clone();
         let whole = self

@@ -30,14 +30,14 @@ const READ_GRACE: Duration = Duration::from_secs(1);
 /// An atomic operation in Redis: a Lua script in `scripts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
-    Enlist,
+    RegisterServer,
     Renew,
-    Bury,
-    Retire,
+    ReapServer,
+    DeregisterServer,
     Sweep,
     Claim,
     Release,
-    Say,
+    Publish,
     Topic,
     Direct,
     Ack,
@@ -53,14 +53,14 @@ pub(super) enum Op {
 
 /// In the order of [`Op`].
 const SCRIPTS: [&str; 19] = [
-    include_str!("scripts/enlist.lua"),
+    include_str!("scripts/register_server.lua"),
     include_str!("scripts/renew.lua"),
-    include_str!("scripts/bury.lua"),
-    include_str!("scripts/retire.lua"),
+    include_str!("scripts/reap_server.lua"),
+    include_str!("scripts/deregister_server.lua"),
     include_str!("scripts/sweep.lua"),
     include_str!("scripts/claim.lua"),
     include_str!("scripts/release.lua"),
-    include_str!("scripts/say.lua"),
+    include_str!("scripts/publish.lua"),
     include_str!("scripts/topic.lua"),
     include_str!("scripts/direct.lua"),
     include_str!("scripts/ack.lua"),
@@ -79,30 +79,30 @@ const PRELUDE: &str = include_str!("scripts/prelude.lua");
 /// Fences off a server that has lost its lease (it may have been suspended and resumed): its
 /// scripts change nothing.
 const FENCE: &str =
-    "if redis.call('GET', p .. 'srv:' .. id) ~= boot then return { 'fenced' } end\n";
+    "if redis.call('GET', p .. 'srv:' .. id) ~= incarnation then return { 'fenced' } end\n";
 
 /// The complete source of a script. All scripts that change something begin with the fence, except
 /// the one that takes the lease.
 fn code(index: usize) -> String {
-    let is_free = [Op::Enlist, Op::Account, Op::Who, Op::Rooms].map(|op| op as usize);
+    let is_free = [Op::RegisterServer, Op::Account, Op::Who, Op::Rooms].map(|op| op as usize);
     let fence = if is_free.contains(&index) { "" } else { FENCE };
     [PRELUDE, fence, SCRIPTS[index]].concat()
 }
 
 /// A script and its arguments, without those that all scripts have.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(super) struct ScriptCall {
     pub(super) op: Op,
     pub(super) args: Vec<String>,
 }
 
 /// An entry of a stream: its number and its fields.
-pub(super) struct Entry {
+pub(super) struct StreamEntry {
     pub(super) number: u64,
     fields: Vec<(String, String)>,
 }
 
-impl Entry {
+impl StreamEntry {
     /// Returns a field, or an empty text if the entry does not have it.
     pub(super) fn field(&self, name: &str) -> &str {
         let found = self.fields.iter().find(|(there, _)| there == name);
@@ -121,10 +121,10 @@ pub(super) struct End {
 
 /// The calling server: the first arguments of every script.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
+pub(super) struct CallingServer {
     pub(super) prefix: String,
     pub(super) id: String,
-    pub(super) boot: String,
+    pub(super) incarnation: String,
 }
 
 /// A boolean as the scripts expect it.
@@ -236,11 +236,11 @@ impl Asking {
     /// The connection can't be used any more; each of `calls` may have been executed or not.
     pub(super) fn run(
         &mut self,
-        caller: &Caller,
-        calls: &[Call],
+        caller: &CallingServer,
+        calls: &[ScriptCall],
     ) -> Result<Vec<Result<Vec<String>, String>>, RedisError> {
         let begun = Instant::now();
-        let all: Vec<&Call> = calls.iter().collect();
+        let all: Vec<&ScriptCall> = calls.iter().collect();
         let mut replies = self.send(caller, &all, begun)?;
         let done = done_before_a_lost_script(&replies)?;
         if done < calls.len() {
@@ -258,8 +258,8 @@ impl Asking {
     /// Sends all of `calls`, and reads as many replies.
     fn send(
         &mut self,
-        caller: &Caller,
-        calls: &[&Call],
+        caller: &CallingServer,
+        calls: &[&ScriptCall],
         begun: Instant,
     ) -> Result<Vec<Value>, RedisError> {
         let mut packed = Vec::new();
@@ -267,7 +267,9 @@ impl Asking {
             let hash = &self.hashes[call.op as usize];
             let mut eval = cmd("EVALSHA");
             eval.arg(hash).arg(1).arg(&caller.prefix);
-            eval.arg(&caller.id).arg(&caller.boot).arg(&call.args);
+            eval.arg(&caller.id)
+                .arg(&caller.incarnation)
+                .arg(&call.args);
             eval.write_packed_command(&mut packed);
         }
         self.connection.send_packed_command(&packed)?;
@@ -351,7 +353,11 @@ impl Reading {
     ///
     /// # Errors
     /// The connection can't be used any more.
-    pub(super) fn up_to(&mut self, stream: &str, last: u64) -> Result<Vec<Entry>, RedisError> {
+    pub(super) fn up_to(
+        &mut self,
+        stream: &str,
+        last: u64,
+    ) -> Result<Vec<StreamEntry>, RedisError> {
         let last = format!("0-{last}");
         let entries = cmd("XRANGE")
             .arg(stream)
@@ -373,7 +379,7 @@ impl Reading {
         &mut self,
         places: &[(String, u64)],
         wait: Duration,
-    ) -> Result<Vec<(String, Vec<Entry>)>, RedisError> {
+    ) -> Result<Vec<(String, Vec<StreamEntry>)>, RedisError> {
         let mut read: Cmd = cmd("XREAD");
         read.arg("COUNT").arg(1000);
         read.arg("BLOCK")
@@ -463,17 +469,17 @@ pub(super) fn number_of(id: &str) -> u64 {
 
 /// The end of a stream, as the scripts return it: `0-17 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct StreamEnd {
     /// The number of its last entry.
     pub(super) end: u64,
     /// Number of times that it has begun.
     pub(super) born: u64,
 }
 
-impl Place {
-    pub(super) fn read(text: &str) -> Place {
+impl StreamEnd {
+    pub(super) fn read(text: &str) -> StreamEnd {
         let (id, born) = text.split_once(' ').unwrap_or((text, "0"));
-        Place {
+        StreamEnd {
             end: number_of(id),
             born: born.parse().unwrap_or(0),
         }
@@ -481,7 +487,7 @@ impl Place {
 }
 
 /// Reads the reply to `XREAD`: the entries of each stream.
-fn streams(value: Value) -> Vec<(String, Vec<Entry>)> {
+fn streams(value: Value) -> Vec<(String, Vec<StreamEntry>)> {
     match value {
         Value::Array(streams) => streams
             .into_iter()
@@ -493,7 +499,7 @@ fn streams(value: Value) -> Vec<(String, Vec<Entry>)> {
     }
 }
 
-fn stream((name, entries): (Value, Value)) -> Option<(String, Vec<Entry>)> {
+fn stream((name, entries): (Value, Value)) -> Option<(String, Vec<StreamEntry>)> {
     let Value::Array(entries) = entries else {
         return None;
     };
@@ -501,12 +507,12 @@ fn stream((name, entries): (Value, Value)) -> Option<(String, Vec<Entry>)> {
     Some((word(name), entries))
 }
 
-fn entry(value: Value) -> Option<Entry> {
+fn entry(value: Value) -> Option<StreamEntry> {
     let (id, fields) = two(value)?;
     let number = number_of(&word(id));
     let mut words = words(fields).into_iter();
     let fields = std::iter::from_fn(|| Some((words.next()?, words.next()?))).collect();
-    Some(Entry { number, fields })
+    Some(StreamEntry { number, fields })
 }
 
 fn two(value: Value) -> Option<(Value, Value)> {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use portal_accounts::Account;
 use portal_core::backplane::{BackplaneEvent, BackplaneEvents};
+use portal_core::chat::Unwritten;
 use portal_core::event::Events;
-use portal_core::hall::Unwritten;
 
 use crate::event::ClusterEvent;
-use crate::neighbour::{Load, Neighbour};
+use crate::peer_server::{Load, PeerServer};
 
 /// The callbacks through which the backplane reads and notifies this server.
-pub struct Host {
+pub struct BackplaneHost {
     /// Gets the events about Redis and the other servers.
     pub events: Events,
     pub clients: Arc<dyn BackplaneEvents>,
@@ -21,7 +21,7 @@ pub struct Host {
     pub accounts: Box<dyn Fn() -> Vec<Account> + Send + Sync>,
 }
 
-impl Host {
+impl BackplaneHost {
     fn notice(&self, text: &str) {
         let unwritten = &mut Unwritten::default();
         self.clients
@@ -63,7 +63,7 @@ impl Host {
         });
     }
 
-    pub(super) fn heard_of(&self, servers: &[Neighbour], own: &str) {
+    pub(super) fn update_load(&self, servers: &[PeerServer], own: &str) {
         for there in servers.iter().filter(|there| there.id != own) {
             self.events.emit_pulse(|| ClusterEvent::ClusterServer {
                 server: there.id.clone(),

@@ -6,23 +6,25 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use portal_core::backplane::{BackplaneEvent, Outcome, RemoteMessage};
-use portal_core::hall::Unwritten;
+use portal_core::chat::Unwritten;
 use portal_wire::time;
 
-use crate::engine::{CONNECT_WITHIN, Call, Entry, Op, READ_WAIT, Reading, flag, reason};
+use crate::engine::{
+    CONNECT_WITHIN, Op, READ_WAIT, Reading, ScriptCall, StreamEntry, flag, reason,
+};
 use crate::limits;
-use crate::out::{Ask, Task};
-use crate::shared::{Checked, Shared, Side};
+use crate::out::{ScriptRequest, Task};
+use crate::shared::{Checked, SharedState, Side};
 
 /// Reads until the server stops, and reconnects after a break.
-pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
+pub(super) fn run(shared: &Arc<SharedState>, asks: &Sender<Task>, link: Reading) {
     let mut link: Result<Reading, redis::RedisError> = Ok(link);
     while !shared.is_stopped() {
         let reason = match link {
             Ok(link) => read_on(shared, asks, link),
             Err(error) => reason(&error),
         };
-        shared.is_broken(Side::In, &reason);
+        shared.mark_down(Side::In, &reason);
         let _ = asks.try_send(Task::Wake);
         shared.pause(limits::CLUSTER_RETRY);
         link = Reading::open(&shared.engine, CONNECT_WITHIN);
@@ -30,7 +32,7 @@ pub(super) fn run(shared: &Arc<Shared>, asks: &Sender<Task>, link: Reading) {
 }
 
 /// Reads until the connection breaks; returns the reason.
-fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
+fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> String {
     let mut checked: Option<Instant> = None;
     while !shared.is_stopped() {
         // Redis may have been restored from an older snapshot, and a stream may have been deleted.
@@ -64,7 +66,7 @@ fn read_on(shared: &Shared, asks: &Sender<Task>, mut link: Reading) -> String {
 }
 
 /// The full names of the streams, and the positions up to which they have been read.
-pub(super) fn places(shared: &Shared) -> Vec<(String, u64)> {
+pub(super) fn places(shared: &SharedState) -> Vec<(String, u64)> {
     let places = shared.places.all().into_iter();
     places
         .map(|(stream, place)| (shared.stream(&stream), place))
@@ -75,7 +77,7 @@ pub(super) fn places(shared: &Shared) -> Vec<(String, u64)> {
 /// Returns `false` if Redis has forgotten everything, and no server has taken a lease since: the
 /// entries of the next epoch must not be read as those of this one.
 pub(super) fn check_places(
-    shared: &Shared,
+    shared: &SharedState,
     asks: &Sender<Task>,
     link: &mut Reading,
 ) -> Result<bool, redis::RedisError> {
@@ -115,10 +117,10 @@ pub(super) fn check_places(
 }
 
 fn hand_on(
-    shared: &Shared,
+    shared: &SharedState,
     asks: &Sender<Task>,
     stream: &str,
-    entry: &Entry,
+    entry: &StreamEntry,
     unwritten: &mut Unwritten,
 ) {
     // Drop an entry that has been read already, or whose stream is no longer read.
@@ -137,10 +139,10 @@ fn hand_on(
 }
 
 fn deliver(
-    shared: &Shared,
+    shared: &SharedState,
     asks: &Sender<Task>,
     stream: &str,
-    entry: &Entry,
+    entry: &StreamEntry,
     unwritten: &mut Unwritten,
 ) {
     let Some(host) = shared.host() else { return };
@@ -203,8 +205,8 @@ fn deliver(
             let asked = |name: &str| entry.field(name).to_owned();
             let args = vec![asked("r"), asked("a"), flag(queued)];
             // If the queue is full, the sender's reply is "unsure".
-            let _ = asks.try_send(Task::Ask(Ask {
-                call: Call { op: Op::Ack, args },
+            let _ = asks.try_send(Task::Ask(ScriptRequest {
+                call: ScriptCall { op: Op::Ack, args },
                 until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
                 done: Box::new(|_, _| {}),
             }));

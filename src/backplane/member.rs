@@ -6,26 +6,26 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender as Queue, TrySendError, bounded};
-use portal_accounts::{Account, Decided, Directory, Wish};
+use portal_accounts::{Account, AccountDirectory, AccountRequest, Decided};
 use portal_core::backplane::{
     Attached, Backplane, Claim, Outcome, Recipients, Reply, Route, Sender,
 };
-use portal_core::hall::Unwritten;
+use portal_core::chat::Unwritten;
 use portal_net::lock::Mutex;
 use portal_wire::{Elsewhere, Name, Port};
 
-use crate::engine::{Asking, Call, Op, Reading, START_WITHIN, flag, number_of};
-use crate::host::Host;
+use crate::engine::{Asking, Op, Reading, START_WITHIN, ScriptCall, flag, number_of};
+use crate::host::BackplaneHost;
 use crate::incoming;
 use crate::limits;
-use crate::neighbour::Neighbour;
-use crate::out::{self, Answered, Ask, Task};
+use crate::out::{self, Answered, ScriptRequest, Task};
+use crate::peer_server::PeerServer;
 use crate::settings::{ClusterError, ClusterSettings};
-use crate::shared::{Shared, Side};
+use crate::shared::{SharedState, Side};
 
 /// A server's membership in a cluster that shares a Redis.
 pub struct RedisBackplane {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     asks: Queue<Task>,
     /// Taken by `cluster-out`.
     queue: Mutex<Option<Receiver<Task>>>,
@@ -42,7 +42,7 @@ impl RedisBackplane {
     pub fn new(settings: &ClusterSettings, passwords: bool, over_tls: bool) -> RedisBackplane {
         let (asks, queue) = bounded(limits::CLUSTER_QUEUE);
         RedisBackplane {
-            shared: Arc::new(Shared::new(settings, passwords)),
+            shared: Arc::new(SharedState::new(settings, passwords)),
             asks,
             queue: Mutex::new(Some(queue)),
             wait: settings.wait,
@@ -55,7 +55,7 @@ impl RedisBackplane {
     ///
     /// # Errors
     /// [`ClusterError`], with the reason and the fix.
-    pub fn start(&self, host: Host) -> Result<(), ClusterError> {
+    pub fn start(&self, host: BackplaneHost) -> Result<(), ClusterError> {
         let Some(queue) = self.queue.lock().take() else {
             return Ok(());
         };
@@ -110,7 +110,7 @@ impl RedisBackplane {
     }
 
     /// The known servers, including this one.
-    pub fn servers(&self) -> Vec<Neighbour> {
+    pub fn servers(&self) -> Vec<PeerServer> {
         self.shared.servers()
     }
 
@@ -122,8 +122,8 @@ impl RedisBackplane {
         if !self.is_up() {
             return done(Err(Outcome::Unreachable), &mut Unwritten::default());
         }
-        let ask = Task::Ask(Ask {
-            call: Call { op, args },
+        let ask = Task::Ask(ScriptRequest {
+            call: ScriptCall { op, args },
             until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
             done,
         });
@@ -140,12 +140,12 @@ impl RedisBackplane {
     /// Queues a change on this server for the other servers, without waiting for a reply. May be
     /// called under a lock, because it does not notify clients. While Redis is unreachable, the
     /// change is dropped: after a break, everything is sent again.
-    fn tell(&self, op: Op, args: Vec<String>) {
+    fn send(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
             return;
         }
-        let ask = Task::Ask(Ask {
-            call: Call { op, args },
+        let ask = Task::Ask(ScriptRequest {
+            call: ScriptCall { op, args },
             until: None,
             done: Box::new(|_, _| {}),
         });
@@ -189,15 +189,15 @@ impl RedisBackplane {
     }
 
     fn has_pending(&self, sender: Option<Sender<'_>>, room: Option<&Name>) -> bool {
-        let is_heard_out = |sender: Sender<'_>| {
+        let is_read_back = |sender: Sender<'_>| {
             let places = &self.shared.places;
-            places.is_heard_out(&stream_of(room), sender.session)
+            places.is_read_back(&stream_of(room), sender.session)
         };
-        !sender.is_none_or(is_heard_out)
+        !sender.is_none_or(is_read_back)
     }
 
-    /// The route of a message while Redis is unreachable. On this server alone, it must not overtake
-    /// the client's earlier ones.
+    /// The route of a message while Redis is unreachable. On this server alone, it must not
+    /// overtake the client's earlier ones.
     fn route_alone(&self, sender: Option<Sender<'_>>, room: Option<&Name>) -> Route {
         match self.has_pending(sender, room) {
             true => Route::Refused(Outcome::Unreachable),
@@ -205,12 +205,18 @@ impl RedisBackplane {
         }
     }
 
-    fn say(&self, sender: Sender<'_>, room: Option<&Name>, (text, me): (&str, bool), done: Reply) {
+    fn publish_message(
+        &self,
+        sender: Sender<'_>,
+        room: Option<&Name>,
+        (text, me): (&str, bool),
+        done: Reply,
+    ) {
         let mut args = args_of(sender);
         args.push(room.map(Name::key).unwrap_or_default());
         args.push(text.to_owned());
         args.push(flag(me));
-        self.append(Op::Say, args, sender, room, done);
+        self.append(Op::Publish, args, sender, room, done);
     }
 
     /// Runs a script that appends an entry of the sender's to a stream.
@@ -224,18 +230,18 @@ impl RedisBackplane {
     ) {
         let (shared, stream) = (Arc::clone(&self.shared), stream_of(room));
         let session = sender.session;
-        shared.places.says(&stream, session);
+        shared.places.count_sending(&stream, session);
         let answered = move |answer: Result<Vec<String>, Outcome>, unwritten: &mut Unwritten| {
             let outcome = match answer.as_deref() {
                 Ok([ok, count, id]) if ok == "ok" => {
                     let number = number_of(id);
-                    shared.places.has_said(&stream, session, Ok(number));
+                    shared.places.count_sent(&stream, session, Ok(number));
                     return done(Outcome::Sent(count.parse().unwrap_or(0)), unwritten);
                 }
                 Ok(_) => Outcome::NotYours,
                 Err(outcome) => *outcome,
             };
-            shared.places.has_said(&stream, session, Err(outcome));
+            shared.places.count_sent(&stream, session, Err(outcome));
             done(outcome, unwritten);
         };
         self.ask(op, args, Box::new(answered));
@@ -286,7 +292,7 @@ impl Backplane for RedisBackplane {
             let reply = reply(message.0);
             match direct {
                 Some(name) => self.direct(sender, name, message, reply),
-                None => self.say(sender, room, message, reply),
+                None => self.publish_message(sender, room, message, reply),
             }
         }
         Route::Pending
@@ -347,7 +353,7 @@ impl Backplane for RedisBackplane {
     }
 
     fn release(&self, sender: Sender<'_>) {
-        self.tell(Op::Release, args_of(sender));
+        self.send(Op::Release, args_of(sender));
     }
 
     fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
@@ -355,7 +361,7 @@ impl Backplane for RedisBackplane {
         let words = self.ask_and_wait(Op::Attach, args).ok()?;
         let attached = out::attached(&self.shared, room, &words);
         let wake = out::wake(&self.shared);
-        self.tell(wake.op, wake.args);
+        self.send(wake.op, wake.args);
         attached
     }
 
@@ -376,13 +382,13 @@ impl Backplane for RedisBackplane {
         }
         let mut args = args_of(sender);
         args.extend([room.key(), room.to_string()]);
-        self.tell(Op::Join, args);
+        self.send(Op::Join, args);
     }
 
     fn leave(&self, sender: Sender<'_>, room: &Name) {
         let mut args = args_of(sender);
         args.push(room.key());
-        self.tell(Op::Leave, args);
+        self.send(Op::Leave, args);
     }
 
     fn users(&self) -> Option<Vec<String>> {
@@ -416,15 +422,15 @@ impl Backplane for RedisBackplane {
     }
 }
 
-impl Directory for RedisBackplane {
+impl AccountDirectory for RedisBackplane {
     fn find(&self, name: &Name) -> Option<Account> {
         account(&self.ask_and_wait(Op::Account, vec![name.key()]).ok()?)
     }
 
-    fn decide(&self, wish: Wish<'_>) -> Decided {
+    fn decide(&self, wish: AccountRequest<'_>) -> Decided {
         let (name, before, hash) = match wish {
-            Wish::New { name, hash } => (name, 0, hash),
-            Wish::Change { account, hash } => (&account.name, account.version, hash),
+            AccountRequest::New { name, hash } => (name, 0, hash),
+            AccountRequest::Change { account, hash } => (&account.name, account.version, hash),
         };
         let args = vec![
             name.key(),
@@ -494,9 +500,9 @@ mod tests {
         let places = &backplane.shared.places;
         places.set("room:lobby", Place { end: 0, born: 0 });
         assert_eq!(routes(), [Route::Local; 2]);
-        places.says("room:lobby", session);
+        places.count_sending("room:lobby", session);
         assert_eq!(routes(), [Route::Refused(Outcome::Unreachable); 2]);
-        places.has_said("room:lobby", session, Ok(1));
+        places.count_sent("room:lobby", session, Ok(1));
         places.advance("room:lobby", 1);
         assert_eq!(routes(), [Route::Refused(Outcome::Unreachable); 2]);
         places.has_delivered("room:lobby", 1);

@@ -1,11 +1,13 @@
-//! The protocol of names, walked in every order: two servers, three people who want one name, an engine whose clock may
-//! jump at any moment, asks that are on their way, and servers that are stopped and wake.
+//! The protocol of names, walked in every order: two servers, three people who want one name, an
+//! engine whose clock may jump at any moment, asks that are on their way, and servers that are
+//! stopped and wake.
 //!
-//! The scripts are written here once more, in the words of `cluster/scripts`. What has to hold is [`World::check`]. Each of
-//! [`Bug`] is a line that somebody could forget; the walk finds every one of them.
+//! The scripts are written here once more, in the words of `cluster/scripts`. What has to hold is
+//! [`ClusterWorld::check`]. Each of [`Bug`] is a line that somebody could forget; the walk finds
+//! every one of them.
 #![cfg(test)]
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::StreamEntry;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -13,7 +15,7 @@ const SERVERS: usize = 2;
 const PEOPLE: u8 = 3;
 /// How many asks may be on their way from one server.
 const QUEUE: usize = 2;
-/// How often a server may take a new boot: so that the walk ends.
+/// How often a server may take a new incarnation: so that the walk ends.
 const BOOTS: u8 = 3;
 
 /// A line that is missing.
@@ -35,29 +37,29 @@ enum Bug {
 type Owner = (usize, u8, u8);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Ask {
+enum ModelRequest {
     /// A person wants the name, and takes it from whoever has it.
-    Claim { boot: u8, person: u8 },
+    Claim { incarnation: u8, person: u8 },
     /// A person has gone.
-    Release { boot: u8, person: u8 },
+    Release { incarnation: u8, person: u8 },
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-struct Server {
-    boot: u8,
+struct ModelServer {
+    incarnation: u8,
     is_stopped: bool,
     /// It has noticed that its lease is gone, and is to come back.
     is_fenced: bool,
     /// Who has been told WELCOME here, and not TAKEN OVER since.
     has: Option<u8>,
-    asks: VecDeque<Ask>,
+    asks: VecDeque<ModelRequest>,
     /// Who has lost the name, for this server to read.
     inbox: VecDeque<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-struct World {
-    servers: [Server; SERVERS],
+struct ClusterWorld {
+    servers: [ModelServer; SERVERS],
     leases: [Option<u8>; SERVERS],
     name: Option<Owner>,
     /// How many have come: each is another session, also the same person who comes again.
@@ -66,17 +68,17 @@ struct World {
     was_late: bool,
 }
 
-impl World {
-    fn new() -> World {
-        let server = || Server {
-            boot: 1,
+impl ClusterWorld {
+    fn new() -> ClusterWorld {
+        let server = || ModelServer {
+            incarnation: 1,
             is_stopped: false,
             is_fenced: false,
             has: None,
             asks: VecDeque::new(),
             inbox: VecDeque::new(),
         };
-        World {
+        ClusterWorld {
             servers: [server(), server()],
             leases: [Some(1); SERVERS],
             name: None,
@@ -86,7 +88,7 @@ impl World {
     }
 
     /// Which of the two servers is which makes no difference: one of both views.
-    fn canonical(self) -> World {
+    fn canonical(self) -> ClusterWorld {
         let mut mirrored = self.clone();
         mirrored.servers.reverse();
         mirrored.leases.reverse();
@@ -96,8 +98,8 @@ impl World {
         self.min(mirrored)
     }
 
-    fn is_alive(&self, (server, boot, _): Owner) -> bool {
-        self.leases[server] == Some(boot)
+    fn is_alive(&self, (server, incarnation, _): Owner) -> bool {
+        self.leases[server] == Some(incarnation)
     }
 
     /// `claim.lua`. Returns whether the name is the asker's now.
@@ -123,77 +125,84 @@ impl World {
         let Some(ask) = self.servers[index].asks.pop_front() else {
             return;
         };
-        let (Ask::Claim { boot, person } | Ask::Release { boot, person }) = ask;
-        if bug != Bug::NoFence && self.leases[index] != Some(boot) {
+        let (ModelRequest::Claim {
+            incarnation,
+            person,
+        }
+        | ModelRequest::Release {
+            incarnation,
+            person,
+        }) = ask;
+        if bug != Bug::NoFence && self.leases[index] != Some(incarnation) {
             // What it has asked and not been answered has not been done.
             self.servers[index].is_fenced = true;
             return;
         }
         let (owner, before) = (
-            (index, boot, person),
+            (index, incarnation, person),
             (self.name, self.servers[1 - index].inbox.len()),
         );
         match ask {
-            Ask::Claim { .. } => {
+            ModelRequest::Claim { .. } => {
                 if self.claim(owner, true, bug) {
                     self.servers[index].has = Some(person);
                 }
             }
-            Ask::Release { .. } => {
+            ModelRequest::Release { .. } => {
                 if self.name == Some(owner) || bug == Bug::ReleaseWithoutCompare {
                     self.name = None;
                 }
             }
         }
         let after = (self.name, self.servers[1 - index].inbox.len());
-        self.was_late |= before != after && self.leases[index] != Some(boot);
+        self.was_late |= before != after && self.leases[index] != Some(incarnation);
     }
 
     /// `renew.lua`, and coming back if that was too late.
     fn renew(&mut self, index: usize, bug: Bug) {
-        let boot = self.servers[index].boot;
+        let incarnation = self.servers[index].incarnation;
         if bug == Bug::RenewWithoutCompare {
-            self.leases[index] = Some(boot);
-        } else if self.leases[index] != Some(boot) {
+            self.leases[index] = Some(incarnation);
+        } else if self.leases[index] != Some(incarnation) {
             self.servers[index].is_fenced = true;
         }
     }
 
     fn come_back(&mut self, index: usize, bug: Bug) {
         let server = &mut self.servers[index];
-        server.boot += 1;
+        server.incarnation += 1;
         server.is_fenced = false;
         // Asks of before are refused.
         server.asks.clear();
-        let (boot, has) = (server.boot, server.has);
-        self.leases[index] = Some(boot);
+        let (incarnation, has) = (server.incarnation, server.has);
+        self.leases[index] = Some(incarnation);
         if bug == Bug::NothingSaidAnew {
             return;
         }
         if let Some(person) = has
-            && !self.claim((index, boot, person), false, bug)
+            && !self.claim((index, incarnation, person), false, bug)
         {
             self.servers[index].has = None;
         }
         // `sweep.lua`: what is noted of this server and is not so.
         if self.name.is_some_and(|owner| {
-            owner.0 == index && (owner.1 != boot || Some(owner.2) != self.servers[index].has)
+            owner.0 == index && (owner.1 != incarnation || Some(owner.2) != self.servers[index].has)
         }) {
             self.name = None;
         }
     }
 
-    /// `bury.lua`, by the other server.
-    fn bury(&mut self, index: usize) {
+    /// `reap.lua`, by the other server.
+    fn reap(&mut self, index: usize) {
         if self.name.is_some_and(|owner| owner.0 == index) {
             self.name = None;
         }
     }
 
     /// Every world that can come next.
-    fn next(&self, bug: Bug) -> Vec<World> {
+    fn next(&self, bug: Bug) -> Vec<ClusterWorld> {
         let mut worlds = Vec::new();
-        let mut add = |change: &dyn Fn(&mut World)| {
+        let mut add = |change: &dyn Fn(&mut ClusterWorld)| {
             let mut world = self.clone();
             change(&mut world);
             worlds.push(world);
@@ -204,7 +213,7 @@ impl World {
             if self.leases[index].is_some() {
                 add(&|world| world.leases[index] = None);
             } else if !self.servers[1 - index].is_stopped {
-                add(&|world| world.bury(index));
+                add(&|world| world.reap(index));
             }
             if server.is_stopped {
                 add(&|world| world.servers[index].is_stopped = false);
@@ -212,7 +221,7 @@ impl World {
             }
             add(&|world| world.servers[index].is_stopped = true);
             if server.is_fenced {
-                if server.boot < BOOTS {
+                if server.incarnation < BOOTS {
                     add(&|world| world.come_back(index, bug));
                 }
                 continue;
@@ -227,26 +236,36 @@ impl World {
                     let server = &mut world.servers[index];
                     if server.has == Some(lost) {
                         server.has = None;
-                        // Whose connection ends gives up what it had; by now, that is somebody else's.
-                        let (boot, person) = (server.boot, lost);
-                        server.asks.push_back(Ask::Release { boot, person });
+                        // Whose connection ends gives up what it had; by now, that is somebody
+                        // else's.
+                        let (incarnation, person) = (server.incarnation, lost);
+                        server.asks.push_back(ModelRequest::Release {
+                            incarnation,
+                            person,
+                        });
                     }
                 });
             }
             if server.asks.len() < QUEUE {
-                let boot = server.boot;
+                let incarnation = server.incarnation;
                 if self.sessions < PEOPLE {
                     add(&|world| {
                         world.sessions += 1;
                         let person = world.sessions;
-                        let ask = Ask::Claim { boot, person };
+                        let ask = ModelRequest::Claim {
+                            incarnation,
+                            person,
+                        };
                         world.servers[index].asks.push_back(ask);
                     });
                 }
                 if let Some(person) = server.has {
                     add(&|world| {
                         world.servers[index].has = None;
-                        let ask = Ask::Release { boot, person };
+                        let ask = ModelRequest::Release {
+                            incarnation,
+                            person,
+                        };
                         world.servers[index].asks.push_back(ask);
                     });
                 }
@@ -255,7 +274,8 @@ impl World {
         worlds
     }
 
-    /// Nobody changes anything who was taken for dead. And where nothing is on its way and every lease is held, one at most has the name, and the engine knows who.
+    /// Nobody changes anything who was taken for dead. And where nothing is on its way and every
+    /// lease is held, one at most has the name, and the engine knows who.
     fn check(&self) -> Result<(), String> {
         if self.was_late {
             return Err("a late write has changed something".to_owned());
@@ -266,7 +286,7 @@ impl World {
                 && !server.is_fenced
                 && server.asks.is_empty()
                 && server.inbox.is_empty()
-                && self.leases[index] == Some(server.boot)
+                && self.leases[index] == Some(server.incarnation)
         };
         if !(0..SERVERS).all(is_settled) {
             return Ok(());
@@ -274,7 +294,7 @@ impl World {
         let holders: Vec<Owner> = (0..SERVERS)
             .filter_map(|index| {
                 let server = &self.servers[index];
-                Some((index, server.boot, server.has?))
+                Some((index, server.incarnation, server.has?))
             })
             .collect();
         match (&holders[..], self.name) {
@@ -290,7 +310,7 @@ impl World {
 
 /// Walks every order; returns how many worlds there are, or what is wrong in one of them.
 fn walk(bug: Bug) -> Result<usize, String> {
-    let start = Rc::new(World::new().canonical());
+    let start = Rc::new(ClusterWorld::new().canonical());
     // Each world, and the one before it.
     let mut seen = HashMap::from([(Rc::clone(&start), None)]);
     let mut open = VecDeque::from([start]);
@@ -301,7 +321,7 @@ fn walk(bug: Bug) -> Result<usize, String> {
             return Err(format!("{error}, after\n{}", way.join("\n")));
         }
         for next in world.next(bug) {
-            if let Entry::Vacant(place) = seen.entry(Rc::new(next.canonical())) {
+            if let StreamEntry::Vacant(place) = seen.entry(Rc::new(next.canonical())) {
                 open.push_back(Rc::clone(place.key()));
                 place.insert(Some(Rc::clone(&world)));
             }

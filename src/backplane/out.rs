@@ -10,35 +10,36 @@ use redis::RedisError;
 
 use portal_accounts::{Account, AccountError};
 use portal_core::backplane::{Attached, HistoryEntry, Outcome};
-use portal_core::hall::Unwritten;
+use portal_core::chat::Unwritten;
 use portal_wire::{Name, time};
 
-use crate::engine::{ANSWER_WITHIN, Asking, Call, Op, Place, START_WITHIN, reason};
+use crate::engine::{ANSWER_WITHIN, Asking, Op, Place, START_WITHIN, ScriptCall, reason};
 use crate::limits;
-use crate::neighbour::Neighbour;
+use crate::peer_server::PeerServer;
 use crate::settings::ClusterError;
-use crate::shared::{Shared, Side, random_word};
+use crate::shared::{SharedState, Side, random_word};
 
 /// Called with a script's reply, or the reason why there is none.
-pub(super) type Answered = Box<dyn FnOnce(Result<Vec<String>, Outcome>, &mut Unwritten) + Send>;
+pub(super) type ScriptCallback =
+    Box<dyn FnOnce(Result<Vec<String>, Outcome>, &mut Unwritten) + Send>;
 
 pub(super) enum Task {
-    Ask(Ask),
+    ScriptRequest(ScriptRequest),
     /// Wakes the thread, which then notices a break or the shutdown.
     Wake,
 }
 
 /// A script to be run, and the callback for its reply.
-pub(super) struct Ask {
-    pub(super) call: Call,
+pub(super) struct ScriptRequest {
+    pub(super) call: ScriptCall,
     /// The time until which the caller waits for the reply. `None`: the request reports a change
     /// that has happened here. It must be sent however late, or Redis would have the wrong state
     /// until the next break.
     pub(super) until: Option<Instant>,
-    pub(super) done: Answered,
+    pub(super) done: ScriptCallback,
 }
 
-impl Ask {
+impl ScriptRequest {
     /// Returns whether the caller no longer waits for the reply.
     fn is_late(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now >= until)
@@ -46,8 +47,8 @@ impl Ask {
 }
 
 /// Sends this server's requests to Redis.
-struct Sender<'s> {
-    shared: &'s Shared,
+struct RequestSender<'s> {
+    shared: &'s SharedState,
     link: Option<Asking>,
     renewed: Instant,
     /// The duration of the last request.
@@ -59,9 +60,9 @@ struct Sender<'s> {
 
 /// A name or a membership that was sent to Redis: the room (`None` for the name itself), the
 /// session, the name.
-type Told = (Option<Name>, u64, Name);
+type SentRegistration = (Option<Name>, u64, Name);
 
-enum Enlisted {
+enum Registered {
     Yes {
         epoch: String,
         all: Place,
@@ -85,7 +86,7 @@ const RESTORE: &str =
     "use a Redis 7 that knows it; rename-command in its redis.conf may have taken it away";
 
 /// The error for a failed connection at the start, with its fix.
-pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
+pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError {
     let reason = reason(error);
     let cure = match error.code() {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
@@ -123,7 +124,7 @@ pub(super) fn cant_use(shared: &Shared, error: &RedisError) -> ClusterError {
 }
 
 /// Connects for the first time: takes the lease, or returns the reason why it can't.
-pub(super) fn begin(shared: &Shared) -> Result<Asking, ClusterError> {
+pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
     let mut link = Asking::open(&shared.engine, START_WITHIN).map_err(failed)?;
     if let Some(policy) = link.evicting_policy().map_err(failed)? {
@@ -138,11 +139,11 @@ pub(super) fn begin(shared: &Shared) -> Result<Asking, ClusterError> {
     let mut left_before = i64::MAX;
     let patience = Instant::now() + shared.lease + shared.lease / 2;
     loop {
-        match enlist(shared, &mut link).map_err(failed)? {
-            Enlisted::Yes { epoch, all, inbox } => {
+        match register(shared, &mut link).map_err(failed)? {
+            Registered::Yes { epoch, all, inbox } => {
                 // If this server was killed and restarted before its lease expired, no other server
                 // removes its old clients.
-                let sweep = Call {
+                let sweep = ScriptCall {
                     op: Op::Sweep,
                     args: Vec::new(),
                 };
@@ -161,7 +162,7 @@ pub(super) fn begin(shared: &Shared) -> Result<Asking, ClusterError> {
                 link.set_within(ANSWER_WITHIN).map_err(failed)?;
                 return Ok(link);
             }
-            Enlisted::Missing {
+            Registered::Missing {
                 command,
                 is_forbidden,
             } => {
@@ -176,12 +177,12 @@ pub(super) fn begin(shared: &Shared) -> Result<Asking, ClusterError> {
                     is_temporary: false,
                 });
             }
-            Enlisted::Differs { server, passwords } => {
+            Registered::Differs { server, passwords } => {
                 return Err(ClusterError::OtherRules { server, passwords });
             }
             // After a crash, the lease of the previous run expires by itself. A lease that is
             // renewed belongs to a running server.
-            Enlisted::Held { left } => {
+            Registered::Held { left } => {
                 if left > left_before || Instant::now() > patience {
                     return Err(ClusterError::IdTaken(shared.caller_id.clone()));
                 }
@@ -196,15 +197,15 @@ fn answered_wrongly(error: String) -> RedisError {
     RedisError::from((redis::ErrorKind::Client, "it answers", error))
 }
 
-fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
+fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, RedisError> {
     let args = vec![
         shared.lease.as_millis().to_string(),
         shared.rules.to_owned(),
         shared.info(Duration::ZERO),
         random_word(),
     ];
-    let call = Call {
-        op: Op::Enlist,
+    let call = ScriptCall {
+        op: Op::RegisterServer,
         args,
     };
     let answers = link.run(&shared.caller(), &[call])?;
@@ -212,22 +213,22 @@ fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
     let words = words.map_err(answered_wrongly)?;
     let place = |index: usize| Place::read(words.get(index).map_or("", |word| word));
     match words.first().map(String::as_str) {
-        Some("ok") => Ok(Enlisted::Yes {
+        Some("ok") => Ok(Registered::Yes {
             epoch: words.get(1).cloned().unwrap_or_default(),
             all: place(2),
             inbox: place(3),
         }),
-        Some("held") => Ok(Enlisted::Held {
+        Some("held") => Ok(Registered::Held {
             left: words
                 .get(1)
                 .and_then(|word| word.parse().ok())
                 .unwrap_or(i64::MAX),
         }),
-        Some("missing") => Ok(Enlisted::Missing {
+        Some("missing") => Ok(Registered::Missing {
             command: words.get(1).cloned().unwrap_or_default(),
             is_forbidden: words.get(2).is_some_and(|known| known == "1"),
         }),
-        Some("differs") => Ok(Enlisted::Differs {
+        Some("differs") => Ok(Registered::Differs {
             server: words.get(1).cloned().unwrap_or_default(),
             passwords: words.get(2).is_some_and(|rules| rules == "passwords"),
         }),
@@ -241,9 +242,9 @@ fn enlist(shared: &Shared, link: &mut Asking) -> Result<Enlisted, RedisError> {
 
 /// A note in this server's own inbox. It wakes `cluster-in`, which then reads the streams known by
 /// that time.
-pub(super) fn wake(shared: &Shared) -> Call {
+pub(super) fn wake(shared: &SharedState) -> ScriptCall {
     let to_nobody = ["0", "0"].map(str::to_owned);
-    Call {
+    ScriptCall {
         op: Op::Ack,
         args: [vec![shared.caller_id.clone()], to_nobody.to_vec()].concat(),
     }
@@ -251,7 +252,7 @@ pub(super) fn wake(shared: &Shared) -> Call {
 
 /// Reads the reply of `attach.lua`. The stream is read from that position on, once `cluster-in` has
 /// been woken.
-pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option<Attached> {
+pub(super) fn attached(shared: &SharedState, room: &Name, words: &[String]) -> Option<Attached> {
     let [ok, name, place, topic, history @ ..] = words else {
         return None;
     };
@@ -277,8 +278,8 @@ pub(super) fn attached(shared: &Shared, room: &Name, words: &[String]) -> Option
 }
 
 /// Sends requests, renews the lease, and reconnects after a break, until the server stops.
-pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, link: Asking) {
-    let mut sender = Sender {
+pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Asking) {
+    let mut sender = RequestSender {
         shared,
         link: Some(link),
         renewed: Instant::now(),
@@ -315,7 +316,7 @@ pub(super) fn run(shared: &Arc<Shared>, queue: &Receiver<Task>, link: Asking) {
         shared.notify();
         shared.give_up_receipts(limits::CLUSTER_PATIENCE);
     }
-    sender.retire();
+    sender.deregister();
     refuse_all(queue);
     shared.give_up_receipts(Duration::ZERO);
 }
@@ -351,7 +352,7 @@ fn jittered(time: Duration) -> Duration {
     time / 2 + time * u32::from(byte[0]) / 256
 }
 
-impl Sender<'_> {
+impl RequestSender<'_> {
     /// Sends one batch, or renews the lease.
     fn serve(&mut self, queue: &Receiver<Task>) {
         let period = self.shared.lease / 3;
@@ -376,13 +377,13 @@ impl Sender<'_> {
         );
         // The caller no longer waits for these requests, so they must not be executed.
         let now = Instant::now();
-        let (asks, late): (Vec<Ask>, Vec<Ask>) =
+        let (asks, late): (Vec<ScriptRequest>, Vec<ScriptRequest>) =
             asks.into_iter().partition(|ask| !ask.is_late(now));
         let mut unwritten = Unwritten::default();
         for ask in late {
             (ask.done)(Err(Outcome::Unreachable), &mut unwritten);
         }
-        let calls: Vec<Call> = asks.iter().map(|ask| ask.call.clone()).collect();
+        let calls: Vec<ScriptCall> = asks.iter().map(|ask| ask.call.clone()).collect();
         if calls.is_empty() {
             return;
         }
@@ -424,7 +425,7 @@ impl Sender<'_> {
     }
 
     /// Runs scripts. `Err`: the connection is closed, and the break has been reported.
-    fn run(&mut self, calls: &[Call]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
+    fn run(&mut self, calls: &[ScriptCall]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
         let Some(link) = &mut self.link else {
             return Err(());
         };
@@ -436,7 +437,7 @@ impl Sender<'_> {
             }
             Err(error) => {
                 self.link = None;
-                self.shared.is_broken(Side::Out, &reason(&error));
+                self.shared.mark_down(Side::Out, &reason(&error));
                 Err(())
             }
         }
@@ -446,7 +447,7 @@ impl Sender<'_> {
     fn is_refused(&mut self, error: &str) {
         self.link = None;
         let reason = format!("it refuses to write: {error}");
-        self.shared.is_broken(Side::Out, &reason);
+        self.shared.mark_down(Side::Out, &reason);
     }
 
     /// Handles a lost lease: this server was suspended for longer than the lease, or Redis has lost
@@ -454,7 +455,7 @@ impl Sender<'_> {
     fn is_fenced(&mut self) {
         self.link = None;
         self.shared
-            .is_broken(Side::Out, "this server was taken for dead");
+            .mark_down(Side::Out, "this server was taken for dead");
         self.shared.boot_anew();
     }
 
@@ -466,7 +467,7 @@ impl Sender<'_> {
             self.shared.info(self.lag),
         ];
         self.renewed = Instant::now();
-        let call = Call {
+        let call = ScriptCall {
             op: Op::Renew,
             args,
         };
@@ -476,13 +477,13 @@ impl Sender<'_> {
         match answers.into_iter().next() {
             Some(Ok(words)) if words.first().is_some_and(|word| word == "ok") => {
                 let servers = words.get(2..).unwrap_or_default().chunks_exact(3);
-                let servers: Vec<Neighbour> = servers
+                let servers: Vec<PeerServer> = servers
                     .filter_map(|three| {
-                        Neighbour::read(three[0].clone(), three[1] == "1", &three[2])
+                        PeerServer::read(three[0].clone(), three[1] == "1", &three[2])
                     })
                     .collect();
                 self.shared.set_servers(servers);
-                self.bury();
+                self.reap();
             }
             Some(Err(error)) if is_refusal(&error) => self.is_refused(&error),
             Some(Err(error)) => self.shared.trouble("renew this server's lease", error),
@@ -490,14 +491,14 @@ impl Sender<'_> {
         }
     }
 
-    fn bury(&mut self) {
+    fn reap(&mut self) {
         if Instant::now() < self.judges_from {
             return;
         }
-        let dead = |there: Neighbour| (!there.lives).then_some(there.id);
+        let dead = |there: PeerServer| (!there.lives).then_some(there.id);
         for id in self.shared.servers().into_iter().filter_map(dead) {
-            let call = Call {
-                op: Op::Bury,
+            let call = ScriptCall {
+                op: Op::ReapServer,
                 args: vec![id],
             };
             if self.run(&[call]).is_err() {
@@ -509,21 +510,21 @@ impl Sender<'_> {
     /// Reconnects after a break: takes the lease, and sends this server's complete state again.
     fn come_back(&mut self) -> Result<(), ()> {
         let mut link = Asking::open(&self.shared.engine, ANSWER_WITHIN).map_err(drop)?;
-        let enlisted = enlist(self.shared, &mut link).map_err(drop)?;
+        let enlisted = register(self.shared, &mut link).map_err(drop)?;
         match enlisted {
-            Enlisted::Yes { epoch, .. } => self.shared.places.set_epoch(&epoch),
-            Enlisted::Missing { command, .. } => {
+            Registered::Yes { epoch, .. } => self.shared.places.set_epoch(&epoch),
+            Registered::Missing { command, .. } => {
                 let error = format!("the command {command} can't be used any more");
                 self.shared.trouble("take part in the chat again", error);
                 return Err(());
             }
-            Enlisted::Held { .. } => {
+            Registered::Held { .. } => {
                 // Another server has the lease, or this server's own previous lease has not
                 // expired.
                 self.shared.boot_anew();
                 return Err(());
             }
-            Enlisted::Differs { server, .. } => {
+            Registered::Differs { server, .. } => {
                 let error = format!("the server {server} has another rule for names by now");
                 self.shared.trouble("take part in the chat again", error);
                 return Err(());
@@ -532,13 +533,13 @@ impl Sender<'_> {
         self.link = Some(link);
         self.renewed = Instant::now();
         self.judges_from = Instant::now() + self.shared.lease;
-        let told = self.tell_all(&BTreeSet::new())?;
-        let mut sessions: Vec<String> = told
+        let registered = self.register_all(&BTreeSet::new())?;
+        let mut sessions: Vec<String> = registered
             .iter()
             .map(|(_, session, _)| session.to_string())
             .collect();
         sessions.dedup();
-        let sweep = Call {
+        let sweep = ScriptCall {
             op: Op::Sweep,
             args: sessions,
         };
@@ -546,8 +547,8 @@ impl Sender<'_> {
         self.seed()?;
         self.shared.works(Side::Out);
         // Send the joins and departures that happened in between.
-        let now = self.tell_all(&told)?;
-        let gone: Vec<Call> = told.difference(&now).map(farewell).collect();
+        let now = self.register_all(&registered)?;
+        let gone: Vec<ScriptCall> = registered.difference(&now).map(farewell).collect();
         self.run_all(&gone).map(drop)
     }
 
@@ -555,7 +556,7 @@ impl Sender<'_> {
     fn seed(&mut self) -> Result<(), ()> {
         let accounts = self.shared.host().map(|host| (host.accounts)());
         let accounts = accounts.unwrap_or_default();
-        let call = |account: &Account| Call {
+        let call = |account: &Account| ScriptCall {
             op: Op::Seed,
             args: vec![
                 account.name.key(),
@@ -564,7 +565,7 @@ impl Sender<'_> {
                 account.hash.clone(),
             ],
         };
-        let calls: Vec<Call> = accounts.iter().map(call).collect();
+        let calls: Vec<ScriptCall> = accounts.iter().map(call).collect();
         let answers = self.run_all(&calls)?;
         for (account, answer) in accounts.into_iter().zip(answers) {
             if answer.is_ok_and(|words| words[..] == ["differs"]) {
@@ -578,14 +579,17 @@ impl Sender<'_> {
 
     /// Claims every name here and joins every room that has members here, except those already sent
     /// (`before`). Notifies clients that have lost their name meanwhile.
-    fn tell_all(&mut self, before: &BTreeSet<Told>) -> Result<BTreeSet<Told>, ()> {
+    fn register_all(
+        &mut self,
+        before: &BTreeSet<SentRegistration>,
+    ) -> Result<BTreeSet<SentRegistration>, ()> {
         let Some(host) = self.shared.host() else {
             return Err(());
         };
         let clients = Arc::clone(&host.clients);
         for room in clients.rooms() {
             if !self.shared.places.has(&format!("room:{}", room.key())) {
-                let attach = Call {
+                let attach = ScriptCall {
                     op: Op::Attach,
                     args: vec![room.key(), room.to_string(), "0".to_owned()],
                 };
@@ -600,9 +604,9 @@ impl Sender<'_> {
         let members = clients.members().into_iter();
         let members = members.map(|(room, session, name)| (Some(room), session, name));
         // Names first: a room's members must have names.
-        let mut told: BTreeSet<Told> = people.chain(members).collect();
-        let new: Vec<Told> = told.difference(before).cloned().collect();
-        let calls: Vec<Call> = new.iter().map(greeting).collect();
+        let mut registered: BTreeSet<SentRegistration> = people.chain(members).collect();
+        let new: Vec<SentRegistration> = registered.difference(before).cloned().collect();
+        let calls: Vec<ScriptCall> = new.iter().map(greeting).collect();
         let answers = self.run_all(&calls)?;
         let mut lost = HashMap::new();
         for ((room, session, _), answer) in new.iter().zip(answers) {
@@ -610,14 +614,14 @@ impl Sender<'_> {
                 lost.insert(*session, ());
             }
         }
-        told.retain(|(_, session, _)| !lost.contains_key(session));
+        registered.retain(|(_, session, _)| !lost.contains_key(session));
         for session in lost.into_keys() {
             self.shared.taken_over(session);
         }
-        Ok(told)
+        Ok(registered)
     }
 
-    fn run_all(&mut self, calls: &[Call]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
+    fn run_all(&mut self, calls: &[ScriptCall]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
         let mut answers = Vec::new();
         for batch in calls.chunks(limits::CLUSTER_BATCH) {
             answers.extend(self.run(batch)?);
@@ -626,14 +630,14 @@ impl Sender<'_> {
     }
 
     /// Deregisters this server. The note in its own inbox wakes `cluster-in`.
-    fn retire(&mut self) {
+    fn deregister(&mut self) {
         let note = wake(self.shared);
-        let retire = Call {
-            op: Op::Retire,
+        let deregister = ScriptCall {
+            op: Op::DeregisterServer,
             args: Vec::new(),
         };
         // If Redis is unreachable, the lease expires by itself.
-        let _ = self.run(&[note, retire]);
+        let _ = self.run(&[note, deregister]);
     }
 }
 
@@ -641,16 +645,16 @@ fn speaker(session: u64, name: &Name) -> Vec<String> {
     vec![session.to_string(), name.key(), name.to_string()]
 }
 
-fn greeting((room, session, name): &Told) -> Call {
+fn greeting((room, session, name): &SentRegistration) -> ScriptCall {
     let mut args = speaker(*session, name);
     match room {
         Some(room) => {
             args.extend([room.key(), room.to_string()]);
-            Call { op: Op::Join, args }
+            ScriptCall { op: Op::Join, args }
         }
         None => {
             args.push("0".to_owned());
-            Call {
+            ScriptCall {
                 op: Op::Claim,
                 args,
             }
@@ -658,17 +662,17 @@ fn greeting((room, session, name): &Told) -> Call {
     }
 }
 
-fn farewell((room, session, name): &Told) -> Call {
+fn farewell((room, session, name): &SentRegistration) -> ScriptCall {
     let mut args = speaker(*session, name);
     match room {
         Some(room) => {
             args.push(room.key());
-            Call {
+            ScriptCall {
                 op: Op::Leave,
                 args,
             }
         }
-        None => Call {
+        None => ScriptCall {
             op: Op::Release,
             args,
         },
@@ -685,8 +689,8 @@ mod tests {
     #[test]
     fn what_has_happened_is_said_however_late_and_what_was_asked_only_while_somebody_waits() {
         let now = Instant::now();
-        let ask = |until| Ask {
-            call: Call {
+        let ask = |until| ScriptRequest {
+            call: ScriptCall {
                 op: Op::Leave,
                 args: Vec::new(),
             },

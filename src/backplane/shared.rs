@@ -8,37 +8,37 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use portal_core::backplane::{BackplaneEvent, Outcome, Reply};
-use portal_core::hall::Unwritten;
+use portal_core::chat::Unwritten;
 use portal_net::lock::{Condvar, Mutex, Rank};
 
 use crate::address::EngineAddress;
-use crate::engine::{self, Caller, End};
-use crate::host::Host;
+use crate::engine::{self, CallingServer, End};
+use crate::host::BackplaneHost;
 use crate::limits;
-use crate::neighbour::{Load, Neighbour};
+use crate::peer_server::{Load, PeerServer};
 use crate::settings::ClusterSettings;
 
 /// State that more than one thread uses. Each field has its own lock. `state` has the rank
 /// [`Rank::ClusterState`], and all other locks are leaves.
-pub(super) struct Shared {
+pub(super) struct SharedState {
     pub(super) engine: EngineAddress,
     pub(super) lease: Duration,
     /// `passwords` or `names`: servers with different rules can't be one chat.
     pub(super) rules: &'static str,
     /// Set at the start.
-    host: OnceLock<Host>,
+    host: OnceLock<BackplaneHost>,
     pub(super) caller_id: String,
     prefix: String,
     address: Option<std::net::IpAddr>,
     /// The words of all leases that this server has taken, the present one last.
     boots: Mutex<Vec<String>>,
-    pub(super) places: Places,
-    state: Mutex<State>,
+    pub(super) places: StreamOffsets,
+    state: Mutex<LinkState>,
     up: AtomicBool,
     stopped: AtomicBool,
     /// Notified when the server stops.
     ends: (Mutex<()>, Condvar),
-    servers: Mutex<Vec<Neighbour>>,
+    servers: Mutex<Vec<PeerServer>>,
     noticed: Mutex<Noticed>,
     /// Replies for direct messages that wait for another server's receipt.
     awaited: Mutex<BTreeMap<u64, (Instant, Reply)>>,
@@ -47,10 +47,10 @@ pub(super) struct Shared {
 
 /// The state of the two threads' connections, and whether clients have been notified of a loss.
 #[derive(Default)]
-struct State {
+struct LinkState {
     out: bool,
     incoming: bool,
-    is_told_lost: bool,
+    is_loss_notified: bool,
     /// The reason for closing the connection, until `cluster-out` has reported it.
     unreported: Option<String>,
 }
@@ -108,10 +108,10 @@ struct Info {
     lag_us: u64,
 }
 
-impl Neighbour {
-    pub(super) fn read(id: String, lives: bool, info: &str) -> Option<Neighbour> {
+impl PeerServer {
+    pub(super) fn read(id: String, lives: bool, info: &str) -> Option<PeerServer> {
         let info: Info = serde_json::from_str(info).ok()?;
-        Some(Neighbour {
+        Some(PeerServer {
             id,
             lives,
             address: info.address,
@@ -127,9 +127,9 @@ impl Neighbour {
     }
 }
 
-impl Shared {
-    pub(super) fn new(settings: &ClusterSettings, passwords: bool) -> Shared {
-        Shared {
+impl SharedState {
+    pub(super) fn new(settings: &ClusterSettings, passwords: bool) -> SharedState {
+        SharedState {
             engine: settings.engine.clone(),
             lease: settings.lease,
             rules: if passwords { "passwords" } else { "names" },
@@ -138,8 +138,8 @@ impl Shared {
             prefix: settings.prefix.clone(),
             address: settings.address,
             boots: Mutex::new(vec![random_word()]),
-            places: Places::default(),
-            state: Mutex::ranked(Rank::ClusterState, State::default()),
+            places: StreamOffsets::default(),
+            state: Mutex::ranked(Rank::ClusterState, LinkState::default()),
             up: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             ends: Default::default(),
@@ -150,21 +150,21 @@ impl Shared {
         }
     }
 
-    pub(super) fn set_host(&self, host: Host) {
+    pub(super) fn set_host(&self, host: BackplaneHost) {
         // Only called once, so it can't fail.
         let _ = self.host.set(host);
     }
 
     /// This server, once it has started.
-    pub(super) fn host(&self) -> Option<&Host> {
+    pub(super) fn host(&self) -> Option<&BackplaneHost> {
         self.host.get()
     }
 
-    pub(super) fn caller(&self) -> Caller {
-        Caller {
+    pub(super) fn caller(&self) -> CallingServer {
+        CallingServer {
             prefix: self.prefix.clone(),
             id: self.caller_id.clone(),
-            boot: self.boots.lock().last().cloned().unwrap_or_default(),
+            incarnation: self.boots.lock().last().cloned().unwrap_or_default(),
         }
     }
 
@@ -173,12 +173,13 @@ impl Shared {
         self.boots.lock().push(random_word());
     }
 
-    /// The session of an owner, if it is here. An owner is a server's id, a boot, a session and a
-    /// name.
+    /// The session of an owner, if it is here. An owner is a server's id, a incarnation, a session
+    /// and a name.
     pub(super) fn session_here(&self, owner: &str) -> Option<u64> {
         let mut words = owner.split(' ');
-        let (id, boot, session) = (words.next()?, words.next()?, words.next()?);
-        let is_here = id == self.caller_id && self.boots.lock().iter().any(|there| there == boot);
+        let (id, incarnation, session) = (words.next()?, words.next()?, words.next()?);
+        let is_here =
+            id == self.caller_id && self.boots.lock().iter().any(|there| there == incarnation);
         session.parse().ok().filter(|_| is_here)
     }
 
@@ -261,7 +262,7 @@ impl Shared {
         }
         self.places.is_back();
         self.up.store(true, Ordering::Release);
-        let was_told = std::mem::take(&mut state.is_told_lost);
+        let was_told = std::mem::take(&mut state.is_loss_notified);
         state.unreported = None;
         drop(state);
         if let Some(host) = self.host().filter(|_| was_told) {
@@ -272,7 +273,7 @@ impl Shared {
 
     /// Marks the connection of the calling thread as broken. No lock may be held, because this
     /// notifies clients.
-    pub(super) fn is_broken(&self, side: Side, reason: &str) {
+    pub(super) fn mark_down(&self, side: Side, reason: &str) {
         self.give_up(side, reason);
         self.report_loss();
     }
@@ -288,7 +289,7 @@ impl Shared {
             state.incoming = false;
         }
         self.up.store(false, Ordering::Release);
-        if !self.is_stopped() && !state.is_told_lost {
+        if !self.is_stopped() && !state.is_loss_notified {
             state.unreported.get_or_insert_with(|| reason.to_owned());
         }
     }
@@ -299,7 +300,7 @@ impl Shared {
         let Some(reason) = state.unreported.take() else {
             return;
         };
-        state.is_told_lost = true;
+        state.is_loss_notified = true;
         drop(state);
         if let Some(host) = self.host() {
             host.lost(&reason);
@@ -321,13 +322,13 @@ impl Shared {
         self.state.lock().out
     }
 
-    pub(super) fn servers(&self) -> Vec<Neighbour> {
+    pub(super) fn servers(&self) -> Vec<PeerServer> {
         self.servers.lock().clone()
     }
 
-    pub(super) fn set_servers(&self, servers: Vec<Neighbour>) {
+    pub(super) fn set_servers(&self, servers: Vec<PeerServer>) {
         if let Some(host) = self.host() {
-            host.heard_of(&servers, &self.caller_id);
+            host.update_load(&servers, &self.caller_id);
         }
         *self.servers.lock() = servers;
     }
@@ -370,11 +371,11 @@ impl Shared {
 
 /// The position up to which each stream has been read here.
 #[derive(Default)]
-pub(super) struct Places(Mutex<Table>);
+pub(super) struct StreamOffsets(Mutex<OffsetTable>);
 
 #[derive(Default)]
-struct Table {
-    places: BTreeMap<String, Place>,
+struct OffsetTable {
+    places: BTreeMap<String, StreamPosition>,
     last_token: u64,
     /// The epoch in which this server has taken its lease.
     epoch: String,
@@ -399,12 +400,12 @@ pub(super) enum Checked {
 #[derive(Default)]
 struct Open {
     /// The number of its last message that has one.
-    said: u64,
+    last_sent: u64,
     on_the_way: usize,
     is_unsure: bool,
 }
 
-struct Place {
+struct StreamPosition {
     read: u64,
     /// Every entry up to this one has been handed to the clients here.
     delivered: u64,
@@ -423,13 +424,13 @@ struct Place {
     token: u64,
 }
 
-impl Place {
+impl StreamPosition {
     /// Reads on at `to`. A message that was sent before the stream changed is lost; one that was
     /// sent afterwards is at most at the stream's present end.
     fn rewind(&mut self, to: u64, end: u64) {
         (self.read, self.checked, self.delivered) = (to, to, to);
         for open in self.open.values_mut() {
-            open.said = open.said.min(end);
+            open.last_sent = open.last_sent.min(end);
         }
     }
 
@@ -441,24 +442,24 @@ impl Place {
                 self.is_settling = true;
                 continue;
             }
-            open.said = open.said.max(end);
+            open.last_sent = open.last_sent.max(end);
             open.is_unsure = false;
         }
     }
 }
 
-impl Places {
+impl StreamOffsets {
     /// Notes the epoch of the positions that follow.
     pub(super) fn set_epoch(&self, epoch: &str) {
         epoch.clone_into(&mut self.0.lock().epoch);
     }
 
-    /// Starts reading a stream at that position. Returns a token for [`Places::detach`].
-    pub(super) fn set(&self, stream: &str, from: engine::Place) -> u64 {
+    /// Starts reading a stream at that position. Returns a token for [`StreamOffsets::detach`].
+    pub(super) fn set(&self, stream: &str, from: engine::StreamPosition) -> u64 {
         let mut table = self.0.lock();
         table.last_token += 1;
         let token = table.last_token;
-        let place = Place {
+        let place = StreamPosition {
             read: from.end,
             delivered: from.end,
             born: from.born,
@@ -473,14 +474,14 @@ impl Places {
     }
 
     /// Notes that a session here is sending a message to the stream.
-    pub(super) fn says(&self, stream: &str, session: u64) {
+    pub(super) fn count_sending(&self, stream: &str, session: u64) {
         if let Some(place) = self.0.lock().places.get_mut(stream) {
             place.open.entry(session).or_default().on_the_way += 1;
         }
     }
 
     /// Notes the result: the message's number, or the reason why it has none.
-    pub(super) fn has_said(&self, stream: &str, session: u64, became: Result<u64, Outcome>) {
+    pub(super) fn count_sent(&self, stream: &str, session: u64, became: Result<u64, Outcome>) {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream);
         let Some(open) = place.and_then(|place| place.open.get_mut(&session)) else {
@@ -488,7 +489,7 @@ impl Places {
         };
         open.on_the_way = open.on_the_way.saturating_sub(1);
         match became {
-            Ok(number) => open.said = open.said.max(number),
+            Ok(number) => open.last_sent = open.last_sent.max(number),
             Err(outcome) => open.is_unsure |= outcome == Outcome::Unsure,
         }
     }
@@ -496,13 +497,13 @@ impl Places {
     /// Returns whether all messages of a session in the stream have been read back here. Otherwise
     /// its next message must not be delivered on this server alone while Redis is unreachable: it
     /// would overtake the earlier ones.
-    pub(super) fn is_heard_out(&self, stream: &str, session: u64) -> bool {
+    pub(super) fn is_read_back(&self, stream: &str, session: u64) -> bool {
         let table = self.0.lock();
         let Some(place) = table.places.get(stream) else {
             return true;
         };
         place.open.get(&session).is_none_or(|open| {
-            open.on_the_way == 0 && !open.is_unsure && place.delivered >= open.said
+            open.on_the_way == 0 && !open.is_unsure && place.delivered >= open.last_sent
         })
     }
 
@@ -529,7 +530,7 @@ impl Places {
         if to.is_multiple_of(1024) {
             place
                 .open
-                .retain(|_, open| open.on_the_way > 0 || open.is_unsure || open.said >= to);
+                .retain(|_, open| open.on_the_way > 0 || open.is_unsure || open.last_sent >= to);
         }
         Some(left_out)
     }
@@ -650,9 +651,9 @@ mod tests {
 
     #[test]
     fn a_stream_that_has_gone_back_is_read_on_from_where_nothing_is_heard_twice() {
-        let places = Places::default();
+        let places = StreamOffsets::default();
         let read = || places.all()[0].1;
-        places.set("all", engine::Place { end: 0, born: 0 });
+        places.set("all", engine::StreamPosition { end: 0, born: 0 });
         for number in 1..=5 {
             assert_eq!(places.advance("all", number), Some(0));
         }
@@ -687,7 +688,7 @@ mod tests {
         assert_eq!(anew(1), Checked::Fine);
         // A room whose position was taken in the new epoch is read on from there.
         places.set_epoch("anew");
-        places.set("room:lobby", engine::Place { end: 2, born: 1 });
+        places.set("room:lobby", engine::StreamPosition { end: 2, born: 1 });
         let born = Some(1);
         let lobby = places.check("room:lobby", End { number: 2, born }, "anew");
         assert_eq!(lobby, Checked::Fine);
@@ -695,64 +696,64 @@ mod tests {
 
     #[test]
     fn a_session_is_heard_out_once_its_messages_have_been_read_whatever_broke_in_between() {
-        let places = Places::default();
-        places.set("all", engine::Place { end: 0, born: 1 });
-        let is_heard_out = || places.is_heard_out("all", 7);
-        assert!(is_heard_out());
-        places.says("all", 7);
-        places.has_said("all", 7, Ok(1));
+        let places = StreamOffsets::default();
+        places.set("all", engine::StreamPosition { end: 0, born: 1 });
+        let is_read_back = || places.is_read_back("all", 7);
+        assert!(is_read_back());
+        places.count_sending("all", 7);
+        places.count_sent("all", 7, Ok(1));
         places.is_back();
-        assert!(!is_heard_out(), "it has not been read yet");
+        assert!(!is_read_back(), "it has not been read yet");
         places.advance("all", 1);
-        assert!(!is_heard_out(), "nobody has got it yet");
+        assert!(!is_read_back(), "nobody has got it yet");
         places.has_delivered("all", 1);
-        assert!(is_heard_out());
+        assert!(is_read_back());
         // Two more are in the stream, and only a reconnect tells.
         for _ in 2..=3 {
-            places.says("all", 7);
-            places.has_said("all", 7, Err(Outcome::Unsure));
+            places.count_sending("all", 7);
+            places.count_sent("all", 7, Err(Outcome::Unsure));
         }
         places.is_back();
-        assert!(!is_heard_out());
+        assert!(!is_read_back());
         let (number, born) = (3, Some(1));
         assert_eq!(places.check("all", End { number, born }, ""), Checked::Fine);
         places.has_delivered("all", 2);
-        assert!(!is_heard_out());
+        assert!(!is_read_back());
         places.has_delivered("all", 3);
-        assert!(is_heard_out());
+        assert!(is_read_back());
     }
 
     #[test]
     fn a_session_is_not_heard_out_while_its_message_in_a_new_stream_is_unread() {
-        let places = Places::default();
-        places.set("all", engine::Place { end: 9, born: 1 });
-        let is_heard_out = || places.is_heard_out("all", 7);
-        let says = || places.says("all", 7);
-        let has_said = |number| places.has_said("all", 7, Ok(number));
-        says();
-        has_said(12);
+        let places = StreamOffsets::default();
+        places.set("all", engine::StreamPosition { end: 9, born: 1 });
+        let is_read_back = || places.is_read_back("all", 7);
+        let count_sending = || places.count_sending("all", 7);
+        let count_sent = |number| places.count_sent("all", 7, Ok(number));
+        count_sending();
+        count_sent(12);
         // The message before was in the deleted stream. The next ones are in the new one.
-        says();
-        has_said(1);
-        says();
+        count_sending();
+        count_sent(1);
+        count_sending();
         let (number, born) = (1, Some(2));
         assert_eq!(
             places.check("all", End { number, born }, ""),
             Checked::WentBack
         );
-        has_said(2);
+        count_sent(2);
         for number in 1..=2 {
-            assert!(!is_heard_out());
+            assert!(!is_read_back());
             assert_eq!(places.advance("all", number), Some(0));
             places.has_delivered("all", number);
         }
-        assert!(is_heard_out());
+        assert!(is_read_back());
     }
 
     /// A stream in Redis, and its reader. Each entry is the time at which it was pushed.
     #[derive(Default)]
     struct Walk {
-        places: Places,
+        places: StreamOffsets,
         now: usize,
         entries: Vec<usize>,
         born: u64,
@@ -821,7 +822,9 @@ mod tests {
         for walk in 0..5_u32.pow(STEPS) {
             let mut there = Walk::default();
             there.places.set_epoch("0");
-            there.places.set("all", engine::Place { end: 0, born: 0 });
+            there
+                .places
+                .set("all", engine::StreamPosition { end: 0, born: 0 });
             let mut steps: Vec<u32> = (0..STEPS).map(|step| walk / 5_u32.pow(step) % 5).collect();
             steps.extend([4, 3, 4, 3]);
             for step in &steps {
@@ -862,8 +865,8 @@ mod tests {
     fn a_break_found_under_a_registrys_lock_is_reported_without_it() {
         let notices = Arc::new(Notices::default());
         let settings = ClusterSettings::new("redis://127.0.0.1".parse().unwrap(), "one");
-        let shared = Shared::new(&settings, false);
-        shared.set_host(Host {
+        let shared = SharedState::new(&settings, false);
+        shared.set_host(BackplaneHost {
             events: Events::new(Clock::new()),
             clients: Arc::clone(&notices) as _,
             load: Box::new(Load::default),

@@ -2,9 +2,9 @@
 //! queue for each viewer.
 //!
 //! Nobody waits for a viewer. One whose queue is full is forgotten, and begins anew with the whole
-//! picture when it gets there. What happens within a moment travels together, and of the traffic only
-//! so much is let in ([`TrafficGate`]), so that a server at full speed costs a board no more than a slow
-//! one.
+//! picture when it gets there. What happens within a moment travels together, and of the traffic
+//! only so much is let in ([`TrafficGate`]), so that a server at full speed costs a board no more
+//! than a slow one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,10 +37,10 @@ const WAITING: usize = 64;
 /// A running server, for those who watch it.
 pub(super) struct Feed {
     gate: TrafficGate,
-    shared: Mutex<Shared>,
+    shared: Mutex<FeedState>,
 }
 
-struct Shared {
+struct FeedState {
     log: EventLog,
     viewers: Vec<Sender<Arc<str>>>,
     is_over: bool,
@@ -50,7 +50,7 @@ impl Feed {
     pub(super) fn new(gate: TrafficGate, redactor: Redactor) -> Feed {
         Feed {
             gate,
-            shared: Mutex::new(Shared {
+            shared: Mutex::new(FeedState {
                 log: EventLog::new(redactor),
                 viewers: Vec::new(),
                 is_over: false,
@@ -121,7 +121,7 @@ impl Feed {
 pub(super) struct EventLog {
     pub(super) snapshot: Snapshot,
     redactor: Redactor,
-    told: u64,
+    event_count: u64,
     /// As they were sent.
     last: VecDeque<Arc<str>>,
 }
@@ -131,7 +131,7 @@ impl EventLog {
         EventLog {
             snapshot: Snapshot::default(),
             redactor,
-            told: 0,
+            event_count: 0,
             last: VecDeque::new(),
         }
     }
@@ -140,9 +140,9 @@ impl EventLog {
     pub(super) fn take_in(&mut self, mut event: Event) -> Arc<str> {
         self.redactor.lay_over(&mut event);
         let about = self.snapshot.take_in(&event);
-        self.told += 1;
+        self.event_count += 1;
         let shown = json!({
-            "n": self.told,
+            "n": self.event_count,
             "time": milliseconds(event.time),
             "tick": event.tick.0,
             "thread": event.thread,

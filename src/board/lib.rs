@@ -10,7 +10,8 @@
 //! and writes what happens. `board-feed` makes a picture out of events and nothing else, so a run
 //! that was recorded (`chatserver replay`) is shown by the same code.
 //!
-//! It must not hold up the chat: see [`portal_core::event::TrafficGate`] and `feed.rs` for how it does not.
+//! It must not hold up the chat: see [`portal_core::event::TrafficGate`] and `feed.rs` for how it
+//! does not.
 
 mod feed;
 pub mod limits;
@@ -67,14 +68,14 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A page that is being served.
 pub struct Board {
-    shared: Arc<Shared>,
+    shared: Arc<BoardState>,
     listener: Arc<Listener>,
     threads: Vec<JoinHandle<()>>,
     /// Nothing is ever sent: dropping it wakes the viewers of a replay.
     stop: Option<Sender<()>>,
 }
 
-struct Shared {
+struct BoardState {
     source: Source,
     redactor: Redactor,
     stopped: Receiver<()>,
@@ -146,7 +147,7 @@ impl Board {
     ) -> io::Result<Board> {
         let (queue, events) = events.unzip();
         let (stop, stopped) = bounded(0);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BoardState {
             source,
             redactor,
             stopped,
@@ -216,7 +217,7 @@ impl Drop for Board {
 }
 
 /// The thread `board-8050`: a thread for each connection.
-fn accept(shared: &Arc<Shared>, listener: &Listener) {
+fn accept(shared: &Arc<BoardState>, listener: &Listener) {
     let is_over = || shared.is_stopping.load(Ordering::Acquire);
     let serve = |stream, _| welcome(shared, stream);
     // Without a rest this would fail half a million times a second.
@@ -224,7 +225,7 @@ fn accept(shared: &Arc<Shared>, listener: &Listener) {
     listener.accept_each(is_over, serve, rest);
 }
 
-fn welcome(shared: &Arc<Shared>, stream: Stream) {
+fn welcome(shared: &Arc<BoardState>, stream: Stream) {
     let serving = Arc::clone(shared);
     let share = shared.rules.share_of(stream.peer());
     shared
@@ -237,7 +238,7 @@ fn welcome(shared: &Arc<Shared>, stream: Stream) {
         });
 }
 
-fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
+fn serve(shared: &BoardState, caller: Pending) -> io::Result<()> {
     let stream = &caller.stream().share();
     if let Err(error) = caller.handshake() {
         http::refuse_plain_text(stream, &error);
@@ -272,7 +273,7 @@ fn serve(shared: &Shared, caller: Pending) -> io::Result<()> {
     }
 }
 
-fn refuse(shared: &Shared, stream: &Stream, refused: &Refused) -> io::Result<()> {
+fn refuse(shared: &BoardState, stream: &Stream, refused: &Refused) -> io::Result<()> {
     if let Some(events) = &shared.events {
         emit_refused(events, refused, shared.port);
     }
@@ -280,7 +281,7 @@ fn refuse(shared: &Shared, stream: &Stream, refused: &Refused) -> io::Result<()>
 }
 
 /// Shows a running server until the server ends or the viewer is evicted.
-fn show(shared: &Shared, feed: &Feed, stream: &Stream, watching: &Watching) -> io::Result<()> {
+fn show(shared: &BoardState, feed: &Feed, stream: &Stream, watching: &Watching) -> io::Result<()> {
     while let Some((so_far, news)) = feed.watch() {
         http::send_event(stream, "news", &so_far)?;
         loop {
@@ -303,7 +304,7 @@ fn show(shared: &Shared, feed: &Feed, stream: &Stream, watching: &Watching) -> i
 
 /// Plays a recorded run from `from` on, `speed` times as fast, and no more than `count` events.
 fn play(
-    shared: &Shared,
+    shared: &BoardState,
     events: &[Event],
     speed: f64,
     request: &Request,
@@ -363,7 +364,7 @@ const LONGEST_PAUSE: f64 = 60.0;
 /// Waits, and sends the viewer signs that the connection is alive. Returns `false` if the board is
 /// shutting down or the viewer is evicted.
 fn wait(
-    shared: &Shared,
+    shared: &BoardState,
     stream: &Stream,
     watching: &Watching,
     mut pause: Duration,

@@ -118,7 +118,8 @@ fn name_of(tag: &str) -> &str {
     tag.split([' ', '/', '\\']).next().unwrap_or_default()
 }
 
-/// A tag of the protocol as it is, with the attributes that are known; of any other, that it is one.
+/// A tag of the protocol as it is, with the attributes that are known; of any other, that it is
+/// one.
 fn shown_tag(tag: &str) -> String {
     let name = name_of(tag);
     let is_known = [HARMLESS, FRAMES, TEXTS, SECRETS]
@@ -134,7 +135,7 @@ fn shown_tag(tag: &str) -> String {
         let is_harmless = attribute.split_once('=').is_some_and(|(name, value)| {
             let value = value.trim_matches(['\'', '"']);
             ATTRIBUTES.contains(&name)
-                && value.len() <= portal_wire::limits::NAME
+                && value.len() <= portal_wire::limits::MAX_NAME_BYTES
                 && value
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

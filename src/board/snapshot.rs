@@ -17,16 +17,16 @@ use portal_core::seat::Phase;
 #[derive(Default)]
 pub(super) struct Snapshot {
     tick: u64,
-    rules: Rules,
+    rules: SeatRules,
     /// What listens where: `portal-tcp`, `portal-udp`, `single`, `workers`.
     listeners: BTreeMap<String, String>,
     /// The bottom of the stack first, as in the server.
-    stack: Vec<Key>,
+    stack: Vec<SeatKey>,
     /// By seat.
-    cards: BTreeMap<Key, Card>,
+    cards: BTreeMap<SeatKey, Card>,
     /// Where a seat stands among the others: its neighbour is its partner.
-    order: Vec<Key>,
-    rooms: BTreeMap<String, Room>,
+    order: Vec<SeatKey>,
+    rooms: BTreeMap<String, RoomCard>,
     caption: Option<String>,
     visits: u64,
     is_over: bool,
@@ -35,10 +35,10 @@ pub(super) struct Snapshot {
 }
 
 /// A worker's port, or a seat's number where all are at one port.
-type Key = u64;
+type SeatKey = u64;
 
 #[derive(Default)]
-struct Rules {
+struct SeatRules {
     tick_seconds: u64,
     reserve: u64,
     handshake: u64,
@@ -51,7 +51,7 @@ struct Rules {
 struct Changed {
     /// Another server, or more of it is known: nothing of what was shown before counts.
     whole: bool,
-    cards: BTreeSet<Key>,
+    cards: BTreeSet<SeatKey>,
     stack: bool,
     rooms: bool,
 }
@@ -77,7 +77,7 @@ struct Card {
     is_web: bool,
 }
 
-struct Room {
+struct RoomCard {
     name: String,
     port: u64,
     members: BTreeSet<String>,
@@ -85,7 +85,7 @@ struct Room {
 
 /// Whom an event is about.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub(super) struct About {
+pub(super) struct EventSubject {
     /// The seat.
     pub(super) seat: Option<u64>,
     /// The visit, from the ticket to the port's going back.
@@ -106,7 +106,7 @@ const SHOWN_PORTS: usize = 64;
 
 impl Snapshot {
     /// Takes an event in, and says whom it is about.
-    pub(super) fn take_in(&mut self, event: &Event) -> About {
+    pub(super) fn take_in(&mut self, event: &Event) -> EventSubject {
         self.tick = self.tick.max(event.tick.0);
         let seat = self.seat_of(event);
         let before = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
@@ -124,7 +124,7 @@ impl Snapshot {
         };
         let web = seat.and_then(|seat| self.cards.get(&seat));
         let web = web.is_some_and(|card| card.is_web);
-        About {
+        EventSubject {
             seat,
             visit,
             to,
@@ -141,12 +141,12 @@ impl Snapshot {
         self.listeners.contains_key("single")
     }
 
-    fn partner(&self, seat: Key) -> Option<Key> {
+    fn partner(&self, seat: SeatKey) -> Option<SeatKey> {
         let at = self.order.iter().position(|key| *key == seat)?;
         self.order.get(at ^ 1).copied()
     }
 
-    fn seat_of(&self, event: &Event) -> Option<Key> {
+    fn seat_of(&self, event: &Event) -> Option<SeatKey> {
         if event.kind.starts_with("room-") {
             return None;
         }
@@ -172,7 +172,7 @@ impl Snapshot {
         key.filter(|key| self.cards.contains_key(key))
     }
 
-    fn change(&mut self, event: &Event, seat: Option<Key>) {
+    fn change(&mut self, event: &Event, seat: Option<SeatKey>) {
         match &*event.kind {
             "started" => return self.begin(event),
             "listening" => {
@@ -244,7 +244,7 @@ impl Snapshot {
                 card.until = Some(fires(rules.handshake));
                 card.total_until = fires_if(rules.total);
             }
-            "secured" if card.phase == Phase::Greeting => {
+            "tls-established" if card.phase == Phase::Greeting => {
                 card.until = Some(fires(rules.handshake));
             }
             "calling" => {
@@ -267,9 +267,9 @@ impl Snapshot {
                 card.idle_until = fires_if(rules.idle);
             }
             // A room's thread may have told it a moment late.
-            "heard" if card.phase == Phase::Seated => card.idle_until = fires_if(rules.idle),
+            "activity" if card.phase == Phase::Seated => card.idle_until = fires_if(rules.idle),
             "logged-in" => card.name = text("name"),
-            "left" => {
+            "closed" => {
                 card.phase = Phase::Closing;
                 card.until = None;
                 card.idle_until = None;
@@ -283,7 +283,7 @@ impl Snapshot {
                 self.stack.insert(beside.unwrap_or(self.stack.len()), key);
                 self.pairs_first();
             }
-            "freed" => {
+            "seat-free" => {
                 *card = Card {
                     changes: card.changes + 1,
                     passcode: text("passcode"),
@@ -301,7 +301,7 @@ impl Snapshot {
 
     /// Like the server, hands out seats with a missing partner last.
     fn pairs_first(&mut self) {
-        let is_busy = |key: &Key| {
+        let is_busy = |key: &SeatKey| {
             let card = self.cards.get(key);
             card.is_some_and(|card| card.end.as_deref() == Some(PORT_BUSY))
         };
@@ -309,7 +309,7 @@ impl Snapshot {
             [one, other] => vec![(*one, is_busy(other)), (*other, is_busy(one))],
             _ => Vec::new(),
         });
-        let alone: HashMap<Key, bool> = pairs.collect();
+        let alone: HashMap<SeatKey, bool> = pairs.collect();
         self.stack
             .sort_by_key(|key| !alone.get(key).copied().unwrap_or(false));
         self.changed.stack = true;
@@ -317,12 +317,12 @@ impl Snapshot {
 
     fn begin(&mut self, event: &Event) {
         let number = |name: &str| event.number(name).unwrap_or(0);
-        let keys: Vec<Key> = event.text("ports").map(read_ranges).unwrap_or_default();
+        let keys: Vec<SeatKey> = event.text("ports").map(read_ranges).unwrap_or_default();
         let cards = keys.iter().map(|key| (*key, Card::default())).collect();
         // A file may hold several runs; each begins anew.
         *self = Snapshot {
             tick: event.tick.0,
-            rules: Rules {
+            rules: SeatRules {
                 tick_seconds: number("period"),
                 reserve: number("reserve"),
                 handshake: number("handshake"),
@@ -365,7 +365,7 @@ impl Snapshot {
             "room-opened" => {
                 let members = BTreeSet::new();
                 let name = name.to_owned();
-                let room = Room {
+                let room = RoomCard {
                     name: name.clone(),
                     port,
                     members,
@@ -396,7 +396,7 @@ impl Snapshot {
         self.cards.len() <= SHOWN_CARDS || card.phase != Phase::Free
     }
 
-    fn card(&self, key: Key) -> Value {
+    fn card(&self, key: SeatKey) -> Value {
         let Some(card) = self.cards.get(&key) else {
             return Value::Null;
         };
@@ -421,7 +421,7 @@ impl Snapshot {
     }
 
     fn stack(&self) -> Value {
-        let top: Vec<Key> = self.stack.iter().rev().take(SHOWN_PORTS).copied().collect();
+        let top: Vec<SeatKey> = self.stack.iter().rev().take(SHOWN_PORTS).copied().collect();
         json!({ "count": self.stack.len(), "top": top })
     }
 
@@ -483,9 +483,10 @@ impl Snapshot {
     }
 }
 
-/// `50001-50003 7` as numbers, each once: a range counts up to a port that was named before. (A line of 96 KB
-/// that says `1-65535` again and again would otherwise become cards by the hundred million.)
-fn read_ranges(text: &str) -> Vec<Key> {
+/// `50001-50003 7` as numbers, each once: a range counts up to a port that was named before. (A
+/// line of 96 KB that says `1-65535` again and again would otherwise become cards by the hundred
+/// million.)
+fn read_ranges(text: &str) -> Vec<SeatKey> {
     let parts = text.split_whitespace();
     let ranges = parts.filter_map(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -498,7 +499,7 @@ fn read_ranges(text: &str) -> Vec<Key> {
     for mut range in ranges {
         ports.extend(range.by_ref().take_while(|&port| named.insert(port)));
     }
-    ports.into_iter().map(Key::from).collect()
+    ports.into_iter().map(SeatKey::from).collect()
 }
 
 #[cfg(test)]
@@ -541,7 +542,7 @@ mod tests {
         }
     }
 
-    fn phase(snapshot: &Snapshot, key: Key) -> &'static str {
+    fn phase(snapshot: &Snapshot, key: SeatKey) -> &'static str {
         snapshot.cards[&key].phase.word()
     }
 
@@ -630,7 +631,7 @@ mod tests {
         let about = snapshot.take_in(&event(write));
         assert_eq!(
             about,
-            About {
+            EventSubject {
                 seat: Some(50001),
                 visit: Some(1),
                 to: None,

@@ -12,13 +12,13 @@ use portal_net::{Stream, greediest, host_of};
 /// All viewers of the board.
 pub(super) struct Viewers {
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<ViewerState>,
     /// Notified when a viewer has left.
     left: Condvar,
 }
 
 /// Guarded by a leaf lock.
-struct State {
+struct ViewerState {
     /// The oldest first.
     watching: Vec<Viewer>,
     /// Number of evicted viewers whose threads have not ended yet.
@@ -46,7 +46,7 @@ impl Viewers {
     pub(super) fn new(most: usize) -> Viewers {
         Viewers {
             most,
-            state: Mutex::new(State {
+            state: Mutex::new(ViewerState {
                 watching: Vec::new(),
                 leaving: 0,
                 joined: 0,

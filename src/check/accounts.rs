@@ -1,4 +1,5 @@
-//! Rung 5: names with passwords, messages for everyone and for one, and a server that is killed and knows them still.
+//! Rung 5: names with passwords, messages for everyone and for one, and a server that is killed and
+//! knows them still.
 
 use std::borrow::Cow;
 use std::fs;
@@ -8,7 +9,9 @@ use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::chat::{error, hears, is_refused, is_sent, is_told, is_welcome, login, newcomer};
+use super::chat::{
+    error, expect_doc, expect_message, is_refused, is_sent, is_welcome, login, newcomer,
+};
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -75,9 +78,9 @@ pub(super) const RUNG: Rung = Rung {
                 registered(subject, "alice")?.reset();
                 let mut alice = newcomer(subject, "alice")?;
                 asks_for_a_password(&mut alice, "alice", false)?;
-                alice.say(&password("the sun"))?;
+                alice.send(&password("the sun"))?;
                 is_refused(&mut alice, ErrorCode::WrongPassword)?;
-                alice.say(&password(PASSWORD))?;
+                alice.send(&password(PASSWORD))?;
                 is_welcome(&mut alice, "alice")
             },
         },
@@ -92,7 +95,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut thief = newcomer(subject, "somebody who guesses")?;
                 asks_for_a_password(&mut thief, "alice", false)?;
                 for guess in ["the sun", "the earth", "the sea"] {
-                    thief.say(&password(guess))?;
+                    thief.send(&password(guess))?;
                     is_refused(&mut thief, ErrorCode::WrongPassword)?;
                 }
                 thief.end()
@@ -108,7 +111,7 @@ pub(super) const RUNG: Rung = Rung {
                 registered(subject, "alice")?.reset();
                 let mut loud = newcomer(subject, "ALICE")?;
                 asks_for_a_password(&mut loud, "ALICE", false)?;
-                loud.say(&password(PASSWORD))?;
+                loud.send(&password(PASSWORD))?;
                 is_welcome(&mut loud, "alice")
             },
         },
@@ -142,13 +145,13 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice = registered(subject, "alice")?;
                 let mut bob = registered(subject, "bob")?;
                 let mut carol = registered(subject, "carol")?;
-                alice.say(&public("hello everyone"))?;
-                hears(&mut bob, "alice", "hello everyone", &Scope::Public)?;
-                hears(&mut carol, "alice", "hello everyone", &Scope::Public)?;
+                alice.send(&public("hello everyone"))?;
+                expect_message(&mut bob, "alice", "hello everyone", &Scope::Public)?;
+                expect_message(&mut carol, "alice", "hello everyone", &Scope::Public)?;
                 is_sent(&mut alice, 2)?;
                 // Had it come to her as well, it would be the first that she hears.
-                bob.say(&public("hello alice"))?;
-                hears(&mut alice, "bob", "hello alice", &Scope::Public)
+                bob.send(&public("hello alice"))?;
+                expect_message(&mut alice, "bob", "hello alice", &Scope::Public)
             },
         },
         Check {
@@ -161,12 +164,12 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice = registered(subject, "alice")?;
                 let mut bob = registered(subject, "bob")?;
                 let mut carol = registered(subject, "carol")?;
-                alice.say(&direct("bob", "a secret"))?;
-                hears(&mut bob, "alice", "a secret", &Scope::Direct)?;
+                alice.send(&direct("bob", "a secret"))?;
+                expect_message(&mut bob, "alice", "a secret", &Scope::Direct)?;
                 is_sent(&mut alice, 1)?;
-                alice.say(&direct("carol", "no secret"))?;
-                hears(&mut carol, "alice", "no secret", &Scope::Direct)?;
-                alice.say(&direct("dave", "is anybody there?"))?;
+                alice.send(&direct("carol", "no secret"))?;
+                expect_message(&mut carol, "alice", "no secret", &Scope::Direct)?;
+                alice.send(&direct("dave", "is anybody there?"))?;
                 is_refused(&mut alice, ErrorCode::NoSuchUser)
             },
         },
@@ -182,10 +185,10 @@ pub(super) const RUNG: Rung = Rung {
                 let mut bob = registered(subject, "bob")?;
                 let mut carol = newcomer(subject, "carol, who has given no password")?;
                 asks_for_a_password(&mut carol, "carol", true)?;
-                alice.say(&public("for members"))?;
-                hears(&mut bob, "alice", "for members", &Scope::Public)?;
+                alice.send(&public("for members"))?;
+                expect_message(&mut bob, "alice", "for members", &Scope::Public)?;
                 is_sent(&mut alice, 1)?;
-                carol.say(&public("let me in"))?;
+                carol.send(&public("let me in"))?;
                 // The message, had it come, would stand before the refusal.
                 let wanted = error(ErrorCode::LoginFirst);
                 let is_right = carol.document(&wanted, |doc| match doc {
@@ -197,8 +200,8 @@ pub(super) const RUNG: Rung = Rung {
                     let came = "another error, the message, or an answer as if she were a member";
                     return Err(carol.failure(&wanted).came(came));
                 }
-                alice.say(&public("among us"))?;
-                hears(&mut bob, "alice", "among us", &Scope::Public)
+                alice.send(&public("among us"))?;
+                expect_message(&mut bob, "alice", "among us", &Scope::Public)
             },
         },
         Check {
@@ -213,12 +216,12 @@ pub(super) const RUNG: Rung = Rung {
                 let mut bob = registered(subject, "bob")?;
                 let mut new = back(subject, "alice", PASSWORD)?;
                 let farewell = "<SERVER><command>TAKEN OVER</command></SERVER>";
-                is_told(&mut old, farewell, |doc| {
+                expect_doc(&mut old, farewell, |doc| {
                     matches!(doc, ServerDoc::TakenOver)
                 })?;
                 old.end()?;
-                bob.say(&direct("alice", "are you back?"))?;
-                hears(&mut new, "bob", "are you back?", &Scope::Direct)
+                bob.send(&direct("alice", "are you back?"))?;
+                expect_message(&mut new, "bob", "are you back?", &Scope::Direct)
             },
         },
         Check {
@@ -271,9 +274,9 @@ pub(super) const RUNG: Rung = Rung {
                     all.extend(all_at_once(subject, some)?);
                 }
                 let (speaker, others) = all.split_first_mut().ok_or_else(nobody)?;
-                speaker.say(&public("hello everyone"))?;
+                speaker.send(&public("hello everyone"))?;
                 for other in others {
-                    hears(other, &names[0], "hello everyone", &Scope::Public)?;
+                    expect_message(other, &names[0], "hello everyone", &Scope::Public)?;
                 }
                 is_sent(speaker, CROWD - 1)
             },
@@ -308,7 +311,7 @@ fn direct<'a>(to: &'a str, text: &'a str) -> ClientDoc<'a> {
 
 /// `client` says LOGIN, and is asked for the password of a new account, or of one that is there.
 fn asks_for_a_password(client: &mut Talk, name: &str, new: bool) -> Result<(), Failure> {
-    client.say(&login(name))?;
+    client.send(&login(name))?;
     let kind = if new { "new" } else { "existing" };
     let wanted = format!("<SERVER><command>PASSWORD</command><account>{kind}</account></SERVER>");
     let is_right = client.document(&wanted, |doc| match doc {
@@ -327,7 +330,7 @@ fn asks_for_a_password(client: &mut Talk, name: &str, new: bool) -> Result<(), F
 fn registered(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, name)?;
     asks_for_a_password(&mut client, name, true)?;
-    client.say(&password(PASSWORD))?;
+    client.send(&password(PASSWORD))?;
     is_welcome(&mut client, name)?;
     Ok(client)
 }
@@ -336,7 +339,7 @@ fn registered(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
 fn back(subject: &Subject<'_>, name: &str, with: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, &format!("{name}, who is back,"))?;
     asks_for_a_password(&mut client, name, false)?;
-    client.say(&password(with))?;
+    client.send(&password(with))?;
     is_welcome(&mut client, name)?;
     Ok(client)
 }
@@ -368,7 +371,7 @@ fn all_at_once(subject: &Subject<'_>, names: &[String]) -> Result<Vec<Talk>, Fai
     at_the_same_time(&asked, |(name, client)| {
         let mut client = client.lock();
         start.wait();
-        client.say(&password(PASSWORD))?;
+        client.send(&password(PASSWORD))?;
         is_welcome(&mut client, name)
     })?;
     let clients = asked.into_iter();
@@ -391,7 +394,7 @@ fn same_name_at_once(subject: &Subject<'_>) -> Result<(), Failure> {
         let mut client = client.lock();
         let until = Instant::now() + client.patience();
         start.wait();
-        client.say(&password(secret))?;
+        client.send(&password(secret))?;
         client.patient(slowed(ANSWER));
         loop {
             let answer = client.document(wanted, |doc| match doc {
@@ -436,8 +439,8 @@ fn kill_and_start(
     clients: impl IntoIterator<Item = Talk>,
 ) -> Result<(), Failure> {
     subject.kill();
-    // Connections that end in the ordinary way would keep the port for a minute from a server that has not asked for
-    // SO_REUSEADDR.
+    // Connections that end in the ordinary way would keep the port for a minute from a server that
+    // has not asked for SO_REUSEADDR.
     clients.into_iter().for_each(Talk::reset);
     subject.start_again()
 }

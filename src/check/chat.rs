@@ -15,7 +15,7 @@ pub(super) fn login(name: &str) -> ClientDoc<'static> {
 }
 
 /// Where somebody is sent, and with which passcode.
-pub(super) struct Ticket {
+pub(super) struct PortalTicket {
     pub(super) port: u16,
     pub(super) passcode: String,
 }
@@ -28,15 +28,16 @@ pub(super) fn handshake(passcode: &str) -> ClientDoc<'_> {
     }
 }
 
-/// `client` is told that its passcode is wrong, at a port of this `kind` ("room" or "worker"), and that is the end.
+/// `client` is told that its passcode is wrong, at a port of this `kind` ("room" or "worker"), and
+/// that is the end.
 ///
 /// # Errors
 /// When something else happens.
-pub(super) fn is_turned_away(client: &mut Talk, kind: &str) -> Result<(), Failure> {
+pub(super) fn expect_rejected(client: &mut Talk, kind: &str) -> Result<(), Failure> {
     let wanted = format!(
         "<SERVER type='{kind}' port='…'><message>Wrong handshake passcode</message></SERVER>"
     );
-    is_told(
+    expect_doc(
         client,
         &wanted,
         |doc| matches!(doc, ServerDoc::WrongPasscode { room, .. } if room.is_some() == (kind == "room")),
@@ -52,7 +53,7 @@ pub(super) fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure
     let mut client = subject.connect(who)?;
     let greeting =
         "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>";
-    is_told(&mut client, greeting, |doc| {
+    expect_doc(&mut client, greeting, |doc| {
         matches!(doc, ServerDoc::WelcomeSingle { .. })
     })?;
     Ok(client)
@@ -64,7 +65,7 @@ pub(super) fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure
 /// When that does not come about.
 pub(super) fn named(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, name)?;
-    client.say(&login(name))?;
+    client.send(&login(name))?;
     is_welcome(&mut client, name)?;
     Ok(client)
 }
@@ -75,7 +76,7 @@ pub(super) fn named(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> 
 /// When it is not.
 pub(super) fn is_welcome(client: &mut Talk, name: &str) -> Result<(), Failure> {
     let welcome = format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>");
-    is_told(
+    expect_doc(
         client,
         &welcome,
         |doc| matches!(doc, ServerDoc::LoggedIn { username } if username == name),
@@ -86,7 +87,7 @@ pub(super) fn is_welcome(client: &mut Talk, name: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When none comes.
-pub(super) fn is_told(
+pub(super) fn expect_doc(
     client: &mut Talk,
     wanted: &str,
     is: impl Fn(&ServerDoc<'_>) -> bool,
@@ -131,7 +132,7 @@ pub(super) fn error(code: ErrorCode) -> String {
 ///
 /// # Errors
 /// When it is not.
-pub(super) fn hears(
+pub(super) fn expect_message(
     client: &mut Talk,
     from: &str,
     text: &str,

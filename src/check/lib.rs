@@ -1,10 +1,11 @@
-//! The program `chatcheck`: it starts a server (or a client) that a student has written, in any language, talks with it
-//! over real sockets, and says what works, what does not, and which idea helps.
+//! The program `chatcheck`: it starts a server (or a client) that a student has written, in any
+//! language, talks with it over real sockets, and says what works, what does not, and which idea
+//! helps.
 //!
-//! Each rung is a task (`lesson/tasks`) and a list of checks. Each check starts the program anew on a free
-//! port, so that one fault does not spoil the checks after it, and ends it again with everything that it started.
-//! `tests/check` has a correct server for each rung and a faulty one for each check; `tests/check.rs` plays all of
-//! them against each other.
+//! Each rung is a task (`lesson/tasks`) and a list of checks. Each check starts the program anew on
+//! a free port, so that one fault does not spoil the checks after it, and ends it again with
+//! everything that it started. `tests/check` has a correct server for each rung and a faulty one
+//! for each check; `tests/check.rs` plays all of them against each other.
 
 mod accounts;
 mod chat;
@@ -12,6 +13,7 @@ mod client;
 mod echo;
 mod failure;
 mod framing;
+mod manual;
 mod names;
 mod options;
 mod program;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 use options::Wanted;
 use portal_cli::output;
 use program::{Launch, Programs};
-use report::{Outcome, Report};
+use report::{CheckResult, Report};
 use rung::{Check, Rung};
 
 /// The exit code when a check has failed.
@@ -48,8 +50,8 @@ const RUNGS: [Rung; 7] = [
     workers::RUNG,
 ];
 
-/// Runs the program whose command line is `words`, its own name first. The exit code is 0 if every check that was
-/// asked for has passed, 1 if one has not, 2 if nothing was checked.
+/// Runs the program whose command line is `words`, its own name first. The exit code is 0 if every
+/// check that was asked for has passed, 1 if one has not, 2 if nothing was checked.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match options::read(words, &RUNGS) {
         Err(code) => code,
@@ -90,7 +92,7 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
         programs: &programs,
     };
     for check in checks {
-        let outcome = Outcome::of(check, &launch);
+        let outcome = CheckResult::of(check, &launch);
         let has_failed = outcome.failure.is_some();
         report.add(outcome);
         if has_failed && !wanted.keep_going {

@@ -1,22 +1,24 @@
-//! Rung 4: clients that address each other. From here on, documents travel (`protocol`), one in each line.
+//! Rung 4: clients that address each other. From here on, documents travel (`protocol`), one in
+//! each line.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::chat::{hears, is_refused, is_told, login, named, newcomer};
+use super::chat::{expect_doc, expect_message, is_refused, login, named, newcomer};
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 use portal_wire::{ClientDoc, ErrorCode, Scope, ServerDoc};
 
-/// How many messages are sent to somebody who does not read, and how long each is: together more than the sockets
-/// on the way hold.
+/// How many messages are sent to somebody who does not read, and how long each is: together more
+/// than the sockets on the way hold.
 const UNREAD: usize = 2_000;
 const UNREAD_BYTES: usize = 7_900;
 
-/// How many of them are sent before their answers are read. (The system of a server that does not ask for TCP_NODELAY
-/// keeps back the second of two small answers for some 40 ms, once in each batch.)
+/// How many of them are sent before their answers are read. (The system of a server that does not
+/// ask for TCP_NODELAY keeps back the second of two small answers for some 40 ms, once in each
+/// batch.)
 const BATCH: usize = 50;
 
 pub(super) const RUNG: Rung = Rung {
@@ -51,10 +53,10 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login"],
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
-                alice.say(&ClientDoc::say("%bob%hello"))?;
-                hears(&mut bob, "alice", "hello", &Scope::Direct)?;
-                bob.say(&ClientDoc::say("%alice%hello yourself"))?;
-                hears(&mut alice, "bob", "hello yourself", &Scope::Direct)
+                alice.send(&ClientDoc::message("%bob%hello"))?;
+                expect_message(&mut bob, "alice", "hello", &Scope::Direct)?;
+                bob.send(&ClientDoc::message("%alice%hello yourself"))?;
+                expect_message(&mut alice, "bob", "hello yourself", &Scope::Direct)
             },
         },
         Check {
@@ -65,8 +67,8 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login"],
             play: |subject| {
                 let (mut alice, _bob) = (named(subject, "alice")?, named(subject, "bob")?);
-                alice.say(&ClientDoc::say("%bob%hello"))?;
-                is_told(
+                alice.send(&ClientDoc::message("%bob%hello"))?;
+                expect_doc(
                     &mut alice,
                     "<SERVER><command>SENT</command><count>1</count></SERVER>",
                     |doc| matches!(doc, ServerDoc::Sent { count: 1 }),
@@ -82,11 +84,12 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let mut carol = named(subject, "carol")?;
-                alice.say(&ClientDoc::say("%bob%a secret"))?;
-                hears(&mut bob, "alice", "a secret", &Scope::Direct)?;
-                // What comes to one client comes in order: had the secret come to carol, it would be first.
-                alice.say(&ClientDoc::say("%carol%no secret"))?;
-                hears(&mut carol, "alice", "no secret", &Scope::Direct)
+                alice.send(&ClientDoc::message("%bob%a secret"))?;
+                expect_message(&mut bob, "alice", "a secret", &Scope::Direct)?;
+                // What comes to one client comes in order: had the secret come to carol, it would
+                // be first.
+                alice.send(&ClientDoc::message("%carol%no secret"))?;
+                expect_message(&mut carol, "alice", "no secret", &Scope::Direct)
             },
         },
         Check {
@@ -97,7 +100,7 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login"],
             play: |subject| {
                 let mut alice = named(subject, "alice")?;
-                alice.say(&ClientDoc::say("%bob%is anybody there?"))?;
+                alice.send(&ClientDoc::message("%bob%is anybody there?"))?;
                 is_refused(&mut alice, ErrorCode::NoSuchUser)
             },
         },
@@ -110,11 +113,11 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let mut bob = named(subject, "bob")?;
                 let mut nobody = newcomer(subject, "a client without a name")?;
-                nobody.say(&ClientDoc::say("%bob%who am I?"))?;
+                nobody.send(&ClientDoc::message("%bob%who am I?"))?;
                 is_refused(&mut nobody, ErrorCode::LoginFirst)?;
                 let mut alice = named(subject, "alice")?;
-                alice.say(&ClientDoc::say("%bob%it is me"))?;
-                hears(&mut bob, "alice", "it is me", &Scope::Direct)
+                alice.send(&ClientDoc::message("%bob%it is me"))?;
+                expect_message(&mut bob, "alice", "it is me", &Scope::Direct)
             },
         },
         Check {
@@ -127,11 +130,11 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let mut other = newcomer(subject, "another client")?;
-                other.say(&login("alice"))?;
+                other.send(&login("alice"))?;
                 is_refused(&mut other, ErrorCode::NameInUse)?;
                 // It still leads to who had it first.
-                bob.say(&ClientDoc::say("%alice%hello"))?;
-                hears(&mut alice, "bob", "hello", &Scope::Direct)
+                bob.send(&ClientDoc::message("%alice%hello"))?;
+                expect_message(&mut alice, "bob", "hello", &Scope::Direct)
             },
         },
         Check {
@@ -142,8 +145,8 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
-                alice.say(&ClientDoc::say("%bob%50% of 100% is %x%"))?;
-                hears(&mut bob, "alice", "50% of 100% is %x%", &Scope::Direct)
+                alice.send(&ClientDoc::message("%bob%50% of 100% is %x%"))?;
+                expect_message(&mut bob, "alice", "50% of 100% is %x%", &Scope::Direct)
             },
         },
         Check {
@@ -155,8 +158,8 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let text = "if a < b && c > d: </message> \"x\" 'y' &amp;";
-                alice.say(&ClientDoc::say(format!("%bob%{text}")))?;
-                hears(&mut bob, "alice", text, &Scope::Direct)
+                alice.send(&ClientDoc::message(format!("%bob%{text}")))?;
+                expect_message(&mut bob, "alice", text, &Scope::Direct)
             },
         },
         Check {
@@ -174,8 +177,8 @@ pub(super) const RUNG: Rung = Rung {
                      <CLIENT><mess",
                     "age>%bob%two</message></CLIENT>\n",
                 ])?;
-                hears(&mut bob, "alice", "one", &Scope::Direct)?;
-                hears(&mut bob, "alice", "two", &Scope::Direct)
+                expect_message(&mut bob, "alice", "one", &Scope::Direct)?;
+                expect_message(&mut bob, "alice", "two", &Scope::Direct)
             },
         },
         Check {
@@ -230,11 +233,11 @@ pub(super) const RUNG: Rung = Rung {
                 let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;
                 for (number, client) in clients.iter_mut().enumerate() {
                     let next = name(number + 1);
-                    client.say(&ClientDoc::say(format!("%{next}%hello from {number}")))?;
+                    client.send(&ClientDoc::message(format!("%{next}%hello from {number}")))?;
                 }
                 for (number, client) in clients.iter_mut().enumerate() {
                     let before = (number + 199) % 200;
-                    hears(
+                    expect_message(
                         client,
                         &name(before),
                         &format!("hello from {before}"),
@@ -247,14 +250,15 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// Bob has gone: his name has to become free, as soon as the server has noticed. (Nothing is sent to him meanwhile: a
-/// write into a broken connection would tell the server in another way than its read.)
+/// Bob has gone: his name has to become free, as soon as the server has noticed. (Nothing is sent
+/// to him meanwhile: a write into a broken connection would tell the server in another way than its
+/// read.)
 fn is_free_again(subject: &Subject<'_>) -> Result<(), Failure> {
     let wanted = "<SERVER><command>WELCOME</command><username>bob</username></SERVER>, now that bob has gone";
     let mut client = newcomer(subject, "somebody who wants to be bob, too")?;
     let until = Instant::now() + client.patience();
     loop {
-        client.say(&login("bob"))?;
+        client.send(&login("bob"))?;
         let is_free = client.document(wanted, |doc| match doc {
             ServerDoc::LoggedIn { .. } => Some(true),
             ServerDoc::Error {
@@ -280,16 +284,16 @@ fn who_does_not_read(subject: &Subject<'_>) -> Result<(), Failure> {
     let long = format!("%carol%{}", "x".repeat(UNREAD_BYTES));
     for _ in 0..UNREAD / BATCH {
         for _ in 0..BATCH {
-            alice.say(&ClientDoc::say(long.as_str()))?;
+            alice.send(&ClientDoc::message(long.as_str()))?;
         }
         for _ in 0..BATCH {
             // Sent, or dropped because she does not read: the rung leaves it open.
             let wanted = "an answer, SENT or an error, though carol does not read";
-            is_told(&mut alice, wanted, |doc| {
+            expect_doc(&mut alice, wanted, |doc| {
                 matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. })
             })?;
         }
     }
-    alice.say(&ClientDoc::say("%bob%she does not listen"))?;
-    hears(&mut bob, "alice", "she does not listen", &Scope::Direct)
+    alice.send(&ClientDoc::message("%bob%she does not listen"))?;
+    expect_message(&mut bob, "alice", "she does not listen", &Scope::Direct)
 }

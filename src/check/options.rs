@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, value_parser};
 
+use super::manual::MANUAL;
 use super::program::{FOLDER, PORT};
 use super::rung::Rung;
 use portal_cli::command_line::{About, bad_value, read as read_words, refuse};
@@ -31,11 +32,12 @@ COMMAND is started anew for each check, by sh, with a free port of 127.0.0.1 in 
 {port} and an empty folder in place of {folder}, and is ended again with everything that
 it has started. Exit code 0: all passed, 1: one has failed, 2: nothing was checked."
 )]
-struct Arguments {
+struct CheckArguments {
     /// Which rung of the ladder
     #[arg(value_parser = value_parser!(u8).range(1..=7), required_unless_present_any = ["man", "completions"])]
     rung: Option<u8>,
-    /// What starts the server; `{port}` stands for the port at which it listens, `{folder}` for an empty folder (rung 5). Without it, the task is printed
+    /// What starts the server; `{port}` stands for the port at which it listens, `{folder}` for an
+    /// empty folder (rung 5). Without it, the task is printed
     command: Option<String>,
     /// COMMAND is a client, for the servers of rungs 1 to 3: the checker is its server, and types
     #[arg(long)]
@@ -81,7 +83,8 @@ pub(super) struct Wanted {
     pub(super) start_within: Duration,
 }
 
-/// Reads the command line, whose first word is the program's name, about one of these `rungs`. `Err` is the program's end.
+/// Reads the command line, whose first word is the program's name, about one of these `rungs`.
+/// `Err` is the program's end.
 pub(super) fn read(
     words: impl IntoIterator<Item = OsString>,
     rungs: &[Rung],
@@ -90,10 +93,12 @@ pub(super) fn read(
     let words = ["chatcheck".into()]
         .into_iter()
         .chain(words.into_iter().skip(1));
-    let given = read_words(words, |given: &Arguments| &given.about)?;
+    let given = read_words(words, &MANUAL, |given: &CheckArguments| &given.about)?;
     let Some(rung) = given.rung else {
         let sentence = "it is asked for a RUNG, such as chatcheck 1";
-        return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+        return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
+            sentence,
+        )));
     };
     if let Some(command) = &given.command {
         let keeps = |there: &&Rung| there.number == rung && there.keeps_something;
@@ -107,13 +112,17 @@ pub(super) fn read(
                 "the command has to say where the {missing} goes, such as 'python3 server.py {places}'; this one does \
                  not: {command}"
             );
-            return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+            return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
+                sentence,
+            )));
         }
     }
     if given.client && rung > RUNGS_OF_THE_CLIENT {
         let sentence =
             "there is one task for a client, that of rungs 1 to 3: chatcheck 1 --client".to_owned();
-        return Err(refuse::<Arguments>(&bad_value::<Arguments>(sentence)));
+        return Err(refuse::<CheckArguments>(&bad_value::<CheckArguments>(
+            sentence,
+        )));
     }
     Ok(Wanted {
         rung,
@@ -137,7 +146,7 @@ mod tests {
 
     #[test]
     fn completions_and_manual_page_know_every_option() {
-        know_every_option(Arguments::command());
+        know_every_option(CheckArguments::command());
         let rungs = crate::RUNGS;
         let page = read(["chatcheck", "--man"].map(OsString::from), &rungs);
         let code = format!("{:?}", page.err());
@@ -150,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_options_stand_on_the_page_as_in_the_help() {
-        stand_on_the_page(Arguments::command(), "chatcheck.md");
+        stand_on_the_page(CheckArguments::command(), "chatcheck.md");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The program that is checked: started on a free port, and ended with everything that it has started.
+//! The program that is checked: started on a free port, and ended with everything that it has
+//! started.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write as _};
@@ -45,19 +46,20 @@ const KEPT: usize = 4 * 1024;
 const PORTS: Range<u16> = 10_000..32_000;
 const TRIES: usize = 100;
 
-/// How long the last words of a program that has ended are waited for, and the end of those that it had started.
+/// How long the last words of a program that has ended are waited for, and the end of those that it
+/// had started.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What has been started and made, and has to be gone when the checker is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Programs {
-    left: Arc<Mutex<Left>>,
+    left: Arc<Mutex<Leftover>>,
 }
 
 #[derive(Debug, Default)]
-struct Left {
-    /// The process groups that run now. Each program is the leader of a group of its own, so that its children end
-    /// with it; so Ctrl-C reaches the checker alone, which has to end them.
+struct Leftover {
+    /// The process groups that run now. Each program is the leader of a group of its own, so that
+    /// its children end with it; so Ctrl-C reaches the checker alone, which has to end them.
     running: BTreeSet<i32>,
     /// The folders for what the programs keep.
     folders: BTreeSet<PathBuf>,
@@ -113,8 +115,8 @@ pub(super) struct Launch<'p> {
 }
 
 impl<'p> Launch<'p> {
-    /// The server, for one check, on a port that was free a moment ago, with a folder of its own if its command asks
-    /// for one.
+    /// The server, for one check, on a port that was free a moment ago, with a folder of its own if
+    /// its command asks for one.
     ///
     /// # Errors
     /// When no port is free, no folder can be made, or `sh` can't be started.
@@ -123,7 +125,7 @@ impl<'p> Launch<'p> {
         let (address, claims) = free_ports(self.more_ports).map_err(wrong)?;
         let mut line = self.command.replace(PORT, &address.port().to_string());
         let folder = match line.contains(FOLDER) {
-            true => Some(Folder::new(self.programs).map_err(wrong)?),
+            true => Some(ServerFolder::new(self.programs).map_err(wrong)?),
             false => None,
         };
         if let Some(folder) = &folder {
@@ -150,12 +152,13 @@ impl<'p> Launch<'p> {
     }
 }
 
-/// A port of this machine's that is free, as `more` after it are, and what keeps them free of other checkers until it
-/// is dropped.
+/// A port of this machine's that is free, as `more` after it are, and what keeps them free of other
+/// checkers until it is dropped.
 ///
-/// Between now and the moment when the program binds it, somebody else could. So it is none from which the system
-/// takes ports for outgoing connections (on Linux, they begin at 32768); and for other checkers, which look for one in
-/// the same way, the UDP port of the same number is a sign that it is taken.
+/// Between now and the moment when the program binds it, somebody else could. So it is none from
+/// which the system takes ports for outgoing connections (on Linux, they begin at 32768); and for
+/// other checkers, which look for one in the same way, the UDP port of the same number is a sign
+/// that it is taken.
 ///
 /// # Errors
 /// When none of many is free.
@@ -180,8 +183,8 @@ fn free_ports(more: u16) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
     Err(last)
 }
 
-/// Binds, and lets go again, as a program does that has not asked for SO_REUSEADDR: it can't while old connections of
-/// that port are in TIME_WAIT.
+/// Binds, and lets go again, as a program does that has not asked for SO_REUSEADDR: it can't while
+/// old connections of that port are in TIME_WAIT.
 fn bind_as_a_beginner(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&address.into())
@@ -189,13 +192,13 @@ fn bind_as_a_beginner(address: SocketAddr) -> io::Result<()> {
 
 /// An empty folder for what a server keeps, gone when it is dropped.
 #[derive(Debug)]
-struct Folder<'p> {
+struct ServerFolder<'p> {
     path: PathBuf,
     programs: &'p Programs,
 }
 
-impl<'p> Folder<'p> {
-    fn new(programs: &'p Programs) -> io::Result<Folder<'p>> {
+impl<'p> ServerFolder<'p> {
+    fn new(programs: &'p Programs) -> io::Result<ServerFolder<'p>> {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         let name = format!("chatcheck-{:016x}", u64::from_be_bytes(bytes));
@@ -204,11 +207,11 @@ impl<'p> Folder<'p> {
         std::fs::create_dir(&path)?;
         left.folders.insert(path.clone());
         drop(left);
-        Ok(Folder { path, programs })
+        Ok(ServerFolder { path, programs })
     }
 }
 
-impl Drop for Folder<'_> {
+impl Drop for ServerFolder<'_> {
     fn drop(&mut self) {
         let mut left = self.programs.left.lock();
         let _ = std::fs::remove_dir_all(&self.path);
@@ -230,7 +233,7 @@ pub(super) struct Subject<'p> {
     process: Mutex<Process<'p>>,
     /// Somebody has been let in: from then on, a refusal is the program's fault.
     has_been_reached: AtomicBool,
-    folder: Option<Folder<'p>>,
+    folder: Option<ServerFolder<'p>>,
     /// Where it finds a server, if the program is a client.
     pub(super) listener: Mutex<Option<TcpListener>>,
     programs: &'p Programs,
@@ -263,8 +266,8 @@ impl Subject<'_> {
     pub(super) fn kill(&self) {
         let mut process = self.process.lock();
         process.kill();
-        // The shell is waited for; the server is a child of it, and takes a moment longer. (Where nobody asks how
-        // such children have ended, they stay in the group for ever.)
+        // The shell is waited for; the server is a child of it, and takes a moment longer. (Where
+        // nobody asks how such children have ended, they stay in the group for ever.)
         let until = Instant::now() + LAST_WORDS;
         let group = Pid::from_raw(id_of(&process.child));
         while group.is_some_and(|group| test_kill_process_group(group).is_ok())
@@ -307,8 +310,8 @@ impl Subject<'_> {
         self.process.lock().keyboard = None;
     }
 
-    /// The end of what it has printed. Of a program that has ended, its last words are waited for: they may be on
-    /// their way. Not for long, since a child of it may have the pipe for ever.
+    /// The end of what it has printed. Of a program that has ended, its last words are waited for:
+    /// they may be on their way. Not for long, since a child of it may have the pipe for ever.
     pub(super) fn printed(&self) -> String {
         self.process.lock().printed()
     }
@@ -372,7 +375,8 @@ impl<'p> Process<'p> {
 
     fn kill(&mut self) {
         let mut left = self.programs.left.lock();
-        // Its number may be somebody else's once it has been waited for and is not in the list any more.
+        // Its number may be somebody else's once it has been waited for and is not in the list any
+        // more.
         if left.running.contains(&id_of(&self.child)) {
             kill_group(id_of(&self.child));
             let _ = self.child.wait();

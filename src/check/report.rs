@@ -17,7 +17,7 @@ const LINES: usize = 8;
 
 /// What has come of one check.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct CheckResult {
     check: &'static Check,
     pub(super) failure: Option<Failure>,
     took: Duration,
@@ -25,9 +25,9 @@ pub(super) struct Outcome {
     printed: Vec<String>,
 }
 
-impl Outcome {
+impl CheckResult {
     /// Starts the program, plays `check`, and ends the program.
-    pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> Outcome {
+    pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> CheckResult {
         let start = Instant::now();
         let mut printed = Vec::new();
         let result = launch.start().and_then(|subject| {
@@ -47,7 +47,7 @@ impl Outcome {
             }
             result
         });
-        Outcome {
+        CheckResult {
             check,
             failure: result.err(),
             took: start.elapsed(),
@@ -62,7 +62,7 @@ pub(super) struct Report {
     command: String,
     is_json: bool,
     has_colour: bool,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<CheckResult>,
     /// The first error in printing it. The checks continue, because their result may also go to a
     /// file.
     not_printed: Option<io::Error>,
@@ -93,7 +93,7 @@ impl Report {
     }
 
     /// Says what has come of one more check.
-    pub(super) fn add(&mut self, outcome: Outcome) {
+    pub(super) fn add(&mut self, outcome: CheckResult) {
         let text = match self.is_json {
             true => format!("{}\n", as_json(&outcome)),
             false => self.as_text(&outcome),
@@ -147,7 +147,7 @@ impl Report {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|one| one.failure.is_none())
     }
 
-    fn as_text(&self, outcome: &Outcome) -> String {
+    fn as_text(&self, outcome: &CheckResult) -> String {
         let check = outcome.check;
         let (sign, colour) = match outcome.failure {
             None => ("✓", "32"),
@@ -232,7 +232,7 @@ impl Report {
     }
 }
 
-fn as_json(outcome: &Outcome) -> serde_json::Value {
+fn as_json(outcome: &CheckResult) -> serde_json::Value {
     let check = outcome.check;
     let took = u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX);
     let mut value = json!({
@@ -293,5 +293,5 @@ pub(super) fn task(rung: &Rung) -> String {
         Rung { number, .. } => format!("RUNG={number} CMD='python3 server.py {{port}}'"),
     };
     let task = rung.task;
-    format!("{task}\n---\nCheck what you have built with\n  make check {command}\n")
+    format!("{task}\n---\nCheck what you have built with\n  make grade {command}\n")
 }

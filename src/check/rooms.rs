@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::chat::{
-    Ticket, error, handshake, hears, is_refused, is_sent, is_told, is_turned_away, is_welcome,
-    login, newcomer,
+    PortalTicket, error, expect_doc, expect_message, expect_rejected, handshake, is_refused,
+    is_sent, is_welcome, login, newcomer,
 };
 use super::failure::{Failure, shown};
 use super::program::{Kind, Subject};
@@ -69,8 +69,8 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice = person(subject, "alice")?;
                 let ticket = ticket(&mut alice, "lobby")?;
                 let mut stranger = subject.connect_to(ticket.port, "a stranger at the room")?;
-                stranger.say(&handshake("no such passcode"))?;
-                is_turned_away(&mut stranger, "room")?;
+                stranger.send(&handshake("no such passcode"))?;
+                expect_rejected(&mut stranger, "room")?;
                 enter(subject, &ticket, "alice", "lobby").map(drop)
             },
         },
@@ -86,8 +86,8 @@ pub(super) const RUNG: Rung = Rung {
                 let _inside = enter(subject, &ticket, "alice", "lobby")?;
                 let mut again =
                     subject.connect_to(ticket.port, "somebody with alice's passcode")?;
-                again.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut again, "room")
+                again.send(&handshake(&ticket.passcode))?;
+                expect_rejected(&mut again, "room")
             },
         },
         Check {
@@ -100,8 +100,8 @@ pub(super) const RUNG: Rung = Rung {
                 let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
                 let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
-                alice_there.say(&ClientDoc::say("hello room"))?;
-                hears(&mut bob_there, "alice", "hello room", &room("lobby"))?;
+                alice_there.send(&ClientDoc::message("hello room"))?;
+                expect_message(&mut bob_there, "alice", "hello room", &room("lobby"))?;
                 is_sent(&mut alice_there, 1)
             },
         },
@@ -116,10 +116,10 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
                 let mut alice_above = inside(subject, &mut alice, "alice", "attic")?;
                 let mut bob_above = inside(subject, &mut bob, "bob", "attic")?;
-                alice_there.say(&ClientDoc::say("only in the lobby"))?;
+                alice_there.send(&ClientDoc::message("only in the lobby"))?;
                 is_sent(&mut alice_there, 0)?;
-                alice_above.say(&ClientDoc::say("only in the attic"))?;
-                hears(&mut bob_above, "alice", "only in the attic", &room("attic"))
+                alice_above.send(&ClientDoc::message("only in the attic"))?;
+                expect_message(&mut bob_above, "alice", "only in the attic", &room("attic"))
             },
         },
         Check {
@@ -142,7 +142,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
                 leave(&mut alice, "lobby")?;
                 alice_there.end_after_news("the end of the connection to the room")?;
-                bob_there.say(&ClientDoc::say("is anybody here?"))?;
+                bob_there.send(&ClientDoc::message("is anybody here?"))?;
                 is_sent(&mut bob_there, 0)
             },
         },
@@ -177,8 +177,8 @@ pub(super) const RUNG: Rung = Rung {
                 let alice_there = inside(subject, &mut alice, "alice", "lobby")?;
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
                 alice_there.reset();
-                is_told_who_left(&mut bob_there, "alice", "lobby")?;
-                bob_there.say(&ClientDoc::say("is anybody here?"))?;
+                expect_room_left(&mut bob_there, "alice", "lobby")?;
+                bob_there.send(&ClientDoc::message("is anybody here?"))?;
                 is_sent(&mut bob_there, 0)
             },
         },
@@ -194,7 +194,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice_above = inside(subject, &mut alice, "alice", "attic")?;
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
                 alice.reset();
-                is_told_who_left(&mut bob_there, "alice", "lobby")?;
+                expect_room_left(&mut bob_there, "alice", "lobby")?;
                 for there in [&mut alice_there, &mut alice_above] {
                     there.end_after_news("the end of her connections to rooms")?;
                 }
@@ -273,7 +273,7 @@ fn join(name: &str) -> ClientDoc<'_> {
 /// Somebody who is logged in, with a password if the server wants one.
 fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, name)?;
-    client.say(&login(name))?;
+    client.send(&login(name))?;
     let wanted = format!(
         "<SERVER><command>WELCOME</command><username>{name}</username></SERVER>, or PASSWORD as at rung 5"
     );
@@ -283,7 +283,7 @@ fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
         _ => None,
     })?;
     if asks {
-        client.say(&ClientDoc::Command(ClientCommand::Password {
+        client.send(&ClientDoc::Command(ClientCommand::Password {
             password: Secret(Cow::Owned(format!("the password of {name}"))),
         }))?;
         is_welcome(&mut client, name)?;
@@ -292,8 +292,8 @@ fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
 }
 
 /// What `client` is answered when it joins.
-fn ticket(client: &mut Talk, name: &str) -> Result<Ticket, Failure> {
-    client.say(&join(name))?;
+fn ticket(client: &mut Talk, name: &str) -> Result<PortalTicket, Failure> {
+    client.send(&join(name))?;
     let wanted = format!(
         "<SERVER><command>JOINED</command><room>{name}</room><address>127.0.0.1</address><Port>…</Port>\
          <HandshakePasscode>…</HandshakePasscode></SERVER>"
@@ -304,7 +304,7 @@ fn ticket(client: &mut Talk, name: &str) -> Result<Ticket, Failure> {
             port,
             passcode,
             ..
-        } if room == name => Some(Ticket {
+        } if room == name => Some(PortalTicket {
             port: port.get(),
             passcode: passcode.clone().into_owned(),
         }),
@@ -313,14 +313,19 @@ fn ticket(client: &mut Talk, name: &str) -> Result<Ticket, Failure> {
 }
 
 /// `who`'s connection to the room.
-fn enter(subject: &Subject<'_>, ticket: &Ticket, who: &str, name: &str) -> Result<Talk, Failure> {
+fn enter(
+    subject: &Subject<'_>,
+    ticket: &PortalTicket,
+    who: &str,
+    name: &str,
+) -> Result<Talk, Failure> {
     let mut there = subject.connect_to(ticket.port, &format!("{who}'s connection to {name}"))?;
-    there.say(&handshake(&ticket.passcode))?;
+    there.send(&handshake(&ticket.passcode))?;
     let port = ticket.port;
     let wanted = format!(
         "<SERVER type='room' port='{port}' room='{name}'><message>Connection successful</message></SERVER>"
     );
-    is_told(
+    expect_doc(
         &mut there,
         &wanted,
         |doc| matches!(doc, ServerDoc::Welcome { port: at, room: Some(room), .. } if at.get() == port && room == name),
@@ -340,22 +345,22 @@ fn inside(
 }
 
 fn leave(client: &mut Talk, name: &str) -> Result<(), Failure> {
-    client.say(&ClientDoc::Command(ClientCommand::Leave {
+    client.send(&ClientDoc::Command(ClientCommand::Leave {
         room: Cow::Borrowed(name),
     }))?;
     let wanted = format!("<SERVER><command>LEFT</command><room>{name}</room></SERVER>");
-    is_told(
+    expect_doc(
         client,
         &wanted,
         |doc| matches!(doc, ServerDoc::Left { room } if room == name),
     )
 }
 
-fn is_told_who_left(client: &mut Talk, who: &str, name: &str) -> Result<(), Failure> {
+fn expect_room_left(client: &mut Talk, who: &str, name: &str) -> Result<(), Failure> {
     let wanted = format!(
         "<SERVER><command>ROOM LEFT</command><username>{who}</username><room>{name}</room></SERVER>"
     );
-    is_told(
+    expect_doc(
         client,
         &wanted,
         |doc| matches!(doc, ServerDoc::RoomLeft { username, room } if username == who && room == name),
@@ -364,7 +369,7 @@ fn is_told_who_left(client: &mut Talk, who: &str, name: &str) -> Result<(), Fail
 
 /// The rooms that there are, by name.
 fn rooms(client: &mut Talk, wanted: &str) -> Result<Vec<(String, usize)>, Failure> {
-    client.say(&ClientDoc::Command(ClientCommand::Rooms))?;
+    client.send(&ClientDoc::Command(ClientCommand::Rooms))?;
     let mut found = client.document(wanted, |doc| match doc {
         ServerDoc::Rooms { rooms } => {
             let rooms = rooms.iter();
@@ -420,7 +425,7 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
         }
     }
     let mut late = person(subject, "late")?;
-    late.say(&join("one-more"))?;
+    late.send(&join("one-more"))?;
     is_refused(&mut late, ErrorCode::NoRoomLeft)?;
     if let Some(first) = people.first_mut() {
         leave(first, "room0")?;
@@ -428,7 +433,7 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
     let wanted = "JOINED, now that one room has ended";
     let until = Instant::now() + late.patience();
     loop {
-        late.say(&join("one-more"))?;
+        late.send(&join("one-more"))?;
         let is_in = late.document(wanted, |doc| match doc {
             ServerDoc::Joined { .. } => Some(true),
             ServerDoc::Error { .. } => Some(false),
@@ -458,7 +463,7 @@ fn load(subject: &Subject<'_>) -> Result<(), Failure> {
         people.push((client, there));
     }
     for (number, (_, there)) in people.iter_mut().enumerate() {
-        there.say(&ClientDoc::say(format!("hello from user{number}")))?;
+        there.send(&ClientDoc::message(format!("hello from user{number}")))?;
     }
     for (number, (_, there)) in people.iter_mut().enumerate() {
         let others = (number % CROWDED..CROWDED * MEMBERS).step_by(CROWDED);

@@ -43,7 +43,8 @@ pub(super) struct Check {
     pub(super) idea: &'static str,
     /// How long it usually takes to get it right, once the checks before it pass.
     pub(super) minutes: u8,
-    /// The checks without which this one can't pass. A server that fails one of them may fail this one, too.
+    /// The checks without which this one can't pass. A server that fails one of them may fail this
+    /// one, too.
     pub(super) needs: &'static [&'static str],
     /// Plays it.
     pub(super) play: fn(&Subject<'_>) -> Result<(), Failure>,

@@ -1,5 +1,5 @@
-//! One client of the server that is checked: what it sends, what it waits for, and what it says when something else
-//! comes.
+//! One client of the server that is checked: what it sends, what it waits for, and what it says
+//! when something else comes.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -69,7 +69,8 @@ impl Subject<'_> {
     }
 }
 
-/// What may come at any time, whatever one waits for: what others say and do, and that one's own message has gone out.
+/// What may come at any time, whatever one waits for: what others say and do, and that one's own
+/// message has gone out.
 fn is_news(doc: &ServerDoc<'_>) -> bool {
     matches!(
         doc,
@@ -122,14 +123,16 @@ impl Talk {
         })
     }
 
-    /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does not listen yet.
+    /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does
+    /// not listen yet.
     fn connect(subject: &Subject<'_>, to: SocketAddr, who: &str) -> Result<Talk, Failure> {
         let wanted = || {
             Failure::wanted("to be let in").sent(format!("{who} connected to port {}", to.port()))
         };
         let until = Instant::now() + subject.start_within;
         loop {
-            // Asked before: several may be on their way, and another one may be let in right after this one was refused.
+            // Asked before: several may be on their way, and another one may be let in right after
+            // this one was refused.
             let was_reached = subject.has_been_reached();
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
@@ -184,8 +187,8 @@ impl Talk {
         let _ = self.send(bytes);
     }
 
-    /// Sends `bytes` again and again, without reading, until the server takes nothing more for a moment, has ended
-    /// the connection, or `most` bytes have gone.
+    /// Sends `bytes` again and again, without reading, until the server takes nothing more for a
+    /// moment, has ended the connection, or `most` bytes have gone.
     pub(super) fn fill(&mut self, bytes: &[u8], most: usize) {
         self.sent = format!("{} sent {} again and again", self.who, shown(bytes));
         let _ = self.stream.set_write_timeout(Some(FULL));
@@ -256,14 +259,15 @@ impl Talk {
     }
 
     /// Sends a document.
-    pub(super) fn say(&mut self, doc: &ClientDoc<'_>) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, doc: &ClientDoc<'_>) -> Result<(), Failure> {
         let mut bytes = Vec::new();
         Codec::default().write_client(doc, &mut bytes);
         self.send(bytes)
     }
 
-    /// Waits for the next document that `is` something. News are passed over, since a server may tell more than the
-    /// rung asks for; another answer is not. `wanted` shows what it would look like.
+    /// Waits for the next document that `is` something. News are passed over, since a server may
+    /// tell more than the rung asks for; another answer is not. `wanted` shows what it would look
+    /// like.
     pub(super) fn document<T>(
         &mut self,
         wanted: &str,
@@ -305,7 +309,8 @@ impl Talk {
         }
     }
 
-    /// Waits for the connection's end, before which there may be news; `wanted` is what is missing otherwise.
+    /// Waits for the connection's end, before which there may be news; `wanted` is what is missing
+    /// otherwise.
     pub(super) fn end_after_news(&mut self, wanted: &str) -> Result<(), Failure> {
         match self.document::<()>(wanted, |_| None) {
             Err(failure) if !self.has_ended => Err(failure),
@@ -382,7 +387,8 @@ impl Talk {
                     // The rest of it may come yet.
                     return Came::Nothing(self.kept.clone());
                 }
-                // A server that closes with something unread resets the connection; it ended it all the same.
+                // A server that closes with something unread resets the connection; it ended it all
+                // the same.
                 Err(_) => return self.ended(),
             }
             if self.kept.len() > limits::MAX_SERVER_FRAME {

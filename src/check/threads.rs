@@ -119,7 +119,8 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let mut first = subject.connect("the first client")?;
                 first.echo("hello")?;
-                // A server that a broken connection ends is still there for a moment. It is gone before the tenth.
+                // A server that a broken connection ends is still there for a moment. It is gone
+                // before the tenth.
                 for _ in 0..BROKEN {
                     let mut second = subject.connect("a client that breaks its connection off")?;
                     second.echo("hello")?;

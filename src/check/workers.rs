@@ -1,10 +1,11 @@
-//! Rung 7: the portal, its workers, their passcodes and their timeouts (seed 000, whose nine rules are checked here).
+//! Rung 7: the portal, its workers, their passcodes and their timeouts (seed 000, whose nine rules
+//! are checked here).
 
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::chat::{Ticket, handshake, hears, is_told, is_turned_away};
+use super::chat::{PortalTicket, expect_doc, expect_message, expect_rejected, handshake};
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -15,8 +16,8 @@ use portal_wire::{ClientCommand, ClientDoc, Scope, ServerDoc};
 /// The workers' ports are so many after the portal's.
 const WORKERS: u16 = 4;
 
-/// How long a ticket is good, how long a caller has for its passcode, and how long a visit may be silent and last.
-/// The task names them.
+/// How long a ticket is good, how long a caller has for its passcode, and how long a visit may be
+/// silent and last. The task names them.
 const RESERVATION: Duration = Duration::from_secs(1);
 const HANDSHAKE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(2);
@@ -38,7 +39,8 @@ fn total_time() -> Duration {
     slowed(TOTAL)
 }
 
-/// How often the portal is asked while it is full, and how often somebody speaks who is not to be idle.
+/// How often the portal is asked while it is full, and how often somebody speaks who is not to be
+/// idle.
 const AGAIN: Duration = Duration::from_millis(50);
 const SPEAK: Duration = Duration::from_millis(300);
 
@@ -107,7 +109,7 @@ pub(super) const RUNG: Rung = Rung {
             needs: BACK,
             play: |subject| {
                 let (mut client, ticket) = seated(subject)?;
-                client.say(&ClientDoc::Command(ClientCommand::Terminate))?;
+                client.send(&ClientDoc::Command(ClientCommand::Terminate))?;
                 client.end_after_news("the end of the connection")?;
                 comes_back(subject, &ticket, "said TERMINATE").map(drop)
             },
@@ -137,8 +139,8 @@ pub(super) const RUNG: Rung = Rung {
                 let next = comes_back(subject, &ticket, "did not come")?;
                 is_not_before(start, reservation(), "the port came back")?;
                 let mut late = subject.connect_to(next.port, "who comes too late")?;
-                late.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut late, "worker")
+                late.send(&handshake(&ticket.passcode))?;
+                expect_rejected(&mut late, "worker")
             },
         },
         Check {
@@ -150,12 +152,12 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let ticket = ask_again(subject)?;
                 let mut guesser = subject.connect_to(ticket.port, "somebody who guesses")?;
-                guesser.say(&handshake("no such passcode"))?;
-                is_turned_away(&mut guesser, "worker")?;
+                guesser.send(&handshake("no such passcode"))?;
+                expect_rejected(&mut guesser, "worker")?;
                 let mut late =
                     subject.connect_to(ticket.port, "who tries the right one after that")?;
-                late.say(&handshake(&ticket.passcode))?;
-                is_turned_away(&mut late, "worker")?;
+                late.send(&handshake(&ticket.passcode))?;
+                expect_rejected(&mut late, "worker")?;
                 comes_back(subject, &ticket, "gave a wrong passcode").map(drop)
             },
         },
@@ -171,8 +173,8 @@ pub(super) const RUNG: Rung = Rung {
                 let others = subject.address.port() + 1..=subject.address.port() + WORKERS;
                 for port in others.filter(|port| *port != ticket.port) {
                     let mut stray = subject.connect_to(port, "a stray")?;
-                    stray.say(&handshake("nobody has sent me"))?;
-                    is_turned_away(&mut stray, "worker")?;
+                    stray.send(&handshake("nobody has sent me"))?;
+                    expect_rejected(&mut stray, "worker")?;
                 }
                 each_once(subject)
             },
@@ -187,12 +189,12 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut client, ticket) = seated(subject)?;
                 let mut waiting = subject.connect_to(ticket.port, "who waits in the backlog")?;
-                waiting.say(&handshake(&ticket.passcode))?;
-                client.say(&ClientDoc::Command(ClientCommand::Terminate))?;
+                waiting.send(&handshake(&ticket.passcode))?;
+                client.send(&ClientDoc::Command(ClientCommand::Terminate))?;
                 client.end_after_news("the end of the connection")?;
                 let next = comes_back(subject, &ticket, "said TERMINATE")?;
                 let next = enter(subject, &next)?;
-                is_turned_away(&mut waiting, "worker")?;
+                expect_rejected(&mut waiting, "worker")?;
                 drop(next);
                 Ok(())
             },
@@ -223,7 +225,7 @@ pub(super) const RUNG: Rung = Rung {
                 // Without it, it would be idle sooner than it may be.
                 thread::sleep(idle() * 3 / 4);
                 let start = Instant::now();
-                client.say(&ClientDoc::say("the last word"))?;
+                client.send(&ClientDoc::message("the last word"))?;
                 is_idle(&mut client)?;
                 is_not_before(start, idle(), "IDLE TIMEOUT came")?;
                 comes_back(subject, &ticket, "was silent for too long").map(drop)
@@ -265,8 +267,8 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 by_four(VISITS, |_| {
                     let (mut client, _) = seated(subject)?;
-                    client.say(&ClientDoc::say("hello"))?;
-                    client.say(&ClientDoc::Command(ClientCommand::Terminate))?;
+                    client.send(&ClientDoc::message("hello"))?;
+                    client.send(&ClientDoc::Command(ClientCommand::Terminate))?;
                     client.end_after_news("the end of the connection, after TERMINATE")
                 })
             },
@@ -275,12 +277,12 @@ pub(super) const RUNG: Rung = Rung {
 };
 
 /// Asks the portal once. `None` when it is full.
-fn ask(subject: &Subject<'_>) -> Result<Option<Ticket>, Failure> {
+fn ask(subject: &Subject<'_>) -> Result<Option<PortalTicket>, Failure> {
     let mut client = subject.connect("a client of the portal")?;
     let wanted = "<SERVER type='worker'><Port>…</Port><HandshakePasscode>…</HandshakePasscode></SERVER> \
                   or <SERVER><command>FULL</command></SERVER>";
     let ticket = client.document(wanted, |doc| match doc {
-        ServerDoc::Ticket { port, passcode } => Some(Some(Ticket {
+        ServerDoc::Ticket { port, passcode } => Some(Some(PortalTicket {
             port: port.get(),
             passcode: passcode.clone().into_owned(),
         })),
@@ -299,7 +301,7 @@ fn ask(subject: &Subject<'_>) -> Result<Option<Ticket>, Failure> {
 }
 
 /// Asks the portal until it has a port.
-fn ask_again(subject: &Subject<'_>) -> Result<Ticket, Failure> {
+fn ask_again(subject: &Subject<'_>) -> Result<PortalTicket, Failure> {
     // Whoever is there is gone after so long.
     let until = Instant::now() + total_time() + subject.patience;
     loop {
@@ -316,14 +318,14 @@ fn ask_again(subject: &Subject<'_>) -> Result<Ticket, Failure> {
 }
 
 /// Goes where `ticket` leads.
-fn enter(subject: &Subject<'_>, ticket: &Ticket) -> Result<Talk, Failure> {
+fn enter(subject: &Subject<'_>, ticket: &PortalTicket) -> Result<Talk, Failure> {
     let port = ticket.port;
     let mut client = subject.connect_to(port, &format!("the client of worker {port}"))?;
-    client.say(&handshake(&ticket.passcode))?;
+    client.send(&handshake(&ticket.passcode))?;
     let wanted = format!(
         "<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"
     );
-    is_told(
+    expect_doc(
         &mut client,
         &wanted,
         |doc| matches!(doc, ServerDoc::Welcome { port: at, room: None, .. } if at.get() == port),
@@ -332,7 +334,7 @@ fn enter(subject: &Subject<'_>, ticket: &Ticket) -> Result<Talk, Failure> {
 }
 
 /// Somebody at a worker's port.
-fn seated(subject: &Subject<'_>) -> Result<(Talk, Ticket), Failure> {
+fn seated(subject: &Subject<'_>) -> Result<(Talk, PortalTicket), Failure> {
     let ticket = ask_again(subject)?;
     Ok((enter(subject, &ticket)?, ticket))
 }
@@ -340,7 +342,7 @@ fn seated(subject: &Subject<'_>) -> Result<(Talk, Ticket), Failure> {
 fn is_idle(client: &mut Talk) -> Result<(), Failure> {
     let wanted = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
     client.patient(idle() + client.patience());
-    is_told(client, wanted, |doc| matches!(doc, ServerDoc::IdleTimeout))?;
+    expect_doc(client, wanted, |doc| matches!(doc, ServerDoc::IdleTimeout))?;
     client.end()
 }
 
@@ -357,8 +359,13 @@ fn is_not_before(start: Instant, least: Duration, what: &str) -> Result<(), Fail
     }
 }
 
-/// The port of `ticket`, whose client has done `what`, is given to somebody else, with another passcode.
-fn comes_back(subject: &Subject<'_>, ticket: &Ticket, what: &str) -> Result<Ticket, Failure> {
+/// The port of `ticket`, whose client has done `what`, is given to somebody else, with another
+/// passcode.
+fn comes_back(
+    subject: &Subject<'_>,
+    ticket: &PortalTicket,
+    what: &str,
+) -> Result<PortalTicket, Failure> {
     let until = Instant::now() + reservation() + subject.patience;
     loop {
         // Those of other ports are left to themselves: their clients do not come.
@@ -387,7 +394,8 @@ fn comes_back(subject: &Subject<'_>, ticket: &Ticket, what: &str) -> Result<Tick
     }
 }
 
-/// Nobody is there any more, or will soon not be: then each port is given away once, and then the portal is full.
+/// Nobody is there any more, or will soon not be: then each port is given away once, and then the
+/// portal is full.
 fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
     let until = Instant::now() + total_time() + subject.patience;
     let sent = "clients asked the portal, one after the other";
@@ -397,8 +405,9 @@ fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
         let mut asked_at = Instant::now();
         while let Some(ticket) = ask(subject)? {
             let now = Instant::now();
-            // From before the one was asked for until after the other has come: no shorter than what is between them.
-            // Should even an answer take longer than that, it does not go on for ever.
+            // From before the one was asked for until after the other has come: no shorter than
+            // what is between them. Should even an answer take longer than that, it does not go on
+            // for ever.
             let before = given.insert(ticket.port, asked_at);
             asked_at = now;
             if before.is_some_and(|before| now.duration_since(before) < reservation())
@@ -417,8 +426,8 @@ fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
             let came = format!("{} of them, and then FULL", given.len());
             return Err(Failure::wanted(wanted).sent(sent).came(came));
         }
-        // Until the tickets that were just taken are worth nothing. Longer each time, or one that comes back a little
-        // late would be missing again and again.
+        // Until the tickets that were just taken are worth nothing. Longer each time, or one that
+        // comes back a little late would be missing again and again.
         pause += reservation() / 2;
         thread::sleep(pause);
     }
@@ -431,15 +440,16 @@ fn pairs(subject: &Subject<'_>) -> Result<(), Failure> {
         clients.insert(ticket.port, client);
     }
     let mut clients: Vec<(u16, Talk)> = clients.into_iter().collect();
-    // Twice: had a message gone to somebody else as well, it would be the first that they hear then.
+    // Twice: had a message gone to somebody else as well, it would be the first that they hear
+    // then.
     for round in 0..2 {
         for speaker in 0..clients.len() {
             let (port, client) = &mut clients[speaker];
             let from = port.to_string();
             let text = format!("message {round} from {from}");
-            client.say(&ClientDoc::say(text.as_str()))?;
+            client.send(&ClientDoc::message(text.as_str()))?;
             let (_, partner) = &mut clients[speaker ^ 1];
-            hears(partner, &from, &text, &Scope::Partner)?;
+            expect_message(partner, &from, &text, &Scope::Partner)?;
         }
     }
     Ok(())
@@ -453,13 +463,14 @@ fn total(subject: &Subject<'_>) -> Result<(), Failure> {
     let until = start + total_time() + subject.patience;
     client.patient(SPEAK);
     loop {
-        let told = is_told(&mut client, wanted, |doc| {
+        let told = expect_doc(&mut client, wanted, |doc| {
             matches!(doc, ServerDoc::TotalTimeTimeout)
         });
         match told {
             Ok(()) => break,
             Err(failure) if client.has_ended() || Instant::now() > until => return Err(failure),
-            // What it writes may break on a connection that has just been closed; what came before that counts.
+            // What it writes may break on a connection that has just been closed; what came before
+            // that counts.
             Err(_) => client.send_to_whoever("<CLIENT><message>still here</message></CLIENT>\n"),
         }
     }
@@ -494,11 +505,11 @@ const WAYS: usize = 8;
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
-    // First each way by itself, a client at each port: in a crowd, a port that was pushed twice may be given to two whose
-    // visits end as one, and nothing shows it.
+    // First each way by itself, a client at each port: in a crowd, a port that was pushed twice may
+    // be given to two whose visits end as one, and nothing shows it.
     let ways: Vec<usize> = (0..WAYS).collect();
     for ways in ways.chunks(usize::from(WORKERS)) {
-        let tickets: Result<Vec<Ticket>, Failure> =
+        let tickets: Result<Vec<PortalTicket>, Failure> =
             ways.iter().map(|_| ask_again(subject)).collect();
         for (way, ticket) in ways.iter().zip(tickets?) {
             goes_wrong(subject, &ticket, *way)?;
@@ -514,7 +525,7 @@ fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
 }
 
 /// A client comes with `ticket` and goes in one of so many `WAYS`.
-fn goes_wrong(subject: &Subject<'_>, ticket: &Ticket, way: usize) -> Result<(), Failure> {
+fn goes_wrong(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result<(), Failure> {
     let mut caller = subject.connect_to(ticket.port, "one of a hostile crowd")?;
     match way {
         0 => caller.reset(),
@@ -526,19 +537,19 @@ fn goes_wrong(subject: &Subject<'_>, ticket: &Ticket, way: usize) -> Result<(), 
         }
         4 => {
             // Two come with one passcode.
-            let _ = caller.say(&handshake(&ticket.passcode));
+            let _ = caller.send(&handshake(&ticket.passcode));
             let mut twin = subject.connect_to(ticket.port, "its twin")?;
-            let _ = twin.say(&handshake(&ticket.passcode));
+            let _ = twin.send(&handshake(&ticket.passcode));
             caller.reset();
         }
         5 => {
-            let _ = caller.say(&handshake(&ticket.passcode));
+            let _ = caller.send(&handshake(&ticket.passcode));
             caller.send_to_whoever(vec![b'x'; 20_000]);
         }
         6 => {
-            let _ = caller.say(&handshake(&ticket.passcode));
-            let _ = caller.say(&ClientDoc::Command(ClientCommand::Terminate));
-            let _ = caller.say(&ClientDoc::Command(ClientCommand::Terminate));
+            let _ = caller.send(&handshake(&ticket.passcode));
+            let _ = caller.send(&ClientDoc::Command(ClientCommand::Terminate));
+            let _ = caller.send(&ClientDoc::Command(ClientCommand::Terminate));
             caller.reset();
         }
         // Does not come at all, as far as the worker sees, or comes and says nothing.

@@ -1,5 +1,5 @@
-//! What the programs' command lines have in common. How one is read, its help, its completions and its man
-//! page all come from one description of it, which is clap's.
+//! What the programs' command lines have in common. How one is read, its help, its completions and
+//! its man page all come from one description of it, which is clap's.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};
 use clap_complete::Shell;
 
+use crate::manual::{self, Manual};
 use crate::output;
 use portal_wire::Revision;
 
@@ -30,10 +31,11 @@ pub struct About {
     man: bool,
 }
 
-/// Reads a command line, whose first word is the program's name. `Err` is the program's end: it has printed
-/// what was asked for (code 0), or what is wrong with which word and what helps (code 2).
+/// Reads a command line, whose first word is the program's name. `Err` is the program's end: it has
+/// printed what was asked for (code 0), or what is wrong with which word and what helps (code 2).
 pub fn read<C: Parser>(
     words: impl IntoIterator<Item = OsString>,
+    manual: &Manual,
     about: impl Fn(&C) -> &About,
 ) -> Result<C, ExitCode> {
     let command_line = C::try_parse_from(words).map_err(|error| refuse::<C>(&error))?;
@@ -44,8 +46,7 @@ pub fn read<C: Parser>(
     if let Some(shell) = completions {
         clap_complete::generate(*shell, &mut command, name, &mut text);
     } else if *man {
-        // Writing into memory does not fail.
-        let _ = clap_mangen::Man::new(command).render(&mut text);
+        text = manual::render(command, manual);
     } else {
         return Ok(command_line);
     }
@@ -71,7 +72,8 @@ pub fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> clap::E
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
-/// Options whose values exclude each other. The sentence names the fix, so the error omits the usage.
+/// Options whose values exclude each other. The sentence names the fix, so the error omits the
+/// usage.
 pub fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ArgumentConflict, format!("{sentence}\n"))
 }
@@ -93,8 +95,8 @@ fn print<C: CommandFactory>(text: &str) -> ExitCode {
     }
 }
 
-/// The words with each `option` and the word after it as one, where that word `is_value`. An option whose
-/// value may be left out would else take the next word, whatever it is.
+/// The words with each `option` and the word after it as one, where that word `is_value`. An option
+/// whose value may be left out would else take the next word, whatever it is.
 pub fn join_value(
     words: impl IntoIterator<Item = OsString>,
     option: &str,
@@ -116,9 +118,9 @@ pub fn join_value(
 /// Which of the original programs.
 pub fn revision(text: &str) -> Result<Revision, &'static str> {
     match text {
-        "0" => Ok(Revision::Zero),
-        "1" => Ok(Revision::One),
-        "2" => Ok(Revision::Two),
+        "0" => Ok(Revision::V0),
+        "1" => Ok(Revision::V1),
+        "2" => Ok(Revision::V2),
         _ => Err("it is 0, 1 or 2"),
     }
 }

@@ -1,5 +1,5 @@
-//! Where this project's programs keep their files, and what happens to files that somebody moves away or replaces while
-//! the server writes to them.
+//! Where this project's programs keep their files, and what happens to files that somebody moves
+//! away or replaces while the server writes to them.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,9 +23,9 @@ pub fn state_file(name: &str) -> Option<PathBuf> {
     Some(folder.join(name))
 }
 
-/// The folder with a server's files of those names, unless its user says where they are. If one is in the folder that
-/// the server was started in, it is that one, which is empty here; else what systemd says (`/var/lib/portal-chat`), or
-/// where such files of a person's lie.
+/// The folder with a server's files of those names, unless its user says where they are. If one is
+/// in the folder that the server was started in, it is that one, which is empty here; else what
+/// systemd says (`/var/lib/portal-chat`), or where such files of a person's lie.
 pub fn server_folder(names: &[&str]) -> PathBuf {
     let is_here = |name: &&str| Path::new(name).symlink_metadata().is_ok();
     if names.iter().any(is_here) {
@@ -43,7 +43,8 @@ fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Optio
     given.or_else(|| in_home(variable, "XDG_STATE_HOME", ".local/state"))
 }
 
-/// Makes the folder of a server's file if it is the usual one: a folder that a person has named is there, or is misspelled.
+/// Makes the folder of a server's file if it is the usual one: a folder that a person has named is
+/// there, or is misspelled.
 ///
 /// # Errors
 /// What the system says.
@@ -55,8 +56,8 @@ pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this user could make a file of that name, which is not there: the first folder on the way to it that is there
-/// lets them.
+/// Whether this user could make a file of that name, which is not there: the first folder on the
+/// way to it that is there lets them.
 ///
 /// # Errors
 /// Why not.
@@ -112,8 +113,8 @@ pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// Whether `file` is no longer what `path` names: it was deleted, renamed (as log rotation does), or
-/// replaced by another (as most editors do when they save).
+/// Whether `file` is no longer what `path` names: it was deleted, renamed (as log rotation does),
+/// or replaced by another (as most editors do when they save).
 ///
 /// # Errors
 /// What the system says when it can't tell.

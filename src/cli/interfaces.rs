@@ -96,7 +96,8 @@ pub fn address_for_others(
         IpAddr::V6(address) => bind.is_ipv6() && !address.is_unicast_link_local(),
     });
     addresses.sort_by_key(IpAddr::is_ipv6);
-    // Of several, the one from which this machine reaches others: not that of a bridge for containers.
+    // Of several, the one from which this machine reaches others: not that of a bridge for
+    // containers.
     let routed = route.filter(|route| addresses.contains(route));
     routed.or_else(|| addresses.first().copied())
 }

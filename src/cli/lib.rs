@@ -6,6 +6,7 @@ pub mod files;
 pub mod interfaces;
 pub mod invocation;
 pub mod limits;
+pub mod manual;
 pub mod output;
 pub mod signals;
 pub mod terminal;

@@ -30,7 +30,7 @@ const INTERRUPTED: i32 = 130;
     not(unix),
     expect(dead_code, reason = "elsewhere no signal says more than to end")
 )]
-pub enum Told {
+pub enum Signal {
     /// To end, and by which signal.
     End(&'static str),
     /// The program was stopped and goes on, perhaps in the foreground.
@@ -42,18 +42,19 @@ pub enum Told {
 /// What the thread `signals` tells, and how to end it.
 pub struct Listening {
     /// What was told.
-    pub told: Receiver<Told>,
+    pub receiver: Receiver<Signal>,
     /// The program is on its way to its end: the next signal ends it at once. Set by the first
     /// signal, or by whoever ends the program without one.
     pub ending: Arc<AtomicBool>,
-    /// SIGHUP asks to read files anew, as it does of programs without a terminal, and does not end it.
+    /// SIGHUP asks to read files anew, as it does of programs without a terminal, and does not end
+    /// it.
     pub reads_anew: Arc<AtomicBool>,
     /// Ends the thread.
     pub handle: Handle,
 }
 
-/// Starts the thread `signals`. The first signal is told; at a second one somebody will not wait any
-/// longer, for what may be a paused terminal, and the process ends on the spot.
+/// Starts the thread `signals`. The first signal is told; at a second one somebody will not wait
+/// any longer, for what may be a paused terminal, and the process ends on the spot.
 ///
 /// # Errors
 /// What the system says when it has no thread to give.
@@ -63,7 +64,7 @@ pub fn listen() -> io::Result<Listening> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signals()?;
     let handle = signals.handle();
-    let (sender, told) = bounded(4);
+    let (sender, receiver) = bounded(4);
     let ending = Arc::new(AtomicBool::new(false));
     let noticed = Arc::clone(&ending);
     let reads_anew = Arc::new(AtomicBool::new(false));
@@ -71,34 +72,35 @@ pub fn listen() -> io::Result<Listening> {
     let may_read_anew = Arc::clone(&reads_anew);
     threads::start("signals", move || {
         for signal in signals.forever() {
-            let said = match signal {
+            let signal_event = match signal {
                 #[cfg(unix)]
-                SIGCONT => Told::GoesOn,
-                SIGINT => Told::End("SIGINT"),
+                SIGCONT => Signal::GoesOn,
+                SIGINT => Signal::End("SIGINT"),
                 #[cfg(unix)]
-                SIGHUP if may_read_anew.load(Ordering::Acquire) => Told::ReadAnew,
+                SIGHUP if may_read_anew.load(Ordering::Acquire) => Signal::ReadAnew,
                 #[cfg(unix)]
-                SIGHUP => Told::End("SIGHUP"),
+                SIGHUP => Signal::End("SIGHUP"),
                 #[cfg(unix)]
-                SIGQUIT => Told::End("SIGQUIT"),
-                _ => Told::End("SIGTERM"),
+                SIGQUIT => Signal::End("SIGQUIT"),
+                _ => Signal::End("SIGTERM"),
             };
-            if matches!(said, Told::End(_)) && noticed.swap(true, Ordering::AcqRel) {
+            if matches!(signal_event, Signal::End(_)) && noticed.swap(true, Ordering::AcqRel) {
                 restore_terminal();
                 std::process::exit(INTERRUPTED);
             }
-            let _ = sender.try_send(said);
+            let _ = sender.try_send(signal_event);
         }
     })?;
     Ok(Listening {
-        told,
+        receiver,
         ending,
         reads_anew,
         handle,
     })
 }
 
-/// Those that end a program, but for those that it was told to outlive, and the one by which it goes on after a stop.
+/// Those that end a program, but for those that it was told to outlive, and the one by which it
+/// goes on after a stop.
 #[cfg(unix)]
 fn signals() -> io::Result<Signals> {
     let ignored = ignored_signals();

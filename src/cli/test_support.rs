@@ -44,7 +44,8 @@ pub fn know_every_option(mut command: clap::Command) {
     }
 }
 
-/// Checks that the file `page` in `src/guide` lists the options as the help does. `make pages` writes it.
+/// Checks that the file `page` in `src/guide` lists the options as the help does. `make pages`
+/// writes it.
 pub fn stand_on_the_page(mut command: clap::Command, page: &str) {
     let there = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../guide")).join(page);
     command.build();

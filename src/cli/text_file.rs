@@ -1,5 +1,5 @@
-//! The one reader of text files that people edit: settings, passwords, accounts, known servers, history, greetings,
-//! certificates and keys, and lines from standard input.
+//! The one reader of text files that people edit: settings, passwords, accounts, known servers,
+//! history, greetings, certificates and keys, and lines from standard input.
 //!
 //! Editors and shells write the same text in different ways, and all of these are equivalent here:
 //! with or without a byte order mark, with CRLF or LF, with or without a line feed at the end. Any
@@ -552,8 +552,11 @@ mod tests {
             (b"one\nt\0w\0o\0".to_vec(), "text, line 2: it is UTF-16"),
             (b"\xfe\xff\0o\0n\0e".to_vec(), "text: it is UTF-16"),
         ] {
-            let said = read(&folder.write("text", &bytes)).unwrap_err().to_string();
-            assert!(said.contains(wanted) && said.contains("save"), "{said}");
+            let message = read(&folder.write("text", &bytes)).unwrap_err().to_string();
+            assert!(
+                message.contains(wanted) && message.contains("save"),
+                "{message}"
+            );
         }
     }
 
@@ -589,8 +592,8 @@ mod tests {
                 read_if_there(&link).unwrap_err(),
                 read_own(&link).unwrap_err(),
             ] {
-                let said = refused.to_string();
-                assert!(said.contains("link: it is a symbolic link"), "{said}");
+                let message = refused.to_string();
+                assert!(message.contains("link: it is a symbolic link"), "{message}");
             }
         }
         assert!(read_if_there(&missing).unwrap().is_none());

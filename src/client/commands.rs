@@ -4,9 +4,9 @@ use portal_wire::ClientCommand;
 
 /// A line that the person typed, understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'l> {
-    /// Chat for whoever the prompt names. (`%bob%hello`, as seed 003 writes it, is understood by the
-    /// server.)
+pub(super) enum TypedLine<'l> {
+    /// Chat for whoever the prompt names. (`%bob%hello`, as seed 003 writes it, is understood by
+    /// the server.)
     Say(&'l str),
     /// `/me waves`.
     Act(&'l str),
@@ -129,38 +129,38 @@ pub(super) enum Takes {
     /// One of these words.
     Values(&'static [&'static str]),
     /// A command.
-    Command,
+    CommandHelp,
 }
 
 /// One command for the person.
-struct Command {
+struct CommandHelp {
     names: &'static [&'static str],
     arguments: &'static str,
     help: &'static str,
     takes: Takes,
     /// What it ends in is text, which may go on over several lines.
     has_text: bool,
-    read: fn(&str) -> Option<Line<'_>>,
+    read: fn(&str) -> Option<TypedLine<'_>>,
 }
 
-const COMMANDS: &[Command] = &[
-    Command {
+const COMMANDS: &[CommandHelp] = &[
+    CommandHelp {
         names: &["login"],
         arguments: "NAME",
         help: "log in; you are asked for the password (a new name: for its password to be)",
         takes: Takes::Nothing,
         has_text: false,
-        read: |name| given(name).map(Line::Login),
+        read: |name| given(name).map(TypedLine::Login),
     },
-    Command {
+    CommandHelp {
         names: &["all"],
         arguments: "TEXT",
         help: "say TEXT to everyone who is logged in (a line that is just PM or BM asks for it)",
         takes: Takes::Nothing,
         has_text: true,
-        read: |text| given(text).map(Line::Public),
+        read: |text| given(text).map(TypedLine::Public),
     },
-    Command {
+    CommandHelp {
         names: &["msg", "dm", "w"],
         arguments: "NAME TEXT",
         help: "say TEXT to NAME alone (a line that is just DM asks for both; so does %NAME%TEXT)",
@@ -168,50 +168,50 @@ const COMMANDS: &[Command] = &[
         has_text: true,
         read: |rest| {
             let (to, text) = rest.split_once(char::is_whitespace)?;
-            given(text.trim_start()).map(|text| Line::Direct { to, text })
+            given(text.trim_start()).map(|text| TypedLine::Direct { to, text })
         },
     },
-    Command {
+    CommandHelp {
         names: &["reply", "r"],
         arguments: "TEXT",
         help: "say TEXT to whoever wrote to you alone last",
         takes: Takes::Nothing,
         has_text: true,
-        read: |text| given(text).map(Line::Reply),
+        read: |text| given(text).map(TypedLine::Reply),
     },
-    Command {
+    CommandHelp {
         names: &["pm"],
         arguments: "TEXT",
         help: "the same as /all: PM is a public message here",
         takes: Takes::Nothing,
         has_text: true,
-        read: |text| given(text).map(Line::AmbiguousPublic),
+        read: |text| given(text).map(TypedLine::AmbiguousPublic),
     },
-    Command {
+    CommandHelp {
         names: &["to"],
         arguments: "[ROOM|NAME|all]",
         help: "what you type goes there from now on; /to alone: to your partner again",
         takes: Takes::Whom,
         has_text: false,
-        read: |whom| Some(Line::To(given(whom))),
+        read: |whom| Some(TypedLine::To(given(whom))),
     },
-    Command {
+    CommandHelp {
         names: &["query"],
         arguments: "NAME",
         help: "what you type goes to NAME alone from now on",
         takes: Takes::Name,
         has_text: false,
-        read: |name| given(name).map(Line::Query),
+        read: |name| given(name).map(TypedLine::Query),
     },
-    Command {
+    CommandHelp {
         names: &["join"],
         arguments: "ROOM",
         help: "go into a room; it is made if there is none of that name",
         takes: Takes::Room,
         has_text: false,
-        read: |room| given(room).map(Line::Join),
+        read: |room| given(room).map(TypedLine::Join),
     },
-    Command {
+    CommandHelp {
         names: &["send"],
         arguments: "ROOM TEXT",
         help: "say TEXT in a room that you are in",
@@ -219,10 +219,10 @@ const COMMANDS: &[Command] = &[
         has_text: true,
         read: |rest| {
             let (room, text) = rest.split_once(char::is_whitespace)?;
-            given(text.trim_start()).map(|text| Line::Send { room, text })
+            given(text.trim_start()).map(|text| TypedLine::Send { room, text })
         },
     },
-    Command {
+    CommandHelp {
         names: &["topic"],
         arguments: "ROOM [TEXT]",
         help: "what a room is about; with TEXT, say so to everyone in it",
@@ -232,125 +232,125 @@ const COMMANDS: &[Command] = &[
             let (room, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
             let topic = given(text.trim_start()).map(Into::into);
             let room = given(room)?.into();
-            Some(Line::Ask(ClientCommand::Topic { room, topic }))
+            Some(TypedLine::Ask(ClientCommand::Topic { room, topic }))
         },
     },
-    Command {
+    CommandHelp {
         names: &["leave", "part", "leave_chatroom"],
         arguments: "ROOM",
         help: "leave a room",
         takes: Takes::Room,
         has_text: false,
-        read: |room| given(room).map(Line::Leave),
+        read: |room| given(room).map(TypedLine::Leave),
     },
-    Command {
+    CommandHelp {
         names: &["rooms", "list"],
         arguments: "",
         help: "which rooms there are, and how many are in each",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Ask(ClientCommand::Rooms)),
+        read: |_| Some(TypedLine::Ask(ClientCommand::Rooms)),
     },
-    Command {
+    CommandHelp {
         names: &["names", "who"],
         arguments: "",
         help: "who is logged in",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Ask(ClientCommand::Who)),
+        read: |_| Some(TypedLine::Ask(ClientCommand::Who)),
     },
-    Command {
+    CommandHelp {
         names: &["me"],
         arguments: "TEXT",
         help: "say what you do: /me waves shows as * alice waves",
         takes: Takes::Nothing,
         has_text: true,
-        read: |text| given(text).map(Line::Act),
+        read: |text| given(text).map(TypedLine::Act),
     },
-    Command {
+    CommandHelp {
         names: &["ignore"],
         arguments: "[NAME]",
         help: "show nothing that NAME says, or show it again; alone: who is ignored",
         takes: Takes::Name,
         has_text: false,
-        read: |name| Some(Line::Ignore(given(name))),
+        read: |name| Some(TypedLine::Ignore(given(name))),
     },
-    Command {
+    CommandHelp {
         names: &["passwd"],
         arguments: "",
         help: "change your password; you are asked for the old one and the new one",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Passwd),
+        read: |_| Some(TypedLine::Passwd),
     },
-    Command {
+    CommandHelp {
         names: &["timestamp"],
         arguments: "off|time|datetime",
         help: "what stands before each line",
         takes: Takes::Values(&["off", "time", "datetime"]),
         has_text: false,
         read: |mode| match mode {
-            "off" => Some(Line::Timestamp(Timestamp::Off)),
-            "time" => Some(Line::Timestamp(Timestamp::Time)),
-            "datetime" => Some(Line::Timestamp(Timestamp::DateTime)),
+            "off" => Some(TypedLine::Timestamp(Timestamp::Off)),
+            "time" => Some(TypedLine::Timestamp(Timestamp::Time)),
+            "datetime" => Some(TypedLine::Timestamp(Timestamp::DateTime)),
             _ => None,
         },
     },
-    Command {
+    CommandHelp {
         names: &["bell"],
         arguments: "off|dm|all",
         help: "when to ring: never, for what is said to you alone, for everything",
         takes: Takes::Values(WHENS),
         has_text: false,
-        read: |word| When::read(word).map(Line::Bell),
+        read: |word| When::read(word).map(TypedLine::Bell),
     },
-    Command {
+    CommandHelp {
         names: &["notify"],
         arguments: "off|dm|all",
         help: "when to tell the desktop, where the terminal can (OSC 9)",
         takes: Takes::Values(WHENS),
         has_text: false,
-        read: |word| When::read(word).map(Line::Notify),
+        read: |word| When::read(word).map(TypedLine::Notify),
     },
-    Command {
+    CommandHelp {
         names: &["quiet"],
         arguments: "",
         help: "show, or do not show, who comes and goes",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Quiet),
+        read: |_| Some(TypedLine::Quiet),
     },
-    Command {
+    CommandHelp {
         names: &["clear"],
         arguments: "",
         help: "clear the screen",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Clear),
+        read: |_| Some(TypedLine::Clear),
     },
-    Command {
+    CommandHelp {
         names: &["cancel"],
         arguments: "",
         help: "leave a question that you are asked",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Cancel),
+        read: |_| Some(TypedLine::Cancel),
     },
-    Command {
+    CommandHelp {
         names: &["help"],
         arguments: "[COMMAND]",
         help: "list the commands, or explain one",
         takes: Takes::Command,
         has_text: false,
-        read: |name| Some(Line::Help(given(name))),
+        read: |name| Some(TypedLine::Help(given(name))),
     },
-    Command {
+    CommandHelp {
         names: &["quit", "exit", "disconnect"],
         arguments: "",
         help: "leave (so do EX alone, Ctrl-D and Ctrl-C)",
         takes: Takes::Nothing,
         has_text: false,
-        read: |_| Some(Line::Quit),
+        read: |_| Some(TypedLine::Quit),
     },
 ];
 
@@ -361,34 +361,34 @@ fn given(text: &str) -> Option<&str> {
 }
 
 /// Understands a typed line. One that begins with two slashes is chat that begins with one.
-pub(super) fn read(line: &str, typist: Typist) -> Line<'_> {
+pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
     if typist != (Typist::Script { seed_words: false }) {
         // The operations of seed 002, as a line of their own.
         match line.trim() {
-            "PM" | "BM" => return Line::AskPublic,
-            "DM" => return Line::AskDirect,
-            "EX" => return Line::Quit,
+            "PM" | "BM" => return TypedLine::AskPublic,
+            "DM" => return TypedLine::AskDirect,
+            "EX" => return TypedLine::Quit,
             _ => {}
         }
     }
     if line.trim().is_empty() {
-        return Line::Nothing;
+        return TypedLine::Nothing;
     }
     let Some(command) = line.strip_prefix('/') else {
-        return Line::Say(line);
+        return TypedLine::Say(line);
     };
     if let Some(after) = command.strip_prefix('/') {
         // In a file, `//` may begin a comment.
         let is_quoted = typist == Typist::Person || find(first_word(after)).is_some();
-        return Line::Say(if is_quoted { command } else { line });
+        return TypedLine::Say(if is_quoted { command } else { line });
     }
     let name = first_word(command);
     let arguments = &command[name.len()..];
     match (find(name), typist) {
         (Some(known), _) => (known.read)(arguments.trim())
-            .unwrap_or_else(|| Line::Wrong(format!("it is /{name} {}", known.arguments))),
-        (None, Typist::Script { .. }) => Line::Say(line),
-        (None, Typist::Person) => Line::Wrong(format!(
+            .unwrap_or_else(|| TypedLine::Wrong(format!("it is /{name} {}", known.arguments))),
+        (None, Typist::Script { .. }) => TypedLine::Say(line),
+        (None, Typist::Person) => TypedLine::Wrong(format!(
             "there is no command /{name}; /help lists them, // says a slash"
         )),
     }
@@ -415,8 +415,8 @@ pub(super) fn is_known_command(line: &str) -> bool {
         .is_some_and(|command| find(first_word(command)).is_some())
 }
 
-/// Cuts what was pasted into what it is: messages of several lines, and commands, whose text may go on
-/// over several lines as well. A command never has another one inside.
+/// Cuts what was pasted into what it is: messages of several lines, and commands, whose text may go
+/// on over several lines as well. A command never has another one inside.
 pub(super) fn pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let mut may_go_on = false;
@@ -439,7 +439,7 @@ pub(super) fn pieces(text: &str) -> Vec<String> {
     pieces
 }
 
-fn find(name: &str) -> Option<&'static Command> {
+fn find(name: &str) -> Option<&'static CommandHelp> {
     let name = name.to_ascii_lowercase();
     COMMANDS
         .iter()
@@ -492,60 +492,63 @@ mod tests {
     #[test]
     fn lines_are_understood() {
         for (typed, line) in [
-            ("hello /there", Line::Say("hello /there")),
-            ("  indented", Line::Say("  indented")),
-            ("   ", Line::Nothing),
-            ("//etc", Line::Say("/etc")),
-            ("%bob%hello", Line::Say("%bob%hello")),
-            ("PM", Line::AskPublic),
-            ("BM ", Line::AskPublic),
-            ("DM", Line::AskDirect),
-            ("EX", Line::Quit),
-            ("PM is public", Line::Say("PM is public")),
-            ("/all hi there", Line::Public("hi there")),
-            ("/ALL hi", Line::Public("hi")),
-            ("/pm bob hi", Line::AmbiguousPublic("bob hi")),
+            ("hello /there", TypedLine::Say("hello /there")),
+            ("  indented", TypedLine::Say("  indented")),
+            ("   ", TypedLine::Nothing),
+            ("//etc", TypedLine::Say("/etc")),
+            ("%bob%hello", TypedLine::Say("%bob%hello")),
+            ("PM", TypedLine::AskPublic),
+            ("BM ", TypedLine::AskPublic),
+            ("DM", TypedLine::AskDirect),
+            ("EX", TypedLine::Quit),
+            ("PM is public", TypedLine::Say("PM is public")),
+            ("/all hi there", TypedLine::Public("hi there")),
+            ("/ALL hi", TypedLine::Public("hi")),
+            ("/pm bob hi", TypedLine::AmbiguousPublic("bob hi")),
             (
                 "/msg bob hi there",
-                Line::Direct {
+                TypedLine::Direct {
                     to: "bob",
                     text: "hi there",
                 },
             ),
             (
                 "/w bob  hi",
-                Line::Direct {
+                TypedLine::Direct {
                     to: "bob",
                     text: "hi",
                 },
             ),
-            ("/reply yes", Line::Reply("yes")),
-            ("/r yes", Line::Reply("yes")),
-            ("/names", Line::Ask(ClientCommand::Who)),
-            ("/join lobby", Line::Join("lobby")),
+            ("/reply yes", TypedLine::Reply("yes")),
+            ("/r yes", TypedLine::Reply("yes")),
+            ("/names", TypedLine::Ask(ClientCommand::Who)),
+            ("/join lobby", TypedLine::Join("lobby")),
             (
                 "/send lobby hi there",
-                Line::Send {
+                TypedLine::Send {
                     room: "lobby",
                     text: "hi there",
                 },
             ),
-            ("/leave_chatroom lobby", Line::Leave("lobby")),
-            ("/part lobby", Line::Leave("lobby")),
-            ("/to lobby", Line::To(Some("lobby"))),
-            ("/to", Line::To(None)),
-            ("/query bob", Line::Query("bob")),
-            ("/rooms", Line::Ask(ClientCommand::Rooms)),
-            ("/Disconnect", Line::Quit),
-            ("/login bob", Line::Login("bob")),
-            ("/passwd", Line::Passwd),
-            ("/me waves", Line::Act("waves")),
-            ("/ignore bob", Line::Ignore(Some("bob"))),
-            ("/bell dm", Line::Bell(When::Direct)),
-            ("/notify all", Line::Notify(When::All)),
-            ("/timestamp datetime", Line::Timestamp(Timestamp::DateTime)),
-            ("/help  quit ", Line::Help(Some("quit"))),
-            ("/quit", Line::Quit),
+            ("/leave_chatroom lobby", TypedLine::Leave("lobby")),
+            ("/part lobby", TypedLine::Leave("lobby")),
+            ("/to lobby", TypedLine::To(Some("lobby"))),
+            ("/to", TypedLine::To(None)),
+            ("/query bob", TypedLine::Query("bob")),
+            ("/rooms", TypedLine::Ask(ClientCommand::Rooms)),
+            ("/Disconnect", TypedLine::Quit),
+            ("/login bob", TypedLine::Login("bob")),
+            ("/passwd", TypedLine::Passwd),
+            ("/me waves", TypedLine::Act("waves")),
+            ("/ignore bob", TypedLine::Ignore(Some("bob"))),
+            ("/bell dm", TypedLine::Bell(When::Direct)),
+            ("/notify all", TypedLine::Notify(When::All)),
+            (
+                "/timestamp datetime",
+                TypedLine::Timestamp(Timestamp::DateTime),
+            ),
+            ("/help  quit ", TypedLine::Help(Some("quit"))),
+            ("/quit", TypedLine::Quit),
         ] {
             assert_eq!(read(typed, Typist::Person), line, "{typed}");
         }
@@ -556,7 +559,7 @@ mod tests {
             ("/frob", "/frob"),
         ] {
             assert!(
-                matches!(read(typed, Typist::Person), Line::Wrong(said) if said.contains(usage)),
+                matches!(read(typed, Typist::Person), TypedLine::Wrong(said) if said.contains(usage)),
                 "{typed}"
             );
         }
@@ -565,23 +568,23 @@ mod tests {
     #[test]
     fn in_a_script_what_is_no_command_is_text() {
         for (typed, line) in [
-            ("/usr/bin", Line::Say("/usr/bin")),
-            ("/frob", Line::Say("/frob")),
-            ("// a comment", Line::Say("// a comment")),
-            ("//quit", Line::Say("/quit")),
-            ("PM", Line::Say("PM")),
-            ("DM", Line::Say("DM")),
-            ("EX", Line::Say("EX")),
-            ("/names", Line::Ask(ClientCommand::Who)),
-            ("/quit", Line::Quit),
-            ("", Line::Nothing),
+            ("/usr/bin", TypedLine::Say("/usr/bin")),
+            ("/frob", TypedLine::Say("/frob")),
+            ("// a comment", TypedLine::Say("// a comment")),
+            ("//quit", TypedLine::Say("/quit")),
+            ("PM", TypedLine::Say("PM")),
+            ("DM", TypedLine::Say("DM")),
+            ("EX", TypedLine::Say("EX")),
+            ("/names", TypedLine::Ask(ClientCommand::Who)),
+            ("/quit", TypedLine::Quit),
+            ("", TypedLine::Nothing),
         ] {
             assert_eq!(read(typed, SCRIPT), line, "{typed}");
         }
         let seed = Typist::Script { seed_words: true };
-        assert_eq!(read("PM", seed), Line::AskPublic);
-        assert_eq!(read("EX", seed), Line::Quit);
-        assert_eq!(read("/usr/bin", seed), Line::Say("/usr/bin"));
+        assert_eq!(read("PM", seed), TypedLine::AskPublic);
+        assert_eq!(read("EX", seed), TypedLine::Quit);
+        assert_eq!(read("/usr/bin", seed), TypedLine::Say("/usr/bin"));
     }
 
     #[test]

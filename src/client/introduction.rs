@@ -14,7 +14,7 @@ pub(super) struct Introduction {
 
 /// The consequence of a failed connection.
 #[cfg_attr(not(feature = "tls"), allow(dead_code))]
-pub(super) enum Verdict {
+pub(super) enum FailureVerdict {
     /// The connection did not fail because of the certificate.
     NotMine,
     /// The certificate is trusted now: try again.
@@ -55,8 +55,8 @@ impl Introduction {
         Ok(Introduction {})
     }
 
-    pub(super) fn judge(&mut self, _: &mut Options) -> Verdict {
-        Verdict::NotMine
+    pub(super) fn judge(&mut self, _: &mut Options) -> FailureVerdict {
+        FailureVerdict::NotMine
     }
 }
 
@@ -65,7 +65,7 @@ mod with_tls {
     use std::fs::File;
     use std::io::{BufRead as _, BufReader, Write as _};
 
-    use super::{Introduction, Verdict};
+    use super::{FailureVerdict, Introduction};
     use crate::config::known_servers_file;
     use crate::options::{Given, Options};
     use portal_cli::output;
@@ -114,11 +114,11 @@ mod with_tls {
             Ok(Introduction { known })
         }
 
-        /// What becomes of a connection that was not made. Asks the person, if it was over a certificate that nobody
-        /// knows.
-        pub(crate) fn judge(&mut self, options: &mut Options) -> Verdict {
+        /// What becomes of a connection that was not made. Asks the person, if it was over a
+        /// certificate that nobody knows.
+        pub(crate) fn judge(&mut self, options: &mut Options) -> FailureVerdict {
             let Some(known) = &mut self.known else {
-                return Verdict::NotMine;
+                return FailureVerdict::NotMine;
             };
             let there = format!("{} {}", options.server, options.port);
             let file = known
@@ -127,14 +127,14 @@ mod with_tls {
                 .map(|servers| servers.path().display().to_string());
             let file = file.unwrap_or_else(|| "the file of known servers".to_owned());
             match known.trust.take_untrusted() {
-                None => Verdict::NotMine,
+                None => FailureVerdict::NotMine,
                 Some(Untrusted::Unknown(shown)) => match ask(&there, &shown) {
-                    Answer::NoTerminal => Verdict::Refused(format!(
+                    Answer::NoTerminal => FailureVerdict::Refused(format!(
                         "the server {there} is not known here: its certificate has the SHA-256 fingerprint\n  {shown}\n\
                          There is no terminal to ask whether that is right. If it is what the server's own terminal \
                          shows, say so with --tls-fingerprint {shown}"
                     )),
-                    Answer::No => Verdict::Refused("nothing was said to it".to_owned()),
+                    Answer::No => FailureVerdict::Refused("nothing was said to it".to_owned()),
                     Answer::Yes => {
                         if let Some(servers) = &known.servers
                             && let Err(error) = servers.keep(&options.server, options.port, &shown)
@@ -147,9 +147,9 @@ mod with_tls {
                         match use_trust(options, Some(shown)) {
                             Ok(trust) => {
                                 known.trust = trust;
-                                Verdict::TryAgain
+                                FailureVerdict::TryAgain
                             }
-                            Err(reason) => Verdict::Refused(reason),
+                            Err(reason) => FailureVerdict::Refused(reason),
                         }
                     }
                 },
@@ -158,7 +158,7 @@ mod with_tls {
                     shown,
                 }) if known.pinned_at.is_some() => {
                     let place = known.pinned_at.as_deref().unwrap_or_default();
-                    Verdict::Refused(format!(
+                    FailureVerdict::Refused(format!(
                         "the server {there} has another certificate than the one you named. Nothing was sent to it.\n  \
                          named:  {wanted}\n  shown:  {shown}\n\
                          The first one is {place}. Ask the server's operator, by another way than this, which one is \
@@ -166,13 +166,13 @@ mod with_tls {
                          intercepting the connection"
                     ))
                 }
-                Some(Untrusted::Changed { known, shown }) => Verdict::Refused(format!(
+                Some(Untrusted::Changed { known, shown }) => FailureVerdict::Refused(format!(
                     "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was said to it.\n  known:  {known}\n  shown:  {shown}\n\
                      Either {there} has a new certificate (ask whoever runs it, by another way than this), or somebody \
                      stands between you and it. If it is new and right, take the line \"{there} …\" out of {file}, or \
                      say --tls-fingerprint {shown}"
                 )),
-                Some(wrong) => Verdict::Refused(format!(
+                Some(wrong) => FailureVerdict::Refused(format!(
                     "the server {there} is not believed, and nothing was said to it: {wrong}"
                 )),
             }

@@ -9,28 +9,29 @@
 //! Where a line goes is a value, a `Target`; a prompt stands for one, and a line carries the one
 //! under which it was begun.
 
+mod app;
 mod chat;
 mod commands;
-mod conductor;
 mod config;
 mod introduction;
 mod link;
+mod manual;
 mod options;
+mod retry;
 mod screen;
 mod seek;
 mod target;
 mod trace;
-mod tries;
 mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use options::{Command, parse};
+use options::{ClientCommand, parse};
 
 /// How the program ends, as an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Outcome {
+enum ExitStatus {
     /// The person left.
     Left,
     /// No connection, or it was lost, or the server ended it.
@@ -46,13 +47,13 @@ enum Outcome {
 /// Runs the client. `arguments` are those after the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match parse(arguments) {
-        Ok(Command::Chat(options)) => match conductor::chat(&options) {
-            Outcome::Left => ExitCode::SUCCESS,
-            Outcome::Lost | Outcome::Refused => ExitCode::from(1),
-            Outcome::BadInput => ExitCode::from(2),
-            Outcome::Full => ExitCode::from(3),
+        Ok(ClientCommand::Chat(options)) => match app::chat(&options) {
+            ExitStatus::Left => ExitCode::SUCCESS,
+            ExitStatus::Lost | ExitStatus::Refused => ExitCode::from(1),
+            ExitStatus::BadInput => ExitCode::from(2),
+            ExitStatus::Full => ExitCode::from(3),
         },
-        Ok(Command::Echo(echo)) => echo.run(),
+        Ok(ClientCommand::Echo(echo)) => echo.run(),
         Err(end) => end,
     }
 }

@@ -12,7 +12,7 @@ use crossbeam_channel::{SendTimeoutError, Sender};
 
 use super::seek::Seat;
 use portal_net::limits::THREAD_STACK;
-use portal_net::{Dial, Host, Stream};
+use portal_net::{Connector, Host, Stream};
 use portal_wire::{Codec, FrameReader};
 
 /// Which link something was heard on, counted so that the last words of a link that was given up
@@ -26,7 +26,7 @@ pub(super) enum LinkId {
 }
 
 /// What a listener thread hears.
-pub(super) enum Heard {
+pub(super) enum LinkEvent {
     /// One frame.
     Frame(Vec<u8>),
     /// The connection is over; nothing comes after this.
@@ -40,26 +40,26 @@ pub(super) struct Link {
     closing: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
     codec: Codec,
-    dial: Dial,
+    dial: Connector,
 }
 
 impl Link {
-    /// Starts the listener thread on a seat. What it hears goes to `heard`, marked with `id`.
+    /// Starts the listener thread on a seat. What it hears goes to `events`, marked with `id`.
     ///
     /// # Errors
     /// What the system says when it has no thread to give.
     pub(super) fn start(
         seat: Seat,
         id: LinkId,
-        heard: Sender<(LinkId, Heard)>,
+        events: Sender<(LinkId, LinkEvent)>,
     ) -> io::Result<Link> {
         let stream = Arc::new(seat.stream);
         let closing = Arc::new(AtomicBool::new(false));
-        let listening = Listener {
+        let listening = LinkReader {
             id,
             stream: Arc::clone(&stream),
             closing: Arc::clone(&closing),
-            heard,
+            events,
         };
         let (name, frames) = ("listener".to_owned(), seat.frames);
         let listener = Builder::new()
@@ -87,7 +87,7 @@ impl Link {
     }
 
     /// How other connections to the same server are made.
-    pub(super) fn dial(&self) -> &Dial {
+    pub(super) fn dial(&self) -> &Connector {
         &self.dial
     }
 
@@ -116,19 +116,19 @@ impl Drop for Link {
 }
 
 /// What the listener thread has.
-struct Listener {
+struct LinkReader {
     id: LinkId,
     stream: Arc<Stream>,
     closing: Arc<AtomicBool>,
-    heard: Sender<(LinkId, Heard)>,
+    events: Sender<(LinkId, LinkEvent)>,
 }
 
-impl Listener {
+impl LinkReader {
     fn listen(self, mut frames: FrameReader) {
         let reason = loop {
             match frames.next_frame() {
                 Ok(Some(frame)) => {
-                    if !self.tell(Heard::Frame(frame.to_vec())) {
+                    if !self.emit(LinkEvent::Frame(frame.to_vec())) {
                         return;
                     }
                     continue;
@@ -142,22 +142,22 @@ impl Listener {
                 Err(error) => break error.to_string(),
             }
         };
-        self.tell(Heard::Over(reason));
+        self.emit(LinkEvent::Over(reason));
     }
 
     /// Hands something to the main thread; what it does not take in time waits in the socket, and
     /// so with the sender. Returns whether to go on. All links share the channel, so a full one is
     /// no reason to wait for ever: the main thread may be waiting for this one to end.
-    fn tell(&self, mut heard: Heard) -> bool {
+    fn emit(&self, mut events: LinkEvent) -> bool {
         const PATIENCE: Duration = Duration::from_millis(100);
         loop {
-            match self.heard.send_timeout((self.id, heard), PATIENCE) {
+            match self.events.send_timeout((self.id, events), PATIENCE) {
                 Ok(()) => return true,
                 Err(SendTimeoutError::Disconnected(_)) => return false,
                 Err(SendTimeoutError::Timeout(_)) if self.closing.load(Ordering::Acquire) => {
                     return false;
                 }
-                Err(SendTimeoutError::Timeout((_, again))) => heard = again,
+                Err(SendTimeoutError::Timeout((_, again))) => events = again,
             }
         }
     }

@@ -12,12 +12,13 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand, ValueEnum, value_parser};
 
 use super::config::{self, Setting};
+use super::manual::MANUAL;
 use super::trace::TraceOut;
 use portal_cli::command_line::{About, bad_file, bad_value, join_value, read, refuse, revision};
 use portal_cli::terminal::{History, is_interactive};
 use portal_cli::text_file::{self, Fault};
 use portal_net::limits;
-use portal_net::{Dial, Tap};
+use portal_net::{Connector, Tap};
 use portal_wire::{Codec, Name, Revision};
 
 /// Chat with whoever sits beside you
@@ -40,14 +41,15 @@ for the answers. Exit code 0: you left, 1: no connection, or the server ended it
 (from a pipe) something was refused or not sent, 2: a bad option, or a file or a pipe
 that is not UTF-8 text, 3: full."
 )]
-struct Arguments {
+struct ClientArguments {
     /// The server's name or address [default: 127.0.0.1]
     #[arg(value_parser = server)]
     server: Option<String>,
     /// Its portal's port [default: 50000]
     #[arg(value_parser = value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Log in under this name; you are asked for the password. Without it you talk with your partner, nameless
+    /// Log in under this name; you are asked for the password. Without it you talk with your
+    /// partner, nameless
     #[arg(value_parser = username)]
     username: Option<String>,
     #[arg(short = 'h', value_name = "HOST", value_parser = server, hide = true)]
@@ -62,8 +64,9 @@ struct Arguments {
     callback: Option<u16>,
     /// How to ask the portal for a worker's port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "tcp")]
-    portal: Portal,
-    /// Speak TLS with a server that was started with --tls. A server that nobody vouches for is asked about once, and known from then on
+    portal: PortalProtocol,
+    /// Speak TLS with a server that was started with --tls. A server that nobody vouches for is
+    /// asked about once, and known from then on
     #[arg(long, conflicts_with_all = ["compat", "callback"])]
     tls: bool,
     /// Speak TLS, and with none but the server whose certificate has that SHA-256 fingerprint
@@ -72,7 +75,8 @@ struct Arguments {
     /// Speak as the original programs of that revision do
     #[arg(long, value_name = "0|1|2", value_parser = revision)]
     compat: Option<Revision>,
-    /// How often to ask again when the server is full, every 2 s [default: for ever]; 0 gives up at once, with exit code 3
+    /// How often to ask again when the server is full, every 2 s [default: for ever]; 0 gives up at
+    /// once, with exit code 3
     #[arg(long, value_name = "N")]
     retry: Option<u32>,
     /// Come back when the link is lost
@@ -81,16 +85,19 @@ struct Arguments {
     /// Leave when nothing has come from the server for S seconds [default: 60]; 0 = never
     #[arg(long, value_name = "S")]
     server_timeout: Option<u32>,
-    /// The password is the first line of FILE (or set CHAT_PASSWORD): for scripts, and where there is no terminal to ask on
+    /// The password is the first line of FILE (or set CHAT_PASSWORD): for scripts, and where there
+    /// is no terminal to ask on
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// In a pipe, too, PM, BM, DM and EX alone are commands
     #[arg(long)]
     commands: bool,
-    /// Where server, port, name and options are that count when no SERVER is given [default: ~/.config/portal-chat/client.conf]
+    /// Where server, port, name and options are that count when no SERVER is given
+    /// [default: ~/.config/portal-chat/client.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Save the server, the port, the name and the options of this command line in that file; its other lines stay
+    /// Save the server, the port, the name and the options of this command line in that file; its
+    /// other lines stay
     #[arg(long)]
     save: bool,
     /// Print every socket call with its bytes, passwords and all
@@ -113,18 +120,18 @@ struct Arguments {
     #[command(flatten)]
     about: About,
     #[command(subcommand)]
-    other: Option<Other>,
+    other: Option<ClientSubcommand>,
 }
 
 #[derive(Subcommand, Debug)]
-enum Other {
+enum ClientSubcommand {
     /// The lessons' client
     Echo(portal_lesson::EchoClient),
 }
 
 /// How to ask the portal.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Portal {
+pub(super) enum PortalProtocol {
     Tcp,
     Udp,
 }
@@ -151,7 +158,7 @@ pub(super) struct Options {
     pub(super) port: u16,
     /// Who to log in as, at once.
     pub(super) username: Option<String>,
-    pub(super) portal: Portal,
+    pub(super) portal: PortalProtocol,
     /// Speak with an original program of that revision (seed 000).
     pub(super) compat: Option<Revision>,
     /// Let the worker connect to us, on this port; 0 lets the system choose.
@@ -169,7 +176,7 @@ pub(super) struct Options {
     /// The file with the lines of earlier runs, for a person at a terminal.
     pub(super) history: Option<History>,
     /// How connections are made.
-    pub(super) dial: Dial,
+    pub(super) dial: Connector,
     /// TLS is to be spoken.
     pub(super) tls: Option<TlsWanted>,
     /// Where the tap's lines go.
@@ -178,7 +185,7 @@ pub(super) struct Options {
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ClientCommand {
     Chat(Box<Options>),
     /// The lessons' client.
     Echo(portal_lesson::EchoClient),
@@ -187,15 +194,19 @@ pub(super) enum Command {
 impl Options {
     /// How the server is spoken to.
     pub(super) fn codec(&self) -> Codec {
-        self.compat.map_or_else(Codec::default, Codec::original)
+        self.compat.map_or_else(Codec::default, Codec::legacy)
     }
 }
 
 /// Reads the command line (without the program's name). `Err` is the program's end.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+pub(super) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ClientCommand, ExitCode> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let read = read(words(&[], &arguments), |read: &Arguments| &read.about)?;
-    command(read, &arguments).map_err(|error| refuse::<Arguments>(&error))
+    let read = read(words(&[], &arguments), &MANUAL, |read: &ClientArguments| {
+        &read.about
+    })?;
+    command(read, &arguments).map_err(|error| refuse::<ClientArguments>(&error))
 }
 
 /// The words of the settings file and then of the command line, as clap takes them.
@@ -216,9 +227,12 @@ fn words(settings: &[OsString], arguments: &[OsString]) -> Vec<OsString> {
     words
 }
 
-fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap::Error> {
-    if let Some(Other::Echo(echo)) = read.other {
-        return Ok(Command::Echo(echo));
+fn command(
+    mut read: ClientArguments,
+    arguments: &[OsString],
+) -> Result<ClientCommand, clap::Error> {
+    if let Some(ClientSubcommand::Echo(echo)) = read.other {
+        return Ok(ClientCommand::Echo(echo));
     }
     let (config, save_wanted) = (read.config.clone(), read.save);
     let file = config.clone().or_else(config::settings_file);
@@ -255,7 +269,7 @@ fn command(mut read: Arguments, arguments: &[OsString]) -> Result<Command, clap:
     if save_wanted {
         save(&options, file, arguments)?;
     }
-    Ok(Command::Chat(Box::new(options)))
+    Ok(ClientCommand::Chat(Box::new(options)))
 }
 
 /// Parses the command line, preceded by the settings in `text`, which is the text of `file`.
@@ -263,8 +277,8 @@ fn with_settings(
     file: &Path,
     text: &str,
     arguments: &[OsString],
-) -> Result<Arguments, clap::Error> {
-    let mut described = Arguments::command();
+) -> Result<ClientArguments, clap::Error> {
+    let mut described = ClientArguments::command();
     described.build();
     let at = |line, reason| bad_file(Fault::Line(reason).at(file, line));
     let settings =
@@ -274,7 +288,7 @@ fn with_settings(
             .iter()
             .map(|setting| setting.word.clone())
             .collect();
-        Arguments::try_parse_from(words(&settings, arguments))
+        ClientArguments::try_parse_from(words(&settings, arguments))
     };
     let read = parse(&settings, arguments).map_err(|error| {
         // Find the first line that makes the lines up to it invalid.
@@ -326,11 +340,11 @@ fn sentence_of(error: &clap::Error) -> String {
     sentences.join("; ").replace('\n', " ")
 }
 
-fn options(read: Arguments) -> Result<Options, clap::Error> {
+fn options(read: ClientArguments) -> Result<Options, clap::Error> {
     let username = read.username.or(read.same_username);
     if read.compat.is_some() && username.is_some() {
         let sentence = "--compat: the original programs know no names, so leave USERNAME out";
-        return Err(bad_value::<Arguments>(sentence));
+        return Err(bad_value::<ClientArguments>(sentence));
     }
     // The original programs answer no PING, so their silence means nothing.
     let patience = if read.compat.is_some() { 0 } else { 60 };
@@ -360,8 +374,8 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
         port: read.port.or(read.same_port).unwrap_or(50000),
         username,
         portal: match read.compat.map(Revision::asks_by_udp) {
-            Some(true) => Portal::Udp,
-            Some(false) => Portal::Tcp,
+            Some(true) => PortalProtocol::Udp,
+            Some(false) => PortalProtocol::Tcp,
             None => read.portal,
         },
         compat: read.compat,
@@ -374,7 +388,7 @@ fn options(read: Arguments) -> Result<Options, clap::Error> {
         commands: read.commands,
         history: None,
         tls: (read.tls || fingerprint.is_some()).then_some(TlsWanted { fingerprint }),
-        dial: Dial { tap, tls: None },
+        dial: Connector { tap, tls: None },
         trace,
     })
 }
@@ -408,7 +422,7 @@ fn save(
 
 /// The options of this command line that can be settings, and their values.
 fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
-    let mut described = Arguments::command();
+    let mut described = ClientArguments::command();
     // The command line was parsed before without an error.
     let Ok(matches) = described.try_get_matches_from_mut(words(&[], arguments)) else {
         return Ok(Vec::new());
@@ -483,8 +497,8 @@ pub(super) mod tests {
     use super::*;
 
     /// The description of the command line, to parse settings.
-    pub(crate) fn command() -> clap::Command {
-        let mut command = Arguments::command();
+    pub(crate) fn command() -> clap::ClientCommand {
+        let mut command = ClientArguments::command();
         command.build();
         command
     }
@@ -492,23 +506,23 @@ pub(super) mod tests {
     /// What the command line asks for, or what it is answered.
     fn parsed(line: &str) -> Result<Options, String> {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let read = Arguments::try_parse_from(words(&[], &arguments));
+        let read = ClientArguments::try_parse_from(words(&[], &arguments));
         read.and_then(options).map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_description_has_no_contradictions() {
-        Arguments::command().debug_assert();
+        ClientArguments::command().debug_assert();
     }
 
     #[test]
     fn completions_and_the_manual_page_know_every_option() {
-        portal_cli::test_support::know_every_option(Arguments::command());
+        portal_cli::test_support::know_every_option(ClientArguments::command());
     }
 
     #[test]
     fn the_options_stand_on_the_page_as_in_the_help() {
-        portal_cli::test_support::stand_on_the_page(Arguments::command(), "chatclient.md");
+        portal_cli::test_support::stand_on_the_page(ClientArguments::command(), "chatclient.md");
     }
 
     #[test]
@@ -517,9 +531,12 @@ pub(super) mod tests {
              --trace --chop 1 --commands --callback";
         let options = parsed(line).unwrap();
         assert_eq!((options.server.as_str(), options.port), ("::1", 6000));
-        assert_eq!((options.portal, options.retry), (Portal::Udp, Some(0)));
+        assert_eq!(
+            (options.portal, options.retry),
+            (PortalProtocol::Udp, Some(0))
+        );
         assert!(options.reconnect && options.server_timeout.is_none() && !options.color);
-        let help = Arguments::command().render_help().to_string();
+        let help = ClientArguments::command().render_help().to_string();
         for option in line
             .split_whitespace()
             .filter(|word| word.starts_with("--"))

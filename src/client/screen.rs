@@ -303,7 +303,8 @@ impl Screen {
         });
     }
 
-    /// Something was not sent, and why. A script finds it where its complaints are: on standard error.
+    /// Something was not sent, and why. A script finds it where its complaints are: on standard
+    /// error.
     pub(super) fn not_sent(&self, text: &str) {
         match &self.out {
             Out::Above { .. } => self.trouble(text),

@@ -7,21 +7,22 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use super::options::{Options, Portal};
+use super::options::{Options, PortalProtocol};
 use portal_cli::invocation::Invocation;
 use portal_core::clock::slowed;
-use portal_net::{Datagrams, Dial, Port, Stream, Tap};
+use portal_net::{Connector, Datagrams, Port, Stream, Tap};
 use portal_wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
 
 /// How long one address may take to accept a connection or to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for a datagram before asking again, at least and at most, and how often. It is chosen
-/// anew each time: a class behind one address that asked at once would else ask at once again.
+/// How long to wait for a datagram before asking again, at least and at most, and how often. It is
+/// chosen anew each time: a class behind one address that asked at once would else ask at once
+/// again.
 const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
 const DATAGRAM_TRIES: u32 = 6;
 
 /// A seat: the connection to the worker, with the welcome already read.
-pub(super) struct Seat {
+pub(super) struct ClientSeat {
     pub(super) stream: Stream,
     /// Holds what came right behind the welcome.
     pub(super) frames: FrameReader,
@@ -29,7 +30,7 @@ pub(super) struct Seat {
     /// Where that is, for the person: `on port 50001`.
     pub(super) place: String,
     /// How other connections to the same server are made.
-    pub(super) dial: Dial,
+    pub(super) dial: Connector,
 }
 
 /// Why there is no seat.
@@ -151,7 +152,7 @@ impl fmt::Display for SeekError {
 ///
 /// # Errors
 /// [`SeekError`]; after `Full`, `TurnedAway` and `PortalHungUp` it is worth asking again.
-pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
+pub(super) fn find_seat(options: &Options) -> Result<ClientSeat, SeekError> {
     let mut asked = Vec::new();
     let mut found = ask(options);
     // A full server may know another one of its chat that has seats: each is asked once.
@@ -169,7 +170,7 @@ pub(super) fn find_seat(options: &Options) -> Result<Seat, SeekError> {
 }
 
 /// Asks the server that the options name.
-fn ask(options: &Options) -> Result<Seat, SeekError> {
+fn ask(options: &Options) -> Result<ClientSeat, SeekError> {
     let unknown = |error| SeekError::UnknownName {
         server: options.server.clone(),
         error,
@@ -181,8 +182,8 @@ fn ask(options: &Options) -> Result<Seat, SeekError> {
     let mut failed = unknown(ErrorKind::NotFound.into());
     for address in addresses {
         let answer = match options.portal {
-            Portal::Tcp => ask_by_tcp(address, codec, &options.dial),
-            Portal::Udp => ask_by_udp(address, &options.dial.tap),
+            PortalProtocol::Tcp => ask_by_tcp(address, codec, &options.dial),
+            PortalProtocol::Udp => ask_by_udp(address, &options.dial.tap),
         };
         match answer {
             Ok(answer) => return follow(address, answer, options),
@@ -200,13 +201,17 @@ fn ask(options: &Options) -> Result<Seat, SeekError> {
 }
 
 /// The first frame that a server said, and the connection that it came on, if there is one.
-struct Answer {
+struct FirstFrame {
     frame: Vec<u8>,
     connection: Option<(Stream, FrameReader)>,
 }
 
 /// Does what the first answer says.
-fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat, SeekError> {
+fn follow(
+    address: SocketAddr,
+    answer: FirstFrame,
+    options: &Options,
+) -> Result<ClientSeat, SeekError> {
     let (codec, dial) = (options.codec(), &options.dial);
     let strange = |error| SeekError::Strange { address, error };
     let doc = codec.read_server(&answer.frame).map_err(strange)?;
@@ -231,7 +236,7 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
                 error,
             };
             stream.set_read_timeout(None).map_err(unreachable)?;
-            Ok(Seat {
+            Ok(ClientSeat {
                 stream,
                 frames,
                 codec: codec.taking(max),
@@ -246,18 +251,18 @@ fn follow(address: SocketAddr, answer: Answer, options: &Options) -> Result<Seat
     }
 }
 
-fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Dial) -> io::Result<Answer> {
+fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Connector) -> io::Result<FirstFrame> {
     let stream = connect(address, dial)?;
     let mut frames = codec.reader_of_server();
     let frame = first_frame(&stream, &mut frames, slowed(PATIENCE))?;
-    Ok(Answer {
+    Ok(FirstFrame {
         frame,
         connection: Some((stream, frames)),
     })
 }
 
 /// Asks again, from the same socket, when no answer came: the portal then repeats the same ticket.
-fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<Answer> {
+fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
     let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
@@ -272,7 +277,7 @@ fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<Answer> {
         socket.send_to(&portal_request(), address)?;
         match socket.recv_from(&mut answer) {
             Ok((count, _)) => {
-                return Ok(Answer {
+                return Ok(FirstFrame {
                     frame: answer[..count].to_vec(),
                     connection: None,
                 });
@@ -305,8 +310,8 @@ pub(super) fn take_seat(
     worker: SocketAddr,
     passcode: &str,
     codec: Codec,
-    dial: &Dial,
-) -> Result<Seat, SeekError> {
+    dial: &Connector,
+) -> Result<ClientSeat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
@@ -321,7 +326,7 @@ pub(super) fn take_seat(
     match codec.read_server(&answer) {
         Ok(ServerDoc::Welcome { port, max, .. }) => {
             stream.set_read_timeout(None).map_err(unreachable)?;
-            Ok(Seat {
+            Ok(ClientSeat {
                 stream,
                 frames,
                 codec: codec.taking(max),
@@ -347,10 +352,10 @@ fn shake_hands(
     codec: Codec,
 ) -> Result<(Vec<u8>, FrameReader), SeekError> {
     let mut frames = codec.reader_of_server();
-    let mut said = Vec::new();
+    let mut handshake_bytes = Vec::new();
     let port = Port::new(worker.port()).ok_or(SeekError::TurnedAway)?;
-    codec.write_handshake(port, handshake, &mut said);
-    let answer = io::Write::write_all(&mut &*stream, &said)
+    codec.write_handshake(port, handshake, &mut handshake_bytes);
+    let answer = io::Write::write_all(&mut &*stream, &handshake_bytes)
         .and_then(|()| first_frame(stream, &mut frames, slowed(PATIENCE)));
     // A worker that hangs up without a word has turned us away just as well.
     answer
@@ -358,7 +363,7 @@ fn shake_hands(
         .map_err(|_| SeekError::TurnedAway)
 }
 
-fn connect(address: SocketAddr, dial: &Dial) -> io::Result<Stream> {
+fn connect(address: SocketAddr, dial: &Connector) -> io::Result<Stream> {
     let stream = dial.connect(address, slowed(PATIENCE))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(slowed(PATIENCE)))?;
@@ -419,7 +424,7 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, UdpSocket};
 
-    fn options(port: u16, portal: Portal) -> Options {
+    fn options(port: u16, portal: PortalProtocol) -> Options {
         Options {
             server: "127.0.0.1".to_owned(),
             port,
@@ -434,7 +439,7 @@ mod tests {
             reconnect: false,
             server_timeout: None,
             color: false,
-            dial: Dial::default(),
+            dial: Connector::default(),
             tls: None,
             trace: crate::trace::TraceOut::default(),
         }
@@ -449,7 +454,7 @@ mod tests {
             .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
             .unwrap();
         let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-        let Err(error) = find_seat(&options(port, Portal::Tcp)) else {
+        let Err(error) = find_seat(&options(port, PortalProtocol::Tcp)) else {
             panic!("somebody there")
         };
         // `make run-server` under cargo, the program's own name where the test is run by itself.
@@ -462,7 +467,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let busy = std::thread::spawn(move || drop(listener.accept().unwrap()));
-        let answer = find_seat(&options(port, Portal::Tcp));
+        let answer = find_seat(&options(port, PortalProtocol::Tcp));
         busy.join().unwrap();
         assert!(matches!(answer, Err(SeekError::PortalHungUp { .. })));
     }
@@ -474,7 +479,7 @@ mod tests {
         let stranger = std::thread::spawn(move || {
             Stream::from(listener.accept().unwrap().0).send_and_close(b"220 smtp ready\r\n");
         });
-        let answer = find_seat(&options(port, Portal::Tcp));
+        let answer = find_seat(&options(port, PortalProtocol::Tcp));
         stranger.join().unwrap();
         assert!(matches!(answer, Err(SeekError::Strange { .. })));
     }
@@ -493,7 +498,7 @@ mod tests {
             (first == second, first_length)
         });
         assert!(matches!(
-            find_seat(&options(port, Portal::Udp)),
+            find_seat(&options(port, PortalProtocol::Udp)),
             Err(SeekError::Full)
         ));
         let (same_socket, length) = answering.join().unwrap();

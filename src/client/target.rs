@@ -1,5 +1,5 @@
-//! Where a line goes. Each prompt stands for one target, and a line carries the target of the prompt
-//! under which it was begun; so it goes there, or nowhere.
+//! Where a line goes. Each prompt stands for one target, and a line carries the target of the
+//! prompt under which it was begun; so it goes there, or nowhere.
 
 /// Where a line goes that is no command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub(super) enum Focus {
     Person(String),
     /// A room, as it is spelled there.
     Room(String),
-    /// Nowhere, because a line that was to choose a target could not be done, or the room is left; and
-    /// what that was. Only a script stays in this state: it has no prompt on which it could see
+    /// Nowhere, because a line that was to choose a target could not be done, or the room is left;
+    /// and what that was. Only a script stays in this state: it has no prompt on which it could see
     /// another target.
     Lost(String),
 }

@@ -19,7 +19,7 @@ pub(super) struct Watch {
 
 /// What a look at the clock came to.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Look {
+pub(super) enum IdleCheck {
     Fine,
     Quiet,
     Dead,
@@ -44,11 +44,11 @@ impl Watch {
             dead: None,
             end: None,
         };
-        watch.heard(clock, subscription);
+        watch.touch(clock, subscription);
         watch
     }
 
-    pub(super) fn heard(&mut self, clock: &Clock, subscription: &Subscription) {
+    pub(super) fn touch(&mut self, clock: &Clock, subscription: &Subscription) {
         let now = clock.now();
         if let Some((ping, dead)) = self.timeout {
             self.ping = Some(Deadline::after(now, ping));
@@ -57,19 +57,19 @@ impl Watch {
         self.set_alarm(subscription);
     }
 
-    pub(super) fn look(&mut self, clock: &Clock, subscription: &Subscription) -> Look {
+    pub(super) fn look(&mut self, clock: &Clock, subscription: &Subscription) -> IdleCheck {
         let now = clock.now();
         let is_past =
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let look = if is_past(self.end) {
-            Look::Late
+            IdleCheck::Late
         } else if is_past(self.dead) {
-            Look::Dead
+            IdleCheck::Dead
         } else if is_past(self.ping) {
             self.ping = self.timeout.map(|(ping, _)| Deadline::after(now, ping));
-            Look::Quiet
+            IdleCheck::Quiet
         } else {
-            Look::Fine
+            IdleCheck::Fine
         };
         self.set_alarm(subscription);
         look
@@ -102,8 +102,15 @@ mod tests {
             clock.beat();
             looks.push(watch.look(&clock, &subscription));
         }
-        let pings = looks.iter().filter(|look| **look == Look::Quiet).count();
-        assert_eq!((pings, looks.last()), (2, Some(&Look::Dead)), "{looks:?}");
+        let pings = looks
+            .iter()
+            .filter(|look| **look == IdleCheck::Quiet)
+            .count();
+        assert_eq!(
+            (pings, looks.last()),
+            (2, Some(&IdleCheck::Dead)),
+            "{looks:?}"
+        );
     }
 
     #[test]
@@ -113,8 +120,8 @@ mod tests {
         let mut watch = Watch::new(Some(Duration::from_secs(8)), &clock, &subscription);
         for _ in 0..30 {
             clock.beat();
-            watch.heard(&clock, &subscription);
-            assert_eq!(watch.look(&clock, &subscription), Look::Fine);
+            watch.touch(&clock, &subscription);
+            assert_eq!(watch.look(&clock, &subscription), IdleCheck::Fine);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::backplane::Backplane;
 use crate::event::{ChatEvent, Events};
 use crate::limits;
 use crate::transport::Transport;
-use portal_net::{Listener, Spare, Stream};
+use portal_net::{Listener, ReserveFd, Stream};
 use portal_wire::ServerDoc;
 
 /// The state that all accepting threads share.
@@ -18,7 +18,7 @@ pub struct AcceptLoop {
     /// Gets an event for each connection that can't be served.
     pub events: Events,
     /// A spare descriptor, with which a caller is rejected if no other one is left.
-    spare: Arc<Spare>,
+    spare: Arc<ReserveFd>,
     /// Encodes the rejection.
     pub transport: Arc<dyn Transport>,
     /// The bytes that a caller gets if no descriptor is left.
@@ -35,7 +35,7 @@ impl AcceptLoop {
     ) -> AcceptLoop {
         AcceptLoop {
             events,
-            spare: Arc::new(Spare::hold()),
+            spare: Arc::new(ReserveFd::hold()),
             no_descriptor: transport.last_word(&ServerDoc::Full).into(),
             transport,
             backplane,
@@ -70,8 +70,8 @@ impl AcceptLoop {
         listener.accept_each(is_over, serve, |error| self.accept_failed(listener, error));
     }
 
-    /// Handles an error of `accept`. If no descriptor is left, rejects the caller with the spare one
-    /// instead of letting it wait.
+    /// Handles an error of `accept`. If no descriptor is left, rejects the caller with the spare
+    /// one instead of letting it wait.
     fn accept_failed(&self, listener: &Listener, error: &io::Error) {
         if portal_net::lacks_descriptors(error) {
             self.spare.turn_one_away(listener, &self.no_descriptor);
@@ -79,13 +79,14 @@ impl AcceptLoop {
         back_off(&self.events, "accept", error);
     }
 
-    /// Says one last thing to a caller and closes the connection. (Who has to shake hands first, and is not expected, is closed without a word.)
+    /// Says one last thing to a caller and closes the connection. (Who has to shake hands first,
+    /// and is not expected, is closed without a word.)
     pub fn turn_away(&self, stream: Stream, last_word: &ServerDoc<'_>) {
         stream.send_and_close(&self.transport.last_word(last_word));
     }
 
     /// Tells a caller that there is no seat.
-    pub fn say_full(&self, stream: Stream, peer: SocketAddr) {
+    pub fn send_full(&self, stream: Stream, peer: SocketAddr) {
         self.turn_away(stream, &self.full());
         self.events.emit(|| ChatEvent::Full { asker: peer });
     }

@@ -8,37 +8,37 @@ pub trait Accounts: Send + Sync {
     /// Returns whether the name has an account.
     ///
     /// # Errors
-    /// [`Refusal`] if logins with that name are impossible now.
-    fn lookup(&self, name: &Name) -> Result<bool, Refusal>;
+    /// [`LoginRefusal`] if logins with that name are impossible now.
+    fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal>;
 
     /// Checks the password of an account, or registers the account if it does not exist. A
     /// registered account is on the disk. `given_up` is called before the work begins.
     ///
     /// # Errors
-    /// [`Refusal`] if the account can't be stored; then it does not exist.
+    /// [`LoginRefusal`] if the account can't be stored; then it does not exist.
     fn check(
         &self,
         name: &Name,
         password: &str,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordCheck, Refusal>;
+    ) -> Result<PasswordCheck, LoginRefusal>;
 
     /// Replaces the password of an account if `old` is its present password.
     ///
     /// # Errors
-    /// [`Refusal`] if the new password can't be stored; then the old one remains.
+    /// [`LoginRefusal`] if the new password can't be stored; then the old one remains.
     fn change(
         &self,
         name: &Name,
         old: &str,
         new: &str,
         given_up: &dyn Fn() -> bool,
-    ) -> Result<PasswordChange, Refusal>;
+    ) -> Result<PasswordChange, LoginRefusal>;
 }
 
 /// The error for the client. An event has the details for the operator.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct LoginRefusal {
     /// Its code.
     pub code: ErrorCode,
     /// The reason and the fix.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use portal_wire::{Elsewhere, Name};
 
-use crate::hall::Unwritten;
+use crate::chat::Unwritten;
 
 /// The client that sends or changes something: a session and its name.
 #[derive(Clone, Copy, Debug)]

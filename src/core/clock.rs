@@ -9,8 +9,8 @@
 //! ticker skips the others, so that thousands of idle seats cost nothing each second.
 //!
 //! A timekeeper blocks on its one channel, in which ticks, the word that something waits to be
-//! written, and the end arrive (`Wakes`). Who only waits for ticks has a channel of ticks, which
-//! holds one and disconnects when the clock stops.
+//! written, and the end arrive (`NotifyReceiver`). Who only waits for ticks has a channel of ticks,
+//! which holds one and disconnects when the clock stops.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,18 +20,18 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::notify::{Notifier, NotifyReceiver};
 pub use crate::tick::{Deadline, Tick, Ticks};
-use crate::wake::{Waker, Wakes};
 use portal_net::lock::Mutex;
 
 /// The count of ticks, shared by everyone who looks at the time.
 #[derive(Clone, Default)]
 pub struct Clock {
-    face: Arc<Face>,
+    state: Arc<ClockState>,
 }
 
 #[derive(Default)]
-struct Face {
+struct ClockState {
     now: AtomicU64,
     stopped: AtomicBool,
     /// Who is told of ticks. Guarded by its own lock, a leaf: only `try_send` happens under it.
@@ -39,34 +39,34 @@ struct Face {
 }
 
 struct Subscriber {
-    told: Told,
+    sink: Sink,
     alarm: Alarm,
 }
 
 /// How a subscriber is told of a tick, and of the end.
-enum Told {
+enum Sink {
     /// Over a channel of ticks, which holds one: whoever is late reads the number off the clock. It
     /// disconnects at the end.
     Ticks(Sender<Tick>),
     /// Over the channel that wakes a timekeeper for everything.
-    Timekeeper(Waker),
+    Timer(Notifier),
 }
 
-impl Told {
+impl Sink {
     fn tick(&self, now: Tick) {
         match self {
             // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
-            Told::Ticks(ticks) => {
+            Sink::Ticks(ticks) => {
                 let _ = ticks.try_send(now);
             }
-            Told::Timekeeper(waker) => waker.tick(now),
+            Sink::Timer(notifier) => notifier.tick(now),
         }
     }
 
     fn stop(self) {
         match self {
-            Told::Ticks(ticks) => drop(ticks),
-            Told::Timekeeper(waker) => waker.stop(),
+            Sink::Ticks(ticks) => drop(ticks),
+            Sink::Timer(notifier) => notifier.stop(),
         }
     }
 }
@@ -93,37 +93,37 @@ impl Alarm {
 }
 
 /// A place among those who are told of ticks. Dropping it ends the subscription.
-struct Listed {
+struct SubscriptionGuard {
     clock: Clock,
     alarm: Alarm,
 }
 
 /// One listener to the ticks. Dropping it ends the subscription.
 pub struct Subscription {
-    listed: Listed,
+    guard: SubscriptionGuard,
     ticks: Receiver<Tick>,
 }
 
 /// A timekeeper's subscription: what wakes it, and the alarm that says for which tick.
-pub struct Timekeeping {
-    listed: Listed,
-    wakes: Wakes,
+pub struct TimerSubscription {
+    guard: SubscriptionGuard,
+    notifications: NotifyReceiver,
 }
 
-impl Timekeeping {
+impl TimerSubscription {
     /// What wakes the timekeeper.
-    pub(crate) fn wakes(&self) -> &Wakes {
-        &self.wakes
+    pub(crate) fn notifications(&self) -> &NotifyReceiver {
+        &self.notifications
     }
 
     /// For whoever has something for the timekeeper to write.
-    pub fn waker(&self) -> Waker {
-        self.wakes.waker()
+    pub fn notifier(&self) -> Notifier {
+        self.notifications.notifier()
     }
 
     /// The handle that says which tick it waits for.
     pub fn alarm(&self) -> Alarm {
-        self.listed.alarm.clone()
+        self.guard.alarm.clone()
     }
 }
 
@@ -136,7 +136,7 @@ impl Subscription {
     /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
     pub fn wait_past(&self, tick: Tick) -> bool {
         // Set before the look at the time, so that a tick that comes in between is not missed.
-        let Listed { clock, alarm } = &self.listed;
+        let SubscriptionGuard { clock, alarm } = &self.guard;
         alarm.set(Some(Deadline::at(tick)));
         while clock.now() <= tick && !clock.is_stopped() {
             if self.ticks.recv().is_err() {
@@ -149,14 +149,14 @@ impl Subscription {
 
     /// The handle that says which tick this subscription waits for.
     pub fn alarm(&self) -> Alarm {
-        self.listed.alarm.clone()
+        self.guard.alarm.clone()
     }
 }
 
-impl Drop for Listed {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         let mine = &self.alarm.0;
-        let mut subscribers = self.clock.face.subscribers.lock();
+        let mut subscribers = self.clock.state.subscribers.lock();
         subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.alarm.0, mine));
     }
 }
@@ -169,44 +169,44 @@ impl Clock {
 
     /// How many ticks there have been.
     pub fn now(&self) -> Tick {
-        Tick(self.face.now.load(Ordering::Acquire))
+        Tick(self.state.now.load(Ordering::Acquire))
     }
 
     /// Whether the clock has been stopped, which means that the server is going down.
     pub fn is_stopped(&self) -> bool {
-        self.face.stopped.load(Ordering::Acquire)
+        self.state.stopped.load(Ordering::Acquire)
     }
 
     /// Joins those who are told of ticks. On a stopped clock the channel is disconnected at once.
     pub fn subscribe(&self) -> Subscription {
         let (sender, ticks) = bounded(1);
         Subscription {
-            listed: self.join(Told::Ticks(sender)),
+            guard: self.join(Sink::Ticks(sender)),
             ticks,
         }
     }
 
-    /// As [`Clock::subscribe`], for a timekeeper, which is woken for more than ticks. On a stopped clock
-    /// it is told of the end at once.
-    pub fn subscribe_timekeeper(&self) -> Timekeeping {
-        let wakes = Wakes::new();
-        Timekeeping {
-            listed: self.join(Told::Timekeeper(wakes.waker())),
-            wakes,
+    /// As [`Clock::subscribe`], for a timekeeper, which is woken for more than ticks. On a stopped
+    /// clock it is told of the end at once.
+    pub fn subscribe_timer(&self) -> TimerSubscription {
+        let notifications = NotifyReceiver::new();
+        TimerSubscription {
+            guard: self.join(Sink::Timer(notifications.notifier())),
+            notifications,
         }
     }
 
-    fn join(&self, told: Told) -> Listed {
+    fn join(&self, sink: Sink) -> SubscriptionGuard {
         let alarm = Alarm::unset();
-        let mut subscribers = self.face.subscribers.lock();
+        let mut subscribers = self.state.subscribers.lock();
         if self.is_stopped() {
-            told.stop();
+            sink.stop();
         } else {
             let alarm = alarm.clone();
-            subscribers.push(Subscriber { told, alarm });
+            subscribers.push(Subscriber { sink, alarm });
         }
         drop(subscribers);
-        Listed {
+        SubscriptionGuard {
             clock: self.clone(),
             alarm,
         }
@@ -215,26 +215,26 @@ impl Clock {
     /// Moves the clock on by one tick and tells everyone whose alarm is due. Returns the new time
     /// and how many were told.
     pub fn beat(&self) -> (Tick, usize) {
-        let now = self.face.now.fetch_add(1, Ordering::AcqRel) + 1;
-        let subscribers = self.face.subscribers.lock();
-        let mut told = 0;
+        let now = self.state.now.fetch_add(1, Ordering::AcqRel) + 1;
+        let subscribers = self.state.subscribers.lock();
+        let mut sink = 0;
         for subscriber in subscribers
             .iter()
             .filter(|subscriber| subscriber.alarm.is_due(now))
         {
-            subscriber.told.tick(Tick(now));
-            told += 1;
+            subscriber.sink.tick(Tick(now));
+            sink += 1;
         }
-        (Tick(now), told)
+        (Tick(now), sink)
     }
 
     /// Ends time: every subscription is told, now and those to come.
     pub fn stop(&self) {
-        let mut subscribers = self.face.subscribers.lock();
+        let mut subscribers = self.state.subscribers.lock();
         // Under the lock, so that no subscription slips in between the flag and the clearing.
-        self.face.stopped.store(true, Ordering::Release);
+        self.state.stopped.store(true, Ordering::Release);
         for subscriber in subscribers.drain(..) {
-            subscriber.told.stop();
+            subscriber.sink.stop();
         }
     }
 }
@@ -277,8 +277,8 @@ impl Ticker {
         let beating = clock.clone();
         let thread = portal_net::threads::start("ticker", move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-                let (now, told) = beating.beat();
-                beaten(now, told);
+                let (now, sink) = beating.beat();
+                beaten(now, sink);
             }
         })?;
         Ok(Ticker {
@@ -309,7 +309,7 @@ impl Drop for Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wake::Wake;
+    use crate::notify::Notification;
 
     #[test]
     fn only_a_due_alarm_is_told_and_everyone_gets_their_own_tick() {
@@ -357,16 +357,23 @@ mod tests {
     #[test]
     fn a_timekeeper_hears_the_tick_that_it_waits_for_and_the_end() {
         let clock = Clock::new();
-        let mine = clock.subscribe_timekeeper();
+        let mine = clock.subscribe_timer();
         mine.alarm().set(Some(Deadline::at(Tick(1))));
         clock.beat();
-        assert_eq!(mine.wakes().try_next(), None, "not yet");
+        assert_eq!(mine.notifications().try_next(), None, "not yet");
         clock.beat();
         clock.beat();
-        assert_eq!(mine.wakes().next(), Wake::Tick(Tick(3)), "the latest one");
+        assert_eq!(
+            mine.notifications().next(),
+            Notification::Tick(Tick(3)),
+            "the latest one"
+        );
         clock.stop();
-        assert_eq!(mine.wakes().next(), Wake::Stop);
-        assert_eq!(clock.subscribe_timekeeper().wakes().next(), Wake::Stop);
+        assert_eq!(mine.notifications().next(), Notification::Stop);
+        assert_eq!(
+            clock.subscribe_timer().notifications().next(),
+            Notification::Stop
+        );
     }
 
     #[test]
@@ -392,7 +399,7 @@ mod tests {
     fn a_dropped_subscription_is_forgotten() {
         let clock = Clock::new();
         drop(clock.subscribe());
-        assert!(clock.face.subscribers.lock().is_empty());
+        assert!(clock.state.subscribers.lock().is_empty());
     }
 
     #[test]

@@ -8,13 +8,16 @@
 pub mod accept_loop;
 pub mod accounts;
 pub mod backplane;
+pub mod chat;
 pub mod clock;
 pub mod event;
+#[cfg(any(test, feature = "test-support"))]
+pub mod exhaustive;
 pub mod guard;
-pub mod hall;
 pub mod limits;
 pub mod liveness;
 pub mod local_delivery;
+pub mod notify;
 pub mod outbox;
 pub mod panics;
 pub mod portal;
@@ -29,7 +32,4 @@ pub mod tick;
 pub mod timer;
 pub mod transport;
 pub mod visit;
-pub mod wake;
-#[cfg(any(test, feature = "test-support"))]
-pub mod walk;
 pub mod worker;

@@ -3,8 +3,8 @@
 use std::sync::Weak;
 
 use crate::backplane::{BackplaneEvent, BackplaneEvents, HistoryEntry, RemoteMessage};
-use crate::hall::{Said, Unwritten, flush_all, hand_to_all};
-use crate::outbox::Handed;
+use crate::chat::{MessageBatch, Unwritten, flush_all, hand_to_all};
+use crate::outbox::Queued;
 use crate::state::ServerState;
 use portal_wire::{CloseReason, Name, Scope, ServerDoc};
 
@@ -23,7 +23,7 @@ impl BackplaneEvents for LocalDelivery {
 
     fn users(&self) -> Vec<(u64, Name)> {
         let state = self.state.upgrade();
-        state.map_or_else(Vec::new, |state| state.people.sessions())
+        state.map_or_else(Vec::new, |state| state.users.sessions())
     }
 
     fn rooms(&self) -> Vec<Name> {
@@ -38,19 +38,19 @@ impl BackplaneEvents for LocalDelivery {
 }
 
 fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwritten) {
-    let people = &state.people;
+    let users = &state.users;
     match event {
         BackplaneEvent::Joined { name, here } => {
             let username = name.into();
-            people.announce_remote(&ServerDoc::UserJoined { username }, here);
+            users.announce_remote(&ServerDoc::UserJoined { username }, here);
         }
         BackplaneEvent::Left { name } => {
             let username = name.into();
-            people.announce_remote(&ServerDoc::UserLeft { username }, session_of(state, name));
+            users.announce_remote(&ServerDoc::UserLeft { username }, session_of(state, name));
         }
         BackplaneEvent::Public(message) => {
-            let mut said = batch_of(Scope::Public, &message);
-            people.deliver_remote(&mut said, message.here, unwritten);
+            let mut batch = batch_of(Scope::Public, &message);
+            users.deliver_remote(&mut batch, message.here, unwritten);
         }
         BackplaneEvent::RoomJoined { room, name, here } => {
             flush_all(
@@ -78,27 +78,27 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             let there = state.rooms.with(|rooms| rooms.record_remote(room, entry));
             if let Some((name, _, members)) = there {
                 let scope = Scope::Room(name.to_string().into());
-                let mut said = batch_of(scope, &message);
-                hand_to_all(&members, &mut said, message.here, unwritten);
+                let mut batch = batch_of(scope, &message);
+                hand_to_all(&members, &mut batch, message.here, unwritten);
             }
         }
         BackplaneEvent::Topic { room, message } => {
-            let said = (message.from, message.text);
+            let batch = (message.from, message.text);
             let rooms = &state.rooms;
-            flush_all(&rooms.with(|rooms| rooms.set_topic_remote(room, said, message.here)));
+            flush_all(&rooms.with(|rooms| rooms.set_topic_remote(room, batch, message.here)));
         }
         BackplaneEvent::Direct {
             to,
             message,
             queued,
         } => {
-            if let Some(connection) = people.with_session(to) {
-                let mut said = batch_of(Scope::Direct, &message);
-                *queued = said.append_to(&connection, unwritten) == Handed::Taken;
+            if let Some(connection) = users.with_session(to) {
+                let mut batch = batch_of(Scope::Direct, &message);
+                *queued = batch.append_to(&connection, unwritten) == Queued::Yes;
             }
         }
         BackplaneEvent::TakenOver(session) => {
-            if let Some(before) = people.with_session(session) {
+            if let Some(before) = users.with_session(session) {
                 before.outbox.end(CloseReason::TakenOver);
                 state.rooms.leave_all(&before);
             }
@@ -112,13 +112,13 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
 /// The session here that has that name. Its client must not be notified of its own departure, which
 /// other servers announce if this one was silent for too long.
 fn session_of(state: &ServerState, name: &str) -> Option<u64> {
-    let client = state.people.find(&Name::new(name)?)?;
+    let client = state.users.find(&Name::new(name)?)?;
     Some(client.session())
 }
 
-fn batch_of(scope: Scope<'static>, message: &RemoteMessage<'_>) -> Said {
-    let mut said = Said::default();
-    said.begin(scope, &message.from.into());
-    said.push(message.text, message.me);
-    said
+fn batch_of(scope: Scope<'static>, message: &RemoteMessage<'_>) -> MessageBatch {
+    let mut batch = MessageBatch::default();
+    batch.begin(scope, &message.from.into());
+    batch.push(message.text, message.me);
+    batch
 }

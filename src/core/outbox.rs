@@ -13,13 +13,13 @@
 //!    under the hall's lock for `Outbox::append_doc`, which writes nothing, but not for the rest.
 //! 5. The connection ends once, for one reason: the first one given counts.
 //!
-//! In the ordinary case that is one `send` per recipient and turn, made by the thread that read
-//! the message, with no allocation and nobody woken but the recipient. Counted on a pair: 2,000
+//! In the ordinary case that is one `send` per recipient and turn, made by the thread that read the
+//! message, with no allocation and nobody woken but the recipient. Counted on a pair: 2,000
 //! messages, one at a time, are 2,000 `recvfrom`, 2,000 `sendto` and no `futex` (`strace -f`); in
 //! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
-//! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer than
-//! 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`): what is
-//! left for the timer threads (`Outbox::enqueue_encoded`) goes out some twenty at a time.
+//! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer
+//! than 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`):
+//! what is left for the timer threads (`Outbox::enqueue_encoded`) goes out some twenty at a time.
 
 mod silence;
 mod waiting;
@@ -31,22 +31,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::transport::{Encoder, Request};
-use crate::wake::Waker;
+use crate::notify::Notifier;
+use crate::transport::{Encoder, RequestId};
 use portal_net::Stream;
 use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
 use portal_wire::{CloseReason, Frames, ServerDoc};
 use silence::Silence;
-use waiting::Waiting;
+use waiting::Backlog;
 
 /// One client's socket and what waits for it.
 pub struct Outbox {
     stream: Stream,
     /// Wakes the timer thread to write out what was spilled.
-    timer: Waker,
+    timer: Notifier,
     /// How long one of that thread's writes may take.
     patience: Duration,
-    queue: Mutex<Queue>,
+    queue: Mutex<OutputQueue>,
     /// Notified when a write outside of the lock has ended.
     written: Condvar,
     /// Set once the connection is over, for the reader to see without taking the lock. It has to
@@ -57,23 +57,23 @@ pub struct Outbox {
     shut: AtomicBool,
 }
 
-/// Guarded by the outbox's own lock. (In an order for the cache; see [`Waiting`].)
+/// Guarded by the outbox's own lock. (In an order for the cache; see [`Backlog`].)
 #[repr(C)]
-struct Queue {
-    state: State,
+struct OutputQueue {
+    state: QueueState,
     /// The socket's write timeout has been set: only when it is first needed, because most
     /// connections never come to that.
     is_patient: bool,
     /// Bytes of waiting history that do not count against the client; at most
     /// [`limits::HISTORY_EXEMPTION`].
     exempt_bytes: usize,
-    waiting: Waiting,
+    waiting: Backlog,
     encoder: Box<dyn Encoder>,
     silence: Silence,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum QueueState {
     /// Who has something writes it to the socket.
     Open,
     /// The socket was full: everyone appends, the timer thread writes.
@@ -86,22 +86,22 @@ enum State {
 
 /// What became of frames that were handed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Handed {
+pub enum Queued {
     /// They are on their way.
-    Taken,
+    Yes,
     /// The connection is over; they were not taken.
-    Ended,
+    Closed,
 }
 
 /// What a timekeeper's turn at the queue has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Left {
+pub enum Flush {
     /// Nothing waits.
-    Nothing,
+    Done,
     /// Something waits: look at the deadlines and come again.
-    Something,
-    /// Somebody else is writing. If the connection is ending, the thread that reads from it waits for
-    /// that and finishes it ([`Outbox::hang_up`]).
+    More,
+    /// Somebody else is writing. If the connection is ending, the thread that reads from it waits
+    /// for that and finishes it ([`Outbox::hang_up`]).
     Busy,
 }
 
@@ -111,16 +111,16 @@ impl Outbox {
     pub fn new(
         stream: Stream,
         encoder: Box<dyn Encoder>,
-        timer: Waker,
+        timer: Notifier,
         patience: Duration,
     ) -> Outbox {
-        let queue = Queue {
-            waiting: Waiting::default(),
+        let queue = OutputQueue {
+            waiting: Backlog::default(),
             encoder,
             silence: Silence::default(),
             exempt_bytes: 0,
             is_patient: false,
-            state: State::Open,
+            state: QueueState::Open,
         };
         Outbox {
             stream,
@@ -139,13 +139,13 @@ impl Outbox {
     }
 
     /// Appends the frames of a document to `frames`. `request` is the request that it answers.
-    pub fn encode(&self, doc: &ServerDoc<'_>, request: Request, frames: &mut Frames) {
+    pub fn encode(&self, doc: &ServerDoc<'_>, request: RequestId, frames: &mut Frames) {
         let encoder = &mut self.queue.lock().encoder;
         frames.push(|out| encoder.encode(doc, request, out));
     }
 
     /// Hands over whole frames and writes them if the socket takes them.
-    pub(crate) fn send(&self, frames: &Frames) -> Handed {
+    pub(crate) fn send(&self, frames: &Frames) -> Queued {
         self.send_encoded(|_| frames)
     }
 
@@ -153,13 +153,13 @@ impl Outbox {
     pub(crate) fn send_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
-    ) -> Handed {
+    ) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
-            return Handed::Ended;
+            return Queued::Closed;
         }
         let frames = frames(&mut *queue.encoder);
-        if queue.state == State::Open && queue.waiting.is_empty() {
+        if queue.state == QueueState::Open && queue.waiting.is_empty() {
             let sent = self.write_now(&mut queue, frames.bytes());
             if sent < frames.len() && !queue.has_ended() {
                 queue.waiting.push(frames, sent);
@@ -178,10 +178,10 @@ impl Outbox {
     pub(crate) fn enqueue_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
-    ) -> Handed {
+    ) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
-            return Handed::Ended;
+            return Queued::Closed;
         }
         let frames = frames(&mut *queue.encoder);
         queue.waiting.push(frames, 0);
@@ -190,16 +190,16 @@ impl Outbox {
     }
 
     /// Hands over one document; see `Outbox::send`.
-    pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Handed {
+    pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Queued {
         let mut frames = Frames::default();
         self.send_encoded(|encoder| {
-            frames.push(|out| encoder.encode(doc, Request::default(), out));
+            frames.push(|out| encoder.encode(doc, RequestId::default(), out));
             &frames
         })
     }
 
     /// Asks the other side whether it is there, by the framing's own means.
-    pub(crate) fn send_ping(&self) -> Handed {
+    pub(crate) fn send_ping(&self) -> Queued {
         let mut frames = Frames::default();
         self.send_encoded(|encoder| {
             frames.push(|out| encoder.encode_ping(out));
@@ -209,17 +209,17 @@ impl Outbox {
 
     /// Hands over one document and writes nothing, so it may be called under the hall's lock.
     /// Whoever appends calls [`Outbox::flush`] after that lock is released.
-    pub(crate) fn append_doc(&self, doc: &ServerDoc<'_>) -> Handed {
+    pub(crate) fn append_doc(&self, doc: &ServerDoc<'_>) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
-            return Handed::Ended;
+            return Queued::Closed;
         }
         queue.push_doc(doc);
-        Handed::Taken
+        Queued::Yes
     }
 
     /// As [`Outbox::append_doc`], for frames.
-    pub(crate) fn append(&self, frames: &Frames) -> Handed {
+    pub(crate) fn append(&self, frames: &Frames) -> Queued {
         self.append_encoded(|_| frames)
     }
 
@@ -227,14 +227,14 @@ impl Outbox {
     pub(crate) fn append_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
-    ) -> Handed {
+    ) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
-            return Handed::Ended;
+            return Queued::Closed;
         }
         let frames = frames(&mut *queue.encoder);
         queue.waiting.push(frames, 0);
-        Handed::Taken
+        Queued::Yes
     }
 
     /// Like [`Outbox::append_doc`]; returns the number of bytes appended.
@@ -242,8 +242,8 @@ impl Outbox {
         self.append_to(&mut self.queue.lock(), doc)
     }
 
-    /// Like [`Outbox::append_reply`], for replayed history: up to [`limits::HISTORY_EXEMPTION`] bytes
-    /// of it do not count against the client until the queue is empty again.
+    /// Like [`Outbox::append_reply`], for replayed history: up to [`limits::HISTORY_EXEMPTION`]
+    /// bytes of it do not count against the client until the queue is empty again.
     pub(crate) fn append_history(&self, doc: &ServerDoc<'_>) -> usize {
         let mut queue = self.queue.lock();
         let bytes = self.append_to(&mut queue, doc);
@@ -251,7 +251,7 @@ impl Outbox {
         bytes
     }
 
-    fn append_to(&self, queue: &mut Queue, doc: &ServerDoc<'_>) -> usize {
+    fn append_to(&self, queue: &mut OutputQueue, doc: &ServerDoc<'_>) -> usize {
         if queue.has_ended() {
             return 0;
         }
@@ -266,10 +266,10 @@ impl Outbox {
     }
 
     /// Writes what was appended, as far as the socket takes it now.
-    pub(crate) fn flush(&self) -> Handed {
+    pub(crate) fn flush(&self) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
-            return Handed::Ended;
+            return Queued::Closed;
         }
         self.write_waiting(&mut queue);
         self.settle(queue)
@@ -315,19 +315,19 @@ impl Outbox {
     /// Cuts the connection at once, whatever waits. The reader wakes.
     pub fn cut(&self, end: CloseReason) {
         let mut queue = self.queue.lock();
-        if !matches!(queue.state, State::Closed(_)) {
-            queue.state = State::Closed(queue.ended().unwrap_or(end));
+        if !matches!(queue.state, QueueState::Closed(_)) {
+            queue.state = QueueState::Closed(queue.ended().unwrap_or(end));
             queue.waiting.clear();
         }
         drop(queue);
         self.shut_socket();
     }
 
-    /// The last act of the thread that reads from the socket, which owns the end of the connection, from
-    /// the last word to the close: ends it if nobody has, and closes it so that the peer is not left
-    /// hanging. A farewell that had to queue up behind other things gets its chance, a tick at most;
-    /// and if the timer thread is in the middle of a write, which takes a tick at most, that comes
-    /// first. Whoever else finds the writer busy at the end may rely on this.
+    /// The last act of the thread that reads from the socket, which owns the end of the connection,
+    /// from the last word to the close: ends it if nobody has, and closes it so that the peer is
+    /// not left hanging. A farewell that had to queue up behind other things gets its chance, a
+    /// tick at most; and if the timer thread is in the middle of a write, which takes a tick at
+    /// most, that comes first. Whoever else finds the writer busy at the end may rely on this.
     pub fn hang_up(&self, end: CloseReason) {
         self.end(end);
         loop {
@@ -337,7 +337,7 @@ impl Outbox {
                     self.written.wait(&mut queue);
                 }
             }
-            if self.write_out() != Left::Busy {
+            if self.write_out() != Flush::Busy {
                 break;
             }
         }
@@ -362,9 +362,9 @@ impl Outbox {
     /// stream's write timeout).
     ///
     /// An ending connection gets one such turn for its farewell and is then cut.
-    pub(crate) fn write_out(&self) -> Left {
+    pub(crate) fn write_out(&self) -> Flush {
         let mut queue = self.queue.lock();
-        if queue.state == State::Spilled && !queue.waiting.is_in_flight() {
+        if queue.state == QueueState::Spilled && !queue.waiting.is_in_flight() {
             // Whoever is about to say something, and only waits for a processor, says it first, so
             // that one write takes it all. When many talk at once, this is what makes them cheap:
             // fifty of them got 0.2 million deliveries a second without it and 2.2 with it, because
@@ -372,12 +372,12 @@ impl Outbox {
             MutexGuard::unlocked(&mut queue, thread::yield_now);
         }
         if queue.waiting.is_in_flight() {
-            return Left::Busy;
+            return Flush::Busy;
         }
         let ending = match queue.state {
-            State::Spilled => None,
-            State::Ending(end) => Some(end),
-            State::Open | State::Closed(_) => return Left::Nothing,
+            QueueState::Spilled => None,
+            QueueState::Ending(end) => Some(end),
+            QueueState::Open | QueueState::Closed(_) => return Flush::Done,
         };
         // The last turn takes all that waits, because there is no other.
         let mut pieces = vec![queue.waiting.take()];
@@ -396,32 +396,32 @@ impl Outbox {
         if result.is_err() {
             drop(queue);
             self.cut(CloseReason::ConnectionReset);
-            return Left::Nothing;
+            return Flush::Done;
         }
-        if matches!(queue.state, State::Closed(_)) {
-            return Left::Nothing;
+        if matches!(queue.state, QueueState::Closed(_)) {
+            return Flush::Done;
         }
         if queue.waiting.is_empty() {
             if let Some(end) = queue.ended() {
                 self.finish(queue, end);
             } else {
-                queue.state = State::Open;
+                queue.state = QueueState::Open;
                 queue.exempt_bytes = 0;
             }
-            return Left::Nothing;
+            return Flush::Done;
         }
         drop(queue);
         match ending {
             Some(end) => {
                 self.cut(end);
-                Left::Nothing
+                Flush::Done
             }
-            None => Left::Something,
+            None => Flush::More,
         }
     }
 
-    /// Writes one piece after the other, as long as each is taken whole; returns how many bytes were
-    /// taken. Only the write that is not taken whole waits, and for a tick at most.
+    /// Writes one piece after the other, as long as each is taken whole; returns how many bytes
+    /// were taken. Only the write that is not taken whole waits, and for a tick at most.
     fn write_pieces(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
         let mut written = 0;
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
@@ -440,8 +440,8 @@ impl Outbox {
     }
 
     /// Writes all of `waiting` that the socket takes, unless that is the timer thread's task.
-    fn write_waiting(&self, queue: &mut Queue) {
-        if queue.state != State::Open || queue.waiting.is_empty() {
+    fn write_waiting(&self, queue: &mut OutputQueue) {
+        if queue.state != QueueState::Open || queue.waiting.is_empty() {
             return;
         }
         self.offer(queue);
@@ -453,32 +453,32 @@ impl Outbox {
     }
 
     /// One write that can't block; returns how many bytes the socket took.
-    fn write_now(&self, queue: &mut Queue, bytes: &[u8]) -> usize {
+    fn write_now(&self, queue: &mut OutputQueue, bytes: &[u8]) -> usize {
         match self.stream.send_now(bytes) {
             Ok(count) => count,
             Err(error) if is_full(&error) => 0,
             Err(_) => {
-                queue.state = State::Closed(CloseReason::ConnectionReset);
+                queue.state = QueueState::Closed(CloseReason::ConnectionReset);
                 0
             }
         }
     }
 
-    fn spill(&self, queue: &mut Queue) {
-        if queue.state == State::Open {
-            queue.state = State::Spilled;
+    fn spill(&self, queue: &mut OutputQueue) {
+        if queue.state == QueueState::Open {
+            queue.state = QueueState::Spilled;
             if !queue.is_patient {
                 // Should it fail, a write may take longer; the connection's end wakes it all the
                 // same.
                 let _ = self.stream.set_write_timeout(Some(self.patience));
                 queue.is_patient = true;
             }
-            self.wake_timer();
+            self.notify_timer();
         }
     }
 
     /// Writes as much of `waiting` as the socket takes now, while nobody else writes.
-    fn offer(&self, queue: &mut Queue) {
+    fn offer(&self, queue: &mut OutputQueue) {
         while !queue.waiting.is_empty() {
             let piece = queue.waiting.take();
             let sent = self.write_now(queue, &piece);
@@ -491,7 +491,7 @@ impl Outbox {
     }
 
     /// The end of every hand-over: looks whether the queue has grown too long or the socket broke.
-    fn settle(&self, mut queue: MutexGuard<'_, Queue>) -> Handed {
+    fn settle(&self, mut queue: MutexGuard<'_, OutputQueue>) -> Queued {
         if queue.is_too_long() && !queue.waiting.is_in_flight() {
             // Nobody has been too slow yet: what was left for the timer thread may not have been
             // offered to the socket at all.
@@ -505,7 +505,7 @@ impl Outbox {
             let mut last_word = Frames::default();
             let encoder = &mut queue.encoder;
             if let Some(farewell) = &farewell {
-                last_word.push(|out| encoder.encode(farewell, Request::default(), out));
+                last_word.push(|out| encoder.encode(farewell, RequestId::default(), out));
             }
             last_word.push(|out| encoder.encode_close(CloseReason::TooSlow, out));
             if last_word.is_empty() {
@@ -515,36 +515,36 @@ impl Outbox {
             }
             queue.waiting.push(&last_word, 0);
             self.finish(queue, CloseReason::TooSlow);
-            return Handed::Ended;
+            return Queued::Closed;
         }
         if queue.has_ended() {
             drop(queue);
             self.shut_socket();
-            return Handed::Ended;
+            return Queued::Closed;
         }
-        Handed::Taken
+        Queued::Yes
     }
 
     /// Closes if nothing waits, or leaves what waits to the timer thread.
-    fn finish(&self, mut queue: MutexGuard<'_, Queue>, end: CloseReason) {
-        if matches!(queue.state, State::Closed(_)) {
+    fn finish(&self, mut queue: MutexGuard<'_, OutputQueue>, end: CloseReason) {
+        if matches!(queue.state, QueueState::Closed(_)) {
             drop(queue);
             self.shut_socket();
         } else if queue.waiting.pending() == 0 {
-            queue.state = State::Closed(end);
+            queue.state = QueueState::Closed(end);
             drop(queue);
             self.shut_socket();
         } else {
-            queue.state = State::Ending(end);
+            queue.state = QueueState::Ending(end);
             self.over.store(true, Ordering::Release);
             drop(queue);
-            self.wake_timer();
+            self.notify_timer();
         }
     }
 
     /// Wakes the thread that writes what was spilled, for it to see that the connection is over.
-    pub(crate) fn wake_timer(&self) {
-        self.timer.wake();
+    pub(crate) fn notify_timer(&self) {
+        self.timer.notify();
     }
 
     /// Wakes the thread that is blocked in a read or a write of this socket. What was written
@@ -558,15 +558,15 @@ impl Outbox {
     }
 }
 
-impl Queue {
+impl OutputQueue {
     fn is_too_long(&self) -> bool {
-        self.waiting.pending() > limits::OUTBOX + self.exempt_bytes
+        self.waiting.pending() > limits::MAX_OUTBOX_BYTES + self.exempt_bytes
     }
 
     fn push_doc(&mut self, doc: &ServerDoc<'_>) {
         let encoder = &mut self.encoder;
         self.waiting
-            .push_with(|piece| encoder.encode(doc, Request::default(), piece));
+            .push_with(|piece| encoder.encode(doc, RequestId::default(), piece));
     }
 
     fn push_close(&mut self, reason: CloseReason) {
@@ -581,8 +581,8 @@ impl Queue {
 
     fn ended(&self) -> Option<CloseReason> {
         match self.state {
-            State::Open | State::Spilled => None,
-            State::Ending(end) | State::Closed(end) => Some(end),
+            QueueState::Open | QueueState::Spilled => None,
+            QueueState::Ending(end) | QueueState::Closed(end) => Some(end),
         }
     }
 }
@@ -599,32 +599,32 @@ fn is_full(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::NotifyReceiver;
     use crate::transport::XmlLineEncoder;
-    use crate::wake::Wakes;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
     /// An outbox, what wakes its timer thread, and the client's end.
-    fn outbox() -> (Arc<Outbox>, Wakes, TcpStream) {
+    fn outbox() -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
         outbox_with(Duration::from_secs(20))
     }
 
-    fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, Wakes, TcpStream) {
+    fn outbox_with(write_timeout: Duration) -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         let stream = Stream::from(listener.accept().unwrap().0);
-        let wakes = Wakes::new();
+        let notifications = NotifyReceiver::new();
         let outbox = Outbox::new(
             stream,
             Box::<XmlLineEncoder>::default(),
-            wakes.waker(),
+            notifications.notifier(),
             write_timeout,
         );
-        (Arc::new(outbox), wakes, client)
+        (Arc::new(outbox), notifications, client)
     }
 
     fn text(kilobytes: usize) -> ServerDoc<'static> {
@@ -634,8 +634,8 @@ mod tests {
     /// Sends until the socket is full and the outbox has spilled.
     fn fill(outbox: &Outbox) -> usize {
         let mut sent = 0;
-        while outbox.queue.lock().state == State::Open {
-            assert_eq!(outbox.send_doc(&text(32)), Handed::Taken);
+        while outbox.queue.lock().state == QueueState::Open {
+            assert_eq!(outbox.send_doc(&text(32)), Queued::Yes);
             sent += 1;
             assert!(sent < 2000, "the socket is full, and nobody has noticed");
         }
@@ -649,18 +649,19 @@ mod tests {
         all.lines().map(str::to_owned).collect()
     }
 
-    /// The timer thread is in a write when the session ends, and does not come again: the seat has lost
-    /// its connection. The last words are whole and arrive all the same.
+    /// The timer thread is in a write when the session ends, and does not come again: the seat has
+    /// lost its connection. The last words are whole and arrive all the same.
     #[test]
     fn last_words_arrive_after_a_write_that_was_under_way() {
         for _ in 0..5 {
             let (outbox, _wakes, client) = outbox();
             let mut sent = 0;
             let is_under_way = || outbox.queue.lock().waiting.is_in_flight();
-            // A write that is over before it is seen can be begun again, as the client does not read yet.
+            // A write that is over before it is seen can be begun again, as the client does not
+            // read yet.
             let writing = loop {
                 // The kernel may make room after it has been full.
-                if outbox.queue.lock().state == State::Open {
+                if outbox.queue.lock().state == QueueState::Open {
                     sent += fill(&outbox);
                     // More than the timer takes at once, so that it leaves something.
                     for _ in 0..8 {
@@ -683,28 +684,28 @@ mod tests {
                 worker.send_doc(&ServerDoc::Pong);
                 worker.hang_up(CloseReason::Shutdown);
             });
-            let heard = documents(client);
+            let received = documents(client);
             writing.join().unwrap();
             ending.join().unwrap();
-            assert_eq!(heard.len(), sent + 2);
-            assert!(heard[heard.len() - 2].contains("PONG"));
-            assert!(heard[heard.len() - 1].contains("SHUTDOWN"));
+            assert_eq!(received.len(), sent + 2);
+            assert!(received[received.len() - 2].contains("PONG"));
+            assert!(received[received.len() - 1].contains("SHUTDOWN"));
         }
     }
 
     #[test]
     fn an_open_outbox_writes_at_once_and_wakes_nobody() {
-        let (outbox, wakes, client) = outbox();
-        assert_eq!(outbox.append_doc(&ServerDoc::Pong), Handed::Taken);
-        assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Handed::Taken);
+        let (outbox, notifications, client) = outbox();
+        assert_eq!(outbox.append_doc(&ServerDoc::Pong), Queued::Yes);
+        assert_eq!(outbox.send_doc(&ServerDoc::NoPartner), Queued::Yes);
         assert!(outbox.end(CloseReason::IdleTimeout));
         assert!(
             !outbox.end(CloseReason::TotalTimeout),
             "the first reason counts"
         );
-        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Ended);
+        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Queued::Closed);
         assert_eq!(outbox.ended(), Some(CloseReason::IdleTimeout));
-        assert!(wakes.try_next().is_none());
+        assert!(notifications.try_next().is_none());
         let expected = ["PONG", "NO PARTNER", "IDLE TIMEOUT"];
         assert_eq!(
             documents(client),
@@ -714,55 +715,55 @@ mod tests {
 
     #[test]
     fn a_spilled_outbox_keeps_the_order_and_opens_again() {
-        let (outbox, wakes, client) = outbox();
+        let (outbox, notifications, client) = outbox();
         let sent = fill(&outbox);
-        assert!(wakes.try_next().is_some());
-        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Handed::Taken);
+        assert!(notifications.try_next().is_some());
+        assert_eq!(outbox.send_doc(&ServerDoc::Pong), Queued::Yes);
         let reader = std::thread::spawn(move || documents(client));
-        while outbox.write_out() != Left::Nothing {}
-        assert!(outbox.queue.lock().state == State::Open);
+        while outbox.write_out() != Flush::Done {}
+        assert!(outbox.queue.lock().state == QueueState::Open);
         outbox.end(CloseReason::Shutdown);
-        let heard = reader.join().unwrap();
-        assert_eq!(heard.len(), sent + 2);
-        assert!(heard[sent].contains("PONG") && heard[sent + 1].contains("SHUTDOWN"));
+        let received = reader.join().unwrap();
+        assert_eq!(received.len(), sent + 2);
+        assert!(received[sent].contains("PONG") && received[sent + 1].contains("SHUTDOWN"));
     }
 
     #[test]
     fn a_client_that_does_not_read_is_too_slow_and_is_told_so_if_it_reads_again() {
-        let (outbox, wakes, client) = outbox();
+        let (outbox, notifications, client) = outbox();
         fill(&outbox);
-        assert!(wakes.try_next().is_some());
+        assert!(notifications.try_next().is_some());
         let mut extra = 0;
-        while outbox.send_doc(&text(32)) == Handed::Taken {
+        while outbox.send_doc(&text(32)) == Queued::Yes {
             extra += 1;
             // While nobody reads, the system takes more and more into the socket, as it sees fit.
             assert!(
-                extra * 32 * 1024 <= 8 * limits::OUTBOX,
+                extra * 32 * 1024 <= 8 * limits::MAX_OUTBOX_BYTES,
                 "the queue is bounded"
             );
         }
         assert_eq!(outbox.ended(), Some(CloseReason::TooSlow));
-        assert!(wakes.try_next().is_some());
+        assert!(notifications.try_next().is_some());
         let reader = std::thread::spawn(move || documents(client));
-        while outbox.write_out() != Left::Nothing {}
-        let heard = reader.join().unwrap();
+        while outbox.write_out() != Flush::Done {}
+        let received = reader.join().unwrap();
         assert!(
-            heard.last().unwrap().contains("TOO SLOW"),
+            received.last().unwrap().contains("TOO SLOW"),
             "{:?}",
-            heard.last().map(|l| &l[..40])
+            received.last().map(|l| &l[..40])
         );
-        assert!(heard.iter().all(|document| document.starts_with("<SERVER>") && document.ends_with("</SERVER>")));
+        assert!(received.iter().all(|document| document.starts_with("<SERVER>") && document.ends_with("</SERVER>")));
     }
 
     #[test]
     fn a_farewell_that_nobody_reads_is_cut_short_after_one_turn() {
-        let (outbox, wakes, _client) = outbox_with(Duration::from_millis(20));
+        let (outbox, notifications, _client) = outbox_with(Duration::from_millis(20));
         fill(&outbox);
-        while outbox.write_out() == Left::Something {}
+        while outbox.write_out() == Flush::More {}
         outbox.end(CloseReason::IdleTimeout);
-        assert!(wakes.try_next().is_some());
-        assert_eq!(outbox.write_out(), Left::Nothing);
-        assert!(outbox.queue.lock().state == State::Closed(CloseReason::IdleTimeout));
+        assert!(notifications.try_next().is_some());
+        assert_eq!(outbox.write_out(), Flush::Done);
+        assert!(outbox.queue.lock().state == QueueState::Closed(CloseReason::IdleTimeout));
         assert_eq!(
             (outbox.stream()).read(&mut [0; 8]).unwrap(),
             0,
@@ -777,16 +778,16 @@ mod tests {
         for _ in 0..4096 {
             frames.push(|out| out.extend(b"<SERVER><notice>x</notice></SERVER>\n"));
         }
-        let rounds = limits::OUTBOX / frames.len() + 4;
+        let rounds = limits::MAX_OUTBOX_BYTES / frames.len() + 4;
         let reader = std::thread::spawn(move || documents(client).len());
         for _ in 0..rounds {
             // As a crowd does it; the timer thread never gets its turn here.
             while outbox.queue.lock().is_too_long() {
                 std::thread::yield_now();
             }
-            assert_eq!(outbox.enqueue_encoded(|_| &frames), Handed::Taken);
+            assert_eq!(outbox.enqueue_encoded(|_| &frames), Queued::Yes);
         }
-        while outbox.write_out() != Left::Nothing {}
+        while outbox.write_out() != Flush::Done {}
         outbox.end(CloseReason::Terminate);
         assert_eq!(reader.join().unwrap(), rounds * 4096);
     }
@@ -802,13 +803,13 @@ mod tests {
         while outbox.append_history(&history) > 0 {
             replays += 1;
             outbox.flush();
-            let bound = limits::OUTBOX + limits::HISTORY_EXEMPTION;
+            let bound = limits::MAX_OUTBOX_BYTES + limits::HISTORY_EXEMPTION;
             assert!(outbox.has_ended() || outbox.pending() <= bound);
             // As long as the client does not read, the kernel may enlarge the socket's buffers.
             assert!(replays < 100, "the queue is bounded");
         }
         assert_eq!(outbox.ended(), Some(CloseReason::TooSlow));
-        assert!(replays >= limits::ROOMS_A_PERSON, "{replays}");
+        assert!(replays >= limits::MAX_ROOMS_PER_USER, "{replays}");
     }
 
     #[test]
@@ -818,7 +819,7 @@ mod tests {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
         drop(client);
-        while outbox.send_doc(&ServerDoc::Pong) == Handed::Taken {}
+        while outbox.send_doc(&ServerDoc::Pong) == Queued::Yes {}
         assert_eq!(outbox.ended(), Some(CloseReason::ConnectionReset));
     }
 }

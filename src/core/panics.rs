@@ -67,7 +67,7 @@ impl Panics {
 
     /// A place at which a test may make this thread panic, to see that it costs one client alone.
     /// Outside of tests there is nothing here.
-    pub fn may_panic(&self, place: &'static str) {
+    pub fn fail_point(&self, place: &'static str) {
         #[cfg(any(test, feature = "test-support"))]
         if let Ok(mut next_at) = self.next_at.lock()
             && next_at.take_if(|at| *at == place).is_some()

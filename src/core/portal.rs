@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::accept_loop::{AcceptLoop, back_off, trouble};
 use crate::clock::{Clock, Tick};
 use crate::event::ChatEvent;
-use crate::guard::courtesy::{Answer, Courtesy, longest_answer};
+use crate::guard::udp_reply_limit::{UdpReply, UdpReplyLimit, longest_answer};
 use crate::limits;
 use crate::panics::Panics;
 use crate::seat::{Asker, SeatNumber, Ticket};
@@ -42,7 +42,7 @@ impl Portal {
     pub fn run_tcp(&self, listener: &Listener) {
         let is_over = || self.clock.is_stopped();
         let port = listener.port();
-        let mut answered = Answered::default();
+        let mut answered = RecentTickets::default();
         self.accept_loop
             .accept_each(listener, is_over, |stream, peer| {
                 self.panics.caught(|| {
@@ -55,7 +55,7 @@ impl Portal {
                         return;
                     };
                     let ticket = self.answer(Asker::by_connection(peer), peer);
-                    self.panics.may_panic("portal-tcp");
+                    self.panics.fail_point("portal-tcp");
                     let answer = self.as_document(ticket.as_ref());
                     let answer = self.accept_loop.transport.last_word(&answer);
                     match ticket {
@@ -73,7 +73,7 @@ impl Portal {
     /// The UDP portal's thread: answers datagrams until the clock stops. It ignores their content.
     pub fn run_udp(&self, socket: &Datagrams) {
         let mut asked = AskedBefore::default();
-        let mut courtesy = Courtesy::new();
+        let mut courtesy = UdpReplyLimit::new();
         let mut datagram = [0; limits::DATAGRAM];
         let least = if self.takes_short_datagrams {
             0
@@ -92,9 +92,9 @@ impl Portal {
                     continue;
                 }
             };
-            let (peer, said) = (question.peer, datagram.get(..length).unwrap_or(&datagram));
+            let (peer, request) = (question.peer, datagram.get(..length).unwrap_or(&datagram));
             // Otherwise two portals would answer each other for ever.
-            if is_an_answer(said) || is_this_portal(peer, socket.address()) {
+            if is_an_answer(request) || is_this_portal(peer, socket.address()) {
                 continue;
             }
             if length < least && !peer.ip().to_canonical().is_loopback() {
@@ -104,7 +104,7 @@ impl Portal {
                 let Some(ticket) = self.answer_to(peer, &mut asked, &mut courtesy) else {
                     return;
                 };
-                self.panics.may_panic("portal-udp");
+                self.panics.fail_point("portal-udp");
                 let answer = server_datagram(&as_document(ticket.as_ref()));
                 if let Err(error) = socket.answer(&answer, &question) {
                     trouble(&self.accept_loop.events, "answer a datagram", &error);
@@ -119,16 +119,16 @@ impl Portal {
         &self,
         peer: SocketAddr,
         asked: &mut AskedBefore,
-        courtesy: &mut Courtesy,
+        courtesy: &mut UdpReplyLimit,
     ) -> Option<Option<Ticket>> {
         let now = self.clock.now();
         let mut allows = |answer| courtesy.allows(peer.ip(), answer, now);
         let before = asked.seats.get(&peer);
         if let Some(ticket) = before.and_then(|&seat| self.ticket_of(peer, seat, now)) {
-            if !allows(Answer::Again) {
+            if !allows(UdpReply::Again) {
                 return None;
             }
-            self.accept_loop.events.emit(|| ChatEvent::TicketAgain {
+            self.accept_loop.events.emit(|| ChatEvent::TicketResent {
                 port: ticket.port,
                 asker: peer,
             });
@@ -143,7 +143,7 @@ impl Portal {
             self.ticket_of(**there, **seat, now).is_some()
         };
         let unused = of_host.filter(is_unused).count();
-        if !allows(Answer::Ticket { unused }) {
+        if !allows(UdpReply::Ticket { unused }) {
             return None;
         }
         let ticket = self.answer(Asker::by_datagram(peer), peer);
@@ -154,7 +154,7 @@ impl Portal {
                     asked.remember(peer, seat.number);
                 }
             }
-            None if !allows(Answer::Full) => return None,
+            None if !allows(UdpReply::Full) => return None,
             None => {}
         }
         Some(ticket)
@@ -163,7 +163,7 @@ impl Portal {
     /// Reserves a seat for `asker`, or emits that there is none.
     pub fn answer(&self, asker: Asker, peer: SocketAddr) -> Option<Ticket> {
         let events = &self.accept_loop.events;
-        let tell = |ticket: &Ticket| {
+        let reply = |ticket: &Ticket| {
             events.emit(|| ChatEvent::Ticket {
                 port: ticket.port,
                 asker: peer,
@@ -173,8 +173,8 @@ impl Portal {
         };
         let held = self.seats.take(asker.address());
         let ticket = held.ok().and_then(|held| {
-            self.panics.may_panic("portal");
-            self.seats.reserve(held, asker, self.clock.now(), tell)
+            self.panics.fail_point("portal");
+            self.seats.reserve(held, asker, self.clock.now(), reply)
         });
         if ticket.is_none() {
             events.emit(|| ChatEvent::Full { asker: peer });
@@ -226,16 +226,16 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
 /// but checks when the next caller connects. Most clients have closed their connection by then. The
 /// oldest callers are forgotten, and their reservations expire.
 #[derive(Default)]
-struct Answered {
+struct RecentTickets {
     callers: VecDeque<(Ticket, Stream)>,
 }
 
-impl Answered {
+impl RecentTickets {
     /// Maximum number of remembered callers; each costs a descriptor.
     const MOST: usize = 64;
 
     fn add(&mut self, ticket: Ticket, stream: Stream) {
-        if self.callers.len() == Answered::MOST {
+        if self.callers.len() == RecentTickets::MOST {
             self.callers.pop_front();
         }
         self.callers.push_back((ticket, stream));

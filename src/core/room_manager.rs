@@ -1,9 +1,9 @@
 //! The rooms' ports and threads: a room's beginning, who goes in and out, its end (seed 004).
 //!
-//! The first `JOIN` makes a room, the last member's leaving ends it. Whoever finds the room empty, under
-//! the lock that `JOIN` takes, closes it; then its thread wakes, joins the others and puts the port
-//! back. No port is bound and no thread started or joined under that lock: whoever makes a room marks its
-//! name, and only those who want the same room wait until it is made.
+//! The first `JOIN` makes a room, the last member's leaving ends it. Whoever finds the room empty,
+//! under the lock that `JOIN` takes, closes it; then its thread wakes, joins the others and puts
+//! the port back. No port is bound and no thread started or joined under that lock: whoever makes a
+//! room marks its name, and only those who want the same room wait until it is made.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,10 +14,10 @@ use std::thread::JoinHandle;
 
 use crate::accept_loop::trouble;
 use crate::backplane::{Backplane, Sender};
-use crate::clock::{Clock, Timekeeping};
+use crate::chat::{Connection, Departure, Joiner, RoomError, RoomHandle, Rooms, flush_all};
+use crate::clock::{Clock, TimerSubscription};
 use crate::event::{ChatEvent, Events};
-use crate::hall::{Connection, Departure, Joiner, RoomError, RoomHandle, Rooms, flush_all};
-use crate::seat::{Lease, Ticket, WorkloadStack};
+use crate::seat::{PortToken, Ticket, WorkloadStack};
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
 use portal_net::{Host, Listener};
@@ -34,7 +34,7 @@ pub struct NewRoom {
     pub(crate) name: Name,
     pub(crate) handle: Arc<RoomHandle>,
     pub(crate) listener: Arc<Listener>,
-    pub(crate) timer: Timekeeping,
+    pub(crate) timer: TimerSubscription,
     /// For the room's timekeeper: a room without one would never end.
     pub(crate) timer_token: ThreadToken,
 }
@@ -54,7 +54,7 @@ pub struct RoomPorts {
 /// A room's port on its way from the stack to the room. Dropped, it goes back.
 struct HeldPort<'p> {
     ports: &'p RoomPorts,
-    lease: Option<Lease>,
+    lease: Option<PortToken>,
 }
 
 impl Drop for HeldPort<'_> {
@@ -99,7 +99,7 @@ impl RoomPorts {
 /// All rooms of a server.
 pub struct RoomManager {
     /// The one lock under which people join and rooms end.
-    directory: Mutex<Directory>,
+    directory: Mutex<RoomDirectory>,
     /// Notified when a room has been made, or could not be.
     made: Condvar,
     pub(crate) ports: RoomPorts,
@@ -115,20 +115,20 @@ pub struct RoomManager {
 }
 
 /// Guarded by the rooms' lock.
-struct Directory {
+struct RoomDirectory {
     rooms: Rooms,
     /// The keys of the rooms that are being made.
     opening: BTreeSet<String>,
 }
 
 /// Marks a room that is being made. Dropped, also by a panic, it lets the others try.
-struct Opening<'r> {
+struct RoomOpening<'r> {
     threads: &'r RoomManager,
     key: Option<String>,
 }
 
-impl Opening<'_> {
-    fn ends(&mut self, directory: &mut Directory) {
+impl RoomOpening<'_> {
+    fn ends(&mut self, directory: &mut RoomDirectory) {
         if let Some(key) = self.key.take() {
             directory.opening.remove(&key);
             self.threads.made.notify_all();
@@ -136,7 +136,7 @@ impl Opening<'_> {
     }
 }
 
-impl Drop for Opening<'_> {
+impl Drop for RoomOpening<'_> {
     fn drop(&mut self) {
         if self.key.is_some() {
             let threads = self.threads;
@@ -159,7 +159,7 @@ impl RoomManager {
         RoomManager {
             directory: Mutex::ranked(
                 Rank::Registry,
-                Directory {
+                RoomDirectory {
                     rooms,
                     opening: BTreeSet::new(),
                 },
@@ -181,9 +181,9 @@ impl RoomManager {
         action(&mut self.directory.lock().rooms)
     }
 
-    /// As [`RoomManager::with`], for the room of that name, if it is still the one that has `handle`
-    /// (it may have ended, and another one of that name begun). Then the alarm is set to what the
-    /// room waits for.
+    /// As [`RoomManager::with`], for the room of that name, if it is still the one that has
+    /// `handle` (it may have ended, and another one of that name begun). Then the alarm is set to
+    /// what the room waits for.
     pub(crate) fn with_room<T>(
         &self,
         name: &Name,
@@ -202,7 +202,8 @@ impl RoomManager {
         })
     }
 
-    /// Reserves a place in a room for somebody who has logged in, and makes the room if there is none.
+    /// Reserves a place in a room for somebody who has logged in, and makes the room if there is
+    /// none.
     ///
     /// # Errors
     /// [`RoomError::AlreadyMember`]; [`RoomError::Full`] also when there is no port or thread left.
@@ -220,30 +221,30 @@ impl RoomManager {
         })
     }
 
-    /// Takes somebody who has logged in into a room in which they speak and hear on their main connection,
-    /// and makes the room if there is none.
+    /// Takes somebody who has logged in into a room in which they speak and hear on their main
+    /// connection, and makes the room if there is none.
     ///
     /// # Errors
     /// As [`RoomManager::join`].
     pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
-        let told = self.enter(name, |rooms| {
-            let (port, told) = rooms.enter_here(name, joiner, self.clock.now())?;
-            self.tell_others_of(name, joiner.main.session(), joiner.who);
+        let notified = self.enter(name, |rooms| {
+            let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
+            self.emit_joined(name, joiner.main.session(), joiner.who);
             // Told under the lock, before anybody can be told that they have left.
             self.events.emit(|| ChatEvent::RoomJoined {
                 port,
                 room: name.to_string(),
                 name: joiner.who.to_string(),
             });
-            Ok(told)
+            Ok(notified)
         })?;
         joiner.main.outbox.flush();
-        flush_all(&told);
+        flush_all(&notified);
         Ok(())
     }
 
-    /// Lets somebody into a room, which is made if there is none. A room has to be joined under the lock
-    /// under which it is opened, or it would be empty and never end.
+    /// Lets somebody into a room, which is made if there is none. A room has to be joined under the
+    /// lock under which it is opened, or it would be empty and never end.
     fn enter<T>(
         &self,
         name: &Name,
@@ -263,7 +264,7 @@ impl RoomManager {
             self.made.wait(&mut directory);
         }
         drop(directory);
-        let mut opening = Opening {
+        let mut opening = RoomOpening {
             threads: self,
             key: Some(name.key()),
         };
@@ -304,12 +305,12 @@ impl RoomManager {
     fn begin(&self, name: &Name) -> Option<(HeldPort<'_>, Arc<RoomHandle>)> {
         let (held, listener) = self.ports.bind_next(&self.events)?;
         let (port, listener) = (listener.port(), Arc::new(listener));
-        let timer = self.clock.subscribe_timekeeper();
+        let timer = self.clock.subscribe_timer();
         let handle = Arc::new(RoomHandle {
             port,
             listener: Arc::downgrade(&listener),
             alarm: timer.alarm(),
-            timer: timer.waker(),
+            timer: timer.notifier(),
             closed: AtomicBool::new(false),
             token: AtomicU64::new(0),
             lease: Mutex::new(None),
@@ -377,7 +378,7 @@ impl RoomManager {
             Ok(departure)
         })?;
         if let Some(connection) = &departure.connection {
-            self.tell_left(name, connection, CloseReason::Terminate);
+            self.emit_left(name, connection, CloseReason::Terminate);
             // Who is "here" goes on talking on that connection.
             if !Arc::ptr_eq(connection, main) {
                 connection.outbox.end(CloseReason::Terminate);
@@ -398,14 +399,14 @@ impl RoomManager {
         }
     }
 
-    /// Tells the other servers that somebody is in a room. Called under the rooms' lock, so that a farewell comes after
-    /// it; it does not wait.
-    pub(crate) fn tell_others_of(&self, room: &Name, session: u64, name: &Name) {
+    /// Tells the other servers that somebody is in a room. Called under the rooms' lock, so that a
+    /// farewell comes after it; it does not wait.
+    pub(crate) fn emit_joined(&self, room: &Name, session: u64, name: &Name) {
         self.backplane.join(Sender { session, name }, room);
     }
 
     /// Tells the other servers who has left a room, or that nobody here is in it any more. As
-    /// [`RoomManager::tell_others_of`].
+    /// [`RoomManager::emit_joined`].
     pub(crate) fn note(&self, room: &Name, departure: &Departure) {
         if let Some((session, name)) = &departure.left {
             let session = *session;
@@ -417,7 +418,7 @@ impl RoomManager {
         }
     }
 
-    pub(crate) fn tell_left(&self, name: &Name, connection: &Connection, end: CloseReason) {
+    pub(crate) fn emit_left(&self, name: &Name, connection: &Connection, end: CloseReason) {
         self.events.emit(|| ChatEvent::RoomLeft {
             room: name.to_string(),
             name: connection.label().to_string(),
@@ -427,7 +428,7 @@ impl RoomManager {
 
     /// What follows, without the lock, when somebody is out of a room.
     pub(crate) fn follow(&self, departure: Departure) {
-        flush_all(&departure.told);
+        flush_all(&departure.notified);
         if let Some(ended) = departure.ended {
             ended.handle.close(Some(ended.lease));
         }
@@ -438,8 +439,8 @@ impl RoomManager {
         self.ports.free.lock().ports().len()
     }
 
-    /// The server is going down: everyone in every room is told, and every room ends. The clock has been
-    /// stopped, so none begins any more.
+    /// The server is going down: everyone in every room is told, and every room ends. The clock has
+    /// been stopped, so none begins any more.
     pub fn end_all(&self) {
         for (ended, connected) in self.with(Rooms::end_all) {
             for connection in connected {

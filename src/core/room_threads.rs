@@ -1,9 +1,9 @@
 //! A room's threads (seed 004).
 //!
-//! `room-50005` accepts. A connection without a passcode has a thread of the pool of pending callers,
-//! `member-1` and so on, which serves it to its end. A member also has a `writer-50005`, which writes
-//! what did not fit into a full socket before. `timer-50005` enforces the reservations and the
-//! handshake timeout.
+//! `room-50005` accepts. A connection without a passcode has a thread of the pool of pending
+//! callers, `member-1` and so on, which serves it to its end. A member also has a `writer-50005`,
+//! which writes what did not fit into a full socket before. `timer-50005` enforces the reservations
+//! and the handshake timeout.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use std::sync::Arc;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::accept_loop::{AcceptLoop, trouble};
+use crate::chat::RoomHandle;
+use crate::chat::{Admission, Connection, flush_all};
 use crate::clock::Tick;
 use crate::event::ChatEvent;
-use crate::hall::RoomHandle;
-use crate::hall::{Admission, Connection, flush_all};
 use crate::limits;
-use crate::outbox::Left;
+use crate::notify::{Notification, NotifyReceiver};
+use crate::outbox::Flush;
 use crate::room_manager::NewRoom;
 use crate::session::{InRoom, Session, first_frame};
 use crate::sockets::ConnectionFactory;
 use crate::state::ServerState;
 use crate::transport::Decoder;
-use crate::wake::{Wake, Wakes};
 use portal_net::threads::spawn_with;
 use portal_net::{Pending, PendingConnections, Share};
 use portal_wire::{CloseReason, Name, ServerDoc};
 
 /// One room, as its threads share it.
-pub struct Room {
+pub struct RunningRoom {
     state: Arc<ServerState>,
     accepting: AcceptLoop,
     sockets: ConnectionFactory,
@@ -54,7 +54,7 @@ pub fn run(
         timer_token,
     } = room;
     let (running, all_ended) = bounded(0);
-    let room = Arc::new(Room {
+    let room = Arc::new(RunningRoom {
         state,
         accepting,
         sockets,
@@ -65,7 +65,7 @@ pub fn run(
     let (port, events) = (room.handle.port, &room.accepting.events);
     let timing = Arc::clone(&room);
     let timer = spawn_with(timer_token, format!("timer-{port}"), move || {
-        timing.keep_time(timer.wakes());
+        timing.keep_time(timer.notifications());
     });
     if let Err(error) = timer {
         trouble(
@@ -78,7 +78,7 @@ pub fn run(
     room.accepting
         .accept_each(&listener, is_over, |stream, peer| {
             room.state.panics.caught(|| {
-                room.state.panics.may_panic("room");
+                room.state.panics.fail_point("room");
                 // A parked caller does not keep a room from ending.
                 let room = Arc::downgrade(&room);
                 let share = Share(limits::ROOM_CALLERS_PER_ADDRESS);
@@ -98,15 +98,15 @@ pub fn run(
     state.rooms.put_back(&name, &handle);
 }
 
-impl Room {
+impl RunningRoom {
     /// One connection, from the call to the end.
     fn welcome(self: &Arc<Self>, caller: Pending, peer: SocketAddr) {
         let (rooms, port) = (&self.state.rooms, self.handle.port);
-        let wakes = Wakes::new();
+        let notifications = NotifyReceiver::new();
         let stream = caller.stream().share();
         let (connection, mut decoder) =
             self.sockets
-                .connection(stream, port, &port.to_string(), wakes.waker());
+                .connection(stream, port, &port.to_string(), notifications.notifier());
         let now = self.state.clock.now();
         let called = rooms.with_room(&self.name, &self.handle, |rooms| {
             rooms.call(&self.name, &connection, now)
@@ -117,14 +117,14 @@ impl Room {
             let end = self
                 .state
                 .panics
-                .ended_by(|| self.serve(&mut pending, &connection, &mut *decoder, wakes));
+                .ended_by(|| self.serve(&mut pending, &connection, &mut *decoder, notifications));
             self.part(&connection, end);
         } else {
             self.refuse(&connection);
             connection.outbox.cut(CloseReason::PeerClosed);
             self.accepting
                 .events
-                .emit(|| ChatEvent::Stray { port, peer });
+                .emit(|| ChatEvent::UnexpectedConnection { port, peer });
         }
     }
 
@@ -135,15 +135,16 @@ impl Room {
         });
     }
 
-    /// `writer-50005`: writes what did not fit into a full socket before, until the connection is over.
-    fn write(&self, connection: &Connection, wakes: &Wakes) {
+    /// `writer-50005`: writes what did not fit into a full socket before, until the connection is
+    /// over.
+    fn write(&self, connection: &Connection, notifications: &NotifyReceiver) {
         let outbox = &connection.outbox;
         let end = self.state.panics.ended_by(|| {
-            self.state.panics.may_panic("room-writer");
+            self.state.panics.fail_point("room-writer");
             loop {
-                wakes.next();
-                while outbox.write_out() == Left::Something {}
-                if outbox.has_ended() && outbox.write_out() == Left::Nothing {
+                notifications.next();
+                while outbox.write_out() == Flush::More {}
+                if outbox.has_ended() && outbox.write_out() == Flush::Done {
                     return CloseReason::PeerClosed;
                 }
             }
@@ -152,16 +153,16 @@ impl Room {
     }
 
     /// `timer-50005`: ends reservations that nobody takes up and callers who say nothing.
-    fn keep_time(&self, wakes: &Wakes) {
+    fn keep_time(&self, notifications: &NotifyReceiver) {
         while !self.handle.is_closed() {
-            let now = match wakes.next() {
-                Wake::Tick(now) => now,
+            let now = match notifications.next() {
+                Notification::Tick(now) => now,
                 // The room has ended, or is about to; the loop looks.
-                Wake::Work => continue,
-                Wake::Stop => return,
+                Notification::Work => continue,
+                Notification::Stop => return,
             };
             self.state.panics.caught(|| {
-                self.state.panics.may_panic("room-timer");
+                self.state.panics.fail_point("room-timer");
                 self.end_what_is_late(now);
             });
         }
@@ -188,7 +189,7 @@ impl Room {
         pending: &mut Option<Pending>,
         connection: &Arc<Connection>,
         decoder: &mut dyn Decoder,
-        wakes: Wakes,
+        notifications: NotifyReceiver,
     ) -> CloseReason {
         let (port, peer, outbox) = (self.handle.port, connection.peer, &connection.outbox);
         let events = &self.accepting.events;
@@ -229,7 +230,7 @@ impl Room {
             {
                 self.state
                     .rooms
-                    .tell_others_of(&self.name, main.session(), who);
+                    .emit_joined(&self.name, main.session(), who);
                 // Told under the lock, before anybody can be told that they have left.
                 events.emit(|| ChatEvent::RoomJoined {
                     port,
@@ -240,7 +241,10 @@ impl Room {
             admission
         });
         let Some(Admission::Admitted {
-            main, seat, told, ..
+            main,
+            seat,
+            notified,
+            ..
         }) = admission
         else {
             events.emit(|| ChatEvent::WrongPasscode { port, peer });
@@ -253,14 +257,14 @@ impl Room {
         }
         let (room, written) = (Arc::clone(self), Arc::clone(connection));
         let writer = spawn_with(writers, format!("writer-{port}"), move || {
-            room.write(&written, &wakes);
+            room.write(&written, &notifications);
         });
         if let Err(error) = writer {
             trouble(events, "start a member's threads", &error);
             return CloseReason::PeerClosed;
         }
         outbox.flush();
-        flush_all(&told);
+        flush_all(&notified);
         let role = InRoom {
             port,
             name: &self.name,
@@ -281,9 +285,9 @@ impl Room {
         let was_member = departure.connection.is_some();
         let outbox = &connection.outbox;
         outbox.hang_up(end);
-        outbox.wake_timer();
+        outbox.notify_timer();
         if was_member {
-            rooms.tell_left(&self.name, connection, outbox.ended().unwrap_or(end));
+            rooms.emit_left(&self.name, connection, outbox.ended().unwrap_or(end));
         }
         rooms.follow(departure);
     }

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::chat::Connection;
 use crate::clock::{Alarm, Deadline, Tick};
 use crate::event::{ChatEvent, Events, Place};
 use crate::guard::keepalive::Keepalive;
-use crate::hall::Connection;
-use crate::seat::{Asker, Lease, Passcode, PasscodeKind, Seat, SeatNumber, Ticket, WorkloadStack};
-use crate::wake::Waker;
+use crate::notify::Notifier;
+use crate::seat::{
+    Asker, Passcode, PasscodeKind, PortToken, Seat, SeatNumber, Ticket, WorkloadStack,
+};
 use portal_net::lock::Mutex;
 use portal_net::{Port, host_of};
 
@@ -32,15 +34,15 @@ pub struct SharedSeat {
     /// Its worker's port, or the single port.
     pub port: Port,
     /// Wakes the timekeeper to flush spilled output.
-    pub timer: Waker,
+    pub timer: Notifier,
     /// The next tick that the timekeeper must see. Written only under `occupied`'s lock.
     alarm: Alarm,
-    occupied: Mutex<OccupiedSeat>,
+    occupied: Mutex<SeatSlot>,
 }
 
 /// A seat and its client's connection. One lock guards both, so closing the seat closes the
 /// connection that belongs to it and not the next one.
-pub struct OccupiedSeat {
+pub struct SeatSlot {
     /// Its state.
     pub seat: Seat,
     /// The address whose share of seats this one counts against, from the reservation until the
@@ -52,7 +54,7 @@ pub struct OccupiedSeat {
     pub keepalive: Option<Keepalive>,
 }
 
-impl OccupiedSeat {
+impl SeatSlot {
     /// The next deadline of the seat or its keepalive.
     fn deadline(&self) -> Option<Deadline> {
         let keepalive = self.keepalive.as_ref().map(Keepalive::deadline);
@@ -69,14 +71,14 @@ impl SharedSeat {
         (number, port): (SeatNumber, Port),
         seat: Seat,
         alarm: Alarm,
-        timer: Waker,
+        timer: Notifier,
     ) -> SharedSeat {
         SharedSeat {
             number,
             port,
             timer,
             alarm,
-            occupied: Mutex::new(OccupiedSeat {
+            occupied: Mutex::new(SeatSlot {
                 seat,
                 counted: None,
                 connection: None,
@@ -87,7 +89,7 @@ impl SharedSeat {
 
     /// Runs `action` on the seat under its lock, then sets the alarm to the new deadline. There is
     /// no other access to the seat, so the alarm is always right.
-    pub fn with_seat<T>(&self, action: impl FnOnce(&mut OccupiedSeat) -> T) -> T {
+    pub fn with_seat<T>(&self, action: impl FnOnce(&mut SeatSlot) -> T) -> T {
         let mut occupied = self.occupied.lock();
         let result = action(&mut occupied);
         self.alarm.set(occupied.deadline());
@@ -100,12 +102,12 @@ impl SharedSeat {
     }
 
     /// Moves the idle deadline of `connection` if it is still in the seat. Returns whether it is.
-    pub fn heard(&self, connection: &Arc<Connection>, now: Tick) -> bool {
+    pub fn touch(&self, connection: &Arc<Connection>, now: Tick) -> bool {
         self.with_seat(|occupied| {
             let there = occupied.connection.as_ref();
             let is_there = there.is_some_and(|there| Arc::ptr_eq(there, connection));
             if is_there {
-                occupied.seat.heard(now);
+                occupied.seat.touch(now);
             }
             is_there
         })
@@ -152,7 +154,7 @@ pub enum NoSeat {
 /// A port that has left the stack and is not with its seat yet. Dropping it puts the port back.
 pub struct HeldSeat<'s> {
     seats: &'s Seats,
-    lease: Option<Lease>,
+    lease: Option<PortToken>,
     address: IpAddr,
 }
 
@@ -163,10 +165,10 @@ impl HeldSeat<'_> {
     pub fn sit<T, V, U>(
         mut self,
         value: V,
-        sit: impl FnOnce(&mut Seat, Lease) -> Result<T, Lease>,
-        then: impl FnOnce(&SharedSeat, &mut OccupiedSeat, T, V) -> U,
+        sit: impl FnOnce(&mut Seat, PortToken) -> Result<T, PortToken>,
+        then: impl FnOnce(&SharedSeat, &mut SeatSlot, T, V) -> U,
     ) -> Result<U, V> {
-        let number = self.lease.as_ref().map(Lease::seat);
+        let number = self.lease.as_ref().map(PortToken::seat);
         let shared = number.and_then(|number| self.seats.seat(number));
         let (Some(shared), Some(lease)) = (shared, self.lease.take()) else {
             return Err(value);
@@ -215,13 +217,13 @@ impl Seats {
     }
 
     /// Takes the seats without a listening worker (`missing`) off the stack.
-    pub fn hold_back(&self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
+    pub fn hold_back(&self, missing: impl Fn(SeatNumber) -> bool) -> Vec<PortToken> {
         self.stack.lock().hold_back(missing)
     }
 
     /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the
     /// seats that are still held back.
-    pub fn add(&self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
+    pub fn add(&self, lease: PortToken, missing: impl Fn(SeatNumber) -> bool) {
         let port = lease.port();
         // Emitted under the lock, as in `put_back`.
         let mut stack = self.stack.lock();
@@ -280,20 +282,20 @@ impl Seats {
         })
     }
 
-    /// Reserves `held` for `asker`, if it is free at `now`. `tell` is called under the seat's lock,
-    /// so that the reservation is announced before the arrival.
+    /// Reserves `held` for `asker`, if it is free at `now`. `reply` is called under the seat's
+    /// lock, so that the reservation is announced before the arrival.
     pub(crate) fn reserve(
         &self,
         held: HeldSeat<'_>,
         asker: Asker,
         now: Tick,
-        tell: impl FnOnce(&Ticket),
+        reply: impl FnOnce(&Ticket),
     ) -> Option<Ticket> {
         let reserved = held.sit(
-            tell,
+            reply,
             |seat, lease| seat.reserve(lease, asker, now),
-            |_, _, ticket, tell| {
-                tell(&ticket);
+            |_, _, ticket, reply| {
+                reply(&ticket);
                 ticket
             },
         );
@@ -332,7 +334,7 @@ impl Seats {
 
     /// Puts the port of a free seat back on the stack, and emits the event. `passcode` is the new
     /// one, if passcodes are shown.
-    pub(crate) fn put_back(&self, lease: Lease, passcode: Option<String>) {
+    pub(crate) fn put_back(&self, lease: PortToken, passcode: Option<String>) {
         let port = lease.port();
         if self.per_address.is_some()
             && let Some(shared) = self.seat(lease.seat())
@@ -344,7 +346,7 @@ impl Seats {
         // order. Emitting never blocks.
         let mut stack = self.stack.lock();
         stack.push(lease);
-        self.events.emit(|| ChatEvent::Freed { port, passcode });
+        self.events.emit(|| ChatEvent::SeatFree { port, passcode });
     }
 
     fn uncount(&self, address: IpAddr) {
@@ -359,9 +361,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::chat::test_support::connection;
     use crate::clock::Clock;
     use crate::clock::Ticks;
-    use crate::hall::test_support::connection;
     use crate::seat::Timeouts;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -379,13 +381,13 @@ mod tests {
             total: None,
         };
         let seat = |number: u16| {
-            let timer = clock.subscribe_timekeeper();
+            let timer = clock.subscribe_timer();
             let place = (
                 SeatNumber::from_index(number.into()),
                 Port::new(50001 + number).unwrap(),
             );
             let seat = Seat::new(PasscodeKind::Hex.random(), timeouts);
-            SharedSeat::new(place, seat, timer.alarm(), timer.waker())
+            SharedSeat::new(place, seat, timer.alarm(), timer.notifier())
         };
         let events = Events::new(clock.clone());
         let all = (0..count).map(seat).collect();
@@ -433,9 +435,9 @@ mod tests {
         let at_first = deadline();
         clock.beat();
         // The previous client's session may still be ending, and may receive output.
-        assert!(!seat.heard(&before, clock.now()));
+        assert!(!seat.touch(&before, clock.now()));
         assert_eq!(deadline(), at_first);
-        assert!(seat.heard(&alice, clock.now()));
+        assert!(seat.touch(&alice, clock.now()));
         assert!(deadline() > at_first);
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chat::Connection;
 use crate::clock::Clock;
-use crate::hall::Connection;
+use crate::notify::Notifier;
 use crate::outbox::Outbox;
 use crate::transport::{Decoder, Encoder, Transport};
-use crate::wake::Waker;
 use portal_net::{Port, Stream};
 
 /// Makes the connections of one server's port or entrance.
@@ -22,12 +22,18 @@ pub struct ConnectionFactory {
 }
 
 /// A connection, and the decoder of what it receives.
-pub type Opened = (Arc<Connection>, Box<dyn Decoder>);
+pub type OpenedConnection = (Arc<Connection>, Box<dyn Decoder>);
 
 impl ConnectionFactory {
-    /// Makes the connection of a client at `port`. `label` is its name until it has logged in; `timer`
-    /// wakes its timekeeper.
-    pub fn connection(&self, stream: Stream, port: Port, label: &str, timer: Waker) -> Opened {
+    /// Makes the connection of a client at `port`. `label` is its name until it has logged in;
+    /// `timer` wakes its timekeeper.
+    pub fn connection(
+        &self,
+        stream: Stream,
+        port: Port,
+        label: &str,
+        timer: Notifier,
+    ) -> OpenedConnection {
         let halves = self.transport.open(&stream, port);
         self.connection_with(stream, halves, label, timer)
     }
@@ -38,8 +44,8 @@ impl ConnectionFactory {
         stream: Stream,
         (decoder, encoder): (Box<dyn Decoder>, Box<dyn Encoder>),
         label: &str,
-        timer: Waker,
-    ) -> Opened {
+        timer: Notifier,
+    ) -> OpenedConnection {
         let peer = stream.peer();
         let outbox = Outbox::new(stream, encoder, timer, self.tick);
         let connection = Connection::new(outbox, peer, label, self.clock.now());

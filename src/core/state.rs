@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::accounts::Accounts;
 use crate::backplane::{Backplane, Sender};
+use crate::chat::{Connection, Pairs, Users};
 use crate::clock::Clock;
 use crate::event::Events;
-use crate::guard::guesses::Guesses;
+use crate::guard::login_throttle::LoginThrottle;
 use crate::guard::pace::Rate;
-use crate::hall::{Connection, Pairs, People};
-use crate::outbox::Handed;
+use crate::outbox::Queued;
 use crate::panics::Panics;
 use crate::room_manager::RoomManager;
 use crate::seats::{Seats, SharedSeat};
@@ -29,7 +29,7 @@ pub struct ServerState {
     /// The clients in seats, by pairs.
     pub pairs: Pairs,
     /// The clients that have logged in. Shared with the backplane, which grants names.
-    pub people: Arc<People>,
+    pub users: Arc<Users>,
     /// The rooms.
     pub rooms: RoomManager,
     /// The other servers, if there are any.
@@ -45,7 +45,7 @@ pub struct Logins {
     /// `None` if names are not protected by passwords.
     pub accounts: Option<Arc<dyn Accounts>>,
     /// Delays logins after wrong passwords.
-    pub guesses: Guesses,
+    pub guesses: LoginThrottle,
     /// The notice for each client that logs in.
     pub message_of_the_day: Option<String>,
 }
@@ -58,7 +58,7 @@ impl ServerState {
         // A client that has not been welcomed yet must not receive a notice.
         seats
             .filter_map(|seat| self.pairs.connection(seat.number))
-            .filter(|connection| connection.outbox.send_doc(&notice) == Handed::Taken)
+            .filter(|connection| connection.outbox.send_doc(&notice) == Queued::Yes)
             .count()
     }
 
@@ -78,7 +78,7 @@ impl ServerState {
         end: CloseReason,
     ) -> CloseReason {
         self.rooms.leave_all(connection);
-        self.people.leave(connection);
+        self.users.leave(connection);
         if let Some(name) = connection.name() {
             self.backplane.release(Sender {
                 session: connection.session(),

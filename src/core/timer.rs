@@ -8,20 +8,20 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Tick, Timekeeping};
+use crate::chat::Connection;
+use crate::clock::{Tick, TimerSubscription};
 use crate::event::{ChatEvent, Events};
 use crate::guard::keepalive::KeepaliveAction;
-use crate::hall::Connection;
-use crate::outbox::Left;
+use crate::notify::Notification;
+use crate::outbox::Flush;
 use crate::panics::Panics;
 use crate::seat::Expiry;
 use crate::seats::{Seats, SharedSeat};
-use crate::wake::Wake;
 use portal_wire::{CloseReason, ServerDoc};
 
 /// The state that all workers' timekeepers share.
 #[derive(Clone)]
-pub struct Timekeeper {
+pub struct SeatTimer {
     /// All seats.
     pub seats: Arc<Seats>,
     /// Emits events.
@@ -32,9 +32,9 @@ pub struct Timekeeper {
     pub idle_soon: Option<u64>,
 }
 
-impl Timekeeper {
+impl SeatTimer {
     /// The timekeeper's thread: runs until the clock stops, and then disconnects its client.
-    pub fn run(&self, seat: &SharedSeat, timer: &Timekeeping) {
+    pub fn run(&self, seat: &SharedSeat, timer: &TimerSubscription) {
         let mut now = Tick::default();
         let mut is_stopped = false;
         while !is_stopped {
@@ -53,23 +53,23 @@ impl Timekeeper {
     /// Enforces the deadlines at each tick, and flushes spilled output, until the clock stops. Each
     /// write takes at most a tick, and the channel is read between two writes, so a full socket
     /// does not delay a deadline.
-    fn keep_time(&self, seat: &SharedSeat, timer: &Timekeeping, now: &mut Tick) {
-        let wakes = timer.wakes();
-        let mut left = Left::Nothing;
+    fn keep_time(&self, seat: &SharedSeat, timer: &TimerSubscription, now: &mut Tick) {
+        let notifications = timer.notifications();
+        let mut left = Flush::Done;
         loop {
-            let wake = if left == Left::Something {
-                wakes.try_next().unwrap_or(Wake::Work)
+            let wake = if left == Flush::More {
+                notifications.try_next().unwrap_or(Notification::Work)
             } else {
-                wakes.next()
+                notifications.next()
             };
-            self.panics.may_panic("timer");
+            self.panics.fail_point("timer");
             match wake {
-                Wake::Tick(tick) => *now = tick,
-                Wake::Work => {}
-                Wake::Stop => return,
+                Notification::Tick(tick) => *now = tick,
+                Notification::Work => {}
+                Notification::Stop => return,
             }
             let connection = self.enforce_deadlines(seat, *now);
-            left = connection.map_or(Left::Nothing, |connection| connection.outbox.write_out());
+            left = connection.map_or(Flush::Done, |connection| connection.outbox.write_out());
         }
     }
 

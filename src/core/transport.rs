@@ -12,7 +12,7 @@ use portal_wire::{
     ClientDoc, CloseReason, Codec, DocError, FrameError, FrameReader, Frames, ServerDoc,
 };
 
-use crate::hall::Connection;
+use crate::chat::Connection;
 
 /// Opens connections that speak one protocol.
 pub trait Transport: Send + Sync {
@@ -59,7 +59,7 @@ pub enum Input<'d> {
         /// 003).
         is_verbatim: bool,
         /// Identifies the request to the encoder of its reply.
-        request: Request,
+        request: RequestId,
     },
     /// Frames without a document, such as pings.
     Alive {
@@ -71,7 +71,7 @@ pub enum Input<'d> {
 /// Identifies a request to the encoder of its reply. The default is for documents that are not
 /// replies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Request(pub u32);
+pub struct RequestId(pub u32);
 
 /// Turns the bytes that one client sends into documents.
 pub trait Decoder: Send {
@@ -105,7 +105,7 @@ pub trait Encoder: Send {
     fn encoding(&self) -> Encoding;
 
     /// Appends the frames of `doc`, which may be none. `request` is the request that it answers.
-    fn encode(&mut self, doc: &ServerDoc<'_>, request: Request, out: &mut Vec<u8>);
+    fn encode(&mut self, doc: &ServerDoc<'_>, request: RequestId, out: &mut Vec<u8>);
 
     /// Appends a frame that the client's program answers automatically, if the protocol has one.
     fn encode_ping(&mut self, out: &mut Vec<u8>) {
@@ -177,7 +177,7 @@ impl Decoder for XmlLineDecoder {
             frame,
             read: codec.read_client(frame),
             is_verbatim: false,
-            request: Request::default(),
+            request: RequestId::default(),
         };
         Ok(self.frames.next_frame()?.map(input))
     }
@@ -202,7 +202,7 @@ impl Encoder for XmlLineEncoder {
         Encoding::of::<XmlLineEncoder>(0)
     }
 
-    fn encode(&mut self, doc: &ServerDoc<'_>, _: Request, out: &mut Vec<u8>) {
+    fn encode(&mut self, doc: &ServerDoc<'_>, _: RequestId, out: &mut Vec<u8>) {
         self.codec.write_server(doc, out);
     }
 }

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use portal_net::Port;
 use portal_wire::{CloseReason, ServerDoc};
 
+use crate::chat::Connection;
 use crate::event::ChatEvent;
-use crate::hall::Connection;
 use crate::panics::Panics;
-use crate::seat::{Verdict, Wish};
+use crate::seat::{SeatRequest, Verdict};
 use crate::seats::SharedSeat;
 use crate::session::{AtWorker, Session};
-use crate::sockets::Opened;
+use crate::sockets::OpenedConnection;
 use crate::state::ServerState;
 use crate::transport::Decoder;
 
@@ -48,7 +48,7 @@ pub trait Entrance {
         end: CloseReason,
         _admitted: bool,
     ) -> ChatEvent {
-        ChatEvent::Left { port, peer, end }
+        ChatEvent::Closed { port, peer, end }
     }
 }
 
@@ -66,7 +66,11 @@ pub struct Visit<'v> {
 
 impl<'v> Visit<'v> {
     /// The visit of a connection that is in its seat.
-    pub fn new(state: &'v ServerState, seat: &'v SharedSeat, opened: Opened) -> Visit<'v> {
+    pub fn new(
+        state: &'v ServerState,
+        seat: &'v SharedSeat,
+        opened: OpenedConnection,
+    ) -> Visit<'v> {
         let (connection, decoder) = opened;
         Visit {
             state,
@@ -104,10 +108,14 @@ impl<'v> Visit<'v> {
     ///
     /// # Errors
     /// The reason for rejecting the client, which has been notified.
-    pub fn check_passcode(&self, passcode: Option<&str>, wish: Wish) -> Result<(), CloseReason> {
+    pub fn check_passcode(
+        &self,
+        passcode: Option<&str>,
+        wish: SeatRequest,
+    ) -> Result<(), CloseReason> {
         let (port, peer, now) = (self.seat.port, self.connection.peer, self.state.clock.now());
         let show =
-            |occupied: &mut crate::seats::OccupiedSeat| occupied.seat.present(passcode, wish, now);
+            |occupied: &mut crate::seats::SeatSlot| occupied.seat.present(passcode, wish, now);
         match self.seat.with_seat(show) {
             Verdict::Admitted => Ok(()),
             Verdict::Refused => {
@@ -156,7 +164,7 @@ fn clear_up(
     } else {
         seat.with_seat(|occupied| occupied.seat.close());
     }
-    state.panics.may_panic("clear-up");
+    state.panics.fail_point("clear-up");
     entrance.reject_waiting(seat);
     state.seats.free(seat);
 }

@@ -13,10 +13,10 @@ use portal_wire::{CloseReason, Handshake, ServerDoc};
 use crate::accept_loop::AcceptLoop;
 use crate::event::ChatEvent;
 use crate::limits;
-use crate::seat::{Arrival, Wish};
+use crate::seat::{Arrival, SeatRequest};
 use crate::seats::SharedSeat;
 use crate::session::first_frame;
-use crate::sockets::{ConnectionFactory, Opened};
+use crate::sockets::{ConnectionFactory, OpenedConnection};
 use crate::state::ServerState;
 use crate::visit::{Entrance, Visit, abandon};
 
@@ -86,7 +86,12 @@ impl WorkerPort<'_> {
 
     /// Asks the seat whether this client is expected. If so, stores its connection in the seat,
     /// where the timer finds it; otherwise rejects it.
-    fn arrive(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) -> Option<Opened> {
+    fn arrive(
+        &self,
+        seat: &SharedSeat,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> Option<OpenedConnection> {
         let state = &self.worker.state;
         // A web page on the client's own machine must not use up the client's only attempt.
         let stream = self
@@ -98,7 +103,7 @@ impl WorkerPort<'_> {
         let label = seat.port.to_string();
         let arrival = seat.with_seat(|occupied| match occupied.seat.arrive(peer.ip(), now) {
             Arrival::Expected => {
-                state.panics.may_panic("let-in");
+                state.panics.fail_point("let-in");
                 let (factory, timer) = (&self.worker.factory, seat.timer.clone());
                 let opened = factory.connection(stream, seat.port, &label, timer);
                 occupied.connection = Some(Arc::clone(&opened.0));
@@ -118,7 +123,7 @@ impl WorkerPort<'_> {
         // During shutdown the server itself connects, to wake this thread.
         if !self.worker.state.clock.is_stopped() {
             let events = &accept_loop.events;
-            events.emit(|| ChatEvent::Stray { port, peer });
+            events.emit(|| ChatEvent::UnexpectedConnection { port, peer });
         }
     }
 }
@@ -126,7 +131,7 @@ impl WorkerPort<'_> {
 impl Entrance for WorkerPort<'_> {
     fn admit(&self, visit: &mut Visit<'_>) -> Result<ServerDoc<'static>, CloseReason> {
         let (state, port) = (visit.state, visit.seat.port);
-        state.panics.may_panic("handshake");
+        state.panics.fail_point("handshake");
         let mut established = || {
             let now = state.clock.now();
             visit
@@ -137,13 +142,15 @@ impl Entrance for WorkerPort<'_> {
         transport.establish(&visit.connection, None, port, &mut established)?;
         let first = first_frame(&visit.connection, None, &mut *visit.decoder)?;
         let wish = match &first {
-            Some(handshake) if handshake.callback.is_some() => Wish::BeCalled,
-            _ => Wish::Stay,
+            Some(handshake) if handshake.callback.is_some() => SeatRequest::BeCalled,
+            _ => SeatRequest::Stay,
         };
         let passcode = first.as_ref().map(|handshake| &*handshake.passcode);
         visit.check_passcode(passcode, wish)?;
         match first {
-            Some(handshake) if wish == Wish::BeCalled => self.worker.dialer.dial(visit, &handshake),
+            Some(handshake) if wish == SeatRequest::BeCalled => {
+                self.worker.dialer.dial(visit, &handshake)
+            }
             _ => Ok(ServerDoc::Welcome {
                 port,
                 room: None,

@@ -15,10 +15,10 @@ use portal_core::accept_loop::{AcceptLoop, back_off};
 use portal_core::clock::Ticks;
 use portal_core::event::ChatEvent;
 use portal_core::guard::keepalive::Keepalive;
-use portal_core::seat::{SeatNumber, Ticket, Wish};
+use portal_core::seat::{SeatNumber, SeatRequest, Ticket};
 use portal_core::seats::SharedSeat;
 use portal_core::session::first_frame;
-use portal_core::sockets::{ConnectionFactory, Opened};
+use portal_core::sockets::{ConnectionFactory, OpenedConnection};
 use portal_core::state::ServerState;
 use portal_core::visit::{Entrance, Visit};
 use portal_net::{
@@ -36,7 +36,7 @@ use crate::web_socket::WebSocket;
 
 /// The state that this entrance's threads share.
 #[derive(Clone)]
-pub struct Door {
+pub struct BrowserEntrance {
     pub state: Arc<ServerState>,
     /// With the WebSocket transport.
     pub accept_loop: AcceptLoop,
@@ -55,7 +55,7 @@ pub struct Door {
     pub workers: Option<Host>,
 }
 
-impl Door {
+impl BrowserEntrance {
     /// The thread `web-8080`: accepts until the clock stops.
     pub fn run(&self, listener: &Listener) {
         let is_over = || self.state.clock.is_stopped();
@@ -124,7 +124,7 @@ impl Door {
         let peer = stream.peer();
         let (number, opened, ticket) = match self.take_a_seat(stream, peer, begun) {
             Ok(taken) => taken,
-            Err(stream) => return self.accept_loop.say_full(stream, peer),
+            Err(stream) => return self.accept_loop.send_full(stream, peer),
         };
         let Some(seat) = self.state.seats.seat(number) else {
             return;
@@ -142,7 +142,7 @@ impl Door {
         stream: Stream,
         peer: SocketAddr,
         begun: &[u8],
-    ) -> Result<(SeatNumber, Opened, Option<Ticket>), Stream> {
+    ) -> Result<(SeatNumber, OpenedConnection, Option<Ticket>), Stream> {
         let state = &self.state;
         let now = state.clock.now();
         let Ok(held) = state.seats.take(peer.ip()) else {
@@ -210,7 +210,7 @@ impl Door {
 
 /// A browser in a seat, with its ticket if it needs a passcode.
 struct Browser<'d> {
-    door: &'d Door,
+    door: &'d BrowserEntrance,
     ticket: Option<Ticket>,
 }
 
@@ -229,7 +229,7 @@ impl Entrance for Browser<'_> {
             port: ticket.port,
             passcode: ticket.passcode.reveal().into(),
         });
-        visit.state.panics.may_panic("handshake");
+        visit.state.panics.fail_point("handshake");
         let first = first_frame(&visit.connection, None, &mut *visit.decoder)?;
         if let Some(Handshake {
             callback: Some(_), ..
@@ -242,7 +242,7 @@ impl Entrance for Browser<'_> {
             return Err(BAD_CALLBACK);
         }
         let passcode = first.map(|handshake| handshake.passcode);
-        visit.check_passcode(passcode.as_deref(), Wish::Stay)?;
+        visit.check_passcode(passcode.as_deref(), SeatRequest::Stay)?;
         Ok(ServerDoc::Welcome {
             port: visit.seat.port,
             room: None,
@@ -275,7 +275,7 @@ impl Entrance for Browser<'_> {
             CloseReason::PeerClosed | CloseReason::ConnectionReset if !admitted => {
                 ChatEvent::NoShow { port }
             }
-            end => ChatEvent::Left { port, peer, end },
+            end => ChatEvent::Closed { port, peer, end },
         }
     }
 }

@@ -11,9 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use portal_core::accept_loop::trouble;
+use portal_core::chat::Connection;
 use portal_core::event::ChatEvent;
-use portal_core::guard::per_tick::PerTick;
-use portal_core::hall::Connection;
+use portal_core::guard::per_tick::PerAddressLimit;
 use portal_core::seat::Phase;
 use portal_core::sockets::ConnectionFactory;
 use portal_core::visit::Visit;
@@ -37,7 +37,7 @@ pub struct Callbacks {
     /// The ports of this server besides the workers' and the rooms'.
     pub other_ports: Vec<u16>,
     /// Number of callbacks to each address. A leaf lock.
-    pub per_address: Mutex<PerTick>,
+    pub per_address: Mutex<PerAddressLimit>,
 }
 
 impl Dialer for Callbacks {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use portal_core::transport::{Decoder, Encoder, Encoding, Input, Request, Transport};
+use portal_core::transport::{Decoder, Encoder, Encoding, Input, RequestId, Transport};
 use portal_net::{Port, Stream};
 use portal_wire::{ClientDoc, Codec, FrameError, FrameReader, Revision, ServerDoc};
 
@@ -14,7 +14,7 @@ pub struct Legacy {
 impl Legacy {
     /// The protocol of that revision.
     pub fn new(revision: Revision) -> Legacy {
-        let codec = Codec::original(revision);
+        let codec = Codec::legacy(revision);
         Legacy { codec }
     }
 }
@@ -70,7 +70,7 @@ impl Decoder for LegacyDecoder {
             }),
             None => self.codec.read_client(frame),
         };
-        let request = Request::default();
+        let request = RequestId::default();
         Ok(Some(Input::Document {
             frame,
             read,
@@ -93,7 +93,7 @@ impl Encoder for LegacyEncoder {
         Encoding::of::<LegacyEncoder>(0)
     }
 
-    fn encode(&mut self, doc: &ServerDoc<'_>, _: Request, out: &mut Vec<u8>) {
+    fn encode(&mut self, doc: &ServerDoc<'_>, _: RequestId, out: &mut Vec<u8>) {
         self.codec.write_server(known(doc), out);
     }
 }

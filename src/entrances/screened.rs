@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portal_core::chat::Connection;
 use portal_core::event::Events;
-use portal_core::hall::Connection;
 use portal_core::transport::{Decoder, Encoder, Input, Transport};
 use portal_net::lock::Mutex;
 use portal_net::{Opening, Pending, Port, Stream};
@@ -130,7 +130,8 @@ impl<T: Transport> Transport for Screened<T> {
             TLS_FAILED
         })?;
         established();
-        self.events.emit(|| EntranceEvent::Secured { port, peer });
+        self.events
+            .emit(|| EntranceEvent::TlsEstablished { port, peer });
         Ok(())
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use portal_core::accept_loop::{AcceptLoop, trouble};
+use portal_core::chat::Connection;
 use portal_core::clock::{Deadline, Tick, Ticks};
-use portal_core::hall::Connection;
 use portal_core::seat::SeatNumber;
 use portal_core::seats::{NoSeat, SharedSeat};
-use portal_core::sockets::{ConnectionFactory, Opened};
+use portal_core::sockets::{ConnectionFactory, OpenedConnection};
 use portal_core::state::ServerState;
 use portal_core::transport::Transport;
 use portal_core::visit::{Entrance, Visit, abandon};
@@ -43,12 +43,12 @@ impl SinglePort {
             .accept_each(listener, is_over, |stream, peer| {
                 connections.retain(|thread: &JoinHandle<()>| !thread.is_finished());
                 state.panics.caught(|| {
-                    state.panics.may_panic("single");
+                    state.panics.fail_point("single");
                     match self.sit_down(stream, peer) {
                         Ok((number, opened)) => {
                             connections.extend(self.start(number, opened));
                         }
-                        Err(stream) => self.say_full(stream, peer),
+                        Err(stream) => self.send_full(stream, peer),
                     }
                 });
             });
@@ -59,22 +59,26 @@ impl SinglePort {
     }
 
     /// Sends FULL to a caller. Over TLS this takes a handshake, and therefore a thread.
-    fn say_full(&self, stream: Stream, peer: SocketAddr) {
+    fn send_full(&self, stream: Stream, peer: SocketAddr) {
         if !stream.is_secured() {
-            return self.accept_loop.say_full(stream, peer);
+            return self.accept_loop.send_full(stream, peer);
         }
         let accepting = self.accept_loop.clone();
         self.callers
             .admit(stream, Share::default(), "full", move |caller| {
                 if caller.handshake_within(limits::TIME_FOR_FULL).is_ok() {
-                    accepting.say_full(caller.stream().share(), peer);
+                    accepting.send_full(caller.stream().share(), peer);
                 }
             });
     }
 
     /// Takes a seat in one step, because there is no passcode to wait for. Returns the stream if
     /// there is no seat.
-    fn sit_down(&self, stream: Stream, peer: SocketAddr) -> Result<(SeatNumber, Opened), Stream> {
+    fn sit_down(
+        &self,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> Result<(SeatNumber, OpenedConnection), Stream> {
         let now = self.state.clock.now();
         let held = match self.state.seats.take(peer.ip()) {
             Ok(held) => held,
@@ -137,7 +141,7 @@ impl SinglePort {
     }
 
     /// Starts a thread for a new client, or sends FULL.
-    fn start(&self, number: SeatNumber, opened: Opened) -> Option<JoinHandle<()>> {
+    fn start(&self, number: SeatNumber, opened: OpenedConnection) -> Option<JoinHandle<()>> {
         let connection = Arc::clone(&opened.0);
         let (state, entrance) = (Arc::clone(&self.state), self.entrance());
         let thread = threads::start(format!("seat-{number}"), move || {

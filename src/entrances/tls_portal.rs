@@ -33,7 +33,7 @@ fn answer(portal: &Portal, caller: &Pending, port: Port, peer: SocketAddr) {
         return;
     }
     let ticket = portal.answer(Asker::by_connection(peer), peer);
-    portal.panics.may_panic("portal-tcp");
+    portal.panics.fail_point("portal-tcp");
     let answer = portal.as_document(ticket.as_ref());
     let stream = caller.stream().share();
     portal.accept_loop.turn_away(stream, &answer);

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use portal_core::transport::{Decoder, Encoder, Encoding, Input, Request, Transport};
+use portal_core::transport::{Decoder, Encoder, Encoding, Input, RequestId, Transport};
 use portal_net::{Port, Stream, Tap};
 use portal_wire::{CloseCode, CloseReason, Codec, FrameError, FrameReader, ServerDoc, WebInput};
 
@@ -89,7 +89,7 @@ impl Decoder for WebSocketDecoder {
                     frame,
                     read: self.codec.read_client(frame),
                     is_verbatim: false,
-                    request: Request::default(),
+                    request: RequestId::default(),
                 })
             }
         })
@@ -105,7 +105,7 @@ impl Encoder for WebSocketEncoder {
         Encoding::of::<WebSocketEncoder>(0)
     }
 
-    fn encode(&mut self, doc: &ServerDoc<'_>, _: Request, out: &mut Vec<u8>) {
+    fn encode(&mut self, doc: &ServerDoc<'_>, _: RequestId, out: &mut Vec<u8>) {
         self.codec.write_server(doc, out);
     }
 

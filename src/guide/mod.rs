@@ -1,7 +1,9 @@
-//! The pages for whoever uses this, teaches with it, or changes it. Each can also be read as a file, in `src/guide`.
+//! The pages for whoever uses this, teaches with it, or changes it. Each can also be read as a
+//! file, in `src/guide`.
 //!
 //! - [`chatting`]: What to type in the client, in a terminal and from a pipe.
-//! - [`on_a_network`]: Letting others in: addresses, browsers, TLS, a service, more than one machine.
+//! - [`on_a_network`]: Letting others in: addresses, browsers, TLS, a service, more than one
+//!   machine.
 //! - [`behind_a_proxy`]: The page for browsers behind nginx, Caddy or HAProxy.
 //! - [`chatserver`]: The server's options.
 //! - [`chatclient`]: The client's options.
@@ -13,8 +15,8 @@
 //! - [`contributing`]: How to change this project.
 //! - [`changelog`]: What has changed, for whom.
 //!
-//! Pages name each other as `[security]`. Here, such a word leads to the page of these docs; in the file, to the file,
-//! by a definition at its end that the first one takes precedence over.
+//! Pages name each other as `[security]`. Here, such a word leads to the page of these docs; in the
+//! file, to the file, by a definition at its end that the first one takes precedence over.
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("chatting.md")]

@@ -1,4 +1,5 @@
-//! Why an echo program ends before its time: the slides' three kinds of errors (seed 001), each with its own words.
+//! Why an echo program ends before its time: the slides' three kinds of errors (seed 001), each
+//! with its own words.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -6,8 +7,8 @@ use std::net::SocketAddr;
 
 use portal_net::Stream;
 
-/// What ended an echo program. What is no address (the slides' `FormatException`) is not here: the program says
-/// so and goes on with 127.0.0.1, as the slides' second client does.
+/// What ended an echo program. What is no address (the slides' `FormatException`) is not here: the
+/// program says so and goes on with 127.0.0.1, as the slides' second client does.
 #[derive(Debug)]
 pub enum EchoError {
     /// There is no listening there (the server's `SocketException`).
@@ -16,15 +17,16 @@ pub enum EchoError {
     Connect(SocketAddr, io::Error),
     /// There is no accepting any more, or no thread for a client.
     Serve(io::Error),
-    /// The connection has broken off in the middle (the slides' `IOException`), or the server has hung up: then
-    /// there is no error of the system's.
+    /// The connection has broken off in the middle (the slides' `IOException`), or the server has
+    /// hung up: then there is no error of the system's.
     Interrupted(SocketAddr, Option<io::Error>),
     /// The keyboard, or the file that stands for it, can't be read.
     Keyboard(io::Error),
 }
 
 impl EchoError {
-    /// The exit code, as the README has it: 2 for a server that can't start, 1 for a client without a server.
+    /// The exit code, as the README has it: 2 for a server that can't start, 1 for a client without
+    /// a server.
     pub fn code(&self) -> u8 {
         match self {
             EchoError::Listen(..) | EchoError::Serve(_) => 2,

@@ -5,9 +5,9 @@
 //! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
 //! - [`client`]: the other end of both.
 //!
-//! The ladder (`lesson/ladder`) leads from these to the whole server, in nine rungs. The first seven are
-//! tasks as well (`lesson/tasks`), and so is a client: `make check` checks what a student has written for
-//! one of them.
+//! The ladder (`lesson/ladder`) leads from these to the whole server, in nine rungs. The first
+//! seven are tasks as well (`lesson/tasks`), and so is a client: `make grade` checks what a student
+//! has written for one of them.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 
@@ -26,19 +26,20 @@ use portal_net::Stream;
 use portal_wire::{FrameReader, limits, printable};
 
 /// Where a lesson's program says what happens.
-pub type Say<'s> = &'s (dyn Fn(&str) + Sync);
+pub type Print<'s> = &'s (dyn Fn(&str) + Sync);
 
 /// Serves one client from its coming to its going, and says both.
-fn welcome_and_echo(stream: &Stream, say: Say<'_>) {
+fn welcome_and_echo(stream: &Stream, print: Print<'_>) {
     let peer = stream.peer();
     match stream.local_addr() {
-        // A server that listens on every interface learns only here which of its addresses was called.
-        Ok(local) => say(&format!("Client connected: {peer} to {local}")),
-        Err(_) => say(&format!("Client connected: {peer}")),
+        // A server that listens on every interface learns only here which of its addresses was
+        // called.
+        Ok(local) => print(&format!("Client connected: {peer} to {local}")),
+        Err(_) => print(&format!("Client connected: {peer}")),
     }
-    match echo(stream, say) {
-        Ok(()) => say(&format!("The client {peer} has gone.")),
-        Err(error) => say(&format!("{error}; the client has gone.")),
+    match echo(stream, print) {
+        Ok(()) => print(&format!("The client {peer} has gone.")),
+        Err(error) => print(&format!("{error}; the client has gone.")),
     }
 }
 
@@ -46,7 +47,7 @@ fn welcome_and_echo(stream: &Stream, say: Say<'_>) {
 ///
 /// # Errors
 /// [`EchoError::Interrupted`] when the connection breaks: a client that is killed leaves so.
-pub fn echo(mut stream: &Stream, say: Say<'_>) -> Result<(), EchoError> {
+pub fn echo(mut stream: &Stream, print: Print<'_>) -> Result<(), EchoError> {
     let interrupted = |error| EchoError::interrupted(stream, error);
     let peer = stream.peer();
     let mut lines = FrameReader::new(limits::MAX_FRAME);
@@ -63,7 +64,7 @@ pub fn echo(mut stream: &Stream, say: Say<'_>) -> Result<(), EchoError> {
             if matches!(&*text, "Exit" | "exit") {
                 return Ok(());
             }
-            say(&format!(
+            print(&format!(
                 "From client -> {}  (from {peer})",
                 printable(&text)
             ));
@@ -71,7 +72,7 @@ pub fn echo(mut stream: &Stream, say: Say<'_>) -> Result<(), EchoError> {
             stream.write_all(answer.as_bytes()).map_err(interrupted)?;
         }
         if lines.next_frame().is_err() {
-            say("That line is too long; the client has to go.");
+            print("That line is too long; the client has to go.");
             return Ok(());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Say, welcome_and_echo};
+use super::{Print, welcome_and_echo};
 use portal_net::Listener;
 
 /// Serves until accepting fails.
@@ -13,10 +13,10 @@ use portal_net::Listener;
 ///
 /// # Errors
 /// What `accept` reports.
-pub fn serve(listener: &Listener, say: Say<'_>) -> io::Result<()> {
+pub fn serve(listener: &Listener, print: Print<'_>) -> io::Result<()> {
     loop {
-        say("Waiting for a client…");
+        print("Waiting for a client…");
         let (stream, _) = listener.accept()?;
-        welcome_and_echo(&stream, say);
+        welcome_and_echo(&stream, print);
     }
 }

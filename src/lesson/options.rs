@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::error::EchoError;
-use super::{Say, client, one_at_a_time, thread_per_client};
+use super::{Print, client, one_at_a_time, thread_per_client};
 use portal_cli::interfaces::{interfaces, table};
 use portal_cli::output;
 use portal_cli::terminal::set_title;
@@ -33,7 +33,7 @@ pub struct EchoServer {
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
     #[command(flatten)]
-    look: Look,
+    look: TraceOptions,
 }
 
 /// `chatclient echo`.
@@ -45,11 +45,11 @@ pub struct EchoClient {
     #[arg(default_value = "8080")]
     port: u16,
     #[command(flatten)]
-    look: Look,
+    look: TraceOptions,
 }
 
 #[derive(Args, Debug)]
-struct Look {
+struct TraceOptions {
     /// Print every socket call with its bytes
     #[arg(long)]
     trace: bool,
@@ -58,7 +58,7 @@ struct Look {
     chop: Option<NonZeroU16>,
 }
 
-impl Look {
+impl TraceOptions {
     fn tap(&self) -> Tap {
         let mut tap = Tap {
             chop: self.chop.map(Into::into),
@@ -83,7 +83,7 @@ fn finish(program: &str, result: Result<(), EchoError>) -> ExitCode {
     }
 }
 
-fn say(text: &str) {
+fn print(text: &str) {
     // A lesson continues even if its output fails.
     let _ = output::print(&format!("{text}\n"));
 }
@@ -95,7 +95,8 @@ impl EchoServer {
     }
 
     fn serve(&self) -> Result<(), EchoError> {
-        let (title, serve): (_, fn(&Listener, Say<'_>) -> io::Result<()>) = if self.one_at_a_time {
+        let (title, serve): (_, fn(&Listener, Print<'_>) -> io::Result<()>) = if self.one_at_a_time
+        {
             ("Echo server, one client at a time", one_at_a_time::serve)
         } else {
             (
@@ -105,27 +106,27 @@ impl EchoServer {
         };
         set_title(title);
         let bind = match &self.bind {
-            Some(text) => own_address(text, &say),
+            Some(text) => own_address(text, &print),
             None if self.one_at_a_time => own_address(
                 &ask("Enter your IP address or leave blank for 127.0.0.1:"),
-                &say,
+                &print,
             ),
             None => Ipv4Addr::UNSPECIFIED.into(),
         };
         let address = bind.at(self.port);
         let listener = Listener::bind(address, &self.look.tap())
             .map_err(|error| EchoError::Listen(address, error))?;
-        say(&format!(
+        print(&format!(
             "Listening on {}. Ctrl-C ends it.",
             listener.address()
         ));
         if bind.ip().is_unspecified() {
-            say(&format!(
+            print(&format!(
                 "That is, on every interface:\n{}",
                 table(&interfaces(), true).trim_end()
             ));
         }
-        serve(&listener, &say).map_err(EchoError::Serve)
+        serve(&listener, &print).map_err(EchoError::Serve)
     }
 }
 
@@ -141,13 +142,13 @@ impl EchoClient {
             Some(text) => text.clone(),
             None => ask("Enter the server's IP address or leave blank for 127.0.0.1:"),
         };
-        let stream = self.connect(&addresses(&server, self.port, &say))?;
-        say(&format!("Connected to {}. Exit ends it.", stream.peer()));
-        client::talk(&stream, io::stdin().lock(), &say)
+        let stream = self.connect(&addresses(&server, self.port, &print))?;
+        print(&format!("Connected to {}. Exit ends it.", stream.peer()));
+        client::talk(&stream, io::stdin().lock(), &print)
     }
 
-    /// A machine may have several addresses, such as one of IPv6 on which this server does not listen: the
-    /// first that accepts is taken, and if none does, the last says why.
+    /// A machine may have several addresses, such as one of IPv6 on which this server does not
+    /// listen: the first that accepts is taken, and if none does, the last says why.
     fn connect(&self, addresses: &[SocketAddr]) -> Result<Stream, EchoError> {
         let mut failed = EchoError::Connect(
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port),
@@ -164,21 +165,22 @@ impl EchoClient {
 }
 
 fn ask(question: &str) -> String {
-    say(question);
+    print(question);
     let mut line = Vec::new();
     // The end of the input is as good as a blank line.
     let _ = io::stdin().lock().read_until(b'\n', &mut line);
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// The address of this machine that somebody typed: blank is 127.0.0.1, and so is, with a word, what is no address.
-fn own_address(text: &str, say: &dyn Fn(&str)) -> Host {
+/// The address of this machine that somebody typed: blank is 127.0.0.1, and so is, with a word,
+/// what is no address.
+fn own_address(text: &str, print: &dyn Fn(&str)) -> Host {
     let text = text.trim();
     if text.is_empty() {
         return Ipv4Addr::LOCALHOST.into();
     }
     text.parse().unwrap_or_else(|_| {
-        say(&format!(
+        print(&format!(
             "{} is no IP address; using 127.0.0.1.",
             printable(text)
         ));
@@ -186,9 +188,9 @@ fn own_address(text: &str, say: &dyn Fn(&str)) -> Host {
     })
 }
 
-/// Where the server is that somebody typed, by address or by name (as the slides' `TcpClient` takes both): blank
-/// is 127.0.0.1, and so is, with a word, what is neither.
-fn addresses(text: &str, port: u16, say: &dyn Fn(&str)) -> Vec<SocketAddr> {
+/// Where the server is that somebody typed, by address or by name (as the slides' `TcpClient` takes
+/// both): blank is 127.0.0.1, and so is, with a word, what is neither.
+fn addresses(text: &str, port: u16, print: &dyn Fn(&str)) -> Vec<SocketAddr> {
     let text = text.trim();
     let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     if text.is_empty() {
@@ -200,7 +202,7 @@ fn addresses(text: &str, port: u16, say: &dyn Fn(&str)) -> Vec<SocketAddr> {
     match (text, port).to_socket_addrs() {
         Ok(found) => found.collect(),
         Err(error) => {
-            say(&format!(
+            print(&format!(
                 "{} is no IP address, and no machine of that name is known ({error}); using 127.0.0.1.",
                 printable(text)
             ));
@@ -216,21 +218,21 @@ mod tests {
 
     #[test]
     fn a_bad_address_falls_back_with_a_word() {
-        let said = RefCell::new(String::new());
-        let say = |text: &str| said.borrow_mut().push_str(text);
-        assert_eq!(own_address(" 127.0.0.2\n", &say).to_string(), "127.0.0.2");
-        assert_eq!(own_address("[::1]", &say).to_string(), "::1");
-        assert_eq!(own_address("\n", &say).to_string(), "127.0.0.1");
-        assert!(said.borrow().is_empty());
-        assert_eq!(own_address("nonsense", &say).to_string(), "127.0.0.1");
-        assert!(said.borrow().contains("nonsense"));
+        let printed = RefCell::new(String::new());
+        let print = |text: &str| printed.borrow_mut().push_str(text);
+        assert_eq!(own_address(" 127.0.0.2\n", &print).to_string(), "127.0.0.2");
+        assert_eq!(own_address("[::1]", &print).to_string(), "::1");
+        assert_eq!(own_address("\n", &print).to_string(), "127.0.0.1");
+        assert!(printed.borrow().is_empty());
+        assert_eq!(own_address("nonsense", &print).to_string(), "127.0.0.1");
+        assert!(printed.borrow().contains("nonsense"));
     }
 
     #[test]
     fn the_client_takes_a_name_as_the_slides_client_does() {
-        let said = RefCell::new(String::new());
-        let say = |text: &str| said.borrow_mut().push_str(text);
-        let found = |text: &str| addresses(text, 8080, &say);
+        let printed = RefCell::new(String::new());
+        let print = |text: &str| printed.borrow_mut().push_str(text);
+        let found = |text: &str| addresses(text, 8080, &print);
         assert!(
             found("localhost\n")
                 .iter()
@@ -238,9 +240,9 @@ mod tests {
         );
         assert_eq!(found("[::1]")[0].to_string(), "[::1]:8080");
         assert_eq!(found(" ")[0].to_string(), "127.0.0.1:8080");
-        assert!(said.borrow().is_empty());
+        assert!(printed.borrow().is_empty());
         // A name with a blank is nobody's, and asks no name server.
         assert_eq!(found("no machine")[0].to_string(), "127.0.0.1:8080");
-        assert!(said.borrow().contains("no machine"));
+        assert!(printed.borrow().contains("no machine"));
     }
 }

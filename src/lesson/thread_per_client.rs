@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use super::{Say, welcome_and_echo};
+use super::{Print, welcome_and_echo};
 use portal_net::Listener;
 
 /// Serves until accepting fails, and then waits for those who are still being served.
@@ -13,15 +13,15 @@ use portal_net::Listener;
 ///
 /// # Errors
 /// What `accept` reports, or what the system says when it has no thread to give.
-pub fn serve(listener: &Listener, say: Say<'_>) -> io::Result<()> {
+pub fn serve(listener: &Listener, print: Print<'_>) -> io::Result<()> {
     thread::scope(|threads| {
         loop {
-            say("Waiting for a client…");
+            print("Waiting for a client…");
             let (stream, peer) = listener.accept()?;
             let name = format!("client-{}", peer.port());
             thread::Builder::new()
                 .name(name)
-                .spawn_scoped(threads, move || welcome_and_echo(&stream, say))?;
+                .spawn_scoped(threads, move || welcome_and_echo(&stream, print))?;
         }
     })
 }

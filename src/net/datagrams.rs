@@ -11,7 +11,7 @@ use super::{Port, Tap, canonical, reachable, socket};
 
 /// Who has asked something by datagram, and at which of this machine's addresses.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct DatagramSource {
     /// Who.
     pub peer: SocketAddr,
     /// Where.
@@ -40,7 +40,7 @@ fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr>
 
 /// From now on the system tells of each datagram at which address it came in.
 #[cfg(target_os = "linux")]
-fn tell_where_it_was_asked(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+fn enable_pktinfo(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
 
     if address.is_ipv4() {
@@ -75,7 +75,7 @@ impl Datagrams {
         let socket = bound?;
         let address = socket.local_addr()?;
         #[cfg(target_os = "linux")]
-        tell_where_it_was_asked(&socket, address)?;
+        enable_pktinfo(&socket, address)?;
         Ok(Datagrams {
             address,
             port: port_of(address)?,
@@ -154,7 +154,7 @@ impl Datagrams {
     /// # Errors
     /// As [`Datagrams::recv_from`].
     #[cfg(target_os = "linux")]
-    pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, Asked)> {
+    pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, DatagramSource)> {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 
         let mut space = nix::cmsg_space!(libc::in6_pktinfo);
@@ -172,7 +172,7 @@ impl Datagrams {
                         ControlMessageOwned::Ipv6PacketInfo(info) => Some(Here::V6(info)),
                         _ => None,
                     });
-                    Ok((message.bytes, Asked { peer, here }))
+                    Ok((message.bytes, DatagramSource { peer, here }))
                 })
         };
         if self.tap.trace.is_some() {
@@ -185,13 +185,13 @@ impl Datagrams {
         received
     }
 
-    /// Answers a question, from the address at which it was asked: on a machine with several, a client
-    /// that hears only whom it asked would not hear another one.
+    /// Answers a question, from the address at which it was asked: on a machine with several, a
+    /// client that hears only whom it asked would not hear another one.
     ///
     /// # Errors
     /// What the system reports.
     #[cfg(target_os = "linux")]
-    pub fn answer(&self, datagram: &[u8], asked: &Asked) -> io::Result<usize> {
+    pub fn answer(&self, datagram: &[u8], asked: &DatagramSource) -> io::Result<usize> {
         use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
         let words = match &asked.here {
@@ -213,9 +213,9 @@ impl Datagrams {
     /// # Errors
     /// As [`Datagrams::recv_from`].
     #[cfg(not(target_os = "linux"))]
-    pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, Asked)> {
+    pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, DatagramSource)> {
         let (count, peer) = self.recv_from(buffer)?;
-        Ok((count, Asked { peer }))
+        Ok((count, DatagramSource { peer }))
     }
 
     /// Answers a question.
@@ -223,7 +223,7 @@ impl Datagrams {
     /// # Errors
     /// What the system reports.
     #[cfg(not(target_os = "linux"))]
-    pub fn answer(&self, datagram: &[u8], asked: &Asked) -> io::Result<usize> {
+    pub fn answer(&self, datagram: &[u8], asked: &DatagramSource) -> io::Result<usize> {
         self.send_to(datagram, asked.peer)
     }
 

@@ -1,4 +1,5 @@
-//! Where a machine is found: an IP address, and for a link-local one the zone in which it means something.
+//! Where a machine is found: an IP address, and for a link-local one the zone in which it means
+//! something.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
@@ -8,8 +9,9 @@ use super::canonical;
 
 /// An address without a port.
 ///
-/// `fe80::1` is another machine on each network that this one is on, so it comes with a *zone*, the interface
-/// through which it is meant (RFC 4007): `fe80::1%eth0`. Without it the system refuses to bind or to connect.
+/// `fe80::1` is another machine on each network that this one is on, so it comes with a *zone*, the
+/// interface through which it is meant (RFC 4007): `fe80::1%eth0`. Without it the system refuses to
+/// bind or to connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
     /// With port 0.

@@ -4,10 +4,9 @@
 //! [`Stream`], [`Listener`] and [`Datagrams`] have the methods of std's types of the same kinds,
 //! and each call can be watched ([`Tap`]).
 
+mod connector;
 mod datagrams;
-mod dial;
 mod handshake_error;
-mod holder;
 mod host;
 pub mod limits;
 mod listener;
@@ -15,9 +14,10 @@ pub mod lock;
 mod network;
 mod opening;
 mod pending;
+mod port_owner;
 mod raw;
+mod reserve_fd;
 mod socket;
-mod spare;
 mod stream;
 mod tap;
 pub mod threads;
@@ -27,18 +27,18 @@ mod tls;
 #[path = "no_tls.rs"]
 mod tls;
 
-pub use datagrams::{Asked, Datagrams};
-pub use dial::Dial;
+pub use connector::Connector;
+pub use datagrams::{DatagramSource, Datagrams};
 pub use handshake_error::HandshakeError;
-pub use holder::{Held, Holder, Program, Transport, overlap};
 pub use host::{Host, NoAddress};
 pub use listener::{BoundPort, Listener};
 pub use network::{Network, NoNetwork};
 pub use opening::Opening;
 pub use pending::{Pending, PendingConnections, PendingLimits, Share, greediest};
+pub use port_owner::{PortOwner, PortProtocol, PortUse, Program, overlap};
 pub use portal_wire::Port;
 pub use raw::Delivery;
-pub use spare::Spare;
+pub use reserve_fd::ReserveFd;
 pub use stream::Stream;
 pub use stream::{is_timeout, lacks_descriptors};
 pub use tap::{Call, Tap, Trace};
@@ -46,9 +46,9 @@ pub use tls::{TlsClient, TlsServer};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Who an address stands for, where addresses are counted: `::ffff:1.2.3.4` is `1.2.3.4`, and all of
-/// an IPv6 network of 64 bits is one host, because any one host may have all of it. Link-local addresses are
-/// all in the same such network, and their machines are not.
+/// Who an address stands for, where addresses are counted: `::ffff:1.2.3.4` is `1.2.3.4`, and all
+/// of an IPv6 network of 64 bits is one host, because any one host may have all of it. Link-local
+/// addresses are all in the same such network, and their machines are not.
 pub fn host_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() && !ip.is_unicast_link_local() => {

@@ -12,8 +12,8 @@ pub const WORKER_BACKLOG: usize = 128;
 pub const THREAD_STACK: usize = 256 * 1024;
 
 /// Threads for callers that are not authenticated yet: TLS handshakes with the portal, browsers'
-/// requests, callers of rooms without a passcode, and callers that are told over TLS that the server
-/// is full.
+/// requests, callers of rooms without a passcode, and callers that are told over TLS that the
+/// server is full.
 pub const HANDSHAKES: usize = 64;
 /// Threads of these for one address. A class behind one address waits for a moment. If the callers
 /// of one address stop in the middle of their handshakes, the other addresses still have three
@@ -39,8 +39,8 @@ pub const DRAIN: usize = 64 * 1024;
 /// it is closed in order, and the last words are sure to arrive.
 pub const RESET_FROM: usize = 16 * 1024;
 
-/// A machine that vanishes sends no end of its connection. After so long a silence the system asks it
-/// whether it is still there (TCP keepalive) …
+/// A machine that vanishes sends no end of its connection. After so long a silence the system asks
+/// it whether it is still there (TCP keepalive) …
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// … asks again so often …
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -48,17 +48,17 @@ pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 pub const KEEPALIVE_TRIES: u32 = 4;
 /// Timeout for a client whose kernel acknowledges nothing. The kernel sends no keepalive probes
 /// while data is unacknowledged, so the server checks itself, ten times in this period. A client
-/// that does not read has a closed window, but its kernel acknowledges the window probes. For such a
-/// client, the outbox limits the waiting bytes, not the time. On systems that do not report
+/// that does not read has a closed window, but its kernel acknowledges the window probes. For such
+/// a client, the outbox limits the waiting bytes, not the time. On systems that do not report
 /// acknowledgements (all except Linux), the system's own timeout applies, which takes longer.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(100);
-/// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer; otherwise it is
-/// 120 s. If a client has shrunk its window to zero, the kernel ends the connection twice this time
-/// after its last answer, which must not be earlier than [`UNACKNOWLEDGED`].
+/// Maximum time between two retransmissions or window probes, on Linux 6.15 or newer; otherwise it
+/// is 120 s. If a client has shrunk its window to zero, the kernel ends the connection twice this
+/// time after its last answer, which must not be earlier than [`UNACKNOWLEDGED`].
 pub const RETRANSMIT_EVERY: Duration = Duration::from_secs(60);
-/// How much of what was written to a client the system keeps for it, in bytes (Linux takes it twice, to
-/// count its own bookkeeping). Left to itself it keeps up to 4 MB: 20 people who do not read held 1.15 GB
-/// in 16 rooms.
+/// How much of what was written to a client the system keeps for it, in bytes (Linux takes it
+/// twice, to count its own bookkeeping). Left to itself it keeps up to 4 MB: 20 people who do not
+/// read held 1.15 GB in 16 rooms.
 pub const SEND_BUFFER: usize = 256 * 1024;
 
 /// Ports below it belong to the system's services. A server that could be sent there by a callback

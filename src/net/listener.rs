@@ -132,18 +132,18 @@ impl Listener {
         self.tls.is_some()
     }
 
-    /// Accepts until it `is_over`, and hands each caller to `serve`, and each `accept` that has failed to
-    /// `failed`, which is to rest a while. Whoever connects only to wake this thread, because it is over,
-    /// is handed to nobody.
+    /// Accepts until it `is_over`, and hands each caller to `serve`, and each `accept` that has
+    /// failed to `failed`, which is to rest a while. Whoever connects only to wake this thread,
+    /// because it is over, is handed to nobody.
     pub fn accept_each(
         &self,
         is_over: impl Fn() -> bool,
         mut serve: impl FnMut(Stream, SocketAddr),
         failed: impl Fn(&io::Error),
     ) {
-        // Looked at before the accept, too: clearing a backlog, or turning somebody away for want of a
-        // descriptor, may have taken the connection that was meant to wake this thread, and then no
-        // other one comes.
+        // Looked at before the accept, too: clearing a backlog, or turning somebody away for want
+        // of a descriptor, may have taken the connection that was meant to wake this thread, and
+        // then no other one comes.
         while !is_over() {
             let accepted = self.accept();
             if is_over() {
@@ -151,8 +151,8 @@ impl Listener {
             }
             match accepted {
                 Ok((stream, peer)) => {
-                    // It can't fail on a socket that has just been accepted; if it did, the connection
-                    // would be slower but not wrong.
+                    // It can't fail on a socket that has just been accepted; if it did, the
+                    // connection would be slower but not wrong.
                     let _ = stream.set_nodelay(true);
                     serve(stream, peer);
                 }

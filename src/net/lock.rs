@@ -64,7 +64,7 @@ impl<T> Mutex<T> {
 
     pub fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(debug_assertions)]
-        let held = order::Held::take(self.rank);
+        let held = order::HeldLock::take(self.rank);
         MutexGuard {
             inner: self.inner.lock(),
             #[cfg(debug_assertions)]
@@ -77,7 +77,7 @@ impl<T> Mutex<T> {
 pub struct MutexGuard<'m, T> {
     inner: parking_lot::MutexGuard<'m, T>,
     #[cfg(debug_assertions)]
-    held: order::Held,
+    held: order::HeldLock,
 }
 
 impl<T> MutexGuard<'_, T> {
@@ -154,25 +154,25 @@ mod order {
 
     /// One lock that this thread holds. A thread may release its locks in any order.
     #[derive(Debug)]
-    pub(super) struct Held {
+    pub(super) struct HeldLock {
         number: u64,
         rank: Rank,
     }
 
-    impl Held {
-        pub(super) fn take(rank: Rank) -> Held {
+    impl HeldLock {
+        pub(super) fn take(rank: Rank) -> HeldLock {
             HELD.with_borrow(|held| {
                 if let Err(sentence) = may_take(held.iter().map(|(_, rank)| *rank), rank) {
                     give_up(&sentence);
                 }
             });
-            Held::push(rank)
+            HeldLock::push(rank)
         }
 
-        fn push(rank: Rank) -> Held {
+        fn push(rank: Rank) -> HeldLock {
             let number = NEXT.replace(NEXT.get() + 1);
             HELD.with_borrow_mut(|held| held.push((number, rank)));
-            Held { number, rank }
+            HeldLock { number, rank }
         }
 
         /// The lock is not held for as long as the result lives.
@@ -186,21 +186,21 @@ mod order {
         }
     }
 
-    impl Drop for Held {
+    impl Drop for HeldLock {
         fn drop(&mut self) {
             self.pop();
         }
     }
 
-    pub(super) struct Released<'h>(&'h mut Held);
+    pub(super) struct Released<'h>(&'h mut HeldLock);
 
     impl Drop for Released<'_> {
         fn drop(&mut self) {
-            self.0.number = Held::push(self.0.rank).forget();
+            self.0.number = HeldLock::push(self.0.rank).forget();
         }
     }
 
-    impl Held {
+    impl HeldLock {
         fn forget(self) -> u64 {
             let number = self.number;
             std::mem::forget(self);

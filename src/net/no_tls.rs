@@ -1,5 +1,5 @@
-//! What stands for TLS in a build without it (`--no-default-features`): types of which there is no value, so that
-//! every stream is plain, and nobody else has to know of it.
+//! What stands for TLS in a build without it (`--no-default-features`): types of which there is no
+//! value, so that every stream is plain, and nobody else has to know of it.
 
 use std::io;
 use std::net::TcpStream;
@@ -47,7 +47,7 @@ impl Tls {
         match *self {}
     }
 
-    pub(super) fn say_the_end(&self, _: &TcpStream) {
+    pub(super) fn send_close_notify(&self, _: &TcpStream) {
         match *self {}
     }
 

@@ -12,9 +12,10 @@
 //!    address has at most its [share](Share) of the threads.
 //! 2. While others are parked, a caller that keeps its thread waiting for
 //!    [`limits::NEXT_BYTE_WITHIN`] yields, and so does one that has kept it waiting for
-//!    [`limits::WAITING_WITHIN`] in total. If nobody is parked at that moment, it yields to the next
-//!    caller that needs its thread. The address with the most threads loses one first.
-//! 3. A caller whose bytes keep arriving keeps its thread until its handshake completes or times out.
+//!    [`limits::WAITING_WITHIN`] in total. If nobody is parked at that moment, it yields to the
+//!    next caller that needs its thread. The address with the most threads loses one first.
+//! 3. A caller whose bytes keep arriving keeps its thread until its handshake completes or times
+//!    out.
 //! 4. If too many callers are parked, the address with the most of them loses the one that would be
 //!    served last by rule 1; of several, the oldest.
 //!
@@ -74,11 +75,11 @@ impl Default for PendingLimits {
 pub struct PendingConnections {
     limits: PendingLimits,
     /// A leaf lock: nothing is written to a socket under it, and no thread is started.
-    state: Mutex<State>,
+    state: Mutex<PendingState>,
     all_ended: Receiver<()>,
 }
 
-struct State {
+struct PendingState {
     /// Each caller's thread has a clone, so the receiver disconnects when the last thread has
     /// ended. `None` once no more callers are admitted.
     running: Option<Sender<()>>,
@@ -102,7 +103,8 @@ struct Caller {
 /// As good as never.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Maximum number of bytes of a parked caller's opening to peek at. A longer one counts as complete.
+/// Maximum number of bytes of a parked caller's opening to peek at. A longer one counts as
+/// complete.
 const LOOK: usize = 2 * 1024;
 
 type Serve = Box<dyn FnOnce(Pending) + Send>;
@@ -139,7 +141,8 @@ impl Pending {
         &self.caller.stream
     }
 
-    /// Waits for the caller's first byte and, if the stream is encrypted, completes the TLS handshake.
+    /// Waits for the caller's first byte and, if the stream is encrypted, completes the TLS
+    /// handshake.
     ///
     /// # Errors
     /// [`HandshakeError`]; the connection can't be used any more.
@@ -166,8 +169,8 @@ impl Pending {
         stream.set_read_timeout(None).map_err(HandshakeError::Io)
     }
 
-    /// Reads what the caller has sent, until `until` at most. Like [`Stream`], except that it yields
-    /// to a parked caller.
+    /// Reads what the caller has sent, until `until` at most. Like [`Stream`], except that it
+    /// yields to a parked caller.
     ///
     /// # Errors
     /// `TimedOut` if no byte arrived, or if the caller had to yield. Otherwise the system's error.
@@ -243,7 +246,7 @@ impl PendingConnections {
         let (running, all_ended) = bounded(0);
         PendingConnections {
             limits,
-            state: Mutex::new(State {
+            state: Mutex::new(PendingState {
                 running: Some(running),
                 served: Vec::new(),
                 parked: VecDeque::new(),
@@ -430,7 +433,7 @@ impl Sent {
     }
 }
 
-impl State {
+impl PendingState {
     fn threads_of(&self, host: IpAddr) -> usize {
         self.served
             .iter()
@@ -545,7 +548,7 @@ mod tests {
     };
 
     /// An entrance whose threads report the caller that they serve, and then wait to be released.
-    struct Entrance {
+    struct TestEntrance {
         listener: TcpListener,
         callers: Arc<PendingConnections>,
         share: Share,
@@ -553,16 +556,16 @@ mod tests {
         release: (Sender<()>, Receiver<()>),
     }
 
-    impl Drop for Entrance {
+    impl Drop for TestEntrance {
         fn drop(&mut self) {
             // Release the threads that are still serving, so that `end` can join them.
             self.release.0 = unbounded().0;
         }
     }
 
-    impl Entrance {
-        fn new(limits: PendingLimits) -> Entrance {
-            Entrance {
+    impl TestEntrance {
+        fn new(limits: PendingLimits) -> TestEntrance {
+            TestEntrance {
                 listener: TcpListener::bind("127.0.0.1:0").unwrap(),
                 callers: Arc::new(PendingConnections::new(limits)),
                 share: Share(limits.threads),
@@ -650,7 +653,7 @@ mod tests {
 
     #[test]
     fn a_freed_thread_goes_to_a_caller_that_has_sent_something() {
-        let entrance = Entrance::new(LIMITS);
+        let entrance = TestEntrance::new(LIMITS);
         let first = entrance.call(1, "hello");
         entrance.serves(&first);
         let silent = entrance.call(2, "");
@@ -666,7 +669,7 @@ mod tests {
 
     #[test]
     fn a_silent_caller_yields_to_a_parked_one() {
-        let entrance = Entrance::new(PendingLimits {
+        let entrance = TestEntrance::new(PendingLimits {
             next_byte: Duration::ZERO,
             ..LIMITS
         });
@@ -679,7 +682,7 @@ mod tests {
 
     #[test]
     fn a_caller_that_has_sent_something_is_not_evicted_by_newcomers() {
-        let entrance = Entrance::new(PendingLimits {
+        let entrance = TestEntrance::new(PendingLimits {
             next_byte: Duration::ZERO,
             ..LIMITS
         });
@@ -692,7 +695,7 @@ mod tests {
 
     #[test]
     fn the_address_with_the_most_parked_callers_loses_its_oldest_silent_one() {
-        let entrance = Entrance::new(LIMITS);
+        let entrance = TestEntrance::new(LIMITS);
         let first = entrance.call(1, "hello");
         entrance.serves(&first);
         let alone = entrance.call(2, "");
@@ -717,7 +720,7 @@ mod tests {
 
     #[test]
     fn a_complete_opening_is_served_before_a_part_of_one() {
-        let entrance = Entrance::new(LIMITS);
+        let entrance = TestEntrance::new(LIMITS);
         let first = entrance.call(1, "hello\n");
         entrance.serves(&first);
         let part = entrance.call(2, "G");
@@ -731,7 +734,7 @@ mod tests {
 
     #[test]
     fn among_equals_the_address_with_the_fewest_threads_is_next() {
-        let entrance = Entrance::new(PendingLimits {
+        let entrance = TestEntrance::new(PendingLimits {
             threads: 2,
             ..LIMITS
         });
@@ -754,7 +757,7 @@ mod tests {
     #[test]
     fn a_caller_that_stops_in_the_middle_yields_to_a_parked_one() {
         for part in ["", "G", "GET / HTTP/1.1\r\n"] {
-            let entrance = Entrance::new(PendingLimits {
+            let entrance = TestEntrance::new(PendingLimits {
                 next_byte: Duration::ZERO,
                 ..LIMITS
             });
@@ -770,7 +773,7 @@ mod tests {
     /// One byte at a time is not enough: all of the waiting counts.
     #[test]
     fn a_caller_that_uses_up_its_waiting_time_yields_to_a_parked_one() {
-        let entrance = Entrance::new(PendingLimits {
+        let entrance = TestEntrance::new(PendingLimits {
             waiting: Duration::ZERO,
             ..LIMITS
         });
@@ -785,7 +788,7 @@ mod tests {
     /// The shutdown of an eviction may come after the read that it was meant to end.
     #[test]
     fn a_caller_that_is_evicted_between_two_reads_does_not_see_the_end_of_the_stream() {
-        let entrance = Entrance::new(LIMITS);
+        let entrance = TestEntrance::new(LIMITS);
         let (_client, stream) = entrance.connect(1, "G");
         let ((go, going), (ended, end)) = (unbounded::<()>(), unbounded());
         entrance
@@ -807,7 +810,7 @@ mod tests {
     /// The place of a slow caller is of no use to callers whose address has its share already.
     #[test]
     fn nobody_yields_to_callers_that_could_not_be_served() {
-        let mut entrance = Entrance::new(PendingLimits {
+        let mut entrance = TestEntrance::new(PendingLimits {
             threads: 3,
             next_byte: Duration::ZERO,
             ..LIMITS
@@ -847,7 +850,7 @@ mod tests {
 
     #[test]
     fn one_address_has_its_share_of_the_threads() {
-        let mut entrance = Entrance::new(PendingLimits {
+        let mut entrance = TestEntrance::new(PendingLimits {
             threads: 3,
             ..LIMITS
         });
@@ -876,7 +879,7 @@ mod tests {
 
     #[test]
     fn parked_callers_that_have_hung_up_are_passed_over() {
-        let entrance = Entrance::new(LIMITS);
+        let entrance = TestEntrance::new(LIMITS);
         let first = entrance.call(1, "hello");
         entrance.serves(&first);
         let gone = entrance.call(2, "");
@@ -889,7 +892,7 @@ mod tests {
 
     #[test]
     fn the_end_closes_parked_callers_and_joins_the_others() {
-        let entrance = Entrance::new(LIMITS);
+        let entrance = TestEntrance::new(LIMITS);
         let served = entrance.call(1, "");
         let parked = entrance.call(2, "");
         entrance.callers.end(Duration::ZERO);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// Not to wait, whatever mode the socket is in, and no SIGPIPE. (Rust's programs ignore that signal anyway, so its flag may
-/// be missing, as on macOS.)
+/// Not to wait, whatever mode the socket is in, and no SIGPIPE. (Rust's programs ignore that signal
+/// anyway, so its flag may be missing, as on macOS.)
 #[cfg(target_os = "linux")]
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 #[cfg(all(unix, not(target_os = "linux")))]
@@ -85,8 +85,8 @@ impl Delivery {
 mod tcp_info {
     use nix::{getsockopt_impl, sockopt_impl};
 
-    // The kernel's `struct tcp_info` up to `tcpi_total_retrans`, which Linux has had since 2.6: eight
-    // numbers of one byte and 24 of four.
+    // The kernel's `struct tcp_info` up to `tcpi_total_retrans`, which Linux has had since 2.6:
+    // eight numbers of one byte and 24 of four.
     sockopt_impl!(
         TcpInfo,
         GetOnly,
@@ -164,9 +164,9 @@ fn send_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     at_once(socket, |socket| socket.send(bytes))
 }
 
-/// Windows knows no such flag, so the socket does not block for the length of one call. A read of another thread that
-/// is under way goes on, but one that begins in that moment fails, and its client is cut off: a server there would need
-/// more than this. The client does it only at its end.
+/// Windows knows no such flag, so the socket does not block for the length of one call. A read of
+/// another thread that is under way goes on, but one that begins in that moment fails, and its
+/// client is cut off: a server there would need more than this. The client does it only at its end.
 #[cfg(not(unix))]
 fn at_once(
     socket: &TcpStream,

@@ -29,8 +29,8 @@ pub struct Stream {
 ///
 /// A machine that loses its power says nothing, and its connection would stand for ever: the system
 /// is to ask whether it is still there, as long as nothing waits to be acknowledged (see
-/// [`Stream::delivery`] for the rest). And a client that does not read holds no more of the system's
-/// memory than [`limits::SEND_BUFFER`].
+/// [`Stream::delivery`] for the rest). And a client that does not read holds no more of the
+/// system's memory than [`limits::SEND_BUFFER`].
 pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
     let keepalive = TcpKeepalive::new()
         .with_time(limits::KEEPALIVE_AFTER)
@@ -73,8 +73,8 @@ impl Stream {
         })
     }
 
-    /// A socket at the address `from` (with any port), for [`Stream::call`] to `to`. Until then another thread can
-    /// have it, to call the whole thing off.
+    /// A socket at the address `from` (with any port), for [`Stream::call`] to `to`. Until then
+    /// another thread can have it, to call the whole thing off.
     ///
     /// # Errors
     /// What the system reports when it has no socket to give, or `from` is not ours.
@@ -155,7 +155,8 @@ impl Stream {
         Ok(self)
     }
 
-    /// Speaks TLS from here on, with a server called `name` (or an address). Nothing may have been said before.
+    /// Speaks TLS from here on, with a server called `name` (or an address). Nothing may have been
+    /// said before.
     ///
     /// # Errors
     /// [`HandshakeError`]: nothing can be called so.
@@ -173,9 +174,10 @@ impl Stream {
         self.tls.is_some()
     }
 
-    /// Comes to an understanding with the other side on how to encrypt, if the stream is to be encrypted. The
-    /// thread that reads does this, before it reads; what others write before waits until then. All of it takes
-    /// until `until` at most, if that is given; the socket has no read timeout after it.
+    /// Comes to an understanding with the other side on how to encrypt, if the stream is to be
+    /// encrypted. The thread that reads does this, before it reads; what others write before waits
+    /// until then. All of it takes until `until` at most, if that is given; the socket has no read
+    /// timeout after it.
     ///
     /// # Errors
     /// [`HandshakeError`]: there is nothing more to be said on this connection.
@@ -210,8 +212,8 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has said that nothing more comes from it, whatever it has sent before that is still
-    /// unread. Waits for nothing. Where the system does not tell, it has not.
+    /// Whether the peer has said that nothing more comes from it, whatever it has sent before that
+    /// is still unread. Waits for nothing. Where the system does not tell, it has not.
     pub fn has_hung_up(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -268,7 +270,8 @@ impl Stream {
         self.peer
     }
 
-    /// The same socket, for another thread to hold or to shut down. It is closed with the last of them.
+    /// The same socket, for another thread to hold or to shut down. It is closed with the last of
+    /// them.
     #[must_use]
     pub fn share(&self) -> Stream {
         Stream {
@@ -343,12 +346,12 @@ impl Stream {
             Some(tls) => tls.write_now(&self.socket, bytes),
         };
         self.tap.moved("write", Some(self.peer), bytes, &sent);
-        self.tell_records();
+        self.trace_records();
         sent
     }
 
     /// Beside a call with its plain text, tells how much of it went over the wire as TLS' records.
-    fn tell_records(&self) {
+    fn trace_records(&self) {
         if let Some(tls) = &self.tls
             && self.tap.trace.is_some()
         {
@@ -370,7 +373,7 @@ impl Stream {
         if let Some(tls) = &self.tls
             && how != Shutdown::Read
         {
-            tls.say_the_end(&self.socket);
+            tls.send_close_notify(&self.socket);
         }
         let done = self.socket.shutdown(how);
         self.tap.called("shutdown", Some(self.peer), &done);
@@ -441,7 +444,7 @@ impl Read for &Stream {
             Some(tls) => tls.read(&self.socket, buffer),
         };
         self.tap.moved("read", Some(self.peer), buffer, &read);
-        self.tell_records();
+        self.trace_records();
         read
     }
 }
@@ -467,7 +470,7 @@ impl Write for &Stream {
                 Some(tls) => tls.write(&self.socket, part),
             };
             self.tap.moved("write", Some(self.peer), part, &written);
-            self.tell_records();
+            self.trace_records();
             written
         })
     }
@@ -502,9 +505,9 @@ fn is_still_connecting(error: &io::Error) -> bool {
     )
 }
 
-/// Connects from a port that the system chooses, such that a server may still listen there: the system
-/// chooses from a range in which our servers' ports lie, and a connection, even one that has ended a minute
-/// ago, would else keep a server from starting.
+/// Connects from a port that the system chooses, such that a server may still listen there: the
+/// system chooses from a range in which our servers' ports lie, and a connection, even one that has
+/// ended a minute ago, would else keep a server from starting.
 fn connect_from_a_shared_port(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     // Only Windows means something else by it.
@@ -603,7 +606,8 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_server_can_start_on_the_port_of_a_clients_connection() {
-        // The system may give some other program the same port for a connection of its own; not each time.
+        // The system may give some other program the same port for a connection of its own; not
+        // each time.
         let can_start = || {
             let (client, accepted) = pair();
             let there = client.local_addr().unwrap();

@@ -110,8 +110,8 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 impl Tap {
-    /// Tells what was in a frame from `peer` that can't be read in the bytes of the calls, because a browser masks
-    /// them. That is no call to the system.
+    /// Tells what was in a frame from `peer` that can't be read in the bytes of the calls, because
+    /// a browser masks them. That is no call to the system.
     pub fn saw_frame(&self, peer: SocketAddr, content: &[u8]) {
         if let Some(trace) = &self.trace {
             trace(&Call {

@@ -1,15 +1,17 @@
-//! TLS between a stream and its socket: what is written goes out encrypted, what comes in is read in clear.
+//! TLS between a stream and its socket: what is written goes out encrypted, what comes in is read
+//! in clear.
 //!
-//! One connection is used by several threads at once, and TLS has state that they share, so a lock guards it. The
-//! rules are those of the plain socket:
+//! One connection is used by several threads at once, and TLS has state that they share, so a lock
+//! guards it. The rules are those of the plain socket:
 //!
-//! 1. Nobody holds the lock over a read: the thread that reads waits for ciphertext without it, and takes it for
-//!    as long as 4 KiB take to decrypt.
-//! 2. Nobody who may not wait waits: what the socket does not take stays in the *tail*, and goes out before
-//!    anything else.
-//! 3. What is encrypted can't be taken back or done again, so no more than one piece of plaintext is encrypted
-//!    while the tail is not empty. And it has to go out: as long as there is a tail, the last byte of that piece is
-//!    reported as not written. Whoever writes comes back with it, as with any rest, and it is not written twice.
+//! 1. Nobody holds the lock over a read: the thread that reads waits for ciphertext without it, and
+//!    takes it for as long as 4 KiB take to decrypt.
+//! 2. Nobody who may not wait waits: what the socket does not take stays in the *tail*, and goes
+//!    out before anything else.
+//! 3. What is encrypted can't be taken back or done again, so no more than one piece of plaintext
+//!    is encrypted while the tail is not empty. And it has to go out: as long as there is a tail,
+//!    the last byte of that piece is reported as not written. Whoever writes comes back with it, as
+//!    with any rest, and it is not written twice.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -25,7 +27,8 @@ use super::opening::TLS_HANDSHAKE;
 use super::raw;
 use crate::lock::{Mutex, MutexGuard, Rank};
 
-/// How much ciphertext is read at a time: with it in, less than the 16 KiB wait in clear that rustls keeps.
+/// How much ciphertext is read at a time: with it in, less than the 16 KiB wait in clear that
+/// rustls keeps.
 const STEP: usize = 4 * 1024;
 
 /// How much plaintext becomes one record.
@@ -36,7 +39,7 @@ const ALERT: u8 = 0x15;
 
 /// The state of one connection's TLS.
 pub(super) struct Tls {
-    state: Mutex<State>,
+    state: Mutex<TlsState>,
     /// How many bytes have come over the wire since somebody asked.
     came: AtomicUsize,
 }
@@ -47,7 +50,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-struct State {
+struct TlsState {
     connection: Connection,
     /// Encrypted, and not taken by the socket yet.
     tail: Vec<u8>,
@@ -59,8 +62,8 @@ struct State {
     encrypted: usize,
 }
 
-/// What a server needs to speak TLS. Clones are the same: a new certificate is every listener's from the next
-/// connection on.
+/// What a server needs to speak TLS. Clones are the same: a new certificate is every listener's
+/// from the next connection on.
 #[derive(Clone)]
 pub struct TlsServer {
     /// A leaf lock.
@@ -135,12 +138,13 @@ impl Tls {
     }
 
     fn over(mut connection: Connection) -> Tls {
-        // What is written before the handshake is over waits in there, and the outbox has bounds of its own.
+        // What is written before the handshake is over waits in there, and the outbox has bounds of
+        // its own.
         connection.set_buffer_limit(None);
         Tls {
             state: Mutex::ranked(
                 Rank::Tls,
-                State {
+                TlsState {
                     connection,
                     tail: Vec::new(),
                     is_out: false,
@@ -152,8 +156,8 @@ impl Tls {
         }
     }
 
-    /// Completes the handshake. `before_read` runs before each read, which takes as long as the socket's
-    /// timeout allows.
+    /// Completes the handshake. `before_read` runs before each read, which takes as long as the
+    /// socket's timeout allows.
     #[inline(never)]
     pub(super) fn shake_hands(
         &self,
@@ -186,8 +190,9 @@ impl Tls {
         }
     }
 
-    /// As a read of the socket; 0 is the end that the other side has said. (Never inlined, as the others here: the
-    /// room for ciphertext on the stack would be every plain thread's, too, at 4 KiB each.)
+    /// As a read of the socket; 0 is the end that the other side has said. (Never inlined, as the
+    /// others here: the room for ciphertext on the stack would be every plain thread's, too, at 4
+    /// KiB each.)
     #[inline(never)]
     pub(super) fn read(&self, socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         // What the last read left.
@@ -237,8 +242,8 @@ impl Tls {
         Ok(taken)
     }
 
-    /// As a write that waits until the socket takes something: a record, or the tail of one, or as much of it as
-    /// the socket takes within its write timeout.
+    /// As a write that waits until the socket takes something: a record, or the tail of one, or as
+    /// much of it as the socket takes within its write timeout.
     #[inline(never)]
     pub(super) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -262,7 +267,7 @@ impl Tls {
     }
 
     /// Says that nothing more comes, as far as the socket takes it now.
-    pub(super) fn say_the_end(&self, socket: &TcpStream) {
+    pub(super) fn send_close_notify(&self, socket: &TcpStream) {
         let mut state = self.state.lock();
         // Before hands are shaken there is nobody to say it to.
         if !state.connection.is_handshaking() {
@@ -273,7 +278,8 @@ impl Tls {
 
     /// How many bytes have come over the wire and gone since this was asked last.
     pub(super) fn take_traffic(&self) -> (usize, usize) {
-        // What is encrypted and still in the tail counts as gone: it is what the plaintext has become.
+        // What is encrypted and still in the tail counts as gone: it is what the plaintext has
+        // become.
         let went = std::mem::take(&mut self.state.lock().encrypted);
         (self.came.swap(0, Ordering::Relaxed), went)
     }
@@ -282,7 +288,7 @@ impl Tls {
     ///
     /// # Errors
     /// What the socket reports; `WouldBlock` when it has not taken all of it in time.
-    fn flush(&self, state: &mut MutexGuard<'_, State>, socket: &TcpStream) -> io::Result<()> {
+    fn flush(&self, state: &mut MutexGuard<'_, TlsState>, socket: &TcpStream) -> io::Result<()> {
         loop {
             state.gather();
             if state.tail.is_empty() {
@@ -312,7 +318,7 @@ impl Tls {
     }
 }
 
-impl State {
+impl TlsState {
     /// Decrypts what has come.
     fn take_in(&mut self, mut ciphertext: &[u8]) -> Result<(), rustls::Error> {
         while !ciphertext.is_empty() {

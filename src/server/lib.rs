@@ -13,7 +13,7 @@ pub(crate) use portal_board as board;
 pub(crate) use portal_cli::{
     command_line, files, interfaces, invocation, output, signals, terminal, text_file,
 };
-pub(crate) use portal_core::{clock, hall, seat};
+pub(crate) use portal_core::{chat, clock, seat};
 pub(crate) use portal_lesson as lesson;
 pub(crate) use portal_net as net;
 pub(crate) use portal_net::{lock, threads};

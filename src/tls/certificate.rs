@@ -68,8 +68,8 @@ impl fmt::Display for IdentityError {
     }
 }
 
-/// So many days a certificate that we make is good for: longer than that, browsers and Apple's devices do not
-/// believe in.
+/// So many days a certificate that we make is good for: longer than that, browsers and Apple's
+/// devices do not believe in.
 const DAYS: i64 = 800;
 
 impl Identity {
@@ -119,8 +119,8 @@ impl Identity {
         Err(IdentityError::Unusable(unusable))
     }
 
-    /// What is in these files; if neither is there, they are made, for a machine with these names and addresses.
-    /// Returns whether they were.
+    /// What is in these files; if neither is there, they are made, for a machine with these names
+    /// and addresses. Returns whether they were.
     pub fn read_or_make(
         certificate: &Path,
         key: &Path,
@@ -186,8 +186,8 @@ impl Identity {
         Fingerprint::of(self.chain.first().map_or(&[][..], |first| first.as_ref()))
     }
 
-    /// For how many days the certificate is still good at `now`; negative: it has run out. `None` if that can't be
-    /// read from it.
+    /// For how many days the certificate is still good at `now`; negative: it has run out. `None`
+    /// if that can't be read from it.
     pub fn days_left(&self, now: Timestamp) -> Option<i64> {
         let (_, until) = self.chain.first().and_then(validity)?;
         Some((until.as_second() - now.as_second()).div_euclid(24 * 60 * 60))
@@ -214,8 +214,8 @@ fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> 
     Some((from, until))
 }
 
-/// A DER time at the beginning of `bytes`, and how many bytes it takes: UTCTime (`YYMMDDHHMMSSZ`) or GeneralizedTime
-/// (`YYYYMMDDHHMMSSZ`).
+/// A DER time at the beginning of `bytes`, and how many bytes it takes: UTCTime (`YYMMDDHHMMSSZ`)
+/// or GeneralizedTime (`YYYYMMDDHHMMSSZ`).
 fn time_at(bytes: &[u8]) -> Option<(Timestamp, usize)> {
     let (length, has_century) = match bytes {
         [0x17, 13, ..] => (13, false),

@@ -1,4 +1,5 @@
-//! The servers that a client has met before, each with its certificate's fingerprint: one file for all of them.
+//! The servers that a client has met before, each with its certificate's fingerprint: one file for
+//! all of them.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,8 @@ impl KnownServers {
     /// The fingerprint of the server whose portal is there, if it was met before.
     ///
     /// # Errors
-    /// See [`TextError`]. A line about that server without a fingerprint is one: the server must not be taken for one
-    /// that was never met.
+    /// See [`TextError`]. A line about that server without a fingerprint is one: the server must
+    /// not be taken for one that was never met.
     pub fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
         let text = text_file::read_own(&self.path)?.unwrap_or_default();
         let mut found: Option<(usize, Fingerprint)> = None;

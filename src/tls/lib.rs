@@ -1,4 +1,5 @@
-//! Who a server is, and how its client knows: certificates, fingerprints, and the servers that one has met before.
+//! Who a server is, and how its client knows: certificates, fingerprints, and the servers that one
+//! has met before.
 //!
 //! How what travels is encrypted is [`portal_net`]'s business.
 

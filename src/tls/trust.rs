@@ -56,8 +56,9 @@ impl fmt::Display for Untrusted {
 }
 
 impl Trust {
-    /// Believes in the certificate with that fingerprint and in no other; without one, in those that the system's
-    /// authorities vouch for, if the server `is_named` and not given by an address.
+    /// Believes in the certificate with that fingerprint and in no other; without one, in those
+    /// that the system's authorities vouch for, if the server `is_named` and not given by an
+    /// address.
     ///
     /// # Errors
     /// What rustls says when it can't be set up.
@@ -159,7 +160,8 @@ impl ServerCertVerifier for Verifier {
         }
     }
 
-    // Anybody can show a certificate that is public; this is where it is proven that the key is there, too.
+    // Anybody can show a certificate that is public; this is where it is proven that the key is
+    // there, too.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

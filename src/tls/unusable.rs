@@ -470,7 +470,7 @@ mod tests {
     }
 
     /// The message for an operator who names these files, in 2026.
-    fn told(certificate: &str, key: &str) -> String {
+    fn advice(certificate: &str, key: &str) -> String {
         let now: Timestamp = "2026-12-29T00:00:00Z".parse().unwrap();
         let read = Identity::read(&file(certificate), &file(key));
         let checked = read.and_then(|identity| {
@@ -621,10 +621,10 @@ mod tests {
                 "check the name",
             ),
         ] {
-            let told = told(certificate, key);
-            let is_it = told.contains(reason) && told.contains(fix);
-            assert!(is_it, "{certificate} {key}: {told}");
-            assert!(!told.contains('\n'), "{told}");
+            let advice = advice(certificate, key);
+            let is_it = advice.contains(reason) && advice.contains(fix);
+            assert!(is_it, "{certificate} {key}: {advice}");
+            assert!(!advice.contains('\n'), "{advice}");
         }
     }
 

@@ -15,7 +15,7 @@ portal_core::event_kinds! {
         Calling = "calling" { port: Port, peer: SocketAddr },
         /// The TLS handshake is complete, and the handshake timeout for the passcode begins. Not
         /// emitted by the portal and for browsers.
-        Secured = "secured" { port: Port, peer: SocketAddr },
+        TlsEstablished = "tls-established" { port: Port, peer: SocketAddr },
         /// A TLS handshake failed, or was attempted without TLS.
         TlsFailed = "tls-failed" { port: Port, peer: SocketAddr, error: String },
         /// A client of another protocol was rejected: `http`, or the PROXY protocol's version.

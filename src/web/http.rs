@@ -1,7 +1,8 @@
 //! A minimal HTTP server for a page, a stream of events and a WebSocket: one `GET` or `HEAD` per
 //! connection (RFC 9112).
 //!
-//! (With the `httparse` crate for the head, this file was no shorter: what takes the lines is judging it.)
+//! (With the `httparse` crate for the head, this file was no shorter: what takes the lines is
+//! judging it.)
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
@@ -359,7 +360,8 @@ fn absolute(target: &str) -> Option<(&str, &str)> {
 /// What a page may load, where its parts are files of their own: nothing but what comes from here.
 const OWN_PARTS: &str = "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'";
 
-/// What every answer begins with. Nothing of it may be kept, and a page may load only what `loads` says.
+/// What every answer begins with. Nothing of it may be kept, and a page may load only what `loads`
+/// says.
 fn head(status: &str, kind: &str, loads: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n\
@@ -383,9 +385,9 @@ pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io:
     )
 }
 
-/// Answers with a page that is one document, script and style included: those with this `nonce` run, and
-/// nothing else does. It may open WebSockets to where it comes from. (`'self'` covers those, but not in older
-/// Safari.)
+/// Answers with a page that is one document, script and style included: those with this `nonce`
+/// run, and nothing else does. It may open WebSockets to where it comes from. (`'self'` covers
+/// those, but not in older Safari.)
 pub(crate) fn answer_page(
     stream: &Stream,
     request: &Request,

@@ -45,8 +45,8 @@ impl Page {
         http::answer_page(stream, request, &body, &nonce)
     }
 
-    /// Where whoever sees this page finds the board; `None` if they can't: the board listens at one address,
-    /// and they have come to another one.
+    /// Where whoever sees this page finds the board; `None` if they can't: the board listens at one
+    /// address, and they have come to another one.
     fn board_for(&self, host: &str) -> Option<String> {
         let board = self.board?;
         let name = match host.rsplit_once(':') {

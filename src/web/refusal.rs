@@ -134,7 +134,7 @@ impl fmt::Display for Refusal {
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedRequest {
     pub refusal: Refusal,
     /// The address of the client.
     pub client: SocketAddr,

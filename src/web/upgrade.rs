@@ -1,4 +1,5 @@
-//! From HTTP to a WebSocket (RFC 6455, section 4): the opening handshake, as a server does its part of it.
+//! From HTTP to a WebSocket (RFC 6455, section 4): the opening handshake, as a server does its part
+//! of it.
 
 use std::io;
 
@@ -8,7 +9,8 @@ use sha1::{Digest as _, Sha1};
 use super::http::{self, Hosts, Refusal, Request};
 use portal_net::Stream;
 
-/// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by accident.
+/// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by
+/// accident.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Answers a WebSocket request. Returns a refusal, not sent yet, if it is not one or comes from a
@@ -41,8 +43,9 @@ fn accept(key: &str) -> String {
 
 /// The request's key, if all that has to be in it is in it.
 fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
-    // A browser always says from where a page comes that opens a WebSocket, and lets any page open one: so
-    // this is what keeps strangers' pages out. Programs that are no browsers need not say it.
+    // A browser always says from where a page comes that opens a WebSocket, and lets any page open
+    // one: so this is what keeps strangers' pages out. Programs that are no browsers need not say
+    // it.
     if let Some(origin) = request.field("origin")
         && !hosts.own_page(&origin, &request.host)
     {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use roxmltree::Node;
 
-use super::described::described;
 use super::doc::{CallbackRequest, DocError, Handshake, Secret};
+use super::documents::documents;
 use super::elements::{
     Flag, Hidden, Me, Optional, Text, Trimmed, child, element, empty, is_yes, parse, rooted,
     text_of, trimmed,
@@ -46,7 +46,7 @@ impl<'a> ClientDoc<'a> {
     }
 
     /// A plain chat message.
-    pub fn say(text: impl Into<Cow<'a, str>>) -> ClientDoc<'a> {
+    pub fn message(text: impl Into<Cow<'a, str>>) -> ClientDoc<'a> {
         ClientDoc::Message {
             text: text.into(),
             me: false,
@@ -54,7 +54,7 @@ impl<'a> ClientDoc<'a> {
     }
 }
 
-described! {
+documents! {
     /// The commands of a client.
     pub enum ClientCommand<'a> {
         ;
@@ -67,11 +67,13 @@ described! {
         /// `IDLE TIMEOUT`: the client gives up, having heard nothing from the server (seed 000,
         /// revision 1).
         "IDLE TIMEOUT" => IdleTimeout,
-        /// `TOTAL TIME TIMEOUT`: the client gives up, having been connected for as long as it wanted.
+        /// `TOTAL TIME TIMEOUT`: the client gives up, having been connected for as long as it
+        /// wanted.
         "TOTAL TIME TIMEOUT" => TotalTimeTimeout,
         /// `PING`: asks for a `PONG`; counts as no activity.
         "PING" => Ping,
-        /// `PORT`: the datagram that asks the UDP portal for a port. The portal does not look at it.
+        /// `PORT`: the datagram that asks the UDP portal for a port. The portal does not look at
+        /// it.
         "PORT" => Port,
         /// `LOGIN`: who the client is.
         "LOGIN" => Login {
@@ -92,7 +94,8 @@ described! {
             /// An action.
             me: bool = Me "me",
         },
-        /// `STAY`: the person is there, although they say nothing. Counts as activity; has no answer.
+        /// `STAY`: the person is there, although they say nothing. Counts as activity; has no
+        /// answer.
         "STAY" => Stay,
         /// `PASSWD`: another password for the account.
         "PASSWD" => Passwd {
@@ -155,7 +158,7 @@ fn is_alone(root: Node<'_, '_>) -> bool {
 
 pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
     if let Some(text) = plainest_message(frame) {
-        return Ok(ClientDoc::say(text));
+        return Ok(ClientDoc::message(text));
     }
     let document = parse(frame, limits::XML_NODES)?;
     let root = rooted(&document, "CLIENT")?;

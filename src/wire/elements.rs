@@ -1,9 +1,9 @@
 //! The elements that documents are made of, in XML: how each kind of field is read and written.
 //!
 //! Reading is lenient where XML is (either quote, attributes in any order, elements that nobody
-//! asked for) and strict where it protects: no DTD, few nodes, few attributes, and the size was capped by the
-//! frame before. Parsed documents are never walked recursively and never printed with `{:?}`,
-//! because a deep one would overflow the stack.
+//! asked for) and strict where it protects: no DTD, few nodes, few attributes, and the size was
+//! capped by the frame before. Parsed documents are never walked recursively and never printed with
+//! `{:?}`, because a deep one would overflow the stack.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -121,8 +121,8 @@ pub(super) fn port_from(digits: &str) -> Option<Port> {
     digits.parse().ok().and_then(Port::new)
 }
 
-/// How many attributes there are at most in a document: the equals signs inside of tags. The parser would
-/// compare each with every other one of its element, so they are counted before.
+/// How many attributes there are at most in a document: the equals signs inside of tags. The parser
+/// would compare each with every other one of its element, so they are counted before.
 fn attributes(frame: &str) -> usize {
     let mut count = 0;
     let mut rest = frame;
@@ -332,9 +332,9 @@ pub struct Elsewhere<'a> {
 }
 
 /// [`Elsewhere`], as an element with three in it.
-pub(super) struct Neighbour;
+pub(super) struct NeighbourElement;
 
-impl Neighbour {
+impl NeighbourElement {
     pub(super) fn read<'f>(
         root: Node<'_, 'f>,
         name: &'static str,

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use super::frame_error::FrameError;
 use super::frames::Frames;
-use super::websocket::{self, Assembler, Next};
+use super::websocket::{self, Assembler, NextMessage};
 use crate::limits;
 
 /// Where a frame ends.
@@ -18,7 +18,7 @@ pub enum Framing {
     /// After as many bytes as the number before it says: what .NET's `BinaryWriter.Write(string)`
     /// writes. The number takes 1 to 5 bytes, seven bits in each, the lowest first; the eighth bit
     /// says that more follow.
-    Dotnet,
+    LengthPrefixed,
     /// As a WebSocket's text messages, read as a server does and written as one.
     WebSocket,
 }
@@ -31,7 +31,7 @@ impl Framing {
                 write(out);
                 out.push(b'\n');
             }
-            Framing::Dotnet => {
+            Framing::LengthPrefixed => {
                 let mut content = Vec::with_capacity(128);
                 write(&mut content);
                 let mut length = content.len();
@@ -164,9 +164,9 @@ impl FrameReader {
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
         match self.framing {
             Framing::Line => self.next_line(),
-            Framing::Dotnet => self.next_counted(),
+            Framing::LengthPrefixed => self.next_counted(),
             Framing::WebSocket => Ok(match self.next_web_message()? {
-                Some(Next::Here { begin, end }) => Some(&self.buffer[begin..end]),
+                Some(NextMessage::Here { begin, end }) => Some(&self.buffer[begin..end]),
                 Some(_) => self.assembler.as_ref().map(|there| there.message()),
                 None => None,
             }),
@@ -182,7 +182,9 @@ impl FrameReader {
         let next = self.next_web_message()?;
         let assembler = self.assembler.as_mut();
         Ok(match next {
-            Some(Next::Here { begin, end }) => Some(WebInput::Message(&self.buffer[begin..end])),
+            Some(NextMessage::Here { begin, end }) => {
+                Some(WebInput::Message(&self.buffer[begin..end]))
+            }
             Some(_) => assembler.map(|there| WebInput::Message(there.message())),
             None => assembler
                 .and_then(|there| there.take_pongs())
@@ -190,7 +192,7 @@ impl FrameReader {
         })
     }
 
-    fn next_web_message(&mut self) -> Result<Option<Next>, FrameError> {
+    fn next_web_message(&mut self) -> Result<Option<NextMessage>, FrameError> {
         let limit = self.max_frame;
         let Some(assembler) = &mut self.assembler else {
             return Ok(None);
@@ -198,12 +200,14 @@ impl FrameReader {
         loop {
             let next = assembler.next(&mut self.buffer[..self.end], self.start, limit)?;
             let end = match next {
-                Next::Wait => return Ok(None),
-                Next::Here { end, .. } | Next::Assembled { end } | Next::Passed { end } => end,
+                NextMessage::Wait => return Ok(None),
+                NextMessage::Here { end, .. }
+                | NextMessage::Assembled { end }
+                | NextMessage::Passed { end } => end,
             };
             self.start = end;
             self.scanned = end;
-            if !matches!(next, Next::Passed { .. }) {
+            if !matches!(next, NextMessage::Passed { .. }) {
                 return Ok(Some(next));
             }
         }
@@ -366,7 +370,7 @@ mod tests {
     }
 
     fn counted(bytes: &[u8], step: usize) -> Result<Vec<Vec<u8>>, FrameError> {
-        let mut reader = FrameReader::with(Framing::Dotnet, 70_000);
+        let mut reader = FrameReader::with(Framing::LengthPrefixed, 70_000);
         let mut source = Trickle { bytes, step };
         let mut found = Vec::new();
         loop {
@@ -438,7 +442,7 @@ mod tests {
         long.extend([b'x'; 300]);
         assert_eq!(counted(&long, 7).unwrap(), [vec![b'x'; 300]]);
         let mut out = Vec::new();
-        Framing::Dotnet.write(&mut out, |content| content.extend([b'x'; 300]));
+        Framing::LengthPrefixed.write(&mut out, |content| content.extend([b'x'; 300]));
         assert_eq!(out, long);
     }
 
@@ -472,7 +476,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             for text in &texts {
-                Framing::Dotnet.write(&mut bytes, |content| content.extend(text));
+                Framing::LengthPrefixed.write(&mut bytes, |content| content.extend(text));
             }
             prop_assert_eq!(counted(&bytes, step).unwrap(), texts);
         }

@@ -23,15 +23,15 @@
 
 mod client_doc;
 mod close_reason;
-mod described;
 mod doc;
+mod documents;
 mod elements;
 mod frame;
 mod frame_error;
 mod frames;
+mod legacy;
 pub mod limits;
 mod name;
-mod original;
 mod port;
 mod server_doc;
 mod text;
@@ -66,28 +66,28 @@ pub(crate) enum Dialect {
     /// XML, as `protocol` describes it.
     Xml,
     /// The plain strings of seed 000, revision 0.
-    OriginalPlain,
+    LegacyPlain,
     /// The XML of seed 000, revisions 1 and 2.
-    OriginalXml,
+    LegacyXml,
 }
 
 /// Which of the original programs is on the other side (seed 000).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revision {
     /// TCP portal, plain strings.
-    Zero,
+    V0,
     /// TCP portal, XML.
-    One,
+    V1,
     /// UDP portal, XML.
-    Two,
+    V2,
 }
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Revision::Zero => "0",
-            Revision::One => "1",
-            Revision::Two => "2",
+            Revision::V0 => "0",
+            Revision::V1 => "1",
+            Revision::V2 => "2",
         })
     }
 }
@@ -95,7 +95,7 @@ impl fmt::Display for Revision {
 impl Revision {
     /// Whether its portal is the UDP one.
     pub fn asks_by_udp(self) -> bool {
-        self == Revision::Two
+        self == Revision::V2
     }
 }
 
@@ -125,14 +125,14 @@ impl Codec {
     }
 
     /// What the original programs of that revision speak.
-    pub fn original(revision: Revision) -> Codec {
+    pub fn legacy(revision: Revision) -> Codec {
         let dialect = match revision {
-            Revision::Zero => Dialect::OriginalPlain,
-            Revision::One | Revision::Two => Dialect::OriginalXml,
+            Revision::V0 => Dialect::LegacyPlain,
+            Revision::V1 | Revision::V2 => Dialect::LegacyXml,
         };
         Codec {
-            max_frame: limits::MAX_ORIGINAL_FRAME,
-            framing: Framing::Dotnet,
+            max_frame: limits::MAX_LEGACY_FRAME,
+            framing: Framing::LengthPrefixed,
             dialect,
         }
     }
@@ -150,7 +150,8 @@ impl Codec {
         self.framing == Framing::WebSocket
     }
 
-    /// Appends what closes a connection after the last document; nothing where the end of the stream does.
+    /// Appends what closes a connection after the last document; nothing where the end of the
+    /// stream does.
     pub fn write_close(&self, code: CloseCode, out: &mut Vec<u8>) {
         if self.is_web() {
             websocket::write_close(code as u16, out);
@@ -165,7 +166,7 @@ impl Codec {
     }
 
     fn announced_max(&self) -> Option<usize> {
-        let usual = self.is_original() || self.max_frame == limits::MAX_FRAME;
+        let usual = self.is_legacy() || self.max_frame == limits::MAX_FRAME;
         (!usual).then_some(self.max_frame)
     }
 
@@ -176,12 +177,12 @@ impl Codec {
     }
 
     /// Whether the other side is one of the original programs, which only chat.
-    pub fn is_original(&self) -> bool {
+    pub fn is_legacy(&self) -> bool {
         self.dialect != Dialect::Xml
     }
 
     fn is_plain(&self) -> bool {
-        self.dialect == Dialect::OriginalPlain
+        self.dialect == Dialect::LegacyPlain
     }
 
     /// A reader of the other side's frames.
@@ -196,12 +197,12 @@ impl Codec {
 
     /// Appends a client's document to `out` as one frame; nothing, if the dialect has none such.
     pub fn write_client(&self, doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
-        if !self.is_original() {
+        if !self.is_legacy() {
             return self
                 .framing
                 .write(out, |out| client_doc::write_client(doc, out));
         }
-        if let Some(content) = original::client_content(doc, self.is_plain()) {
+        if let Some(content) = legacy::client_content(doc, self.is_plain()) {
             self.framing
                 .write(out, |out| out.extend_from_slice(&content));
         }
@@ -213,12 +214,12 @@ impl Codec {
     pub fn write_server(&self, doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
         let announcing = self.announced_max().and_then(|max| doc.announcing(max));
         let doc = announcing.as_ref().unwrap_or(doc);
-        if !self.is_original() {
+        if !self.is_legacy() {
             return self
                 .framing
                 .write(out, |out| server_doc::write_server(doc, out));
         }
-        if let Some(content) = original::server_content(doc, self.is_plain()) {
+        if let Some(content) = legacy::server_content(doc, self.is_plain()) {
             self.framing
                 .write(out, |out| out.extend_from_slice(&content));
         }
@@ -227,14 +228,14 @@ impl Codec {
     /// Appends a client's first frame on `port` to `out`. (An original program can't be asked to
     /// call.)
     pub fn write_handshake(&self, port: Port, handshake: &Handshake, out: &mut Vec<u8>) {
-        if !self.is_original() {
+        if !self.is_legacy() {
             let doc = ClientDoc::Handshake {
                 passcode: handshake.passcode.as_str().into(),
                 callback: handshake.callback.clone(),
             };
             return self.write_client(&doc, out);
         }
-        let content = original::handshake_content(port, &handshake.passcode, self.is_plain());
+        let content = legacy::handshake_content(port, &handshake.passcode, self.is_plain());
         self.framing
             .write(out, |out| out.extend_from_slice(&content));
     }
@@ -248,8 +249,8 @@ impl Codec {
 
     /// A client's first frame on `port`; `None` if there is no passcode in it.
     pub fn read_handshake(&self, frame: &[u8], port: Port) -> Option<Handshake> {
-        if self.is_original() {
-            let passcode = original::read_passcode(frame, self.is_plain(), port)?;
+        if self.is_legacy() {
+            let passcode = legacy::read_passcode(frame, self.is_plain(), port)?;
             return Some(Handshake {
                 passcode,
                 callback: None,
@@ -264,8 +265,8 @@ impl Codec {
     /// [`DocError`]: each variant has the code that the client is answered with. None from an
     /// original program, whose every word is at least chat.
     pub fn read_client<'f>(&self, frame: &'f [u8]) -> Result<ClientDoc<'f>, DocError> {
-        if self.is_original() {
-            return Ok(original::read_client(frame, self.is_plain()));
+        if self.is_legacy() {
+            return Ok(legacy::read_client(frame, self.is_plain()));
         }
         client_doc::read_client(utf8(frame)?)
     }
@@ -275,8 +276,8 @@ impl Codec {
     /// # Errors
     /// [`DocError`], also for a document that this version does not know.
     pub fn read_server<'f>(&self, frame: &'f [u8]) -> Result<ServerDoc<'f>, DocError> {
-        if self.is_original() {
-            return Ok(original::read_server(frame, self.is_plain()));
+        if self.is_legacy() {
+            return Ok(legacy::read_server(frame, self.is_plain()));
         }
         server_doc::read_server(utf8(frame)?)
     }

@@ -1,11 +1,12 @@
 //! The limits of frames and documents, with their units and reasons.
 
 /// The longest frame that a client may send, in bytes without the line feed (`--max-message`).
-/// Parsing a crafted document costs its length squared: 8 KiB cost 16 ms, 64 KiB would cost seconds.
+/// Parsing a crafted document costs its length squared: 8 KiB cost 16 ms, 64 KiB would cost
+/// seconds.
 pub const MAX_FRAME: usize = 8 * 1024;
 
 /// The longest frame from one of the original programs, in bytes: their chat is not parsed.
-pub const MAX_ORIGINAL_FRAME: usize = 64 * 1024;
+pub const MAX_LEGACY_FRAME: usize = 64 * 1024;
 
 /// The most that `--max-message` may ask for, in bytes: the same 16 ms would become 90.
 pub const MAX_FRAME_CEILING: usize = 16 * 1024;
@@ -32,4 +33,4 @@ pub const XML_NODES_FROM_SERVER: u32 = 64 * 1024;
 pub const XML_ATTRIBUTES: usize = 64;
 
 /// The longest name, in bytes.
-pub const NAME: usize = 32;
+pub const MAX_NAME_BYTES: usize = 32;

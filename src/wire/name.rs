@@ -14,12 +14,12 @@ impl Name {
     /// `text` as a name, or `None` if it can't be one.
     pub fn new(text: &str) -> Option<Name> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let valid = (1..=limits::NAME).contains(&text.len()) && text.bytes().all(allowed);
+        let valid = (1..=limits::MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(allowed);
         valid.then(|| Name(text.into()))
     }
 
-    /// Whether somebody may be called that: not what a seat goes by (digits alone), nor what would pass
-    /// for the server.
+    /// Whether somebody may be called that: not what a seat goes by (digits alone), nor what would
+    /// pass for the server.
     pub fn is_for_a_person(&self) -> bool {
         let is_number = self.0.bytes().all(|byte| byte.is_ascii_digit());
         !is_number && !self.0.eq_ignore_ascii_case("server")

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use roxmltree::Node;
 
-use super::described::described;
 use super::doc::{DocError, ErrorCode};
+use super::documents::documents;
 use super::elements::{
     Elsewhere, IsNew, List, Neighbour, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed,
     attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of, trimmed,
@@ -19,7 +19,7 @@ const WELCOME: &str = "Connection successful";
 const CALLING_BACK: &str = "Calling back";
 const WRONG_PASSCODE: &str = "Wrong handshake passcode";
 
-described! {
+documents! {
     /// What a server says in one frame.
     pub enum ServerDoc<'a> {
         /// The portal's answer: go to this port with this passcode.
@@ -38,7 +38,8 @@ described! {
             /// The longest frame taken from the client, where it is not the usual one.
             max: Option<usize>,
         },
-        /// The passcode was right, and the worker is about to call; the connection is closed after it.
+        /// The passcode was right, and the worker is about to call; the connection is closed after
+        /// it.
         CallingBack {
             /// The worker's port.
             port: Port,
@@ -371,9 +372,9 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
             element("HandshakePasscode", passcode, out);
         }
         ServerDoc::Welcome { port, room, max } => {
-            seat_says(*port, room.as_deref(), *max, WELCOME, out);
+            connection_doc(*port, room.as_deref(), *max, WELCOME, out);
         }
-        ServerDoc::CallingBack { port } => seat_says(*port, None, None, CALLING_BACK, out),
+        ServerDoc::CallingBack { port } => connection_doc(*port, None, None, CALLING_BACK, out),
         ServerDoc::CalledBack {
             port,
             passcode,
@@ -385,7 +386,7 @@ pub(super) fn write_server(doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
             element("message", WELCOME, out);
         }
         ServerDoc::WrongPasscode { port, room } => {
-            seat_says(*port, room.as_deref(), None, WRONG_PASSCODE, out);
+            connection_doc(*port, room.as_deref(), None, WRONG_PASSCODE, out);
         }
         ServerDoc::WelcomeSingle { seat, max } => {
             out.extend_from_slice(format!("<SERVER type='single' seat='{seat}'").as_bytes());
@@ -443,7 +444,13 @@ fn write_relay(relay: &Relay<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"</CLIENT>");
 }
 
-fn seat_says(port: Port, room: Option<&str>, max: Option<usize>, message: &str, out: &mut Vec<u8>) {
+fn connection_doc(
+    port: Port,
+    room: Option<&str>,
+    max: Option<usize>,
+    message: &str,
+    out: &mut Vec<u8>,
+) {
     let kind = if room.is_some() { "room" } else { "worker" };
     out.extend_from_slice(format!("<SERVER type='{kind}' port='{port}'").as_bytes());
     if let Some(room) = room {

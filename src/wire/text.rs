@@ -3,8 +3,8 @@
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// The most combining marks that one character may carry: more than any script needs, and few enough not to
-/// reach into the lines above and below.
+/// The most combining marks that one character may carry: more than any script needs, and few
+/// enough not to reach into the lines above and below.
 const MARKS: usize = 4;
 
 /// Makes `text` safe for a terminal. `U+FFFD` replaces invisible characters and those that could
@@ -13,8 +13,8 @@ const MARKS: usize = 4;
 ///
 /// Some invisible characters are part of a word or an emoji. They stay only in these places: a
 /// joiner between two letters, after a letter of a script that needs joiners or between two emoji,
-/// a variation selector after the character that it varies, and the tags of a flag. Of a long run of
-/// combining marks, only the first `MARKS` stay.
+/// a variation selector after the character that it varies, and the tags of a flag. Of a long run
+/// of combining marks, only the first `MARKS` stay.
 ///
 /// The page for browsers uses the same table, in `web/page/characters.js`.
 pub fn printable(text: &str) -> String {
@@ -291,8 +291,8 @@ fn flag_tags(text: &str) -> &str {
     }
 }
 
-/// As [`printable`], but a tab stays one: it harms no terminal, and what is handed on through a pipe
-/// must not change.
+/// As [`printable`], but a tab stays one: it harms no terminal, and what is handed on through a
+/// pipe must not change.
 pub fn printable_text(text: &str) -> String {
     let mut lines = text.split('\t').map(printable);
     let first = lines.next().unwrap_or_default();
@@ -305,7 +305,8 @@ pub fn printable_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix alone.)
+/// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix
+/// alone.)
 #[cfg(unix)]
 pub fn xml_text(text: &str) -> String {
     let mut escaped = Vec::with_capacity(text.len());

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 /// The first second of the year 10000, since 1970.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// Writes a time as RFC 3339 does, in UTC and to the second: `2026-11-29T12:34:56Z`. A time before 1970
-/// or after 9999 is written as the beginning of 1970.
+/// Writes a time as RFC 3339 does, in UTC and to the second: `2026-11-29T12:34:56Z`. A time before
+/// 1970 or after 9999 is written as the beginning of 1970.
 pub fn rfc_3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs());

@@ -1,4 +1,5 @@
-//! WebSocket's framing (RFC 6455): messages that a browser sends and takes, over one TCP connection.
+//! WebSocket's framing (RFC 6455): messages that a browser sends and takes, over one TCP
+//! connection.
 //!
 //! ```text
 //!   byte 0            byte 1           then, if the length is 126 or 127   then, from a client   then
@@ -7,8 +8,9 @@
 //!  └───┴─────┴──────┘ └────┴────────┘ └─────────────────────────────────┘ └────────────────────┘ └─────────┘
 //! ```
 //!
-//! A message may come in several frames (fragments), and between them a *control frame* may stand: ping, pong,
-//! close. Whoever reads judges a frame by its header, before a byte of its payload is waited for or kept.
+//! A message may come in several frames (fragments), and between them a *control frame* may stand:
+//! ping, pong, close. Whoever reads judges a frame by its header, before a byte of its payload is
+//! waited for or kept.
 
 use super::frame_error::FrameError;
 use super::frames::Frames;
@@ -107,8 +109,8 @@ struct Header {
 }
 
 impl Header {
-    /// Reads as much of a header as is there; `None` when more has to arrive. What is wrong is said as soon as
-    /// it can be seen.
+    /// Reads as much of a header as is there; `None` when more has to arrive. What is wrong is said
+    /// as soon as it can be seen.
     fn read(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
@@ -169,7 +171,8 @@ pub(super) struct Assembler {
     last: u8,
     /// How many fragments: each counts as a byte, or empty ones would never end.
     fragments: usize,
-    /// The answers to pings, which have not been sent. They take no more room than the pings took in one read.
+    /// The answers to pings, which have not been sent. They take no more room than the pings took
+    /// in one read.
     pongs: Frames,
     /// What ended it.
     failed: Option<FrameError>,
@@ -177,7 +180,7 @@ pub(super) struct Assembler {
 
 /// Where the next message is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextMessage {
     /// More has to arrive.
     Wait,
     /// `buffer[begin..end]`, in one frame. The next frame begins at `end`.
@@ -216,14 +219,14 @@ impl Assembler {
         (!self.pongs.is_empty()).then(|| std::mem::take(&mut self.pongs))
     }
 
-    /// Looks at the frame at the start of `buffer[start..]`, and takes the mask off its payload if all of it is
-    /// there.
+    /// Looks at the frame at the start of `buffer[start..]`, and takes the mask off its payload if
+    /// all of it is there.
     pub(super) fn next(
         &mut self,
         buffer: &mut [u8],
         start: usize,
         limit: usize,
-    ) -> Result<Next, FrameError> {
+    ) -> Result<NextMessage, FrameError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
@@ -234,19 +237,24 @@ impl Assembler {
         next
     }
 
-    fn step(&mut self, buffer: &mut [u8], start: usize, limit: usize) -> Result<Next, FrameError> {
+    fn step(
+        &mut self,
+        buffer: &mut [u8],
+        start: usize,
+        limit: usize,
+    ) -> Result<NextMessage, FrameError> {
         let Some(header) = Header::read(&buffer[start..])? else {
-            return Ok(Next::Wait);
+            return Ok(NextMessage::Wait);
         };
         self.judge(&header, limit)?;
         let Some(mask) = header.mask else {
-            return Ok(Next::Wait);
+            return Ok(NextMessage::Wait);
         };
         // It is no longer than the limit.
         let begin = start + header.length;
         let end = begin + header.payload as usize;
         if end > buffer.len() {
-            return Ok(Next::Wait);
+            return Ok(NextMessage::Wait);
         }
         let payload = &mut buffer[begin..end];
         unmask(payload, mask);
@@ -254,9 +262,9 @@ impl Assembler {
             CLOSE => return Err(closed(payload)),
             PING => {
                 self.pongs.push(|out| write_control(PONG, payload, out));
-                return Ok(Next::Passed { end });
+                return Ok(NextMessage::Passed { end });
             }
-            PONG => return Ok(Next::Passed { end }),
+            PONG => return Ok(NextMessage::Passed { end }),
             _ => {}
         }
         let is_first = header.opcode != CONTINUATION;
@@ -267,7 +275,7 @@ impl Assembler {
         if is_first && header.is_final {
             check_text(header.opcode, payload)?;
             self.last = header.opcode;
-            return Ok(Next::Here { begin, end });
+            return Ok(NextMessage::Here { begin, end });
         }
         self.message.extend_from_slice(payload);
         self.fragments += 1;
@@ -275,12 +283,12 @@ impl Assembler {
             self.begun = Some(header.opcode);
         }
         if !header.is_final {
-            return Ok(Next::Passed { end });
+            return Ok(NextMessage::Passed { end });
         }
         let opcode = self.begun.take().unwrap_or(TEXT);
         check_text(opcode, &self.message)?;
         self.last = opcode;
-        Ok(Next::Assembled { end })
+        Ok(NextMessage::Assembled { end })
     }
 
     /// Whether a frame with that header may come now, and may be so long.

@@ -1,5 +1,5 @@
-//! What it costs to be one of several servers: a room across two of them, against the engine alone; and a pair on one server
-//! that has others, against one that has none.
+//! What it costs to be one of several servers: a room across two of them, against the engine alone;
+//! and a pair on one server that has others, against one that has none.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -57,7 +57,8 @@ impl Across {
         };
         let servers = [server("one"), server("two")];
         let mut alice = member(&servers[0], "alice");
-        // The engine answers this after it has heard that she is in the room: bob does not hear of it after he has come in.
+        // The engine answers this after it has heard that she is in the room: bob does not hear of
+        // it after he has come in.
         alice.say_lines("<CLIENT><command>WHO</command></CLIENT>\n");
         alice.line_with("WHO");
         let bob = member(&servers[1], "bob");
@@ -70,7 +71,8 @@ impl Across {
     }
 }
 
-/// What the engine takes alone: one connection appends to a stream, another one is blocked in a read of it.
+/// What the engine takes alone: one connection appends to a stream, another one is blocked in a
+/// read of it.
 fn bare(engine: &Engine, count: usize) -> Vec<Duration> {
     let connect = || {
         let stream = TcpStream::connect(("127.0.0.1", engine.port)).unwrap();
@@ -95,8 +97,8 @@ fn bare(engine: &Engine, count: usize) -> Vec<Duration> {
     times.split_off(count / 10)
 }
 
-/// How many entries a second go through the engine alone, a window of them at a time: one connection appends them, another
-/// one reads them.
+/// How many entries a second go through the engine alone, a window of them at a time: one
+/// connection appends them, another one reads them.
 fn bare_rate(engine: &Engine, windows: usize, window: usize) -> f64 {
     let connect = || {
         let client = redis::Client::open(engine.url()).unwrap();

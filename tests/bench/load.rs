@@ -381,8 +381,9 @@ fn pair_of(seat: impl Fn() -> (Line, String)) -> [(Line, String); 2] {
 }
 
 /// So many who have logged in as m0000, m0001 and so on: names that sort as numbers do, so that the
-/// server writes in the order in which the load reads, as it is with the bare fan-out. (In any other
-/// order the load sleeps until one of the last has been written to, and no longer reads beside it.)
+/// server writes in the order in which the load reads, as it is with the bare fan-out. (In any
+/// other order the load sleeps until one of the last has been written to, and no longer reads
+/// beside it.)
 pub fn crowd(server: &Program, count: usize) -> Vec<Line> {
     mixed_crowd(server, count, |_| false)
 }
@@ -503,8 +504,8 @@ impl Secret {
         (tls, worker)
     }
 
-    /// Takes a seat and never stops changing its keys, each record a byte at a time; and knocks at the portal with
-    /// handshakes that never end. Until `is_over`.
+    /// Takes a seat and never stops changing its keys, each record a byte at a time; and knocks at
+    /// the portal with handshakes that never end. Until `is_over`.
     pub fn harass(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
         use std::sync::atomic::Ordering;
         let (mut tls, mut worker) = self.sit_bare(portal);
@@ -531,8 +532,8 @@ impl Secret {
         }
     }
 
-    /// Takes a seat, asks without end, and reads no answer; takes another one when the server has ended it. Until
-    /// `is_over`.
+    /// Takes a seat, asks without end, and reads no answer; takes another one when the server has
+    /// ended it. Until `is_over`.
     pub fn never_read(&self, portal: SocketAddr, is_over: &std::sync::atomic::AtomicBool) {
         use std::sync::atomic::Ordering;
         let hundred = PING.repeat(100);

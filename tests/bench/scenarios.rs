@@ -139,8 +139,8 @@ pub const SCENARIOS: &[Scenario] = &[
     #[cfg(feature = "cluster")]
     Scenario {
         name: "cluster-latency",
-        // As the pairs' latency: five threads wake each other, and to wake another core takes a guest of a virtual machine
-        // longer than all that they do.
+        // As the pairs' latency: five threads wake each other, and to wake another core takes a
+        // guest of a virtual machine longer than all that they do.
         on_one_core: true,
         run: super::cluster::latency,
     },
@@ -286,8 +286,9 @@ fn tls_fan_out(size: Size) -> Vec<Row> {
     vec![Row::new(&name, ours, plain, "reported")]
 }
 
-/// Two over TLS, while a third changes its keys without end, a byte at a time, and knocks with handshakes that
-/// never end, and a fourth asks without end and never reads; against two who are left alone.
+/// Two over TLS, while a third changes its keys without end, a byte at a time, and knocks with
+/// handshakes that never end, and a fourth asks without end and never reads; against two who are
+/// left alone.
 #[cfg(feature = "tls")]
 fn tls_harassed(size: Size) -> Vec<Row> {
     let count = size.of(200, 5_000, 20_000);

@@ -1,4 +1,5 @@
-//! `make handouts`: one page to print for each task, made of the same Markdown that `make check` prints.
+//! `make handouts`: one page to print for each task, made of the same Markdown that `make grade`
+//! prints.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,7 +14,8 @@ use std::process::{Command, ExitCode};
 use pulldown_cmark::{Options, Parser, html};
 use serde_json::Value;
 
-/// Black on white, in a size that is read at arm's length, and no rule of the table cut by the end of a page.
+/// Black on white, in a size that is read at arm's length, and no rule of the table cut by the end
+/// of a page.
 const STYLE: &str = "
 body { font: 11pt/1.45 Georgia, serif; max-width: 42em; margin: 2em auto; padding: 0 1em; color: #000; background: #fff }
 h1 { font-size: 18pt } h2 { font-size: 13pt }

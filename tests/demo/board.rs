@@ -2,7 +2,8 @@
 //! in turn, with a caption for each. It begins when somebody watches and goes round until Ctrl-C.
 //!
 //! `DEMO_PACE=2` is twice as fast as the 4 seconds that a step takes (and the tick with it), and
-//! `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it, to be shown with `chatserver replay FILE`.
+//! `DEMO_ROUNDS=1` ends it after one round. `--events FILE` records it, to be shown with
+//! `chatserver replay FILE`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -91,9 +92,10 @@ pub enum CantPerform {
     Record(io::Error),
 }
 
-/// Starts a board at `address` and a server whose portal is at `port` (0: any that are free), says where they are, waits
-/// until somebody watches, and plays. What happens is written into the file `recording` as well, as the server does with
-/// `--events`. After each tick `ticked` is called, and the next one comes a tick's time after it has returned.
+/// Starts a board at `address` and a server whose portal is at `port` (0: any that are free), says
+/// where they are, waits until somebody watches, and plays. What happens is written into the file
+/// `recording` as well, as the server does with `--events`. After each tick `ticked` is called, and
+/// the next one comes a tick's time after it has returned.
 pub fn perform(
     address: SocketAddr,
     port: u16,
@@ -241,7 +243,7 @@ impl Stage {
         zoe.log_in("zoe");
         self.pause(0.8);
         zoe.say("<CLIENT><command>TERMINATE</command></CLIENT>");
-        self.wait_for("freed");
+        self.wait_for("seat-free");
         self.pause(1.5);
     }
 

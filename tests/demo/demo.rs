@@ -38,7 +38,8 @@ struct Actor {
 struct Stage {
     lines: Receiver<(&'static str, String)>,
     sender: Sender<(&'static str, String)>,
-    /// What has been shown and not been waited for yet: two programs' lines may come in either order.
+    /// What has been shown and not been waited for yet: two programs' lines may come in either
+    /// order.
     shown: RefCell<Vec<(&'static str, String)>>,
     pace: Duration,
 }
@@ -109,6 +110,10 @@ fn main() {
     stage.wait_for("server", "Stopped.");
     let status = server.child.wait().expect("the server ends");
     assert!(status.success(), "the server ended with {status}");
+    println!(
+        "\nNext: `make run-server`, then `make run-client` in two other terminals.\n\
+         `make demo-board` shows the same rules in a browser; `make lessons` explains them."
+    );
 }
 
 impl Stage {
@@ -138,8 +143,8 @@ impl Stage {
         }
     }
 
-    /// Shows what everybody shows, until `who` has shown a line with `part` in it, after the one that was waited for
-    /// before.
+    /// Shows what everybody shows, until `who` has shown a line with `part` in it, after the one
+    /// that was waited for before.
     fn wait_for(&self, who: &str, part: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -207,7 +212,30 @@ fn interrupt(actor: &Actor) {
 }
 
 fn caption(text: &str) {
-    println!("\n{}", paint("1", &format!("== {text}")));
+    println!("\n{}", paint("1", &fold("== ", "   ", text)));
+}
+
+/// The width that lines are folded to, in columns.
+const WIDTH: usize = 80;
+
+/// `text` after `first`, folded between words; further lines begin with `next`.
+fn fold(first: &str, next: &str, text: &str) -> String {
+    let mut folded = first.to_owned();
+    let mut column = first.chars().count();
+    for (index, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if index > 0 && column + 1 + length > WIDTH {
+            folded.push('\n');
+            folded.push_str(next);
+            column = next.chars().count();
+        } else if index > 0 {
+            folded.push(' ');
+            column += 1;
+        }
+        folded.push_str(word);
+        column += length;
+    }
+    folded
 }
 
 fn column(who: &str, line: &str) -> String {
@@ -216,7 +244,12 @@ fn column(who: &str, line: &str) -> String {
         "bob" => "35",
         _ => "2",
     };
-    format!("{} {line}", paint(code, &format!("{who:>7} |")))
+    let lines = fold("          ", "          ", line);
+    let lines = lines.lines().enumerate().map(|(index, line)| {
+        let name = if index == 0 { who } else { "" };
+        format!("{}{}", paint(code, &format!("{name:>7} |")), &line[9..])
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn paint(code: &str, text: &str) -> String {

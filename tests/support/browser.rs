@@ -64,7 +64,8 @@ impl Browser {
             eprintln!("NOT TESTED: there is no chromium or no chromedriver here");
             return None;
         }
-        // It takes a free port of IPv4 and wants the same of IPv6, which may be somebody else's: then it ends.
+        // It takes a free port of IPv4 and wants the same of IPv6, which may be somebody else's:
+        // then it ends.
         let started = (0..20).find_map(|_| start_driver());
         let (driver, lines, port) = started.expect("chromedriver starts");
         let address = format!("127.0.0.1:{port}").parse().unwrap();

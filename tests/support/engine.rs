@@ -164,7 +164,8 @@ impl Engine {
         self.restart();
     }
 
-    /// What is asked of it while `meanwhile` goes on: a line for each command, those that its scripts give among them.
+    /// What is asked of it while `meanwhile` goes on: a line for each command, those that its
+    /// scripts give among them.
     pub fn watch(&self, meanwhile: impl FnOnce()) -> Vec<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -140,7 +140,7 @@ impl TestServer {
     /// Waits until a session has ended for that reason, at `port` if one is given.
     pub fn wait_for_end(&self, reason: CloseReason, port: Option<Port>) -> Event {
         self.wait_for(&format!("left {port:?} {reason:?}"), |event| {
-            event.kind == "left"
+            event.kind == "closed"
                 && event.text("end") == Some(reason.word())
                 && port.is_none_or(|port| is_about(event, port))
         })

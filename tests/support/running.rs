@@ -52,7 +52,8 @@ impl Running {
         }
     }
 
-    /// The first line on standard error, a pipe, that contains `part`. The rest is read and dropped.
+    /// The first line on standard error, a pipe, that contains `part`. The rest is read and
+    /// dropped.
     pub fn first_error_with(&mut self, part: &str) -> String {
         let output = BufReader::new(self.stderr.take().unwrap());
         let mut lines = output.lines().map(Result::unwrap);

@@ -1,5 +1,5 @@
-//! A server's certificate and a client that trusts it; and a way for clients that are nothing but a socket to speak
-//! TLS: a tunnel, whose near end is such a socket.
+//! A server's certificate and a client that trusts it; and a way for clients that are nothing but a
+//! socket to speak TLS: a tunnel, whose near end is such a socket.
 
 #![allow(dead_code, unreachable_pub)]
 

@@ -65,7 +65,8 @@ pub fn play_chopped(name: &str, text: &str) {
     });
 }
 
-/// Plays the transcript with TLS on every port. Returns whether it could be: there are no datagrams then.
+/// Plays the transcript with TLS on every port. Returns whether it could be: there are no datagrams
+/// then.
 #[cfg(feature = "tls")]
 pub fn play_secured(name: &str, text: &str) -> bool {
     if text.contains("by datagram") || text.contains("portal=udp") {
@@ -282,7 +283,7 @@ impl Stage {
         );
         // With TLS, the passcode's time begins when hands are shaken.
         if word == "arrived" && self.is_secured {
-            self.server.wait_for_event("secured", port);
+            self.server.wait_for_event("tls-established", port);
         }
     }
 

@@ -1,5 +1,5 @@
-//! A WebSocket client as simple as can be, for tests of the browser's door: what it sends and what it gets are
-//! whole frames, and it can also send anything else.
+//! A WebSocket client as simple as can be, for tests of the browser's door: what it sends and what
+//! it gets are whole frames, and it can also send anything else.
 
 #![allow(dead_code, unreachable_pub)]
 

@@ -1,6 +1,6 @@
 -- A name. ARGV: session, key, name as it is spelled, '1' to take it over.
 local session, key, spelled, take_over = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local mine = id .. ' ' .. boot .. ' ' .. session .. ' ' .. spelled
+local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local holder = redis.call('HGET', p .. 'names', key)
 if holder == mine then return { 'entered' } end
 if not holder then

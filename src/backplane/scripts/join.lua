@@ -1,6 +1,6 @@
 -- Somebody is in a room. ARGV: session, their key and name, the room's key and name.
 local session, key, spelled, room, room_spelled = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local mine = id .. ' ' .. boot .. ' ' .. session .. ' ' .. spelled
+local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local name = p .. 'room:' .. room
 local there = redis.call('HGET', name .. ':members', key)
 if there == mine then return { 'ok' } end

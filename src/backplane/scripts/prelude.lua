@@ -1,9 +1,9 @@
--- What every script begins with. KEYS[1] is the chat's prefix; ARGV[1] the server's id, ARGV[2] its boot.
-local p, id, boot = KEYS[1], ARGV[1], ARGV[2]
+-- What every script begins with. KEYS[1] is the chat's prefix; ARGV[1] the server's id, ARGV[2] its incarnation.
+local p, id, incarnation = KEYS[1], ARGV[1], ARGV[2]
 -- As words, because a number that becomes one takes as long as a whole command.
 local KEEP, HOUR = '10000', '3600'
 
--- The server with that boot holds its lease. An owner begins with a server's id and boot.
+-- The server with that incarnation holds its lease. An owner begins with a server's id and incarnation.
 local function alive(owner)
   local server, its_boot = string.match(owner, '^(%S+) (%S+)')
   return redis.call('GET', p .. 'srv:' .. server) == its_boot

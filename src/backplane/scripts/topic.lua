@@ -1,6 +1,6 @@
 -- What a room is about. ARGV: session, the speaker's key and name, the room's key, the topic.
 local session, key, spelled, room, topic = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local mine = id .. ' ' .. boot .. ' ' .. session .. ' ' .. spelled
+local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local name = p .. 'room:' .. room
 if redis.call('HGET', name .. ':members', key) ~= mine then return { 'not-yours' } end
 if topic == '' then redis.call('DEL', name .. ':topic')

@@ -346,7 +346,7 @@ function showServer(server) {
 
 let drawn = 0;
 function showEvents() {
-  const fresh = state.events.filter((event) => event.n > drawn && !isCall(event) && !['heard', 'caption', 'cluster-server'].includes(event.event) && !(event.event === 'tick' && event.details.told === 0));
+  const fresh = state.events.filter((event) => event.n > drawn && !isCall(event) && !['activity', 'caption', 'cluster-server'].includes(event.event) && !(event.event === 'tick' && event.details.told === 0));
   if (state.events.length) drawn = state.events[state.events.length - 1].n;
   const box = $('events-side');
   for (const event of fresh.slice(-LINES)) {
@@ -412,7 +412,7 @@ function pulse(event) {
 function travel(event) {
   const d = event.details;
   const from = event.seat !== null && $('card-' + event.seat);
-  if (!from || !['relayed', 'direct', 'public', 'room-said', 'nobody-there'].includes(event.event)) return;
+  if (!from || !['relayed', 'direct', 'public', 'room-said', 'no-partner'].includes(event.event)) return;
   const targets = [];
   if (event.event === 'relayed') targets.push($('card-' + event.to));
   if (event.event === 'room-said') targets.push($('room-' + d.room));

@@ -45,7 +45,7 @@ const ladder = {
         arrow(client, 'portal', 'a port, please');
         arrow('portal', client, d.port + ' and its passcode');
         break;
-      case 'ticket-again':
+      case 'ticket-resent':
         arrow(client, 'portal', 'a port, please (again)');
         arrow('portal', client, 'the same: ' + d.port);
         break;
@@ -55,7 +55,7 @@ const ladder = {
         break;
       case 'no-show': note(worker, 'nobody came'); break;
       case 'arrived': arrow(client, worker, 'connects'); break;
-      case 'stray': arrow('other', worker, 'a stray', 'bad'); arrow(worker, 'other', 'turned away', 'bad'); break;
+      case 'unexpected-connection': arrow('other', worker, 'a stray', 'bad'); arrow(worker, 'other', 'turned away', 'bad'); break;
       case 'wrong-passcode':
         arrow(client, worker, 'not the passcode', 'bad');
         arrow(worker, client, 'Wrong handshake passcode', 'bad');
@@ -70,7 +70,7 @@ const ladder = {
         arrow(client, worker, said);
         arrow(worker, 'c' + event.to, said);
         break;
-      case 'nobody-there': arrow(client, worker, 'a message'); arrow(worker, client, 'NO PARTNER', 'bad'); break;
+      case 'no-partner': arrow(client, worker, 'a message'); arrow(worker, client, 'NO PARTNER', 'bad'); break;
       case 'direct': {
         arrow(client, worker, 'for ' + d.to + ': ' + said);
         const to = seatOf(d.to);
@@ -79,7 +79,7 @@ const ladder = {
       }
       case 'public': arrow(client, worker, 'for everyone: ' + said); note(worker, 'to ' + d.count + ' people'); break;
       case 'refused': arrow(worker, client, d.code, 'bad'); break;
-      case 'left': {
+      case 'closed': {
         const words = of({
           'terminate': [client, worker, 'TERMINATE'],
           'gone': [client, worker, 'closes'],
@@ -94,7 +94,7 @@ const ladder = {
         break;
       }
       case 'port-ready': note(worker, 'listens; port on the stack'); break;
-      case 'freed': note(worker, 'new passcode; port back on the stack'); break;
+      case 'seat-free': note(worker, 'new passcode; port back on the stack'); break;
       case 'room-opened': note('portal', 'room ' + d.room + ' on port ' + d.port); break;
       case 'room-ended': note('portal', 'room ' + d.room + ' ends'); break;
       case 'caption': this.rows.push({ caption: d.text, event }); break;

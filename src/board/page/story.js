@@ -7,20 +7,20 @@ const MEANINGS = {
   'ports-busy': 'These workers\' ports can\'t be bound yet; the server serves without their seats.',
   'port-ready': 'A port that was busy is free: its worker listens, and the port is on the stack.',
   'ticket': 'The portal took the port off the workload stack, reserved the seat and told the client where to go and what to say there (rules 2 and 5a).',
-  'ticket-again': 'The same asker asked again; it gets the same port, not a second one.',
+  'ticket-resent': 'The same asker asked again; it gets the same port, not a second one.',
   'full': 'No port is left on the stack: SERVER>>> FULL. The client sleeps two seconds and asks again (rule 7).',
   'no-show': 'Nobody came within the reservation timeout: the passcode changes and the port goes back (rule 4).',
   'arrived': 'The expected client has connected; now it has one chance to say the passcode (rules 3 and 5b).',
-  'secured': 'Client and server speak TLS now; the time for the passcode begins anew.',
+  'tls-established': 'Client and server speak TLS now; the time for the passcode begins anew.',
   'http-refused': 'A browser was refused; the reason says what to change.',
   'tls-failed': 'Client and server did not come to speak TLS with each other, or one of them speaks it and the other does not.',
   'calling': 'The client wants to be called: the worker connects to the port that the client listens on.',
-  'stray': 'Somebody who was not sent here is turned away; a reservation stays as it is (rule 5).',
+  'unexpected-connection': 'Somebody who was not sent here is turned away; a reservation stays as it is (rule 5).',
   'wrong-passcode': 'The first thing said was not the passcode: one chance only (rule 5c).',
   'seated': 'The passcode was right. It is used up.',
-  'heard': 'The client has said something, so its idle time begins anew (rule 6).',
+  'activity': 'The client has said something, so its idle time begins anew (rule 6).',
   'relayed': 'The thread that read the message wrote it into the partner\'s socket.',
-  'nobody-there': 'A message had nobody to go to: NO PARTNER.',
+  'no-partner': 'A message had nobody to go to: NO PARTNER.',
   'registered': 'A new account is on the disk.',
   'logged-in': 'The client goes by a name now.',
   'password-wrong': 'Not the account\'s password.',
@@ -30,8 +30,8 @@ const MEANINGS = {
   'room-opened': 'The first JOIN made a room: a thread and a port of its own.',
   'room-ended': 'The last member has left; the room\'s port is free.',
   'refused': 'It could not be done, and the client was told why.',
-  'left': 'The session is over.',
-  'freed': 'The passcode has changed and the port is back on the stack (rule 5d).',
+  'closed': 'The session is over.',
+  'seat-free': 'The passcode has changed and the port is back on the stack (rule 5d).',
   'tick': 'The clock moved on; those whose tick has come were told (rule 8).',
   'panicked': 'A thread panicked over one client; it goes on with the next.',
   'lines-missing': 'Events came faster than they could be shown, or could not be written. The picture may be wrong for a while.',
@@ -131,7 +131,7 @@ function step(event, isChosen) {
       item.append(element('p', 'why', frame.meaning));
     }
   }
-  const why = (event.event === 'left' && of(ENDS, event.details.end)) || of(MEANINGS, event.event);
+  const why = (event.event === 'closed' && of(ENDS, event.details.end)) || of(MEANINGS, event.event);
   if (why) item.append(element('p', 'why', why));
   return item;
 }

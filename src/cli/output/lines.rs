@@ -143,17 +143,17 @@ mod tests {
 
     use super::*;
 
-    /// The outcome of one write to the [`Disk`]: it accepts up to this many bytes, or fails.
+    /// The outcome of one write to the [`FailingDisk`]: it accepts up to this many bytes, or fails.
     type Step = Result<usize, io::ErrorKind>;
 
     /// A disk that follows its steps; after the last one it accepts everything.
     #[derive(Default)]
-    struct Disk {
+    struct FailingDisk {
         text: Vec<u8>,
         steps: VecDeque<Step>,
     }
 
-    impl Write for Disk {
+    impl Write for FailingDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let count = match self.steps.pop_front() {
                 Some(step) => step.map_err(io::Error::from)?.min(bytes.len()),
@@ -174,9 +174,9 @@ mod tests {
 
     /// Returns the text written for `lines`, and the number of reported errors.
     fn play(steps: &[Step], batches: &[&[&str]]) -> (String, usize) {
-        let mut writer = LineWriter::new(Disk {
+        let mut writer = LineWriter::new(FailingDisk {
             steps: steps.iter().copied().collect(),
-            ..Disk::default()
+            ..FailingDisk::default()
         });
         let mut errors = 0;
         for batch in batches {
@@ -230,12 +230,12 @@ mod tests {
 
     #[test]
     fn a_new_file_does_not_get_the_rest_of_a_line() {
-        let mut writer = LineWriter::new(Disk {
+        let mut writer = LineWriter::new(FailingDisk {
             steps: [Ok(2), FULL].into(),
-            ..Disk::default()
+            ..FailingDisk::default()
         });
         assert!(writer.write(&["one\n".to_owned()], notice).is_err());
-        *writer.out() = Disk::default();
+        *writer.out() = FailingDisk::default();
         writer.restart(false);
         writer.write(&["two\n".to_owned()], notice).unwrap();
         assert_eq!(writer.out().text, b"1 missing\ntwo\n");
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_file_that_ends_in_a_torn_line_is_continued_on_a_new_line() {
         // Even if the line feed can't be written at first.
-        let mut writer = LineWriter::new(Disk {
+        let mut writer = LineWriter::new(FailingDisk {
             text: b"torn".to_vec(),
             steps: [FULL].into(),
         });

@@ -37,7 +37,7 @@ pub type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 pub type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
 
 /// How the lines are got.
-pub struct Manner {
+pub struct EditorOptions {
     /// The colours of the prompt.
     pub palette: Palette,
     /// What Tab can make of a line.
@@ -73,8 +73,8 @@ pub(super) enum Edited {
 /// How many lines of earlier runs are kept.
 const HISTORY: usize = 1000;
 
-/// A line up to this length is drawn anew at every key, so that the time in its prompt goes on; of a
-/// longer one only what has changed.
+/// A line up to this length is drawn anew at every key, so that the time in its prompt goes on; of
+/// a longer one only what has changed.
 const DRAWN_WHOLE: usize = 400;
 
 /// The editor and its history.
@@ -103,7 +103,7 @@ struct LineState {
 
 impl LineEditor {
     /// An editor, and the way to print above it; `None` where the terminal can't do that.
-    pub(super) fn new(manner: Manner) -> Option<(LineEditor, Printer)> {
+    pub(super) fn new(manner: EditorOptions) -> Option<(LineEditor, Printer)> {
         let config = Config::builder()
             // One candidate after the other; a list of them would take keys to leave through it.
             .completion_type(CompletionType::Circular)
@@ -225,9 +225,9 @@ impl LineEditor {
 }
 
 impl LineState {
-    /// A terminal that has become wider has joined the rows of the line, and moved the cursor up with
-    /// its end. The editor would take away as many rows as there were, and with them what stands above
-    /// the line. So many rows further down it takes away the right ones.
+    /// A terminal that has become wider has joined the rows of the line, and moved the cursor up
+    /// with its end. The editor would take away as many rows as there were, and with them what
+    /// stands above the line. So many rows further down it takes away the right ones.
     fn rows_to_go_down(&self, prompt_width: usize) -> usize {
         let now = columns();
         if self.columns == 0 || self.columns >= now || self.text.contains('\n') {
@@ -237,9 +237,9 @@ impl LineState {
         (cells / self.columns).saturating_sub(cells / now)
     }
 
-    /// A terminal that has become narrower has moved the end of the line, and the cursor with it, into
-    /// rows of their own, of which the editor does not know. How many rows above those that it has
-    /// cleared are left.
+    /// A terminal that has become narrower has moved the end of the line, and the cursor with it,
+    /// into rows of their own, of which the editor does not know. How many rows above those that it
+    /// has cleared are left.
     fn rows_left_above(&mut self, prompt: &str) -> usize {
         let now = columns();
         let before = std::mem::replace(&mut self.columns, now);
@@ -308,8 +308,9 @@ impl ConditionalEventHandler for OwnKey {
 /// Stands in the prompt where the time of day will be; the editor counts its width.
 const TIME_PLACE: &str = "00:00";
 
-/// Whose turn it is at the terminal. The editor's way to print looks whether a line is being edited, and writes past the
-/// editor if none is. A line that began between the look and the writing would be written over, and not drawn again.
+/// Whose turn it is at the terminal. The editor's way to print looks whether a line is being
+/// edited, and writes past the editor if none is. A line that began between the look and the
+/// writing would be written over, and not drawn again.
 struct Turn {
     editing: Mutex<Editing>,
     changed: Condvar,
@@ -366,7 +367,8 @@ impl Turn {
             self.changed
                 .wait_while_for(&mut editing, is_still, self.drawn_within);
         }
-        // Above a line that is edited, the editor's own thread prints, which may need a turn for that.
+        // Above a line that is edited, the editor's own thread prints, which may need a turn for
+        // that.
         let nobody_begins = (*editing == Editing::Not).then_some(editing);
         let printed = print();
         drop(nobody_begins);
@@ -575,7 +577,8 @@ mod tests {
     fn no_line_begins_while_something_is_written_past_the_editor() {
         let turn = Turn::new(LONG);
         turn.print(|| assert!(turn.editing.is_locked()));
-        // Above a line, the editor prints, and has to be able to say that it has drawn the line anew.
+        // Above a line, the editor prints, and has to be able to say that it has drawn the line
+        // anew.
         turn.begins();
         turn.is_drawn();
         turn.print(|| turn.is_drawn());

@@ -23,8 +23,8 @@ pub(super) const TYPING_PAUSE: Duration = Duration::from_millis(2);
 /// A key that sends several bytes sends them within this time.
 pub(super) const KEY_PAUSE: Duration = Duration::from_millis(30);
 
-/// The keys by which we tell the editor to stop and show another prompt: characters for private use,
-/// which are taken out of what is typed. The first remembers the line and goes to its end, the
+/// The keys by which we tell the editor to stop and show another prompt: characters for private
+/// use, which are taken out of what is typed. The first remembers the line and goes to its end, the
 /// second has it drawn whole, the third ends the editing.
 pub(super) const WAKE: [char; 3] = ['\u{f8f0}', '\u{f8f1}', '\u{f8f2}'];
 
@@ -235,8 +235,8 @@ fn unfinished(bytes: &[u8]) -> usize {
     }
 }
 
-/// How long the escape sequence at the beginning of `input` is. Enter after a lone Escape is no part
-/// of it.
+/// How long the escape sequence at the beginning of `input` is. Enter after a lone Escape is no
+/// part of it.
 fn escape_sequence(input: &[u8]) -> usize {
     match input.get(1) {
         Some(b'[' | b'O') => {

@@ -113,8 +113,8 @@ fn decoded(character: char) -> char {
         _ => return character,
     };
     let original = char::from_u32(original);
-    let is_original = |original: &char| stand_in(*original) == Some(character);
-    original.filter(is_original).unwrap_or(character)
+    let is_legacy = |original: &char| stand_in(*original) == Some(character);
+    original.filter(is_legacy).unwrap_or(character)
 }
 
 #[cfg(test)]

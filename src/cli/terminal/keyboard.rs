@@ -1,9 +1,9 @@
 //! Where a person's lines come from: a line editor on a terminal, plain lines from anywhere else.
 //!
 //! On a terminal two threads work. `keys` reads what is typed, takes out what would end the editor,
-//! and hands it on a line at a time through a pseudo-terminal; `keyboard` edits it. So what is typed
-//! ahead stays with `keys`, which can throw it away before a question, and a prompt that is no longer
-//! true can be replaced in the middle of a line.
+//! and hands it on a line at a time through a pseudo-terminal; `keyboard` edits it. So what is
+//! typed ahead stays with `keys`, which can throw it away before a question, and a prompt that is
+//! no longer true can be replaced in the middle of a line.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::desk::{Ahead, Ask, Desk, Next, Prompt, Typed};
-use super::editor::{Edited, LineEditor, Manner, Printer};
+use super::editor::{Edited, EditorOptions, LineEditor, Printer};
+use super::editor_shared::{EditorAction, EditorShared, Prompt, PromptKind, TypeAhead, Typed};
 use super::filter::{Filter, KEY_PAUSE};
 use super::keys::Keys;
 use super::plain::PlainReader;
@@ -28,7 +28,7 @@ pub struct Keyboard<T> {
     touched: Receiver<()>,
     /// Says that there is a prompt. Disconnected, it ends the thread that waits for one.
     asks: Option<Sender<()>>,
-    desk: Arc<Desk<T>>,
+    desk: Arc<EditorShared<T>>,
     /// Disconnects when the threads end.
     done: Receiver<()>,
     threads: Vec<JoinHandle<()>>,
@@ -49,7 +49,7 @@ impl PreparedEditor {
     /// Opens the editor's descriptors and reserves some for its lines. A program that opens many
     /// must call this first (see `tty::LowDescriptors`), or it gets plain
     /// lines.
-    pub fn new(manner: Manner) -> PreparedEditor {
+    pub fn new(manner: EditorOptions) -> PreparedEditor {
         let only_in_foreground = manner.only_in_foreground;
         let editing = is_interactive().then(|| LineEditor::new(manner));
         PreparedEditor {
@@ -74,7 +74,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         let (running, done) = bounded::<()>(0);
         let (asks, asked) = bounded(1);
         let (waker, wakened) = waker()?;
-        let desk = Arc::new(Desk::new(waker));
+        let desk = Arc::new(EditorShared::new(waker));
         let mut keyboard = Keyboard {
             typed,
             touched,
@@ -159,8 +159,9 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     }
 
     /// Lets the person type the next line under `prompt`, which replaces the one that may be on the
-    /// screen, with what has been typed so far. `ahead` is about what they have typed before they see it.
-    pub fn prompt(&self, prompt: Prompt<T>, ahead: Ahead) {
+    /// screen, with what has been typed so far. `ahead` is about what they have typed before they
+    /// see it.
+    pub fn prompt(&self, prompt: Prompt<T>, ahead: TypeAhead) {
         {
             let mut state = self.desk.state.lock();
             state.asked = Some((prompt, ahead));
@@ -172,8 +173,8 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         }
     }
 
-    /// This process was stopped and goes on: whoever has had the terminal meanwhile may have left it in
-    /// another state.
+    /// This process was stopped and goes on: whoever has had the terminal meanwhile may have left
+    /// it in another state.
     pub fn resume(&self) {
         self.desk.state.lock().was_stopped = true;
         self.desk.waker.wake();
@@ -242,7 +243,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 /// The thread `keyboard`: shows prompts and edits lines until it is closed.
 fn edit<T: Clone + PartialEq + Send + 'static>(
     mut editor: LineEditor,
-    desk: &Desk<T>,
+    desk: &EditorShared<T>,
     terminal: &RawTerminal,
     typed: &Sender<Typed<T>>,
     asks: &Receiver<()>,
@@ -255,15 +256,15 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
         let mut begun: Option<T> = None;
         let done = loop {
             let (begun_under, passed_over) = match desk.begin(&prompt, ahead, terminal) {
-                Next::Close => return,
-                Next::Newer => {
+                EditorAction::Close => return,
+                EditorAction::Newer => {
                     if let Some(newer) = desk.take() {
                         replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
                         ahead = newer.1;
                     }
                     continue;
                 }
-                Next::Show {
+                EditorAction::Show {
                     begun_under,
                     passed_over,
                 } => (begun_under, passed_over),
@@ -274,7 +275,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
             if let Some(under) = begun_under.filter(|under| *under != prompt.target) {
                 begun.get_or_insert(under);
             }
-            let hidden = prompt.ask == Ask::Hidden;
+            let hidden = prompt.ask == PromptKind::Hidden;
             let edited = editor.edit(&prompt.name, hidden, (&line.0, line.1));
             desk.finish();
             if editor.was_emptied() {
@@ -293,7 +294,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 }
                 Edited::Woken { text, cursor } => {
                     line = (text, cursor);
-                    ahead = Ahead::KeepsTarget;
+                    ahead = TypeAhead::KeepsTarget;
                     if let Some(newer) = desk.take() {
                         replace(&mut editor, &mut prompt, newer.0, &mut line, &mut begun);
                         ahead = newer.1;
@@ -303,7 +304,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 Edited::Failed { text, cursor } => {
                     // An error of the editor is nobody's wish to leave.
                     line = (text, cursor);
-                    ahead = Ahead::KeepsTarget;
+                    ahead = TypeAhead::KeepsTarget;
                     let _ = asks.recv_timeout(KEY_PAUSE);
                     if desk.is_closing() {
                         return;
@@ -330,7 +331,7 @@ fn replace<T: Clone + PartialEq>(
     if line.0.is_empty() {
         // Nothing has been typed, or what was is gone and the rest of it may still come.
     } else if prompt.ask != newer.ask {
-        if prompt.ask != Ask::Hidden {
+        if prompt.ask != PromptKind::Hidden {
             editor.remember(&line.0);
         }
         *line = (String::new(), 0);

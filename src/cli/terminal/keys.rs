@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::desk::{Desk, Incoming, Typed};
+use super::editor_shared::{EditorShared, Incoming, Typed};
 use super::filter::{
     BURST, BURST_PAUSE, Filter, KEY_PAUSE, Key, LONGEST_PASTE, TYPING_PAUSE, WAKE,
 };
@@ -20,7 +20,7 @@ const AHEAD: usize = 4096;
 
 /// The thread `keys`.
 pub(super) struct Keys<T> {
-    pub(super) desk: Arc<Desk<T>>,
+    pub(super) desk: Arc<EditorShared<T>>,
     pub(super) typed: Sender<Typed<T>>,
     pub(super) touch: Sender<()>,
     pub(super) wakened: Wakened,
@@ -148,7 +148,8 @@ impl<T: Clone + PartialEq> Keys<T> {
         })
     }
 
-    /// Takes one key: most wait for the editor. Returns `false` for one that came before a question.
+    /// Takes one key: most wait for the editor. Returns `false` for one that came before a
+    /// question.
     fn take(&mut self, key: Key) -> bool {
         const CTRL_C: u8 = 3;
         match key {

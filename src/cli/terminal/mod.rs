@@ -1,8 +1,8 @@
 //! A person at a terminal: the line editor, the colours, the time of day. The client and the
 //! operator's console of the server both use it.
 
-mod desk;
 mod editor;
+mod editor_shared;
 mod filter;
 mod invisible;
 mod keyboard;
@@ -13,8 +13,8 @@ mod plain;
 #[cfg_attr(not(unix), path = "tty_elsewhere.rs")]
 mod tty;
 
-pub use desk::{Ahead, Ask, Prompt, Typed};
-pub use editor::{Complete, History, Manner, Printer};
+pub use editor::{Complete, EditorOptions, History, Printer};
+pub use editor_shared::{Prompt, PromptKind, TypeAhead, Typed};
 pub(crate) use keyboard::restore_terminal;
 pub use keyboard::{Keyboard, PreparedEditor};
 pub use tty::{columns, has_terminal, is_in_foreground, is_interactive};
@@ -34,7 +34,8 @@ pub const TIME: &str = "%H:%M";
 /// How many colours there are for names: none of those of notices and troubles.
 pub const NAME_COLOURS: usize = 8;
 
-/// Gives the terminal's window a title; not where the output is no terminal, or one that would print it.
+/// Gives the terminal's window a title; not where the output is no terminal, or one that would
+/// print it.
 pub fn set_title(title: &str) {
     let can = std::env::var("TERM").is_ok_and(|name| name != "dumb" && name != "linux");
     if can && io::stdout().is_terminal() {

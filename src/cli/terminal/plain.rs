@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::desk::{Ask, Desk, Typed};
+use super::editor_shared::{EditorShared, PromptKind, Typed};
 use super::outcome::{Answered, Ready};
 use super::tty::{
     HiddenTerminal, Wakened, ask_hidden, is_in_foreground, read_input, wait, wait_to_be_woken,
@@ -16,7 +16,7 @@ use crate::text_file::{self, Fault};
 
 /// The thread `keyboard` where there is no line editor: one line each time that it is asked.
 pub(super) struct PlainReader<T> {
-    pub(super) desk: Arc<Desk<T>>,
+    pub(super) desk: Arc<EditorShared<T>>,
     pub(super) typed: Sender<Typed<T>>,
     pub(super) touch: Sender<()>,
     pub(super) wakened: Wakened,
@@ -38,7 +38,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
         while asks.recv().is_ok() {
             let mut prompt = self.desk.take().map(|(prompt, _)| prompt);
             while let Some(asking) = prompt.take() {
-                let typed = if asking.ask == Ask::Hidden {
+                let typed = if asking.ask == PromptKind::Hidden {
                     let mut hidden = self.hidden.take();
                     let answered = ask_hidden(&mut hidden, &asking.name, &self.wakened, || {
                         self.is_wanted_elsewhere()
@@ -82,14 +82,14 @@ impl<T: Clone + PartialEq> PlainReader<T> {
         loop {
             if let Some(end) = self.read[searched..].iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=searched + end).collect();
-                return Some(self.told(&line));
+                return Some(self.typed(&line));
             }
             if self.at_end {
                 let line = std::mem::take(&mut self.read);
                 return Some(if line.is_empty() {
                     Typed::End
                 } else {
-                    self.told(&line)
+                    self.typed(&line)
                 });
             }
             self.read.truncate(LONGEST_LINE);
@@ -140,7 +140,7 @@ const STANDARD_INPUT: &str = "standard input";
 
 impl<T> PlainReader<T> {
     /// Returns the next line. The first one is returned without a byte order mark.
-    fn told(&mut self, line: &[u8]) -> Typed<T> {
+    fn typed(&mut self, line: &[u8]) -> Typed<T> {
         self.lines += 1;
         let line = match self.lines {
             1 => text_file::without_mark(line),

@@ -1,5 +1,5 @@
-//! The terminal itself: its modes, its size, and who is in its foreground. Where there is no such thing as on Unix,
-//! `tty_elsewhere.rs` stands in its place.
+//! The terminal itself: its modes, its size, and who is in its foreground. Where there is no such
+//! thing as on Unix, `tty_elsewhere.rs` stands in its place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -145,8 +145,8 @@ impl RawTerminal {
         Ok(tcsetattr(&self.terminal, OptionalActions::Now, &modes)?)
     }
 
-    /// Gives the terminal the modes back that it had. In the background somebody else has it, and the
-    /// system would stop this process for touching it.
+    /// Gives the terminal the modes back that it had. In the background somebody else has it, and
+    /// the system would stop this process for touching it.
     pub(super) fn restore(&self) {
         if !is_in_foreground(&self.terminal) {
             return;
@@ -178,8 +178,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// A pseudo-terminal in the place of standard input: the editor reads what is written into this end.
-/// Dropping it puts the real terminal back.
+/// A pseudo-terminal in the place of standard input: the editor reads what is written into this
+/// end. Dropping it puts the real terminal back.
 pub(super) struct EditorInput {
     writer: OwnedFd,
     real: OwnedFd,
@@ -235,7 +235,8 @@ impl HiddenTerminal {
         Some(HiddenTerminal { terminal, before })
     }
 
-    /// Asks, wherever standard input and output go. What was typed before the question is thrown away.
+    /// Asks, wherever standard input and output go. What was typed before the question is thrown
+    /// away.
     fn ask(
         &self,
         question: &str,
@@ -269,9 +270,9 @@ impl Drop for HiddenTerminal {
     }
 }
 
-/// Asks on the terminal, and shows nothing of what is typed: not even before the next question, which
-/// may be one of this kind, until `hidden` is dropped. A thread that is woken gives the question up if
-/// it `is_wanted_elsewhere`.
+/// Asks on the terminal, and shows nothing of what is typed: not even before the next question,
+/// which may be one of this kind, until `hidden` is dropped. A thread that is woken gives the
+/// question up if it `is_wanted_elsewhere`.
 pub(super) fn ask_hidden(
     hidden: &mut Option<HiddenTerminal>,
     question: &str,
@@ -318,8 +319,8 @@ fn read_hidden(
     String::from_utf8(line).map(Answered::Line)
 }
 
-/// Whether this process belongs to a terminal at all: a service does not. A terminal that is closed sends SIGHUP to
-/// those that do.
+/// Whether this process belongs to a terminal at all: a service does not. A terminal that is closed
+/// sends SIGHUP to those that do.
 pub fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }

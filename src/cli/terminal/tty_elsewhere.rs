@@ -1,5 +1,6 @@
-//! In the place of `tty.rs` where terminals are not as on Unix (on Windows): everybody reads and writes plain lines, and
-//! nothing is asked on a terminal whose answer must not be shown. A password comes from a file or a variable there.
+//! In the place of `tty.rs` where terminals are not as on Unix (on Windows): everybody reads and
+//! writes plain lines, and nothing is asked on a terminal whose answer must not be shown. A
+//! password comes from a file or a variable there.
 
 use std::convert::Infallible;
 use std::io::{self, Read as _};

@@ -7,14 +7,14 @@ use crate::commands::{self, Takes};
 /// What Tab completes: who is online, and which rooms there are. The conversation keeps it, the
 /// editor's thread reads it.
 #[derive(Default)]
-pub(crate) struct Known {
+pub(crate) struct CompletionWords {
     pub(super) people: BTreeSet<String>,
     pub(super) rooms: BTreeSet<String>,
 }
 
 /// What Tab can make of the last word before the cursor, and where that word begins: a command
 /// after a slash, a name at the start of a line, after a command whatever that takes.
-pub(crate) fn completions(before: &str, known: &Known) -> (usize, Vec<String>) {
+pub(crate) fn completions(before: &str, known: &CompletionWords) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
     let (lead, word) = before.split_at(start);
     let commands = |word: &str| -> Vec<String> {
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn tab_completes_commands_names_rooms_and_values() {
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let known = Known {
+        let known = CompletionWords {
             people: set(&["Bob", "bobby", "carol"]),
             rooms: set(&["attic", "Bar"]),
         };

@@ -1,5 +1,5 @@
-//! What the person is asked, and what becomes of the answers. A question is put once it can be seen,
-//! and only what is typed after that is its answer.
+//! What the person is asked, and what becomes of the answers. A question is put once it can be
+//! seen, and only what is typed after that is its answer.
 
 use super::old_name::Refused;
 use super::question::{Awaiting, Dialog};
@@ -93,15 +93,15 @@ impl Chat {
                 self.password(line, new_account, first, link, screen)
             }
             Dialog::Passwd { old, new } => self.passwd(line, old, new, link, screen),
-            Dialog::PublicText => self.say_after_pm(line, link, screen),
+            Dialog::PublicText => self.send_after_pm(line, link, screen),
             Dialog::DirectWho => {
                 let to = line.trim().to_owned();
                 self.ask(Dialog::DirectText { to });
                 Ok(())
             }
-            Dialog::DirectText { to } => self.say_to(&to, line, false, link, screen),
+            Dialog::DirectText { to } => self.send_direct(&to, line, false, link, screen),
             Dialog::ConfirmPublic { text } => match line.trim().to_ascii_lowercase().as_str() {
-                "y" | "yes" => self.say_public(&text, false, link, screen),
+                "y" | "yes" => self.send_public(&text, false, link, screen),
                 "n" | "no" => {
                     self.not_sent("nothing was sent; /msg NAME TEXT is for one person", screen);
                     Ok(())
@@ -118,8 +118,13 @@ impl Chat {
     }
 
     /// After `PM` alone, the next message is the public one (seed 002).
-    fn say_after_pm(&mut self, line: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        match self.frame(&ClientDoc::say(line), link, screen) {
+    fn send_after_pm(
+        &mut self,
+        line: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        match self.frame(&ClientDoc::send(line), link, screen) {
             Some(frame) => send_frame(&frame, link, screen),
             None => {
                 // The server goes on waiting for it.
@@ -290,8 +295,9 @@ impl Chat {
         SessionEnd::Dismissed
     }
 
-    /// Whether that error only says that the server still holds the name for our own connection of before. Then
-    /// it is asked for again; a script's lines wait meanwhile, because they are meant to come from that name.
+    /// Whether that error only says that the server still holds the name for our own connection of
+    /// before. Then it is asked for again; a script's lines wait meanwhile, because they are meant
+    /// to come from that name.
     pub(super) fn asks_later_for_its_name(&mut self, code: ErrorCode, screen: &Screen) -> bool {
         let (Dialog::Awaiting(Awaiting::Login), ErrorCode::NameInUse, Some(known)) =
             (&self.dialog, code, &self.credentials)

@@ -1,8 +1,9 @@
-//! Coming back to a server that still knows the old connection: its name is free once that has been given up.
+//! Coming back to a server that still knows the old connection: its name is free once that has been
+//! given up.
 //!
-//! A link that breaks without a word (a laptop that changes its network) leaves a connection at the server that
-//! looks alive for up to `limits::VANISHED_WITHIN`. With a password its
-//! owner takes the name over at once; without passwords, nobody can tell the owner from another.
+//! A link that breaks without a word (a laptop that changes its network) leaves a connection at the
+//! server that looks alive for up to `limits::VANISHED_WITHIN`. With a password its owner takes the
+//! name over at once; without passwords, nobody can tell the owner from another.
 
 /// How many ticks of the client pass between two questions.
 const EVERY: u32 = 10;
@@ -21,7 +22,7 @@ pub(super) struct OldName {
 
 /// What to do when the name is refused because somebody has it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum NameRefused {
     /// Somebody else's, or it has been theirs for too long: choose another.
     GiveUp,
     /// Most likely the old connection's: ask later, and say so if this is the first time.
@@ -43,18 +44,18 @@ impl OldName {
     }
 
     /// `name` is somebody's.
-    pub(super) fn refused(&mut self, name: &str) -> Refused {
+    pub(super) fn refused(&mut self, name: &str) -> NameRefused {
         let is_ours = self
             .name
             .as_ref()
             .is_some_and(|had| had.eq_ignore_ascii_case(name));
         if !is_ours || self.asked == TIMES {
             self.stop();
-            return Refused::GiveUp;
+            return NameRefused::GiveUp;
         }
         self.wait = EVERY;
         self.asked += 1;
-        Refused::AskLater {
+        NameRefused::AskLater {
             is_first: self.asked == 1,
         }
     }
@@ -74,18 +75,18 @@ mod tests {
     #[test]
     fn the_name_one_had_is_asked_for_until_the_ghost_must_have_gone() {
         let mut old = OldName::default();
-        assert_eq!(old.refused("alice"), Refused::GiveUp);
+        assert_eq!(old.refused("alice"), NameRefused::GiveUp);
         old.had("alice");
-        assert_eq!(old.refused("bob"), Refused::GiveUp);
+        assert_eq!(old.refused("bob"), NameRefused::GiveUp);
         for time in 0..TIMES {
             let is_first = time == 0;
-            assert_eq!(old.refused("Alice"), Refused::AskLater { is_first });
+            assert_eq!(old.refused("Alice"), NameRefused::AskLater { is_first });
             let due: Vec<bool> = (0..EVERY).map(|_| old.is_due()).collect();
             assert_eq!(due.iter().filter(|&&due| due).count(), 1);
             assert!(due.last().unwrap());
             assert!(!old.is_due());
         }
-        assert_eq!(old.refused("alice"), Refused::GiveUp);
+        assert_eq!(old.refused("alice"), NameRefused::GiveUp);
         let asked_for = crate::watch::TICK * EVERY * TIMES;
         assert!(asked_for > portal_net::limits::VANISHED_WITHIN);
     }

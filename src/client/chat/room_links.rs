@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crossbeam_channel::Sender;
 
-use crate::link::{Heard, Link, LinkId};
+use crate::link::{Link, LinkEvent, LinkId};
 
 /// The connections to rooms.
-pub(super) struct Rooms {
+pub(super) struct RoomLinks {
     /// By lower-case name.
-    pub(super) by_key: BTreeMap<String, Room>,
+    pub(super) by_key: BTreeMap<String, RoomLink>,
     /// Rooms that have been left. The last answers may still come, until the server ends the link.
-    pub(super) left: Vec<Room>,
+    pub(super) left: Vec<RoomLink>,
     /// The rooms to go back into after the link was lost.
     pub(super) wanted: BTreeSet<String>,
     /// The room that the server was asked for last.
     pub(super) pending: Option<String>,
     /// Where the links' listeners tell what they hear.
-    pub(super) heard: Sender<(LinkId, Heard)>,
+    pub(super) events: Sender<(LinkId, LinkEvent)>,
     pub(super) next_id: u64,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Leaving {
     Asked,
 }
 
-pub(super) struct Room {
+pub(super) struct RoomLink {
     pub(super) name: String,
     pub(super) link: Link,
     /// How far the person is in leaving.
@@ -40,14 +40,14 @@ pub(super) struct Room {
     pub(super) unanswered: u32,
 }
 
-impl Rooms {
-    pub(super) fn new(heard: Sender<(LinkId, Heard)>) -> Rooms {
-        Rooms {
+impl RoomLinks {
+    pub(super) fn new(events: Sender<(LinkId, LinkEvent)>) -> RoomLinks {
+        RoomLinks {
             by_key: BTreeMap::new(),
             left: Vec::new(),
             wanted: BTreeSet::new(),
             pending: None,
-            heard,
+            events,
             next_id: 0,
         }
     }

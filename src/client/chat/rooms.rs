@@ -4,7 +4,7 @@ use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, Room};
 use super::state::{Chat, SessionEnd, mention, send_frame};
 use super::words::in_our_words;
-use crate::link::{Heard, Link, LinkId};
+use crate::link::{Link, LinkEvent, LinkId};
 use crate::screen::Screen;
 use crate::seek::take_seat;
 use crate::target::Focus;
@@ -42,7 +42,7 @@ impl Chat {
     }
 
     /// Says something in a room, on the link that the person has to it.
-    pub(super) fn say_in(
+    pub(super) fn send_to_room(
         &mut self,
         room: &str,
         text: &str,
@@ -91,8 +91,9 @@ impl Chat {
         let seat = take_seat(there, passcode, link.codec(), link.dial()).map_err(|e| e.to_string());
         let id = LinkId::Room(self.rooms.next_id);
         self.rooms.next_id += 1;
-        let heard = self.rooms.heard.clone();
-        let started = seat.and_then(|seat| Link::start(seat, id, heard).map_err(|e| e.to_string()));
+        let events = self.rooms.events.clone();
+        let started =
+            seat.and_then(|seat| Link::start(seat, id, events).map_err(|e| e.to_string()));
         match started {
             Ok(link) => {
                 let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
@@ -118,8 +119,8 @@ impl Chat {
         }
     }
 
-    /// The person leaves a room. What they said there goes over another link than `LEAVE`, so first the
-    /// room has to have heard it: it answers a `PING` after that.
+    /// The person leaves a room. What they said there goes over another link than `LEAVE`, so first
+    /// the room has to have heard it: it answers a `PING` after that.
     pub(super) fn leave_room(
         &mut self,
         name: &str,
@@ -134,11 +135,11 @@ impl Chat {
                 Ok(())
             }
             // The server says what is wrong with it.
-            None => self.say_leave(name, link, screen),
+            None => self.send_leave(name, link, screen),
         }
     }
 
-    fn say_leave(&mut self, name: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
+    fn send_leave(&mut self, name: &str, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         if let Some(room) = self.rooms.by_key.get_mut(&name.to_ascii_lowercase()) {
             room.leaving = Leaving::Asked;
         }
@@ -185,10 +186,10 @@ impl Chat {
     }
 
     /// Shows what was heard in a room.
-    pub(crate) fn heard_in_room(
+    pub(crate) fn on_room_event(
         &mut self,
         id: LinkId,
-        heard: Heard,
+        events: LinkEvent,
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
@@ -202,9 +203,9 @@ impl Chat {
         let is_checking = leaving == Leaving::Checking
             && is_in
             && self.dialog == Dialog::Awaiting(Awaiting::Leave);
-        let frame = match heard {
-            Heard::Frame(frame) => frame,
-            Heard::Over(_) => {
+        let frame = match events {
+            LinkEvent::Frame(frame) => frame,
+            LinkEvent::Over(_) => {
                 let unanswered = room.unanswered;
                 self.rooms.by_key.retain(|_, room| room.link.id() != id);
                 self.rooms.left.retain(|room| room.link.id() != id);
@@ -216,7 +217,7 @@ impl Chat {
                     self.lose_focus(&name, screen);
                 } else if is_checking {
                     // It ended by itself meanwhile; the server says how that stands.
-                    return self.say_leave(&name, link, screen);
+                    return self.send_leave(&name, link, screen);
                 }
                 return Ok(());
             }
@@ -244,7 +245,7 @@ impl Chat {
             }
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
             Ok(ServerDoc::Pong) if is_checking => {
-                return self.say_leave(&name, link, screen);
+                return self.send_leave(&name, link, screen);
             }
             _ => {}
         }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use super::completion::Known;
+use super::completion::CompletionWords;
 use super::old_name::OldName;
 use super::question::{Awaiting, Dialog};
-use super::room_links::Rooms;
+use super::room_links::RoomLinks;
 use crate::commands::{Typist, When};
-use crate::link::{Heard, Link, LinkId};
+use crate::link::{Link, LinkEvent, LinkId};
 use crate::options::Given;
 use crate::screen::Screen;
 use crate::target::{Focus, Target};
@@ -78,9 +78,9 @@ pub(crate) struct Chat {
     /// Which main link this is; no answer to what was said on another one is waited for.
     pub(super) link: u64,
     /// Whether the server has said who sits beside; it does so once, unasked.
-    pub(super) presence_told: bool,
+    pub(super) presence_notified: bool,
     /// The original programs know no names, rooms and partners.
-    pub(super) is_original: bool,
+    pub(super) is_legacy: bool,
     /// Who wrote to this person alone last.
     pub(super) last_direct: Option<String>,
     pub(super) bell: When,
@@ -106,15 +106,15 @@ pub(crate) struct Chat {
     pub(super) pasted_beside: Target,
     /// Whether the password that is asked for is that of a new account.
     pub(super) is_new_account: bool,
-    pub(super) known: Arc<Mutex<Known>>,
-    pub(super) rooms: Rooms,
+    pub(super) known: Arc<Mutex<CompletionWords>>,
+    pub(super) rooms: RoomLinks,
 }
 
 impl Chat {
     pub(crate) fn new(
         beginning: Beginning,
-        known: Arc<Mutex<Known>>,
-        heard: Sender<(LinkId, Heard)>,
+        known: Arc<Mutex<CompletionWords>>,
+        events: Sender<(LinkId, LinkEvent)>,
     ) -> Chat {
         Chat {
             typist: beginning.typist,
@@ -133,8 +133,8 @@ impl Chat {
             partner: None,
             arrivals: 0,
             link: 0,
-            presence_told: false,
-            is_original: false,
+            presence_notified: false,
+            is_legacy: false,
             last_direct: None,
             bell: When::Direct,
             notify: When::Off,
@@ -150,7 +150,7 @@ impl Chat {
             pasted_beside: Target::Nobody,
             is_new_account: false,
             known,
-            rooms: Rooms::new(heard),
+            rooms: RoomLinks::new(events),
         }
     }
 
@@ -161,14 +161,14 @@ impl Chat {
         self.dialog = Dialog::Talk;
         self.partner = None;
         self.link += 1;
-        self.presence_told = false;
-        self.is_original = link.codec().is_original();
+        self.presence_notified = false;
+        self.is_legacy = link.codec().is_legacy();
         (self.silent_whos, self.silent_sents) = (0, 0);
         (self.hinted, self.idle_soon) = (false, false);
         self.pieces.clear();
         self.unanswered = 0;
         self.rooms.forget_connections();
-        *self.known.lock() = Known::default();
+        *self.known.lock() = CompletionWords::default();
         let username = self
             .credentials
             .as_ref()
@@ -199,7 +199,7 @@ impl Chat {
     /// Whoever sits beside.
     pub(super) fn beside(&self) -> Target {
         let arrival = match &self.partner {
-            _ if self.is_original => 0,
+            _ if self.is_legacy => 0,
             Some(there) => there.arrival,
             None => return Target::Nobody,
         };
@@ -229,7 +229,7 @@ impl Chat {
         let me = self.me.as_deref().unwrap_or("you");
         let partner = self.partner.as_ref().map(|there| there.label.as_str());
         match (&self.focus, self.target()) {
-            (Focus::Partner, _) if self.is_original => me.to_owned(),
+            (Focus::Partner, _) if self.is_legacy => me.to_owned(),
             (Focus::Partner, Target::Nobody) => format!("{me}, alone"),
             (Focus::Room(room), Target::Room(_)) => format!("{me} in {room}"),
             (focus, Target::Nobody) => {
@@ -304,8 +304,8 @@ impl Chat {
         send_frame(&frame, link, screen)
     }
 
-    /// A document as a frame; `None` if the server would not take one so long, and then the person is
-    /// told.
+    /// A document as a frame; `None` if the server would not take one so long, and then the person
+    /// is told.
     pub(super) fn frame(
         &mut self,
         doc: &ClientDoc<'_>,

@@ -2,7 +2,7 @@
 
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, SessionEnd};
-use crate::commands::{self, Line, Typist};
+use crate::commands::{self, TypedLine, Typist};
 use crate::link::Link;
 use crate::screen::Screen;
 use crate::target::{Focus, Target};
@@ -38,7 +38,7 @@ impl Chat {
         let wrong = pieces
             .iter()
             .find_map(|piece| match commands::read(piece, self.typist) {
-                Line::Wrong(usage) => Some(usage),
+                TypedLine::Wrong(usage) => Some(usage),
                 _ => None,
             });
         if let Some(usage) = wrong {
@@ -66,9 +66,9 @@ impl Chat {
         self.go_on(link, screen)
     }
 
-    /// Does the next part of what was pasted, unless the server has to answer to the one before. Once
-    /// something could not be done, or a question is open, the rest is not done: it was pasted by
-    /// somebody who knew nothing of that.
+    /// Does the next part of what was pasted, unless the server has to answer to the one before.
+    /// Once something could not be done, or a question is open, the rest is not done: it was pasted
+    /// by somebody who knew nothing of that.
     pub(crate) fn go_on(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         while self.dialog == Dialog::Talk
             && let Some(piece) = self.pieces.pop_front()
@@ -97,8 +97,8 @@ impl Chat {
         }
     }
 
-    /// In a script, what comes next must not go to somebody else than whom a line chose that could not
-    /// be done.
+    /// In a script, what comes next must not go to somebody else than whom a line chose that could
+    /// not be done.
     pub(super) fn lose_way(&mut self, what: &str) {
         if !self.has_prompts {
             self.focus = Focus::Lost(format!("{what} before it could not be done"));
@@ -109,7 +109,7 @@ impl Chat {
     fn goes_to_target(&self, line: &str) -> bool {
         matches!(
             commands::read(line, self.typist),
-            Line::Say(_) | Line::Act(_)
+            TypedLine::Say(_) | TypedLine::Act(_)
         )
     }
 
@@ -141,10 +141,10 @@ impl Chat {
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
         match commands::read(line, self.typist) {
-            Line::Nothing => {}
-            Line::Quit => return Err(SessionEnd::Left),
-            Line::Cancel => screen.notice("there is no question to leave"),
-            Line::Help(of) => {
+            TypedLine::Nothing => {}
+            TypedLine::Quit => return Err(SessionEnd::Left),
+            TypedLine::Cancel => screen.notice("there is no question to leave"),
+            TypedLine::Help(of) => {
                 let help = commands::help(of);
                 if of.is_none() {
                     screen.text(
@@ -158,17 +158,17 @@ impl Chat {
                     _ => screen.help(&help),
                 }
             }
-            Line::Wrong(usage) => {
+            TypedLine::Wrong(usage) => {
                 self.lose_way("a command");
                 self.not_sent(&usage, screen);
             }
-            Line::Say(text) => return self.say(text, false, link, screen),
-            Line::Act(text) => return self.say(text, true, link, screen),
-            Line::Timestamp(timestamp) => screen.set_timestamp(timestamp),
-            Line::Bell(bell) => self.bell = bell,
-            Line::Notify(notify) => self.notify = notify,
-            Line::Clear => screen.clear(),
-            Line::Quiet => {
+            TypedLine::Say(text) => return self.send(text, false, link, screen),
+            TypedLine::Act(text) => return self.send(text, true, link, screen),
+            TypedLine::Timestamp(timestamp) => screen.set_timestamp(timestamp),
+            TypedLine::Bell(bell) => self.bell = bell,
+            TypedLine::Notify(notify) => self.notify = notify,
+            TypedLine::Clear => screen.clear(),
+            TypedLine::Quiet => {
                 self.quiet = !self.quiet;
                 let shown = if self.quiet {
                     "not shown any more"
@@ -177,25 +177,28 @@ impl Chat {
                 };
                 screen.notice(&format!("who comes and goes is {shown}"));
             }
-            Line::Ignore(name) => self.ignore(name, screen),
+            TypedLine::Ignore(name) => self.ignore(name, screen),
             // From here on it takes a server that is not one of the original programs.
-            _ if self.is_original => {
+            _ if self.is_legacy => {
                 let sentence = "the original programs only chat; without --compat there is more";
                 self.not_sent(sentence, screen);
             }
-            Line::To(None) => self.focus = Focus::Partner,
-            Line::Login(_) if self.me.is_some() => {
+            TypedLine::To(None) => self.focus = Focus::Partner,
+            TypedLine::Login(_) if self.me.is_some() => {
                 let sentence = "you are logged in already; /quit, and come back as somebody else";
                 self.not_sent(sentence, screen);
             }
-            Line::Login(username) => return self.be(username, link, screen),
+            TypedLine::Login(username) => return self.be(username, link, screen),
             // What follows is for people with a name.
             line if self.me.is_none() => {
                 let chooses = matches!(
                     line,
-                    Line::To(_) | Line::Query(_) | Line::AskPublic | Line::AskDirect
+                    TypedLine::To(_)
+                        | TypedLine::Query(_)
+                        | TypedLine::AskPublic
+                        | TypedLine::AskDirect
                 );
-                if chooses || matches!(line, Line::AmbiguousPublic(_)) {
+                if chooses || matches!(line, TypedLine::AmbiguousPublic(_)) {
                     self.lose_way("a command that takes a name");
                 }
                 self.not_sent("that takes a name: log in first, with /login NAME", screen);
@@ -208,20 +211,20 @@ impl Chat {
     /// The commands of somebody who has logged in.
     fn talk_by_name(
         &mut self,
-        line: Line<'_>,
+        line: TypedLine<'_>,
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
         match line {
-            Line::Public(text) => return self.say_public(text, false, link, screen),
-            Line::AskPublic => {
+            TypedLine::Public(text) => return self.send_public(text, false, link, screen),
+            TypedLine::AskPublic => {
                 let public = ClientCommand::Public {
                     message: None,
                     me: false,
                 };
                 return self.ask_server(public, Awaiting::Public, link, screen);
             }
-            Line::AmbiguousPublic(text) => match self.is_addressed(text) {
+            TypedLine::AmbiguousPublic(text) => match self.is_addressed(text) {
                 Some(name) if self.has_prompts => {
                     screen.notice(&format!("PM is a public message here, and {name} is online: /msg {name} … is for {name} alone"));
                     let text = text.to_owned();
@@ -235,17 +238,19 @@ impl Chat {
                     );
                     self.not_sent(&sentence, screen);
                 }
-                None => return self.say_public(text, false, link, screen),
+                None => return self.send_public(text, false, link, screen),
             },
-            Line::Direct { to, text } => return self.say_to(to, text, false, link, screen),
-            Line::AskDirect => {
+            TypedLine::Direct { to, text } => {
+                return self.send_direct(to, text, false, link, screen);
+            }
+            TypedLine::AskDirect => {
                 return self.ask_server(ClientCommand::DirectList, Awaiting::List, link, screen);
             }
-            Line::Reply(text) => match self.last_direct.clone() {
-                Some(to) => return self.say_to(&to, text, false, link, screen),
+            TypedLine::Reply(text) => match self.last_direct.clone() {
+                Some(to) => return self.send_direct(&to, text, false, link, screen),
                 None => self.not_sent("nobody has written to you alone yet", screen),
             },
-            Line::Join(room) => {
+            TypedLine::Join(room) => {
                 self.want_room(room);
                 let join = ClientCommand::Join {
                     room: room.into(),
@@ -253,14 +258,14 @@ impl Chat {
                 };
                 return self.ask_server(join, Awaiting::Join, link, screen);
             }
-            Line::Leave(room) => {
+            TypedLine::Leave(room) => {
                 return self.leave_room(room, link, screen);
             }
-            Line::Ask(command) => return self.command(command, link, screen),
-            Line::Send { room, text } => return self.say_in(room, text, false, screen),
-            Line::To(Some(whom)) => self.turn_to(whom, screen),
-            Line::Query(name) => self.focus = Focus::Person(name.to_owned()),
-            Line::Passwd => {
+            TypedLine::Ask(command) => return self.command(command, link, screen),
+            TypedLine::Send { room, text } => return self.send_to_room(room, text, false, screen),
+            TypedLine::To(Some(whom)) => self.turn_to(whom, screen),
+            TypedLine::Query(name) => self.focus = Focus::Person(name.to_owned()),
+            TypedLine::Passwd => {
                 if self.typist == Typist::Person || self.has_prompts {
                     self.ask(Dialog::Passwd {
                         old: None,
@@ -277,7 +282,7 @@ impl Chat {
     }
 
     /// Says something to whoever the prompt names.
-    fn say(
+    fn send(
         &mut self,
         text: &str,
         me: bool,
@@ -290,7 +295,7 @@ impl Chat {
             Focus::Partner
                 if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
             {
-                let sentence = if self.presence_told {
+                let sentence = if self.presence_notified {
                     "nobody is beside you yet, so that was not sent (the up arrow brings it back)"
                 } else {
                     "the server has not said yet who is beside you, so that was not sent"
@@ -302,9 +307,9 @@ impl Chat {
                 let text = text.into();
                 self.send(&ClientDoc::Message { text, me }, link, screen)
             }
-            Focus::Everyone => self.say_public(text, me, link, screen),
-            Focus::Person(name) => self.say_to(&name, text, me, link, screen),
-            Focus::Room(room) => self.say_in(&room, text, me, screen),
+            Focus::Everyone => self.send_public(text, me, link, screen),
+            Focus::Person(name) => self.send_direct(&name, text, me, link, screen),
+            Focus::Room(room) => self.send_to_room(&room, text, me, screen),
             Focus::Lost(why) => {
                 let sentence = format!("that was not sent: {why}; /to says where lines go");
                 self.not_sent(&sentence, screen);
@@ -313,7 +318,7 @@ impl Chat {
         }
     }
 
-    pub(super) fn say_public(
+    pub(super) fn send_public(
         &mut self,
         text: &str,
         me: bool,
@@ -325,7 +330,7 @@ impl Chat {
         self.command(ClientCommand::Public { message, me }, link, screen)
     }
 
-    pub(super) fn say_to(
+    pub(super) fn send_direct(
         &mut self,
         to: &str,
         text: &str,
@@ -351,8 +356,8 @@ impl Chat {
         } else if let Some(name) = self.online(whom) {
             self.focus = Focus::Person(name);
         } else if self.silent_whos > 0 {
-            // Who is here has not been told yet. If nobody has that name, the server refuses what is
-            // said, and it goes nowhere else.
+            // Who is here has not been told yet. If nobody has that name, the server refuses what
+            // is said, and it goes nowhere else.
             self.focus = Focus::Person(whom.to_owned());
         } else {
             let sentence = format!(

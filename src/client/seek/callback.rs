@@ -6,9 +6,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{PATIENCE, Seat, SeekError, connect, first_frame, is_timeout, shake_hands};
+use super::{ClientSeat, PATIENCE, SeekError, connect, first_frame, is_timeout, shake_hands};
 use portal_core::clock::slowed;
-use portal_net::{Dial, Listener, Stream};
+use portal_net::{Connector, Listener, Stream};
 use portal_wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
 /// How long a caller may take to prove itself. The worker does at once; one or two who say nothing
@@ -24,8 +24,8 @@ pub(super) fn take_seat(
     passcode: &str,
     port: u16,
     codec: Codec,
-    dial: &Dial,
-) -> Result<Seat, SeekError> {
+    dial: &Connector,
+) -> Result<ClientSeat, SeekError> {
     let unreachable = |error| SeekError::Unreachable {
         address: worker,
         whom: "worker",
@@ -52,7 +52,7 @@ pub(super) fn take_seat(
         // A server that knows no callbacks has passed over the wish, and let us in.
         Ok(ServerDoc::Welcome { port, max, .. }) => {
             asking.set_read_timeout(None).map_err(unreachable)?;
-            return Ok(Seat {
+            return Ok(ClientSeat {
                 stream: asking,
                 frames,
                 codec: codec.taking(max),
@@ -82,8 +82,8 @@ fn await_call(
     listener: &Listener,
     passcode: &str,
     codec: Codec,
-    dial: &Dial,
-) -> Result<Seat, SeekError> {
+    dial: &Connector,
+) -> Result<ClientSeat, SeekError> {
     let address = listener.address();
     let deadline = Instant::now() + slowed(PATIENCE);
     let mut strangers = 0;
@@ -107,25 +107,25 @@ fn await_call(
 }
 
 /// The seat, if the caller proves that it is the worker. Nothing is said to anybody else.
-fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Dial) -> Option<Seat> {
+fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Connector) -> Option<ClientSeat> {
     let mut frames = codec.reader_of_server();
     stream.set_nodelay(true).ok()?;
     stream.set_write_timeout(Some(slowed(PATIENCE))).ok()?;
     let frame = first_frame(&stream, &mut frames, slowed(CALLER_PATIENCE)).ok()?;
     let Ok(ServerDoc::CalledBack {
         port,
-        passcode: said,
+        passcode: received,
         max,
     }) = codec.read_server(&frame)
     else {
         return None;
     };
-    if said != passcode {
+    if received != passcode {
         return None;
     }
     stream.set_read_timeout(None).ok()?;
     let here = stream.local_addr().ok()?;
-    Some(Seat {
+    Some(ClientSeat {
         stream,
         frames,
         codec: codec.taking(max),
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn only_the_caller_that_knows_the_passcode_is_believed() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = Listener::bind(anywhere, &Dial::default().tap).unwrap();
+        let listener = Listener::bind(anywhere, &Connector::default().tap).unwrap();
         let call = |words: &str| {
             let mut stream = TcpStream::connect(listener.address()).unwrap();
             stream.write_all(words.as_bytes()).unwrap();
@@ -164,15 +164,15 @@ mod tests {
             ),
         ];
         let mut worker = call(&(proof("abc") + "<SERVER><command>NO PARTNER</command></SERVER>\n"));
-        let Ok(seat) = await_call(&listener, "abc", Codec::default(), &Dial::default()) else {
+        let Ok(seat) = await_call(&listener, "abc", Codec::default(), &Connector::default()) else {
             panic!("the worker was not believed");
         };
         assert_eq!(seat.stream.peer(), worker.local_addr().unwrap());
         (&seat.stream).write_all(b"hello").unwrap();
         drop(seat);
-        let mut heard = String::new();
-        worker.read_to_string(&mut heard).unwrap();
-        assert_eq!(heard, "hello");
+        let mut received = String::new();
+        worker.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "hello");
         for mut stranger in strangers {
             let mut nothing = Vec::new();
             // A reset is an end, too.

@@ -49,7 +49,7 @@ crate::event_kinds! {
             port: Port, asker: SocketAddr, passcode: Option<String>, via: Option<&'static str>
         },
         /// A UDP client repeated its request while its reservation was valid.
-        TicketAgain = "ticket-again" { port: Port, asker: SocketAddr },
+        TicketResent = "ticket-resent" { port: Port, asker: SocketAddr },
         /// All seats are taken.
         Full = "full" { asker: SocketAddr },
         /// The client with the reservation did not connect in time.
@@ -57,7 +57,7 @@ crate::event_kinds! {
         /// The client with the reservation has connected.
         Arrived = "arrived" { port: Port, peer: SocketAddr },
         /// An unexpected connection was rejected.
-        Stray = "stray" { port: Port, peer: SocketAddr },
+        UnexpectedConnection = "unexpected-connection" { port: Port, peer: SocketAddr },
         /// The first frame was not the passcode.
         WrongPasscode = "wrong-passcode" { port: Port, peer: SocketAddr },
         /// The first frame was the passcode.
@@ -65,7 +65,7 @@ crate::event_kinds! {
         /// A message was queued for the partner.
         Relayed = "relayed" { from: Place, to: Place, bytes: usize, text: Option<String> },
         /// A message had no recipient, because the partner's seat is empty.
-        NobodyThere = "nobody-there" { from: Place },
+        NoPartner = "no-partner" { from: Place },
         /// An account was registered, and is on the disk.
         Registered = "registered" { port: Port, name: String },
         /// A client has logged in.
@@ -95,15 +95,15 @@ crate::event_kinds! {
         /// A client's document was answered with an error.
         Refused = "refused" { port: Port, code: ErrorCode },
         /// A session has ended.
-        Left = "left" { port: Port, peer: SocketAddr, end: CloseReason },
+        Closed = "closed" { port: Port, peer: SocketAddr, end: CloseReason },
         /// The seat's passcode has changed, and its port is on the workload stack.
-        Freed = "freed" { port: Port, passcode: Option<String> },
+        SeatFree = "seat-free" { port: Port, passcode: Option<String> },
         /// A client's first frame in this tick; its idle timeout starts again.
-        Heard = "heard" { port: Port },
+        Activity = "activity" { port: Port },
         /// A thread panicked while it served a client, and serves the next one.
         Panicked = "panicked" { message: String, place: String },
         /// A system call has failed; `times` counts repetitions since the last such event.
-        Trouble = "trouble" { doing: &'static str, error: String, times: Option<u64> },
+        Error = "error" { doing: &'static str, error: String, times: Option<u64> },
         /// Events are missing in this reader's stream before this one.
         LinesMissing = "lines-missing" { count: u64, reason: String },
         /// The clock has advanced, and the tick was sent to `told` threads.

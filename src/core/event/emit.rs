@@ -22,7 +22,7 @@ pub struct Events {
     with_calls: bool,
     readers: Vec<Reader>,
     /// Recent failures. A leaf lock, shared by all handles.
-    failures: Arc<Mutex<HashMap<Failure, Repeats>>>,
+    failures: Arc<Mutex<HashMap<FailureKey, Repeats>>>,
 }
 
 #[derive(Clone)]
@@ -34,7 +34,7 @@ struct Reader {
 }
 
 /// The failed operation, and the system's reason.
-type Failure = (&'static str, String);
+type FailureKey = (&'static str, String);
 
 /// A failure that may repeat hundreds of times a minute.
 struct Repeats {
@@ -189,7 +189,7 @@ impl Events {
                 }
             }
         };
-        self.emit(|| ChatEvent::Trouble {
+        self.emit(|| ChatEvent::Error {
             doing,
             error,
             times,
@@ -197,21 +197,21 @@ impl Events {
     }
 
     /// Emits a tick, and the final counts of failures that have stopped.
-    pub fn emit_tick(&self, told: usize) {
-        self.emit_pulse(|| ChatEvent::Ticked { told });
+    pub fn emit_tick(&self, reported: usize) {
+        self.emit_pulse(|| ChatEvent::Ticked { reported });
         let now = self.clock.now();
         self.emit_counts(|repeats| now.0 - repeats.last.0 >= OVER_AFTER);
     }
 
     /// Emits the unreported count of each failure that `is_over`, and forgets the failure.
     fn emit_counts(&self, is_over: impl Fn(&Repeats) -> bool) {
-        let over: Vec<(Failure, Repeats)> = {
+        let over: Vec<(FailureKey, Repeats)> = {
             let mut failures = self.failures.lock();
             failures.extract_if(|_, repeats| is_over(repeats)).collect()
         };
         for ((doing, error), Repeats { unreported, .. }) in over {
             if unreported > 0 {
-                self.emit(|| ChatEvent::Trouble {
+                self.emit(|| ChatEvent::Error {
                     doing,
                     error,
                     times: Some(unreported),
@@ -286,20 +286,20 @@ mod tests {
             failed: None,
             bytes: None,
         };
-        let tell = || {
+        let fail = || {
             events.emit(|| ChatEvent::ShuttingDown { why: None });
             events.emit_traffic(|| ChatEvent::ShuttingDown { why: None });
             events.emit_call(call);
         };
-        tell();
+        fail();
         assert_eq!((plain.events().len(), board.events().len()), (2, 1));
         gate.open_for(3);
-        tell();
-        tell();
+        fail();
+        fail();
         assert_eq!((plain.events().len(), board.events().len()), (6, 6));
         assert_eq!((gate.take_missed(), gate.take_missed()), (1, 0));
         gate.open_for(0);
-        tell();
+        fail();
         assert_eq!(gate.take_missed(), 0);
     }
 
@@ -328,9 +328,9 @@ mod tests {
         let queue = events.add_reader(1000);
         let (no_more, other) = ("too many open files", "out of memory");
         let fails = |error: &str| events.clone().emit_failure("accept", error.to_owned());
-        let told = || {
-            let told = queue.events().try_iter();
-            let failures = told.filter(|event| event.kind == "trouble");
+        let reported = || {
+            let reported = queue.events().try_iter();
+            let failures = reported.filter(|event| event.kind == "error");
             let parts = |event: Event| {
                 let error = event.text("error").unwrap();
                 (error.to_owned(), event.number("times"))
@@ -340,39 +340,39 @@ mod tests {
         let one = |error: &str, times| vec![(error.to_owned(), times)];
         // Ten failures a second, for two minutes.
         fails(no_more);
-        assert_eq!(told(), one(no_more, None));
+        assert_eq!(reported(), one(no_more, None));
         for tick in 1..=120 {
             clock.beat();
             events.emit_tick(0);
             (0..10).for_each(|_| fails(no_more));
             match tick {
-                60 => assert_eq!(told(), one(no_more, Some(591))),
-                120 => assert_eq!(told(), one(no_more, Some(600))),
-                _ => assert_eq!(told(), []),
+                60 => assert_eq!(reported(), one(no_more, Some(591))),
+                120 => assert_eq!(reported(), one(no_more, Some(600))),
+                _ => assert_eq!(reported(), []),
             }
         }
         // A different failure has its own event.
         fails(other);
-        assert_eq!(told(), one(other, None));
+        assert_eq!(reported(), one(other, None));
         // The failure is over: its unreported count is emitted, if there is one.
         for tick in 1..=20 {
             clock.beat();
             events.emit_tick(0);
             match tick {
-                10 => assert_eq!(told(), one(no_more, Some(9))),
-                _ => assert_eq!(told(), []),
+                10 => assert_eq!(reported(), one(no_more, Some(9))),
+                _ => assert_eq!(reported(), []),
             }
         }
         fails(no_more);
         fails(no_more);
-        assert_eq!(told(), one(no_more, None));
+        assert_eq!(reported(), one(no_more, None));
         events.emit_last_counts();
-        assert_eq!(told(), one(no_more, Some(1)));
+        assert_eq!(reported(), one(no_more, Some(1)));
         // The number of remembered failures is limited.
         for number in 0..2 * FAILURES {
             fails(&number.to_string());
         }
-        assert_eq!(told().len(), 2 * FAILURES);
+        assert_eq!(reported().len(), 2 * FAILURES);
         assert_eq!(events.failures.lock().len(), FAILURES);
     }
 

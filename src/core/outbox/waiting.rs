@@ -7,17 +7,17 @@ use portal_wire::Frames;
 
 /// Bytes in the order in which they came, in pieces of about [`FLUSH_CHUNK`].
 ///
-/// A queue in one piece would take up to a mebibyte at a time from the allocator; and glibc, once it
-/// has seen a piece of that size come back, keeps as much in each of its arenas for good. (Measured
-/// after minutes of hostile visitors: 60 MB and growing, against 36 MB that stand still.)
+/// A queue in one piece would take up to a mebibyte at a time from the allocator; and glibc, once
+/// it has seen a piece of that size come back, keeps as much in each of its arenas for good.
+/// (Measured after minutes of hostile visitors: 60 MB and growing, against 36 MB that stand still.)
 ///
 /// Positions are counted from the connection's first waiting byte on.
 ///
-/// What every message to an idle socket looks at stands first, together with the lock before it: in a
-/// fan-out to five hundred, each cache line more is noticed.
+/// What every message to an idle socket looks at stands first, together with the lock before it: in
+/// a fan-out to five hundred, each cache line more is noticed.
 #[derive(Default)]
 #[repr(C)]
-pub(super) struct Waiting {
+pub(super) struct Backlog {
     /// How much nobody is writing.
     len: usize,
     /// Bytes that somebody has taken out and is writing, while nobody else may.
@@ -32,7 +32,7 @@ pub(super) struct Waiting {
     ends: VecDeque<u64>,
 }
 
-impl Waiting {
+impl Backlog {
     /// Whether all there is, is being written.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
@@ -52,8 +52,8 @@ impl Waiting {
         self.written + self.pending() as u64
     }
 
-    /// Appends `frames`, of which the socket has taken the first `taken` bytes already. Those can have
-    /// gone out only while nothing else waited.
+    /// Appends `frames`, of which the socket has taken the first `taken` bytes already. Those can
+    /// have gone out only while nothing else waited.
     pub(super) fn push(&mut self, frames: &Frames, taken: usize) {
         if taken > 0 {
             self.mid_frame = frames.ends().binary_search(&taken).is_err();
@@ -96,7 +96,7 @@ impl Waiting {
         }
     }
 
-    /// Takes the first piece to be written, which may be empty if nothing waits. [`Waiting::wrote`]
+    /// Takes the first piece to be written, which may be empty if nothing waits. [`Backlog::wrote`]
     /// says what became of all that was taken.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let piece = self.pieces.pop_front().unwrap_or_default();
@@ -105,8 +105,8 @@ impl Waiting {
         piece
     }
 
-    /// The socket has taken the first `count` bytes of `pieces`, which are all that were taken out. The
-    /// rest of them goes back to the front.
+    /// The socket has taken the first `count` bytes of `pieces`, which are all that were taken out.
+    /// The rest of them goes back to the front.
     pub(super) fn wrote(&mut self, count: usize, pieces: Vec<Vec<u8>>) {
         self.in_flight = 0;
         self.written += count as u64;
@@ -174,7 +174,7 @@ mod tests {
         frames
     }
 
-    fn all(waiting: &mut Waiting) -> Vec<u8> {
+    fn all(waiting: &mut Backlog) -> Vec<u8> {
         let mut bytes = Vec::new();
         while !waiting.is_empty() {
             let piece = waiting.take();
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_between_two_frames() {
         for taken in [0, 10] {
-            let mut waiting = Waiting::default();
+            let mut waiting = Backlog::default();
             waiting.push(&frames(&[10, 10]), taken);
             waiting.keep_torn_frame();
             assert!(waiting.is_empty(), "{taken}");
@@ -202,7 +202,7 @@ mod tests {
             sizes in prop::collection::vec(0usize..2 * FLUSH_CHUNK, 0..8),
             taken in 0usize..FLUSH_CHUNK,
         ) {
-            let mut waiting = Waiting::default();
+            let mut waiting = Backlog::default();
             let frames = frames(&sizes);
             waiting.push(&frames, 0);
             prop_assert_eq!(waiting.len, frames.len());
@@ -220,7 +220,7 @@ mod tests {
             is_in_flight: bool,
         ) {
             let frames = frames(&sizes);
-            let mut waiting = Waiting::default();
+            let mut waiting = Backlog::default();
             let at_once = at_once.min(frames.len());
             waiting.push(&frames, at_once);
             let first = waiting.take();

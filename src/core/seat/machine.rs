@@ -19,7 +19,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Lease, Passcode};
+use super::{Passcode, PortToken};
 use crate::clock::{Deadline, Tick, Ticks};
 use portal_wire::Port;
 
@@ -33,8 +33,8 @@ pub struct Timeouts {
     pub handshake: Ticks,
     /// From the last thing heard, or never.
     pub idle: Option<Ticks>,
-    /// How long before the idle timeout a connection is warned; `None` for connections who would not
-    /// understand it.
+    /// How long before the idle timeout a connection is warned; `None` for connections who would
+    /// not understand it.
     pub idle_soon: Option<Ticks>,
     /// From the connection, however active, or never.
     pub total: Option<Ticks>,
@@ -48,9 +48,9 @@ impl Timeouts {
         (idle, soon.map(|(idle, soon)| idle.earlier_by(soon)))
     }
 
-    fn seated(&self, lease: Lease, now: Tick, total: Option<Deadline>) -> State {
+    fn seated(&self, lease: PortToken, now: Tick, total: Option<Deadline>) -> SeatState {
         let (idle, idle_soon) = self.idle_deadlines(now);
-        State::Seated {
+        SeatState::Seated {
             lease,
             idle,
             idle_soon,
@@ -111,7 +111,7 @@ pub(crate) enum Arrival {
 
 /// What somebody who says the passcode wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wish {
+pub enum SeatRequest {
     /// To go on talking on this connection.
     Stay,
     /// To be called: the session begins on that other connection.
@@ -133,13 +133,13 @@ pub enum Verdict {
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Expiry {
     /// Nobody came. The passcode has changed and the seat is free: push the lease.
-    NoShow(Lease),
+    NoShow(PortToken),
     /// Somebody came and did not say the passcode in time. The seat is closing.
     Handshake,
     /// Nobody has answered the call in time. The seat is closing.
     NoAnswer,
-    /// Nothing heard for so long that the idle timeout is near. Nothing has changed but that this is
-    /// not said again before the connection has been heard.
+    /// Nothing heard for so long that the idle timeout is near. Nothing has changed but that this
+    /// is not said again before the connection has been heard.
     IdleSoon,
     /// Nothing heard for too long. The seat is closing.
     Idle,
@@ -185,39 +185,39 @@ impl Phase {
 pub struct Seat {
     passcode: Passcode,
     timeouts: Timeouts,
-    state: State,
+    state: SeatState,
     /// The server is going down: whoever is still here may finish, nobody else gets in.
     barred: bool,
 }
 
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(Clone, PartialEq))]
-enum State {
+enum SeatState {
     Free,
     Reserved {
-        lease: Lease,
+        lease: PortToken,
         asker: Asker,
         until: Deadline,
     },
     Greeting {
-        lease: Lease,
+        lease: PortToken,
         until: Deadline,
         total: Option<Deadline>,
     },
     Calling {
-        lease: Lease,
+        lease: PortToken,
         until: Deadline,
         total: Option<Deadline>,
     },
     Seated {
-        lease: Lease,
+        lease: PortToken,
         idle: Option<Deadline>,
         /// When the connection is to be warned; `None` once it has been.
         idle_soon: Option<Deadline>,
         total: Option<Deadline>,
     },
     Closing {
-        lease: Lease,
+        lease: PortToken,
     },
 }
 
@@ -227,7 +227,7 @@ impl Seat {
         Seat {
             passcode,
             timeouts,
-            state: State::Free,
+            state: SeatState::Free,
             barred: false,
         }
     }
@@ -237,13 +237,18 @@ impl Seat {
     /// # Errors
     /// Gives the lease back when the seat is not free or the server is going down. The first
     /// can't be: a lease is off the stack exactly while its seat is in use.
-    pub fn reserve(&mut self, lease: Lease, asker: Asker, now: Tick) -> Result<Ticket, Lease> {
-        if self.barred || !matches!(self.state, State::Free) {
+    pub fn reserve(
+        &mut self,
+        lease: PortToken,
+        asker: Asker,
+        now: Tick,
+    ) -> Result<Ticket, PortToken> {
+        if self.barred || !matches!(self.state, SeatState::Free) {
             return Err(lease);
         }
         let port = lease.port();
         let until = Deadline::after(now, self.timeouts.reserve);
-        self.state = State::Reserved {
+        self.state = SeatState::Reserved {
             lease,
             asker,
             until,
@@ -259,8 +264,8 @@ impl Seat {
     ///
     /// # Errors
     /// Gives the lease back as [`Seat::reserve`] does.
-    pub fn sit(&mut self, lease: Lease, now: Tick) -> Result<(), Lease> {
-        if self.barred || !matches!(self.state, State::Free) {
+    pub fn sit(&mut self, lease: PortToken, now: Tick) -> Result<(), PortToken> {
+        if self.barred || !matches!(self.state, SeatState::Free) {
             return Err(lease);
         }
         let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
@@ -268,18 +273,18 @@ impl Seat {
         Ok(())
     }
 
-    /// A caller that is connected already takes the seat and gets the ticket for it, at an entrance where
-    /// one connection is portal and worker in turn. There is no arrival to wait for, so the passcode is
-    /// due within the time that a reservation stands; and nobody else can arrive.
+    /// A caller that is connected already takes the seat and gets the ticket for it, at an entrance
+    /// where one connection is portal and worker in turn. There is no arrival to wait for, so the
+    /// passcode is due within the time that a reservation stands; and nobody else can arrive.
     ///
     /// # Errors
     /// Gives the lease back as [`Seat::reserve`] does.
-    pub fn greet(&mut self, lease: Lease, now: Tick) -> Result<Ticket, Lease> {
-        if self.barred || !matches!(self.state, State::Free) {
+    pub fn greet(&mut self, lease: PortToken, now: Tick) -> Result<Ticket, PortToken> {
+        if self.barred || !matches!(self.state, SeatState::Free) {
             return Err(lease);
         }
         let port = lease.port();
-        self.state = State::Greeting {
+        self.state = SeatState::Greeting {
             lease,
             until: Deadline::after(now, self.timeouts.reserve),
             total: self.timeouts.total.map(|ticks| Deadline::after(now, ticks)),
@@ -294,7 +299,7 @@ impl Seat {
     /// first answer may have been lost. It gets no more time for it.
     pub(crate) fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
         match &self.state {
-            State::Reserved {
+            SeatState::Reserved {
                 lease,
                 asker: first,
                 until,
@@ -308,15 +313,15 @@ impl Seat {
         }
     }
 
-    /// Whether [`Seat::arrive`] from `address` and then [`Seat::present`] with `said` would let
+    /// Whether [`Seat::arrive`] from `address` and then [`Seat::present`] with `batch` would let
     /// somebody in. Where many seats share a port, that is how they are told apart.
-    pub(crate) fn would_admit(&self, address: IpAddr, said: &str, now: Tick) -> bool {
+    pub(crate) fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
         match &self.state {
-            State::Reserved { asker, until, .. } => {
+            SeatState::Reserved { asker, until, .. } => {
                 !self.barred
                     && asker.address == address.to_canonical()
                     && !until.is_past(now)
-                    && self.passcode.matches(said)
+                    && self.passcode.matches(passcode)
             }
             _ => false,
         }
@@ -325,7 +330,7 @@ impl Seat {
     /// Somebody has connected from `address`.
     pub(crate) fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {
-            State::Reserved { asker, until, .. }
+            SeatState::Reserved { asker, until, .. }
                 if !self.barred
                     && asker.address == address.to_canonical()
                     && !until.is_past(now) => {}
@@ -334,7 +339,7 @@ impl Seat {
         let until = Deadline::after(now, self.timeouts.handshake);
         let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
         if let Some(lease) = self.take_lease() {
-            self.state = State::Greeting {
+            self.state = SeatState::Greeting {
                 lease,
                 until,
                 total,
@@ -343,32 +348,37 @@ impl Seat {
         Arrival::Expected
     }
 
-    /// The caller's encryption is established, for which it had the handshake timeout. From here on it has
-    /// as long for the passcode.
+    /// The caller's encryption is established, for which it had the handshake timeout. From here on
+    /// it has as long for the passcode.
     pub(crate) fn hands_shaken(&mut self, now: Tick) {
-        if let State::Greeting { until, .. } = &mut self.state {
+        if let SeatState::Greeting { until, .. } = &mut self.state {
             *until = Deadline::after(now, self.timeouts.handshake);
         }
     }
 
     /// The caller's first frame, read as a passcode; `None` if it was anything else. A call may
     /// take as long as a reservation.
-    pub(crate) fn present(&mut self, said: Option<&str>, wish: Wish, now: Tick) -> Verdict {
-        let State::Greeting { total, .. } = &self.state else {
+    pub(crate) fn present(
+        &mut self,
+        passcode: Option<&str>,
+        wish: SeatRequest,
+        now: Tick,
+    ) -> Verdict {
+        let SeatState::Greeting { total, .. } = &self.state else {
             return Verdict::TooLate;
         };
         let total = *total;
-        let right = said.is_some_and(|said| self.passcode.matches(said));
+        let right = passcode.is_some_and(|passcode| self.passcode.matches(passcode));
         let Some(lease) = self.take_lease() else {
             return Verdict::TooLate;
         };
         if !right || self.barred {
-            self.state = State::Closing { lease };
+            self.state = SeatState::Closing { lease };
             return Verdict::Refused;
         }
         self.state = match wish {
-            Wish::Stay => self.timeouts.seated(lease, now, total),
-            Wish::BeCalled => State::Calling {
+            SeatRequest::Stay => self.timeouts.seated(lease, now, total),
+            SeatRequest::BeCalled => SeatState::Calling {
                 lease,
                 until: Deadline::after(now, self.timeouts.reserve),
                 total,
@@ -377,10 +387,10 @@ impl Seat {
         Verdict::Admitted
     }
 
-    /// The call has been answered. Returns whether the connection is seated now: not when the seat was
-    /// closed in the meantime.
+    /// The call has been answered. Returns whether the connection is seated now: not when the seat
+    /// was closed in the meantime.
     pub fn answered(&mut self, now: Tick) -> bool {
-        let State::Calling { total, .. } = &self.state else {
+        let SeatState::Calling { total, .. } = &self.state else {
             return false;
         };
         let total = *total;
@@ -391,8 +401,8 @@ impl Seat {
     }
 
     /// The connection has said something that counts as activity.
-    pub fn heard(&mut self, now: Tick) {
-        if let State::Seated {
+    pub fn touch(&mut self, now: Tick) {
+        if let SeatState::Seated {
             idle, idle_soon, ..
         } = &mut self.state
         {
@@ -405,22 +415,22 @@ impl Seat {
         let past =
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let expiry = match &self.state {
-            State::Reserved { until, .. } if until.is_past(now) => {
+            SeatState::Reserved { until, .. } if until.is_past(now) => {
                 // First the passcode: should that fail, nothing has changed.
                 let next = next();
                 let lease = self.take_lease()?;
                 self.passcode = next;
                 return Some(Expiry::NoShow(lease));
             }
-            State::Greeting { until, .. } if until.is_past(now) => Expiry::Handshake,
-            State::Calling { until, .. } if until.is_past(now) => Expiry::NoAnswer,
-            State::Seated { total, .. } if past(*total) => Expiry::Total,
-            State::Seated { idle, .. } if past(*idle) => Expiry::Idle,
-            State::Seated { idle_soon, .. } if past(*idle_soon) => Expiry::IdleSoon,
+            SeatState::Greeting { until, .. } if until.is_past(now) => Expiry::Handshake,
+            SeatState::Calling { until, .. } if until.is_past(now) => Expiry::NoAnswer,
+            SeatState::Seated { total, .. } if past(*total) => Expiry::Total,
+            SeatState::Seated { idle, .. } if past(*idle) => Expiry::Idle,
+            SeatState::Seated { idle_soon, .. } if past(*idle_soon) => Expiry::IdleSoon,
             _ => return None,
         };
         if expiry == Expiry::IdleSoon {
-            if let State::Seated { idle_soon, .. } = &mut self.state {
+            if let SeatState::Seated { idle_soon, .. } = &mut self.state {
                 *idle_soon = None;
             }
         } else {
@@ -436,8 +446,8 @@ impl Seat {
         &mut self,
         passcode: &Passcode,
         next: impl FnOnce() -> Passcode,
-    ) -> Option<Lease> {
-        if !matches!(self.state, State::Reserved { .. }) || self.passcode != *passcode {
+    ) -> Option<PortToken> {
+        if !matches!(self.state, SeatState::Reserved { .. }) || self.passcode != *passcode {
             return None;
         }
         // Create the passcode first: if that panics, nothing has changed.
@@ -452,17 +462,17 @@ impl Seat {
     pub fn close(&mut self) {
         if matches!(
             self.state,
-            State::Greeting { .. } | State::Calling { .. } | State::Seated { .. }
+            SeatState::Greeting { .. } | SeatState::Calling { .. } | SeatState::Seated { .. }
         ) && let Some(lease) = self.take_lease()
         {
-            self.state = State::Closing { lease };
+            self.state = SeatState::Closing { lease };
         }
     }
 
     /// The worker has cleared up: the passcode becomes `next`, the seat is free, and its lease is
     /// to be pushed. `None` when the seat was not closing, and then nothing has changed.
-    pub fn free(&mut self, next: Passcode) -> Option<Lease> {
-        if !matches!(self.state, State::Closing { .. }) {
+    pub fn free(&mut self, next: Passcode) -> Option<PortToken> {
+        if !matches!(self.state, SeatState::Closing { .. }) {
             return None;
         }
         self.passcode = next;
@@ -471,10 +481,10 @@ impl Seat {
 
     /// The server is going down: from now on nobody is promised the seat or let in. A reservation
     /// that stands is given up, and its lease is to be pushed.
-    pub fn bar(&mut self) -> Option<Lease> {
+    pub fn bar(&mut self) -> Option<PortToken> {
         self.barred = true;
         self.close();
-        if matches!(self.state, State::Reserved { .. }) {
+        if matches!(self.state, SeatState::Reserved { .. }) {
             self.take_lease()
         } else {
             None
@@ -484,11 +494,11 @@ impl Seat {
     /// The next deadline, for the timer's alarm.
     pub fn deadline(&self) -> Option<Deadline> {
         match &self.state {
-            State::Free | State::Closing { .. } => None,
-            State::Reserved { until, .. }
-            | State::Greeting { until, .. }
-            | State::Calling { until, .. } => Some(*until),
-            State::Seated {
+            SeatState::Free | SeatState::Closing { .. } => None,
+            SeatState::Reserved { until, .. }
+            | SeatState::Greeting { until, .. }
+            | SeatState::Calling { until, .. } => Some(*until),
+            SeatState::Seated {
                 idle,
                 idle_soon,
                 total,
@@ -500,24 +510,24 @@ impl Seat {
     /// Where the seat is in its life.
     pub fn phase(&self) -> Phase {
         match &self.state {
-            State::Free => Phase::Free,
-            State::Reserved { .. } => Phase::Reserved,
-            State::Greeting { .. } => Phase::Greeting,
-            State::Calling { .. } => Phase::Calling,
-            State::Seated { .. } => Phase::Seated,
-            State::Closing { .. } => Phase::Closing,
+            SeatState::Free => Phase::Free,
+            SeatState::Reserved { .. } => Phase::Reserved,
+            SeatState::Greeting { .. } => Phase::Greeting,
+            SeatState::Calling { .. } => Phase::Calling,
+            SeatState::Seated { .. } => Phase::Seated,
+            SeatState::Closing { .. } => Phase::Closing,
         }
     }
 
     /// Leaves the seat free and hands over its lease, if it had one.
-    fn take_lease(&mut self) -> Option<Lease> {
-        match std::mem::replace(&mut self.state, State::Free) {
-            State::Free => None,
-            State::Reserved { lease, .. }
-            | State::Greeting { lease, .. }
-            | State::Calling { lease, .. }
-            | State::Seated { lease, .. }
-            | State::Closing { lease } => Some(lease),
+    fn take_lease(&mut self) -> Option<PortToken> {
+        match std::mem::replace(&mut self.state, SeatState::Free) {
+            SeatState::Free => None,
+            SeatState::Reserved { lease, .. }
+            | SeatState::Greeting { lease, .. }
+            | SeatState::Calling { lease, .. }
+            | SeatState::Seated { lease, .. }
+            | SeatState::Closing { lease } => Some(lease),
         }
     }
 }
@@ -572,7 +582,7 @@ mod tests {
         let (mut seat, _, ticket) = reserved();
         assert_eq!(seat.arrive(ip(HERE), Tick(0)), Arrival::Expected);
         assert_eq!(
-            seat.present(Some(ticket.passcode.reveal()), Wish::Stay, Tick(0)),
+            seat.present(Some(ticket.passcode.reveal()), SeatRequest::Stay, Tick(0)),
             Verdict::Admitted
         );
         seat
@@ -601,9 +611,9 @@ mod tests {
     fn calling() -> Seat {
         let (mut seat, _, ticket) = reserved();
         seat.arrive(ip(HERE), Tick(0));
-        let said = Some(ticket.passcode.reveal());
+        let passcode = Some(ticket.passcode.reveal());
         assert_eq!(
-            seat.present(said, Wish::BeCalled, Tick(1)),
+            seat.present(passcode, SeatRequest::BeCalled, Tick(1)),
             Verdict::Admitted
         );
         assert_eq!(seat.phase(), Phase::Calling);
@@ -617,7 +627,7 @@ mod tests {
         assert!(!seat.answered(Tick(2)), "once");
         assert_eq!(seat.phase(), Phase::Seated);
         assert_eq!(seat.expire(Tick(7), never), None);
-        seat.heard(Tick(7));
+        seat.touch(Tick(7));
         assert_eq!(seat.expire(Tick(8), never), None);
         assert_eq!(seat.expire(Tick(9), never), Some(Expiry::Total));
     }
@@ -662,20 +672,27 @@ mod tests {
         );
         assert_eq!(seat.arrive(ip(HERE), Tick(1)), Arrival::Stray, "one chance");
         assert_eq!(
-            seat.present(Some(ticket.passcode.reveal()), Wish::Stay, Tick(1)),
+            seat.present(Some(ticket.passcode.reveal()), SeatRequest::Stay, Tick(1)),
             Verdict::Admitted
         );
     }
 
     #[test]
     fn whatever_is_not_the_passcode_closes_the_seat() {
-        for said in [None, Some(""), Some("00000000000000000000000000000002")] {
+        for passcode in [None, Some(""), Some("00000000000000000000000000000002")] {
             let (mut seat, _, _) = reserved();
             seat.arrive(ip(HERE), Tick(0));
-            assert_eq!(seat.present(said, Wish::Stay, Tick(0)), Verdict::Refused);
+            assert_eq!(
+                seat.present(passcode, SeatRequest::Stay, Tick(0)),
+                Verdict::Refused
+            );
             assert_eq!(seat.phase(), Phase::Closing);
             assert_eq!(
-                seat.present(Some(Passcode::from_bits(1).reveal()), Wish::Stay, Tick(0)),
+                seat.present(
+                    Some(Passcode::from_bits(1).reveal()),
+                    SeatRequest::Stay,
+                    Tick(0)
+                ),
                 Verdict::TooLate
             );
         }
@@ -694,7 +711,7 @@ mod tests {
         assert_eq!(idle.expire(Tick(6), none), Some(Expiry::Idle));
 
         let mut active = seated();
-        active.heard(Tick(5));
+        active.touch(Tick(5));
         assert_eq!(active.expire(Tick(8), none), None);
         assert_eq!(
             active.expire(Tick(9), none),
@@ -715,7 +732,7 @@ mod tests {
         assert_eq!(seat.phase(), Phase::Seated);
         assert_eq!(seat.expire(Tick(5), never), None, "once");
         assert_eq!(seat.deadline().map(Deadline::fires_at), Some(Tick(6)));
-        seat.heard(Tick(5));
+        seat.touch(Tick(5));
         assert_eq!(seat.expire(Tick(8), never), None);
         assert_eq!(seat.expire(Tick(9), never), Some(Expiry::IdleSoon));
         assert_eq!(seat.expire(Tick(11), never), Some(Expiry::Idle));

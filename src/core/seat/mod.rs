@@ -9,6 +9,6 @@ mod passcode;
 mod stack;
 
 pub(crate) use machine::{Arrival, Expiry};
-pub use machine::{Asker, Phase, Seat, Ticket, Timeouts, Verdict, Wish};
+pub use machine::{Asker, Phase, Seat, SeatRequest, Ticket, Timeouts, Verdict};
 pub use passcode::{Passcode, PasscodeKind};
-pub use stack::{Lease, SeatNumber, WorkloadStack};
+pub use stack::{PortToken, SeatNumber, WorkloadStack};

@@ -62,14 +62,14 @@ impl Passcode {
         Passcode(format!("{bits:032x}").into_boxed_str())
     }
 
-    /// Whether `said` is this passcode. How long the comparison takes does not depend on how
+    /// Whether `batch` is this passcode. How long the comparison takes does not depend on how
     /// many digits are right, so a passcode can't be found out digit by digit.
-    pub fn matches(&self, said: &str) -> bool {
-        let (mine, said) = (self.0.as_bytes(), said.as_bytes());
-        mine.len() == said.len()
+    pub fn matches(&self, passcode: &str) -> bool {
+        let (mine, passcode) = (self.0.as_bytes(), passcode.as_bytes());
+        mine.len() == passcode.len()
             && mine
                 .iter()
-                .zip(said)
+                .zip(passcode)
                 .fold(0, |unequal, (a, b)| unequal | (a ^ b))
                 == 0
     }

@@ -50,12 +50,12 @@ impl fmt::Display for SeatNumber {
 /// compile. (The model test copies whole worlds, and only it can.)
 #[derive(PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
-pub struct Lease {
+pub struct PortToken {
     seat: SeatNumber,
     port: Port,
 }
 
-impl Lease {
+impl PortToken {
     /// The seat it is for.
     pub fn seat(&self) -> SeatNumber {
         self.seat
@@ -71,7 +71,7 @@ impl Lease {
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
 pub struct WorkloadStack {
-    free: Vec<Lease>,
+    free: Vec<PortToken>,
 }
 
 impl WorkloadStack {
@@ -79,8 +79,8 @@ impl WorkloadStack {
     /// This is the only place where leases are made.
     pub fn new(ports: impl IntoIterator<Item = Port>) -> WorkloadStack {
         let leases = ports.into_iter().enumerate();
-        let mut free: Vec<Lease> = leases
-            .map(|(index, port)| Lease {
+        let mut free: Vec<PortToken> = leases
+            .map(|(index, port)| PortToken {
                 seat: SeatNumber::from_index(index),
                 port,
             })
@@ -90,20 +90,20 @@ impl WorkloadStack {
     }
 
     /// Hands out the port that was freed last, or `None` when all are in use.
-    pub fn pop(&mut self) -> Option<Lease> {
+    pub fn pop(&mut self) -> Option<PortToken> {
         self.free.pop()
     }
 
     /// Takes a port back.
-    pub fn push(&mut self, lease: Lease) {
+    pub fn push(&mut self, lease: PortToken) {
         self.free.push(lease);
     }
 
     /// Removes the ports of the seats in `missing`. Complete pairs of the rest are handed out
     /// first, then seats whose partner is missing.
-    pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<Lease> {
-        let is_missing = |lease: &mut Lease| missing(lease.seat());
-        let mut held_back: Vec<Lease> = self.free.extract_if(.., is_missing).collect();
+    pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<PortToken> {
+        let is_missing = |lease: &mut PortToken| missing(lease.seat());
+        let mut held_back: Vec<PortToken> = self.free.extract_if(.., is_missing).collect();
         held_back.reverse();
         self.pairs_first(missing);
         held_back
@@ -111,7 +111,7 @@ impl WorkloadStack {
 
     /// Puts a held-back port on the stack, next to its partner's if that is there. Seats whose
     /// partner is still `missing` are handed out last.
-    pub fn add(&mut self, lease: Lease, missing: impl Fn(SeatNumber) -> bool) {
+    pub fn add(&mut self, lease: PortToken, missing: impl Fn(SeatNumber) -> bool) {
         let partner = lease.seat().partner();
         let beside = self.free.iter().position(|there| there.seat() == partner);
         self.free.insert(beside.unwrap_or(self.free.len()), lease);
@@ -125,7 +125,7 @@ impl WorkloadStack {
 
     /// The free ports, the next one to go out last.
     pub fn ports(&self) -> impl ExactSizeIterator<Item = Port> {
-        self.free.iter().map(Lease::port)
+        self.free.iter().map(PortToken::port)
     }
 }
 

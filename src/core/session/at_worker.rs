@@ -1,11 +1,12 @@
-//! A session at a worker's port, or at the single one: a client talks with its partner and gives commands.
+//! A session at a worker's port, or at the single one: a client talks with its partner and gives
+//! commands.
 
 use std::sync::Arc;
 
-use super::speaker::Audience;
+use super::outgoing::Audience;
 use super::turn::{Message, Role, Session};
+use crate::chat::{Connection, Joiner, RoomError, flush_all};
 use crate::clock::Tick;
-use crate::hall::{Connection, Joiner, RoomError, flush_all};
 use crate::limits;
 use crate::seats::SharedSeat;
 use portal_net::Port;
@@ -40,8 +41,8 @@ impl Role for AtWorker<'_> {
         self.seat.port
     }
 
-    fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port> {
-        self.seat.heard(connection, now).then_some(self.seat.port)
+    fn touch(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port> {
+        self.seat.touch(connection, now).then_some(self.seat.port)
     }
 
     /// A message may name its destination itself (seed 003); if not, it is for the partner.
@@ -49,15 +50,15 @@ impl Role for AtWorker<'_> {
         let me = message.me;
         let partner = Audience::Partner(session.role.seat.number);
         if std::mem::take(&mut session.role.next_is_public) {
-            session.speaker.say(Audience::Everyone, message.text, me);
+            session.outgoing.send(Audience::Everyone, message.text, me);
             return Ok(());
         }
         match message.addressed() {
-            Addressed::Chat(text) => session.speaker.say(partner, text, me),
+            Addressed::Chat(text) => session.outgoing.send(partner, text, me),
             Addressed::One { .. } if session.connection().name().is_none() => {
                 return session.login_first();
             }
-            Addressed::One { name, rest } => session.speaker.say_to(name, rest, me),
+            Addressed::One { name, rest } => session.outgoing.send_direct(name, rest, me),
         }
         Ok(())
     }
@@ -99,42 +100,44 @@ impl Session<'_, AtWorker<'_>> {
             ClientCommand::Who => {
                 let names = self.names();
                 let users = names.iter().map(|name| name.as_str().into()).collect();
-                self.speaker.answer(&ServerDoc::Who { users });
+                self.outgoing.answer(&ServerDoc::Who { users });
             }
             ClientCommand::Public {
                 message: Some(text),
                 me,
-            } => self.speaker.say(Audience::Everyone, &text, me),
+            } => self.outgoing.send(Audience::Everyone, &text, me),
             ClientCommand::Public { message: None, .. } => {
                 self.role.next_is_public = true;
-                self.speaker.answer(&ServerDoc::PublicNext);
+                self.outgoing.answer(&ServerDoc::PublicNext);
             }
-            ClientCommand::PublicCancel => self.speaker.answer(&ServerDoc::Sent { count: 0 }),
-            ClientCommand::Direct { to, message, me } => self.speaker.say_to(&to, &message, me),
+            ClientCommand::PublicCancel => self.outgoing.answer(&ServerDoc::Sent { count: 0 }),
+            ClientCommand::Direct { to, message, me } => {
+                self.outgoing.send_direct(&to, &message, me)
+            }
             ClientCommand::DirectList => {
                 let names = self.names();
                 let others = names.iter().filter(|name| *name != who.as_str());
                 let users = others.map(|name| name.as_str().into()).collect();
-                self.speaker.answer(&ServerDoc::DirectList { users });
+                self.outgoing.answer(&ServerDoc::DirectList { users });
             }
             ClientCommand::Passwd {
                 old: Secret(old),
                 new: Secret(new),
             } => return self.change_password(&old, &new),
             ClientCommand::Rooms => {
-                self.speaker.send_answers();
+                self.outgoing.send_answers();
                 let elsewhere = self.state.backplane.rooms();
                 let here = || self.state.rooms.with(|rooms| rooms.list());
                 let rooms = elsewhere.unwrap_or_else(here);
                 let rooms = rooms
                     .iter()
                     .map(|(name, members)| (name.as_str().into(), *members));
-                self.speaker.answer(&ServerDoc::Rooms {
+                self.outgoing.answer(&ServerDoc::Rooms {
                     rooms: rooms.collect(),
                 });
             }
             ClientCommand::Join { room, here } => self.join(who, &room, here),
-            ClientCommand::Say { room, message, me } => self.say_in_room(&room, &message, me),
+            ClientCommand::Say { room, message, me } => self.send_to_room(&room, &message, me),
             ClientCommand::Topic {
                 topic: Some(topic), ..
             } if topic.len() > limits::MAX_TOPIC_BYTES => {
@@ -142,21 +145,22 @@ impl Session<'_, AtWorker<'_>> {
                 let sentence = format!(
                     "a topic has at most {most} bytes, but this one has {length}; shorten it"
                 );
-                self.speaker.error(ErrorCode::BadTopic, &sentence);
+                self.outgoing.error(ErrorCode::BadTopic, &sentence);
             }
             ClientCommand::Topic { room, topic } => {
                 let (main, rooms) = (self.connection(), &self.state.rooms);
                 let name = Name::new(&room).ok_or(RoomError::NoSuchRoom);
                 if let (Ok(name), Some(topic)) = (&name, &topic)
                     && rooms.with(|rooms| rooms.name_for(name, main)).is_ok()
-                    && !self.speaker.publish_topic(name, topic)
+                    && !self.outgoing.publish_topic(name, topic)
                 {
                     return Ok(());
                 }
-                self.speaker.wait_for_pending();
-                let tell = |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
-                match name.and_then(tell) {
-                    Ok(told) => flush_all(&told),
+                self.outgoing.wait_for_pending();
+                let set_topic =
+                    |name| rooms.with(|rooms| rooms.topic(&name, main, topic.as_deref()));
+                match name.and_then(set_topic) {
+                    Ok(notified) => flush_all(&notified),
                     Err(error) => self.not_in_room(&room, &error),
                 }
             }
@@ -168,9 +172,9 @@ impl Session<'_, AtWorker<'_>> {
 
     /// Everyone who has logged in, on any server; if the others can't be asked, on this one.
     fn names(&mut self) -> Vec<String> {
-        self.speaker.send_answers();
+        self.outgoing.send_answers();
         let everywhere = self.state.backplane.users();
-        everywhere.unwrap_or_else(|| self.state.people.names())
+        everywhere.unwrap_or_else(|| self.state.users.names())
     }
 
     fn join(&mut self, who: &Name, room: &str, here: bool) {
@@ -183,7 +187,7 @@ impl Session<'_, AtWorker<'_>> {
             seat: self.role.seat.number,
         };
         // The answers to what was said before come before the room's.
-        self.speaker.wait_for_pending();
+        self.outgoing.wait_for_pending();
         let rooms = &self.state.rooms;
         if here {
             if let Err(error) = rooms.join_here(&name, &joiner) {
@@ -197,13 +201,13 @@ impl Session<'_, AtWorker<'_>> {
                 // Where the asker reached this server, it will reach the room.
                 let local = outbox.stream().local_addr();
                 let address = local.map_or(rooms.ports.bind.ip(), |local| local.ip());
-                self.speaker.answer(&ServerDoc::Joined {
+                self.outgoing.answer(&ServerDoc::Joined {
                     room: name.as_str().into(),
                     address: address.to_canonical(),
                     port: ticket.port,
                     passcode: ticket.passcode.reveal().into(),
                 });
-                self.speaker.send_answers();
+                self.outgoing.send_answers();
                 rooms.with(|rooms| rooms.append_topic(&name, joiner.main));
                 outbox.flush();
             }
@@ -215,28 +219,28 @@ impl Session<'_, AtWorker<'_>> {
         match error {
             RoomError::AlreadyMember => {
                 let sentence = format!("you are in {name} already");
-                self.speaker.error(ErrorCode::AlreadyMember, &sentence);
+                self.outgoing.error(ErrorCode::AlreadyMember, &sentence);
             }
             RoomError::TooMany => {
-                let most = limits::ROOMS_A_PERSON;
+                let most = limits::MAX_ROOMS_PER_USER;
                 let sentence =
                     format!("you are in {most} rooms, and nobody may be in more; leave one first");
-                self.speaker.error(ErrorCode::NoRoomLeft, &sentence);
+                self.outgoing.error(ErrorCode::NoRoomLeft, &sentence);
             }
             _ => {
                 let sentence = "there is no room left: every room's port is in use, or the machine gives no more threads; ROOMS tells which rooms there are";
-                self.speaker.error(ErrorCode::NoRoomLeft, sentence);
+                self.outgoing.error(ErrorCode::NoRoomLeft, sentence);
             }
         }
     }
 
     /// Something for a room, said on the main connection.
-    fn say_in_room(&mut self, room: &str, text: &str, me: bool) {
+    fn send_to_room(&mut self, room: &str, text: &str, me: bool) {
         let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
         let main = self.connection();
         let name = name.and_then(|name| self.state.rooms.with(|rooms| rooms.name_for(&name, main)));
         match name {
-            Ok(name) => self.speaker.say(Audience::Room(name), text, me),
+            Ok(name) => self.outgoing.send(Audience::Room(name), text, me),
             Err(error) => self.not_in_room(room, &error),
         }
     }
@@ -246,7 +250,7 @@ impl Session<'_, AtWorker<'_>> {
             return self.bad_room_name();
         };
         match self.state.rooms.leave(&name, self.connection()) {
-            Ok(()) => self.speaker.answer(&ServerDoc::Left {
+            Ok(()) => self.outgoing.answer(&ServerDoc::Left {
                 room: name.as_str().into(),
             }),
             Err(error) => self.not_in_room(name.as_str(), &error),
@@ -258,13 +262,13 @@ impl Session<'_, AtWorker<'_>> {
             RoomError::NotAMember => (ErrorCode::NotAMember, format!("you are not in {room}")),
             _ => (ErrorCode::NoSuchRoom, format!("there is no room {room}")),
         };
-        self.speaker.error(code, &sentence);
+        self.outgoing.error(code, &sentence);
     }
 
     fn bad_room_name(&mut self) {
-        let most = limits::NAME;
+        let most = limits::MAX_NAME_BYTES;
         let sentence = format!("a room's name is 1 to {most} letters (a to z), digits, _ . or -");
-        self.speaker.error(ErrorCode::BadName, &sentence);
+        self.outgoing.error(ErrorCode::BadName, &sentence);
     }
 
     pub(super) fn login_first(&mut self) -> Result<(), CloseReason> {

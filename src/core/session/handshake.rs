@@ -1,6 +1,6 @@
 //! The first frame on a connection, which should be the passcode.
 
-use crate::hall::Connection;
+use crate::chat::Connection;
 use crate::transport::{Decoder, Input};
 use portal_net::{Pending, is_timeout};
 use portal_wire::{ClientDoc, CloseReason, ErrorCode, FrameError, Handshake, ServerDoc};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::speaker::Audience;
+use super::outgoing::Audience;
 use super::turn::{Message, Role, Session};
+use crate::chat::Connection;
 use crate::clock::Tick;
-use crate::hall::Connection;
 use crate::seats::SharedSeat;
 use portal_net::Port;
 use portal_wire::{Addressed, ClientCommand, CloseReason, ErrorCode, Name};
@@ -26,9 +26,9 @@ impl Role for InRoom<'_> {
     }
 
     /// Who speaks in a room is not idle at the worker either.
-    fn heard(&self, _: &Arc<Connection>, now: Tick) -> Option<Port> {
+    fn touch(&self, _: &Arc<Connection>, now: Tick) -> Option<Port> {
         let seat = self.seat?;
-        seat.heard(self.main, now).then_some(seat.port)
+        seat.touch(self.main, now).then_some(seat.port)
     }
 
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
@@ -36,9 +36,9 @@ impl Role for InRoom<'_> {
         match message.addressed() {
             Addressed::Chat(text) => {
                 let room = Audience::Room(session.role.name.clone());
-                session.speaker.say(room, text, me);
+                session.outgoing.send(room, text, me);
             }
-            Addressed::One { name, rest } => session.speaker.say_to(name, rest, me),
+            Addressed::One { name, rest } => session.outgoing.send_direct(name, rest, me),
         }
         Ok(())
     }

@@ -6,10 +6,10 @@ use crossbeam_channel::bounded;
 
 use super::at_worker::AtWorker;
 use super::turn::Session;
-use crate::accounts::{PasswordChange, PasswordCheck, Refusal};
+use crate::accounts::{LoginRefusal, PasswordChange, PasswordCheck};
 use crate::backplane::{Claim, Sender};
+use crate::chat::NameClaim;
 use crate::event::ChatEvent;
-use crate::hall::Entry;
 use crate::limits;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
@@ -23,23 +23,23 @@ impl Session<'_, AtWorker<'_>> {
         let Some(name) = Name::new(username) else {
             let sentence = format!(
                 "a name is 1 to {} letters (a to z), digits, _ . or -; choose another",
-                limits::NAME
+                limits::MAX_NAME_BYTES
             );
-            return self.speaker.error(ErrorCode::BadName, &sentence);
+            return self.outgoing.error(ErrorCode::BadName, &sentence);
         };
         if !name.is_for_a_person() {
             let sentence = "a name is neither a number, as a seat has, nor server; choose another";
-            return self.speaker.error(ErrorCode::BadName, sentence);
+            return self.outgoing.error(ErrorCode::BadName, sentence);
         }
         match &self.state.logins.accounts {
             Some(accounts) => {
                 // The lookup may take a while.
-                self.speaker.send_answers();
+                self.outgoing.send_answers();
                 match accounts.lookup(&name) {
                     Ok(exists) => {
                         self.role.claimed = Some(name);
                         let new_account = !exists;
-                        self.speaker.answer(&ServerDoc::Password { new_account });
+                        self.outgoing.answer(&ServerDoc::Password { new_account });
                     }
                     Err(refusal) => self.refused(&refusal),
                 }
@@ -67,7 +67,7 @@ impl Session<'_, AtWorker<'_>> {
             self.wait_to_guess(&name)?;
         }
         let over = || self.connection().outbox.has_ended() || self.state.clock.is_stopped();
-        let port = self.speaker.port;
+        let port = self.outgoing.port;
         let check = accounts.check(&name, password, &over);
         if over() {
             // A connection that ended meanwhile must not take the name from a live one.
@@ -110,12 +110,12 @@ impl Session<'_, AtWorker<'_>> {
         match accounts.change(&name, old, new, &over) {
             Ok(PasswordChange::Changed) => {
                 self.right_password(&name);
-                let port = self.speaker.port;
+                let port = self.outgoing.port;
                 self.state.events.emit(|| ChatEvent::PasswordChanged {
                     port,
                     name: name.to_string(),
                 });
-                self.speaker.answer(&ServerDoc::PasswordChanged);
+                self.outgoing.answer(&ServerDoc::PasswordChanged);
             }
             Ok(PasswordChange::Wrong) => self.wrong_password(&name)?,
             Ok(PasswordChange::GivenUp) => return Err(CloseReason::PeerClosed),
@@ -132,7 +132,7 @@ impl Session<'_, AtWorker<'_>> {
                 "a password is 1 to {} bytes long; choose another",
                 limits::PASSWORD
             );
-            self.speaker.error(ErrorCode::BadPassword, &sentence);
+            self.outgoing.error(ErrorCode::BadPassword, &sentence);
         }
         fits
     }
@@ -140,7 +140,7 @@ impl Session<'_, AtWorker<'_>> {
     /// Login throttling: waits if there were wrong guesses before, as long as the client is
     /// connected.
     fn wait_to_guess(&mut self, name: &Name) -> Result<(), CloseReason> {
-        self.speaker.send_answers();
+        self.outgoing.send_answers();
         let (clock, guesses) = (&self.state.clock, &self.state.logins.guesses);
         let address = self.connection().peer.ip();
         let slot = guesses.slot(address, name, clock.now());
@@ -168,7 +168,7 @@ impl Session<'_, AtWorker<'_>> {
         if self.was_right(name) {
             self.wait_to_guess(name)?;
         }
-        let port = self.speaker.port;
+        let port = self.outgoing.port;
         self.state.events.emit(|| ChatEvent::WrongPassword {
             port,
             name: name.to_string(),
@@ -181,7 +181,7 @@ impl Session<'_, AtWorker<'_>> {
         self.role.wrong_passwords += 1;
         let left = limits::WRONG_PASSWORDS.saturating_sub(self.role.wrong_passwords);
         let sentence = format!("that is not the password of {name}; tries left: {left}");
-        self.speaker.answer(&ServerDoc::Error {
+        self.outgoing.answer(&ServerDoc::Error {
             code: ErrorCode::WrongPassword,
             sentence: sentence.into(),
         });
@@ -191,55 +191,55 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    fn refused(&mut self, refusal: &Refusal) {
-        self.speaker.error(refusal.code, &refusal.sentence);
+    fn refused(&mut self, refusal: &LoginRefusal) {
+        self.outgoing.error(refusal.code, &refusal.sentence);
     }
 
     fn enter(&mut self, name: &Name, take_over: bool) {
-        self.speaker.wait_for_pending();
+        self.outgoing.wait_for_pending();
         let entry = match self.entry(name, take_over) {
             Ok(entry) => entry,
             Err(Claim::Unreachable) => {
                 let sentence = "the other servers can't be reached now, and one of them may have that name; try again in a minute";
-                return self.speaker.error(ErrorCode::Unreachable, sentence);
+                return self.outgoing.error(ErrorCode::Unreachable, sentence);
             }
-            Err(Claim::InUse | Claim::Granted) => Entry::InUse,
+            Err(Claim::InUse | Claim::Granted) => NameClaim::InUse,
         };
         match entry {
-            Entry::InUse => {
+            NameClaim::InUse => {
                 let sentence =
                     format!("somebody here is called {name} already; choose another name");
-                return self.speaker.error(ErrorCode::NameInUse, &sentence);
+                return self.outgoing.error(ErrorCode::NameInUse, &sentence);
             }
             // A dropped connection must not lock the account's owner out: the password gives access
             // to the name.
-            Entry::TookOver(before) => {
+            NameClaim::TookOver(before) => {
                 before.outbox.end(CloseReason::TakenOver);
                 // At once, so that no room has two members with this name.
                 self.state.rooms.leave_all(&before);
             }
-            Entry::Entered => {}
+            NameClaim::Entered => {}
         }
         self.role.claimed = None;
-        self.speaker.label = self.connection().label();
-        let port = self.speaker.port;
+        self.outgoing.label = self.connection().label();
+        let port = self.outgoing.port;
         self.state.events.emit(|| ChatEvent::LoggedIn {
             port,
             name: name.to_string(),
         });
         if let Some(text) = &self.state.logins.message_of_the_day {
-            self.speaker
+            self.outgoing
                 .answer(&ServerDoc::Notice(text.as_str().into()));
         }
     }
 
     /// Claims the name on all servers.
-    fn entry(&self, name: &Name, take_over: bool) -> Result<Entry, Claim> {
-        let people = &self.state.people;
-        let is_ours = people.find(name).is_some();
+    fn entry(&self, name: &Name, take_over: bool) -> Result<NameClaim, Claim> {
+        let users = &self.state.users;
+        let is_ours = users.find(name).is_some();
         let (entered, entry) = bounded(1);
-        let (people, connection, named) = (
-            Arc::clone(people),
+        let (users, connection, named) = (
+            Arc::clone(users),
             Arc::clone(self.connection()),
             name.clone(),
         );
@@ -249,7 +249,7 @@ impl Session<'_, AtWorker<'_>> {
             let welcome = ServerDoc::LoggedIn {
                 username: named.as_str().into(),
             };
-            let _ = entered.send(people.enter(&named, &connection, take_over, &welcome));
+            let _ = entered.send(users.enter(&named, &connection, take_over, &welcome));
         };
         let sender = Sender {
             session: self.connection().session(),
@@ -266,8 +266,8 @@ impl Session<'_, AtWorker<'_>> {
     fn already_logged_in(&mut self) {
         let sentence = format!(
             "you are {} already; connect again to be somebody else",
-            self.speaker.label
+            self.outgoing.label
         );
-        self.speaker.error(ErrorCode::AlreadyLoggedIn, &sentence);
+        self.outgoing.error(ErrorCode::AlreadyLoggedIn, &sentence);
     }
 }

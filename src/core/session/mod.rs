@@ -4,8 +4,8 @@ mod at_worker;
 mod handshake;
 mod in_room;
 mod login;
+mod outgoing;
 mod pending_replies;
-mod speaker;
 mod turn;
 
 pub use at_worker::AtWorker;

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::hall::{Connection, Unwritten};
+use crate::chat::{Connection, Unwritten};
 use crate::limits;
-use crate::transport::Request;
+use crate::transport::RequestId;
 use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
 use portal_wire::{Frames, ServerDoc};
 
@@ -15,13 +15,13 @@ use portal_wire::{Frames, ServerDoc};
 /// backplane's threads fulfil them. Fulfilling the first one appends all that are complete.
 pub(super) struct PendingReplies {
     connection: Arc<Connection>,
-    queue: Mutex<Queue>,
+    queue: Mutex<ReplyQueue>,
     /// Notified when replies have been appended.
     appended: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct ReplyQueue {
     /// `None` until it is fulfilled.
     replies: VecDeque<Option<Frames>>,
     /// The number of the first one.
@@ -32,20 +32,20 @@ struct Queue {
 #[derive(Clone, Copy)]
 pub(super) struct ReplySlot {
     number: u64,
-    request: Request,
+    request: RequestId,
 }
 
 impl PendingReplies {
     pub(super) fn new(connection: &Arc<Connection>) -> Arc<PendingReplies> {
         Arc::new(PendingReplies {
             connection: Arc::clone(connection),
-            queue: Mutex::ranked(Rank::PendingReplies, Queue::default()),
+            queue: Mutex::ranked(Rank::PendingReplies, ReplyQueue::default()),
             appended: Condvar::new(),
         })
     }
 
     /// Reserves a place. Waits while [`limits::MAX_PENDING_REPLIES`] are pending.
-    pub(super) fn reserve(&self, request: Request) -> ReplySlot {
+    pub(super) fn reserve(&self, request: RequestId) -> ReplySlot {
         let mut queue = self.queue.lock();
         self.wait_until(&mut queue, limits::MAX_PENDING_REPLIES - 1);
         queue.replies.push_back(None);
@@ -55,7 +55,7 @@ impl PendingReplies {
 
     /// Waits until at most `most` are pending. A backplane fulfils each within a second. If it does
     /// not, because a thread has panicked, the pending ones are dropped.
-    fn wait_until(&self, queue: &mut MutexGuard<'_, Queue>, most: usize) {
+    fn wait_until(&self, queue: &mut MutexGuard<'_, ReplyQueue>, most: usize) {
         let until = Instant::now() + limits::PENDING_REPLY_PATIENCE;
         while queue.replies.len() > most {
             if self.appended.wait_until(queue, until).timed_out() {

@@ -2,16 +2,16 @@
 //! a *turn*.
 //!
 //! The path of a message: a `read` returns some frames, and each is decoded into a document. The
-//! session's [`Role`], at a worker or in a room, decides what it means. The [`Speaker`] collects
+//! session's [`Role`], at a worker or in a room, decides what it means. The [`Outgoing`] collects
 //! messages and delivers them at the turn's end.
 
 use std::sync::Arc;
 
-use super::speaker::Speaker;
+use super::outgoing::Outgoing;
+use crate::chat::Connection;
 use crate::clock::{Subscription, Tick};
 use crate::event::ChatEvent;
 use crate::guard::pace::{Rate, TokenBucket};
-use crate::hall::Connection;
 use crate::limits;
 use crate::state::ServerState;
 use crate::transport::{Decoder, Input};
@@ -28,7 +28,7 @@ pub trait Role: Sized {
 
     /// Moves the idle deadline of the client's seat. Returns that seat's port, or `None` if the
     /// client has left.
-    fn heard(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
+    fn touch(&self, connection: &Arc<Connection>, now: Tick) -> Option<Port>;
 
     /// Handles a message.
     ///
@@ -65,12 +65,12 @@ impl<'m> Message<'m> {
 pub struct Session<'s, R> {
     pub(super) state: &'s ServerState,
     pub(super) role: R,
-    pub(super) speaker: Speaker<'s>,
+    pub(super) outgoing: Outgoing<'s>,
     /// Refused documents since the last valid one.
     refusals: u32,
     /// Limits the client's message rate, if that is limited.
     pace: Option<TokenBucket>,
-    told_of_pace: bool,
+    is_pace_notified: bool,
     /// Limits the bytes of replies that the client may request.
     replies: TokenBucket,
     /// Waits for ticks; created on the first wait.
@@ -88,18 +88,18 @@ impl<'s, R: Role> Session<'s, R> {
         );
         Session {
             state,
-            speaker: Speaker::new(state, connection, role.port()),
+            outgoing: Outgoing::new(state, connection, role.port()),
             role,
             refusals: 0,
             pace: state.rate.map(pace),
-            told_of_pace: false,
+            is_pace_notified: false,
             replies: TokenBucket::new(burst, per_tick, now),
             waiting: None,
         }
     }
 
     pub(super) fn connection(&self) -> &'s Arc<Connection> {
-        self.speaker.connection
+        self.outgoing.connection
     }
 
     /// Returns whether the session was ended while the client is still sending. (If a write found
@@ -113,12 +113,12 @@ impl<'s, R: Role> Session<'s, R> {
     pub fn run(mut self, decoder: &mut dyn Decoder) -> CloseReason {
         self.connection().is_served_here();
         loop {
-            self.state.panics.may_panic("session");
+            self.state.panics.fail_point("session");
             // Input that arrived with the passcode is a separate turn, so serve before reading.
             let end = self.turn(decoder);
-            self.speaker.send_answers();
+            self.outgoing.send_answers();
             if let Err(end) = end {
-                self.speaker.wait_for_pending();
+                self.outgoing.wait_for_pending();
                 return end;
             }
             match decoder.read_from(&mut self.connection().outbox.stream()) {
@@ -126,7 +126,7 @@ impl<'s, R: Role> Session<'s, R> {
                 Ok(0) if decoder.end_of_stream() => {}
                 Ok(0) => {
                     // The client may have closed only its sending side and still be reading.
-                    self.speaker.wait_for_pending();
+                    self.outgoing.wait_for_pending();
                     return CloseReason::PeerClosed;
                 }
                 Ok(_) if self.is_cut_off() => return CloseReason::ConnectionReset,
@@ -141,14 +141,14 @@ impl<'s, R: Role> Session<'s, R> {
         for _ in pongs.ends() {
             self.keep_pace(false)?;
         }
-        self.speaker.send_answers();
+        self.outgoing.send_answers();
         self.connection().outbox.send(pongs);
         Ok(())
     }
 
     /// Serves every whole frame that has arrived.
     fn turn(&mut self, decoder: &mut dyn Decoder) -> Result<(), CloseReason> {
-        let mut heard = false;
+        let mut was_active = false;
         let result = loop {
             let (length, read, is_verbatim) = match decoder.next_input() {
                 Ok(Some(Input::Document {
@@ -157,13 +157,13 @@ impl<'s, R: Role> Session<'s, R> {
                     is_verbatim,
                     request,
                 })) => {
-                    self.speaker.request = request;
+                    self.outgoing.request = request;
                     (frame.len(), read, is_verbatim)
                 }
                 Ok(Some(Input::Alive { reply })) => {
                     // Answering may take longer than the timeout.
-                    if std::mem::take(&mut heard) {
-                        self.note_heard();
+                    if std::mem::take(&mut was_active) {
+                        self.note_activity();
                     }
                     match self.answer_pings(&reply) {
                         Ok(()) => continue,
@@ -176,7 +176,7 @@ impl<'s, R: Role> Session<'s, R> {
             if self.is_cut_off() {
                 break Err(CloseReason::ConnectionReset);
             }
-            heard |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
+            was_active |= !matches!(read, Ok(ClientDoc::Command(ClientCommand::Ping)));
             let waited = self
                 .keep_pace(ends_session(&read))
                 .and_then(|()| self.keep_to_replies(&read));
@@ -186,22 +186,24 @@ impl<'s, R: Role> Session<'s, R> {
                 break Err(end);
             }
         };
-        if heard {
-            self.note_heard();
+        if was_active {
+            self.note_activity();
         }
         result
     }
 
     /// Restarts the idle timeout, because the client has sent more than a `PING`.
-    fn note_heard(&mut self) {
+    fn note_activity(&mut self) {
         let now = self.state.clock.now();
         let connection = self.connection();
-        let is_first = connection.heard_at() != Some(now);
-        connection.heard(now);
-        if let Some(port) = self.role.heard(connection, now)
+        let is_first = connection.last_activity() != Some(now);
+        connection.touch(now);
+        if let Some(port) = self.role.touch(connection, now)
             && is_first
         {
-            self.state.events.emit_pulse(|| ChatEvent::Heard { port });
+            self.state
+                .events
+                .emit_pulse(|| ChatEvent::Activity { port });
         }
     }
 
@@ -217,10 +219,10 @@ impl<'s, R: Role> Session<'s, R> {
                 pace.spend(1);
                 break;
             }
-            if !self.told_of_pace {
-                self.told_of_pace = true;
+            if !self.is_pace_notified {
+                self.is_pace_notified = true;
                 let notice = "you talk faster than this server allows; what you say is delayed";
-                self.speaker.answer(&ServerDoc::Notice(notice.into()));
+                self.outgoing.answer(&ServerDoc::Notice(notice.into()));
             }
             // This does not reset the idle timeout. A client that has disconnected may have left
             // many lines behind, and must not keep its seat for as long as it takes to serve them
@@ -253,14 +255,14 @@ impl<'s, R: Role> Session<'s, R> {
     /// input.
     fn charge_replies(&mut self, length: usize) {
         self.replies.earn(tokens(limits::REPLY_FACTOR * length));
-        let replied = self.speaker.take_replied() + self.connection().take_charged_replies();
+        let replied = self.outgoing.take_replied() + self.connection().take_charged_replies();
         self.replies.spend(tokens(replied));
     }
 
     /// Sends the replies so far, and waits until it is later than `tick`, as long as the client is
     /// connected.
     pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), CloseReason> {
-        self.speaker.send_answers();
+        self.outgoing.send_answers();
         let clock = &self.state.clock;
         let waiting = self.waiting.get_or_insert_with(|| clock.subscribe());
         if !waiting.wait_past(tick) {
@@ -270,8 +272,8 @@ impl<'s, R: Role> Session<'s, R> {
         if outbox.stream().has_hung_up() {
             // The client may have closed only its sending side and still be reading.
             let notice = "you have hung up before all of it was done; the rest is not";
-            self.speaker.answer(&ServerDoc::Notice(notice.into()));
-            self.speaker.send_answers();
+            self.outgoing.answer(&ServerDoc::Notice(notice.into()));
+            self.outgoing.send_answers();
             return Err(CloseReason::PeerClosed);
         }
         if outbox.has_ended() {
@@ -292,7 +294,7 @@ impl<'s, R: Role> Session<'s, R> {
             FrameError::Closed { .. } | FrameError::Rejected { sentence: None, .. }
         );
         if is_answered {
-            self.speaker.error(code, &error.to_string());
+            self.outgoing.error(code, &error.to_string());
         }
         end
     }
@@ -317,7 +319,7 @@ impl<'s, R: Role> Session<'s, R> {
                 ClientCommand::Terminate => return Err(CloseReason::Terminate),
                 ClientCommand::IdleTimeout => return Err(CloseReason::ClientIdleTimeout),
                 ClientCommand::TotalTimeTimeout => return Err(CloseReason::ClientTotalTimeout),
-                ClientCommand::Ping => self.speaker.answer(&ServerDoc::Pong),
+                ClientCommand::Ping => self.outgoing.answer(&ServerDoc::Pong),
                 command => R::obey(self, command)?,
             },
             // The passcode was already accepted; a second one is refused.
@@ -336,13 +338,13 @@ impl<'s, R: Role> Session<'s, R> {
     }
 
     pub(super) fn refuse_as(&mut self, code: ErrorCode, sentence: &str) -> Result<(), CloseReason> {
-        self.speaker.error(code, sentence);
+        self.outgoing.error(code, sentence);
         self.refusals += 1;
         if self.refusals < limits::ERRORS_IN_A_ROW {
             return Ok(());
         }
         let sentence = format!("{} refusals in a row; connect again", self.refusals);
-        self.speaker.error(ErrorCode::TooManyErrors, &sentence);
+        self.outgoing.error(ErrorCode::TooManyErrors, &sentence);
         Err(CloseReason::TooManyErrors)
     }
 }

@@ -1,9 +1,10 @@
 //! Nine rungs from one socket to several servers.
 //!
 //! Each asks one question, lets you run something and look at it from outside, shows in a diagram
-//! who waits for whom, and names the file to read. Then come exercises of two kinds. A question has its
-//! answer folded away, and a test that plays it. A bug is put into the server: a test finds it, and you
-//! explain it and mend it. `make lessons` prints all of it, and `make handouts` has all answers on one page.
+//! who waits for whom, and names the file to read. Then come exercises of two kinds. A question has
+//! its answer folded away, and a test that plays it. A bug is put into the server: a test finds it,
+//! and you explain it and mend it. `make lessons` prints all of it, and `make handouts` has all
+//! answers on one page.
 //!
 //! | rung | question |
 //! |---|---|

@@ -78,12 +78,12 @@ fn every() -> Vec<Event> {
             passcode: None,
             via: Some("web"),
         }),
-        event(ChatEvent::TicketAgain { port, asker: peer }),
+        event(ChatEvent::TicketResent { port, asker: peer }),
         event(ChatEvent::Full { asker: peer }),
         event(ChatEvent::NoShow { port }),
         event(ChatEvent::Arrived { port, peer }),
         event(EntranceEvent::Calling { port, peer }),
-        event(EntranceEvent::Secured { port, peer }),
+        event(EntranceEvent::TlsEstablished { port, peer }),
         event(EntranceEvent::TlsFailed {
             port,
             peer,
@@ -100,7 +100,7 @@ fn every() -> Vec<Event> {
             status: "403 Forbidden".to_owned(),
             reason: "a reason".to_owned(),
         }),
-        event(ChatEvent::Stray { port, peer }),
+        event(ChatEvent::UnexpectedConnection { port, peer }),
         event(ChatEvent::WrongPasscode { port, peer }),
         event(ChatEvent::Seated {
             port,
@@ -130,7 +130,7 @@ fn every() -> Vec<Event> {
             bytes: 2,
             text: None,
         }),
-        event(ChatEvent::NobodyThere {
+        event(ChatEvent::NoPartner {
             from: Place::Port(port),
         }),
         event(ChatEvent::PortsBusy {
@@ -189,16 +189,16 @@ fn every() -> Vec<Event> {
             port,
             code: ErrorCode::BadName,
         }),
-        event(ChatEvent::Left {
+        event(ChatEvent::Closed {
             port,
             peer,
             end: CloseReason::TotalTimeout,
         }),
-        event(ChatEvent::Freed {
+        event(ChatEvent::SeatFree {
             port,
             passcode: None,
         }),
-        event(ChatEvent::Heard { port }),
+        event(ChatEvent::Activity { port }),
         event(ServerEvent::Caption {
             text: "look".to_owned(),
         }),
@@ -206,12 +206,12 @@ fn every() -> Vec<Event> {
             message: "oops".to_owned(),
             place: "here:1:2".to_owned(),
         }),
-        event(ChatEvent::Trouble {
+        event(ChatEvent::Error {
             doing: "accept",
             error: "no".to_owned(),
             times: None,
         }),
-        event(ChatEvent::Trouble {
+        event(ChatEvent::Error {
             doing: "accept",
             error: "no".to_owned(),
             times: Some(12),

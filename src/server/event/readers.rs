@@ -54,10 +54,10 @@ pub(crate) fn start_console(
     out: impl Write + Send + 'static,
 ) -> io::Result<ReaderThread> {
     ReaderThread::start("console", move || {
-        let mut stream = Stream {
+        let mut stream = EventWriter {
             writer: LineWriter::new(out),
             format: |event: &Event| match &*event.kind {
-                "heard" | "started" | "cluster-server" => None,
+                "activity" | "started" | "cluster-server" => None,
                 "tick" if event.number("told") == Some(0) => None,
                 _ => Some(shape(&(event.line() + "\n"))),
             },
@@ -78,7 +78,7 @@ pub(crate) fn start_console(
 const TOGETHER: usize = 256 * 1024;
 
 /// Events as the lines of a file or a terminal.
-struct Stream<W, F> {
+struct EventWriter<W, F> {
     writer: LineWriter<W>,
     /// The line of an event, with its line feed; `None` for an event that is left out.
     format: F,
@@ -86,7 +86,7 @@ struct Stream<W, F> {
     tick: Tick,
 }
 
-impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
+impl<W: Write, F: Fn(&Event) -> Option<String>> EventWriter<W, F> {
     /// Waits for events and returns the lines of all queued ones. `None` after the last event.
     fn next(&mut self, queue: &EventQueue) -> Option<Vec<String>> {
         let first = queue.events().recv().ok()?;
@@ -105,7 +105,7 @@ impl<W: Write, F: Fn(&Event) -> Option<String>> Stream<W, F> {
     }
 
     fn write(&mut self, lines: &[String]) -> io::Result<()> {
-        let Stream {
+        let EventWriter {
             writer,
             format,
             tick,
@@ -234,7 +234,7 @@ pub fn start_event_file(
     most: Option<u64>,
 ) -> io::Result<ReaderThread> {
     let (file, is_torn) = EventFile::open(path, most)?;
-    let mut stream = Stream {
+    let mut stream = EventWriter {
         writer: LineWriter::new(file),
         format: |event: &Event| Some(to_json(event) + "\n"),
         tick: Tick::default(),
@@ -257,7 +257,7 @@ pub fn start_event_file(
 }
 
 fn append<F: Fn(&Event) -> Option<String>>(
-    stream: &mut Stream<EventFile, F>,
+    stream: &mut EventWriter<EventFile, F>,
     lines: &[String],
 ) -> io::Result<()> {
     let bytes = lines.iter().map(String::len).sum();
@@ -355,9 +355,9 @@ mod tests {
 
     /// The output of the console, for a test to inspect.
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<(Vec<u8>, VecDeque<io::ErrorKind>)>>);
+    struct SharedBuffer(Arc<Mutex<(Vec<u8>, VecDeque<io::ErrorKind>)>>);
 
-    impl Write for Shared {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let (text, errors) = &mut *self.0.lock();
             if let Some(error) = errors.pop_front() {
@@ -373,7 +373,7 @@ mod tests {
     }
 
     /// The event names in a console's output.
-    fn words(out: &Shared) -> Vec<String> {
+    fn words(out: &SharedBuffer) -> Vec<String> {
         let text = String::from_utf8(out.0.lock().0.clone()).unwrap();
         let words = text.lines().map(|line| line.split_whitespace().nth(2));
         words.map(|word| word.unwrap_or("-").to_owned()).collect()
@@ -387,7 +387,7 @@ mod tests {
             events.emit(|| ChatEvent::ShuttingDown { why: None });
         }
         drop(events);
-        let out = Shared::default();
+        let out = SharedBuffer::default();
         let console = start_console(Some(queue), String::new(), str::to_owned, out.clone());
         assert!(console.unwrap().finish());
         assert_eq!(words(&out), ["shutting-down", "lines-missing", "-"]);
@@ -402,7 +402,7 @@ mod tests {
     fn a_console_that_can_be_written_again_says_what_is_missing() {
         let mut events = Events::new(Clock::new());
         let queue = events.add_reader(8);
-        let out = Shared::default();
+        let out = SharedBuffer::default();
         // The greeting and two events fail; the events are emitted one at a time.
         out.0.lock().1 = [
             io::ErrorKind::StorageFull,
@@ -438,11 +438,11 @@ mod tests {
     fn file_stream(
         path: &Path,
         most: Option<u64>,
-    ) -> Stream<EventFile, fn(&Event) -> Option<String>> {
+    ) -> EventWriter<EventFile, fn(&Event) -> Option<String>> {
         let (file, is_torn) = EventFile::open(path, most).unwrap();
         let mut writer = LineWriter::new(file);
         writer.restart(is_torn);
-        Stream {
+        EventWriter {
             writer,
             format: |event| Some(to_json(event) + "\n"),
             tick: Tick::default(),

@@ -7,6 +7,18 @@ use super::{Event, from_json};
 use crate::limits::PIPED_RECORDING;
 use crate::text_file;
 
+/// Events whose names have changed: the name up to version 0.2.0, and the name since.
+const RENAMED: [(&str, &str); 8] = [
+    ("freed", "seat-free"),
+    ("heard", "activity"),
+    ("left", "closed"),
+    ("nobody-there", "no-partner"),
+    ("secured", "tls-established"),
+    ("stray", "unexpected-connection"),
+    ("ticket-again", "ticket-resent"),
+    ("trouble", "error"),
+];
+
 /// The events of a file.
 #[derive(Debug)]
 pub struct Recording {
@@ -70,7 +82,12 @@ impl Recording {
                 continue;
             }
             match from_json(line) {
-                Ok(event) => events.push(event),
+                Ok(mut event) => {
+                    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == event.kind) {
+                        event.kind = (*new).into();
+                    }
+                    events.push(event);
+                }
                 Err(reason) => damage.push((number, reason)),
             }
         }

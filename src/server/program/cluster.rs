@@ -17,13 +17,17 @@ use crate::wire::printable;
 /// The options.
 #[derive(clap::Args, Debug)]
 pub(super) struct ClusterArguments {
-    /// Be one chat with other servers: all that name the same Redis 7 share names, public and direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left out, or `rediss://…` with TLS
+    /// Be one chat with other servers: all that name the same Redis 7 share names, public and
+    /// direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left
+    /// out, or `rediss://…` with TLS
     #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
-    /// What this server is called among the others [default: the machine's name and the portal's port]
+    /// What this server is called among the others
+    /// [default: the machine's name and the portal's port]
     #[arg(long, value_name = "NAME", requires = "cluster", value_parser = cluster_id, help_heading = MORE)]
     cluster_id: Option<String>,
-    /// Where the others send people for whom they have no seat [default: the address that this one listens on]
+    /// Where the others send people for whom they have no seat
+    /// [default: the address that this one listens on]
     #[arg(long, value_name = "ADDRESS", requires = "cluster", help_heading = MORE)]
     cluster_address: Option<IpAddr>,
     /// What all keys in the engine begin with: chats with different ones do not know of each other
@@ -61,7 +65,8 @@ impl ClusterArguments {
     }
 }
 
-/// The engine's password, which does not belong on a command line: everybody on the machine can read those.
+/// The engine's password, which does not belong on a command line: everybody on the machine can
+/// read those.
 fn secret(file: &Path) -> Result<String, clap::Error> {
     text_file::read_password(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
 }
@@ -73,8 +78,9 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
         .ok_or("it is 1 to 64 letters (a to z), digits, _ . : or -")
 }
 
-/// The machine's name and the portal's port. Where the system chooses that, the process tells servers apart.
-/// Of a long name its end is used: the names of an orchestrator's machines begin alike.
+/// The machine's name and the portal's port. Where the system chooses that, the process tells
+/// servers apart. Of a long name its end is used: the names of an orchestrator's machines begin
+/// alike.
 fn default_id(machine: Option<String>, port: u16) -> String {
     let machine = machine.unwrap_or_else(|| "server".to_owned());
     let number = match port {

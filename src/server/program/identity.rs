@@ -1,4 +1,5 @@
-//! The server's certificate: which files it is in, what is said about it, and what becomes of it when they change.
+//! The server's certificate: which files it is in, what is said about it, and what becomes of it
+//! when they change.
 
 #[cfg(feature = "tls")]
 use std::path::Path;
@@ -29,8 +30,8 @@ const KEY: &str = "portal-chat-key.pem";
 #[cfg(feature = "tls")]
 const SOON: i64 = 30;
 
-/// What is to be said of a certificate that has so many days left, which a server made for itself in `folder`, or was
-/// given.
+/// What is to be said of a certificate that has so many days left, which a server made for itself
+/// in `folder`, or was given.
 #[cfg(feature = "tls")]
 fn warning(days_left: Option<i64>, folder: Option<&Path>) -> String {
     let cure = match folder {
@@ -76,15 +77,16 @@ impl TlsFiles {
         self.given.is_none() && !is_there(CERTIFICATE) && !is_there(KEY)
     }
 
-    /// Reads the files again, for a server that speaks TLS already: from the next connection on, that is what it shows.
+    /// Reads the files again, for a server that speaks TLS already: from the next connection on,
+    /// that is what it shows.
     ///
     /// # Errors
     /// Why it goes on showing what it showed.
     #[cfg(feature = "tls")]
     pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
-        let (config, said) = self.read()?;
+        let (config, report) = self.read()?;
         tls.replace(config);
-        Ok(said)
+        Ok(report)
     }
 
     /// As above, in a build that knows no TLS.
@@ -99,8 +101,8 @@ impl TlsFiles {
     /// Why there is no certificate, in words.
     #[cfg(feature = "tls")]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
-        let (config, said) = self.read()?;
-        Ok((TlsServer::new(config), said))
+        let (config, report) = self.read()?;
+        Ok((TlsServer::new(config), report))
     }
 
     #[cfg(feature = "tls")]
@@ -137,11 +139,11 @@ impl TlsFiles {
         let own = self.given.is_none().then_some(folder.as_path());
         let warning = warning(identity.days_left(jiff::Timestamp::now()), own);
         let config = identity.server().map_err(explained)?;
-        let said = format!(
+        let report = format!(
             "tls      all of these ports speak TLS and nothing else; the certificate is {what}, its SHA-256:\n         \
              {fingerprint}\n         Clients use --tls, and are shown the same.\n{warning}"
         );
-        Ok((config, said))
+        Ok((config, report))
     }
 
     /// As above, in a build that knows no TLS.

@@ -1,10 +1,11 @@
-//! The program `chatserver`: its command line, the operator's console, its signals. It stands above the
-//! server, which knows nothing of it.
+//! The program `chatserver`: its command line, the operator's console, its signals. It stands above
+//! the server, which knows nothing of it.
 
 #[cfg(feature = "cluster")]
 mod cluster;
+mod effective_settings;
 mod identity;
-mod in_force;
+mod manual;
 mod operator;
 mod options;
 mod run;

@@ -43,7 +43,7 @@ pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
         "say" if rest.is_empty() => "  it is: say TEXT".to_owned(),
         "say" => format!(
             "  said to {}",
-            counted(server.say(rest), "person", "people")
+            counted(server.broadcast(rest), "person", "people")
         ),
         "kick" if rest.is_empty() => "  it is: kick NAME [REASON]".to_owned(),
         "kick" => {
@@ -114,7 +114,7 @@ fn who_is_here(server: &Server) -> String {
             &port.to_string(),
             &connection.peer.to_string(),
             &ago(connection.since.0),
-            &ago(connection.heard_at().unwrap_or(connection.since).0),
+            &ago(connection.last_activity().unwrap_or(connection.since).0),
             &amount(connection.sent()),
             &amount(connection.got()),
             &threads,

@@ -12,12 +12,13 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 #[cfg(feature = "cluster")]
 use super::cluster;
 use super::identity::TlsFiles;
+use super::manual::MANUAL;
 use crate::command_line::{About, bad_file, bad_options, join_value, read, refuse, revision};
 use crate::files::server_folder;
 use crate::lesson;
 use crate::limits;
 use crate::net::{Host, Network, NoAddress, NoNetwork, canonical};
-use crate::start::{Portals, Rate, Settings, WebDoor, port_conflict};
+use crate::start::{Portals, Rate, Settings, WebEntrance, port_conflict};
 use crate::text_file;
 use crate::web::Authority;
 use crate::wire::Revision;
@@ -36,7 +37,7 @@ use crate::wire::Revision;
 Start it, then type `chatclient` (in a checkout `make run-client`) in another terminal.
 Ctrl-C ends it; a second Ctrl-C ends it at once."
 )]
-struct Arguments {
+struct ServerArguments {
     /// The portal's port; the workers get the ones after it. 0 lets the system choose all of them
     /// [default: 50000]
     port: Option<u16>,
@@ -44,10 +45,12 @@ struct Arguments {
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
-    /// The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over IPv4, :: for the network over IPv4 and IPv6
+    /// The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over
+    /// IPv4, :: for the network over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
-    /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003 with 50004, and so on
+    /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003
+    /// with 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
     /// One port for everyone, without portal and passcodes
@@ -56,13 +59,13 @@ struct Arguments {
     /// How many clients one port takes [default: 100]; with a portal it is --workers
     #[arg(long, value_name = "N", requires = "single_port", value_parser = value_parser!(u16).range(1..=MOST_CLIENTS), help_heading = WHERE)]
     max_clients: Option<u16>,
-    /// Speak as the original programs of that revision do: their framing and words, their portal (0 and 1: TCP, 2: UDP),
-    /// their timeouts (idle 60, total 600); chat alone, no names
+    /// Speak as the original programs of that revision do: their framing and words, their portal (0
+    /// and 1: TCP, 2: UDP), their timeouts (idle 60, total 600); chat alone, no names
     #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
     compat: Option<Revision>,
     /// How clients may ask for a port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "both", help_heading = WHERE)]
-    portal: Portal,
+    portal: PortalChoice,
 
     /// How often the clock ticks, in seconds: 1 or 2
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=2), help_heading = HOW_LONG)]
@@ -80,7 +83,9 @@ struct Arguments {
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     total_timeout: Option<u32>,
 
-    /// Where the accounts are kept, readable for you alone [default: ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the folder where you are if there is one]
+    /// Where the accounts are kept, readable for you alone [default:
+    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the folder where you are if
+    /// there is one]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
     /// No accounts: a free name is yours while you are here
@@ -117,22 +122,30 @@ struct Arguments {
     /// Append every event to FILE as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
-    /// Begin that file anew when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one before as FILE.1
+    /// Begin that file anew when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one
+    /// before as FILE.1
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
-    /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden there without --show-messages
+    /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden
+    /// there without --show-messages
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
-    /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem]; the UDP portal is closed then
+    /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key
+    /// in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem];
+    /// the UDP portal is closed then
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
-    /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets everyone's on the network in
+    /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets
+    /// everyone's on the network in
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// A name besides localhost and this machine's addresses under which browsers may request that page; add the port that they see if a reverse proxy uses one other than 80 or 443; may be given again
+    /// A name besides localhost and this machine's addresses under which browsers may request that
+    /// page; add the port that they see if a reverse proxy uses one other than 80 or 443; may be
+    /// given again
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
-    /// A reverse proxy in front of that page: limits and events use the client address from its X-Forwarded-For or Forwarded; may be given again
+    /// A reverse proxy in front of that page: limits and events use the client address from its
+    /// X-Forwarded-For or Forwarded; may be given again
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
     /// No effect: callers without a seat share one bounded pool of threads at every entrance
@@ -145,7 +158,8 @@ struct Arguments {
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "ENGINE", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
-    /// Print the settings in force and whether a server could start with them, and leave: exit code 0 if it could, 2 with the reason if not
+    /// Print the settings in force and whether a server could start with them, and leave: exit code
+    /// 0 if it could, 2 with the reason if not
     #[arg(long, help_heading = "About it", display_order = 899)]
     check: bool,
     /// Show passcodes, too, on the board and in the events
@@ -161,7 +175,7 @@ struct Arguments {
     #[command(flatten)]
     about: About,
     #[command(subcommand)]
-    other: Option<Other>,
+    other: Option<ServerSubcommand>,
 }
 
 const WHERE: &str = "Where";
@@ -178,12 +192,13 @@ const BOARD: &str = "127.0.0.1:8050";
 const WEB: &str = "127.0.0.1:8080";
 const WEB_PORT: u16 = 8080;
 
-/// What stands between the two files of `--tls` once they are one word. It can be in no file's name.
+/// What stands between the two files of `--tls` once they are one word. It can be in no file's
+/// name.
 const BETWEEN_FILES: char = '\n';
 
 /// The original programs' timeouts, in seconds.
-const ORIGINAL_IDLE: u32 = 60;
-const ORIGINAL_TOTAL: u32 = 600;
+const LEGACY_IDLE: u32 = 60;
+const LEGACY_TOTAL: u32 = 600;
 
 /// What the file of the accounts is called, unless told otherwise.
 const ACCOUNTS: &str = "accounts.txt";
@@ -197,8 +212,9 @@ const LEAST_MESSAGE: i64 = limits::MAX_FRAME_FLOOR as i64;
 const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
 
 #[derive(Subcommand, Debug)]
-enum Other {
-    /// Show a run that was recorded with --events FILE on the board; with --trace at the time, there are bytes to see, too
+enum ServerSubcommand {
+    /// Show a run that was recorded with --events FILE on the board; with --trace at the time,
+    /// there are bytes to see, too
     Replay(Replay),
     /// The lessons' server, which sends every line back
     Echo(lesson::EchoServer),
@@ -221,7 +237,7 @@ pub(super) struct Replay {
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
-enum Portal {
+enum PortalChoice {
     Tcp,
     Udp,
     Both,
@@ -229,7 +245,7 @@ enum Portal {
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ServerCommand {
     /// Run a server.
     Serve {
         settings: Box<Settings>,
@@ -245,15 +261,19 @@ pub(super) enum Command {
 }
 
 /// Reads the command line (without the program's name). `Err` is the program's end.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+pub(super) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ServerCommand, ExitCode> {
     let program = OsString::from("chatserver");
     let words = with_joined_values(std::iter::once(program).chain(arguments));
-    let arguments = read(words, |arguments: &Arguments| &arguments.about)?;
-    command(arguments).map_err(|error| refuse::<Arguments>(&error))
+    let arguments = read(words, &MANUAL, |arguments: &ServerArguments| {
+        &arguments.about
+    })?;
+    command(arguments).map_err(|error| refuse::<ServerArguments>(&error))
 }
 
-/// An option whose value may be left out takes the next word only if that can be one: a portal's port is never an
-/// address.
+/// An option whose value may be left out takes the next word only if that can be one: a portal's
+/// port is never an address.
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);
@@ -285,10 +305,10 @@ fn join_files(words: Vec<OsString>) -> Vec<OsString> {
     joined
 }
 
-fn command(arguments: Arguments) -> Result<Command, clap::Error> {
+fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     match arguments.other {
-        Some(Other::Replay(replay)) => return Ok(Command::Replay(replay)),
-        Some(Other::Echo(echo)) => return Ok(Command::Echo(echo)),
+        Some(ServerSubcommand::Replay(replay)) => return Ok(ServerCommand::Replay(replay)),
+        Some(ServerSubcommand::Echo(echo)) => return Ok(ServerCommand::Echo(echo)),
         None => {}
     }
     let defaults = Settings::default();
@@ -297,13 +317,13 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
     let compat = arguments.compat;
     let (mut idle, mut total) = (arguments.idle_timeout, arguments.total_timeout);
     if compat.is_some() {
-        idle = idle.or(Some(ORIGINAL_IDLE));
-        total = total.or(Some(ORIGINAL_TOTAL));
+        idle = idle.or(Some(LEGACY_IDLE));
+        total = total.or(Some(LEGACY_TOTAL));
     }
     let portals = match (compat.map(Revision::asks_by_udp), arguments.portal) {
-        (Some(true), _) | (None, Portal::Udp) => Portals::Udp,
-        (Some(false), _) | (None, Portal::Tcp) => Portals::Tcp,
-        (None, Portal::Both) => Portals::Both,
+        (Some(true), _) | (None, PortalChoice::Udp) => Portals::Udp,
+        (Some(false), _) | (None, PortalChoice::Tcp) => Portals::Tcp,
+        (None, PortalChoice::Both) => Portals::Both,
     };
     // Datagrams would say passcodes in clear.
     let portals = match arguments.tls {
@@ -355,7 +375,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
         quiet: arguments.quiet,
         show_messages: arguments.show_messages,
         show_passcodes: arguments.show_passcodes,
-        web: arguments.web.map(|address| WebDoor {
+        web: arguments.web.map(|address| WebEntrance {
             address,
             names: arguments.web_name,
             trusted_proxies: arguments.trusted_proxy,
@@ -370,7 +390,7 @@ fn command(arguments: Arguments) -> Result<Command, clap::Error> {
     if let Some(conflict) = port_conflict(&settings) {
         return Err(bad_options(conflict));
     }
-    Ok(Command::Serve {
+    Ok(ServerCommand::Serve {
         settings,
         tls,
         only_checks: arguments.check,
@@ -490,9 +510,9 @@ mod tests {
     fn parsed(line: &str) -> Result<Settings, String> {
         let words = std::iter::once("chatserver").chain(line.split_whitespace());
         let words = with_joined_values(words.map(OsString::from));
-        let arguments = Arguments::try_parse_from(words);
+        let arguments = ServerArguments::try_parse_from(words);
         match arguments.and_then(command) {
-            Ok(Command::Serve { settings, .. }) => Ok(*settings),
+            Ok(ServerCommand::Serve { settings, .. }) => Ok(*settings),
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         }
@@ -500,7 +520,7 @@ mod tests {
 
     #[test]
     fn the_description_has_no_contradictions() {
-        Arguments::command().debug_assert();
+        ServerArguments::command().debug_assert();
     }
 
     #[test]
@@ -548,7 +568,7 @@ mod tests {
             let option = nonsense.split(' ').next().unwrap();
             assert!(error.contains(option), "{nonsense}: {error}");
         }
-        let help = Arguments::command().render_help().to_string();
+        let help = ServerArguments::command().render_help().to_string();
         for option in line
             .split_whitespace()
             .filter(|word| word.starts_with("--"))
@@ -562,7 +582,7 @@ mod tests {
         let two = parsed("--compat 2 --portal tcp").unwrap();
         assert_eq!(
             (two.compat, two.portals),
-            (Some(Revision::Two), Portals::Udp)
+            (Some(Revision::V2), Portals::Udp)
         );
         assert_eq!(two.idle_timeout, Some(Duration::from_secs(60)));
         assert_eq!(two.total_timeout, Some(Duration::from_secs(600)));
@@ -679,11 +699,11 @@ mod tests {
 
     #[test]
     fn completions_and_the_manual_page_know_every_option() {
-        portal_cli::test_support::know_every_option(Arguments::command());
+        portal_cli::test_support::know_every_option(ServerArguments::command());
     }
 
     #[test]
     fn the_options_stand_on_the_page_as_in_the_help() {
-        portal_cli::test_support::stand_on_the_page(Arguments::command(), "chatserver.md");
+        portal_cli::test_support::stand_on_the_page(ServerArguments::command(), "chatserver.md");
     }
 }

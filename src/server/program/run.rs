@@ -12,10 +12,10 @@ use std::time::Duration;
 use crate::lock::Mutex;
 use crossbeam_channel::{Sender, after, bounded, never, select};
 
+use super::effective_settings::{file, in_force};
 use super::identity::TlsFiles;
-use super::in_force::{file, in_force};
 use super::operator::{self, Obeyed};
-use super::options::{Command, Replay, parse};
+use super::options::{Replay, ServerCommand, parse};
 use crate::accounts::AccountError;
 use crate::board::{Board, Redactor};
 use crate::clock::{Clock, Ticker, slowed};
@@ -28,12 +28,12 @@ use crate::invocation::Invocation;
 use crate::limits;
 use crate::net::Host;
 use crate::output::{self, Output, counted};
-use crate::signals::{self, Listening, Told};
+use crate::signals::{self, Listening, Signal};
 use crate::start::{Server, Settings, raise_descriptor_limit};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
-    Ahead, Ask, Complete, Keyboard, Manner, Palette, PreparedEditor, Printer, Prompt, Typed,
-    columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
+    Ask, Complete, EditorOptions, Keyboard, Palette, PreparedEditor, Printer, Prompt, TypeAhead,
+    Typed, columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads;
 use crate::wire::printable_lines;
@@ -46,24 +46,24 @@ const REFUSED: u8 = 2;
 /// Runs the server until a signal ends it. `arguments` are those after the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (mut settings, tls) = match parse(arguments) {
-        Ok(Command::Serve {
+        Ok(ServerCommand::Serve {
             settings,
             tls,
             only_checks: false,
         }) => (settings, tls),
-        Ok(Command::Serve { settings, tls, .. }) => {
+        Ok(ServerCommand::Serve { settings, tls, .. }) => {
             return match could_start(*settings, tls.as_ref()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => refuse(&reason),
             };
         }
-        Ok(Command::Replay(replay)) => {
+        Ok(ServerCommand::Replay(replay)) => {
             return match show_again(&replay) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => refuse(&reason),
             };
         }
-        Ok(Command::Echo(echo)) => return echo.run(),
+        Ok(ServerCommand::Echo(echo)) => return echo.run(),
         Err(end) => return end,
     };
     let mut about_tls = String::new();
@@ -82,8 +82,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Prints the settings, and starts a server with them that serves nobody and ends. What a first start would make (the
-/// accounts' file, a certificate) is not made: whoever checks may be another user than the one who will run it.
+/// Prints the settings, and starts a server with them that serves nobody and ends. What a first
+/// start would make (the accounts' file, a certificate) is not made: whoever checks may be another
+/// user than the one who will run it.
 fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), String> {
     let shown = in_force(&settings, tls);
     let mut notes = String::new();
@@ -124,10 +125,10 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     let mut events = Events::new(clock.clone());
     let event_file = event_file(&settings, &mut events)?;
     let board = board(&settings, &mut events)?;
-    let told = events.add_reader(limits::EVENT_QUEUE);
+    let signal = events.add_reader(limits::EVENT_QUEUE);
     let in_time_wait = Server::check(&settings, clock, events.clone());
     let in_time_wait = in_time_wait.map_err(|error| error.to_string())?;
-    print(&damaged_accounts(&told))?;
+    print(&damaged_accounts(&signal))?;
     drop(events);
     drop(board);
     if let Some(event_file) = event_file {
@@ -150,7 +151,7 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
 }
 
 /// A line for each damaged line of the accounts file, as the event `damaged-account` describes it.
-fn damaged_accounts(told: &EventQueue) -> String {
+fn damaged_accounts(signal: &EventQueue) -> String {
     let sentence = |event: Event| {
         let text = |name| event.text(name).filter(|_| event.kind == "damaged-account");
         let (file, reason, fix) = (text("file")?, text("reason")?, text("fix")?);
@@ -158,7 +159,7 @@ fn damaged_accounts(told: &EventQueue) -> String {
         let about = text("name").map_or_else(String::new, |name| format!(" (of {name})"));
         Some(format!("{file}, line {line}{about}: {reason}; {fix}\n"))
     };
-    told.events().try_iter().filter_map(sentence).collect()
+    signal.events().try_iter().filter_map(sentence).collect()
 }
 
 /// Prints a text that the user requested.
@@ -203,7 +204,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
     // Before any socket is opened, because the editor can't use descriptors above 1023.
-    let asked = Asked::default();
+    let asked = StartedServer::default();
     let editor = is_interactive().then(|| operators_editor(&asked));
     let clock = Clock::new();
     let mut events = Events::new(clock.clone());
@@ -223,8 +224,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     signals.ending.store(false, Ordering::Release);
-    // A terminal that is closed sends the same signal, and means the end. A service has none, and who reloads it does
-    // not want it to end, whatever there is to read.
+    // A terminal that is closed sends the same signal, and means the end. A service has none, and
+    // who reloads it does not want it to end, whatever there is to read.
     let reads_anew = if files.is_some() {
         !is_interactive()
     } else {
@@ -244,7 +245,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let mut console = Console::start(greeting, (editor, asked), console_queue)
         .map_err(|error| format!("can't start the console: {error}"))?;
     let telling = events.clone();
-    let beaten = move |_, told| telling.emit_tick(told);
+    let beaten = move |_, signal| telling.emit_tick(signal);
     let ticker = Ticker::start(clock, slowed(settings.tick), beaten)
         .map_err(|error| format!("can't start the ticker's thread: {error}"))?;
 
@@ -278,8 +279,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     if let Some(keyboard) = keyboard {
         keyboard.close();
     }
-    // The editor's thread, which had the other handle, has ended. The server first: it tells that it shuts
-    // down before it stops the clock, and only then do the timekeepers see anybody out.
+    // The editor's thread, which had the other handle, has ended. The server first: it tells that
+    // it shuts down before it stops the clock, and only then do the timekeepers see anybody out.
     drop(server);
     ticker.stop();
     drop(events);
@@ -295,28 +296,28 @@ struct Console {
     printing: ReaderThread,
     /// Where lines are printed: above the operator's, once there is one.
     printer: Arc<Mutex<Option<Printer>>>,
-    /// What the operator is answered, for the thread `answers` to print: a terminal that is paused must
-    /// not hold up whoever hears the signals.
+    /// What the operator is answered, for the thread `answers` to print: a terminal that is paused
+    /// must not hold up whoever hears the signals.
     answers: Option<Sender<String>>,
-    /// Absent where standard input or output is no terminal, and in the background (`chatserver &`),
-    /// where the system would stop a program that reads from the terminal.
+    /// Absent where standard input or output is no terminal, and in the background
+    /// (`chatserver &`), where the system would stop a program that reads from the terminal.
     keyboard: Option<Keyboard<()>>,
     /// Reserved for the operator's first line.
     editor: Option<PreparedEditor>,
-    asked: Asked,
+    asked: StartedServer,
 }
 
 /// The server whose people Tab completes, once it has started.
-type Asked = Arc<OnceLock<Weak<Server>>>;
+type StartedServer = Arc<OnceLock<Weak<Server>>>;
 
-fn operators_editor(asked: &Asked) -> PreparedEditor {
+fn operators_editor(asked: &StartedServer) -> PreparedEditor {
     let asked = Arc::clone(asked);
     let complete: Complete = Box::new(move |before| {
         let server = asked.get().and_then(Weak::upgrade);
         let names = server.map(|server| server.labels());
         operator::completions(before, &names.unwrap_or_default())
     });
-    PreparedEditor::new(Manner {
+    PreparedEditor::new(EditorOptions {
         palette: Palette::new(true),
         complete,
         history: None,
@@ -342,7 +343,7 @@ impl std::fmt::Display for Why {
 impl Console {
     fn start(
         greeting: String,
-        (editor, asked): (Option<PreparedEditor>, Asked),
+        (editor, asked): (Option<PreparedEditor>, StartedServer),
         queue: Option<EventQueue>,
     ) -> io::Result<Console> {
         let printer = Arc::default();
@@ -386,7 +387,7 @@ impl Console {
                 ask: Ask::Line,
                 target: (),
             };
-            keyboard.prompt(prompt, Ahead::Meant);
+            keyboard.prompt(prompt, TypeAhead::Meant);
         }
     }
 
@@ -421,15 +422,15 @@ impl Console {
             };
             let typed = self.keyboard.as_ref().map_or(&nothing, Keyboard::typed);
             select! {
-                recv(signals.told) -> told => match told {
-                    Ok(Told::GoesOn) => {
+                recv(signals.receiver) -> signal => match signal {
+                    Ok(Signal::GoesOn) => {
                         went_on = true;
                         if let Some(keyboard) = &self.keyboard {
                             keyboard.resume();
                         }
                     }
-                    Ok(Told::End(signal)) => return Why::Signal(signal),
-                    Ok(Told::ReadAnew) => read_anew(),
+                    Ok(Signal::End(signal)) => return Why::Signal(signal),
+                    Ok(Signal::ReadAnew) => read_anew(),
                     // The signal thread is gone; then nothing else could stop the server.
                     Err(_) => return Why::Signal("none can be heard any more"),
                 },
@@ -501,8 +502,8 @@ struct AboveTheLine {
     printer: Arc<Mutex<Option<Printer>>>,
 }
 
-/// Whole lines, cut where the terminal would cut them: what goes on below is marked, so that nobody's words
-/// can pass for a line of the console.
+/// Whole lines, cut where the terminal would cut them: what goes on below is marked, so that
+/// nobody's words can pass for a line of the console.
 fn as_wide_as_the_terminal(lines: &str) -> String {
     if !io::stdout().is_terminal() {
         return lines.to_owned();
@@ -579,14 +580,16 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     )) {
         report(&sentence);
     }
-    while matches!(signals.told.recv(), Ok(Told::GoesOn | Told::ReadAnew)) {}
+    while matches!(
+        signals.receiver.recv(),
+        Ok(Signal::GoesOn | Signal::ReadAnew)
+    ) {}
     board.stop();
     Ok(())
 }
 
-/// What to open in a browser.
-/// An address as a picture that a phone's camera reads (a QR code), for a terminal: black on white, where colours
-/// are wanted.
+/// What to open in a browser. An address as a picture that a phone's camera reads (a QR code), for
+/// a terminal: black on white, where colours are wanted.
 fn picture_of(address: &str) -> String {
     use qrcode::render::unicode::Dense1x2;
     let Ok(code) = qrcode::QrCode::new(address) else {

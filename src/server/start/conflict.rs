@@ -164,7 +164,7 @@ fn do_overlap(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::start::{Portals, WebDoor};
+    use crate::start::{Portals, WebEntrance};
 
     /// The sentence about settings with these ports, `None` if they do not conflict.
     fn sentence_about(
@@ -176,7 +176,7 @@ mod tests {
         let mut settings = Settings {
             bind: bind.parse().unwrap(),
             port,
-            web: web.map(|web| WebDoor::at(web.parse().unwrap())),
+            web: web.map(|web| WebEntrance::at(web.parse().unwrap())),
             board: board.map(|board| board.parse().unwrap()),
             ..Settings::default()
         };

@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use crate::clock::Subscription;
 use crate::event::ChatEvent;
 use crate::limits;
-use crate::net::{BoundPort, Held, Listener, TlsServer, Transport};
-use crate::seat::{Lease, SeatNumber};
+use crate::net::{BoundPort, Listener, PortProtocol, PortUse, TlsServer};
+use crate::seat::{PortToken, SeatNumber};
 use crate::start::ports::{Binder, reason};
 use portal_core::accept_loop::trouble;
 use portal_core::worker::Worker;
@@ -22,10 +22,10 @@ use portal_core::worker::Worker;
 /// A seat whose worker does not listen yet.
 pub(crate) struct MissingPort {
     /// The right to the seat, held by this thread until the worker listens.
-    pub(crate) lease: Lease,
+    pub(crate) lease: PortToken,
     pub(crate) address: SocketAddr,
     /// The use of the port in the last event.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<PortUse>,
 }
 
 /// The state of the thread `late-workers`.
@@ -51,7 +51,7 @@ impl LateWorkers {
         // The channel disconnects when the clock stops.
         while self.ticks.ticks().recv().is_ok() {}
         for (listener, _) in &workers {
-            listener.wake();
+            listener.notify();
         }
         for (_, thread) in workers {
             let _ = thread.join();
@@ -80,15 +80,15 @@ impl LateWorkers {
                 }
             }
         }
-        self.tell_who_has_them(&mut in_use);
+        self.report_owners(&mut in_use);
         self.missing.extend(in_use);
         started
     }
 
     /// Emits an event for each port whose use has changed.
-    fn tell_who_has_them(&mut self, in_use: &mut [MissingPort]) {
+    fn report_owners(&mut self, in_use: &mut [MissingPort]) {
         let addresses: Vec<SocketAddr> = in_use.iter().map(|there| there.address).collect();
-        let held = self.binder.held(Transport::Tcp, &addresses);
+        let held = self.binder.held(PortProtocol::Tcp, &addresses);
         for (missing, held) in in_use.iter_mut().zip(held) {
             if held.is_some() && missing.held != held {
                 missing.held = held;
@@ -102,7 +102,7 @@ impl LateWorkers {
 
     fn start_worker(
         &self,
-        lease: &Lease,
+        lease: &PortToken,
         port: BoundPort,
     ) -> io::Result<(Arc<Listener>, JoinHandle<()>)> {
         let listener = port.listen(limits::WORKER_BACKLOG as i32)?;
@@ -127,23 +127,23 @@ mod tests {
 
     use crate::clock::Clock;
     use crate::event::{EventQueue, Events};
-    use crate::net::Held;
+    use crate::net::PortUse;
     use crate::start::ports::tests::{ENDED, Scripted};
     use crate::start::{Portals, Server, Settings};
 
-    const LISTENS: Option<Held> = Some(Held::Listener);
+    const LISTENS: Option<PortUse> = Some(PortUse::Listener);
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    struct Stage {
+    struct PortStage {
         server: Server,
         clock: Clock,
         events: EventQueue,
         binder: Scripted,
     }
 
-    impl Stage {
+    impl PortStage {
         /// Starts a server with the workers 40001 to 40004.
-        fn start(scripts: &[(u16, &[Option<Held>])]) -> Stage {
+        fn start(scripts: &[(u16, &[Option<PortUse>])]) -> PortStage {
             let clock = Clock::new();
             let mut events = Events::new(clock.clone());
             let queue = events.add_reader(1000);
@@ -155,7 +155,7 @@ mod tests {
             let binder = Scripted::new(scripts);
             let given = Box::new(binder.clone());
             let server = Server::start_with(&settings, clock.clone(), events, |_| given).unwrap();
-            Stage {
+            PortStage {
                 server,
                 clock,
                 events: queue,
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_server_serves_at_once_and_adds_seats_as_their_ports_become_free() {
-        let stage = Stage::start(&[(40002, &[ENDED; 3]), (40003, &[ENDED; 5])]);
+        let stage = PortStage::start(&[(40002, &[ENDED; 3]), (40003, &[ENDED; 5])]);
         assert_eq!(stage.server.missing_at_start(), 2);
         assert_eq!(stage.free(), [40001, 40004]);
         stage.ticks_until("ports-busy      ports 40002-40003  reason a closed outgoing connection");
@@ -235,21 +235,23 @@ mod tests {
     #[test]
     fn a_port_that_another_program_takes_meanwhile_is_told_and_added_when_it_is_free() {
         let script = [ENDED, ENDED, LISTENS, LISTENS, LISTENS];
-        let stage = Stage::start(&[(40001, &script)]);
+        let stage = PortStage::start(&[(40001, &script)]);
         assert_eq!(stage.free(), [40003, 40004, 40002], "the whole pair first");
         stage.ticks_until("ports-busy      ports 40001  reason another program listens on it");
         stage.ticks_until("port-ready      port 40001");
         assert_eq!(stage.free(), [40003, 40004, 40002, 40001]);
-        let told = stage.events.events().try_iter();
+        let reports = stage.events.events().try_iter();
         assert_eq!(
-            told.filter(|event| event.line().contains("port-")).count(),
+            reports
+                .filter(|event| event.line().contains("port-"))
+                .count(),
             0
         );
     }
 
     #[test]
     fn a_server_that_stops_does_not_wait_for_ports() {
-        let stage = Stage::start(&[(40002, &[ENDED; 1000])]);
+        let stage = PortStage::start(&[(40002, &[ENDED; 1000])]);
         stage.server.stop();
     }
 }

@@ -9,7 +9,7 @@ use super::ports::{Binder, bind_patiently, bind_workers};
 use super::settings::{Portals, Settings};
 use crate::accounts::AccountError;
 use crate::invocation::Invocation;
-use crate::net::{BoundPort, Datagrams, Held, Holder, Port, Tap, Transport};
+use crate::net::{BoundPort, Datagrams, Port, PortOwner, PortProtocol, PortUse, Tap};
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterError;
 
@@ -23,7 +23,7 @@ pub enum StartError {
         /// What it was wanted for.
         role: &'static str,
         /// Who has it, if the system tells.
-        holder: Option<Holder>,
+        holder: Option<PortOwner>,
     },
     /// The address is not one of this machine's.
     NotOurs(IpAddr),
@@ -127,11 +127,11 @@ fn port_taken(
     f: &mut fmt::Formatter<'_>,
     address: SocketAddr,
     role: &str,
-    holder: Option<&Holder>,
+    holder: Option<&PortOwner>,
 ) -> fmt::Result {
     let (port, ip) = (address.port(), address.ip());
     let program = holder.and_then(|holder| holder.program.as_ref());
-    let is_connection = holder.is_some_and(|holder| holder.what != Held::Listener);
+    let is_connection = holder.is_some_and(|holder| holder.what != PortUse::Listener);
     write!(f, "port {port} on {ip} is taken")?;
     match (is_connection, program) {
         (true, Some(program)) => write!(f, " by an outgoing connection of {program}")?,
@@ -267,14 +267,14 @@ fn bind_tcp(
     role: &'static str,
     all: usize,
 ) -> Result<BoundPort, StartError> {
-    let bound = bind_patiently(Transport::Tcp, address, binder, |binder| {
+    let bound = bind_patiently(PortProtocol::Tcp, address, binder, |binder| {
         binder.bind(address)
     });
     bound.map_err(|error| explain(error, address, role, all))
 }
 
 fn bind_udp(address: SocketAddr, binder: &mut dyn Binder, tap: &Tap) -> io::Result<Datagrams> {
-    bind_patiently(Transport::Udp, address, binder, |_| {
+    bind_patiently(PortProtocol::Udp, address, binder, |_| {
         Datagrams::bind(address, tap)
     })
 }
@@ -310,14 +310,14 @@ pub(super) fn explain(
     listeners: usize,
 ) -> StartError {
     let transport = match role {
-        UDP_PORTAL => Transport::Udp,
-        _ => Transport::Tcp,
+        UDP_PORTAL => PortProtocol::Udp,
+        _ => PortProtocol::Tcp,
     };
     match error.kind() {
         io::ErrorKind::AddrInUse => StartError::PortTaken {
             address,
             role,
-            holder: Holder::of(transport, address),
+            holder: PortOwner::of(transport, address),
         },
         io::ErrorKind::AddrNotAvailable => StartError::NotOurs(address.ip()),
         io::ErrorKind::PermissionDenied => StartError::Denied(address),
@@ -334,27 +334,27 @@ mod tests {
 
     #[test]
     fn who_has_a_port_and_what_it_was_for_decide_what_helps() {
-        let said = |role, what: Option<Held>| {
+        let said = |role, what: Option<PortUse>| {
             let program = None;
             let taken = StartError::PortTaken {
                 address: ([127, 0, 0, 1], 40000).into(),
                 role,
-                holder: what.map(|what| Holder { what, program }),
+                holder: what.map(|what| PortOwner { what, program }),
             };
             taken.to_string()
         };
         for (role, what, cure) in [
             ("worker", None, "another PORT"),
-            ("worker", Some(Held::Listener), "another PORT"),
-            ("worker", Some(Held::Connection), "a PORT below 32768"),
+            ("worker", Some(PortUse::Listener), "another PORT"),
+            ("worker", Some(PortUse::Connection), "a PORT below 32768"),
             (
                 UDP_PORTAL,
-                Some(Held::EndedConnection),
+                Some(PortUse::EndedConnection),
                 "a PORT below 32768",
             ),
             (WEB, None, "another one with --web"),
-            (WEB, Some(Held::Listener), "another one with --web"),
-            (WEB, Some(Held::Connection), "one below 32768 with --web"),
+            (WEB, Some(PortUse::Listener), "another one with --web"),
+            (WEB, Some(PortUse::Connection), "one below 32768 with --web"),
         ] {
             let said = said(role, what);
             assert!(said.contains(cure) && said.contains(role), "{said}");

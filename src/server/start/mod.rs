@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use crate::accounts::{Directory, SharedAccounts};
+use crate::accounts::{AccountDirectory, SharedAccounts};
+use crate::chat::{Connection, Pairs, Rooms, Users};
 use crate::clock::{Clock, Tick, Ticks, Timekeeping};
 use crate::event::{ChatEvent, Events, SocketCall};
-use crate::hall::{Connection, Pairs, People, Rooms};
 use crate::limits;
 use crate::lock::Mutex;
 use crate::net::{
-    BoundPort, Call, Datagrams, Held, Listener, PendingConnections, PendingLimits, Port, Tap,
+    BoundPort, Call, Datagrams, Listener, PendingConnections, PendingLimits, Port, PortUse, Tap,
     TlsServer,
 };
 use crate::seat::{Passcode, PasscodeKind, Seat, SeatNumber, WorkloadStack};
@@ -43,8 +43,8 @@ use listeners::{Listeners, PORTAL, WEB, explain};
 use portal_backplane::{Host, Load, RedisBackplane};
 use portal_core::accept_loop::AcceptLoop;
 use portal_core::backplane::{Alone, Backplane};
-use portal_core::guard::guesses::Guesses;
-use portal_core::guard::per_tick::PerTick;
+use portal_core::guard::guesses::LoginThrottle;
+use portal_core::guard::per_tick::PerAddressLimit;
 use portal_core::liveness::Liveness;
 #[cfg(feature = "cluster")]
 use portal_core::local_delivery::LocalDelivery;
@@ -55,10 +55,10 @@ use portal_core::room_threads;
 use portal_core::seats::{Seats, SharedSeat};
 use portal_core::sockets::ConnectionFactory;
 use portal_core::state::{Logins, ServerState};
-use portal_core::timer::Timekeeper;
+use portal_core::timer::SeatTimer;
 use portal_core::transport::{Transport, XmlLines};
 use portal_core::worker::Worker;
-use portal_entrances::browser::Door;
+use portal_entrances::browser::BrowserEntrance;
 use portal_entrances::callback::Callbacks;
 use portal_entrances::single_port::SinglePort;
 use portal_entrances::{Legacy, Screened, WebSocket};
@@ -71,7 +71,7 @@ pub use conflict::PortConflict;
 pub(crate) use conflict::port_conflict;
 pub use listeners::StartError;
 pub use portal_core::guard::pace::Rate;
-pub use settings::{Portals, Settings, WebDoor};
+pub use settings::{Portals, Settings, WebEntrance};
 
 /// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
 /// apart.
@@ -94,7 +94,7 @@ fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
 }
 
 /// The interfaces to the other servers and to their accounts.
-type Seams = (Arc<dyn Backplane>, Option<Arc<dyn Directory>>);
+type Seams = (Arc<dyn Backplane>, Option<Arc<dyn AccountDirectory>>);
 
 /// The membership in a cluster, before it connects.
 #[cfg(feature = "cluster")]
@@ -109,7 +109,7 @@ fn cluster(settings: &Settings) -> Cluster {
 
 fn open_accounts(
     settings: &Settings,
-    directory: Option<Arc<dyn Directory>>,
+    directory: Option<Arc<dyn AccountDirectory>>,
     events: &Events,
 ) -> Result<Option<Arc<SharedAccounts>>, StartError> {
     let Some(path) = &settings.accounts else {
@@ -139,7 +139,8 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
         None => (0, 0),
     };
     // Callers that are not authenticated yet: the threads, and the descriptors of parked callers.
-    // Without TLS and browsers these are the callers of rooms, who are refused if descriptors run out.
+    // Without TLS and browsers these are the callers of rooms, who are refused if descriptors run
+    // out.
     let has_pending = settings.tls.is_some() || settings.web.is_some();
     let pending = usize::from(has_pending) * limits::HANDSHAKES;
     let parked =
@@ -224,8 +225,8 @@ impl Server {
         })
     }
 
-    /// Starts a server with these settings and stops it again. Does not wait for ports in TIME_WAIT,
-    /// and returns them: a start waits up to a minute until they are free.
+    /// Starts a server with these settings and stops it again. Does not wait for ports in
+    /// TIME_WAIT, and returns them: a start waits up to a minute until they are free.
     ///
     /// # Errors
     /// Like [`Server::start`].
@@ -305,10 +306,15 @@ impl Server {
         let transport = transport(settings.single_port.is_none());
         let (mut seats, mut timekeeping) = (Vec::new(), Vec::new());
         for (index, port) in workers.iter().enumerate() {
-            let timer = clock.subscribe_timekeeper();
+            let timer = clock.subscribe_timer();
             let seat = Seat::new(passcodes.random(), timeouts);
             let lease = (SeatNumber::from_index(index), *port);
-            seats.push(SharedSeat::new(lease, seat, timer.alarm(), timer.waker()));
+            seats.push(SharedSeat::new(
+                lease,
+                seat,
+                timer.alarm(),
+                timer.notifier(),
+            ));
             timekeeping.push(timer);
         }
         events.emit(|| ChatEvent::Started {
@@ -352,17 +358,14 @@ impl Server {
         let dialer = Arc::new(Callbacks {
             factory: factory.clone(),
             other_ports: other_ports.into_iter().flatten().collect(),
-            per_address: Mutex::new(PerTick::new(limits::CALLBACKS_A_TICK)),
+            per_address: Mutex::new(PerAddressLimit::new(limits::CALLBACKS_A_TICK)),
         });
-        let (mut people, mut rooms) = (
-            People::new(settings.announce_up_to),
+        let (mut users, mut rooms) = (
+            Users::new(settings.announce_up_to),
             Rooms::new(timeouts, settings.history),
         );
         if backplane.announces_presence() {
-            (people, rooms) = (
-                people.without_announcements(),
-                rooms.without_announcements(),
-            );
+            (users, rooms) = (users.without_announcements(), rooms.without_announcements());
         }
         let state = Arc::new_cyclic(|state: &Weak<ServerState>| {
             let state = state.clone();
@@ -389,7 +392,7 @@ impl Server {
             });
             ServerState {
                 pairs: Pairs::new(seats.len()),
-                people: Arc::new(people),
+                users: Arc::new(users),
                 rooms: RoomManager::new(
                     rooms,
                     room_ports,
@@ -407,7 +410,7 @@ impl Server {
                 )),
                 logins: Logins {
                     accounts: accounts.clone().map(|there| there as _),
-                    guesses: Guesses::default(),
+                    guesses: LoginThrottle::default(),
                     message_of_the_day: settings.message_of_the_day.clone(),
                 },
                 backplane,
@@ -523,7 +526,7 @@ impl Server {
         timekeeping: Vec<Timekeeping>,
         settings: &Settings,
     ) -> Result<(), StartError> {
-        let keeper = Timekeeper {
+        let keeper = SeatTimer {
             seats: Arc::clone(&self.state.seats),
             events: self.state.events.clone(),
             panics: self.state.panics.clone(),
@@ -574,7 +577,7 @@ impl Server {
             .map(|lease| MissingPort {
                 address: settings.bind.at(lease.port().get()),
                 lease,
-                held: Some(Held::EndedConnection),
+                held: Some(PortUse::EndedConnection),
             })
             .collect();
         for (index, (_, bound)) in ports.into_iter().enumerate() {
@@ -589,7 +592,7 @@ impl Server {
             })?;
         }
         if let Some(first) = self.tcp.first() {
-            self.tell_listening("workers", first.address());
+            self.emit_listening("workers", first.address());
         }
         if missing.is_empty() {
             return Ok(());
@@ -598,7 +601,7 @@ impl Server {
         let events = &self.state.events;
         events.emit(|| ChatEvent::PortsBusy {
             ports: missing.iter().map(|there| there.lease.port()).collect(),
-            reason: ports::reason(Some(Held::EndedConnection)),
+            reason: ports::reason(Some(PortUse::EndedConnection)),
         });
         let late = LateWorkers {
             worker,
@@ -630,14 +633,14 @@ impl Server {
     fn start_web(
         &mut self,
         port: BoundPort,
-        web: &WebDoor,
+        web: &WebEntrance,
         accept_loop: &AcceptLoop,
         settings: &Settings,
         own_callers: OwnCallers,
     ) -> Result<(), StartError> {
         let web_socket = Arc::new(WebSocket::new(settings.max_message));
         let no_descriptor = http::refusal(Refusal::Unavailable);
-        let door = Door {
+        let door = BrowserEntrance {
             state: Arc::clone(&self.state),
             accept_loop: accept_loop.speaking(web_socket.clone(), no_descriptor.as_bytes()),
             factory: ConnectionFactory {
@@ -662,7 +665,7 @@ impl Server {
         };
         let listener = self.listen(port, WEB, limits::WORKER_BACKLOG as i32)?;
         let address = listener.address();
-        self.tell_listening("web", address);
+        self.emit_listening("web", address);
         self.spawn(format!("web-{}", address.port()), move || {
             door.run(&listener);
         })
@@ -671,7 +674,7 @@ impl Server {
     fn start_single(&mut self, port: BoundPort, single: SinglePort) -> Result<(), StartError> {
         let listener = self.listen(port, PORTAL, limits::PORTAL_BACKLOG)?;
         let address = listener.address();
-        self.tell_listening("single", address);
+        self.emit_listening("single", address);
         self.spawn(format!("single-{}", address.port()), move || {
             single.run(&listener);
         })
@@ -694,7 +697,7 @@ impl Server {
         };
         if let Some(port) = tcp {
             let listener = self.listen(port, PORTAL, limits::PORTAL_BACKLOG)?;
-            self.tell_listening("portal-tcp", listener.address());
+            self.emit_listening("portal-tcp", listener.address());
             let (portal, callers) = (portal.clone(), Arc::clone(&self.callers));
             self.spawn("portal-tcp".to_owned(), move || {
                 match listener.is_secured() {
@@ -705,14 +708,14 @@ impl Server {
         }
         if let Some(socket) = udp {
             let socket = Arc::new(socket);
-            self.tell_listening("portal-udp", socket.address());
+            self.emit_listening("portal-udp", socket.address());
             self.udp = Some(Arc::clone(&socket));
             self.spawn("portal-udp".to_owned(), move || portal.run_udp(&socket))?;
         }
         Ok(())
     }
 
-    fn tell_listening(&self, role: &'static str, address: SocketAddr) {
+    fn emit_listening(&self, role: &'static str, address: SocketAddr) {
         let events = &self.state.events;
         events.emit(|| ChatEvent::Listening { role, address });
     }
@@ -789,7 +792,7 @@ impl Server {
     }
 
     /// Tells everyone who is connected something in words; returns how many.
-    pub fn say(&self, text: &str) -> usize {
+    pub fn broadcast(&self, text: &str) -> usize {
         self.state.notice(text)
     }
 
@@ -842,10 +845,10 @@ impl Drop for Server {
         self.state.clock.stop();
         self.state.rooms.end_all();
         for listener in &self.tcp {
-            listener.wake();
+            listener.notify();
         }
         if let Some(socket) = &self.udp {
-            socket.wake();
+            socket.notify();
         }
         for thread in self.threads.drain(..) {
             // Every loop catches what may panic; if one ended by a panic all the same, it ended.

@@ -26,12 +26,12 @@ impl Client {
         Client(BufReader::new(stream))
     }
 
-    fn says(&mut self, line: &str) {
+    fn sends(&mut self, line: &str) {
         writeln!(self.0.get_mut(), "{line}").unwrap();
     }
 
     /// Reads up to a line with `part` in it, or to the end.
-    fn hears(&mut self, part: &str) -> String {
+    fn receives(&mut self, part: &str) -> String {
         let mut line = String::new();
         while self.0.read_line(&mut line).is_ok_and(|count| count > 0) {
             if line.contains(part) {
@@ -84,7 +84,7 @@ impl Stage {
     }
 
     fn ticket(&self) -> (SocketAddr, String) {
-        let answer = Client::at(self.server.portal()).hears("<Port>");
+        let answer = Client::at(self.server.portal()).receives("<Port>");
         let mut worker = self.server.portal();
         worker.set_port(part(&answer, "Port").parse().unwrap());
         (worker, part(&answer, "HandshakePasscode"))
@@ -93,10 +93,10 @@ impl Stage {
     fn seat(&self) -> Client {
         let (worker, passcode) = self.ticket();
         let mut client = Client::at(worker);
-        client.says(&format!(
+        client.sends(&format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
         ));
-        assert!(client.hears("Connection").contains("successful"));
+        assert!(client.receives("Connection").contains("successful"));
         client
     }
 
@@ -112,8 +112,8 @@ impl Stage {
     fn goes_on(self) {
         self.wait_for_all_ports();
         let (mut alice, mut bob) = (self.seat(), self.seat());
-        alice.says("<CLIENT><message>still here</message></CLIENT>");
-        assert!(bob.hears("still here").contains("<message>"));
+        alice.sends("<CLIENT><message>still here</message></CLIENT>");
+        assert!(bob.receives("still here").contains("<message>"));
         drop((alice, bob));
         self.wait_for_all_ports();
         self.server.stop();
@@ -125,7 +125,7 @@ fn in_the_portal_it_costs_one_answer() {
     for place in ["portal", "portal-tcp"] {
         let stage = Stage::new(Settings::default());
         stage.panic_at(place);
-        assert_eq!(Client::at(stage.server.portal()).hears("<"), "the end");
+        assert_eq!(Client::at(stage.server.portal()).receives("<"), "the end");
         stage.has_panicked(place);
         stage.goes_on();
     }
@@ -148,7 +148,7 @@ fn in_a_worker_it_costs_one_caller() {
         let stage = Stage::new(Settings::default());
         let (worker, _) = stage.ticket();
         stage.panic_at(place);
-        assert_eq!(Client::at(worker).hears("<"), "the end");
+        assert_eq!(Client::at(worker).receives("<"), "the end");
         stage.has_panicked(place);
         stage.goes_on();
     }
@@ -158,10 +158,10 @@ fn in_a_worker_it_costs_one_caller() {
 fn in_the_clearing_up_it_is_cleared_up_again() {
     let stage = Stage::new(Settings::default());
     let (alice, mut bob) = (stage.seat(), stage.seat());
-    assert!(bob.hears("PARTNER JOINED").contains("JOINED"));
+    assert!(bob.receives("PARTNER JOINED").contains("JOINED"));
     stage.panic_at("clear-up");
     drop(alice);
-    assert!(bob.hears("PARTNER LEFT").contains("LEFT"));
+    assert!(bob.receives("PARTNER LEFT").contains("LEFT"));
     stage.has_panicked("clear-up");
     drop(bob);
     stage.goes_on();
@@ -173,13 +173,13 @@ fn in_a_session_the_partner_is_told() {
     let (mut alice, mut bob) = (stage.seat(), stage.seat());
     // Both are waiting for the next words of their clients: it is alice's that bring the panic.
     for client in [&mut alice, &mut bob] {
-        client.says("<CLIENT><command>PING</command></CLIENT>");
-        assert!(client.hears("PONG").contains("PONG"));
+        client.sends("<CLIENT><command>PING</command></CLIENT>");
+        assert!(client.receives("PONG").contains("PONG"));
     }
     stage.panic_at("session");
-    alice.says("<CLIENT><message>oops</message></CLIENT>");
-    assert_eq!(alice.hears("oops"), "the end");
-    assert!(bob.hears("PARTNER LEFT").contains("PARTNER LEFT"));
+    alice.sends("<CLIENT><message>oops</message></CLIENT>");
+    assert_eq!(alice.receives("oops"), "the end");
+    assert!(bob.receives("PARTNER LEFT").contains("PARTNER LEFT"));
     stage.has_panicked("session");
     drop(bob);
     stage.goes_on();
@@ -196,7 +196,7 @@ fn in_a_timer_it_costs_its_client() {
     for _ in 0..3 {
         stage.clock.beat();
     }
-    assert_eq!(alice.hears("IDLE"), "the end");
+    assert_eq!(alice.receives("IDLE"), "the end");
     stage.has_panicked("timer");
     stage.goes_on();
 }
@@ -206,9 +206,9 @@ fn in_a_room_it_costs_one_caller() {
     for place in ["room", "room-timer", "room-writer"] {
         let stage = Stage::new(Settings::default());
         let mut alice = stage.seat();
-        alice.says("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
-        alice.says("<CLIENT><command>JOIN</command><room>r</room></CLIENT>");
-        let joined = alice.hears("JOINED</command><room>");
+        alice.sends("<CLIENT><command>LOGIN</command><username>alice</username></CLIENT>");
+        alice.sends("<CLIENT><command>JOIN</command><room>r</room></CLIENT>");
+        let joined = alice.receives("JOINED</command><room>");
         let mut there = stage.server.portal();
         there.set_port(part(&joined, "Port").parse().unwrap());
         if place == "room-timer" {
@@ -230,7 +230,7 @@ fn in_a_room_it_costs_one_caller() {
                     "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode></CLIENT>"
                 );
             }
-            caller.hears("nothing more");
+            caller.receives("nothing more");
             stage.has_panicked(place);
         }
         drop(alice);
@@ -252,8 +252,8 @@ fn on_a_single_port_it_costs_one_caller() {
         ..Settings::default()
     });
     stage.panic_at("single");
-    assert_eq!(Client::at(stage.server.portal()).hears("<"), "the end");
+    assert_eq!(Client::at(stage.server.portal()).receives("<"), "the end");
     stage.has_panicked("single");
     let mut client = Client::at(stage.server.portal());
-    assert!(client.hears("Connection").contains("seat='1'"));
+    assert!(client.receives("Connection").contains("seat='1'"));
 }

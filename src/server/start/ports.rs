@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use crate::limits;
-use crate::net::{BoundPort, Held, Tap, Transport};
+use crate::net::{BoundPort, PortProtocol, PortUse, Tap};
 use crate::output;
 
 /// The system and the clock, as binding needs them. Tests replace both.
@@ -21,11 +21,11 @@ pub(super) trait Binder: Send {
     /// Binds a TCP port.
     fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort>;
     /// Looks up what uses each of these ports.
-    fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>>;
+    fn held(&mut self, transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>>;
     /// Waits before the next attempt, and returns how long.
     fn pause(&mut self) -> Duration;
     /// Notifies the operator why the start takes so long.
-    fn tell(&mut self, reason: &str);
+    fn report(&mut self, reason: &str);
 }
 
 /// The real system.
@@ -38,8 +38,8 @@ impl Binder for System {
         BoundPort::bind(address, &self.tap)
     }
 
-    fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
-        Held::each(transport, addresses)
+    fn held(&mut self, transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>> {
+        PortUse::each(transport, addresses)
     }
 
     fn pause(&mut self) -> Duration {
@@ -48,7 +48,7 @@ impl Binder for System {
         began.elapsed()
     }
 
-    fn tell(&mut self, reason: &str) {
+    fn report(&mut self, reason: &str) {
         output::report(&format!("chatserver: {reason}\n"));
     }
 }
@@ -67,8 +67,8 @@ impl Binder for Checking {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
             bound => return bound,
         };
-        let held = self.held(Transport::Tcp, &[address]).pop().flatten();
-        if held != Some(Held::EndedConnection) {
+        let held = self.held(PortProtocol::Tcp, &[address]).pop().flatten();
+        if held != Some(PortUse::EndedConnection) {
             return Err(error);
         }
         // The receiver lives as long as the check.
@@ -78,7 +78,7 @@ impl Binder for Checking {
         self.system.bind(any)
     }
 
-    fn held(&mut self, transport: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
+    fn held(&mut self, transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>> {
         self.system.held(transport, addresses)
     }
 
@@ -86,17 +86,19 @@ impl Binder for Checking {
         self.system.pause()
     }
 
-    fn tell(&mut self, reason: &str) {
-        self.system.tell(reason);
+    fn report(&mut self, reason: &str) {
+        self.system.report(reason);
     }
 }
 
 /// Why a port can't be bound, in words.
-pub(super) fn reason(held: Option<Held>) -> &'static str {
+pub(super) fn reason(held: Option<PortUse>) -> &'static str {
     match held {
-        Some(Held::EndedConnection) => "a closed outgoing connection still occupies it (TIME_WAIT)",
-        Some(Held::Connection) => "an outgoing connection uses it",
-        Some(Held::Listener) => "another program listens on it",
+        Some(PortUse::EndedConnection) => {
+            "a closed outgoing connection still occupies it (TIME_WAIT)"
+        }
+        Some(PortUse::Connection) => "an outgoing connection uses it",
+        Some(PortUse::Listener) => "another program listens on it",
         None => "it is in use",
     }
 }
@@ -105,16 +107,16 @@ pub(super) fn reason(held: Option<Held>) -> &'static str {
 #[derive(Default)]
 struct Wait {
     waited: Duration,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Wait {
     /// Waits a moment for a port that is in use; returns `false` after the limit.
-    fn goes_on(&mut self, binder: &mut dyn Binder, port: u16, held: Option<Held>) -> bool {
+    fn goes_on(&mut self, binder: &mut dyn Binder, port: u16, held: Option<PortUse>) -> bool {
         let patience = match held {
-            Some(Held::EndedConnection) => limits::TIME_WAIT,
-            Some(Held::Connection) => limits::BIND_PATIENCE,
-            Some(Held::Listener) => Duration::ZERO,
+            Some(PortUse::EndedConnection) => limits::TIME_WAIT,
+            Some(PortUse::Connection) => limits::BIND_PATIENCE,
+            Some(PortUse::Listener) => Duration::ZERO,
             // The port became free between the attempt and the lookup, or the system has no lookup.
             None => limits::BIND_PAUSE,
         };
@@ -122,15 +124,15 @@ impl Wait {
             return false;
         }
         let why = match held {
-            Some(Held::EndedConnection) => {
+            Some(PortUse::EndedConnection) => {
                 Some(("a closed outgoing connection (TIME_WAIT)", "up to a minute"))
             }
-            Some(Held::Connection) => Some(("an outgoing connection", "a moment")),
+            Some(PortUse::Connection) => Some(("an outgoing connection", "a moment")),
             _ => None,
         };
-        if let (Some((whose, long)), false) = (why, self.is_told) {
-            self.is_told = true;
-            binder.tell(&format!(
+        if let (Some((whose, long)), false) = (why, self.is_reported) {
+            self.is_reported = true;
+            binder.report(&format!(
                 "port {port} is in use by {whose}; waiting {long} for it, and listening on no port \
                  until then (Ctrl-C cancels the start)"
             ));
@@ -142,7 +144,7 @@ impl Wait {
 
 /// Binds one port with `bind`. Waits while an outgoing connection uses the port or is in TIME_WAIT.
 pub(super) fn bind_patiently<S>(
-    transport: Transport,
+    transport: PortProtocol,
     address: SocketAddr,
     binder: &mut dyn Binder,
     bind: impl Fn(&mut dyn Binder) -> io::Result<S>,
@@ -186,9 +188,9 @@ pub(super) fn bind_workers(
             }
         }
         let wanted: Vec<SocketAddr> = in_use.iter().map(|(address, _)| *address).collect();
-        let held = binder.held(Transport::Tcp, &wanted);
+        let held = binder.held(PortProtocol::Tcp, &wanted);
         let mut in_use: Vec<_> = in_use.into_iter().zip(held).collect();
-        let is_time_wait = |held: &Option<Held>| *held == Some(Held::EndedConnection);
+        let is_time_wait = |held: &Option<PortUse>| *held == Some(PortUse::EndedConnection);
         let others = in_use.iter().position(|(_, held)| !is_time_wait(held));
         if others.is_none() && (in_use.is_empty() || bound.iter().any(Option::is_some)) {
             return Ok(bound);
@@ -210,25 +212,25 @@ pub(super) mod tests {
     use super::*;
 
     /// What a port is in use for at each attempt to bind it, the next one first; then it is free.
-    pub(in crate::start) type Script = VecDeque<Option<Held>>;
+    pub(in crate::start) type Script = VecDeque<Option<PortUse>>;
 
     /// Binds by script. A port that is free is really another one, which the system chooses.
     #[derive(Clone, Default)]
-    pub(in crate::start) struct Scripted(pub(in crate::start) Arc<Mutex<State>>);
+    pub(in crate::start) struct Scripted(pub(in crate::start) Arc<Mutex<PortState>>);
 
     #[derive(Default)]
-    pub(in crate::start) struct State {
+    pub(in crate::start) struct PortState {
         pub(in crate::start) scripts: HashMap<u16, Script>,
         /// Why the last attempt at a port failed.
-        held: HashMap<u16, Option<Held>>,
+        held: HashMap<u16, Option<PortUse>>,
         /// Where a port is really.
         pub(in crate::start) really: HashMap<u16, SocketAddr>,
-        pub(in crate::start) told: Vec<String>,
+        pub(in crate::start) reports: Vec<String>,
         pauses: u32,
     }
 
     impl Scripted {
-        pub(in crate::start) fn new(scripts: &[(u16, &[Option<Held>])]) -> Scripted {
+        pub(in crate::start) fn new(scripts: &[(u16, &[Option<PortUse>])]) -> Scripted {
             let scripts = scripts
                 .iter()
                 .map(|(port, script)| (*port, script.iter().copied().collect()));
@@ -252,7 +254,7 @@ pub(super) mod tests {
             Ok(bound)
         }
 
-        fn held(&mut self, _: Transport, addresses: &[SocketAddr]) -> Vec<Option<Held>> {
+        fn held(&mut self, _: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>> {
             let state = self.0.lock();
             let held = |address: &SocketAddr| state.held.get(&address.port()).copied().flatten();
             addresses.iter().map(held).collect()
@@ -263,19 +265,19 @@ pub(super) mod tests {
             limits::BIND_PAUSE
         }
 
-        fn tell(&mut self, reason: &str) {
-            self.0.lock().told.push(reason.to_owned());
+        fn report(&mut self, reason: &str) {
+            self.0.lock().reports.push(reason.to_owned());
         }
     }
 
-    pub(in crate::start) const ENDED: Option<Held> = Some(Held::EndedConnection);
-    const CONNECTED: Option<Held> = Some(Held::Connection);
-    const LISTENS: Option<Held> = Some(Held::Listener);
+    pub(in crate::start) const ENDED: Option<PortUse> = Some(PortUse::EndedConnection);
+    const CONNECTED: Option<PortUse> = Some(PortUse::Connection);
+    const LISTENS: Option<PortUse> = Some(PortUse::Listener);
     const ENOUGH: usize = 1000;
 
     /// Which of the ports 1 to 4 are bound at the start, or which one is refused; how many pauses
     /// that took, and how often the operator was told.
-    fn start(scripts: &[(u16, &[Option<Held>])]) -> (Result<Vec<u16>, u16>, u32, usize) {
+    fn start(scripts: &[(u16, &[Option<PortUse>])]) -> (Result<Vec<u16>, u16>, u32, usize) {
         let addresses: Vec<SocketAddr> =
             (1..=4).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let mut binder = Scripted::new(scripts);
@@ -288,12 +290,12 @@ pub(super) mod tests {
         });
         let state = binder.0.lock();
         let refused = bound.map_err(|(address, _)| address.port());
-        (refused, state.pauses, state.told.len())
+        (refused, state.pauses, state.reports.len())
     }
 
     #[test]
     fn the_start_waits_for_no_port_in_time_wait_while_there_is_another() {
-        let long: &[Option<Held>] = &[ENDED; ENOUGH];
+        let long: &[Option<PortUse>] = &[ENDED; ENOUGH];
         assert_eq!(start(&[]), (Ok(vec![1, 2, 3, 4]), 0, 0));
         assert_eq!(start(&[(2, long)]), (Ok(vec![1, 3, 4]), 0, 0));
         assert_eq!(
@@ -304,7 +306,8 @@ pub(super) mod tests {
 
     #[test]
     fn without_any_port_the_start_says_so_and_waits_for_the_first() {
-        let [one, two, long]: [&[Option<Held>]; 3] = [&[ENDED; 3], &[ENDED; 5], &[ENDED; ENOUGH]];
+        let [one, two, long]: [&[Option<PortUse>]; 3] =
+            [&[ENDED; 3], &[ENDED; 5], &[ENDED; ENOUGH]];
         let all = [(1, long), (2, two), (3, one), (4, long)];
         assert_eq!(start(&all), (Ok(vec![3]), 3, 1));
         // Longer than any TIME_WAIT, it is something else.
@@ -317,14 +320,15 @@ pub(super) mod tests {
 
     #[test]
     fn a_port_that_a_program_has_is_refused() {
-        let ended: &[Option<Held>] = &[ENDED; ENOUGH];
+        let ended: &[Option<PortUse>] = &[ENDED; ENOUGH];
         assert_eq!(start(&[(1, ended), (2, &[LISTENS])]), (Err(2), 0, 0));
         // An outgoing connection that goes on is waited for a moment, whatever else is free.
         let tries = limits::BIND_PATIENCE.as_millis() / limits::BIND_PAUSE.as_millis();
-        let connected: &[Option<Held>] = &[CONNECTED; ENOUGH];
+        let connected: &[Option<PortUse>] = &[CONNECTED; ENOUGH];
         assert_eq!(start(&[(3, connected)]), (Err(3), tries as u32, 1));
         // When it ends in that time, its port is missing like others.
-        let ends: Vec<Option<Held>> = [CONNECTED; 2].into_iter().chain([ENDED; ENOUGH]).collect();
+        let ends: Vec<Option<PortUse>> =
+            [CONNECTED; 2].into_iter().chain([ENDED; ENOUGH]).collect();
         assert_eq!(start(&[(3, &ends)]), (Ok(vec![1, 2, 4]), 2, 1));
         // One that became free in between is tried again, once.
         assert_eq!(start(&[(3, &[None])]), (Ok(vec![1, 2, 3, 4]), 1, 0));
@@ -341,7 +345,7 @@ pub(super) mod tests {
         ] {
             let mut binder = Scripted::new(&[(7, &script)]);
             let bind = |binder: &mut dyn Binder| binder.bind(address);
-            let bound = bind_patiently(Transport::Tcp, address, &mut binder, bind);
+            let bound = bind_patiently(PortProtocol::Tcp, address, &mut binder, bind);
             assert_eq!((bound.is_ok(), binder.0.lock().pauses), (is_bound, pauses));
         }
     }

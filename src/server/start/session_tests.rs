@@ -9,10 +9,10 @@ use std::time::Duration;
 use portal_core::session::{AtWorker, Session};
 use portal_core::transport::{Transport, XmlLines};
 
+use crate::chat::Connection;
+use crate::chat::test_support::{connection, received};
 use crate::clock::Clock;
 use crate::event::Events;
-use crate::hall::Connection;
-use crate::hall::test_support::{connection, heard};
 use crate::limits;
 use crate::start::{Server, Settings};
 use crate::wire::{CloseReason, ServerDoc};
@@ -85,14 +85,14 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
         bob.sends("LEAVE", "<room>lobby</room>");
     }
     // The queue may hold one more replay until the thread that appended it checks the limit.
-    let bound = limits::OUTBOX + limits::HISTORY_EXEMPTION + limits::HISTORY;
+    let bound = limits::MAX_OUTBOX_BYTES + limits::HISTORY_EXEMPTION + limits::HISTORY;
     let mut most = 0;
     while !connection.outbox.has_ended() {
         most = most.max(connection.outbox.pending());
         clock.beat();
         std::thread::yield_now();
     }
-    assert!(most > limits::OUTBOX && most <= bound, "{most}");
+    assert!(most > limits::MAX_OUTBOX_BYTES && most <= bound, "{most}");
     assert_eq!(connection.outbox.ended(), Some(CloseReason::TooSlow));
     alice.sends("PING", "");
     alice.reads(">PONG<");
@@ -100,7 +100,7 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
 }
 
 /// The messages that the partner receives of a turn of three, if `at_first` runs before.
-fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
+fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
     let clock = Clock::new();
     let events = Events::new(clock.clone());
     let settings = Settings {
@@ -125,7 +125,7 @@ fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<Stri
     decoder.read_from(&mut said.as_bytes()).unwrap();
     at_first(&alice);
     let end = Session::new(state, AtWorker::new(&seats[0]), &alice).run(&mut *decoder);
-    let messages = heard(bob).into_iter();
+    let messages = received(bob).into_iter();
     let is_hers = |word: &String| word.parse::<u8>().is_ok();
     (end, messages.filter(is_hers).collect())
 }
@@ -133,9 +133,9 @@ fn heard_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<Stri
 #[test]
 fn a_turn_ends_with_its_session() {
     let all = ["0", "1", "2"].map(str::to_owned).to_vec();
-    assert_eq!(heard_of_a_turn(|_| {}), (CloseReason::PeerClosed, all));
+    assert_eq!(received_of_a_turn(|_| {}), (CloseReason::PeerClosed, all));
     // The messages after that have no recipient.
-    let ended = heard_of_a_turn(|alice| {
+    let ended = received_of_a_turn(|alice| {
         alice.outbox.end(CloseReason::Kicked);
     });
     assert_eq!(ended, (CloseReason::ConnectionReset, Vec::new()));

@@ -39,7 +39,7 @@ impl Portals {
 
 /// The entrance for browsers.
 #[derive(Clone, Debug)]
-pub struct WebDoor {
+pub struct WebEntrance {
     /// Where the page is.
     pub address: SocketAddr,
     /// Names besides its addresses and `localhost` under which browsers may request the page:
@@ -49,10 +49,10 @@ pub struct WebDoor {
     pub trusted_proxies: Vec<Network>,
 }
 
-impl WebDoor {
+impl WebEntrance {
     /// The page at that address.
-    pub fn at(address: SocketAddr) -> WebDoor {
-        WebDoor {
+    pub fn at(address: SocketAddr) -> WebEntrance {
+        WebEntrance {
             address,
             names: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -116,7 +116,7 @@ pub struct Settings {
     /// Serve a page about it at this address.
     pub board: Option<SocketAddr>,
     /// Let browsers in.
-    pub web: Option<WebDoor>,
+    pub web: Option<WebEntrance>,
     /// What all TCP ports speak TLS with; `None` if they speak without it.
     pub tls: Option<TlsServer>,
     /// Be one chat with other servers.
@@ -141,9 +141,9 @@ impl Settings {
         }
     }
 
-    /// How long before the idle timeout a connection is warned: a minute, a third of the timeout if that
-    /// is shorter, and at least a tick. `None` where there is no such timeout, or where the clients
-    /// are original programs, which know no such word.
+    /// How long before the idle timeout a connection is warned: a minute, a third of the timeout if
+    /// that is shorter, and at least a tick. `None` where there is no such timeout, or where the
+    /// clients are original programs, which know no such word.
     pub(crate) fn warning_before_idle(&self) -> Option<Ticks> {
         let idle = self.idle_timeout.filter(|_| self.compat.is_none())?;
         let warning = limits::IDLE_SOON.min(idle / 3);
@@ -214,7 +214,7 @@ mod tests {
             let told = settings.warning_before_idle().map(Ticks::get);
             assert_eq!(told, warning, "idle {idle}, tick {tick}");
             let original = Settings {
-                compat: Some(Revision::One),
+                compat: Some(Revision::V1),
                 ..settings
             };
             assert_eq!(original.warning_before_idle(), None);

@@ -8,9 +8,9 @@ use portal_chat::wire::{Codec, FrameReader, Revision, printable};
 fn codecs() -> [Codec; 4] {
     [
         Codec::xml(8192),
-        Codec::original(Revision::Zero),
-        Codec::original(Revision::One),
-        Codec::original(Revision::Two),
+        Codec::legacy(Revision::V0),
+        Codec::legacy(Revision::V1),
+        Codec::legacy(Revision::V2),
     ]
 }
 

@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&step, bytes)) = data.split_first() else {
         return;
     };
-    for framing in [Framing::Line, Framing::Dotnet] {
+    for framing in [Framing::Line, Framing::LengthPrefixed] {
         let whole = frames(framing, bytes, usize::MAX);
         let cut = frames(framing, bytes, usize::from(step) + 1);
         assert_eq!(whole.0, cut.0, "{framing:?}");

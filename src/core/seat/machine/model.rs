@@ -17,8 +17,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::exhaustive::{self, walk};
 use crate::seat::WorkloadStack;
-use crate::walk::{self, walk};
 
 const SEATS: usize = 2;
 const CALLERS: usize = 3;
@@ -43,14 +43,15 @@ fn asker(caller: usize) -> Asker {
 
 /// What one thread does next.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum SeatStep {
     /// The clock moves on.
     Tick,
     /// The portal serves this caller: takes a port off the stack, or repeats a ticket.
     Ask(usize),
     /// On a single port: the caller is accepted and takes a seat at once.
     Sit(usize),
-    /// The second entrance takes a seat for the caller, who stays connected to it, and says the passcode.
+    /// The second entrance takes a seat for the caller, who stays connected to it, and says the
+    /// passcode.
     Open(usize),
     /// The portal promises the seat whose port it holds.
     Reserve,
@@ -84,22 +85,22 @@ enum Step {
 
 /// What a worker is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Worker {
+enum WorkerState {
     Accepting,
     Serving(usize),
 }
 
 #[derive(Clone)]
-struct World {
+struct SeatWorld {
     now: Tick,
     stack: WorkloadStack,
     seats: [Seat; SEATS],
     /// The portal holds this port for this caller.
     portal: Option<(usize, usize)>,
-    portal_lease: Option<Lease>,
+    portal_lease: Option<PortToken>,
     /// Ports that a worker or a timer thread is about to push.
-    in_hand: [Option<Lease>; SEATS],
-    workers: [Worker; SEATS],
+    in_hand: [Option<PortToken>; SEATS],
+    workers: [WorkerState; SEATS],
     backlogs: [VecDeque<usize>; SEATS],
     /// Whom the second entrance serves in the seat, while the seat's worker goes on accepting.
     doors: [Option<usize>; SEATS],
@@ -124,8 +125,8 @@ enum Ways {
     Single,
 }
 
-impl World {
-    fn new(ways: Ways) -> World {
+impl SeatWorld {
+    fn new(ways: Ways) -> SeatWorld {
         let second = Duration::from_secs(1);
         let ticks = |count: u64| Ticks::covering(second * count as u32, second);
         let timeouts = Timeouts {
@@ -136,7 +137,7 @@ impl World {
             total: Some(ticks(2)),
         };
         let ports = (0..SEATS).filter_map(|seat| Port::new(FIRST_PORT + seat as u16));
-        World {
+        SeatWorld {
             now: Tick(0),
             stack: WorkloadStack::new(ports),
             seats: std::array::from_fn(|seat| {
@@ -145,7 +146,7 @@ impl World {
             portal: None,
             portal_lease: None,
             in_hand: Default::default(),
-            workers: [Worker::Accepting; SEATS],
+            workers: [WorkerState::Accepting; SEATS],
             backlogs: Default::default(),
             connected: [false; CALLERS],
             tickets: Default::default(),
@@ -164,10 +165,10 @@ impl World {
         Passcode::from_bits(self.next_passcode)
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: SeatStep) {
         match step {
-            Step::Tick => self.now.0 += 1,
-            Step::Ask(caller) => {
+            SeatStep::Tick => self.now.0 += 1,
+            SeatStep::Ask(caller) => {
                 let again = self
                     .seats
                     .iter()
@@ -187,16 +188,16 @@ impl World {
                     self.portal_lease = Some(lease);
                 }
             }
-            Step::Sit(caller) => {
+            SeatStep::Sit(caller) => {
                 let Some(lease) = self.stack.pop() else {
                     return;
                 };
                 let seat = lease.seat().index();
                 self.seats[seat].sit(lease, self.now).unwrap();
-                self.workers[seat] = Worker::Serving(caller);
+                self.workers[seat] = WorkerState::Serving(caller);
                 self.connected[caller] = true;
             }
-            Step::Open(caller) => {
+            SeatStep::Open(caller) => {
                 let Some(lease) = self.stack.pop() else {
                     return;
                 };
@@ -208,7 +209,7 @@ impl World {
                 self.doors[seat] = Some(caller);
                 self.connected[caller] = true;
             }
-            Step::Reserve => {
+            SeatStep::Reserve => {
                 let (seat, caller) = self.portal.take().unwrap();
                 let lease = self.portal_lease.take().unwrap();
                 let ticket = self.seats[seat]
@@ -218,11 +219,11 @@ impl World {
                 self.given[seat] = Some(caller);
                 self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
             }
-            Step::Connect(caller, seat) => {
+            SeatStep::Connect(caller, seat) => {
                 self.connected[caller] = true;
                 self.backlogs[seat].push_back(caller);
             }
-            Step::Accept(seat) => {
+            SeatStep::Accept(seat) => {
                 let caller = self.backlogs[seat].pop_front().unwrap();
                 let before = self.seats[seat].clone();
                 match self.seats[seat].arrive(address(caller), self.now) {
@@ -232,7 +233,7 @@ impl World {
                             ADDRESSES[to], ADDRESSES[caller],
                             "let in from another address"
                         );
-                        self.workers[seat] = Worker::Serving(caller);
+                        self.workers[seat] = WorkerState::Serving(caller);
                     }
                     Arrival::Stray => {
                         assert_eq!(before, self.seats[seat], "a stray changed the seat");
@@ -240,9 +241,9 @@ impl World {
                     }
                 }
             }
-            Step::Present(seat) => self.present(seat, Wish::Stay),
-            Step::PresentAndBeCalled(seat) => self.present(seat, Wish::BeCalled),
-            Step::Answered(seat) => {
+            SeatStep::Present(seat) => self.present(seat, SeatRequest::Stay),
+            SeatStep::PresentAndBeCalled(seat) => self.present(seat, SeatRequest::BeCalled),
+            SeatStep::Answered(seat) => {
                 let was = self.seats[seat].phase();
                 let seated = self.seats[seat].answered(self.now);
                 assert_eq!(
@@ -251,17 +252,17 @@ impl World {
                     "a call answered when {was:?}"
                 );
             }
-            Step::PresentNonsense(seat) => {
-                let verdict = self.seats[seat].present(None, Wish::Stay, self.now);
+            SeatStep::PresentNonsense(seat) => {
+                let verdict = self.seats[seat].present(None, SeatRequest::Stay, self.now);
                 assert_eq!(verdict, Verdict::Refused);
             }
-            Step::Hear(seat) => self.seats[seat].heard(self.now),
-            Step::End(seat) => self.seats[seat].close(),
-            Step::TurnAway(seat) => {
+            SeatStep::Hear(seat) => self.seats[seat].touch(self.now),
+            SeatStep::End(seat) => self.seats[seat].close(),
+            SeatStep::TurnAway(seat) => {
                 let caller = self.backlogs[seat].pop_front().unwrap();
                 self.connected[caller] = false;
             }
-            Step::Free(seat) => {
+            SeatStep::Free(seat) => {
                 let Some(caller) = self.served(seat) else {
                     return;
                 };
@@ -271,11 +272,11 @@ impl World {
                     self.in_hand[seat].replace(lease).is_none(),
                     "two hands on one port"
                 );
-                self.workers[seat] = Worker::Accepting;
+                self.workers[seat] = WorkerState::Accepting;
                 self.doors[seat] = None;
                 self.connected[caller] = false;
             }
-            Step::Expire(seat) => {
+            SeatStep::Expire(seat) => {
                 let next = Passcode::from_bits(self.next_passcode + 1);
                 let expiry = self.seats[seat].expire(self.now, || next);
                 if let Some(Expiry::NoShow(lease)) = expiry {
@@ -287,7 +288,7 @@ impl World {
                     );
                 }
             }
-            Step::Revoke(caller, seat) => {
+            SeatStep::Revoke(caller, seat) => {
                 let Some(ticket) = self.tickets[caller][seat].clone() else {
                     return;
                 };
@@ -307,7 +308,7 @@ impl World {
                     );
                 }
             }
-            Step::Push(seat) => self.stack.push(self.in_hand[seat].take().unwrap()),
+            SeatStep::Push(seat) => self.stack.push(self.in_hand[seat].take().unwrap()),
         }
     }
 
@@ -331,19 +332,19 @@ impl World {
     /// Whom the seat's worker, or the door, serves in it.
     fn served(&self, seat: usize) -> Option<usize> {
         match self.workers[seat] {
-            Worker::Serving(caller) => Some(caller),
-            Worker::Accepting => self.doors[seat],
+            WorkerState::Serving(caller) => Some(caller),
+            WorkerState::Accepting => self.doors[seat],
         }
     }
 
     /// The worker reads the caller's passcode.
-    fn present(&mut self, seat: usize, wish: Wish) {
+    fn present(&mut self, seat: usize, wish: SeatRequest) {
         let Some(caller) = self.served(seat) else {
             return;
         };
-        let said = self.tickets[caller][seat].clone();
+        let passcode = self.tickets[caller][seat].clone();
         let was = self.seats[seat].phase();
-        match self.seats[seat].present(said.as_deref().map(Passcode::reveal), wish, self.now) {
+        match self.seats[seat].present(passcode.as_deref().map(Passcode::reveal), wish, self.now) {
             Verdict::Admitted => {
                 let to = self.given[seat].expect("a passcode nobody was given admits nobody");
                 assert_eq!(
@@ -351,7 +352,7 @@ impl World {
                     "admitted from another address"
                 );
                 assert_eq!(
-                    said, self.tickets[to][seat],
+                    passcode, self.tickets[to][seat],
                     "admitted with another passcode than was given"
                 );
                 assert!(!self.admitted[seat], "a passcode admitted twice");
@@ -359,9 +360,9 @@ impl World {
             }
             Verdict::Refused => {
                 let is_right =
-                    self.given[seat] == Some(caller) && said == self.tickets[caller][seat];
+                    self.given[seat] == Some(caller) && passcode == self.tickets[caller][seat];
                 assert!(
-                    !is_right || said.is_none(),
+                    !is_right || passcode.is_none(),
                     "the right passcode was refused"
                 );
             }
@@ -392,89 +393,95 @@ impl World {
     }
 }
 
-impl walk::World for World {
-    type Step = Step;
+impl exhaustive::World for SeatWorld {
+    type SeatStep = SeatStep;
 
     /// Everything that can happen next.
-    fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Tick];
+    fn steps(&self) -> Vec<SeatStep> {
+        let mut steps = vec![SeatStep::Tick];
         let is_free = |caller: &usize| !self.connected[*caller];
         if self.ways == Ways::PortalAndDoor {
-            steps.extend(self.callers().filter(is_free).map(Step::Open));
+            steps.extend(self.callers().filter(is_free).map(SeatStep::Open));
         }
         if self.ways == Ways::Single {
-            steps.extend(self.callers().filter(is_free).map(Step::Sit));
+            steps.extend(self.callers().filter(is_free).map(SeatStep::Sit));
         } else if self.portal.is_some() {
-            steps.push(Step::Reserve);
+            steps.push(SeatStep::Reserve);
         } else {
-            steps.extend(self.callers().map(Step::Ask));
+            steps.extend(self.callers().map(SeatStep::Ask));
         }
         for seat in 0..SEATS {
             if self.ways != Ways::Single {
                 let free_callers = self.callers().filter(is_free);
-                steps.extend(free_callers.map(|caller| Step::Connect(caller, seat)));
+                steps.extend(free_callers.map(|caller| SeatStep::Connect(caller, seat)));
             }
             // The portal can detect the protocol only of callers on a connection.
             let revocable = self
                 .callers()
                 .filter(|caller| !BY_DATAGRAM[*caller] && self.tickets[*caller][seat].is_some());
-            steps.extend(revocable.map(|caller| Step::Revoke(caller, seat)));
-            if self.workers[seat] == Worker::Accepting && !self.backlogs[seat].is_empty() {
-                steps.push(Step::Accept(seat));
+            steps.extend(revocable.map(|caller| SeatStep::Revoke(caller, seat)));
+            if self.workers[seat] == WorkerState::Accepting && !self.backlogs[seat].is_empty() {
+                steps.push(SeatStep::Accept(seat));
             }
             let is_at_door = self.doors[seat].is_some();
             let serving = match self.served(seat) {
-                Some(caller) => Worker::Serving(caller),
-                None => Worker::Accepting,
+                Some(caller) => WorkerState::Serving(caller),
+                None => WorkerState::Accepting,
             };
             match (serving, self.seats[seat].phase()) {
-                (Worker::Accepting, _) => {}
-                (Worker::Serving(_), Phase::Greeting) => {
+                (WorkerState::Accepting, _) => {}
+                (WorkerState::Serving(_), Phase::Greeting) => {
                     steps.extend([
-                        Step::Present(seat),
-                        Step::PresentNonsense(seat),
-                        Step::End(seat),
+                        SeatStep::Present(seat),
+                        SeatStep::PresentNonsense(seat),
+                        SeatStep::End(seat),
                     ]);
                     if !is_at_door {
-                        steps.push(Step::PresentAndBeCalled(seat));
+                        steps.push(SeatStep::PresentAndBeCalled(seat));
                     }
                 }
-                (Worker::Serving(_), Phase::Calling) => {
-                    steps.extend([Step::Answered(seat), Step::End(seat)])
+                (WorkerState::Serving(_), Phase::Calling) => {
+                    steps.extend([SeatStep::Answered(seat), SeatStep::End(seat)])
                 }
-                (Worker::Serving(_), Phase::Seated) => {
-                    steps.extend([Step::Hear(seat), Step::End(seat)])
+                (WorkerState::Serving(_), Phase::Seated) => {
+                    steps.extend([SeatStep::Hear(seat), SeatStep::End(seat)])
                 }
-                (Worker::Serving(_), Phase::Closing) => {
+                (WorkerState::Serving(_), Phase::Closing) => {
                     // A late frame may still be read, and a late call answered, after the timer
                     // has closed the seat.
-                    steps.extend([Step::Present(seat), Step::Hear(seat), Step::Answered(seat)]);
+                    steps.extend([
+                        SeatStep::Present(seat),
+                        SeatStep::Hear(seat),
+                        SeatStep::Answered(seat),
+                    ]);
                     // The door waits until the worker has turned away who had come by then.
                     if self.backlogs[seat].is_empty() {
-                        steps.push(Step::Free(seat));
+                        steps.push(SeatStep::Free(seat));
                     } else if !is_at_door {
-                        steps.push(Step::TurnAway(seat));
+                        steps.push(SeatStep::TurnAway(seat));
                     }
                 }
-                (Worker::Serving(_), phase) => panic!("a worker serves a seat that is {phase:?}"),
+                (WorkerState::Serving(_), phase) => {
+                    panic!("a worker serves a seat that is {phase:?}")
+                }
             }
-            steps.push(Step::Expire(seat));
+            steps.push(SeatStep::Expire(seat));
             if self.in_hand[seat].is_some() {
-                steps.push(Step::Push(seat));
+                steps.push(SeatStep::Push(seat));
             }
         }
         steps
     }
 
-    fn after(&self, step: Step) -> World {
+    fn after(&self, step: SeatStep) -> SeatWorld {
         let mut after = self.clone();
         after.take(step);
         after.check();
         after
     }
 
-    /// The state in a few bytes, without what makes no difference: how late it is, what the digits are, and which of
-    /// the two seats is called the first.
+    /// The state in a few bytes, without what makes no difference: how late it is, what the digits
+    /// are, and which of the two seats is called the first.
     fn canonical(&self) -> Vec<u8> {
         let mut state = Vec::with_capacity(64);
         self.add_seat(0, &mut state);
@@ -487,7 +494,7 @@ impl walk::World for World {
     }
 }
 
-impl World {
+impl SeatWorld {
     /// Adds all that is about one seat, and not which one it is.
     fn add_seat(&self, seat: usize, state: &mut Vec<u8>) {
         let number = |who: Option<usize>| who.map_or(0, |who| who as u8 + 1);
@@ -500,8 +507,8 @@ impl World {
             number(asks.map(|(_, caller)| caller)),
             u8::from(self.in_hand[seat].is_some()),
             match self.workers[seat] {
-                Worker::Accepting => 0,
-                Worker::Serving(caller) => number(Some(caller)),
+                WorkerState::Accepting => 0,
+                WorkerState::Serving(caller) => number(Some(caller)),
             },
             number(self.doors[seat]),
         ]);
@@ -523,17 +530,17 @@ impl Seat {
             into.push(deadline.map_or(0, |deadline| 1 + deadline.left(now) as u8));
         };
         match &self.state {
-            State::Free | State::Closing { .. } => {}
-            State::Reserved { until, asker, .. } => {
+            SeatState::Free | SeatState::Closing { .. } => {}
+            SeatState::Reserved { until, asker, .. } => {
                 left(Some(*until));
                 let whose = (0..CALLERS).position(|caller| super::model::asker(caller) == *asker);
                 into.push(whose.expect("one of the callers") as u8);
             }
-            State::Greeting { until, total, .. } | State::Calling { until, total, .. } => {
+            SeatState::Greeting { until, total, .. } | SeatState::Calling { until, total, .. } => {
                 left(Some(*until));
                 left(*total);
             }
-            State::Seated { idle, total, .. } => {
+            SeatState::Seated { idle, total, .. } => {
                 left(*idle);
                 left(*total);
             }
@@ -543,18 +550,18 @@ impl Seat {
 
 #[test]
 fn in_every_order_of_events_each_port_is_in_one_place_and_each_passcode_admits_once() {
-    let states = walk(World::new(Ways::Portal));
+    let states = walk(SeatWorld::new(Ways::Portal));
     assert!(states > 10_000, "the walk went nowhere");
 }
 
 #[test]
 fn with_a_second_entrance_beside_the_portal_too() {
-    let states = walk(World::new(Ways::PortalAndDoor));
+    let states = walk(SeatWorld::new(Ways::PortalAndDoor));
     assert!(states > 10_000, "the walk went nowhere");
 }
 
 #[test]
 fn on_a_single_port_each_seat_is_in_one_place_too() {
-    let states = walk(World::new(Ways::Single));
+    let states = walk(SeatWorld::new(Ways::Single));
     assert!(states > 100, "the walk went nowhere");
 }

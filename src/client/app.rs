@@ -1,0 +1,647 @@
+//! The client's main thread: decides what is sent and what is shown.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use parking_lot::Mutex;
+
+use super::ExitStatus;
+use super::chat::{Beginning, Chat, CompletionWords, SessionEnd, completions, mention};
+use super::commands::{self, Line, Typist};
+use super::introduction::{FailureVerdict, Introduction};
+use super::link::{Link, LinkEvent, LinkId};
+use super::options::Options;
+use super::retry::{Tries, find_first_seat, jitter};
+use super::screen::Screen;
+use super::seek::{ClientSeat, SeekError, find_seat};
+use super::target::Target;
+use super::watch::{IdleCheck, TICK, Watch};
+use portal_cli::output::{self, Output, counted};
+use portal_cli::signals::{self, Listening, Signal};
+use portal_cli::terminal::{
+    Ask, EditorOptions, Keyboard, Palette, PreparedEditor, Prompt, TypeAhead, Typed,
+    unknown_time_zone,
+};
+use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
+use portal_wire::{ClientCommand, ServerDoc, printable_lines};
+
+/// The pauses between attempts to come back: the first, doubled each time up to the last.
+const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Finds a seat and chats until the person leaves or the link is lost for good.
+pub(super) fn chat(options: &Options) -> ExitStatus {
+    let mut options = options.clone();
+    let palette = Palette::new(options.color);
+    // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
+    let say = |text: &str| {
+        let text = palette.notice(&printable_lines(&format!("* {text}")));
+        // There is no other place to report it.
+        let _ = Output::Stderr.print(&(text + "\n"));
+    };
+    let refuse = |reason: &str| {
+        output::report(&format!("chatclient: {reason}\n"));
+        ExitStatus::Lost
+    };
+    let mut introduction = match Introduction::begin(&mut options) {
+        Ok(introduction) => introduction,
+        Err(reason) => {
+            refuse(&reason);
+            return ExitStatus::BadInput;
+        }
+    };
+    let seat = loop {
+        let error = match find_first_seat(&options, &say) {
+            Ok(seat) => break seat,
+            Err(error) => error,
+        };
+        match introduction.judge(&mut options) {
+            FailureVerdict::TryAgain => continue,
+            FailureVerdict::Refused(reason) => return refuse(&reason),
+            FailureVerdict::NotMine => {}
+        }
+        let outcome = refuse(&error.to_string());
+        return match error {
+            SeekError::Full => ExitStatus::Full,
+            _ => outcome,
+        };
+    };
+    match App::start(&options, palette) {
+        Ok(conductor) => conductor.run(seat),
+        Err(error) => {
+            output::report(&format!(
+                "chatclient: can't start a thread or open the terminal: {error}\n"
+            ));
+            ExitStatus::Lost
+        }
+    }
+}
+
+struct App<'o> {
+    options: &'o Options,
+    keyboard: Keyboard<Target>,
+    screen: Screen,
+    chat: Chat,
+    typist: Typist,
+    /// What all links hear.
+    incoming: Receiver<(LinkId, LinkEvent)>,
+    event: Sender<(LinkId, LinkEvent)>,
+    links: u64,
+    /// What the person is being asked for.
+    asked: Option<Prompt<Target>>,
+    /// A line of the script was not UTF-8 text, and the script ended there.
+    input_is_bad: bool,
+    /// When a key was pressed last.
+    touched_at: Tick,
+    signals: Listening,
+    ticker: Ticker,
+    subscription: Subscription,
+    clock: Clock,
+}
+
+/// How long the last answers may take where the server may be silent for ever.
+const LAST_ANSWERS: Duration = Duration::from_secs(60);
+
+/// How long a person who leaves waits until what they said in rooms has been heard there.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Whoever has pressed no key for so long may have gone: a mark shows them what came since.
+const AWAY: u64 = 60;
+
+/// What is done with what is typed.
+enum InputMode {
+    /// Everything is taken.
+    Open,
+    /// There is no more, and what was asked for has still to be answered. Each of these links has
+    /// been sent a `PING`: when it has answered that, it has answered all before.
+    Finishing {
+        /// The room links that have not answered yet.
+        rooms: Vec<LinkId>,
+    },
+    /// `TERMINATE` has been said, and the server has the last word.
+    Leaving,
+}
+
+/// What one stay in a seat needs to remember.
+struct SessionState {
+    watch: Watch,
+    input: InputMode,
+    /// `PING`s sent on the main link, and answers to them.
+    pings: u32,
+    pongs: u32,
+}
+
+impl<'o> App<'o> {
+    fn start(options: &'o Options, palette: Palette) -> io::Result<App<'o>> {
+        let signals = signals::listen()?;
+        let clock = Clock::new();
+        let subscription = clock.subscribe();
+        let ticker = Ticker::start(clock.clone(), slowed(TICK), |_, _| {})?;
+        let known = Arc::new(Mutex::new(CompletionWords::default()));
+        let (event, incoming) = bounded(64);
+        let completing = Arc::clone(&known);
+        let (keyboard, printer) = Keyboard::start(PreparedEditor::new(EditorOptions {
+            palette,
+            complete: Box::new(move |before| completions(before, &completing.lock())),
+            history: options.history.clone(),
+            only_in_foreground: false,
+        }))?;
+        let screen = match printer {
+            Some(printer) => Screen::above(palette, printer, options.trace.clone())?,
+            None => Screen::plain(palette),
+        };
+        let typist = if io::stdin().is_terminal() {
+            Typist::Person
+        } else {
+            Typist::Script {
+                seed_words: options.commands,
+            }
+        };
+        let beginning = Beginning {
+            username: options.username.clone(),
+            password: options.password.clone(),
+            typist,
+            has_prompts: keyboard.is_editing(),
+        };
+        let chat = Chat::new(beginning, known, event.clone());
+        Ok(App {
+            options,
+            keyboard,
+            screen,
+            chat,
+            typist,
+            incoming,
+            event,
+            links: 0,
+            asked: None,
+            input_is_bad: false,
+            touched_at: clock.now(),
+            signals,
+            ticker,
+            subscription,
+            clock,
+        })
+    }
+
+    /// Chats, comes back if that is wanted, and tidies up.
+    fn run(mut self, seat: ClientSeat) -> ExitStatus {
+        let mut next = Some(seat);
+        let mut outcome = ExitStatus::Left;
+        if let Some(sentence) = unknown_time_zone() {
+            self.screen.notice(&sentence);
+        }
+        while let Some(seat) = next.take() {
+            self.screen.notice(&format!(
+                "you are {}; type to talk, /help lists the commands",
+                seat.place
+            ));
+            self.links += 1;
+            let end = match Link::start(seat, LinkId::Main(self.links), self.event.clone()) {
+                Ok(link) => self.session(&link),
+                Err(error) => {
+                    self.screen
+                        .trouble(&format!("the system refuses a thread: {error}"));
+                    SessionEnd::Dismissed
+                }
+            };
+            outcome = match end {
+                SessionEnd::Left if self.screen.has_failed() => ExitStatus::Lost,
+                SessionEnd::Left if self.input_is_bad => ExitStatus::BadInput,
+                SessionEnd::Left if self.is_script() && self.chat.refusals() > 0 => {
+                    ExitStatus::Refused
+                }
+                SessionEnd::Left => ExitStatus::Left,
+                SessionEnd::Idle | SessionEnd::Dismissed | SessionEnd::Lost => ExitStatus::Lost,
+            };
+            let comes_back = match end {
+                SessionEnd::Lost => self.options.reconnect,
+                SessionEnd::Idle => self.options.reconnect && self.is_there_again(),
+                SessionEnd::Left | SessionEnd::Dismissed => false,
+            };
+            if comes_back {
+                match self.come_back() {
+                    Ok(seat) => next = Some(seat),
+                    Err(ended) => outcome = ended,
+                }
+            }
+        }
+        let App {
+            keyboard,
+            screen,
+            signals,
+            ticker,
+            ..
+        } = self;
+        screen.close(|| keyboard.close());
+        signals.handle.close();
+        ticker.stop();
+        outcome
+    }
+
+    fn is_script(&self) -> bool {
+        self.typist != Typist::Person
+    }
+
+    /// One stay in one seat.
+    fn session(&mut self, link: &Link) -> SessionEnd {
+        let incoming = self.incoming.clone();
+        let mut stay = SessionState {
+            watch: Watch::new(self.options.server_timeout, &self.clock, &self.subscription),
+            input: InputMode::Open,
+            pings: 0,
+            pongs: 0,
+        };
+        let caught_up = self.screen.caught_up();
+        let touched = self.keyboard.touched().clone();
+        let no_events = never();
+        let nothing_typed = never();
+        let mut ahead = TypeAhead::KeepsTarget;
+        let mut end = self.chat.start(link, &self.screen).err();
+        loop {
+            match end.take() {
+                Some(SessionEnd::Left) if matches!(stay.input, InputMode::Open) => {
+                    // The original programs answer nothing, so there is nothing to wait for.
+                    let is_legacy = link.codec().is_legacy();
+                    let is_brief = self.screen.has_prompts() && self.chat.room_links().count() == 0;
+                    if is_legacy || is_brief || self.screen.reader_is_gone() {
+                        mention(ClientCommand::Terminate, link);
+                        return SessionEnd::Left;
+                    }
+                    self.finish(link, &mut stay);
+                }
+                Some(end) => return end,
+                None => {}
+            }
+            if self.screen.reader_is_gone() {
+                mention(ClientCommand::Terminate, link);
+                return SessionEnd::Left;
+            }
+            let takes_input = matches!(stay.input, InputMode::Open);
+            if takes_input {
+                self.ask(std::mem::replace(&mut ahead, TypeAhead::KeepsTarget));
+            }
+            // A terminal that can't keep up is not fed any more; then the socket fills, and in
+            // the end the server is the one to decide.
+            let event = if self.screen.is_behind() {
+                &no_events
+            } else {
+                &incoming
+            };
+            // While the server has to answer first, what a script goes on to say can wait.
+            let typed = if takes_input && self.asked.is_some() {
+                self.keyboard.typed()
+            } else {
+                &nothing_typed
+            };
+            select! {
+                recv(event) -> event => {
+                    stay.watch.touch(&self.clock, &self.subscription);
+                    end = match event {
+                        Ok((id, event)) => self.on_event(id, event, link, &mut stay),
+                        Err(_) => Some(SessionEnd::Lost),
+                    };
+                }
+                recv(typed) -> typed => {
+                    let refusals = self.chat.refusals();
+                    end = self.typed(typed.unwrap_or(Typed::End), link).err();
+                    ahead = if self.chat.refusals() == refusals {
+                        TypeAhead::Meant
+                    } else {
+                        TypeAhead::ThrownAway
+                    };
+                }
+                recv(touched) -> _ => self.touched(link),
+                recv(caught_up) -> _ => {}
+                recv(self.signals.receiver) -> signal => match signal {
+                    Ok(Signal::GoesOn | Signal::ReadAnew) => self.keyboard.resume(),
+                    Ok(Signal::End(_)) | Err(_) => {
+                        mention(ClientCommand::Terminate, link);
+                        return SessionEnd::Left;
+                    }
+                },
+                recv(self.subscription.ticks()) -> _ => {
+                    // What has come and was not looked at yet counts as heard.
+                    if !incoming.is_empty() {
+                        stay.watch.touch(&self.clock, &self.subscription);
+                    }
+                    end = self.ticked(link, &mut stay).err();
+                }
+            }
+        }
+    }
+
+    /// Something has come over one of the links.
+    fn event(
+        &mut self,
+        id: LinkId,
+        event: LinkEvent,
+        link: &Link,
+        stay: &mut SessionState,
+    ) -> Option<SessionEnd> {
+        let away = self.clock.now().0.saturating_sub(self.touched_at.0) >= AWAY;
+        self.screen.set_away(away);
+        let is_pong = |frame: &[u8]| matches!(link.codec().read_server(frame), Ok(ServerDoc::Pong));
+        let mut end = None;
+        if id == link.id() {
+            end = match event {
+                LinkEvent::Frame(frame) => {
+                    stay.pongs += u32::from(is_pong(&frame));
+                    let event = self.chat.on_frame(&frame, link, &self.screen);
+                    event
+                        .and_then(|()| self.chat.go_on(link, &self.screen))
+                        .err()
+                }
+                LinkEvent::Over(_) if matches!(stay.input, InputMode::Leaving) => {
+                    return Some(SessionEnd::Left);
+                }
+                LinkEvent::Over(reason) => {
+                    self.screen
+                        .trouble(&format!("the connection is lost: {reason}"));
+                    self.chat.lost(&self.screen);
+                    Some(SessionEnd::Lost)
+                }
+            };
+        } else {
+            if let InputMode::Finishing { rooms, .. } = &mut stay.input {
+                let answered = match &event {
+                    LinkEvent::Frame(frame) => is_pong(frame),
+                    LinkEvent::Over(_) => true,
+                };
+                rooms.retain(|room| *room != id || !answered);
+            }
+            let is_leaving = matches!(stay.input, InputMode::Leaving);
+            if !(is_leaving && matches!(event, LinkEvent::Over(_))) {
+                end = self.chat.on_room_event(id, event, link, &self.screen).err();
+            }
+        }
+        if let InputMode::Finishing { rooms, .. } = &stay.input
+            && rooms.is_empty()
+            && stay.pongs >= stay.pings
+        {
+            self.leave(link, stay);
+        }
+        end
+    }
+
+    /// The person, or the script, has given something.
+    fn typed(&mut self, typed: Typed<Target>, link: &Link) -> Result<(), SessionEnd> {
+        match typed {
+            Typed::Line { text, under } => {
+                self.asked = None;
+                self.chat.typed(&text, under.as_ref(), link, &self.screen)
+            }
+            Typed::TooMuch { bytes, lines } => {
+                self.screen.not_sent(&format!(
+                    "that paste ({}, {bytes} bytes) was not accepted: a message has at most {} \
+                     bytes; `… < FILE` sends a whole file",
+                    counted(lines, "line", "lines"),
+                    link.codec().max_frame
+                ));
+                Ok(())
+            }
+            Typed::NotText(error) => {
+                self.asked = None;
+                if !self.is_script() {
+                    self.screen.not_sent(&error);
+                    return Ok(());
+                }
+                // The recipients of the following lines may depend on this line.
+                self.screen
+                    .not_sent(&format!("{error}; the rest of the input was not sent"));
+                self.input_is_bad = true;
+                Err(SessionEnd::Left)
+            }
+            Typed::PassedOver => {
+                self.screen
+                    .notice("what was typed before this was asked has been passed over");
+                Ok(())
+            }
+            Typed::NoTerminal => Err(self.chat.no_terminal(&self.screen)),
+            Typed::End | Typed::Gone => Err(SessionEnd::Left),
+        }
+    }
+
+    /// A key has been pressed: somebody is there.
+    fn touched(&mut self, link: &Link) {
+        self.touched_at = self.clock.now();
+        self.screen.set_away(false);
+        if self.chat.should_stay() {
+            mention(ClientCommand::Stay, link);
+        }
+    }
+
+    fn ticked(&mut self, link: &Link, stay: &mut SessionState) -> Result<(), SessionEnd> {
+        match stay.watch.look(&self.clock, &self.subscription) {
+            IdleCheck::Fine => {}
+            IdleCheck::Late
+                if matches!(stay.input, InputMode::Leaving) || self.screen.has_prompts() =>
+            {
+                mention(ClientCommand::Terminate, link);
+                return Err(SessionEnd::Left);
+            }
+            IdleCheck::Late => {
+                self.screen
+                    .not_sent("the server has not answered everything in time; leaving");
+                mention(ClientCommand::Terminate, link);
+                return Err(SessionEnd::Lost);
+            }
+            IdleCheck::Quiet => {
+                stay.pings += 1;
+                mention(ClientCommand::Ping, link);
+            }
+            IdleCheck::Dead => {
+                mention(ClientCommand::IdleTimeout, link);
+                let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
+                self.screen.trouble(&format!(
+                    "nothing has come from the server for {seconds} s; leaving"
+                ));
+                return Err(SessionEnd::Lost);
+            }
+        }
+        self.chat.ticked(link, &self.screen)
+    }
+
+    /// There is no more input: what was asked for is to be answered before the client leaves.
+    fn finish(&mut self, link: &Link, stay: &mut SessionState) {
+        let mut rooms = Vec::new();
+        for room in self.chat.room_links() {
+            mention(ClientCommand::Ping, room);
+            rooms.push(room.id());
+        }
+        stay.pings += 1;
+        mention(ClientCommand::Ping, link);
+        stay.watch.end_by(self.in_time(), &self.subscription);
+        stay.input = InputMode::Finishing { rooms };
+    }
+
+    fn leave(&self, link: &Link, stay: &mut SessionState) {
+        mention(ClientCommand::Terminate, link);
+        stay.watch.end_by(self.in_time(), &self.subscription);
+        stay.input = InputMode::Leaving;
+    }
+
+    /// When the last answers have to be there.
+    fn in_time(&self) -> Deadline {
+        let timeout = if self.screen.has_prompts() {
+            // A person waits no longer than it takes for what they said last to arrive.
+            LAST_WORDS
+        } else {
+            self.options.server_timeout.unwrap_or(LAST_ANSWERS)
+        };
+        Deadline::after(self.clock.now(), Ticks::covering(timeout, TICK))
+    }
+
+    /// Shows the prompt that is true now, in the place of one that is not.
+    fn ask(&mut self, ahead: TypeAhead) {
+        let wanted = match (self.chat.prompt(), &self.asked) {
+            (Some(wanted), _) => wanted,
+            // What stands there has ceased to be true, and nothing can be said yet.
+            (None, Some(asked)) if self.screen.has_prompts() && asked.target != Target::Nobody => {
+                nobody("one moment")
+            }
+            (None, _) => return,
+        };
+        let stands = match &self.asked {
+            None => false,
+            // Without prompts on the screen, a line is a line.
+            Some(asked) if !self.screen.has_prompts() && wanted.ask != Ask::Hidden => {
+                asked.ask == wanted.ask
+            }
+            // A partner who has logged in meanwhile has another name, and is the same: to draw the
+            // prompt anew would end a search in the history.
+            Some(asked) if wanted.target != Target::Nobody => {
+                (&asked.target, asked.ask) == (&wanted.target, wanted.ask)
+            }
+            Some(asked) => *asked == wanted,
+        };
+        if !stands {
+            self.keyboard.prompt(wanted.clone(), ahead);
+            self.asked = Some(wanted);
+        }
+    }
+
+    /// Whoever said nothing for too long keeps no seat by coming back unasked; a person may, with a
+    /// key. Returns whether they have pressed one.
+    fn is_there_again(&mut self) -> bool {
+        if !self.screen.has_prompts() {
+            return false;
+        }
+        self.screen.notice("Enter comes back; /quit leaves");
+        let prompt = nobody("not connected");
+        self.keyboard.prompt(prompt.clone(), TypeAhead::KeepsTarget);
+        self.asked = Some(prompt);
+        loop {
+            select! {
+                recv(self.signals.receiver) -> signal => match signal {
+                    Ok(Signal::GoesOn | Signal::ReadAnew) => self.keyboard.resume(),
+                    Ok(Signal::End(_)) | Err(_) => return false,
+                },
+                recv(self.keyboard.typed()) -> typed => match typed {
+                    Ok(Typed::Line { text, .. }) => {
+                        self.asked = None;
+                        return commands::read(&text, self.typist) != Line::Quit;
+                    }
+                    Ok(
+                        Typed::TooMuch { .. }
+                        | Typed::NotText(_)
+                        | Typed::PassedOver
+                        | Typed::NoTerminal,
+                    ) => {}
+                    Ok(Typed::End | Typed::Gone) | Err(_) => return false,
+                },
+            }
+        }
+    }
+
+    /// Looks for a seat again, with growing pauses, until there is one or the person gives up.
+    fn come_back(&mut self) -> Result<ClientSeat, ExitStatus> {
+        let (mut pause, most) = RECONNECT_PAUSES;
+        let mut tries = Tries::default();
+        if self.screen.has_prompts() {
+            let prompt = nobody("not connected");
+            self.keyboard.prompt(prompt.clone(), TypeAhead::KeepsTarget);
+            self.asked = Some(prompt);
+        }
+        loop {
+            let wait = pause + jitter(pause);
+            self.screen.notice(&format!(
+                "coming back in {:.1} s; /quit gives up",
+                wait.as_secs_f32()
+            ));
+            self.wait(wait)?;
+            let error = match find_seat(self.options) {
+                Ok(seat) => return Ok(seat),
+                Err(error) => error,
+            };
+            match tries.pause_after(&error, self.options) {
+                Some(short) => {
+                    self.screen.notice(&tries.describe(&error));
+                    pause = short;
+                }
+                None if matches!(error, SeekError::Full) => {
+                    self.screen.trouble(&error.to_string());
+                    return Err(ExitStatus::Full);
+                }
+                None => {
+                    self.screen.trouble(&error.to_string());
+                    pause = (pause * 2).clamp(RECONNECT_PAUSES.0, most);
+                }
+            }
+        }
+    }
+
+    /// Waits, unless the person leaves meanwhile. What a script has typed stays for the next
+    /// session; a person is told.
+    fn wait(&mut self, duration: Duration) -> Result<(), ExitStatus> {
+        let over = crossbeam_channel::after(duration);
+        let nothing = never();
+        loop {
+            if self.asked.is_none() && self.screen.has_prompts() {
+                let prompt = nobody("not connected");
+                self.keyboard.prompt(prompt.clone(), TypeAhead::Meant);
+                self.asked = Some(prompt);
+            }
+            let typed = if self.screen.has_prompts() {
+                self.keyboard.typed()
+            } else {
+                &nothing
+            };
+            select! {
+                recv(over) -> _ => return Ok(()),
+                recv(self.signals.receiver) -> signal => match signal {
+                    Ok(Signal::GoesOn | Signal::ReadAnew) => self.keyboard.resume(),
+                    Ok(Signal::End(_)) | Err(_) => return Err(ExitStatus::Left),
+                },
+                recv(typed) -> typed => match typed {
+                    Ok(Typed::Line { text, .. }) => {
+                        self.asked = None;
+                        match commands::read(&text, self.typist) {
+                            Line::Quit => return Err(ExitStatus::Left),
+                            Line::Nothing => {}
+                            _ => self.screen.not_sent(
+                                "not connected; that was not sent (the up arrow brings it back)",
+                            ),
+                        }
+                    }
+                    Ok(
+                        Typed::TooMuch { .. }
+                        | Typed::NotText(_)
+                        | Typed::PassedOver
+                        | Typed::NoTerminal,
+                    ) => {}
+                    Ok(Typed::End | Typed::Gone) | Err(_) => return Err(ExitStatus::Left),
+                },
+            }
+        }
+    }
+}
+
+/// A prompt at which nothing that is typed goes to anybody.
+fn nobody(name: &str) -> Prompt<Target> {
+    Prompt {
+        name: name.to_owned(),
+        ask: Ask::Line,
+        target: Target::Nobody,
+    }
+}

@@ -1,0 +1,314 @@
+//! What the server says becomes lines.
+
+use std::collections::BTreeSet;
+
+use super::question::{Awaiting, Dialog};
+use super::state::{Chat, Partner, SessionEnd};
+use super::words::in_our_words;
+use crate::link::Link;
+use crate::screen::Screen;
+use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
+
+impl Chat {
+    /// Shows what the server sent, and does what follows from it.
+    pub(crate) fn on_frame(
+        &mut self,
+        frame: &[u8],
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        let doc = match link.codec().read_server(frame) {
+            Ok(doc) => doc,
+            Err(error) => {
+                screen.notice(&format!(
+                    "the server said something that this client does not know: {error}"
+                ));
+                return Ok(());
+            }
+        };
+        let dismissed = |why: &str| {
+            screen.trouble(&format!("the server ended the session: {why}"));
+            Err(SessionEnd::Dismissed)
+        };
+        let lost = |why: &str| {
+            screen.trouble(&format!("the server ended the session: {why}"));
+            Err(SessionEnd::Lost)
+        };
+        if matches!(doc, ServerDoc::Sent { .. } | ServerDoc::Error { .. }) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
+        match doc {
+            ServerDoc::Relay(relay) => self.relay(&relay, screen),
+            ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner, screen),
+            ServerDoc::PartnerLeft { partner } => {
+                self.partner = None;
+                screen.notice(&format!("{partner} has left; nobody is beside you now"));
+                self.hint_for_the_lonely(screen);
+            }
+            ServerDoc::NoPartner => self.no_partner(screen),
+            ServerDoc::Password { new_account } => {
+                return self.asked_for_password(new_account, link, screen);
+            }
+            ServerDoc::LoggedIn { username } => return self.logged_in(&username, link, screen),
+            ServerDoc::PasswordChanged => {
+                self.answered_as(Awaiting::Passwd);
+                screen.notice("your password is changed");
+            }
+            ServerDoc::Who { users } => {
+                self.who(users.iter().map(|user| user.to_string()).collect(), screen);
+            }
+            ServerDoc::PublicNext => {
+                if self.dialog == Dialog::Awaiting(Awaiting::Public) {
+                    self.ask(Dialog::PublicText);
+                }
+            }
+            ServerDoc::DirectList { users } if users.is_empty() => {
+                self.answered_as(Awaiting::List);
+                screen.notice("nobody else is logged in");
+                self.lose_way("DM");
+            }
+            ServerDoc::DirectList { users } => {
+                if self.dialog == Dialog::Awaiting(Awaiting::List) {
+                    self.ask(Dialog::DirectWho);
+                }
+                screen.notice(&format!("online: {}", users.join(", ")));
+            }
+            ServerDoc::Sent { count: 0 } if self.silent_sents > 0 => self.silent_sents -= 1,
+            ServerDoc::Sent { count: 0 } => {
+                screen.notice("nobody else is logged in; that reached nobody");
+            }
+            ServerDoc::Sent { count: 1 } => screen.notice("sent"),
+            ServerDoc::Sent { count } => screen.notice(&format!("sent to {count} people")),
+            ServerDoc::UserJoined { username } => {
+                self.known.lock().people.insert(username.to_string());
+                if !self.quiet {
+                    screen.notice(&format!("{username} has come"));
+                }
+            }
+            ServerDoc::UserLeft { username } => {
+                self.known.lock().people.remove(&*username);
+                if !self.quiet {
+                    screen.notice(&format!("{username} has gone"));
+                }
+            }
+            ServerDoc::Joined {
+                room,
+                port,
+                passcode,
+                ..
+            } => {
+                self.answered_as(Awaiting::Join);
+                self.enter_room(&room, port, &passcode, link, screen);
+            }
+            ServerDoc::JoinedHere { room } => {
+                self.answered_as(Awaiting::Join);
+                screen.notice(&format!("you are in {room}, on this connection"));
+            }
+            ServerDoc::Left { room } => {
+                self.answered_as(Awaiting::Leave);
+                self.left_room(&room, screen);
+            }
+            ServerDoc::Rooms { rooms } => self.list_rooms(&rooms, screen),
+            ServerDoc::Notice(text) => screen.notice(&text),
+            ServerDoc::Error { code, sentence } => {
+                if code == ErrorCode::UnknownCommand {
+                    // Perhaps it was the question who is here. It is not waited for any longer.
+                    self.silent_whos = 0;
+                }
+                if self.asks_later_for_its_name(code, screen) {
+                    return Ok(());
+                }
+                self.trouble(&format!("the server: {}", in_our_words(&sentence)), screen);
+                return self.refused_while_awaiting(code, screen);
+            }
+            ServerDoc::IdleSoon { seconds } => {
+                self.idle_soon = true;
+                screen.notice(&format!(
+                    "nothing has been heard from you for a while: in {seconds} s the server ends \
+                     the session; any key keeps it"
+                ));
+            }
+            ServerDoc::Pong => {}
+            ServerDoc::Welcome { .. }
+            | ServerDoc::WelcomeSingle { .. }
+            | ServerDoc::CallingBack { .. }
+            | ServerDoc::CalledBack { .. }
+            | ServerDoc::Ticket { .. }
+            | ServerDoc::Full
+            | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),
+            ServerDoc::IdleTimeout => {
+                return dismissed("you have said nothing for too long").or(Err(SessionEnd::Idle));
+            }
+            ServerDoc::TotalTimeTimeout => return dismissed("your time is up"),
+            ServerDoc::Kicked { reason } if reason.is_empty() => {
+                return dismissed("the operator has removed you");
+            }
+            ServerDoc::Kicked { reason } => {
+                return dismissed(&format!("the operator has removed you: {reason}"));
+            }
+            ServerDoc::TakenOver => return dismissed("you have logged in elsewhere"),
+            ServerDoc::TooSlow => return lost("you did not read what was sent to you"),
+            ServerDoc::Shutdown => return lost("it is shutting down"),
+            news => {
+                self.room_news(&news, screen);
+            }
+        }
+        Ok(())
+    }
+
+    /// The main link is lost. Says if something was perhaps lost with it.
+    pub(crate) fn lost(&mut self, screen: &Screen) {
+        if std::mem::take(&mut self.unanswered) > 0 {
+            self.not_confirmed("people by name", screen);
+        }
+    }
+
+    /// Shows what somebody said.
+    pub(super) fn relay(&mut self, relay: &Relay<'_>, screen: &Screen) {
+        if self.ignored.contains(&relay.from.to_ascii_lowercase()) {
+            return;
+        }
+        let is_direct = relay.scope == Scope::Direct;
+        if is_direct {
+            self.last_direct = Some(relay.from.to_string());
+        }
+        // A partner that has logged in since goes by its name.
+        if relay.scope == Scope::Partner
+            && let Some(partner) = &mut self.partner
+        {
+            partner.label = relay.from.to_string();
+        }
+        screen.relay(relay, self.me.as_deref());
+        if relay.old {
+            return;
+        }
+        if self.bell.is_for(is_direct) {
+            screen.ring();
+        }
+        if self.notify.is_for(is_direct) {
+            screen.notify(&format!("{}: {}", relay.from, relay.text));
+        }
+    }
+
+    fn partner_joined(&mut self, partner: &str, screen: &Screen) {
+        self.presence_notified = true;
+        self.arrivals += 1;
+        self.partner = Some(Partner {
+            label: partner.to_owned(),
+            arrival: self.arrivals,
+        });
+        screen.notice(&format!("you are talking to {partner}"));
+    }
+
+    /// Nobody sits beside: the first time that is news, later the answer to what was said.
+    fn no_partner(&mut self, screen: &Screen) {
+        self.refusals += u32::from(self.presence_notified);
+        self.presence_notified = true;
+        screen.notice("nobody is beside you yet; what you say now reaches nobody");
+        self.hint_for_the_lonely(screen);
+    }
+
+    /// Who sits alone while others are here is told how to reach them, once.
+    fn hint_for_the_lonely(&mut self, screen: &Screen) {
+        if self.partner.is_some() || self.hinted || !self.has_prompts {
+            return;
+        }
+        let Some(me) = &self.me else {
+            return;
+        };
+        let others: Vec<String> = {
+            let known = self.known.lock();
+            let others = known.people.iter().filter(|name| *name != me);
+            others.take(3).cloned().collect()
+        };
+        let Some(one) = others.first() else {
+            return;
+        };
+        self.hinted = true;
+        let (who, are) = if others.len() == 1 {
+            (one.clone(), "is")
+        } else {
+            (others.join(", "), "are")
+        };
+        screen.notice(&format!(
+            "{who} {are} here, too: /msg {one} TEXT is for {one}, /all TEXT for everyone, and \
+             /to {one} or /to all for all that you type"
+        ));
+    }
+
+    fn logged_in(
+        &mut self,
+        username: &str,
+        link: &Link,
+        screen: &Screen,
+    ) -> Result<(), SessionEnd> {
+        self.answered_as(Awaiting::Login);
+        self.given_at = None;
+        self.me = Some(username.to_owned());
+        self.old_name.had(username);
+        screen.notice(&format!(
+            "you are {username} now; /names tells who is here, /all TEXT is for everyone"
+        ));
+        self.silent_whos += 1;
+        self.rejoin(link, screen)?;
+        self.command(ClientCommand::Who, link, screen)
+    }
+
+    fn who(&mut self, users: BTreeSet<String>, screen: &Screen) {
+        let is_silent = self.silent_whos > 0;
+        if is_silent {
+            self.silent_whos -= 1;
+        } else {
+            let names: Vec<&str> = users.iter().map(String::as_str).collect();
+            screen.notice(&format!("online ({}): {}", names.len(), names.join(", ")));
+        }
+        self.known.lock().people = users;
+        if is_silent && self.presence_notified {
+            self.hint_for_the_lonely(screen);
+        }
+    }
+
+    /// Shows what is told of a room, on whichever link. Returns whether it was that.
+    pub(super) fn room_news(&self, doc: &ServerDoc<'_>, screen: &Screen) -> bool {
+        match doc {
+            ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } if self.quiet => {}
+            ServerDoc::RoomJoined { username, room } => {
+                screen.notice(&format!("[{room}] {username} has come in"));
+            }
+            ServerDoc::RoomLeft { username, room } => {
+                screen.notice(&format!("[{room}] {username} has left"));
+            }
+            ServerDoc::Topic { room, topic, .. } if topic.is_empty() => {
+                let sentence = format!("[{room}] no topic is set; /topic {room} TEXT sets one");
+                screen.notice(&sentence);
+            }
+            ServerDoc::Topic {
+                room,
+                topic,
+                username,
+            } => screen.notice(&format!("[{room}] the topic, set by {username}: {topic}")),
+            _ => return false,
+        }
+        true
+    }
+
+    fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)], screen: &Screen) {
+        self.known.lock().rooms = rooms.iter().map(|(name, _)| name.to_string()).collect();
+        if rooms.is_empty() {
+            screen.notice("there are no rooms; /join NAME makes one");
+            return;
+        }
+        let rooms: Vec<String> = rooms
+            .iter()
+            .map(|(name, members)| format!("{name} ({members})"))
+            .collect();
+        screen.notice(&format!("rooms: {}", rooms.join(", ")));
+    }
+
+    /// What was awaited has come, if that is what was awaited.
+    fn answered_as(&mut self, awaiting: Awaiting) {
+        if self.dialog == Dialog::Awaiting(awaiting) {
+            self.dialog = Dialog::Talk;
+        }
+    }
+}

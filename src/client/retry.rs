@@ -1,0 +1,139 @@
+//! Asking again for a seat: when, how often, and what the person is told meanwhile.
+
+use std::time::Duration;
+
+use super::options::Options;
+use super::seek::{ClientSeat, SeekError, find_seat};
+
+/// How long a client sleeps after FULL (seed 000, rule 7).
+const FULL_PAUSE: Duration = Duration::from_secs(2);
+/// How often the worker may turn us away in a row before that is no accident.
+const TURNED_AWAY: u32 = 3;
+/// Limit on consecutive connections that the portal closes without an answer, and the pause between
+/// them.
+const HUNG_UP: u32 = 8;
+const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks until there is a seat, or no point in asking.
+///
+/// # Errors
+/// [`SeekError`]: why there is none.
+pub(super) fn find_first_seat(
+    options: &Options,
+    report: &dyn Fn(&str),
+) -> Result<ClientSeat, SeekError> {
+    let mut tries = Tries::default();
+    loop {
+        let error = match find_seat(options) {
+            Ok(seat) => return Ok(seat),
+            Err(error) => error,
+        };
+        let pause = tries.pause_after(&error, options);
+        let Some(pause) = pause else {
+            return Err(error);
+        };
+        report(&tries.describe(&error));
+        std::thread::sleep(pause);
+    }
+}
+
+/// Counts what went wrong on the way to a seat.
+#[derive(Default)]
+pub(super) struct Tries {
+    full: u32,
+    turned_away: u32,
+    hung_up: u32,
+}
+
+impl Tries {
+    /// How long to wait before asking again, or `None` when there is no point or no permission.
+    pub(super) fn pause_after(&mut self, error: &SeekError, options: &Options) -> Option<Duration> {
+        match error {
+            SeekError::Full => {
+                self.full += 1;
+                self.turned_away = 0;
+                self.hung_up = 0;
+                options
+                    .retry
+                    .is_none_or(|most| self.full <= most)
+                    .then_some(FULL_PAUSE)
+            }
+            SeekError::TurnedAway => {
+                self.turned_away += 1;
+                (self.turned_away < TURNED_AWAY).then_some(Duration::ZERO)
+            }
+            SeekError::PortalHungUp { .. } => {
+                self.hung_up += 1;
+                (self.hung_up < HUNG_UP).then(|| HUNG_UP_PAUSE + jitter(HUNG_UP_PAUSE))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn describe(&self, error: &SeekError) -> String {
+        match error {
+            SeekError::PortalHungUp { address, .. } => {
+                format!("the portal at {address} closed the connection; asking it again")
+            }
+            SeekError::Full => format!(
+                "the server is full (try {}); asking again in 2 s, Ctrl-C gives up",
+                self.full
+            ),
+            other => format!("{other}; asking the portal again"),
+        }
+    }
+}
+
+/// Up to a quarter of `pause` more, so that a whole class that lost its server does not come back
+/// in the same instant.
+pub(super) fn jitter(pause: Duration) -> Duration {
+    // Without random numbers everyone comes at once, which is no worse than having no jitter.
+    let part = getrandom::u32().unwrap_or(0) % 256;
+    pause * part / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_is_asked_again_as_often_as_allowed() {
+        let mut options = Options {
+            server: String::new(),
+            port: 1,
+            username: None,
+            compat: None,
+            callback: None,
+            portal: crate::options::PortalProtocol::Tcp,
+            retry: Some(2),
+            password: None,
+            commands: false,
+            history: None,
+            reconnect: false,
+            server_timeout: None,
+            color: false,
+            dial: portal_net::Connector::default(),
+            tls: None,
+            trace: crate::trace::TraceOut::default(),
+        };
+        let mut tries = Tries::default();
+        let pauses: Vec<_> = (0..3)
+            .map(|_| tries.pause_after(&SeekError::Full, &options))
+            .collect();
+        assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
+        // A portal that closes the connection is asked again, but not forever.
+        let hung_up = || SeekError::PortalHungUp {
+            address: ([127, 0, 0, 1], 1).into(),
+            error: std::io::ErrorKind::UnexpectedEof.into(),
+        };
+        let again = (0..HUNG_UP)
+            .filter(|_| tries.pause_after(&hung_up(), &options).is_some())
+            .count();
+        assert_eq!(again, HUNG_UP as usize - 1);
+        options.retry = None;
+        assert_eq!(
+            tries.pause_after(&SeekError::Full, &options),
+            Some(FULL_PAUSE)
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! The partners: seats 1 and 2, 3 and 4, and so on.
+
+use std::sync::Arc;
+
+use super::Connection;
+use crate::seat::SeatNumber;
+use portal_net::lock::{Mutex, Rank};
+use portal_wire::ServerDoc;
+
+/// All pairs of seats. Each pair has its own lock, so that one pair's talk never waits for
+/// another's.
+pub struct Pairs {
+    pairs: Vec<Mutex<[Option<Arc<Connection>>; 2]>>,
+}
+
+impl Pairs {
+    /// This many seats; an odd last one has nobody beside it.
+    pub fn new(seats: usize) -> Pairs {
+        Pairs {
+            pairs: (0..seats.div_ceil(2))
+                .map(|_| Mutex::ranked(Rank::Registry, [None, None]))
+                .collect(),
+        }
+    }
+
+    /// Seats `connection`: its first frames are `welcome` and then who the partner is; the partner
+    /// is told of it.
+    ///
+    /// The welcome is in the outbox before anybody can find that outbox here, so nothing that a
+    /// quick partner says can overtake it.
+    pub fn enter(&self, seat: SeatNumber, connection: &Arc<Connection>, welcome: &ServerDoc<'_>) {
+        let (pair, side) = seat.pair_and_side();
+        let mut sides = self.pairs[pair].lock();
+        connection.outbox.append_doc(welcome);
+        let partner = sides[1 - side].clone();
+        match &partner {
+            Some(partner) => {
+                connection.outbox.append_doc(&joined(&partner.label()));
+                partner.outbox.append_doc(&joined(&connection.label()));
+            }
+            None => {
+                connection.outbox.append_doc(&ServerDoc::NoPartner);
+            }
+        }
+        sides[side] = Some(Arc::clone(connection));
+        drop(sides);
+        connection.outbox.flush();
+        if let Some(partner) = partner {
+            partner.outbox.flush();
+        }
+    }
+
+    /// Takes `connection` out of its seat and tells the partner. Does nothing if somebody else sits
+    /// there by now.
+    pub fn leave(&self, seat: SeatNumber, connection: &Arc<Connection>) {
+        let (pair, side) = seat.pair_and_side();
+        let mut sides = self.pairs[pair].lock();
+        if !sides[side]
+            .as_ref()
+            .is_some_and(|there| Arc::ptr_eq(there, connection))
+        {
+            return;
+        }
+        sides[side] = None;
+        let partner = sides[1 - side].clone();
+        if let Some(partner) = &partner {
+            let label = connection.label();
+            partner.outbox.append_doc(&ServerDoc::PartnerLeft {
+                partner: (&*label).into(),
+            });
+        }
+        drop(sides);
+        if let Some(partner) = partner {
+            partner.outbox.flush();
+        }
+    }
+
+    /// Who sits in `seat`, and has been welcomed.
+    pub fn connection(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
+        let (pair, side) = seat.pair_and_side();
+        self.pairs[pair].lock()[side].clone()
+    }
+
+    /// Who sits in the partner seat of `seat`.
+    pub fn partner(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
+        let (pair, side) = seat.pair_and_side();
+        self.pairs[pair].lock()[1 - side].clone()
+    }
+}
+
+fn joined(label: &str) -> ServerDoc<'_> {
+    ServerDoc::PartnerJoined {
+        partner: label.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::test_support::{connection, received};
+    use portal_net::Port;
+
+    #[test]
+    fn partners_hear_of_each_other_and_the_welcome_comes_first() {
+        let pairs = Pairs::new(2);
+        let (one, two) = (SeatNumber::from_index(0), SeatNumber::from_index(1));
+        let welcome = ServerDoc::Welcome {
+            port: Port::new(50001).unwrap(),
+            room: None,
+            max: None,
+        };
+        let (alice, bob) = (connection("50001"), connection("50002"));
+        pairs.enter(one, &alice.0, &welcome);
+        pairs.enter(two, &bob.0, &welcome);
+        assert!(Arc::ptr_eq(&pairs.partner(two).unwrap(), &alice.0));
+        pairs.leave(two, &bob.0);
+        pairs.leave(two, &bob.0);
+        assert!(pairs.partner(one).is_none());
+        assert_eq!(
+            received(alice),
+            [
+                "Connection successful",
+                "NO PARTNER",
+                "PARTNER JOINED",
+                "PARTNER LEFT"
+            ]
+        );
+        assert_eq!(received(bob), ["Connection successful", "PARTNER JOINED"]);
+    }
+
+    #[test]
+    fn a_late_leaver_does_not_take_the_next_guest_along() {
+        let pairs = Pairs::new(2);
+        let seat = SeatNumber::from_index(0);
+        let (old, next) = (connection("50001"), connection("50001"));
+        pairs.enter(seat, &old.0, &ServerDoc::Pong);
+        pairs.enter(seat, &next.0, &ServerDoc::Pong);
+        pairs.leave(seat, &old.0);
+        assert!(pairs.partner(SeatNumber::from_index(1)).is_some());
+    }
+}

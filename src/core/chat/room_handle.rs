@@ -1,0 +1,60 @@
+//! The way to a room's threads.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use portal_net::lock::Mutex;
+use portal_net::{Listener, Port};
+
+use crate::clock::Alarm;
+use crate::notify::Notifier;
+use crate::seat::PortToken;
+
+/// The way to wake a room's threads, for whoever ends the room.
+pub(crate) struct RoomHandle {
+    pub(crate) port: Port,
+    /// `room-50005` has the other end, and closes the listener when it ends.
+    pub(crate) listener: Weak<Listener>,
+    /// The next tick that `timer-50005` has to see. Written only under the rooms' lock.
+    pub(crate) alarm: Alarm,
+    /// Wakes `timer-50005`.
+    pub(crate) timer: Notifier,
+    pub(crate) closed: AtomicBool,
+    /// Says which beginning of the room it was, to the other servers.
+    pub(crate) token: AtomicU64,
+    /// The right to the room's port, from the moment the room has ended.
+    pub(crate) lease: Mutex<Option<PortToken>>,
+}
+
+impl RoomHandle {
+    /// Nobody comes in any more: `room-50005` clears up and puts `lease` back.
+    pub(crate) fn close(&self, lease: Option<PortToken>) {
+        *self.lease.lock() = lease;
+        self.closed.store(true, Ordering::Release);
+        self.timer.notify();
+        if let Some(listener) = self.listener.upgrade() {
+            listener.notify();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+impl RoomHandle {
+    /// A room without threads.
+    pub(super) fn for_test(port: Port) -> std::sync::Arc<RoomHandle> {
+        let timer = crate::clock::Clock::new().subscribe_timer();
+        std::sync::Arc::new(RoomHandle {
+            port,
+            listener: Weak::new(),
+            alarm: timer.alarm(),
+            timer: timer.notifier(),
+            closed: AtomicBool::new(false),
+            token: AtomicU64::new(0),
+            lease: Mutex::new(None),
+        })
+    }
+}

@@ -1,0 +1,364 @@
+//! The people who have logged in, by name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Connection, Group, MessageBatch, Unwritten, flush_all};
+use crate::outbox::Queued;
+use portal_net::lock::{Mutex, Rank};
+use portal_wire::{Name, ServerDoc};
+
+/// Everyone who is logged in. One name, one connection.
+pub struct Users {
+    /// A public message goes to this group.
+    public: Group,
+    /// Up to how many are told of each other's comings and goings: everyone's telling everyone
+    /// costs the square of the crowd.
+    announce_up_to: usize,
+    /// Otherwise joins and departures are announced in the common order of several servers, by
+    /// [`Users::announce_remote`].
+    announces: bool,
+    /// Guarded by the hall's lock.
+    registry: Mutex<Registry>,
+}
+
+#[derive(Default)]
+struct Registry {
+    by_key: BTreeMap<String, Person>,
+    /// The same people, by the numbers of their sessions.
+    by_session: HashMap<u64, Arc<Connection>>,
+    /// All connections in `by_key`, for the fan-out. Made when it is asked for and thrown away when
+    /// somebody comes or goes, so that a storm of logins does not copy the list each time.
+    everyone: Option<Arc<[Arc<Connection>]>>,
+}
+
+struct Person {
+    name: Name,
+    connection: Arc<Connection>,
+}
+
+/// What became of somebody who wanted in under a name.
+pub enum NameClaim {
+    /// Nobody else had it.
+    Entered,
+    /// Somebody had it and has lost it. The old connection is to be ended.
+    TookOver(Arc<Connection>),
+    /// Somebody has it and keeps it.
+    InUse,
+}
+
+impl Users {
+    /// Nobody yet.
+    pub fn new(announce_up_to: usize) -> Users {
+        Users {
+            public: Group::default(),
+            announce_up_to,
+            announces: true,
+            registry: Mutex::ranked(Rank::Registry, Registry::default()),
+        }
+    }
+
+    /// The same, on one of several servers: joins and departures are not announced when they
+    /// happen, but by the backplane.
+    pub fn without_announcements(mut self) -> Users {
+        self.announces = false;
+        self
+    }
+
+    /// Announces a join or departure, on whatever server, to everyone here except one session.
+    pub(crate) fn announce_remote(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
+        let everyone = self.everyone();
+        if everyone.len() > self.announce_up_to {
+            return;
+        }
+        for there in everyone.iter() {
+            if Some(there.session()) != except {
+                there.outbox.send_doc(doc);
+            }
+        }
+    }
+
+    /// Everyone who has logged in here: session and name.
+    pub fn sessions(&self) -> Vec<(u64, Name)> {
+        let registry = self.registry.lock();
+        let users = registry.by_key.values();
+        users
+            .map(|person| (person.connection.session(), person.name.clone()))
+            .collect()
+    }
+
+    /// Who has that session, if it has logged in here.
+    pub(crate) fn with_session(&self, session: u64) -> Option<Arc<Connection>> {
+        self.registry.lock().by_session.get(&session).cloned()
+    }
+
+    /// Delivers messages from whatever server to everyone here except one session; returns the
+    /// number of recipients.
+    pub(crate) fn deliver_remote(
+        &self,
+        batch: &mut MessageBatch,
+        except: Option<u64>,
+        unwritten: &mut Unwritten,
+    ) -> usize {
+        super::hand_to_all(&self.everyone(), batch, except, unwritten)
+    }
+
+    /// Lets `connection` in as `name`: their first frame as a person is `welcome`, and the others
+    /// are told. With `take_over`, somebody who goes by that name loses it in the same step, and
+    /// nobody else hears of it.
+    pub fn enter(
+        &self,
+        name: &Name,
+        connection: &Arc<Connection>,
+        take_over: bool,
+        welcome: &ServerDoc<'_>,
+    ) -> NameClaim {
+        let mut registry = self.registry.lock();
+        if !take_over && registry.by_key.contains_key(&name.key()) {
+            return NameClaim::InUse;
+        }
+        connection.set_name(name);
+        connection.outbox.append_doc(welcome);
+        let person = Person {
+            name: name.clone(),
+            connection: Arc::clone(connection),
+        };
+        let before = registry.by_key.insert(name.key(), person);
+        if let Some(before) = &before {
+            registry.by_session.remove(&before.connection.session());
+        }
+        let session = connection.session();
+        registry.by_session.insert(session, Arc::clone(connection));
+        registry.everyone = None;
+        let notified = if before.is_none() {
+            self.announce(
+                &registry,
+                connection,
+                &ServerDoc::UserJoined {
+                    username: name.as_str().into(),
+                },
+            )
+        } else {
+            Vec::new()
+        };
+        drop(registry);
+        connection.outbox.flush();
+        flush_all(&notified);
+        match before {
+            Some(before) => NameClaim::TookOver(before.connection),
+            None => NameClaim::Entered,
+        }
+    }
+
+    /// Takes `connection` out and tells the others, unless it never logged in, or somebody else
+    /// goes by its name by now.
+    pub fn leave(&self, connection: &Arc<Connection>) {
+        let Some(name) = connection.name() else {
+            return;
+        };
+        let mut registry = self.registry.lock();
+        let key = name.key();
+        if !registry
+            .by_key
+            .get(&key)
+            .is_some_and(|person| Arc::ptr_eq(&person.connection, connection))
+        {
+            return;
+        }
+        registry.by_key.remove(&key);
+        registry.by_session.remove(&connection.session());
+        registry.everyone = None;
+        let notified = self.announce(
+            &registry,
+            connection,
+            &ServerDoc::UserLeft {
+                username: name.as_str().into(),
+            },
+        );
+        drop(registry);
+        flush_all(&notified);
+    }
+
+    /// Appends `doc` for everyone but `about`, and returns to whom, for the flush after the lock.
+    fn announce(
+        &self,
+        registry: &Registry,
+        about: &Arc<Connection>,
+        doc: &ServerDoc<'_>,
+    ) -> Vec<Arc<Connection>> {
+        if !self.announces || registry.by_key.len() > self.announce_up_to {
+            return Vec::new();
+        }
+        let others = registry.by_key.values().map(|person| &person.connection);
+        others
+            .filter(|other| !Arc::ptr_eq(other, about))
+            .filter(|other| other.outbox.append_doc(doc) == Queued::Yes)
+            .cloned()
+            .collect()
+    }
+
+    /// The names of all who are logged in, as people sort them.
+    pub fn names(&self) -> Vec<String> {
+        self.registry
+            .lock()
+            .by_key
+            .values()
+            .map(|person| person.name.to_string())
+            .collect()
+    }
+
+    /// Who goes by that name.
+    pub fn find(&self, name: &Name) -> Option<Arc<Connection>> {
+        self.registry
+            .lock()
+            .by_key
+            .get(&name.key())
+            .map(|person| Arc::clone(&person.connection))
+    }
+
+    /// Hands what was `batch` to everyone but the speaker; returns how many took it.
+    pub(crate) fn say(&self, speaker: &Arc<Connection>, batch: &mut MessageBatch) -> usize {
+        self.public.deliver(&self.everyone(), speaker, batch)
+    }
+
+    fn everyone(&self) -> Arc<[Arc<Connection>]> {
+        let mut registry = self.registry.lock();
+        if let Some(everyone) = &registry.everyone {
+            return Arc::clone(everyone);
+        }
+        let everyone: Arc<[Arc<Connection>]> = registry
+            .by_key
+            .values()
+            .map(|person| Arc::clone(&person.connection))
+            .collect();
+        registry.everyone = Some(Arc::clone(&everyone));
+        everyone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::test_support::{connection, received};
+    use portal_wire::Scope;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn enter(
+        users: &Users,
+        text: &str,
+        connection: &Arc<Connection>,
+        take_over: bool,
+    ) -> NameClaim {
+        users.enter(
+            &name(text),
+            connection,
+            take_over,
+            &ServerDoc::LoggedIn {
+                username: text.into(),
+            },
+        )
+    }
+
+    #[test]
+    fn everyone_else_hears_who_comes_and_goes_and_what_is_said() {
+        let users = Users::new(100);
+        let (alice, bob, carol) = (connection("1"), connection("2"), connection("3"));
+        for (text, connection) in [("alice", &alice), ("Bob", &bob), ("carol", &carol)] {
+            assert!(matches!(
+                enter(&users, text, &connection.0, false),
+                NameClaim::Entered
+            ));
+        }
+        assert_eq!(users.names(), ["alice", "Bob", "carol"]);
+        let mut batch = MessageBatch::default();
+        batch.begin(Scope::Public, &bob.0.label());
+        batch.push("hi", false);
+        assert_eq!(users.say(&bob.0, &mut batch), 2);
+        users.leave(&bob.0);
+        users.leave(&bob.0);
+        assert!(users.find(&name("bob")).is_none());
+        assert_eq!(received(bob), ["WELCOME", "USER JOINED"]);
+        assert_eq!(
+            received(alice),
+            ["WELCOME", "USER JOINED", "USER JOINED", "hi", "USER LEFT"]
+        );
+        assert_eq!(received(carol), ["WELCOME", "hi", "USER LEFT"]);
+    }
+
+    #[test]
+    fn a_name_is_taken_over_in_one_step_and_nobody_hears_of_it() {
+        let users = Users::new(100);
+        let (old, new, other) = (connection("1"), connection("2"), connection("3"));
+        enter(&users, "alice", &old.0, true);
+        enter(&users, "bob", &other.0, true);
+        assert!(matches!(
+            enter(&users, "ALICE", &new.0, false),
+            NameClaim::InUse
+        ));
+        let NameClaim::TookOver(before) = enter(&users, "alice", &new.0, true) else {
+            panic!("no takeover")
+        };
+        assert!(Arc::ptr_eq(&before, &old.0));
+        users.leave(&old.0);
+        assert!(
+            Arc::ptr_eq(&users.find(&name("alice")).unwrap(), &new.0),
+            "the old one can't take it along"
+        );
+        assert_eq!(received(other), ["WELCOME"]);
+    }
+
+    #[test]
+    fn of_two_who_want_one_name_at_once_one_gets_it() {
+        let users = Users::new(0);
+        let connections = [connection("1").0, connection("2").0];
+        // Two threads that were asleep would not wake at the same moment, so they wait awake.
+        let arrived = AtomicUsize::new(0);
+        let together = |count: usize| {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            let mut spins = 0;
+            while arrived.load(Ordering::Acquire) < count {
+                spins += 1;
+                if spins % 10_000 == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        };
+        let entered = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for connection in &connections {
+                threads.spawn(|| {
+                    for round in 0..3000 {
+                        together(4 * round + 2);
+                        if !matches!(enter(&users, "alice", connection, false), NameClaim::InUse) {
+                            entered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        together(4 * round + 4);
+                        users.leave(connection);
+                    }
+                });
+            }
+        });
+        assert_eq!(entered.load(Ordering::Relaxed), 3000, "one a round");
+    }
+
+    #[test]
+    fn a_crowd_is_not_announced() {
+        let users = Users::new(2);
+        let connections: Vec<_> = (0..4)
+            .map(|number| connection(&number.to_string()))
+            .collect();
+        for (number, connection) in connections.iter().enumerate() {
+            enter(&users, &format!("n{number}"), &connection.0, false);
+        }
+        let first = connections.into_iter().next().unwrap();
+        assert_eq!(
+            received(first),
+            ["WELCOME", "USER JOINED"],
+            "the second, but not the third"
+        );
+    }
+}

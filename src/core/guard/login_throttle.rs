@@ -1,0 +1,211 @@
+//! A growing pause for who guesses passwords.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::clock::Tick;
+use portal_net::host_of;
+use portal_net::lock::Mutex;
+use portal_wire::Name;
+
+/// So many wrong passwords in a row are taken for slips of the finger.
+const SLIPS: u32 = 3;
+/// The longest pause, and the longest that anybody waits in all, in ticks.
+const LONGEST: u64 = 30;
+/// After so many ticks without a guess, an address is a stranger again.
+const FORGOTTEN: u64 = 600;
+/// More are not kept: the oldest are forgotten first.
+const MOST: usize = 10_000;
+
+/// Passwords that were wrong, and those that were right, by the address that they came from and the
+/// name that they were for. (By the address alone, a class behind one router would wait for its
+/// clumsiest pupil; by the name alone, anybody could lock its owner out.)
+#[derive(Default)]
+pub struct LoginThrottle {
+    /// A leaf lock.
+    known: Mutex<PasswordRecord>,
+}
+
+#[derive(Default)]
+struct PasswordRecord {
+    wrong: HashMap<Key, Wrong>,
+    /// Where each password was right last.
+    right: HashMap<Key, Tick>,
+}
+
+type Key = (IpAddr, String);
+
+struct Wrong {
+    count: u32,
+    last: Tick,
+    /// The last slot that was given out.
+    slot: Tick,
+}
+
+impl Wrong {
+    fn is_forgotten(&self, now: Tick) -> bool {
+        now.0 >= self.last.0.saturating_add(FORGOTTEN)
+    }
+}
+
+/// When a password may be looked at. Given back unused ([`LoginThrottle::give_back`]), it is the
+/// next one's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    /// The tick from which on it may.
+    pub at: Tick,
+    pause: u64,
+}
+
+impl LoginThrottle {
+    /// When a password from there may be looked at: at `now`, or later for who has guessed before,
+    /// but never more than 30 ticks later. Those who come at once, over several connections, get
+    /// one slot after the other within that time.
+    pub(crate) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Slot {
+        let mut known = self.known.lock();
+        match known.wrong.get_mut(&key(address, name)) {
+            Some(wrong) if wrong.count >= SLIPS && !wrong.is_forgotten(now) => {
+                let pause = (1_u64 << (wrong.count - SLIPS).min(16)).min(LONGEST);
+                let next = now.0.max(wrong.slot.0) + pause;
+                wrong.slot = Tick(next.min(now.0 + LONGEST));
+                Slot {
+                    at: wrong.slot,
+                    pause,
+                }
+            }
+            _ => Slot { at: now, pause: 0 },
+        }
+    }
+
+    /// Somebody has gone without having used their slot.
+    pub(crate) fn give_back(&self, address: IpAddr, name: &Name, slot: Slot) {
+        let mut known = self.known.lock();
+        if let Some(wrong) = known.wrong.get_mut(&key(address, name))
+            && wrong.slot == slot.at
+        {
+            wrong.slot = Tick(slot.at.0.saturating_sub(slot.pause));
+        }
+    }
+
+    /// Whether the password for that name has been right from there. Then it is looked at before
+    /// the wait, and only who is wrong waits.
+    pub(crate) fn was_right(&self, address: IpAddr, name: &Name) -> bool {
+        self.known.lock().right.contains_key(&key(address, name))
+    }
+
+    /// A password was wrong.
+    pub fn wrong(&self, address: IpAddr, name: &Name, now: Tick) {
+        let mut known = self.known.lock();
+        forget_the_oldest(&mut known.wrong, |wrong| wrong.last);
+        let entry = known.wrong.entry(key(address, name)).or_insert(Wrong {
+            count: 0,
+            last: now,
+            slot: now,
+        });
+        if entry.is_forgotten(now) {
+            entry.count = 0;
+        }
+        entry.count = entry.count.saturating_add(1);
+        entry.last = now;
+    }
+
+    /// A password was right.
+    pub fn right(&self, address: IpAddr, name: &Name, now: Tick) {
+        let mut known = self.known.lock();
+        known.wrong.remove(&key(address, name));
+        forget_the_oldest(&mut known.right, |&at| at);
+        known.right.insert(key(address, name), now);
+    }
+}
+
+fn key(address: IpAddr, name: &Name) -> Key {
+    (host_of(address), name.key())
+}
+
+/// Makes room for one more: the older half goes.
+fn forget_the_oldest<V>(map: &mut HashMap<Key, V>, at: impl Fn(&V) -> Tick) {
+    if map.len() >= MOST {
+        let mut ages: Vec<u64> = map.values().map(|value| at(value).0).collect();
+        ages.sort_unstable();
+        let middle = ages[ages.len() / 2];
+        map.retain(|_, value| at(value).0 > middle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
+    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn the_pause_grows_for_one_name_from_one_address_and_is_forgotten() {
+        let guesses = LoginThrottle::default();
+        let (alice, bob) = (name("alice"), name("bob"));
+        let (mut pauses, mut now) = (Vec::new(), Tick(5));
+        for _ in 0..9 {
+            let slot = guesses.slot(HERE, &alice, now).at;
+            pauses.push(slot.0 - now.0);
+            now = slot;
+            guesses.wrong(HERE, &alice, now);
+        }
+        assert_eq!(pauses, [0, 0, 0, 1, 2, 4, 8, 16, 30]);
+        assert_eq!(guesses.slot(HERE, &bob, now).at, now);
+        assert_eq!(guesses.slot(THERE, &alice, now).at, now);
+        let later = Tick(now.0 + FORGOTTEN);
+        assert_eq!(guesses.slot(HERE, &alice, later).at, later);
+        guesses.right(HERE, &alice, now);
+        assert_eq!(guesses.slot(HERE, &alice, now).at, now);
+    }
+
+    #[test]
+    fn those_who_come_at_once_wait_for_each_other_but_nobody_longer_than_thirty_ticks() {
+        let (guesses, alice, now) = (LoginThrottle::default(), name("alice"), Tick(5));
+        for _ in 0..SLIPS + 3 {
+            guesses.wrong(HERE, &alice, now);
+        }
+        let waits = |now| guesses.slot(HERE, &alice, now).at.0 - now.0;
+        assert_eq!([(); 6].map(|()| waits(now)), [8, 16, 24, 30, 30, 30]);
+        assert!((0..1000).all(|_| waits(now) == 30));
+        assert_eq!(waits(Tick(100)), 8, "who came before is nobody any more");
+    }
+
+    #[test]
+    fn a_slot_of_somebody_who_has_gone_is_the_next_ones() {
+        let (guesses, alice, now) = (LoginThrottle::default(), name("alice"), Tick(5));
+        for _ in 0..SLIPS + 3 {
+            guesses.wrong(HERE, &alice, now);
+        }
+        for _ in 0..100 {
+            let slot = guesses.slot(HERE, &alice, now);
+            assert_eq!(slot.at, Tick(13));
+            guesses.give_back(HERE, &alice, slot);
+        }
+    }
+
+    #[test]
+    fn where_it_was_right_is_remembered() {
+        let (guesses, alice) = (LoginThrottle::default(), name("alice"));
+        assert!(!guesses.was_right(HERE, &alice));
+        guesses.right(HERE, &alice, Tick(1));
+        assert!(guesses.was_right(HERE, &alice) && !guesses.was_right(THERE, &alice));
+        assert!(!guesses.was_right(HERE, &name("bob")));
+    }
+
+    #[test]
+    fn it_does_not_grow_without_end() {
+        let guesses = LoginThrottle::default();
+        for number in 0..MOST * 3 {
+            let name = name(&format!("n{number}"));
+            guesses.wrong(HERE, &name, Tick(number as u64));
+            guesses.right(THERE, &name, Tick(number as u64));
+        }
+        let known = guesses.known.lock();
+        assert!(known.wrong.len() <= MOST && known.right.len() <= MOST);
+    }
+}

@@ -1,0 +1,115 @@
+//! The hand-written sections of `man chatserver`.
+
+use crate::manual::Block::{Example, Item, Text};
+use crate::manual::Manual;
+
+pub(super) const MANUAL: Manual = Manual {
+    synopsis: &[
+        "chatserver [OPTIONS] [PORT]",
+        "chatserver replay [OPTIONS] FILE",
+        "chatserver echo [OPTIONS] [PORT]",
+    ],
+    description: &[
+        Text(
+            "chatserver is a chat server with one thread per connection. Clients ask its portal, at \
+             PORT (50000 by default), for a seat. The portal replies with the port of a worker and a \
+             one-time passcode; the client connects there, sends the passcode, and talks to the \
+             client in the neighbouring seat, to everyone, to one person or to a room.",
+        ),
+        Text(
+            "On a terminal, chatserver shows its events and accepts commands; type help for a list. \
+             Without a terminal it prints events to standard output.",
+        ),
+        Text(
+            "chatserver replay shows a recording made with --events on the board. chatserver echo is \
+             the server of the first two lessons. Each lists its options with --help.",
+        ),
+    ],
+    sections: &[
+        (
+            "EXIT STATUS",
+            &[
+                Item(
+                    "0",
+                    "The server was shut down, or printed what was asked for.",
+                ),
+                Item(
+                    "2",
+                    "An option is invalid, a file can't be used, a port can't be bound, or the \
+                     events can't be written to standard output. Nothing was served, or serving \
+                     has stopped; standard error names the reason and the fix.",
+                ),
+                Item(
+                    "130",
+                    "A second signal ended the shutdown before it was complete.",
+                ),
+            ],
+        ),
+        (
+            "FILES",
+            &[
+                Text(
+                    "Unless an option names a file, chatserver looks for it in the current folder, \
+                     then in $STATE_DIRECTORY (set by systemd), $XDG_STATE_HOME/portal-chat or \
+                     ~/.local/state/portal-chat, and creates it there.",
+                ),
+                Item("accounts.txt", "Names and password hashes (--accounts)."),
+                Item(
+                    "portal-chat-cert.pem, portal-chat-key.pem",
+                    "The certificate and key that --tls creates if it is given none.",
+                ),
+                Item(
+                    "/etc/default/chatserver",
+                    "Options of the system's systemd unit.",
+                ),
+                Item(
+                    "~/.config/portal-chat/chatserver",
+                    "Options of the systemd unit of one user.",
+                ),
+            ],
+        ),
+        (
+            "SIGNALS",
+            &[
+                Item(
+                    "SIGINT, SIGTERM, SIGQUIT",
+                    "Notify every client and shut down. A second signal exits at once.",
+                ),
+                Item(
+                    "SIGHUP",
+                    "With --tls CERT KEY: read both files again. Otherwise as SIGTERM.",
+                ),
+                Item(
+                    "SIGTSTP, SIGCONT",
+                    "Suspend and resume; timeouts do not run while suspended.",
+                ),
+            ],
+        ),
+        (
+            "ENVIRONMENT",
+            &[
+                Item("HOME, XDG_STATE_HOME, STATE_DIRECTORY", "See FILES."),
+                Item("NO_COLOR", "No colours if it is set and not empty."),
+                Item(
+                    "TERM",
+                    "With dumb or nothing: no colours and no line editing.",
+                ),
+                Item("TZ", "The time zone of the times shown."),
+            ],
+        ),
+        (
+            "EXAMPLES",
+            &[
+                Text("A server for this machine, with four seats:"),
+                Example("chatserver"),
+                Text("A class of thirty, with browsers, for everyone on the network:"),
+                Example("chatserver --web 0.0.0.0:8080 --workers 30"),
+                Text("Encrypted, for the network, with a certificate of its own:"),
+                Example("chatserver --bind 0.0.0.0 --tls"),
+                Text("Check the options without starting:"),
+                Example("chatserver --bind 0.0.0.0 --workers 200 --check"),
+            ],
+        ),
+        ("SEE ALSO", &[Text("chatclient(1), chatcheck(1)")]),
+    ],
+};

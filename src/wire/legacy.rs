@@ -1,0 +1,273 @@
+//! How the programs of seed 000 talk: plain strings in revision 0, XML in 1 and 2.
+//!
+//! Only the exact strings of the handshake, the timeouts and TERMINATE mean something. Everything
+//! else is chat, whatever it is, and goes to the partner as it came; bytes that are not UTF-8
+//! arrive as U+FFFD, as .NET makes of them. What those programs never say is never said to them.
+
+use super::client_doc::{self, ClientCommand, ClientDoc};
+use super::server_doc::{self, Relay, Scope, ServerDoc};
+use crate::Port;
+
+const FULL: &str = "SERVER>>> FULL";
+const TERMINATE: &str = "CLIENT>>> TERMINATE";
+const IDLE_TIMEOUT: &str = "SERVER>>> IDLE TIMEOUT";
+const TOTAL_TIME_TIMEOUT: &str = "SERVER>>> TOTAL TIME TIMEOUT";
+
+/// Whether a document is one that the original programs know.
+fn is_known(doc: &ServerDoc<'_>) -> bool {
+    matches!(
+        doc,
+        ServerDoc::Ticket { .. }
+            | ServerDoc::Full
+            | ServerDoc::Welcome { .. }
+            | ServerDoc::WrongPasscode { .. }
+            | ServerDoc::IdleTimeout
+            | ServerDoc::TotalTimeTimeout
+            | ServerDoc::Relay(_)
+    )
+}
+
+/// A server's document as the content of a frame; `None` if the original programs have none such.
+pub(super) fn server_content(doc: &ServerDoc<'_>, plain: bool) -> Option<Vec<u8>> {
+    if !is_known(doc) {
+        return None;
+    }
+    let content = match doc {
+        // As it came, also if it is no document and also if it is empty.
+        ServerDoc::Relay(relay) => relay.text.as_bytes().to_vec(),
+        _ if !plain => {
+            let mut content = Vec::with_capacity(128);
+            server_doc::write_server(doc, &mut content);
+            content
+        }
+        ServerDoc::Ticket { port, passcode } => {
+            format!("SERVER>>>Port=>{port},HandshakeCode={passcode}").into_bytes()
+        }
+        ServerDoc::Welcome { port, .. } => {
+            format!("SERVER{port}>>> Connection successful").into_bytes()
+        }
+        ServerDoc::WrongPasscode { port, .. } => {
+            format!("SERVER{port}>>> Wrong handshake passcode").into_bytes()
+        }
+        ServerDoc::Full => FULL.as_bytes().to_vec(),
+        ServerDoc::IdleTimeout => IDLE_TIMEOUT.as_bytes().to_vec(),
+        ServerDoc::TotalTimeTimeout => TOTAL_TIME_TIMEOUT.as_bytes().to_vec(),
+        _ => return None,
+    };
+    Some(content)
+}
+
+/// What a client said, after the welcome.
+pub(super) fn read_client(frame: &[u8], plain: bool) -> ClientDoc<'_> {
+    let command = match std::str::from_utf8(frame) {
+        Ok(TERMINATE) if plain => Some(ClientCommand::Terminate),
+        Ok("<CLIENT><command>TERMINATE</command></CLIENT>") if !plain => {
+            Some(ClientCommand::Terminate)
+        }
+        Ok("<CLIENT><command>IDLE TIMEOUT</command></CLIENT>") if !plain => {
+            Some(ClientCommand::IdleTimeout)
+        }
+        Ok("<CLIENT><command>TOTAL TIME TIMEOUT</command></CLIENT>") if !plain => {
+            Some(ClientCommand::TotalTimeTimeout)
+        }
+        _ => None,
+    };
+    match command {
+        Some(command) => ClientDoc::Command(command),
+        None => ClientDoc::Message {
+            text: String::from_utf8_lossy(frame),
+            me: false,
+        },
+    }
+}
+
+/// The passcode in a client's first frame, if it is one for the worker on `port`.
+pub(super) fn read_passcode(frame: &[u8], plain: bool, port: Port) -> Option<String> {
+    let text = std::str::from_utf8(frame).ok()?;
+    if plain {
+        let prefix = format!("CLIENT{port}>>>HandshakeCode=");
+        return text.strip_prefix(&prefix).map(str::to_owned);
+    }
+    // Compared as a whole, as those programs do: no blank, no comment, no second element.
+    let passcode = text
+        .strip_prefix("<CLIENT><HandshakePasscode>")?
+        .strip_suffix("</HandshakePasscode></CLIENT>")?;
+    (!passcode.contains(['<', '&'])).then(|| passcode.to_owned())
+}
+
+/// A client's document as the content of a frame; `None` if the original programs have none such.
+pub(super) fn client_content(doc: &ClientDoc<'_>, plain: bool) -> Option<Vec<u8>> {
+    match doc {
+        ClientDoc::Message { text, .. } if plain => Some(text.as_bytes().to_vec()),
+        ClientDoc::Command(ClientCommand::Terminate) if plain => Some(TERMINATE.into()),
+        ClientDoc::Message { text, .. } => Some(xml_content(&ClientDoc::message(text.as_ref()))),
+        ClientDoc::Handshake { .. }
+        | ClientDoc::Command(
+            ClientCommand::Terminate | ClientCommand::IdleTimeout | ClientCommand::TotalTimeTimeout,
+        ) if !plain => Some(xml_content(doc)),
+        _ => None,
+    }
+}
+
+/// The passcode as the content of a client's first frame.
+pub(super) fn handshake_content(port: Port, passcode: &str, plain: bool) -> Vec<u8> {
+    if plain {
+        format!("CLIENT{port}>>>HandshakeCode={passcode}").into_bytes()
+    } else {
+        xml_content(&ClientDoc::Handshake {
+            passcode: passcode.into(),
+            callback: None,
+        })
+    }
+}
+
+fn xml_content(doc: &ClientDoc<'_>) -> Vec<u8> {
+    let mut content = Vec::with_capacity(64);
+    client_doc::write_client(doc, &mut content);
+    content
+}
+
+/// What a server said. Whatever is not one of its own strings is chat: the text of a chat document,
+/// or else as it is.
+pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
+    let known = std::str::from_utf8(frame).ok().and_then(|text| {
+        if plain {
+            read_plain(text)
+        } else {
+            server_doc::read_server(text).ok()
+        }
+    });
+    let text = match known {
+        Some(ServerDoc::Relay(relay)) => relay.text,
+        Some(doc) if is_known(&doc) => return doc,
+        _ => String::from_utf8_lossy(frame),
+    };
+    // Nobody has a name here, and there is only one other.
+    ServerDoc::Relay(Relay {
+        scope: Scope::Partner,
+        from: "partner".into(),
+        text,
+        me: false,
+        old: false,
+        time: None,
+    })
+}
+
+fn read_plain(text: &str) -> Option<ServerDoc<'static>> {
+    let port = |digits: &str| digits.parse().ok().and_then(Port::new);
+    match text {
+        FULL => return Some(ServerDoc::Full),
+        IDLE_TIMEOUT => return Some(ServerDoc::IdleTimeout),
+        TOTAL_TIME_TIMEOUT => return Some(ServerDoc::TotalTimeTimeout),
+        _ => {}
+    }
+    if let Some(ticket) = text.strip_prefix("SERVER>>>Port=>") {
+        let (digits, passcode) = ticket.split_once(",HandshakeCode=")?;
+        return Some(ServerDoc::Ticket {
+            port: port(digits)?,
+            passcode: passcode.to_owned().into(),
+        });
+    }
+    let (digits, said) = text.strip_prefix("SERVER")?.split_once(">>> ")?;
+    let (port, room) = (port(digits)?, None);
+    match said {
+        "Connection successful" => Some(ServerDoc::Welcome {
+            port,
+            room,
+            max: None,
+        }),
+        "Wrong handshake passcode" => Some(ServerDoc::WrongPasscode { port, room }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port() -> Port {
+        Port::new(50001).unwrap()
+    }
+
+    #[test]
+    fn the_plain_strings_are_those_of_revision_0() {
+        let room = None;
+        for (doc, string) in [
+            (
+                ServerDoc::Ticket {
+                    port: port(),
+                    passcode: "123456789".into(),
+                },
+                "SERVER>>>Port=>50001,HandshakeCode=123456789",
+            ),
+            (ServerDoc::Full, "SERVER>>> FULL"),
+            (
+                ServerDoc::Welcome {
+                    port: port(),
+                    room: room.clone(),
+                    max: None,
+                },
+                "SERVER50001>>> Connection successful",
+            ),
+            (
+                ServerDoc::WrongPasscode { port: port(), room },
+                "SERVER50001>>> Wrong handshake passcode",
+            ),
+            (ServerDoc::IdleTimeout, "SERVER>>> IDLE TIMEOUT"),
+            (ServerDoc::TotalTimeTimeout, "SERVER>>> TOTAL TIME TIMEOUT"),
+        ] {
+            assert_eq!(server_content(&doc, true).unwrap(), string.as_bytes());
+            assert_eq!(read_server(string.as_bytes(), true), doc);
+        }
+        assert_eq!(
+            read_passcode(b"CLIENT50001>>>HandshakeCode=1", true, port()).unwrap(),
+            "1"
+        );
+        assert_eq!(
+            read_passcode(b"CLIENT50002>>>HandshakeCode=1", true, port()),
+            None
+        );
+        assert_eq!(
+            read_client(b"CLIENT>>> TERMINATE", true),
+            ClientDoc::Command(ClientCommand::Terminate)
+        );
+    }
+
+    #[test]
+    fn whatever_else_is_said_is_chat_as_it_is() {
+        for plain in [true, false] {
+            for text in [
+                "",
+                "SERVER>>> FULL",
+                "<CLIENT>",
+                "<CLIENT><command>FULL</command></CLIENT>",
+                "CLIENT>>> TERMINATE ",
+            ] {
+                let ClientDoc::Message { text: said, .. } = read_client(text.as_bytes(), plain)
+                else {
+                    panic!("{text} is not chat")
+                };
+                assert_eq!(said, text);
+            }
+        }
+        assert_eq!(read_client(b"a\xff", true), ClientDoc::message("a\u{fffd}"));
+        assert_eq!(server_content(&ServerDoc::NoPartner, false), None);
+    }
+
+    #[test]
+    fn our_client_shows_the_text_of_a_document_and_anything_else_as_it_is() {
+        let shown = |frame: &'static [u8]| match read_server(frame, false) {
+            ServerDoc::Relay(relay) => relay.text.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            shown(b"<CLIENT><message>hi &amp; bye</message></CLIENT>"),
+            "hi & bye"
+        );
+        assert_eq!(shown(b"just text"), "just text");
+        assert_eq!(
+            shown(b"<SERVER><command>DANCE</command></SERVER>"),
+            "<SERVER><command>DANCE</command></SERVER>"
+        );
+    }
+}
