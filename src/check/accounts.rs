@@ -78,9 +78,9 @@ pub(super) const RUNG: Rung = Rung {
                 registered(subject, "alice")?.reset();
                 let mut alice = newcomer(subject, "alice")?;
                 asks_for_a_password(&mut alice, "alice", false)?;
-                alice.send(&password("the sun"))?;
+                alice.send_doc(&password("the sun"))?;
                 is_refused(&mut alice, ErrorCode::WrongPassword)?;
-                alice.send(&password(PASSWORD))?;
+                alice.send_doc(&password(PASSWORD))?;
                 is_welcome(&mut alice, "alice")
             },
         },
@@ -95,7 +95,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut thief = newcomer(subject, "somebody who guesses")?;
                 asks_for_a_password(&mut thief, "alice", false)?;
                 for guess in ["the sun", "the earth", "the sea"] {
-                    thief.send(&password(guess))?;
+                    thief.send_doc(&password(guess))?;
                     is_refused(&mut thief, ErrorCode::WrongPassword)?;
                 }
                 thief.end()
@@ -111,7 +111,7 @@ pub(super) const RUNG: Rung = Rung {
                 registered(subject, "alice")?.reset();
                 let mut loud = newcomer(subject, "ALICE")?;
                 asks_for_a_password(&mut loud, "ALICE", false)?;
-                loud.send(&password(PASSWORD))?;
+                loud.send_doc(&password(PASSWORD))?;
                 is_welcome(&mut loud, "alice")
             },
         },
@@ -145,12 +145,12 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice = registered(subject, "alice")?;
                 let mut bob = registered(subject, "bob")?;
                 let mut carol = registered(subject, "carol")?;
-                alice.send(&public("hello everyone"))?;
+                alice.send_doc(&public("hello everyone"))?;
                 expect_message(&mut bob, "alice", "hello everyone", &Scope::Public)?;
                 expect_message(&mut carol, "alice", "hello everyone", &Scope::Public)?;
                 is_sent(&mut alice, 2)?;
                 // Had it come to her as well, it would be the first that she hears.
-                bob.send(&public("hello alice"))?;
+                bob.send_doc(&public("hello alice"))?;
                 expect_message(&mut alice, "bob", "hello alice", &Scope::Public)
             },
         },
@@ -164,12 +164,12 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice = registered(subject, "alice")?;
                 let mut bob = registered(subject, "bob")?;
                 let mut carol = registered(subject, "carol")?;
-                alice.send(&direct("bob", "a secret"))?;
+                alice.send_doc(&direct("bob", "a secret"))?;
                 expect_message(&mut bob, "alice", "a secret", &Scope::Direct)?;
                 is_sent(&mut alice, 1)?;
-                alice.send(&direct("carol", "no secret"))?;
+                alice.send_doc(&direct("carol", "no secret"))?;
                 expect_message(&mut carol, "alice", "no secret", &Scope::Direct)?;
-                alice.send(&direct("dave", "is anybody there?"))?;
+                alice.send_doc(&direct("dave", "is anybody there?"))?;
                 is_refused(&mut alice, ErrorCode::NoSuchUser)
             },
         },
@@ -185,10 +185,10 @@ pub(super) const RUNG: Rung = Rung {
                 let mut bob = registered(subject, "bob")?;
                 let mut carol = newcomer(subject, "carol, who has given no password")?;
                 asks_for_a_password(&mut carol, "carol", true)?;
-                alice.send(&public("for members"))?;
+                alice.send_doc(&public("for members"))?;
                 expect_message(&mut bob, "alice", "for members", &Scope::Public)?;
                 is_sent(&mut alice, 1)?;
-                carol.send(&public("let me in"))?;
+                carol.send_doc(&public("let me in"))?;
                 // The message, had it come, would stand before the refusal.
                 let wanted = error(ErrorCode::LoginFirst);
                 let is_right = carol.document(&wanted, |doc| match doc {
@@ -200,7 +200,7 @@ pub(super) const RUNG: Rung = Rung {
                     let came = "another error, the message, or an answer as if she were a member";
                     return Err(carol.failure(&wanted).came(came));
                 }
-                alice.send(&public("among us"))?;
+                alice.send_doc(&public("among us"))?;
                 expect_message(&mut bob, "alice", "among us", &Scope::Public)
             },
         },
@@ -220,7 +220,7 @@ pub(super) const RUNG: Rung = Rung {
                     matches!(doc, ServerDoc::TakenOver)
                 })?;
                 old.end()?;
-                bob.send(&direct("alice", "are you back?"))?;
+                bob.send_doc(&direct("alice", "are you back?"))?;
                 expect_message(&mut new, "bob", "are you back?", &Scope::Direct)
             },
         },
@@ -274,7 +274,7 @@ pub(super) const RUNG: Rung = Rung {
                     all.extend(all_at_once(subject, some)?);
                 }
                 let (speaker, others) = all.split_first_mut().ok_or_else(nobody)?;
-                speaker.send(&public("hello everyone"))?;
+                speaker.send_doc(&public("hello everyone"))?;
                 for other in others {
                     expect_message(other, &names[0], "hello everyone", &Scope::Public)?;
                 }
@@ -311,7 +311,7 @@ fn direct<'a>(to: &'a str, text: &'a str) -> ClientDoc<'a> {
 
 /// `client` says LOGIN, and is asked for the password of a new account, or of one that is there.
 fn asks_for_a_password(client: &mut Talk, name: &str, new: bool) -> Result<(), Failure> {
-    client.send(&login(name))?;
+    client.send_doc(&login(name))?;
     let kind = if new { "new" } else { "existing" };
     let wanted = format!("<SERVER><command>PASSWORD</command><account>{kind}</account></SERVER>");
     let is_right = client.document(&wanted, |doc| match doc {
@@ -330,7 +330,7 @@ fn asks_for_a_password(client: &mut Talk, name: &str, new: bool) -> Result<(), F
 fn registered(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, name)?;
     asks_for_a_password(&mut client, name, true)?;
-    client.send(&password(PASSWORD))?;
+    client.send_doc(&password(PASSWORD))?;
     is_welcome(&mut client, name)?;
     Ok(client)
 }
@@ -339,7 +339,7 @@ fn registered(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
 fn back(subject: &Subject<'_>, name: &str, with: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, &format!("{name}, who is back,"))?;
     asks_for_a_password(&mut client, name, false)?;
-    client.send(&password(with))?;
+    client.send_doc(&password(with))?;
     is_welcome(&mut client, name)?;
     Ok(client)
 }
@@ -371,7 +371,7 @@ fn all_at_once(subject: &Subject<'_>, names: &[String]) -> Result<Vec<Talk>, Fai
     at_the_same_time(&asked, |(name, client)| {
         let mut client = client.lock();
         start.wait();
-        client.send(&password(PASSWORD))?;
+        client.send_doc(&password(PASSWORD))?;
         is_welcome(&mut client, name)
     })?;
     let clients = asked.into_iter();
@@ -394,7 +394,7 @@ fn same_name_at_once(subject: &Subject<'_>) -> Result<(), Failure> {
         let mut client = client.lock();
         let until = Instant::now() + client.patience();
         start.wait();
-        client.send(&password(secret))?;
+        client.send_doc(&password(secret))?;
         client.patient(slowed(ANSWER));
         loop {
             let answer = client.document(wanted, |doc| match doc {

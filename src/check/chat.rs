@@ -65,7 +65,7 @@ pub(super) fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure
 /// When that does not come about.
 pub(super) fn named(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, name)?;
-    client.send(&login(name))?;
+    client.send_doc(&login(name))?;
     is_welcome(&mut client, name)?;
     Ok(client)
 }

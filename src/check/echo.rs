@@ -1,6 +1,6 @@
 //! Rung 1: one socket, one client after the other.
 
-use super::failure::Failure;
+use super::failure::{Failure, Symptom};
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 
@@ -15,11 +15,10 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "one-line",
             what: "a line comes back",
-            idea: "A server binds a port, listens there, and accepts; then it reads and writes on what accept has \
-                   returned. Is the port the one that the command line names?",
+            idea: "Compare the reply with the task, character by character.",
             minutes: 20,
             needs: &[],
-            play: |subject| subject.connect("a client")?.echo("hello"),
+            play: one_line,
         },
         Check {
             name: "several-lines",
@@ -168,5 +167,38 @@ pub(super) const RUNG: Rung = Rung {
 fn ends_at(subject: &Subject<'_>, word: &str) -> Result<(), Failure> {
     let mut client = subject.connect("a client")?;
     client.send(format!("{word}\n"))?;
-    client.end()
+    client.end().map_err(|failure| {
+        failure.hint(
+            Symptom::Silence,
+            "Does your server close the connection? If it does, something else still holds the \
+             socket open, such as a file object made from it (makefile). Close that too, or shut \
+             the socket down first.",
+        )
+    })
+}
+
+/// Sends a line, and expects its reply and nothing else. Rungs 1 to 3 begin with it.
+pub(super) fn one_line(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut client = subject.connect("a client").map_err(|failure| {
+        failure.hint(
+            Symptom::NotListening,
+            "A server binds a port, listens on it, and accepts; then it reads and writes on the \
+             socket that accept returns. Is the port the one from the command line?",
+        )
+    })?;
+    let replied = client.echo("hello").and_then(|()| client.nothing_more());
+    replied.map_err(|failure| {
+        failure
+            .hint(
+                Symptom::Silence,
+                "The connection is open, but no whole line arrived. Does the reply end with a line \
+                 feed? Is it still in a buffer of your program (flush it)? Does your read wait for \
+                 more than one line?",
+            )
+            .hint(
+                Symptom::Closed,
+                "The connection was closed instead. Did the visit end with an exception? See what \
+                 your program printed.",
+            )
+    })
 }

@@ -1,30 +1,82 @@
-//! What is said of a check that has failed.
+//! The report about a failed check.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 
-/// What is said of a program that does not run any more.
+/// Reported if the program no longer runs.
 pub(super) const ENDED: &str = "the program has ended";
 
-/// How much of what was sent or came is shown, in characters.
+/// The maximum length of sent or received text in a report, in characters.
 const SHOWN: usize = 160;
 
-/// What was not as it has to be.
+thread_local! {
+    /// The last action of any client that this thread plays. A reply that is missing at one client
+    /// is often caused by what another one has sent.
+    static LAST_ACTION: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Records what a client has just done.
+pub(super) fn record_action(action: &str) {
+    LAST_ACTION.with_borrow_mut(|last| action.clone_into(last));
+}
+
+/// The last action that this thread has recorded.
+pub(super) fn last_action() -> String {
+    LAST_ACTION.with_borrow(String::clone)
+}
+
+/// What the student sees of a failure, apart from the texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Symptom {
+    /// The connection was refused, or the program has ended.
+    NotListening,
+    /// Nothing arrived in time.
+    Silence,
+    /// The connection was closed instead.
+    Closed,
+    /// Something else arrived.
+    Different,
+}
+
+/// The difference between the expected and the actual behaviour.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Who did what before.
+    /// The last action before it.
     pub(super) sent: String,
     pub(super) came: String,
     pub(super) wanted: String,
+    pub(super) symptom: Symptom,
+    /// Replaces the check's idea, if the symptom points to a particular mistake.
+    pub(super) idea: Option<&'static str>,
 }
 
 impl Failure {
-    /// Something else came than `wanted`.
+    /// A failure whose expected behaviour was `wanted`.
     pub(super) fn wanted(wanted: impl Display) -> Failure {
         Failure {
             sent: "nothing".to_owned(),
             came: "nothing".to_owned(),
             wanted: wanted.to_string(),
+            symptom: Symptom::Different,
+            idea: None,
         }
+    }
+
+    /// Replaces the check's idea by `idea` if the failure has this symptom and no idea of its own.
+    pub(super) fn hint(mut self, symptom: Symptom, idea: &'static str) -> Failure {
+        if self.symptom == symptom && self.idea.is_none() {
+            self.idea = Some(idea);
+        }
+        self
+    }
+
+    pub(super) fn symptom(self, symptom: Symptom) -> Failure {
+        Failure { symptom, ..self }
+    }
+
+    pub(super) fn idea(self, idea: &'static str) -> Failure {
+        let idea = Some(idea);
+        Failure { idea, ..self }
     }
 
     pub(super) fn came(self, came: impl Display) -> Failure {
@@ -38,7 +90,7 @@ impl Failure {
     }
 }
 
-/// Bytes as they are shown: what is no ordinary character as an escape, and of much the beginning.
+/// Bytes as a report shows them: special characters are escaped, and a long text is cut.
 pub(super) fn shown(bytes: &[u8]) -> String {
     let text = format!("{:?}", String::from_utf8_lossy(bytes));
     if text.chars().count() <= SHOWN {

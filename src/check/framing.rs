@@ -1,5 +1,6 @@
 //! Rung 3: framing. Where one message ends and the next begins, TCP does not know.
 
+use super::echo::one_line;
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -25,7 +26,7 @@ pub(super) const RUNG: Rung = Rung {
             idea: "Does it still pass the checks of rung 2?",
             minutes: 5,
             needs: &[],
-            play: |subject| subject.connect("a client")?.echo("hello"),
+            play: one_line,
         },
         Check {
             name: "byte-by-byte",
@@ -113,6 +114,20 @@ pub(super) const RUNG: Rung = Rung {
                 client.line("From server -> hello")?;
                 client.send("Exit\r\n")?;
                 client.end()
+            },
+        },
+        Check {
+            name: "spaces",
+            what: "spaces, tabs and a carriage return inside a line belong to the line",
+            idea: "Remove only what ends a line. Functions such as strip remove more; a file in text mode translates \
+                   line ends. Does it pass with bytes?",
+            minutes: 5,
+            needs: &["one-line"],
+            play: |subject| {
+                let mut client = subject.connect("a client")?;
+                client.echo("  two spaces before, a tab after\t")?;
+                client.echo("\ta tab  and  double  spaces ")?;
+                client.echo("a\rcarriage return inside")
             },
         },
         Check {

@@ -1,10 +1,11 @@
 //! Rung 4: clients that address each other. From here on, documents travel (`protocol`), one in
 //! each line.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::chat::{expect_doc, expect_message, is_refused, login, named, newcomer};
+use super::chat::{expect_doc, expect_message, is_refused, is_welcome, login, named, newcomer};
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -53,9 +54,9 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login"],
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
-                alice.send(&ClientDoc::message("%bob%hello"))?;
+                alice.send_doc(&ClientDoc::message("%bob%hello"))?;
                 expect_message(&mut bob, "alice", "hello", &Scope::Direct)?;
-                bob.send(&ClientDoc::message("%alice%hello yourself"))?;
+                bob.send_doc(&ClientDoc::message("%alice%hello yourself"))?;
                 expect_message(&mut alice, "bob", "hello yourself", &Scope::Direct)
             },
         },
@@ -67,7 +68,7 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login"],
             play: |subject| {
                 let (mut alice, _bob) = (named(subject, "alice")?, named(subject, "bob")?);
-                alice.send(&ClientDoc::message("%bob%hello"))?;
+                alice.send_doc(&ClientDoc::message("%bob%hello"))?;
                 expect_doc(
                     &mut alice,
                     "<SERVER><command>SENT</command><count>1</count></SERVER>",
@@ -84,11 +85,11 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let mut carol = named(subject, "carol")?;
-                alice.send(&ClientDoc::message("%bob%a secret"))?;
+                alice.send_doc(&ClientDoc::message("%bob%a secret"))?;
                 expect_message(&mut bob, "alice", "a secret", &Scope::Direct)?;
                 // What comes to one client comes in order: had the secret come to carol, it would
                 // be first.
-                alice.send(&ClientDoc::message("%carol%no secret"))?;
+                alice.send_doc(&ClientDoc::message("%carol%no secret"))?;
                 expect_message(&mut carol, "alice", "no secret", &Scope::Direct)
             },
         },
@@ -100,7 +101,7 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login"],
             play: |subject| {
                 let mut alice = named(subject, "alice")?;
-                alice.send(&ClientDoc::message("%bob%is anybody there?"))?;
+                alice.send_doc(&ClientDoc::message("%bob%is anybody there?"))?;
                 is_refused(&mut alice, ErrorCode::NoSuchUser)
             },
         },
@@ -113,10 +114,10 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let mut bob = named(subject, "bob")?;
                 let mut nobody = newcomer(subject, "a client without a name")?;
-                nobody.send(&ClientDoc::message("%bob%who am I?"))?;
+                nobody.send_doc(&ClientDoc::message("%bob%who am I?"))?;
                 is_refused(&mut nobody, ErrorCode::LoginFirst)?;
                 let mut alice = named(subject, "alice")?;
-                alice.send(&ClientDoc::message("%bob%it is me"))?;
+                alice.send_doc(&ClientDoc::message("%bob%it is me"))?;
                 expect_message(&mut bob, "alice", "it is me", &Scope::Direct)
             },
         },
@@ -130,11 +131,12 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let mut other = newcomer(subject, "another client")?;
-                other.send(&login("alice"))?;
+                other.send_doc(&login("alice"))?;
                 is_refused(&mut other, ErrorCode::NameInUse)?;
                 // It still leads to who had it first.
-                bob.send(&ClientDoc::message("%alice%hello"))?;
-                expect_message(&mut alice, "bob", "hello", &Scope::Direct)
+                bob.send_doc(&ClientDoc::message("%alice%hello"))?;
+                expect_message(&mut alice, "bob", "hello", &Scope::Direct)?;
+                (0..RACES).try_for_each(|race| race_for(subject, &format!("racer{race}")))
             },
         },
         Check {
@@ -145,7 +147,7 @@ pub(super) const RUNG: Rung = Rung {
             needs: &["greeting", "login", "to-one"],
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
-                alice.send(&ClientDoc::message("%bob%50% of 100% is %x%"))?;
+                alice.send_doc(&ClientDoc::message("%bob%50% of 100% is %x%"))?;
                 expect_message(&mut bob, "alice", "50% of 100% is %x%", &Scope::Direct)
             },
         },
@@ -158,9 +160,18 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 let (mut alice, mut bob) = (named(subject, "alice")?, named(subject, "bob")?);
                 let text = "if a < b && c > d: </message> \"x\" 'y' &amp;";
-                alice.send(&ClientDoc::message(format!("%bob%{text}")))?;
+                alice.send_doc(&ClientDoc::message(format!("%bob%{text}")))?;
                 expect_message(&mut bob, "alice", text, &Scope::Direct)
             },
+        },
+        Check {
+            name: "any-xml",
+            what: "the same document, written in another way, means the same",
+            idea: "White space in tags, the order of elements, character references, CDATA and comments: a parser \
+                   knows them all, a regular expression does not.",
+            minutes: 15,
+            needs: &["greeting", "login", "to-one"],
+            play: any_xml,
         },
         Check {
             name: "cut-and-glued",
@@ -233,7 +244,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;
                 for (number, client) in clients.iter_mut().enumerate() {
                     let next = name(number + 1);
-                    client.send(&ClientDoc::message(format!("%{next}%hello from {number}")))?;
+                    client.send_doc(&ClientDoc::message(format!("%{next}%hello from {number}")))?;
                 }
                 for (number, client) in clients.iter_mut().enumerate() {
                     let before = (number + 199) % 200;
@@ -250,6 +261,78 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
+/// The documents of `to-one` in other words of XML.
+fn any_xml(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut bob = named(subject, "bob")?;
+    let mut alice = newcomer(subject, "alice")?;
+    alice.send(
+        "<CLIENT >\t<username >alice</username ><!-- a comment --><command>LOGIN</command></CLIENT >\n",
+    )?;
+    is_welcome(&mut alice, "alice")?;
+    for (message, text) in [
+        (
+            "<message>%bob%caf&#233; &#x1F980; &lt;3</message>",
+            "café 🦀 <3",
+        ),
+        (
+            "<message><![CDATA[%bob%a < b && c > d]]></message>",
+            "a < b && c > d",
+        ),
+        (
+            "<message>%bob%<!-- not shown -->one text</message>",
+            "one text",
+        ),
+        (
+            "<message lang=\"en\" x='>'>%bob%attributes</message>",
+            "attributes",
+        ),
+    ] {
+        alice.send(format!("<CLIENT>{message}</CLIENT>\n"))?;
+        expect_message(&mut bob, "alice", text, &Scope::Direct)?;
+    }
+    Ok(())
+}
+
+/// How often clients race for a name, and how many of them.
+const RACES: usize = 25;
+const RACERS: usize = 8;
+
+/// Several clients ask for one name at the same moment: one of them gets it.
+fn race_for(subject: &Subject<'_>, name: &str) -> Result<(), Failure> {
+    let racers = (0..RACERS).map(|_| newcomer(subject, "one of several clients"));
+    let mut racers = racers.collect::<Result<Vec<Talk>, Failure>>()?;
+    let start = Barrier::new(RACERS);
+    thread::scope(|scope| {
+        for racer in &mut racers {
+            scope.spawn(|| {
+                start.wait();
+                // A connection that is closed shows below.
+                let _ = racer.send_doc(&login(name));
+            });
+        }
+    });
+    let wanted = "WELCOME, or the error name-in-use";
+    let mut winners = 0;
+    for racer in &mut racers {
+        winners += racer.document(wanted, |doc| match doc {
+            ServerDoc::LoggedIn { .. } => Some(1),
+            ServerDoc::Error {
+                code: ErrorCode::NameInUse,
+                ..
+            } => Some(0),
+            _ => None,
+        })?;
+    }
+    match winners {
+        1 => Ok(()),
+        _ => Err(Failure::wanted("WELCOME for one of them")
+            .sent(format!(
+                "{RACERS} clients asked for the name {name} at the same moment"
+            ))
+            .came(format!("WELCOME for {winners}"))),
+    }
+}
+
 /// Bob has gone: his name has to become free, as soon as the server has noticed. (Nothing is sent
 /// to him meanwhile: a write into a broken connection would tell the server in another way than its
 /// read.)
@@ -258,7 +341,7 @@ fn is_free_again(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut client = newcomer(subject, "somebody who wants to be bob, too")?;
     let until = Instant::now() + client.patience();
     loop {
-        client.send(&login("bob"))?;
+        client.send_doc(&login("bob"))?;
         let is_free = client.document(wanted, |doc| match doc {
             ServerDoc::LoggedIn { .. } => Some(true),
             ServerDoc::Error {
@@ -284,7 +367,7 @@ fn who_does_not_read(subject: &Subject<'_>) -> Result<(), Failure> {
     let long = format!("%carol%{}", "x".repeat(UNREAD_BYTES));
     for _ in 0..UNREAD / BATCH {
         for _ in 0..BATCH {
-            alice.send(&ClientDoc::message(long.as_str()))?;
+            alice.send_doc(&ClientDoc::message(long.as_str()))?;
         }
         for _ in 0..BATCH {
             // Sent, or dropped because she does not read: the rung leaves it open.
@@ -294,6 +377,6 @@ fn who_does_not_read(subject: &Subject<'_>) -> Result<(), Failure> {
             })?;
         }
     }
-    alice.send(&ClientDoc::message("%bob%she does not listen"))?;
+    alice.send_doc(&ClientDoc::message("%bob%she does not listen"))?;
     expect_message(&mut bob, "alice", "she does not listen", &Scope::Direct)
 }

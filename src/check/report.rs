@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::failure::{ENDED, Failure};
+use super::failure::{ENDED, Failure, record_action};
 use super::program::{Kind, Launch};
 use super::rung::{Check, Rung};
 use portal_cli::output;
@@ -30,6 +30,7 @@ impl CheckResult {
     pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> CheckResult {
         let start = Instant::now();
         let mut printed = Vec::new();
+        record_action("");
         let result = launch.start().and_then(|subject| {
             let result = (check.play)(&subject);
             let result = result.map_err(|failure| match subject.end() {
@@ -172,7 +173,7 @@ impl Report {
                 printable(&failure.sent),
                 printable(&failure.came),
                 printable(&failure.wanted),
-                check.idea,
+                failure.idea.unwrap_or(check.idea),
                 check.minutes,
             );
             if let Some(first) = self.failed_before(check) {
@@ -213,11 +214,13 @@ impl Report {
                 outcome.took.as_secs_f64()
             );
             if let Some(failure) = &outcome.failure {
-                let Failure { sent, came, wanted } = failure;
+                let Failure {
+                    sent, came, wanted, ..
+                } = failure;
+                let idea = failure.idea.unwrap_or(outcome.check.idea);
                 let what = xml_text(outcome.check.what);
                 let told = format!(
-                    "before: {sent}\ncame: {came}\nwanted: {wanted}\nidea: {}\n{}",
-                    outcome.check.idea,
+                    "before: {sent}\ncame: {came}\nwanted: {wanted}\nidea: {idea}\n{}",
                     outcome.printed.join("\n")
                 );
                 let _ = write!(
@@ -245,7 +248,7 @@ fn as_json(outcome: &CheckResult) -> serde_json::Value {
         value["before"] = json!(failure.sent);
         value["came"] = json!(failure.came);
         value["wanted"] = json!(failure.wanted);
-        value["idea"] = json!(check.idea);
+        value["idea"] = json!(failure.idea.unwrap_or(check.idea));
         value["minutes"] = json!(check.minutes);
         value["printed"] = json!(outcome.printed);
     }

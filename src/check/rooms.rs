@@ -69,7 +69,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice = person(subject, "alice")?;
                 let ticket = ticket(&mut alice, "lobby")?;
                 let mut stranger = subject.connect_to(ticket.port, "a stranger at the room")?;
-                stranger.send(&handshake("no such passcode"))?;
+                stranger.send_doc(&handshake("no such passcode"))?;
                 expect_rejected(&mut stranger, "room")?;
                 enter(subject, &ticket, "alice", "lobby").map(drop)
             },
@@ -86,7 +86,7 @@ pub(super) const RUNG: Rung = Rung {
                 let _inside = enter(subject, &ticket, "alice", "lobby")?;
                 let mut again =
                     subject.connect_to(ticket.port, "somebody with alice's passcode")?;
-                again.send(&handshake(&ticket.passcode))?;
+                again.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut again, "room")
             },
         },
@@ -100,7 +100,7 @@ pub(super) const RUNG: Rung = Rung {
                 let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
                 let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
-                alice_there.send(&ClientDoc::message("hello room"))?;
+                alice_there.send_doc(&ClientDoc::message("hello room"))?;
                 expect_message(&mut bob_there, "alice", "hello room", &room("lobby"))?;
                 is_sent(&mut alice_there, 1)
             },
@@ -116,9 +116,9 @@ pub(super) const RUNG: Rung = Rung {
                 let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
                 let mut alice_above = inside(subject, &mut alice, "alice", "attic")?;
                 let mut bob_above = inside(subject, &mut bob, "bob", "attic")?;
-                alice_there.send(&ClientDoc::message("only in the lobby"))?;
+                alice_there.send_doc(&ClientDoc::message("only in the lobby"))?;
                 is_sent(&mut alice_there, 0)?;
-                alice_above.send(&ClientDoc::message("only in the attic"))?;
+                alice_above.send_doc(&ClientDoc::message("only in the attic"))?;
                 expect_message(&mut bob_above, "alice", "only in the attic", &room("attic"))
             },
         },
@@ -142,7 +142,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
                 leave(&mut alice, "lobby")?;
                 alice_there.end_after_news("the end of the connection to the room")?;
-                bob_there.send(&ClientDoc::message("is anybody here?"))?;
+                bob_there.send_doc(&ClientDoc::message("is anybody here?"))?;
                 is_sent(&mut bob_there, 0)
             },
         },
@@ -178,7 +178,7 @@ pub(super) const RUNG: Rung = Rung {
                 let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
                 alice_there.reset();
                 expect_room_left(&mut bob_there, "alice", "lobby")?;
-                bob_there.send(&ClientDoc::message("is anybody here?"))?;
+                bob_there.send_doc(&ClientDoc::message("is anybody here?"))?;
                 is_sent(&mut bob_there, 0)
             },
         },
@@ -273,7 +273,7 @@ fn join(name: &str) -> ClientDoc<'_> {
 /// Somebody who is logged in, with a password if the server wants one.
 fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
     let mut client = newcomer(subject, name)?;
-    client.send(&login(name))?;
+    client.send_doc(&login(name))?;
     let wanted = format!(
         "<SERVER><command>WELCOME</command><username>{name}</username></SERVER>, or PASSWORD as at rung 5"
     );
@@ -283,7 +283,7 @@ fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
         _ => None,
     })?;
     if asks {
-        client.send(&ClientDoc::Command(ClientCommand::Password {
+        client.send_doc(&ClientDoc::Command(ClientCommand::Password {
             password: Secret(Cow::Owned(format!("the password of {name}"))),
         }))?;
         is_welcome(&mut client, name)?;
@@ -293,7 +293,7 @@ fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
 
 /// What `client` is answered when it joins.
 fn ticket(client: &mut Talk, name: &str) -> Result<PortalTicket, Failure> {
-    client.send(&join(name))?;
+    client.send_doc(&join(name))?;
     let wanted = format!(
         "<SERVER><command>JOINED</command><room>{name}</room><address>127.0.0.1</address><Port>…</Port>\
          <HandshakePasscode>…</HandshakePasscode></SERVER>"
@@ -320,7 +320,7 @@ fn enter(
     name: &str,
 ) -> Result<Talk, Failure> {
     let mut there = subject.connect_to(ticket.port, &format!("{who}'s connection to {name}"))?;
-    there.send(&handshake(&ticket.passcode))?;
+    there.send_doc(&handshake(&ticket.passcode))?;
     let port = ticket.port;
     let wanted = format!(
         "<SERVER type='room' port='{port}' room='{name}'><message>Connection successful</message></SERVER>"
@@ -345,7 +345,7 @@ fn inside(
 }
 
 fn leave(client: &mut Talk, name: &str) -> Result<(), Failure> {
-    client.send(&ClientDoc::Command(ClientCommand::Leave {
+    client.send_doc(&ClientDoc::Command(ClientCommand::Leave {
         room: Cow::Borrowed(name),
     }))?;
     let wanted = format!("<SERVER><command>LEFT</command><room>{name}</room></SERVER>");
@@ -369,7 +369,7 @@ fn expect_room_left(client: &mut Talk, who: &str, name: &str) -> Result<(), Fail
 
 /// The rooms that there are, by name.
 fn rooms(client: &mut Talk, wanted: &str) -> Result<Vec<(String, usize)>, Failure> {
-    client.send(&ClientDoc::Command(ClientCommand::Rooms))?;
+    client.send_doc(&ClientDoc::Command(ClientCommand::Rooms))?;
     let mut found = client.document(wanted, |doc| match doc {
         ServerDoc::Rooms { rooms } => {
             let rooms = rooms.iter();
@@ -425,7 +425,7 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
         }
     }
     let mut late = person(subject, "late")?;
-    late.send(&join("one-more"))?;
+    late.send_doc(&join("one-more"))?;
     is_refused(&mut late, ErrorCode::NoRoomLeft)?;
     if let Some(first) = people.first_mut() {
         leave(first, "room0")?;
@@ -433,7 +433,7 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
     let wanted = "JOINED, now that one room has ended";
     let until = Instant::now() + late.patience();
     loop {
-        late.send(&join("one-more"))?;
+        late.send_doc(&join("one-more"))?;
         let is_in = late.document(wanted, |doc| match doc {
             ServerDoc::Joined { .. } => Some(true),
             ServerDoc::Error { .. } => Some(false),
@@ -463,7 +463,7 @@ fn load(subject: &Subject<'_>) -> Result<(), Failure> {
         people.push((client, there));
     }
     for (number, (_, there)) in people.iter_mut().enumerate() {
-        there.send(&ClientDoc::message(format!("hello from user{number}")))?;
+        there.send_doc(&ClientDoc::message(format!("hello from user{number}")))?;
     }
     for (number, (_, there)) in people.iter_mut().enumerate() {
         let others = (number % CROWDED..CROWDED * MEMBERS).step_by(CROWDED);

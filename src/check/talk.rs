@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::failure::{ENDED, Failure, shown};
+use super::failure::{ENDED, Failure, Symptom, last_action, record_action, shown};
 use super::program::Subject;
 use portal_core::clock::slowed;
 use portal_wire::limits;
@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How long to wait before a program that does not listen yet is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// The time for which nothing may follow a reply.
+const MOMENT: Duration = Duration::from_millis(150);
 
 /// A socket that has taken nothing for so long is full.
 const FULL: Duration = Duration::from_secs(1);
@@ -137,6 +140,7 @@ impl Talk {
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
                     subject.is_reached();
+                    record_action(&format!("{who} connected"));
                     let talk =
                         Talk::over(stream, subject.patience, who, format!("{who} connected"));
                     return talk.map_err(|error| wanted().came(error));
@@ -146,20 +150,26 @@ impl Talk {
                 }
                 Err(_) => {}
             }
+            let refused = || wanted().symptom(Symptom::NotListening);
             if let Some(status) = subject.end() {
-                return Err(wanted().came(format!("{ENDED} ({status})")));
+                return Err(refused().came(format!("{ENDED} ({status})")));
             }
             if was_reached {
-                return Err(wanted().came("refused: nobody listens there any more"));
+                return Err(refused().came("refused: nothing listens on that port any longer"));
             }
             if Instant::now() > until {
                 let waited = subject.start_within.as_secs();
-                return Err(wanted().came(format!(
-                    "refused: after {waited} s nobody listens on 127.0.0.1 at that port"
+                return Err(refused().came(format!(
+                    "refused: after {waited} s nothing listens on 127.0.0.1 at that port"
                 )));
             }
             thread::sleep(AGAIN);
         }
+    }
+
+    fn acted(&mut self, action: String) {
+        record_action(&action);
+        self.sent = action;
     }
 
     /// Sends these bytes in one write.
@@ -168,7 +178,7 @@ impl Talk {
     /// When the connection is broken, or the server takes nothing for too long.
     pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         let bytes = bytes.as_ref();
-        self.sent = format!("{} sent {}", self.who, shown(bytes));
+        self.acted(format!("{} sent {}", self.who, shown(bytes)));
         let sent = self
             .stream
             .set_write_timeout(Some(self.patience))
@@ -190,7 +200,11 @@ impl Talk {
     /// Sends `bytes` again and again, without reading, until the server takes nothing more for a
     /// moment, has ended the connection, or `most` bytes have gone.
     pub(super) fn fill(&mut self, bytes: &[u8], most: usize) {
-        self.sent = format!("{} sent {} again and again", self.who, shown(bytes));
+        self.acted(format!(
+            "{} sent {} again and again",
+            self.who,
+            shown(bytes)
+        ));
         let _ = self.stream.set_write_timeout(Some(FULL));
         let mut gone = 0;
         while gone < most {
@@ -218,13 +232,13 @@ impl Talk {
         if all.len() > 12 {
             parts = format!("{}, … ({} parts)", all[..12].join(", "), all.len());
         }
-        self.sent = format!("{} sent one after the other {parts}", self.who);
+        self.acted(format!("{} sent one after the other {parts}", self.who));
         Ok(())
     }
 
     /// Says that it sends nothing more; it reads on.
     pub(super) fn finish(&mut self) {
-        self.sent.push_str(" and finished sending");
+        self.acted(format!("{} and finished sending", self.sent));
         // The server may have closed it.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -240,7 +254,24 @@ impl Talk {
         let wanted = [wanted.as_bytes(), b"\n"].concat();
         match self.next(self.patience) {
             Came::Line(line) if line == wanted => Ok(()),
+            Came::Line(line) if line == b"\n" => Err(self
+                .other(shown(&wanted), Came::Line(line))
+                .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),
             came => Err(self.other(shown(&wanted), came)),
+        }
+    }
+
+    /// Checks that nothing more arrives for a moment.
+    ///
+    /// # Errors
+    /// Something did.
+    pub(super) fn nothing_more(&mut self) -> Result<(), Failure> {
+        match self.next(slowed(MOMENT)) {
+            Came::Nothing(rest) if rest.is_empty() => Ok(()),
+            Came::Line(line) if line == b"\n" => Err(self
+                .other("nothing more", Came::Line(line))
+                .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),
+            came => Err(self.other("nothing more", came)),
         }
     }
 
@@ -259,7 +290,7 @@ impl Talk {
     }
 
     /// Sends a document.
-    pub(super) fn send(&mut self, doc: &ClientDoc<'_>) -> Result<(), Failure> {
+    pub(super) fn send_doc(&mut self, doc: &ClientDoc<'_>) -> Result<(), Failure> {
         let mut bytes = Vec::new();
         Codec::default().write_client(doc, &mut bytes);
         self.send(bytes)
@@ -335,10 +366,16 @@ impl Talk {
 
     /// What is said when `wanted` does not come.
     pub(super) fn failure(&self, wanted: impl Display) -> Failure {
-        Failure::wanted(wanted).sent(&self.sent)
+        let last = last_action();
+        Failure::wanted(wanted).sent(if last.is_empty() { &self.sent } else { &last })
     }
 
     fn other(&self, wanted: impl Display, came: Came) -> Failure {
+        let symptom = match &came {
+            Came::Line(_) => Symptom::Different,
+            Came::End(_) => Symptom::Closed,
+            Came::Nothing(_) => Symptom::Silence,
+        };
         let came = match came {
             Came::Line(line) => shown(&line),
             Came::End(rest) if rest.is_empty() => "the end of the connection".to_owned(),
@@ -355,6 +392,7 @@ impl Talk {
         };
         self.failure(wanted)
             .came(format!("{came} (to {})", self.who))
+            .symptom(symptom)
     }
 
     fn ended(&mut self) -> Came {

@@ -1,5 +1,6 @@
 //! Rung 2: a thread for each client.
 
+use super::echo::one_line;
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
@@ -28,12 +29,14 @@ pub(super) const RUNG: Rung = Rung {
             idea: "Does it still pass the checks of rung 1?",
             minutes: 5,
             needs: &[],
-            play: |subject| subject.connect("a client")?.echo("hello"),
+            play: one_line,
         },
         Check {
             name: "two-at-once",
             what: "a second client is answered while the first one is still there",
-            idea: "One thread can be blocked in one read only. Who accepts the next client meanwhile?",
+            idea: "A thread can be blocked in only one read. Which thread accepts the next client meanwhile? If you \
+                   start a thread already: do you pass it the function, or the result of calling the function? \
+                   Does anything wait for the thread to end (join)?",
             minutes: 20,
             needs: &["one-line"],
             play: |subject| {

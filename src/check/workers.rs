@@ -48,6 +48,15 @@ const SPEAK: Duration = Duration::from_millis(300);
 const HOSTILE: usize = 48;
 const VISITS: usize = 200;
 
+/// Rounds of the check `backlog`, and the strays that wait in each.
+const BACKLOG_ROUNDS: usize = 3;
+const WAITING: usize = 4;
+
+/// Passcodes that are compared, the least length of one, and the least range of numeric ones.
+const PASSCODES: usize = 24;
+const SHORTEST_PASSCODE: usize = 6;
+const NUMERIC_RANGE: u128 = 1_000_000;
+
 const TICKET: &[&str] = &["ticket"];
 const SEAT: &[&str] = &["ticket", "greeting"];
 const BACK: &[&str] = &["ticket", "greeting", "full"];
@@ -109,7 +118,7 @@ pub(super) const RUNG: Rung = Rung {
             needs: BACK,
             play: |subject| {
                 let (mut client, ticket) = seated(subject)?;
-                client.send(&ClientDoc::Command(ClientCommand::Terminate))?;
+                client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
                 client.end_after_news("the end of the connection")?;
                 comes_back(subject, &ticket, "said TERMINATE").map(drop)
             },
@@ -127,6 +136,24 @@ pub(super) const RUNG: Rung = Rung {
             },
         },
         Check {
+            name: "wrong-passcode",
+            what: "a wrong passcode is turned away, and the right one is no good after it",
+            idea: "Who may try again for ever will guess it. What changes after the one chance?",
+            minutes: 15,
+            needs: BACK,
+            play: |subject| {
+                let ticket = ask_again(subject)?;
+                let mut guesser = subject.connect_to(ticket.port, "somebody who guesses")?;
+                guesser.send_doc(&handshake("no such passcode"))?;
+                expect_rejected(&mut guesser, "worker")?;
+                let mut late =
+                    subject.connect_to(ticket.port, "who tries the right one after that")?;
+                late.send_doc(&handshake(&ticket.passcode))?;
+                expect_rejected(&mut late, "worker")?;
+                comes_back(subject, &ticket, "gave a wrong passcode").map(drop)
+            },
+        },
+        Check {
             name: "no-show",
             what: "a port whose client does not come goes back after a second, and its passcode is worth nothing",
             idea: "Nothing happens, and something has to be done. Which thread is awake? (The seed has an interrupt \
@@ -139,26 +166,8 @@ pub(super) const RUNG: Rung = Rung {
                 let next = comes_back(subject, &ticket, "did not come")?;
                 is_not_before(start, reservation(), "the port came back")?;
                 let mut late = subject.connect_to(next.port, "who comes too late")?;
-                late.send(&handshake(&ticket.passcode))?;
+                late.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut late, "worker")
-            },
-        },
-        Check {
-            name: "wrong-passcode",
-            what: "a wrong passcode is turned away, and the right one is no good after it",
-            idea: "Who may try again for ever will guess it. What changes after the one chance?",
-            minutes: 15,
-            needs: BACK,
-            play: |subject| {
-                let ticket = ask_again(subject)?;
-                let mut guesser = subject.connect_to(ticket.port, "somebody who guesses")?;
-                guesser.send(&handshake("no such passcode"))?;
-                expect_rejected(&mut guesser, "worker")?;
-                let mut late =
-                    subject.connect_to(ticket.port, "who tries the right one after that")?;
-                late.send(&handshake(&ticket.passcode))?;
-                expect_rejected(&mut late, "worker")?;
-                comes_back(subject, &ticket, "gave a wrong passcode").map(drop)
             },
         },
         Check {
@@ -173,7 +182,7 @@ pub(super) const RUNG: Rung = Rung {
                 let others = subject.address.port() + 1..=subject.address.port() + WORKERS;
                 for port in others.filter(|port| *port != ticket.port) {
                     let mut stray = subject.connect_to(port, "a stray")?;
-                    stray.send(&handshake("nobody has sent me"))?;
+                    stray.send_doc(&handshake("nobody has sent me"))?;
                     expect_rejected(&mut stray, "worker")?;
                 }
                 each_once(subject)
@@ -187,15 +196,28 @@ pub(super) const RUNG: Rung = Rung {
             minutes: 30,
             needs: &["ticket", "greeting", "full", "terminate"],
             play: |subject| {
-                let (mut client, ticket) = seated(subject)?;
-                let mut waiting = subject.connect_to(ticket.port, "who waits in the backlog")?;
-                waiting.send(&handshake(&ticket.passcode))?;
-                client.send(&ClientDoc::Command(ClientCommand::Terminate))?;
-                client.end_after_news("the end of the connection")?;
-                let next = comes_back(subject, &ticket, "said TERMINATE")?;
-                let next = enter(subject, &next)?;
-                expect_rejected(&mut waiting, "worker")?;
-                drop(next);
+                // Some wait silently: a worker that takes one of them for its next client waits for
+                // its passcode while that client's reservation expires.
+                for round in 0..BACKLOG_ROUNDS {
+                    let (mut client, ticket) = seated(subject)?;
+                    let mut waiting = Vec::new();
+                    for number in 0..WAITING {
+                        let mut stray =
+                            subject.connect_to(ticket.port, "a stray that waits in the backlog")?;
+                        if (number + round) % 2 == 0 {
+                            stray.send_doc(&handshake(&ticket.passcode))?;
+                        }
+                        waiting.push(stray);
+                    }
+                    client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
+                    client.end_after_news("the end of the connection")?;
+                    let next = comes_back(subject, &ticket, "said TERMINATE")?;
+                    let next = enter(subject, &next)?;
+                    for stray in &mut waiting {
+                        expect_rejected(stray, "worker")?;
+                    }
+                    drop(next);
+                }
                 Ok(())
             },
         },
@@ -225,7 +247,7 @@ pub(super) const RUNG: Rung = Rung {
                 // Without it, it would be idle sooner than it may be.
                 thread::sleep(idle() * 3 / 4);
                 let start = Instant::now();
-                client.send(&ClientDoc::message("the last word"))?;
+                client.send_doc(&ClientDoc::message("the last word"))?;
                 is_idle(&mut client)?;
                 is_not_before(start, idle(), "IDLE TIMEOUT came")?;
                 comes_back(subject, &ticket, "was silent for too long").map(drop)
@@ -238,6 +260,15 @@ pub(super) const RUNG: Rung = Rung {
             minutes: 15,
             needs: BACK,
             play: total,
+        },
+        Check {
+            name: "passcodes",
+            what: "a passcode can't be guessed from the ones before it",
+            idea: "How many passcodes would an attacker have to try? Ask the system for random bytes; a counter, the \
+                   time and a small number are all guessable.",
+            minutes: 10,
+            needs: BACK,
+            play: passcodes,
         },
         Check {
             name: "each-port-once",
@@ -267,14 +298,61 @@ pub(super) const RUNG: Rung = Rung {
             play: |subject| {
                 by_four(VISITS, |_| {
                     let (mut client, _) = seated(subject)?;
-                    client.send(&ClientDoc::message("hello"))?;
-                    client.send(&ClientDoc::Command(ClientCommand::Terminate))?;
+                    client.send_doc(&ClientDoc::message("hello"))?;
+                    client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
                     client.end_after_news("the end of the connection, after TERMINATE")
                 })
             },
         },
     ],
 };
+
+/// Collects passcodes from one visit after another, and looks for a pattern.
+fn passcodes(subject: &Subject<'_>) -> Result<(), Failure> {
+    let mut seen = Vec::new();
+    for _ in 0..PASSCODES {
+        let (mut client, ticket) = seated(subject)?;
+        client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
+        client.end_after_news("the end of the connection")?;
+        seen.push(ticket.passcode);
+    }
+    let sent = format!("{PASSCODES} clients visited, one after the other");
+    let wrong = |came: String| {
+        let wanted = "passcodes that can't be guessed";
+        Err(Failure::wanted(wanted).sent(&sent).came(came))
+    };
+    if let Some(short) = seen.iter().find(|code| code.len() < SHORTEST_PASSCODE) {
+        return wrong(format!(
+            "{short:?}, which is shorter than {SHORTEST_PASSCODE} characters"
+        ));
+    }
+    let mut sorted = seen.clone();
+    sorted.sort();
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        return wrong(format!("{:?} twice", pair[0]));
+    }
+    // A counter and the time show as numbers in a small range, decimal or hexadecimal.
+    for radix in [10, 16] {
+        let numbers: Result<Vec<u128>, _> = seen
+            .iter()
+            .map(|code| u128::from_str_radix(code, radix))
+            .collect();
+        let Ok(numbers) = numbers else {
+            continue;
+        };
+        let (least, most) = (numbers.iter().min(), numbers.iter().max());
+        if let (Some(least), Some(most)) = (least, most)
+            && most - least < NUMERIC_RANGE
+        {
+            let first: Vec<&str> = seen.iter().take(4).map(String::as_str).collect();
+            return wrong(format!(
+                "numbers close to each other: {}, …",
+                first.join(", ")
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// Asks the portal once. `None` when it is full.
 fn ask(subject: &Subject<'_>) -> Result<Option<PortalTicket>, Failure> {
@@ -321,7 +399,7 @@ fn ask_again(subject: &Subject<'_>) -> Result<PortalTicket, Failure> {
 fn enter(subject: &Subject<'_>, ticket: &PortalTicket) -> Result<Talk, Failure> {
     let port = ticket.port;
     let mut client = subject.connect_to(port, &format!("the client of worker {port}"))?;
-    client.send(&handshake(&ticket.passcode))?;
+    client.send_doc(&handshake(&ticket.passcode))?;
     let wanted = format!(
         "<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"
     );
@@ -447,7 +525,7 @@ fn pairs(subject: &Subject<'_>) -> Result<(), Failure> {
             let (port, client) = &mut clients[speaker];
             let from = port.to_string();
             let text = format!("message {round} from {from}");
-            client.send(&ClientDoc::message(text.as_str()))?;
+            client.send_doc(&ClientDoc::message(text.as_str()))?;
             let (_, partner) = &mut clients[speaker ^ 1];
             expect_message(partner, &from, &text, &Scope::Partner)?;
         }
@@ -507,7 +585,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
     // First each way by itself, a client at each port: in a crowd, a port that was pushed twice may
     // be given to two whose visits end as one, and nothing shows it.
-    let ways: Vec<usize> = (0..WAYS).collect();
+    // More than once, because each is a race between the worker and its timer.
+    let ways: Vec<usize> = (0..WAYS).cycle().take(2 * WAYS).collect();
     for ways in ways.chunks(usize::from(WORKERS)) {
         let tickets: Result<Vec<PortalTicket>, Failure> =
             ways.iter().map(|_| ask_again(subject)).collect();
@@ -537,19 +616,19 @@ fn goes_wrong(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Resul
         }
         4 => {
             // Two come with one passcode.
-            let _ = caller.send(&handshake(&ticket.passcode));
+            let _ = caller.send_doc(&handshake(&ticket.passcode));
             let mut twin = subject.connect_to(ticket.port, "its twin")?;
-            let _ = twin.send(&handshake(&ticket.passcode));
+            let _ = twin.send_doc(&handshake(&ticket.passcode));
             caller.reset();
         }
         5 => {
-            let _ = caller.send(&handshake(&ticket.passcode));
+            let _ = caller.send_doc(&handshake(&ticket.passcode));
             caller.send_to_whoever(vec![b'x'; 20_000]);
         }
         6 => {
-            let _ = caller.send(&handshake(&ticket.passcode));
-            let _ = caller.send(&ClientDoc::Command(ClientCommand::Terminate));
-            let _ = caller.send(&ClientDoc::Command(ClientCommand::Terminate));
+            let _ = caller.send_doc(&handshake(&ticket.passcode));
+            let _ = caller.send_doc(&ClientDoc::Command(ClientCommand::Terminate));
+            let _ = caller.send_doc(&ClientDoc::Command(ClientCommand::Terminate));
             caller.reset();
         }
         // Does not come at all, as far as the worker sees, or comes and says nothing.

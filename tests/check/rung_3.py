@@ -119,6 +119,13 @@ class CarriageReturn(Server):
         return line
 
 
+class Spaces(Server):
+    """All white space at the ends is removed."""
+
+    def trimmed(self, line):
+        return line.strip()
+
+
 class ExitInBetween(Server):
     """What has been read is answered, whatever stands there."""
 
@@ -179,6 +186,7 @@ FAULTS = {
     "empty-lines": EmptyLines,
     "a-letter-cut-in-two": ALetterCutInTwo,
     "carriage-return": CarriageReturn,
+    "spaces": Spaces,
     "exit-in-between": ExitInBetween,
     "last-line": LastLine,
     "the-longest-line": TheLongestLine,

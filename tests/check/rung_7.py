@@ -380,6 +380,17 @@ class Total(Server):
             return 100_000
 
 
+class Passcodes(Server):
+    """A counter."""
+
+    class Worker(Worker):
+        given = 1_000_000
+
+        def new_passcode(self):
+            type(self).given += 1
+            return str(type(self).given)
+
+
 class EachPortOnce(Server):
     """A connection that breaks before its passcode gives the port back twice."""
 
@@ -415,6 +426,7 @@ FAULTS = {
     "silent": Silent,
     "idle": Idle,
     "total": Total,
+    "passcodes": Passcodes,
     "each-port-once": EachPortOnce,
     "load": Load,
 }
