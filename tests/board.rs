@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
@@ -463,6 +463,32 @@ fn a_replay_ends_in_the_picture_of_the_run_itself() {
     assert_eq!(stopped.events.len(), 5);
     replay.stop();
     std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_recording_of_version_0_2_0_still_plays() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/0.2.0.jsonl");
+    let recording = Recording::read(&file).unwrap();
+    assert_eq!(recording.left_out(), 0);
+    let kinds: Vec<&str> = recording.events.iter().map(|event| &*event.kind).collect();
+    for renamed in [
+        "ticket-resent",
+        "unexpected-connection",
+        "activity",
+        "no-partner",
+        "closed",
+        "seat-free",
+    ] {
+        assert!(kinds.contains(&renamed), "{renamed}: {kinds:?}");
+    }
+    let replay = Board::replay(ANY.parse().unwrap(), recording.events, 1000.0, NOTHING).unwrap();
+    let seated = Viewer::of(replay.address(), "?from=10&count=0").until_the_end();
+    assert_eq!(seated.picture["stack"]["count"], 1);
+    assert_eq!(seated.picture["cards"]["24201"]["phase"], "seated");
+    let end = Viewer::of(replay.address(), "").until_the_end();
+    assert_eq!(end.picture["stack"]["count"], 2);
+    assert_eq!(end.picture["cards"]["24201"]["phase"], "free");
+    replay.stop();
 }
 
 #[test]
