@@ -32,7 +32,7 @@ OPTIONS ?= /etc/default/chatserver
 export NAME SERVER PORT CMD RUNG CLIENT BUG HTML
 
 .DEFAULT_GOAL := help
-.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs grade check handouts build install uninstall package dist pages soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
+.PHONY: help run-server run-web run-client demo demo-board test test-without-tls lint lessons bugs grade check handouts book build install uninstall package dist pages pictures soak fuzz websocket-suite bench bench-quick bench-compare mutants cargo-is-there
 
 help: # the targets, by the group before the colon in their `##` comments
 	@echo "Usage: make TARGET"
@@ -175,6 +175,9 @@ handouts: cargo-is-there ## Build your own: write the tasks as pages to print
 	@$(CARGO) build --quiet --bin chatcheck
 	@$(CARGO) run --quiet --example handouts -- handouts
 
+book: cargo-is-there ## Learn: write lessons, tasks and guide as web pages into book/
+	@$(CARGO) run --quiet --no-default-features --features server --example book -- book
+
 PROGRAMS = chatserver chatclient chatcheck
 BASH_COMPLETIONS = $(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS = $(PREFIX)/share/zsh/site-functions
@@ -270,6 +273,9 @@ dist: cargo-is-there ## Install: build an archive of the programs, with a checks
 
 pages: cargo-is-there ## Work on it: regenerate the option pages from the help texts
 	WRITE_PAGES=1 $(CARGO) test --lib -- the_options_stand_on_the_page the_page_has_the_terminals_table
+
+pictures: cargo-is-there ## Work on it: redraw the pictures of README and guide (Chromium)
+	$(CARGO) test --test web_page -- --ignored --exact pictures
 
 soak: cargo-is-there ## Work on it: run a hostile crowd for SECONDS=60 (SEED=N, CLUSTER=1)
 	SOAK_SECONDS=$(or $(SECONDS),60) SEED=$(SEED) $(CARGO) test --release --test $(if $(CLUSTER),cluster_soak,soak) -- --nocapture
