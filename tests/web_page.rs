@@ -12,7 +12,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use browser::Browser;
-use portal_chat::server::{Settings, WebDoor};
+use portal_chat::board::{Board, Redactor};
+use portal_chat::server::{Settings, WebEntrance};
 use serde_json::json;
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, message, temporary_file};
@@ -21,7 +22,7 @@ const CLIENT: &str = env!("CARGO_BIN_EXE_chatclient");
 
 fn start(settings: Settings) -> TestServer {
     TestServer::start(&Settings {
-        web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+        web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
         ..settings
     })
 }
@@ -400,21 +401,37 @@ fn a_page_chats_over_tls() {
     support::tls::secure_clients(None);
 }
 
-/// For looking at: `PICTURES=folder cargo test --test web_page -- --ignored` saves the page as a
-/// laptop and as a phone show it, light and dark.
+/// `make pictures`: the pictures of the README and the guide, from the real pages. With
+/// `PICTURES=folder`, it saves the chat page there as a laptop and as a phone show it.
 #[test]
-#[ignore = "it asserts nothing; somebody has to look"]
-fn pictures_of_the_page() {
+#[ignore = "it asserts nothing; `make pictures` runs it"]
+fn pictures() {
     use base64ct::{Base64, Encoding as _};
-    let folder = std::env::var("PICTURES").expect("PICTURES names a folder");
     let Some(browser) = Browser::start("pictures") else {
         return;
     };
-    let server = start(Settings {
+    let settings = Settings {
         workers: 4,
-        board: Some("127.0.0.1:8050".parse().unwrap()),
+        web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
         ..Settings::default()
+    };
+    let redactor = Redactor {
+        texts: true,
+        secrets: false,
+    };
+    let (server, board_server) = TestServer::start_with(&settings, |events| {
+        Board::live("127.0.0.1:0".parse().unwrap(), events, redactor, None, &[]).unwrap()
     });
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let save = |path: &std::path::Path, picture: &str| {
+        std::fs::write(path, Base64::decode_vec(picture).unwrap()).unwrap();
+    };
+    browser.looks(1280, 720, "light");
+    browser.open(board_server.address());
+    let board = browser.window();
+    let chat = browser.new_window();
+    browser.turn_to(&chat);
+    browser.looks(1280, 720, "light");
     let (mut bob, _) = server.seat();
     browser.open(door(&server));
     is_called(&browser, "alice");
@@ -432,7 +449,7 @@ fn pictures_of_the_page() {
     says(&browser, "I am in a browser, with nothing installed");
     bob.send_line(&support::command("JOIN", "<room>lobby</room><here/>"));
     says(&browser, "/join lobby");
-    sees(&browser, "you are in lobby");
+    browser.wait_until("[...document.querySelectorAll('#tabs button')].some((tab) => tab.textContent.includes('lobby'))");
     says(&browser, "hello, lobby");
     bob.send_line(&support::command(
         "SAY",
@@ -443,19 +460,53 @@ fn pictures_of_the_page() {
         "<to>alice</to><message>only for you</message>",
     ));
     sees(&browser, "there you are");
-    for (name, width, height) in [("laptop", 1280, 720), ("phone", 390, 844)] {
-        for scheme in ["light", "dark"] {
-            browser.looks(width, height, scheme);
-            if width > 640 {
-                browser.run("showPeople(true)");
-            } else {
-                browser.run("showPeople(false); document.getElementById('way').open = false");
+    if let Ok(folder) = std::env::var("PICTURES") {
+        for (name, width, height) in [("laptop", 1280, 720), ("phone", 390, 844)] {
+            for scheme in ["light", "dark"] {
+                browser.looks(width, height, scheme);
+                if width > 640 {
+                    browser.run("showPeople(true)");
+                } else {
+                    browser.run("showPeople(false); document.getElementById('way').open = false");
+                }
+                browser.run("screen_.choose('partner')");
+                let path = format!("{folder}/{name}-{scheme}.png");
+                save(std::path::Path::new(&path), &browser.picture());
             }
-            browser.run("screen_.choose('partner')");
-            let picture = Base64::decode_vec(&browser.picture()).unwrap();
-            std::fs::write(format!("{folder}/{name}-{scheme}.png"), picture).unwrap();
         }
+        browser.looks(1280, 720, "light");
     }
+    browser.run("showPeople(true); screen_.choose('partner')");
+    let chat_picture = browser.picture();
+    save(&root.join("src/web/page/chat.png"), &chat_picture);
+    browser.turn_to(&board);
+    bob.send_line(&message("look, the board shows it"));
+    browser.wait_until("state.events.some((event) => event.event === 'relayed')");
+    let board_picture = browser.picture();
+    save(&root.join("src/board/board.png"), &board_picture);
+    // Both beside each other, drawn by the browser itself.
+    let both = std::env::temp_dir().join(format!("portal-chat-both-{}.html", std::process::id()));
+    let image = |picture: &str| format!("<img src='data:image/png;base64,{picture}'>");
+    std::fs::write(
+        &both,
+        format!(
+            "<style>body {{ margin: 0; display: flex; gap: 8px; background: #888 }} \
+             img {{ width: 796px }}</style>{}{}",
+            image(&chat_picture),
+            image(&board_picture)
+        ),
+    )
+    .unwrap();
+    browser.looks(1600, 448, "light");
+    browser.open_url(&format!("file://{}", both.display()));
+    browser.wait_until("[...document.images].every((image) => image.complete)");
+    save(
+        &root.join("src/guide/chat-and-board.png"),
+        &browser.picture(),
+    );
+    std::fs::remove_file(both).unwrap();
+    drop(server);
+    board_server.stop();
 }
 
 /// A page of another site, on its own port: every request to it gets this document.

@@ -56,6 +56,14 @@ pub fn is_about(event: &Event, port: Port) -> bool {
 
 impl TestServer {
     pub fn start(settings: &Settings) -> TestServer {
+        TestServer::start_with(settings, |_| ()).0
+    }
+
+    /// A server whose events also have the readers that `add_readers` adds.
+    pub fn start_with<R>(
+        settings: &Settings,
+        add_readers: impl FnOnce(&mut Events) -> R,
+    ) -> (TestServer, R) {
         let settings = Settings {
             port: 0,
             ..settings.clone()
@@ -65,14 +73,16 @@ impl TestServer {
         events.show_texts();
         // More than any test tells. A longer one would be most of what it costs to start a server.
         let queue = events.add_reader(1 << 14);
+        let added = add_readers(&mut events);
         let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
-        TestServer {
+        let server = TestServer {
             server,
             clock,
             queue,
             rooms: settings.rooms,
             is_single: settings.single_port.is_some(),
-        }
+        };
+        (server, added)
     }
 
     pub fn with_workers(workers: usize) -> TestServer {
