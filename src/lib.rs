@@ -1,32 +1,32 @@
-//! A chat server with a thread for every connection, made to be read and to be used.
+//! A chat server with one thread per connection, made to be read and to be used.
 //!
 //! A client connects to the *portal* first. The portal takes a port off the *workload stack* and
-//! answers with it and a one-time *passcode*. On that port a *worker* waits, one thread for one
-//! client. The first client that sends the right passcode is admitted, and chats with its partner
-//! in the neighbouring seat. A *ticker* stands for the clock interrupt: every timeout is counted in
-//! its ticks.
+//! replies with the port and a one-time *passcode*. A *worker* listens on that port: one thread for
+//! one client. It admits the first client that sends the right passcode. The client then chats with
+//! its *partner* in the neighbouring seat. A *ticker* emulates the clock interrupt: every timeout is
+//! a number of its ticks.
 //!
 //! # The map
 //!
 //! The project is a workspace of crates in `src`. A crate can use only those that its `Cargo.toml`
-//! names, and they are further down in this table.
+//! names; they are below it in this table.
 //!
 //! | crate | contains | does not know |
 //! |---|---|---|
 //! | `portal-chat` (this one) | the three programs, the [`guide`], the ladder of lessons | |
 //! | `portal-server` ([`program`], [`server`], [`event`]) | the program `chatserver`: options, the operator's console, signals, event files; starts the threads of all other crates | |
-//! | `portal-check` ([`check`]) | the program `chatcheck`: checks a server that a student has written, one rung of the ladder at a time | how this server works |
-//! | `portal-client` ([`client`]) | the program `chatclient`: gets a seat, edits lines, shows what arrives | the server |
-//! | `portal-lesson` ([`lesson`]) | the smallest servers, which teach one thing each; [the ladder](lesson::ladder) leads from them to here | everything else |
-//! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over a Redis | sockets and sessions |
-//! | `portal-board` ([`board`]) | a page that shows the inside of a running server, or of a recorded run | anything but events |
-//! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal; the protocols that clients speak there | the rules of a session |
-//! | `portal-web` | HTTP as far as the chat page and the board need it, and the chat page | the chat protocol |
+//! | `portal-check` ([`check`]) | the program `chatcheck`, which checks a student's own server, one rung of the ladder at a time | how this server works |
+//! | `portal-client` ([`client`]) | the program `chatclient`, which gets a seat, edits lines and shows what arrives | the server |
+//! | `portal-lesson` ([`lesson`]) | the echo servers of the first rungs; [the ladder](lesson::ladder) leads from them to this server | everything else |
+//! | `portal-backplane` ([`cluster`], with the feature `cluster`) | several servers as one chat, over Redis | sockets and sessions |
+//! | `portal-board` ([`board`]) | a web page that shows the inside of a running server, or of a recorded run | anything but events |
+//! | `portal-entrances` | browsers, the single port, callbacks, the TLS portal, and the protocols that clients speak there | the rules of a session |
+//! | `portal-web` | HTTP, as far as the chat page and the board need it, and the chat page | the chat protocol |
 //! | `portal-accounts` ([`accounts`]) | names and passwords in a file | who is connected |
-//! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and which servers a client trusts | sockets |
+//! | `portal-tls` (with the feature `tls`) | certificates, fingerprints, and the servers that a client trusts | sockets |
 //! | `portal-cli` | command lines, text files that people edit, output that can fail, signals, the terminal | what the programs do |
 //! | `portal-core` ([`core`]) | the server of the design card: see below | browsers, TLS, other servers, files, programs |
-//! | `portal-net` ([`net`]) | sockets and what std's lack, TLS below a stream; `--trace` and `--chop`; locks with a checked order | what is sent |
+//! | `portal-net` ([`net`]) | sockets, and what std's sockets lack; TLS below a stream; `--trace` and `--chop`; locks with a checked order | what is sent |
 //! | `portal-wire` ([`wire`]) | frames, documents, names, text that is safe to show | sockets, locks, threads |
 //!
 //! The core, in the order in which a connection meets it:
@@ -37,7 +37,7 @@
 //! | [`core::worker`], [`core::visit`], [`core::sockets`] | a worker's port; the life of a connection; how a socket becomes a connection |
 //! | [`core::transport`] | the form of a connection's documents: XML lines here, others in `portal-entrances` |
 //! | [`core::session`] | a client's requests and the replies to them |
-//! | [`hall`], [`core::room_manager`], [`core::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
+//! | [`chat`], [`core::room_manager`], [`core::room_threads`] | the clients by pairs, names and rooms; a room's port and threads |
 //! | [`outbox`], [`notify`], [`core::timer`], [`core::liveness`] | output to a client's socket; the threads that flush full sockets and enforce deadlines |
 //! | [`clock`], [`tick`] | time in ticks |
 //! | [`core::accounts`], [`core::backplane`] | the interfaces to accounts and to other servers |
@@ -49,28 +49,28 @@
 //!
 //! # The threads
 //!
-//! Each blocks on one thing. Its name shows its purpose, in `top -H`, in `ps -T` and in every event
+//! Each blocks on one thing. Its name shows its purpose in `top -H`, in `ps -T` and in every event
 //! line.
 //!
 //! | thread | how many | blocks on | does |
 //! |---|---|---|---|
 //! | `main` | 1 | the channels of signals and typed lines | starts the others, runs the operator's commands, joins them all |
-//! | `ticker` | 1 | its stop channel, a tick at a time | advances the clock, broadcasts the tick |
+//! | `ticker` | 1 | its stop channel, one tick at a time | advances the clock, broadcasts the tick |
 //! | `liveness` | 1 | its channel of ticks | checks whether the clients' kernels still acknowledge data, and ends the sessions of vanished clients |
-//! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, answers |
-//! | `portal-tls-1` … | at most 64 together with `browser-…` without a seat and `full-…` | `read` | completes a caller's TLS handshake, then does the portal's work |
-//! | `worker-50001` … | 1 a port | `accept`, then `read` | admits one client (or connects to it: `connect`), reads its documents, delivers its messages |
+//! | `portal-tcp`, `portal-udp` | 1 each | `accept`, `recv_from` | reserves a seat, replies |
+//! | `portal-tls-1` … | at most 64, together with `browser-…` without a seat and `full-…` | `read` | completes a TLS handshake, then does the portal's work |
+//! | `worker-50001` … | 1 per port | `accept`, then `read` | admits one client (or connects to it: `connect`), reads its documents, delivers its messages |
 //! | `late-workers` | 1, if a worker's port was busy at the start | the ticks | tries these ports again, and starts their workers |
-//! | `timer-50001` … | 1 a port | its channel: ticks, notifications, the stop | enforces the seat's deadlines, flushes output that did not fit into a full socket |
+//! | `timer-50001` … | 1 per port | its channel: ticks, notifications, the stop | enforces the seat's deadlines, flushes output that did not fit into a full socket |
 //! | `full-1` … | see `portal-tls-1` | `read` | sends FULL over TLS when the single port is full |
-//! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 a client | `accept`, `read` | instead of the portal and the workers |
+//! | `single-50000`, `seat-1` … | with `--single-port`: 1, and 1 per client | `accept`, `read` | replaces the portal and the workers |
 //! | `web-8080` | 1, with `--web` | `accept` | accepts browsers |
-//! | `browser-1` … | 1 per browser in a seat; without one, see `portal-tls-1` | `read` | answers its `GET`, or is portal and worker for it |
-//! | `room-50005` | 1 a room | `accept` | accepts members; at the end waits for the room's threads and frees the port |
-//! | `timer-50005` | 1 a room | its channel | expires reservations |
-//! | `member-1` …, `writer-50005` | 1 each a member; without a passcode, see `portal-tls-1` | `read`, its channel | as a worker and its timer |
-//! | `console`, `event-file` | 1 each | their queue of events | write them, so that no other thread waits for a terminal or a disk |
-//! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | accept browsers; turn events into the board's state |
+//! | `browser-1` … | 1 per browser in a seat; without a seat, see `portal-tls-1` | `read` | replies to its `GET`, or is portal and worker for it |
+//! | `room-50005` | 1 per room | `accept` | accepts members; at the end joins the room's threads and frees the port |
+//! | `timer-50005` | 1 per room | its channel | expires reservations |
+//! | `member-1` …, `writer-50005` | 1 each per member; before the passcode, see `portal-tls-1` | `read`, its channel | works like a worker and its timer |
+//! | `console`, `event-file` | 1 each | their queue of events | writes them, so that no other thread waits for a terminal or a disk |
+//! | `board-8050`, `board-feed` | 1 each, with `--board` | `accept`, its queue of events | accepts viewers; turns events into the board's state |
 //! | `cluster-out` | 1, with `--cluster` | its queue | sends this server's requests to Redis, and renews its lease |
 //! | `cluster-in` | 1, with `--cluster` | the streams in Redis | delivers what other servers have published |
 //! | `viewer-1` … | at most 100 that watch the board, and 64 that have not sent a request yet | its queue of updates | writes them into the browser's socket |
@@ -81,38 +81,34 @@
 //!
 //! # Words
 //!
+//! The words that this project uses in its own sense. The [glossary](guide::glossary) has them too,
+//! together with the field's usual words.
+//!
 //! | word | meaning |
 //! |---|---|
-//! | seed 000 to 004 | the five documents from which this project grew; [`guide::seeds`] has the command that starts each one's server |
+//! | seed | one of the five documents, 000 to 004, from which this project grew; [`guide::seeds`] has the command that starts each one's server |
+//! | ladder, rung | the lessons, and one step of them |
 //! | portal | the port to which every client connects first |
-//! | worker | a thread with a port of its own, for one client at a time |
-//! | seat | the right to be a worker's client, with its phases from free to closing |
-//! | passcode | the portal sends it to a client, and the client sends it to the worker; valid for one connection |
+//! | worker | a thread with its own port, for one client at a time |
+//! | seat | a worker's place for one client, with its states from free to closing |
+//! | passcode | the portal sends it to a client, which sends it to the worker; valid for one connection |
 //! | workload stack | the ports of the free seats; the port that was freed last is taken first |
-//! | lease | the right to a port: it is on the stack or held by one thread, never both. Also a cluster server's right to its id, while it renews it |
-//! | tick | the clock's count; every timeout is a number of them |
-//! | timekeeper | the thread that enforces a seat's deadlines and flushes output that did not fit into a full socket |
-//! | connection | a connected client: its identity and its outbox |
-//! | outbox | the output queue of one client's socket; it spills when the socket is full |
-//! | codec | how one connection's documents become frames and bytes, and back |
-//! | member | a client in a room, which receives the room's messages on a connection of the room's own or on the main one |
-//! | stray | a connection to a port where no client, or another one, is expected |
-//! | no-show | an event: the client with the reservation did not connect in time |
-//! | freed | an event: the seat is empty again, has a new passcode, and its port is on the stack |
-//! | heard | activity of a client; it resets the idle timeout |
-//! | engine | the Redis that a cluster's servers share |
-//! | boot | a unique word for a server's lease in a cluster; requests under a lost lease are fenced off |
-//! | turn | one read, every frame in it, and one write to each recipient |
+//! | partner | the client in the neighbouring seat |
+//! | tick | the unit of the clock |
+//! | visit | the life of a connection: from its seat through the session to the clean-up |
+//! | entrance | a way to a seat: the portal, a browser, the single port, a callback |
+//! | outbox | the output queue of one client's socket; it spills if the socket is full |
+//! | backplane | the connection to the other servers of a cluster |
 //!
 //! # The path of a message
 //!
 //! Alice's worker reads (`Session::run`, `src/core/session/turn.rs`). Her decoder turns the bytes
-//! into documents ([`core::transport::Decoder`]). The session's role decides what each means
-//! (`src/core/session/at_worker.rs`, or `in_room.rs`). The speaker collects the messages
-//! (`src/core/session/speaker.rs`). At the turn's end they are encoded once per encoding among the
-//! recipients ([`chat::MessageBatch`]) and written into each recipient's socket
-//! ([`outbox::Outbox::send`]). One read, one write, one thread. Only if the partner's socket is
-//! full does a second thread take part: the partner's timer writes the rest.
+//! into documents ([`core::transport::Decoder`]). The session's role decides what each one means
+//! (`src/core/session/at_worker.rs`, or `in_room.rs`). `Outgoing` collects the messages
+//! (`src/core/session/outgoing.rs`). At the end of the turn (one read and every frame in it), they
+//! are encoded once per encoding among the recipients ([`chat::MessageBatch`]) and written into each
+//! recipient's socket ([`outbox::Outbox::send`]). One read, one write, one thread. A second thread
+//! takes part only if the partner's socket is full: the partner's timer writes the rest.
 //!
 //! A browser's message takes the same path. Its thread (`src/entrances/browser.rs`) took the seat
 //! off the stack; after the passcode it runs a session like any other, over another transport
@@ -124,8 +120,8 @@
 //!
 //! # A new command
 //!
-//! TOPIC is an example; `git grep -il topic src` lists the files that name it. Most of them need no
-//! change for a command of a server alone: contributing has the list of those that do.
+//! TOPIC is an example; `git grep -il topic src` lists the files that name it. A command of a single
+//! server needs changes in few of them: [`guide::contributing`] lists those.
 //!
 //! # The locks
 //!
@@ -135,10 +131,10 @@
 //!
 //! | rank | locks | why others are taken under it |
 //! |---|---|---|
-//! | `Registry` | a pair's, the people's, the rooms' | joins and departures reach everyone in one order: they are appended to outboxes, and names are looked up |
+//! | `Registry` | a pair's, the users', the rooms' | joins and departures reach everyone in one order: they are appended to outboxes, and names are looked up |
 //! | `PendingReplies` | one client's replies that depend on other servers | replies are appended to the outbox in request order |
-//! | `ReserveFd` | the spare descriptor | it accepts one caller without waiting and sends it FULL |
-//! | `Outbox` | one client's outbox | what is written is encrypted and given to the socket in one order |
+//! | `ReserveFd` | the reserved descriptor | it accepts one caller without waiting and sends it FULL |
+//! | `Outbox` | one client's outbox | output is encrypted and written to the socket in one order |
 //! | `Tls` | one connection's TLS | |
 //! | `ClusterState` | whether the connections to Redis work | messages read so far are processed when they work again |
 //! | `AccountsFile` | the accounts file | an account is valid once it is on the disk |
