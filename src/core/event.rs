@@ -37,7 +37,7 @@ pub struct Event {
     pub thread: String,
     /// The kind's name, such as `seated`.
     pub kind: Cow<'static, str>,
-    /// The values in their order.
+    /// The fields, in order.
     pub fields: Vec<Field>,
 }
 
@@ -59,7 +59,7 @@ pub trait EventKind {
     fn into_parts(self) -> (&'static str, Vec<Field>);
 }
 
-/// A type of a field. `None` leaves the field out.
+/// A type that a field's value can have. `None` leaves the field out.
 pub trait IntoField {
     /// Returns the field's value.
     fn into_field(self) -> Option<FieldValue>;
@@ -124,7 +124,7 @@ impl Event {
             .map(|(_, value)| value)
     }
 
-    /// The field's text, if the event has the field and it is a text.
+    /// The field's text, if the event has the field and it is text.
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.field(name)? {
             FieldValue::Text(text) => Some(text),
@@ -203,7 +203,7 @@ fields_as! {
     bool: flag => FieldValue::Flag(flag),
 }
 
-/// Ports in their order, with consecutive ones as a range: `50001-50004 50010`.
+/// Formats ports in order, consecutive ones as a range: `50001-50004 50010`.
 fn ranges(ports: &[Port]) -> String {
     let follows = |one: &Port, other: &Port| u32::from(one.get()) + 1 == u32::from(other.get());
     let range = |range: &[Port]| match range {

@@ -1,20 +1,20 @@
-//! Every order of events, breadth first, until no new state appears: what the models of seats and
-//! of rooms have in common.
+//! An exhaustive, breadth-first walk over all orders of events, until no new state appears. The
+//! models of seats and of rooms share it.
 
 use std::collections::HashSet;
 
-/// A world that can be walked exhaustively. A step that must not be panics.
+/// A world that can be walked exhaustively. A forbidden step panics.
 pub trait World: Clone {
-    /// One thing that can happen next.
+    /// An event that can happen next.
     type Step;
 
-    /// Everything that can happen next.
+    /// All events that can happen next.
     fn steps(&self) -> Vec<Self::Step>;
 
-    /// Lets it happen, and checks what has to be true afterwards.
+    /// Returns the world after the event, and checks its invariants.
     fn after(&self, step: Self::Step) -> Self;
 
-    /// The state in a few bytes, without what makes no difference.
+    /// The state in a few bytes, without irrelevant differences.
     fn canonical(&self) -> Vec<u8>;
 }
 

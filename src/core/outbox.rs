@@ -1,25 +1,25 @@
-//! The way to one client's socket: whoever has something for the client writes it here, and never
-//! waits.
+//! The output path to one client's socket. Any thread can send through it, and no sender blocks.
 //!
-//! The contract, for all who hold an outbox:
+//! The contract for all holders of an outbox:
 //!
-//! 1. What is handed over arrives in the order in which it was handed over, whole, once, or not
-//!    at all because the connection ended.
-//! 2. Handing over MUST NOT block. A socket that is full makes the outbox *spill*: the rest waits
-//!    here, later frames queue up behind it, and the client's own timer thread writes it out.
-//! 3. What waits is bounded. A client that lets it overflow is too slow: it is disconnected and
-//!    nobody else notices.
-//! 4. The lock is held over writes that cannot block, and only over those. So it may be taken
-//!    under the hall's lock for `Outbox::append_doc`, which writes nothing, but not for the rest.
-//! 5. The connection ends once, for one reason: the first one given counts.
+//! 1. Frames arrive in the order in which they were sent, each whole and once, or not at all
+//!    because the connection ended.
+//! 2. Sending MUST NOT block. If the socket is full, the outbox *spills*: the rest waits in the
+//!    queue, later frames queue up behind it, and the client's timer thread writes them.
+//! 3. The queue is bounded. A client that lets it overflow is too slow: it is disconnected, and no
+//!    other client notices.
+//! 4. The lock is held only over writes that cannot block. `Outbox::append_doc` writes nothing, so
+//!    it may be called under a registry's lock; methods that write may not.
+//! 5. The connection ends once, for one reason: the first one counts.
 //!
-//! In the ordinary case that is one `send` per recipient and turn, made by the thread that read the
-//! message, with no allocation and nobody woken but the recipient. Counted on a pair: 2,000
-//! messages, one at a time, are 2,000 `recvfrom`, 2,000 `sendto` and no `futex` (`strace -f`); in
-//! windows of 64, a message of 64 bytes is 1,400 instructions of this program (callgrind), half of
-//! them for writing the document anew. When fifty talk at once, 2.2 million deliveries are fewer
-//! than 118,000 `sendto` and 97,000 `futex`, those of the fifty themselves included (`perf stat`):
-//! what is left for the timer threads (`Outbox::enqueue_encoded`) goes out some twenty at a time.
+//! In the ordinary case, the thread that read a message does one `send` per recipient and turn. It
+//! allocates nothing and wakes only the recipient. Measured on a pair: 2,000 messages, one at a
+//! time, take 2,000 `recvfrom`, 2,000 `sendto` and no `futex` (`strace -f`). In windows of 64, a
+//! message of 64 bytes takes 1,400 instructions of this program (callgrind), half of them to encode
+//! the document again. When fifty clients talk at once, 2.2 million deliveries take fewer than
+//! 118,000 `sendto` and 97,000 `futex`, including those of the fifty clients themselves
+//! (`perf stat`): the timer threads write what is left to them (`Outbox::enqueue_encoded`) about
+//! twenty messages at a time.
 
 mod silence;
 mod waiting;
@@ -39,32 +39,33 @@ use portal_wire::{CloseReason, Frames, ServerDoc};
 use silence::Silence;
 use waiting::Backlog;
 
-/// One client's socket and what waits for it.
+/// One client's socket and its output queue.
 pub struct Outbox {
     stream: Stream,
-    /// Wakes the timer thread to write out what was spilled.
+    /// Wakes the timer thread to write spilled output.
     timer: Notifier,
-    /// How long one of that thread's writes may take.
+    /// Limit on the time that one of that thread's writes may take.
     patience: Duration,
     queue: Mutex<OutputQueue>,
-    /// Notified when a write outside of the lock has ended.
+    /// Notified when a write outside of the lock has finished.
     written: Condvar,
-    /// Set once the connection is over, for the reader to see without taking the lock. It has to
-    /// look after every read: on Linux a socket that was shut down goes on receiving, so a client
-    /// that never stops sending would never be left.
+    /// Set once the connection is over, so that the reader can check it without the lock. The
+    /// reader must check it after every read: on Linux a socket that was shut down still receives,
+    /// so a client that never stops sending would be served forever.
     over: AtomicBool,
-    /// The socket has been shut down, which once is enough.
+    /// Set once the socket has been shut down, which need not be repeated.
     shut: AtomicBool,
 }
 
-/// Guarded by the outbox's own lock. (In an order for the cache; see [`Backlog`].)
+/// The state that the outbox's lock guards. (The order of the fields suits the cache; see
+/// [`Backlog`].)
 #[repr(C)]
 struct OutputQueue {
     state: QueueState,
-    /// The socket's write timeout has been set: only when it is first needed, because most
-    /// connections never come to that.
+    /// Set once the socket's write timeout is set. That happens when it is first needed, because
+    /// most connections never need it.
     is_patient: bool,
-    /// Bytes of waiting history that do not count against the client; at most
+    /// Bytes of queued history that do not count against the client; at most
     /// [`limits::HISTORY_EXEMPTION`].
     exempt_bytes: usize,
     waiting: Backlog,
@@ -74,40 +75,40 @@ struct OutputQueue {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QueueState {
-    /// Who has something writes it to the socket.
+    /// Senders write to the socket.
     Open,
-    /// The socket was full: everyone appends, the timer thread writes.
+    /// The socket was full: senders append, and the timer thread writes.
     Spilled,
     /// The last frame is in the queue; the timer thread has until its next tick to write it.
     Ending(CloseReason),
-    /// Nothing goes out any more.
+    /// Nothing is written after this.
     Closed(CloseReason),
 }
 
-/// What became of frames that were handed over.
+/// The result of sending frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Queued {
-    /// They are on their way.
+    /// The frames were written or queued.
     Yes,
-    /// The connection is over; they were not taken.
+    /// The connection is over; the frames were dropped.
     Closed,
 }
 
-/// What a timekeeper's turn at the queue has left.
+/// The result of one step of the timer thread's flushing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flush {
-    /// Nothing waits.
+    /// The queue is empty.
     Done,
-    /// Something waits: look at the deadlines and come again.
+    /// Output is still queued: check the deadlines, then flush again.
     More,
-    /// Somebody else is writing. If the connection is ending, the thread that reads from it waits
-    /// for that and finishes it ([`Outbox::hang_up`]).
+    /// Another thread is writing. If the connection is ending, the thread that reads from it waits
+    /// for that write and finishes the connection ([`Outbox::hang_up`]).
     Busy,
 }
 
 impl Outbox {
-    /// The outbox of a fresh connection. `timer` wakes the thread that writes what was spilled, and
-    /// each of its writes may take as long as `patience`: one tick.
+    /// Creates the outbox of a new connection. `timer` wakes the thread that writes spilled output.
+    /// Each of its writes may take as long as `patience`: one tick.
     pub fn new(
         stream: Stream,
         encoder: Box<dyn Encoder>,
@@ -133,7 +134,7 @@ impl Outbox {
         }
     }
 
-    /// The socket, to read from. Reading and writing share one descriptor.
+    /// The socket, for reading. Reading and writing share one descriptor.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
@@ -144,12 +145,12 @@ impl Outbox {
         frames.push(|out| encoder.encode(doc, request, out));
     }
 
-    /// Hands over whole frames and writes them if the socket takes them.
+    /// Sends whole frames: writes what the socket accepts now, and queues the rest.
     pub(crate) fn send(&self, frames: &Frames) -> Queued {
         self.send_encoded(|_| frames)
     }
 
-    /// As [`Outbox::send`], for frames that depend on the encoder.
+    /// Like [`Outbox::send`], for frames that depend on the encoder.
     pub(crate) fn send_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
@@ -172,9 +173,9 @@ impl Outbox {
         self.settle(queue)
     }
 
-    /// Hands over whole frames for the timer thread to write, together with whatever else gathers
-    /// until it does: for a crowd that talks at once, in which every speaker would otherwise do a
-    /// small write to every listener.
+    /// Queues whole frames for the timer thread, which writes them together with everything else
+    /// that is queued until then. This is for a crowd that talks at once: otherwise each sender
+    /// would do a small write for each recipient.
     pub(crate) fn enqueue_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
@@ -189,7 +190,7 @@ impl Outbox {
         self.settle(queue)
     }
 
-    /// Hands over one document; see `Outbox::send`.
+    /// Sends one document; see `Outbox::send`.
     pub fn send_doc(&self, doc: &ServerDoc<'_>) -> Queued {
         let mut frames = Frames::default();
         self.send_encoded(|encoder| {
@@ -198,7 +199,7 @@ impl Outbox {
         })
     }
 
-    /// Asks the other side whether it is there, by the framing's own means.
+    /// Sends a ping, if the transport has one.
     pub(crate) fn send_ping(&self) -> Queued {
         let mut frames = Frames::default();
         self.send_encoded(|encoder| {
@@ -207,8 +208,8 @@ impl Outbox {
         })
     }
 
-    /// Hands over one document and writes nothing, so it may be called under the hall's lock.
-    /// Whoever appends calls [`Outbox::flush`] after that lock is released.
+    /// Queues one document and writes nothing, so it may be called under a registry's lock. The
+    /// caller calls [`Outbox::flush`] after it has released that lock.
     pub(crate) fn append_doc(&self, doc: &ServerDoc<'_>) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -218,12 +219,12 @@ impl Outbox {
         Queued::Yes
     }
 
-    /// As [`Outbox::append_doc`], for frames.
+    /// Like [`Outbox::append_doc`], for frames.
     pub(crate) fn append(&self, frames: &Frames) -> Queued {
         self.append_encoded(|_| frames)
     }
 
-    /// As [`Outbox::append`], for frames that depend on the encoder.
+    /// Like [`Outbox::append`], for frames that depend on the encoder.
     pub(crate) fn append_encoded<'f>(
         &self,
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
@@ -265,7 +266,7 @@ impl Outbox {
         self.queue.lock().waiting.pending()
     }
 
-    /// Writes what was appended, as far as the socket takes it now.
+    /// Writes as much of the queue as the socket accepts now.
     pub(crate) fn flush(&self) -> Queued {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -275,13 +276,14 @@ impl Outbox {
         self.settle(queue)
     }
 
-    /// Ends the connection for `end`, with its farewell as the last frame if the socket takes it
-    /// now, or within a tick by the timer thread's hand. Returns whether this was the first end.
+    /// Ends the connection for the reason `end`, with the farewell for it as the last frame. If the
+    /// socket does not accept the farewell now, the timer thread has one tick to write it. Returns
+    /// whether this was the first end.
     pub fn end(&self, end: CloseReason) -> bool {
         self.end_saying(end, end.farewell().as_ref())
     }
 
-    /// As [`Outbox::end`], with a farewell of the caller's own.
+    /// Like [`Outbox::end`], with the caller's own farewell.
     pub fn end_saying(&self, end: CloseReason, farewell: Option<&ServerDoc<'_>>) -> bool {
         let mut queue = self.queue.lock();
         if queue.has_ended() {
@@ -312,7 +314,7 @@ impl Outbox {
         }
     }
 
-    /// Cuts the connection at once, whatever waits. The reader wakes.
+    /// Closes the connection at once, without flushing the queue, and wakes the reader.
     pub fn cut(&self, end: CloseReason) {
         let mut queue = self.queue.lock();
         if !matches!(queue.state, QueueState::Closed(_)) {
@@ -323,11 +325,13 @@ impl Outbox {
         self.shut_socket();
     }
 
-    /// The last act of the thread that reads from the socket, which owns the end of the connection,
-    /// from the last word to the close: ends it if nobody has, and closes it so that the peer is
-    /// not left hanging. A farewell that had to queue up behind other things gets its chance, a
-    /// tick at most; and if the timer thread is in the middle of a write, which takes a tick at
-    /// most, that comes first. Whoever else finds the writer busy at the end may rely on this.
+    /// The last step of the thread that reads from the socket. That thread owns the end of the
+    /// connection, from the farewell to the close. It ends the connection if nothing else has, and
+    /// closes it so that the peer is not left hanging.
+    ///
+    /// A farewell that is queued behind other output gets at most one more tick. If the timer
+    /// thread is in the middle of a write, which takes at most a tick, that write finishes first. A
+    /// thread that finds the writer busy at the end may rely on this.
     pub fn hang_up(&self, end: CloseReason) {
         self.end(end);
         loop {
@@ -347,28 +351,28 @@ impl Outbox {
         }
     }
 
-    /// Whether the connection is over, so that what is still read from it no longer counts.
+    /// Returns whether the connection is over. Input that arrives after the end does not count.
     pub fn has_ended(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
-    /// Why the connection ended, if this side ended it or found it broken.
+    /// The reason for the end, if this server ended the connection or found it broken.
     pub fn ended(&self) -> Option<CloseReason> {
         self.queue.lock().ended()
     }
 
-    /// The timer thread's turn (and, at the very end, the worker's): writes up to
-    /// [`limits::FLUSH_CHUNK`] of what was spilled, with no lock held and for at most one tick (the
-    /// stream's write timeout).
+    /// One step of the timer thread (and, at the very end, of the worker): writes up to
+    /// [`limits::FLUSH_CHUNK`] bytes of spilled output, without the lock and for at most one tick
+    /// (the stream's write timeout).
     ///
-    /// An ending connection gets one such turn for its farewell and is then cut.
+    /// An ending connection gets one such step for its farewell and is then cut.
     pub(crate) fn write_out(&self) -> Flush {
         let mut queue = self.queue.lock();
         if queue.state == QueueState::Spilled && !queue.waiting.is_in_flight() {
-            // Whoever is about to say something, and only waits for a processor, says it first, so
-            // that one write takes it all. When many talk at once, this is what makes them cheap:
-            // fifty of them got 0.2 million deliveries a second without it and 2.2 with it, because
-            // a thread that is woken runs before the one that woke it has come to the next outbox.
+            // Let senders that only wait for a processor append first, so that one write takes it
+            // all. This is what makes a crowd cheap: fifty clients got 0.2 million deliveries a
+            // second without it and 2.2 million with it. Without it, a woken thread runs before the
+            // thread that woke it has reached the next outbox.
             MutexGuard::unlocked(&mut queue, thread::yield_now);
         }
         if queue.waiting.is_in_flight() {
@@ -379,7 +383,7 @@ impl Outbox {
             QueueState::Ending(end) => Some(end),
             QueueState::Open | QueueState::Closed(_) => return Flush::Done,
         };
-        // The last turn takes all that waits, because there is no other.
+        // The last step takes the whole queue, because no other step follows.
         let mut pieces = vec![queue.waiting.take()];
         while ending.is_some() && !queue.waiting.is_empty() {
             pieces.push(queue.waiting.take());
@@ -420,8 +424,8 @@ impl Outbox {
         }
     }
 
-    /// Writes one piece after the other, as long as each is taken whole; returns how many bytes
-    /// were taken. Only the write that is not taken whole waits, and for a tick at most.
+    /// Writes the pieces in order, until one is not accepted whole; returns the number of bytes
+    /// written. Only the write that is not accepted whole blocks, for at most a tick.
     fn write_pieces(&self, pieces: &[Vec<u8>]) -> io::Result<usize> {
         let mut written = 0;
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
@@ -439,7 +443,7 @@ impl Outbox {
         Ok(written)
     }
 
-    /// Writes all of `waiting` that the socket takes, unless that is the timer thread's task.
+    /// Writes as much of `waiting` as the socket accepts, unless that is the timer thread's task.
     fn write_waiting(&self, queue: &mut OutputQueue) {
         if queue.state != QueueState::Open || queue.waiting.is_empty() {
             return;
@@ -452,7 +456,7 @@ impl Outbox {
         }
     }
 
-    /// One write that can't block; returns how many bytes the socket took.
+    /// Does one write that can't block; returns the number of bytes that the socket accepted.
     fn write_now(&self, queue: &mut OutputQueue, bytes: &[u8]) -> usize {
         match self.stream.send_now(bytes) {
             Ok(count) => count,
@@ -468,8 +472,8 @@ impl Outbox {
         if queue.state == QueueState::Open {
             queue.state = QueueState::Spilled;
             if !queue.is_patient {
-                // Should it fail, a write may take longer; the connection's end wakes it all the
-                // same.
+                // If this fails, a write may take longer; the end of the connection still
+                // interrupts it.
                 let _ = self.stream.set_write_timeout(Some(self.patience));
                 queue.is_patient = true;
             }
@@ -477,7 +481,8 @@ impl Outbox {
         }
     }
 
-    /// Writes as much of `waiting` as the socket takes now, while nobody else writes.
+    /// Writes as much of `waiting` as the socket accepts now. Not for use while another thread
+    /// writes.
     fn offer(&self, queue: &mut OutputQueue) {
         while !queue.waiting.is_empty() {
             let piece = queue.waiting.take();
@@ -490,17 +495,17 @@ impl Outbox {
         }
     }
 
-    /// The end of every hand-over: looks whether the queue has grown too long or the socket broke.
+    /// The last step of every send: checks whether the queue is too long or the socket has failed.
     fn settle(&self, mut queue: MutexGuard<'_, OutputQueue>) -> Queued {
         if queue.is_too_long() && !queue.waiting.is_in_flight() {
-            // Nobody has been too slow yet: what was left for the timer thread may not have been
-            // offered to the socket at all.
+            // The client may not be too slow: output for the timer thread may not have been offered
+            // to the socket at all.
             self.offer(&mut queue);
         }
         if queue.is_too_long() && !queue.has_ended() {
-            // What the client will not read anyway makes room for the reason. The rest of the
-            // frame that is partly out has to stay, or the reason would be read as part of it.
-            // (An original program is told no reason, so there nothing has to stay.)
+            // Output that the client will not read makes room for the reason. The rest of a partly
+            // written frame must stay, or the client would read the reason as part of it. (A legacy
+            // client gets no reason, so nothing must stay.)
             let farewell = CloseReason::TooSlow.farewell();
             let mut last_word = Frames::default();
             let encoder = &mut queue.encoder;
@@ -525,7 +530,7 @@ impl Outbox {
         Queued::Yes
     }
 
-    /// Closes if nothing waits, or leaves what waits to the timer thread.
+    /// Closes the connection if nothing is queued; otherwise leaves the queue to the timer thread.
     fn finish(&self, mut queue: MutexGuard<'_, OutputQueue>, end: CloseReason) {
         if matches!(queue.state, QueueState::Closed(_)) {
             drop(queue);
@@ -542,16 +547,16 @@ impl Outbox {
         }
     }
 
-    /// Wakes the thread that writes what was spilled, for it to see that the connection is over.
+    /// Wakes the timer thread, which flushes the queue and notices the end of the connection.
     pub(crate) fn notify_timer(&self) {
         self.timer.notify();
     }
 
-    /// Wakes the thread that is blocked in a read or a write of this socket. What was written
-    /// before is still delivered.
+    /// Wakes the thread that is blocked in a read or a write of this socket. Bytes written before
+    /// are still delivered.
     fn shut_socket(&self) {
         self.over.store(true, Ordering::Release);
-        // A socket that is still connecting has to be shut down again later.
+        // A socket that is still connecting must be shut down again later.
         if !self.shut.load(Ordering::Acquire) && self.stream.shutdown(Shutdown::Both).is_ok() {
             self.shut.store(true, Ordering::Release);
         }
@@ -587,8 +592,8 @@ impl OutputQueue {
     }
 }
 
-/// Whether a write failed only because the socket is full: `WouldBlock` on Unix also when a write
-/// timeout has passed, `TimedOut` elsewhere.
+/// Returns whether a write failed only because the socket is full. An expired write timeout is
+/// `WouldBlock` on Unix, and `TimedOut` elsewhere.
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -605,7 +610,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
-    /// An outbox, what wakes its timer thread, and the client's end.
+    /// An outbox, the receiver of its notifications, and the client's socket.
     fn outbox() -> (Arc<Outbox>, NotifyReceiver, TcpStream) {
         outbox_with(Duration::from_secs(20))
     }
@@ -649,21 +654,20 @@ mod tests {
         all.lines().map(str::to_owned).collect()
     }
 
-    /// The timer thread is in a write when the session ends, and does not come again: the seat has
-    /// lost its connection. The last words are whole and arrive all the same.
+    /// The session ends while the timer thread is in a write. The timer does not write again,
+    /// because the seat has lost its connection. The last frames still arrive, and arrive whole.
     #[test]
     fn last_words_arrive_after_a_write_that_was_under_way() {
         for _ in 0..5 {
             let (outbox, _wakes, client) = outbox();
             let mut sent = 0;
             let is_under_way = || outbox.queue.lock().waiting.is_in_flight();
-            // A write that is over before it is seen can be begun again, as the client does not
-            // read yet.
+            // A write that ends before the test sees it is repeated: the client does not read yet.
             let writing = loop {
-                // The kernel may make room after it has been full.
+                // The kernel may make room again after the socket was full.
                 if outbox.queue.lock().state == QueueState::Open {
                     sent += fill(&outbox);
-                    // More than the timer takes at once, so that it leaves something.
+                    // More than the timer writes at once, so that something stays queued.
                     for _ in 0..8 {
                         outbox.send_doc(&text(32));
                     }
@@ -736,7 +740,7 @@ mod tests {
         let mut extra = 0;
         while outbox.send_doc(&text(32)) == Queued::Yes {
             extra += 1;
-            // While nobody reads, the system takes more and more into the socket, as it sees fit.
+            // While the client does not read, the kernel may enlarge the socket's buffers.
             assert!(
                 extra * 32 * 1024 <= 8 * limits::MAX_OUTBOX_BYTES,
                 "the queue is bounded"
@@ -781,7 +785,7 @@ mod tests {
         let rounds = limits::MAX_OUTBOX_BYTES / frames.len() + 4;
         let reader = std::thread::spawn(move || documents(client).len());
         for _ in 0..rounds {
-            // As a crowd does it; the timer thread never gets its turn here.
+            // A crowd sends like this. The timer thread does not run in this loop.
             while outbox.queue.lock().is_too_long() {
                 std::thread::yield_now();
             }

@@ -1,9 +1,12 @@
-//! The rooms' ports and threads: a room's beginning, who goes in and out, its end (seed 004).
+//! The rooms' ports and threads: how a room begins, how clients join and leave it, and how it ends
+//! (seed 004).
 //!
-//! The first `JOIN` makes a room, the last member's leaving ends it. Whoever finds the room empty,
-//! under the lock that `JOIN` takes, closes it; then its thread wakes, joins the others and puts
-//! the port back. No port is bound and no thread started or joined under that lock: whoever makes a
-//! room marks its name, and only those who want the same room wait until it is made.
+//! The first `JOIN` creates a room, and it ends when its last member leaves. The thread that finds
+//! the room empty, under the lock that `JOIN` takes, closes it. Then the room's own thread wakes,
+//! waits for the room's other threads, and returns the port.
+//!
+//! No port is bound and no thread is started or joined under that lock. Instead, the thread that
+//! creates a room marks the room's name, and only requests for the same room wait until it exists.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,35 +26,35 @@ use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
 use portal_net::{Host, Listener};
 use portal_wire::{CloseReason, Name};
 
-/// What a room's thread does. Whoever makes rooms is handed it, and need not know it.
+/// The function that a room's thread runs. This module receives it, so it does not depend on it.
 pub(crate) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
 
-/// Listens at an address.
+/// Listens at an address; the error is the reason why that is impossible.
 pub(crate) type ListenAt = Box<dyn Fn(SocketAddr) -> Result<Listener, String> + Send + Sync>;
 
-/// A room whose thread begins.
+/// A new room, for the thread that runs it.
 pub struct NewRoom {
     pub(crate) name: Name,
     pub(crate) handle: Arc<RoomHandle>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) timer: TimerSubscription,
-    /// For the room's timekeeper: a room without one would never end.
+    /// The right to start the room's timer thread. A room without a timer would never end.
     pub(crate) timer_token: ThreadToken,
 }
 
-/// The ports that rooms may have.
+/// The ports that are available to rooms.
 pub struct RoomPorts {
     /// A leaf lock.
     pub free: Mutex<WorkloadStack>,
-    /// Where rooms listen, and whether the system chooses their ports.
+    /// The host at which rooms listen.
     pub bind: Host,
-    /// The system chooses the ports.
+    /// Set if the system chooses the ports.
     pub any_port: bool,
-    /// Listens at an address, or explains why that can't be.
+    /// Listens at an address, or returns the reason why that is impossible.
     pub listen: ListenAt,
 }
 
-/// A room's port on its way from the stack to the room. Dropped, it goes back.
+/// A port on its way from the stack to a room. Dropping it puts the port back.
 struct HeldPort<'p> {
     ports: &'p RoomPorts,
     lease: Option<PortToken>,
@@ -66,7 +69,7 @@ impl Drop for HeldPort<'_> {
 }
 
 impl RoomPorts {
-    /// Takes the next port that can be bound; `None` when there is none left.
+    /// Takes the next port that can be bound; `None` if no port is left.
     fn bind_next(&self, events: &Events) -> Option<(HeldPort<'_>, Listener)> {
         let mut passed_over = Vec::new();
         let bound = loop {
@@ -82,13 +85,13 @@ impl RoomPorts {
             match (self.listen)(wanted) {
                 Ok(listener) => break Some((held, listener)),
                 Err(reason) => {
-                    // Whoever waits for the room does not wait for this port: it gets the next one.
+                    // The room does not wait for this port: it gets the next one.
                     events.emit_failure("bind a room's port", reason);
                     passed_over.push(held);
                 }
             }
         };
-        // Put back in the order in which they lay there.
+        // Put back in reverse, so that the stack has its previous order.
         while let Some(held) = passed_over.pop() {
             drop(held);
         }
@@ -98,30 +101,30 @@ impl RoomPorts {
 
 /// All rooms of a server.
 pub struct RoomManager {
-    /// The one lock under which people join and rooms end.
+    /// The lock under which clients join rooms and rooms end.
     directory: Mutex<RoomDirectory>,
-    /// Notified when a room has been made, or could not be.
+    /// Notified when a room has been created, or could not be created.
     made: Condvar,
     pub(crate) ports: RoomPorts,
     budget: ThreadBudget,
     serve: Arc<ServeRoom>,
-    /// The rooms' own threads, to be joined. A leaf lock.
+    /// The threads of the rooms, to be joined. A leaf lock.
     running: Mutex<Vec<JoinHandle<()>>>,
     clock: Clock,
     events: Events,
     backplane: Arc<dyn Backplane>,
-    /// How many members a room can have.
+    /// The maximum number of members of a room.
     places: usize,
 }
 
-/// Guarded by the rooms' lock.
+/// The state that the rooms' lock guards.
 struct RoomDirectory {
     rooms: Rooms,
-    /// The keys of the rooms that are being made.
+    /// The keys of the rooms that are being created.
     opening: BTreeSet<String>,
 }
 
-/// Marks a room that is being made. Dropped, also by a panic, it lets the others try.
+/// Marks a room that is being created. Dropping it, also during a panic, lets other clients try.
 struct RoomOpening<'r> {
     threads: &'r RoomManager,
     key: Option<String>,
@@ -146,7 +149,7 @@ impl Drop for RoomOpening<'_> {
 }
 
 impl RoomManager {
-    /// No rooms yet. Each can have as many members as there are `places`.
+    /// Creates a manager without rooms. Each room can have up to `places` members.
     pub fn new(
         rooms: Rooms,
         ports: RoomPorts,
@@ -176,14 +179,14 @@ impl RoomManager {
         }
     }
 
-    /// Does something under the rooms' lock. Nothing in `action` may wait.
+    /// Runs `action` under the rooms' lock. `action` must not block.
     pub fn with<T>(&self, action: impl FnOnce(&mut Rooms) -> T) -> T {
         action(&mut self.directory.lock().rooms)
     }
 
-    /// As [`RoomManager::with`], for the room of that name, if it is still the one that has
-    /// `handle` (it may have ended, and another one of that name begun). Then the alarm is set to
-    /// what the room waits for.
+    /// Like [`RoomManager::with`], for the room with that name, if it still has `handle`. (It may
+    /// have ended, and another room of that name may have begun.) Afterwards, sets the alarm to the
+    /// room's next deadline.
     pub(crate) fn with_room<T>(
         &self,
         name: &Name,
@@ -202,11 +205,11 @@ impl RoomManager {
         })
     }
 
-    /// Reserves a place in a room for somebody who has logged in, and makes the room if there is
-    /// none.
+    /// Reserves a place in a room for a client that has logged in. Creates the room if it does not
+    /// exist.
     ///
     /// # Errors
-    /// [`RoomError::AlreadyMember`]; [`RoomError::Full`] also when there is no port or thread left.
+    /// [`RoomError::AlreadyMember`]; [`RoomError::Full`], also if no port or thread is left.
     pub(crate) fn join(
         &self,
         name: &Name,
@@ -221,16 +224,16 @@ impl RoomManager {
         })
     }
 
-    /// Takes somebody who has logged in into a room in which they speak and hear on their main
-    /// connection, and makes the room if there is none.
+    /// Adds a client that has logged in to a room, in which it sends and receives on its main
+    /// connection. Creates the room if it does not exist.
     ///
     /// # Errors
-    /// As [`RoomManager::join`].
+    /// The same as for [`RoomManager::join`].
     pub(crate) fn join_here(&self, name: &Name, joiner: &Joiner<'_>) -> Result<(), RoomError> {
         let notified = self.enter(name, |rooms| {
             let (port, notified) = rooms.enter_here(name, joiner, self.clock.now())?;
             self.emit_joined(name, joiner.main.session(), joiner.who);
-            // Told under the lock, before anybody can be told that they have left.
+            // Emitted under the lock, before an event can report that the client has left.
             self.events.emit(|| ChatEvent::RoomJoined {
                 port,
                 room: name.to_string(),
@@ -243,8 +246,8 @@ impl RoomManager {
         Ok(())
     }
 
-    /// Lets somebody into a room, which is made if there is none. A room has to be joined under the
-    /// lock under which it is opened, or it would be empty and never end.
+    /// Lets a client enter a room, which is created if it does not exist. The client enters under
+    /// the lock under which the room was opened: otherwise the room would be empty and never end.
     fn enter<T>(
         &self,
         name: &Name,
@@ -271,7 +274,7 @@ impl RoomManager {
         let (mut held, handle) = self.begin(name).ok_or(RoomError::Full)?;
         let history = self.with(|rooms| rooms.history());
         let elsewhere = self.backplane.attach(name, history);
-        // As it is spelled where it began.
+        // The name as the room's creator spelled it.
         let spelled = elsewhere
             .as_ref()
             .and_then(|there| Name::new(&there.name))
@@ -279,7 +282,7 @@ impl RoomManager {
         let name = &spelled;
         let mut directory = self.directory.lock();
         opening.ends(&mut directory);
-        // Looked at again under the lock under which the server's end ends all rooms.
+        // Check again under the lock, because the shutdown ends all rooms under it.
         let lease = held.lease.take_if(|_| !self.clock.is_stopped());
         let Some(lease) = lease else {
             drop(directory);
@@ -301,7 +304,7 @@ impl RoomManager {
         enter(&mut directory.rooms)
     }
 
-    /// Takes a port and starts a room's thread. `None` when there is no port or thread left.
+    /// Takes a port and starts a room's thread. `None` if no port or thread is left.
     fn begin(&self, name: &Name) -> Option<(HeldPort<'_>, Arc<RoomHandle>)> {
         let (held, listener) = self.ports.bind_next(&self.events)?;
         let (port, listener) = (listener.port(), Arc::new(listener));
@@ -334,7 +337,8 @@ impl RoomManager {
         Some((held, handle))
     }
 
-    /// Keeps a room's thread for the server's end, and joins those of rooms that have ended.
+    /// Keeps a room's thread to be joined at the shutdown, and joins those of rooms that have
+    /// ended.
     fn keep(&self, thread: JoinHandle<()>) {
         let mut running = self.running.lock();
         let ended: Vec<JoinHandle<()>> = running
@@ -348,17 +352,17 @@ impl RoomManager {
     /// The right to keep one more thread.
     ///
     /// # Errors
-    /// When the server has as many threads as it may have.
+    /// If the server already has its maximum number of threads.
     pub(crate) fn thread_token(&self) -> io::Result<ThreadToken> {
         take(&self.budget)
     }
 
-    /// The last step of a room's thread, when its listener is closed: the port goes back.
+    /// The last step of a room's thread, after its listener is closed: returns the port.
     pub(crate) fn put_back(&self, name: &Name, handle: &RoomHandle) {
         let Some(lease) = handle.lease.lock().take() else {
             return;
         };
-        // Told under the lock, before the next room can have the port.
+        // Emitted under the lock, before another room can take the port.
         let mut free = self.ports.free.lock();
         free.push(lease);
         self.events.emit(|| ChatEvent::RoomEnded {
@@ -367,10 +371,7 @@ impl RoomManager {
         });
     }
 
-    /// Takes the person with this main connection out of a room.
-    ///
-    /// # Errors
-    /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
+    /// Removes the client with this main connection from a room.
     pub(crate) fn leave(&self, name: &Name, main: &Arc<Connection>) -> Result<(), RoomError> {
         let departure = self.with(|rooms| {
             let departure = rooms.leave(name, main)?;
@@ -379,7 +380,7 @@ impl RoomManager {
         })?;
         if let Some(connection) = &departure.connection {
             self.emit_left(name, connection, CloseReason::Terminate);
-            // Who is "here" goes on talking on that connection.
+            // A member that is in the room through its main connection keeps that connection.
             if !Arc::ptr_eq(connection, main) {
                 connection.outbox.end(CloseReason::Terminate);
             }
@@ -388,24 +389,24 @@ impl RoomManager {
         Ok(())
     }
 
-    /// Takes somebody whose main connection is over out of every room.
+    /// Removes a client from every room after its main connection has ended.
     pub(crate) fn leave_all(&self, main: &Arc<Connection>) {
         if main.name().is_none() {
             return;
         }
         for name in self.with(|rooms| rooms.rooms_of(main)) {
-            // A room that has ended meanwhile has been left, too.
+            // If the room has ended meanwhile, the client has left it, too.
             let _ = self.leave(&name, main);
         }
     }
 
-    /// Tells the other servers that somebody is in a room. Called under the rooms' lock, so that a
-    /// farewell comes after it; it does not wait.
+    /// Reports a new member to the other servers. Called under the rooms' lock, so that the
+    /// member's departure is reported later. Does not block.
     pub(crate) fn emit_joined(&self, room: &Name, session: u64, name: &Name) {
         self.backplane.join(Sender { session, name }, room);
     }
 
-    /// Tells the other servers who has left a room, or that nobody here is in it any more. As
+    /// Reports a departure to the other servers, and whether the room has ended here. Called like
     /// [`RoomManager::emit_joined`].
     pub(crate) fn note(&self, room: &Name, departure: &Departure) {
         if let Some((session, name)) = &departure.left {
@@ -426,7 +427,8 @@ impl RoomManager {
         });
     }
 
-    /// What follows, without the lock, when somebody is out of a room.
+    /// Completes a departure without the lock: flushes the notifications, and closes a room that
+    /// has ended.
     pub(crate) fn follow(&self, departure: Departure) {
         flush_all(&departure.notified);
         if let Some(ended) = departure.ended {
@@ -434,13 +436,13 @@ impl RoomManager {
         }
     }
 
-    /// How many rooms could be made now.
+    /// The number of rooms that can be created now.
     pub fn free_ports(&self) -> usize {
         self.ports.free.lock().ports().len()
     }
 
-    /// The server is going down: everyone in every room is told, and every room ends. The clock has
-    /// been stopped, so none begins any more.
+    /// Ends every room for the shutdown, and notifies every member. The clock has been stopped, so
+    /// no new room begins.
     pub fn end_all(&self) {
         for (ended, connected) in self.with(Rooms::end_all) {
             for connection in connected {
@@ -448,7 +450,7 @@ impl RoomManager {
             }
             ended.handle.close(Some(ended.lease));
         }
-        // Taken out first, because a thread that ends may want the lock.
+        // Taken out first, because a thread that is ending may need the lock.
         let threads = std::mem::take(&mut *self.running.lock());
         join_all(threads);
     }
@@ -456,7 +458,7 @@ impl RoomManager {
 
 fn join_all(threads: Vec<JoinHandle<()>>) {
     for thread in threads {
-        // Each catches what may panic; if one ended by a panic all the same, it ended.
+        // Each thread catches panics. If one still ended by a panic, it has ended.
         let _ = thread.join();
     }
 }

@@ -1,4 +1,4 @@
-//! The workers' seats: which are free, which are reserved or taken, and how many each address has.
+//! The workers' seats: their state, the stack of free ports, and the number of seats per address.
 //!
 //! A seat's port is on the workload stack, held by a thread ([`HeldSeat`]), or with its seat.
 //! Dropping a held port puts it back, also during a panic, so no port is ever lost.
@@ -27,15 +27,15 @@ pub struct Seats {
     events: Events,
 }
 
-/// One seat, shared by the portal, its worker and its timekeeper.
+/// One seat, shared by the portal, its worker and its timer thread.
 pub struct SharedSeat {
-    /// Its number, from 1.
+    /// The seat's number, from 1.
     pub number: SeatNumber,
-    /// Its worker's port, or the single port.
+    /// The worker's port, or the single port.
     pub port: Port,
-    /// Wakes the timekeeper to flush spilled output.
+    /// Wakes the timer thread to flush spilled output.
     pub timer: Notifier,
-    /// The next tick that the timekeeper must see. Written only under `occupied`'s lock.
+    /// The next tick that the timer thread must see. Written only under `occupied`'s lock.
     alarm: Alarm,
     occupied: Mutex<SeatSlot>,
 }
@@ -43,7 +43,7 @@ pub struct SharedSeat {
 /// A seat and its client's connection. One lock guards both, so closing the seat closes the
 /// connection that belongs to it and not the next one.
 pub struct SeatSlot {
-    /// Its state.
+    /// The seat's state.
     pub seat: Seat,
     /// The address whose share of seats this one counts against, from the reservation until the
     /// port goes back.
@@ -66,7 +66,7 @@ impl SeatSlot {
 }
 
 impl SharedSeat {
-    /// A free seat. `alarm` and `timer` belong to its timekeeper.
+    /// Creates a free seat. `alarm` and `timer` belong to its timer thread.
     pub fn new(
         (number, port): (SeatNumber, Port),
         seat: Seat,
@@ -159,9 +159,9 @@ pub struct HeldSeat<'s> {
 }
 
 impl HeldSeat<'_> {
-    /// Calls `sit` under the seat's lock to give the port to its seat, and then, under the same
-    /// lock, `then` with the result and `value`. If the seat is not free, `sit` returns the lease,
-    /// and `value` is returned.
+    /// Calls `sit` under the seat's lock to give the port to its seat. Then, under the same lock,
+    /// calls `then` with the result and `value`. If the seat is not free, `sit` returns the port
+    /// token, and the caller gets `value` back.
     pub fn sit<T, V, U>(
         mut self,
         value: V,
@@ -196,8 +196,7 @@ impl Drop for HeldSeat<'_> {
 }
 
 impl Seats {
-    /// Creates the seats, all free. An address may have at most `most_per_address`, if that is
-    /// limited.
+    /// Creates the seats, all free. With a limit, an address may have at most `most_per_address`.
     pub fn new(
         seats: Vec<SharedSeat>,
         passcodes: PasscodeKind,
@@ -268,8 +267,8 @@ impl Seats {
         {
             return Err(NoSeat::AddressHasItsShare);
         }
-        // The stack's lock is released before the seat's is taken. In between, the port is
-        // in neither of the two. This thread has it, and no other thread can take it.
+        // The stack's lock is released before the seat's is taken. In between, only this thread has
+        // the port.
         let lease = self.stack.lock().pop();
         if lease.is_none() {
             self.uncount(address);
@@ -368,7 +367,7 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    /// Free seats, of which one address may have `most`.
+    /// Creates free seats; each address may have at most `most` of them.
     fn seats(count: u16, most: Option<usize>) -> (Seats, Clock) {
         let clock = Clock::new();
         let second = Duration::from_secs(1);

@@ -10,14 +10,14 @@ use crate::outbox::Outbox;
 use crate::transport::{Decoder, Encoder, Transport};
 use portal_net::{Port, Stream};
 
-/// Makes the connections of one server's port or entrance.
+/// Creates the connections of one server's port or entrance.
 #[derive(Clone)]
 pub struct ConnectionFactory {
-    /// Their transport.
+    /// The transport of the connections.
     pub transport: Arc<dyn Transport>,
-    /// One tick, which is also the longest that a timekeeper's write may take.
+    /// The length of a tick. It is also the limit on one write of a timer thread.
     pub tick: Duration,
-    /// Tells the tick at which a connection begins.
+    /// Supplies the tick at which a connection begins.
     pub clock: Clock,
 }
 
@@ -25,8 +25,8 @@ pub struct ConnectionFactory {
 pub type OpenedConnection = (Arc<Connection>, Box<dyn Decoder>);
 
 impl ConnectionFactory {
-    /// Makes the connection of a client at `port`. `label` is its name until it has logged in;
-    /// `timer` wakes its timekeeper.
+    /// Creates the connection of a client at `port`. `label` is its name until it has logged in;
+    /// `timer` wakes its timer thread.
     pub fn connection(
         &self,
         stream: Stream,

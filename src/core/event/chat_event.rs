@@ -72,7 +72,7 @@ crate::event_kinds! {
         LoggedIn = "logged-in" { port: Port, name: String },
         /// A password was changed, and is on the disk.
         PasswordChanged = "password-changed" { port: Port, name: String },
-        /// A login with a wrong password.
+        /// A client tried to log in with a wrong password.
         WrongPassword = "password-wrong" { port: Port, name: String },
         /// A public message was queued for `count` clients.
         Public = "public" { port: Port, name: String, count: usize, text: Option<String> },
@@ -116,7 +116,7 @@ crate::event_kinds! {
 /// A socket call that has returned. The event's kind is the call's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketCall {
-    /// Its name, such as `read`.
+    /// The name of the call, such as `read`.
     pub call: &'static str,
     /// The peer; for a listener, its own address.
     pub address: Option<SocketAddr>,

@@ -29,7 +29,7 @@ pub struct Events {
 struct Reader {
     events: Sender<Event>,
     dropped: Arc<AtomicU64>,
-    /// For a reader of socket calls and traffic with a limited rate.
+    /// Set for a reader that gets socket calls and traffic at a limited rate.
     gate: Option<TrafficGate>,
 }
 
@@ -44,20 +44,21 @@ struct Repeats {
     unreported: u64,
 }
 
-/// Number of ticks between two events for a repeated failure; each has a count.
+/// Number of ticks between two events for a repeated failure. Each of these events has a count.
 const REPORT_EVERY: u64 = 60;
-/// Number of ticks without the failure after which it is over, and an event has the rest of the
-/// count.
+/// Number of ticks without a repetition after which a failure is over. A last event then has the
+/// rest of the count.
 const OVER_AFTER: u64 = 10;
-/// Number of different failures that are counted at a time. Each further one gets an event at once.
+/// Maximum number of different failures that are counted at a time. Each further one gets an event
+/// at once.
 const FAILURES: usize = 64;
 
-/// The number of events of a kind.
+/// The frequency of a kind of event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Volume {
     /// A few per visit.
     Change,
-    /// One per tick and client at most.
+    /// At most one per tick and client.
     Pulse,
     /// One per message.
     Traffic,
@@ -65,7 +66,7 @@ enum Volume {
     Call,
 }
 
-/// The receiving end of one reader.
+/// One reader's queue of events.
 pub struct EventQueue {
     events: Receiver<Event>,
     dropped: Arc<AtomicU64>,
@@ -84,7 +85,8 @@ impl EventQueue {
 }
 
 impl Events {
-    /// Events with `clock`'s ticks, without texts, passcodes, socket calls and readers.
+    /// Creates a handle that uses `clock`'s ticks, without readers. Message texts, passcodes and
+    /// socket calls are off.
     pub fn new(clock: Clock) -> Events {
         Events {
             clock,
@@ -220,7 +222,7 @@ impl Events {
         }
     }
 
-    /// Emits all unreported counts, at the end of the server.
+    /// Emits all unreported counts, when the server ends.
     pub fn emit_last_counts(&self) {
         self.emit_counts(|_| true);
     }

@@ -43,7 +43,7 @@ impl TrafficGate {
 
     pub(super) fn lets_through(&self) -> bool {
         let left = &self.0.left;
-        // A load first: it leaves the cache line shared.
+        // Load first: a load leaves the cache line shared.
         let is_open = left.load(Ordering::Relaxed) > 0
             && left
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {

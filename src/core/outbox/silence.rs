@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use portal_net::Delivery;
 
-/// Measures how long a peer's kernel has answered nothing although it should.
+/// Measures how long a peer's kernel has left data or window probes unanswered.
 ///
 /// A receiver that does not read closes its window, but its kernel still acknowledges retransmitted
 /// data and window probes. Both stay unanswered only if the peer has vanished or the network is
@@ -43,7 +43,8 @@ mod tests {
         since_acknowledgement: Duration::from_secs(3600),
     };
 
-    /// Returns the check, one every ten seconds, at which the peer counts as vanished.
+    /// Returns the number of the check at which the peer counts as vanished. There is one check
+    /// every ten seconds.
     fn given_up_at(looks: impl IntoIterator<Item = Delivery>) -> Option<usize> {
         let (mut silence, begin) = (
             Silence::default(),
@@ -99,7 +100,7 @@ mod tests {
             ..IDLE
         });
         assert_eq!(given_up_at(busy), None);
-        // Data that does not fit into a shrunken window is retransmitted, and refused each time.
+        // Data that does not fit into a shrunken window is retransmitted, and rejected each time.
         let refused = (0..100).map(|number| Delivery {
             unacknowledged: 1,
             since_sent: Duration::from_secs(10 * (number % 12) + 1),

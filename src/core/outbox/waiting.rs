@@ -1,49 +1,50 @@
-//! What waits for a socket, in pieces, and where its frames end.
+//! The bytes queued for a socket, in pieces, and the ends of the frames in them.
 
 use std::collections::VecDeque;
 
 use crate::limits::FLUSH_CHUNK;
 use portal_wire::Frames;
 
-/// Bytes in the order in which they came, in pieces of about [`FLUSH_CHUNK`].
+/// Queued bytes, in order, in pieces of about [`FLUSH_CHUNK`].
 ///
-/// A queue in one piece would take up to a mebibyte at a time from the allocator; and glibc, once
-/// it has seen a piece of that size come back, keeps as much in each of its arenas for good.
-/// (Measured after minutes of hostile visitors: 60 MB and growing, against 36 MB that stand still.)
+/// A queue in one piece would take up to a mebibyte at a time from the allocator. Once glibc has
+/// seen a block of that size freed, it keeps as much in each of its arenas for good. (Measured
+/// after minutes of hostile clients: 60 MB and growing, against a constant 36 MB.)
 ///
-/// Positions are counted from the connection's first waiting byte on.
+/// Positions are counted from the first byte that the connection queued.
 ///
-/// What every message to an idle socket looks at stands first, together with the lock before it: in
-/// a fan-out to five hundred, each cache line more is noticed.
+/// The fields that every message to an idle socket reads come first, next to the lock before them:
+/// in a fan-out to five hundred clients, each additional cache line is noticeable.
 #[derive(Default)]
 #[repr(C)]
 pub(super) struct Backlog {
-    /// How much nobody is writing.
+    /// Number of bytes that no thread is writing.
     len: usize,
-    /// Bytes that somebody has taken out and is writing, while nobody else may.
+    /// Number of bytes that a thread has taken out and is writing. No other thread may write until
+    /// it has finished.
     in_flight: usize,
-    /// The last byte that was written was not the end of a frame.
+    /// Set if the last byte written was not the end of a frame.
     mid_frame: bool,
-    /// Up to here the socket has taken all.
+    /// The position up to which the socket has accepted everything.
     written: u64,
-    /// What nobody is writing. None of them is empty.
+    /// The bytes that no thread is writing. No piece is empty.
     pieces: VecDeque<Vec<u8>>,
-    /// Where the frames end that are not wholly written.
+    /// The ends of all frames that are not completely written.
     ends: VecDeque<u64>,
 }
 
 impl Backlog {
-    /// Whether all there is, is being written.
+    /// Returns whether no bytes are left for another write.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether somebody is writing.
+    /// Returns whether a thread is writing.
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight > 0
     }
 
-    /// How many bytes the socket has not taken yet.
+    /// The number of bytes that the socket has not accepted yet.
     pub(super) fn pending(&self) -> usize {
         self.in_flight + self.len
     }
@@ -52,8 +53,8 @@ impl Backlog {
         self.written + self.pending() as u64
     }
 
-    /// Appends `frames`, of which the socket has taken the first `taken` bytes already. Those can
-    /// have gone out only while nothing else waited.
+    /// Appends `frames`, of which the socket has already accepted the first `taken` bytes. Those
+    /// can have been written only while nothing else was queued.
     pub(super) fn push(&mut self, frames: &Frames, taken: usize) {
         if taken > 0 {
             self.mid_frame = frames.ends().binary_search(&taken).is_err();
@@ -74,7 +75,7 @@ impl Backlog {
         }
     }
 
-    /// Lets `write` append one frame, or nothing, all of it to one piece.
+    /// Lets `write` append one frame, or nothing, to a single piece.
     pub(super) fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.len;
         self.append(write);
@@ -96,8 +97,8 @@ impl Backlog {
         }
     }
 
-    /// Takes the first piece to be written, which may be empty if nothing waits. [`Backlog::wrote`]
-    /// says what became of all that was taken.
+    /// Takes out the first piece for writing; it is empty if nothing is queued. [`Backlog::wrote`]
+    /// must then be called with everything that was taken out.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let piece = self.pieces.pop_front().unwrap_or_default();
         self.len -= piece.len();
@@ -105,8 +106,8 @@ impl Backlog {
         piece
     }
 
-    /// The socket has taken the first `count` bytes of `pieces`, which are all that were taken out.
-    /// The rest of them goes back to the front.
+    /// Notes that the socket has accepted the first `count` bytes of `pieces`, which are all that
+    /// were taken out. Puts the rest back at the front.
     pub(super) fn wrote(&mut self, count: usize, pieces: Vec<Vec<u8>>) {
         self.in_flight = 0;
         self.written += count as u64;
@@ -130,7 +131,7 @@ impl Backlog {
         }
     }
 
-    /// Throws away what nobody is writing, but for the rest of a frame that is partly out.
+    /// Drops the bytes that no thread is writing, except the rest of a partly written frame.
     pub(super) fn keep_torn_frame(&mut self) {
         let out = self.written + self.in_flight as u64;
         let is_between_frames =
@@ -149,7 +150,7 @@ impl Backlog {
         });
     }
 
-    /// Throws away what nobody is writing.
+    /// Drops the bytes that no thread is writing.
     pub(super) fn clear(&mut self) {
         self.pieces = VecDeque::new();
         self.len = 0;
@@ -166,7 +167,7 @@ mod tests {
     fn frames(sizes: &[usize]) -> Frames {
         let mut frames = Frames::default();
         for (number, &size) in sizes.iter().enumerate() {
-            // Line feeds in the middle are no ends.
+            // Line feeds inside a frame do not end it.
             frames.push(|out| {
                 out.extend((0..size).map(|at| if at % 3 == 1 { b'\n' } else { number as u8 }));
             });
@@ -225,7 +226,7 @@ mod tests {
             waiting.push(&frames, at_once);
             let first = waiting.take();
             let later = later.min(first.len());
-            // Whether the writer has come back or not, what it took is out or will be.
+            // If the writer has not finished yet, everything that it took will be written.
             let out = at_once + if is_in_flight { first.len() } else { later };
             if is_in_flight {
                 waiting.keep_torn_frame();
