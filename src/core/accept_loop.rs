@@ -17,7 +17,7 @@ use portal_wire::ServerDoc;
 pub struct AcceptLoop {
     /// Gets an event for each connection that can't be served.
     pub events: Events,
-    /// A spare descriptor, with which a caller is rejected if no other one is left.
+    /// A spare descriptor, used to reject a caller when no other descriptor is left.
     spare: Arc<ReserveFd>,
     /// Encodes the rejection.
     pub transport: Arc<dyn Transport>,
@@ -50,7 +50,7 @@ impl AcceptLoop {
         }
     }
 
-    /// The same, for callers that use another transport. `no_descriptor` is sent to them if no
+    /// Returns this loop for callers that use another transport. They get `no_descriptor` if no
     /// descriptor is left.
     pub fn speaking(&self, transport: Arc<dyn Transport>, no_descriptor: &[u8]) -> AcceptLoop {
         AcceptLoop {
@@ -79,27 +79,27 @@ impl AcceptLoop {
         back_off(&self.events, "accept", error);
     }
 
-    /// Says one last thing to a caller and closes the connection. (Who has to shake hands first,
-    /// and is not expected, is closed without a word.)
+    /// Sends one last document to a caller and closes the connection. (A caller whose handshake is
+    /// not complete is disconnected without an answer.)
     pub fn turn_away(&self, stream: Stream, last_word: &ServerDoc<'_>) {
         stream.send_and_close(&self.transport.last_word(last_word));
     }
 
-    /// Tells a caller that there is no seat.
+    /// Rejects a caller because no seat is free.
     pub fn send_full(&self, stream: Stream, peer: SocketAddr) {
         self.turn_away(stream, &self.full());
         self.events.emit(|| ChatEvent::Full { asker: peer });
     }
 }
 
-/// After a failed accept: without a rest the loop would fail half a million times a second for as
-/// long as descriptors are short.
+/// Reports a failed accept and pauses. Without the pause, the loop would fail half a million times
+/// a second as long as descriptors are short.
 pub fn back_off(events: &Events, doing: &'static str, error: &io::Error) {
     trouble(events, doing, error);
     thread::sleep(limits::ACCEPT_BACKOFF);
 }
 
-/// Reports that the system has refused something; repeated failures are counted.
+/// Reports a failed system call; repeated failures are counted.
 pub fn trouble(events: &Events, doing: &'static str, error: &io::Error) {
     events.emit_failure(doing, error.to_string());
 }

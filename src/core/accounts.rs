@@ -2,8 +2,8 @@
 
 use portal_wire::{ErrorCode, Name};
 
-/// Names that passwords protect. Methods block: they queue for the password hash, which takes 20
-/// ms, and wait for the disk.
+/// Names that are protected by passwords. Methods block: they queue for the password hash, which
+/// takes 20 ms, and wait for the disk.
 pub trait Accounts: Send + Sync {
     /// Returns whether the name has an account.
     ///
@@ -61,7 +61,7 @@ pub enum PasswordCheck {
 /// The result of [`Accounts::change`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum PasswordChange {
-    /// The new password is in force.
+    /// The new password is valid.
     Changed,
     /// `old` is not the account's password.
     Wrong,

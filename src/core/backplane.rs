@@ -1,7 +1,7 @@
 //! The interface to the other servers of one chat.
 //!
-//! The core asks a [`Backplane`] before it acts, and acts by itself if there are no other servers.
-//! A backplane with other servers delivers later, in one order for all servers: it calls
+//! The core asks a [`Backplane`] before it acts, and acts alone if there are no other servers. A
+//! backplane with other servers delivers later, in one order for all servers: it calls
 //! [`BackplaneEvents`] on its own threads, never under a lock of the core.
 
 use std::time::SystemTime;
@@ -106,7 +106,7 @@ pub struct HistoryEntry {
 pub trait Backplane: Send + Sync {
     /// Publishes messages: each a text, and whether it is an action. With [`Route::Pending`], the
     /// recipients get them through [`BackplaneEvents`]. `reply` was then called with each text, and
-    /// the callback that it returned will get the outcome. Without a sender, messages can't be
+    /// the callback that it returned will get the outcome. A message without a sender can't be
     /// published.
     fn publish(
         &self,
@@ -138,9 +138,9 @@ pub trait Backplane: Send + Sync {
     }
 
     /// Claims a name for a session. `granted` is called only if the name is granted, in the order
-    /// in which all servers grant names. Its argument says whether the name is taken from another
-    /// session here. `is_ours` says whether a session here already has the name; it can then be
-    /// taken over even while the other servers are unreachable.
+    /// in which all servers grant names. Its argument is true if the name is taken from another
+    /// session here. `is_ours` is true if a session here already has the name; it can then be taken
+    /// over even while the other servers are unreachable.
     fn claim(
         &self,
         sender: Sender<'_>,
@@ -153,28 +153,30 @@ pub trait Backplane: Send + Sync {
         Claim::Granted
     }
 
-    /// The session has left; ordered after everything that it sent.
+    /// Releases the name of a session that has left; ordered after everything that the session
+    /// sent.
     fn release(&self, sender: Sender<'_>) {
         let _ = sender;
     }
 
-    /// A room begins here. Returns its state on the other servers, or `None` if there are none.
+    /// Attaches a room that begins here. Returns its state on the other servers, or `None` if there
+    /// are none.
     fn attach(&self, room: &Name, history: usize) -> Option<Attached> {
         let _ = (room, history);
         None
     }
 
-    /// The room that was attached with `token` has ended here.
+    /// Detaches a room that was attached with `token` and has ended here.
     fn detach(&self, room: &Name, token: u64) {
         let _ = (room, token);
     }
 
-    /// The session has joined a room here.
+    /// Reports that the session has joined a room here.
     fn join(&self, sender: Sender<'_>, room: &Name) {
         let _ = (sender, room);
     }
 
-    /// The session has left a room here; ordered after everything that it sent there.
+    /// Reports that the session has left a room here; ordered after everything that it sent there.
     fn leave(&self, sender: Sender<'_>, room: &Name) {
         let _ = (sender, room);
     }
@@ -196,7 +198,7 @@ pub trait Backplane: Send + Sync {
     }
 }
 
-/// A chat of one server.
+/// The backplane of a chat with a single server.
 pub struct Alone;
 
 impl Backplane for Alone {}

@@ -1,16 +1,17 @@
-//! The ticker: one thread that moves the clock on and tells those whose deadline may be due.
+//! The ticker: one thread that advances the clock and notifies the subscribers whose deadline may
+//! be due.
 //!
-//! It stands for the real-time clock interrupt of the seed (rule 8), once every one or two
-//! seconds. Time in the server is a count of ticks, so a test can hand ticks out itself
-//! ([`Clock::beat`]) and no test ever sleeps.
+//! It emulates the real-time clock interrupt of the seed (rule 8), once every one or two seconds.
+//! Time in the server is a count of ticks, so a test can advance it ([`Clock::beat`]) and no test
+//! ever sleeps.
 //!
 //! A tick is broadcast over one bounded channel per subscriber, because the receivers of a single
-//! channel would compete for it. Each subscriber names the first tick that it wants to hear; the
-//! ticker skips the others, so that thousands of idle seats cost nothing each second.
+//! channel would compete for it. Each subscriber names the first tick that it needs. The ticker
+//! skips the subscriber until then, so thousands of idle seats cost nothing each second.
 //!
-//! A timekeeper blocks on its one channel, in which ticks, the word that something waits to be
-//! written, and the end arrive (`NotifyReceiver`). Who only waits for ticks has a channel of ticks,
-//! which holds one and disconnects when the clock stops.
+//! A timer thread blocks on a single channel, which carries ticks, notifications of queued output,
+//! and the stop (`NotifyReceiver`). A thread that waits only for ticks has a channel of ticks,
+//! which holds one tick and disconnects when the clock stops.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use crate::notify::{Notifier, NotifyReceiver};
 pub use crate::tick::{Deadline, Tick, Ticks};
 use portal_net::lock::Mutex;
 
-/// The count of ticks, shared by everyone who looks at the time.
+/// The count of ticks, shared by all threads that read the time.
 #[derive(Clone, Default)]
 pub struct Clock {
     state: Arc<ClockState>,
@@ -34,7 +35,7 @@ pub struct Clock {
 struct ClockState {
     now: AtomicU64,
     stopped: AtomicBool,
-    /// Who is told of ticks. Guarded by its own lock, a leaf: only `try_send` happens under it.
+    /// The subscribers to ticks. Their lock is a leaf: only `try_send` is called under it.
     subscribers: Mutex<Vec<Subscriber>>,
 }
 
@@ -43,19 +44,20 @@ struct Subscriber {
     alarm: Alarm,
 }
 
-/// How a subscriber is told of a tick, and of the end.
+/// The channel on which a subscriber gets ticks and the stop.
 enum Sink {
-    /// Over a channel of ticks, which holds one: whoever is late reads the number off the clock. It
-    /// disconnects at the end.
+    /// A channel of ticks, which holds one: a late subscriber reads the current tick from the
+    /// clock. It disconnects at the stop.
     Ticks(Sender<Tick>),
-    /// Over the channel that wakes a timekeeper for everything.
+    /// The channel that wakes a timer thread for every purpose.
     Timer(Notifier),
 }
 
 impl Sink {
     fn tick(&self, now: Tick) {
         match self {
-            // Full: it has a tick to read already. Disconnected: it is about to unsubscribe.
+            // Full: a tick is waiting there already. Disconnected: the subscriber is about to
+            // unsubscribe.
             Sink::Ticks(ticks) => {
                 let _ = ticks.try_send(now);
             }
@@ -71,8 +73,8 @@ impl Sink {
     }
 }
 
-/// When its subscription wants to be woken next. Written under the lock of the seat whose
-/// deadlines it mirrors, read by the ticker.
+/// The next tick for which a subscription must be woken. It is written under the lock of the seat
+/// whose deadlines it mirrors, and read by the ticker.
 #[derive(Clone)]
 pub struct Alarm(Arc<AtomicU64>);
 
@@ -81,7 +83,7 @@ impl Alarm {
         Alarm(Arc::new(AtomicU64::new(u64::MAX)))
     }
 
-    /// Asks for the first tick from `deadline` on that is past it, or for none.
+    /// Requests the first tick that is past `deadline`, or none.
     pub fn set(&self, deadline: Option<Deadline>) {
         let tick = deadline.map_or(u64::MAX, |deadline| deadline.fires_at().0);
         self.0.store(tick, Ordering::Release);
@@ -92,36 +94,36 @@ impl Alarm {
     }
 }
 
-/// A place among those who are told of ticks. Dropping it ends the subscription.
+/// A registration with the clock. Dropping it ends the subscription.
 struct SubscriptionGuard {
     clock: Clock,
     alarm: Alarm,
 }
 
-/// One listener to the ticks. Dropping it ends the subscription.
+/// A subscription to ticks. Dropping it ends the subscription.
 pub struct Subscription {
     guard: SubscriptionGuard,
     ticks: Receiver<Tick>,
 }
 
-/// A timekeeper's subscription: what wakes it, and the alarm that says for which tick.
+/// A timer thread's subscription: its notifications, and the alarm that selects the next tick.
 pub struct TimerSubscription {
     guard: SubscriptionGuard,
     notifications: NotifyReceiver,
 }
 
 impl TimerSubscription {
-    /// What wakes the timekeeper.
+    /// The notifications that wake the timer thread.
     pub(crate) fn notifications(&self) -> &NotifyReceiver {
         &self.notifications
     }
 
-    /// For whoever has something for the timekeeper to write.
+    /// A handle for threads that queue output for the timer thread.
     pub fn notifier(&self) -> Notifier {
         self.notifications.notifier()
     }
 
-    /// The handle that says which tick it waits for.
+    /// The handle that sets the tick to wait for.
     pub fn alarm(&self) -> Alarm {
         self.guard.alarm.clone()
     }
@@ -133,9 +135,9 @@ impl Subscription {
         &self.ticks
     }
 
-    /// Blocks until it is later than `tick`. Returns `false` if the clock stops before.
+    /// Blocks until the time is past `tick`. Returns `false` if the clock stops first.
     pub fn wait_past(&self, tick: Tick) -> bool {
-        // Set before the look at the time, so that a tick that comes in between is not missed.
+        // Set before the time is read, so that a tick in between is not missed.
         let SubscriptionGuard { clock, alarm } = &self.guard;
         alarm.set(Some(Deadline::at(tick)));
         while clock.now() <= tick && !clock.is_stopped() {
@@ -147,7 +149,7 @@ impl Subscription {
         !clock.is_stopped()
     }
 
-    /// The handle that says which tick this subscription waits for.
+    /// The handle that sets the tick to wait for.
     pub fn alarm(&self) -> Alarm {
         self.guard.alarm.clone()
     }
@@ -162,22 +164,22 @@ impl Drop for SubscriptionGuard {
 }
 
 impl Clock {
-    /// A clock at tick 0 that moves only when somebody calls [`Clock::beat`].
+    /// Creates a clock at tick 0, which only [`Clock::beat`] advances.
     pub fn new() -> Clock {
         Clock::default()
     }
 
-    /// How many ticks there have been.
+    /// The number of ticks so far.
     pub fn now(&self) -> Tick {
         Tick(self.state.now.load(Ordering::Acquire))
     }
 
-    /// Whether the clock has been stopped, which means that the server is going down.
+    /// Returns whether the clock has been stopped, which means that the server is shutting down.
     pub fn is_stopped(&self) -> bool {
         self.state.stopped.load(Ordering::Acquire)
     }
 
-    /// Joins those who are told of ticks. On a stopped clock the channel is disconnected at once.
+    /// Subscribes to ticks. On a stopped clock, the channel is disconnected at once.
     pub fn subscribe(&self) -> Subscription {
         let (sender, ticks) = bounded(1);
         Subscription {
@@ -186,8 +188,8 @@ impl Clock {
         }
     }
 
-    /// As [`Clock::subscribe`], for a timekeeper, which is woken for more than ticks. On a stopped
-    /// clock it is told of the end at once.
+    /// Like [`Clock::subscribe`], for a timer thread, which is woken not only for ticks. On a
+    /// stopped clock, it gets the stop at once.
     pub fn subscribe_timer(&self) -> TimerSubscription {
         let notifications = NotifyReceiver::new();
         TimerSubscription {
@@ -212,8 +214,8 @@ impl Clock {
         }
     }
 
-    /// Moves the clock on by one tick and tells everyone whose alarm is due. Returns the new time
-    /// and how many were told.
+    /// Advances the clock by one tick and notifies every subscriber whose alarm is due. Returns the
+    /// new time and the number of notified subscribers.
     pub fn beat(&self) -> (Tick, usize) {
         let now = self.state.now.fetch_add(1, Ordering::AcqRel) + 1;
         let subscribers = self.state.subscribers.lock();
@@ -228,10 +230,10 @@ impl Clock {
         (Tick(now), sink)
     }
 
-    /// Ends time: every subscription is told, now and those to come.
+    /// Stops the clock: all subscribers get the stop, including those that subscribe later.
     pub fn stop(&self) {
         let mut subscribers = self.state.subscribers.lock();
-        // Under the lock, so that no subscription slips in between the flag and the clearing.
+        // Under the lock, so that no subscription is added between setting the flag and draining.
         self.state.stopped.store(true, Ordering::Release);
         for subscriber in subscribers.drain(..) {
             subscriber.sink.stop();
@@ -251,23 +253,23 @@ pub fn slowed(time: Duration) -> Duration {
     time.saturating_mul(*factor)
 }
 
-/// The thread that beats a [`Clock`] at a steady pace.
+/// The thread that advances a [`Clock`] at regular intervals.
 pub struct Ticker {
-    /// Nothing is ever sent: dropping it is the signal to stop.
+    /// Nothing is ever sent; dropping it is the signal to stop.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     clock: Clock,
 }
 
 impl Ticker {
-    /// Starts the thread `ticker`: one beat every `period`, after which `beaten` is called with
-    /// the time and with how many were told.
+    /// Starts the thread `ticker`, which advances the clock every `period`. After each tick it
+    /// calls `beaten` with the time and the number of notified subscribers.
     ///
-    /// A beat comes a whole period after the one before and is never made up for: after a laptop's
-    /// sleep there is one tick, not an hour of them at once.
+    /// Each tick is a whole period after the previous one, and missed ticks are not made up for:
+    /// after a laptop has slept there is one tick, not an hour of them at once.
     ///
     /// # Errors
-    /// What the system says when it has no thread to give.
+    /// The system's error if the thread can't be started.
     pub fn start(
         clock: Clock,
         period: Duration,
@@ -288,7 +290,7 @@ impl Ticker {
         })
     }
 
-    /// Stops the thread, waits for its end and stops the clock, so that every subscription
+    /// Stops the thread, waits until it has ended, and stops the clock, so that every subscription
     /// disconnects.
     pub fn stop(self) {
         drop(self);
@@ -299,7 +301,7 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A ticker that panicked has stopped ticking, which is all that is wanted here.
+            // A ticker that panicked no longer ticks, so it has stopped as well.
             let _ = thread.join();
         }
         self.clock.stop();

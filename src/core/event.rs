@@ -21,7 +21,7 @@ pub use emit::{EventQueue, Events};
 pub use traffic_gate::TrafficGate;
 
 /// The reason in [`ChatEvent::LinesMissing`] if a reader's queue was full.
-pub const TOO_FAST: &str = "they came faster than they could be written";
+pub const TOO_FAST: &str = "events arrived faster than they could be written";
 
 /// A named value of an event.
 pub type Field = (Cow<'static, str>, FieldValue);

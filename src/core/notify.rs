@@ -1,11 +1,12 @@
-//! How a thread that sleeps for several reasons is woken for each of them: one channel, in which
-//! ticks, the word that something waits, and the end arrive.
+//! Notifications for a thread that waits for several things: a single channel carries ticks,
+//! notifications of work, and the stop.
 //!
-//! A worker's timekeeper blocks in `recv` on it and on nothing else. There is room for one item of
-//! each kind, so nobody who sends ever waits. Word of work is under way once at most, whoever sends
-//! it how often: a thousand messages wake a thread once. A tick that comes while another one is
-//! still in the channel is noted beside it, and the thread reads the latest: so no deadline is seen
-//! late because a thread was in a long write when its tick came.
+//! A worker's timer thread blocks in `recv` on this channel and on nothing else. The channel has
+//! room for one item of each kind, so a sender never blocks. It holds at most one notification of
+//! work, however often one is sent: a thousand messages wake the thread once. A tick that arrives
+//! while another one is still in the channel is stored alongside it, and the thread reads the
+//! latest one. So a thread that was in a long write when a tick arrived does not compare its
+//! deadlines with an outdated tick.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,26 +15,26 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::tick::Tick;
 
-/// Why a thread was woken.
+/// The reason for which a thread was woken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Notification {
-    /// The clock moved on, to this tick.
+    /// The clock has advanced to this tick.
     Tick(Tick),
-    /// Something waits to be written.
+    /// There is work, such as output to write.
     Work,
-    /// The clock has stopped: the server is going down.
+    /// The clock has stopped: the server is shutting down.
     Stop,
 }
 
-/// One of each kind.
+/// The channel's capacity: one notification of each kind.
 const ROOM: usize = 3;
 
-/// What is under way to the thread.
+/// The notifications that the thread has not read yet.
 #[derive(Default)]
 struct UnderWay {
-    /// Word of work is in the channel.
+    /// Set if a notification of work is in the channel.
     work: AtomicBool,
-    /// The latest tick that has been sent and not been read; 0 if there is none.
+    /// The latest tick that was sent and has not been read; 0 if there is none.
     tick: AtomicU64,
 }
 
@@ -45,28 +46,28 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Tells that something waits. Never waits itself; telling it twice before the thread looks is
-    /// telling it once.
+    /// Notifies the thread of work. Never blocks. Repeated notifications that the thread has not
+    /// read yet count as one.
     pub fn notify(&self) {
         if !self.under_way.work.swap(true, Ordering::AcqRel) {
             let _ = self.sender.try_send(Notification::Work);
         }
     }
 
-    /// Tells of a tick. The ticker alone does.
+    /// Sends a tick. Only the ticker calls this.
     pub fn tick(&self, now: Tick) {
         if self.under_way.tick.swap(now.0, Ordering::AcqRel) == 0 {
             let _ = self.sender.try_send(Notification::Tick(now));
         }
     }
 
-    /// Tells of the end, which comes once.
+    /// Sends the stop. Called once.
     pub fn stop(&self) {
         let _ = self.sender.try_send(Notification::Stop);
     }
 }
 
-/// The receiving end: one thread's.
+/// The receiving end, which belongs to one thread.
 pub(crate) struct NotifyReceiver {
     notifier: Notifier,
     receiver: Receiver<Notification>,
@@ -79,7 +80,7 @@ impl Default for NotifyReceiver {
 }
 
 impl NotifyReceiver {
-    /// Nothing has happened yet.
+    /// Creates a channel without notifications.
     pub(crate) fn new() -> NotifyReceiver {
         let (sender, receiver) = bounded(ROOM);
         let under_way = Arc::default();
@@ -89,25 +90,25 @@ impl NotifyReceiver {
         }
     }
 
-    /// The other end.
+    /// Returns a sending end.
     pub(crate) fn notifier(&self) -> Notifier {
         self.notifier.clone()
     }
 
-    /// Blocks until there is a reason to be awake.
+    /// Blocks until there is a notification, and returns it.
     pub(crate) fn next(&self) -> Notification {
-        // The sending end is here, too, so the channel never disconnects.
+        // This struct also holds a sending end, so the channel never disconnects.
         self.read(self.receiver.recv().unwrap_or(Notification::Stop))
     }
 
-    /// A reason, if there is one already.
+    /// Returns a notification if there is one already.
     pub(crate) fn try_next(&self) -> Option<Notification> {
         let wake = self.receiver.try_recv().ok()?;
         Some(self.read(wake))
     }
 
-    /// What comes from here on is told anew: whoever has something puts it where it belongs before
-    /// telling of it, and this thread looks there after this.
+    /// Marks the notification as read, so that the next one is sent through the channel again. A
+    /// sender stores its data before it notifies, and this thread checks for data after this call.
     fn read(&self, wake: Notification) -> Notification {
         let under_way = &self.notifier.under_way;
         match wake {
@@ -116,10 +117,11 @@ impl NotifyReceiver {
                 Notification::Tick(Tick(latest.max(sent.0)))
             }
             Notification::Work => {
-                // A swap, as on the other side: of the two, one sees what the other did before.
-                // With a plain store, what this thread looks at next may be read before the flag is
-                // down. Then whoever puts something there in between finds the flag up and sends no
-                // word, and this thread finds nothing and sleeps over it.
+                // A swap, as in `notify`: of two concurrent swaps, the later one sees everything
+                // that happened before the earlier one. With a plain store, this thread's next
+                // reads could happen before the flag is cleared. A sender that stores data in
+                // between would find the flag set and send no notification, and this thread would
+                // find no data and sleep.
                 under_way.work.swap(false, Ordering::AcqRel);
                 Notification::Work
             }
@@ -134,7 +136,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    /// Long enough for a thread to be scheduled on the busiest of machines.
+    /// Long enough for a thread to be scheduled on a very busy machine.
     const PATIENCE: Duration = Duration::from_secs(120);
 
     #[test]
@@ -164,8 +166,8 @@ mod tests {
         assert_eq!(notifications.next(), Notification::Tick(Tick(6)));
     }
 
-    /// Everything that the ticker and the thread can do, in every order, for four ticks: the thread
-    /// never waits with a tick unread, and what it reads last is the latest.
+    /// Walks every order of ten steps of the ticker and the thread: the thread never waits with a
+    /// tick unread, and the last tick that it reads is the latest.
     #[test]
     fn no_tick_is_missed_however_the_two_meet() {
         #[derive(Clone, Copy)]
@@ -200,8 +202,8 @@ mod tests {
         }
     }
 
-    /// Whoever has something says so after putting it there, and the sleeper looks after waking: so
-    /// nothing is left lying, however the two meet.
+    /// A sender notifies after it has stored its data, and the thread checks for data after it
+    /// wakes. So no data is left over, in whatever order the two run.
     #[test]
     fn no_work_is_missed() {
         const COUNT: u64 = 300_000;
@@ -219,7 +221,8 @@ mod tests {
             for number in 1..=COUNT {
                 put.store(number, Ordering::Release);
                 notifier.notify();
-                // Waited for now and then, or the next word would hide that this one was missed.
+                // Wait now and then: otherwise the next notification would hide that this one was
+                // missed.
                 let until = Instant::now() + PATIENCE;
                 while number % 3 == 0 && taken.load(Ordering::Acquire) < number {
                     if Instant::now() > until {
@@ -229,7 +232,7 @@ mod tests {
                     thread::yield_now();
                 }
                 if missed > 0 {
-                    // For the other thread to end, whatever the flag says.
+                    // Lets the other thread end, regardless of the flag.
                     let _ = notifier.sender.try_send(Notification::Work);
                 }
             }

@@ -1,5 +1,5 @@
-//! Limits a panic to the client whose request caused it: catches it, emits an event and keeps the
-//! thread running.
+//! Containment of panics: a panic affects only the client whose request caused it. It is caught and
+//! emitted as an event, and the thread keeps running.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -41,7 +41,7 @@ impl Panics {
         }
     }
 
-    /// Does work for one client. If it panics, only this client is affected.
+    /// Runs `work` for one client. If it panics, only this client is affected.
     pub fn caught(&self, work: impl FnOnce()) {
         self.ended_by(|| {
             work();
@@ -59,14 +59,14 @@ impl Panics {
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without words".to_owned());
+            .unwrap_or_else(|| "a panic without a message".to_owned());
         let place = PLACE.take().unwrap_or_else(|| "?".to_owned());
         self.events.emit(|| ChatEvent::Panicked { message, place });
         CloseReason::Panicked
     }
 
-    /// A place at which a test may make this thread panic, to see that it costs one client alone.
-    /// Outside of tests there is nothing here.
+    /// A point at which a test can make this thread panic, to check that only one client is
+    /// affected. Outside of tests, it does nothing.
     pub fn fail_point(&self, place: &'static str) {
         #[cfg(any(test, feature = "test-support"))]
         if let Ok(mut next_at) = self.next_at.lock()

@@ -93,7 +93,7 @@ impl Portal {
                 }
             };
             let (peer, request) = (question.peer, datagram.get(..length).unwrap_or(&datagram));
-            // Otherwise two portals would answer each other for ever.
+            // Otherwise two portals would answer each other forever.
             if is_an_answer(request) || is_this_portal(peer, socket.address()) {
                 continue;
             }
@@ -114,7 +114,7 @@ impl Portal {
     }
 
     /// Returns the answer to a datagram: a ticket, or `Some(None)` if there is no seat. `None`
-    /// sends no answer.
+    /// means no answer.
     fn answer_to(
         &self,
         peer: SocketAddr,
@@ -223,8 +223,8 @@ fn as_ticket(Ticket { port, passcode }: &Ticket) -> ServerDoc<'_> {
 
 /// Callers that have received a ticket and may turn out to speak another protocol. The portal sends
 /// first, so such a request may arrive after its ticket was sent. The portal does not wait for it,
-/// but checks when the next caller connects. Most clients have closed their connection by then. The
-/// oldest callers are forgotten, and their reservations expire.
+/// but checks when the next caller connects. Most clients have closed their connection before that.
+/// The oldest callers are forgotten, and their reservations expire.
 #[derive(Default)]
 struct RecentTickets {
     callers: VecDeque<(Ticket, Stream)>,

@@ -26,10 +26,10 @@ use portal_net::threads::{ThreadBudget, ThreadToken, spawn, take};
 use portal_net::{Host, Listener};
 use portal_wire::{CloseReason, Name};
 
-/// The function that a room's thread runs. This module receives it, so it does not depend on it.
+/// The function that a room's thread runs. It is passed in, so this module does not depend on it.
 pub(crate) type ServeRoom = Box<dyn Fn(NewRoom) + Send + Sync>;
 
-/// Listens at an address; the error is the reason why that is impossible.
+/// Listens at an address. The error is the reason for the failure.
 pub(crate) type ListenAt = Box<dyn Fn(SocketAddr) -> Result<Listener, String> + Send + Sync>;
 
 /// A new room, for the thread that runs it.
@@ -50,7 +50,7 @@ pub struct RoomPorts {
     pub bind: Host,
     /// Set if the system chooses the ports.
     pub any_port: bool,
-    /// Listens at an address, or returns the reason why that is impossible.
+    /// Listens at an address, or returns the reason for the failure.
     pub listen: ListenAt,
 }
 

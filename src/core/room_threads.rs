@@ -1,9 +1,9 @@
 //! A room's threads (seed 004).
 //!
-//! `room-50005` accepts. A connection without a passcode has a thread of the pool of pending
-//! callers, `member-1` and so on, which serves it to its end. A member also has a `writer-50005`,
-//! which writes what did not fit into a full socket before. `timer-50005` enforces the reservations
-//! and the handshake timeout.
+//! `room-50005` accepts connections. Each one gets a thread of the pool of pending callers,
+//! `member-1` and so on, which serves it until it is closed. A member also has a thread
+//! `writer-50005`, which writes output that did not fit into a full socket. `timer-50005` enforces
+//! the reservations and the handshake timeout.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use portal_net::threads::spawn_with;
 use portal_net::{Pending, PendingConnections, Share};
 use portal_wire::{CloseReason, Name, ServerDoc};
 
-/// One room, as its threads share it.
+/// The state that a room's threads share.
 pub struct RunningRoom {
     state: Arc<ServerState>,
     accepting: AcceptLoop,
@@ -38,7 +38,7 @@ pub struct RunningRoom {
     _running: Sender<()>,
 }
 
-/// `room-50005`: accepts until the room is closed, and clears up.
+/// Runs the thread `room-50005`: accepts until the room is closed, then clears up.
 pub fn run(
     state: Arc<ServerState>,
     accepting: AcceptLoop,
@@ -79,7 +79,7 @@ pub fn run(
         .accept_each(&listener, is_over, |stream, peer| {
             room.state.panics.caught(|| {
                 room.state.panics.fail_point("room");
-                // A parked caller does not keep a room from ending.
+                // A parked caller does not keep the room from ending.
                 let room = Arc::downgrade(&room);
                 let share = Share(limits::ROOM_CALLERS_PER_ADDRESS);
                 callers.admit(stream, share, "member", move |caller| {
@@ -93,13 +93,13 @@ pub fn run(
     let handle = Arc::clone(&room.handle);
     drop(room);
     let _ = all_ended.recv();
-    // Closed before the port goes back, so that the next room can bind it.
+    // Closed before the port is returned, so that the next room can bind it.
     drop(listener);
     state.rooms.put_back(&name, &handle);
 }
 
 impl RunningRoom {
-    /// One connection, from the call to the end.
+    /// Serves one connection from the accept to the close.
     fn welcome(self: &Arc<Self>, caller: Pending, peer: SocketAddr) {
         let (rooms, port) = (&self.state.rooms, self.handle.port);
         let notifications = NotifyReceiver::new();
@@ -112,7 +112,8 @@ impl RunningRoom {
             rooms.call(&self.name, &connection, now)
         });
         if let Some(Ok(())) = called {
-            // A caller that is not admitted keeps its place until its connection is closed.
+            // A caller that is not admitted stays among the pending callers until its connection is
+            // closed.
             let mut pending = Some(caller);
             let end = self
                 .state
@@ -135,8 +136,8 @@ impl RunningRoom {
         });
     }
 
-    /// `writer-50005`: writes what did not fit into a full socket before, until the connection is
-    /// over.
+    /// Runs the thread `writer-50005`: writes output that did not fit into a full socket, until the
+    /// connection is over.
     fn write(&self, connection: &Connection, notifications: &NotifyReceiver) {
         let outbox = &connection.outbox;
         let end = self.state.panics.ended_by(|| {
@@ -152,12 +153,12 @@ impl RunningRoom {
         outbox.cut(end);
     }
 
-    /// `timer-50005`: ends reservations that nobody takes up and callers who say nothing.
+    /// Runs the thread `timer-50005`: ends reservations and handshakes that have timed out.
     fn keep_time(&self, notifications: &NotifyReceiver) {
         while !self.handle.is_closed() {
             let now = match notifications.next() {
                 Notification::Tick(now) => now,
-                // The room has ended, or is about to; the loop looks.
+                // The room has ended or is about to end; the loop's condition checks that.
                 Notification::Work => continue,
                 Notification::Stop => return,
             };
@@ -183,7 +184,8 @@ impl RunningRoom {
         }
     }
 
-    /// From the first byte to the last. Releases the caller's place when it becomes a member.
+    /// Serves a connection until its session ends. Releases the caller's place when it becomes a
+    /// member.
     fn serve(
         self: &Arc<Self>,
         pending: &mut Option<Pending>,
@@ -208,7 +210,7 @@ impl RunningRoom {
             Ok(said) => said,
             Err(end) => return end,
         };
-        // This thread and the writer are kept as long as the member stays.
+        // The member needs this thread and the writer until it leaves.
         let tokens = rooms
             .thread_token()
             .and_then(|kept| Ok((kept, rooms.thread_token()?)));
@@ -219,7 +221,8 @@ impl RunningRoom {
                 return CloseReason::PeerClosed;
             }
         };
-        // Only a worker calls back; whoever wants that of a room is let in as everybody is.
+        // Only a worker calls back. A room ignores the request for a callback, and admits the
+        // client as usual.
         let passcode = said.map(|handshake| handshake.passcode);
         let now = self.state.clock.now();
         let admission = rooms.with_room(&self.name, &self.handle, |rooms| {
@@ -231,7 +234,7 @@ impl RunningRoom {
                 self.state
                     .rooms
                     .emit_joined(&self.name, main.session(), who);
-                // Told under the lock, before anybody can be told that they have left.
+                // Emitted under the lock, before an event can report that the client has left.
                 events.emit(|| ChatEvent::RoomJoined {
                     port,
                     room: self.name.to_string(),
@@ -274,7 +277,7 @@ impl RunningRoom {
         Session::new(&self.state, role, connection).run(decoder)
     }
 
-    /// A connection to the room is over, or is to be.
+    /// Closes a connection and removes its member, if it has one, from the room.
     fn part(&self, connection: &Arc<Connection>, end: CloseReason) {
         let rooms = &self.state.rooms;
         let departure = rooms.with(|held| {

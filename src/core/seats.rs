@@ -45,8 +45,8 @@ pub struct SharedSeat {
 pub struct SeatSlot {
     /// The seat's state.
     pub seat: Seat,
-    /// The address whose share of seats this one counts against, from the reservation until the
-    /// port goes back.
+    /// The address whose share of seats includes this one, from the reservation until the port is
+    /// returned.
     counted: Option<IpAddr>,
     /// Set from the client's arrival until the worker has cleared up.
     pub connection: Option<Arc<Connection>>,
@@ -196,7 +196,8 @@ impl Drop for HeldSeat<'_> {
 }
 
 impl Seats {
-    /// Creates the seats, all free. With a limit, an address may have at most `most_per_address`.
+    /// Creates the seats, all free. `most_per_address` limits the seats of one address, if it is
+    /// set.
     pub fn new(
         seats: Vec<SharedSeat>,
         passcodes: PasscodeKind,

@@ -1,41 +1,41 @@
-//! Time as the server counts it: moments, lengths and deadlines in whole ticks. Pure.
+//! The server's time in whole ticks: points in time, durations and deadlines. It reads no clock.
 
 use std::time::Duration;
 
-/// A moment: how many ticks the clock had made.
+/// A point in time: the number of ticks since the clock's start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Tick(pub u64);
 
-/// A length of time in whole ticks, at least one.
+/// A duration in whole ticks, at least one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Ticks(u64);
 
 impl Ticks {
-    /// How many they are.
+    /// The number of ticks.
     pub fn get(self) -> u64 {
         self.0
     }
 
-    /// The ticks that `duration` takes, rounded up, for a clock that ticks every `period`.
-    /// A duration of zero is one tick: a deadline in the past would be no deadline.
+    /// The number of ticks that `duration` takes, rounded up, for a clock that ticks every
+    /// `period`. A duration of zero takes one tick: a deadline in the past would be no deadline.
     pub fn covering(duration: Duration, period: Duration) -> Ticks {
         let ticks = duration.as_nanos().div_ceil(period.as_nanos().max(1));
         Ticks(u64::try_from(ticks).unwrap_or(u64::MAX / 2).max(1))
     }
 }
 
-/// The last tick at which something is still in time. It is past from the next tick on, so a
-/// timeout of `d` fires between `d` and `d` plus one tick, and never before.
+/// The last tick that is still in time. The deadline is past from the next tick on, so a timeout of
+/// `d` fires between `d` and `d` plus one tick, and never before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Deadline(Tick);
 
 impl Deadline {
-    /// The deadline up to and with `tick`.
+    /// The deadline with `tick` as the last tick in time.
     pub fn at(tick: Tick) -> Deadline {
         Deadline(tick)
     }
 
-    /// The deadline for something that may take `ticks` from `now` on.
+    /// The deadline for an operation that may take `ticks` from `now` on.
     pub fn after(now: Tick, ticks: Ticks) -> Deadline {
         Deadline(Tick(now.0.saturating_add(ticks.0)))
     }
@@ -45,17 +45,17 @@ impl Deadline {
         Deadline(Tick((self.0).0.saturating_sub(ticks.0)))
     }
 
-    /// Whether it is too late at `now`.
+    /// Returns whether the deadline is past at `now`.
     pub fn is_past(self, now: Tick) -> bool {
         now > self.0
     }
 
-    /// The first tick at which it is too late.
+    /// The first tick that is past the deadline.
     pub(crate) fn fires_at(self) -> Tick {
         Tick((self.0).0.saturating_add(1))
     }
 
-    /// How many ticks are left at `now` before it fires; 0 when it is past.
+    /// The number of ticks from `now` until the deadline fires; 0 if it is past.
     pub fn left(self, now: Tick) -> u64 {
         self.fires_at().0.saturating_sub(now.0)
     }

@@ -1,10 +1,10 @@
-//! A worker's timekeeper: a thread that enforces the seat's deadlines and flushes output that did
-//! not fit into a full socket.
+//! A worker's timer: a thread that enforces the seat's deadlines and flushes output that did not
+//! fit into a full socket.
 //!
-//! The worker can't do either, because it is blocked in a read. This thread blocks on one channel,
+//! The worker can't do either, because it is blocked in a read. The timer blocks on one channel,
 //! which carries the ticks at which a deadline is due, and an outbox's notifications that there is
-//! output to flush. Deadlines are compared with the tick that arrived on the channel. The thread
-//! ends a session by shutting the socket down, which makes the worker's read return.
+//! output to flush. It compares deadlines with the tick that arrived on the channel. It ends a
+//! session by shutting the socket down, which makes the worker's read return.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::seat::Expiry;
 use crate::seats::{Seats, SharedSeat};
 use portal_wire::{CloseReason, ServerDoc};
 
-/// The state that all workers' timekeepers share.
+/// The state that all workers' timers share.
 #[derive(Clone)]
 pub struct SeatTimer {
     /// All seats.
@@ -33,7 +33,7 @@ pub struct SeatTimer {
 }
 
 impl SeatTimer {
-    /// The timekeeper's thread: runs until the clock stops, and then disconnects its client.
+    /// The timer's thread: runs until the clock stops, then disconnects its client.
     pub fn run(&self, seat: &SharedSeat, timer: &TimerSubscription) {
         let mut now = Tick::default();
         let mut is_stopped = false;

@@ -14,20 +14,21 @@ use portal_wire::{
 
 use crate::chat::Connection;
 
-/// Opens connections that speak one protocol.
+/// Opens connections for one protocol.
 pub trait Transport: Send + Sync {
     /// Returns the two halves for a new connection of a client at `port`.
     fn open(&self, stream: &Stream, port: Port) -> (Box<dyn Decoder>, Box<dyn Encoder>);
 
-    /// Rejects a client whose first bytes, as far as they have arrived, are another protocol's.
+    /// Rejects a client whose first bytes, as far as they have arrived, belong to another protocol.
     /// Otherwise returns the stream, with all bytes still to be read. Does not block.
     fn screen(&self, stream: Stream, port: Port) -> Option<Stream> {
         let _ = port;
         Some(stream)
     }
 
-    /// Completes a handshake that must precede the first document, and calls `established` after
-    /// it. A caller without a seat is `pending`: it yields its thread to others if it takes long.
+    /// Completes a handshake that must precede the first document, then calls `established`. A
+    /// caller without a seat is `pending`: it yields its thread to others if its handshake takes
+    /// long.
     ///
     /// # Errors
     /// The reason for closing the connection; the event for it is emitted.
@@ -42,8 +43,8 @@ pub trait Transport: Send + Sync {
         Ok(())
     }
 
-    /// Returns a last document and the bytes that close the connection after it, for a client that
-    /// is rejected.
+    /// Returns a last document, and the bytes that close the connection after it, for a rejected
+    /// client.
     fn last_word(&self, doc: &ServerDoc<'_>) -> Vec<u8>;
 }
 
@@ -55,15 +56,14 @@ pub enum Input<'d> {
         frame: &'d [u8],
         /// The document, or the reason why the frame is not one.
         read: Result<ClientDoc<'d>, DocError>,
-        /// The message is passed on unchanged: `%name%` in it does not name its recipient (seed
-        /// 003).
+        /// The message is relayed unchanged: `%name%` in it does not name its recipient (seed 003).
         is_verbatim: bool,
         /// Identifies the request to the encoder of its reply.
         request: RequestId,
     },
     /// Frames without a document, such as pings.
     Alive {
-        /// The reply to each, to be sent back.
+        /// The replies to send back.
         reply: Frames,
     },
 }

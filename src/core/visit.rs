@@ -2,9 +2,9 @@
 //!
 //! The order of the clear-up matters. The client leaves all registries before its connection is
 //! closed. Every connection that arrived while the seat was taken is rejected before the passcode
-//! changes and the port goes back on the stack, so none of them can be mistaken for the next
-//! client. A panic affects this client alone: the clear-up is the same, and each of its steps does
-//! nothing if it has been done.
+//! changes and the port is returned to the stack, so none of them can be mistaken for the next
+//! client. A panic affects this client alone: the clear-up is the same, and a step that has already
+//! been done does nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub trait Entrance {
         None
     }
 
-    /// Rejects the connections that have arrived at the seat's port meanwhile.
+    /// Rejects the connections that have arrived at the seat's port during the visit.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let _ = seat;
     }
@@ -65,7 +65,7 @@ pub struct Visit<'v> {
 }
 
 impl<'v> Visit<'v> {
-    /// The visit of a connection that is in its seat.
+    /// Creates the visit of a connection that is in its seat.
     pub fn new(
         state: &'v ServerState,
         seat: &'v SharedSeat,

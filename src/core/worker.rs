@@ -68,7 +68,7 @@ impl Worker {
 }
 
 impl WorkerPort<'_> {
-    /// Serves one client, from the connection to the free seat.
+    /// Serves one client, from its connection until the seat is free again.
     fn receive(&self, seat: &SharedSeat, stream: Stream, peer: SocketAddr) {
         let (state, port) = (&self.worker.state, seat.port);
         let mut arrived = None;
@@ -84,8 +84,8 @@ impl WorkerPort<'_> {
         }
     }
 
-    /// Asks the seat whether this client is expected. If so, stores its connection in the seat,
-    /// where the timer finds it; otherwise rejects it.
+    /// Asks the seat whether this client is expected. If so, stores the connection in the seat,
+    /// where the timer thread finds it; otherwise rejects it.
     fn arrive(
         &self,
         seat: &SharedSeat,
@@ -159,8 +159,8 @@ impl Entrance for WorkerPort<'_> {
         }
     }
 
-    /// Rejects the connections that are waiting now, and at most as many as the backlog holds, so
-    /// that a stream of strays can't keep the port from its next client.
+    /// Rejects the connections that are waiting now, at most as many as the backlog holds, so that
+    /// a stream of unexpected connections can't block the port for its next client.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let listener = self.listener;
         if listener.set_nonblocking(true).is_err() {
@@ -172,8 +172,7 @@ impl Entrance for WorkerPort<'_> {
             };
             self.reject(seat, stream, peer);
         }
-        // A listener that stayed non-blocking would make the accept loop spin, so retry until it
-        // works.
+        // A non-blocking listener would make the accept loop spin, so this retries until it works.
         while listener.set_nonblocking(false).is_err() {
             std::thread::sleep(limits::ACCEPT_BACKOFF);
         }

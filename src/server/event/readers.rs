@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(words(&out), ["shutting-down", "lines-missing", "-"]);
         let text = String::from_utf8(out.0.lock().0.clone()).unwrap();
         assert!(
-            text.contains("lines-missing   count 2  reason they came faster"),
+            text.contains("lines-missing   count 2  reason events arrived faster"),
             "{text}"
         );
     }
