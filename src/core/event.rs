@@ -1,4 +1,5 @@
-//! Events: what the server does, for the console, the event file, the board and the tests.
+//! Events: a record of the server's actions for the console, the event file, the board and the
+//! tests.
 //!
 //! Emitting an event never blocks: each reader has a bounded queue, and an event that finds the
 //! queue full is dropped and counted for that reader. Without a reader, events are not even built.

@@ -6,10 +6,10 @@ use std::time::Duration;
 pub(crate) use portal_net::limits::{ACCEPT_BACKOFF, WORKER_BACKLOG};
 pub(crate) use portal_wire::limits::MAX_NAME_BYTES;
 
-/// Maximum time between the turns of two members that makes them a crowd. The timer threads of a
-/// crowd's recipients collect the messages and write them, instead of each sender. (Measured with
-/// 50 senders: 1.5 to 2.4 million deliveries a second with this limit, and with ten times as much;
-/// 1.0 to 2.4 million with 300 µs; 0.4 million without collecting.)
+/// Members whose turns follow each other within this time are a crowd: their recipients' timer
+/// threads collect the messages and write them, instead of each sender. (Measured with 50 senders:
+/// 1.5 to 2.4 million deliveries a second with this limit, and with ten times as much; 1.0 to 2.4
+/// million with 300 µs; 0.4 million without collecting.)
 pub const CROWD_WINDOW: Duration = Duration::from_micros(1000);
 
 /// Limit on the bytes queued for one client's socket. A client that exceeds it is disconnected as
@@ -53,8 +53,8 @@ pub const FLUSH_CHUNK: usize = 64 * 1024;
 /// Number of rejected documents in a row after which the connection is closed.
 pub const ERRORS_IN_A_ROW: u32 = 10;
 
-/// Maximum number of recipients of a message from another server to whom the receiving thread
-/// writes itself. If there are more, the recipients' timer threads write.
+/// A message from another server is written by the thread that received it if it has at most this
+/// many recipients, otherwise by the recipients' timer threads.
 pub const DIRECT_WRITES: usize = 16;
 
 /// The longest password, in bytes.

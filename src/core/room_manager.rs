@@ -349,7 +349,7 @@ impl RoomManager {
         join_all(ended);
     }
 
-    /// The right to keep one more thread.
+    /// Reserves one more thread.
     ///
     /// # Errors
     /// If the server already has its maximum number of threads.
