@@ -14,7 +14,7 @@ use std::time::Duration;
 use browser::Browser;
 use engine::{Engine, Wire};
 use portal_chat::cluster::ClusterSettings;
-use portal_chat::server::{Settings, StartError, WebDoor};
+use portal_chat::server::{Settings, StartError, WebEntrance};
 use support::running::{Running, program};
 use support::terminal::Terminal;
 use support::{Client, PATIENCE, TestServer, command, login};
@@ -772,7 +772,7 @@ fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
             single_port: None,
             workers,
             cluster: Some(cluster),
-            web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+            web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
             ..settings
         })
     };

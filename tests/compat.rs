@@ -15,7 +15,7 @@ use portal_chat::wire::{CloseReason, Revision};
 use support::running::program;
 use support::{PATIENCE, TestServer, UdpAsker, ticket};
 
-const REVISIONS: [Revision; 3] = [Revision::V0, Revision::One, Revision::V2];
+const REVISIONS: [Revision; 3] = [Revision::V0, Revision::V1, Revision::V2];
 
 fn server(revision: Revision) -> TestServer {
     let portals = if revision.asks_by_udp() {
@@ -213,26 +213,26 @@ fn an_original_program_is_told_full_and_turned_away_in_its_own_words() {
 
 #[test]
 fn lengths_that_lie_end_the_session_and_harm_nobody() {
-    let server = server(Revision::One);
-    let mut partner = Original::visit(&server, Revision::One);
+    let server = server(Revision::V1);
+    let mut partner = Original::visit(&server, Revision::V1);
     for lie in [
         &b"\xff\xff\xff\xff\x0f"[..],
         b"\x80\x80\x80\x80\x14",
         b"\x80\x80\x80\x80\x80\x80",
         b"\xff\xff\x7f",
     ] {
-        let mut liar = Original::visit(&server, Revision::One);
+        let mut liar = Original::visit(&server, Revision::V1);
         liar.stream.write_all(lie).unwrap();
         assert_eq!(read_string(&mut liar.stream), None, "without a word");
         server.wait_for_event("seat-free", Some(liar.port));
     }
     // A length that is only cut short waits for the rest, until the client goes.
-    let mut short = Original::visit(&server, Revision::One);
+    let mut short = Original::visit(&server, Revision::V1);
     short.stream.write_all(b"\x05ab").unwrap();
     let port = short.port;
     drop(short);
     server.wait_for_event("seat-free", Some(port));
-    let mut honest = Original::visit(&server, Revision::One);
+    let mut honest = Original::visit(&server, Revision::V1);
     honest.says("still here");
     partner.hears("still here");
 }

@@ -14,7 +14,7 @@ use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
 use portal_chat::event::Events;
 use portal_chat::limits;
-use portal_chat::server::{Settings, WebDoor};
+use portal_chat::server::{Settings, WebEntrance};
 use support::{Client, PATIENCE, TestServer, command, handshake, login, ticket};
 
 /// More callers than threads and parking places together.
@@ -53,8 +53,8 @@ fn get(address: SocketAddr) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-fn web() -> Option<WebDoor> {
-    Some(WebDoor::at("127.0.0.1:0".parse().unwrap()))
+fn web() -> Option<WebEntrance> {
+    Some(WebEntrance::at("127.0.0.1:0".parse().unwrap()))
 }
 
 /// One test, because the threads of all tests of a file are in one process.

@@ -17,7 +17,7 @@ use support::{Client, PATIENCE};
 
 /// Runs a server while `visit` does something, and then ends it.
 fn with_server(
-    serve: fn(&Listener, portal_chat::lesson::Say<'_>) -> std::io::Result<()>,
+    serve: fn(&Listener, portal_chat::lesson::Print<'_>) -> std::io::Result<()>,
     visit: impl FnOnce(SocketAddr, &Receiver<String>),
 ) {
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));

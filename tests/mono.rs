@@ -15,7 +15,7 @@ use support::{TestServer, running, temporary_file};
 
 const REVISIONS: [(Revision, &str); 3] = [
     (Revision::V0, "0"),
-    (Revision::One, "1"),
+    (Revision::V1, "1"),
     (Revision::V2, "2"),
 ];
 

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use portal_chat::board::{Board, Redactor};
 use portal_chat::clock::Clock;
 use portal_chat::event::Events;
-use portal_chat::server::{Portals, Server, Settings, WebDoor};
+use portal_chat::server::{Portals, Server, Settings, WebEntrance};
 use support::network::{LOOPBACK, is_inside_a_network_of_its_own, leave_in_time_wait};
 use support::running::Running;
 use support::{Client, TestServer, UdpAsker, handshake, ticket};
@@ -32,7 +32,7 @@ fn listens_over_both(test: &str, bindv6only: u8) {
         bind: "::".parse().unwrap(),
         workers: 2,
         max_per_address: Some(1),
-        web: Some(WebDoor::at(everywhere)),
+        web: Some(WebEntrance::at(everywhere)),
         ..Settings::default()
     });
     let mut events = Events::new(Clock::new());

@@ -20,7 +20,7 @@ use portal_chat::clock::Clock;
 use portal_chat::event::Events;
 use portal_chat::limits;
 use portal_chat::net::{Stream, TlsServer};
-use portal_chat::server::{Settings, WebDoor};
+use portal_chat::server::{Settings, WebEntrance};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -104,7 +104,7 @@ fn a_portal_without_tls_answers_a_client_whose_handshake_has_come_already() {
 fn http_at_the_pages_tls_port_gets_an_answer_that_names_https() {
     let (tls, _) = both();
     let server = TestServer::start(&Settings {
-        web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+        web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
         ..settings(2, &tls)
     });
     for (bytes, part) in [
@@ -418,7 +418,7 @@ fn a_plain_client_and_a_tls_server_come_to_a_sentence() {
 fn openssl_and_pythons_ssl_talk_with_it() {
     let (tls, _) = both();
     let server = TestServer::start(&Settings {
-        web: Some(WebDoor::at("127.0.0.1:0".parse().unwrap())),
+        web: Some(WebEntrance::at("127.0.0.1:0".parse().unwrap())),
         ..settings(8, &tls)
     });
     let portal = server.server.portal().to_string();

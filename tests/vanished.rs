@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use portal_chat::event::Event;
-use portal_chat::server::{Settings, WebDoor};
+use portal_chat::server::{Settings, WebEntrance};
 use portal_chat::wire::CloseReason;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::SockRef;
@@ -172,7 +172,7 @@ fn at_a_single_port() {
 #[test]
 fn in_a_browser() {
     let with_web = Settings {
-        web: Some(WebDoor::at(SocketAddr::from((SERVER, 0)))),
+        web: Some(WebEntrance::at(SocketAddr::from((SERVER, 0)))),
         ..settings()
     };
     let arrive = |server: &TestServer| {

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use portal_chat::limits;
-use portal_chat::server::{Settings, WebDoor};
+use portal_chat::server::{Settings, WebEntrance};
 use support::web::{Frame, TEXT, WebClient, masked};
 use support::{Client, PATIENCE, TestServer, command, handshake, login, message};
 
@@ -16,7 +16,7 @@ const ANY: &str = "127.0.0.1:0";
 fn settings(workers: usize) -> Settings {
     Settings {
         workers,
-        web: Some(WebDoor::at(ANY.parse().unwrap())),
+        web: Some(WebEntrance::at(ANY.parse().unwrap())),
         ..Settings::default()
     }
 }
@@ -326,9 +326,9 @@ fn a_browser_that_sleeps_is_asked_and_then_its_seat_is_free() {
 #[test]
 fn pages_of_other_sites_and_names_of_others_are_refused() {
     let server = TestServer::start(&Settings {
-        web: Some(WebDoor {
+        web: Some(WebEntrance {
             names: vec!["chat.example".to_owned()],
-            ..WebDoor::at(ANY.parse().unwrap())
+            ..WebEntrance::at(ANY.parse().unwrap())
         }),
         ..settings(2)
     });
@@ -379,9 +379,9 @@ fn behind_a_proxy(trusted_proxies: &[&str]) -> TestServer {
     let trusted_proxies = trusted_proxies.iter().map(|text| text.parse().unwrap());
     TestServer::start(&Settings {
         max_per_address: Some(1),
-        web: Some(WebDoor {
+        web: Some(WebEntrance {
             trusted_proxies: trusted_proxies.collect(),
-            ..WebDoor::at(ANY.parse().unwrap())
+            ..WebEntrance::at(ANY.parse().unwrap())
         }),
         ..settings(4)
     })

@@ -205,7 +205,7 @@ fn deliver(
             let asked = |name: &str| entry.field(name).to_owned();
             let args = vec![asked("r"), asked("a"), flag(queued)];
             // If the queue is full, the sender's reply is "unsure".
-            let _ = asks.try_send(Task::Ask(ScriptRequest {
+            let _ = asks.try_send(Task::Script(ScriptRequest {
                 call: ScriptCall { op: Op::Ack, args },
                 until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
                 done: Box::new(|_, _| {}),

@@ -18,7 +18,7 @@ use crate::engine::{Asking, Op, Reading, START_WITHIN, ScriptCall, flag, number_
 use crate::host::BackplaneHost;
 use crate::incoming;
 use crate::limits;
-use crate::out::{self, Answered, ScriptRequest, Task};
+use crate::out::{self, ScriptCallback, ScriptRequest, Task};
 use crate::peer_server::PeerServer;
 use crate::settings::{ClusterError, ClusterSettings};
 use crate::shared::{SharedState, Side};
@@ -118,11 +118,11 @@ impl RedisBackplane {
         &self.shared.caller_id
     }
 
-    fn ask(&self, op: Op, args: Vec<String>, done: Answered) {
+    fn ask(&self, op: Op, args: Vec<String>, done: ScriptCallback) {
         if !self.is_up() {
             return done(Err(Outcome::Unreachable), &mut Unwritten::default());
         }
-        let ask = Task::Ask(ScriptRequest {
+        let ask = Task::Script(ScriptRequest {
             call: ScriptCall { op, args },
             until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
             done,
@@ -130,7 +130,7 @@ impl RedisBackplane {
         match self.asks.try_send(ask) {
             Ok(()) => {}
             Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) => {
-                if let Task::Ask(ask) = task {
+                if let Task::Script(ask) = task {
                     (ask.done)(Err(Outcome::Unreachable), &mut Unwritten::default());
                 }
             }
@@ -144,7 +144,7 @@ impl RedisBackplane {
         if !self.is_up() {
             return;
         }
-        let ask = Task::Ask(ScriptRequest {
+        let ask = Task::Script(ScriptRequest {
             call: ScriptCall { op, args },
             until: None,
             done: Box::new(|_, _| {}),
@@ -479,7 +479,7 @@ fn account(words: &[String]) -> Option<Account> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Place;
+    use crate::engine::StreamEnd;
 
     #[test]
     fn while_redis_is_unreachable_nothing_overtakes_what_is_not_yet_delivered() {
@@ -498,7 +498,7 @@ mod tests {
             ]
         };
         let places = &backplane.shared.places;
-        places.set("room:lobby", Place { end: 0, born: 0 });
+        places.set("room:lobby", StreamEnd { end: 0, born: 0 });
         assert_eq!(routes(), [Route::Local; 2]);
         places.count_sending("room:lobby", session);
         assert_eq!(routes(), [Route::Refused(Outcome::Unreachable); 2]);

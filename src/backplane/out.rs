@@ -13,7 +13,7 @@ use portal_core::backplane::{Attached, HistoryEntry, Outcome};
 use portal_core::chat::Unwritten;
 use portal_wire::{Name, time};
 
-use crate::engine::{ANSWER_WITHIN, Asking, Op, Place, START_WITHIN, ScriptCall, reason};
+use crate::engine::{ANSWER_WITHIN, Asking, Op, START_WITHIN, ScriptCall, StreamEnd, reason};
 use crate::limits;
 use crate::peer_server::PeerServer;
 use crate::settings::ClusterError;
@@ -24,7 +24,7 @@ pub(super) type ScriptCallback =
     Box<dyn FnOnce(Result<Vec<String>, Outcome>, &mut Unwritten) + Send>;
 
 pub(super) enum Task {
-    ScriptRequest(ScriptRequest),
+    Script(ScriptRequest),
     /// Wakes the thread, which then notices a break or the shutdown.
     Wake,
 }
@@ -65,8 +65,8 @@ type SentRegistration = (Option<Name>, u64, Name);
 enum Registered {
     Yes {
         epoch: String,
-        all: Place,
-        inbox: Place,
+        all: StreamEnd,
+        inbox: StreamEnd,
     },
     Missing {
         command: String,
@@ -211,7 +211,7 @@ fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, Redis
     let answers = link.run(&shared.caller(), &[call])?;
     let words = answers.into_iter().next().unwrap_or_else(|| Ok(Vec::new()));
     let words = words.map_err(answered_wrongly)?;
-    let place = |index: usize| Place::read(words.get(index).map_or("", |word| word));
+    let place = |index: usize| StreamEnd::read(words.get(index).map_or("", |word| word));
     match words.first().map(String::as_str) {
         Some("ok") => Ok(Registered::Yes {
             epoch: words.get(1).cloned().unwrap_or_default(),
@@ -260,7 +260,7 @@ pub(super) fn attached(shared: &SharedState, room: &Name, words: &[String]) -> O
         return None;
     }
     let stream = format!("room:{}", room.key());
-    let token = shared.places.set(&stream, Place::read(place));
+    let token = shared.places.set(&stream, StreamEnd::read(place));
     let old = |four: &[String]| HistoryEntry {
         sent_at: time::from_seconds(four[0].parse().unwrap_or(0)),
         from: four[1].clone(),
@@ -339,7 +339,7 @@ fn is_refusal(error: &str) -> bool {
 fn refuse_all(queue: &Receiver<Task>) {
     let mut unwritten = Unwritten::default();
     for task in queue.try_iter() {
-        if let Task::Ask(ask) = task {
+        if let Task::Script(ask) = task {
             (ask.done)(Err(Outcome::Unreachable), &mut unwritten);
         }
     }
@@ -361,7 +361,7 @@ impl RequestSender<'_> {
             return self.renew();
         }
         let first = match queue.recv_timeout(due.min(limits::CLUSTER_PATIENCE / 4)) {
-            Ok(Task::Ask(ask)) => ask,
+            Ok(Task::Script(ask)) => ask,
             Ok(Task::Wake) | Err(RecvTimeoutError::Timeout) => return,
             Err(RecvTimeoutError::Disconnected) => return self.shared.stop(),
         };
@@ -371,7 +371,7 @@ impl RequestSender<'_> {
                 .try_iter()
                 .take(limits::CLUSTER_BATCH)
                 .filter_map(|task| match task {
-                    Task::Ask(ask) => Some(ask),
+                    Task::Script(ask) => Some(ask),
                     Task::Wake => None,
                 }),
         );

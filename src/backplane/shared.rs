@@ -455,7 +455,7 @@ impl StreamOffsets {
     }
 
     /// Starts reading a stream at that position. Returns a token for [`StreamOffsets::detach`].
-    pub(super) fn set(&self, stream: &str, from: engine::StreamPosition) -> u64 {
+    pub(super) fn set(&self, stream: &str, from: engine::StreamEnd) -> u64 {
         let mut table = self.0.lock();
         table.last_token += 1;
         let token = table.last_token;
@@ -653,7 +653,7 @@ mod tests {
     fn a_stream_that_has_gone_back_is_read_on_from_where_nothing_is_heard_twice() {
         let places = StreamOffsets::default();
         let read = || places.all()[0].1;
-        places.set("all", engine::StreamPosition { end: 0, born: 0 });
+        places.set("all", engine::StreamEnd { end: 0, born: 0 });
         for number in 1..=5 {
             assert_eq!(places.advance("all", number), Some(0));
         }
@@ -688,7 +688,7 @@ mod tests {
         assert_eq!(anew(1), Checked::Fine);
         // A room whose position was taken in the new epoch is read on from there.
         places.set_epoch("anew");
-        places.set("room:lobby", engine::StreamPosition { end: 2, born: 1 });
+        places.set("room:lobby", engine::StreamEnd { end: 2, born: 1 });
         let born = Some(1);
         let lobby = places.check("room:lobby", End { number: 2, born }, "anew");
         assert_eq!(lobby, Checked::Fine);
@@ -697,7 +697,7 @@ mod tests {
     #[test]
     fn a_session_is_heard_out_once_its_messages_have_been_read_whatever_broke_in_between() {
         let places = StreamOffsets::default();
-        places.set("all", engine::StreamPosition { end: 0, born: 1 });
+        places.set("all", engine::StreamEnd { end: 0, born: 1 });
         let is_read_back = || places.is_read_back("all", 7);
         assert!(is_read_back());
         places.count_sending("all", 7);
@@ -726,7 +726,7 @@ mod tests {
     #[test]
     fn a_session_is_not_heard_out_while_its_message_in_a_new_stream_is_unread() {
         let places = StreamOffsets::default();
-        places.set("all", engine::StreamPosition { end: 9, born: 1 });
+        places.set("all", engine::StreamEnd { end: 9, born: 1 });
         let is_read_back = || places.is_read_back("all", 7);
         let count_sending = || places.count_sending("all", 7);
         let count_sent = |number| places.count_sent("all", 7, Ok(number));
@@ -824,7 +824,7 @@ mod tests {
             there.places.set_epoch("0");
             there
                 .places
-                .set("all", engine::StreamPosition { end: 0, born: 0 });
+                .set("all", engine::StreamEnd { end: 0, born: 0 });
             let mut steps: Vec<u32> = (0..STEPS).map(|step| walk / 5_u32.pow(step) % 5).collect();
             steps.extend([4, 3, 4, 3]);
             for step in &steps {

@@ -38,7 +38,7 @@ use portal_net::{
     Listener, Pending, PendingConnections, PendingLimits, Port, Stream, Tap, TlsServer,
 };
 use portal_web::event::{EntranceEvent, emit_refused};
-use portal_web::http::{self, Hosts, Refusal, Refused, Request, Rules};
+use portal_web::http::{self, Hosts, Refusal, RefusedRequest, Request, Rules};
 use viewers::{Viewers, Watching};
 
 /// How long a viewer hears nothing before it is told that the server is still there.
@@ -273,7 +273,7 @@ fn serve(shared: &BoardState, caller: Pending) -> io::Result<()> {
     }
 }
 
-fn refuse(shared: &BoardState, stream: &Stream, refused: &Refused) -> io::Result<()> {
+fn refuse(shared: &BoardState, stream: &Stream, refused: &RefusedRequest) -> io::Result<()> {
     if let Some(events) = &shared.events {
         emit_refused(events, refused, shared.port);
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::ExitStatus;
 use super::chat::{Beginning, Chat, CompletionWords, SessionEnd, completions, mention};
-use super::commands::{self, Line, Typist};
+use super::commands::{self, TypedLine, Typist};
 use super::introduction::{FailureVerdict, Introduction};
 use super::link::{Link, LinkEvent, LinkId};
 use super::options::Options;
@@ -21,7 +21,7 @@ use super::watch::{IdleCheck, TICK, Watch};
 use portal_cli::output::{self, Output, counted};
 use portal_cli::signals::{self, Listening, Signal};
 use portal_cli::terminal::{
-    Ask, EditorOptions, Keyboard, Palette, PreparedEditor, Prompt, TypeAhead, Typed,
+    EditorOptions, Keyboard, Palette, PreparedEditor, Prompt, PromptKind, TypeAhead, Typed,
     unknown_time_zone,
 };
 use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
@@ -332,7 +332,7 @@ impl<'o> App<'o> {
     }
 
     /// Something has come over one of the links.
-    fn event(
+    fn on_event(
         &mut self,
         id: LinkId,
         event: LinkEvent,
@@ -505,7 +505,7 @@ impl<'o> App<'o> {
         let stands = match &self.asked {
             None => false,
             // Without prompts on the screen, a line is a line.
-            Some(asked) if !self.screen.has_prompts() && wanted.ask != Ask::Hidden => {
+            Some(asked) if !self.screen.has_prompts() && wanted.ask != PromptKind::Hidden => {
                 asked.ask == wanted.ask
             }
             // A partner who has logged in meanwhile has another name, and is the same: to draw the
@@ -540,7 +540,7 @@ impl<'o> App<'o> {
                 recv(self.keyboard.typed()) -> typed => match typed {
                     Ok(Typed::Line { text, .. }) => {
                         self.asked = None;
-                        return commands::read(&text, self.typist) != Line::Quit;
+                        return commands::read(&text, self.typist) != TypedLine::Quit;
                     }
                     Ok(
                         Typed::TooMuch { .. }
@@ -617,8 +617,8 @@ impl<'o> App<'o> {
                     Ok(Typed::Line { text, .. }) => {
                         self.asked = None;
                         match commands::read(&text, self.typist) {
-                            Line::Quit => return Err(ExitStatus::Left),
-                            Line::Nothing => {}
+                            TypedLine::Quit => return Err(ExitStatus::Left),
+                            TypedLine::Nothing => {}
                             _ => self.screen.not_sent(
                                 "not connected; that was not sent (the up arrow brings it back)",
                             ),
@@ -641,7 +641,7 @@ impl<'o> App<'o> {
 fn nobody(name: &str) -> Prompt<Target> {
     Prompt {
         name: name.to_owned(),
-        ask: Ask::Line,
+        ask: PromptKind::Line,
         target: Target::Nobody,
     }
 }

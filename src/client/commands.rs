@@ -129,7 +129,7 @@ pub(super) enum Takes {
     /// One of these words.
     Values(&'static [&'static str]),
     /// A command.
-    CommandHelp,
+    Command,
 }
 
 /// One command for the person.

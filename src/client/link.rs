@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
 
-use super::seek::Seat;
+use super::seek::ClientSeat;
 use portal_net::limits::THREAD_STACK;
 use portal_net::{Connector, Host, Stream};
 use portal_wire::{Codec, FrameReader};
@@ -49,7 +49,7 @@ impl Link {
     /// # Errors
     /// What the system says when it has no thread to give.
     pub(super) fn start(
-        seat: Seat,
+        seat: ClientSeat,
         id: LinkId,
         events: Sender<(LinkId, LinkEvent)>,
     ) -> io::Result<Link> {

@@ -3,7 +3,7 @@
 use std::sync::Weak;
 
 use crate::backplane::{BackplaneEvent, BackplaneEvents, HistoryEntry, RemoteMessage};
-use crate::chat::{MessageBatch, Unwritten, flush_all, hand_to_all};
+use crate::chat::{MessageBatch, Unwritten, flush_all, send_to_each};
 use crate::outbox::Queued;
 use crate::state::ServerState;
 use portal_wire::{CloseReason, Name, Scope, ServerDoc};
@@ -79,7 +79,7 @@ fn deliver(state: &ServerState, event: BackplaneEvent<'_>, unwritten: &mut Unwri
             if let Some((name, _, members)) = there {
                 let scope = Scope::Room(name.to_string().into());
                 let mut batch = batch_of(scope, &message);
-                hand_to_all(&members, &mut batch, message.here, unwritten);
+                send_to_each(&members, &mut batch, message.here, unwritten);
             }
         }
         BackplaneEvent::Topic { room, message } => {

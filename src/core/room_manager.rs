@@ -57,13 +57,13 @@ pub struct RoomPorts {
 /// A port on its way from the stack to a room. Dropping it puts the port back.
 struct HeldPort<'p> {
     ports: &'p RoomPorts,
-    lease: Option<PortToken>,
+    token: Option<PortToken>,
 }
 
 impl Drop for HeldPort<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.ports.free.lock().push(lease);
+        if let Some(token) = self.token.take() {
+            self.ports.free.lock().push(token);
         }
     }
 }
@@ -74,12 +74,12 @@ impl RoomPorts {
         let mut passed_over = Vec::new();
         let bound = loop {
             // The lock is released before the port is bound.
-            let lease = self.free.lock().pop();
-            let Some(lease) = lease else { break None };
-            let number = if self.any_port { 0 } else { lease.port().get() };
+            let token = self.free.lock().pop();
+            let Some(token) = token else { break None };
+            let number = if self.any_port { 0 } else { token.port().get() };
             let held = HeldPort {
                 ports: self,
-                lease: Some(lease),
+                token: Some(token),
             };
             let wanted = self.bind.at(number);
             match (self.listen)(wanted) {
@@ -283,8 +283,8 @@ impl RoomManager {
         let mut directory = self.directory.lock();
         opening.ends(&mut directory);
         // Check again under the lock, because the shutdown ends all rooms under it.
-        let lease = held.lease.take_if(|_| !self.clock.is_stopped());
-        let Some(lease) = lease else {
+        let token = held.token.take_if(|_| !self.clock.is_stopped());
+        let Some(token) = token else {
             drop(directory);
             handle.close(None);
             return Err(RoomError::Full);
@@ -292,9 +292,9 @@ impl RoomManager {
         let port = handle.port;
         directory
             .rooms
-            .open(name, (lease, port), self.places, Arc::clone(&handle));
+            .open(name, (token, port), self.places, Arc::clone(&handle));
         if let Some(there) = elsewhere {
-            handle.token.store(there.token, Ordering::Release);
+            handle.attachment.store(there.token, Ordering::Release);
             directory.rooms.remember(name, there.topic, there.history);
         }
         self.events.emit(|| ChatEvent::RoomOpened {
@@ -315,8 +315,8 @@ impl RoomManager {
             alarm: timer.alarm(),
             timer: timer.notifier(),
             closed: AtomicBool::new(false),
-            token: AtomicU64::new(0),
-            lease: Mutex::new(None),
+            attachment: AtomicU64::new(0),
+            token: Mutex::new(None),
         });
         let room = NewRoom {
             name: name.clone(),
@@ -359,12 +359,12 @@ impl RoomManager {
 
     /// The last step of a room's thread, after its listener is closed: returns the port.
     pub(crate) fn put_back(&self, name: &Name, handle: &RoomHandle) {
-        let Some(lease) = handle.lease.lock().take() else {
+        let Some(token) = handle.token.lock().take() else {
             return;
         };
         // Emitted under the lock, before another room can take the port.
         let mut free = self.ports.free.lock();
-        free.push(lease);
+        free.push(token);
         self.events.emit(|| ChatEvent::RoomEnded {
             port: handle.port,
             room: name.to_string(),
@@ -414,7 +414,7 @@ impl RoomManager {
             self.backplane.leave(Sender { session, name }, room);
         }
         if let Some(ended) = &departure.ended {
-            let token = ended.handle.token.load(Ordering::Acquire);
+            let token = ended.handle.attachment.load(Ordering::Acquire);
             self.backplane.detach(room, token);
         }
     }
@@ -432,7 +432,7 @@ impl RoomManager {
     pub(crate) fn follow(&self, departure: Departure) {
         flush_all(&departure.notified);
         if let Some(ended) = departure.ended {
-            ended.handle.close(Some(ended.lease));
+            ended.handle.close(Some(ended.token));
         }
     }
 
@@ -448,7 +448,7 @@ impl RoomManager {
             for connection in connected {
                 connection.outbox.end(CloseReason::Shutdown);
             }
-            ended.handle.close(Some(ended.lease));
+            ended.handle.close(Some(ended.token));
         }
         // Taken out first, because a thread that is ending may need the lock.
         let threads = std::mem::take(&mut *self.running.lock());

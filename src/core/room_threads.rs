@@ -65,7 +65,7 @@ pub fn run(
     let (port, events) = (room.handle.port, &room.accepting.events);
     let timing = Arc::clone(&room);
     let timer = spawn_with(timer_token, format!("timer-{port}"), move || {
-        timing.keep_time(timer.notifications());
+        timing.run_until_stop(timer.notifications());
     });
     if let Err(error) = timer {
         trouble(
@@ -154,7 +154,7 @@ impl RunningRoom {
     }
 
     /// Runs the thread `timer-50005`: ends reservations and handshakes that have timed out.
-    fn keep_time(&self, notifications: &NotifyReceiver) {
+    fn run_until_stop(&self, notifications: &NotifyReceiver) {
         while !self.handle.is_closed() {
             let now = match notifications.next() {
                 Notification::Tick(now) => now,

@@ -154,7 +154,7 @@ pub enum NoSeat {
 /// A port that has left the stack and is not with its seat yet. Dropping it puts the port back.
 pub struct HeldSeat<'s> {
     seats: &'s Seats,
-    lease: Option<PortToken>,
+    token: Option<PortToken>,
     address: IpAddr,
 }
 
@@ -162,24 +162,24 @@ impl HeldSeat<'_> {
     /// Calls `sit` under the seat's lock to give the port to its seat. Then, under the same lock,
     /// calls `then` with the result and `value`. If the seat is not free, `sit` returns the port
     /// token, and the caller gets `value` back.
-    pub fn sit<T, V, U>(
+    pub fn claim_with<T, V, U>(
         mut self,
         value: V,
         sit: impl FnOnce(&mut Seat, PortToken) -> Result<T, PortToken>,
         then: impl FnOnce(&SharedSeat, &mut SeatSlot, T, V) -> U,
     ) -> Result<U, V> {
-        let number = self.lease.as_ref().map(PortToken::seat);
+        let number = self.token.as_ref().map(PortToken::seat);
         let shared = number.and_then(|number| self.seats.seat(number));
-        let (Some(shared), Some(lease)) = (shared, self.lease.take()) else {
+        let (Some(shared), Some(token)) = (shared, self.token.take()) else {
             return Err(value);
         };
-        shared.with_seat(|occupied| match sit(&mut occupied.seat, lease) {
+        shared.with_seat(|occupied| match sit(&mut occupied.seat, token) {
             Ok(seated) => {
                 occupied.counted = Some(self.address);
                 Ok(then(shared, occupied, seated, value))
             }
-            Err(lease) => {
-                self.lease = Some(lease);
+            Err(token) => {
+                self.token = Some(token);
                 Err(value)
             }
         })
@@ -188,8 +188,8 @@ impl HeldSeat<'_> {
 
 impl Drop for HeldSeat<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.seats.stack.lock().push(lease);
+        if let Some(token) = self.token.take() {
+            self.seats.stack.lock().push(token);
             self.seats.uncount(self.address);
         }
     }
@@ -223,11 +223,11 @@ impl Seats {
 
     /// Puts the port of a held-back seat on the stack after its worker listens. `missing` are the
     /// seats that are still held back.
-    pub fn add(&self, lease: PortToken, missing: impl Fn(SeatNumber) -> bool) {
-        let port = lease.port();
+    pub fn add(&self, token: PortToken, missing: impl Fn(SeatNumber) -> bool) {
+        let port = token.port();
         // Emitted under the lock, as in `put_back`.
         let mut stack = self.stack.lock();
-        stack.add(lease, missing);
+        stack.add(token, missing);
         self.events.emit(|| ChatEvent::PortReady { port });
     }
 
@@ -270,14 +270,14 @@ impl Seats {
         }
         // The stack's lock is released before the seat's is taken. In between, only this thread has
         // the port.
-        let lease = self.stack.lock().pop();
-        if lease.is_none() {
+        let token = self.stack.lock().pop();
+        if token.is_none() {
             self.uncount(address);
         }
-        let lease = lease.ok_or(NoSeat::AllTaken)?;
+        let token = token.ok_or(NoSeat::AllTaken)?;
         Ok(HeldSeat {
             seats: self,
-            lease: Some(lease),
+            token: Some(token),
             address,
         })
     }
@@ -291,9 +291,9 @@ impl Seats {
         now: Tick,
         reply: impl FnOnce(&Ticket),
     ) -> Option<Ticket> {
-        let reserved = held.sit(
+        let reserved = held.claim_with(
             reply,
-            |seat, lease| seat.reserve(lease, asker, now),
+            |seat, token| seat.reserve(token, asker, now),
             |_, _, ticket, reply| {
                 reply(&ticket);
                 ticket
@@ -309,18 +309,18 @@ impl Seats {
         };
         let (next, shown) = self.next_passcode();
         let revoked = shared.with_seat(|occupied| occupied.seat.revoke(&ticket.passcode, || next));
-        if let Some(lease) = revoked {
+        if let Some(token) = revoked {
             let port = shared.port;
             self.events.emit(|| ChatEvent::NoShow { port });
-            self.put_back(lease, shown);
+            self.put_back(token, shown);
         }
     }
 
     /// The last step of a session: changes the seat's passcode, and returns its port to the stack.
     pub fn free(&self, shared: &SharedSeat) {
         let (next, shown) = self.next_passcode();
-        if let Some(lease) = shared.with_seat(|occupied| occupied.seat.free(next)) {
-            self.put_back(lease, shown);
+        if let Some(token) = shared.with_seat(|occupied| occupied.seat.free(next)) {
+            self.put_back(token, shown);
         }
     }
 
@@ -334,10 +334,10 @@ impl Seats {
 
     /// Puts the port of a free seat back on the stack, and emits the event. `passcode` is the new
     /// one, if passcodes are shown.
-    pub(crate) fn put_back(&self, lease: PortToken, passcode: Option<String>) {
-        let port = lease.port();
+    pub(crate) fn put_back(&self, token: PortToken, passcode: Option<String>) {
+        let port = token.port();
         if self.per_address.is_some()
-            && let Some(shared) = self.seat(lease.seat())
+            && let Some(shared) = self.seat(token.seat())
             && let Some(address) = shared.with_seat(|occupied| occupied.counted.take())
         {
             self.uncount(address);
@@ -345,7 +345,7 @@ impl Seats {
         // Emitted under the lock: no thread can take the port before that, so the events are in
         // order. Emitting never blocks.
         let mut stack = self.stack.lock();
-        stack.push(lease);
+        stack.push(token);
         self.events.emit(|| ChatEvent::SeatFree { port, passcode });
     }
 
@@ -422,9 +422,9 @@ mod tests {
         let ((alice, _alice), (before, _before)) = (connection("alice"), connection("before"));
         let held = seats.take(HERE).ok().unwrap();
         let now = clock.now();
-        let seated = held.sit(
+        let seated = held.claim_with(
             (),
-            |seat, lease| seat.sit(lease, now),
+            |seat, token| seat.occupy(token, now),
             |shared, occupied, (), ()| {
                 occupied.connection = Some(Arc::clone(&alice));
                 shared.number

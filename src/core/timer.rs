@@ -39,7 +39,7 @@ impl SeatTimer {
         let mut is_stopped = false;
         while !is_stopped {
             let end = self.panics.ended_by(|| {
-                self.keep_time(seat, timer, &mut now);
+                self.run_until_stop(seat, timer, &mut now);
                 is_stopped = true;
                 CloseReason::Shutdown
             });
@@ -47,13 +47,13 @@ impl SeatTimer {
                 connection.outbox.cut(end);
             }
         }
-        self.see_out(seat);
+        self.shut_down(seat);
     }
 
     /// Enforces the deadlines at each tick, and flushes spilled output, until the clock stops. Each
     /// write takes at most a tick, and the channel is read between two writes, so a full socket
     /// does not delay a deadline.
-    fn keep_time(&self, seat: &SharedSeat, timer: &TimerSubscription, now: &mut Tick) {
+    fn run_until_stop(&self, seat: &SharedSeat, timer: &TimerSubscription, now: &mut Tick) {
         let notifications = timer.notifications();
         let mut left = Flush::Done;
         loop {
@@ -102,9 +102,9 @@ impl SeatTimer {
         }
         let end = match expiry {
             None => return connection,
-            Some(Expiry::NoShow(lease)) => {
+            Some(Expiry::NoShow(token)) => {
                 self.events.emit(|| ChatEvent::NoShow { port: seat.port });
-                self.seats.put_back(lease, shown);
+                self.seats.put_back(token, shown);
                 return connection;
             }
             Some(Expiry::IdleSoon) => {
@@ -130,12 +130,16 @@ impl SeatTimer {
     }
 
     /// Closes the seat for the shutdown, and disconnects its client.
-    fn see_out(&self, seat: &SharedSeat) {
-        let (lease, connection) =
-            seat.with_seat(|occupied| (occupied.seat.bar(), occupied.connection.clone()));
-        if let Some(lease) = lease {
+    fn shut_down(&self, seat: &SharedSeat) {
+        let (token, connection) = seat.with_seat(|occupied| {
+            (
+                occupied.seat.close_for_shutdown(),
+                occupied.connection.clone(),
+            )
+        });
+        if let Some(token) = token {
             // The passcode is no longer valid.
-            self.seats.put_back(lease, None);
+            self.seats.put_back(token, None);
         }
         if let Some(connection) = connection {
             connection.outbox.end(CloseReason::Shutdown);

@@ -114,8 +114,9 @@ impl<'v> Visit<'v> {
         wish: SeatRequest,
     ) -> Result<(), CloseReason> {
         let (port, peer, now) = (self.seat.port, self.connection.peer, self.state.clock.now());
-        let show =
-            |occupied: &mut crate::seats::SeatSlot| occupied.seat.present(passcode, wish, now);
+        let show = |occupied: &mut crate::seats::SeatSlot| {
+            occupied.seat.check_passcode(passcode, wish, now)
+        };
         match self.seat.with_seat(show) {
             Verdict::Admitted => Ok(()),
             Verdict::Refused => {

@@ -109,7 +109,7 @@ impl WorkerPort<'_> {
                 occupied.connection = Some(Arc::clone(&opened.0));
                 Ok(opened)
             }
-            Arrival::Stray => Err(stream),
+            Arrival::Unexpected => Err(stream),
         });
         arrival
             .map_err(|stream| self.reject(seat, stream, peer))

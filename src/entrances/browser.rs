@@ -25,7 +25,7 @@ use portal_net::{
     Host, Listener, Pending, PendingConnections, Port, Stream, Tap, is_timeout, reachable,
 };
 use portal_web::event::{EntranceEvent, emit_refused};
-use portal_web::http::{self, Refusal, Refused, Rules};
+use portal_web::http::{self, Refusal, RefusedRequest, Rules};
 use portal_web::{Page, upgrade};
 use portal_wire::{CloseReason, ErrorCode, Handshake, ServerDoc};
 
@@ -114,7 +114,7 @@ impl BrowserEntrance {
         }
     }
 
-    fn refuse<T>(&self, stream: &Stream, refused: &Refused) -> io::Result<Option<T>> {
+    fn refuse<T>(&self, stream: &Stream, refused: &RefusedRequest) -> io::Result<Option<T>> {
         emit_refused(&self.state.events, refused, self.port);
         http::refuse_request(stream, refused).map(|()| None)
     }
@@ -148,11 +148,11 @@ impl BrowserEntrance {
         let Ok(held) = state.seats.take(peer.ip()) else {
             return Err(stream);
         };
-        held.sit(
+        held.claim_with(
             stream,
             |seat, lease| match self.workers {
-                Some(_) => seat.greet(lease, now).map(Some),
-                None => seat.sit(lease, now).map(|()| None),
+                Some(_) => seat.begin_handshake(lease, now).map(Some),
+                None => seat.occupy(lease, now).map(|()| None),
             },
             |shared, occupied, ticket, stream| {
                 if let Some(ticket) = &ticket {

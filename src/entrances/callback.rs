@@ -13,7 +13,7 @@ use std::sync::Arc;
 use portal_core::accept_loop::trouble;
 use portal_core::chat::Connection;
 use portal_core::event::ChatEvent;
-use portal_core::guard::per_tick::PerAddressLimit;
+use portal_core::guard::per_address_limit::PerAddressLimit;
 use portal_core::seat::Phase;
 use portal_core::sockets::ConnectionFactory;
 use portal_core::visit::Visit;

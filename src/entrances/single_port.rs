@@ -44,7 +44,7 @@ impl SinglePort {
                 connections.retain(|thread: &JoinHandle<()>| !thread.is_finished());
                 state.panics.caught(|| {
                     state.panics.fail_point("single");
-                    match self.sit_down(stream, peer) {
+                    match self.claim_seat(stream, peer) {
                         Ok((number, opened)) => {
                             connections.extend(self.start(number, opened));
                         }
@@ -74,7 +74,7 @@ impl SinglePort {
 
     /// Takes a seat in one step, because there is no passcode to wait for. Returns the stream if
     /// there is no seat.
-    fn sit_down(
+    fn claim_seat(
         &self,
         stream: Stream,
         peer: SocketAddr,
@@ -87,9 +87,9 @@ impl SinglePort {
                 return Err(stream);
             }
         };
-        held.sit(
+        held.claim_with(
             stream,
-            |seat, lease| seat.sit(lease, now),
+            |seat, lease| seat.occupy(lease, now),
             |shared, occupied, (), stream| {
                 let (label, timer) = (shared.number.to_string(), shared.timer.clone());
                 let opened = self.factory.connection(stream, shared.port, &label, timer);

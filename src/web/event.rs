@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use portal_core::event::Events;
 use portal_net::{Opening, Port};
 
-use crate::http::{Refusal, Refused};
+use crate::http::{Refusal, RefusedRequest};
 
 portal_core::event_kinds! {
     /// An event of an entrance at `port`. `peer` is the client's address; behind a trusted proxy,
@@ -29,7 +29,7 @@ portal_core::event_kinds! {
 
 /// Emits the event for a refused HTTP request at `port`, except if the path does not exist:
 /// browsers request some paths automatically.
-pub fn emit_refused(events: &Events, refused: &Refused, port: Port) {
+pub fn emit_refused(events: &Events, refused: &RefusedRequest, port: Port) {
     let peer = refused.client;
     match &refused.refusal {
         Refusal::NotFound => {}

@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::forwarded::Forwarded;
 use super::hosts::Authority;
 pub use super::hosts::Hosts;
-pub use super::refusal::{Refusal, Refused};
+pub use super::refusal::{Refusal, RefusedRequest};
 use portal_net::limits;
 use portal_net::{HandshakeError, Network, Opening, Pending, Share, Stream};
 
@@ -76,8 +76,8 @@ impl Request {
     }
 
     /// The request was refused.
-    pub fn refused(&self, refusal: Refusal) -> Refused {
-        Refused {
+    pub fn refused(&self, refusal: Refusal) -> RefusedRequest {
+        RefusedRequest {
             refusal,
             client: self.client,
             is_head: self.is_head,
@@ -117,7 +117,10 @@ struct Ends {
 }
 
 /// Waits for a request. An error: the connection ended, or took too long, before there was one.
-pub fn read_request(caller: &Pending, rules: &Rules) -> io::Result<Result<Request, Refused>> {
+pub fn read_request(
+    caller: &Pending,
+    rules: &Rules,
+) -> io::Result<Result<Request, RefusedRequest>> {
     let stream = caller.stream();
     let ends = Ends {
         peer: stream.peer(),
@@ -135,7 +138,7 @@ pub fn read_request(caller: &Pending, rules: &Rules) -> io::Result<Result<Reques
         match received(&bytes) {
             Received::Part => {}
             Received::Refused(refusal) => {
-                return Ok(Err(Refused {
+                return Ok(Err(RefusedRequest {
                     refusal,
                     client: ends.peer,
                     is_head: false,
@@ -214,7 +217,7 @@ struct Head<'h> {
     fields: Fields,
 }
 
-fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, Refused> {
+fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, RefusedRequest> {
     let head = parse(head);
     let fields = head.as_ref().map(|head| &head.fields);
     let forwarded = Forwarded::read(
@@ -224,7 +227,7 @@ fn judge(head: &[u8], rules: &Rules, ends: Ends) -> Result<Request, Refused> {
     );
     let is_head = head.as_ref().is_ok_and(|head| head.method == "HEAD");
     let request = head.and_then(|head| asked(head, &rules.hosts, ends.here, forwarded));
-    request.map_err(|refusal| Refused {
+    request.map_err(|refusal| RefusedRequest {
         refusal,
         client: forwarded.client,
         is_head,
@@ -421,7 +424,7 @@ pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> 
 }
 
 /// Answers a refused request.
-pub fn refuse_request(mut stream: &Stream, refused: &Refused) -> io::Result<()> {
+pub fn refuse_request(mut stream: &Stream, refused: &RefusedRequest) -> io::Result<()> {
     if refused.refusal == Refusal::Opening(Opening::Tls) {
         return Ok(());
     }
@@ -456,13 +459,13 @@ fn linger(mut stream: &Stream) -> io::Result<()> {
 }
 
 /// Answers a client that does not speak TLS, after the handshake has failed for that reason.
-pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<Refused> {
+pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<RefusedRequest> {
     let HandshakeError::PlainText(first) = error else {
         return None;
     };
     let refusal = Opening::of(first).map_or(Refusal::PlainText, Refusal::Opening);
     stream.send_in_plain(self::refusal(refusal.clone()).as_bytes());
-    Some(Refused {
+    Some(RefusedRequest {
         refusal,
         client: stream.peer(),
         is_head: false,
@@ -538,7 +541,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     /// Parses a request with a complete head, from a direct connection.
-    pub(crate) fn request(bytes: &[u8], rules: &Rules) -> Result<Request, Refused> {
+    pub(crate) fn request(bytes: &[u8], rules: &Rules) -> Result<Request, RefusedRequest> {
         let ends = Ends {
             peer: "192.0.2.1:4000".parse().unwrap(),
             here: "192.0.2.7:8080".parse().unwrap(),
@@ -550,7 +553,7 @@ pub(super) mod tests {
                     ..request
                 })
             }
-            Received::Refused(refusal) => Err(Refused {
+            Received::Refused(refusal) => Err(RefusedRequest {
                 refusal,
                 client: ends.peer,
                 is_head: false,

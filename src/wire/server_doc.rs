@@ -8,7 +8,7 @@ use roxmltree::Node;
 use super::doc::{DocError, ErrorCode};
 use super::documents::documents;
 use super::elements::{
-    Elsewhere, IsNew, List, Neighbour, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed,
+    Elsewhere, IsNew, List, NeighbourElement, Number, OrEmpty, PortNumber, RoomList, Text, Trimmed,
     attribute, child, element, empty, is_yes, parse, port_from, rooted, text_of, trimmed,
 };
 use super::text::escape_into;
@@ -87,7 +87,7 @@ documents! {
         /// The same where another server of the chat has seats.
         "FULL" if is_elsewhere => FullHere {
             /// That server.
-            there: Elsewhere<'a> = Neighbour "elsewhere",
+            there: Elsewhere<'a> = NeighbourElement "elsewhere",
         },
         /// The portal's other answer: every worker is occupied.
         "FULL" => Full,

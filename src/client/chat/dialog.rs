@@ -1,19 +1,19 @@
 //! What the person is asked, and what becomes of the answers. A question is put once it can be
 //! seen, and only what is typed after that is its answer.
 
-use super::old_name::Refused;
+use super::old_name::NameRefused;
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, Credentials, SessionEnd, send_frame};
 use crate::commands;
 use crate::link::Link;
 use crate::screen::Screen;
-use portal_cli::terminal::Ask;
+use portal_cli::terminal::PromptKind;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
 
 impl Chat {
     /// The question that is open: `None` if there is none, and no prompt in it while the server has
     /// to answer first.
-    pub(super) fn question(&self) -> Option<Option<(String, Ask)>> {
+    pub(super) fn question(&self) -> Option<Option<(String, PromptKind)>> {
         let username = || {
             self.credentials
                 .as_ref()
@@ -24,27 +24,31 @@ impl Chat {
             Dialog::Talk => return None,
             Dialog::Awaiting(_) => None,
             Dialog::Password { first: Some(_), .. } => {
-                Some(("the same password again".to_owned(), Ask::Hidden))
+                Some(("the same password again".to_owned(), PromptKind::Hidden))
             }
             Dialog::Password {
                 new_account: true, ..
             } => Some((
                 format!("a password for the new account {}", username()),
-                Ask::Hidden,
+                PromptKind::Hidden,
             )),
-            Dialog::Password { .. } => Some((format!("password of {}", username()), Ask::Hidden)),
+            Dialog::Password { .. } => {
+                Some((format!("password of {}", username()), PromptKind::Hidden))
+            }
             Dialog::Passwd { old: None, .. } => {
-                Some((format!("the password of {me} so far"), Ask::Hidden))
+                Some((format!("the password of {me} so far"), PromptKind::Hidden))
             }
             Dialog::Passwd { new: None, .. } => {
-                Some((format!("the new password of {me}"), Ask::Hidden))
+                Some((format!("the new password of {me}"), PromptKind::Hidden))
             }
-            Dialog::Passwd { .. } => Some(("the new password again".to_owned(), Ask::Hidden)),
-            Dialog::PublicText => Some(("message for everyone".to_owned(), Ask::Line)),
-            Dialog::DirectWho => Some(("for whom".to_owned(), Ask::Line)),
-            Dialog::DirectText { to } => Some((format!("message for {to}"), Ask::Line)),
+            Dialog::Passwd { .. } => {
+                Some(("the new password again".to_owned(), PromptKind::Hidden))
+            }
+            Dialog::PublicText => Some(("message for everyone".to_owned(), PromptKind::Line)),
+            Dialog::DirectWho => Some(("for whom".to_owned(), PromptKind::Line)),
+            Dialog::DirectText { to } => Some((format!("message for {to}"), PromptKind::Line)),
             Dialog::ConfirmPublic { .. } => {
-                Some(("for everyone? (yes/no)".to_owned(), Ask::Answer))
+                Some(("for everyone? (yes/no)".to_owned(), PromptKind::Answer))
             }
         })
     }
@@ -62,7 +66,7 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
-        let is_hidden = matches!(self.question(), Some(Some((_, Ask::Hidden))));
+        let is_hidden = matches!(self.question(), Some(Some((_, PromptKind::Hidden))));
         let leaves = if is_hidden {
             line.trim().eq_ignore_ascii_case("/cancel")
         } else {
@@ -124,7 +128,7 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
-        match self.frame(&ClientDoc::send(line), link, screen) {
+        match self.frame(&ClientDoc::message(line), link, screen) {
             Some(frame) => send_frame(&frame, link, screen),
             None => {
                 // The server goes on waiting for it.
@@ -304,7 +308,7 @@ impl Chat {
         else {
             return false;
         };
-        let Refused::AskLater { is_first } = self.old_name.refused(&known.username) else {
+        let NameRefused::AskLater { is_first } = self.old_name.refused(&known.username) else {
             return false;
         };
         if is_first {

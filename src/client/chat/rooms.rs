@@ -1,7 +1,7 @@
 //! The rooms that the person is in, each with a connection of its own (seed 004).
 
 use super::question::{Awaiting, Dialog};
-use super::room_links::{Leaving, Room};
+use super::room_links::{Leaving, RoomLink};
 use super::state::{Chat, SessionEnd, mention, send_frame};
 use super::words::in_our_words;
 use crate::link::{Link, LinkEvent, LinkId};
@@ -104,7 +104,7 @@ impl Chat {
                 self.known.lock().rooms.insert(name.clone());
                 self.rooms.by_key.insert(
                     key,
-                    Room {
+                    RoomLink {
                         name,
                         link,
                         leaving: Leaving::No,

@@ -15,7 +15,7 @@ use crate::link::{Link, LinkEvent, LinkId};
 use crate::options::Given;
 use crate::screen::Screen;
 use crate::target::{Focus, Target};
-use portal_cli::terminal::{Ask, Prompt};
+use portal_cli::terminal::{Prompt, PromptKind};
 use portal_wire::{ClientCommand, ClientDoc};
 
 /// Why a session is over.
@@ -183,7 +183,7 @@ impl Chat {
     pub(crate) fn target(&self) -> Target {
         if self.dialog != Dialog::Talk {
             return match self.question() {
-                Some(Some((_, Ask::Hidden))) => Target::Secret(self.questions),
+                Some(Some((_, PromptKind::Hidden))) => Target::Secret(self.questions),
                 _ => Target::Question(self.questions),
             };
         }
@@ -215,7 +215,7 @@ impl Chat {
             Some(question) => question?,
             // What a script's line means may depend on who is here, and it does not look first.
             None if self.silent_whos > 0 && !self.has_prompts => return None,
-            None => (self.talk_prompt(), Ask::Line),
+            None => (self.talk_prompt(), PromptKind::Line),
         };
         Some(Prompt {
             name,
@@ -267,7 +267,7 @@ impl Chat {
     }
 
     /// Sends a document, unless it is longer than the server takes.
-    pub(super) fn send(
+    pub(super) fn send_doc(
         &mut self,
         doc: &ClientDoc<'_>,
         link: &Link,
@@ -285,7 +285,7 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
-        self.send(&ClientDoc::Command(command), link, screen)
+        self.send_doc(&ClientDoc::Command(command), link, screen)
     }
 
     /// Sends what the server has to answer before the person is asked for anything else.

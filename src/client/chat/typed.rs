@@ -305,7 +305,7 @@ impl Chat {
             }
             Focus::Partner => {
                 let text = text.into();
-                self.send(&ClientDoc::Message { text, me }, link, screen)
+                self.send_doc(&ClientDoc::Message { text, me }, link, screen)
             }
             Focus::Everyone => self.send_public(text, me, link, screen),
             Focus::Person(name) => self.send_direct(&name, text, me, link, screen),

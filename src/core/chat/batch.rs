@@ -74,7 +74,7 @@ impl MessageBatch {
     }
 
     /// Hands all of it to one recipient. With `later`, its timekeeper writes it.
-    pub(crate) fn hand_to(&mut self, recipient: &Connection, later: bool) -> Queued {
+    pub(crate) fn send_to(&mut self, recipient: &Connection, later: bool) -> Queued {
         let messages = self.messages.len();
         recipient.hand(messages, later, |encoder| self.frames_for(encoder))
     }
@@ -87,13 +87,13 @@ impl MessageBatch {
     ) -> Queued {
         let messages = self.messages.len();
         let mut bytes = 0;
-        let handed = recipient.append(messages, |encoder| {
+        let queued = recipient.append(messages, |encoder| {
             let frames = self.frames_for(encoder);
             bytes = frames.len();
             frames
         });
         unwritten.add(recipient, bytes);
-        handed
+        queued
     }
 
     /// The messages in that encoder's encoding.

@@ -149,12 +149,12 @@ impl Connection {
             bytes = frames.len();
             frames
         };
-        let handed = if later {
+        let queued = if later {
             self.outbox.enqueue_encoded(counted)
         } else {
             self.outbox.send_encoded(counted)
         };
-        self.count(handed, bytes, messages)
+        self.count(queued, bytes, messages)
     }
 
     /// As [`Connection::hand`], but it is [`Unwritten`] that sees to it that they are written.
@@ -164,19 +164,19 @@ impl Connection {
         frames: impl FnOnce(&mut dyn Encoder) -> &'f Frames,
     ) -> Queued {
         let mut bytes = 0;
-        let handed = self.outbox.append_encoded(|encoder| {
+        let queued = self.outbox.append_encoded(|encoder| {
             let frames = frames(encoder);
             bytes = frames.len();
             frames
         });
-        self.count(handed, bytes, messages)
+        self.count(queued, bytes, messages)
     }
 
-    fn count(&self, handed: Queued, bytes: usize, messages: usize) -> Queued {
-        if handed == Queued::Yes {
+    fn count(&self, queued: Queued, bytes: usize, messages: usize) -> Queued {
+        if queued == Queued::Yes {
             self.got.add(messages, bytes);
         }
-        handed
+        queued
     }
 
     /// Notes that something of any kind was read from the client.

@@ -31,7 +31,7 @@ impl Default for Group {
 /// Hands what was `batch` on some server to everyone in `members` but the session `except`, and
 /// returns how many took it. Where they are many, their timekeepers write it: the one thread that
 /// reads for all of them has more to read.
-pub(crate) fn hand_to_all(
+pub(crate) fn send_to_each(
     members: &[Arc<Connection>],
     batch: &mut MessageBatch,
     except: Option<u64>,
@@ -39,7 +39,7 @@ pub(crate) fn hand_to_all(
 ) -> usize {
     let are_many = members.len() > limits::DIRECT_WRITES;
     let mut hand = |member: &Arc<Connection>| match are_many {
-        true => batch.hand_to(member, true),
+        true => batch.send_to(member, true),
         false => batch.append_to(member, unwritten),
     };
     members
@@ -66,7 +66,7 @@ impl Group {
         members
             .iter()
             .filter(|member| !Arc::ptr_eq(member, speaker))
-            .filter(|member| batch.hand_to(member, crowded) == Queued::Yes)
+            .filter(|member| batch.send_to(member, crowded) == Queued::Yes)
             .count()
     }
 

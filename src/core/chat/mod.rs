@@ -16,7 +16,7 @@ mod users;
 pub use batch::MessageBatch;
 pub(crate) use connection::flush_all;
 pub use connection::{Connection, Unwritten};
-pub(crate) use group::{Group, hand_to_all};
+pub(crate) use group::{Group, send_to_each};
 pub use pairs::Pairs;
 pub(crate) use room::{Joiner, RoomError};
 pub(crate) use room_handle::RoomHandle;

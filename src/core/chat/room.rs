@@ -20,7 +20,7 @@ use portal_wire::{Name, Relay, Scope, ServerDoc, escaped_bytes, time};
 pub(super) struct Room {
     pub(super) name: Name,
     pub(super) port: Port,
-    pub(super) lease: PortToken,
+    pub(super) token: PortToken,
     pub(super) handle: Arc<RoomHandle>,
     pub(super) group: Arc<Group>,
     /// The right to a place; as many as there can be members.
@@ -246,12 +246,12 @@ impl Room {
         let mut member = self.members.remove(index);
         // A reservation is given up, a session closed; either way the right to the place is back
         // exactly once.
-        let lease = member
+        let token = member
             .seat
-            .bar()
+            .close_for_shutdown()
             .or_else(|| member.seat.free(Passcode::random()));
-        if let Some(lease) = lease {
-            self.free_places.push(lease);
+        if let Some(token) = token {
+            self.free_places.push(token);
         }
         let notified = match &member.connection {
             Some(connection) => {

@@ -21,19 +21,19 @@ pub(crate) struct RoomHandle {
     pub(crate) timer: Notifier,
     pub(crate) closed: AtomicBool,
     /// Says which beginning of the room it was, to the other servers.
-    pub(crate) token: AtomicU64,
+    pub(crate) attachment: AtomicU64,
     /// The right to the room's port, from the moment the room has ended.
-    pub(crate) lease: Mutex<Option<PortToken>>,
+    pub(crate) token: Mutex<Option<PortToken>>,
 }
 
 impl RoomHandle {
-    /// Nobody comes in any more: `room-50005` clears up and puts `lease` back.
-    pub(crate) fn close(&self, lease: Option<PortToken>) {
-        *self.lease.lock() = lease;
+    /// Nobody comes in any more: `room-50005` clears up and puts `token` back.
+    pub(crate) fn close(&self, token: Option<PortToken>) {
+        *self.token.lock() = token;
         self.closed.store(true, Ordering::Release);
         self.timer.notify();
         if let Some(listener) = self.listener.upgrade() {
-            listener.notify();
+            listener.wake();
         }
     }
 
@@ -53,8 +53,8 @@ impl RoomHandle {
             alarm: timer.alarm(),
             timer: timer.notifier(),
             closed: AtomicBool::new(false),
-            token: AtomicU64::new(0),
-            lease: Mutex::new(None),
+            attachment: AtomicU64::new(0),
+            token: Mutex::new(None),
         })
     }
 }

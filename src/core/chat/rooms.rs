@@ -36,7 +36,7 @@ pub(crate) struct Ended {
     /// The way to wake its threads.
     pub handle: Arc<RoomHandle>,
     /// The right to its port.
-    pub lease: PortToken,
+    pub token: PortToken,
 }
 
 /// What a caller's passcode came to.
@@ -207,14 +207,14 @@ impl Rooms {
     pub(crate) fn open(
         &mut self,
         name: &Name,
-        (lease, port): (PortToken, Port),
+        (token, port): (PortToken, Port),
         places: usize,
         handle: Arc<RoomHandle>,
     ) {
         let room = Room {
             name: name.clone(),
             port,
-            lease,
+            token,
             handle,
             group: Arc::default(),
             free_places: WorkloadStack::new(std::iter::repeat_n(port, places)),
@@ -237,14 +237,14 @@ impl Rooms {
         joiner: &Joiner<'_>,
         now: Tick,
     ) -> Result<(Name, Ticket), RoomError> {
-        let (room, mut seat, lease) = self.place_for(name, joiner.main)?;
-        match seat.reserve(lease, Asker::by_connection(joiner.main.peer), now) {
+        let (room, mut seat, token) = self.place_for(name, joiner.main)?;
+        match seat.reserve(token, Asker::by_connection(joiner.main.peer), now) {
             Ok(ticket) => {
                 room.members.push(joiner.member(seat, None));
                 Ok((room.name.clone(), ticket))
             }
-            Err(lease) => {
-                room.free_places.push(lease);
+            Err(token) => {
+                room.free_places.push(token);
                 Err(RoomError::Full)
             }
         }
@@ -264,9 +264,9 @@ impl Rooms {
         now: Tick,
     ) -> Result<(Port, Vec<Arc<Connection>>), RoomError> {
         let main = joiner.main;
-        let (room, mut seat, lease) = self.place_for(name, main)?;
-        if let Err(lease) = seat.sit(lease, now) {
-            room.free_places.push(lease);
+        let (room, mut seat, token) = self.place_for(name, main)?;
+        if let Err(token) = seat.occupy(token, now) {
+            room.free_places.push(token);
             return Err(RoomError::Full);
         }
         room.members
@@ -306,8 +306,8 @@ impl Rooms {
         if in_rooms >= limits::MAX_ROOMS_PER_USER {
             return Err(RoomError::TooMany);
         }
-        let lease = room.free_places.pop().ok_or(RoomError::Full)?;
-        Ok((room, Seat::new(Passcode::random(), timeouts), lease))
+        let token = room.free_places.pop().ok_or(RoomError::Full)?;
+        Ok((room, Seat::new(Passcode::random(), timeouts), token))
     }
 
     /// The room of that name as it is spelled, for a member of it.
@@ -385,7 +385,7 @@ impl Rooms {
         &mut self,
         name: &Name,
         caller: &Arc<Connection>,
-        said: Option<&str>,
+        batch: Option<&str>,
         now: Tick,
     ) -> Admission {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
@@ -399,15 +399,18 @@ impl Rooms {
         };
         room.callers.remove(index);
         let address = caller.peer.ip();
-        let Some(passcode) = said else {
+        let Some(passcode) = batch else {
             return Admission::Refused;
         };
-        let expected = |member: &&mut Member| member.seat.would_admit(address, said, now);
+        let expected = |member: &&mut Member| member.seat.would_admit(address, passcode, now);
         let Some(member) = room.members.iter_mut().find(expected) else {
             return Admission::Refused;
         };
         if member.seat.arrive(address, now) != Arrival::Expected
-            || member.seat.present(Some(passcode), SeatRequest::Stay, now) != Verdict::Admitted
+            || member
+                .seat
+                .check_passcode(Some(passcode), SeatRequest::Stay, now)
+                != Verdict::Admitted
         {
             return Admission::Refused;
         }
@@ -445,11 +448,11 @@ impl Rooms {
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], and [`RoomError::NotAMember`] if the speaker is none (any more).
-    pub(crate) fn say(
+    pub(crate) fn send(
         &mut self,
         name: &Name,
         speaker: &Arc<Connection>,
-        said: &MessageBatch,
+        batch: &MessageBatch,
         now: SystemTime,
     ) -> Result<RoomAudience, RoomError> {
         let history = self.history;
@@ -469,7 +472,7 @@ impl Rooms {
         if !is_member {
             return Err(RoomError::NotAMember);
         }
-        for (text, me) in said.texts() {
+        for (text, me) in batch.texts() {
             room.remembered.history.push_back(Old {
                 from: speaker.label(),
                 text: text.to_owned(),
@@ -562,8 +565,8 @@ impl Rooms {
         let mut index = 0;
         while index < room.members.len() {
             match room.members[index].seat.expire(now, Passcode::random) {
-                Some(Expiry::NoShow(lease)) => {
-                    room.free_places.push(lease);
+                Some(Expiry::NoShow(token)) => {
+                    room.free_places.push(token);
                     room.members.remove(index);
                 }
                 _ => index += 1,
@@ -611,7 +614,7 @@ impl Rooms {
                 (
                     Ended {
                         handle: room.handle,
-                        lease: room.lease,
+                        token: room.token,
                     },
                     connected,
                 )
@@ -637,7 +640,7 @@ impl Rooms {
         };
         let ended = ended.map(|room| Ended {
             handle: room.handle,
-            lease: room.lease,
+            token: room.token,
         });
         Departure {
             connection,
@@ -699,8 +702,8 @@ mod tests {
         };
         let mut rooms: Rooms = Rooms::new(timeouts, 20);
         let (name, port) = (Name::new("lobby").unwrap(), Port::new(1).unwrap());
-        let lease = WorkloadStack::new([port]).pop().unwrap();
-        rooms.open(&name, (lease, port), 1, RoomHandle::for_test(port));
+        let token = WorkloadStack::new([port]).pop().unwrap();
+        rooms.open(&name, (token, port), 1, RoomHandle::for_test(port));
         let topic = |rooms: &Rooms| rooms.by_key["lobby"].remembered.topic.clone();
         let long = "x".to_owned() + &"é".repeat(limits::MAX_TOPIC_BYTES);
         rooms.set_topic_remote("lobby", ("bob", &long), None);

@@ -100,7 +100,7 @@ impl Users {
         except: Option<u64>,
         unwritten: &mut Unwritten,
     ) -> usize {
-        super::hand_to_all(&self.everyone(), batch, except, unwritten)
+        super::send_to_each(&self.everyone(), batch, except, unwritten)
     }
 
     /// Lets `connection` in as `name`: their first frame as a person is `welcome`, and the others
@@ -217,7 +217,7 @@ impl Users {
     }
 
     /// Hands what was `batch` to everyone but the speaker; returns how many took it.
-    pub(crate) fn say(&self, speaker: &Arc<Connection>, batch: &mut MessageBatch) -> usize {
+    pub(crate) fn send_to_all(&self, speaker: &Arc<Connection>, batch: &mut MessageBatch) -> usize {
         self.public.deliver(&self.everyone(), speaker, batch)
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let mut batch = MessageBatch::default();
         batch.begin(Scope::Public, &bob.0.label());
         batch.push("hi", false);
-        assert_eq!(users.say(&bob.0, &mut batch), 2);
+        assert_eq!(users.send_to_all(&bob.0, &mut batch), 2);
         users.leave(&bob.0);
         users.leave(&bob.0);
         assert!(users.find(&name("bob")).is_none());

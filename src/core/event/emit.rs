@@ -200,7 +200,7 @@ impl Events {
 
     /// Emits a tick, and the final counts of failures that have stopped.
     pub fn emit_tick(&self, reported: usize) {
-        self.emit_pulse(|| ChatEvent::Ticked { reported });
+        self.emit_pulse(|| ChatEvent::Ticked { told: reported });
         let now = self.clock.now();
         self.emit_counts(|repeats| now.0 - repeats.last.0 >= OVER_AFTER);
     }

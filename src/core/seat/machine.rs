@@ -48,10 +48,10 @@ impl Timeouts {
         (idle, soon.map(|(idle, soon)| idle.earlier_by(soon)))
     }
 
-    fn seated(&self, lease: PortToken, now: Tick, total: Option<Deadline>) -> SeatState {
+    fn seated(&self, token: PortToken, now: Tick, total: Option<Deadline>) -> SeatState {
         let (idle, idle_soon) = self.idle_deadlines(now);
         SeatState::Seated {
-            lease,
+            token,
             idle,
             idle_soon,
             total,
@@ -106,7 +106,7 @@ pub(crate) enum Arrival {
     /// The seat is reserved for this address: it may say the passcode, once.
     Expected,
     /// Nobody is expected, or somebody else is. Turn it away; nothing has changed.
-    Stray,
+    Unexpected,
 }
 
 /// What somebody who says the passcode wants.
@@ -195,29 +195,29 @@ pub struct Seat {
 enum SeatState {
     Free,
     Reserved {
-        lease: PortToken,
+        token: PortToken,
         asker: Asker,
         until: Deadline,
     },
     Greeting {
-        lease: PortToken,
+        token: PortToken,
         until: Deadline,
         total: Option<Deadline>,
     },
     Calling {
-        lease: PortToken,
+        token: PortToken,
         until: Deadline,
         total: Option<Deadline>,
     },
     Seated {
-        lease: PortToken,
+        token: PortToken,
         idle: Option<Deadline>,
         /// When the connection is to be warned; `None` once it has been.
         idle_soon: Option<Deadline>,
         total: Option<Deadline>,
     },
     Closing {
-        lease: PortToken,
+        token: PortToken,
     },
 }
 
@@ -239,17 +239,17 @@ impl Seat {
     /// can't be: a lease is off the stack exactly while its seat is in use.
     pub fn reserve(
         &mut self,
-        lease: PortToken,
+        token: PortToken,
         asker: Asker,
         now: Tick,
     ) -> Result<Ticket, PortToken> {
         if self.barred || !matches!(self.state, SeatState::Free) {
-            return Err(lease);
+            return Err(token);
         }
-        let port = lease.port();
+        let port = token.port();
         let until = Deadline::after(now, self.timeouts.reserve);
         self.state = SeatState::Reserved {
-            lease,
+            token,
             asker,
             until,
         };
@@ -264,12 +264,12 @@ impl Seat {
     ///
     /// # Errors
     /// Gives the lease back as [`Seat::reserve`] does.
-    pub fn sit(&mut self, lease: PortToken, now: Tick) -> Result<(), PortToken> {
+    pub fn occupy(&mut self, token: PortToken, now: Tick) -> Result<(), PortToken> {
         if self.barred || !matches!(self.state, SeatState::Free) {
-            return Err(lease);
+            return Err(token);
         }
         let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
-        self.state = self.timeouts.seated(lease, now, total);
+        self.state = self.timeouts.seated(token, now, total);
         Ok(())
     }
 
@@ -279,13 +279,13 @@ impl Seat {
     ///
     /// # Errors
     /// Gives the lease back as [`Seat::reserve`] does.
-    pub fn greet(&mut self, lease: PortToken, now: Tick) -> Result<Ticket, PortToken> {
+    pub fn begin_handshake(&mut self, token: PortToken, now: Tick) -> Result<Ticket, PortToken> {
         if self.barred || !matches!(self.state, SeatState::Free) {
-            return Err(lease);
+            return Err(token);
         }
-        let port = lease.port();
+        let port = token.port();
         self.state = SeatState::Greeting {
-            lease,
+            token,
             until: Deadline::after(now, self.timeouts.reserve),
             total: self.timeouts.total.map(|ticks| Deadline::after(now, ticks)),
         };
@@ -300,12 +300,12 @@ impl Seat {
     pub(crate) fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
         match &self.state {
             SeatState::Reserved {
-                lease,
+                token,
                 asker: first,
                 until,
             } if *first == asker && asker.datagram_port.is_some() && !until.is_past(now) => {
                 Some(Ticket {
-                    port: lease.port(),
+                    port: token.port(),
                     passcode: self.passcode.clone(),
                 })
             }
@@ -313,7 +313,7 @@ impl Seat {
         }
     }
 
-    /// Whether [`Seat::arrive`] from `address` and then [`Seat::present`] with `batch` would let
+    /// Whether [`Seat::arrive`] from `address` and then [`Seat::check_passcode`] with `batch` would let
     /// somebody in. Where many seats share a port, that is how they are told apart.
     pub(crate) fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
         match &self.state {
@@ -334,13 +334,13 @@ impl Seat {
                 if !self.barred
                     && asker.address == address.to_canonical()
                     && !until.is_past(now) => {}
-            _ => return Arrival::Stray,
+            _ => return Arrival::Unexpected,
         }
         let until = Deadline::after(now, self.timeouts.handshake);
         let total = self.timeouts.total.map(|ticks| Deadline::after(now, ticks));
-        if let Some(lease) = self.take_lease() {
+        if let Some(token) = self.take_lease() {
             self.state = SeatState::Greeting {
-                lease,
+                token,
                 until,
                 total,
             };
@@ -358,7 +358,7 @@ impl Seat {
 
     /// The caller's first frame, read as a passcode; `None` if it was anything else. A call may
     /// take as long as a reservation.
-    pub(crate) fn present(
+    pub(crate) fn check_passcode(
         &mut self,
         passcode: Option<&str>,
         wish: SeatRequest,
@@ -369,17 +369,17 @@ impl Seat {
         };
         let total = *total;
         let right = passcode.is_some_and(|passcode| self.passcode.matches(passcode));
-        let Some(lease) = self.take_lease() else {
+        let Some(token) = self.take_lease() else {
             return Verdict::TooLate;
         };
         if !right || self.barred {
-            self.state = SeatState::Closing { lease };
+            self.state = SeatState::Closing { token };
             return Verdict::Refused;
         }
         self.state = match wish {
-            SeatRequest::Stay => self.timeouts.seated(lease, now, total),
+            SeatRequest::Stay => self.timeouts.seated(token, now, total),
             SeatRequest::BeCalled => SeatState::Calling {
-                lease,
+                token,
                 until: Deadline::after(now, self.timeouts.reserve),
                 total,
             },
@@ -394,8 +394,8 @@ impl Seat {
             return false;
         };
         let total = *total;
-        if let Some(lease) = self.take_lease() {
-            self.state = self.timeouts.seated(lease, now, total);
+        if let Some(token) = self.take_lease() {
+            self.state = self.timeouts.seated(token, now, total);
         }
         true
     }
@@ -418,9 +418,9 @@ impl Seat {
             SeatState::Reserved { until, .. } if until.is_past(now) => {
                 // First the passcode: should that fail, nothing has changed.
                 let next = next();
-                let lease = self.take_lease()?;
+                let token = self.take_lease()?;
                 self.passcode = next;
-                return Some(Expiry::NoShow(lease));
+                return Some(Expiry::NoShow(token));
             }
             SeatState::Greeting { until, .. } if until.is_past(now) => Expiry::Handshake,
             SeatState::Calling { until, .. } if until.is_past(now) => Expiry::NoAnswer,
@@ -452,9 +452,9 @@ impl Seat {
         }
         // Create the passcode first: if that panics, nothing has changed.
         let next = next();
-        let lease = self.take_lease()?;
+        let token = self.take_lease()?;
         self.passcode = next;
-        Some(lease)
+        Some(token)
     }
 
     /// The session is over, for whatever reason. The worker clears up and then frees the seat.
@@ -463,9 +463,9 @@ impl Seat {
         if matches!(
             self.state,
             SeatState::Greeting { .. } | SeatState::Calling { .. } | SeatState::Seated { .. }
-        ) && let Some(lease) = self.take_lease()
+        ) && let Some(token) = self.take_lease()
         {
-            self.state = SeatState::Closing { lease };
+            self.state = SeatState::Closing { token };
         }
     }
 
@@ -481,7 +481,7 @@ impl Seat {
 
     /// The server is going down: from now on nobody is promised the seat or let in. A reservation
     /// that stands is given up, and its lease is to be pushed.
-    pub fn bar(&mut self) -> Option<PortToken> {
+    pub fn close_for_shutdown(&mut self) -> Option<PortToken> {
         self.barred = true;
         self.close();
         if matches!(self.state, SeatState::Reserved { .. }) {
@@ -523,11 +523,11 @@ impl Seat {
     fn take_lease(&mut self) -> Option<PortToken> {
         match std::mem::replace(&mut self.state, SeatState::Free) {
             SeatState::Free => None,
-            SeatState::Reserved { lease, .. }
-            | SeatState::Greeting { lease, .. }
-            | SeatState::Calling { lease, .. }
-            | SeatState::Seated { lease, .. }
-            | SeatState::Closing { lease } => Some(lease),
+            SeatState::Reserved { token, .. }
+            | SeatState::Greeting { token, .. }
+            | SeatState::Calling { token, .. }
+            | SeatState::Seated { token, .. }
+            | SeatState::Closing { token } => Some(token),
         }
     }
 }
@@ -582,7 +582,7 @@ mod tests {
         let (mut seat, _, ticket) = reserved();
         assert_eq!(seat.arrive(ip(HERE), Tick(0)), Arrival::Expected);
         assert_eq!(
-            seat.present(Some(ticket.passcode.reveal()), SeatRequest::Stay, Tick(0)),
+            seat.check_passcode(Some(ticket.passcode.reveal()), SeatRequest::Stay, Tick(0)),
             Verdict::Admitted
         );
         seat
@@ -594,8 +594,8 @@ mod tests {
         assert_eq!(seat.phase(), Phase::Seated);
         seat.close();
         assert_eq!(seat.phase(), Phase::Closing);
-        let lease = seat.free(Passcode::from_bits(2)).unwrap();
-        assert_eq!((lease.port().get(), seat.phase()), (50001, Phase::Free));
+        let token = seat.free(Passcode::from_bits(2)).unwrap();
+        assert_eq!((token.port().get(), seat.phase()), (50001, Phase::Free));
         assert_eq!(
             seat.free(Passcode::from_bits(3)),
             None,
@@ -613,7 +613,7 @@ mod tests {
         seat.arrive(ip(HERE), Tick(0));
         let passcode = Some(ticket.passcode.reveal());
         assert_eq!(
-            seat.present(passcode, SeatRequest::BeCalled, Tick(1)),
+            seat.check_passcode(passcode, SeatRequest::BeCalled, Tick(1)),
             Verdict::Admitted
         );
         assert_eq!(seat.phase(), Phase::Calling);
@@ -649,11 +649,11 @@ mod tests {
             None,
             "two ticks are in time"
         );
-        let Some(Expiry::NoShow(lease)) = seat.expire(Tick(3), || Passcode::from_bits(2)) else {
+        let Some(Expiry::NoShow(token)) = seat.expire(Tick(3), || Passcode::from_bits(2)) else {
             panic!("the reservation should have ended")
         };
         assert_eq!(seat.expire(Tick(4), || Passcode::from_bits(3)), None);
-        stack.push(lease);
+        stack.push(token);
         let second = seat
             .reserve(stack.pop().unwrap(), asker(), Tick(4))
             .unwrap();
@@ -663,16 +663,20 @@ mod tests {
     #[test]
     fn a_stray_changes_nothing() {
         let (mut seat, _, ticket) = reserved();
-        assert_eq!(seat.arrive(ip(THERE), Tick(1)), Arrival::Stray);
+        assert_eq!(seat.arrive(ip(THERE), Tick(1)), Arrival::Unexpected);
         assert_eq!(seat.phase(), Phase::Reserved);
         assert_eq!(
             seat.arrive(ip("::ffff:127.0.0.1"), Tick(1)),
             Arrival::Expected,
             "canonical form"
         );
-        assert_eq!(seat.arrive(ip(HERE), Tick(1)), Arrival::Stray, "one chance");
         assert_eq!(
-            seat.present(Some(ticket.passcode.reveal()), SeatRequest::Stay, Tick(1)),
+            seat.arrive(ip(HERE), Tick(1)),
+            Arrival::Unexpected,
+            "one chance"
+        );
+        assert_eq!(
+            seat.check_passcode(Some(ticket.passcode.reveal()), SeatRequest::Stay, Tick(1)),
             Verdict::Admitted
         );
     }
@@ -683,12 +687,12 @@ mod tests {
             let (mut seat, _, _) = reserved();
             seat.arrive(ip(HERE), Tick(0));
             assert_eq!(
-                seat.present(passcode, SeatRequest::Stay, Tick(0)),
+                seat.check_passcode(passcode, SeatRequest::Stay, Tick(0)),
                 Verdict::Refused
             );
             assert_eq!(seat.phase(), Phase::Closing);
             assert_eq!(
-                seat.present(
+                seat.check_passcode(
                     Some(Passcode::from_bits(1).reveal()),
                     SeatRequest::Stay,
                     Tick(0)
@@ -725,7 +729,7 @@ mod tests {
         let (mut seat, mut stack) = seat();
         seat.timeouts.idle_soon = Some(seconds(2));
         seat.timeouts.total = None;
-        seat.sit(stack.pop().unwrap(), Tick(0)).unwrap();
+        seat.occupy(stack.pop().unwrap(), Tick(0)).unwrap();
         assert_eq!(seat.deadline().map(Deadline::fires_at), Some(Tick(4)));
         assert_eq!(seat.expire(Tick(3), never), None);
         assert_eq!(seat.expire(Tick(4), never), Some(Expiry::IdleSoon));
@@ -764,26 +768,26 @@ mod tests {
     #[test]
     fn where_everybody_may_sit_a_seat_is_taken_once_and_timed_all_the_same() {
         let (mut seat, mut stack) = seat();
-        seat.sit(stack.pop().unwrap(), Tick(0)).unwrap();
+        seat.occupy(stack.pop().unwrap(), Tick(0)).unwrap();
         let mut other = WorkloadStack::new(Port::new(50002));
-        let refused = seat.sit(other.pop().unwrap(), Tick(0)).unwrap_err();
+        let refused = seat.occupy(other.pop().unwrap(), Tick(0)).unwrap_err();
         let none = || -> Passcode { panic!("only a no-show changes the passcode here") };
         assert_eq!(seat.expire(Tick(6), none), Some(Expiry::Idle));
         assert!(seat.free(Passcode::from_bits(2)).is_some());
-        seat.bar();
-        assert!(seat.sit(refused, Tick(0)).is_err(), "barred");
+        seat.close_for_shutdown();
+        assert!(seat.occupy(refused, Tick(0)).is_err(), "barred");
     }
 
     #[test]
     fn a_barred_seat_lets_nobody_in_and_gives_its_lease_back() {
         let (mut seat, mut stack, _) = reserved();
-        stack.push(seat.bar().unwrap());
+        stack.push(seat.close_for_shutdown().unwrap());
         assert!(
             seat.reserve(stack.pop().unwrap(), asker(), Tick(0))
                 .is_err()
         );
         let mut connection = seated();
-        assert_eq!(connection.bar(), None);
+        assert_eq!(connection.close_for_shutdown(), None);
         assert_eq!(connection.phase(), Phase::Closing);
     }
 }

@@ -95,14 +95,14 @@ impl WorkloadStack {
     }
 
     /// Takes a port back.
-    pub fn push(&mut self, lease: PortToken) {
-        self.free.push(lease);
+    pub fn push(&mut self, token: PortToken) {
+        self.free.push(token);
     }
 
     /// Removes the ports of the seats in `missing`. Complete pairs of the rest are handed out
     /// first, then seats whose partner is missing.
     pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<PortToken> {
-        let is_missing = |lease: &mut PortToken| missing(lease.seat());
+        let is_missing = |token: &mut PortToken| missing(token.seat());
         let mut held_back: Vec<PortToken> = self.free.extract_if(.., is_missing).collect();
         held_back.reverse();
         self.pairs_first(missing);
@@ -111,16 +111,16 @@ impl WorkloadStack {
 
     /// Puts a held-back port on the stack, next to its partner's if that is there. Seats whose
     /// partner is still `missing` are handed out last.
-    pub fn add(&mut self, lease: PortToken, missing: impl Fn(SeatNumber) -> bool) {
-        let partner = lease.seat().partner();
+    pub fn add(&mut self, token: PortToken, missing: impl Fn(SeatNumber) -> bool) {
+        let partner = token.seat().partner();
         let beside = self.free.iter().position(|there| there.seat() == partner);
-        self.free.insert(beside.unwrap_or(self.free.len()), lease);
+        self.free.insert(beside.unwrap_or(self.free.len()), token);
         self.pairs_first(missing);
     }
 
     fn pairs_first(&mut self, missing: impl Fn(SeatNumber) -> bool) {
         self.free
-            .sort_by_key(|lease| !missing(lease.seat().partner()));
+            .sort_by_key(|token| !missing(token.seat().partner()));
     }
 
     /// The free ports, the next one to go out last.
@@ -141,7 +141,7 @@ mod tests {
     fn a_fresh_stack_hands_out_the_first_port_first() {
         let mut stack = stack_of(&[50001, 50002, 50003]);
         let order: Vec<u16> = std::iter::from_fn(|| stack.pop())
-            .map(|lease| lease.port().get())
+            .map(|token| token.port().get())
             .collect();
         assert_eq!(order, [50001, 50002, 50003]);
         assert_eq!(stack.pop(), None);
@@ -173,7 +173,7 @@ mod tests {
             missing.retain(|&there| there != number);
             let index = held_back
                 .iter()
-                .position(|lease| lease.seat().get() == number);
+                .position(|token| token.seat().get() == number);
             stack.add(held_back.remove(index.unwrap()), |seat| {
                 missing.contains(&seat.get())
             });

@@ -95,7 +95,7 @@ impl<'s> Outgoing<'s> {
             self.batch.begin(self.audience.scope(), &self.label);
         }
         self.batch.push(text, me);
-        self.connection.batch(text.len());
+        self.connection.count_sent(text.len());
         // A frame is some 64 bytes longer than its text.
         if self.batch.bytes() + 64 * self.batch.count() > limits::MAX_TURN_BYTES {
             self.deliver();
@@ -137,16 +137,16 @@ impl<'s> Outgoing<'s> {
 
     fn deliver_to_partner(&mut self, seat: SeatNumber, batch: &mut MessageBatch) {
         let pairs = &self.state.pairs;
-        let handed = match pairs.partner(seat) {
+        let queued = match pairs.partner(seat) {
             Some(partner) => {
-                let handed = batch.hand_to(&partner, false);
-                if handed == Queued::Closed {
+                let queued = batch.send_to(&partner, false);
+                if queued == Queued::Closed {
                     // The partner's connection has ended, and its worker is about to clear up.
                     // Announce its departure before this reply: until then, this client believes
                     // that it has a partner.
                     pairs.leave(seat.partner(), &partner);
                 }
-                handed
+                queued
             }
             None => Queued::Closed,
         };
@@ -154,7 +154,7 @@ impl<'s> Outgoing<'s> {
         let seats = &self.state.seats;
         let (from, to) = (seats.place(seat), seats.place(seat.partner()));
         for (text, _) in batch.texts() {
-            match handed {
+            match queued {
                 Queued::Yes => events.emit_traffic(|| ChatEvent::Relayed {
                     from,
                     to,
@@ -296,7 +296,7 @@ impl<'s> Outgoing<'s> {
         if !self.publish(Recipients::Everyone, batch) {
             return;
         }
-        let count = self.state.users.send(self.connection, batch);
+        let count = self.state.users.send_to_all(self.connection, batch);
         self.conclude(Recipients::Everyone, Outcome::Sent(count), batch);
     }
 
@@ -305,8 +305,8 @@ impl<'s> Outgoing<'s> {
         if recipient.is_none() && !self.publish(Recipients::One(to), batch) {
             return;
         }
-        let handed = recipient.map_or(Queued::Closed, |there| batch.hand_to(&there, false));
-        let outcome = match handed {
+        let queued = recipient.map_or(Queued::Closed, |there| batch.send_to(&there, false));
+        let outcome = match queued {
             Queued::Yes => Outcome::Sent(1),
             Queued::Closed => Outcome::NoSuchUser,
         };

@@ -32,8 +32,8 @@ use crate::signals::{self, Listening, Signal};
 use crate::start::{Server, Settings, raise_descriptor_limit};
 use crate::terminal::layout::{self, GOES_ON};
 use crate::terminal::{
-    Ask, Complete, EditorOptions, Keyboard, Palette, PreparedEditor, Printer, Prompt, TypeAhead,
-    Typed, columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
+    Complete, EditorOptions, Keyboard, Palette, PreparedEditor, Printer, Prompt, PromptKind,
+    TypeAhead, Typed, columns, has_terminal, is_in_foreground, is_interactive, unknown_time_zone,
 };
 use crate::threads;
 use crate::wire::printable_lines;
@@ -384,7 +384,7 @@ impl Console {
         if let Some(keyboard) = &self.keyboard {
             let prompt = Prompt {
                 name: "operator".to_owned(),
-                ask: Ask::Line,
+                ask: PromptKind::Line,
                 target: (),
             };
             keyboard.prompt(prompt, TypeAhead::Meant);

@@ -51,7 +51,7 @@ impl LateWorkers {
         // The channel disconnects when the clock stops.
         while self.ticks.ticks().recv().is_ok() {}
         for (listener, _) in &workers {
-            listener.notify();
+            listener.wake();
         }
         for (_, thread) in workers {
             let _ = thread.join();
@@ -189,7 +189,7 @@ mod tests {
         }
 
         /// Asks the portal for a seat and takes it. Returns its port.
-        fn sit(&self) -> (u16, BufReader<TcpStream>) {
+        fn claim_seat(&self) -> (u16, BufReader<TcpStream>) {
             let mut ticket = String::new();
             self.connect(40000).read_to_string(&mut ticket).unwrap();
             let part = |element: &str| {
@@ -214,11 +214,11 @@ mod tests {
         assert_eq!(stage.server.missing_at_start(), 2);
         assert_eq!(stage.free(), [40001, 40004]);
         stage.ticks_until("ports-busy      ports 40002-40003  reason a closed outgoing connection");
-        let (port, _first) = stage.sit();
+        let (port, _first) = stage.claim_seat();
         assert_eq!((port, stage.free()), (40001, vec![40004]));
         // The client in 40001 has no partner yet; the next client becomes its partner.
         stage.ticks_until("port-ready      port 40002");
-        let (port, mut second) = stage.sit();
+        let (port, mut second) = stage.claim_seat();
         assert_eq!(port, 40002);
         let mut partner = String::new();
         second.read_line(&mut partner).unwrap();
@@ -227,7 +227,7 @@ mod tests {
         let mut free = stage.free();
         free.sort_unstable();
         assert_eq!(free, [40003, 40004]);
-        stage.sit();
+        stage.claim_seat();
         // The end of the server must wake and join these workers, too.
         stage.server.stop();
     }

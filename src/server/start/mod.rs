@@ -23,7 +23,7 @@ use crossbeam_channel::unbounded;
 
 use crate::accounts::{AccountDirectory, SharedAccounts};
 use crate::chat::{Connection, Pairs, Rooms, Users};
-use crate::clock::{Clock, Tick, Ticks, Timekeeping};
+use crate::clock::{Clock, Tick, Ticks, TimerSubscription};
 use crate::event::{ChatEvent, Events, SocketCall};
 use crate::limits;
 use crate::lock::Mutex;
@@ -40,11 +40,11 @@ use budget::Needs;
 use late::{LateWorkers, MissingPort};
 use listeners::{Listeners, PORTAL, WEB, explain};
 #[cfg(feature = "cluster")]
-use portal_backplane::{Host, Load, RedisBackplane};
+use portal_backplane::{BackplaneHost, Load, RedisBackplane};
 use portal_core::accept_loop::AcceptLoop;
 use portal_core::backplane::{Alone, Backplane};
-use portal_core::guard::guesses::LoginThrottle;
-use portal_core::guard::per_tick::PerAddressLimit;
+use portal_core::guard::login_throttle::LoginThrottle;
+use portal_core::guard::per_address_limit::PerAddressLimit;
 use portal_core::liveness::Liveness;
 #[cfg(feature = "cluster")]
 use portal_core::local_delivery::LocalDelivery;
@@ -495,7 +495,7 @@ impl Server {
         // The accounts know the other servers, which must not keep them.
         let accounts = accounts.as_ref().map(Arc::downgrade);
         let all = |accounts: &Weak<SharedAccounts>| Some(accounts.upgrade()?.all());
-        let host = Host {
+        let host = BackplaneHost {
             events: self.state.events.clone(),
             clients: Arc::new(LocalDelivery {
                 state: state.clone(),
@@ -523,7 +523,7 @@ impl Server {
 
     fn start_timekeepers(
         &mut self,
-        timekeeping: Vec<Timekeeping>,
+        timekeeping: Vec<TimerSubscription>,
         settings: &Settings,
     ) -> Result<(), StartError> {
         let keeper = SeatTimer {
@@ -845,10 +845,10 @@ impl Drop for Server {
         self.state.clock.stop();
         self.state.rooms.end_all();
         for listener in &self.tcp {
-            listener.notify();
+            listener.wake();
         }
         if let Some(socket) = &self.udp {
-            socket.notify();
+            socket.wake();
         }
         for thread in self.threads.drain(..) {
             // Every loop catches what may panic; if one ended by a panic all the same, it ended.

@@ -165,12 +165,12 @@ impl RoomsWorld {
             RoomStep::Tick => self.now.0 += 1,
             RoomStep::Join(person) => {
                 if !self.rooms.exists(name) {
-                    let Some(lease) = self.ports.pop() else {
+                    let Some(token) = self.ports.pop() else {
                         return;
                     };
-                    let port = lease.port();
+                    let port = token.port();
                     self.rooms
-                        .open(name, (lease, port), PEOPLE, Arc::clone(&self.handle));
+                        .open(name, (token, port), PEOPLE, Arc::clone(&self.handle));
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
@@ -197,12 +197,12 @@ impl RoomsWorld {
             }
             RoomStep::JoinHere(person) => {
                 if !self.rooms.exists(name) {
-                    let Some(lease) = self.ports.pop() else {
+                    let Some(token) = self.ports.pop() else {
                         return;
                     };
-                    let port = lease.port();
+                    let port = token.port();
                     self.rooms
-                        .open(name, (lease, port), PEOPLE, Arc::clone(&self.handle));
+                        .open(name, (token, port), PEOPLE, Arc::clone(&self.handle));
                 }
                 let who = Name::new(&format!("p{person}")).unwrap();
                 let seat = SeatNumber::from_index(person);
@@ -259,15 +259,15 @@ impl RoomsWorld {
                 self.ended(departed);
             }
             RoomStep::Push => {
-                let lease = self.in_hand.take().unwrap();
-                self.ports.push(lease);
+                let token = self.in_hand.take().unwrap();
+                self.ports.push(token);
             }
         }
     }
 
     fn ended(&mut self, departed: Departure) {
         if let Some(ended) = departed.ended {
-            let before = self.in_hand.replace(ended.lease);
+            let before = self.in_hand.replace(ended.token);
             assert!(before.is_none(), "two rooms had the port");
         }
     }
@@ -302,7 +302,7 @@ impl RoomsWorld {
 }
 
 impl exhaustive::World for RoomsWorld {
-    type RoomStep = RoomStep;
+    type Step = RoomStep;
 
     fn steps(&self) -> Vec<RoomStep> {
         let mut steps = vec![RoomStep::Tick];

@@ -97,7 +97,7 @@ struct SeatWorld {
     seats: [Seat; SEATS],
     /// The portal holds this port for this caller.
     portal: Option<(usize, usize)>,
-    portal_lease: Option<PortToken>,
+    portal_token: Option<PortToken>,
     /// Ports that a worker or a timer thread is about to push.
     in_hand: [Option<PortToken>; SEATS],
     workers: [WorkerState; SEATS],
@@ -144,7 +144,7 @@ impl SeatWorld {
                 Seat::new(Passcode::from_bits(seat as u128), timeouts)
             }),
             portal: None,
-            portal_lease: None,
+            portal_token: None,
             in_hand: Default::default(),
             workers: [WorkerState::Accepting; SEATS],
             backlogs: Default::default(),
@@ -183,26 +183,26 @@ impl SeatWorld {
                         "a ticket repeated to somebody else"
                     );
                     self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
-                } else if let Some(lease) = self.stack.pop() {
-                    self.portal = Some((lease.seat().index(), caller));
-                    self.portal_lease = Some(lease);
+                } else if let Some(token) = self.stack.pop() {
+                    self.portal = Some((token.seat().index(), caller));
+                    self.portal_token = Some(token);
                 }
             }
             SeatStep::Sit(caller) => {
-                let Some(lease) = self.stack.pop() else {
+                let Some(token) = self.stack.pop() else {
                     return;
                 };
-                let seat = lease.seat().index();
-                self.seats[seat].sit(lease, self.now).unwrap();
+                let seat = token.seat().index();
+                self.seats[seat].occupy(token, self.now).unwrap();
                 self.workers[seat] = WorkerState::Serving(caller);
                 self.connected[caller] = true;
             }
             SeatStep::Open(caller) => {
-                let Some(lease) = self.stack.pop() else {
+                let Some(token) = self.stack.pop() else {
                     return;
                 };
-                let seat = lease.seat().index();
-                let ticket = self.seats[seat].greet(lease, self.now).unwrap();
+                let seat = token.seat().index();
+                let ticket = self.seats[seat].begin_handshake(token, self.now).unwrap();
                 self.assert_never_given(seat, &ticket);
                 self.given[seat] = Some(caller);
                 self.tickets[caller][seat] = Some(Rc::new(ticket.passcode));
@@ -211,9 +211,9 @@ impl SeatWorld {
             }
             SeatStep::Reserve => {
                 let (seat, caller) = self.portal.take().unwrap();
-                let lease = self.portal_lease.take().unwrap();
+                let token = self.portal_token.take().unwrap();
                 let ticket = self.seats[seat]
-                    .reserve(lease, asker(caller), self.now)
+                    .reserve(token, asker(caller), self.now)
                     .unwrap();
                 self.assert_never_given(seat, &ticket);
                 self.given[seat] = Some(caller);
@@ -235,14 +235,14 @@ impl SeatWorld {
                         );
                         self.workers[seat] = WorkerState::Serving(caller);
                     }
-                    Arrival::Stray => {
+                    Arrival::Unexpected => {
                         assert_eq!(before, self.seats[seat], "a stray changed the seat");
                         self.connected[caller] = false;
                     }
                 }
             }
-            SeatStep::Present(seat) => self.present(seat, SeatRequest::Stay),
-            SeatStep::PresentAndBeCalled(seat) => self.present(seat, SeatRequest::BeCalled),
+            SeatStep::Present(seat) => self.check_passcode(seat, SeatRequest::Stay),
+            SeatStep::PresentAndBeCalled(seat) => self.check_passcode(seat, SeatRequest::BeCalled),
             SeatStep::Answered(seat) => {
                 let was = self.seats[seat].phase();
                 let seated = self.seats[seat].answered(self.now);
@@ -253,7 +253,7 @@ impl SeatWorld {
                 );
             }
             SeatStep::PresentNonsense(seat) => {
-                let verdict = self.seats[seat].present(None, SeatRequest::Stay, self.now);
+                let verdict = self.seats[seat].check_passcode(None, SeatRequest::Stay, self.now);
                 assert_eq!(verdict, Verdict::Refused);
             }
             SeatStep::Hear(seat) => self.seats[seat].touch(self.now),
@@ -267,9 +267,9 @@ impl SeatWorld {
                     return;
                 };
                 let next = self.fresh_passcode(seat);
-                let lease = self.seats[seat].free(next).expect("closing");
+                let token = self.seats[seat].free(next).expect("closing");
                 assert!(
-                    self.in_hand[seat].replace(lease).is_none(),
+                    self.in_hand[seat].replace(token).is_none(),
                     "two hands on one port"
                 );
                 self.workers[seat] = WorkerState::Accepting;
@@ -279,11 +279,11 @@ impl SeatWorld {
             SeatStep::Expire(seat) => {
                 let next = Passcode::from_bits(self.next_passcode + 1);
                 let expiry = self.seats[seat].expire(self.now, || next);
-                if let Some(Expiry::NoShow(lease)) = expiry {
+                if let Some(Expiry::NoShow(token)) = expiry {
                     // It has the next passcode by now.
                     self.fresh_passcode(seat);
                     assert!(
-                        self.in_hand[seat].replace(lease).is_none(),
+                        self.in_hand[seat].replace(token).is_none(),
                         "two hands on one port"
                     );
                 }
@@ -294,7 +294,7 @@ impl SeatWorld {
                 };
                 let before = self.seats[seat].phase();
                 let next = Passcode::from_bits(self.next_passcode + 1);
-                if let Some(lease) = self.seats[seat].revoke(&ticket, || next) {
+                if let Some(token) = self.seats[seat].revoke(&ticket, || next) {
                     assert_eq!(before, Phase::Reserved, "a seat was taken from a client");
                     assert_eq!(
                         self.given[seat],
@@ -303,7 +303,7 @@ impl SeatWorld {
                     );
                     self.fresh_passcode(seat);
                     assert!(
-                        self.in_hand[seat].replace(lease).is_none(),
+                        self.in_hand[seat].replace(token).is_none(),
                         "two hands on one port"
                     );
                 }
@@ -338,13 +338,17 @@ impl SeatWorld {
     }
 
     /// The worker reads the caller's passcode.
-    fn present(&mut self, seat: usize, wish: SeatRequest) {
+    fn check_passcode(&mut self, seat: usize, wish: SeatRequest) {
         let Some(caller) = self.served(seat) else {
             return;
         };
         let passcode = self.tickets[caller][seat].clone();
         let was = self.seats[seat].phase();
-        match self.seats[seat].present(passcode.as_deref().map(Passcode::reveal), wish, self.now) {
+        match self.seats[seat].check_passcode(
+            passcode.as_deref().map(Passcode::reveal),
+            wish,
+            self.now,
+        ) {
             Verdict::Admitted => {
                 let to = self.given[seat].expect("a passcode nobody was given admits nobody");
                 assert_eq!(
@@ -394,7 +398,7 @@ impl SeatWorld {
 }
 
 impl exhaustive::World for SeatWorld {
-    type SeatStep = SeatStep;
+    type Step = SeatStep;
 
     /// Everything that can happen next.
     fn steps(&self) -> Vec<SeatStep> {
