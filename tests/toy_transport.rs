@@ -156,9 +156,9 @@ fn open_entrance(server: &Server, clients: usize) -> (u16, thread::JoinHandle<()
                     let Ok(held) = state.seats.take(peer.ip()) else {
                         panic!("no free seat");
                     };
-                    let taken = held.sit(
+                    let taken = held.claim_with(
                         stream,
-                        |seat, lease| seat.sit(lease, now),
+                        |seat, lease| seat.occupy(lease, now),
                         |seat, occupied, (), stream| {
                             let (label, timer) = (seat.number.to_string(), seat.timer.clone());
                             let opened = factory.connection(stream, seat.port, &label, timer);
