@@ -349,7 +349,7 @@ fn a_script_gets_the_answers_to_all_that_it_asks() {
     assert_eq!(code, 1, "something was refused: {out}");
     assert_eq!(out.matches("* sent\n").count(), 2, "{out}");
     assert!(
-        out.contains("nobody is not here; /names tells who is"),
+        out.contains("nobody is not online; /names lists the users"),
         "{out}"
     );
     for text in ["one", "three", "four"] {
@@ -520,7 +520,7 @@ fn a_line_of_chat_is_never_taken_for_a_password() {
     assert!(said.contains("you are alice now"), "{said}");
     let (code, said) = without_a_terminal(&server, &["alice"], Some("first line"));
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("that is not the password of alice"), "{said}");
+    assert!(said.contains("wrong password for alice"), "{said}");
     let _ = std::fs::remove_file(file);
 }
 

@@ -384,7 +384,7 @@ fn replays_that_nobody_reads_are_bounded() {
         replays += 1;
     }
     // Alice has been notified of each join and each leave.
-    let share = limits::OUTBOX + limits::HISTORY_EXEMPTION;
+    let share = limits::MAX_OUTBOX_BYTES + limits::HISTORY_EXEMPTION;
     let sockets = 4 * limits::SEND_BUFFER + (4 << 20);
     assert!(
         replays / 2 <= (share + sockets) / limits::HISTORY + 2,

@@ -177,7 +177,7 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
     alice.line_with("delayed");
     alice.stream.shutdown(std::net::Shutdown::Write).unwrap();
     server.ticking(|| {
-        alice.line_with("hung up before all of it was done");
+        alice.line_with("disconnected before the server had handled all of your input");
         alice.assert_closed();
         server.wait_for_event("seat-free", Some(port));
     });

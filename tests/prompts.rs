@@ -392,14 +392,14 @@ fn the_name_that_the_dead_connection_still_has_is_waited_for_and_not_given_up() 
     main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
     server.hears("main again", "LOGIN");
     main.says(
-        "<SERVER><error code='name-in-use'>somebody here is called alice already</error></SERVER>",
+        "<SERVER><error code='name-in-use'>the name alice is already in use</error></SERVER>",
     );
     alice.sees("holds the name alice");
     // It has a prompt meanwhile, and may be somebody else.
     alice.is_at("you, alone>");
     alice.enters("/login alicia");
     server.hears("main again", "alicia");
-    assert!(!alice.contents().contains("the server: somebody here"));
+    assert!(!alice.contents().contains("the server: the name alice"));
 }
 
 #[test]

@@ -527,7 +527,7 @@ fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
     let mut alice = client(&server, &["alice"]);
     alice.is_at("password of alice>");
     alice.enters("wrong");
-    alice.sees("that is not the password of alice");
+    alice.sees("wrong password for alice");
     alice.is_at("password of alice>");
     server.wait_for_event("password-wrong", None);
 }

@@ -35,8 +35,8 @@ mod tests {
     fn commands_in_a_servers_sentence_are_named_as_they_are_typed() {
         for (theirs, ours) in [
             (
-                "bob is not here; WHO tells who is",
-                "bob is not here; /names tells who is",
+                "bob is not online; WHO lists the users",
+                "bob is not online; /names lists the users",
             ),
             (
                 "log in first, with LOGIN and a username",

@@ -1,5 +1,5 @@
-//! What somebody says to the same people in one turn. It stays a document until it meets a
-//! recipient's encoder.
+//! The messages of one sender to the same recipients in one turn. A message stays a document until
+//! a recipient's encoder encodes it.
 
 use std::sync::Arc;
 
@@ -8,37 +8,36 @@ use crate::outbox::Queued;
 use crate::transport::{Encoder, Encoding, RequestId};
 use portal_wire::{Frames, Relay, Scope, ServerDoc};
 
-/// Messages of one speaker on their way to the same people. They are encoded once for each
-/// encoding, when the first recipient that has it is met.
+/// Messages of one sender to the same recipients. They are encoded once per encoding, for the first
+/// recipient that uses it.
 #[derive(Default)]
 pub struct MessageBatch {
     scope: Scope<'static>,
     from: Arc<str>,
-    /// All texts, one after the other, and what is known of each.
+    /// All texts, concatenated, and an entry for each.
     texts: String,
     messages: Vec<BatchEntry>,
-    /// For each encoding met so far, the messages as frames; only the first `encodings` count. The
-    /// others are kept for their memory.
+    /// The messages as frames, for each encoding used so far. Only the first `encodings` are valid.
+    /// The others are kept for their allocated memory.
     written: Vec<(Encoding, Frames)>,
     encodings: usize,
 }
 
 #[derive(Clone, Copy)]
 struct BatchEntry {
-    /// Where its text ends in `texts`.
+    /// The end of its text in `texts`.
     end: usize,
     me: bool,
 }
 
 impl MessageBatch {
-    /// Begins anew: what follows is said in `scope` by `from`.
+    /// Starts a new batch: the following messages are from `from`, in `scope`.
     pub(crate) fn begin(&mut self, scope: Scope<'static>, from: &Arc<str>) {
         self.clear();
         self.scope = scope;
         self.from = Arc::clone(from);
     }
 
-    /// Adds a message.
     pub(crate) fn push(&mut self, text: &str, me: bool) {
         self.texts.push_str(text);
         let end = self.texts.len();
@@ -46,12 +45,11 @@ impl MessageBatch {
         self.encodings = 0;
     }
 
-    /// How many messages there are.
     pub(crate) fn count(&self) -> usize {
         self.messages.len()
     }
 
-    /// How many bytes their texts have.
+    /// The number of bytes in the texts.
     pub(crate) fn bytes(&self) -> usize {
         self.texts.len()
     }
@@ -66,20 +64,21 @@ impl MessageBatch {
         })
     }
 
-    /// Throws the messages away and keeps the memory for the next ones.
+    /// Removes the messages, but keeps the allocated memory.
     pub(crate) fn clear(&mut self) {
         self.texts.clear();
         self.messages.clear();
         self.encodings = 0;
     }
 
-    /// Hands all of it to one recipient. With `later`, its timekeeper writes it.
+    /// Queues the messages for one recipient. With `later`, the recipient's timer thread writes
+    /// them.
     pub(crate) fn send_to(&mut self, recipient: &Connection, later: bool) -> Queued {
         let messages = self.messages.len();
         recipient.hand(messages, later, |encoder| self.frames_for(encoder))
     }
 
-    /// Hands all of it to one recipient, for whom `unwritten` sees to it that it is written.
+    /// Appends the messages to one recipient's outbox. `unwritten` writes them.
     pub(crate) fn append_to(
         &mut self,
         recipient: &Arc<Connection>,
@@ -96,7 +95,7 @@ impl MessageBatch {
         queued
     }
 
-    /// The messages in that encoder's encoding.
+    /// Returns the messages in the encoding of `encoder`.
     fn frames_for(&mut self, encoder: &mut dyn Encoder) -> &Frames {
         let encoding = encoder.encoding();
         let mut met = self.written[..self.encodings].iter();
@@ -105,7 +104,7 @@ impl MessageBatch {
         &self.written[index].1
     }
 
-    /// Encodes all messages in an encoding that is met for the first time; returns where they are.
+    /// Encodes all messages in a new encoding, and returns its index.
     fn write(&mut self, encoder: &mut dyn Encoder, encoding: Encoding) -> usize {
         if self.written.len() == self.encodings {
             self.written.push((encoding, Frames::default()));

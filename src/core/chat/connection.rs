@@ -1,4 +1,4 @@
-//! One client who is connected: the way to it, and what is known of it.
+//! A connected client: its outbox, its identity and its counters.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,43 +11,44 @@ use crate::transport::Encoder;
 use portal_net::lock::Mutex;
 use portal_wire::{CloseReason, ErrorCode, Frames, Name, ServerDoc};
 
-/// One client, shared by all who may have something for it.
+/// One client, shared by all threads that may send to it.
 pub struct Connection {
-    /// The way to its socket.
+    /// The output queue of its socket.
     pub outbox: Outbox,
-    /// Where it came from.
+    /// The address of the client.
     pub peer: SocketAddr,
-    /// When it connected.
+    /// The tick at which it connected.
     pub since: Tick,
     /// The name of the thread that serves it.
     thread: OnceLock<Box<str>>,
-    /// Who it is. A leaf lock.
+    /// A leaf lock.
     identity: Mutex<ClientIdentity>,
-    /// The tick, or [`NEVER`].
+    /// The tick of the last activity, or [`NEVER`].
     last_activity: AtomicU64,
     /// The tick of the last read since the welcome, or [`NEVER`].
     read_at: AtomicU64,
-    /// It has sent a whole document before it was let in, and no line feed.
+    /// Set if it has sent a complete document without a line feed before it was admitted.
     lacks_a_line_feed: AtomicBool,
-    /// Bytes of replies that were appended under a lock of the hall and are not charged yet.
+    /// Bytes of replies that were appended under a lock of the chat and are not charged yet.
     uncharged: AtomicUsize,
-    /// Messages and bytes of text that it sent, and that were handed to it.
+    /// Messages that it has sent, with the bytes of their texts.
     sent: Tally,
+    /// Messages that were queued for it, with the bytes of their frames.
     got: Tally,
 }
 
-/// The number of the connection that was made last.
+/// The session number of the newest connection.
 static LAST_SESSION: AtomicU64 = AtomicU64::new(0);
 
-/// No tick.
+/// The value that stands for no tick.
 const NEVER: u64 = u64::MAX;
 
 struct ClientIdentity {
-    /// The number of the session that it belongs to: its own, or in a room its main connection's.
+    /// The number of its session. A room connection has the number of its main connection.
     session: u64,
-    /// What `from` says in its messages: its seat's port, later its name.
+    /// The value of `from` in its messages: the port of its seat, or its name after login.
     label: Arc<str>,
-    /// Its name, once it has logged in.
+    /// Its name, after login.
     name: Option<Name>,
 }
 
@@ -72,7 +73,7 @@ impl Tally {
 }
 
 impl Connection {
-    /// A client that has just connected and goes by `label` for now.
+    /// Creates a client that has just connected. `label` is its label until it logs in.
     pub fn new(outbox: Outbox, peer: SocketAddr, label: &str, now: Tick) -> Connection {
         Connection {
             outbox,
@@ -93,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// Notes that the current thread serves it.
+    /// Records that the current thread serves it.
     pub(crate) fn is_served_here(&self) {
         let name = std::thread::current().name().unwrap_or_default().into();
         let _ = self.thread.set(name);
@@ -104,7 +105,7 @@ impl Connection {
         self.thread.get().map_or("", |name| name)
     }
 
-    /// What `from` says in its messages.
+    /// The value of `from` in its messages.
     pub fn label(&self) -> Arc<str> {
         Arc::clone(&self.identity.lock().label)
     }
@@ -114,13 +115,13 @@ impl Connection {
         self.identity.lock().name.clone()
     }
 
-    /// The number of the session that it belongs to: one for each person who is connected.
+    /// The number of its session. All connections of one user share it.
     pub fn session(&self) -> u64 {
         self.identity.lock().session
     }
 
-    /// In a room it goes by the name of its main connection and belongs to its session, but it has
-    /// not logged in itself.
+    /// Gives a room connection the name and the session of its main connection. It is not logged in
+    /// itself.
     pub(super) fn rename(&self, name: &Name, main: &Connection) {
         let session = main.session();
         let mut identity = self.identity.lock();
@@ -128,15 +129,15 @@ impl Connection {
         identity.session = session;
     }
 
-    /// It has logged in as `name`, and that is what `from` says from now on.
+    /// Records that it has logged in as `name`, which is its label from now on.
     pub(super) fn set_name(&self, name: &Name) {
         let mut identity = self.identity.lock();
         identity.label = name.as_str().into();
         identity.name = Some(name.clone());
     }
 
-    /// Hands over the frames of `messages` messages. With `later`, they wait for the timekeeper to
-    /// write them, together with whatever else gathers until it does.
+    /// Queues the frames of `messages` messages. With `later`, the timer thread writes them,
+    /// together with all other output that gathers in the meantime.
     pub(super) fn hand<'f>(
         &self,
         messages: usize,
@@ -157,7 +158,7 @@ impl Connection {
         self.count(queued, bytes, messages)
     }
 
-    /// As [`Connection::hand`], but it is [`Unwritten`] that sees to it that they are written.
+    /// Like [`Connection::hand`], but [`Unwritten`] writes the frames.
     pub(super) fn append<'f>(
         &self,
         messages: usize,
@@ -179,7 +180,7 @@ impl Connection {
         queued
     }
 
-    /// Notes that something of any kind was read from the client.
+    /// Records that input of any kind was read from the client.
     pub(crate) fn count_read(&self, now: Tick) {
         self.read_at.store(now.0, Ordering::Relaxed);
     }
@@ -190,64 +191,65 @@ impl Connection {
         (tick != NEVER).then_some(Tick(tick))
     }
 
-    /// Notes that it has sent a whole document, but not the line feed after it.
+    /// Records that it has sent a complete document, but not the line feed after it.
     pub(crate) fn lacks_a_line_feed(&self) {
         self.lacks_a_line_feed.store(true, Ordering::Release);
     }
 
-    /// Ends it because it has not said the passcode in time. If all that was missing is the line
-    /// feed, it is told so.
+    /// Ends the connection because the passcode did not arrive in time. If only the line feed was
+    /// missing, the client gets an error that explains it.
     pub(crate) fn end_silent(&self) {
         if self.lacks_a_line_feed.load(Ordering::Acquire) {
             self.outbox.send_doc(&ServerDoc::Error {
                 code: ErrorCode::Malformed,
-                sentence: "there was no line feed after your document, so it was still waited for"
-                    .into(),
+                sentence:
+                    "there was no line feed after your document, so the server waited for more"
+                        .into(),
             });
         }
         self.outbox.end(CloseReason::HandshakeTimeout);
     }
 
-    /// Adds `bytes` of a reply to the client's own request.
+    /// Charges the client for `bytes` of a reply to its own request.
     pub(super) fn charge_reply(&self, bytes: usize) {
         self.uncharged.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Returns the bytes of such replies since the last call.
+    /// Returns the bytes that were charged since the last call.
     pub(crate) fn take_charged_replies(&self) -> usize {
         self.uncharged.swap(0, Ordering::Relaxed)
     }
 
-    /// Notes that it said a message of `bytes` bytes.
+    /// Counts a message that it has sent, with a text of `bytes` bytes.
     pub fn count_sent(&self, bytes: usize) {
         self.sent.add(1, bytes);
     }
 
-    /// Notes that it was heard at `now`.
+    /// Records activity of the client at `now`.
     pub fn touch(&self, now: Tick) {
         self.last_activity.store(now.0, Ordering::Relaxed);
     }
 
-    /// When it was heard last, if ever.
+    /// The tick of the last activity, if there was any.
     pub fn last_activity(&self) -> Option<Tick> {
         let tick = self.last_activity.load(Ordering::Relaxed);
         (tick != NEVER).then_some(Tick(tick))
     }
 
-    /// Messages and bytes that it sent.
+    /// The number of messages that it has sent, and of bytes in their texts.
     pub fn sent(&self) -> (u64, u64) {
         self.sent.read()
     }
 
-    /// Messages and bytes that were handed to it.
+    /// The number of messages that were queued for it, and of bytes in their frames.
     pub fn got(&self) -> (u64, u64) {
         self.got.read()
     }
 }
 
-/// Those for whom something was appended that has not been written yet. It is written at the latest
-/// when this is dropped: whoever handles many things in one turn has one write for each client, and
-/// not one for each thing.
+/// The connections with appended output that is not written yet. It is written when this is
+/// dropped, if not before. A thread that handles many events in one turn thus makes one write per
+/// client instead of one per event.
 #[derive(Default)]
 pub struct Unwritten {
     connections: Vec<Arc<Connection>>,
@@ -255,8 +257,8 @@ pub struct Unwritten {
 }
 
 impl Unwritten {
-    /// So many bytes were appended for that one. From [`limits::MAX_TURN_BYTES`] bytes on all is
-    /// written in between, so it may not be called under a lock.
+    /// Adds a connection for which `bytes` bytes were appended. At [`limits::MAX_TURN_BYTES`]
+    /// bytes, writes all output, so it must not be called under a lock.
     pub fn add(&mut self, connection: &Arc<Connection>, bytes: usize) {
         self.connections.push(Arc::clone(connection));
         self.bytes += bytes;
@@ -281,8 +283,8 @@ impl Drop for Unwritten {
     }
 }
 
-/// Writes what was appended for each of `connections`, once the lock under which that happened is
-/// released.
+/// Writes the appended output of each of `connections`. Called after the lock under which it was
+/// appended is released.
 pub(crate) fn flush_all(connections: &[Arc<Connection>]) {
     for connection in connections {
         connection.outbox.flush();

@@ -1,4 +1,4 @@
-//! Saying something to many: the fan-out, the one that every group uses.
+//! Delivery to many recipients: the fan-out that every group uses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use super::{Connection, MessageBatch, Unwritten};
 use crate::limits;
 use crate::outbox::Queued;
 
-/// A group of people to whom something can be said. It knows who spoke last and when, not who is
-/// in it: whoever delivers brings a snapshot of the members, taken under the lock that guards
-/// them, so that no shared lock is held over a write.
+/// A group of recipients. It knows the last sender and the time of its turn, but not its members.
+/// The caller passes a snapshot of the members, taken under the lock that guards them, so no shared
+/// lock is held over a write.
 pub(crate) struct Group {
     born: Instant,
-    /// When the last turn was, in nanoseconds since `born`, and whose.
+    /// The time of the last turn, in nanoseconds since `born`, and its sender.
     last_turn: AtomicU64,
     last_speaker: AtomicU64,
 }
@@ -28,9 +28,9 @@ impl Default for Group {
     }
 }
 
-/// Hands what was `batch` on some server to everyone in `members` but the session `except`, and
-/// returns how many took it. Where they are many, their timekeepers write it: the one thread that
-/// reads for all of them has more to read.
+/// Queues a batch from any server for all `members` except the session `except`, and returns how
+/// many members it was queued for. If there are more than [`limits::DIRECT_WRITES`], their timer
+/// threads write it, because the calling thread reads for all of them and must not fall behind.
 pub(crate) fn send_to_each(
     members: &[Arc<Connection>],
     batch: &mut MessageBatch,
@@ -50,12 +50,12 @@ pub(crate) fn send_to_each(
 }
 
 impl Group {
-    /// Hands what was `batch` to everyone in `members` but the speaker, and returns how many took
-    /// it.
+    /// Queues a batch for all `members` except the sender, and returns how many members it was
+    /// queued for.
     ///
-    /// Usually the speaker's thread writes to each. When another member's turn was only a moment
-    /// ago ([`limits::CROWD_WINDOW`]), many are talking, and then each recipient's timekeeper does
-    /// it: fifty speakers would otherwise do fifty small writes to everyone.
+    /// Usually the sender's thread writes to each member. If another member's turn was less than
+    /// [`limits::CROWD_WINDOW`] ago, many members are talking, and each recipient's timer thread
+    /// writes instead. Otherwise, fifty senders would make fifty small writes to each member.
     pub(crate) fn deliver(
         &self,
         members: &[Arc<Connection>],
@@ -70,8 +70,8 @@ impl Group {
             .count()
     }
 
-    /// Two plain stores that may interleave with another speaker's: a wrong answer costs a wake-up
-    /// or a write, never a message.
+    /// Returns whether another member's turn was a moment ago. Its two swaps may interleave with
+    /// another sender's. A wrong result costs a wakeup or a write, never a message.
     fn is_crowded(&self, speaker: &Arc<Connection>) -> bool {
         let me = Arc::as_ptr(speaker) as u64;
         let now = self.born.elapsed().as_nanos() as u64;

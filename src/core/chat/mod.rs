@@ -1,8 +1,9 @@
-//! The connections, the partners of each pair of seats, the people by name, and the rooms.
+//! The connected clients: their connections, the pairs of partners, the users by name, and the
+//! rooms.
 //!
-//! The hall holds outboxes, never a socket. Under its locks frames are only appended; they are
-//! written after the lock is released, so nobody's slow socket holds up the hall, and yet
-//! everyone hears of comings and goings in the order in which they happened.
+//! These types hold outboxes, never sockets. Under their locks, frames are only appended; they are
+//! written after the lock is released. So a slow socket blocks no other client, and yet all clients
+//! see joins and departures in the order in which they happened.
 
 mod batch;
 mod connection;

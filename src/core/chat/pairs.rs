@@ -1,4 +1,4 @@
-//! The partners: seats 1 and 2, 3 and 4, and so on.
+//! The pairs of partners: seats 1 and 2, 3 and 4, and so on.
 
 use std::sync::Arc;
 
@@ -7,14 +7,13 @@ use crate::seat::SeatNumber;
 use portal_net::lock::{Mutex, Rank};
 use portal_wire::ServerDoc;
 
-/// All pairs of seats. Each pair has its own lock, so that one pair's talk never waits for
-/// another's.
+/// All pairs of seats. Each pair has its own lock, so one pair never waits for another.
 pub struct Pairs {
     pairs: Vec<Mutex<[Option<Arc<Connection>>; 2]>>,
 }
 
 impl Pairs {
-    /// This many seats; an odd last one has nobody beside it.
+    /// Creates the pairs of `seats` seats. If that is an odd number, the last seat has no partner.
     pub fn new(seats: usize) -> Pairs {
         Pairs {
             pairs: (0..seats.div_ceil(2))
@@ -23,11 +22,11 @@ impl Pairs {
         }
     }
 
-    /// Seats `connection`: its first frames are `welcome` and then who the partner is; the partner
-    /// is told of it.
+    /// Adds `connection` to its pair. Its first frames are `welcome` and then its partner's label
+    /// or `NO PARTNER`. The partner is notified.
     ///
-    /// The welcome is in the outbox before anybody can find that outbox here, so nothing that a
-    /// quick partner says can overtake it.
+    /// The welcome is in the outbox before other threads can find the connection, so no message
+    /// from a quick partner can overtake it.
     pub fn enter(&self, seat: SeatNumber, connection: &Arc<Connection>, welcome: &ServerDoc<'_>) {
         let (pair, side) = seat.pair_and_side();
         let mut sides = self.pairs[pair].lock();
@@ -50,8 +49,8 @@ impl Pairs {
         }
     }
 
-    /// Takes `connection` out of its seat and tells the partner. Does nothing if somebody else sits
-    /// there by now.
+    /// Removes `connection` from its pair and notifies the partner. Does nothing if the connection
+    /// is not in `seat`, for example because the seat has a new one.
     pub fn leave(&self, seat: SeatNumber, connection: &Arc<Connection>) {
         let (pair, side) = seat.pair_and_side();
         let mut sides = self.pairs[pair].lock();
@@ -75,13 +74,13 @@ impl Pairs {
         }
     }
 
-    /// Who sits in `seat`, and has been welcomed.
+    /// The connection in `seat`, if it has been welcomed.
     pub fn connection(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
         self.pairs[pair].lock()[side].clone()
     }
 
-    /// Who sits in the partner seat of `seat`.
+    /// The connection in the partner seat of `seat`, if it has been welcomed.
     pub fn partner(&self, seat: SeatNumber) -> Option<Arc<Connection>> {
         let (pair, side) = seat.pair_and_side();
         self.pairs[pair].lock()[1 - side].clone()

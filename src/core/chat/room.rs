@@ -1,7 +1,7 @@
-//! One room: its members, who stands at its door, what was said in it last.
+//! One room: its members, its callers, and its history.
 //!
-//! A member's place is the worker's own [`Seat`], with its passcode and its reservation; but many
-//! members share one port, so the passcode says which of them has come.
+//! A member's place is a [`Seat`] like a worker's, with a passcode and a reservation. But many
+//! members share one port, so the passcode identifies the member that has connected.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use crate::seat::{Passcode, Phase, PortToken, Seat, SeatNumber, WorkloadStack};
 use portal_net::Port;
 use portal_wire::{Name, Relay, Scope, ServerDoc, escaped_bytes, time};
 
-/// One room.
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Room {
     pub(super) name: Name,
@@ -23,36 +22,35 @@ pub(super) struct Room {
     pub(super) token: PortToken,
     pub(super) handle: Arc<RoomHandle>,
     pub(super) group: Arc<Group>,
-    /// The right to a place; as many as there can be members.
+    /// The tokens of the free places. There are as many places as there can be members.
     pub(super) free_places: WorkloadStack,
     pub(super) members: Vec<Member>,
-    /// Who is connected and has not said a passcode yet.
+    /// Connections that have not sent a passcode yet.
     pub(super) callers: Vec<PendingMember>,
     pub(super) remembered: Remembered,
-    /// Otherwise joins and departures are announced in the common order of several servers.
+    /// If false, joins and departures are announced in the common order of several servers.
     pub(super) announces: bool,
 }
 
-/// What a room knows of what was said in it.
+/// The history and the topic of a room.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Remembered {
     pub(super) history: VecDeque<Old>,
-    /// What the room is about, and who said so.
+    /// The topic, and the name of the member that set it.
     pub(super) topic: Option<(String, Arc<str>)>,
 }
 
-/// A member, from the `JOIN` on: while the place is reserved, while it is taken.
+/// A member, from the `JOIN` on: first with a reservation, then connected.
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Member {
     pub(super) seat: Seat,
-    /// Where the member's main connection sits.
+    /// The seat of the member's main connection.
     pub(super) seat_number: SeatNumber,
-    /// The member's main connection.
     pub(super) main: Arc<Connection>,
     pub(super) name: Name,
-    /// The connection on which the member hears the room, once it is there: one of the room's own,
-    /// or the main one ("here").
+    /// The connection on which the member receives the room's messages, once it is connected: a
+    /// room connection, or the main one ("here").
     pub(super) connection: Option<Arc<Connection>>,
 }
 
@@ -70,12 +68,12 @@ pub(super) struct Old {
     pub(super) sent_at: SystemTime,
 }
 
-/// The longest frame of an old message without its text and names, in bytes: the document
-/// around it, an action's mark, the time, and the framing.
+/// Maximum length of an old message's frame without its text and names, in bytes: the document
+/// around it, the mark of an action, the time, and the framing.
 const OLD_FRAME_BYTES: usize = 160;
 
 impl Old {
-    /// The maximum number of bytes that it takes on the wire to a new member of `room`.
+    /// The maximum length of its frame for a new member of `room`, in bytes.
     fn written_bytes(&self, room: &Name) -> usize {
         let names = escaped_bytes(&self.from) + room.as_str().len();
         OLD_FRAME_BYTES + names + escaped_bytes(&self.text)
@@ -94,24 +92,24 @@ impl Old {
     }
 }
 
-/// Somebody who is out of a room.
+/// The result of a removal from a room.
 #[derive(Default)]
 pub(super) struct Gone {
-    /// Their connection to it.
+    /// The member's connection to the room.
     pub(super) connection: Option<Arc<Connection>>,
-    /// Session and name, if they were in it, and not only on the way.
+    /// The session and name, if the member was connected and not only had a reservation.
     pub(super) left: Option<(u64, Name)>,
-    /// Who was told.
+    /// The members that were notified.
     pub(super) notified: Vec<Arc<Connection>>,
 }
 
-/// Somebody who wants into a room.
+/// A client that joins a room.
 pub(crate) struct Joiner<'j> {
-    /// Their main connection.
+    /// Its main connection.
     pub main: &'j Arc<Connection>,
-    /// Who they have logged in as.
+    /// The name with which it has logged in.
     pub who: &'j Name,
-    /// Where their main connection sits.
+    /// The seat of its main connection.
     pub seat: SeatNumber,
 }
 
@@ -127,18 +125,18 @@ impl Joiner<'_> {
     }
 }
 
-/// Why somebody can't join or leave.
+/// The reason why a client can't join or leave a room.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RoomError {
-    /// In it already, or on the way.
+    /// It is a member already, or has a reservation.
     AlreadyMember,
-    /// There is no such room.
+    /// The room does not exist.
     NoSuchRoom,
-    /// Not in it.
+    /// It is not a member.
     NotAMember,
-    /// No place is left in it.
+    /// The room has no free place.
     Full,
-    /// In as many rooms as one person may be in.
+    /// It has joined [`limits::MAX_ROOMS_PER_USER`] rooms already.
     TooMany,
 }
 
@@ -147,7 +145,7 @@ impl Room {
         self.seated().map(|(_, connection)| connection)
     }
 
-    /// Who is in the room, each with the connection on which it hears.
+    /// The connected members, each with the connection on which it receives the room's messages.
     pub(super) fn seated(&self) -> impl Iterator<Item = (&Member, &Arc<Connection>)> {
         let seated = self
             .members
@@ -156,14 +154,14 @@ impl Room {
         seated.filter_map(|member| Some((member, member.connection.as_ref()?)))
     }
 
-    /// The place of the person with that main connection, from the `JOIN` on.
+    /// The place of the user with this main connection, from the `JOIN` on.
     pub(super) fn place_of(&self, main: &Arc<Connection>) -> Option<&Member> {
         self.members
             .iter()
             .find(|member| Arc::ptr_eq(&member.main, main))
     }
 
-    /// Keeps the last `most` of what was said, and no more than [`limits::HISTORY`].
+    /// Keeps the last `most` messages, and at most [`limits::HISTORY`] bytes.
     pub(super) fn forget(&mut self, most: usize) {
         let mut bytes = 0;
         let fits = self
@@ -216,8 +214,8 @@ impl Room {
         }
     }
 
-    /// Appends `doc` for every member but the session `except`; returns them, for the flush after
-    /// the lock.
+    /// Appends `doc` for all members except the session `except`. Returns these members, to be
+    /// flushed after the lock is released.
     pub(super) fn send(&self, doc: &ServerDoc<'_>, except: Option<u64>) -> Vec<Arc<Connection>> {
         self.connections()
             .filter(|member| except.is_none() || Some(member.session()) != except)
@@ -226,7 +224,8 @@ impl Room {
             .collect()
     }
 
-    /// Appends `doc` for every member but `about`; returns them, for the flush after the lock.
+    /// Appends `doc` for all members except `about`, if this server announces joins and departures.
+    /// Returns these members, to be flushed after the lock is released.
     pub(super) fn send_to_others(
         &self,
         about: &Arc<Connection>,
@@ -244,7 +243,7 @@ impl Room {
 
     pub(super) fn remove(&mut self, index: usize) -> Gone {
         let mut member = self.members.remove(index);
-        // A reservation is given up, a session closed; either way the right to the place is back
+        // Cancel a reservation or close a session. Either way, the token of the place is returned
         // exactly once.
         let token = member
             .seat

@@ -1,4 +1,4 @@
-//! The way to a room's threads.
+//! A handle to a room's threads.
 
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,24 +10,24 @@ use crate::clock::Alarm;
 use crate::notify::Notifier;
 use crate::seat::PortToken;
 
-/// The way to wake a room's threads, for whoever ends the room.
+/// Wakes a room's threads. Used by the thread that ends the room.
 pub(crate) struct RoomHandle {
     pub(crate) port: Port,
-    /// `room-50005` has the other end, and closes the listener when it ends.
+    /// The listener of `room-50005`, which closes it at its end.
     pub(crate) listener: Weak<Listener>,
-    /// The next tick that `timer-50005` has to see. Written only under the rooms' lock.
+    /// The next tick that `timer-50005` must see. Written only under the rooms' lock.
     pub(crate) alarm: Alarm,
     /// Wakes `timer-50005`.
     pub(crate) timer: Notifier,
     pub(crate) closed: AtomicBool,
-    /// Says which beginning of the room it was, to the other servers.
+    /// Identifies this instance of the room to the other servers.
     pub(crate) attachment: AtomicU64,
-    /// The right to the room's port, from the moment the room has ended.
+    /// The token of the room's port, from the end of the room on.
     pub(crate) token: Mutex<Option<PortToken>>,
 }
 
 impl RoomHandle {
-    /// Nobody comes in any more: `room-50005` clears up and puts `token` back.
+    /// Closes the room to new connections. `room-50005` then clears up and puts `lease` back.
     pub(crate) fn close(&self, token: Option<PortToken>) {
         *self.token.lock() = token;
         self.closed.store(true, Ordering::Release);

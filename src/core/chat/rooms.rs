@@ -1,8 +1,8 @@
-//! The rooms: who is in which, who is expected, what was said last.
+//! The rooms, with their members, reservations, callers and history.
 //!
-//! All of it is guarded by one lock, the one under which people join. That is what makes a room's
-//! end safe: it ends when nobody is in it, expected or at its door, and nobody can join it while
-//! that is being decided.
+//! One lock guards all of them. Clients also join under it, which makes the end of a room safe: a
+//! room ends when it has no member, reservation or caller, and no client can join it during that
+//! decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,48 +26,46 @@ use portal_wire::{Name, ServerDoc};
 pub struct Rooms {
     by_key: BTreeMap<String, Room>,
     timeouts: Timeouts,
-    /// How many messages a new member gets to see.
+    /// Number of old messages that a new member receives.
     history: usize,
     announces: bool,
 }
 
-/// A room that has ended: its threads are to be woken and joined, its port pushed.
+/// A room that has ended. Its threads must be woken and joined, and its port token pushed.
 pub(crate) struct Ended {
-    /// The way to wake its threads.
+    /// Wakes its threads.
     pub handle: Arc<RoomHandle>,
-    /// The right to its port.
+    /// The token of its port.
     pub token: PortToken,
 }
 
-/// What a caller's passcode came to.
+/// The result of a caller's first frame.
 pub(crate) enum Admission {
-    /// In. The others are to be flushed, for they were told.
+    /// The caller is a member now, and the others were notified.
     Admitted {
-        /// Who is in.
         name: Name,
-        /// The main connection of the same person.
+        /// The main connection of the member.
         main: Arc<Connection>,
-        /// Where that sits.
+        /// The seat of the main connection.
         seat: SeatNumber,
-        /// To be flushed.
+        /// The notified members, to be flushed.
         notified: Vec<Arc<Connection>>,
     },
-    /// Not the passcode of anybody who is expected from there.
+    /// The passcode fits no reservation of the caller's address.
     Refused,
 }
 
-/// Who is to be told of a message, and by which group's rule.
+/// The recipients of a message, and their group.
 pub(crate) struct RoomAudience {
-    /// Decides who writes.
+    /// Decides which threads write.
     pub group: Arc<Group>,
-    /// The room's port.
     pub port: Port,
-    /// Everyone in the room but the speaker.
+    /// All members except the sender.
     pub members: Vec<Arc<Connection>>,
 }
 
 impl Rooms {
-    /// No rooms yet. A new member of one gets to see its last `history` messages.
+    /// Creates an empty set of rooms. A new member of a room receives its last `history` messages.
     pub fn new(timeouts: Timeouts, history: usize) -> Rooms {
         Rooms {
             by_key: BTreeMap::new(),
@@ -77,19 +75,19 @@ impl Rooms {
         }
     }
 
-    /// The same, on one of several servers: joins and departures are not announced when they
-    /// happen, but by the backplane.
+    /// Turns off the announcements of joins and departures. On one of several servers, the
+    /// backplane makes them.
     pub fn without_announcements(mut self) -> Rooms {
         self.announces = false;
         self
     }
 
-    /// How many old messages are wanted where a room begins.
+    /// Number of old messages to request from the other servers when a room begins.
     pub fn history(&self) -> usize {
         self.history
     }
 
-    /// What a room that has just been opened is about elsewhere, and what was said there last.
+    /// Initializes a new room with the topic and the history that it has on the other servers.
     pub fn remember(
         &mut self,
         name: &Name,
@@ -106,8 +104,7 @@ impl Rooms {
         }
     }
 
-    /// Records a message from whatever server. Returns the room's name, its port and the members
-    /// here.
+    /// Records a message from any server. Returns the room's name, its port, and its members here.
     pub(crate) fn record_remote(
         &mut self,
         key: &str,
@@ -121,8 +118,8 @@ impl Rooms {
         Some((room.name.clone(), room.port, members))
     }
 
-    /// Announces a join or departure, on whatever server, except to one session. Returns the
-    /// connections to flush.
+    /// Announces a join or departure on any server, except to one session. Returns the connections
+    /// to flush.
     pub(crate) fn announce_remote(
         &self,
         key: &str,
@@ -148,7 +145,7 @@ impl Rooms {
         room.send(&doc, except)
     }
 
-    /// Sets a topic from whatever server, and announces it except to one session. Returns the
+    /// Sets a topic from any server, and announces it except to one session. Returns the
     /// connections to flush.
     pub(crate) fn set_topic_remote(
         &mut self,
@@ -163,13 +160,13 @@ impl Rooms {
         room.send(&doc, except)
     }
 
-    /// Every room's name.
+    /// The names of all rooms.
     pub fn names(&self) -> Vec<Name> {
         let rooms = self.by_key.values();
         rooms.map(|room| room.name.clone()).collect()
     }
 
-    /// Every member of a room: the room, the session and the name.
+    /// All members of all rooms, as room, session and name.
     pub fn members(&self) -> Vec<(Name, u64, Name)> {
         let rooms = self.by_key.values();
         let members = rooms.flat_map(|room| room.seated().map(move |(member, _)| (room, member)));
@@ -193,17 +190,18 @@ impl Rooms {
         self.by_key.values().flat_map(connected).collect()
     }
 
-    /// Whether there is a room of that name.
+    /// Returns whether there is a room of that name.
     pub fn exists(&self, name: &Name) -> bool {
         self.by_key.contains_key(&name.key())
     }
 
-    /// Whether some room is at that port.
+    /// Returns whether a room uses that port.
     pub fn listens_at(&self, port: u16) -> bool {
         self.by_key.values().any(|room| room.port.get() == port)
     }
 
-    /// Makes a room. It has to be joined under the same lock, or it would be empty and never end.
+    /// Creates a room. The caller must join it under the same lock; otherwise it would be empty and
+    /// never end.
     pub(crate) fn open(
         &mut self,
         name: &Name,
@@ -226,11 +224,12 @@ impl Rooms {
         self.by_key.insert(name.key(), room);
     }
 
-    /// Reserves a place for somebody who has logged in. Returns the room's name as it was first
-    /// spelled, and the ticket.
+    /// Reserves a place for a client that has logged in. Returns the room's name in its original
+    /// spelling, and the ticket.
     ///
     /// # Errors
-    /// [`RoomError::AlreadyMember`], [`RoomError::Full`], [`RoomError::NoSuchRoom`].
+    /// [`RoomError::AlreadyMember`], [`RoomError::Full`], [`RoomError::NoSuchRoom`],
+    /// [`RoomError::TooMany`].
     pub(crate) fn reserve(
         &mut self,
         name: &Name,
@@ -250,13 +249,12 @@ impl Rooms {
         }
     }
 
-    /// Takes somebody who has logged in into a room in which they speak and hear on their main
-    /// connection. The answer, what the room is about and what was said before are in its outbox
-    /// before anything that is said from now on: none of it twice, none of it not at all. Returns
-    /// whom to flush, and the room's port.
+    /// Adds a client that has logged in to a room, as a member on its main connection. The reply,
+    /// the topic and the history are in its outbox before any later message, so it receives each
+    /// message exactly once. Returns the room's port and the connections to flush.
     ///
     /// # Errors
-    /// As [`Rooms::reserve`].
+    /// Like [`Rooms::reserve`].
     pub(crate) fn enter_here(
         &mut self,
         name: &Name,
@@ -284,7 +282,7 @@ impl Rooms {
         Ok((room.port, notified))
     }
 
-    /// A place in a room for somebody who has none there yet.
+    /// Takes a free place in a room for a client that is not in it yet.
     fn place_for(
         &mut self,
         name: &Name,
@@ -310,7 +308,7 @@ impl Rooms {
         Ok((room, Seat::new(Passcode::random(), timeouts), token))
     }
 
-    /// The room of that name as it is spelled, for a member of it.
+    /// Returns the room's name in its original spelling, for a member.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
@@ -321,8 +319,8 @@ impl Rooms {
         Ok(room.name.clone())
     }
 
-    /// A member says what a room is about: every member is told. `None` asks: the member alone is.
-    /// Returns whom to flush.
+    /// Sets a room's topic and notifies all members. With `None`, sends the topic to the asking
+    /// member alone. Returns the connections to flush.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
@@ -343,7 +341,7 @@ impl Rooms {
             return Ok(notified);
         };
         let doc = room.set_topic(text, &main.label());
-        // Each member receives it on one connection; the member who set it, on the main one.
+        // Each member receives it on one connection; the member that set it, on the main one.
         let others = room.seated();
         let others = others.filter(|(member, _)| !Arc::ptr_eq(&member.main, main));
         notified.extend(others.map(|(_, connection)| Arc::clone(connection)));
@@ -351,7 +349,8 @@ impl Rooms {
         Ok(notified)
     }
 
-    /// What a room is about, for somebody who has just got a ticket for it.
+    /// Appends the room's topic, if it has one, for a client that has just got a ticket for the
+    /// room.
     pub(crate) fn append_topic(&self, name: &Name, main: &Arc<Connection>) {
         if let Some(room) = self.by_key.get(&name.key()) {
             main.charge_reply(room.append_topic(main, true));
@@ -380,7 +379,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// A caller has said something, `None` if it was no passcode, or has gone.
+    /// Handles the passcode of a caller, or `None` if its first frame was anything else.
     pub(crate) fn admit(
         &mut self,
         name: &Name,
@@ -393,8 +392,8 @@ impl Rooms {
         };
         let is_caller = |there: &PendingMember| Arc::ptr_eq(&there.connection, caller);
         let Some(index) = room.callers.iter().position(is_caller) else {
-            // Too late: its time was up, or the room that it called at has ended and this is
-            // another one of that name.
+            // Too late: the handshake timeout has passed, or the room has ended and this is another
+            // one with the same name.
             return Admission::Refused;
         };
         room.callers.remove(index);
@@ -421,8 +420,9 @@ impl Rooms {
             member.seat_number,
         );
         caller.rename(&who, &main);
-        // The welcome and what was said before are in the outbox before anybody can find it, and
-        // what is said from now on comes after: none of it twice, none of it not at all.
+        // The welcome and the history are in the outbox before other threads can find the
+        // connection, and later messages follow them. So the member receives each message exactly
+        // once.
         let welcome = ServerDoc::Welcome {
             port: room.port,
             room: Some(room.name.as_str().into()),
@@ -443,11 +443,12 @@ impl Rooms {
         }
     }
 
-    /// Notes what a member said at `now`, on the main connection or on one to the room, and returns
-    /// who is to hear it.
+    /// Records a member's batch, sent at `now` from its main connection or its room connection.
+    /// Returns the recipients.
     ///
     /// # Errors
-    /// [`RoomError::NoSuchRoom`], and [`RoomError::NotAMember`] if the speaker is none (any more).
+    /// [`RoomError::NoSuchRoom`], and [`RoomError::NotAMember`] if the sender is not a member or
+    /// has left.
     pub(crate) fn send(
         &mut self,
         name: &Name,
@@ -488,8 +489,7 @@ impl Rooms {
         })
     }
 
-    /// Takes the person with this main connection out of a room. Returns their connection to it,
-    /// to be ended, who was told, and the room if it has ended by that.
+    /// Removes the user with this main connection from a room. Returns the work that follows.
     ///
     /// # Errors
     /// [`RoomError::NoSuchRoom`], [`RoomError::NotAMember`].
@@ -510,7 +510,7 @@ impl Rooms {
         Ok(self.end_if_empty(name, departed))
     }
 
-    /// A connection to the room is over: its member has left, if that has not happened before.
+    /// Handles the end of a connection to the room. Its member leaves, unless it has left before.
     pub(crate) fn hang_up(&mut self, name: &Name, connection: &Arc<Connection>) -> Departure {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return Departure::nobody();
@@ -530,7 +530,7 @@ impl Rooms {
         self.end_if_empty(name, departed)
     }
 
-    /// The rooms that somebody is in or on the way to.
+    /// The rooms that a user has joined or has a reservation for.
     pub(crate) fn rooms_of(&self, main: &Arc<Connection>) -> Vec<Name> {
         let is_in = |room: &&Room| {
             room.members
@@ -544,7 +544,7 @@ impl Rooms {
             .collect()
     }
 
-    /// Every room's name and how many are in it.
+    /// The name of every room, and its number of members.
     pub fn list(&self) -> Vec<(String, usize)> {
         self.by_key
             .values()
@@ -552,8 +552,9 @@ impl Rooms {
             .collect()
     }
 
-    /// A look at the deadlines of a room: reservations that nobody took up end, and callers who
-    /// said nothing are returned, to be told.
+    /// Enforces the deadlines of a room. Ends the reservations that have expired, and removes the
+    /// callers that have not sent a passcode in time. Returns these callers, to be disconnected,
+    /// and the work that follows.
     pub(crate) fn expire(&mut self, name: &Name, now: Tick) -> (Vec<Arc<Connection>>, Departure) {
         let Some(room) = self.by_key.get_mut(&name.key()) else {
             return (Vec::new(), Departure::nobody());
@@ -575,8 +576,8 @@ impl Rooms {
         (silent, self.end_if_empty(name, Gone::default()))
     }
 
-    /// A caller's encryption is established, for which it had the handshake timeout. From here on
-    /// it has as long for the passcode.
+    /// Restarts the handshake timeout after the caller's connection is encrypted, so that the
+    /// passcode gets the full timeout.
     pub(crate) fn hands_shaken(&mut self, name: &Name, connection: &Arc<Connection>, now: Tick) {
         let until = Deadline::after(now, self.timeouts.handshake);
         let room = self.by_key.get_mut(&name.key());
@@ -601,7 +602,7 @@ impl Rooms {
             .min()
     }
 
-    /// Ends every room, for the server's end. Returns everyone who is connected to each.
+    /// Ends every room, for the server's shutdown. Returns each room with its connections.
     pub(crate) fn end_all(&mut self) -> Vec<(Ended, Vec<Arc<Connection>>)> {
         std::mem::take(&mut self.by_key)
             .into_values()
@@ -622,7 +623,7 @@ impl Rooms {
             .collect()
     }
 
-    /// What the server keeps with a room.
+    /// The handle to a room's threads.
     pub(crate) fn handle(&self, name: &Name) -> Option<&Arc<RoomHandle>> {
         self.by_key.get(&name.key()).map(|room| &room.handle)
     }
@@ -660,15 +661,15 @@ fn old(entry: HistoryEntry) -> Old {
     }
 }
 
-/// What follows when somebody is out of a room.
+/// The work that follows a removal from a room.
 pub(crate) struct Departure {
-    /// Their connection to the room, to be ended.
+    /// The connection to the room, to be ended.
     pub connection: Option<Arc<Connection>>,
-    /// Session and name, if they were in it, and not only on the way.
+    /// The session and name, if a member was connected and not only had a reservation.
     pub left: Option<(u64, Name)>,
-    /// Who was told, to be flushed.
+    /// The members that were notified, to be flushed.
     pub notified: Vec<Arc<Connection>>,
-    /// The room, if they were the last.
+    /// The room, if it has ended.
     pub ended: Option<Ended>,
 }
 

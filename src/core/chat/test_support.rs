@@ -10,7 +10,7 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
-/// A connection, and the client's end of the connection.
+/// A connection, and the client's end of it.
 pub fn connection(label: &str) -> (Arc<Connection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -28,7 +28,7 @@ pub fn connection(label: &str) -> (Arc<Connection>, TcpStream) {
     )
 }
 
-/// A connection that came from there, and whose other end has gone.
+/// A connection from `peer`, with its other end closed.
 pub fn guest_from(peer: std::net::SocketAddr) -> Arc<Connection> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -42,7 +42,7 @@ pub fn guest_from(peer: std::net::SocketAddr) -> Arc<Connection> {
     Arc::new(Connection::new(outbox, peer, "?", Tick(0)))
 }
 
-/// The commands (or the chat) that a connection's client has heard.
+/// The commands and chat messages that a connection's client has received.
 pub fn received((connection, mut client): (Arc<Connection>, TcpStream)) -> Vec<String> {
     connection.outbox.end(CloseReason::Terminate);
     let mut text = String::new();

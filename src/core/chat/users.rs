@@ -1,4 +1,4 @@
-//! The people who have logged in, by name.
+//! The users: the clients that have logged in, by name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,27 +8,26 @@ use crate::outbox::Queued;
 use portal_net::lock::{Mutex, Rank};
 use portal_wire::{Name, ServerDoc};
 
-/// Everyone who is logged in. One name, one connection.
+/// All users. Each name has one connection.
 pub struct Users {
-    /// A public message goes to this group.
+    /// The group that receives public messages.
     public: Group,
-    /// Up to how many are told of each other's comings and goings: everyone's telling everyone
-    /// costs the square of the crowd.
+    /// Maximum number of users for which joins and departures are announced. The cost grows with
+    /// the square of the number of users.
     announce_up_to: usize,
-    /// Otherwise joins and departures are announced in the common order of several servers, by
+    /// If false, joins and departures are announced in the common order of several servers, by
     /// [`Users::announce_remote`].
     announces: bool,
-    /// Guarded by the hall's lock.
     registry: Mutex<Registry>,
 }
 
 #[derive(Default)]
 struct Registry {
     by_key: BTreeMap<String, Person>,
-    /// The same people, by the numbers of their sessions.
+    /// The same users, by session number.
     by_session: HashMap<u64, Arc<Connection>>,
-    /// All connections in `by_key`, for the fan-out. Made when it is asked for and thrown away when
-    /// somebody comes or goes, so that a storm of logins does not copy the list each time.
+    /// All connections in `by_key`, for the fan-out. Created on demand, and dropped at each join
+    /// and departure, so a burst of logins does not copy the list each time.
     everyone: Option<Arc<[Arc<Connection>]>>,
 }
 
@@ -37,18 +36,19 @@ struct Person {
     connection: Arc<Connection>,
 }
 
-/// What became of somebody who wanted in under a name.
+/// The result of a claim for a name.
 pub enum NameClaim {
-    /// Nobody else had it.
+    /// The name was free.
     Entered,
-    /// Somebody had it and has lost it. The old connection is to be ended.
+    /// Another connection had the name and has lost it. It must be ended.
     TookOver(Arc<Connection>),
-    /// Somebody has it and keeps it.
+    /// Another connection has the name and keeps it.
     InUse,
 }
 
 impl Users {
-    /// Nobody yet.
+    /// Creates an empty registry of users. Joins and departures are announced while it has at most
+    /// `announce_up_to` users.
     pub fn new(announce_up_to: usize) -> Users {
         Users {
             public: Group::default(),
@@ -58,14 +58,14 @@ impl Users {
         }
     }
 
-    /// The same, on one of several servers: joins and departures are not announced when they
-    /// happen, but by the backplane.
+    /// Turns off the announcements of joins and departures. On one of several servers, the
+    /// backplane makes them.
     pub fn without_announcements(mut self) -> Users {
         self.announces = false;
         self
     }
 
-    /// Announces a join or departure, on whatever server, to everyone here except one session.
+    /// Announces a join or departure on any server to all users here, except one session.
     pub(crate) fn announce_remote(&self, doc: &ServerDoc<'_>, except: Option<u64>) {
         let everyone = self.everyone();
         if everyone.len() > self.announce_up_to {
@@ -78,7 +78,7 @@ impl Users {
         }
     }
 
-    /// Everyone who has logged in here: session and name.
+    /// All users, as session and name.
     pub fn sessions(&self) -> Vec<(u64, Name)> {
         let registry = self.registry.lock();
         let users = registry.by_key.values();
@@ -87,13 +87,13 @@ impl Users {
             .collect()
     }
 
-    /// Who has that session, if it has logged in here.
+    /// The connection with that session, if it has logged in here.
     pub(crate) fn with_session(&self, session: u64) -> Option<Arc<Connection>> {
         self.registry.lock().by_session.get(&session).cloned()
     }
 
-    /// Delivers messages from whatever server to everyone here except one session; returns the
-    /// number of recipients.
+    /// Delivers messages from any server to all users here except one session. Returns the number
+    /// of recipients.
     pub(crate) fn deliver_remote(
         &self,
         batch: &mut MessageBatch,
@@ -103,9 +103,9 @@ impl Users {
         super::send_to_each(&self.everyone(), batch, except, unwritten)
     }
 
-    /// Lets `connection` in as `name`: their first frame as a person is `welcome`, and the others
-    /// are told. With `take_over`, somebody who goes by that name loses it in the same step, and
-    /// nobody else hears of it.
+    /// Registers `connection` as `name`, appends `welcome` for it, and announces the join. With
+    /// `take_over`, another connection with that name loses it in the same step, and no join is
+    /// announced.
     pub fn enter(
         &self,
         name: &Name,
@@ -150,8 +150,8 @@ impl Users {
         }
     }
 
-    /// Takes `connection` out and tells the others, unless it never logged in, or somebody else
-    /// goes by its name by now.
+    /// Removes `connection` and announces the departure. Does nothing if it has not logged in, or
+    /// has lost its name to another connection.
     pub fn leave(&self, connection: &Arc<Connection>) {
         let Some(name) = connection.name() else {
             return;
@@ -179,7 +179,8 @@ impl Users {
         flush_all(&notified);
     }
 
-    /// Appends `doc` for everyone but `about`, and returns to whom, for the flush after the lock.
+    /// Appends `doc` for all users except `about`. Returns them, to be flushed after the lock is
+    /// released.
     fn announce(
         &self,
         registry: &Registry,
@@ -197,7 +198,7 @@ impl Users {
             .collect()
     }
 
-    /// The names of all who are logged in, as people sort them.
+    /// The names of all users, sorted without regard to case.
     pub fn names(&self) -> Vec<String> {
         self.registry
             .lock()
@@ -207,7 +208,7 @@ impl Users {
             .collect()
     }
 
-    /// Who goes by that name.
+    /// The connection with that name.
     pub fn find(&self, name: &Name) -> Option<Arc<Connection>> {
         self.registry
             .lock()
@@ -216,7 +217,7 @@ impl Users {
             .map(|person| Arc::clone(&person.connection))
     }
 
-    /// Hands what was `batch` to everyone but the speaker; returns how many took it.
+    /// Delivers a batch to all users except the sender. Returns the number of recipients.
     pub(crate) fn send_to_all(&self, speaker: &Arc<Connection>, batch: &mut MessageBatch) -> usize {
         self.public.deliver(&self.everyone(), speaker, batch)
     }
@@ -315,7 +316,7 @@ mod tests {
     fn of_two_who_want_one_name_at_once_one_gets_it() {
         let users = Users::new(0);
         let connections = [connection("1").0, connection("2").0];
-        // Two threads that were asleep would not wake at the same moment, so they wait awake.
+        // Two sleeping threads would not wake at the same moment, so they spin.
         let arrived = AtomicUsize::new(0);
         let together = |count: usize| {
             arrived.fetch_add(1, Ordering::AcqRel);

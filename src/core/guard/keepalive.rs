@@ -11,17 +11,18 @@ pub struct Keepalive {
     pinged_at: Option<Tick>,
 }
 
-/// The action for a silent client.
+/// The action to take for a silent client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum KeepaliveAction {
-    /// Ping it.
+    /// Ping the client.
     Ping,
-    /// It has not answered the ping.
+    /// Disconnect the client, which has not answered the ping.
     GiveUp,
 }
 
 impl Keepalive {
-    /// For a client that connects at `now`. It is pinged after each silence of `every`.
+    /// Creates the keepalive of a client that connects at `now`. The client is pinged after each
+    /// silence of `every`.
     pub fn new(every: Ticks, now: Tick) -> Keepalive {
         Keepalive {
             every,

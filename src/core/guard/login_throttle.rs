@@ -1,4 +1,4 @@
-//! A growing pause for who guesses passwords.
+//! Login throttling: the delay grows with each wrong password.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,18 +8,18 @@ use portal_net::host_of;
 use portal_net::lock::Mutex;
 use portal_wire::Name;
 
-/// So many wrong passwords in a row are taken for slips of the finger.
+/// Wrong passwords in a row that are treated as typing errors and cause no delay.
 const SLIPS: u32 = 3;
-/// The longest pause, and the longest that anybody waits in all, in ticks.
+/// Maximum delay after one wrong password, and maximum total wait, in ticks.
 const LONGEST: u64 = 30;
-/// After so many ticks without a guess, an address is a stranger again.
+/// Ticks without a wrong password after which the earlier ones are forgotten.
 const FORGOTTEN: u64 = 600;
-/// More are not kept: the oldest are forgotten first.
+/// Maximum number of entries of each kind. When it is reached, the older half is dropped.
 const MOST: usize = 10_000;
 
-/// Passwords that were wrong, and those that were right, by the address that they came from and the
-/// name that they were for. (By the address alone, a class behind one router would wait for its
-/// clumsiest pupil; by the name alone, anybody could lock its owner out.)
+/// Records of wrong and right passwords, by the client's address and the name. (By address alone, a
+/// class behind one router would wait for its slowest typist. By name alone, any client could lock
+/// the name's owner out.)
 #[derive(Default)]
 pub struct LoginThrottle {
     /// A leaf lock.
@@ -29,7 +29,7 @@ pub struct LoginThrottle {
 #[derive(Default)]
 struct PasswordRecord {
     wrong: HashMap<Key, Wrong>,
-    /// Where each password was right last.
+    /// The tick of the last right password.
     right: HashMap<Key, Tick>,
 }
 
@@ -38,7 +38,7 @@ type Key = (IpAddr, String);
 struct Wrong {
     count: u32,
     last: Tick,
-    /// The last slot that was given out.
+    /// The last slot that was assigned.
     slot: Tick,
 }
 
@@ -48,19 +48,19 @@ impl Wrong {
     }
 }
 
-/// When a password may be looked at. Given back unused ([`LoginThrottle::give_back`]), it is the
-/// next one's.
+/// The time at which a password may be checked. A slot that is returned unused
+/// ([`LoginThrottle::give_back`]) is assigned to the next attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
-    /// The tick from which on it may.
+    /// The first tick at which it may be checked.
     pub at: Tick,
     pause: u64,
 }
 
 impl LoginThrottle {
-    /// When a password from there may be looked at: at `now`, or later for who has guessed before,
-    /// but never more than 30 ticks later. Those who come at once, over several connections, get
-    /// one slot after the other within that time.
+    /// Assigns the next slot for a password of `name` from `address`. It is at `now`, or later
+    /// after wrong guesses, but never more than 30 ticks later. Concurrent attempts over several
+    /// connections get consecutive slots within that time.
     pub(crate) fn slot(&self, address: IpAddr, name: &Name, now: Tick) -> Slot {
         let mut known = self.known.lock();
         match known.wrong.get_mut(&key(address, name)) {
@@ -77,7 +77,7 @@ impl LoginThrottle {
         }
     }
 
-    /// Somebody has gone without having used their slot.
+    /// Takes back the slot of a client that disconnected without using it.
     pub(crate) fn give_back(&self, address: IpAddr, name: &Name, slot: Slot) {
         let mut known = self.known.lock();
         if let Some(wrong) = known.wrong.get_mut(&key(address, name))
@@ -87,13 +87,13 @@ impl LoginThrottle {
         }
     }
 
-    /// Whether the password for that name has been right from there. Then it is looked at before
-    /// the wait, and only who is wrong waits.
+    /// Returns whether `address` has given the right password for `name` before. If so, a password
+    /// is checked before the wait, and only a wrong one waits.
     pub(crate) fn was_right(&self, address: IpAddr, name: &Name) -> bool {
         self.known.lock().right.contains_key(&key(address, name))
     }
 
-    /// A password was wrong.
+    /// Records a wrong password.
     pub fn wrong(&self, address: IpAddr, name: &Name, now: Tick) {
         let mut known = self.known.lock();
         forget_the_oldest(&mut known.wrong, |wrong| wrong.last);
@@ -109,7 +109,7 @@ impl LoginThrottle {
         entry.last = now;
     }
 
-    /// A password was right.
+    /// Records a right password.
     pub fn right(&self, address: IpAddr, name: &Name, now: Tick) {
         let mut known = self.known.lock();
         known.wrong.remove(&key(address, name));
@@ -122,7 +122,7 @@ fn key(address: IpAddr, name: &Name) -> Key {
     (host_of(address), name.key())
 }
 
-/// Makes room for one more: the older half goes.
+/// Drops the older half of a full map.
 fn forget_the_oldest<V>(map: &mut HashMap<Key, V>, at: impl Fn(&V) -> Tick) {
     if map.len() >= MOST {
         let mut ages: Vec<u64> = map.values().map(|value| at(value).0).collect();

@@ -1,4 +1,4 @@
-//! How fast one client may talk (`--rate`): so many at once, and then so many a second.
+//! A limit on the rate of one client's documents (`--rate`): a burst, and then a number per second.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::clock::Tick;
 
-/// What `--rate BURST/PER_SECOND` says.
+/// The value of `--rate BURST/PER_SECOND`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
-    /// How many documents may come at once.
+    /// Number of documents that may arrive at once.
     pub burst: NonZeroU32,
-    /// How many more each second.
+    /// Number of further documents per second.
     pub per_second: NonZeroU32,
 }
 
@@ -30,7 +30,7 @@ impl Rate {
     }
 }
 
-/// An allowance that grows with every tick, up to a burst.
+/// An allowance that grows at each tick, up to a burst.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenBucket {
     most: i64,
@@ -64,7 +64,7 @@ impl TokenBucket {
         self.left = self.left.saturating_add(tokens).min(self.most);
     }
 
-    /// Takes tokens, also more than there are.
+    /// Takes tokens, even more than are left.
     pub(crate) fn spend(&mut self, tokens: i64) {
         self.left = self.left.saturating_sub(tokens);
     }

@@ -1,4 +1,4 @@
-//! How many of something each address gets within a tick.
+//! A limit per client address and tick.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use crate::clock::Tick;
 use portal_net::host_of;
 
-/// More addresses than these are not told apart within a tick.
+/// Maximum number of addresses that are counted within a tick. Further addresses are rejected until
+/// the next tick.
 const ADDRESSES: usize = 4096;
 
-/// Counts for each address, until the next tick.
+/// A count per address, reset at each tick.
 pub struct PerAddressLimit {
     most: u32,
     tick: Tick,
@@ -17,7 +18,7 @@ pub struct PerAddressLimit {
 }
 
 impl PerAddressLimit {
-    /// Each address gets `most` of it a tick.
+    /// Creates a limit of `most` per address and tick.
     pub fn new(most: u32) -> PerAddressLimit {
         PerAddressLimit {
             most,
@@ -26,7 +27,7 @@ impl PerAddressLimit {
         }
     }
 
-    /// Counts one more for `address` at `now`; `false` if that is one too many.
+    /// Counts one more for `address` at `now`. Returns false if that exceeds the limit.
     pub fn allows(&mut self, address: IpAddr, now: Tick) -> bool {
         let address = host_of(address);
         if self.tick != now {

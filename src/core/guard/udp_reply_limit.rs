@@ -1,10 +1,10 @@
-//! Which datagrams the UDP portal answers.
+//! Decides which datagrams the UDP portal answers.
 //!
-//! The sender of a datagram can be forged, and whoever is named there gets the answer. So that
-//! nobody can aim this portal at somebody else with profit, an answer is never longer than what was
-//! asked with (but to the original programs, which ask briefly), and few go to an address from
-//! which nobody comes. What a forger can still do, is to have a few seats reserved for others, for
-//! as long as a reservation stands.
+//! The source address of a datagram can be forged, and the victim at that address receives the
+//! answer. To make the portal useless for amplification, an answer is never longer than the
+//! request, except for the original programs, which send short requests. An address that does not
+//! use its tickets gets few answers. A forger can still reserve a few seats in the name of others,
+//! for the duration of a reservation.
 
 use std::net::IpAddr;
 
@@ -13,41 +13,40 @@ use crate::clock::Tick;
 use portal_net::Port;
 use portal_wire::{ServerDoc, server_datagram};
 
-/// Tickets that an address may have and not have used. A whole class behind one router uses them at
-/// once, and those who got no answer ask again in a moment.
+/// Limit on the unused tickets of one address. A whole class behind one router uses its tickets at
+/// once, and clients that get no answer soon ask again.
 const UNUSED_TICKETS: usize = 5;
-/// Answers to one address within a tick that promise nothing new: FULL, and a ticket once more.
+/// Limit per address and tick on answers that issue no new ticket: FULL, and a repeated ticket.
 const OTHERS_A_TICK: u32 = 5;
 
-/// What a datagram may be answered with.
+/// An answer to a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum UdpReply {
-    /// A ticket that its sender has already.
+    /// A ticket that the sender already has.
     Again,
-    /// A new ticket, while so many that went to the same address have not been used.
+    /// A new ticket.
     Ticket {
-        /// How many.
+        /// Number of tickets that the same address has not used yet.
         unused: usize,
     },
-    /// That there is no seat.
+    /// There is no free seat.
     Full,
 }
 
-/// Decides for each datagram. Whoever asks from this machine itself is always answered: there is
-/// nobody to be hit.
+/// Decides for each datagram. A request from this machine itself is always answered, because the
+/// answer can't be aimed at another machine.
 pub(crate) struct UdpReplyLimit {
     others: PerAddressLimit,
 }
 
 impl UdpReplyLimit {
-    /// No datagram has been answered yet.
     pub(crate) fn new() -> UdpReplyLimit {
         UdpReplyLimit {
             others: PerAddressLimit::new(OTHERS_A_TICK),
         }
     }
 
-    /// Whether a datagram from `address` may be answered with `answer` at `now`.
+    /// Returns whether a datagram from `address` may be answered with `answer` at `now`.
     pub(crate) fn allows(&mut self, address: IpAddr, answer: UdpReply, now: Tick) -> bool {
         match answer {
             _ if address.to_canonical().is_loopback() => true,

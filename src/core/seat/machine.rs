@@ -1,21 +1,22 @@
-//! One seat's life: free, reserved, greeting, seated, closing, free again.
+//! The states of one seat: free, reserved, greeting, seated, closing, and free again.
 //!
 //! ```text
 //!          portal reserves              connects               right passcode
 //!  Free ───────────────────▶ Reserved ───────────▶ Greeting ───────────────────▶ Seated
-//!   ▲                           │ no-show             │ wrong, silent, gone          │ terminate, idle,
-//!   │                           │                     ▼                              ▼ total time, gone
+//!   ▲                           │ no-show             │ wrong, late, closed          │ terminate, idle,
+//!   │                           │                     ▼                              ▼ total time, left
 //!   └───────────────────────────┴─────────────────── Closing ◀───────────────────────┘
-//!      (the passcode changes and the lease goes back)
+//!      (the passcode changes and the port token goes back)
 //! ```
 //!
-//! Who wants to be called goes from Greeting to Calling, and from there to Seated when the call is
-//! answered, or to Closing.
+//! A client that requests a callback goes from Greeting to Calling. From there it goes to Seated
+//! when the call is answered, otherwise to Closing.
 //!
-//! Three parties call these methods, under the seat's lock: the portal reserves; the worker lets
-//! in, checks the passcode, closes and frees; the timer thread looks at the deadlines. The timer
-//! alone ends a reservation, unless the portal revokes it. Only the worker goes from Closing to
-//! Free, so a session that ends late can't touch the next connection's reservation.
+//! Three threads call these methods, under the seat's lock. The portal reserves. The worker admits
+//! the arrival, checks the passcode, closes and frees. The timer thread enforces the deadlines.
+//! Only the timer thread ends a reservation, unless the portal revokes it or the server shuts down.
+//! Only the worker goes from Closing to Free, so a session that ends late can't affect the next
+//! client's reservation.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,25 +24,26 @@ use super::{Passcode, PortToken};
 use crate::clock::{Deadline, Tick, Ticks};
 use portal_wire::Port;
 
-/// How long each phase may last.
+/// The maximum duration of each phase.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(PartialEq))]
 pub struct Timeouts {
-    /// From the portal's answer to the connection.
+    /// Time from the portal's answer to the connection.
     pub reserve: Ticks,
-    /// From the connection to the passcode.
+    /// Time from the connection to the passcode.
     pub handshake: Ticks,
-    /// From the last thing heard, or never.
+    /// Time since the last activity; `None` for no limit.
     pub idle: Option<Ticks>,
-    /// How long before the idle timeout a connection is warned; `None` for connections who would
-    /// not understand it.
+    /// Time of the warning before the idle timeout; `None` for clients that would not understand
+    /// it.
     pub idle_soon: Option<Ticks>,
-    /// From the connection, however active, or never.
+    /// Time since the connection, regardless of activity; `None` for no limit.
     pub total: Option<Ticks>,
 }
 
 impl Timeouts {
-    /// The idle deadline of a connection that sent something at `now`, and when to warn it.
+    /// Returns the idle deadline of a client that was active at `now`, and the time of the warning
+    /// before it.
     fn idle_deadlines(&self, now: Tick) -> (Option<Deadline>, Option<Deadline>) {
         let idle = self.idle.map(|ticks| Deadline::after(now, ticks));
         let soon = idle.zip(self.idle_soon);
@@ -59,17 +61,17 @@ impl Timeouts {
     }
 }
 
-/// Who asked the portal, in canonical form: `::ffff:1.2.3.4` is `1.2.3.4`.
+/// The origin of a request for a seat, in canonical form: `::ffff:1.2.3.4` is `1.2.3.4`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Asker {
     address: IpAddr,
-    /// The port it asked from, for a datagram: only there can the same asker ask again because
-    /// the answer was lost.
+    /// The source port, if the request was a datagram. A request from the same port is a
+    /// repetition, because the answer may have been lost.
     datagram_port: Option<u16>,
 }
 
 impl Asker {
-    /// Somebody who connected to the TCP portal.
+    /// Creates the asker of a request over TCP.
     pub fn by_connection(peer: SocketAddr) -> Asker {
         Asker {
             address: peer.ip().to_canonical(),
@@ -77,12 +79,12 @@ impl Asker {
         }
     }
 
-    /// Where it asked from, in canonical form.
+    /// The address of the request, in canonical form.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Somebody who sent a datagram to the UDP portal.
+    /// Creates the asker of a request over UDP.
     pub fn by_datagram(peer: SocketAddr) -> Asker {
         Asker {
             address: peer.ip().to_canonical(),
@@ -91,82 +93,84 @@ impl Asker {
     }
 }
 
-/// What the portal tells a client: where to go and what to say there.
+/// The portal's answer to a client: the port to connect to and the passcode to send there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ticket {
     /// The worker's port.
     pub port: Port,
-    /// Good for one connection to that port.
+    /// Valid for one connection to that port.
     pub passcode: Passcode,
 }
 
-/// What becomes of a connection on the seat's port.
+/// The result of a connection to the seat's port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Arrival {
-    /// The seat is reserved for this address: it may say the passcode, once.
+    /// The seat is reserved for this address. The client may send the passcode, once.
     Expected,
-    /// Nobody is expected, or somebody else is. Turn it away; nothing has changed.
+    /// The seat is not reserved for this address. The caller must be rejected; the seat is
+    /// unchanged.
     Unexpected,
 }
 
-/// What somebody who says the passcode wants.
+/// The session that a client requests along with its passcode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeatRequest {
-    /// To go on talking on this connection.
+    /// A session on this connection.
     Stay,
-    /// To be called: the session begins on that other connection.
+    /// A session on another connection, which the server opens to the client.
     BeCalled,
 }
 
-/// What becomes of the caller who spoke.
+/// The result of a caller's first frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// The right passcode: seated, or to be called.
+    /// The passcode was right. The seat is seated, or calling.
     Admitted,
-    /// Anything else. One chance only: the seat is closing.
+    /// The frame was anything else. There is no second attempt: the seat is closing.
     Refused,
-    /// The seat was taken from the caller in the meantime (a timeout, the server's end).
+    /// The seat had been closed before, by a timeout or by the server's shutdown.
     TooLate,
 }
 
-/// What a tick has ended.
+/// The effect of a deadline that has passed.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Expiry {
-    /// Nobody came. The passcode has changed and the seat is free: push the lease.
+    /// The client with the reservation did not connect in time. The passcode has changed and the
+    /// seat is free. The port token must be pushed.
     NoShow(PortToken),
-    /// Somebody came and did not say the passcode in time. The seat is closing.
+    /// The client connected, but did not send the passcode in time. The seat is closing.
     Handshake,
-    /// Nobody has answered the call in time. The seat is closing.
+    /// The callback was not answered in time. The seat is closing.
     NoAnswer,
-    /// Nothing heard for so long that the idle timeout is near. Nothing has changed but that this
-    /// is not said again before the connection has been heard.
+    /// The idle timeout is near. The seat is unchanged, except that it gives no further warning
+    /// until the next activity.
     IdleSoon,
-    /// Nothing heard for too long. The seat is closing.
+    /// The client was idle for too long. The seat is closing.
     Idle,
-    /// Connected for as long as anybody may be. The seat is closing.
+    /// The client has reached the total time limit. The seat is closing.
     Total,
 }
 
-/// Where a seat is in its life, without what it holds there.
+/// The phase of a seat, without its data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Phase {
-    /// Its port is on the stack or in the portal's hand.
+    /// The port is on the stack or held by a thread.
     #[default]
     Free,
-    /// Promised to an asker who has not come yet.
+    /// Reserved for an asker that has not connected yet.
     Reserved,
-    /// Somebody is connected and has not said the passcode yet.
+    /// A client is connected and has not sent the passcode yet.
     Greeting,
-    /// Somebody has said the passcode, and is being called.
+    /// The client has sent the passcode, and the server is calling it back.
     Calling,
-    /// Somebody is in.
+    /// The client has been admitted, and its session runs.
     Seated,
     /// The session is over and the worker is clearing up.
     Closing,
 }
 
 impl Phase {
-    /// The word for it, on the board.
+    /// The name of the phase on the board.
     pub fn word(self) -> &'static str {
         match self {
             Phase::Free => "free",
@@ -186,7 +190,7 @@ pub struct Seat {
     passcode: Passcode,
     timeouts: Timeouts,
     state: SeatState,
-    /// The server is going down: whoever is still here may finish, nobody else gets in.
+    /// Set at shutdown. The seat can no longer be reserved or taken.
     barred: bool,
 }
 
@@ -212,7 +216,7 @@ enum SeatState {
     Seated {
         token: PortToken,
         idle: Option<Deadline>,
-        /// When the connection is to be warned; `None` once it has been.
+        /// The time of the next idle warning, if one is due.
         idle_soon: Option<Deadline>,
         total: Option<Deadline>,
     },
@@ -222,7 +226,7 @@ enum SeatState {
 }
 
 impl Seat {
-    /// A free seat. Its lease is on the stack.
+    /// Creates a free seat. Its port token is on the stack.
     pub fn new(passcode: Passcode, timeouts: Timeouts) -> Seat {
         Seat {
             passcode,
@@ -232,11 +236,11 @@ impl Seat {
         }
     }
 
-    /// The portal promises the seat to `asker` and gets the ticket for it.
+    /// Reserves the seat for `asker` and returns the ticket for it.
     ///
     /// # Errors
-    /// Gives the lease back when the seat is not free or the server is going down. The first
-    /// can't be: a lease is off the stack exactly while its seat is in use.
+    /// Returns the port token if the seat is not free or the server is shutting down. Only a
+    /// shutdown can cause this: the token was on the stack, so its seat is free.
     pub fn reserve(
         &mut self,
         token: PortToken,
@@ -259,11 +263,11 @@ impl Seat {
         })
     }
 
-    /// Somebody takes the seat without a promise and a passcode, where everybody may
+    /// Takes the seat at an entrance that requires no reservation and no passcode
     /// (`--single-port`).
     ///
     /// # Errors
-    /// Gives the lease back as [`Seat::reserve`] does.
+    /// Returns the port token, like [`Seat::reserve`].
     pub fn occupy(&mut self, token: PortToken, now: Tick) -> Result<(), PortToken> {
         if self.barred || !matches!(self.state, SeatState::Free) {
             return Err(token);
@@ -273,12 +277,13 @@ impl Seat {
         Ok(())
     }
 
-    /// A caller that is connected already takes the seat and gets the ticket for it, at an entrance
-    /// where one connection is portal and worker in turn. There is no arrival to wait for, so the
-    /// passcode is due within the time that a reservation stands; and nobody else can arrive.
+    /// Takes the seat for a connected caller and returns the ticket for it, at an entrance where
+    /// one connection is first the portal and then the worker. No arrival follows, so the passcode
+    /// is due within the reservation timeout. Connections to the seat's own port are rejected
+    /// meanwhile.
     ///
     /// # Errors
-    /// Gives the lease back as [`Seat::reserve`] does.
+    /// Returns the port token, like [`Seat::reserve`].
     pub fn begin_handshake(&mut self, token: PortToken, now: Tick) -> Result<Ticket, PortToken> {
         if self.barred || !matches!(self.state, SeatState::Free) {
             return Err(token);
@@ -295,8 +300,8 @@ impl Seat {
         })
     }
 
-    /// The same ticket for a UDP client that asks again while its reservation stands, because the
-    /// first answer may have been lost. It gets no more time for it.
+    /// Returns the same ticket to a UDP client that repeats its request during its reservation,
+    /// because the first answer may have been lost. This does not extend the reservation.
     pub(crate) fn ticket_again(&self, asker: Asker, now: Tick) -> Option<Ticket> {
         match &self.state {
             SeatState::Reserved {
@@ -313,8 +318,8 @@ impl Seat {
         }
     }
 
-    /// Whether [`Seat::arrive`] from `address` and then [`Seat::check_passcode`] with `batch` would let
-    /// somebody in. Where many seats share a port, that is how they are told apart.
+    /// Returns whether [`Seat::arrive`] from `address` and then [`Seat::present`] with `passcode`
+    /// would admit the caller. If many seats share a port, this finds the right one.
     pub(crate) fn would_admit(&self, address: IpAddr, passcode: &str, now: Tick) -> bool {
         match &self.state {
             SeatState::Reserved { asker, until, .. } => {
@@ -327,7 +332,7 @@ impl Seat {
         }
     }
 
-    /// Somebody has connected from `address`.
+    /// Handles a connection from `address` to the seat's port.
     pub(crate) fn arrive(&mut self, address: IpAddr, now: Tick) -> Arrival {
         match &self.state {
             SeatState::Reserved { asker, until, .. }
@@ -348,16 +353,16 @@ impl Seat {
         Arrival::Expected
     }
 
-    /// The caller's encryption is established, for which it had the handshake timeout. From here on
-    /// it has as long for the passcode.
+    /// Restarts the handshake timeout after the caller's connection is encrypted, so that the
+    /// passcode gets the full timeout.
     pub(crate) fn hands_shaken(&mut self, now: Tick) {
         if let SeatState::Greeting { until, .. } = &mut self.state {
             *until = Deadline::after(now, self.timeouts.handshake);
         }
     }
 
-    /// The caller's first frame, read as a passcode; `None` if it was anything else. A call may
-    /// take as long as a reservation.
+    /// Checks the passcode in the caller's first frame; `None` if the frame was anything else. A
+    /// callback may take as long as a reservation.
     pub(crate) fn check_passcode(
         &mut self,
         passcode: Option<&str>,
@@ -387,8 +392,8 @@ impl Seat {
         Verdict::Admitted
     }
 
-    /// The call has been answered. Returns whether the connection is seated now: not when the seat
-    /// was closed in the meantime.
+    /// Admits the client after it has answered the callback. Returns false if the seat had been
+    /// closed before.
     pub fn answered(&mut self, now: Tick) -> bool {
         let SeatState::Calling { total, .. } = &self.state else {
             return false;
@@ -400,7 +405,7 @@ impl Seat {
         true
     }
 
-    /// The connection has said something that counts as activity.
+    /// Restarts the idle timeout.
     pub fn touch(&mut self, now: Tick) {
         if let SeatState::Seated {
             idle, idle_soon, ..
@@ -410,13 +415,14 @@ impl Seat {
         }
     }
 
-    /// A look at the deadlines. `next` makes the passcode that follows a no-show.
+    /// Applies the deadline that has passed at `now`, if any. `next` creates the passcode that
+    /// follows a no-show.
     pub(crate) fn expire(&mut self, now: Tick, next: impl FnOnce() -> Passcode) -> Option<Expiry> {
         let past =
             |deadline: Option<Deadline>| deadline.is_some_and(|deadline| deadline.is_past(now));
         let expiry = match &self.state {
             SeatState::Reserved { until, .. } if until.is_past(now) => {
-                // First the passcode: should that fail, nothing has changed.
+                // Create the passcode first: if that panics, nothing has changed.
                 let next = next();
                 let token = self.take_lease()?;
                 self.passcode = next;
@@ -440,8 +446,8 @@ impl Seat {
     }
 
     /// Revokes the reservation of a caller that turned out not to be a client. If `passcode` is
-    /// still the reservation's, replaces it by `next`, frees the seat, and returns the lease to
-    /// push.
+    /// still the reservation's, replaces it with `next`, frees the seat, and returns the port token
+    /// to push.
     pub(crate) fn revoke(
         &mut self,
         passcode: &Passcode,
@@ -457,8 +463,8 @@ impl Seat {
         Some(token)
     }
 
-    /// The session is over, for whatever reason. The worker clears up and then frees the seat.
-    /// Closing a seat in which nobody is does nothing.
+    /// Ends the session, for any reason. The worker clears up and then frees the seat. Does nothing
+    /// if no client is connected.
     pub fn close(&mut self) {
         if matches!(
             self.state,
@@ -469,8 +475,9 @@ impl Seat {
         }
     }
 
-    /// The worker has cleared up: the passcode becomes `next`, the seat is free, and its lease is
-    /// to be pushed. `None` when the seat was not closing, and then nothing has changed.
+    /// Frees a closing seat after the worker has cleared up. Sets the passcode to `next` and
+    /// returns the port token to push. If the seat is not closing, changes nothing and returns
+    /// `None`.
     pub fn free(&mut self, next: Passcode) -> Option<PortToken> {
         if !matches!(self.state, SeatState::Closing { .. }) {
             return None;
@@ -479,8 +486,8 @@ impl Seat {
         self.take_lease()
     }
 
-    /// The server is going down: from now on nobody is promised the seat or let in. A reservation
-    /// that stands is given up, and its lease is to be pushed.
+    /// Closes the seat for the server's shutdown. The seat can no longer be reserved or taken. A
+    /// reservation is canceled, and its port token is returned to be pushed.
     pub fn close_for_shutdown(&mut self) -> Option<PortToken> {
         self.barred = true;
         self.close();
@@ -507,7 +514,7 @@ impl Seat {
         }
     }
 
-    /// Where the seat is in its life.
+    /// The seat's phase.
     pub fn phase(&self) -> Phase {
         match &self.state {
             SeatState::Free => Phase::Free,
@@ -519,7 +526,7 @@ impl Seat {
         }
     }
 
-    /// Leaves the seat free and hands over its lease, if it had one.
+    /// Frees the seat and returns its port token, if it had one.
     fn take_lease(&mut self) -> Option<PortToken> {
         match std::mem::replace(&mut self.state, SeatState::Free) {
             SeatState::Free => None,
@@ -603,7 +610,7 @@ mod tests {
         );
     }
 
-    /// What a look at the deadlines that ends no reservation asks for.
+    /// Stands in for `next` if no reservation can expire.
     fn never() -> Passcode {
         panic!("no passcode is made")
     }

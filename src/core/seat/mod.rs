@@ -1,8 +1,9 @@
-//! Who may sit where: the one-time passcode, the state machine of one seat, the workload stack.
+//! Admission to a seat: the one-time passcode, the state machine of one seat, and the workload
+//! stack.
 //!
-//! All of it is pure. No socket, no thread, no lock and no clock of its own: every method takes
-//! what happened and the tick, and says what to do. So a test can walk every order in which the
-//! portal, the arrivals and the ticks can come (`machine/model.rs`), and does.
+//! These types are pure: no sockets, threads, locks or clocks. Each method takes an event and the
+//! tick, and returns what to do. So a test can walk every possible order of the portal's answers,
+//! the arrivals and the ticks (`machine/model.rs`).
 
 mod machine;
 mod passcode;

@@ -1,25 +1,25 @@
-//! The one-time passcode: proof that a caller came by way of the portal (seed 000, rule 5).
+//! The one-time passcode: proof that a client got its seat from the portal (seed 000, rule 5).
 
 use std::fmt;
 
-/// What a client has to say first on a worker's port. 128 random bits, written as 32 lowercase
-/// hex digits.
+/// The secret that a client must send first on a worker's port. By default it has 128 random bits,
+/// written as 32 lowercase hex digits.
 ///
-/// It does not print itself: `{:?}` shows dots, so no event and no panic message can leak one.
+/// Its `Debug` output hides the digits, so events and panic messages can't leak a passcode.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Passcode(Box<str>);
 
-/// How passcodes are written.
+/// The format of passcodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PasscodeKind {
     /// 128 random bits as 32 hex digits.
     Hex,
-    /// 9 decimal digits, 100000000 to 999999999, as the original programs' (seed 000).
+    /// 9 decimal digits, from 100000000 to 999999999, like the original programs' (seed 000).
     NineDigits,
 }
 
 impl PasscodeKind {
-    /// A fresh one; see [`Passcode::random`].
+    /// Creates a random passcode; see [`Passcode::random`].
     pub fn random(self) -> Passcode {
         match self {
             PasscodeKind::Hex => Passcode::random(),
@@ -33,37 +33,37 @@ impl PasscodeKind {
 }
 
 impl Passcode {
-    /// A fresh one from the operating system's random numbers.
+    /// Creates a passcode from the operating system's random source.
     ///
     /// # Errors
-    /// When the system has no random source. The server asks once before it starts.
+    /// The system has no random source. The server checks this once before it starts.
     pub fn try_random() -> Result<Passcode, getrandom::Error> {
         let mut bits = [0; 16];
         getrandom::fill(&mut bits)?;
         Ok(Passcode::from_bits(u128::from_be_bytes(bits)))
     }
 
-    /// As [`Passcode::try_random`], for a server that has started.
+    /// Like [`Passcode::try_random`], for a server that has started.
     ///
     /// # Panics
-    /// When the random source has gone away since the start. No system is known to do that, and
-    /// a guessable passcode in its place would be worse than a session less.
+    /// Panics if the random source has stopped working since the start. No system is known to do
+    /// that, and a guessable passcode would be worse than a lost session.
     pub fn random() -> Passcode {
         match Passcode::try_random() {
             Ok(passcode) => passcode,
             Err(error) => {
-                panic!("the system's random source, which worked at the start, is gone: {error}")
+                panic!("the system's random source worked at the start but fails now: {error}")
             }
         }
     }
 
-    /// The passcode of these bits; for tests, which need to know it beforehand.
+    /// Creates the passcode with these bits. Tests use it for known passcodes.
     pub fn from_bits(bits: u128) -> Passcode {
         Passcode(format!("{bits:032x}").into_boxed_str())
     }
 
-    /// Whether `batch` is this passcode. How long the comparison takes does not depend on how
-    /// many digits are right, so a passcode can't be found out digit by digit.
+    /// Returns whether `passcode` is this one. The comparison takes equally long however many
+    /// digits are right, so a passcode can't be guessed digit by digit.
     pub fn matches(&self, passcode: &str) -> bool {
         let (mine, passcode) = (self.0.as_bytes(), passcode.as_bytes());
         mine.len() == passcode.len()
@@ -74,7 +74,7 @@ impl Passcode {
                 == 0
     }
 
-    /// The digits, for the one document that carries them to the client.
+    /// The digits, for the document that carries them to the client.
     pub fn reveal(&self) -> &str {
         &self.0
     }

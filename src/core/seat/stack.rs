@@ -1,39 +1,41 @@
-//! The workload stack: the free ports, handed out from the top (seed 000, rule 2).
+//! The workload stack: the free ports, taken from the top (seed 000, rule 2).
 //!
-//! A stack and not a queue, because the seed has one: the port freed last goes out first, so a
-//! quiet server keeps to its first ports and a teacher sees the same ones all morning.
+//! It is a stack and not a queue, because the seed specifies one. The port that was freed last is
+//! taken first, so a quiet server keeps to its first ports, and a teacher sees the same ones all
+//! morning.
 
 use std::fmt;
 
 use portal_wire::Port;
 
-/// The number of a seat, counted from 1. Seats 1 and 2 are partners, 3 and 4, and so on.
+/// The number of a seat, counted from 1. Seats 1 and 2 are partners, seats 3 and 4 are partners,
+/// and so on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SeatNumber(u32);
 
 impl SeatNumber {
-    /// The seat at `index`, counted from 0.
+    /// Returns the number of the seat at `index`, counted from 0.
     pub fn from_index(index: usize) -> SeatNumber {
         SeatNumber(u32::try_from(index + 1).unwrap_or(u32::MAX))
     }
 
-    /// The number, from 1.
+    /// The number, counted from 1.
     pub fn get(self) -> u32 {
         self.0
     }
 
-    /// Counted from 0, to index a list of seats.
+    /// The index in a list of seats, counted from 0.
     pub fn index(self) -> usize {
         self.0 as usize - 1
     }
 
-    /// The seat beside it.
+    /// The partner seat.
     pub fn partner(self) -> SeatNumber {
         let (pair, side) = self.pair_and_side();
         SeatNumber::from_index(pair * 2 + (1 - side))
     }
 
-    /// Which pair the seat belongs to, counted from 0, and which side of it is its own (0 or 1).
+    /// The index of its pair, counted from 0, and its side of the pair (0 or 1).
     pub(crate) fn pair_and_side(self) -> (usize, usize) {
         (self.index() / 2, self.index() % 2)
     }
@@ -45,9 +47,9 @@ impl fmt::Display for SeatNumber {
     }
 }
 
-/// The right to a seat and its port. There is one per port and it can't be copied: it lies on
-/// the stack, or the seat holds it while it is in use. So a port that is pushed twice does not
-/// compile. (The model test copies whole worlds, and only it can.)
+/// The right to a seat and its port. Each port has one token, which can't be copied. The token is
+/// on the stack or, while the seat is in use, in the seat. So code that pushes a port twice does
+/// not compile. (Only tests can clone a token: the model clones whole worlds.)
 #[derive(PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
 pub struct PortToken {
@@ -56,7 +58,7 @@ pub struct PortToken {
 }
 
 impl PortToken {
-    /// The seat it is for.
+    /// The seat that it is for.
     pub fn seat(&self) -> SeatNumber {
         self.seat
     }
@@ -67,7 +69,8 @@ impl PortToken {
     }
 }
 
-/// The free ports. The server guards it with one lock, a leaf: nothing else is locked under it.
+/// The free ports. The server guards the stack with one lock, which is a leaf: no other lock is
+/// taken under it.
 #[derive(Debug)]
 #[cfg_attr(any(test, feature = "test-support"), derive(Clone))]
 pub struct WorkloadStack {
@@ -75,8 +78,8 @@ pub struct WorkloadStack {
 }
 
 impl WorkloadStack {
-    /// A stack of `ports`, seats numbered in their order; the first one is handed out first.
-    /// This is the only place where leases are made.
+    /// Creates a stack of `ports`. Seats are numbered in the order of their ports, and the first
+    /// one is taken first. Port tokens are created only here.
     pub fn new(ports: impl IntoIterator<Item = Port>) -> WorkloadStack {
         let leases = ports.into_iter().enumerate();
         let mut free: Vec<PortToken> = leases
@@ -89,18 +92,18 @@ impl WorkloadStack {
         WorkloadStack { free }
     }
 
-    /// Hands out the port that was freed last, or `None` when all are in use.
+    /// Takes the port that was pushed last; `None` if all are in use.
     pub fn pop(&mut self) -> Option<PortToken> {
         self.free.pop()
     }
 
-    /// Takes a port back.
+    /// Puts a port back.
     pub fn push(&mut self, token: PortToken) {
         self.free.push(token);
     }
 
-    /// Removes the ports of the seats in `missing`. Complete pairs of the rest are handed out
-    /// first, then seats whose partner is missing.
+    /// Removes and returns the ports of the seats in `missing`. Of the rest, complete pairs are
+    /// taken first, then seats whose partner is missing.
     pub fn hold_back(&mut self, missing: impl Fn(SeatNumber) -> bool) -> Vec<PortToken> {
         let is_missing = |token: &mut PortToken| missing(token.seat());
         let mut held_back: Vec<PortToken> = self.free.extract_if(.., is_missing).collect();
@@ -109,8 +112,8 @@ impl WorkloadStack {
         held_back
     }
 
-    /// Puts a held-back port on the stack, next to its partner's if that is there. Seats whose
-    /// partner is still `missing` are handed out last.
+    /// Adds a held-back port, next to its partner's if that is on the stack. Seats whose partner is
+    /// still `missing` are taken last.
     pub fn add(&mut self, token: PortToken, missing: impl Fn(SeatNumber) -> bool) {
         let partner = token.seat().partner();
         let beside = self.free.iter().position(|there| there.seat() == partner);
@@ -123,7 +126,7 @@ impl WorkloadStack {
             .sort_by_key(|token| !missing(token.seat().partner()));
     }
 
-    /// The free ports, the next one to go out last.
+    /// The free ports. The last one is taken next.
     pub fn ports(&self) -> impl ExactSizeIterator<Item = Port> {
         self.free.iter().map(PortToken::port)
     }
@@ -178,7 +181,7 @@ mod tests {
                 missing.contains(&seat.get())
             });
         };
-        // A seat with a missing partner comes last, but is there.
+        // A seat with a missing partner is taken last, but it is on the stack.
         add(&mut stack, 7);
         assert_eq!(order(&stack), [3, 4, 7, 2, 5]);
         add(&mut stack, 8);
@@ -186,7 +189,7 @@ mod tests {
         let mut taken = vec![stack.pop().unwrap()];
         add(&mut stack, 1);
         assert_eq!(order(&stack), [4, 7, 8, 2, 1, 5]);
-        // The client in the other seat of the pair waits for a partner, so this port comes next.
+        // The client in the other seat of the pair waits for a partner, so this port is taken next.
         while !stack.free.is_empty() {
             taken.extend(stack.pop());
         }

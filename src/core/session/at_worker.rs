@@ -1,4 +1,4 @@
-//! A session at a worker's port, or at the single one: a client talks with its partner and gives
+//! A session at a worker's port or the single port: the client chats with its partner and sends
 //! commands.
 
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use portal_wire::{
     Addressed, ClientCommand, CloseReason, DocError, ErrorCode, Name, Secret, ServerDoc,
 };
 
-/// A client in a seat, and how far it has come with its name.
+/// A client in a seat, and the state of its login.
 pub struct AtWorker<'s> {
     pub(super) seat: &'s SharedSeat,
-    /// The name that a password is awaited for.
+    /// The name that the client claims with its next password.
     pub(super) claimed: Option<Name>,
     pub(super) wrong_passwords: u32,
-    /// `PM` was said alone, so the next message is public.
+    /// The client has sent `PM` without a message, so its next message is public.
     next_is_public: bool,
 }
 
 impl<'s> AtWorker<'s> {
-    /// Somebody who has just been welcomed.
+    /// Creates the role of a client that has just been welcomed.
     pub fn new(seat: &'s SharedSeat) -> AtWorker<'s> {
         AtWorker {
             seat,
@@ -45,7 +45,8 @@ impl Role for AtWorker<'_> {
         self.seat.touch(connection, now).then_some(self.seat.port)
     }
 
-    /// A message may name its destination itself (seed 003); if not, it is for the partner.
+    /// Sends a message to the recipient that its text names (seed 003), otherwise to the partner.
+    /// After `PM` without a message, sends it to all users.
     fn message(session: &mut Session<'_, Self>, message: Message<'_>) -> Result<(), CloseReason> {
         let me = message.me;
         let partner = Audience::Partner(session.role.seat.number);
@@ -67,12 +68,12 @@ impl Role for AtWorker<'_> {
         session: &mut Session<'_, Self>,
         command: ClientCommand<'_>,
     ) -> Result<(), CloseReason> {
-        // Whoever gives another command has given the public message up.
+        // Any other command cancels the pending public message.
         if !matches!(command, ClientCommand::Stay) {
             session.role.next_is_public = false;
         }
         match command {
-            // That it was heard is all that it is for.
+            // `STAY` only counts as activity.
             ClientCommand::Stay => Ok(()),
             ClientCommand::Login { username } => {
                 session.login(&username);
@@ -88,13 +89,13 @@ impl Role for AtWorker<'_> {
     }
 }
 
-/// A datagram's command, which means nothing on a connection.
+/// The error for `PORT`, which is valid only in a datagram.
 fn not_here() -> DocError {
     DocError::UnknownCommand("PORT".to_owned())
 }
 
 impl Session<'_, AtWorker<'_>> {
-    /// The commands of somebody who has logged in as `who`.
+    /// Executes a command of a client that has logged in as `who`.
     fn obey_somebody(&mut self, who: &Name, command: ClientCommand<'_>) -> Result<(), CloseReason> {
         match command {
             ClientCommand::Who => {
@@ -142,9 +143,8 @@ impl Session<'_, AtWorker<'_>> {
                 topic: Some(topic), ..
             } if topic.len() > limits::MAX_TOPIC_BYTES => {
                 let (length, most) = (topic.len(), limits::MAX_TOPIC_BYTES);
-                let sentence = format!(
-                    "a topic has at most {most} bytes, but this one has {length}; shorten it"
-                );
+                let sentence =
+                    format!("the topic has {length} bytes, but the limit is {most}; shorten it");
                 self.outgoing.error(ErrorCode::BadTopic, &sentence);
             }
             ClientCommand::Topic { room, topic } => {
@@ -170,7 +170,7 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// Everyone who has logged in, on any server; if the others can't be asked, on this one.
+    /// The names of all users on all servers, or on this server if the others can't be asked.
     fn names(&mut self) -> Vec<String> {
         self.outgoing.send_answers();
         let everywhere = self.state.backplane.users();
@@ -186,7 +186,7 @@ impl Session<'_, AtWorker<'_>> {
             who,
             seat: self.role.seat.number,
         };
-        // The answers to what was said before come before the room's.
+        // Replies to earlier requests must precede the room's output.
         self.outgoing.wait_for_pending();
         let rooms = &self.state.rooms;
         if here {
@@ -198,7 +198,7 @@ impl Session<'_, AtWorker<'_>> {
         match rooms.join(&name, &joiner) {
             Ok((name, ticket)) => {
                 let outbox = &joiner.main.outbox;
-                // Where the asker reached this server, it will reach the room.
+                // The client can reach the room at the address where it reached this server.
                 let local = outbox.stream().local_addr();
                 let address = local.map_or(rooms.ports.bind.ip(), |local| local.ip());
                 self.outgoing.answer(&ServerDoc::Joined {
@@ -218,23 +218,23 @@ impl Session<'_, AtWorker<'_>> {
     fn cant_join(&mut self, name: &Name, error: &RoomError) {
         match error {
             RoomError::AlreadyMember => {
-                let sentence = format!("you are in {name} already");
+                let sentence = format!("you are already in {name}");
                 self.outgoing.error(ErrorCode::AlreadyMember, &sentence);
             }
             RoomError::TooMany => {
                 let most = limits::MAX_ROOMS_PER_USER;
                 let sentence =
-                    format!("you are in {most} rooms, and nobody may be in more; leave one first");
+                    format!("you are in {most} rooms, which is the limit; leave one first");
                 self.outgoing.error(ErrorCode::NoRoomLeft, &sentence);
             }
             _ => {
-                let sentence = "there is no room left: every room's port is in use, or the machine gives no more threads; ROOMS tells which rooms there are";
+                let sentence = "no room is available: every room port is in use, or the server can't start more threads; ROOMS lists the existing rooms";
                 self.outgoing.error(ErrorCode::NoRoomLeft, sentence);
             }
         }
     }
 
-    /// Something for a room, said on the main connection.
+    /// Sends a message to a room from the main connection.
     fn send_to_room(&mut self, room: &str, text: &str, me: bool) {
         let name = Name::new(room).ok_or(RoomError::NoSuchRoom);
         let main = self.connection();
@@ -260,14 +260,18 @@ impl Session<'_, AtWorker<'_>> {
     fn not_in_room(&mut self, room: &str, error: &RoomError) {
         let (code, sentence) = match error {
             RoomError::NotAMember => (ErrorCode::NotAMember, format!("you are not in {room}")),
-            _ => (ErrorCode::NoSuchRoom, format!("there is no room {room}")),
+            _ => (
+                ErrorCode::NoSuchRoom,
+                format!("there is no room named {room}"),
+            ),
         };
         self.outgoing.error(code, &sentence);
     }
 
     fn bad_room_name(&mut self) {
         let most = limits::MAX_NAME_BYTES;
-        let sentence = format!("a room's name is 1 to {most} letters (a to z), digits, _ . or -");
+        let sentence =
+            format!("a room name must be 1 to {most} letters (a to z), digits, _ . or -");
         self.outgoing.error(ErrorCode::BadName, &sentence);
     }
 

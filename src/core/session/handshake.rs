@@ -5,10 +5,10 @@ use crate::transport::{Decoder, Input};
 use portal_net::{Pending, is_timeout};
 use portal_wire::{ClientDoc, CloseReason, ErrorCode, FrameError, Handshake, ServerDoc};
 
-/// Waits for the first frame and looks for a passcode in it. Returns `Ok(None)` for any other
+/// Waits for the first frame and returns the passcode in it. Returns `Ok(None)` for any other
 /// frame; if the mistake is obvious, the client gets an error that explains it.
 ///
-/// A caller without a seat is `pending`: it yields its thread to others if it takes long.
+/// A caller without a seat is `pending`: if it takes long, it yields its thread to other callers.
 pub fn first_frame(
     connection: &Connection,
     pending: Option<&Pending>,
@@ -58,7 +58,7 @@ pub fn first_frame(
             Ok(0) if decoder.end_of_stream() => {}
             Ok(0) => return Err(CloseReason::PeerClosed),
             Ok(_) if outbox.has_ended() => return Err(CloseReason::ConnectionReset),
-            // For the timekeeper, whose error names the missing line feed.
+            // Lets the timer thread send an error that names the missing line feed.
             Ok(_) if decoder.unfinished().ends_with(b"</CLIENT>") => connection.lacks_a_line_feed(),
             Ok(_) => {}
             Err(error) if pending.is_some() && is_timeout(&error) => {
@@ -70,16 +70,16 @@ pub fn first_frame(
     }
 }
 
-/// Explains why a frame that was probably meant as a passcode is not one.
+/// Explains why a frame that was probably meant as a passcode is not valid.
 fn why_no_passcode(frame: &[u8]) -> Option<&'static str> {
     let begins_as_utf_16 = frame.starts_with(b"\xff\xfe") || frame.starts_with(b"\xfe\xff");
     if begins_as_utf_16 || frame.contains(&0) {
-        return Some("that is no UTF-8: write your lines in UTF-8, not in UTF-16");
+        return Some("this is not UTF-8; send your lines in UTF-8, not in UTF-16");
     }
     let text = String::from_utf8_lossy(frame);
     let text = text.trim();
     (text.starts_with("<CLIENT") && !text.ends_with("</CLIENT>"))
-        .then_some("a document is one line, and yours ends in the middle of it")
+        .then_some("a document is one line, but this line ends before the document does")
 }
 
 #[cfg(test)]

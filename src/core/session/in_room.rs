@@ -1,4 +1,5 @@
-//! A session on a connection of a room's own: all that is said is for the room (seed 004).
+//! A session on a room connection: every message goes to the room, unless it names another
+//! recipient (seed 004).
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ pub(crate) struct InRoom<'s> {
     /// The room's port.
     pub(crate) port: Port,
     pub(crate) name: &'s Name,
-    /// The same person's main connection, and where that sits.
+    /// The member's main connection, and its seat.
     pub(crate) main: &'s Arc<Connection>,
     pub(crate) seat: Option<&'s SharedSeat>,
 }
@@ -25,7 +26,7 @@ impl Role for InRoom<'_> {
         self.port
     }
 
-    /// Who speaks in a room is not idle at the worker either.
+    /// Restarts the idle timeout of the main connection, because the client is talking in a room.
     fn touch(&self, _: &Arc<Connection>, now: Tick) -> Option<Port> {
         let seat = self.seat?;
         seat.touch(self.main, now).then_some(seat.port)
@@ -43,9 +44,10 @@ impl Role for InRoom<'_> {
         Ok(())
     }
 
-    /// There is little to command here: TERMINATE leaves the room.
+    /// Rejects the command. Only commands that mean the same everywhere, such as `TERMINATE`, are
+    /// valid on a room connection.
     fn obey(session: &mut Session<'_, Self>, _: ClientCommand<'_>) -> Result<(), CloseReason> {
-        let sentence = "that is for the main connection, not for a room's";
+        let sentence = "this command works only on the main connection, not on a room connection";
         session.refuse_as(ErrorCode::UnknownCommand, sentence)
     }
 }

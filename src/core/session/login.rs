@@ -14,7 +14,7 @@ use crate::limits;
 use portal_wire::{CloseReason, ErrorCode, Name, Secret, ServerDoc};
 
 impl Session<'_, AtWorker<'_>> {
-    /// Handles a claim for a name: asks for the password, or, if names are not protected, logs the
+    /// Handles a claim for a name. Asks for the password or, if names have no passwords, logs the
     /// client in if the name is free.
     pub(super) fn login(&mut self, username: &str) {
         if self.connection().name().is_some() {
@@ -22,13 +22,13 @@ impl Session<'_, AtWorker<'_>> {
         }
         let Some(name) = Name::new(username) else {
             let sentence = format!(
-                "a name is 1 to {} letters (a to z), digits, _ . or -; choose another",
+                "a name must be 1 to {} letters (a to z), digits, _ . or -; choose another",
                 limits::MAX_NAME_BYTES
             );
             return self.outgoing.error(ErrorCode::BadName, &sentence);
         };
         if !name.is_for_a_person() {
-            let sentence = "a name is neither a number, as a seat has, nor server; choose another";
+            let sentence = "a name can't be a number or the word server; choose another";
             return self.outgoing.error(ErrorCode::BadName, sentence);
         }
         match &self.state.logins.accounts {
@@ -48,8 +48,8 @@ impl Session<'_, AtWorker<'_>> {
         }
     }
 
-    /// Checks a password. This takes a while; other logins wait for it, but clients that chat do
-    /// not. After a wrong password the wait is longer.
+    /// Checks a password. This takes a while. Other logins wait for it, but clients that chat do
+    /// not. After wrong passwords, the wait is longer.
     pub(super) fn password(&mut self, password: &Secret<'_>) -> Result<(), CloseReason> {
         if self.connection().name().is_some() {
             self.already_logged_in();
@@ -97,7 +97,7 @@ impl Session<'_, AtWorker<'_>> {
     pub(super) fn change_password(&mut self, old: &str, new: &str) -> Result<(), CloseReason> {
         let (Some(accounts), Some(name)) = (&self.state.logins.accounts, self.connection().name())
         else {
-            let sentence = "this server keeps no passwords";
+            let sentence = "this server does not use passwords";
             return self.refuse_as(ErrorCode::UnknownCommand, sentence);
         };
         if !self.can_be_a_password(new) {
@@ -129,7 +129,7 @@ impl Session<'_, AtWorker<'_>> {
         let fits = (1..=limits::PASSWORD).contains(&password.len());
         if !fits {
             let sentence = format!(
-                "a password is 1 to {} bytes long; choose another",
+                "a password must be 1 to {} bytes long; choose another",
                 limits::PASSWORD
             );
             self.outgoing.error(ErrorCode::BadPassword, &sentence);
@@ -151,8 +151,8 @@ impl Session<'_, AtWorker<'_>> {
         Ok(())
     }
 
-    /// Returns whether this address has given the right password before. It is then checked before
-    /// the wait, and only a wrong password waits.
+    /// Returns whether this address has given the right password before. If so, a password is
+    /// checked before the wait, and only a wrong one waits.
     fn was_right(&self, name: &Name) -> bool {
         let address = self.connection().peer.ip();
         self.state.logins.guesses.was_right(address, name)
@@ -163,7 +163,7 @@ impl Session<'_, AtWorker<'_>> {
         self.state.logins.guesses.right(address, name, now);
     }
 
-    /// Counts a wrong guess and answers it. The last one that is allowed ends the session.
+    /// Counts a wrong guess and answers it. The last allowed one ends the session.
     fn wrong_password(&mut self, name: &Name) -> Result<(), CloseReason> {
         if self.was_right(name) {
             self.wait_to_guess(name)?;
@@ -180,7 +180,7 @@ impl Session<'_, AtWorker<'_>> {
             .wrong(self.connection().peer.ip(), name, now);
         self.role.wrong_passwords += 1;
         let left = limits::WRONG_PASSWORDS.saturating_sub(self.role.wrong_passwords);
-        let sentence = format!("that is not the password of {name}; tries left: {left}");
+        let sentence = format!("wrong password for {name}; attempts left: {left}");
         self.outgoing.answer(&ServerDoc::Error {
             code: ErrorCode::WrongPassword,
             sentence: sentence.into(),
@@ -200,22 +200,21 @@ impl Session<'_, AtWorker<'_>> {
         let entry = match self.entry(name, take_over) {
             Ok(entry) => entry,
             Err(Claim::Unreachable) => {
-                let sentence = "the other servers can't be reached now, and one of them may have that name; try again in a minute";
+                let sentence = "the other servers are unreachable, and the name may be in use on one of them; try again in a minute";
                 return self.outgoing.error(ErrorCode::Unreachable, sentence);
             }
             Err(Claim::InUse | Claim::Granted) => NameClaim::InUse,
         };
         match entry {
             NameClaim::InUse => {
-                let sentence =
-                    format!("somebody here is called {name} already; choose another name");
+                let sentence = format!("the name {name} is already in use; choose another");
                 return self.outgoing.error(ErrorCode::NameInUse, &sentence);
             }
             // A dropped connection must not lock the account's owner out: the password gives access
             // to the name.
             NameClaim::TookOver(before) => {
                 before.outbox.end(CloseReason::TakenOver);
-                // At once, so that no room has two members with this name.
+                // Leave the rooms at once, so that no room has two members with this name.
                 self.state.rooms.leave_all(&before);
             }
             NameClaim::Entered => {}
@@ -244,7 +243,7 @@ impl Session<'_, AtWorker<'_>> {
             name.clone(),
         );
         // Called in the order in which names are granted: of two claims on this server, the later
-        // one has the name.
+        // one gets the name.
         let granted = move |take_over| {
             let welcome = ServerDoc::LoggedIn {
                 username: named.as_str().into(),
@@ -265,7 +264,7 @@ impl Session<'_, AtWorker<'_>> {
 
     fn already_logged_in(&mut self) {
         let sentence = format!(
-            "you are {} already; connect again to be somebody else",
+            "you are already logged in as {}; connect again to use another name",
             self.outgoing.label
         );
         self.outgoing.error(ErrorCode::AlreadyLoggedIn, &sentence);

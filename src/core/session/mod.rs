@@ -1,4 +1,4 @@
-//! Handles a client's requests: the handshake, the turn, and the rules at a worker and in a room.
+//! A client's requests: the handshake, the turn, and the rules at a worker and in a room.
 
 mod at_worker;
 mod handshake;

@@ -1,7 +1,7 @@
-//! Collects and delivers a client's messages, and its replies.
+//! Collects and delivers a client's messages and replies.
 //!
 //! The messages of a turn to the same recipients are delivered with one write to each of them, by
-//! this thread. No other thread is woken.
+//! the thread that read them. No other thread is woken.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) struct Outgoing<'s> {
     pub(super) request: RequestId,
     /// Bytes of replies since the last [`Outgoing::take_replied`].
     replied: usize,
-    /// Replies that depend on other servers; created with the first one.
+    /// Replies that depend on other servers. Created with the first one.
     pending: Option<Arc<PendingReplies>>,
 }
 
@@ -85,8 +85,8 @@ impl<'s> Outgoing<'s> {
 
     /// Adds a message for `audience` to the batch.
     pub(super) fn send(&mut self, audience: Audience, text: &str, me: bool) {
-        // Messages to different recipients are delivered in the order in which they were sent,
-        // because one client may receive both.
+        // Deliver messages to different recipients in the order in which they were sent, because
+        // one client may receive both.
         if audience != self.audience {
             self.deliver();
             self.audience = audience;
@@ -96,20 +96,20 @@ impl<'s> Outgoing<'s> {
         }
         self.batch.push(text, me);
         self.connection.count_sent(text.len());
-        // A frame is some 64 bytes longer than its text.
+        // A frame is about 64 bytes longer than its text.
         if self.batch.bytes() + 64 * self.batch.count() > limits::MAX_TURN_BYTES {
             self.deliver();
         }
     }
 
-    /// Adds a message for the client with that name, which may not exist.
+    /// Adds a message for the client with that name. There may be no such client.
     pub(super) fn send_direct(&mut self, name: &str, text: &str, me: bool) {
         match Name::new(name) {
             Some(name) => self.send(Audience::One(name), text, me),
             None => {
                 self.deliver();
                 self.reply_no_such_user(name);
-                let sentence = format!("nobody can be called {name}");
+                let sentence = format!("not a valid name: {name}");
                 self.answer(&ServerDoc::Error {
                     code: ErrorCode::NoSuchUser,
                     sentence: sentence.into(),
@@ -118,7 +118,8 @@ impl<'s> Outgoing<'s> {
         }
     }
 
-    /// Delivers the batch, and answers each message: `SENT`, or that it had no recipient.
+    /// Delivers the batch and answers each message: with `SENT`, or with the reason why it was not
+    /// delivered.
     pub(super) fn deliver(&mut self) {
         if self.batch.count() == 0 {
             return;
@@ -240,7 +241,7 @@ impl<'s> Outgoing<'s> {
         }
     }
 
-    /// Reserves the place of a reply. Earlier replies are sent first.
+    /// Reserves a place for a later reply, after sending the replies so far.
     fn reply_later(&mut self, text: &str, conclusion: Conclusion) -> Reply {
         if !self.answers.is_empty() {
             self.connection.outbox.send(&self.answers);
@@ -396,7 +397,7 @@ impl<'s> Outgoing<'s> {
 fn no_such_user(to: &str) -> ServerDoc<'static> {
     ServerDoc::Error {
         code: ErrorCode::NoSuchUser,
-        sentence: format!("{to} is not here; WHO tells who is").into(),
+        sentence: format!("{to} is not online; WHO lists the users").into(),
     }
 }
 
@@ -449,16 +450,16 @@ impl Conclusion {
             ),
             Outcome::NotYours => (
                 ErrorCode::LoginFirst,
-                "your name is somebody else's by now; log in again".to_owned(),
+                "another user has your name now; log in again".to_owned(),
             ),
             Outcome::Unreachable => (
                 ErrorCode::Unreachable,
-                "the other servers can't be reached now, so nobody has heard it; say it again later"
+                "the other servers are unreachable, so nothing was sent; try again later"
                     .to_owned(),
             ),
             Outcome::Unsure => (
                 ErrorCode::Unsure,
-                "the other servers did not answer in time; whether it was heard is not known"
+                "the other servers did not answer in time; it is unknown whether this was delivered"
                     .to_owned(),
             ),
         };

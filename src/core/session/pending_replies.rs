@@ -1,5 +1,5 @@
-//! Replies that depend on other servers arrive later; this queue keeps all replies to one client in
-//! request order.
+//! The queue of one client's replies. Replies that depend on other servers arrive later; the queue
+//! keeps all replies in request order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use portal_net::lock::{Condvar, Mutex, MutexGuard, Rank};
 use portal_wire::{Frames, ServerDoc};
 
 /// The replies to one client. The thread that reads from the client reserves places, and the
-/// backplane's threads fulfil them. Fulfilling the first one appends all that are complete.
+/// backplane's threads fulfil them. Once the first place is fulfilled, all complete replies up to
+/// the next open place are appended to the outbox.
 pub(super) struct PendingReplies {
     connection: Arc<Connection>,
     queue: Mutex<ReplyQueue>,
@@ -24,7 +25,7 @@ pub(super) struct PendingReplies {
 struct ReplyQueue {
     /// `None` until it is fulfilled.
     replies: VecDeque<Option<Frames>>,
-    /// The number of the first one.
+    /// The number of the first reply in the queue.
     first: u64,
 }
 
@@ -44,7 +45,7 @@ impl PendingReplies {
         })
     }
 
-    /// Reserves a place. Waits while [`limits::MAX_PENDING_REPLIES`] are pending.
+    /// Reserves a place for a reply. Waits while [`limits::MAX_PENDING_REPLIES`] are pending.
     pub(super) fn reserve(&self, request: RequestId) -> ReplySlot {
         let mut queue = self.queue.lock();
         self.wait_until(&mut queue, limits::MAX_PENDING_REPLIES - 1);
@@ -53,8 +54,8 @@ impl PendingReplies {
         ReplySlot { number, request }
     }
 
-    /// Waits until at most `most` are pending. A backplane fulfils each within a second. If it does
-    /// not, because a thread has panicked, the pending ones are dropped.
+    /// Waits until at most `most` replies are pending. A backplane fulfils each within a second. If
+    /// it does not, because a thread has panicked, the pending ones are dropped.
     fn wait_until(&self, queue: &mut MutexGuard<'_, ReplyQueue>, most: usize) {
         let until = Instant::now() + limits::PENDING_REPLY_PATIENCE;
         while queue.replies.len() > most {
@@ -65,7 +66,7 @@ impl PendingReplies {
         }
     }
 
-    /// Fulfils a reply.
+    /// Fulfils the reply in `slot` with `doc`.
     pub(super) fn fulfil(&self, slot: ReplySlot, doc: &ServerDoc<'_>, unwritten: &mut Unwritten) {
         let outbox = &self.connection.outbox;
         let mut frames = Frames::default();
@@ -75,7 +76,7 @@ impl PendingReplies {
         if let Some(there) = index.and_then(|index| queue.replies.get_mut(index as usize)) {
             *there = Some(frames);
         }
-        // Appended under the lock, to keep the order; written after it is released.
+        // Append under the lock, to keep the order; write after it is released.
         let mut bytes = 0;
         while let Some(Some(_)) = queue.replies.front() {
             if let Some(Some(frames)) = queue.replies.pop_front() {
@@ -91,7 +92,7 @@ impl PendingReplies {
         }
     }
 
-    /// Queues a complete reply behind the pending ones; `false` if there are none.
+    /// Queues a complete reply behind the pending ones. Returns false if none is pending.
     pub(super) fn queue_behind(&self, frames: &Frames) -> bool {
         let mut queue = self.queue.lock();
         self.wait_until(&mut queue, limits::MAX_PENDING_REPLIES - 1);
@@ -102,7 +103,7 @@ impl PendingReplies {
         true
     }
 
-    /// Waits until none is pending.
+    /// Waits until no reply is pending.
     pub(super) fn wait(&self) {
         self.wait_until(&mut self.queue.lock(), 0);
     }

@@ -1,5 +1,5 @@
-//! A client's session: one read, every whole frame in it, then one write to each recipient. That is
-//! a *turn*.
+//! A client's session. It repeats the *turn*: one read, every complete frame in it, then one write
+//! to each recipient.
 //!
 //! The path of a message: a `read` returns some frames, and each is decoded into a document. The
 //! session's [`Role`], at a worker or in a room, decides what it means. The [`Outgoing`] collects
@@ -44,7 +44,7 @@ pub trait Role: Sized {
     -> Result<(), CloseReason>;
 }
 
-/// A message as it arrived.
+/// A message as it was received.
 pub struct Message<'m> {
     pub(super) text: &'m str,
     pub(super) me: bool,
@@ -78,7 +78,7 @@ pub struct Session<'s, R> {
 }
 
 impl<'s, R: Role> Session<'s, R> {
-    /// Creates a session of `connection` in that role.
+    /// Creates a session of `connection` in `role`.
     pub fn new(state: &'s ServerState, role: R, connection: &'s Arc<Connection>) -> Session<'s, R> {
         let now = state.clock.now();
         let pace = |(rate, tick): (Rate, _)| rate.allowance(tick, now);
@@ -102,8 +102,8 @@ impl<'s, R: Role> Session<'s, R> {
         self.outgoing.connection
     }
 
-    /// Returns whether the session was ended while the client is still sending. (If a write found
-    /// the connection broken, input that arrived earlier still counts.)
+    /// Returns whether the server has ended the session while the client is still sending. (If a
+    /// write found the connection broken, input that arrived earlier still counts.)
     fn is_cut_off(&self) -> bool {
         let outbox = &self.connection().outbox;
         outbox.has_ended() && outbox.ended() != Some(CloseReason::ConnectionReset)
@@ -122,7 +122,7 @@ impl<'s, R: Role> Session<'s, R> {
                 return end;
             }
             match decoder.read_from(&mut self.connection().outbox.stream()) {
-                // A last line without a line feed counts (`printf … | nc -N`).
+                // Accept a last line without a line feed (`printf … | nc -N`).
                 Ok(0) if decoder.end_of_stream() => {}
                 Ok(0) => {
                     // The client may have closed only its sending side and still be reading.
@@ -136,7 +136,7 @@ impl<'s, R: Role> Session<'s, R> {
         }
     }
 
-    /// Answers the protocol's own pings, which `--rate` limits like `PING`.
+    /// Answers the transport's own pings, which `--rate` limits like `PING`.
     fn answer_pings(&mut self, pongs: &Frames) -> Result<(), CloseReason> {
         for _ in pongs.ends() {
             self.keep_pace(false)?;
@@ -146,7 +146,7 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    /// Serves every whole frame that has arrived.
+    /// Serves every complete frame that has arrived.
     fn turn(&mut self, decoder: &mut dyn Decoder) -> Result<(), CloseReason> {
         let mut was_active = false;
         let result = loop {
@@ -221,7 +221,8 @@ impl<'s, R: Role> Session<'s, R> {
             }
             if !self.is_pace_notified {
                 self.is_pace_notified = true;
-                let notice = "you talk faster than this server allows; what you say is delayed";
+                let notice =
+                    "you are sending faster than this server allows; your messages are delayed";
                 self.outgoing.answer(&ServerDoc::Notice(notice.into()));
             }
             // This does not reset the idle timeout. A client that has disconnected may have left
@@ -259,7 +260,7 @@ impl<'s, R: Role> Session<'s, R> {
         self.replies.spend(tokens(replied));
     }
 
-    /// Sends the replies so far, and waits until it is later than `tick`, as long as the client is
+    /// Sends the replies so far, and waits for a tick after `tick`, as long as the client is
     /// connected.
     pub(super) fn wait_past(&mut self, tick: Tick) -> Result<(), CloseReason> {
         self.outgoing.send_answers();
@@ -271,7 +272,7 @@ impl<'s, R: Role> Session<'s, R> {
         let outbox = &self.connection().outbox;
         if outbox.stream().has_hung_up() {
             // The client may have closed only its sending side and still be reading.
-            let notice = "you have hung up before all of it was done; the rest is not";
+            let notice = "you disconnected before the server had handled all of your input; the rest is dropped";
             self.outgoing.answer(&ServerDoc::Notice(notice.into()));
             self.outgoing.send_answers();
             return Err(CloseReason::PeerClosed);
@@ -282,7 +283,7 @@ impl<'s, R: Role> Session<'s, R> {
         Ok(())
     }
 
-    /// Answers a stream that can't be read any further, and returns the reason for closing it.
+    /// Answers a stream that can't be decoded any further, and returns the reason for closing it.
     fn rejected(&mut self, error: &FrameError) -> CloseReason {
         let end = CloseReason::from(error);
         let code = match end {
@@ -343,7 +344,7 @@ impl<'s, R: Role> Session<'s, R> {
         if self.refusals < limits::ERRORS_IN_A_ROW {
             return Ok(());
         }
-        let sentence = format!("{} refusals in a row; connect again", self.refusals);
+        let sentence = format!("{} invalid requests in a row; connect again", self.refusals);
         self.outgoing.error(ErrorCode::TooManyErrors, &sentence);
         Err(CloseReason::TooManyErrors)
     }

@@ -1,15 +1,15 @@
-//! Every order of events in the rooms, tried out: three people (one of them at another address), a
-//! room that comes and goes on the only port there is, and the ticks, breadth first, until no new
-//! state appears.
+//! An exhaustive model of the rooms: three users, one of them at another address, a room that
+//! begins and ends on the only port, and the ticks. It tries every order of events, breadth first,
+//! until no new state appears.
 //!
 //! Each step is what one thread of the server does under the rooms' lock. In every state:
 //!
-//! 1. the port is on the stack, in the hand of a thread that ends a room, or the room's: exactly
-//!    one of them; and so is each place in the room;
-//! 2. a room is there exactly while somebody is in it, on the way to it, at its door, or has been
-//!    turned away there and has not hung up yet;
-//! 3. a passcode lets in at most one connection, for the person and from the address that it was
-//!    given to, and nobody is in a room twice.
+//! 1. the port is in exactly one place: on the stack, held by a thread that ends a room, or in the
+//!    room; the same is true of each place in the room;
+//! 2. a room exists exactly while it has a member, a reservation, or a connected caller, which may
+//!    have been rejected but has not disconnected yet;
+//! 3. a passcode admits at most one connection, for the user and from the address for which it was
+//!    issued, and no user is in a room twice.
 #![cfg(test)]
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,29 +27,29 @@ const ADDRESSES: [u8; PEOPLE] = [1, 1, 2];
 
 #[derive(Clone, Copy, Debug)]
 enum RoomStep {
-    /// The clock moves on.
+    /// The clock advances.
     Tick,
-    /// This person says `JOIN`; the room is made if there is none.
+    /// This user sends `JOIN`; the room is created if it does not exist.
     Join(usize),
-    /// This person says `JOIN` with `<here/>`.
+    /// This user sends `JOIN` with `<here/>`.
     JoinHere(usize),
-    /// This person connects to the room's port.
+    /// This user connects to the room's port.
     Connect(usize),
-    /// This person's connection says the passcode that the other person was given last.
+    /// This user's connection sends the newest passcode of the other user.
     Say(usize, usize),
-    /// This person's connection says something else.
+    /// This user's connection sends something else.
     SayNonsense(usize),
-    /// This person says `LEAVE`, or its main connection ends.
+    /// This user sends `LEAVE`, or its main connection ends.
     Leave(usize),
-    /// This person's connection to the room is over.
+    /// This user's connection to the room ends.
     HangUp(usize),
-    /// The room's timer looks at the deadlines.
+    /// The room's timer thread checks the deadlines.
     Expire,
-    /// The thread of a room that has ended puts the port back.
+    /// The thread of a room that has ended pushes the port.
     Push,
 }
 
-/// The people's connections. Nothing is written to them: they are over before it begins.
+/// The users' connections. They are closed before the walk begins, so nothing is written to them.
 struct Cast {
     mains: Vec<Arc<Connection>>,
     connections: Vec<Arc<Connection>>,
@@ -60,15 +60,15 @@ struct RoomsWorld {
     cast: Arc<Cast>,
     now: Tick,
     rooms: Rooms,
-    /// All rooms share one, because no threads serve them.
+    /// All rooms share one handle, because no threads serve them.
     handle: Arc<RoomHandle>,
     /// The only port, when it is free.
     ports: WorkloadStack,
     in_hand: Option<PortToken>,
-    /// Whose connection is there, whatever the room thinks of it.
+    /// Whether each user's connection is open, even if the room has rejected it.
     connected: [bool; PEOPLE],
     tickets: [Option<Ticket>; PEOPLE],
-    /// Whether the newest ticket of each person has let somebody in.
+    /// Whether the newest ticket of each user has admitted a connection.
     used: [bool; PEOPLE],
 }
 
@@ -93,7 +93,7 @@ impl Cast {
         }
     }
 
-    /// Which person that is.
+    /// The index of the user.
     fn person(&self, main: &Arc<Connection>) -> usize {
         let is_it = |there: &Arc<Connection>| Arc::ptr_eq(there, main);
         self.mains.iter().position(is_it).unwrap()
@@ -124,8 +124,7 @@ impl RoomsWorld {
         }
     }
 
-    /// How many are in the room, on the way to it or at its door, but for those whom `step` takes
-    /// out of it.
+    /// The number of members, reservations and callers, except those that `step` removes.
     fn staying(&self, step: RoomStep, cast: &Cast) -> usize {
         let Some(room) = self.rooms.by_key.values().next() else {
             return 0;
@@ -216,7 +215,7 @@ impl RoomsWorld {
                     },
                     self.now,
                 ) {
-                    // What was a ticket to an earlier room of that name is worth nothing.
+                    // A ticket to an earlier room of that name is no longer valid.
                     Ok(_) => self.tickets[person] = None,
                     Err(error) => assert_eq!(error, RoomError::AlreadyMember),
                 }
@@ -279,8 +278,8 @@ impl RoomsWorld {
             + usize::from(room.is_some());
         assert_eq!(places, 1, "the port is in {places} places");
         let Some(room) = room else { return };
-        // Who was refused at the door is no caller any more, but has still to hang up, and the room
-        // ends then.
+        // A rejected caller is not in `callers`, but its connection is still open. The room ends
+        // when it closes.
         let somebody_hangs_up = self.connected.contains(&true);
         assert!(
             !room.members.is_empty() || !room.callers.is_empty() || somebody_hangs_up,
@@ -335,14 +334,14 @@ impl exhaustive::World for RoomsWorld {
         after
     }
 
-    /// The first two come from one address: which of them is which makes no difference.
+    /// The first two users share an address, so exchanging them makes no difference.
     fn canonical(&self) -> Vec<u8> {
         self.seen_from([0, 1, 2]).min(self.seen_from([1, 0, 2]))
     }
 }
 
 impl RoomsWorld {
-    /// The state in a few bytes, with the people in this order.
+    /// The state in a few bytes, with the users in this order.
     fn seen_from(&self, order: [usize; PEOPLE]) -> Vec<u8> {
         let cast = &self.cast;
         let room = self.rooms.by_key.values().next();
@@ -363,7 +362,7 @@ impl RoomsWorld {
                     .and_then(|member| member.seat.deadline())
                     .map_or(0, left),
             );
-            // Which person's connection it is that sits there.
+            // The user whose connection the member has.
             let connection = member.and_then(|member| member.connection.as_ref());
             state.push(connection.map_or(0, |there| {
                 let is_it = |connection: &Arc<Connection>| Arc::ptr_eq(connection, there);
@@ -377,7 +376,7 @@ impl RoomsWorld {
                 room.callers.iter().find(is_theirs)
             });
             state.push(caller.map_or(0, |caller| left(caller.until)));
-            // What the newest ticket is worth.
+            // The validity of the newest ticket.
             state.push(match (&self.tickets[person], member) {
                 (None, _) => 0,
                 (Some(ticket), Some(member))

@@ -1,14 +1,15 @@
-//! Every order of events, tried out: two seats, three callers, the portal, the workers, the
-//! timers and the ticks, breadth first, until no new state appears.
+//! An exhaustive model of two seats, three callers, the portal, the workers, the timers and the
+//! ticks. It tries every order of events, breadth first, until no new state appears.
 //!
-//! Each step is what one thread of the server does under one lock; between two steps any other
-//! thread may come. Passcodes are told apart only as *current* and *stale*, deadlines by the
-//! ticks that are left, so that the states are finite. In every state, and at every step:
+//! Each step is what one thread of the server does under one lock. Between two steps, any other
+//! thread may run. To keep the number of states finite, passcodes are distinguished only as
+//! *current* or *stale*, and deadlines by the number of ticks left. In every state, and at every
+//! step:
 //!
-//! 1. each port is on the stack, in one thread's hand, or in its seat: exactly one of them;
-//! 2. a passcode admits at most one connection, to the port and from the address it was given
-//!    for, and is never given out again, except to a UDP client that asks once more;
-//! 3. a stray changes nothing about the seat.
+//! 1. each port is in exactly one place: on the stack, held by one thread, or in its seat;
+//! 2. a passcode admits at most one connection, to the port and from the address for which it was
+//!    issued, and is never issued again, except to a UDP client that repeats its request;
+//! 3. an unexpected connection changes nothing about the seat.
 #![cfg(test)]
 
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ const SEATS: usize = 2;
 const CALLERS: usize = 3;
 const FIRST_PORT: u16 = 50001;
 
-/// Alice and Bob come from one address, Mallory from another. Bob asks by datagram.
+/// Alice and Bob share an address; Mallory has another one. Bob asks by datagram.
 const ADDRESSES: [u8; CALLERS] = [1, 1, 2];
 const BY_DATAGRAM: [bool; CALLERS] = [false, true, false];
 
@@ -41,19 +42,19 @@ fn asker(caller: usize) -> Asker {
     }
 }
 
-/// What one thread does next.
+/// The next action of one thread.
 #[derive(Clone, Copy, Debug)]
 enum SeatStep {
-    /// The clock moves on.
+    /// The clock advances.
     Tick,
     /// The portal serves this caller: takes a port off the stack, or repeats a ticket.
     Ask(usize),
     /// On a single port: the caller is accepted and takes a seat at once.
     Sit(usize),
-    /// The second entrance takes a seat for the caller, who stays connected to it, and says the
-    /// passcode.
+    /// The second entrance takes a seat for the caller. The caller sends the passcode on the same
+    /// connection.
     Open(usize),
-    /// The portal promises the seat whose port it holds.
+    /// The portal reserves the seat whose port it holds.
     Reserve,
     /// The portal revokes the ticket that it gave to the caller, in any state of the seat.
     Revoke(usize, usize),
@@ -61,29 +62,29 @@ enum SeatStep {
     Connect(usize, usize),
     /// The seat's worker accepts the first connection in its backlog.
     Accept(usize),
-    /// The worker reads the caller's first frame: the best passcode it has for this seat.
+    /// The worker reads the caller's first frame: the newest passcode that the caller has for this
+    /// seat.
     Present(usize),
-    /// The same, and the caller wants to be called.
+    /// Like `Present`, but the caller requests a callback.
     PresentAndBeCalled(usize),
-    /// The worker's call is answered.
+    /// The caller answers the worker's call.
     Answered(usize),
-    /// The worker reads a first frame that is no passcode.
+    /// The worker reads a first frame that is not a passcode.
     PresentNonsense(usize),
     /// The worker reads a message.
     Hear(usize),
-    /// The connection ends, on the caller's side; the worker closes the seat.
+    /// The caller closes the connection, and the worker closes the seat.
     End(usize),
-    /// The worker turns the first connection in its backlog away.
+    /// The worker rejects the first connection in its backlog.
     TurnAway(usize),
-    /// The worker has turned everyone away, changes the passcode and takes the port in hand.
+    /// The worker has rejected all waiting connections. It changes the passcode and takes the port.
     Free(usize),
-    /// The timer thread looks at the deadlines.
+    /// The timer thread checks the deadlines.
     Expire(usize),
-    /// A thread pushes the port that it has in hand.
+    /// A thread pushes the port that it holds.
     Push(usize),
 }
 
-/// What a worker is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WorkerState {
     Accepting,
@@ -95,33 +96,35 @@ struct SeatWorld {
     now: Tick,
     stack: WorkloadStack,
     seats: [Seat; SEATS],
-    /// The portal holds this port for this caller.
+    /// The seat whose port the portal holds, and the caller that it is for.
     portal: Option<(usize, usize)>,
     portal_token: Option<PortToken>,
     /// Ports that a worker or a timer thread is about to push.
     in_hand: [Option<PortToken>; SEATS],
     workers: [WorkerState; SEATS],
     backlogs: [VecDeque<usize>; SEATS],
-    /// Whom the second entrance serves in the seat, while the seat's worker goes on accepting.
+    /// The caller that the second entrance serves in each seat, while the seat's worker still
+    /// accepts connections.
     doors: [Option<usize>; SEATS],
     connected: [bool; CALLERS],
-    /// The newest passcode that a caller was given for a seat.
+    /// The newest passcode that each caller was given for each seat.
     tickets: [[Option<Rc<Passcode>>; SEATS]; CALLERS],
-    /// Who the passcode of each seat was given to, and whether it has admitted somebody.
+    /// The caller that was given the passcode of each seat, and whether the passcode has admitted a
+    /// connection.
     given: [Option<usize>; SEATS],
     admitted: [bool; SEATS],
     next_passcode: u128,
     ways: Ways,
 }
 
-/// How callers get in.
+/// The entrances of a walk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ways {
-    /// By the portal and the workers.
+    /// The portal and the workers.
     Portal,
-    /// By them, or by an entrance that is portal and worker in one.
+    /// The portal and the workers, and an entrance that is portal and worker in one.
     PortalAndDoor,
-    /// One port for everyone, and no portal.
+    /// One port for all callers, and no portal.
     Single,
 }
 
@@ -280,7 +283,7 @@ impl SeatWorld {
                 let next = Passcode::from_bits(self.next_passcode + 1);
                 let expiry = self.seats[seat].expire(self.now, || next);
                 if let Some(Expiry::NoShow(token)) = expiry {
-                    // It has the next passcode by now.
+                    // The seat already has the next passcode.
                     self.fresh_passcode(seat);
                     assert!(
                         self.in_hand[seat].replace(token).is_none(),
@@ -321,7 +324,8 @@ impl SeatWorld {
         }
     }
 
-    /// Who comes. Beside the door, two of one address are enough, and the walk is short.
+    /// The callers in this walk. With a second entrance, two callers at one address are enough, and
+    /// keep the walk short.
     fn callers(&self) -> std::ops::Range<usize> {
         match self.ways {
             Ways::PortalAndDoor => 0..2,
@@ -329,7 +333,7 @@ impl SeatWorld {
         }
     }
 
-    /// Whom the seat's worker, or the door, serves in it.
+    /// The caller that the seat's worker or the second entrance serves.
     fn served(&self, seat: usize) -> Option<usize> {
         match self.workers[seat] {
             WorkerState::Serving(caller) => Some(caller),
@@ -337,7 +341,7 @@ impl SeatWorld {
         }
     }
 
-    /// The worker reads the caller's passcode.
+    /// Presents the caller's newest passcode to the seat and checks the verdict.
     fn check_passcode(&mut self, seat: usize, wish: SeatRequest) {
         let Some(caller) = self.served(seat) else {
             return;
@@ -374,7 +378,7 @@ impl SeatWorld {
         }
     }
 
-    /// Invariant 1.
+    /// Checks invariant 1.
     fn check(&self) {
         for (index, seat) in self.seats.iter().enumerate() {
             let port = FIRST_PORT + index as u16;
@@ -400,7 +404,7 @@ impl SeatWorld {
 impl exhaustive::World for SeatWorld {
     type Step = SeatStep;
 
-    /// Everything that can happen next.
+    /// All steps that are possible now.
     fn steps(&self) -> Vec<SeatStep> {
         let mut steps = vec![SeatStep::Tick];
         let is_free = |caller: &usize| !self.connected[*caller];
@@ -451,14 +455,15 @@ impl exhaustive::World for SeatWorld {
                     steps.extend([SeatStep::Hear(seat), SeatStep::End(seat)])
                 }
                 (WorkerState::Serving(_), Phase::Closing) => {
-                    // A late frame may still be read, and a late call answered, after the timer
-                    // has closed the seat.
+                    // The worker may still read a late frame, or get a late answer to its call,
+                    // after the timer thread has closed the seat.
                     steps.extend([
                         SeatStep::Present(seat),
                         SeatStep::Hear(seat),
                         SeatStep::Answered(seat),
                     ]);
-                    // The door waits until the worker has turned away who had come by then.
+                    // The second entrance waits until the worker has rejected the connections that
+                    // arrived meanwhile.
                     if self.backlogs[seat].is_empty() {
                         steps.push(SeatStep::Free(seat));
                     } else if !is_at_door {
@@ -484,8 +489,8 @@ impl exhaustive::World for SeatWorld {
         after
     }
 
-    /// The state in a few bytes, without what makes no difference: how late it is, what the digits
-    /// are, and which of the two seats is called the first.
+    /// The state in a few bytes, without irrelevant differences: the current tick, the digits of
+    /// the passcodes, and the order of the two seats.
     fn canonical(&self) -> Vec<u8> {
         let mut state = Vec::with_capacity(64);
         self.add_seat(0, &mut state);
@@ -499,7 +504,7 @@ impl exhaustive::World for SeatWorld {
 }
 
 impl SeatWorld {
-    /// Adds all that is about one seat, and not which one it is.
+    /// Adds the state of one seat, without its number.
     fn add_seat(&self, seat: usize, state: &mut Vec<u8>) {
         let number = |who: Option<usize>| who.map_or(0, |who| who as u8 + 1);
         self.seats[seat].canonical(self.now, state);
@@ -519,7 +524,7 @@ impl SeatWorld {
         let backlog = self.backlogs[seat].iter();
         state.extend(backlog.map(|caller| number(Some(*caller))));
         state.extend([0, number(self.given[seat]), u8::from(self.admitted[seat])]);
-        // What each caller knows of the seat: nothing, a stale passcode, the current one.
+        // Each caller's passcode for the seat: none, a stale one, or the current one.
         state.extend(self.tickets.iter().map(|tickets| match &tickets[seat] {
             None => 0,
             Some(passcode) => 1 + u8::from(**passcode == self.seats[seat].passcode),
