@@ -498,7 +498,7 @@ fn a_file_that_is_no_recording_is_refused_by_line() {
         std::fs::write(&file, text).unwrap();
         Recording::read(&file).unwrap_err().to_string()
     };
-    assert!(refused("").contains("no event in"));
+    assert!(refused("").contains("contains no events"));
     assert!(refused("# a comment\nhello\nhello\n").contains("line 2 of"));
     let event = r#"{"time":"1970-01-01T00:00:00Z","tick":1,"thread":"main","event":"tick"}"#;
     std::fs::write(&file, format!("{event}\n{}\n{event}\n", &event[..20])).unwrap();

@@ -845,10 +845,10 @@ fn the_operator_sees_the_other_servers_and_who_is_there() {
     ];
     let options = [&options[..], &["--cluster-id", "two"]].concat();
     let mut two = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
-    two.sees("makes one chat of all servers that name it; this one is two");
+    two.sees("connects all servers of this chat; this one is two");
     two.is_at("operator>");
     two.enters("who");
-    two.sees("elsewhere: alice (one)");
+    two.sees("on other servers: alice (one)");
     // The engine tells with the lease, every two seconds; asked without a pause, the answers would
     // be a queue.
     two.waits_for("both servers in the list", |two| {
@@ -894,7 +894,7 @@ fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
         assert_eq!(code, expected, "{said}");
         assert!(!said.contains("a-long-word"), "nobody is shown it: {said}");
         let cure = if code == Some(0) {
-            "It can start."
+            "The server can start."
         } else {
             "--cluster-secret FILE"
         };
@@ -1144,8 +1144,8 @@ fn a_server_waits_for_an_engine_that_starts_later() {
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped()),
     );
-    let sentence = child.first_error_with("waits for it");
-    assert!(sentence.contains("starts when it is there"), "{sentence}");
+    let sentence = child.first_error_with("waits for Redis");
+    assert!(sentence.contains("and then starts"), "{sentence}");
     engine.restart();
     let port = child.first_port();
     let mut client = Client::connect(([127, 0, 0, 1], port).into());

@@ -13,7 +13,7 @@ fn everyone_who_is_connected_hears_what_the_operator_says() {
     let server = TestServer::with_workers(4);
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
-    assert_eq!(server.server.say("five minutes <left>"), 2);
+    assert_eq!(server.server.broadcast("five minutes <left>"), 2);
     for guest in [&mut alice, &mut bob] {
         let notice = guest.line_with("notice");
         assert_eq!(
@@ -73,7 +73,7 @@ fn the_operator_can_type_on_a_server_with_a_thousand_workers() {
     let mut server = Terminal::start("sh", &arguments, &[]);
     server.is_at("operator>");
     server.enters("who");
-    server.sees("nobody is connected");
+    server.sees("no clients are connected");
     server.is_at("operator>");
     server.enters("stop");
     assert_eq!(server.ends(), 0);

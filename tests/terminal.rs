@@ -69,7 +69,7 @@ fn no_byte_ends_the_operators_console() {
     }
     server.types("\x15");
     server.enters("who");
-    server.sees("nobody is connected");
+    server.sees("no clients are connected");
     server.enters("stop");
     assert_eq!(server.ends(), 0);
 }
@@ -255,8 +255,8 @@ fn the_operator_pastes_as_many_commands_as_lines() {
     let mut server = chatserver(&["--quiet"]);
     server.types("\x1b[200~say one\nsay two\nwho\x1b[201~");
     server.types("\r");
-    server.sees("nobody is connected");
-    assert_eq!(server.contents().matches("said to 0 people").count(), 2);
+    server.sees("no clients are connected");
+    assert_eq!(server.contents().matches("sent to 0 clients").count(), 2);
     server.enters("stop");
     assert_eq!(server.ends(), 0);
 }
@@ -384,7 +384,7 @@ fn a_server_in_the_background_serves_and_is_taken_up_again() {
     shell.enters("fg");
     shell.sees("operator>");
     shell.enters("who");
-    shell.sees("nobody is connected");
+    shell.sees("no clients are connected");
     shell.enters("stop");
     shell.sees("Stopped.");
     shell.enters("exit");
@@ -408,7 +408,7 @@ fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
     };
     kill("-HUP", &server);
     server.enters("who");
-    server.sees("nobody is connected");
+    server.sees("no clients are connected");
     kill("-TERM", &server);
     server.sees("why signal SIGTERM");
     assert_eq!(server.ends(), 0);
@@ -629,8 +629,8 @@ fn a_prompt_and_a_question_of_the_operator_show_no_invisible_character() {
     alice.is_at(&format!("message for b{REPLACEMENT}{REPLACEMENT}ob>"));
     let mut operator = chatserver(&["--quiet"]);
     operator.enters("nothing\u{202e}\u{85}");
-    operator.sees(&format!("there is no command nothing{REPLACEMENT}"));
+    operator.sees(&format!("unknown command nothing{REPLACEMENT}"));
     operator.enters("kick b\u{202e}ob");
-    operator.sees(&format!("nobody here is called b{REPLACEMENT}ob"));
+    operator.sees(&format!("no client is called b{REPLACEMENT}ob"));
     assert!(!operator.contents().contains('\u{202e}'));
 }

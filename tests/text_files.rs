@@ -125,7 +125,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
         run(SERVER, &home, &options, b"")
     };
     let can_start: fn(&Run) -> bool =
-        |(said, code)| *code == Some(0) && said.contains("It can start.");
+        |(said, code)| *code == Some(0) && said.contains("The server can start.");
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let kinds = [
         Kind {
@@ -573,7 +573,7 @@ fn the_check_prints_the_damaged_lines_of_the_accounts_file() {
     assert!(said.contains(&(at(2) + " (of alice): ")), "{said}");
     assert!(said.contains(&(at(4) + ": ")), "{said}");
     assert!(
-        !said.contains(&at(1)) && said.contains("It can start."),
+        !said.contains(&at(1)) && said.contains("The server can start."),
         "{said}"
     );
     std::fs::remove_dir_all(home).unwrap();

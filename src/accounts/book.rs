@@ -1,9 +1,8 @@
-//! The accounts in memory and on the disk: whoever appends waits for the disk, whoever reads does
-//! not.
+//! The accounts in memory and on the disk. Writers wait for the disk; readers do not.
 //!
-//! Those who append at the same time share one write and one `fsync`: the first of them does it for
-//! all who have come by then, and the others wait for the outcome. (The disk is what is slow here;
-//! with one `fsync` for each, six who register would keep the last one waiting six times as long.)
+//! Concurrent writers share one write and one `fsync`: the first of them writes the entries of all
+//! that are waiting, and the others wait for the outcome. The disk is the bottleneck: with one
+//! `fsync` each, the last of six registrations would wait six times as long.
 
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
@@ -18,20 +17,19 @@ use portal_cli::text_file::{open_to_append, without_mark};
 use portal_net::lock::{Condvar, Mutex, Rank};
 use portal_wire::Name;
 
-/// All accounts.
 pub(super) struct Book {
     path: PathBuf,
-    /// What is on the disk. A leaf lock, never held over the disk or over hashing.
+    /// The accounts that are on the disk. A leaf lock, never held during disk access or hashing.
     by_key: Mutex<ByKey>,
-    /// Who waits for the disk. A leaf lock.
+    /// The entries that wait for the disk. A leaf lock.
     waiting: Mutex<PendingBatch>,
-    /// Notified when a batch has been written, or could not be.
+    /// Notified when a batch has been written, or has failed.
     written: Condvar,
-    /// Locked by the one who writes.
+    /// Locked by the thread that writes.
     file: Mutex<DiskFile>,
     /// The keys of the names on damaged lines. A leaf lock.
     reserved: Mutex<HashSet<String>>,
-    /// Set after the file was found replaced.
+    /// Set after the file was replaced.
     rescued: Mutex<Option<Rescued>>,
 }
 
@@ -45,31 +43,31 @@ pub struct Rescued {
 
 #[derive(Default)]
 struct PendingBatch {
-    /// Somebody writes. Whoever comes now goes with the next batch.
+    /// A thread is writing; new entries go into the next batch.
     is_writing: bool,
     batch: Batch,
 }
 
-/// What is going to be written together.
+/// Entries that are written together.
 #[derive(Default)]
 struct Batch {
     entries: Vec<PendingEntry>,
-    /// Set once.
+    /// Set once, after the write.
     outcome: Arc<OnceLock<Result<(), WriteFailure>>>,
 }
 
-/// An account, or another password for one.
+/// A new account, or a new password of an existing one.
 pub(super) struct PendingEntry {
     pub(super) name: Name,
     pub(super) hash: String,
-    /// It replaces the password of an account that is there.
+    /// The entry replaces the password of an existing account.
     pub(super) is_change: bool,
-    /// How many passwords it counts for: more than one if it comes from another server, which had
-    /// others before it.
+    /// Number of passwords that the entry counts for; more than one if it comes from another
+    /// server, which had earlier ones.
     pub(super) count: u64,
 }
 
-/// The lines of the file that make an account have that many passwords more, this one the last.
+/// Returns the lines that add `count` passwords to an account, `hash` the last of them.
 fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
     let word = |number: u64| if is_change || number > 0 { CHANGED } else { "" };
     let line = |number| {
@@ -81,40 +79,40 @@ fn lines_of(name: &Name, hash: &str, is_change: bool, count: u64) -> String {
     (0..count).map(line).collect()
 }
 
-/// An error that everybody in a batch hears.
+/// An error that all writers of a batch receive.
 #[derive(Clone)]
 struct WriteFailure(io::ErrorKind, String);
 
-/// The file.
+/// The open accounts file.
 struct DiskFile {
     file: File,
     path: PathBuf,
-    /// How long it is as far as it is whole; what a failed write left behind it goes.
+    /// The length without the remains of a failed write, in bytes.
     length: u64,
-    /// `fsync`; a test puts a slow disk here.
+    /// `fsync`; a test replaces it to simulate a slow disk.
     sync: Sync,
 }
 
 type Sync = Box<dyn Fn(&File) -> io::Result<()> + Send + std::marker::Sync>;
 
-/// What opening the file came to.
+/// The result of [`Book::open`].
 pub(super) struct OpenedFile {
     pub(super) book: Book,
     pub(super) damage: Vec<Damage>,
-    /// Others could read it, which they can't any more.
+    /// Other users had access to the file, which opening it has removed.
     pub(super) was_open_to_others: bool,
 }
 
 impl Book {
-    /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against
-    /// other servers and reads it. `Ok(None)`: another server has it.
+    /// Opens the file, or creates it with mode 0600, locks it against other servers, and reads it.
+    /// `Ok(None)` if another server has locked it.
     ///
     /// # Errors
-    /// What the system says, and `InvalidInput` for a symbolic link: whoever may write the folder
-    /// could aim it at a file of somebody else's, which this server would then append to.
+    /// The system's errors, and `InvalidInput` for a symbolic link: a user with write access to the
+    /// folder could point it at another user's file, to which this server would then append.
     pub(super) fn open(path: &Path) -> io::Result<Option<OpenedFile>> {
         if path.is_symlink() {
-            let reason = "it is a link; name the file itself";
+            let reason = "it is a symbolic link; name the file itself";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         let is_new = !path.exists();
@@ -130,7 +128,7 @@ impl Book {
         }
         let (bytes, by_key, damage) = read_file(&mut file)?;
         if bytes.last().is_some_and(|&last| last != b'\n') {
-            // A line that was torn by a crash stays, but the next one begins on its own.
+            // A line torn by a crash stays, but the next line must start on its own.
             file.write_all(b"\n").and_then(|()| file.sync_all())?;
         }
         let length = file.metadata()?.len();
@@ -160,7 +158,7 @@ impl Book {
         &self.path
     }
 
-    /// The account of that name, as it was registered, and its hash.
+    /// Returns the account of that name.
     pub(super) fn find(&self, name: &Name) -> Option<Account> {
         self.by_key.lock().get(&name.key()).cloned()
     }
@@ -184,10 +182,10 @@ impl Book {
         self.rescued.lock().take()
     }
 
-    /// Appends an account, or another password for one. When it returns, that is on the disk.
+    /// Appends an entry. When this returns, the entry is on the disk.
     ///
     /// # Errors
-    /// What the system says; then nothing has changed.
+    /// The system's errors; then nothing has changed.
     pub(super) fn append(&self, entry: PendingEntry) -> io::Result<()> {
         let mut waiting = self.waiting.lock();
         waiting.batch.entries.push(entry);
@@ -206,7 +204,7 @@ impl Book {
             drop(waiting);
             let written = self.write(&batch.entries);
             let failure = |error: io::Error| WriteFailure(error.kind(), error.to_string());
-            // It is set only here, by the one who writes.
+            // Set only here, by the thread that writes.
             let _ = batch.outcome.set(written.map_err(failure));
             waiting = self.waiting.lock();
             waiting.is_writing = false;
@@ -214,7 +212,7 @@ impl Book {
         }
     }
 
-    /// Writes a batch, and notes it once it is on the disk.
+    /// Writes a batch, and updates the accounts in memory once it is on the disk.
     fn write(&self, entries: &[PendingEntry]) -> io::Result<()> {
         let mut disk = self.file.lock();
         if is_elsewhere(&disk.file, &disk.path)? {
@@ -229,7 +227,7 @@ impl Book {
             name, hash, count, ..
         } in entries
         {
-            // The name stays as it was spelled first.
+            // The name keeps its first spelling.
             let account = by_key.entry(name.key()).or_insert_with(|| Account {
                 name: name.clone(),
                 hash: String::new(),
@@ -241,12 +239,12 @@ impl Book {
         Ok(())
     }
 
-    /// Goes over to the file that is at the path now, and writes what it lacks.
+    /// Switches to the new file at the path, and writes the accounts that it lacks.
     fn follow(&self, disk: &mut DiskFile) -> io::Result<()> {
         let mut file = open_to_append(&disk.path)?;
         if let Err(error) = file.try_lock() {
             return Err(match error {
-                TryLockError::WouldBlock => io::Error::other("another server has the new file"),
+                TryLockError::WouldBlock => io::Error::other("another server uses the new file"),
                 TryLockError::Error(error) => error,
             });
         }
@@ -256,8 +254,8 @@ impl Book {
         let lines: Vec<String> = lacking
             .map(|(_, there)| lines_of(&there.name, &there.hash, false, there.version))
             .collect();
-        // Should any of this fail, the next registration comes here again, because the old file is
-        // still the one that is written to; what was written twice then counts once.
+        // If any of this fails, the next registration retries it, because writes still go to the
+        // old file. A line that was written twice then counts once.
         let begin = if bytes.last().is_some_and(|&last| last != b'\n') {
             "\n"
         } else {
@@ -275,13 +273,13 @@ impl Book {
         Ok(())
     }
 
-    /// How many wait to go with the next batch.
+    /// Returns the number of entries in the next batch.
     #[cfg(test)]
     pub(super) fn waits(&self) -> usize {
         self.waiting.lock().batch.entries.len()
     }
 
-    /// A disk whose `fsync` is this one.
+    /// Replaces `fsync`.
     #[cfg(test)]
     pub(super) fn sync_with(&self, sync: Sync) {
         self.file.lock().sync = sync;
@@ -289,11 +287,11 @@ impl Book {
 }
 
 impl DiskFile {
-    /// Appends lines and waits until they are on the disk. What fails half-way is taken back, so
-    /// that the next line does not continue it.
+    /// Appends lines and waits until they are on the disk. A failed write is undone, so that the
+    /// next line does not continue it.
     fn append(&mut self, lines: &str) -> io::Result<()> {
-        // Somebody may have edited the file, or a failed line could not be taken back: then begin
-        // on a line of our own, and never cut off what we did not write.
+        // An editor may have changed the file, or a failed line may remain. In these cases the
+        // lines start on a new line, and a truncation never removes what the server did not write.
         let length = self.file.metadata()?.len();
         let begin = if length == self.length { "" } else { "\n" };
         self.length = length;
@@ -308,7 +306,7 @@ impl DiskFile {
                 Ok(())
             }
             Err(error) => {
-                // If even that fails, the next line begins on its own.
+                // If this fails as well, the next append starts on a new line.
                 let _ = self.file.set_len(length);
                 Err(error)
             }
@@ -316,7 +314,7 @@ impl DiskFile {
     }
 }
 
-/// The bytes of the file, its accounts, and its damaged lines.
+/// Returns the bytes of the file, its accounts, and its damaged lines.
 fn read_file(file: &mut File) -> io::Result<(Vec<u8>, ByKey, Vec<Damage>)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -329,7 +327,8 @@ fn names_in(damage: &[Damage]) -> HashSet<String> {
     names.map(Name::key).collect()
 }
 
-/// A new file survives a power cut only once the folder that names it is on the disk.
+/// Syncs the folder of a new file: the file survives a power cut only if its folder entry is on the
+/// disk.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()
@@ -337,8 +336,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Takes the file away from everybody but its owner. Returns whether somebody else could read or
-/// write it.
+/// Restricts the file to its owner. Returns whether other users had access to it.
 #[cfg(unix)]
 fn keep_to_owner(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;

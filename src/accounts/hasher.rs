@@ -1,23 +1,22 @@
-//! Argon2id, with the memory that it takes kept from one password to the next.
+//! Password hashing with Argon2id, in memory that is reused from one password to the next.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 /// Hashes passwords, one at a time.
 ///
-/// Each takes 19 MiB. Taken and given back by whichever thread has a password to check, they would
-/// stay with that thread's arena in the allocator (measured: 380 MB resident after a storm of
-/// logins), so they are taken once.
+/// Each hashing needs 19 MiB. If each login's thread allocated and freed this memory, it would stay
+/// in the allocator's arena of that thread (measured: 380 MB resident after a storm of logins), so
+/// it is allocated once.
 #[derive(Default)]
 pub(super) struct Hasher {
     memory: Vec<Block>,
 }
 
-/// Why a password could not be hashed.
 type Reason = String;
 
 impl Hasher {
-    /// The hash of a new password, with a salt of its own, as a PHC string.
+    /// Hashes a new password with a random salt. Returns a PHC string.
     pub(super) fn hash(&mut self, password: &str) -> Result<String, Reason> {
         let (algorithm, version, params) = Default::default();
         let salt = Salt::generate();
@@ -32,7 +31,7 @@ impl Hasher {
         Ok(hash.to_string())
     }
 
-    /// Whether `hash` is `password`'s. What is no hash is nobody's.
+    /// Returns whether `hash` matches `password`; `false` if `hash` is not a valid hash.
     pub(super) fn verify(&mut self, hash: &str, password: &str) -> bool {
         self.recompute(hash, password).unwrap_or(false)
     }
@@ -44,7 +43,7 @@ impl Hasher {
         let params = Params::try_from(&hash).ok()?;
         let salt = hash.salt?;
         let again = self.compute(algorithm, version, &params, &salt, password);
-        // Compared in a time that does not depend on where they differ.
+        // A constant-time comparison.
         Some(again.ok()? == hash.hash?)
     }
 

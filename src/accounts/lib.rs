@@ -1,22 +1,23 @@
-//! The accounts: who may use which name, on disk.
+//! Names and passwords of the users, in a file.
 //!
-//! The file has one line for each account, the name and the password's Argon2id hash in the usual
-//! notation (a PHC string); empty lines and lines that begin with `#` are comments. A line that
-//! ends in the word `changed` replaces the password of an account further up. Lines are only ever
-//! appended, each in one write that is on the disk before the registration is confirmed. So
-//! whatever happens, a confirmed account is there afterwards, and the worst that a crash leaves
-//! behind is one torn line at the end. A crash or an editor may damage a line. The name at its
-//! beginning stays reserved, because it may have an owner: no client can register it until the
-//! operator has corrected the line. In a cluster only this server reserves it: a reservation that
-//! all servers share would have to end when the line is corrected or this server is gone. The
-//! account in Redis or in another server's file protects the name there.
+//! The file has one line for each account: the name and the password's Argon2id hash as a PHC
+//! string. Empty lines and lines that begin with `#` are comments. A line that ends in the word
+//! `changed` replaces the password of an account on an earlier line. The server only appends lines,
+//! each in one write that is on the disk before the registration is confirmed. So a confirmed
+//! account survives a crash, and a crash leaves at most one torn line at the end.
 //!
-//! A password is hashed in the form that `prepared` returns. Older hashes may be of passwords
-//! as they were typed. If only that form matches, the hash is replaced.
+//! A crash or an editor may damage a line. The name at its beginning stays reserved, because it may
+//! have an owner: no client can register it until the operator has corrected the line. In a
+//! cluster, only this server reserves the name: a reservation that all servers share would have to
+//! end when the line is corrected or this server is gone. On the other servers, the account in
+//! Redis or in their own file protects the name.
 //!
-//! Should the file be deleted or replaced while the server runs, the next registration notices, and
-//! the new file gets every account that it lacks: what was confirmed is kept. So an account is
-//! removed while the server is stopped.
+//! A password is hashed in the form that `prepared` returns. An older hash may be of the password
+//! as typed. If only that form matches, the hash is replaced.
+//!
+//! If the file is deleted or replaced while the server runs, the next registration detects it and
+//! writes every account that the new file lacks. So an account can only be removed while the server
+//! is stopped.
 
 mod book;
 mod hasher;
@@ -42,22 +43,22 @@ use portal_wire::Name;
 use prepared::prepared;
 pub use service::{AccountDirectory, AccountEvent, SharedAccounts};
 
-/// By how many passwords an account of another server may be ahead at most.
+/// Maximum number of password changes by which another server's account may be ahead.
 const MOST_CHANGES: u64 = 10_000;
 
-/// Who may use which name.
+/// The accounts of one file.
 pub struct Accounts {
     book: Book,
-    /// One for each password that may be hashed at a time.
+    /// The idle hashers, at most [`limits::HASHERS`].
     hashers: (Sender<Hasher>, Receiver<Hasher>),
-    /// The keys of the names that are on their way to the disk. A leaf lock.
+    /// The keys of the names whose accounts are being registered or changed. A leaf lock.
     busy: Mutex<HashSet<String>>,
-    /// Notified when a name has arrived there, or could not.
+    /// Notified when a name leaves `busy`.
     arrived: Condvar,
 }
 
-/// A name on its way to the disk. Whoever else wants to register it, or to change its password,
-/// waits; nobody else does.
+/// Exclusive access to an account that is being registered or changed. Other registrations and
+/// password changes of the same name wait; other names do not.
 struct Busy<'a> {
     accounts: &'a Accounts,
     key: String,
@@ -70,8 +71,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// A hasher in use. It goes back when this is dropped, also by a panic, or nobody could ever log in
-/// again.
+/// A hasher in use. Drop returns it, also after a panic; otherwise no client could log in again.
 struct Borrowed<'a> {
     hasher: Hasher,
     home: &'a Sender<Hasher>,
@@ -83,16 +83,16 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// Why the accounts can't be used, or one can't be stored.
+/// An error of the accounts file, or of a single account.
 #[derive(Debug)]
 pub enum AccountError {
     /// The file can't be opened, read or written.
     File(PathBuf, io::Error),
-    /// Another server has it.
+    /// Another server uses the file.
     InUse(PathBuf),
-    /// The hashing failed, for want of memory most likely.
+    /// Hashing failed, most likely because of a lack of memory.
     Hash(String),
-    /// The other servers, which have the account, too, can't be asked.
+    /// The other servers, which may have the account, can't be reached.
     Undecided,
     /// The name is on a damaged line.
     Reserved(Name),
@@ -120,23 +120,23 @@ impl fmt::Display for AccountError {
             ),
             AccountError::InUse(path) => write!(
                 f,
-                "another server uses the accounts file {}: stop it, or choose another with \
-                 --accounts FILE, or start with --no-passwords",
+                "another server uses the accounts file {}: stop that server, or choose another file \
+                 with --accounts FILE, or start with --no-passwords",
                 path.display()
             ),
             AccountError::Reserved(name) => write!(
                 f,
-                "the account of {name} can't be used: its line in the accounts file is damaged; the operator must \
-                 restore the line"
+                "the account of {name} can't be used, because its line in the accounts file is damaged: restore the \
+                 line"
             ),
             AccountError::Unprintable => f.write_str(
                 "a password must not contain control, invisible or unassigned characters; choose another",
             ),
-            AccountError::Undecided => f.write_str("the other servers can't be asked now"),
+            AccountError::Undecided => f.write_str("the other servers can't be reached now"),
             AccountError::Differs(name) => write!(
                 f,
-                "{name} has another password on another server, and neither is the later one: remove one of the two \
-                 lines from its server's accounts file while that is stopped"
+                "{name} has a different password on another server, and neither is the later one: stop one of the two \
+                 servers and delete the line from its accounts file"
             ),
             AccountError::Hash(reason) => write!(f, "the password can't be hashed ({reason})"),
         }
@@ -145,50 +145,44 @@ impl fmt::Display for AccountError {
 
 impl std::error::Error for AccountError {}
 
-/// What somebody wants of an account, to be decided among all servers that have it.
+/// A change of an account, which all servers that share it decide together.
 pub enum AccountRequest<'w> {
-    /// To make it.
-    New {
-        /// Its name.
-        name: &'w Name,
-        /// Its password's hash.
-        hash: &'w str,
-    },
-    /// To replace its password.
+    /// Registers the account.
+    New { name: &'w Name, hash: &'w str },
+    /// Replaces the account's password.
     Change {
-        /// As it is so far.
+        /// The account before the change.
         account: &'w Account,
         /// The new password's hash.
         hash: &'w str,
     },
 }
 
-/// What was decided.
+/// The decision about an [`AccountRequest`].
 pub enum Decided {
-    /// As it was wished.
+    /// The request is granted.
     Ours,
-    /// Somebody elsewhere was first: so it is.
+    /// A request on another server came first; this is the resulting account.
     Theirs(Account),
-    /// It can't be decided now.
+    /// No decision is possible now.
     Unknown,
 }
 
-/// What opening the accounts came to.
+/// The result of [`Accounts::open`].
 pub struct OpenAccounts {
-    /// Who may use which name.
+    /// The accounts.
     pub accounts: Accounts,
-    /// What is wrong with the file, line by line; all other lines count.
+    /// The damaged lines of the file; all other lines are valid.
     pub damage: Vec<Damage>,
-    /// Others could read it, which they can't any more.
+    /// Other users had access to the file, which opening it has removed.
     pub was_open_to_others: bool,
 }
 
 impl Accounts {
-    /// Opens the file, or creates it for the server's user alone (mode 0600), locks it against
-    /// other servers and reads it.
+    /// Opens the file, or creates it with mode 0600, locks it against other servers, and reads it.
     ///
     /// # Errors
-    /// [`AccountError`] when the file can't be opened, locked or read, or is a symbolic link.
+    /// [`AccountError`] if the file can't be opened, locked or read, or is a symbolic link.
     pub fn open(path: &Path) -> Result<OpenAccounts, AccountError> {
         let opened = Book::open(path)
             .map_err(|error| AccountError::File(path.to_owned(), error))?
@@ -215,16 +209,15 @@ impl Accounts {
         })
     }
 
-    /// All accounts.
     pub fn all(&self) -> Vec<Account> {
         self.book.all()
     }
 
-    /// Takes an account as another server has it, if that is later than what is here. When it
-    /// returns, it is on the disk.
+    /// Adopts another server's account if it is later than the local one. When this returns, the
+    /// account is on the disk.
     ///
     /// # Errors
-    /// [`AccountError::Differs`], and what the system says.
+    /// [`AccountError::Differs`], or [`AccountError::File`] if the account can't be stored.
     pub fn adopt(&self, theirs: &Account) -> Result<(), AccountError> {
         let ours = self.book.find(&theirs.name);
         let before = ours.as_ref().map_or(0, |ours| ours.version);
@@ -233,8 +226,7 @@ impl Accounts {
         {
             return Err(AccountError::Differs(theirs.name.clone()));
         }
-        // Nobody has changed a password so often; whoever says so does not speak for a server of
-        // ours.
+        // A larger difference is implausible for one of our servers.
         let count = theirs.version.saturating_sub(before).min(MOST_CHANGES);
         if count == 0 {
             return Ok(());
@@ -247,12 +239,11 @@ impl Accounts {
         })
     }
 
-    /// Whether there is an account of that name.
+    /// Returns whether the name has an account.
     pub fn knows(&self, name: &Name) -> bool {
         self.book.find(name).is_some()
     }
 
-    /// The path of the accounts file.
     pub fn path(&self) -> &Path {
         self.book.path()
     }
@@ -267,23 +258,21 @@ impl Accounts {
         self.book.take_rescued()
     }
 
-    /// How many accounts there are.
     pub fn len(&self) -> usize {
         self.book.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Checks the password of an account, or makes the account if there is none. Blocks for the 20
-    /// ms that hashing takes, and before that until fewer than [`limits::HASHERS`] others are at
-    /// it; only who makes an account waits for the disk. `given_up` is asked after the first wait,
-    /// in case nobody wants to know any more.
+    /// Checks the password of an account, or registers the account if it does not exist. Blocks for
+    /// the 20 ms that hashing takes, and before that until one of the [`limits::HASHERS`] hashers
+    /// is free. Only a registration waits for the disk. `given_up` is called after the first wait,
+    /// in case the client has disconnected.
     ///
     /// # Errors
-    /// [`AccountError`] when the account can't be stored. Then there is none.
+    /// [`AccountError`] if the account can't be stored; then it does not exist.
     pub fn check(
         &self,
         name: &Name,
@@ -293,11 +282,11 @@ impl Accounts {
         self.check_among(name, password, given_up, |_| Decided::Ours)
     }
 
-    /// As [`Accounts::check`], where other servers have the same accounts: `decide` asks them
-    /// before one is made.
+    /// Like [`Accounts::check`], for accounts that other servers share: `decide` asks them before
+    /// an account is registered.
     ///
     /// # Errors
-    /// As there, and [`AccountError::Undecided`], [`AccountError::Differs`].
+    /// Those of [`Accounts::check`], [`AccountError::Undecided`], and [`AccountError::Differs`].
     pub fn check_among(
         &self,
         name: &Name,
@@ -321,7 +310,8 @@ impl Accounts {
             if self.is_reserved(name) {
                 return Err(AccountError::Reserved(name.clone()));
             }
-            // Somebody may be registering the same name: then that is the account.
+            // Another client may be registering the same name; if it succeeds, that account is
+            // checked.
             match self.begin(name) {
                 Some(busy) if !self.knows(name) => break busy,
                 _ => {}
@@ -355,11 +345,11 @@ impl Accounts {
         Ok(PasswordCheck::Registered(name.clone()))
     }
 
-    /// Replaces the password of an account, if `old` is its password so far. Blocks as
-    /// [`Accounts::check`] does, for two hashings.
+    /// Replaces the password of an account if `old` is its present password. Blocks like
+    /// [`Accounts::check`], for two hashings.
     ///
     /// # Errors
-    /// [`AccountError`] when the new password can't be stored. Then the old one still counts.
+    /// [`AccountError`] if the new password can't be stored; then the old one remains.
     pub fn change(
         &self,
         name: &Name,
@@ -370,11 +360,11 @@ impl Accounts {
         self.change_among(name, old, new, given_up, |_| Decided::Ours)
     }
 
-    /// As [`Accounts::change`], where other servers have the same accounts: `decide` asks them
-    /// before anything changes.
+    /// Like [`Accounts::change`], for accounts that other servers share: `decide` asks them before
+    /// anything changes.
     ///
     /// # Errors
-    /// As there, and [`AccountError::Undecided`], [`AccountError::Differs`].
+    /// Those of [`Accounts::change`], [`AccountError::Undecided`], and [`AccountError::Differs`].
     pub fn change_among(
         &self,
         name: &Name,
@@ -408,7 +398,8 @@ impl Accounts {
             }) {
                 Decided::Ours => hash,
                 Decided::Unknown => return Err(AccountError::Undecided),
-                // Changed elsewhere a moment ago: the old one is not the password any more.
+                // Another server has changed the password a moment ago, so `old` is no longer the
+                // password.
                 Decided::Theirs(theirs) => {
                     self.adopt(&theirs)?;
                     return Ok(PasswordChange::Wrong);
@@ -460,7 +451,8 @@ impl Accounts {
         };
     }
 
-    /// Takes a name to the disk; `None` after a wait for somebody else who did.
+    /// Starts a registration or change of the name. If one is running, waits until an operation
+    /// ends, and returns `None`.
     fn begin(&self, name: &Name) -> Option<Busy<'_>> {
         let mut busy = self.busy.lock();
         if busy.insert(name.key()) {
@@ -480,7 +472,7 @@ impl Accounts {
 
     fn borrow_hasher(&self) -> Borrowed<'_> {
         Borrowed {
-            // Both ends are here, so the channel never disconnects.
+            // `self` owns both ends, so the channel never disconnects.
             hasher: self.hashers.1.recv().unwrap_or_default(),
             home: &self.hashers.0,
         }
@@ -517,7 +509,7 @@ fn verdict(proof: Proof, name: Name) -> PasswordCheck {
     }
 }
 
-/// How many accounts and how many damaged lines there are in `bytes`.
+/// Returns the numbers of accounts and of damaged lines in `bytes`.
 #[cfg(fuzzing)]
 #[allow(missing_docs)]
 pub fn read_accounts(bytes: &[u8]) -> (usize, usize) {
@@ -643,7 +635,10 @@ mod tests {
         let Err(error) = Accounts::open(&link.0) else {
             panic!("opened a link")
         };
-        assert!(error.to_string().contains("it is a link"), "{error}");
+        assert!(
+            error.to_string().contains("it is a symbolic link"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -841,7 +836,7 @@ mod tests {
         assert_eq!(accounts.take_rescued().unwrap().count, 2);
         assert!(accounts.take_rescued().is_none());
 
-        // An editor saves a new file with bob's line taken out and a comment put in.
+        // An editor replaces the file: bob's line is removed, and a comment is added.
         let kept: Vec<&str> = before
             .lines()
             .filter(|line| line.starts_with("alice"))
@@ -877,7 +872,7 @@ mod tests {
         assert!(error.to_string().contains("--accounts"), "{error}");
     }
 
-    /// A disk that takes as long as the test wants, and counts how often it was asked.
+    /// The `fsync` of the test blocks until the test releases it, and counts its calls.
     #[test]
     fn who_is_known_waits_for_no_disk_and_six_who_register_share_it() {
         let file = TempFile::new("slow");
@@ -897,7 +892,7 @@ mod tests {
             let mut registering = vec![register("a")];
             is_asked.recv().unwrap();
             registering.extend(names[1..].iter().map(|who| register(who)));
-            // Another one who wants the name that is on its way.
+            // A rival registers the same name at the same time.
             let rival = threads.spawn(move || check(accounts, "A", "other"));
             assert_eq!(
                 check(accounts, "alice", "one"),
@@ -905,7 +900,7 @@ mod tests {
             );
             assert_eq!(check(accounts, "alice", "two"), PasswordCheck::Wrong);
             assert_eq!(accounts.len(), 1, "nothing is confirmed yet");
-            // As many as can come while the disk is busy; hashing takes them a moment.
+            // Wait until all others are queued while the disk is busy; hashing takes them a moment.
             while accounts.book.waits() < names.len() - 1 {
                 std::thread::yield_now();
             }

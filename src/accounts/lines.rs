@@ -1,4 +1,4 @@
-//! What stands in the accounts file, line by line.
+//! Reads the lines of the accounts file.
 
 use std::collections::HashMap;
 
@@ -8,45 +8,46 @@ use argon2::password_hash::phc::PasswordHash;
 use crate::limits;
 use portal_wire::Name;
 
-/// An account.
+/// The latest state of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// As it was registered.
+    /// The name, spelled as it was registered.
     pub name: Name,
-    /// Its password's hash, as a PHC string.
+    /// The hash of its password, as a PHC string.
     pub hash: String,
-    /// How many passwords it has had, this one among them: the higher one of two is the later one.
+    /// Number of passwords so far, including this one. Of two versions, the higher one is the later
+    /// one.
     pub version: u64,
 }
 
-/// The accounts by their names' keys.
+/// The accounts by the keys of their names.
 pub(super) type ByKey = HashMap<String, Account>;
 
-/// Whether that can be an account's hash, and one that is checked in a moment: it may come from
+/// Returns whether `hash` is a valid hash that can be checked quickly; it may have been sent by
 /// another server.
 pub(super) fn is_hash(hash: &str) -> bool {
     read_line(format!("somebody {hash}").as_bytes()).is_ok_and(|line| line.is_some())
 }
 
-/// A line of the file that is no account. It stays as it is.
+/// A line of the file that is not an account. It stays as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Counted from 1.
+    /// The line's number, from 1.
     pub line: usize,
-    /// What is wrong with it.
+    /// The reason why it is not an account.
     pub reason: &'static str,
-    /// The correction for the operator.
+    /// The fix for the operator.
     pub fix: &'static str,
-    /// The name at its beginning, if there is one. It has an owner, so no client can register it.
+    /// The name at the line's beginning, if there is one. It may have an owner, so no client can
+    /// register it.
     pub name: Option<Name>,
 }
 
-const RESTORE: &str = "restore the line from a backup; to give the name up, delete the line";
+const RESTORE: &str = "restore the line from a backup; to release the name, delete the line";
 const CORRECT: &str = "correct the line, or delete it";
 const DELETE: &str = "delete one of the two lines";
 
-/// Reads the accounts in a file's bytes (without a byte order mark), by the names' keys, and its
-/// damaged lines.
+/// Reads the accounts and the damaged lines in a file's bytes (without a byte order mark).
 pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
     let mut by_key = ByKey::new();
     let mut damage = Vec::new();
@@ -63,7 +64,7 @@ pub(super) fn read(bytes: &[u8]) -> (ByKey, Vec<Damage>) {
         match read_line(line) {
             Ok(None) => {}
             Ok(Some((name, hash, AccountLine::Changed))) => match by_key.get_mut(&name.key()) {
-                // The name stays as it was spelled first.
+                // The name keeps its first spelling.
                 Some(account) => {
                     account.hash = hash;
                     account.version += 1;
@@ -110,11 +111,11 @@ fn name_of(line: &[u8]) -> Option<Name> {
 /// The word at the end of a line that replaces a password.
 pub(super) const CHANGED: &str = "changed";
 
-/// What a line of the file does.
+/// The effect of a line of the file.
 enum AccountLine {
-    /// Makes an account.
+    /// Registers an account.
     Account,
-    /// Replaces the password of one.
+    /// Replaces the password of an account.
     Changed,
 }
 
@@ -131,22 +132,22 @@ fn read_line(line: &[u8]) -> Result<Option<(Name, String, AccountLine)>, &'stati
     }
     let (name, hash) = text
         .split_once(' ')
-        .ok_or("there is no space between name and hash")?;
+        .ok_or("it has no space between name and hash")?;
     let name = Name::new(name).ok_or("it does not begin with a name")?;
     if !name.is_for_a_person() {
-        return Err("the name is a number, or the server's; nobody can log in under it");
+        return Err("the name is a number, or `server`, and can't be used to log in");
     }
     let (hash, kind) = match hash.split_once(' ') {
         Some((hash, CHANGED)) => (hash, AccountLine::Changed),
         _ => (hash, AccountLine::Account),
     };
-    // A hash that a crash cut short may still be well-formed; only one of full length is whole.
+    // A hash that a crash cut short may still be well-formed, so its length is checked.
     const WHOLE: usize = 32;
     let parsed = PasswordHash::new(hash).map_err(|_| "the hash is not whole")?;
     if parsed.salt.is_none() || parsed.hash.is_none_or(|output| output.len() != WHOLE) {
         return Err("the hash is not whole");
     }
-    // A look at a password must not take all of the machine, whoever wrote the line.
+    // A password check must not use up the machine, whatever the line contains.
     let cost = Params::try_from(&parsed).map_err(|_| "the hash is not whole")?;
     let work = u64::from(cost.m_cost()) * u64::from(cost.t_cost());
     if work > limits::HASH_WORK || cost.p_cost() > limits::HASH_LANES {

@@ -1,4 +1,4 @@
-//! The server's accounts: a file, shared with other servers in a cluster.
+//! The server's accounts: a file, shared with the other servers of a cluster.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ portal_core::event_kinds! {
 
 /// Accounts that several servers share.
 pub trait AccountDirectory: Send + Sync {
-    /// The shared account, if it can be looked up now.
+    /// Returns the shared account, if it can be looked up now.
     fn find(&self, name: &Name) -> Option<Account>;
 
-    /// Decides about a change of an account for all servers.
+    /// Decides on a change of an account for all servers.
     fn decide(&self, wish: AccountRequest<'_>) -> Decided;
 }
 
@@ -40,7 +40,7 @@ pub struct SharedAccounts {
 }
 
 impl SharedAccounts {
-    /// Opens the file; see [`Accounts::open`]. Emits events for invalid lines.
+    /// Opens the file; see [`Accounts::open`]. Emits an event for each damaged line.
     ///
     /// # Errors
     /// Those of [`Accounts::open`].
@@ -61,9 +61,9 @@ impl SharedAccounts {
         };
         if was_open_to_others {
             shared.events.emit_failure(
-                "keep the accounts file from others",
+                "protect the accounts file",
                 format!(
-                    "{} could be read by others; it is its owner's alone now (mode 0600)",
+                    "other users had access to {}; it is restricted to its owner now (mode 0600)",
                     path.display()
                 ),
             );
@@ -88,16 +88,16 @@ impl SharedAccounts {
         }
     }
 
-    /// Reports that the file was replaced while the server runs, if it was.
+    /// Emits an event if the file was replaced while the server was running.
     fn report_rescued(&self) {
         if let Some(Rescued { count, damage }) = self.file.take_rescued() {
             self.report_damage(damage);
             let accounts = if count == 1 { "account" } else { "accounts" };
             self.events.emit_failure(
-                "find the accounts file as it was",
+                "find the accounts file unchanged",
                 format!(
-                    "it has been replaced, and the server added {count} {accounts} that it lacked; \
-                     edit it while the server is stopped"
+                    "it was replaced, and the server added {count} {accounts} that it lacked; \
+                     edit it only while the server is stopped"
                 ),
             );
         }
@@ -141,7 +141,7 @@ impl SharedAccounts {
 
 impl AccountService for SharedAccounts {
     /// Updates the account from the other servers. If they are unreachable, the local account
-    /// counts, so that an owner can still take over the name.
+    /// counts, so that its owner can still take over the name.
     fn lookup(&self, name: &Name) -> Result<bool, LoginRefusal> {
         let theirs = self.directory.as_ref().and_then(|there| there.find(name));
         let adopted = theirs.map_or(Ok(()), |theirs| self.file.adopt(&theirs));
@@ -151,7 +151,7 @@ impl AccountService for SharedAccounts {
         });
         match usable {
             Ok(()) => Ok(self.file.knows(name)),
-            Err(error) => Err(self.refuse("look for an account", &error)),
+            Err(error) => Err(self.refuse("look up an account", &error)),
         }
     }
 

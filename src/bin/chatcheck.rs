@@ -1,4 +1,4 @@
-//! `chatcheck`: a rung and a command in, what that command's server can do out.
+//! `chatcheck`: tests the server that a command starts against one rung of the ladder.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
 #[cfg(not(unix))]
 fn main() -> ExitCode {
     let sentence =
-        b"chatcheck: it starts and ends programs as Unix does; on Windows, use it under WSL\n";
+        b"chatcheck: it needs Unix to start and stop programs; on Windows, run it under WSL\n";
     let _ = std::io::Write::write_all(&mut std::io::stderr(), sentence);
     ExitCode::from(2)
 }

@@ -1,4 +1,4 @@
-//! `chatclient`: arguments in, conversation out.
+//! The program `chatclient`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `chatserver`: arguments in, server out.
+//! The program `chatserver`.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The limits of the server and its clients, with their units and reasons: those of the program
-//! here, and those of all other crates, which this module exports again.
+//! The limits of the server and its clients, with their units and reasons: those of this crate, and
+//! those of all other crates, which this module re-exports.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub const PIPED_RECORDING: usize = 256 * 1024 * 1024;
 /// that starts at once. The kernel caps it at `net.core.somaxconn`.
 pub const PORTAL_BACKLOG: i32 = 4096;
 
-/// Events that may wait for the console or for the event file before further ones are counted
-/// as dropped instead.
+/// Capacity of the queue of events for the console, and of that for the event file. Further events
+/// are dropped and counted.
 pub const EVENT_QUEUE: usize = 8 * 1024;
 
-/// The time that the shutdown waits for a console whose terminal is paused.
+/// The time that the shutdown waits for a console on a paused terminal.
 pub const CONSOLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The time before the idle timeout at which a silent client is warned, or a third of the timeout
@@ -34,9 +34,9 @@ pub const IDLE_SOON: Duration = Duration::from_secs(60);
 /// Slightly longer than the system keeps the port of a closed connection (60 s on Linux). The start
 /// waits this long for the portal's port, or for the first worker's port.
 pub const TIME_WAIT: Duration = Duration::from_secs(65);
-/// The time that the start waits for a port that a program's outgoing connection uses. Many of
-/// these are short.
+/// The time that the start waits for a port that an open outgoing connection uses. Many of these
+/// connections are short.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(3);
-/// The interval at which such a port is tried again, and at which a thread that waits for a socket
-/// checks whether the server is shutting down.
+/// The interval at which the start retries such a port, and at which a thread that waits for a
+/// socket checks whether the server is shutting down.
 pub const BIND_PAUSE: Duration = Duration::from_millis(250);

@@ -34,7 +34,7 @@ pub(crate) fn to_json(event: &Event) -> String {
 /// Reads an event that [`to_json`] has written.
 ///
 /// # Errors
-/// A description of the mistake.
+/// The reason why the line is not an event.
 pub(crate) fn from_json(json: &str) -> Result<Event, String> {
     let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let Value::Object(members) = value else {
@@ -66,7 +66,7 @@ pub(crate) fn from_json(json: &str) -> Result<Event, String> {
                 Some(number) => FieldValue::Number(number),
                 None => return Err(format!("{name} is not a whole number")),
             },
-            _ => return Err(format!("{name} is neither a text nor a number")),
+            _ => return Err(format!("{name} is not text, a number or a boolean")),
         };
         fields.push((name.into(), field));
     }
@@ -74,7 +74,7 @@ pub(crate) fn from_json(json: &str) -> Result<Event, String> {
         time: SystemTime::from(time.ok_or("it has no time")?),
         tick: tick.ok_or("it has no tick")?,
         thread: thread.ok_or("it has no thread")?,
-        kind: kind.ok_or("it does not say what happened")?.into(),
+        kind: kind.ok_or("it has no event name")?.into(),
         fields,
     })
 }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(refused("[]"), "it is not a JSON object");
         assert_eq!(refused("{}"), "it has no time");
         let begin = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"tick\":1,\"thread\":\"x\"";
-        assert!(refused(&format!("{begin}}}")).contains("what happened"));
+        assert!(refused(&format!("{begin}}}")).contains("no event name"));
         assert!(refused(&format!("{begin},\"event\":\"x\",\"port\":-1}}")).contains("port"));
         assert!(refused(&format!("{begin},\"event\":\"x\",\"port\":[]}}")).contains("port"));
     }

@@ -13,9 +13,10 @@ use crate::files::is_elsewhere;
 use crate::limits;
 use crate::output::{self, LineWriter};
 
-/// A reader's thread. It ends by itself once every [`super::Events`] handle is dropped.
+/// The thread of a reader. It ends when every [`super::Events`] handle is dropped.
 pub struct ReaderThread {
-    /// Disconnects when the thread ends; a plain join could wait for ever on a paused terminal.
+    /// Disconnects when the thread ends. A join has no timeout and could block forever on a paused
+    /// terminal.
     done: Receiver<()>,
 }
 
@@ -42,8 +43,8 @@ impl ReaderThread {
 ///
 /// No other thread prints to `out`, because a paused terminal would block it.
 ///
-/// It leaves out ticks that woke no thread, and events that only a board needs: client activity,
-/// and the facts that the greeting contains.
+/// It omits ticks that woke no thread, and events that only a board needs: client activity, and the
+/// facts that the greeting contains.
 ///
 /// # Errors
 /// The system can't start a thread.
@@ -80,7 +81,7 @@ const TOGETHER: usize = 256 * 1024;
 /// Events as the lines of a file or a terminal.
 struct EventWriter<W, F> {
     writer: LineWriter<W>,
-    /// The line of an event, with its line feed; `None` for an event that is left out.
+    /// The line of an event, with its line feed; `None` for an event that is not shown.
     format: F,
     /// The time of the last event.
     tick: Tick,
@@ -137,7 +138,8 @@ struct EventFile {
 }
 
 impl EventFile {
-    /// Also returns whether the file ends in a torn line, cut off by a crash or a full disk.
+    /// Opens or creates the file. Also returns whether it ends in a torn line, cut off by a crash
+    /// or a full disk.
     fn open(path: &Path, most: Option<u64>) -> io::Result<(EventFile, bool)> {
         #[cfg(unix)]
         if is_fifo(path) {
@@ -246,7 +248,7 @@ pub fn start_event_file(
             if let Err(error) = written {
                 output::report(&format!(
                     "chatserver: the event file {} can't be written ({error}); \
-                     the server continues, and writes to the file again when that is possible\n",
+                     the server continues, and resumes writing when that is possible\n",
                     stream.writer.out().path.display()
                 ));
             }

@@ -14,32 +14,31 @@ use crate::start::Server;
 use crate::text_file;
 use crate::wire::printable;
 
-/// The options.
+/// The cluster options.
 #[derive(clap::Args, Debug)]
 pub(super) struct ClusterArguments {
-    /// Be one chat with other servers: all that name the same Redis 7 share names, public and
-    /// direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB may be left
-    /// out, or `rediss://…` with TLS
-    #[arg(long, value_name = "ENGINE", conflicts_with = "compat", help_heading = MORE)]
+    /// Share one chat with other servers: all servers with the same Redis 7 share names, public and
+    /// direct messages, rooms and accounts; `redis://HOST:PORT/DB`, where PORT and DB are optional,
+    /// or `rediss://…` with TLS
+    #[arg(long, value_name = "URL", conflicts_with = "compat", help_heading = MORE)]
     cluster: Option<EngineAddress>,
-    /// What this server is called among the others
-    /// [default: the machine's name and the portal's port]
+    /// Name of this server in the cluster [default: the machine's name and the portal's port]
     #[arg(long, value_name = "NAME", requires = "cluster", value_parser = cluster_id, help_heading = MORE)]
     cluster_id: Option<String>,
-    /// Where the others send people for whom they have no seat
-    /// [default: the address that this one listens on]
+    /// Address to which the other servers redirect clients when they are full [default: the address
+    /// on which this server listens]
     #[arg(long, value_name = "ADDRESS", requires = "cluster", help_heading = MORE)]
     cluster_address: Option<IpAddr>,
-    /// What all keys in the engine begin with: chats with different ones do not know of each other
+    /// Prefix of all keys in Redis; chats with different prefixes are separate
     #[arg(long, value_name = "WORD", requires = "cluster", default_value = "portal-chat:", help_heading = MORE)]
     cluster_prefix: String,
-    /// The engine's password, or USER:PASSWORD, is the first line of FILE
+    /// File whose first line is the Redis password, or USER:PASSWORD
     #[arg(long, value_name = "FILE", requires = "cluster", help_heading = MORE)]
     cluster_secret: Option<PathBuf>,
 }
 
 impl ClusterArguments {
-    /// The settings of a server with that address and portal.
+    /// Returns the cluster settings of a server with that address and portal.
     pub(super) fn settings(
         self,
         bind: &Host,
@@ -65,8 +64,8 @@ impl ClusterArguments {
     }
 }
 
-/// The engine's password, which does not belong on a command line: everybody on the machine can
-/// read those.
+/// Reads the Redis password. It is not an option's value, because every user of the machine can
+/// read command lines.
 fn secret(file: &Path) -> Result<String, clap::Error> {
     text_file::read_password(file).map_err(|error| bad_file(format!("--cluster-secret {error}")))
 }
@@ -75,11 +74,11 @@ fn cluster_id(text: &str) -> Result<String, &'static str> {
     let is_fine = is_cluster_id(text);
     is_fine
         .then(|| text.to_owned())
-        .ok_or("it is 1 to 64 letters (a to z), digits, _ . : or -")
+        .ok_or("expected 1 to 64 letters (a to z), digits, _ . : or -")
 }
 
-/// The machine's name and the portal's port. Where the system chooses that, the process tells
-/// servers apart. Of a long name its end is used: the names of an orchestrator's machines begin
+/// Returns the machine's name and the portal's port, or the process id if the system chooses the
+/// port. Only the end of a long name is used, because the names of an orchestrator's machines begin
 /// alike.
 fn default_id(machine: Option<String>, port: u16) -> String {
     let machine = machine.unwrap_or_else(|| "server".to_owned());
@@ -93,7 +92,7 @@ fn default_id(machine: Option<String>, port: u16) -> String {
     format!("{end}:{number}")
 }
 
-/// The address at which other machines can reach a server that listens at `bind`.
+/// Returns the address at which other machines can reach a server that listens on `bind`.
 fn reachable_address(bind: &Host) -> Option<IpAddr> {
     if !bind.ip().is_unspecified() {
         return Some(bind.ip());
@@ -103,19 +102,19 @@ fn reachable_address(bind: &Host) -> Option<IpAddr> {
     default_route(ipv6).or_else(|| default_route(false))
 }
 
-/// The list of all servers of the cluster, for the operator.
+/// Returns a table of the cluster's servers, for the operator.
 pub(super) fn servers(server: &Server) -> String {
     let Some(cluster) = server.cluster() else {
-        return "  this server is not one of several; --cluster makes it one".to_owned();
+        return "  this server is not in a cluster; start it with --cluster".to_owned();
     };
     let (own, mut servers) = (cluster.id(), cluster.servers());
     if servers.is_empty() {
-        return "  the engine has not told yet; try again in a moment".to_owned();
+        return "  no answer from Redis yet; try again in a moment".to_owned();
     }
     servers.sort_by(|one, other| one.id.cmp(&other.id));
     let mut table = format!(
         "  {:<24} {:>9} {:>8}  {}",
-        "server", "seats", "lag", "where"
+        "server", "seats", "lag", "address"
     );
     for there in servers {
         let taken = there.load.seats.saturating_sub(there.load.free);
@@ -125,7 +124,7 @@ pub(super) fn servers(server: &Server) -> String {
         let note = match (there.id == own, there.lives) {
             (true, _) => " (this one)",
             (false, true) => "",
-            (false, false) => " (has not been heard of)",
+            (false, false) => " (lease expired)",
         };
         table += &format!(
             "\n  {:<24} {:>9} {:>6.1}ms  {address}{note}",
@@ -137,14 +136,14 @@ pub(super) fn servers(server: &Server) -> String {
     table
 }
 
-/// Says that the start waits for Redis.
+/// Reports that the start waits for Redis.
 fn waits(error: &ClusterError) {
     output::report(&format!(
-        "chatserver: {error}\nThe server waits for it, and starts when it is there; Ctrl-C ends this.\n"
+        "chatserver: {error}\nThe server waits for Redis and then starts; Ctrl-C cancels the start.\n"
     ));
 }
 
-/// A line with the clients that have logged in on other servers, if there are any.
+/// Returns a line with the users that are logged in on other servers, or nothing if there are none.
 pub(super) fn elsewhere(server: &Server) -> String {
     let Some(cluster) = server.cluster() else {
         return String::new();
@@ -156,7 +155,7 @@ pub(super) fn elsewhere(server: &Server) -> String {
     let users: Vec<String> = users.iter().map(place).collect();
     match users.is_empty() {
         true => String::new(),
-        false => format!("\n  elsewhere: {}", users.join(", ")),
+        false => format!("\n  on other servers: {}", users.join(", ")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The settings of a server, in the words of its command line: what `chatserver --check` prints.
+//! The effective settings, in the terms of the command line, as `chatserver --check` prints them.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::wire::printable;
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterSettings;
 
-/// A line for each setting: the option, and what it is set to.
+/// Returns one line per setting: the option and its value.
 pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
     // Every field by name: a new setting can't be forgotten here.
     let Settings {
@@ -44,7 +44,7 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         chop,
         board,
         web,
-        // What it is made of says more.
+        // The files that it was loaded from are more useful.
         tls: _,
         #[cfg(feature = "cluster")]
         cluster,
@@ -81,11 +81,11 @@ pub(super) fn in_force(settings: &Settings, tls: Option<&TlsFiles>) -> String {
         "--accounts",
         or(
             accounts.as_deref().map(file),
-            "none: a free name is anybody's",
+            "none: any client may use a free name",
         ),
     );
-    lines.add("--max-per-ip", or(*max_per_address, "as many as there are"));
-    lines.add("--rate", or(*rate, "as they like"));
+    lines.add("--max-per-ip", or(*max_per_address, "no limit"));
+    lines.add("--rate", or(*rate, "no limit"));
     lines.add("--announce", announce_up_to);
     lines.add("--rooms", rooms);
     lines.add("--history", history);
@@ -182,7 +182,7 @@ fn seconds(duration: &Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
-/// As a whole path: whoever reads it may stand elsewhere.
+/// Returns the absolute path, because the reader's current folder may differ.
 pub(super) fn file(path: &Path) -> String {
     let whole = std::path::absolute(path);
     printable(&whole.as_deref().unwrap_or(path).to_string_lossy())
@@ -207,7 +207,7 @@ mod tests {
             "PORT                 50000",
             "--idle-timeout       300 s",
             "--total-timeout      never",
-            "--rate               as they like",
+            "--rate               no limit",
         ] {
             assert!(shown.contains(line), "{line} is not in\n{shown}");
         }

@@ -1,5 +1,4 @@
-//! The server's certificate: which files it is in, what is said about it, and what becomes of it
-//! when they change.
+//! The server's certificate: finds, loads and reloads its files, and warns before it expires.
 
 #[cfg(feature = "tls")]
 use std::path::Path;
@@ -14,42 +13,43 @@ use crate::net::TlsServer;
 #[cfg(feature = "tls")]
 use crate::tls::{Identity, IdentityError};
 
-/// Which files `--tls` means.
+/// The certificate and key files of `--tls`.
 #[derive(Clone, Debug)]
 pub(super) struct TlsFiles {
-    /// Given by the person; else they are made if they are not there.
+    /// The files from the command line; otherwise the default files, which are created if they do
+    /// not exist.
     given: Option<(PathBuf, PathBuf)>,
-    /// Names for the certificate, beside the machine's own.
+    /// Names for a new certificate, besides the machine's own.
     names: Vec<String>,
 }
 
 const CERTIFICATE: &str = "portal-chat-cert.pem";
 const KEY: &str = "portal-chat-key.pem";
 
-/// So many days before a certificate runs out, its owner is told at each start.
+/// The number of days before a certificate's expiry from which each start warns.
 #[cfg(feature = "tls")]
 const SOON: i64 = 30;
 
-/// What is to be said of a certificate that has so many days left, which a server made for itself
-/// in `folder`, or was given.
+/// Returns a warning if the certificate has expired or expires soon. `folder` is the folder of a
+/// certificate that the server generated; `None` for one from the command line.
 #[cfg(feature = "tls")]
 fn warning(days_left: Option<i64>, folder: Option<&Path>) -> String {
     let cure = match folder {
         None => "put a new one into its file".to_owned(),
         Some(folder) => format!(
-            "take {} and {KEY} away, and the next start makes new ones; all clients will ask",
+            "delete {} and {KEY}, and the next start creates new ones; clients will report the change",
             folder.join(CERTIFICATE).display()
         ),
     };
     match days_left {
-        Some(days) if days < 0 => format!("         IT HAS RUN OUT: {cure}.\n"),
-        Some(days) if days < SOON => format!("         It runs out in {days} days: {cure}.\n"),
+        Some(days) if days < 0 => format!("         IT HAS EXPIRED: {cure}.\n"),
+        Some(days) if days < SOON => format!("         It expires in {days} days: {cure}.\n"),
         _ => String::new(),
     }
 }
 
 impl TlsFiles {
-    /// Those files, or the usual ones.
+    /// Uses `given` if it contains a certificate and a key, otherwise the default files.
     pub(super) fn new(given: Vec<PathBuf>, names: &[String]) -> TlsFiles {
         TlsFiles {
             given: <[PathBuf; 2]>::try_from(given)
@@ -59,7 +59,7 @@ impl TlsFiles {
         }
     }
 
-    /// Where the certificate is, or will be.
+    /// Returns the path of the certificate, which may not exist yet.
     pub(super) fn shown(&self) -> String {
         match &self.given {
             Some((certificate, key)) => format!("{} {}", certificate.display(), key.display()),
@@ -70,18 +70,18 @@ impl TlsFiles {
         }
     }
 
-    /// Whether there is none yet, and the first start will make one.
+    /// Returns whether the first start will create the certificate.
     pub(super) fn are_to_be_made(&self) -> bool {
         let folder = server_folder(&[CERTIFICATE, KEY]);
         let is_there = |name| folder.join(name).exists();
         self.given.is_none() && !is_there(CERTIFICATE) && !is_there(KEY)
     }
 
-    /// Reads the files again, for a server that speaks TLS already: from the next connection on,
-    /// that is what it shows.
+    /// Reloads the files of a running server. Connections that are accepted from then on use the
+    /// new certificate.
     ///
     /// # Errors
-    /// Why it goes on showing what it showed.
+    /// The reason why the old certificate stays in use.
     #[cfg(feature = "tls")]
     pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
         let (config, report) = self.read()?;
@@ -89,16 +89,17 @@ impl TlsFiles {
         Ok(report)
     }
 
-    /// As above, in a build that knows no TLS.
+    /// The stub of a build without TLS, where no [`TlsServer`] exists.
     #[cfg(not(feature = "tls"))]
     pub(super) fn load_into(&self, tls: &TlsServer) -> Result<String, String> {
         match *tls {}
     }
 
-    /// What every port is to speak TLS with, and what the person at the server has to know of it.
+    /// Loads or creates the certificate. Returns the TLS configuration of all ports, and lines for
+    /// the operator.
     ///
     /// # Errors
-    /// Why there is no certificate, in words.
+    /// The reason why no certificate can be used.
     #[cfg(feature = "tls")]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
         let (config, report) = self.read()?;
@@ -131,7 +132,7 @@ impl TlsFiles {
                     .map_err(|error| explained(IdentityError::File(folder.clone(), error)))?;
                 let made = Identity::read_or_make(&certificate, &key, &names, &addresses);
                 let (identity, is_new) = made.map_err(explained)?;
-                let made = if is_new { "made now, " } else { "" };
+                let made = if is_new { "created now, " } else { "" };
                 (identity, format!("{made}in {}", certificate.display()))
             }
         };
@@ -140,13 +141,13 @@ impl TlsFiles {
         let warning = warning(identity.days_left(jiff::Timestamp::now()), own);
         let config = identity.server().map_err(explained)?;
         let report = format!(
-            "tls      all of these ports speak TLS and nothing else; the certificate is {what}, its SHA-256:\n         \
-             {fingerprint}\n         Clients use --tls, and are shown the same.\n{warning}"
+            "tls      all of these ports require TLS; the certificate is {what}, its SHA-256:\n         \
+             {fingerprint}\n         Clients use --tls, and show the same fingerprint.\n{warning}"
         );
         Ok((config, report))
     }
 
-    /// As above, in a build that knows no TLS.
+    /// The stub of a build without TLS, which explains how to build it with TLS.
     #[cfg(not(feature = "tls"))]
     pub(super) fn load(&self) -> Result<(TlsServer, String), String> {
         let _ = &self.names;
@@ -163,7 +164,7 @@ mod tests {
         let made = Some(Path::new("/state"));
         assert_eq!(warning(Some(SOON), made), "");
         assert_eq!(warning(None, None), "");
-        assert!(warning(Some(3), made).contains("in 3 days: take /state/portal-chat-cert.pem"));
-        assert!(warning(Some(-1), None).contains("RUN OUT: put a new one"));
+        assert!(warning(Some(3), made).contains("in 3 days: delete /state/portal-chat-cert.pem"));
+        assert!(warning(Some(-1), None).contains("EXPIRED: put a new one"));
     }
 }

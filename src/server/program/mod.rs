@@ -1,5 +1,5 @@
-//! The program `chatserver`: its command line, the operator's console, its signals. It stands above
-//! the server, which knows nothing of it.
+//! The program `chatserver`: its command line, the operator's console, and its signals. The server
+//! itself does not depend on this module.
 
 #[cfg(feature = "cluster")]
 mod cluster;

@@ -1,4 +1,4 @@
-//! The operator's console: what the person at the server's own terminal can ask and do.
+//! The operator's commands at the server's own terminal.
 
 use std::time::Duration;
 
@@ -8,26 +8,25 @@ use crate::output::counted;
 use crate::start::{Connected, Server};
 use crate::wire::printable;
 
-const HELP: &str =
-    "  who                  who is connected, where from, since when, and how much they say
-  servers              the servers of the chat, if this is one of several
-  say TEXT             tell everyone who is connected
-  kick NAME [REASON]   remove somebody, by name or by the port of the seat
-  stop                 tell everyone and end the server (so do Ctrl-C and Ctrl-D)
-  help                 this list";
+const HELP: &str = "  who                  list the clients, with addresses, times and traffic
+  servers              list the servers of the cluster
+  say TEXT             send a notice to every client
+  kick NAME [REASON]   disconnect a client, by name or by the port of its seat
+  stop                 notify every client and shut down (so do Ctrl-C and Ctrl-D)
+  help                 show this list";
 
 const COMMANDS: [&str; 6] = ["who", "servers", "say", "kick", "stop", "help"];
 
-/// What a line of the operator came to.
+/// The outcome of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Obeyed {
-    /// Something to show.
+    /// A reply to show.
     Show(String),
-    /// The server is to end.
+    /// A shutdown of the server.
     Stop,
 }
 
-/// Does what the operator typed.
+/// Runs a command.
 pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
     let (command, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
     let rest = rest.trim();
@@ -39,30 +38,31 @@ pub(super) fn obey(server: &Server, line: &str) -> Obeyed {
         #[cfg(feature = "cluster")]
         "servers" => cluster::servers(server),
         #[cfg(not(feature = "cluster"))]
-        "servers" => "  this server is not one of several".to_owned(),
-        "say" if rest.is_empty() => "  it is: say TEXT".to_owned(),
+        "servers" => "  this server is not in a cluster".to_owned(),
+        "say" if rest.is_empty() => "  usage: say TEXT".to_owned(),
         "say" => format!(
-            "  said to {}",
-            counted(server.broadcast(rest), "person", "people")
+            "  sent to {}",
+            counted(server.broadcast(rest), "client", "clients")
         ),
-        "kick" if rest.is_empty() => "  it is: kick NAME [REASON]".to_owned(),
+        "kick" if rest.is_empty() => "  usage: kick NAME [REASON]".to_owned(),
         "kick" => {
             let (name, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             if server.kick(name, reason.trim()) {
-                format!("  {} has been removed", printable(name))
+                format!("  disconnected {}", printable(name))
             } else {
                 let name = printable(name);
-                format!("  nobody here is called {name}; `who` tells who is here")
+                format!("  no client is called {name}; `who` lists the clients")
             }
         }
         other => format!(
-            "  there is no command {}; `help` lists them",
+            "  unknown command {}; `help` lists the commands",
             printable(other)
         ),
     })
 }
 
-/// What Tab can make of the operator's line: a command, or the name after `kick`.
+/// Returns the completions of the operator's line (a command, or the name after `kick`) and the
+/// offset at which they begin.
 pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>) {
     let begins = |words: &mut dyn Iterator<Item = String>, start: &str| -> Vec<String> {
         words
@@ -82,7 +82,7 @@ pub(super) fn completions(before: &str, names: &[String]) -> (usize, Vec<String>
     }
 }
 
-/// Who is connected here, and who has logged in elsewhere.
+/// Returns a table of this server's clients, and the users of other servers.
 fn who(server: &Server) -> String {
     #[cfg(feature = "cluster")]
     return who_is_here(server) + &cluster::elsewhere(server);
@@ -93,7 +93,7 @@ fn who(server: &Server) -> String {
 fn who_is_here(server: &Server) -> String {
     let connected = server.connected();
     if connected.is_empty() {
-        return "  nobody is connected".to_owned();
+        return "  no clients are connected".to_owned();
     }
     let mut table = row([
         "name", "seat", "port", "from", "since", "idle", "sent", "received", "threads",
@@ -123,8 +123,7 @@ fn who_is_here(server: &Server) -> String {
     table
 }
 
-/// One line of the table: messages and bytes stand together, the threads last, because they say
-/// least.
+/// Formats one line of the table. The threads come last, because they matter least.
 fn row(columns: [&str; 9]) -> String {
     let [name, seat, port, from, since, idle, sent, received, threads] = columns;
     format!(

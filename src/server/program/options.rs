@@ -34,118 +34,118 @@ use crate::wire::Revision;
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "\
-Start it, then type `chatclient` (in a checkout `make run-client`) in another terminal.
-Ctrl-C ends it; a second Ctrl-C ends it at once."
+Once it runs, type `chatclient` (in a checkout `make run-client`) in another terminal.
+Ctrl-C shuts it down; a second Ctrl-C exits at once."
 )]
 struct ServerArguments {
-    /// The portal's port; the workers get the ones after it. 0 lets the system choose all of them
+    /// Port of the portal; the workers get the ports after it. 0 lets the system choose all ports
     /// [default: 50000]
     port: Option<u16>,
-    /// The same, as seed 004 calls it
+    /// Same as PORT (the option of seed 004)
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
-    /// The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over
-    /// IPv4, :: for the network over IPv4 and IPv6
+    /// Address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over IPv4, ::
+    /// for the network over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
-    /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003
-    /// with 50004, and so on
+    /// Number of workers, each with one client at a time; must be even, because 50001 is paired
+    /// with 50002, 50003 with 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
-    /// One port for everyone, without portal and passcodes
+    /// Serve all clients on one port, without portal and passcodes
     #[arg(long, conflicts_with = "compat", help_heading = WHERE)]
     single_port: bool,
-    /// How many clients one port takes [default: 100]; with a portal it is --workers
+    /// Maximum number of clients on the single port [default: 100]; with a portal, use --workers
     #[arg(long, value_name = "N", requires = "single_port", value_parser = value_parser!(u16).range(1..=MOST_CLIENTS), help_heading = WHERE)]
     max_clients: Option<u16>,
-    /// Speak as the original programs of that revision do: their framing and words, their portal (0
-    /// and 1: TCP, 2: UDP), their timeouts (idle 60, total 600); chat alone, no names
+    /// Be compatible with that revision of the original programs: their framing and messages, their
+    /// portal (0 and 1: TCP, 2: UDP), their timeouts (idle 60, total 600); chat only, no names
     #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
     compat: Option<Revision>,
-    /// How clients may ask for a port
+    /// Protocols of the portal
     #[arg(long, value_name = "WHICH", value_enum, default_value = "both", help_heading = WHERE)]
     portal: PortalChoice,
 
-    /// How often the clock ticks, in seconds: 1 or 2
+    /// Period of the clock: 1 or 2
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=2), help_heading = HOW_LONG)]
     tick: u32,
-    /// From the portal's answer to the connection
+    /// Time from the portal's answer to the connection
     #[arg(long, value_name = "S", default_value = "2", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     reserve_timeout: u32,
-    /// From the connection to the passcode
+    /// Time from the connection to the passcode
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     handshake_timeout: u32,
-    /// Without a word from a client; 0 = for ever [default: 300]
+    /// Time without activity of a client; 0 = no limit [default: 300]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     idle_timeout: Option<u32>,
-    /// A client may stay in all; 0 = for ever [default: 0]
+    /// Total time that a client may stay connected; 0 = no limit [default: 0]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     total_timeout: Option<u32>,
 
-    /// Where the accounts are kept, readable for you alone [default:
-    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the folder where you are if
-    /// there is one]
+    /// File with the accounts, which only you can read [default:
+    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the current folder if it exists]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
-    /// No accounts: a free name is yours while you are here
+    /// Keep no accounts: a name belongs to its user only while that user is connected
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
-    /// How many seats one address may have [default: as many as there are]
+    /// Maximum number of seats for one IP address [default: no limit]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..), help_heading = WHO)]
     max_per_ip: Option<u32>,
-    /// How fast one client may talk; what is more is delayed [default: as it likes]
+    /// Limit on the messages and commands of one client; further ones are delayed [default: no
+    /// limit]
     #[arg(long, value_name = "BURST/PER_SECOND", value_parser = rate, help_heading = WHO)]
     rate: Option<Rate>,
-    /// Tell people who comes and goes, while at most N are logged in
+    /// Announce logins and logouts to all users while at most N are logged in
     #[arg(long, value_name = "N", default_value = "100", help_heading = WHO)]
     announce: u32,
-    /// How many rooms there can be at a time; their ports come after the workers'
+    /// Maximum number of rooms; their ports follow the workers' ports
     #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u16).range(..=MOST_ROOMS), help_heading = WHO)]
     rooms: u16,
-    /// How many of a room's last messages a new member sees
+    /// Number of a room's latest messages that a new member receives
     #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(..=1000), help_heading = WHO)]
     history: u16,
-    /// Greet whoever logs in with the text in FILE
+    /// Send the text in FILE to every user at login
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     motd: Option<PathBuf>,
 
-    /// The longest message taken
+    /// Maximum length of a message from a client
     #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = value_parser!(u16).range(LEAST_MESSAGE..=MOST_MESSAGE), help_heading = WHAT)]
     max_message: u16,
     /// Print no events
     #[arg(long, help_heading = WHAT)]
     quiet: bool,
-    /// Print what people say, too
+    /// Show the text of messages, too, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_messages: bool,
     /// Append every event to FILE as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
-    /// Begin that file anew when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one
-    /// before as FILE.1
+    /// Rotate that file when it has grown to SIZE bytes (500K, 20M, 1G): it becomes FILE.1, and a
+    /// new file begins
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
-    /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden
-    /// there without --show-messages
+    /// Serve a page that shows the inside of the server [default: 127.0.0.1:8050]; it hides the
+    /// text of messages without --show-messages
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
-    /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key
-    /// in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem];
-    /// the UDP portal is closed then
+    /// Use TLS on all TCP ports, with the certificate in the file CERT and its key in KEY (PEM)
+    /// [default: a certificate that the first start creates as portal-chat-cert.pem]; this closes
+    /// the UDP portal
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
-    /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets
-    /// everyone's on the network in
+    /// Serve a page for chatting in a browser [default: 127.0.0.1:8080]; 0.0.0.0 admits browsers on
+    /// the whole network
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// A name besides localhost and this machine's addresses under which browsers may request that
-    /// page; add the port that they see if a reverse proxy uses one other than 80 or 443; may be
-    /// given again
+    /// Name under which browsers may request that page, besides localhost and this machine's
+    /// addresses; add the port that they see if a reverse proxy uses one other than 80 or 443; can
+    /// be repeated
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
-    /// A reverse proxy in front of that page: limits and events use the client address from its
-    /// X-Forwarded-For or Forwarded; may be given again
+    /// Reverse proxy in front of that page: limits and events use the client address from its
+    /// X-Forwarded-For or Forwarded header; can be repeated
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
     /// No effect: callers without a seat share one bounded pool of threads at every entrance
@@ -154,18 +154,18 @@ struct ServerArguments {
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     cluster: cluster::ClusterArguments,
-    /// Be one chat with other servers; this build can't
+    /// Share one chat with other servers; this build can't
     #[cfg(not(feature = "cluster"))]
-    #[arg(long, value_name = "ENGINE", value_parser = no_cluster, hide = true)]
+    #[arg(long, value_name = "URL", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
-    /// Print the settings in force and whether a server could start with them, and leave: exit code
-    /// 0 if it could, 2 with the reason if not
+    /// Print the effective settings, check whether a server could start with them, and exit: code 0
+    /// if it could, otherwise 2 with the reason
     #[arg(long, help_heading = "About it", display_order = 899)]
     check: bool,
     /// Show passcodes, too, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_passcodes: bool,
-    /// Print every socket call with its bytes, passwords and all
+    /// Print every socket call with its bytes, including passwords
     #[arg(long, help_heading = WHAT)]
     trace: bool,
     /// Write N bytes at a time, to see that one write is not one read
@@ -178,29 +178,29 @@ struct ServerArguments {
     other: Option<ServerSubcommand>,
 }
 
-const WHERE: &str = "Where";
-const HOW_LONG: &str = "How long, in whole seconds";
-const WHO: &str = "Who";
-const WHAT: &str = "What";
+const WHERE: &str = "Ports and protocols";
+const HOW_LONG: &str = "Timeouts, in whole seconds";
+const WHO: &str = "Users and rooms";
+const WHAT: &str = "Messages and events";
 #[cfg(feature = "cluster")]
 pub(super) const MORE: &str = "More than one server";
 
-/// Where the board is unless told otherwise: on this machine alone.
+/// The board's default address, which only this machine can reach.
 const BOARD: &str = "127.0.0.1:8050";
 
-/// Where the browser's door is unless told otherwise: on this machine alone.
+/// The default address of the browser entrance, which only this machine can reach.
 const WEB: &str = "127.0.0.1:8080";
 const WEB_PORT: u16 = 8080;
 
-/// What stands between the two files of `--tls` once they are one word. It can be in no file's
-/// name.
+/// Separates the two files of `--tls` after they are joined into one argument. No file name can
+/// contain it.
 const BETWEEN_FILES: char = '\n';
 
 /// The original programs' timeouts, in seconds.
 const LEGACY_IDLE: u32 = 60;
 const LEGACY_TOTAL: u32 = 600;
 
-/// What the file of the accounts is called, unless told otherwise.
+/// The default name of the accounts file.
 const ACCOUNTS: &str = "accounts.txt";
 
 const DEFAULT_CLIENTS: u16 = 100;
@@ -213,22 +213,21 @@ const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
 
 #[derive(Subcommand, Debug)]
 enum ServerSubcommand {
-    /// Show a run that was recorded with --events FILE on the board; with --trace at the time,
-    /// there are bytes to see, too
+    /// Replay a run recorded with --events FILE on the board; a recording made with --trace also
+    /// shows bytes
     Replay(Replay),
-    /// The lessons' server, which sends every line back
+    /// Run the lessons' server, which echoes every line
     Echo(lesson::EchoServer),
 }
 
-/// What to replay, and how.
 #[derive(clap::Args, Debug)]
 pub(super) struct Replay {
-    /// The file that was recorded
+    /// Recording to replay
     pub(super) file: PathBuf,
-    /// N times as fast
+    /// Replay N times as fast
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed)]
     pub(super) speed: f64,
-    /// Where to show it [default: 127.0.0.1:8050]
+    /// Address of the board [default: 127.0.0.1:8050]
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_value = BOARD, default_missing_value = BOARD, hide_default_value = true)]
     pub(super) board: SocketAddr,
     /// Show passcodes and passwords, too
@@ -243,24 +242,25 @@ enum PortalChoice {
     Both,
 }
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub(super) enum ServerCommand {
-    /// Run a server.
+    /// Runs a server.
     Serve {
         settings: Box<Settings>,
-        /// What `settings.tls` is still to be made of.
+        /// The files from which `settings.tls` is still to be loaded.
         tls: Option<TlsFiles>,
-        /// It is not to serve: only to say whether it could.
+        /// Only checks whether the server could start.
         only_checks: bool,
     },
-    /// Show a run that was recorded.
+    /// Replays a recorded run.
     Replay(Replay),
-    /// Run the lessons' server.
+    /// Runs the lessons' server.
     Echo(lesson::EchoServer),
 }
 
-/// Reads the command line (without the program's name). `Err` is the program's end.
+/// Reads the command line (without the program's name). `Err` is the exit code if the program
+/// should exit at once.
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ServerCommand, ExitCode> {
@@ -272,8 +272,8 @@ pub(super) fn parse(
     command(arguments).map_err(|error| refuse::<ServerArguments>(&error))
 }
 
-/// An option whose value may be left out takes the next word only if that can be one: a portal's
-/// port is never an address.
+/// Joins an option that has an optional value with the next word if that word can be the value. A
+/// portal's port is never an address.
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);
@@ -281,7 +281,8 @@ fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString
     join_files(words)
 }
 
-/// `--tls CERT KEY` as one word. A portal's port, and an option, are no files.
+/// Joins `--tls CERT KEY` into one word. A number is a portal's port, and a word that begins with
+/// `-` is an option; neither is a file.
 fn join_files(words: Vec<OsString>) -> Vec<OsString> {
     let is_file = |word: &OsString| {
         let word = word.to_string_lossy();
@@ -325,7 +326,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         (Some(false), _) | (None, PortalChoice::Tcp) => Portals::Tcp,
         (None, PortalChoice::Both) => Portals::Both,
     };
-    // Datagrams would say passcodes in clear.
+    // The UDP portal would send passcodes unencrypted.
     let portals = match arguments.tls {
         Some(_) => Portals::Tcp,
         None => portals,
@@ -397,7 +398,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     })
 }
 
-/// The longest message of the day, in bytes: a screen full.
+/// The longest message of the day, in bytes: one screen.
 const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
 
 fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
@@ -406,7 +407,7 @@ fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
     let text = text.trim_end();
     if text.len() > LONGEST_MESSAGE_OF_THE_DAY {
         return Err(bad_file(format!(
-            "--motd {shown}: it has {} bytes, and {LONGEST_MESSAGE_OF_THE_DAY} are allowed; shorten it",
+            "--motd {shown}: the text has {} bytes, more than the limit of {LONGEST_MESSAGE_OF_THE_DAY}; shorten it",
             text.len()
         )));
     }
@@ -425,12 +426,12 @@ fn even(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (2..=most).contains(&number) && number % 2 == 0 => Ok(number),
         _ => Err(format!(
-            "it is an even number from 2 to {most}, because people talk in pairs"
+            "expected an even number from 2 to {most}, because users talk in pairs"
         )),
     }
 }
 
-/// A number of bytes, or of K, M or G of them.
+/// Parses a number of bytes, with an optional unit K, M or G.
 fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = match text.as_bytes().last() {
         Some(b'K') => (&text[..text.len() - 1], 1 << 10),
@@ -441,14 +442,14 @@ fn size(text: &str) -> Result<u64, &'static str> {
     let number: Option<u64> = number.parse().ok().filter(|&number| number > 0);
     number
         .and_then(|number| number.checked_mul(unit))
-        .ok_or("it is a number of bytes, such as 500K, 20M or 1G")
+        .ok_or("expected a number of bytes, such as 500K, 20M or 1G")
 }
 
 fn speed(text: &str) -> Result<f64, &'static str> {
     let number: Option<f64> = text.parse().ok();
     number
         .filter(|speed| (0.01..=1000.0).contains(speed))
-        .ok_or("it is a number from 0.01 to 1000")
+        .ok_or("expected a number from 0.01 to 1000")
 }
 
 fn rate(text: &str) -> Result<Rate, &'static str> {
@@ -458,7 +459,7 @@ fn rate(text: &str) -> Result<Rate, &'static str> {
             per_second: per_second.parse().ok()?,
         })
     });
-    numbers.ok_or("it is BURST/PER_SECOND, two whole numbers from 1 on, such as 20/5")
+    numbers.ok_or("expected BURST/PER_SECOND, two whole numbers of at least 1, such as 20/5")
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, AddrParseError> {
@@ -471,18 +472,18 @@ fn web_address(text: &str) -> Result<SocketAddr, &'static str> {
     }
     let host = text.parse::<Host>();
     host.map(|host| host.at(WEB_PORT))
-        .map_err(|NoAddress| "it is an IP address, with or without a port, such as 0.0.0.0:8080")
+        .map_err(|NoAddress| "expected an IP address, with or without a port, such as 0.0.0.0:8080")
 }
 
 fn web_name(text: &str) -> Result<String, &'static str> {
     let is_name = Authority::parse(text).is_some();
     is_name.then(|| text.to_owned()).ok_or(
-        "it is a name as in the browser's address bar, with or without a port, such as chat.example or \
-         chat.example:8443 (without https:// or a path; names outside ASCII in the form xn--)",
+        "expected a name as in the browser's address bar, with or without a port, such as chat.example or \
+         chat.example:8443 (without https:// or a path; non-ASCII names in the form xn--)",
     )
 }
 
-/// The names without their ports.
+/// Returns the names without their ports.
 fn hosts(names: &[String]) -> Vec<String> {
     let names = names.iter().filter_map(|name| Authority::parse(name));
     names.map(|name| name.host().to_owned()).collect()
@@ -490,13 +491,13 @@ fn hosts(names: &[String]) -> Vec<String> {
 
 fn trusted_proxy(text: &str) -> Result<Network, &'static str> {
     text.parse().map_err(|NoNetwork| {
-        "it is the IP address from which the proxy connects, or a network, such as 127.0.0.1 or 10.0.0.0/8"
+        "expected the IP address from which the proxy connects, or a network, such as 127.0.0.1 or 10.0.0.0/8"
     })
 }
 
 fn bind_address(text: &str) -> Result<Host, &'static str> {
     text.parse().map_err(|NoAddress| {
-        "it is an IP address such as 127.0.0.1, 0.0.0.0 or ::, a link-local one with its interface (fe80::1%eth0)"
+        "expected an IP address such as 127.0.0.1, 0.0.0.0 or ::; a link-local one needs its interface (fe80::1%eth0)"
     })
 }
 
@@ -506,7 +507,7 @@ mod tests {
 
     use clap::CommandFactory as _;
 
-    /// What the command line asks for, or what it is answered.
+    /// The settings for a command line, or its error message.
     fn parsed(line: &str) -> Result<Settings, String> {
         let words = std::iter::once("chatserver").chain(line.split_whitespace());
         let words = with_joined_values(words.map(OsString::from));

@@ -38,12 +38,12 @@ use crate::terminal::{
 use crate::threads;
 use crate::wire::printable_lines;
 
-/// How long to wait before looking again who is in the foreground.
+/// The interval at which a program in the background checks whether it is in the foreground.
 const FOREGROUND_PAUSE: Duration = Duration::from_secs(1);
-/// A command line or a port that can't be had.
+/// Exit code if the command line is invalid or the server can't start.
 const REFUSED: u8 = 2;
 
-/// Runs the server until a signal ends it. `arguments` are those after the program's name.
+/// Runs the server until a signal ends it. `arguments` excludes the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (mut settings, tls) = match parse(arguments) {
         Ok(ServerCommand::Serve {
@@ -82,9 +82,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Prints the settings, and starts a server with them that serves nobody and ends. What a first
-/// start would make (the accounts' file, a certificate) is not made: whoever checks may be another
-/// user than the one who will run it.
+/// Prints the settings, starts a server with them, and stops it without serving clients. Files that
+/// a first start would create (accounts, a certificate) are not created, because the user who
+/// checks may not be the user who runs the server.
 fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), String> {
     let shown = in_force(&settings, tls);
     let mut notes = String::new();
@@ -94,14 +94,14 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     {
         could_be_made(accounts)
             .map_err(|error| AccountError::File(accounts.clone(), error).to_string())?;
-        notes += &format!("The first start makes {}.\n", file(accounts));
+        notes += &format!("The first start creates {}.\n", file(accounts));
         *accounts = scratch.file();
     }
     match tls {
         Some(files) if files.are_to_be_made() => {
             could_be_made(Path::new(&files.shown()))
                 .map_err(|error| format!("--tls: {}: {error}", files.shown()))?;
-            notes += "The first start makes a certificate.\n";
+            notes += "The first start creates a certificate.\n";
         }
         Some(files) => settings.tls = Some(files.load()?.0),
         None => {}
@@ -134,7 +134,7 @@ fn could_start(mut settings: Settings, tls: Option<&TlsFiles>) -> Result<(), Str
     if let Some(event_file) = event_file {
         event_file.finish();
     }
-    print(&(ports_in_time_wait(&in_time_wait) + "It can start.\n"))
+    print(&(ports_in_time_wait(&in_time_wait) + "The server can start.\n"))
 }
 
 /// Returns a sentence about the ports in TIME_WAIT, if there are any.
@@ -150,7 +150,7 @@ fn ports_in_time_wait(ports: &[u16]) -> String {
     )
 }
 
-/// A line for each damaged line of the accounts file, as the event `damaged-account` describes it.
+/// Returns a line for each damaged line of the accounts file, from the events `damaged-account`.
 fn damaged_accounts(signal: &EventQueue) -> String {
     let sentence = |event: Event| {
         let text = |name| event.text(name).filter(|_| event.kind == "damaged-account");
@@ -167,12 +167,12 @@ fn print(text: &str) -> Result<(), String> {
     output::print(&printable_lines(text)).map_err(|error| output::not_written(&error))
 }
 
-/// An accounts file that is gone when this is dropped.
+/// A temporary accounts file, deleted on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Scratch {
-        // A name that nobody can have put something else under.
+        // A random name, so that no other user can have created a file under it.
         let number = getrandom::u64().unwrap_or_default();
         let name = format!("portal-chat-check-{number:016x}");
         Scratch(std::env::temp_dir().join(name))
@@ -200,7 +200,7 @@ fn refuse(reason: &impl std::fmt::Display) -> ExitCode {
 }
 
 fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Result<(), String> {
-    // The signals come first: a Ctrl-C during the start must not leave anything behind either.
+    // Signals come first, so that a Ctrl-C during the start also cleans up.
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     raise_descriptor_limit();
     // Before any socket is opened, because the editor can't use descriptors above 1023.
@@ -215,7 +215,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let console_queue = (!settings.quiet).then(|| events.add_reader(limits::EVENT_QUEUE));
     let board = board(settings, &mut events)?;
 
-    // There is nothing to be cleared up yet, and a port may have to be waited for.
+    // Nothing needs to be cleaned up yet, and the start may wait for a port, so the first signal
+    // exits at once.
     signals.ending.store(true, Ordering::Release);
     if let Some(accounts) = &settings.accounts {
         make_usual_folder_of(accounts)
@@ -224,8 +225,8 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     let server = Server::start(settings, clock.clone(), events.clone())
         .map_err(|error| error.to_string())?;
     signals.ending.store(false, Ordering::Release);
-    // A terminal that is closed sends the same signal, and means the end. A service has none, and
-    // who reloads it does not want it to end, whatever there is to read.
+    // A closed terminal sends SIGHUP, too, and there it means the end. A service has no terminal,
+    // and a reload must not end it, even if no file can be read again.
     let reads_anew = if files.is_some() {
         !is_interactive()
     } else {
@@ -233,7 +234,7 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     };
     signals.reads_anew.store(reads_anew, Ordering::Release);
     let server = Arc::new(server);
-    // It is set only here.
+    // Set only here.
     let _ = asked.set(Arc::downgrade(&server));
     let shown_at = board.as_ref().map(Board::address);
     let mut greeting = welcome(settings, about_tls, &server, shown_at);
@@ -251,15 +252,10 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
 
     let read_anew = || {
         let (Some(files), Some(tls)) = (files, &settings.tls) else {
-            return report(
-                &"there is no certificate to read again (SIGHUP changes no other option)",
-            );
+            return report(&"SIGHUP reloads only the certificate, and this server has none");
         };
         match files.load_into(tls) {
-            Ok(said) => report(&format!(
-                "the certificate was read again\n{}",
-                said.trim_end()
-            )),
+            Ok(said) => report(&format!("reloaded the certificate\n{}", said.trim_end())),
             Err(reason) => report(&format!("the old certificate stays in use: {reason}")),
         }
     };
@@ -275,12 +271,13 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
         asked: _,
     } = console;
     drop(answers);
-    // The terminal comes back to its ordinary state first, for whatever is still to be printed.
+    // Restore the terminal first, for everything that is printed from here on.
     if let Some(keyboard) = keyboard {
         keyboard.close();
     }
-    // The editor's thread, which had the other handle, has ended. The server first: it tells that
-    // it shuts down before it stops the clock, and only then do the timekeepers see anybody out.
+    // The editor's thread, which had the other handle, has ended, so this drop stops the server.
+    // The server stops before the ticker: it announces the shutdown before it stops the clock, and
+    // only then do the timers end the sessions.
     drop(server);
     ticker.stop();
     drop(events);
@@ -291,23 +288,23 @@ fn serve(settings: &Settings, files: Option<&TlsFiles>, about_tls: &str) -> Resu
     Ok(())
 }
 
-/// What the person at the server's terminal sees and types.
+/// The operator's console: its output and its input.
 struct Console {
     printing: ReaderThread,
-    /// Where lines are printed: above the operator's, once there is one.
+    /// Prints lines above the operator's input line, once there is one.
     printer: Arc<Mutex<Option<Printer>>>,
-    /// What the operator is answered, for the thread `answers` to print: a terminal that is paused
-    /// must not hold up whoever hears the signals.
+    /// Replies to the operator, for the thread `answers` to print: a paused terminal must not block
+    /// the thread that receives the signals.
     answers: Option<Sender<String>>,
-    /// Absent where standard input or output is no terminal, and in the background
-    /// (`chatserver &`), where the system would stop a program that reads from the terminal.
+    /// `None` if standard input or output is not a terminal, and in the background (`chatserver
+    /// &`), where the system would stop a program that reads from the terminal.
     keyboard: Option<Keyboard<()>>,
-    /// Reserved for the operator's first line.
+    /// The editor for the first `Keyboard`, prepared before any socket was opened.
     editor: Option<PreparedEditor>,
     asked: StartedServer,
 }
 
-/// The server whose people Tab completes, once it has started.
+/// The server whose clients' names Tab completes, once it has started.
 type StartedServer = Arc<OnceLock<Weak<Server>>>;
 
 fn operators_editor(asked: &StartedServer) -> PreparedEditor {
@@ -325,7 +322,7 @@ fn operators_editor(asked: &StartedServer) -> PreparedEditor {
     })
 }
 
-/// Why the server is to end.
+/// The reason for a shutdown.
 enum Why {
     Signal(&'static str),
     Operator,
@@ -351,7 +348,7 @@ impl Console {
             printer: Arc::clone(&printer),
         };
         let mut console = Console {
-            // The greeting comes first, and then what is typed.
+            // The greeting must be printed before the operator can type.
             printing: start_console(queue, greeting, as_wide_as_the_terminal, out)?,
             printer,
             answers: None,
@@ -363,7 +360,8 @@ impl Console {
         Ok(console)
     }
 
-    /// Lets the operator type, if there is one in the foreground and they can't yet.
+    /// Starts the keyboard if the program is in the foreground of a terminal and the keyboard is
+    /// not running yet.
     fn take_up(&mut self) -> io::Result<()> {
         if self.keyboard.is_some() || !is_interactive() || !is_in_foreground(io::stdin()) {
             return Ok(());
@@ -393,12 +391,12 @@ impl Console {
 
     fn show(&self, answer: String) {
         if let Some(answers) = &self.answers {
-            // Who has not read so many does not miss one.
+            // With this many unread replies, dropping one does no harm.
             let _ = answers.try_send(answer);
         }
     }
 
-    /// Obeys the operator until a signal or `stop` ends the server.
+    /// Runs the operator's commands until a signal or `stop` ends the server.
     fn serve_until_stopped(
         &mut self,
         server: &Arc<Server>,
@@ -408,10 +406,11 @@ impl Console {
         let nothing = never();
         let mut went_on = false;
         loop {
-            // A shell gives no sign when it puts a job that runs into the foreground, so while this
-            // one is in the background, it looks once a second.
+            // A shell does not notify a running job that it moves to the foreground, so a job in
+            // the background checks once a second.
             let is_waiting = match &self.keyboard {
-                // After a stop, it takes the keyboard's thread a moment to find out.
+                // After a stop, the keyboard's thread takes a moment to notice that it is in the
+                // background.
                 Some(keyboard) => keyboard.is_parked() || went_on,
                 None => is_interactive(),
             };
@@ -431,20 +430,21 @@ impl Console {
                     }
                     Ok(Signal::End(signal)) => return Why::Signal(signal),
                     Ok(Signal::ReadAnew) => read_anew(),
-                    // The signal thread is gone; then nothing else could stop the server.
-                    Err(_) => return Why::Signal("none can be heard any more"),
+                    // The signal thread has ended, so nothing else could stop the server.
+                    Err(_) => return Why::Signal("thread has ended"),
                 },
                 recv(look) -> _ => {
                     went_on = false;
                     if let Some(keyboard) = &self.keyboard {
                         keyboard.look();
                     }
-                    // Without a thread or a pseudo-terminal for it, it serves without a console.
+                    // On failure (no thread, no pseudo-terminal), the server continues without a
+                    // console.
                     let _ = self.take_up();
                 }
                 recv(typed) -> typed => match typed {
                     Ok(Typed::Line { text, .. }) => {
-                        // What was pasted is as many commands as it has lines.
+                        // A paste has one command per line.
                         for line in text.lines() {
                             match operator::obey(server, line) {
                                 Obeyed::Show(text) if text.is_empty() => {}
@@ -464,8 +464,8 @@ impl Console {
                     }
                     Ok(Typed::PassedOver | Typed::NoTerminal) => {}
                     Ok(Typed::End) => return Why::Operator,
-                    // The terminal has gone, and the server was told to outlive that, or else a
-                    // signal says otherwise.
+                    // The terminal is gone. The server continues without it; if it should end, a
+                    // signal arrives.
                     Ok(Typed::Gone) | Err(_) => {
                         *self.printer.lock() = None;
                         if let Some(keyboard) = self.keyboard.take() {
@@ -478,10 +478,10 @@ impl Console {
     }
 }
 
-/// How many answers may wait for the terminal.
+/// The capacity of the queue of replies to the operator.
 const ANSWERS: usize = 1024;
 
-/// Starts the thread `answers`, which ends when the channel does.
+/// Starts the thread `answers`, which ends when the channel disconnects.
 fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<String>> {
     let (answers, asked) = bounded::<String>(ANSWERS);
     let mut out = AboveTheLine {
@@ -497,13 +497,13 @@ fn start_answers(printer: &Arc<Mutex<Option<Printer>>>) -> io::Result<Sender<Str
     Ok(answers)
 }
 
-/// Prints lines above the operator's, if there is one.
+/// A writer that prints above the operator's input line, if there is one.
 struct AboveTheLine {
     printer: Arc<Mutex<Option<Printer>>>,
 }
 
-/// Whole lines, cut where the terminal would cut them: what goes on below is marked, so that
-/// nobody's words can pass for a line of the console.
+/// Wraps lines at the terminal's width. Each continuation is marked, so that a client's text can't
+/// look like a line of the console.
 fn as_wide_as_the_terminal(lines: &str) -> String {
     if !io::stdout().is_terminal() {
         return lines.to_owned();
@@ -557,7 +557,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     let signals = signals::listen().map_err(|error| format!("can't wait for signals: {error}"))?;
     if recording.left_out() > 0 {
         report(&format!(
-            "{}: left out {}",
+            "{}: skipped {}",
             replay.file.display(),
             counted(
                 recording.left_out(),
@@ -567,7 +567,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         ));
     }
     let redactor = Redactor {
-        // Whoever recorded them wanted to see them.
+        // The options of the recorded run decided which texts the file contains.
         texts: true,
         secrets: replay.show_passcodes,
     };
@@ -575,7 +575,7 @@ fn show_again(replay: &Replay) -> Result<(), String> {
         .map_err(|error| no_board(replay.board, &error))?;
     // The board works even if its address can't be printed.
     if let Err(sentence) = print(&format!(
-        "board    {}  shows it in a browser; Ctrl-C ends this\n",
+        "board    {}  replays the recording in a browser; Ctrl-C exits\n",
         page(board.address(), false)
     )) {
         report(&sentence);
@@ -588,15 +588,14 @@ fn show_again(replay: &Replay) -> Result<(), String> {
     Ok(())
 }
 
-/// What to open in a browser. An address as a picture that a phone's camera reads (a QR code), for
-/// a terminal: black on white, where colours are wanted.
+/// Returns an address as a QR code for a phone's camera: black on white, if colours are enabled.
 fn picture_of(address: &str) -> String {
     use qrcode::render::unicode::Dense1x2;
     let Ok(code) = qrcode::QrCode::new(address) else {
         return String::new();
     };
     let palette = Palette::new(true);
-    // Cut into pieces it is no picture; nor on a terminal of which nothing is known.
+    // A wrapped QR code can't be read, and a dumb terminal may not be able to show one.
     const INDENT: usize = 2;
     const QUIET_ZONE: usize = 8;
     let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
@@ -637,7 +636,7 @@ fn no_event_file(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// What the first screen says: what listens where, and what to type next.
+/// Returns the console's greeting: the addresses of all listeners, and the commands to type next.
 fn welcome(
     settings: &Settings,
     about_tls: &str,
@@ -655,7 +654,7 @@ fn welcome(
     let workers = match ports {
         [first, .., last] if settings.port != 0 => format!("{first} to {last}"),
         _ => {
-            // The system's choice, in no order: a few of them will do.
+            // The system chose them, in no order, so a few are enough.
             const SHOWN: usize = 8;
             let shown: Vec<String> = ports.iter().take(SHOWN).map(ToString::to_string).collect();
             shown.join(", ") + if ports.len() > SHOWN { ", …" } else { "" }
@@ -669,34 +668,34 @@ fn welcome(
     };
     let mut text = if settings.single_port.is_some() {
         format!(
-            "single   {portal}  (TCP): one port for up to {}, a thread each\n",
+            "single   {portal}  (TCP): one port for up to {}, one thread each\n",
             counted(ports.len(), "client", "clients")
         )
     } else {
         format!(
-            "portal   {portal}  ({kinds}): tells clients which worker's port is free\n\
-         workers  {workers}  ({} of them, TCP): each talks with one client\n",
+            "portal   {portal}  ({kinds}): sends each client to a free worker\n\
+         workers  {workers}  ({} of them, TCP): one client each\n",
             ports.len()
         ) + &missing
     };
     if let Some(board) = board {
         let page = page(board, is_secured);
-        text += &format!("board    {page}  shows all of it, in a browser\n");
+        text += &format!("board    {page}  shows the inside of the server in a browser\n");
     }
     if let Some(web) = server.web() {
         let page = page(web, is_secured);
-        text += &format!("web      {page}  lets people chat from a browser\n");
+        text += &format!("web      {page}  chat page for browsers\n");
     }
     #[cfg(feature = "cluster")]
     if let Some(cluster) = &settings.cluster {
         text += &format!(
-            "cluster  {}  makes one chat of all servers that name it; this one is {}\n",
+            "cluster  {}  connects all servers of this chat; this one is {}\n",
             cluster.engine, cluster.id
         );
     }
     if let Some(accounts) = &settings.accounts {
         text += &format!(
-            "accounts {}  keeps who may use which name\n",
+            "accounts {}  stores names and password hashes\n",
             file(accounts)
         );
     }
@@ -719,7 +718,7 @@ fn welcome(
         {
             let port = portal.port();
             text += &format!(
-                "\nThe others on your network type:\n  {}\n",
+                "\nOther people on your network type:\n  {}\n",
                 command_for(SocketAddr::new(address, port), settings)
             );
         }
@@ -727,7 +726,7 @@ fn welcome(
             && let Some(address) = for_others(web.ip())
         {
             let page = page(SocketAddr::new(address, web.port()), is_secured);
-            text += &format!("\nThe others on your network open, in a browser:\n  {page}\n");
+            text += &format!("\nOther people on your network open in a browser:\n  {page}\n");
             if is_interactive() {
                 text += &picture_of(&page);
             }
@@ -735,11 +734,11 @@ fn welcome(
     }
     let here = crate::net::reachable(portal);
     text += &format!(
-        "\nNow, in another terminal (and in a third one, for somebody to talk to):\n  {}\n\n\
+        "\nNow type in another terminal (and in a third one, for a partner to chat with):\n  {}\n\n\
          Ctrl-C ends the server.{}\n\n",
         command_for(here, settings),
         if is_interactive() {
-            " `help` lists what you can type here."
+            " `help` lists the commands of this console."
         } else {
             ""
         }

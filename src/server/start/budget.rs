@@ -1,8 +1,8 @@
-//! What the system gives one process: threads and descriptors, looked up before anything starts.
+//! Checks the system's limits on threads and descriptors before anything starts.
 //!
-//! Nobody may rely on the system to say no to one thread too many: on Linux every thread takes four
-//! of the process's memory maps, and one that is born with the last of them takes the whole
-//! process along. So threads are counted here, and refused in time.
+//! The system does not reliably refuse one thread too many: on Linux every thread takes four of the
+//! process's memory maps, and a thread that is created with the last of them aborts the whole
+//! process. So threads are counted here, and refused in time.
 
 use std::fmt;
 use std::fs;
@@ -10,39 +10,38 @@ use std::path::Path;
 
 use crate::threads::ThreadBudget;
 
-/// Maps that one thread takes: its stack, the guard below it, and the same for its signal stack.
+/// Memory maps per thread: its stack, the guard below it, and the same for its signal stack.
 const MAPS_A_THREAD: usize = 4;
-/// Of a thousand maps, how many the threads may have. The rest is for the allocator.
+/// The share of the maps for threads, per mille. The allocator needs the rest.
 const MAPS_PER_MILLE: usize = 985;
-/// What the program has besides the server's own threads: main, signals, keyboard, console, and
-/// the like.
+/// Threads of the program besides the server's own: main, signals, keyboard, console, and the like.
 const OTHER_THREADS: usize = 8;
-/// And besides its sockets: standard input and output, files, the signals' pipe.
+/// Descriptors besides the server's sockets: standard input and output, files, the signals' pipe.
 const OTHER_DESCRIPTORS: usize = 32;
 
-/// What a server is going to need.
+/// The threads and sockets that a server needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
-    /// Threads of its own that it starts with.
+    /// The maximum number of the server's own threads, without rooms.
     pub(crate) threads: usize,
     /// Sockets when every seat is taken.
     pub(crate) sockets: usize,
 }
 
-/// A limit of this machine, as far as this process can still go.
+/// A limit of this machine, and the part of it that this process can still use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limit {
-    /// What it limits: `threads` or `descriptors`.
+    /// The limited resource: `threads` or `descriptors`.
     pub of: &'static str,
-    /// The limit's own name.
+    /// The system's name for the limit.
     pub name: &'static str,
     /// Its value.
     pub value: usize,
-    /// How many more threads or descriptors this process can have.
+    /// Number of further threads or descriptors that this process can have.
     pub left: usize,
-    /// How many would be needed.
+    /// Number of threads or descriptors that the server needs.
     pub needed: usize,
-    /// The command that raises it.
+    /// The command that raises the limit.
     pub cure: String,
 }
 
@@ -58,17 +57,17 @@ impl fmt::Display for Limit {
         } = self;
         write!(
             f,
-            "{needed} {of} are needed and {left} can be had ({name} is {value}): raise it with \
-             `{cure}`"
+            "{needed} {of} are needed, but only {left} are available ({name} is {value}): raise the \
+             limit with `{cure}`"
         )
     }
 }
 
-/// Looks whether `needs` can be met, and returns how many threads are left for what comes later
-/// (rooms). A system that does not tell its limits has none here.
+/// Checks whether the limits allow `needs`, and returns the number of threads left for later
+/// (rooms). A system that does not publish its limits has none here.
 ///
 /// # Errors
-/// Every limit that is in the way.
+/// Every limit that is too low.
 pub(crate) fn check(needs: Needs) -> Result<ThreadBudget, Vec<Limit>> {
     let threads = needs.threads + OTHER_THREADS;
     let descriptors = needs.sockets + OTHER_DESCRIPTORS;
@@ -112,7 +111,7 @@ fn maps(needed: usize) -> Option<Limit> {
 
 fn threads_of_all(needed: usize) -> Option<Limit> {
     let value = number_in("/proc/sys/kernel/threads-max")?;
-    // "0.50 0.40 0.30 2/345 6789": 345 threads are there.
+    // In "0.50 0.40 0.30 2/345 6789", 345 is the number of threads.
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     let there = load.split('/').nth(1)?.split(' ').next()?.parse().ok()?;
     Some(Limit {
@@ -130,7 +129,7 @@ fn threads_of_all(needed: usize) -> Option<Limit> {
 
 fn threads_of_user(needed: usize) -> Option<Limit> {
     let value = process_limit("Max processes")?;
-    // How many of them this user has already is nowhere to be read; the shell has at least one.
+    // The system does not publish the number of this user's threads; the shell has at least one.
     Some(Limit {
         of: "threads",
         name: "ulimit -u",
@@ -141,8 +140,8 @@ fn threads_of_user(needed: usize) -> Option<Limit> {
     })
 }
 
-/// What a container, a service or a user's slice may have: the tightest limit from this process's
-/// own group up to the root.
+/// The limit of a container, a service or a user's slice: the tightest one from this process's own
+/// control group up to the root.
 fn threads_of_group(needed: usize) -> Option<Limit> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut tightest: Option<Limit> = None;
@@ -156,7 +155,7 @@ fn threads_of_group(needed: usize) -> Option<Limit> {
             "pids" => "/sys/fs/cgroup/pids",
             _ => continue,
         };
-        // In a container the path may be the host's, which is not to be seen here; the root is.
+        // In a container the path may be the host's, which is not visible here; the root is.
         for group in Path::new(path).ancestors() {
             let folder = Path::new(root).join(group.strip_prefix("/").unwrap_or(group));
             let (Some(value), Some(there)) = (
@@ -221,7 +220,7 @@ fn number_in(path: impl AsRef<Path>) -> Option<usize> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The soft limit of that name; `None` also for "unlimited".
+/// Returns the soft limit of that name; `None` also for "unlimited".
 fn process_limit(name: &str) -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
@@ -239,7 +238,7 @@ mod tests {
             sockets: 2,
         };
         let Err(limits) = check(needs) else {
-            // A system that does not tell.
+            // A system that does not publish its limits.
             assert!(number_in("/proc/sys/vm/max_map_count").is_none());
             return;
         };

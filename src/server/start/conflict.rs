@@ -18,14 +18,14 @@ pub struct PortConflict {
     instead: Option<u16>,
 }
 
-/// A listener that the settings ask for.
+/// A listener that the settings require.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Needed {
     whose: Whose,
     address: SocketAddr,
 }
 
-/// The option that asks for a listener.
+/// The option that requires a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Whose {
     Portal,
@@ -84,7 +84,7 @@ impl fmt::Display for PortConflict {
 
 /// Returns the first two options that need the same port. Port 0 conflicts with nothing: the system
 /// chooses a free port. A UDP port conflicts with no TCP port. A room's port may be in use, because
-/// the rooms pass over it.
+/// the rooms skip it.
 pub(crate) fn port_conflict(settings: &Settings) -> Option<PortConflict> {
     let web = settings.web.as_ref().map(|web| (Whose::Web, web.address));
     let board = settings.board.map(|board| (Whose::Board, board));
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use crate::start::{Portals, WebEntrance};
 
-    /// The sentence about settings with these ports, `None` if they do not conflict.
+    /// Returns the message about settings with these ports, `None` if they do not conflict.
     fn sentence_about(
         (bind, port): (&str, u16),
         change: impl FnOnce(&mut Settings),
@@ -220,7 +220,7 @@ mod tests {
             let found = sentence_about(portal, all, web, board);
             assert_eq!(found.as_deref(), Some(sentence));
         }
-        // The last port of all has none after it.
+        // After 65535, the search continues at 1024.
         let found = sentence_about(
             ("0.0.0.0", 50000),
             all,
@@ -243,7 +243,7 @@ mod tests {
             (("0.0.0.0", 8080), Some("[::1]:8080"), None),
             (("fe80::1%1", 8080), Some("[fe80::1%2]:8080"), None),
             (("127.0.0.1", 0), Some("127.0.0.1:0"), Some("127.0.0.1:0")),
-            // The rooms' ports follow those of the workers, and a room passes over a used port.
+            // The rooms' ports follow the workers' ports, and the rooms skip a port in use.
             (("127.0.0.1", 8070), Some("127.0.0.1:8080"), None),
         ] {
             assert_eq!(sentence_about(portal, all, web, board), None, "{portal:?}");
@@ -251,7 +251,7 @@ mod tests {
         let udp = |settings: &mut Settings| settings.portals = Portals::Udp;
         let web = Some("127.0.0.1:8080");
         assert_eq!(sentence_about(("127.0.0.1", 8080), udp, web, None), None);
-        // A worker's port is TCP all the same.
+        // The workers' ports are TCP, even without a TCP portal.
         assert!(sentence_about(("127.0.0.1", 8079), udp, web, None).is_some());
         // A single port has no workers.
         let single = |settings: &mut Settings| settings.single_port = Some(10);

@@ -24,7 +24,7 @@ pub(crate) struct MissingPort {
     /// The right to the seat, held by this thread until the worker listens.
     pub(crate) lease: PortToken,
     pub(crate) address: SocketAddr,
-    /// The use of the port in the last event.
+    /// The use of the port that the last event reported.
     pub(crate) held: Option<PortUse>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct LateWorkers {
 }
 
 impl LateWorkers {
-    /// Runs the thread: tries until all workers listen, then waits for the end of the server.
+    /// Runs the thread: retries until all workers listen, then waits for the shutdown.
     pub(crate) fn run(mut self) {
         let clock = self.worker.state.clock.clone();
         let mut workers: Vec<(Arc<Listener>, JoinHandle<()>)> = Vec::new();
@@ -188,7 +188,7 @@ mod tests {
             BufReader::new(stream)
         }
 
-        /// Asks the portal for a seat and takes it. Returns its port.
+        /// Requests a seat from the portal, takes it, and returns its port.
         fn claim_seat(&self) -> (u16, BufReader<TcpStream>) {
             let mut ticket = String::new();
             self.connect(40000).read_to_string(&mut ticket).unwrap();
@@ -228,7 +228,7 @@ mod tests {
         free.sort_unstable();
         assert_eq!(free, [40003, 40004]);
         stage.claim_seat();
-        // The end of the server must wake and join these workers, too.
+        // The shutdown must wake and join these workers, too.
         stage.server.stop();
     }
 

@@ -1,4 +1,4 @@
-//! Binding every port that the server needs, before any thread starts.
+//! Binds every port that the server needs, before any thread starts.
 
 use std::fmt;
 use std::io;
@@ -13,51 +13,52 @@ use crate::net::{BoundPort, Datagrams, Port, PortOwner, PortProtocol, PortUse, T
 #[cfg(feature = "cluster")]
 use portal_backplane::ClusterError;
 
-/// Why a server did not start. Each message is one sentence that names the thing and the cure.
+/// The reason why a server did not start. Each message is one sentence that names the thing and the
+/// fix.
 #[derive(Debug)]
 pub enum StartError {
-    /// Somebody else listens on that port.
+    /// Another program uses the port.
     PortTaken {
         /// The port.
         address: SocketAddr,
-        /// What it was wanted for.
+        /// The purpose for which the server needs it.
         role: &'static str,
-        /// Who has it, if the system tells.
+        /// The program that uses it, if the system reveals it.
         holder: Option<PortOwner>,
     },
     /// The address is not one of this machine's.
     NotOurs(IpAddr),
-    /// The system does not let this user have that port.
+    /// This user has no permission to listen on the port.
     Denied(SocketAddr),
     /// There are not enough ports after the portal's.
     PortsRunOut {
         /// The portal's port.
         port: u16,
-        /// How many were to follow.
+        /// Number of ports needed after it.
         workers: usize,
     },
-    /// The system would not give this process the threads or descriptors for it.
+    /// This process can't have enough threads or descriptors.
     Limits {
-        /// How many workers (or clients, on a single port) were asked for.
+        /// Number of workers (or clients, on a single port) in the settings.
         seats: usize,
-        /// Every limit that is in the way.
+        /// Every limit that is too low.
         limits: Vec<Limit>,
     },
-    /// The system has no more file descriptors for this process.
+    /// This process has no file descriptors left.
     NoDescriptors {
-        /// How many listeners were wanted.
+        /// Number of listeners that the server needs.
         wanted: usize,
     },
     /// The accounts can't be used.
     Accounts(AccountError),
-    /// It can't be one chat with the other servers.
+    /// The server can't join the cluster.
     #[cfg(feature = "cluster")]
     Cluster(ClusterError),
-    /// The system has no random numbers.
+    /// The system can't provide random numbers.
     NoRandomness(String),
-    /// The system has no thread to give.
+    /// The system can't start a thread.
     NoThread(io::Error),
-    /// Anything else that binding can report.
+    /// Binding failed for another reason.
     Bind(SocketAddr, io::Error),
 }
 
@@ -76,7 +77,7 @@ impl fmt::Display for StartError {
             ),
             StartError::Denied(address) => write!(
                 f,
-                "the system does not let you listen on port {}: choose a PORT from 1024 on",
+                "you have no permission to listen on port {}: choose a PORT of at least 1024",
                 address.port()
             ),
             StartError::PortsRunOut { port, workers } => write!(
@@ -85,15 +86,15 @@ impl fmt::Display for StartError {
                  smaller PORT or fewer --workers"
             ),
             StartError::Limits { seats, limits } => {
-                write!(f, "{seats} people at a time are too many for this machine")?;
+                write!(f, "this machine can't serve {seats} clients at a time")?;
                 for limit in limits {
                     write!(f, "; {limit}")?;
                 }
-                f.write_str(". Or choose fewer --workers (or --max-clients)")
+                f.write_str(". Otherwise choose fewer --workers (or --max-clients)")
             }
             StartError::NoDescriptors { wanted } => write!(
                 f,
-                "this process may not open {wanted} listeners: raise the limit with `{}` or \
+                "this process can't open {wanted} listeners: raise the limit with `{}` or \
                  choose fewer --workers",
                 raise_descriptors(wanted * 2 + 64)
             ),
@@ -102,14 +103,14 @@ impl fmt::Display for StartError {
             StartError::Cluster(error) => error.fmt(f),
             StartError::NoRandomness(reason) => write!(
                 f,
-                "the system gives no random numbers ({reason}), and without them a passcode could \
-                 be guessed: start where /dev/urandom is available"
+                "the system provides no random numbers ({reason}), and without them a passcode \
+                 could be guessed: start the server where /dev/urandom is available"
             ),
-            // The error names the sandbox that forbids threads.
+            // An error without a system code already names the sandbox that forbids threads.
             StartError::NoThread(error) if error.raw_os_error().is_none() => error.fmt(f),
             StartError::NoThread(error) => write!(
                 f,
-                "the system gives no more threads ({error}): choose fewer --workers (each takes \
+                "the system can't start more threads ({error}): choose fewer --workers (each needs \
                  two threads) or raise the limit with `ulimit -u`"
             ),
             StartError::Bind(address, error) => write!(
@@ -122,7 +123,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Who has the port, what it was wanted for, and what helps.
+/// Writes the owner of the port, the purpose for which the server needs it, and the fix.
 fn port_taken(
     f: &mut fmt::Formatter<'_>,
     address: SocketAddr,
@@ -136,7 +137,7 @@ fn port_taken(
     match (is_connection, program) {
         (true, Some(program)) => write!(f, " by an outgoing connection of {program}")?,
         (true, None) => {
-            f.write_str(" by an outgoing connection of some program (`ss -tuanp` names it)")?
+            f.write_str(" by a program's outgoing connection (`ss -tuanp` names the program)")?
         }
         (false, Some(program)) => write!(f, " by {program}")?,
         (false, None) => {}
@@ -145,7 +146,7 @@ fn port_taken(
     if is_connection {
         write!(
             f,
-            "the system gives connections such ports. Try again in a minute, keep the port for servers \
+            "the system assigns such ports to connections. Try again in a minute, reserve the port for servers \
              (`sysctl net.ipv4.ip_local_reserved_ports={port}-{}`), or choose ",
             port.saturating_add(20)
         )?;
@@ -160,7 +161,7 @@ fn port_taken(
     }
     f.write_str(match program {
         Some(_) => "stop that program",
-        None => "stop the program that has it (`ss -tulnp` names it)",
+        None => "stop the program that uses it (`ss -tulnp` names it)",
     })?;
     match role {
         WEB => f.write_str(" or choose another one with --web ADDRESS:PORT"),
@@ -172,12 +173,12 @@ fn port_taken(
     }
 }
 
-/// What its port is wanted for.
+/// The roles in [`StartError::PortTaken`].
 pub(super) const WEB: &str = "browser entrance";
 pub(super) const PORTAL: &str = "TCP portal";
 const UDP_PORTAL: &str = "UDP portal";
 
-/// A port to try instead: well away, so that the workers' ports do not meet the old ones.
+/// Suggests another port, far enough away that the workers' ports do not overlap the old ones.
 fn suggestion(port: u16) -> u16 {
     if port < 60000 {
         (port / 1000 + 1) * 1000
@@ -186,7 +187,7 @@ fn suggestion(port: u16) -> u16 {
     }
 }
 
-/// All sockets of a server that has not started yet. The TCP ports are bound and refuse callers.
+/// The sockets of a server that has not started yet. The TCP ports are bound and refuse callers.
 pub(super) struct Listeners {
     pub(super) port: Port,
     pub(super) portal_tcp: Option<BoundPort>,
@@ -197,8 +198,9 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Binds the portals and all workers' ports. The workers' lie in the range from which the
-    /// system gives clients theirs, so they are taken now and not when they are needed.
+    /// Binds the portals and all workers' ports. The workers' ports are in the range from which the
+    /// system assigns ports to outgoing connections, so they are bound now rather than when they
+    /// are needed.
     pub(super) fn bind(
         settings: &Settings,
         binder: &mut dyn Binder,
@@ -281,8 +283,8 @@ fn bind_udp(address: SocketAddr, binder: &mut dyn Binder, tap: &Tap) -> io::Resu
 
 type BothPortals = (Option<BoundPort>, Option<Datagrams>);
 
-/// If the system chooses the TCP port, another program may use the same UDP port. In that case the
-/// system chooses again.
+/// Binds both portals to a port that the system chooses. If another program uses the same UDP port,
+/// the system chooses again.
 fn bind_both(
     address: SocketAddr,
     binder: &mut dyn Binder,
@@ -302,7 +304,7 @@ fn bind_both(
     }
 }
 
-/// What there is to say to `error`, which came of binding `address` for `role`.
+/// Converts the `error` of binding `address` for `role`.
 pub(super) fn explain(
     error: io::Error,
     address: SocketAddr,

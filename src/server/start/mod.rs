@@ -1,8 +1,8 @@
-//! The server: every thread of it is started here.
+//! Starts and stops the server's threads.
 //!
-//! [`Server::start`] binds every listener first, so that a port which is taken is found out while
-//! nothing is half open, and then starts the threads: the portal, and for each port a worker and
-//! a timer. [`Server::stop`] ends and joins them all. What each does is in the module of its name.
+//! [`Server::start`] first binds every listener, so that it detects a port in use before anything
+//! else is open. Then it starts the threads: the portal, and for each port a worker and a timer.
+//! [`Server::stop`] ends and joins them all. Each thread is documented in the module of its name.
 
 mod budget;
 mod conflict;
@@ -73,8 +73,8 @@ pub use listeners::StartError;
 pub use portal_core::guard::pace::Rate;
 pub use settings::{Portals, Settings, WebEntrance};
 
-/// The ports after the last worker's. Where the system chooses, the numbers only tell the rooms
-/// apart.
+/// Returns the rooms' ports, which follow the last worker's. If the system chooses ports, the
+/// numbers only distinguish the rooms.
 fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> + use<> {
     let first = match settings.port {
         0 => 1,
@@ -85,7 +85,7 @@ fn room_ports(settings: &Settings, portal: Port) -> impl Iterator<Item = Port> +
     numbers.filter_map(Port::new)
 }
 
-/// The port of a worker, which may not be bound yet.
+/// Returns a worker's port, which may not be bound yet.
 fn worker_port((address, bound): &(SocketAddr, Option<BoundPort>)) -> Port {
     let wanted = Port::new(address.port());
     let bound = bound.as_ref().map(BoundPort::port);
@@ -119,34 +119,34 @@ fn open_accounts(
     Ok(Some(Arc::new(accounts)))
 }
 
-/// Refuses what this machine can't carry, before anything starts.
+/// Refuses settings that exceed the limits of this machine, before anything starts.
 fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     let seats = settings.single_port.unwrap_or(settings.workers);
     let listeners = if settings.single_port.is_some() {
         1
     } else {
-        // A worker's each, and the portal's two.
+        // One per worker, and two for the portal.
         seats + 2
     };
     let (viewers, board) = match settings.board {
-        // One thread per viewer and per pending request, the accept_loop thread, and the feed.
+        // One thread per viewer and per pending request, the accept thread, and the feed.
         Some(_) => (limits::VIEWERS + limits::HANDSHAKES, 2),
         None => (0, 0),
     };
     let (browsers, door) = match &settings.web {
-        // A browser in a seat has a thread besides the seat's worker.
+        // A browser in a seat has its own thread, besides the seat's worker.
         Some(_) => (seats, 1),
         None => (0, 0),
     };
-    // Callers that are not authenticated yet: the threads, and the descriptors of parked callers.
-    // Without TLS and browsers these are the callers of rooms, who are refused if descriptors run
-    // out.
+    // Callers that are not authenticated yet: their threads, and the descriptors of parked callers.
+    // Without TLS and browsers, only callers of rooms are pending, and these are refused if
+    // descriptors run out.
     let has_pending = settings.tls.is_some() || settings.web.is_some();
     let pending = usize::from(has_pending) * limits::HANDSHAKES;
     let parked =
         (usize::from(has_pending) + usize::from(settings.board.is_some())) * limits::PARKED;
-    // Per seat, a timer and a worker, or a timer and a connection's thread. Then the ticker, the
-    // portal's threads, and `liveness`.
+    // Per seat, a timer and a worker, or a timer and a connection's thread. The other four are the
+    // ticker, the portal's two threads, and `liveness`.
     let needs = Needs {
         threads: 2 * seats + 4 + viewers + board + browsers + door + limits::HANDSHAKES,
         sockets: listeners + seats + viewers + board + browsers + door + pending + parked,
@@ -154,7 +154,8 @@ fn check_limits(settings: &Settings) -> Result<ThreadBudget, StartError> {
     budget::check(needs).map_err(|limits| StartError::Limits { seats, limits })
 }
 
-/// What every socket of the server gets: each call becomes an event, if that is wanted.
+/// Returns the tap for all sockets of the server. Each call becomes an event if any reader of
+/// events wants calls.
 fn tap(settings: &Settings, events: &Events) -> Tap {
     let mut tap = Tap {
         chop: settings.chop,
@@ -186,12 +187,12 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     /// Callers of all entrances that are not authenticated yet.
     callers: Arc<PendingConnections>,
-    /// Where threads are blocked in `accept` or `recv_from`, to be woken at the end.
+    /// The listeners on which threads block in `accept`. The shutdown notifies them.
     tcp: Vec<Arc<Listener>>,
     udp: Option<Arc<Datagrams>>,
-    /// The portal's address, or the single port's.
+    /// The address of the portal or of the single port.
     portal: SocketAddr,
-    /// The browser's door's.
+    /// The address of the browser entrance.
     web: Option<SocketAddr>,
     tick: Duration,
     tls: Option<TlsServer>,
@@ -199,26 +200,26 @@ pub struct Server {
     workers: Vec<Port>,
     /// Number of these ports that were busy at the start.
     missing: usize,
-    /// Why it is about to be stopped. A leaf lock.
+    /// The reason for the shutdown. A leaf lock.
     why: Mutex<Option<String>>,
 }
 
-/// Somebody who is connected.
+/// A connected client.
 pub(crate) struct Connected {
     pub(crate) seat: SeatNumber,
     pub(crate) port: Port,
-    /// The names of the two that serve them.
+    /// The names of the two threads that serve the client.
     pub(crate) threads: String,
     pub(crate) connection: Arc<Connection>,
 }
 
 impl Server {
-    /// Binds every listener and starts every thread. Time is `clock`'s: whoever starts the server
-    /// lets it tick (a [`crate::clock::Ticker`], or a test by hand).
+    /// Binds every listener and starts every thread. The caller advances `clock` (with a
+    /// [`crate::clock::Ticker`], or by hand in a test).
     ///
     /// # Errors
-    /// [`StartError`] when a port is taken, the address is not this machine's, or the system has
-    /// no thread or no random number to give. Nothing is left open or running then.
+    /// [`StartError`] if a port is in use, the address is not this machine's, or the system can't
+    /// provide a thread or random numbers. In that case nothing stays open or running.
     pub fn start(settings: &Settings, clock: Clock, events: Events) -> Result<Server, StartError> {
         Server::start_with(settings, clock, events, |tap| {
             Box::new(ports::System { tap: tap.clone() })
@@ -226,7 +227,7 @@ impl Server {
     }
 
     /// Starts a server with these settings and stops it again. Does not wait for ports in
-    /// TIME_WAIT, and returns them: a start waits up to a minute until they are free.
+    /// TIME_WAIT, but returns them; a start would wait for them for up to a minute.
     ///
     /// # Errors
     /// Like [`Server::start`].
@@ -277,7 +278,7 @@ impl Server {
         let (backplane, directory) = alone();
         let accounts = open_accounts(settings, directory, &events)?;
         let port = listeners.port;
-        // With one port for everyone, every seat is at that port.
+        // A single port is the port of every seat.
         let workers: Vec<Port> = match settings.single_port {
             Some(clients) => vec![port; clients],
             None => listeners.workers.iter().map(worker_port).collect(),
@@ -301,7 +302,7 @@ impl Server {
             None => PasscodeKind::Hex,
             Some(_) => PasscodeKind::NineDigits,
         };
-        // A room's client must log in first, so a web page can't take part in it.
+        // A room's client must have logged in, so a web page can't connect there.
         let transport_of_rooms = transport(true);
         let transport = transport(settings.single_port.is_none());
         let (mut seats, mut timekeeping) = (Vec::new(), Vec::new());
@@ -379,7 +380,7 @@ impl Server {
                 ..factory.clone()
             };
             let serve_room = Box::new(move |new: NewRoom| {
-                // The server joins its rooms before it goes, so there is one.
+                // The server joins its rooms before it drops the state, so this succeeds.
                 if let Some(state) = state.upgrade() {
                     room_threads::run(
                         state,
@@ -438,7 +439,7 @@ impl Server {
             missing: 0,
             why: Mutex::default(),
         };
-        // From here on a failure drops the server, which stops what has been started.
+        // From here on, a failure drops the server, which stops the threads started so far.
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &cluster {
             server.join_cluster(cluster, accounts)?;
@@ -476,7 +477,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Takes part in a chat of several servers, before anybody is let in.
+    /// Joins the cluster, before any client is admitted.
     #[cfg(feature = "cluster")]
     fn join_cluster(
         &mut self,
@@ -492,7 +493,8 @@ impl Server {
             tls: self.tls.is_some(),
         };
         let free = |state: Arc<ServerState>| state.seats.free_ports().len();
-        // The accounts know the other servers, which must not keep them.
+        // The accounts hold a reference to the backplane, so the backplane must not keep them
+        // alive.
         let accounts = accounts.as_ref().map(Arc::downgrade);
         let all = |accounts: &Weak<SharedAccounts>| Some(accounts.upgrade()?.all());
         let host = BackplaneHost {
@@ -510,12 +512,12 @@ impl Server {
         cluster.start(host).map_err(StartError::Cluster)
     }
 
-    /// The server's state, for an entrance that is not started here.
+    /// Returns the server's state, for an entrance that is not started here.
     pub fn state(&self) -> &Arc<ServerState> {
         &self.state
     }
 
-    /// The other servers, if this is one of several.
+    /// Returns the backplane, if this server is in a cluster.
     #[cfg(feature = "cluster")]
     pub fn cluster(&self) -> Option<&RedisBackplane> {
         self.cluster.as_deref()
@@ -613,7 +615,7 @@ impl Server {
         self.spawn("late-workers".to_owned(), move || late.run())
     }
 
-    /// Listens on the port, whose thread is about to start.
+    /// Listens on a port whose thread is about to start.
     fn listen(
         &mut self,
         port: BoundPort,
@@ -680,7 +682,7 @@ impl Server {
         })
     }
 
-    /// The portal comes last: whoever it sends to a worker finds it at work.
+    /// The portal starts last, when the workers to which it sends clients are running.
     fn start_portals(
         &mut self,
         tcp: Option<BoundPort>,
@@ -730,43 +732,44 @@ impl Server {
         Ok(())
     }
 
-    /// The portal's address.
+    /// Returns the portal's address.
     pub fn portal(&self) -> SocketAddr {
         self.portal
     }
 
-    /// The address of the browser's door, if there is one.
+    /// Returns the address of the browser entrance, if there is one.
     pub fn web(&self) -> Option<SocketAddr> {
         self.web
     }
 
-    /// The workers' ports, in the order of their seats.
+    /// Returns the workers' ports, in the order of their seats.
     pub fn workers(&self) -> &[Port] {
         &self.workers
     }
 
-    /// Number of workers' ports that were busy at the start. They are added when they become free.
+    /// Returns the number of workers' ports that were busy at the start. They are added when they
+    /// become free.
     pub fn missing_at_start(&self) -> usize {
         self.missing
     }
 
-    /// The ports on the workload stack, the next one to be handed out first.
+    /// Returns the ports on the workload stack, the top of the stack first.
     pub fn free_ports(&self) -> Vec<Port> {
         self.state.seats.free_ports()
     }
 
-    /// Whether all seats are at one port.
+    /// Returns whether all seats are at one port.
     fn is_single(&self) -> bool {
         self.workers.windows(2).any(|pair| pair[0] == pair[1])
     }
 
-    /// Everyone who is connected, in the order of the seats.
+    /// Returns all connected clients, in the order of their seats.
     pub(crate) fn connected(&self) -> Vec<Connected> {
         let seats = self.state.seats.all().iter();
         seats
             .filter_map(|seat| {
-                // Whoever is still on the way in has not been welcomed, so nothing else may be
-                // said to them yet.
+                // A client in its handshake has not been welcomed, so nothing else may be sent to
+                // it yet.
                 let connection = self.state.pairs.connection(seat.number)?;
                 let timer = match self.is_single() {
                     true => seat.number.to_string(),
@@ -783,7 +786,7 @@ impl Server {
             .collect()
     }
 
-    /// The names (or ports) that everyone who is connected goes by.
+    /// Returns the label (name or port) of every connected client.
     pub(crate) fn labels(&self) -> Vec<String> {
         let connected = self.connected().into_iter();
         connected
@@ -791,19 +794,20 @@ impl Server {
             .collect()
     }
 
-    /// Tells everyone who is connected something in words; returns how many.
+    /// Sends a notice to every connected client; returns their number.
     pub fn broadcast(&self, text: &str) -> usize {
         self.state.notice(text)
     }
 
-    /// Removes the connection of that name, or in the seat with that port, telling them `reason`.
+    /// Disconnects the client with that name, or in the seat with that port, and sends it `reason`.
     /// Returns whether there was one.
     pub fn kick(&self, name: &str, reason: &str) -> bool {
         let farewell = ServerDoc::Kicked {
             reason: reason.into(),
         };
         let connected = self.connected();
-        // The port first: somebody may have chosen another one's port for a name.
+        // The port takes precedence, because a client may have chosen another client's port as its
+        // name.
         let by_port = connected
             .iter()
             .find(|there| there.port.to_string() == name);
@@ -824,13 +828,13 @@ impl Server {
         self.tick
     }
 
-    /// Tells every client, joins every thread and closes every listener. When it returns, the
+    /// Notifies every client, joins every thread and closes every listener. After it returns, the
     /// ports can be bound again.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Notes why it is about to be stopped, for the event that tells of it.
+    /// Sets the reason for the event `shutting-down`.
     pub(crate) fn will_stop(&self, why: &str) {
         *self.why.lock() = Some(why.to_owned());
     }
@@ -841,7 +845,8 @@ impl Drop for Server {
         let why = self.why.lock().take();
         self.state.events.emit_last_counts();
         self.state.events.emit(|| ChatEvent::ShuttingDown { why });
-        // The timers see their connections out and shut the factory, which wakes workers in a read.
+        // The timers send farewells and shut the sockets down, which wakes workers blocked in
+        // `read`.
         self.state.clock.stop();
         self.state.rooms.end_all();
         for listener in &self.tcp {
@@ -851,11 +856,11 @@ impl Drop for Server {
             socket.wake();
         }
         for thread in self.threads.drain(..) {
-            // Every loop catches what may panic; if one ended by a panic all the same, it ended.
+            // Every loop catches panics. If a thread panicked all the same, it has ended.
             let _ = thread.join();
         }
         self.callers.end(limits::CONSOLE_PATIENCE);
-        // Those whose room was being made when the others ended.
+        // The rooms that were being created during the first call.
         self.state.rooms.end_all();
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {

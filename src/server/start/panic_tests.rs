@@ -1,4 +1,4 @@
-//! A panic anywhere costs the one client that it was about.
+//! Tests that a panic anywhere affects only the client that caused it.
 #![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
@@ -30,7 +30,7 @@ impl Client {
         writeln!(self.0.get_mut(), "{line}").unwrap();
     }
 
-    /// Reads up to a line with `part` in it, or to the end.
+    /// Reads up to a line that contains `part`, or to the end.
     fn receives(&mut self, part: &str) -> String {
         let mut line = String::new();
         while self.0.read_line(&mut line).is_ok_and(|count| count > 0) {
@@ -70,7 +70,7 @@ impl Stage {
         *self.server.panics.next_at.lock().unwrap() = Some(place);
     }
 
-    /// Waits until it has happened, and that it is told with its place.
+    /// Waits for the event `panicked`, and checks its message and place.
     fn has_panicked(&self, at: &str) {
         loop {
             let event = self.events.events().recv_timeout(PATIENCE).expect(at);
@@ -108,7 +108,8 @@ impl Stage {
         }
     }
 
-    /// Everybody can still get in, and in the end every port is back.
+    /// Checks that clients can still connect and chat, and that every port is free again in the
+    /// end.
     fn goes_on(self) {
         self.wait_for_all_ports();
         let (mut alice, mut bob) = (self.seat(), self.seat());
@@ -171,7 +172,7 @@ fn in_the_clearing_up_it_is_cleared_up_again() {
 fn in_a_session_the_partner_is_told() {
     let stage = Stage::new(Settings::default());
     let (mut alice, mut bob) = (stage.seat(), stage.seat());
-    // Both are waiting for the next words of their clients: it is alice's that bring the panic.
+    // After the PONGs, both sessions wait for input, so alice's message causes the panic.
     for client in [&mut alice, &mut bob] {
         client.sends("<CLIENT><command>PING</command></CLIENT>");
         assert!(client.receives("PONG").contains("PONG"));
@@ -217,13 +218,13 @@ fn in_a_room_it_costs_one_caller() {
                 stage.clock.beat();
             }
             stage.has_panicked(place);
-            // The next tick does what this one did not.
+            // The next tick completes the work of this one.
             stage.clock.beat();
         } else {
             stage.panic_at(place);
             let mut caller = Client::at(there);
             if place == "room-writer" {
-                // The writer may have panicked, and the connection ended, before that.
+                // The writer may have panicked, and the connection closed, before this write.
                 let passcode = part(&joined, "HandshakePasscode");
                 let _ = writeln!(
                     caller.0.get_mut(),

@@ -1,4 +1,4 @@
-//! Binds the server's ports, and waits for those that an outgoing connection has just used.
+//! Binds the server's ports, and waits for ports that an outgoing connection has just used.
 //!
 //! The system's range of ports for outgoing connections includes ours, and the system keeps the
 //! port of a closed connection for another minute (TIME_WAIT). A worker's port in that state is
@@ -16,15 +16,15 @@ use crate::limits;
 use crate::net::{BoundPort, PortProtocol, PortUse, Tap};
 use crate::output;
 
-/// The system and the clock, as binding needs them. Tests replace both.
+/// The interface to the system and the clock. Tests replace both.
 pub(super) trait Binder: Send {
     /// Binds a TCP port.
     fn bind(&mut self, address: SocketAddr) -> io::Result<BoundPort>;
     /// Looks up what uses each of these ports.
     fn held(&mut self, transport: PortProtocol, addresses: &[SocketAddr]) -> Vec<Option<PortUse>>;
-    /// Waits before the next attempt, and returns how long.
+    /// Waits before the next attempt, and returns the duration of the wait.
     fn pause(&mut self) -> Duration;
-    /// Notifies the operator why the start takes so long.
+    /// Reports to the operator why the start takes so long.
     fn report(&mut self, reason: &str);
 }
 
@@ -91,7 +91,7 @@ impl Binder for Checking {
     }
 }
 
-/// Why a port can't be bound, in words.
+/// Describes why a port can't be bound.
 pub(super) fn reason(held: Option<PortUse>) -> &'static str {
     match held {
         Some(PortUse::EndedConnection) => {
@@ -211,19 +211,20 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// What a port is in use for at each attempt to bind it, the next one first; then it is free.
+    /// The use of a port at each attempt to bind it; after these attempts the port is free.
     pub(in crate::start) type Script = VecDeque<Option<PortUse>>;
 
-    /// Binds by script. A port that is free is really another one, which the system chooses.
+    /// A binder that follows a script. In place of a free port, it binds one that the system
+    /// chooses.
     #[derive(Clone, Default)]
     pub(in crate::start) struct Scripted(pub(in crate::start) Arc<Mutex<PortState>>);
 
     #[derive(Default)]
     pub(in crate::start) struct PortState {
         pub(in crate::start) scripts: HashMap<u16, Script>,
-        /// Why the last attempt at a port failed.
+        /// The use of each port at the last failed attempt.
         held: HashMap<u16, Option<PortUse>>,
-        /// Where a port is really.
+        /// The real address of each port.
         pub(in crate::start) really: HashMap<u16, SocketAddr>,
         pub(in crate::start) reports: Vec<String>,
         pauses: u32,
@@ -275,8 +276,8 @@ pub(super) mod tests {
     const LISTENS: Option<PortUse> = Some(PortUse::Listener);
     const ENOUGH: usize = 1000;
 
-    /// Which of the ports 1 to 4 are bound at the start, or which one is refused; how many pauses
-    /// that took, and how often the operator was told.
+    /// Returns the ports, out of 1 to 4, that are bound at the start, or the port that is refused;
+    /// the number of pauses; and the number of reports to the operator.
     fn start(scripts: &[(u16, &[Option<PortUse>])]) -> (Result<Vec<u16>, u16>, u32, usize) {
         let addresses: Vec<SocketAddr> =
             (1..=4).map(|port| ([127, 0, 0, 1], port).into()).collect();
@@ -310,7 +311,7 @@ pub(super) mod tests {
             [&[ENDED; 3], &[ENDED; 5], &[ENDED; ENOUGH]];
         let all = [(1, long), (2, two), (3, one), (4, long)];
         assert_eq!(start(&all), (Ok(vec![3]), 3, 1));
-        // Longer than any TIME_WAIT, it is something else.
+        // A port that stays in use longer than any TIME_WAIT is refused.
         let never = [(1, long), (2, long), (3, long), (4, long)];
         let tries = limits::TIME_WAIT
             .as_millis()
@@ -322,15 +323,15 @@ pub(super) mod tests {
     fn a_port_that_a_program_has_is_refused() {
         let ended: &[Option<PortUse>] = &[ENDED; ENOUGH];
         assert_eq!(start(&[(1, ended), (2, &[LISTENS])]), (Err(2), 0, 0));
-        // An outgoing connection that goes on is waited for a moment, whatever else is free.
+        // The start waits a moment for an open outgoing connection, even if other ports are free.
         let tries = limits::BIND_PATIENCE.as_millis() / limits::BIND_PAUSE.as_millis();
         let connected: &[Option<PortUse>] = &[CONNECTED; ENOUGH];
         assert_eq!(start(&[(3, connected)]), (Err(3), tries as u32, 1));
-        // When it ends in that time, its port is missing like others.
+        // If the connection closes in that time, its port is missing like any other.
         let ends: Vec<Option<PortUse>> =
             [CONNECTED; 2].into_iter().chain([ENDED; ENOUGH]).collect();
         assert_eq!(start(&[(3, &ends)]), (Ok(vec![1, 2, 4]), 2, 1));
-        // One that became free in between is tried again, once.
+        // A port that became free in the meantime is tried again, once.
         assert_eq!(start(&[(3, &[None])]), (Ok(vec![1, 2, 3, 4]), 1, 0));
         assert_eq!(start(&[(3, &[None; ENOUGH])]), (Err(3), 1, 0));
     }

@@ -1,4 +1,4 @@
-//! Sessions with a turn that is cut short, and with a client that does not read.
+//! Tests of sessions with a turn that is cut short, and with a client that does not read.
 #![cfg(test)]
 
 use std::io::{BufRead, BufReader, Write};
@@ -99,7 +99,8 @@ fn replays_that_nobody_reads_wait_up_to_a_fixed_amount() {
     server.stop();
 }
 
-/// The messages that the partner receives of a turn of three, if `at_first` runs before.
+/// Returns the messages that the partner receives from a turn of three; `at_first` runs before the
+/// turn.
 fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<String>) {
     let clock = Clock::new();
     let events = Events::new(clock.clone());
@@ -115,7 +116,7 @@ fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<S
         let welcome = ServerDoc::Notice("welcome".into());
         state.pairs.enter(seat.number, connection, &welcome);
     }
-    // She sends nothing more than the bytes that arrived with her passcode.
+    // She sends only the bytes that arrived with her passcode.
     hers.shutdown(std::net::Shutdown::Write).unwrap();
     let said: String = (0..3)
         .map(|number| format!("<CLIENT><message>{number}</message></CLIENT>\n"))
@@ -134,7 +135,7 @@ fn received_of_a_turn(at_first: impl FnOnce(&Connection)) -> (CloseReason, Vec<S
 fn a_turn_ends_with_its_session() {
     let all = ["0", "1", "2"].map(str::to_owned).to_vec();
     assert_eq!(received_of_a_turn(|_| {}), (CloseReason::PeerClosed, all));
-    // The messages after that have no recipient.
+    // After a kick, the messages of the turn are not delivered.
     let ended = received_of_a_turn(|alice| {
         alice.outbox.end(CloseReason::Kicked);
     });

@@ -1,4 +1,4 @@
-//! What a server can be told at its start, and what it does when it is told nothing.
+//! The settings of a server, and their defaults.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -14,24 +14,24 @@ use crate::wire::Revision;
 use portal_backplane::ClusterSettings;
 use portal_core::guard::pace::Rate;
 
-/// Which portals are open.
+/// The open portals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Portals {
-    /// TCP alone.
+    /// TCP only.
     Tcp,
-    /// UDP alone.
+    /// UDP only.
     Udp,
     /// Both, on the same port number.
     Both,
 }
 
 impl Portals {
-    /// Whether the TCP portal is open.
+    /// Returns whether the TCP portal is open.
     pub fn tcp(self) -> bool {
         self != Portals::Udp
     }
 
-    /// Whether the UDP portal is open.
+    /// Returns whether the UDP portal is open.
     pub fn udp(self) -> bool {
         self != Portals::Tcp
     }
@@ -40,17 +40,17 @@ impl Portals {
 /// The entrance for browsers.
 #[derive(Clone, Debug)]
 pub struct WebEntrance {
-    /// Where the page is.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Names besides its addresses and `localhost` under which browsers may request the page:
+    /// Names under which browsers may request the page, besides its addresses and `localhost`:
     /// `NAME` or `NAME:PORT`.
     pub names: Vec<String>,
-    /// Reverse proxies whose statements about their clients are trusted.
+    /// Reverse proxies that are trusted to name their clients' addresses.
     pub trusted_proxies: Vec<Network>,
 }
 
 impl WebEntrance {
-    /// The page at that address.
+    /// An entrance at that address, without names and proxies.
     pub fn at(address: SocketAddr) -> WebEntrance {
         WebEntrance {
             address,
@@ -60,76 +60,76 @@ impl WebEntrance {
     }
 }
 
-/// The server's settings; the command line's options, in `chatserver --help`.
+/// The server's settings. `chatserver --help` describes the options that set them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The portal's port; 0 lets the system choose this one and the workers'.
+    /// The portal's port; with 0 the system chooses this port and the workers'.
     pub port: u16,
     /// The address to listen on.
     pub bind: Host,
-    /// How many workers; even, so that nobody sits alone.
+    /// Number of workers; even, so that every seat has a partner seat.
     pub workers: usize,
-    /// Speak as the original programs of that revision do (seed 000).
+    /// The revision of the original programs to be compatible with (seed 000).
     pub compat: Option<Revision>,
-    /// One port for so many clients, instead of a portal and workers.
+    /// The number of clients on a single port, instead of a portal and workers.
     pub single_port: Option<usize>,
-    /// Which portals are open.
+    /// The open portals.
     pub portals: Portals,
     /// The clock's period.
     pub tick: Duration,
-    /// From the portal's answer to the connection.
+    /// The limit from the portal's answer to the connection.
     pub reserve_timeout: Duration,
-    /// From the connection to the passcode.
+    /// The limit from the connection to the passcode.
     pub handshake_timeout: Duration,
-    /// From the last thing heard; `None` is never.
+    /// The limit from a client's last activity; `None` is no limit.
     pub idle_timeout: Option<Duration>,
-    /// From the connection, however active; `None` is never.
+    /// The limit from the connection, regardless of activity; `None` is no limit.
     pub total_timeout: Option<Duration>,
     /// The time after which a client whose kernel acknowledges nothing is disconnected.
     pub unacknowledged: Duration,
-    /// The longest frame taken from a client, in bytes.
+    /// The maximum length of a client's frame, in bytes.
     pub max_message: usize,
-    /// Where the accounts are; `None` where a free name is anybody's, without a password.
+    /// The accounts file; `None` if any client may use a free name without a password.
     pub accounts: Option<PathBuf>,
-    /// How many seats one address may have reserved or taken.
+    /// Maximum number of seats that one address may have reserved or taken.
     pub max_per_address: Option<usize>,
-    /// How fast one client may talk.
+    /// The limit on one client's documents.
     pub rate: Option<Rate>,
-    /// Up to how many people are told of each other's comings and goings.
+    /// Maximum number of logged-in users up to which logins and logouts are announced.
     pub announce_up_to: usize,
-    /// How many rooms there can be at a time.
+    /// Maximum number of rooms.
     pub rooms: usize,
-    /// How many of a room's last messages a new member gets to see.
+    /// Number of a room's latest messages that a new member receives.
     pub history: usize,
-    /// What greets whoever logs in.
+    /// The notice for each client that logs in.
     pub message_of_the_day: Option<String>,
-    /// Print no events.
+    /// Suppresses events on the console.
     pub quiet: bool,
-    /// Chat texts in the events, too.
+    /// Includes the text of messages in the events.
     pub show_messages: bool,
-    /// Passcodes in the events, too.
+    /// Includes passcodes in the events.
     pub show_passcodes: bool,
-    /// Tell of every socket call as an event, with its bytes: passwords, too.
+    /// Emits every socket call as an event, with its bytes, including passwords.
     pub trace: bool,
-    /// Write so many bytes at a time, and no more together.
+    /// Maximum number of bytes in one write to a socket.
     pub chop: Option<NonZeroUsize>,
-    /// Serve a page about it at this address.
+    /// The address of the board.
     pub board: Option<SocketAddr>,
-    /// Let browsers in.
+    /// The entrance for browsers.
     pub web: Option<WebEntrance>,
-    /// What all TCP ports speak TLS with; `None` if they speak without it.
+    /// The TLS configuration of all TCP ports; `None` if they do not use TLS.
     pub tls: Option<TlsServer>,
-    /// Be one chat with other servers.
+    /// The membership in a cluster.
     #[cfg(feature = "cluster")]
     pub cluster: Option<ClusterSettings>,
-    /// Append events to this file as JSON lines.
+    /// The file to which events are appended as JSON lines.
     pub event_file: Option<PathBuf>,
-    /// How long that file may grow before it is rotated, in bytes.
+    /// The length at which that file is rotated, in bytes.
     pub event_file_most: Option<u64>,
 }
 
 impl Settings {
-    /// The timeouts of a seat, in ticks.
+    /// Returns the timeouts of a seat, in ticks.
     pub(super) fn timeouts(&self) -> Timeouts {
         let ticks = |timeout| Ticks::covering(timeout, self.tick);
         Timeouts {
@@ -141,9 +141,9 @@ impl Settings {
         }
     }
 
-    /// How long before the idle timeout a connection is warned: a minute, a third of the timeout if
-    /// that is shorter, and at least a tick. `None` where there is no such timeout, or where the
-    /// clients are original programs, which know no such word.
+    /// Returns the time before the idle timeout at which a client is warned: [`limits::IDLE_SOON`],
+    /// or a third of the timeout if that is shorter, but at least a tick. `None` without an idle
+    /// timeout, and for the original programs, which have no such message.
     pub(crate) fn warning_before_idle(&self) -> Option<Ticks> {
         let idle = self.idle_timeout.filter(|_| self.compat.is_none())?;
         let warning = limits::IDLE_SOON.min(idle / 3);
