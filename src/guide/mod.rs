@@ -12,6 +12,8 @@
 //! - [`seeds`]: The five documents from which this grew, and the command that is each one's server.
 //! - [`board`]: The page on which all of it can be watched.
 //! - [`build_it_yourself`]: Writing such a server in any language, with a checker.
+//! - [`glossary`]: The technical terms, in a sentence or two each.
+//! - [`reading_the_code`]: The way through the source, and a running server seen from outside.
 //! - [`contributing`]: How to change this project.
 //! - [`changelog`]: What has changed, for whom.
 //!
@@ -57,6 +59,14 @@ pub mod board {}
 #[doc = include_str!("links.md")]
 #[doc = include_str!("build-it-yourself.md")]
 pub mod build_it_yourself {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
+
+#[doc = include_str!("links.md")]
+#[doc = include_str!("reading-the-code.md")]
+pub mod reading_the_code {}
 
 #[doc = include_str!("links.md")]
 #[doc = include_str!("contributing.md")]
