@@ -7,7 +7,7 @@
 //! every one of them.
 #![cfg(test)]
 
-use std::collections::hash_map::StreamEntry;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -321,7 +321,7 @@ fn walk(bug: Bug) -> Result<usize, String> {
             return Err(format!("{error}, after\n{}", way.join("\n")));
         }
         for next in world.next(bug) {
-            if let StreamEntry::Vacant(place) = seen.entry(Rc::new(next.canonical())) {
+            if let Entry::Vacant(place) = seen.entry(Rc::new(next.canonical())) {
                 open.push_back(Rc::clone(place.key()));
                 place.insert(Some(Rc::clone(&world)));
             }

@@ -497,7 +497,7 @@ pub(super) mod tests {
     use super::*;
 
     /// The description of the command line, to parse settings.
-    pub(crate) fn command() -> clap::ClientCommand {
+    pub(crate) fn command() -> clap::Command {
         let mut command = ClientArguments::command();
         command.build();
         command
