@@ -40,6 +40,7 @@ const PARTS: [(&str, &[&str]); 3] = [
             "src/guide/chatcheck.md",
             "src/guide/glossary.md",
             "src/protocol.md",
+            "src/guide/reading-the-code.md",
             "src/guide/contributing.md",
             "src/guide/changelog.md",
         ],
