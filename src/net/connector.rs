@@ -1,4 +1,4 @@
-//! How a client's connections to one server are made.
+//! Connects a client to one server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,21 +8,22 @@ use super::handshake_error::HandshakeError;
 use super::tls::TlsClient;
 use super::{Stream, Tap};
 
-/// What every connection to one server has: to its portal, a worker, a room.
+/// Options of all connections to one server: to its portal, a worker, a room.
 #[derive(Clone, Debug, Default)]
 pub struct Connector {
-    /// Is done to each socket besides its work.
+    /// The tap of each socket.
     pub tap: Tap,
-    /// What it speaks TLS with, and whom it wants to reach: a name or an address.
+    /// The TLS configuration and the expected server, a name or an address; `None` for plain
+    /// connections.
     pub tls: Option<(TlsClient, String)>,
 }
 
 impl Connector {
-    /// Connects to `to`, and comes to speak TLS, if it is to be spoken. All of it takes as long as
-    /// `patience`, at most twice.
+    /// Connects to `to` and completes the TLS handshake, if TLS is configured. Takes at most twice
+    /// `patience`.
     ///
     /// # Errors
-    /// What the system reports, or the sentence of a [`HandshakeError`].
+    /// The system's error, or the message of a [`HandshakeError`].
     pub fn connect(&self, to: SocketAddr, patience: Duration) -> io::Result<Stream> {
         let stream = Stream::connect(to, patience, &self.tap)?;
         let Some((client, name)) = &self.tls else {
@@ -36,7 +37,10 @@ impl Connector {
         shaken.map_err(|error| match error {
             HandshakeError::Io(error) => io::Error::new(
                 error.kind(),
-                format!("the TLS handshake broke off: {error}; is the server started with --tls?"),
+                format!(
+                    "the TLS handshake did not complete: {error}; was the server started with \
+                     --tls?"
+                ),
             ),
             error => io::Error::other(error),
         })

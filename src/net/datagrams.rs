@@ -1,4 +1,4 @@
-//! A UDP socket, whose calls can be shown.
+//! A UDP socket whose calls can be traced.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -9,12 +9,10 @@ use std::time::Duration;
 use super::listener::port_of;
 use super::{Port, Tap, canonical, reachable, socket};
 
-/// Who has asked something by datagram, and at which of this machine's addresses.
+/// The sender of a request, and the address of this machine at which it arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct DatagramSource {
-    /// Who.
     pub peer: SocketAddr,
-    /// Where.
     #[cfg(target_os = "linux")]
     here: Option<Here>,
 }
@@ -38,7 +36,7 @@ fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr>
     })
 }
 
-/// From now on the system tells of each datagram at which address it came in.
+/// Makes the system report the local address of each datagram.
 #[cfg(target_os = "linux")]
 fn enable_pktinfo(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
@@ -51,7 +49,7 @@ fn enable_pktinfo(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// A UDP socket.
+/// A UDP socket with a [`Tap`].
 #[derive(Debug)]
 pub struct Datagrams {
     socket: UdpSocket,
@@ -64,7 +62,7 @@ impl Datagrams {
     /// Binds `address`; port 0 lets the system choose.
     ///
     /// # Errors
-    /// As [`Listener::bind`](crate::Listener::bind).
+    /// The same as those of [`Listener::bind`](crate::Listener::bind).
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Datagrams> {
         let bound = socket::bound_udp(address);
         let actual = bound
@@ -84,20 +82,21 @@ impl Datagrams {
         })
     }
 
-    /// From now on this socket hears `to` alone, and hears that nobody listens there.
+    /// Connects the socket to `to`: from now on it receives datagrams only from there, and an error
+    /// if no program listens there.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
         let done = self.socket.connect(self.reached_from_here(to));
         self.tap.called("connect", Some(to), &done);
         done
     }
 
-    /// Waits for the next datagram. What does not fit into `buffer` is lost.
+    /// Waits for the next datagram. Bytes that do not fit into `buffer` are lost.
     ///
     /// # Errors
-    /// What the system reports, also that an earlier datagram reached nobody.
+    /// The system's error, also if an earlier datagram could not be delivered.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let received = self.socket.recv_from(buffer);
         let received = received.map(|(count, peer)| (count, canonical(peer)));
@@ -114,7 +113,7 @@ impl Datagrams {
     /// Sends one datagram.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     pub fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
         let sent = self.socket.send_to(datagram, self.reached_from_here(to));
         self.tap.moved("send_to", Some(to), datagram, &sent);
@@ -131,28 +130,27 @@ impl Datagrams {
         }
     }
 
-    /// How long [`Datagrams::recv_from`] may take; `None` is for ever.
+    /// Sets the timeout of [`Datagrams::recv_from`]; `None` means no timeout.
     ///
     /// # Errors
-    /// What the system reports; `InvalidInput` for zero.
+    /// The system's error; `InvalidInput` for a timeout of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.socket.set_read_timeout(timeout)
     }
 
-    /// Where it is bound.
+    /// The local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The port that it is bound to.
     pub fn port(&self) -> Port {
         self.port
     }
 
-    /// Waits for the next question. What does not fit into `buffer` is lost.
+    /// Waits for the next request. Bytes that do not fit into `buffer` are lost.
     ///
     /// # Errors
-    /// As [`Datagrams::recv_from`].
+    /// The same as those of [`Datagrams::recv_from`].
     #[cfg(target_os = "linux")]
     pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, DatagramSource)> {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
@@ -185,11 +183,12 @@ impl Datagrams {
         received
     }
 
-    /// Answers a question, from the address at which it was asked: on a machine with several, a
-    /// client that hears only whom it asked would not hear another one.
+    /// Sends a reply from the address at which the request arrived. On a machine with several
+    /// addresses, a client that accepts replies only from the address it asked would miss a reply
+    /// from another one.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     #[cfg(target_os = "linux")]
     pub fn answer(&self, datagram: &[u8], asked: &DatagramSource) -> io::Result<usize> {
         use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
@@ -208,27 +207,27 @@ impl Datagrams {
         sent
     }
 
-    /// Waits for the next question.
+    /// Waits for the next request.
     ///
     /// # Errors
-    /// As [`Datagrams::recv_from`].
+    /// The same as those of [`Datagrams::recv_from`].
     #[cfg(not(target_os = "linux"))]
     pub fn recv_question(&self, buffer: &mut [u8]) -> io::Result<(usize, DatagramSource)> {
         let (count, peer) = self.recv_from(buffer)?;
         Ok((count, DatagramSource { peer }))
     }
 
-    /// Answers a question.
+    /// Sends a reply.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     #[cfg(not(target_os = "linux"))]
     pub fn answer(&self, datagram: &[u8], asked: &DatagramSource) -> io::Result<usize> {
         self.send_to(datagram, asked.peer)
     }
 
-    /// Wakes a thread that is blocked in `recv_from`, with an empty datagram from the socket to
-    /// itself.
+    /// Wakes a thread that is blocked in `recv_from` by sending an empty datagram from the socket
+    /// to itself.
     pub fn wake(&self) {
         let _ = self.send_to(&[], reachable(self.address));
     }

@@ -1,18 +1,18 @@
-//! Why two sides do not come to speak TLS.
+//! Errors of TLS handshakes.
 
 use std::fmt;
 use std::io;
 
 use super::opening::Opening;
 
-/// What became of a handshake that failed.
+/// The reason why a TLS handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
     /// The peer's first bytes, which are not TLS.
     PlainText(Vec<u8>),
-    /// One of the two refused: why, in TLS' words.
+    /// One side rejected the handshake, with the reason from TLS.
     Refused(String),
-    /// The connection broke, or it took too long.
+    /// The connection broke, or the handshake timed out.
     Io(io::Error),
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for HandshakeError {
                 None => f.write_str("the peer does not speak TLS: it sent plain text"),
             },
             HandshakeError::Refused(reason) => write!(f, "the TLS handshake failed: {reason}"),
-            HandshakeError::Io(error) => write!(f, "the TLS handshake broke off: {error}"),
+            HandshakeError::Io(error) => write!(f, "the TLS handshake did not complete: {error}"),
         }
     }
 }

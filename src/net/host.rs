@@ -1,5 +1,4 @@
-//! Where a machine is found: an IP address, and for a link-local one the zone in which it means
-//! something.
+//! The address of a machine: an IP address and, if it is link-local, its zone.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
@@ -9,12 +8,12 @@ use super::canonical;
 
 /// An address without a port.
 ///
-/// `fe80::1` is another machine on each network that this one is on, so it comes with a *zone*, the
-/// interface through which it is meant (RFC 4007): `fe80::1%eth0`. Without it the system refuses to
-/// bind or to connect.
+/// `fe80::1` is a different machine on each network of this one, so it comes with a *zone*, the
+/// interface to use (RFC 4007): `fe80::1%eth0`. Without it, the system refuses to bind or to
+/// connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
-    /// With port 0.
+    /// Its port is 0.
     address: SocketAddr,
 }
 
@@ -24,7 +23,7 @@ impl Host {
         self.address.ip()
     }
 
-    /// That port of this machine.
+    /// The address with this port.
     pub fn at(self, port: u16) -> SocketAddr {
         let mut address = self.address;
         address.set_port(port);
@@ -52,11 +51,11 @@ impl From<Ipv4Addr> for Host {
     }
 }
 
-/// That is no address, or its zone is no interface of this machine.
+/// The text is not an address, or its zone is not an interface of this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoAddress;
 
-/// Takes `127.0.0.1`, `::1`, `[::1]`, `fe80::1%eth0` and `fe80::1%2`; no name is looked up.
+/// Parses `127.0.0.1`, `::1`, `[::1]`, `fe80::1%eth0` and `fe80::1%2`. Does not look up names.
 impl FromStr for Host {
     type Err = NoAddress;
 
@@ -69,7 +68,7 @@ impl FromStr for Host {
             return Ok(Host::from(ip));
         }
         match bare.split_once('%') {
-            // The system knows which interface that is.
+            // The system finds the interface.
             Some((ip, _)) if ip.parse::<IpAddr>().is_ok() => {
                 let mut found = (bare, 0).to_socket_addrs().map_err(|_| NoAddress)?;
                 found.next().map(Host::from).ok_or(NoAddress)

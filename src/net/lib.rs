@@ -1,8 +1,8 @@
-//! What std's sockets lack: ports that are ports, a write that never waits, a close that does not
-//! destroy the last words, and a way to look on.
+//! Sockets with what std's lack: ports that are never 0, writes that never block, closes that do
+//! not discard the last bytes sent, and a trace of every call.
 //!
-//! [`Stream`], [`Listener`] and [`Datagrams`] have the methods of std's types of the same kinds,
-//! and each call can be watched ([`Tap`]).
+//! [`Stream`], [`Listener`] and [`Datagrams`] have the methods of the corresponding std types. A
+//! [`Tap`] can observe each call.
 
 mod connector;
 mod datagrams;
@@ -46,9 +46,9 @@ pub use tls::{TlsClient, TlsServer};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Who an address stands for, where addresses are counted: `::ffff:1.2.3.4` is `1.2.3.4`, and all
-/// of an IPv6 network of 64 bits is one host, because any one host may have all of it. Link-local
-/// addresses are all in the same such network, and their machines are not.
+/// Returns the host that `address` counts as, for limits per address. `::ffff:1.2.3.4` counts as
+/// `1.2.3.4`. A whole IPv6 /64 counts as one host, because a single host may own all of it.
+/// Link-local addresses all share one /64 although their hosts differ, so each counts alone.
 pub fn host_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() && !ip.is_unicast_link_local() => {
@@ -63,18 +63,18 @@ pub fn host_of(address: IpAddr) -> IpAddr {
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
-        // With its zone, if it has one.
+        // Keeps the zone, if any.
         IpAddr::V6(_) => address,
     }
 }
 
-/// The address at which this machine reaches a listener of its own: an unspecified address
-/// (`0.0.0.0`, `[::]`) becomes the loopback of its family.
+/// Returns the address at which this machine reaches its own listener: an unspecified address
+/// (`0.0.0.0`, `[::]`) becomes the loopback address of its family.
 pub fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        // With its zone, if it has one.
+        // Keeps the zone, if any.
         _ => return address,
     };
     SocketAddr::new(loopback, address.port())
@@ -102,7 +102,7 @@ mod tests {
             ("192.0.2.1:80", "192.0.2.1:80"),
             ("[fe80::1%2]:80", "[fe80::1%2]:80"),
             ("[::1]:80", "[::1]:80"),
-            // Deprecated, and an IPv6 address.
+            // A deprecated IPv6 form, which is not a mapped address.
             ("[::192.0.2.1]:80", "[::c000:201]:80"),
         ] {
             let address: SocketAddr = address.parse().unwrap();

@@ -1,4 +1,4 @@
-//! Where connections and datagrams come in.
+//! Bound TCP ports and listeners.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -44,7 +44,7 @@ impl BoundPort {
         })
     }
 
-    /// Listens; up to `backlog` connections wait to be accepted.
+    /// Listens with a backlog of `backlog` connections.
     ///
     /// # Errors
     /// The error of `listen`: `AddrInUse` if another program bound the port at the same time and
@@ -63,12 +63,11 @@ impl BoundPort {
         })
     }
 
-    /// Where it is bound.
+    /// The local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The port that it has.
     pub fn port(&self) -> Port {
         self.port
     }
@@ -85,16 +84,16 @@ pub struct Listener {
     address: SocketAddr,
     port: Port,
     tap: Tap,
-    /// What its connections speak TLS with, if they do.
+    /// `None` for plain connections.
     tls: Option<TlsServer>,
 }
 
 impl Listener {
-    /// Binds `address` and listens there; port 0 lets the system choose. Up to 128 connections
-    /// wait in the backlog.
+    /// Binds `address` and listens there; port 0 lets the system choose. The backlog has 128
+    /// connections.
     ///
     /// # Errors
-    /// As [`BoundPort::bind`].
+    /// The same as those of [`BoundPort::bind`].
     pub fn bind(address: SocketAddr, tap: &Tap) -> io::Result<Listener> {
         BoundPort::bind(address, tap)?.listen(BACKLOG)
     }
@@ -102,7 +101,8 @@ impl Listener {
     /// Waits for the next connection.
     ///
     /// # Errors
-    /// What `accept` reports: out of descriptors, for one. It may go better the next time.
+    /// The error of `accept`, for example if the process is out of descriptors. The next call may
+    /// succeed.
     pub fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let accepted = self.socket.accept();
         let peer = accepted.as_ref().ok().map(|(_, peer)| canonical(*peer));
@@ -120,30 +120,30 @@ impl Listener {
         }
     }
 
-    /// This listener, whose connections speak TLS if there is a `tls`.
+    /// Makes the connections of this listener use TLS, if `tls` is given.
     #[must_use]
     pub fn secured(mut self, tls: Option<&TlsServer>) -> Listener {
         self.tls = tls.cloned();
         self
     }
 
-    /// Whether its connections speak TLS.
+    /// Returns whether its connections use TLS.
     pub fn is_secured(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Accepts until it `is_over`, and hands each caller to `serve`, and each `accept` that has
-    /// failed to `failed`, which is to rest a while. Whoever connects only to wake this thread,
-    /// because it is over, is handed to nobody.
+    /// Accepts connections until `is_over` returns true. Passes each caller to `serve` and each
+    /// error of `accept` to `failed`, which should pause. A connection that only wakes this thread
+    /// at the end is not passed on.
     pub fn accept_each(
         &self,
         is_over: impl Fn() -> bool,
         mut serve: impl FnMut(Stream, SocketAddr),
         failed: impl Fn(&io::Error),
     ) {
-        // Looked at before the accept, too: clearing a backlog, or turning somebody away for want
-        // of a descriptor, may have taken the connection that was meant to wake this thread, and
-        // then no other one comes.
+        // Checked before the accept, too. Clearing a backlog, or rejecting a caller for lack of a
+        // descriptor, may have taken the connection that was meant to wake this thread, and no
+        // other one follows.
         while !is_over() {
             let accepted = self.accept();
             if is_over() {
@@ -151,8 +151,8 @@ impl Listener {
             }
             match accepted {
                 Ok((stream, peer)) => {
-                    // It can't fail on a socket that has just been accepted; if it did, the
-                    // connection would be slower but not wrong.
+                    // This can't fail on a socket that was just accepted. If it did, the connection
+                    // would be slower but not wrong.
                     let _ = stream.set_nodelay(true);
                     serve(stream, peer);
                 }
@@ -161,12 +161,11 @@ impl Listener {
         }
     }
 
-    /// Where it listens.
+    /// The local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The port that it listens on.
     pub fn port(&self) -> Port {
         self.port
     }
@@ -174,23 +173,23 @@ impl Listener {
     /// Makes `accept` fail with `WouldBlock` instead of waiting, or wait again.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     pub fn set_nonblocking(&self, wanted: bool) -> io::Result<()> {
         self.socket.set_nonblocking(wanted)
     }
 
-    /// How long an `accept` may take before it fails with `WouldBlock`. (std has no such timeout.
-    /// Linux takes the one for reading; where a system does not, `accept` waits for ever.)
+    /// Sets the time after which `accept` fails with `WouldBlock`. (std has no such timeout. Linux
+    /// uses the read timeout; on a system that does not, `accept` waits forever.)
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     pub fn set_accept_timeout(&self, timeout: Duration) -> io::Result<()> {
         SockRef::from(&self.socket).set_read_timeout(Some(timeout))
     }
 
-    /// Wakes a thread that is blocked in `accept`. Linux does so when the listener is shut down,
-    /// and that needs no new descriptor; elsewhere it takes one connection, which is the only way
-    /// that std offers. The thread has to look why it woke.
+    /// Wakes a thread that is blocked in `accept`. On Linux, shutting down the listener does this
+    /// and needs no new descriptor. Elsewhere it takes a connection, which is the only way that std
+    /// offers. The thread must check why it woke.
     pub fn wake(&self) {
         let done = SockRef::from(&self.socket).shutdown(Shutdown::Both);
         self.tap.called("shutdown", Some(self.address), &done);

@@ -12,24 +12,24 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Instant;
 
-/// The order of the locks: under a lock, only those further down may be taken.
+/// The order of the locks. Under a lock, a thread may take only locks that are further down.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Rank {
-    /// The pairs, the people, and the rooms. Never two of them at once.
+    /// The pairs, the users, and the rooms. Never two of them at once.
     Registry,
     /// One client's replies that depend on other servers.
     PendingReplies,
-    /// The descriptor that is kept in reserve.
+    /// The file descriptor in reserve.
     ReserveFd,
     /// The outbox of one client.
     Outbox,
     /// The TLS state of one connection.
     Tls,
-    /// Whether the connections to Redis work.
+    /// The state of the connections to Redis.
     ClusterState,
     /// The accounts file.
     AccountsFile,
-    /// Everything else. Nothing is taken under it.
+    /// All other locks. No lock is taken under them.
     Leaf,
 }
 
@@ -116,7 +116,7 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    /// Releases the mutex and waits to be notified.
+    /// Releases the mutex and waits for a notification.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         self.0.wait(&mut guard.inner);
     }
@@ -147,7 +147,7 @@ mod order {
     use super::Rank;
 
     thread_local! {
-        /// The ranks that this thread holds, in the order in which it took them.
+        /// The locks that this thread holds, in the order in which it took them.
         static HELD: RefCell<Vec<(u64, Rank)>> = const { RefCell::new(Vec::new()) };
         static NEXT: Cell<u64> = const { Cell::new(0) };
     }
@@ -175,7 +175,7 @@ mod order {
             HeldLock { number, rank }
         }
 
-        /// The lock is not held for as long as the result lives.
+        /// Marks the lock as not held while the result lives.
         pub(super) fn release(&mut self) -> Released<'_> {
             self.pop();
             Released(self)
@@ -208,7 +208,7 @@ mod order {
         }
     }
 
-    /// Whether a thread that holds `held` may take a lock of that rank.
+    /// Checks whether a thread that holds `held` may take a lock of this rank.
     pub(super) fn may_take(held: impl Iterator<Item = Rank>, rank: Rank) -> Result<(), String> {
         match held.max() {
             Some(highest) if highest >= rank => Err(format!(
@@ -218,7 +218,7 @@ mod order {
         }
     }
 
-    /// Whether a thread that holds `held` may read from a socket or write to one.
+    /// Checks whether a thread that holds `held` may read from a socket or write to one.
     pub(super) fn may_do_io(mut held: impl Iterator<Item = Rank>) -> Result<(), String> {
         let shared = held.find(|rank| !matches!(rank, Rank::Outbox | Rank::Tls | Rank::ReserveFd));
         shared.map_or(Ok(()), |rank| {

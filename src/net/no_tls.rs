@@ -1,20 +1,17 @@
-//! What stands for TLS in a build without it (`--no-default-features`): types of which there is no
-//! value, so that every stream is plain, and nobody else has to know of it.
+//! Replaces TLS in a build without it (`--no-default-features`). These types have no values, so
+//! every stream is plain, and no other module depends on the feature.
 
 use std::io;
 use std::net::TcpStream;
 
 use super::handshake_error::HandshakeError;
 
-/// No connection's TLS.
 #[derive(Debug)]
 pub(super) enum Tls {}
 
-/// No server's TLS.
 #[derive(Clone, Debug)]
 pub enum TlsServer {}
 
-/// No client's TLS.
 #[derive(Clone, Debug)]
 pub enum TlsClient {}
 

@@ -1,25 +1,25 @@
 //! Connections that are not authenticated yet.
 //!
-//! A handshake takes as long as the caller makes it take, so each handshake needs a thread, and any
-//! caller can begin one. Two limits apply to all callers together: [`limits::HANDSHAKES`] threads,
-//! and [`limits::PARKED`] accepted connections that wait for a thread.
+//! A handshake takes as long as the caller makes it take, so each handshake needs its own thread,
+//! and any caller can begin one. Two limits apply to all callers together: [`limits::HANDSHAKES`]
+//! threads, and [`limits::PARKED`] accepted connections that wait for a thread.
 //!
 //! Every caller is accepted. Four rules decide which callers wait and which are dropped:
 //!
 //! 1. A free thread serves a parked caller whose opening (a TLS record, a line) has arrived
-//!    completely before one that has sent a part of it, and this one before a silent one. Among
+//!    completely before one that has sent only part of it, and that one before a silent one. Among
 //!    equals, the address with the fewest threads is next, and of its callers the oldest. One
 //!    address has at most its [share](Share) of the threads.
 //! 2. While others are parked, a caller that keeps its thread waiting for
 //!    [`limits::NEXT_BYTE_WITHIN`] yields, and so does one that has kept it waiting for
-//!    [`limits::WAITING_WITHIN`] in total. If nobody is parked at that moment, it yields to the
+//!    [`limits::WAITING_WITHIN`] in total. If no caller is parked at that moment, it yields to the
 //!    next caller that needs its thread. The address with the most threads loses one first.
 //! 3. A caller whose bytes keep arriving keeps its thread until its handshake completes or times
 //!    out.
 //! 4. If too many callers are parked, the address with the most of them loses the one that would be
 //!    served last by rule 1; of several, the oldest.
 //!
-//! A longer accept backlog would not do: the kernel's backlog is first come, first served, so one
+//! A longer accept backlog would not help: the kernel's backlog is first come, first served, so one
 //! address can fill it.
 
 use std::cell::Cell;
@@ -46,11 +46,11 @@ pub struct PendingLimits {
     pub parked: usize,
     /// Time that a caller may keep its thread waiting for its next byte while others are parked.
     pub next_byte: Duration,
-    /// The same for all of its bytes together.
+    /// Like `next_byte`, for all bytes of the caller together.
     pub waiting: Duration,
 }
 
-/// The number of threads that callers of one address may have.
+/// The maximum number of threads for callers of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share(pub usize);
 
@@ -74,7 +74,7 @@ impl Default for PendingLimits {
 /// The callers that have a thread, and those that wait for one.
 pub struct PendingConnections {
     limits: PendingLimits,
-    /// A leaf lock: nothing is written to a socket under it, and no thread is started.
+    /// A leaf lock. No thread writes to a socket or starts a thread while it holds this lock.
     state: Mutex<PendingState>,
     all_ended: Receiver<()>,
 }
@@ -83,9 +83,9 @@ struct PendingState {
     /// Each caller's thread has a clone, so the receiver disconnects when the last thread has
     /// ended. `None` once no more callers are admitted.
     running: Option<Sender<()>>,
-    /// The oldest first.
+    /// Oldest first.
     served: Vec<Arc<Caller>>,
-    /// The oldest first.
+    /// Oldest first.
     parked: VecDeque<Parked>,
     threads: Vec<JoinHandle<()>>,
     /// Number of threads started so far, for their names.
@@ -95,12 +95,12 @@ struct PendingState {
 struct Caller {
     stream: Stream,
     host: IpAddr,
-    /// The caller has to yield as soon as another one needs its thread (rule 2).
+    /// Set if the caller must yield as soon as another one needs its thread (rule 2).
     is_late: AtomicBool,
     is_evicted: AtomicBool,
 }
 
-/// As good as never.
+/// Effectively never.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Maximum number of bytes of a parked caller's opening to peek at. A longer one counts as
@@ -122,7 +122,7 @@ struct Parked {
 pub struct Pending {
     callers: Arc<PendingConnections>,
     caller: Arc<Caller>,
-    /// A thread has started to serve it.
+    /// Set once a thread serves the caller.
     is_served: bool,
     /// The remainder of [`PendingLimits::waiting`].
     patience: Cell<Duration>,
@@ -145,7 +145,7 @@ impl Pending {
     /// handshake.
     ///
     /// # Errors
-    /// [`HandshakeError`]; the connection can't be used any more.
+    /// [`HandshakeError`]; the connection can no longer be used.
     pub fn handshake(&self) -> Result<(), HandshakeError> {
         self.handshake_within(limits::HANDSHAKE_WITHIN)
     }
@@ -153,7 +153,7 @@ impl Pending {
     /// Like [`Pending::handshake`], within `patience`.
     ///
     /// # Errors
-    /// As there.
+    /// The same as those of [`Pending::handshake`].
     pub fn handshake_within(&self, patience: Duration) -> Result<(), HandshakeError> {
         let until = Instant::now() + patience;
         let stream = self.stream();
@@ -169,17 +169,16 @@ impl Pending {
         stream.set_read_timeout(None).map_err(HandshakeError::Io)
     }
 
-    /// Reads what the caller has sent, until `until` at most. Like [`Stream`], except that it
+    /// Reads bytes that the caller has sent, waiting until `until` at most. Unlike a [`Stream`],
     /// yields to a parked caller.
     ///
     /// # Errors
-    /// `TimedOut` if no byte arrived, or if the caller had to yield. Otherwise the system's error.
+    /// `TimedOut` if no byte arrived or the caller had to yield; otherwise the system's error.
     pub fn read_until(&self, until: Instant, into: &mut [u8]) -> io::Result<usize> {
         self.wait_until(until, || self.stream().read(into))
     }
 
-    /// Repeats `read` until it succeeds or `until` has passed, or until this caller has to yield
-    /// (rule 2).
+    /// Repeats `read` until it succeeds, `until` has passed, or this caller must yield (rule 2).
     fn wait_until(
         &self,
         until: Instant,
@@ -189,7 +188,7 @@ impl Pending {
         let mut read_until = |until: Instant| {
             loop {
                 let left = until.saturating_duration_since(Instant::now());
-                // A timeout of zero would be none.
+                // A read timeout of zero is invalid.
                 let timeout = left.max(Duration::from_millis(1));
                 self.stream().set_read_timeout(Some(timeout))?;
                 match read() {
@@ -257,8 +256,8 @@ impl PendingConnections {
         }
     }
 
-    /// Admits a caller. A thread named `thread_name-1` (and so on) runs `serve` for it as soon as
-    /// the caller has a place; `share` limits the threads for its address.
+    /// Admits a caller. As soon as the caller has a place, a thread named `thread_name-1` (and so
+    /// on) runs `serve` for it. `share` limits the threads for the caller's address.
     pub fn admit(
         self: &Arc<Self>,
         stream: Stream,
@@ -304,7 +303,7 @@ impl PendingConnections {
         Ok(())
     }
 
-    /// Starts a thread for each parked caller, as long as there are places.
+    /// Starts a thread for each parked caller while there are places.
     fn start_parked(self: &Arc<Self>) {
         loop {
             let (start, left) = self.next();
@@ -325,13 +324,14 @@ impl PendingConnections {
             });
             match spawned {
                 Ok(thread) => self.state.lock().threads.push(thread),
-                // The system refuses any thread: drop this caller and let the others wait.
+                // The system refuses to create a thread: drop this caller and let the others wait.
                 Err(_) => return,
             }
         }
     }
 
-    /// Returns the next parked caller if there is a place for it, and the callers that have left.
+    /// Returns the next parked caller if there is a place for it, and the callers that have closed
+    /// their connections.
     fn next(self: &Arc<Self>) -> (Option<Start>, Vec<Parked>) {
         let mut state = self.state.lock();
         let mut left = Vec::new();
@@ -367,7 +367,7 @@ impl PendingConnections {
     }
 
     /// Drops the parked callers and joins the threads of the others. A thread that waits for a
-    /// silent caller stops at once; a thread that sends a reply may take `patience`.
+    /// silent caller stops at once. A thread that sends a reply has `patience` to finish.
     pub fn end(&self, patience: Duration) {
         let mut state = self.state.lock();
         state.running = None;
@@ -453,7 +453,7 @@ impl PendingState {
         })
     }
 
-    /// Rule 1. Moves callers that have closed their connection to `left`.
+    /// Applies rule 1. Moves callers that have closed their connections to `left`.
     fn next_parked(&mut self, limits: &PendingLimits, left: &mut Vec<Parked>) -> Option<usize> {
         if self.served.len() >= limits.threads {
             return None;
@@ -480,8 +480,8 @@ impl PendingState {
         best.map(|(index, _)| index)
     }
 
-    /// Rule 2, for callers that were late before another one was parked. The shutdown ends the
-    /// read of the caller's thread, and its place is free when the thread has ended.
+    /// Applies rule 2 to callers that were late before another one was parked. The shutdown ends
+    /// the read of the caller's thread, and the place is free once that thread has ended.
     fn evict_late(&mut self, limits: &PendingLimits, host: IpAddr) {
         let is_full = self.served.len() >= limits.threads;
         let late = self.served.iter().filter(|caller| {
@@ -499,7 +499,7 @@ impl PendingState {
         }
     }
 
-    /// Rule 4.
+    /// Applies rule 4.
     fn drop_surplus(&mut self, most: usize) -> Option<Parked> {
         if self.parked.len() <= most {
             return None;
@@ -547,7 +547,7 @@ mod tests {
         waiting: NEVER,
     };
 
-    /// An entrance whose threads report the caller that they serve, and then wait to be released.
+    /// An entrance whose threads report the caller that they serve and then wait to be released.
     struct TestEntrance {
         listener: TcpListener,
         callers: Arc<PendingConnections>,
@@ -574,7 +574,7 @@ mod tests {
             }
         }
 
-        /// Both ends of a connection from 127.0.0.`from`, on which `words` have arrived.
+        /// Returns both ends of a connection from 127.0.0.`from` on which `words` have arrived.
         fn connect(&self, from: u8, words: &str) -> (Stream, Stream) {
             let there = self.listener.local_addr().unwrap();
             let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0));
@@ -590,7 +590,7 @@ mod tests {
             (client, stream)
         }
 
-        /// A caller from 127.0.0.`from`, which has sent `words`.
+        /// Admits a caller from 127.0.0.`from` that has sent `words`.
         fn call(&self, from: u8, words: &str) -> Stream {
             let (client, stream) = self.connect(from, words);
             let (served, release) = (self.served.0.clone(), self.release.1.clone());
@@ -604,7 +604,7 @@ mod tests {
             client
         }
 
-        /// A caller whose thread reads until nothing more comes, and the reason for which it ends.
+        /// Admits a caller whose thread reads until a read fails. The receiver gets the reason.
         fn call_and_read(&self, from: u8, words: &str) -> (Stream, Receiver<ErrorKind>) {
             let (client, stream) = self.connect(from, words);
             let (ended, end) = unbounded();
@@ -630,7 +630,7 @@ mod tests {
             })
         }
 
-        /// Asserts that `client` is the next one to be served.
+        /// Asserts that `client` is the next caller to be served.
         fn serves(&self, client: &Stream) {
             let next = self.served.1.recv_timeout(NEVER).unwrap();
             assert_eq!(next, client.local_addr().unwrap());
@@ -711,7 +711,7 @@ mod tests {
         let newcomer = entrance.call(4, "");
         assert_closed(&crowd[2]);
         let another = entrance.call(5, "");
-        // One each, so the oldest goes.
+        // One each, so the oldest is dropped.
         assert_closed(&alone);
         for kept in [&newcomer, &another, &crowd[0]] {
             assert!(is_open(kept));
@@ -753,7 +753,7 @@ mod tests {
         entrance.serves(&crowd[2]);
     }
 
-    /// Callers whose bytes stop coming after the first one.
+    /// Callers that stop sending after their first bytes.
     #[test]
     fn a_caller_that_stops_in_the_middle_yields_to_a_parked_one() {
         for part in ["", "G", "GET / HTTP/1.1\r\n"] {
@@ -770,7 +770,7 @@ mod tests {
         }
     }
 
-    /// One byte at a time is not enough: all of the waiting counts.
+    /// Sending one byte at a time does not help, because the waiting times add up.
     #[test]
     fn a_caller_that_uses_up_its_waiting_time_yields_to_a_parked_one() {
         let entrance = TestEntrance::new(PendingLimits {
@@ -807,7 +807,7 @@ mod tests {
         entrance.release();
     }
 
-    /// The place of a slow caller is of no use to callers whose address has its share already.
+    /// The place of a slow caller is of no use to callers whose address already has its share.
     #[test]
     fn nobody_yields_to_callers_that_could_not_be_served() {
         let mut entrance = TestEntrance::new(PendingLimits {
@@ -819,7 +819,7 @@ mod tests {
         let crowd = [(); 3].map(|()| entrance.call(1, "hello\n"));
         entrance.serves(&crowd[0]);
         let slow = entrance.call(2, "");
-        // The slow caller's thread has found nobody to yield to.
+        // The slow caller's thread has found no caller to yield to.
         while !entrance.is_late(&slow) {
             std::thread::yield_now();
         }

@@ -1,24 +1,23 @@
-//! Who has a port that can't be bound, as far as the system tells.
+//! Finds the program that uses a port that can't be bound, as far as the system reports it.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Who has a port.
+/// The socket that has a port, and its program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortOwner {
-    /// What they have it for.
     pub what: PortUse,
-    /// Which program it is, if it is this user's.
+    /// The program, if it belongs to this user.
     pub program: Option<Program>,
 }
 
-/// What a port is in use for.
+/// The use of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortUse {
-    /// Somebody listens there, or waits for anybody's datagrams.
+    /// A listener, or a UDP socket that accepts datagrams from every sender.
     Listener,
-    /// A connection of somebody's has it: the system gives outgoing connections such ports.
+    /// A connection. The system gives such ports to outgoing connections.
     Connection,
     /// A closed connection that belongs to no program; the system keeps its port for another minute
     /// (TIME_WAIT and the states before it).
@@ -38,12 +37,9 @@ impl fmt::Display for Program {
     }
 }
 
-/// Which of the two kinds of ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PortProtocol {
-    /// Connections.
     Tcp,
-    /// Datagrams.
     Udp,
 }
 
@@ -52,13 +48,13 @@ pub enum PortProtocol {
 struct Socket {
     what: PortUse,
     local: SocketAddr,
-    /// Its number, by which a process has it. Zero for one that no process has any more.
+    /// The inode by which a process has the socket open; 0 if no process has it any more.
     inode: u64,
 }
 
 impl PortOwner {
-    /// Who has that port of this machine. `None` where the system does not tell (it is Linux that
-    /// does).
+    /// Returns the owner of this port of this machine; `None` if the port is free or the system
+    /// does not report it (only Linux does).
     pub fn of(transport: PortProtocol, address: SocketAddr) -> Option<PortOwner> {
         let table = SocketTable::read(transport);
         let Socket { what, inode, .. } = table.in_the_way_of(address)?;
@@ -78,8 +74,8 @@ impl PortUse {
     }
 }
 
-/// Returns whether two listeners at these addresses can't have the same port. `0.0.0.0` includes
-/// every IPv4 address, and `::` every address.
+/// Returns whether two listeners at these addresses can't share a port. `0.0.0.0` includes every
+/// IPv4 address, and `::` every address.
 pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
     let covers =
         |one: IpAddr, other: IpAddr| one.is_unspecified() && (one.is_ipv6() || other.is_ipv4());
@@ -137,7 +133,7 @@ impl SocketTable {
     }
 
     /// Finds the socket that blocks `address`: preferably a listener, then a connection, then a
-    /// closed one. A socket at another address of this machine does not block it.
+    /// closed connection. A socket at another address of this machine does not block it.
     fn in_the_way_of(&self, address: SocketAddr) -> Option<Socket> {
         let sockets = self.sockets.get(&address.port())?.iter();
         let in_the_way = sockets.filter(|socket| overlap(socket.local.ip(), address.ip()));
@@ -174,8 +170,8 @@ fn read_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The program that has the socket of that number open. The system shows a user only their own
-/// programs' files.
+/// Returns the program that has the socket with this inode open. The system shows a user only the
+/// files of that user's programs.
 fn program_with(inode: u64) -> Option<Program> {
     if inode == 0 {
         return None;
@@ -235,7 +231,7 @@ mod tests {
             // One closed by its program, and one half-closed by a program that still has it.
             ("127.0.0.1:50007", Some((PortUse::EndedConnection, 0))),
             ("127.0.0.1:50008", Some((PortUse::Connection, 92))),
-            // Another program's listener at another address does not hold this one.
+            // Another program's listener at another address does not block this one.
             ("127.0.0.1:50005", Some((PortUse::EndedConnection, 0))),
             ("127.0.0.1:50006", Some((PortUse::Listener, 91))),
         ] {

@@ -1,4 +1,4 @@
-//! What std's sockets can't do, on the bare socket.
+//! Operations on the bare socket that std's sockets lack.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// Not to wait, whatever mode the socket is in, and no SIGPIPE. (Rust's programs ignore that signal
-/// anyway, so its flag may be missing, as on macOS.)
+/// Flags that make a call never wait, whatever mode the socket is in, and raise no SIGPIPE. (Rust
+/// programs ignore that signal anyway, so its flag may be missing, as on macOS.)
 #[cfg(target_os = "linux")]
 const NOW: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 #[cfg(all(unix, not(target_os = "linux")))]
 const NOW: libc::c_int = libc::MSG_DONTWAIT;
 
-/// Sends as much as the socket takes right now and never waits, whatever mode the socket is in.
+/// Sends as many bytes as the socket takes right now and never waits, whatever mode the socket is
+/// in.
 ///
 /// # Errors
-/// `WouldBlock` when the socket is full; otherwise the connection is broken.
+/// `WouldBlock` if the socket is full; after any other error the connection is broken.
 pub(super) fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match send_once(socket, bytes) {
@@ -27,10 +28,10 @@ pub(super) fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Receives what is there right now and never waits.
+/// Receives the bytes that are available right now and never waits.
 ///
 /// # Errors
-/// `WouldBlock` when there is nothing; otherwise the connection is broken.
+/// `WouldBlock` if no byte is available; after any other error the connection is broken.
 pub(super) fn receive_now(socket: &TcpStream, into: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     #[cfg(unix)]
     return SockRef::from(socket).recv_with_flags(into, libc::MSG_DONTWAIT);
@@ -74,7 +75,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// Returns whether an answer of the peer's kernel is overdue. A single unanswered probe does
-    /// not count: it may be lost, and the next one follows up to two minutes later.
+    /// not count, because it may be lost, and the next one follows up to two minutes later.
     pub fn awaits_answer(&self) -> bool {
         let has_sent = self.unacknowledged > 0 && self.since_acknowledgement > self.since_sent;
         has_sent || self.unanswered_probes > 1
@@ -86,7 +87,7 @@ mod tcp_info {
     use nix::{getsockopt_impl, sockopt_impl};
 
     // The kernel's `struct tcp_info` up to `tcpi_total_retrans`, which Linux has had since 2.6:
-    // eight numbers of one byte and 24 of four.
+    // eight fields of one byte and 24 of four.
     sockopt_impl!(
         TcpInfo,
         GetOnly,
@@ -104,7 +105,7 @@ mod rto_max {
     const TCP_RTO_MAX_MS: libc::c_int = 44;
 
     sockopt_impl!(
-        /// The longest time between two retransmissions or window probes, in milliseconds.
+        /// The maximum time between two retransmissions or window probes, in milliseconds.
         RtoMax,
         Both,
         libc::IPPROTO_TCP,
@@ -114,7 +115,7 @@ mod rto_max {
 }
 
 /// Limits the time between two retransmissions or window probes. The system's own limit is 120 s.
-/// Older kernels than Linux 6.15 and other systems do not support this.
+/// Kernels older than Linux 6.15 and other systems do not support this.
 pub(super) fn limit_retransmission_timeout(socket: &SockRef<'_>, most: Duration) {
     #[cfg(target_os = "linux")]
     if let Ok(most) = u32::try_from(most.as_millis()) {
@@ -124,14 +125,14 @@ pub(super) fn limit_retransmission_timeout(socket: &SockRef<'_>, most: Duration)
     let _ = (socket, most);
 }
 
-/// The longest time between two retransmissions; `None` if the kernel has no such option.
+/// Returns the maximum time between two retransmissions; `None` if the kernel has no such option.
 #[cfg(all(test, target_os = "linux"))]
 pub(super) fn longest_retransmission_timeout(socket: &TcpStream) -> Option<Duration> {
     let millis = nix::sys::socket::getsockopt(socket, rto_max::RtoMax).ok()?;
     Some(Duration::from_millis(millis.into()))
 }
 
-/// What the system knows of the delivery; `None` where it does not tell.
+/// Returns the kernel's state of the delivery; `None` if the system does not report it.
 #[cfg(target_os = "linux")]
 pub(super) fn delivery(socket: &TcpStream) -> Option<Delivery> {
     const UNACKED: usize = 6;
@@ -148,7 +149,7 @@ pub(super) fn delivery(socket: &TcpStream) -> Option<Delivery> {
     })
 }
 
-/// What the system knows of the delivery; `None` where it does not tell.
+/// Returns the kernel's state of the delivery; `None` if the system does not report it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn delivery(_: &TcpStream) -> Option<Delivery> {
     None
@@ -164,9 +165,10 @@ fn send_once(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     at_once(socket, |socket| socket.send(bytes))
 }
 
-/// Windows knows no such flag, so the socket does not block for the length of one call. A read of
-/// another thread that is under way goes on, but one that begins in that moment fails, and its
-/// client is cut off: a server there would need more than this. The client does it only at its end.
+/// Windows has no such flag, so the socket is non-blocking for the duration of one call. A read
+/// that another thread has begun continues, but one that begins during the call fails and
+/// disconnects the client. A server on Windows would need more than this. The client calls it only
+/// when it ends.
 #[cfg(not(unix))]
 fn at_once(
     socket: &TcpStream,

@@ -1,37 +1,39 @@
-//! A descriptor that is kept back for the moment in which there is no other.
+//! A file descriptor in reserve, for when there is no other.
 
 use std::net::{Ipv4Addr, UdpSocket};
 
 use super::Listener;
 use crate::lock::{Mutex, Rank};
 
-/// One descriptor in reserve. Without it, a server that has run out of them could not even tell its
-/// callers so: to talk to somebody takes a descriptor.
+/// One file descriptor in reserve. Without it, a server that is out of descriptors could not even
+/// send its callers the reason, because accepting a caller takes a descriptor.
 #[derive(Debug)]
 pub struct ReserveFd {
-    /// Any socket does; it is never used.
+    /// Any socket will do; it is never used.
     held: Mutex<Option<UdpSocket>>,
 }
 
 impl ReserveFd {
-    /// Takes a descriptor and holds it.
+    /// Reserves a descriptor.
     pub fn hold() -> ReserveFd {
         ReserveFd {
             held: Mutex::ranked(Rank::ReserveFd, any_socket()),
         }
     }
 
-    /// Gives the descriptor up for one caller who waits at `listener`, says `last_word` to that
-    /// caller, and takes it back. Does nothing if nobody waits, or somebody was quicker to use it.
+    /// Releases the descriptor to accept one caller that waits at `listener`, sends it `last_word`,
+    /// and reserves a descriptor again. Does nothing if no caller waits or another thread takes the
+    /// descriptor first.
     pub fn turn_one_away(&self, listener: &Listener, last_word: &[u8]) {
         let mut held = self.held.lock();
         drop(held.take());
-        // A listener that waited here would keep the lock.
+        // An accept that waited here would keep the lock.
         if listener.set_nonblocking(true).is_ok() {
             if let Ok((stream, _)) = listener.accept() {
                 stream.send_and_close(last_word);
             }
-            // One that stayed non-blocking would make its thread spin, so insist.
+            // A listener that stayed non-blocking would make its thread spin, so retry until this
+            // succeeds.
             while listener.set_nonblocking(false).is_err() {
                 std::thread::yield_now();
             }

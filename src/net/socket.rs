@@ -23,9 +23,9 @@ pub(super) fn bound_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Makes `[::]` mean every address of this machine, IPv4 included, even if the system's default is
-/// IPv6 only (`net.ipv6.bindv6only` on Linux). IPv4 clients then have mapped addresses
-/// (`::ffff:192.0.2.1`), which [`canonical`](super::canonical) converts back.
+/// Creates a socket for which `[::]` means every address of this machine, IPv4 included, even if
+/// the system's default is IPv6 only (`net.ipv6.bindv6only` on Linux). IPv4 clients then have
+/// mapped addresses (`::ffff:192.0.2.1`), which [`canonical`](super::canonical) converts back.
 fn new(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {

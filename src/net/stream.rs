@@ -1,4 +1,4 @@
-//! One TCP connection: what std's has, and what it lacks.
+//! A TCP connection: what std's type has, and what it lacks.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,38 +14,39 @@ use super::{Delivery, Tap, canonical, raw};
 use crate::limits;
 use crate::lock::assert_free_for_io;
 
-/// A TCP connection, or a socket that is about to become one. Reading and writing need no `&mut`:
-/// two threads share one descriptor.
+/// A TCP connection, or a socket that is about to become one. Reading and writing need no `&mut`,
+/// so two threads share one descriptor.
 #[derive(Debug)]
 pub struct Stream {
     socket: Arc<TcpStream>,
     peer: SocketAddr,
     tap: Tap,
-    /// What encrypts it, if anything does.
+    /// `None` for a plain connection.
     tls: Option<Arc<Tls>>,
 }
 
-/// What every socket to a client has, whichever side connects.
+/// Sets the options of every socket to a client, whichever side connects.
 ///
-/// A machine that loses its power says nothing, and its connection would stand for ever: the system
-/// is to ask whether it is still there, as long as nothing waits to be acknowledged (see
-/// [`Stream::delivery`] for the rest). And a client that does not read holds no more of the
-/// system's memory than [`limits::SEND_BUFFER`].
+/// A machine that loses its power sends nothing, and its connection would stay open forever. So the
+/// system probes idle connections. ([`Stream::delivery`] covers those with unacknowledged data.)
+/// The send buffer is limited to [`limits::SEND_BUFFER`], so that a client that does not read holds
+/// no more of the system's memory.
 pub(super) fn prepare_for_a_client(socket: &SockRef<'_>) {
     let keepalive = TcpKeepalive::new()
         .with_time(limits::KEEPALIVE_AFTER)
         .with_interval(limits::KEEPALIVE_EVERY)
         .with_retries(limits::KEEPALIVE_TRIES);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    // Window probes are otherwise up to two minutes apart, and two unanswered ones are needed to
-    // find that a client has vanished.
+    // Otherwise window probes are up to two minutes apart, and only two unanswered ones show that a
+    // client has vanished.
     raw::limit_retransmission_timeout(socket, limits::RETRANSMIT_EVERY);
     let _ = socket.set_send_buffer_size(limits::SEND_BUFFER);
 }
 
 impl Stream {
     pub(super) fn accepted(socket: TcpStream, peer: SocketAddr, tap: Tap) -> Stream {
-        // On Linux it has inherited that from its listener, for no further system call.
+        // On Linux, the socket has inherited these options from its listener, without another
+        // system call.
         #[cfg(not(target_os = "linux"))]
         prepare_for_a_client(&SockRef::from(&socket));
         Stream {
@@ -56,12 +57,12 @@ impl Stream {
         }
     }
 
-    /// Connects to `to`, which may take as long as `patience`.
+    /// Connects to `to` within `patience`.
     ///
     /// # Errors
-    /// What the system reports; `ConnectionRefused` also when the connection has met itself: a
-    /// client's port is drawn from a range in which the wanted one may lie, and if nobody listens
-    /// there, TCP lets the two be the same socket.
+    /// The system's error. `ConnectionRefused` also if the socket has connected to itself: the
+    /// client's port comes from a range that may contain the wanted port, and if no program listens
+    /// there, TCP lets a socket connect to itself.
     pub fn connect(to: SocketAddr, patience: Duration, tap: &Tap) -> io::Result<Stream> {
         let connected = connect_from_a_shared_port(to, patience).and_then(not_to_itself);
         tap.called("connect", Some(to), &connected);
@@ -73,11 +74,11 @@ impl Stream {
         })
     }
 
-    /// A socket at the address `from` (with any port), for [`Stream::call`] to `to`. Until then
-    /// another thread can have it, to call the whole thing off.
+    /// Creates a socket at the address `from` (with any port), for [`Stream::call`] to `to`.
+    /// Another thread can hold a handle to it and cancel the call.
     ///
     /// # Errors
-    /// What the system reports when it has no socket to give, or `from` is not ours.
+    /// The system's error: no socket is available, or `from` is not an address of this machine.
     pub fn unconnected(mut from: SocketAddr, to: SocketAddr, tap: &Tap) -> io::Result<Stream> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         let stream = Stream {
@@ -95,11 +96,11 @@ impl Stream {
         Ok(stream)
     }
 
-    /// Connects a socket that [`Stream::unconnected`] made. It gives up when another thread shuts
-    /// the socket down, or at the latest a write timeout after `is_wanted` has become false.
+    /// Connects a socket that [`Stream::unconnected`] created. Gives up when another thread shuts
+    /// the socket down, or at most one write timeout after `is_wanted` has become false.
     ///
     /// # Errors
-    /// As [`Stream::connect`].
+    /// The same as those of [`Stream::connect`].
     pub fn call(&self, is_wanted: impl Fn() -> bool) -> io::Result<()> {
         let to = self.peer.into();
         let connected = loop {
@@ -107,8 +108,8 @@ impl Stream {
                 break Err(ErrorKind::ConnectionAborted.into());
             }
             match SockRef::from(&*self.socket).connect(&to) {
-                // A shutdown that came while no `connect` was under way has been forgotten by the
-                // system, which is why it is not enough to rely on that.
+                // The system forgets a shutdown that comes while no `connect` is under way, so a
+                // shutdown alone is not enough to cancel the call.
                 Err(error) if is_still_connecting(&error) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EISCONN) => break Ok(()),
                 result => break result,
@@ -124,13 +125,15 @@ impl Stream {
         connected
     }
 
-    /// The longest time between two retransmissions; `None` if the kernel has no such option.
+    /// Returns the maximum time between two retransmissions; `None` if the kernel has no such
+    /// option.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn longest_retransmission_timeout(&self) -> Option<Duration> {
         raw::longest_retransmission_timeout(&self.socket)
     }
 
-    /// After how many seconds the system asks a silent peer, how often, and how many times.
+    /// Returns the keepalive options: the idle time and the interval, both in seconds, and the
+    /// number of probes.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn keepalive(&self) -> Option<(u64, u64, u32)> {
         let socket = SockRef::from(&*self.socket);
@@ -143,10 +146,10 @@ impl Stream {
         ))
     }
 
-    /// Speaks TLS from here on, as a server. Nothing may have been said before.
+    /// Uses TLS from here on, as the server. No byte may have been sent or received before.
     ///
     /// # Errors
-    /// [`HandshakeError`]: the server's configuration is of no use.
+    /// [`HandshakeError`] if the server's configuration is unusable.
     pub(super) fn secured_as_server(
         mut self,
         server: &TlsServer,
@@ -155,11 +158,11 @@ impl Stream {
         Ok(self)
     }
 
-    /// Speaks TLS from here on, with a server called `name` (or an address). Nothing may have been
-    /// said before.
+    /// Uses TLS from here on, as a client of the server `name` (a host name or an address). No byte
+    /// may have been sent or received before.
     ///
     /// # Errors
-    /// [`HandshakeError`]: nothing can be called so.
+    /// [`HandshakeError`] if `name` can't be the name of a server.
     pub fn secured_as_client(
         mut self,
         client: &TlsClient,
@@ -169,18 +172,17 @@ impl Stream {
         Ok(self)
     }
 
-    /// Whether it is encrypted.
+    /// Returns whether the connection uses TLS.
     pub fn is_secured(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Comes to an understanding with the other side on how to encrypt, if the stream is to be
-    /// encrypted. The thread that reads does this, before it reads; what others write before waits
-    /// until then. All of it takes until `until` at most, if that is given; the socket has no read
-    /// timeout after it.
+    /// Completes the TLS handshake, if the stream uses TLS. The reading thread calls this before
+    /// its first read; bytes that other threads write earlier wait until then. The whole handshake
+    /// ends at `until`, if given. Afterwards the socket has no read timeout.
     ///
     /// # Errors
-    /// [`HandshakeError`]: there is nothing more to be said on this connection.
+    /// [`HandshakeError`]; the connection can no longer be used.
     pub fn shake_hands(&self, until: Option<Instant>) -> Result<(), HandshakeError> {
         if !self.is_secured() {
             return Ok(());
@@ -201,7 +203,7 @@ impl Stream {
     /// Like [`Stream::shake_hands`], but runs `before_read` before each read from the socket.
     ///
     /// # Errors
-    /// As there, and those of `before_read`.
+    /// The same as those of [`Stream::shake_hands`], and those of `before_read`.
     pub(crate) fn shake_hands_after(
         &self,
         before_read: &dyn Fn() -> io::Result<()>,
@@ -212,8 +214,8 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has said that nothing more comes from it, whatever it has sent before that
-    /// is still unread. Waits for nothing. Where the system does not tell, it has not.
+    /// Returns whether the peer has closed its sending side, even if earlier bytes are still
+    /// unread. Never waits. Always false on systems other than Linux.
     pub fn has_hung_up(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -233,13 +235,13 @@ impl Stream {
     /// leaves them unread. Returns their number, 0 at the end of the stream. Never waits.
     ///
     /// # Errors
-    /// `WouldBlock` if no byte has arrived; any other error means that the connection is broken.
+    /// `WouldBlock` if no byte has arrived; after any other error the connection is broken.
     pub fn peek_now(&self, into: &mut [u8]) -> io::Result<usize> {
         raw::peek_now(&self.socket, into)
     }
 
-    /// Waits for the peer's next bytes, as long as the read timeout allows, and leaves them unread.
-    /// Returns their number, 0 at the end of the stream.
+    /// Waits for the peer's next bytes, up to the read timeout, and leaves them unread. Returns
+    /// their number, 0 at the end of the stream.
     ///
     /// # Errors
     /// The system's error.
@@ -247,31 +249,32 @@ impl Stream {
         self.socket.peek(into)
     }
 
-    /// The kernel's state of the bytes sent to the peer; `None` if the system does not report it.
+    /// Returns the kernel's state of the bytes sent to the peer; `None` if the system does not
+    /// report it.
     pub fn delivery(&self) -> Option<Delivery> {
         raw::delivery(&self.socket)
     }
 
-    /// Lets the system close the connection if the peer accepts no data for
-    /// [`limits::UNACKNOWLEDGED`], no matter whether it has vanished or does not read.
+    /// Makes the system close the connection if the peer accepts no data for
+    /// [`limits::UNACKNOWLEDGED`], whether the peer has vanished or does not read.
     pub fn break_when_stuck(&self) {
         // If the system does not support this, only the writer's own timeout applies.
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&*self.socket).set_tcp_user_timeout(Some(limits::UNACKNOWLEDGED));
     }
 
-    /// For other sockets that belong together with this one.
+    /// The tap, for other sockets that belong to this one.
     pub fn tap(&self) -> &Tap {
         &self.tap
     }
 
-    /// The other side.
+    /// The peer's address, or that of the client behind a proxy ([`Stream::on_behalf_of`]).
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// The same socket, for another thread to hold or to shut down. It is closed with the last of
-    /// them.
+    /// Returns another handle to the same socket, for a thread that holds it or shuts it down. The
+    /// socket is closed with the last handle.
     #[must_use]
     pub fn share(&self) -> Stream {
         Stream {
@@ -282,7 +285,8 @@ impl Stream {
         }
     }
 
-    /// The same socket, with the address of the client for which a proxy opened it.
+    /// Returns a handle to the same socket with the address of the client for which a proxy opened
+    /// it.
     #[must_use]
     pub fn on_behalf_of(&self, client: SocketAddr) -> Stream {
         let mut stream = self.share();
@@ -297,44 +301,44 @@ impl Stream {
         self.tap.moved("write", Some(self.peer), last_word, &sent);
     }
 
-    /// This side.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// What the system reports; not for a socket that is connected.
+    /// The system's error; none for a connected socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr().map(canonical)
     }
 
-    /// What is written goes out at once (`TCP_NODELAY`), instead of waiting up to 40 ms for more.
+    /// Sets `TCP_NODELAY`: written bytes are sent at once, instead of waiting up to 40 ms for more.
     ///
     /// # Errors
-    /// What the system reports.
+    /// The system's error.
     pub fn set_nodelay(&self, wanted: bool) -> io::Result<()> {
         self.socket.set_nodelay(wanted)
     }
 
-    /// How long a read may take; `None` is for ever.
+    /// Sets the read timeout; `None` means no timeout.
     ///
     /// # Errors
-    /// What the system reports; `InvalidInput` for zero.
+    /// The system's error; `InvalidInput` for a timeout of zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.socket.set_read_timeout(timeout)
     }
 
-    /// How long a write may take (and [`Stream::call`], before it looks whether it is wanted);
-    /// `None` is for ever.
+    /// Sets the write timeout, which is also how long [`Stream::call`] waits before it checks
+    /// `is_wanted` again; `None` means no timeout.
     ///
     /// # Errors
-    /// What the system reports; `InvalidInput` for zero.
+    /// The system's error; `InvalidInput` for a timeout of zero.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.socket.set_write_timeout(timeout)
     }
 
-    /// Sends as much as the socket takes right now and never waits, whatever mode the socket is
-    /// in. (Non-blocking mode would do the same to the thread that reads from it.)
+    /// Sends as many bytes as the socket takes right now and never waits, whatever mode the socket
+    /// is in. (Non-blocking mode would also affect the thread that reads from the socket.)
     ///
     /// # Errors
-    /// `WouldBlock` when the socket is full; otherwise the connection is broken.
+    /// `WouldBlock` if the socket is full; after any other error the connection is broken.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         self.tap.in_pieces(bytes, |_, part| self.send_piece(part))
     }
@@ -350,7 +354,8 @@ impl Stream {
         sent
     }
 
-    /// Beside a call with its plain text, tells how much of it went over the wire as TLS' records.
+    /// Traces how many bytes of TLS records went over the wire for a call, in addition to its
+    /// plaintext.
     fn trace_records(&self) {
         if let Some(tls) = &self.tls
             && self.tap.trace.is_some()
@@ -364,11 +369,11 @@ impl Stream {
         }
     }
 
-    /// Ends one direction or both. Whoever is blocked in the other's read, or in one of ours,
-    /// wakes; what was written before still arrives.
+    /// Shuts down one direction or both. Wakes the peer and our own threads from blocked reads.
+    /// Bytes that were written before still arrive.
     ///
     /// # Errors
-    /// What the system reports when the connection is over already.
+    /// The system's error if the connection has already ended.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         if let Some(tls) = &self.tls
             && how != Shutdown::Read
@@ -380,30 +385,31 @@ impl Stream {
         done
     }
 
-    /// Says the last word on a fresh connection and closes it, without ever waiting for the peer:
-    /// sends, ends our direction, takes what has come unasked, drops.
+    /// Sends `last_word` on a fresh connection and closes it without waiting for the peer: sends,
+    /// shuts down our direction, discards unread input, drops.
     pub fn send_and_close(self, last_word: &[u8]) {
-        // A fresh socket's buffer is empty, so a short answer always fits; if the peer is gone
-        // already, there is nobody left to tell.
+        // The send buffer of a fresh socket is empty, so a short reply always fits. If the send
+        // fails, the peer has already disconnected.
         let _ = self.send_now(last_word);
         self.close();
     }
 
-    /// Closes a connection in order: what was sent before still arrives, because unread input
-    /// (which would make the kernel reset the connection) is taken first, as far as it is there.
+    /// Closes a connection in order. Bytes that were sent before still arrive, because the unread
+    /// input that is available (which would make the kernel reset the connection) is discarded
+    /// first.
     pub fn close(self) {
         let _ = self.shutdown(Shutdown::Write);
         self.drain();
     }
 
-    /// Ends it without TLS' last word.
+    /// Closes the connection without a `close_notify` of TLS.
     #[cfg(all(test, feature = "tls"))]
     pub(super) fn cut_for_a_test(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Takes what is there to read, without waiting and at most [`limits::DRAIN`] bytes, and throws
-    /// it away. Returns how many there were.
+    /// Reads and discards the available input without waiting, at most about [`limits::DRAIN`]
+    /// bytes. Returns their number.
     pub fn drain(&self) -> usize {
         let mut scrap = [MaybeUninit::uninit(); 4096];
         let mut taken = 0;
@@ -418,16 +424,16 @@ impl Stream {
         taken
     }
 
-    /// Makes the coming close a reset. That is for a peer that goes on sending to a socket whose
-    /// reading side was shut down: Linux never opens the window of such a socket again, and after
-    /// an ordinary close the peer would be stuck in its write for a minute.
+    /// Turns the coming close into a reset, for a peer that keeps sending to a socket whose reading
+    /// side was shut down. Linux never reopens the window of such a socket, so after an ordinary
+    /// close the peer would be stuck in its write for a minute.
     pub fn reset_on_close(&self) {
         // If it fails, the peer waits for that minute; nothing else depends on it.
         let _ = SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
-/// A connection without a tap, as a test makes it.
+/// Creates a connection without a tap, for tests.
 impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Stream {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -450,8 +456,8 @@ impl Read for &Stream {
 }
 
 impl Write for &Stream {
-    /// Waits until the socket takes something. In pieces, the later ones may wait until the write
-    /// timeout has passed since the first.
+    /// Waits until the socket takes some bytes. If the write is cut into pieces, the later ones may
+    /// wait until the write timeout has passed since the first.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert_free_for_io();
         let until = match self.tap.chop {
@@ -488,7 +494,7 @@ impl Drop for Stream {
     }
 }
 
-/// Whether the system or the process has no more descriptors.
+/// Returns whether the system or the process is out of file descriptors.
 pub fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
@@ -505,12 +511,12 @@ fn is_still_connecting(error: &io::Error) -> bool {
     )
 }
 
-/// Connects from a port that the system chooses, such that a server may still listen there: the
-/// system chooses from a range in which our servers' ports lie, and a connection, even one that has
-/// ended a minute ago, would else keep a server from starting.
+/// Connects from a port that the system chooses, such that a server can still listen there. The
+/// system chooses from a range that contains our servers' ports. Without address reuse, a
+/// connection would keep a server from starting, even for a minute after the connection has ended.
 fn connect_from_a_shared_port(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    // Only Windows means something else by it.
+    // Only Windows gives this option another meaning.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.connect_timeout(&to.into(), patience)?;
@@ -606,14 +612,13 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn a_server_can_start_on_the_port_of_a_clients_connection() {
-        // The system may give some other program the same port for a connection of its own; not
-        // each time.
+        // The system may give the same port to another program's connection, but not every time.
         let can_start = || {
             let (client, accepted) = pair();
             let there = client.local_addr().unwrap();
-            // While it lives.
+            // While the connection is open.
             drop(TcpListener::bind(there)?);
-            // In the minute for which the system keeps the port of whoever closed first.
+            // In the minute for which the system keeps the port of the side that closed first.
             client.close();
             drop(accepted);
             TcpListener::bind(there)
@@ -624,7 +629,7 @@ mod tests {
 
     #[test]
     fn a_call_that_nobody_answers_is_called_off_by_shutting_the_socket_down() {
-        // A listener whose backlog is full answers nobody any more.
+        // A listener with a full backlog does not answer new connections.
         let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
             .unwrap();
@@ -639,12 +644,13 @@ mod tests {
             })
             .collect();
         let ours = Stream::unconnected(to, to, &Tap::default()).unwrap();
-        // Long, so that it is the shutdown that wakes the call.
+        // Long, so that only the shutdown can wake the call.
         ours.set_write_timeout(Some(Duration::from_secs(600)))
             .unwrap();
         std::thread::scope(|threads| {
             let calling = threads.spawn(|| ours.call(|| true));
-            // Shut down too early, it is forgotten; so again, until it has been heard.
+            // The system forgets a shutdown that comes too early, so repeat it until it has an
+            // effect.
             while !calling.is_finished() {
                 let _ = ours.shutdown(Shutdown::Both);
                 std::thread::yield_now();

@@ -1,5 +1,4 @@
-//! Watching sockets at work: every call as a line (`--trace`), and writes cut into pieces
-//! (`--chop`).
+//! Observes sockets at work: traces every call (`--trace`) and cuts writes into pieces (`--chop`).
 
 use std::fmt::Write as _;
 use std::io;
@@ -7,20 +6,20 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-/// How many of a call's bytes are shown.
+/// Maximum number of a call's bytes to show.
 const SHOWN: usize = 300;
 
-/// Who is told of each call. It must not call the socket that it is told of.
+/// Receives each call. It must not use the socket that made the call.
 pub type Trace = Arc<dyn Fn(&Call<'_>) + Send + Sync>;
 
-/// What a socket does beside its work: tell of its calls, and cut its writes. A listener hands its
-/// own tap on to every connection. Without either it costs one comparison a call.
+/// Options of a socket besides its work: trace its calls, and cut its writes. A listener passes its
+/// tap on to every connection. Without either option, a tap costs one comparison per call.
 #[derive(Clone, Default)]
 pub struct Tap {
-    /// Writes go out so many bytes at a time, and no more together. (Many small pieces fill a
-    /// socket sooner than few large ones: a client may be found too slow that otherwise is not.)
+    /// Maximum number of bytes per write. (Many small pieces fill a socket sooner than a few large
+    /// ones, so a client may be found too slow that otherwise would not be.)
     pub chop: Option<NonZeroUsize>,
-    /// Is told of each call when it has returned; of `close`, when it is about to happen.
+    /// Receives each call after it has returned, except `close`, which it receives just before.
     pub trace: Option<Trace>,
 }
 
@@ -33,26 +32,26 @@ impl std::fmt::Debug for Tap {
     }
 }
 
-/// One call to the system, as it returned.
+/// A system call after it has returned.
 #[derive(Debug)]
 pub struct Call<'c> {
-    /// What the system calls it: `bind`, `listen`, `accept`, `connect`, `read`, `write`,
-    /// `shutdown`, `close`, and for datagrams `recv_from` and `send_to`. `frame` is none of them
-    /// ([`Tap::saw_frame`]).
+    /// The name of the system call: `bind`, `listen`, `accept`, `connect`, `read`, `write`,
+    /// `shutdown`, `close`, and for datagrams `recv_from` and `send_to`. `frame`
+    /// ([`Tap::saw_frame`]), `records in` and `records out` are not system calls.
     pub name: &'static str,
-    /// The other side; for a listener, its own address.
+    /// The peer's address; for a listener, its own address.
     pub address: Option<SocketAddr>,
-    /// How many bytes were asked for or offered, where the call is about bytes.
+    /// Number of bytes requested or offered, if the call transfers bytes.
     pub wanted: Option<usize>,
-    /// How many there were, or why it failed.
+    /// Number of bytes transferred, or the reason for the failure.
     pub result: Result<usize, String>,
-    /// The bytes that were there.
+    /// The bytes transferred.
     pub bytes: &'c [u8],
 }
 
 impl Call<'_> {
-    /// The call in one line that begins with this thread's name, with the bytes escaped: anything
-    /// but printable ASCII as `\n`, `\x1b`.
+    /// Formats the call as one line that begins with this thread's name. Bytes that are not
+    /// printable ASCII are escaped, as in `\n` and `\x1b`.
     pub fn line(&self) -> String {
         let thread = std::thread::current();
         let mut line = format!("{:<15}  {:<9}", thread.name().unwrap_or("?"), self.name);
@@ -77,7 +76,7 @@ impl Call<'_> {
         line
     }
 
-    /// The bytes between quotation marks, each of them visible; of many, the first.
+    /// Returns the bytes in quotation marks, each of them visible. A long sequence is cut.
     pub fn shown_bytes(&self) -> String {
         if self.bytes.is_empty() {
             String::new()
@@ -110,8 +109,8 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 impl Tap {
-    /// Tells what was in a frame from `peer` that can't be read in the bytes of the calls, because
-    /// a browser masks them. That is no call to the system.
+    /// Traces the content of a frame from `peer`, which the bytes of the calls do not show because
+    /// a browser masks them. This is not a system call.
     pub fn saw_frame(&self, peer: SocketAddr, content: &[u8]) {
         if let Some(trace) = &self.trace {
             trace(&Call {
@@ -124,7 +123,7 @@ impl Tap {
         }
     }
 
-    /// Tells how many bytes a call's plain text took on the wire. That is no call either.
+    /// Traces how many bytes a call's plaintext took on the wire. This is not a system call either.
     pub(super) fn saw_records(&self, name: &'static str, peer: SocketAddr, bytes: usize) {
         if let Some(trace) = &self.trace {
             trace(&Call {
@@ -137,7 +136,7 @@ impl Tap {
         }
     }
 
-    /// Tells of a call that moves no bytes.
+    /// Traces a call that transfers no bytes.
     pub(super) fn called<T>(
         &self,
         name: &'static str,
@@ -158,7 +157,7 @@ impl Tap {
         }
     }
 
-    /// Tells of a call that moved some of `bytes`.
+    /// Traces a call that transferred some of `bytes`.
     pub(super) fn moved(
         &self,
         name: &'static str,
@@ -177,7 +176,7 @@ impl Tap {
         }
     }
 
-    /// Tells of a read whose bytes nobody has looked at.
+    /// Traces a read whose bytes are discarded.
     pub(super) fn thrown_away(
         &self,
         address: SocketAddr,
@@ -195,8 +194,8 @@ impl Tap {
         }
     }
 
-    /// Writes `bytes` with `write`, in pieces if that is wanted, until a piece is not taken whole.
-    /// `write` is told whether it is the first piece.
+    /// Passes `bytes` to `write`, in pieces if `chop` is set, until a piece is not taken whole. The
+    /// first argument of `write` is true for the first piece.
     pub(super) fn in_pieces(
         &self,
         bytes: &[u8],
@@ -214,7 +213,7 @@ impl Tap {
                         break;
                     }
                 }
-                // What has gone out counts; the next write meets the same trouble.
+                // The bytes already written count; the next write meets the same error.
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -227,7 +226,7 @@ impl Tap {
 mod tests {
     use super::*;
 
-    /// The line after the thread's name.
+    /// Returns the line without the thread's name.
     fn line(call: &Call<'_>) -> String {
         let thread = std::thread::current().name().unwrap().to_owned();
         let line = call.line();

@@ -27,21 +27,21 @@ pub struct ThreadBudget {
     left: Arc<AtomicUsize>,
 }
 
-/// The right to have one thread; it goes back when the thread drops it.
+/// The right to run one thread. It returns to the budget when it is dropped.
 #[derive(Debug)]
 pub struct ThreadToken {
     left: Arc<AtomicUsize>,
 }
 
 impl ThreadBudget {
-    /// As many as `threads`.
+    /// Creates a budget of `threads` threads.
     pub fn of(threads: usize) -> ThreadBudget {
         ThreadBudget {
             left: Arc::new(AtomicUsize::new(threads)),
         }
     }
 
-    /// The right to start one more thread; `None` if that would be one too many.
+    /// Takes the right to run one more thread; `None` if the budget is used up.
     pub fn take(&self) -> Option<ThreadToken> {
         let left = |left: usize| left.checked_sub(1);
         self.left
@@ -53,10 +53,10 @@ impl ThreadBudget {
     }
 }
 
-/// Starts a thread that counts, or says that there are too many.
+/// Starts a thread that counts against the budget.
 ///
 /// # Errors
-/// When the budget is used up, or the system has no thread to give.
+/// The budget is used up, or the system can't create a thread.
 pub fn spawn(
     budget: &ThreadBudget,
     name: String,
@@ -65,19 +65,19 @@ pub fn spawn(
     spawn_with(take(budget)?, name, run)
 }
 
-/// The right to have one more thread.
+/// Takes the right to run one more thread.
 ///
 /// # Errors
-/// When the budget is used up.
+/// The budget is used up.
 pub fn take(budget: &ThreadBudget) -> io::Result<ThreadToken> {
     let too_many = || io::Error::other("the server has as many threads as this machine allows");
     budget.take().ok_or_else(too_many)
 }
 
-/// As [`spawn`], for a thread that has been counted already.
+/// Like [`spawn`], for a thread that already has its token.
 ///
 /// # Errors
-/// When the system has no thread to give.
+/// The system can't create a thread.
 pub fn spawn_with(
     token: ThreadToken,
     name: String,
@@ -102,7 +102,7 @@ pub fn explained(error: io::Error) -> io::Error {
         Some(libc::EPERM | libc::ENOSYS) => io::Error::new(
             error.kind(),
             format!(
-                "no thread can be created: {error}. A sandbox (seccomp) forbids the system call \
+                "can't create a thread: {error}. A sandbox (seccomp) forbids the system call \
                  clone3, as Docker before 20.10.10 does. Update Docker or the sandbox, or start the \
                  container with `--security-opt seccomp=unconfined`"
             ),

@@ -1,17 +1,16 @@
-//! TLS between a stream and its socket: what is written goes out encrypted, what comes in is read
-//! in clear.
+//! TLS between a stream and its socket: encrypts what is written and decrypts what is read.
 //!
-//! One connection is used by several threads at once, and TLS has state that they share, so a lock
-//! guards it. The rules are those of the plain socket:
+//! Several threads use one connection at once and share its TLS state, so a lock guards the state.
+//! The rules are those of the plain socket:
 //!
-//! 1. Nobody holds the lock over a read: the thread that reads waits for ciphertext without it, and
-//!    takes it for as long as 4 KiB take to decrypt.
-//! 2. Nobody who may not wait waits: what the socket does not take stays in the *tail*, and goes
-//!    out before anything else.
-//! 3. What is encrypted can't be taken back or done again, so no more than one piece of plaintext
-//!    is encrypted while the tail is not empty. And it has to go out: as long as there is a tail,
-//!    the last byte of that piece is reported as not written. Whoever writes comes back with it, as
-//!    with any rest, and it is not written twice.
+//! 1. No thread holds the lock during a read. The reading thread waits for ciphertext without the
+//!    lock and takes it only to decrypt up to 4 KiB.
+//! 2. A write that must not block does not block. Bytes that the socket does not take stay in the
+//!    *tail* and are sent before anything else.
+//! 3. Encryption can't be undone or repeated, so at most one piece of plaintext is encrypted while
+//!    the tail is not empty. The tail must still be sent. Therefore, until it is empty, the last
+//!    byte of that piece is reported as not written. The writer retries that byte like any other
+//!    remainder, and it is not sent twice.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -27,20 +26,20 @@ use super::opening::TLS_HANDSHAKE;
 use super::raw;
 use crate::lock::{Mutex, MutexGuard, Rank};
 
-/// How much ciphertext is read at a time: with it in, less than the 16 KiB wait in clear that
-/// rustls keeps.
+/// Maximum number of bytes of ciphertext per read. With this step, the plaintext that waits in
+/// rustls stays below its limit of 16 KiB.
 const STEP: usize = 4 * 1024;
 
-/// How much plaintext becomes one record.
+/// Maximum number of bytes of plaintext in one record.
 const RECORD: usize = 16 * 1024;
 
-/// The type of a record that is an alert.
+/// The type of an alert record.
 const ALERT: u8 = 0x15;
 
-/// The state of one connection's TLS.
+/// The TLS state of one connection.
 pub(super) struct Tls {
     state: Mutex<TlsState>,
-    /// How many bytes have come over the wire since somebody asked.
+    /// Number of bytes received since the last [`Tls::take_traffic`].
     came: AtomicUsize,
 }
 
@@ -52,18 +51,19 @@ impl fmt::Debug for Tls {
 
 struct TlsState {
     connection: Connection,
-    /// Encrypted, and not taken by the socket yet.
+    /// Encrypted bytes that the socket has not taken yet.
     tail: Vec<u8>,
-    /// Somebody has the tail in hand and waits in a write: nothing else may go out before it.
+    /// A thread has taken the tail and waits in its write. Nothing else may be sent before the
+    /// tail.
     is_out: bool,
-    /// The first byte that comes to be written is encrypted already (rule 3).
+    /// The first byte of the next write is already encrypted (rule 3).
     owes_a_byte: bool,
-    /// How many bytes have been encrypted since somebody asked.
+    /// Number of bytes encrypted since the last [`Tls::take_traffic`].
     encrypted: usize,
 }
 
-/// What a server needs to speak TLS. Clones are the same: a new certificate is every listener's
-/// from the next connection on.
+/// The TLS configuration of a server. Clones share it, so a new certificate applies to all
+/// listeners from the next connection on.
 #[derive(Clone)]
 pub struct TlsServer {
     /// A leaf lock.
@@ -71,14 +71,13 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// Speaks TLS as `config` says.
     pub fn new(config: ServerConfig) -> TlsServer {
         TlsServer {
             config: Arc::new(Mutex::new(Arc::new(config))),
         }
     }
 
-    /// Speaks it as `config` says from now on; who is connected stays so.
+    /// Uses `config` for new connections. Existing connections stay as they are.
     pub fn replace(&self, config: ServerConfig) {
         *self.config.lock() = Arc::new(config);
     }
@@ -90,14 +89,13 @@ impl fmt::Debug for TlsServer {
     }
 }
 
-/// What a client needs to speak TLS.
+/// The TLS configuration of a client.
 #[derive(Clone)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
 }
 
 impl TlsClient {
-    /// Speaks TLS as `config` says.
     pub fn new(config: ClientConfig) -> TlsClient {
         TlsClient {
             config: Arc::new(config),
@@ -116,20 +114,20 @@ fn refused(error: &dyn fmt::Display) -> HandshakeError {
 }
 
 impl Tls {
-    /// A server's end.
+    /// Creates the server's end of a connection.
     ///
     /// # Errors
-    /// When the configuration is of no use; then it is for nobody.
+    /// The configuration is unusable for any connection.
     pub(super) fn server(server: &TlsServer) -> Result<Tls, HandshakeError> {
         let config = Arc::clone(&server.config.lock());
         let made = ServerConnection::new(config).map_err(|error| refused(&error))?;
         Ok(Tls::over(made.into()))
     }
 
-    /// A client's end, which wants to talk with `name`, an address or a name.
+    /// Creates the client's end of a connection to the server `name`, a host name or an address.
     ///
     /// # Errors
-    /// As [`Tls::server`], or when that can be no server's name.
+    /// The same as those of [`Tls::server`], or `name` can't be the name of a server.
     pub(super) fn client(client: &TlsClient, name: &str) -> Result<Tls, HandshakeError> {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| refused(&error))?;
         let made = ClientConnection::new(Arc::clone(&client.config), name);
@@ -138,8 +136,8 @@ impl Tls {
     }
 
     fn over(mut connection: Connection) -> Tls {
-        // What is written before the handshake is over waits in there, and the outbox has bounds of
-        // its own.
+        // Bytes that are written before the end of the handshake wait in rustls. The outbox has its
+        // own limit.
         connection.set_buffer_limit(None);
         Tls {
             state: Mutex::ranked(
@@ -156,8 +154,8 @@ impl Tls {
         }
     }
 
-    /// Completes the handshake. `before_read` runs before each read, which takes as long as the
-    /// socket's timeout allows.
+    /// Completes the handshake. `before_read` runs before each read, and the read waits up to the
+    /// socket's timeout.
     #[inline(never)]
     pub(super) fn shake_hands(
         &self,
@@ -183,19 +181,19 @@ impl Tls {
             }
             let mut state = self.state.lock();
             if let Err(error) = state.take_in(&ciphertext[..count]) {
-                // The other side is told why.
+                // Send the reason to the peer.
                 let _ = state.offer(socket);
                 return Err(refused(&error));
             }
         }
     }
 
-    /// As a read of the socket; 0 is the end that the other side has said. (Never inlined, as the
-    /// others here: the room for ciphertext on the stack would be every plain thread's, too, at 4
-    /// KiB each.)
+    /// Like a read from the socket; 0 means that the peer has sent `close_notify`. (Never inlined,
+    /// like the other functions here: otherwise every thread of a plain connection would also need
+    /// the 4 KiB of stack for ciphertext.)
     #[inline(never)]
     pub(super) fn read(&self, socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-        // What the last read left.
+        // Plaintext left over from the last read.
         match self.state.lock().connection.reader().read(buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             read => return read,
@@ -205,12 +203,12 @@ impl Tls {
             let count = read(socket, &mut ciphertext)?;
             self.came.fetch_add(count, Ordering::Relaxed);
             if count == 0 {
-                // It ended without saying so: somebody in between may have cut it.
+                // The stream ended without `close_notify`: a third party may have cut it.
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             let mut state = self.state.lock();
             let taken = state.take_in(&ciphertext[..count]);
-            // Answers to what is TLS' own, or the reason for which it ends.
+            // Replies to messages of TLS itself, or the reason for the end of the connection.
             if state.connection.wants_write() {
                 state.offer(socket)?;
             }
@@ -222,7 +220,7 @@ impl Tls {
         }
     }
 
-    /// As a write that never waits.
+    /// Like a write that never waits.
     #[inline(never)]
     pub(super) fn write_now(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -242,7 +240,7 @@ impl Tls {
         Ok(taken)
     }
 
-    /// As a write that waits until the socket takes something: a record, or the tail of one, or as
+    /// Like a write that waits until the socket takes something: a record, the tail of one, or as
     /// much of it as the socket takes within its write timeout.
     #[inline(never)]
     pub(super) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
@@ -266,28 +264,27 @@ impl Tls {
         Ok(taken)
     }
 
-    /// Says that nothing more comes, as far as the socket takes it now.
+    /// Sends `close_notify`, as far as the socket takes it now.
     pub(super) fn send_close_notify(&self, socket: &TcpStream) {
         let mut state = self.state.lock();
-        // Before hands are shaken there is nobody to say it to.
+        // Before the end of the handshake, there is no session to close.
         if !state.connection.is_handshaking() {
             state.connection.send_close_notify();
             let _ = state.offer(socket);
         }
     }
 
-    /// How many bytes have come over the wire and gone since this was asked last.
+    /// Returns the numbers of bytes received and sent since the last call.
     pub(super) fn take_traffic(&self) -> (usize, usize) {
-        // What is encrypted and still in the tail counts as gone: it is what the plaintext has
-        // become.
+        // Encrypted bytes in the tail count as sent, because their plaintext does, too.
         let went = std::mem::take(&mut self.state.lock().encrypted);
         (self.came.swap(0, Ordering::Relaxed), went)
     }
 
-    /// Writes the tail, and waits for it without the lock.
+    /// Writes the tail, and waits for the socket without the lock.
     ///
     /// # Errors
-    /// What the socket reports; `WouldBlock` when it has not taken all of it in time.
+    /// The socket's error; `WouldBlock` if it has not taken the whole tail in time.
     fn flush(&self, state: &mut MutexGuard<'_, TlsState>, socket: &TcpStream) -> io::Result<()> {
         loop {
             state.gather();
@@ -295,7 +292,7 @@ impl Tls {
                 return Ok(());
             }
             if state.is_out {
-                // Two who may wait do not come together: whoever writes to a client takes turns.
+                // Two blocking writes never coincide, because the writers to a client take turns.
                 return Err(ErrorKind::WouldBlock.into());
             }
             let tail = std::mem::take(&mut state.tail);
@@ -304,7 +301,7 @@ impl Tls {
             let written = MutexGuard::unlocked(state, || socket.write(&tail));
             state.is_out = false;
             let count = *written.as_ref().unwrap_or(&0);
-            // In front of what has been encrypted meanwhile.
+            // The unwritten rest precedes the bytes that were encrypted meanwhile.
             let later = std::mem::replace(&mut state.tail, tail);
             state.tail.drain(..count);
             state.tail.extend(later);
@@ -319,13 +316,13 @@ impl Tls {
 }
 
 impl TlsState {
-    /// Decrypts what has come.
+    /// Decrypts received bytes.
     fn take_in(&mut self, mut ciphertext: &[u8]) -> Result<(), rustls::Error> {
         while !ciphertext.is_empty() {
             let taken = self.connection.read_tls(&mut ciphertext);
             let processed = self.connection.process_new_packets();
             processed?;
-            // It takes nothing more after the other side's end.
+            // After the peer's `close_notify`, rustls takes no more bytes.
             if !matches!(taken, Ok(1..)) {
                 return Ok(());
             }
@@ -333,7 +330,7 @@ impl TlsState {
         Ok(())
     }
 
-    /// Encrypts one record of `bytes`; returns how many of them.
+    /// Encrypts at most one record of `bytes`. Returns the number of bytes encrypted.
     fn encrypt(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let record = &bytes[..bytes.len().min(RECORD)];
         self.connection.writer().write_all(record)?;
@@ -341,7 +338,7 @@ impl TlsState {
         Ok(record.len())
     }
 
-    /// Takes what is encrypted into the tail.
+    /// Moves encrypted bytes from rustls to the tail.
     fn gather(&mut self) {
         while self.connection.wants_write() {
             // A Vec takes everything.
@@ -352,10 +349,10 @@ impl TlsState {
         }
     }
 
-    /// Writes as much of the tail as the socket takes now.
+    /// Writes as much of the tail as the socket takes right now.
     ///
     /// # Errors
-    /// The connection is broken. A full socket is no error.
+    /// The connection is broken. A full socket is not an error.
     fn offer(&mut self, socket: &TcpStream) -> io::Result<()> {
         self.gather();
         while !self.tail.is_empty() && !self.is_out {
@@ -368,7 +365,7 @@ impl TlsState {
         Ok(())
     }
 
-    /// How many of `bytes` are encrypted already: the first, or none.
+    /// Returns how many of the first `bytes` are already encrypted: one, or none.
     fn skip_the_owed(&mut self, bytes: &[u8]) -> usize {
         let owed = self.owes_a_byte && !bytes.is_empty();
         self.owes_a_byte &= !owed;
@@ -401,7 +398,7 @@ mod tests {
 
     use crate::Stream;
 
-    /// A server called `localhost`, and a client that trusts it.
+    /// Returns a server called `localhost` and a client that trusts it.
     fn both() -> (TlsServer, TlsClient) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let certificate = made.cert.der().clone();
@@ -429,7 +426,7 @@ mod tests {
         (listener.accept().unwrap().0, client)
     }
 
-    /// A server's end and a client's, which have shaken hands.
+    /// Returns the server's end and the client's end of a connection after the handshake.
     fn pair() -> (Stream, Stream) {
         let (server, client) = both();
         let (ours, theirs) = sockets();
@@ -462,7 +459,7 @@ mod tests {
     fn an_end_that_was_not_said_is_no_end() {
         let (ours, theirs) = pair();
         (&ours).write_all(b"hello").unwrap();
-        // Somebody in between cuts it.
+        // A third party cuts the connection.
         ours.cut_for_a_test();
         let error = read_all(&theirs).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
@@ -471,10 +468,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_comes_later_whole_and_once() {
         let (ours, theirs) = pair();
-        // Numbers, so that whatever is lost or comes twice is seen.
+        // Numbers, so that lost and repeated bytes are noticed.
         let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_be_bytes).collect();
         let mut sent = 0;
-        // Nobody reads: at some point the socket is full, and nothing waits.
+        // The peer does not read, so the socket becomes full at some point, and no call waits.
         loop {
             match ours.send_now(&bytes[sent..(sent + 10_000).min(bytes.len())]) {
                 Ok(count) => sent += count,
@@ -485,7 +482,7 @@ mod tests {
         }
         std::thread::scope(|threads| {
             let reading = threads.spawn(|| read_all(&theirs).unwrap());
-            // The rest by turns, as the outbox does it: now, and with waiting.
+            // Send the rest as the outbox does, alternately without and with waiting.
             let mut waits = false;
             while sent < bytes.len() {
                 let rest = &bytes[sent..];
@@ -509,7 +506,7 @@ mod tests {
     fn both_ways_at_once_with_several_who_write() {
         let (ours, theirs) = pair();
         let line = |who: usize, number: usize| format!("{who} {number:06}\n");
-        // A lock of their own, as the outbox is one.
+        // A lock for the writers, as the outbox is one.
         let turn = Mutex::ranked(Rank::Outbox, ());
         std::thread::scope(|threads| {
             let writing: Vec<_> = (0..2)
@@ -563,7 +560,7 @@ mod tests {
             ours.shake_hands(None),
             Err(HandshakeError::PlainText(_))
         ));
-        // A client that asks for another name does not trust this one.
+        // A client that expects another name does not trust this server.
         let (ours, theirs) = sockets();
         let ours = Stream::from(ours).secured_as_server(&server).unwrap();
         let theirs = Stream::from(theirs)
@@ -578,7 +575,7 @@ mod tests {
             drop(theirs);
             assert!(serving.join().unwrap().is_err());
         });
-        // Who says nothing has so long and no longer.
+        // A silent peer has this much time and no more.
         let (ours, _silent) = sockets();
         let ours = Stream::from(ours).secured_as_server(&server).unwrap();
         let soon = Instant::now() + Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! What a client can say, one row for each command, and how it is read and written.
+//! The client's documents, one row for each command, and how they are read and written.
 
 use std::borrow::Cow;
 
@@ -12,21 +12,21 @@ use super::elements::{
 };
 use crate::limits;
 
-/// What a client says in one frame.
+/// A client's document, which is the content of one frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientDoc<'a> {
-    /// `<message>`: chat. The partner sees it.
+    /// `<message>`: chat for the partner.
     Message {
-        /// What was said.
+        /// The text.
         text: Cow<'a, str>,
         /// `me='yes'`: an action, as in "alice waves".
         me: bool,
     },
-    /// `<HandshakePasscode>`: the first frame on a worker's port. Only the server sees it.
+    /// `<HandshakePasscode>`: the first frame on a worker's port, for the server alone.
     Handshake {
-        /// What the portal gave, if this is an honest client.
+        /// The passcode from the portal, if the client is honest.
         passcode: Cow<'a, str>,
-        /// The client wants to be called instead of staying on this connection.
+        /// The client wants to be called back instead of using this connection.
         callback: Option<CallbackRequest>,
     },
     /// `<command>`: for the server alone.
@@ -34,7 +34,7 @@ pub enum ClientDoc<'a> {
 }
 
 impl<'a> ClientDoc<'a> {
-    /// The handshake, if this is one.
+    /// Returns the handshake, if this is one.
     pub fn into_handshake(self) -> Option<Handshake> {
         match self {
             ClientDoc::Handshake { passcode, callback } => Some(Handshake {
@@ -45,7 +45,7 @@ impl<'a> ClientDoc<'a> {
         }
     }
 
-    /// A plain chat message.
+    /// Creates a plain chat message.
     pub fn message(text: impl Into<Cow<'a, str>>) -> ClientDoc<'a> {
         ClientDoc::Message {
             text: text.into(),
@@ -58,100 +58,100 @@ documents! {
     /// The commands of a client.
     pub enum ClientCommand<'a> {
         ;
-        /// `PM` with `<cancel/>`: the public message that `PM` alone announced will not be said.
+        /// `PM` with `<cancel/>`: cancels the public message that `PM` alone announced.
         "PM" | "BM" if gives_up => PublicCancel,
-        /// `DM` alone: who could be written to.
+        /// `DM` alone: requests the list of possible recipients.
         "DM" if is_alone => DirectList,
         /// `TERMINATE` (also `EX` and `DISCONNECT`, as the seeds call it): ends the session.
         "TERMINATE" | "EX" | "DISCONNECT" => Terminate,
-        /// `IDLE TIMEOUT`: the client gives up, having heard nothing from the server (seed 000,
-        /// revision 1).
+        /// `IDLE TIMEOUT`: the client disconnects because it has received nothing from the server
+        /// (seed 000, revision 1).
         "IDLE TIMEOUT" => IdleTimeout,
-        /// `TOTAL TIME TIMEOUT`: the client gives up, having been connected for as long as it
-        /// wanted.
+        /// `TOTAL TIME TIMEOUT`: the client disconnects because it has been connected for as long
+        /// as it wanted.
         "TOTAL TIME TIMEOUT" => TotalTimeTimeout,
-        /// `PING`: asks for a `PONG`; counts as no activity.
+        /// `PING`: requests a `PONG`. Does not count as activity.
         "PING" => Ping,
-        /// `PORT`: the datagram that asks the UDP portal for a port. The portal does not look at
-        /// it.
+        /// `PORT`: the datagram that requests a port from the UDP portal. The portal ignores its
+        /// content.
         "PORT" => Port,
-        /// `LOGIN`: who the client is.
+        /// `LOGIN`: the name of the user.
         "LOGIN" => Login {
             /// The name, not checked yet.
             username: Cow<'a, str> = Trimmed "username",
         },
-        /// `PASSWORD`: the proof.
+        /// `PASSWORD`: the proof of identity.
         "PASSWORD" => Password {
-            /// What the client says it is.
+            /// The password to check.
             password: Secret<'a> = Hidden "password",
         },
-        /// `WHO`: who is logged in.
+        /// `WHO`: requests the list of users who are logged in.
         "WHO" => Who,
-        /// `PM` (also `BM`): a public message, or the wish to say one next.
+        /// `PM` (also `BM`): sends a public message, or announces one.
         "PM" | "BM" => Public {
-            /// What to say to everyone; `None` makes the next message the public one.
+            /// The message for all users; `None` makes the next message public.
             message: Option<Cow<'a, str>> = Optional "message",
-            /// An action.
+            /// Set for an action.
             me: bool = Me "me",
         },
-        /// `STAY`: the person is there, although they say nothing. Counts as activity; has no
-        /// answer.
+        /// `STAY`: counts as activity without a message. Has no reply.
         "STAY" => Stay,
-        /// `PASSWD`: another password for the account.
+        /// `PASSWD`: changes the account's password.
         "PASSWD" => Passwd {
-            /// The password so far.
+            /// The old password.
             old: Secret<'a> = Hidden "old",
-            /// The password from now on.
+            /// The new password.
             new: Secret<'a> = Hidden "new",
         },
-        /// `JOIN`: into a room, which is made if there is none of that name.
+        /// `JOIN`: joins a room, which is created if it does not exist.
         "JOIN" => Join {
             /// The room's name, not checked yet.
             room: Cow<'a, str> = Trimmed "room",
-            /// `<here/>`: to be spoken and heard on this connection, without one of the room's own.
+            /// `<here/>`: uses this connection for the room's messages, without a connection for
+            /// the room.
             here: bool = Flag "here",
         },
-        /// `SAY`: says something in a room, on the main connection.
+        /// `SAY`: sends a message to a room on the main connection.
         "SAY" => Say {
             /// The room's name, not checked yet.
             room: Cow<'a, str> = Trimmed "room",
-            /// What.
+            /// The text.
             message: Cow<'a, str> = Text "message",
-            /// An action.
+            /// Set for an action.
             me: bool = Me "me",
         },
-        /// `TOPIC`: what a room is about.
+        /// `TOPIC`: sets or requests a room's topic.
         "TOPIC" => Topic {
             /// The room's name, not checked yet.
             room: Cow<'a, str> = Trimmed "room",
-            /// What it is about from now on; `None` asks.
+            /// The new topic; `None` requests the current one.
             topic: Option<Cow<'a, str>> = Optional "topic",
         },
-        /// `LEAVE`: out of a room.
+        /// `LEAVE`: leaves a room.
         "LEAVE" => Leave {
             /// The room's name, not checked yet.
             room: Cow<'a, str> = Trimmed "room",
         },
-        /// `ROOMS`: which rooms there are.
+        /// `ROOMS`: requests the list of rooms.
         "ROOMS" => Rooms,
-        /// `DM` with `<to>` and `<message>`.
+        /// `DM` with `<to>` and `<message>`: sends a direct message.
         "DM" => Direct {
-            /// For whom.
+            /// The recipient's name.
             to: Cow<'a, str> = Trimmed "to",
-            /// What.
+            /// The text.
             message: Cow<'a, str> = Text "message",
-            /// An action.
+            /// Set for an action.
             me: bool = Me "me",
         },
     }
 }
 
-/// `PM` with `<cancel/>` and no message.
+/// Returns whether this is `PM` with `<cancel/>` and no message.
 fn gives_up(root: Node<'_, '_>) -> bool {
     child(root, "message").is_none() && child(root, "cancel").is_some()
 }
 
-/// `DM` alone.
+/// Returns whether this is `DM` alone.
 fn is_alone(root: Node<'_, '_>) -> bool {
     child(root, "message").is_none() && child(root, "to").is_none()
 }
@@ -179,17 +179,17 @@ pub(super) fn read_client(frame: &str) -> Result<ClientDoc<'_>, DocError> {
     })
 }
 
-/// The text of the document that nearly all of them are: a message in which nothing is escaped. The
-/// parser would say the same (a property test holds the two together) and take 0.9 µs for it, more
-/// than everything else that a message costs.
+/// Returns the text of the most common document: a message without escapes. The parser would return
+/// the same text (a property test compares the two) but take 0.9 µs, more than everything else that
+/// a message costs.
 pub(super) fn plainest_message(frame: &str) -> Option<&str> {
     let text = frame
         .strip_prefix("<CLIENT><message>")?
         .strip_suffix("</message></CLIENT>")?;
-    // Left to the parser: mark-up, control characters, `]]>`, and the two characters of the last
-    // plane before the emoji that XML forbids, which begin with 0xef.
+    // Left to the parser: markup, control characters, `]]>`, and U+FFFE and U+FFFF, which XML
+    // forbids and which begin with 0xef.
     let is_plain = |byte: u8| byte >= b' ' && !matches!(byte, b'<' | b'&' | b']' | 0xef);
-    // Without an early way out, many bytes are looked at together.
+    // Without an early exit, many bytes are checked at a time.
     let all_plain = text.bytes().fold(true, |all, byte| all & is_plain(byte));
     all_plain.then_some(text)
 }

@@ -1,15 +1,15 @@
-//! Why a connection is closed, and what its client receives last.
+//! Reasons for closing a connection, and the last document that the client receives.
 
 use std::io;
 
 use crate::{FrameError, ServerDoc};
 
-/// Why a connection is closed.
+/// The reason for closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The client sent `TERMINATE`.
     Terminate,
-    /// The client gave up waiting for a silent server.
+    /// The client stopped waiting for a silent server.
     ClientIdleTimeout,
     /// The client had been connected for as long as it wanted.
     ClientTotalTimeout,
@@ -27,40 +27,41 @@ pub enum CloseReason {
     IdleTimeout,
     /// Connected for the total timeout.
     TotalTimeout,
-    /// No answer to a ping: the device sleeps, or has gone.
+    /// No answer to a ping: the device is suspended or has vanished.
     PingTimeout,
     /// A frame over the limit.
     TooLong,
-    /// Too many refused documents in a row.
+    /// Too many rejected documents in a row.
     TooManyErrors,
     /// The client did not read what was sent to it.
     TooSlow,
     /// Too many wrong passwords.
     WrongPassword,
-    /// The same person logged in elsewhere.
+    /// The same user logged in on another connection.
     TakenOver,
     /// The operator removed the client.
     Kicked,
-    /// A full single port needed the seat, and the client had no partner and had sent nothing.
+    /// The single port was full and needed the seat; the client had no partner and had sent
+    /// nothing.
     Evicted,
     /// The server is shutting down.
     Shutdown,
     /// The thread that served the client panicked.
     Panicked,
-    /// A reason that only one entrance has, such as another protocol than the chat's; its word in
-    /// an event line.
+    /// A reason that only one entrance has, such as a protocol other than the chat's, with its word
+    /// in an event line.
     Entrance(&'static str),
 }
 
 impl CloseReason {
-    /// Frames that break the rules of WebSocket (RFC 6455).
+    /// Frames that violate the WebSocket protocol (RFC 6455).
     pub const BAD_FRAMES: CloseReason = CloseReason::Entrance("bad-frames");
     /// Binary data on a WebSocket.
     pub const BINARY: CloseReason = CloseReason::Entrance("binary");
     /// The text of a WebSocket is not UTF-8.
     pub const NOT_UTF8: CloseReason = CloseReason::Entrance("not-utf8");
 
-    /// The word for it in an event line.
+    /// Returns the reason's word in an event line.
     pub fn word(self) -> &'static str {
         match self {
             CloseReason::Terminate => "terminate",
@@ -87,8 +88,8 @@ impl CloseReason {
         }
     }
 
-    /// The client's last document, if the server closes the connection and has not sent the reason
-    /// before.
+    /// Returns the client's last document, if the server closes the connection and has not sent the
+    /// reason before.
     pub fn farewell(self) -> Option<ServerDoc<'static>> {
         match self {
             CloseReason::HandshakeTimeout | CloseReason::IdleTimeout => {
@@ -116,8 +117,8 @@ impl CloseReason {
         }
     }
 
-    /// The reason for closing a connection after a read has failed. If a peer has vanished, the
-    /// kernel may find that earlier than the server does.
+    /// Returns the reason for closing a connection after a failed read. The kernel may find that a
+    /// peer has vanished before the server does.
     pub fn of_read(error: &io::Error) -> CloseReason {
         match error.kind() {
             io::ErrorKind::TimedOut
@@ -129,7 +130,7 @@ impl CloseReason {
 }
 
 impl From<&FrameError> for CloseReason {
-    /// The reason for closing a connection after this error in its stream.
+    /// Returns the reason for closing a connection after this error in its stream.
     fn from(error: &FrameError) -> CloseReason {
         match error {
             FrameError::TooLong { .. } | FrameError::BadLength => CloseReason::TooLong,

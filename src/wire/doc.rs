@@ -1,27 +1,28 @@
-//! What the documents of both sides have in common.
+//! Types that are common to the documents of both sides.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// `<callback>`: where the client listens and wants to be called. Not checked yet.
+/// `<callback>`: the port and address at which the client listens for the callback, not checked
+/// yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallbackRequest {
-    /// What stands in `<Port>`.
+    /// The text of `<Port>`.
     pub port: String,
-    /// What stands in `<Address>`, if there is one.
+    /// The text of `<Address>`, if present.
     pub address: Option<String>,
 }
 
 /// A client's first frame on a worker's or a room's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshake {
-    /// What the portal gave, if this is an honest client.
+    /// The passcode from the portal, if the client is honest.
     pub passcode: String,
-    /// The client wants to be called instead of staying on this connection.
+    /// The client wants to be called back instead of using this connection.
     pub callback: Option<CallbackRequest>,
 }
 
-/// A password on its way. It does not print itself.
+/// A password in a document. Its `Debug` output does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<'a>(pub Cow<'a, str>);
 
@@ -31,14 +32,14 @@ impl fmt::Debug for Secret<'_> {
     }
 }
 
-/// Makes the codes, each with its word on the wire.
+/// Generates the error codes, each with its word on the wire.
 macro_rules! error_codes {
     ($( $(#[$about:meta])* $Code:ident $word:literal, )*) => {
-        /// Why a server refuses what a client sent.
+        /// The reason why a server rejects a client's document.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum ErrorCode {
             $( $(#[$about])* $Code, )*
-            /// A code that this version does not know (in a client, of a newer server).
+            /// A code that this version does not know, for example from a newer server.
             Unknown,
         }
 
@@ -46,7 +47,7 @@ macro_rules! error_codes {
             #[cfg(test)]
             const ALL: &[ErrorCode] = &[$( ErrorCode::$Code, )*];
 
-            /// The word on the wire.
+            /// Returns the word on the wire.
             pub fn word(self) -> &'static str {
                 match self {
                     $( ErrorCode::$Code => $word, )*
@@ -71,66 +72,67 @@ error_codes! {
     NotUtf8 "not-utf8",
     /// A `<command>` that this server does not know.
     UnknownCommand "unknown-command",
-    /// An element that has to be there is not.
+    /// A required element is missing.
     Missing "missing",
-    /// The command is for people who are logged in, or `PASSWORD` came before `LOGIN`.
+    /// The command requires a login, or `PASSWORD` came before `LOGIN`.
     LoginFirst "login-first",
-    /// `LOGIN` or `PASSWORD` from somebody who is logged in.
+    /// `LOGIN` or `PASSWORD` from a client that is already logged in.
     AlreadyLoggedIn "already-logged-in",
-    /// Not 1 to 32 ASCII letters, digits, `_`, `.` or `-`.
+    /// The name is not 1 to 32 ASCII letters, digits, `_`, `.` or `-`.
     BadName "bad-name",
-    /// Not 1 to 128 bytes, or a new password with control, invisible or unassigned characters.
+    /// The password is not 1 to 128 bytes long, or a new one has control, invisible or unassigned
+    /// characters.
     BadPassword "bad-password",
     /// A topic of more than 500 bytes.
     BadTopic "bad-topic",
-    /// Not the account's password.
+    /// The wrong password for the account.
     WrongPassword "wrong-password",
-    /// Somebody else goes by that name, where names are not protected by passwords.
+    /// Another client uses that name, and names are not protected by passwords.
     NameInUse "name-in-use",
-    /// A callback to another machine than the asker's own, or to a port below 1024.
+    /// A callback to another machine than the client's own, or to a port below 1024.
     BadCallback "bad-callback",
-    /// Nobody of that name is logged in.
+    /// No user with that name is logged in.
     NoSuchUser "no-such-user",
     /// The server could not store the account, or the account's line in the file is damaged.
     NotSaved "not-saved",
-    /// `JOIN` from somebody who is in that room.
+    /// `JOIN` from a member of that room.
     AlreadyMember "already-member",
-    /// Every room's port is in use.
+    /// The ports of all rooms are in use.
     NoRoomLeft "no-room-left",
-    /// There is no room of that name.
+    /// No room has that name.
     NoSuchRoom "no-such-room",
-    /// `LEAVE` from somebody who is not in that room.
+    /// The client is not a member of that room.
     NotAMember "not-a-member",
-    /// It needs the other servers, and they can't be reached now. Nothing was done.
+    /// The request needs the other servers, which can't be reached now. Nothing was done.
     Unreachable "unreachable",
-    /// The other servers did not answer in time: it may have been done or not.
+    /// The other servers did not answer in time. The request may or may not have been carried out.
     Unsure "unsure",
     /// A frame over the limit; the connection is closed.
     TooLong "too-long",
-    /// Too many refusals in a row; the connection is closed.
+    /// Too many rejected documents in a row; the connection is closed.
     TooManyErrors "too-many-errors",
 }
 
-/// Why a frame is not a document of this protocol. The connection stays open.
+/// The reason why a frame is not a document of this protocol. The connection stays open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocError {
     /// The bytes are not UTF-8.
     NotUtf8,
     /// Not well-formed XML, with the parser's reason.
     NotXml(String),
-    /// The root element is not the one of that side.
+    /// The wrong root element for this side.
     WrongRoot {
-        /// `CLIENT` or `SERVER`.
+        /// The correct root: `CLIENT` or `SERVER`.
         expected: &'static str,
     },
-    /// A command that nobody here knows.
+    /// An unknown command.
     UnknownCommand(String),
-    /// An element is absent.
+    /// A required element is missing.
     Missing(&'static str),
 }
 
 impl DocError {
-    /// The code that a client is answered with.
+    /// Returns the error code for the client.
     pub fn code(&self) -> ErrorCode {
         match self {
             DocError::NotUtf8 => ErrorCode::NotUtf8,
@@ -147,10 +149,10 @@ impl fmt::Display for DocError {
             DocError::NotUtf8 => f.write_str("the bytes are not UTF-8 text"),
             DocError::NotXml(reason) => write!(f, "not an XML document: {reason}"),
             DocError::WrongRoot { expected } => {
-                write!(f, "the outermost element has to be <{expected}>")
+                write!(f, "the root element must be <{expected}>")
             }
             DocError::UnknownCommand(name) => write!(f, "no such command: {name}"),
-            DocError::Missing(element) => write!(f, "there is no <{element}> in it"),
+            DocError::Missing(element) => write!(f, "<{element}> is missing"),
         }
     }
 }

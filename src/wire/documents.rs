@@ -1,16 +1,15 @@
-//! How documents are described: one row each, from which the type, its reading and its writing
-//! come.
+//! A macro that describes documents, one row each, and generates their type, reader and writer.
 
-/// Makes an enum of documents. First come those that are read and written by hand, then, after a
-/// semicolon, a row for each that is a `<command>` with elements for its fields:
+/// Generates an enum of documents. The documents that are read and written by hand come first.
+/// After a semicolon, there is a row for each document that is a `<command>` with elements for its
+/// fields:
 ///
 /// ```text
 /// "WORD" | "ANOTHER WORD" if is_so => Variant { field: Type = Kind "element" },
 /// ```
 ///
-/// The first word is written, all are read, if `is_so` says of the root element that it is this
-/// one. `Kind` is one of the types in `elements.rs`, which say how such a field is read and
-/// written.
+/// The first word is written, and all are read. `is_so`, if given, must be true for the root
+/// element. `Kind` is one of the types in `elements.rs`, which read and write such a field.
 macro_rules! documents {
     (
         $(#[$about:meta])*
@@ -57,7 +56,7 @@ macro_rules! documents {
                 }
             }
 
-            /// Writes the `<command>` and its elements. Returns whether it has a row.
+            /// Writes the `<command>` and its elements. Returns whether the document has a row.
             fn write_command(&self, out: &mut Vec<u8>) -> bool {
                 match self {
                     $(
@@ -66,7 +65,7 @@ macro_rules! documents {
                             $( $( $Kind::write($field, $element, out); )* )?
                         }
                     )*
-                    #[allow(unreachable_patterns, reason = "where every document has a row")]
+                    #[allow(unreachable_patterns, reason = "if every document has a row")]
                     _ => return false,
                 }
                 true

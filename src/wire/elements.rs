@@ -1,9 +1,9 @@
-//! The elements that documents are made of, in XML: how each kind of field is read and written.
+//! The XML elements of documents: how each kind of field is read and written.
 //!
-//! Reading is lenient where XML is (either quote, attributes in any order, elements that nobody
-//! asked for) and strict where it protects: no DTD, few nodes, few attributes, and the size was
-//! capped by the frame before. Parsed documents are never walked recursively and never printed with
-//! `{:?}`, because a deep one would overflow the stack.
+//! Reading is lenient where XML is (either quote, attributes in any order, unknown elements) and
+//! strict for protection: no DTD, few nodes, few attributes. The frame has already limited the
+//! size. Parsed documents are never walked recursively and never printed with `{:?}`, because a
+//! deep one would overflow the stack.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use super::well_formed;
 use crate::Port;
 use crate::limits;
 
-/// The text of a child element that has to be there.
+/// Returns the text of a required child element.
 pub(super) fn part<'f>(
     root: Node<'_, 'f>,
     element: &'static str,
@@ -28,7 +28,7 @@ pub(super) fn part<'f>(
         .ok_or(DocError::Missing(element))
 }
 
-/// An empty element.
+/// Appends an empty element.
 pub(super) fn empty(name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<");
     out.extend_from_slice(name.as_bytes());
@@ -47,7 +47,7 @@ pub(super) fn element(name: &str, text: &str, out: &mut Vec<u8>) {
 
 pub(super) fn parse(frame: &str, nodes_limit: u32) -> Result<Document<'_>, DocError> {
     if attributes(frame) > limits::XML_ATTRIBUTES {
-        return Err(DocError::NotXml("it has too many attributes".to_owned()));
+        return Err(DocError::NotXml("too many attributes".to_owned()));
     }
     let options = ParsingOptions {
         allow_dtd: false,
@@ -78,8 +78,8 @@ pub(super) fn child<'d, 'f>(root: Node<'d, 'f>, name: &str) -> Option<Node<'d, '
     root.children().find(|node| node.has_tag_name(name))
 }
 
-/// All the text directly inside an element. It borrows from the frame unless something in it was
-/// escaped or an element nobody knows stands in its middle.
+/// Returns all text directly inside an element. It borrows from the frame unless the text has
+/// escapes or is interrupted by an unknown element.
 pub(super) fn text_of<'f>(element: Node<'_, 'f>) -> Cow<'f, str> {
     let mut texts = element
         .children()
@@ -121,8 +121,9 @@ pub(super) fn port_from(digits: &str) -> Option<Port> {
     digits.parse().ok().and_then(Port::new)
 }
 
-/// How many attributes there are at most in a document: the equals signs inside of tags. The parser
-/// would compare each with every other one of its element, so they are counted before.
+/// Returns an upper bound on the number of attributes in a document: the number of equals signs
+/// inside tags. The parser compares each attribute with every other one of its element, so they are
+/// counted first.
 fn attributes(frame: &str) -> usize {
     let mut count = 0;
     let mut rest = frame;
@@ -142,7 +143,7 @@ fn attributes(frame: &str) -> usize {
     count
 }
 
-/// A text that has to be there.
+/// A required text.
 pub(super) struct Text;
 
 impl Text {
@@ -158,7 +159,7 @@ impl Text {
     }
 }
 
-/// A text that has to be there, and around which blanks mean nothing.
+/// A required text, without the whitespace around it.
 pub(super) struct Trimmed;
 
 impl Trimmed {
@@ -174,7 +175,7 @@ impl Trimmed {
     }
 }
 
-/// A text that may be left out.
+/// An optional text.
 pub(super) struct Optional;
 
 impl Optional {
@@ -192,7 +193,7 @@ impl Optional {
     }
 }
 
-/// A text that is empty if it is left out.
+/// An optional text; empty if the element is missing.
 pub(super) struct OrEmpty;
 
 impl OrEmpty {
@@ -221,7 +222,7 @@ impl Hidden {
     }
 }
 
-/// An empty element that is there or not.
+/// An empty element that is present or absent.
 pub(super) struct Flag;
 
 impl Flag {
@@ -236,7 +237,7 @@ impl Flag {
     }
 }
 
-/// `me='yes'`, on the root or on the message. It is written where the root is.
+/// `me='yes'`, on the root or on the message. It is written with the root element.
 pub(super) struct Me;
 
 impl Me {
@@ -262,7 +263,6 @@ impl Number {
     }
 }
 
-/// A port.
 pub(super) struct PortNumber;
 
 impl PortNumber {
@@ -275,7 +275,7 @@ impl PortNumber {
     }
 }
 
-/// Any number of elements of that name.
+/// Any number of elements with this name.
 pub(super) struct List;
 
 impl List {
@@ -294,7 +294,7 @@ impl List {
     }
 }
 
-/// Rooms, each with how many are in it.
+/// Rooms, each with its number of members.
 pub(super) struct RoomList;
 
 impl RoomList {
@@ -320,18 +320,18 @@ impl RoomList {
     }
 }
 
-/// Another server of the chat: where it has seats.
+/// Another server of the chat that has free seats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere<'a> {
     /// Its address.
     pub address: IpAddr,
-    /// Its portal's port.
+    /// The port of its portal.
     pub port: Port,
-    /// Its page, if it has one.
+    /// The address of its page, if it has one.
     pub web: Option<Cow<'a, str>>,
 }
 
-/// [`Elsewhere`], as an element with three in it.
+/// [`Elsewhere`], as an element with three children.
 pub(super) struct NeighbourElement;
 
 impl NeighbourElement {
@@ -356,7 +356,7 @@ impl NeighbourElement {
     }
 }
 
-/// Whether something is `new`, or `existing`.
+/// `new` or `existing`.
 pub(super) struct IsNew;
 
 impl IsNew {

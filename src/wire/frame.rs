@@ -1,7 +1,7 @@
-//! Where one message ends and the next begins: TCP does not say, so a line feed does.
+//! Message boundaries. TCP does not preserve them, so a line feed ends each message.
 //!
-//! One `send` is not one `recv`. A read may bring half a frame, or three and a half, so the
-//! reader keeps what is unfinished until the rest arrives.
+//! One `send` is not one `recv`. A read may return half a frame, or three and a half, so the reader
+//! keeps an incomplete frame until the rest arrives.
 
 use std::io::{self, Read};
 
@@ -10,21 +10,21 @@ use super::frames::Frames;
 use super::websocket::{self, Assembler, NextMessage};
 use crate::limits;
 
-/// Where a frame ends.
+/// The way in which a stream is cut into frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
-    /// At a line feed.
+    /// A line feed ends each frame.
     Line,
-    /// After as many bytes as the number before it says: what .NET's `BinaryWriter.Write(string)`
-    /// writes. The number takes 1 to 5 bytes, seven bits in each, the lowest first; the eighth bit
-    /// says that more follow.
+    /// A length precedes each frame, as .NET's `BinaryWriter.Write(string)` writes it. The length
+    /// takes 1 to 5 bytes, with seven bits in each, the lowest first. The eighth bit is set if more
+    /// bytes follow.
     LengthPrefixed,
-    /// As a WebSocket's text messages, read as a server does and written as one.
+    /// WebSocket text messages, read and written as a server does.
     WebSocket,
 }
 
 impl Framing {
-    /// Appends one frame, whose content `write` appends.
+    /// Appends one frame. `write` appends its content.
     pub(super) fn write(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         match self {
             Framing::Line => {
@@ -50,35 +50,37 @@ impl Framing {
 /// Input from a WebSocket.
 #[derive(Debug)]
 pub enum WebInput<'f> {
-    /// A whole message.
+    /// A complete message.
     Message(&'f [u8]),
-    /// The answers to pings, each a frame.
+    /// The replies to pings, one frame each.
     Pongs(Frames),
 }
 
-/// Cuts a byte stream into frames. It holds what was read and not yet taken, never more than
-/// the longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
+/// Cuts a byte stream into frames. It keeps the bytes that were read and not taken yet, at most the
+/// longest frame or [`limits::READ_BUFFER_MOST`], whichever is more.
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: Vec<u8>,
-    /// `buffer[start..end]` was read and not yet taken.
+    /// `buffer[start..end]` was read and not taken yet.
     start: usize,
     end: usize,
-    /// No line feed lies in `buffer[start..scanned]`, so a slow sender's frame is searched once.
+    /// No line feed is in `buffer[start..scanned]`, so the frame of a slow sender is searched only
+    /// once.
     scanned: usize,
     max_frame: usize,
     framing: Framing,
-    /// For WebSocket alone.
+    /// Only for WebSocket.
     assembler: Option<Box<Assembler>>,
 }
 
 impl FrameReader {
-    /// A reader of frames up to `max_frame` bytes, the line feed (and a CR before it) not counted.
+    /// Creates a reader for lines of up to `max_frame` bytes, not counting the line feed and a CR
+    /// before it.
     pub fn new(max_frame: usize) -> FrameReader {
         FrameReader::with(Framing::Line, max_frame)
     }
 
-    /// A reader of frames of that kind, up to `max_frame` bytes of content.
+    /// Creates a reader for frames of this kind with up to `max_frame` bytes of content.
     pub fn with(framing: Framing, max_frame: usize) -> FrameReader {
         FrameReader {
             buffer: Vec::new(),
@@ -91,7 +93,7 @@ impl FrameReader {
         }
     }
 
-    /// A reader of WebSocket messages of text and of binary data, for an echo.
+    /// Creates a reader for WebSocket messages of text and of binary data, for an echo server.
     pub fn of_any_websocket_message(max_frame: usize) -> FrameReader {
         FrameReader {
             assembler: Some(Box::new(Assembler::new(true))),
@@ -99,14 +101,14 @@ impl FrameReader {
         }
     }
 
-    /// This reader, with what was read before it came into being.
+    /// Starts this reader with `bytes`, which were read before it was created.
     pub fn after(mut self, bytes: &[u8]) -> FrameReader {
         self.buffer = bytes.to_vec();
         self.end = bytes.len();
         self
     }
 
-    /// Appends the answer of an echo to the message that came last, `payload`.
+    /// Appends the echo of the last message, `payload`.
     pub fn write_websocket_echo(&self, payload: &[u8], out: &mut Vec<u8>) {
         let is_binary = self
             .assembler
@@ -115,16 +117,16 @@ impl FrameReader {
         websocket::write_echo(is_binary, payload, out);
     }
 
-    /// The answers to a WebSocket's pings that have come since the last time, each a frame.
+    /// Takes the replies to the WebSocket pings received since the last call, one frame each.
     pub fn take_pongs(&mut self) -> Option<Frames> {
         self.assembler.as_mut()?.take_pongs()
     }
 
-    /// Does exactly one `read` on `source` and keeps what it brings. Returns the number of bytes;
-    /// 0 means that the other side has finished.
+    /// Calls `read` on `source` exactly once and keeps the bytes. Returns their number; 0 means the
+    /// end of the stream.
     ///
     /// # Errors
-    /// What `read` reports, except `Interrupted`, which is tried again.
+    /// The error of `read`, except `Interrupted`, which is retried.
     pub fn read_from(&mut self, source: &mut (impl Read + ?Sized)) -> io::Result<usize> {
         self.make_room();
         loop {
@@ -139,8 +141,8 @@ impl FrameReader {
         }
     }
 
-    /// The other side has finished: what it said after its last line feed is a line of its own, if
-    /// it is a line at all. Returns whether there is one more.
+    /// Handles the end of the stream: bytes after the last line feed become a line of their own, if
+    /// the framing uses lines. Returns whether there is such a line.
     pub fn end_last_line(&mut self) -> bool {
         if self.framing != Framing::Line || self.start == self.end {
             return false;
@@ -151,16 +153,16 @@ impl FrameReader {
         true
     }
 
-    /// What has come and is no whole frame yet.
+    /// Returns the received bytes that do not form a complete frame yet.
     pub fn unfinished(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// The next whole frame, without its line feed and without a CR before that, or `None` when
-    /// the rest of it has not arrived.
+    /// Returns the next complete frame, without its line feed and a CR before it; `None` if the
+    /// rest of it has not arrived.
     ///
     /// # Errors
-    /// [`FrameError`], as soon as that is known, and from then on.
+    /// [`FrameError`], as soon as it is known, and on every later call.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FrameError> {
         match self.framing {
             Framing::Line => self.next_line(),
@@ -173,11 +175,11 @@ impl FrameReader {
         }
     }
 
-    /// The next WebSocket message, or, if no whole one is there, the answers to the pings that have
-    /// come since the last time.
+    /// Returns the next complete WebSocket message. If there is none, returns the replies to the
+    /// pings received since the last call.
     ///
     /// # Errors
-    /// As [`FrameReader::next_frame`].
+    /// The same as those of [`FrameReader::next_frame`].
     pub fn next_web_input(&mut self) -> Result<Option<WebInput<'_>>, FrameError> {
         let next = self.next_web_message()?;
         let assembler = self.assembler.as_mut();
@@ -226,7 +228,7 @@ impl FrameReader {
             return Ok(None);
         }
         self.start = begin + length;
-        // Kept in step for the sake of the compacting; there is nothing to search for.
+        // Kept in sync for `make_room`; there is nothing to search for.
         self.scanned = self.start;
         Ok(Some(&self.buffer[begin..begin + length]))
     }
@@ -235,7 +237,7 @@ impl FrameReader {
         let limit = self.max_frame;
         let Some(offset) = memchr::memchr(b'\n', &self.buffer[self.scanned..self.end]) else {
             self.scanned = self.end;
-            // One byte more than the limit may still turn out to be a CR.
+            // The byte after the limit may still turn out to be a CR.
             return if self.end - self.start > limit + 1 {
                 Err(FrameError::TooLong { limit })
             } else {
@@ -262,7 +264,7 @@ impl FrameReader {
             self.end -= self.start;
             self.start = 0;
         }
-        // Grow only when a read filled the buffer: an idle client keeps a small one.
+        // Grow only if a read filled the buffer, so an idle client keeps a small one.
         let most = limits::READ_BUFFER_MOST.max(self.max_frame + LONGEST_FRAME_OVERHEAD);
         if self.end == self.buffer.len() {
             let more = (self.buffer.len() * 2).clamp(limits::READ_BUFFER, most);
@@ -271,20 +273,21 @@ impl FrameReader {
     }
 }
 
-/// The most bytes that a length of .NET's takes.
+/// The maximum size of .NET's length prefix, in bytes.
 const LONGEST_PREFIX: usize = 5;
 
-/// The most bytes that stand before or after a frame's content.
+/// The maximum number of bytes before or after a frame's content.
 const LONGEST_FRAME_OVERHEAD: usize = websocket::LONGEST_HEADER;
 
-/// The number at the start of `bytes` and how many bytes it takes; `None` when more has to arrive.
-/// A number may be longer than it needs to be, as .NET's reader allows, but no negative one.
+/// Returns the length at the start of `bytes` and the size of its prefix; `None` if more bytes must
+/// arrive. A prefix may be longer than necessary, as .NET's reader allows, but the length must not
+/// be negative.
 fn dotnet_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut length: u64 = 0;
     for (index, byte) in bytes.iter().take(LONGEST_PREFIX).enumerate() {
         length |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            // .NET reads a signed number of 32 bits; what does not fit is negative or nonsense.
+            // .NET reads a signed 32-bit number; a value that does not fit is negative or invalid.
             return match i32::try_from(length) {
                 Ok(length) => Ok(Some((length.unsigned_abs() as usize, index + 1))),
                 Err(_) => Err(FrameError::BadLength),
@@ -303,7 +306,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Hands out its bytes in pieces of at most `step`, as a network does.
+    /// A source that returns its bytes in pieces of at most `step`, as a network does.
     struct Trickle<'a> {
         bytes: &'a [u8],
         step: usize,
@@ -383,7 +386,7 @@ mod tests {
         }
     }
 
-    /// A client's frame with that first byte.
+    /// Returns a client's frame with this first byte.
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [7, 77, 177, 255];
         let mut frame = vec![first];
@@ -448,7 +451,7 @@ mod tests {
 
     #[test]
     fn lengths_that_lie_are_found_out() {
-        // Negative, five gigabytes, six bytes, too long; and one that is only cut short.
+        // Negative, five gigabytes, six bytes, too long, and one that is only truncated.
         assert_eq!(
             counted(b"\xff\xff\xff\xff\x0f", 1),
             Err(FrameError::BadLength)
@@ -494,7 +497,7 @@ mod tests {
                     let opcode = u8::from(index == 0);
                     let last = if index + 1 == pieces.len() { 0x80 } else { 0 };
                     bytes.extend(masked(last | opcode, piece));
-                    // Between any two of them a ping may stand.
+                    // A ping may come between any two of them.
                     bytes.extend(masked(0x89, b"there?"));
                 }
             }
@@ -507,7 +510,7 @@ mod tests {
             mut bytes in prop::collection::vec(any::<u8>(), 0..500),
             step in 1usize..70,
         ) {
-            // Most first bytes are refused at once, so these begin as frames do.
+            // Most first bytes are rejected at once, so these begin like frames.
             if let [first, second, ..] = &mut bytes[..] {
                 *first = 0x81;
                 *second |= 0x80;

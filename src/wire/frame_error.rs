@@ -1,37 +1,36 @@
-//! Why a stream of bytes can be no stream of frames.
+//! Errors in a stream of frames.
 
 use std::fmt;
 
 use crate::CloseReason;
 
-/// Why the stream can't be cut into frames any more. The connection has to be closed: where the
-/// next frame would begin is unknown.
+/// The reason why a stream can't be cut into frames any more. The connection must be closed,
+/// because the start of the next frame is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A frame is longer than `limit` bytes; the rest of it was not waited for.
+    /// A frame is longer than `limit` bytes. The reader has not waited for the rest of it.
     TooLong {
         /// The longest frame allowed, in bytes.
         limit: usize,
     },
-    /// A length prefix that is none: more than five bytes, or negative.
+    /// An invalid length prefix: more than five bytes, or a negative length.
     BadLength,
-    /// Frames that break a rule of WebSocket's: which.
+    /// Frames that violate this rule of WebSocket.
     NotWebSocket(&'static str),
     /// Binary data on a WebSocket: documents are text.
     Binary,
-    /// A WebSocket's text that is no UTF-8.
+    /// WebSocket text that is not UTF-8.
     NotUtf8,
-    /// Another protocol than the chat's, or a rule of one entrance: the reason for closing the
-    /// connection, and what the client is told.
+    /// A protocol other than the chat's, or a violation of an entrance's own rule.
     Rejected {
-        /// The reason.
+        /// The reason for closing the connection.
         reason: CloseReason,
-        /// The sentence, if the client can read one.
+        /// The sentence for the client, if the client can read one.
         sentence: Option<String>,
     },
-    /// No error: the other side has closed its WebSocket, and may have said why.
+    /// Not an error: the peer has closed its WebSocket, possibly with a code.
     Closed {
-        /// The close code that it sent.
+        /// The peer's close code.
         code: Option<u16>,
     },
 }
@@ -40,16 +39,16 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FrameError::TooLong { limit } => {
-                write!(f, "a message may be {limit} bytes long; send shorter ones")
+                write!(f, "message too long: send at most {limit} bytes")
             }
-            FrameError::BadLength => f.write_str("the length before a message makes no sense"),
-            FrameError::NotWebSocket(rule) => write!(f, "that is no WebSocket (RFC 6455): {rule}"),
-            FrameError::Binary => f.write_str("binary data means nothing here; send text"),
-            FrameError::NotUtf8 => f.write_str("a text message has to be UTF-8"),
+            FrameError::BadLength => f.write_str("invalid length prefix before a message"),
+            FrameError::NotWebSocket(rule) => write!(f, "bad WebSocket frame (RFC 6455): {rule}"),
+            FrameError::Binary => f.write_str("binary data is not supported; send text"),
+            FrameError::NotUtf8 => f.write_str("a text message must be UTF-8"),
             FrameError::Rejected { reason, sentence } => {
                 f.write_str(sentence.as_deref().unwrap_or(reason.word()))
             }
-            FrameError::Closed { .. } => f.write_str("the other side has closed the WebSocket"),
+            FrameError::Closed { .. } => f.write_str("the peer has closed the WebSocket"),
         }
     }
 }

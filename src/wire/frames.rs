@@ -1,15 +1,15 @@
-//! Frames that were written one after the other, and where each ends.
+//! Consecutive frames, and where each ends.
 
-/// Whole frames. Where one ends is known and not looked for, so that a frame may hold any byte.
+/// Whole frames. The ends are stored instead of searched for, so a frame may contain any byte.
 #[derive(Default, Clone, Debug)]
 pub struct Frames {
     bytes: Vec<u8>,
-    /// After how many of the bytes each frame ends.
+    /// The end of each frame, as an offset into `bytes`.
     ends: Vec<usize>,
 }
 
 impl Frames {
-    /// Lets `write` append one frame, or nothing.
+    /// Calls `write`, which appends one frame or nothing.
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         write(&mut self.bytes);
@@ -25,27 +25,27 @@ impl Frames {
         self.ends.extend(others.ends.iter().map(|end| before + end));
     }
 
-    /// All of them.
+    /// Returns the bytes of all frames.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// After how many of the bytes each frame ends, in order.
+    /// Returns the end of each frame, in order, as an offset into the bytes.
     pub fn ends(&self) -> &[usize] {
         &self.ends
     }
 
-    /// How many bytes they take.
+    /// Returns the number of bytes, not of frames.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no frames.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Throws them away and keeps the memory for the next ones.
+    /// Removes all frames and keeps the memory for the next ones.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();

@@ -1,8 +1,8 @@
-//! How the programs of seed 000 talk: plain strings in revision 0, XML in 1 and 2.
+//! The protocol of the programs of seed 000: plain strings in revision 0, XML in revisions 1 and 2.
 //!
-//! Only the exact strings of the handshake, the timeouts and TERMINATE mean something. Everything
-//! else is chat, whatever it is, and goes to the partner as it came; bytes that are not UTF-8
-//! arrive as U+FFFD, as .NET makes of them. What those programs never say is never said to them.
+//! Only the exact strings of the handshake, the timeouts and TERMINATE have a meaning. Everything
+//! else is chat and goes to the partner unchanged. Bytes that are not UTF-8 arrive as U+FFFD, as
+//! .NET decodes them. The server sends only documents that those programs know.
 
 use super::client_doc::{self, ClientCommand, ClientDoc};
 use super::server_doc::{self, Relay, Scope, ServerDoc};
@@ -13,7 +13,7 @@ const TERMINATE: &str = "CLIENT>>> TERMINATE";
 const IDLE_TIMEOUT: &str = "SERVER>>> IDLE TIMEOUT";
 const TOTAL_TIME_TIMEOUT: &str = "SERVER>>> TOTAL TIME TIMEOUT";
 
-/// Whether a document is one that the original programs know.
+/// Returns whether the original programs know a document.
 fn is_known(doc: &ServerDoc<'_>) -> bool {
     matches!(
         doc,
@@ -27,13 +27,14 @@ fn is_known(doc: &ServerDoc<'_>) -> bool {
     )
 }
 
-/// A server's document as the content of a frame; `None` if the original programs have none such.
+/// Encodes a server's document as the content of a frame; `None` if the original programs have no
+/// such document.
 pub(super) fn server_content(doc: &ServerDoc<'_>, plain: bool) -> Option<Vec<u8>> {
     if !is_known(doc) {
         return None;
     }
     let content = match doc {
-        // As it came, also if it is no document and also if it is empty.
+        // Unchanged, even if it is empty or not a document.
         ServerDoc::Relay(relay) => relay.text.as_bytes().to_vec(),
         _ if !plain => {
             let mut content = Vec::with_capacity(128);
@@ -57,7 +58,7 @@ pub(super) fn server_content(doc: &ServerDoc<'_>, plain: bool) -> Option<Vec<u8>
     Some(content)
 }
 
-/// What a client said, after the welcome.
+/// Reads what a client has sent after the welcome.
 pub(super) fn read_client(frame: &[u8], plain: bool) -> ClientDoc<'_> {
     let command = match std::str::from_utf8(frame) {
         Ok(TERMINATE) if plain => Some(ClientCommand::Terminate),
@@ -81,21 +82,23 @@ pub(super) fn read_client(frame: &[u8], plain: bool) -> ClientDoc<'_> {
     }
 }
 
-/// The passcode in a client's first frame, if it is one for the worker on `port`.
+/// Reads the passcode from a client's first frame; `None` if it is not a handshake. The plain
+/// string also contains the worker's port, which must be `port`.
 pub(super) fn read_passcode(frame: &[u8], plain: bool, port: Port) -> Option<String> {
     let text = std::str::from_utf8(frame).ok()?;
     if plain {
         let prefix = format!("CLIENT{port}>>>HandshakeCode=");
         return text.strip_prefix(&prefix).map(str::to_owned);
     }
-    // Compared as a whole, as those programs do: no blank, no comment, no second element.
+    // Compared as a whole, as those programs do: no blanks, no comments, no second element.
     let passcode = text
         .strip_prefix("<CLIENT><HandshakePasscode>")?
         .strip_suffix("</HandshakePasscode></CLIENT>")?;
     (!passcode.contains(['<', '&'])).then(|| passcode.to_owned())
 }
 
-/// A client's document as the content of a frame; `None` if the original programs have none such.
+/// Encodes a client's document as the content of a frame; `None` if the original programs have no
+/// such document.
 pub(super) fn client_content(doc: &ClientDoc<'_>, plain: bool) -> Option<Vec<u8>> {
     match doc {
         ClientDoc::Message { text, .. } if plain => Some(text.as_bytes().to_vec()),
@@ -109,7 +112,7 @@ pub(super) fn client_content(doc: &ClientDoc<'_>, plain: bool) -> Option<Vec<u8>
     }
 }
 
-/// The passcode as the content of a client's first frame.
+/// Encodes the passcode as the content of a client's first frame.
 pub(super) fn handshake_content(port: Port, passcode: &str, plain: bool) -> Vec<u8> {
     if plain {
         format!("CLIENT{port}>>>HandshakeCode={passcode}").into_bytes()
@@ -127,8 +130,8 @@ fn xml_content(doc: &ClientDoc<'_>) -> Vec<u8> {
     content
 }
 
-/// What a server said. Whatever is not one of its own strings is chat: the text of a chat document,
-/// or else as it is.
+/// Reads what a server has sent. Everything except its own strings is chat: the text of a chat
+/// document, otherwise the frame itself.
 pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
     let known = std::str::from_utf8(frame).ok().and_then(|text| {
         if plain {
@@ -142,7 +145,7 @@ pub(super) fn read_server(frame: &[u8], plain: bool) -> ServerDoc<'_> {
         Some(doc) if is_known(&doc) => return doc,
         _ => String::from_utf8_lossy(frame),
     };
-    // Nobody has a name here, and there is only one other.
+    // The original programs have no names, and only the partner can send chat.
     ServerDoc::Relay(Relay {
         scope: Scope::Partner,
         from: "partner".into(),

@@ -1,21 +1,21 @@
-//! What travels: a byte stream is cut into frames, and each frame holds one small document.
+//! The wire format: a byte stream is cut into frames, and each frame holds one small document.
 //!
-//! Nothing here opens a socket, starts a thread or takes a lock, and nothing outside imports the
-//! XML parser. A [`Codec`] is chosen once per connection; whoever holds it speaks in typed
-//! documents ([`ClientDoc`], [`ServerDoc`]) and never sees an angle bracket.
+//! This crate opens no socket, starts no thread and takes no lock, and no other crate imports the
+//! XML parser. Each connection has a [`Codec`], chosen once. Its users work with typed documents
+//! ([`ClientDoc`], [`ServerDoc`]) and never see XML.
 //!
 //! ```
 //! use portal_wire::{ClientDoc, Codec, FrameReader};
 //!
 //! let codec = Codec::default();
 //! let mut bytes = Vec::new();
-//! codec.write_client(&ClientDoc::say("hello"), &mut bytes);
+//! codec.write_client(&ClientDoc::message("hello"), &mut bytes);
 //! assert_eq!(bytes, b"<CLIENT><message>hello</message></CLIENT>\n");
 //!
 //! let mut frames = FrameReader::new(codec.max_frame);
 //! frames.read_from(&mut bytes.as_slice())?;
 //! let frame = frames.next_frame()?.expect("one whole frame");
-//! assert_eq!(codec.read_client(frame)?, ClientDoc::say("hello"));
+//! assert_eq!(codec.read_client(frame)?, ClientDoc::message("hello"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -60,7 +60,7 @@ pub use websocket::{CloseCode, write_close as write_websocket_close};
 
 use std::fmt;
 
-/// The words that documents are made of.
+/// The language of documents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dialect {
     /// XML, as `protocol` describes it.
@@ -71,7 +71,7 @@ pub(crate) enum Dialect {
     LegacyXml,
 }
 
-/// Which of the original programs is on the other side (seed 000).
+/// The revision of the original program (seed 000) on the other side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revision {
     /// TCP portal, plain strings.
@@ -93,16 +93,16 @@ impl fmt::Display for Revision {
 }
 
 impl Revision {
-    /// Whether its portal is the UDP one.
+    /// Returns whether the portal of this revision uses UDP.
     pub fn asks_by_udp(self) -> bool {
         self == Revision::V2
     }
 }
 
-/// How one connection's documents become bytes and back: the framing and the dialect, chosen once.
+/// The encoding of one connection's documents: the framing and the dialect, chosen once.
 #[derive(Clone, Copy, Debug)]
 pub struct Codec {
-    /// The longest frame taken from the other side, in bytes without what marks its end.
+    /// The longest frame accepted from the peer, in bytes, without its delimiter or length prefix.
     pub max_frame: usize,
     framing: Framing,
     dialect: Dialect,
@@ -115,7 +115,7 @@ impl Default for Codec {
 }
 
 impl Codec {
-    /// XML in lines.
+    /// Returns the codec for XML in lines, which accepts frames of up to `max_frame` bytes.
     pub fn xml(max_frame: usize) -> Codec {
         Codec {
             max_frame,
@@ -124,7 +124,7 @@ impl Codec {
         }
     }
 
-    /// What the original programs of that revision speak.
+    /// Returns the codec of the original programs of this revision.
     pub fn legacy(revision: Revision) -> Codec {
         let dialect = match revision {
             Revision::V0 => Dialect::LegacyPlain,
@@ -137,7 +137,7 @@ impl Codec {
         }
     }
 
-    /// XML in WebSocket messages, for a browser.
+    /// Returns the codec for browsers: XML in WebSocket messages.
     pub fn web(max_frame: usize) -> Codec {
         Codec {
             max_frame,
@@ -150,15 +150,15 @@ impl Codec {
         self.framing == Framing::WebSocket
     }
 
-    /// Appends what closes a connection after the last document; nothing where the end of the
-    /// stream does.
+    /// Appends the frame that closes a connection after the last document; nothing if the end of
+    /// the stream closes it.
     pub fn write_close(&self, code: CloseCode, out: &mut Vec<u8>) {
         if self.is_web() {
             websocket::write_close(code as u16, out);
         }
     }
 
-    /// Appends a ping of the framing's own; nothing where there is none.
+    /// Appends a ping of the framing; nothing if the framing has none.
     pub fn write_ping(&self, out: &mut Vec<u8>) {
         if self.is_web() {
             websocket::write_ping(out);
@@ -170,13 +170,14 @@ impl Codec {
         (!usual).then_some(self.max_frame)
     }
 
-    /// This codec for a server that takes frames up to `max` bytes, if it has said so.
+    /// Adapts this codec to a server that accepts frames of up to `max` bytes, if the server has
+    /// announced it.
     pub fn taking(mut self, max: Option<usize>) -> Codec {
         self.max_frame = max.unwrap_or(self.max_frame);
         self
     }
 
-    /// Whether the other side is one of the original programs, which only chat.
+    /// Returns whether the peer is one of the original programs, which only chat.
     pub fn is_legacy(&self) -> bool {
         self.dialect != Dialect::Xml
     }
@@ -185,17 +186,18 @@ impl Codec {
         self.dialect == Dialect::LegacyPlain
     }
 
-    /// A reader of the other side's frames.
+    /// Creates a reader for the peer's frames.
     pub fn reader(&self) -> FrameReader {
         FrameReader::with(self.framing, self.max_frame)
     }
 
-    /// A reader of a server's frames, which may be longer than a client's.
+    /// Creates a reader for a server's frames, which may be longer than a client's.
     pub fn reader_of_server(&self) -> FrameReader {
         FrameReader::with(self.framing, limits::MAX_SERVER_FRAME)
     }
 
-    /// Appends a client's document to `out` as one frame; nothing, if the dialect has none such.
+    /// Appends a client's document to `out` as one frame; nothing if the dialect has no such
+    /// document.
     pub fn write_client(&self, doc: &ClientDoc<'_>, out: &mut Vec<u8>) {
         if !self.is_legacy() {
             return self
@@ -208,7 +210,8 @@ impl Codec {
         }
     }
 
-    /// Appends a server's document to `out` as one frame; nothing, if the dialect has none such.
+    /// Appends a server's document to `out` as one frame; nothing if the dialect has no such
+    /// document.
     ///
     /// A welcome announces the longest frame, unless that is [`limits::MAX_FRAME`].
     pub fn write_server(&self, doc: &ServerDoc<'_>, out: &mut Vec<u8>) {
@@ -225,8 +228,8 @@ impl Codec {
         }
     }
 
-    /// Appends a client's first frame on `port` to `out`. (An original program can't be asked to
-    /// call.)
+    /// Appends a client's first frame on `port` to `out`. (The original programs do not support
+    /// callbacks.)
     pub fn write_handshake(&self, port: Port, handshake: &Handshake, out: &mut Vec<u8>) {
         if !self.is_legacy() {
             let doc = ClientDoc::Handshake {
@@ -240,14 +243,14 @@ impl Codec {
             .write(out, |out| out.extend_from_slice(&content));
     }
 
-    /// A server's document as one frame.
+    /// Encodes a server's document as one frame.
     pub fn server_frame(&self, doc: &ServerDoc<'_>) -> Vec<u8> {
         let mut frame = Vec::with_capacity(128);
         self.write_server(doc, &mut frame);
         frame
     }
 
-    /// A client's first frame on `port`; `None` if there is no passcode in it.
+    /// Reads a client's first frame on `port`; `None` if it contains no passcode.
     pub fn read_handshake(&self, frame: &[u8], port: Port) -> Option<Handshake> {
         if self.is_legacy() {
             let passcode = legacy::read_passcode(frame, self.is_plain(), port)?;
@@ -259,11 +262,11 @@ impl Codec {
         self.read_client(frame).ok()?.into_handshake()
     }
 
-    /// Reads what a client said from one frame.
+    /// Reads a client's document from one frame.
     ///
     /// # Errors
-    /// [`DocError`]: each variant has the code that the client is answered with. None from an
-    /// original program, whose every word is at least chat.
+    /// [`DocError`]; each variant has the error code for the client. Frames of an original program
+    /// cause no error, because they are at least chat.
     pub fn read_client<'f>(&self, frame: &'f [u8]) -> Result<ClientDoc<'f>, DocError> {
         if self.is_legacy() {
             return Ok(legacy::read_client(frame, self.is_plain()));
@@ -271,7 +274,7 @@ impl Codec {
         client_doc::read_client(utf8(frame)?)
     }
 
-    /// Reads what a server said from one frame.
+    /// Reads a server's document from one frame.
     ///
     /// # Errors
     /// [`DocError`], also for a document that this version does not know.
@@ -283,15 +286,15 @@ impl Codec {
     }
 }
 
-/// A server's document as a datagram: no frame, because one datagram is one message.
+/// Encodes a server's document as a datagram, without framing, because one datagram is one message.
 pub fn server_datagram(doc: &ServerDoc<'_>) -> Vec<u8> {
     let mut datagram = Vec::with_capacity(128);
     server_doc::write_server(doc, &mut datagram);
     datagram
 }
 
-/// The datagram that asks the UDP portal for a port, padded to be no shorter than any answer, so
-/// that nobody can use the portal to multiply traffic aimed at somebody else.
+/// Returns the datagram that requests a port from the UDP portal. It is padded to be no shorter
+/// than any reply, so that the portal can't be used to amplify traffic against a third party.
 pub fn portal_request() -> Vec<u8> {
     const LONGEST_ANSWER: usize = 160;
     let mut datagram = Vec::with_capacity(LONGEST_ANSWER);

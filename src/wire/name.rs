@@ -1,58 +1,59 @@
-//! What somebody may be called.
+//! Names of users and rooms.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use crate::limits;
 
-/// A name: 1 to 32 ASCII letters, digits, `_`, `.` or `-`. Two names that differ only in case are
-/// the same name. (A room may have one that a person may not: see [`Name::is_for_a_person`].)
+/// A name: 1 to 32 ASCII letters, digits, `_`, `.` or `-`. Names that differ only in case are
+/// equal. (A room may have a name that a user may not; see [`Name::is_for_a_person`].)
 #[derive(Clone, Debug)]
 pub struct Name(Box<str>);
 
 impl Name {
-    /// `text` as a name, or `None` if it can't be one.
+    /// Returns `text` as a name; `None` if it is not a valid one.
     pub fn new(text: &str) -> Option<Name> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         let valid = (1..=limits::MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(allowed);
         valid.then(|| Name(text.into()))
     }
 
-    /// Whether somebody may be called that: not what a seat goes by (digits alone), nor what would
-    /// pass for the server.
+    /// Returns whether a user may have this name. Digits alone could be mistaken for a seat, and
+    /// `server` for the server.
     pub fn is_for_a_person(&self) -> bool {
         let is_number = self.0.bytes().all(|byte| byte.is_ascii_digit());
         !is_number && !self.0.eq_ignore_ascii_case("server")
     }
 
-    /// As it was written.
+    /// Returns the name as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The form that is the same for all spellings of the name; sorts names as people do.
+    /// Returns a form that is equal for all spellings of the name. It sorts names without regard to
+    /// case.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
 }
 
-/// Where a text is for that names no other destination, as seed 003 writes it.
+/// The destination of a text that has no other destination, in the syntax of seed 003.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Addressed<'t> {
-    /// `%NAME%rest`: the rest is for whoever is called NAME, which may be no possible name. It is
-    /// never chat, or a slip of the finger would tell a stranger what was meant for one person.
+    /// `%NAME%rest`: `rest` is for the user NAME, even if NAME is not a valid name. Such a text is
+    /// never chat; otherwise a typo would show a stranger what was meant for one user.
     One {
-        /// What stands between the percent signs.
+        /// The text between the percent signs.
         name: &'t str,
-        /// What to say.
+        /// The message.
         rest: &'t str,
     },
-    /// Plain chat. Of `%%` at its beginning one `%` is left.
+    /// Plain chat. `%%` at its beginning stands for one `%`.
     Chat(&'t str),
 }
 
 impl Addressed<'_> {
-    /// Reads the beginning of `text`.
+    /// Parses the beginning of `text`.
     pub fn read(text: &str) -> Addressed<'_> {
         let Some(after) = text.strip_prefix('%') else {
             return Addressed::Chat(text);
@@ -81,7 +82,7 @@ impl PartialOrd for Name {
     }
 }
 
-/// As people sort them.
+/// Alphabetical order, without regard to case.
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
         let lower = |name: &Name| {

@@ -1,20 +1,20 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
-/// A port that something can listen on: 1 to 65535, never 0.
+/// A port that a program can listen on: 1 to 65535, never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port(NonZeroU16);
 
 impl Port {
-    /// The last one, 65535.
+    /// The highest port, 65535.
     pub const MAX: Port = Port(NonZeroU16::MAX);
 
-    /// The port of that number, or `None` for 0, which means "any" to the system.
+    /// Returns the port with this number; `None` for 0, which means "any" to the system.
     pub fn new(number: u16) -> Option<Port> {
         NonZeroU16::new(number).map(Port)
     }
 
-    /// The number, 1 to 65535.
+    /// Returns the number, 1 to 65535.
     pub fn get(self) -> u16 {
         self.0.get()
     }

@@ -1,4 +1,4 @@
-//! What a server can say, one row for each command, and how it is read and written.
+//! The server's documents, one row for each command, and how they are read and written.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -20,95 +20,97 @@ const CALLING_BACK: &str = "Calling back";
 const WRONG_PASSCODE: &str = "Wrong handshake passcode";
 
 documents! {
-    /// What a server says in one frame.
+    /// A server's document, which is the content of one frame.
     pub enum ServerDoc<'a> {
-        /// The portal's answer: go to this port with this passcode.
+        /// The portal's reply: the client must connect to this port with this passcode.
         Ticket {
             /// The worker's port.
             port: Port,
-            /// What to say there first.
+            /// The passcode that the client must send first.
             passcode: Cow<'a, str>,
         },
-        /// The passcode was right.
+        /// The passcode was correct.
         Welcome {
-            /// The worker's port, or the room's.
+            /// The port of the worker or the room.
             port: Port,
-            /// The room's name, at a room's port.
+            /// The room's name, on a room's port.
             room: Option<Cow<'a, str>>,
-            /// The longest frame taken from the client, where it is not the usual one.
+            /// The longest frame accepted from the client, in bytes, if it is not the default.
             max: Option<usize>,
         },
-        /// The passcode was right, and the worker is about to call; the connection is closed after
-        /// it.
+        /// The passcode was correct, and the worker is about to call the client. The connection is
+        /// closed afterwards.
         CallingBack {
             /// The worker's port.
             port: Port,
         },
-        /// The welcome of a worker that has called the client, with the proof that it is the one.
+        /// The welcome of a worker that has called the client, with the passcode as proof of
+        /// identity.
         CalledBack {
             /// The worker's port.
             port: Port,
-            /// What the client said when it asked to be called.
+            /// The passcode with which the client requested the callback.
             passcode: Cow<'a, str>,
-            /// The longest frame taken from the client, where it is not the usual one.
+            /// The longest frame accepted from the client, in bytes, if it is not the default.
             max: Option<usize>,
         },
-        /// The welcome of a server with one port, where nobody needs a passcode.
+        /// The welcome of a server with one port, which needs no passcode.
         WelcomeSingle {
             /// The number of the seat, from 1.
             seat: u32,
-            /// The longest frame taken from the client, where it is not the usual one.
+            /// The longest frame accepted from the client, in bytes, if it is not the default.
             max: Option<usize>,
         },
-        /// The passcode was wrong; the connection is closed after it.
+        /// The passcode was wrong. The connection is closed afterwards.
         WrongPasscode {
-            /// The worker's port, or the room's.
+            /// The port of the worker or the room.
             port: Port,
-            /// The room's name, at a room's port.
+            /// The room's name, on a room's port.
             room: Option<Cow<'a, str>>,
         },
-        /// Chat that somebody else said.
+        /// A chat message from another client.
         Relay(Relay<'a>),
-        /// What the server tells people in words.
+        /// A sentence from the server for its users.
         Notice(Cow<'a, str>),
-        /// What the client sent can't be done.
+        /// The server has rejected the client's document.
         Error {
-            /// The kind, for programs.
+            /// The kind of error, for programs.
             code: ErrorCode,
-            /// The sentence, for people.
+            /// The sentence, for users.
             sentence: Cow<'a, str>,
         },
         ;
-        /// Answers `JOIN` with `<here/>`: what is said in the room comes on this connection.
+        /// Answers `JOIN` with `<here/>`: the room's messages arrive on this connection.
         "JOINED" if is_here => JoinedHere {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
         },
-        /// The same where another server of the chat has seats.
+        /// Like `FULL`, if another server of the chat has free seats.
         "FULL" if is_elsewhere => FullHere {
-            /// That server.
+            /// The other server.
             there: Elsewhere<'a> = NeighbourElement "elsewhere",
         },
-        /// The portal's other answer: every worker is occupied.
+        /// The portal's other reply: every worker is occupied.
         "FULL" => Full,
-        /// Answers `JOIN`: a second connection to there, with that passcode, is the room's.
+        /// Answers `JOIN`: the client must open a second connection to this address, with this
+        /// passcode, for the room.
         "JOINED" => Joined {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
-            /// The server's address, as the asker reached it.
+            /// The server's address, as the client reached it.
             address: IpAddr = Number "address",
             /// The room's port.
             port: Port = PortNumber "Port",
-            /// Good for one connection.
+            /// The passcode, valid for one connection.
             passcode: Cow<'a, str> = Trimmed "HandshakePasscode",
         },
-        /// What a room is about, for its members.
+        /// The topic of a room, for its members.
         "TOPIC" => Topic {
             /// The room's name.
             room: Cow<'a, str> = Text "room",
-            /// What it is about; empty if nobody has said.
+            /// The topic; empty if there is none.
             topic: Cow<'a, str> = Text "topic",
-            /// Who said so.
+            /// The user who set the topic.
             username: Cow<'a, str> = OrEmpty "username",
         },
         /// Answers `LEAVE`.
@@ -118,111 +120,113 @@ documents! {
         },
         /// Answers `ROOMS`.
         "ROOMS" => Rooms {
-            /// Each room's name and how many are in it.
+            /// Each room's name and number of members.
             rooms: Vec<(Cow<'a, str>, usize)> = RoomList "room",
         },
-        /// Somebody has come into a room that one is in.
+        /// Another user has joined one of the client's rooms.
         "ROOM JOINED" => RoomJoined {
-            /// Who.
+            /// The user's name.
             username: Cow<'a, str> = Text "username",
             /// The room's name.
             room: Cow<'a, str> = Text "room",
         },
-        /// Somebody has left a room that one is in.
+        /// Another user has left one of the client's rooms.
         "ROOM LEFT" => RoomLeft {
-            /// Who.
+            /// The user's name.
             username: Cow<'a, str> = Text "username",
             /// The room's name.
             room: Cow<'a, str> = Text "room",
         },
-        /// The partner seat is taken by `partner` (now, or since before the welcome).
+        /// The partner seat is occupied by `partner`, now or since before the welcome.
         "PARTNER JOINED" => PartnerJoined {
-            /// What `from` will say in its messages.
+            /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
         },
         /// The partner seat has become free.
         "PARTNER LEFT" => PartnerLeft {
-            /// What `from` said in its messages.
+            /// The `from` of the partner's messages.
             partner: Cow<'a, str> = Text "partner",
         },
-        /// Nobody is in the partner seat; answers a message, too.
+        /// The partner seat is empty. Also answers a message.
         "NO PARTNER" => NoPartner,
-        /// The idle timeout is near: who says nothing until then is removed.
+        /// The idle timeout is near: the client is disconnected unless it becomes active.
         "IDLE SOON" => IdleSoon {
-            /// How many seconds are left.
+            /// The time that is left, in seconds.
             seconds: u64 = Number "seconds",
         },
-        /// The answer to `PING`.
+        /// Answers `PING`.
         "PONG" => Pong,
-        /// Farewell: nothing heard for too long.
+        /// Farewell: the client was inactive for too long.
         "IDLE TIMEOUT" => IdleTimeout,
-        /// Farewell: connected for as long as anybody may be.
+        /// Farewell: the client was connected for the maximum time.
         "TOTAL TIME TIMEOUT" => TotalTimeTimeout,
         /// Farewell: the client did not read what was sent to it.
         "TOO SLOW" => TooSlow,
-        /// Farewell: the server is going down.
+        /// Farewell: the server is shutting down.
         "SHUTDOWN" => Shutdown,
         /// Farewell: the operator removed the client.
         "KICKED" => Kicked {
-            /// Why, in the operator's words; may be empty.
+            /// The operator's reason; may be empty.
             reason: Cow<'a, str> = OrEmpty "reason",
         },
-        /// Farewell: the same user logged in again elsewhere.
+        /// Farewell: the same user has logged in on another connection.
         "TAKEN OVER" => TakenOver,
-        /// Answers `LOGIN`: the password, please.
+        /// Answers `LOGIN`: requests the password.
         "PASSWORD" => Password {
-            /// The name has no account yet: the password that comes will be its password.
+            /// The name has no account yet, and the next password becomes its password.
             new_account: bool = IsNew "account",
         },
-        /// Answers the right password (or `LOGIN`, where none is needed): logged in.
+        /// Answers the correct password (or `LOGIN`, if no password is needed): the client is
+        /// logged in.
         "WELCOME" => LoggedIn {
             /// The name as it was registered.
             username: Cow<'a, str> = Text "username",
         },
         /// Answers `WHO`.
         "WHO" => Who {
-            /// Everyone who is logged in, in alphabetical order.
+            /// All users who are logged in, in alphabetical order.
             users: Vec<Cow<'a, str>> = List "user",
         },
         /// Answers `PASSWD`: the new password is on the disk.
         "PASSWD" => PasswordChanged,
-        /// Answers `PM` alone: the next message will be public.
+        /// Answers `PM` alone: the next message is public.
         "PM" => PublicNext,
         /// Answers `DM` alone.
         "DM" => DirectList {
-            /// Everyone else who is logged in, in alphabetical order.
+            /// All other users who are logged in, in alphabetical order.
             users: Vec<Cow<'a, str>> = List "user",
         },
-        /// A public or direct message has been handed to this many people.
+        /// Answers a message that was queued for this many recipients.
         "SENT" => Sent {
-            /// How many outboxes took it.
+            /// The number of outboxes that accepted it.
             count: usize = Number "count",
         },
-        /// Somebody has logged in.
+        /// A user has logged in.
         "USER JOINED" => UserJoined {
-            /// Who.
+            /// The user's name.
             username: Cow<'a, str> = Text "username",
         },
-        /// Somebody who was logged in has gone.
+        /// A user who was logged in has left.
         "USER LEFT" => UserLeft {
-            /// Who.
+            /// The user's name.
             username: Cow<'a, str> = Text "username",
         },
     }
 }
 
-/// `FULL` with `<elsewhere>`.
+/// Returns whether this is `FULL` with `<elsewhere>`.
 fn is_elsewhere(root: Node<'_, '_>) -> bool {
     child(root, "elsewhere").is_some()
 }
 
-/// `JOINED` with `<here/>`.
+/// Returns whether this is `JOINED` with `<here/>`.
 fn is_here(root: Node<'_, '_>) -> bool {
     child(root, "here").is_some()
 }
 
 impl<'a> ServerDoc<'a> {
-    /// A welcome with the longest frame that the server accepts; `None` for all other documents.
+    /// Returns a welcome with the longest frame that the server accepts; `None` for all other
+    /// documents.
     pub(super) fn announcing(&self, longest: usize) -> Option<ServerDoc<'a>> {
         let mut welcome = match self {
             ServerDoc::Welcome { .. }
@@ -240,22 +244,22 @@ impl<'a> ServerDoc<'a> {
     }
 }
 
-/// Who a message was for.
+/// The audience of a message.
 #[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// The partner seat.
+    /// The client in the partner seat.
     #[default]
     Partner,
-    /// Everyone who is logged in.
+    /// All users who are logged in.
     Public,
-    /// One person.
+    /// One user.
     Direct,
-    /// The members of the room of that name.
+    /// The members of the room with this name.
     Room(Cow<'a, str>),
 }
 
 impl Scope<'_> {
-    /// The same scope, without a copy of the room's name.
+    /// Returns the same scope without copying the room's name.
     pub fn as_borrowed(&self) -> Scope<'_> {
         match self {
             Scope::Partner => Scope::Partner,
@@ -266,20 +270,20 @@ impl Scope<'_> {
     }
 }
 
-/// A message on its way to somebody else.
+/// A message that the server relays to another client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay<'a> {
-    /// Who it is for.
+    /// The audience.
     pub scope: Scope<'a>,
-    /// Who said it: a name, or the number of a seat's port.
+    /// The sender: a name, or the number of a seat's port.
     pub from: Cow<'a, str>,
-    /// What was said.
+    /// The text.
     pub text: Cow<'a, str>,
-    /// An action, as in "alice waves".
+    /// Set for an action, as in "alice waves".
     pub me: bool,
-    /// Said before the one who gets it came in.
+    /// Set if the message was sent before the recipient joined.
     pub old: bool,
-    /// When an old message was said (RFC 3339, UTC).
+    /// The time at which an old message was sent (RFC 3339, UTC).
     pub time: Option<Cow<'a, str>>,
 }
 
@@ -462,7 +466,7 @@ fn connection_doc(
     element("message", message, out);
 }
 
-/// The last attribute of a welcome, and the end of its tag.
+/// Appends the last attribute of a welcome and the end of its tag.
 fn longest_frame(max: Option<usize>, out: &mut Vec<u8>) {
     if let Some(max) = max {
         out.extend_from_slice(format!(" max='{max}'").as_bytes());

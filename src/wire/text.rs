@@ -3,7 +3,7 @@
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// The most combining marks that one character may carry: more than any script needs, and few
+/// The maximum number of combining marks on one character: more than any script needs, and few
 /// enough not to reach into the lines above and below.
 const MARKS: usize = 4;
 
@@ -158,7 +158,7 @@ const VISIBLE_FORMAT: [(char, char); 7] = [
     ('\u{110cd}', '\u{110cd}'),
 ];
 
-/// The [`DEFAULT_IGNORABLE`] characters that select another look of the character before them.
+/// The [`DEFAULT_IGNORABLE`] characters that select another glyph for the character before them.
 const VARIATION: [(char, char); 4] = [
     ('\u{180b}', '\u{180d}'),
     ('\u{180f}', '\u{180f}'),
@@ -184,8 +184,8 @@ fn is_in(ranges: &[(char, char)], character: char) -> bool {
 }
 
 /// Returns the maximum number of columns of `text` in a terminal. Terminals differ: some draw a
-/// sign for a format character, or the parts of a joined emoji side by side, or an emoji with a
-/// selector twice as wide.
+/// glyph for a format character, draw the parts of a joined emoji side by side, or draw an emoji
+/// with a selector twice as wide.
 pub fn columns_at_most(text: &str) -> usize {
     let one_by_one: usize = text.chars().map(columns_of).sum();
     one_by_one.max(text.width())
@@ -206,7 +206,7 @@ pub fn is_default_ignorable(character: char) -> bool {
 }
 
 impl Class {
-    /// The class of a character.
+    /// Returns the class of a character.
     pub fn of(character: char) -> Class {
         if character.is_ascii_alphabetic() {
             return Class::Letter;
@@ -291,22 +291,22 @@ fn flag_tags(text: &str) -> &str {
     }
 }
 
-/// As [`printable`], but a tab stays one: it harms no terminal, and what is handed on through a
-/// pipe must not change.
+/// Like [`printable`], but keeps tabs. They do no harm in a terminal, and text that goes on through
+/// a pipe must not change.
 pub fn printable_text(text: &str) -> String {
     let mut lines = text.split('\t').map(printable);
     let first = lines.next().unwrap_or_default();
     lines.fold(first, |text, more| text + "\t" + &more)
 }
 
-/// As [`printable_text`], for a text of several lines.
+/// Like [`printable_text`], for a text of several lines.
 pub fn printable_lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(printable_text).collect();
     lines.join("\n")
 }
 
-/// `text` escaped for XML, and without control characters. (For the checker, which is there on Unix
-/// alone.)
+/// Escapes `text` for XML and replaces control characters. (For the checker, which exists only on
+/// Unix.)
 #[cfg(unix)]
 pub fn xml_text(text: &str) -> String {
     let mut escaped = Vec::with_capacity(text.len());
@@ -320,8 +320,8 @@ pub fn escaped_bytes(text: &str) -> usize {
     text.bytes().map(byte).sum()
 }
 
-/// Whether a byte may be one to be escaped: mark-up, a control character, or the first byte of a
-/// character that is to be replaced (0xC2 of a C1 control character, 0xEF of U+FFFE).
+/// Returns whether a byte may need escaping: markup, a control character, or the first byte of a
+/// character to replace (0xC2 of a C1 control character, 0xEF of U+FFFE).
 fn needs_care(byte: u8) -> bool {
     matches!(
         byte,
@@ -329,12 +329,12 @@ fn needs_care(byte: u8) -> bool {
     )
 }
 
-/// Appends `text` escaped for XML. Control characters are never written: tab, line feed and
+/// Appends `text`, escaped for XML. Control characters are never written: tab, line feed and
 /// carriage return become references, all others `U+FFFD`.
 pub(super) fn escape_into(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
-    // Nearly always nothing needs care. Without an early way out of it, the compiler makes of this
-    // a look at many bytes at a time.
+    // Most texts need no escaping. Without an early exit, this loop compiles to code that checks
+    // many bytes at a time.
     if !bytes
         .iter()
         .fold(false, |any, &byte| any | needs_care(byte))
@@ -358,7 +358,7 @@ pub(super) fn escape_into(text: &str, out: &mut Vec<u8>) {
             0xc2 if bytes.get(at + 1).is_some_and(|&second| second < 0xa0) => {
                 ("\u{fffd}".as_bytes(), 2)
             }
-            // XML allows no U+FFFE and no U+FFFF; a reader would refuse the whole document.
+            // XML does not allow U+FFFE and U+FFFF; a reader would reject the whole document.
             0xef if matches!(bytes.get(at + 1..at + 3), Some([0xbf, 0xbe | 0xbf])) => {
                 ("\u{fffd}".as_bytes(), 3)
             }

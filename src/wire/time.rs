@@ -1,20 +1,20 @@
-//! Times as they travel.
+//! Times on the wire.
 
 use std::time::{Duration, SystemTime};
 
-/// The first second of the year 10000, since 1970.
+/// The first second of the year 10000, in seconds since 1970.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// Writes a time as RFC 3339 does, in UTC and to the second: `2026-11-29T12:34:56Z`. A time before
-/// 1970 or after 9999 is written as the beginning of 1970.
+/// Formats a time as in RFC 3339, in UTC and to the second: `2026-11-29T12:34:56Z`. A time before
+/// 1970 or after 9999 becomes the beginning of 1970.
 pub fn rfc_3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs());
     humantime::format_rfc3339_seconds(from_seconds(seconds)).to_string()
 }
 
-/// The time that many seconds after the beginning of 1970; the beginning of 1970 for a number that
-/// [`rfc_3339`] can't write.
+/// Returns the time this many seconds after the beginning of 1970. A number that [`rfc_3339`] can't
+/// write becomes the beginning of 1970.
 pub fn from_seconds(seconds: u64) -> SystemTime {
     let seconds = if seconds < YEAR_10000 { seconds } else { 0 };
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)

@@ -1,4 +1,4 @@
-//! WebSocket's framing (RFC 6455): messages that a browser sends and takes, over one TCP
+//! WebSocket framing (RFC 6455): the messages that a browser sends and receives over one TCP
 //! connection.
 //!
 //! ```text
@@ -8,17 +8,17 @@
 //!  └───┴─────┴──────┘ └────┴────────┘ └─────────────────────────────────┘ └────────────────────┘ └─────────┘
 //! ```
 //!
-//! A message may come in several frames (fragments), and between them a *control frame* may stand:
-//! ping, pong, close. Whoever reads judges a frame by its header, before a byte of its payload is
-//! waited for or kept.
+//! A message may consist of several frames (fragments), and *control frames* (ping, pong, close)
+//! may come between them. The reader checks a frame by its header, before it waits for or stores a
+//! byte of the payload.
 
 use super::frame_error::FrameError;
 use super::frames::Frames;
 
-/// The longest header: two bytes, a length of eight, a mask of four.
+/// The size of the longest header, in bytes: two bytes, a length of eight, a mask of four.
 pub(super) const LONGEST_HEADER: usize = 14;
 
-/// A control frame's payload may be so long (RFC 6455, 5.5).
+/// The maximum payload of a control frame, in bytes (RFC 6455, 5.5).
 const LONGEST_CONTROL: usize = 125;
 
 const CONTINUATION: u8 = 0x0;
@@ -28,33 +28,33 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// Why a WebSocket is closed: the codes of RFC 6455, 7.4.1, that a server has a use for.
+/// The reason for closing a WebSocket: the codes of RFC 6455, 7.4.1, that the server uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseCode {
-    /// It has served its purpose.
+    /// The connection has fulfilled its purpose.
     Normal = 1000,
-    /// The server is going down.
+    /// The server is shutting down.
     GoingAway = 1001,
-    /// The frames break the rules.
+    /// The frames violate the protocol.
     ProtocolError = 1002,
-    /// Binary data, where text is spoken.
+    /// Binary data instead of text.
     Unsupported = 1003,
-    /// Text that is no UTF-8.
+    /// Text that is not UTF-8.
     NotUtf8 = 1007,
-    /// The client may not go on: a wrong passcode, a timeout, the operator.
+    /// The client may not continue: a wrong passcode, a timeout, or a decision of the operator.
     Refused = 1008,
     /// A message over the limit.
     TooLong = 1009,
-    /// The server has failed.
+    /// The server failed.
     Failed = 1011,
     /// No seat is free; try again later.
     Full = 1013,
 }
 
-/// Appends a text frame, whose content `write` appends.
+/// Appends a text frame. `write` appends its content.
 pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(0x80 | TEXT);
-    // Room for the header of most messages; a longer one is made room for.
+    // Room for the header of most messages. A longer header is inserted.
     let at = out.len();
     out.push(0);
     write(out);
@@ -72,7 +72,7 @@ pub(super) fn write_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// Appends what came as one message, as it came: for an echo.
+/// Appends a received message unchanged, for an echo.
 pub(super) fn write_echo(is_binary: bool, payload: &[u8], out: &mut Vec<u8>) {
     let at = out.len();
     write_text(out, |out| out.extend_from_slice(payload));
@@ -81,12 +81,12 @@ pub(super) fn write_echo(is_binary: bool, payload: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a ping, which the other side answers by itself.
+/// Appends a ping, which the peer answers automatically.
 pub(super) fn write_ping(out: &mut Vec<u8>) {
     write_control(PING, b"", out);
 }
 
-/// Appends the last frame of a connection.
+/// Appends a close frame, the last one of a connection.
 pub fn write_close(code: u16, out: &mut Vec<u8>) {
     write_control(CLOSE, &code.to_be_bytes(), out);
 }
@@ -97,20 +97,21 @@ fn write_control(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// What a client's frame says of itself.
+/// The header of a client's frame.
 struct Header {
     is_final: bool,
     opcode: u8,
     payload: u64,
-    /// `None`: it has not arrived yet, but the length has, and may be enough to refuse the frame.
+    /// `None` if the mask has not arrived yet. The length has, and may be enough to reject the
+    /// frame.
     mask: Option<[u8; 4]>,
-    /// How many bytes the header takes.
+    /// The size of the header, in bytes.
     length: usize,
 }
 
 impl Header {
-    /// Reads as much of a header as is there; `None` when more has to arrive. What is wrong is said
-    /// as soon as it can be seen.
+    /// Reads as much of a header as has arrived; `None` if more bytes must arrive. Reports an error
+    /// as early as possible.
     fn read(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
@@ -121,14 +122,14 @@ impl Header {
             return broken("a reserved bit is set");
         }
         if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
-            return broken("a frame has an opcode that means nothing");
+            return broken("a frame has an undefined opcode");
         }
         if second & 0x80 == 0 {
             return broken("a client's frame is not masked");
         }
         let short = second & 0x7f;
         if is_control(opcode) && (!is_final || usize::from(short) > LONGEST_CONTROL) {
-            return broken("a control frame is cut in pieces or longer than 125 bytes");
+            return broken("a control frame is fragmented or longer than 125 bytes");
         }
         let (payload, rest, before) = match short {
             126 => match rest.split_first_chunk::<2>() {
@@ -144,7 +145,7 @@ impl Header {
         if payload > u64::MAX / 2 {
             return broken("a length has its highest bit set");
         }
-        // A length that is written longer than it has to be is forbidden, but hurts nobody.
+        // A length in more bytes than necessary is forbidden, but does no harm.
         Ok(Some(Header {
             is_final,
             opcode,
@@ -159,35 +160,36 @@ fn is_control(opcode: u8) -> bool {
     opcode & 0x8 != 0
 }
 
-/// Puts a client's messages together.
+/// Assembles a client's messages from frames.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    /// Takes binary messages, too. (For an echo; documents are text.)
+    /// Accepts binary messages, too. (For an echo; documents are text.)
     takes_binary: bool,
-    /// The message of which fragments have come, and its opcode.
+    /// The message whose fragments are arriving, and its opcode in `begun`.
     message: Vec<u8>,
     begun: Option<u8>,
-    /// The opcode of the message that came last.
+    /// The opcode of the last message.
     last: u8,
-    /// How many fragments: each counts as a byte, or empty ones would never end.
+    /// The number of fragments. Each counts as a byte; otherwise empty fragments would never reach
+    /// the limit.
     fragments: usize,
-    /// The answers to pings, which have not been sent. They take no more room than the pings took
-    /// in one read.
+    /// The replies to pings, not sent yet. They take no more memory than the pings of one read did.
     pongs: Frames,
-    /// What ended it.
+    /// The error that ended the stream.
     failed: Option<FrameError>,
 }
 
-/// Where the next message is.
+/// The position of the next message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextMessage {
-    /// More has to arrive.
+    /// More bytes must arrive.
     Wait,
     /// `buffer[begin..end]`, in one frame. The next frame begins at `end`.
     Here { begin: usize, end: usize },
-    /// It came in fragments, and is [`Assembler::message`]. The next frame begins at `end`.
+    /// The message came in fragments and is in [`Assembler::message`]. The next frame begins at
+    /// `end`.
     Assembled { end: usize },
-    /// Nothing for the reader: a fragment, or a control frame. The next frame begins at `end`.
+    /// No message: a fragment or a control frame. The next frame begins at `end`.
     Passed { end: usize },
 }
 
@@ -204,23 +206,23 @@ impl Assembler {
         }
     }
 
-    /// The message that was put together.
+    /// Returns the assembled message.
     pub(super) fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// Whether the message that came last was binary data.
+    /// Returns whether the last message was binary data.
     pub(super) fn was_binary(&self) -> bool {
         self.last == BINARY
     }
 
-    /// The answers to the pings that have come, each a frame.
+    /// Takes the replies to the received pings, one frame each.
     pub(super) fn take_pongs(&mut self) -> Option<Frames> {
         (!self.pongs.is_empty()).then(|| std::mem::take(&mut self.pongs))
     }
 
-    /// Looks at the frame at the start of `buffer[start..]`, and takes the mask off its payload if
-    /// all of it is there.
+    /// Checks the frame at the start of `buffer[start..]`, and unmasks its payload if all of it has
+    /// arrived.
     pub(super) fn next(
         &mut self,
         buffer: &mut [u8],
@@ -250,7 +252,7 @@ impl Assembler {
         let Some(mask) = header.mask else {
             return Ok(NextMessage::Wait);
         };
-        // It is no longer than the limit.
+        // The payload is no longer than the limit.
         let begin = start + header.length;
         let end = begin + header.payload as usize;
         if end > buffer.len() {
@@ -291,18 +293,18 @@ impl Assembler {
         Ok(NextMessage::Assembled { end })
     }
 
-    /// Whether a frame with that header may come now, and may be so long.
+    /// Checks whether a frame with this header may come now, and whether its length is allowed.
     fn judge(&self, header: &Header, limit: usize) -> Result<(), FrameError> {
         if is_control(header.opcode) {
             return Ok(());
         }
         let is_first = header.opcode != CONTINUATION;
         if is_first && self.begun.is_some() {
-            let rule = "a message begins before the one before it has ended";
+            let rule = "a message begins before the previous one has ended";
             return Err(FrameError::NotWebSocket(rule));
         }
         if !is_first && self.begun.is_none() {
-            let rule = "a message goes on that has not begun";
+            let rule = "a continuation frame has no message to continue";
             return Err(FrameError::NotWebSocket(rule));
         }
         if header.opcode == BINARY && !self.takes_binary {
@@ -330,19 +332,19 @@ fn check_text(opcode: u8, payload: &[u8]) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// What a close frame says: an end, or one more broken rule.
+/// Interprets the payload of a close frame: an end, or another violation.
 fn closed(payload: &[u8]) -> FrameError {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() {
             FrameError::Closed { code: None }
         } else {
-            FrameError::NotWebSocket("a close frame has half a code")
+            FrameError::NotWebSocket("a close frame has only half a code")
         };
     };
-    // Those that may be sent: RFC 6455, 7.4, and the registry's.
+    // The codes that may be sent: RFC 6455, 7.4, and the registry.
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return FrameError::NotWebSocket("a close frame has a code that may not be sent");
+        return FrameError::NotWebSocket("a close frame has a code that must not be sent");
     }
     if std::str::from_utf8(reason).is_err() {
         return FrameError::NotUtf8;

@@ -1,9 +1,9 @@
-//! Checks the rules of XML that roxmltree does not enforce. Browsers and other parsers reject such
-//! documents, so this server also does.
+//! Checks XML rules that roxmltree does not enforce. Browsers and other parsers reject documents
+//! that violate them, so this server does, too.
 
 use memchr::memmem;
 
-/// Returns the fault of a document that roxmltree has accepted, if there is one.
+/// Returns the first fault of a document that roxmltree has accepted, if any.
 pub(super) fn fault(frame: &str) -> Option<&'static str> {
     let may_have = |part: &[u8]| memmem::find(frame.as_bytes(), part).is_some();
     if !may_have(b"&#") && !may_have(b"xmlns") && !may_have(b"<?xml") {
@@ -24,7 +24,7 @@ pub(super) fn fault(frame: &str) -> Option<&'static str> {
             let target = instruction.split([' ', '\t', '\r', '\n', '?']).next();
             let is_declaration = is_start && !instruction.starts_with("xml?");
             if target == Some("xml") && !is_declaration {
-                return Some("the XML declaration is not a complete one at its very beginning");
+                return Some("the XML declaration is incomplete or not at the very beginning");
             }
             rest = after("?>");
         } else if let Some(reference) = rest.strip_prefix("&#") {
@@ -34,7 +34,7 @@ pub(super) fn fault(frame: &str) -> Option<&'static str> {
                 None => number.parse(),
             };
             if number.ok().and_then(char::from_u32).is_none() {
-                return Some("a numeric reference is not to a character");
+                return Some("a numeric reference does not name a character");
             }
             rest = reference;
         } else {
@@ -49,7 +49,8 @@ pub(super) fn fault(frame: &str) -> Option<&'static str> {
     None
 }
 
-/// Returns the fault of the namespaces that a tag declares. `tag` begins after its `<`.
+/// Returns the first fault of the namespace declarations in a tag, if any. `tag` begins after its
+/// `<`.
 fn fault_in_tag(tag: &str) -> Option<&'static str> {
     let mut rest =
         tag.trim_start_matches(|character: char| !is_blank(character) && !is_end(character));
@@ -65,7 +66,7 @@ fn fault_in_tag(tag: &str) -> Option<&'static str> {
         let (value, after) = value[quote.len_utf8()..].split_once(quote)?;
         let name = name.trim_end_matches(is_blank);
         if name == "xmlns" && std::mem::replace(&mut has_default, true) {
-            return Some("the attribute xmlns stands twice in one tag");
+            return Some("the attribute xmlns occurs twice in one tag");
         }
         if name == "xmlns:xmlns" {
             return Some("the prefix xmlns must not be declared");

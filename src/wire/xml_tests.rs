@@ -1,4 +1,5 @@
-//! Documents as XML: what is written is read, and the fixed strings are the protocol's.
+//! Tests of documents as XML: documents can be read after they were written, and the fixed strings
+//! are those of the protocol.
 #![cfg(test)]
 
 use std::borrow::Cow;
@@ -211,7 +212,7 @@ fn a_deep_document_is_refused_on_a_small_stack() {
 
 #[test]
 fn the_deepest_document_allowed_fits_into_half_a_threads_stack() {
-    // Half of what each of the server's threads has.
+    // Half the stack of a server thread.
     let thread = std::thread::Builder::new().stack_size(128 * 1024);
     let parsed = thread.spawn(|| {
         let deepest = (1..=limits::XML_NODES as usize)
@@ -224,7 +225,7 @@ fn the_deepest_document_allowed_fits_into_half_a_threads_stack() {
             })
             .take_while(|deep| parse(deep, limits::XML_NODES).is_ok())
             .count();
-        // And with as many attributes as a frame has room for.
+        // With as many attributes as fit into a frame.
         let wide: String = (0..1000).map(|n| format!("a{n}='' ")).collect();
         let _ = read_client(&format!("<CLIENT {wide}/>"));
         deepest
