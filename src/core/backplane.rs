@@ -106,7 +106,7 @@ pub struct HistoryEntry {
 pub trait Backplane: Send + Sync {
     /// Publishes messages: each a text, and whether it is an action. With [`Route::Pending`], the
     /// recipients get them through [`BackplaneEvents`]. `reply` was then called with each text, and
-    /// the callback that it returned will get the outcome. A message without a sender can't be
+    /// the [`Reply`] that it returned will get the outcome. A message without a sender can't be
     /// published.
     fn publish(
         &self,

@@ -504,8 +504,8 @@ impl Outbox {
         }
         if queue.is_too_long() && !queue.has_ended() {
             // Output that the client will not read makes room for the reason. The rest of a partly
-            // written frame must stay, or the client would read the reason as part of it. (A legacy
-            // client gets no reason, so nothing must stay.)
+            // written frame must stay, or the client would read the reason as part of it. (If there
+            // is no farewell, nothing must stay.)
             let farewell = CloseReason::TooSlow.farewell();
             let mut last_word = Frames::default();
             let encoder = &mut queue.encoder;

@@ -65,7 +65,7 @@ enum SeatStep {
     /// The worker reads the caller's first frame: the newest passcode that the caller has for this
     /// seat.
     Present(usize),
-    /// Like `Present`, but the caller requests a callback.
+    /// Like `Present`, but the caller wants to be called.
     PresentAndBeCalled(usize),
     /// The caller answers the worker's call.
     Answered(usize),
