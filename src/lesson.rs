@@ -1,5 +1,5 @@
-//! The smallest servers, [the ladder](ladder) that leads from them to the whole server, and a page
-//! for the teacher.
+//! The smallest servers, [the ladder](ladder) that leads from them to the complete server, and a
+//! page for teachers.
 
 pub mod ladder;
 #[doc = include_str!("lesson/lesson-of-90-minutes.md")]

@@ -404,7 +404,7 @@ fn a_learning_platform_gets_xml() {
         failure
             .text()
             .unwrap()
-            .contains("wanted: <SERVER type='single'")
+            .contains("expected: <SERVER type='single'")
     );
 }
 

@@ -1,4 +1,4 @@
-//! The lessons' servers do what the slides show.
+//! The lessons' servers behave as on the slides.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -15,7 +15,7 @@ use portal_chat::net::{Listener, Tap};
 use support::running::{Running, program};
 use support::{Client, PATIENCE};
 
-/// Runs a server while `visit` does something, and then ends it.
+/// Runs a server during `visit`, and then stops it.
 fn with_server(
     serve: fn(&Listener, portal_chat::lesson::Print<'_>) -> std::io::Result<()>,
     visit: impl FnOnce(SocketAddr, &Receiver<String>),
@@ -23,26 +23,26 @@ fn with_server(
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Listener::bind(anywhere, &Tap::default()).unwrap();
     let address = listener.address();
-    let (sender, said) = channel();
+    let (sender, output) = channel();
     let sender = std::sync::Mutex::new(sender);
     thread::scope(|threads| {
         threads.spawn(|| {
-            let say = |text: &str| sender.lock().unwrap().send(text.to_owned()).unwrap();
+            let print = |text: &str| sender.lock().unwrap().send(text.to_owned()).unwrap();
             // Ends with an error when the listener is shut down.
-            assert!(serve(&listener, &say).is_err());
+            assert!(serve(&listener, &print).is_err());
         });
-        visit(address, &said);
+        visit(address, &output);
         listener.wake();
     });
 }
 
-fn wait_for(said: &Receiver<String>, part: &str) -> String {
+fn wait_for(output: &Receiver<String>, part: &str) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let line = said
+        let line = output
             .recv_timeout(left)
-            .unwrap_or_else(|_| panic!("{part} was never said"));
+            .unwrap_or_else(|_| panic!("{part} was never printed"));
         if line.contains(part) {
             return line;
         }
@@ -50,31 +50,31 @@ fn wait_for(said: &Receiver<String>, part: &str) -> String {
 }
 
 #[test]
-fn one_at_a_time_the_second_client_waits_in_the_backlog() {
-    with_server(one_at_a_time::serve, |address, said| {
+fn second_client_waits_in_the_backlog() {
+    with_server(one_at_a_time::serve, |address, output| {
         let (mut first, mut second) = (Client::connect(address), Client::connect(address));
         second.send_line("I was second");
         first.send_line("hello");
         assert_eq!(first.line(), "From server -> hello");
-        let line = wait_for(said, "From client -> hello");
+        let line = wait_for(output, "From client -> hello");
         assert!(
             line.contains(&first.stream.local_addr().unwrap().to_string()),
             "{line}"
         );
-        assert!(second.has_heard_nothing());
+        assert!(second.has_received_nothing());
         first.send_line("Exit");
-        wait_for(said, "has gone");
-        let line = wait_for(said, "Client connected");
+        wait_for(output, "has left");
+        let line = wait_for(output, "Client connected");
         assert!(line.ends_with(&format!(" to {address}")), "{line}");
         assert_eq!(second.line(), "From server -> I was second");
         drop(second);
-        wait_for(said, "has gone");
+        wait_for(output, "has left");
     });
 }
 
 #[test]
-fn with_a_thread_per_client_nobody_waits() {
-    with_server(thread_per_client::serve, |address, said| {
+fn no_client_waits_with_a_thread_per_client() {
+    with_server(thread_per_client::serve, |address, output| {
         let (mut first, mut second) = (Client::connect(address), Client::connect(address));
         second.send_line("second");
         assert_eq!(second.line(), "From server -> second");
@@ -83,13 +83,13 @@ fn with_a_thread_per_client_nobody_waits() {
         second.send_line("exit");
         second.assert_closed();
         drop(first);
-        wait_for(said, "has gone");
-        wait_for(said, "has gone");
+        wait_for(output, "has left");
+        wait_for(output, "has left");
     });
 }
 
 #[test]
-fn a_last_line_without_a_line_feed_is_answered() {
+fn last_line_without_line_feed_gets_a_reply() {
     with_server(one_at_a_time::serve, |address, _| {
         let mut client = Client::connect(address);
         client.send(b"one\ntwo");
@@ -101,24 +101,25 @@ fn a_last_line_without_a_line_feed_is_answered() {
 }
 
 #[test]
-fn a_line_without_end_is_not_hoarded() {
-    with_server(thread_per_client::serve, |address, said| {
+fn endless_line_closes_the_connection() {
+    with_server(thread_per_client::serve, |address, output| {
         let mut endless = Client::connect(address);
         endless.try_send(&vec![b'x'; 1 << 20]);
-        wait_for(said, "too long");
+        wait_for(output, "too long");
         endless.assert_closed();
     });
 }
 
 #[test]
-fn a_client_that_is_killed_is_told_from_one_that_leaves() {
-    with_server(one_at_a_time::serve, |address, said| {
+fn reset_is_reported_as_interrupted() {
+    with_server(one_at_a_time::serve, |address, output| {
         Client::connect(address).reset();
-        wait_for(said, "has been interrupted");
+        wait_for(output, "was interrupted");
     });
 }
 
-/// What `chatclient echo ARGUMENTS` says on both outputs when that is typed, and its exit code.
+/// Runs `chatclient echo ARGUMENTS` with `typed` as its input. Returns the output on both streams,
+/// and the exit code.
 fn echo_client(arguments: &[&str], typed: &[u8]) -> (String, i32) {
     let mut client = program(env!("CARGO_BIN_EXE_chatclient"))
         .arg("echo")
@@ -128,49 +129,56 @@ fn echo_client(arguments: &[&str], typed: &[u8]) -> (String, i32) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A client that has ended before reads nothing.
+    // The client may have exited without reading.
     let _ = client.stdin.take().unwrap().write_all(typed);
     let output = client.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
+    let text = [output.stdout, output.stderr].concat();
     (
-        String::from_utf8(said).unwrap(),
+        String::from_utf8(text).unwrap(),
         output.status.code().unwrap(),
     )
 }
 
 #[test]
-fn each_kind_of_error_has_its_own_words_and_code() {
-    // Bound, so that it is nobody else's, and not listening.
-    let unheard = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+fn each_error_has_its_message_and_exit_code() {
+    // Bound, so that no other process uses the port, but not listening.
+    let not_listening =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    unheard.bind(&anywhere.into()).unwrap();
-    let address = unheard.local_addr().unwrap().as_socket().unwrap();
-    let nobody = address.port().to_string();
-    let (said, code) = echo_client(&["127.0.0.1", &nobody], b"");
-    assert!(said.contains("nobody listens there") && code == 1, "{said}");
-    let (said, code) = echo_client(&["no address", &nobody], b"");
+    not_listening.bind(&anywhere.into()).unwrap();
+    let address = not_listening.local_addr().unwrap().as_socket().unwrap();
+    let closed_port = address.port().to_string();
+    let (output, code) = echo_client(&["127.0.0.1", &closed_port], b"");
     assert!(
-        said.contains("no address is no IP address") && code == 1,
-        "{said}"
+        output.contains("no program listens on that port") && code == 1,
+        "{output}"
     );
-    // A server that hangs up without an answer.
+    let (output, code) = echo_client(&["no address", &closed_port], b"");
+    assert!(
+        output.contains("no address is not an IP address") && code == 1,
+        "{output}"
+    );
+    // A server that closes the connection without a reply.
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port().to_string();
-    let hangs_up = thread::spawn(move || {
+    let closing_server = thread::spawn(move || {
         let (stream, _) = server.accept().unwrap();
         BufReader::new(stream)
             .read_line(&mut String::new())
             .unwrap();
     });
-    let (said, code) = echo_client(&["localhost", &port], b"hello\nthere\n");
-    hangs_up.join().unwrap();
-    assert!(said.contains("has hung up") && code == 1, "{said}");
-    let (said, code) = echo_client(&["--bogus"], b"");
-    assert!(said.contains("--bogus") && code == 2, "{said}");
+    let (output, code) = echo_client(&["localhost", &port], b"hello\nthere\n");
+    closing_server.join().unwrap();
+    assert!(
+        output.contains("closed the connection") && code == 1,
+        "{output}"
+    );
+    let (output, code) = echo_client(&["--bogus"], b"");
+    assert!(output.contains("--bogus") && code == 2, "{output}");
 }
 
 #[test]
-fn the_two_programs_talk() {
+fn echo_client_and_server_work_together() {
     let mut server = Running::start(
         program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["echo", "0", "--one-at-a-time", "--bind", "127.0.0.1"])
@@ -199,11 +207,11 @@ fn the_two_programs_talk() {
         .write_all(b"hello\nExit\n")
         .unwrap();
     let output = client.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(
-        output.status.success() && said.contains("From server -> hello\n"),
-        "{said}"
+        output.status.success() && text.contains("From server -> hello\n"),
+        "{text}"
     );
 }

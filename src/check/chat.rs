@@ -1,4 +1,4 @@
-//! What the clients of a chat say and hear, from rung 4 on.
+//! Steps that the checks from rung 4 on share: what a chat client sends and expects.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use super::program::Subject;
 use super::talk::Talk;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Relay, Scope, ServerDoc};
 
-/// `LOGIN` with that name.
+/// A `LOGIN` command for `name`.
 pub(super) fn login(name: &str) -> ClientDoc<'static> {
     ClientDoc::Command(ClientCommand::Login {
         username: Cow::Owned(name.to_owned()),
     })
 }
 
-/// Where somebody is sent, and with which passcode.
+/// The port and the passcode that a portal or a room has assigned.
 pub(super) struct PortalTicket {
     pub(super) port: u16,
     pub(super) passcode: String,
 }
 
-/// What is said first at the port of a ticket.
+/// The handshake, the first document at the port of a ticket.
 pub(super) fn handshake(passcode: &str) -> ClientDoc<'_> {
     ClientDoc::Handshake {
         passcode: Cow::Borrowed(passcode),
@@ -28,29 +28,29 @@ pub(super) fn handshake(passcode: &str) -> ClientDoc<'_> {
     }
 }
 
-/// `client` is told that its passcode is wrong, at a port of this `kind` ("room" or "worker"), and
-/// that is the end.
+/// Expects that the passcode is rejected at a port of this `kind` ("room" or "worker"), and that
+/// the connection is closed.
 ///
 /// # Errors
-/// When something else happens.
+/// Anything else happened.
 pub(super) fn expect_rejected(client: &mut Talk, kind: &str) -> Result<(), Failure> {
-    let wanted = format!(
+    let expected = format!(
         "<SERVER type='{kind}' port='…'><message>Wrong handshake passcode</message></SERVER>"
     );
     expect_doc(
         client,
-        &wanted,
+        &expected,
         |doc| matches!(doc, ServerDoc::WrongPasscode { room, .. } if room.is_some() == (kind == "room")),
     )?;
     client.end()
 }
 
-/// Somebody who is connected and greeted.
+/// Connects a client and expects the greeting.
 ///
 /// # Errors
-/// When that does not come about.
-pub(super) fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure> {
-    let mut client = subject.connect(who)?;
+/// The server did something else.
+pub(super) fn connect_client(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
+    let mut client = subject.connect(name)?;
     let greeting =
         "<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>";
     expect_doc(&mut client, greeting, |doc| {
@@ -59,22 +59,22 @@ pub(super) fn newcomer(subject: &Subject<'_>, who: &str) -> Result<Talk, Failure
     Ok(client)
 }
 
-/// Somebody who has the name `name`, on a server without passwords.
+/// Connects a client and logs in as `name`, on a server without passwords.
 ///
 /// # Errors
-/// When that does not come about.
-pub(super) fn named(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
-    let mut client = newcomer(subject, name)?;
+/// The server did something else.
+pub(super) fn connect_as(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
+    let mut client = connect_client(subject, name)?;
     client.send_doc(&login(name))?;
-    is_welcome(&mut client, name)?;
+    expect_welcome(&mut client, name)?;
     Ok(client)
 }
 
-/// `client` is told that it is logged in as `name`.
+/// Expects that `client` is logged in as `name`.
 ///
 /// # Errors
-/// When it is not.
-pub(super) fn is_welcome(client: &mut Talk, name: &str) -> Result<(), Failure> {
+/// The server sent something else.
+pub(super) fn expect_welcome(client: &mut Talk, name: &str) -> Result<(), Failure> {
     let welcome = format!("<SERVER><command>WELCOME</command><username>{name}</username></SERVER>");
     expect_doc(
         client,
@@ -83,55 +83,57 @@ pub(super) fn is_welcome(client: &mut Talk, name: &str) -> Result<(), Failure> {
     )
 }
 
-/// `client` gets a document that `is` something; `wanted` is what it would look like.
+/// Expects a document for which `is` returns `true`; `expected` describes it.
 ///
 /// # Errors
-/// When none comes.
+/// None arrived in time.
 pub(super) fn expect_doc(
     client: &mut Talk,
-    wanted: &str,
+    expected: &str,
     is: impl Fn(&ServerDoc<'_>) -> bool,
 ) -> Result<(), Failure> {
-    client.document(wanted, |doc| is(doc).then_some(()))
+    client.document(expected, |doc| is(doc).then_some(()))
 }
 
-/// `client` is told that its message has gone to so many people.
+/// Expects SENT with the number of recipients.
 ///
 /// # Errors
-/// When it is not.
-pub(super) fn is_sent(client: &mut Talk, wanted: usize) -> Result<(), Failure> {
-    let sent = format!("<SERVER><command>SENT</command><count>{wanted}</count></SERVER>");
+/// The server sent something else.
+pub(super) fn expect_sent(client: &mut Talk, expected: usize) -> Result<(), Failure> {
+    let sent = format!("<SERVER><command>SENT</command><count>{expected}</count></SERVER>");
     let count = client.document(&sent, |doc| match doc {
         ServerDoc::Sent { count } => Some(*count),
         _ => None,
     })?;
-    match count == wanted {
+    match count == expected {
         true => Ok(()),
-        false => Err(client.failure(&sent).came(format!("a count of {count}"))),
+        false => Err(client
+            .failure(&sent)
+            .received(format!("a count of {count}"))),
     }
 }
 
-/// `client` gets the error `code`.
+/// Expects the error `code`.
 ///
 /// # Errors
-/// When it does not.
-pub(super) fn is_refused(client: &mut Talk, code: ErrorCode) -> Result<(), Failure> {
-    let wanted = error(code);
-    client.document(&wanted, |doc| match doc {
+/// The server sent something else.
+pub(super) fn expect_error(client: &mut Talk, code: ErrorCode) -> Result<(), Failure> {
+    let expected = error(code);
+    client.document(&expected, |doc| match doc {
         ServerDoc::Error { code: given, .. } => (*given == code).then_some(()),
         _ => None,
     })
 }
 
-/// The error `code`, as it travels.
+/// The error `code` as a document.
 pub(super) fn error(code: ErrorCode) -> String {
     format!("<SERVER><error code='{}'>…</error></SERVER>", code.word())
 }
 
-/// The next that anybody says to `client` is this.
+/// Expects this message as the next one that `client` receives.
 ///
 /// # Errors
-/// When it is not.
+/// The server sent something else.
 pub(super) fn expect_message(
     client: &mut Talk,
     from: &str,
@@ -144,28 +146,28 @@ pub(super) fn expect_message(
         Scope::Direct => (" scope='direct'", String::new()),
         Scope::Room(room) => (" scope='room'", format!(" room='{room}'")),
     };
-    let wanted = format!(
+    let expected = format!(
         "<CLIENT from='{from}'{word}{room}><message>…</message></CLIENT>, with the text {text:?}"
     );
     let is_right = |relay: &Relay<'_>| {
         relay.from == from && relay.text == text && relay.scope.as_borrowed() == *scope
     };
-    let other = client.document(&wanted, |doc| match doc {
-        // What was said before it came.
+    let other = client.document(&expected, |doc| match doc {
+        // The room's history.
         ServerDoc::Relay(relay) if relay.old => None,
         ServerDoc::Relay(relay) if is_right(relay) => Some(None),
         ServerDoc::Relay(relay) => {
             let text = shown(relay.text.as_bytes());
-            let came = format!(
+            let received = format!(
                 "from '{}', {:?}, with the text {text}",
                 relay.from, relay.scope
             );
-            Some(Some(came))
+            Some(Some(received))
         }
         _ => None,
     })?;
     match other {
         None => Ok(()),
-        Some(came) => Err(client.failure(&wanted).came(came)),
+        Some(received) => Err(client.failure(&expected).received(received)),
     }
 }

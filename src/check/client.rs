@@ -1,4 +1,4 @@
-//! The client's task: here the student writes the other end, and the checker is the server.
+//! The client's task: the student writes the client, and the checker is its server.
 
 use std::io;
 use std::process::ExitStatus;
@@ -10,10 +10,10 @@ use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
-/// How often it is looked whether the program has come, or ended.
-const AGAIN: Duration = Duration::from_millis(5);
+/// The interval for checking whether the program has connected, or exited.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How many lines are typed at once under load.
+/// The number of lines in the check `load`.
 const LINES: usize = 500;
 
 const SENDS: &[&str] = &["connects", "sends"];
@@ -29,73 +29,74 @@ pub(super) const CLIENT: Rung = Rung {
     checks: &[
         Check {
             name: "connects",
-            what: "the client connects to the port that it is given",
-            idea: "One end listens and accepts. What does the other one do?",
+            what: "the client connects to the given port",
+            idea: "A server listens and accepts. What does a client do?",
             minutes: 10,
             needs: &[],
             play: |subject| subject.accept().map(drop),
         },
         Check {
             name: "sends",
-            what: "a line that is typed is sent, with its line feed",
-            idea: "The function that reads a line from the keyboard may take the line feed away.",
+            what: "the client sends a typed line, with its line feed",
+            idea: "The function that reads a line from the keyboard may remove the line feed.",
             minutes: 10,
             needs: &["connects"],
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types("hello\n")?;
+                subject.type_text("hello\n")?;
                 server.line("hello")
             },
         },
         Check {
             name: "end-of-input",
-            what: "when the keyboard's input has ended, the client ends, with exit code 0",
-            idea: "What does reading a line return when there will be none any more?",
+            what: "at the end of the keyboard input, the client exits with code 0",
+            idea: "What does your function that reads a line return at the end of the input?",
             minutes: 5,
             needs: SENDS,
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types_no_more();
+                subject.close_keyboard();
                 server.end()?;
-                subject.ends(true)
+                subject.expect_exit(true)
             },
         },
         Check {
             name: "shows",
-            what: "the answer is shown",
+            what: "the client prints the reply",
             idea: "Read a line from the socket as you would from a file.",
             minutes: 10,
             needs: &["connects", "sends", "end-of-input"],
             play: |subject| {
                 let mut server = subject.accept()?;
-                answers(subject, &mut server, "hello")?;
-                subject.types_no_more();
+                exchange(subject, &mut server, "hello")?;
+                subject.close_keyboard();
                 server.end()?;
-                subject.has_shown("From server -> hello")
+                subject.expect_output("From server -> hello")
             },
         },
         Check {
             name: "several-lines",
-            what: "after an answer comes the next line",
-            idea: "A visit is a loop. What are the two things that it waits for, and in which order?",
+            what: "after the reply, the client sends the next line",
+            idea: "A visit is a loop. Which two things does it wait for, and in which order?",
             minutes: 5,
             needs: SHOWS,
             play: |subject| {
                 let mut server = subject.accept()?;
                 for line in ["one", "two", "three"] {
-                    answers(subject, &mut server, line)?;
+                    exchange(subject, &mut server, line)?;
                 }
-                subject.types_no_more();
+                subject.close_keyboard();
                 server.end()?;
                 ["one", "two", "three"]
                     .iter()
-                    .try_for_each(|line| subject.has_shown(&format!("From server -> {line}")))
+                    .try_for_each(|line| subject.expect_output(&format!("From server -> {line}")))
             },
         },
         Check {
             name: "answer-in-parts",
-            what: "an answer that comes in several parts is one line",
-            idea: "TCP keeps bytes in order, and not together. When do you know that the answer is over?",
+            what: "a reply that arrives in several parts is one line",
+            idea: "TCP preserves the order of the bytes, but not the boundaries of the writes. \
+                   How do you know that the reply is complete?",
             minutes: 15,
             needs: &[
                 "connects",
@@ -106,20 +107,20 @@ pub(super) const CLIENT: Rung = Rung {
             ],
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types("hello\n")?;
+                subject.type_text("hello\n")?;
                 server.line("hello")?;
                 server.send_parts(["From ser", "ver -> he", "llo\n"])?;
-                answers(subject, &mut server, "again")?;
-                subject.types_no_more();
+                exchange(subject, &mut server, "again")?;
+                subject.close_keyboard();
                 server.end()?;
-                subject.has_shown("From server -> hello")?;
-                subject.has_shown("From server -> again")
+                subject.expect_output("From server -> hello")?;
+                subject.expect_output("From server -> again")
             },
         },
         Check {
             name: "utf-8",
-            what: "letters of several bytes are shown as what they are, even if they come in two parts",
-            idea: "Which of your steps works on bytes, and which on letters?",
+            what: "the client prints multi-byte characters correctly, even if they arrive in two parts",
+            idea: "Which of your steps works on bytes, and which on characters?",
             minutes: 10,
             needs: &[
                 "connects",
@@ -130,77 +131,78 @@ pub(super) const CLIENT: Rung = Rung {
             ],
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types("grün €\n")?;
+                subject.type_text("grün €\n")?;
                 server.line("grün €")?;
                 server.send_parts([&b"From server -> gr\xc3"[..], b"\xbcn \xe2\x82", b"\xac\n"])?;
-                subject.types_no_more();
+                subject.close_keyboard();
                 server.end()?;
-                subject.has_shown("From server -> grün €")
+                subject.expect_output("From server -> grün €")
             },
         },
         Check {
             name: "control-characters",
-            what: "a control character in an answer does not reach the terminal",
-            idea: "The server writes on your screen. What else than text could it write there?",
+            what: "no control character of a reply reaches the terminal",
+            idea: "The server writes to your screen. What could it write there besides text?",
             minutes: 15,
             needs: SHOWS,
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types("hello\n")?;
+                subject.type_text("hello\n")?;
                 server.line("hello")?;
                 server.send("From server -> \u{1b}[2Jgone\n")?;
-                subject.types_no_more();
+                subject.close_keyboard();
                 server.end()?;
-                subject.has_shown("gone")?;
-                subject.has_not_shown('\u{1b}')
+                subject.expect_output("gone")?;
+                subject.expect_no_output_of('\u{1b}')
             },
         },
         Check {
             name: "exit",
-            what: "Exit is sent, and then the client ends, with exit code 0",
-            idea: "The server says nothing to Exit. What would you wait for?",
+            what: "the client sends Exit, and then exits with code 0",
+            idea: "The server does not reply to Exit. What would you wait for?",
             minutes: 5,
             needs: SENDS,
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types("Exit\n")?;
+                subject.type_text("Exit\n")?;
                 server.line("Exit")?;
                 server.end()?;
-                subject.ends(true)
+                subject.expect_exit(true)
             },
         },
         Check {
             name: "server-has-gone",
-            what: "when the server closes instead of answering, the client says so and ends, with another exit code",
-            idea: "What does reading from the socket return at its end? Is that an answer?",
+            what: "if the server closes instead of replying, the client reports that and exits with another code than 0",
+            idea: "What does reading from the socket return at its end? Is that a reply?",
             minutes: 10,
             needs: SENDS,
             play: |subject| {
                 let mut server = subject.accept()?;
-                subject.types("hello\n")?;
+                subject.type_text("hello\n")?;
                 server.line("hello")?;
                 drop(server);
-                subject.ends(false)
+                subject.expect_exit(false)
             },
         },
         Check {
             name: "nobody-listens",
-            what: "when nobody listens there, the client says so and ends, with another exit code than 0",
-            idea: "A call that fails returns or throws something. Who reads it?",
+            what: "if nothing listens on the port, the client reports that and exits with another code than 0",
+            idea: "A call that fails returns an error or throws. Which part of your program \
+                   handles that?",
             minutes: 10,
             needs: &[],
             play: |subject| {
                 subject.kill();
                 subject.stop_listening();
                 subject.start_again()?;
-                subject.ends(false)?;
-                subject.has_shown_something()
+                subject.expect_exit(false)?;
+                subject.expect_any_output()
             },
         },
         Check {
             name: "load",
-            what: "500 lines from a pipe are sent, and their answers shown, in order",
-            idea: "Do you read more than one line at a time from anything, and what becomes of the rest?",
+            what: "the client sends 500 lines from a pipe, and prints the replies in order",
+            idea: "Do you ever read more than one line at a time? What happens to the rest?",
             minutes: 10,
             needs: &[
                 "connects",
@@ -214,42 +216,42 @@ pub(super) const CLIENT: Rung = Rung {
                 let lines: String = (0..LINES)
                     .map(|number| format!("line {number}\n"))
                     .collect();
-                subject.types(&lines)?;
-                subject.types_no_more();
+                subject.type_text(&lines)?;
+                subject.close_keyboard();
                 for number in 0..LINES {
                     server.line(&format!("line {number}"))?;
                     server.send(format!("From server -> line {number}\n"))?;
                 }
                 server.end()?;
-                subject.ends(true)?;
-                // What it has printed last is kept.
+                subject.expect_exit(true)?;
+                // Only the end of the output is kept.
                 let last = LINES - 1;
-                subject.has_shown(&format!("From server -> line {last}"))
+                subject.expect_output(&format!("From server -> line {last}"))
             },
         },
     ],
 };
 
-/// A line is typed, comes, and is answered.
-fn answers(subject: &Subject<'_>, server: &mut Talk, line: &str) -> Result<(), Failure> {
-    subject.types(&format!("{line}\n"))?;
+/// Types a line, expects it at the server, and replies.
+fn exchange(subject: &Subject<'_>, server: &mut Talk, line: &str) -> Result<(), Failure> {
+    subject.type_text(&format!("{line}\n"))?;
     server.line(line)?;
     server.send(format!("From server -> {line}\n"))
 }
 
 impl Subject<'_> {
-    /// The client's connection.
+    /// Accepts the client's connection.
     ///
     /// # Errors
-    /// When it does not connect.
+    /// The client did not connect in time.
     fn accept(&self) -> Result<Talk, Failure> {
-        let wanted = || {
-            Failure::wanted(format!("a connection to port {}", self.address.port()))
+        let expected = || {
+            Failure::expected(format!("a connection to port {}", self.address.port()))
                 .sent("the client was started")
         };
         let listener = self.listener.lock();
-        let listener = listener.as_ref().ok_or_else(wanted)?;
-        let wrong = |error: io::Error| wanted().came(error);
+        let listener = listener.as_ref().ok_or_else(expected)?;
+        let wrong = |error: io::Error| expected().received(error);
         listener.set_nonblocking(true).map_err(wrong)?;
         let until = Instant::now() + self.start_within;
         loop {
@@ -265,87 +267,88 @@ impl Subject<'_> {
                 Err(_) => {}
             }
             if let Some(status) = self.end() {
-                return Err(wanted().came(format!("{ENDED} ({status})")));
+                return Err(expected().received(format!("{ENDED} ({status})")));
             }
             if Instant::now() > until {
-                return Err(wanted());
+                return Err(expected());
             }
-            thread::sleep(AGAIN);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// From now on nobody listens there.
+    /// Closes the listener.
     fn stop_listening(&self) {
         *self.listener.lock() = None;
     }
 
-    /// Waits until it has ended by itself.
-    fn has_ended(&self) -> Result<ExitStatus, Failure> {
+    /// Waits until the program exits.
+    fn wait_for_exit(&self) -> Result<ExitStatus, Failure> {
         let until = Instant::now() + self.patience;
         loop {
             if let Some(status) = self.end() {
                 return Ok(status);
             }
             if Instant::now() > until {
-                let came = format!("it still runs, after {} s", self.patience.as_secs());
-                return Err(Failure::wanted("the client to end")
-                    .sent("there was nothing more to do for the client")
-                    .came(came));
+                let received = format!("it is still running after {} s", self.patience.as_secs());
+                return Err(Failure::expected("the client to exit")
+                    .sent("the client had nothing more to do")
+                    .received(received));
             }
-            thread::sleep(AGAIN);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// It ends by itself, as after a success or a failure.
-    fn ends(&self, well: bool) -> Result<(), Failure> {
-        let status = self.has_ended()?;
-        let wanted = if well {
+    /// Expects that the program exits, with code 0 if `success`.
+    fn expect_exit(&self, success: bool) -> Result<(), Failure> {
+        let status = self.wait_for_exit()?;
+        let expected = if success {
             "exit code 0"
         } else {
-            "another exit code than 0"
+            "an exit code other than 0"
         };
-        match status.success() == well {
+        match status.success() == success {
             true => Ok(()),
-            false => Err(Failure::wanted(wanted)
-                .sent("the client ended")
-                .came(status)),
+            false => Err(Failure::expected(expected)
+                .sent("the client exited")
+                .received(status)),
         }
     }
 
-    /// All that it has printed by its end.
-    fn shown(&self) -> Result<String, Failure> {
-        // A program whose output goes into a pipe may keep it until then.
-        self.has_ended()?;
+    /// The program's output, after it has exited.
+    fn output(&self) -> Result<String, Failure> {
+        // A program may buffer its output until it exits if that is a pipe.
+        self.wait_for_exit()?;
         Ok(self.printed())
     }
 
-    fn has_shown(&self, text: &str) -> Result<(), Failure> {
-        match self.shown()?.contains(text) {
+    fn expect_output(&self, text: &str) -> Result<(), Failure> {
+        match self.output()?.contains(text) {
             true => Ok(()),
             false => Err(
-                Failure::wanted(format!("{text:?} among what the client prints"))
+                Failure::expected(format!("{text:?} in the client's output"))
                     .sent(format!("the server sent {text:?}"))
-                    .came("something else, which stands below"),
+                    .received("something else, see below"),
             ),
         }
     }
 
-    fn has_not_shown(&self, control: char) -> Result<(), Failure> {
-        match self.shown()?.contains(control) {
+    fn expect_no_output_of(&self, control: char) -> Result<(), Failure> {
+        match self.output()?.contains(control) {
             false => Ok(()),
             true => Err(
-                Failure::wanted("no control character in what the client prints")
+                Failure::expected("no control character in the client's output")
                     .sent(format!("the server sent {control:?}"))
-                    .came("it was printed as it came"),
+                    .received("the client printed it unchanged"),
             ),
         }
     }
 
-    fn has_shown_something(&self) -> Result<(), Failure> {
-        match self.shown()?.trim().is_empty() {
+    fn expect_any_output(&self) -> Result<(), Failure> {
+        match self.output()?.trim().is_empty() {
             false => Ok(()),
             true => {
-                Err(Failure::wanted("a sentence that says what is wrong").sent("the client ended"))
+                Err(Failure::expected("a sentence that explains the error")
+                    .sent("the client exited"))
             }
         }
     }

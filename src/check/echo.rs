@@ -14,7 +14,7 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "one-line",
-            what: "a line comes back",
+            what: "the server sends a line back",
             idea: "Compare the reply with the task, character by character.",
             minutes: 20,
             needs: &[],
@@ -22,8 +22,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "several-lines",
-            what: "a client may say more than one line",
-            idea: "A visit is a loop around reading a line and writing the answer.",
+            what: "a client may send more than one line",
+            idea: "A visit is a loop that reads a line and writes the reply.",
             minutes: 5,
             needs: &["one-line"],
             play: |subject| {
@@ -35,8 +35,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "empty-line",
-            what: "an empty line is a line, too",
-            idea: "How does your library tell an empty line from the end of the stream? They are not the same.",
+            what: "an empty line gets a reply, too",
+            idea: "How does your library distinguish an empty line from the end of the stream?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
@@ -46,16 +46,17 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "utf-8",
-            what: "letters beyond English come back as they were",
-            idea: "What travels is bytes. Either nobody decodes them, or everybody does it as UTF-8.",
+            what: "non-English letters come back unchanged",
+            idea: "A socket carries bytes. Either decode none of them, or decode and encode them \
+                   all as UTF-8.",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| subject.connect("a client")?.echo("grüße, 你好 🦀"),
         },
         Check {
             name: "exit",
-            what: "`Exit` ends the visit, and has no answer",
-            idea: "Who ends a connection closes it; the other side then reads its end.",
+            what: "`Exit` ends the visit, and gets no reply",
+            idea: "To end a connection, close it; the client then reads the end of the stream.",
             minutes: 5,
             needs: &["one-line"],
             play: |subject| ends_at(subject, "Exit"),
@@ -63,15 +64,16 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "exit-in-small-letters",
             what: "`exit` ends it, too",
-            idea: "Read the condition of your loop aloud: when does it go on, for each of the two words?",
+            idea: "Read the condition of your loop aloud: for each of the two words, when does \
+                   the loop continue?",
             minutes: 5,
             needs: &["one-line"],
             play: |subject| ends_at(subject, "exit"),
         },
         Check {
             name: "only-exit",
-            what: "a line that only resembles `Exit` is answered",
-            idea: "Compare the whole line, and nothing but it.",
+            what: "a line that only resembles `Exit` gets a reply",
+            idea: "Compare the whole line, and nothing else.",
             minutes: 5,
             needs: &["one-line", "several-lines"],
             play: |subject| {
@@ -84,8 +86,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "last-line",
-            what: "a last line counts although no line feed ends it",
-            idea: "When reading says that nothing more comes, is there something left that has not been answered?",
+            what: "a last line counts even without a line feed",
+            idea: "When a read reports the end of the stream, is there anything left without a \
+                   reply?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
@@ -98,13 +101,13 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "next-client",
-            what: "when one client has gone, the next is served",
-            idea: "What has to be done once for the whole server, and what once for each client?",
+            what: "after one client has left, the server serves the next one",
+            idea: "What must happen once for the whole server, and what once for each client?",
             minutes: 10,
             needs: &["one-line", "exit"],
             play: |subject| {
-                for who in ["the first client", "the second client", "the third client"] {
-                    let mut client = subject.connect(who)?;
+                for name in ["the first client", "the second client", "the third client"] {
+                    let mut client = subject.connect(name)?;
                     client.echo("hello")?;
                     client.send("Exit\n")?;
                     client.end()?;
@@ -114,14 +117,14 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "hang-up",
-            what: "a client that hangs up without a word does not end the server",
-            idea: "The end of the stream is no line. What does your library return for it, and what do you do with \
-                   that first?",
+            what: "a client that disconnects without a word does not end the server",
+            idea: "The end of the stream is not a line. What does your library return for it, and \
+                   what do you do with that first?",
             minutes: 15,
             needs: &["one-line", "next-client"],
             play: |subject| {
-                drop(subject.connect("a client that hangs up at once")?);
-                let mut client = subject.connect("a client that hangs up after a line")?;
+                drop(subject.connect("a client that disconnects at once")?);
+                let mut client = subject.connect("a client that disconnects after a line")?;
                 client.echo("hello")?;
                 drop(client);
                 subject.connect("the client after it")?.echo("still there?")
@@ -129,9 +132,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "the-second-waits",
-            what: "a second client may connect and speak while the first is served, and is answered afterwards",
-            idea: "The system accepts connections before your program does, and keeps them in the backlog. Nothing \
-                   has to be done for it, except not to throw it away.",
+            what: "a second client may connect and send while the first is served, and gets its reply afterwards",
+            idea: "The operating system accepts connections before your program does, and keeps \
+                   them in the backlog. You need no code for that, but you can lose a connection.",
             minutes: 10,
             needs: &["one-line", "several-lines", "exit", "next-client"],
             play: |subject| {
@@ -147,8 +150,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 clients, one after the other",
-            idea: "Is everything given back that a visit has taken: its socket, above all?",
+            what: "the server serves 200 clients, one after the other",
+            idea: "Does each visit release everything that it has taken, above all its socket?",
             minutes: 10,
             needs: &["one-line", "exit", "next-client"],
             play: |subject| {

@@ -43,20 +43,20 @@ pub(super) enum Symptom {
 pub(super) struct Failure {
     /// The last action before it.
     pub(super) sent: String,
-    pub(super) came: String,
-    pub(super) wanted: String,
+    pub(super) received: String,
+    pub(super) expected: String,
     pub(super) symptom: Symptom,
     /// Replaces the check's idea, if the symptom points to a particular mistake.
     pub(super) idea: Option<&'static str>,
 }
 
 impl Failure {
-    /// A failure whose expected behaviour was `wanted`.
-    pub(super) fn wanted(wanted: impl Display) -> Failure {
+    /// A failure whose expected behaviour was `expected`.
+    pub(super) fn expected(expected: impl Display) -> Failure {
         Failure {
             sent: "nothing".to_owned(),
-            came: "nothing".to_owned(),
-            wanted: wanted.to_string(),
+            received: "nothing".to_owned(),
+            expected: expected.to_string(),
             symptom: Symptom::Different,
             idea: None,
         }
@@ -79,9 +79,9 @@ impl Failure {
         Failure { idea, ..self }
     }
 
-    pub(super) fn came(self, came: impl Display) -> Failure {
-        let came = came.to_string();
-        Failure { came, ..self }
+    pub(super) fn received(self, received: impl Display) -> Failure {
+        let received = received.to_string();
+        Failure { received, ..self }
     }
 
     pub(super) fn sent(self, sent: impl Display) -> Failure {

@@ -1,4 +1,4 @@
-//! Rung 3: framing. Where one message ends and the next begins, TCP does not know.
+//! Rung 3: framing. TCP does not preserve message boundaries.
 
 use super::echo::one_line;
 use super::failure::Failure;
@@ -6,10 +6,10 @@ use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
-/// The longest line, without its line feed.
+/// The maximum length of a line, without its line feed, in bytes.
 const LONGEST: usize = 8192;
 
-/// What a line without end is at least, in bytes, when the server has to have ended it.
+/// The server must have closed the connection by this length of an endless line, in bytes.
 const ENDLESS: usize = 32 * 1024 * 1024;
 
 pub(super) const RUNG: Rung = Rung {
@@ -22,7 +22,7 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "one-line",
-            what: "a line comes back, as at rung 2",
+            what: "the server sends a line back, as at rung 2",
             idea: "Does it still pass the checks of rung 2?",
             minutes: 5,
             needs: &[],
@@ -30,9 +30,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "byte-by-byte",
-            what: "a line that comes a byte at a time is one line",
-            idea: "One write of the client is not one read of the server. What does your read return, and when is \
-                   that a whole line?",
+            what: "a line that arrives one byte at a time is one line",
+            idea: "One write of the client is not one read of the server. What does your read \
+                   return, and when is that a whole line?",
             minutes: 20,
             needs: &["one-line"],
             play: |subject| {
@@ -43,8 +43,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "glued",
-            what: "three lines that come at once are three lines",
-            idea: "One read may bring more than one line. What becomes of the rest?",
+            what: "three lines in one write are three lines",
+            idea: "One read may return more than one line. What happens to the rest?",
             minutes: 15,
             needs: &["one-line"],
             play: |subject| {
@@ -57,8 +57,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "cut-anywhere",
-            what: "two lines, cut in two at every place, are the same two lines",
-            idea: "One read may bring the end of a line and the beginning of the next. Keep what is not whole yet.",
+            what: "two lines that are cut at any byte are still the same two lines",
+            idea: "One read may return the end of one line and the beginning of the next. What \
+                   must you keep until the next read?",
             minutes: 15,
             needs: &["one-line", "byte-by-byte", "glued"],
             play: |subject| {
@@ -74,8 +75,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "empty-lines",
-            what: "two line feeds in a row are an empty line",
-            idea: "Whoever splits text at line feeds gets empty pieces, too. Which of them are lines?",
+            what: "two line feeds in a row contain an empty line",
+            idea: "If you split text at line feeds, you also get empty pieces. Which of them are \
+                   lines?",
             minutes: 10,
             needs: &["one-line", "glued"],
             play: |subject| {
@@ -88,8 +90,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "a-letter-cut-in-two",
-            what: "a letter of two bytes may come in two reads",
-            idea: "Decode whole lines, not whatever a read has brought.",
+            what: "the bytes of one letter may arrive in two reads",
+            idea: "Decode whole lines, not the result of a single read.",
             minutes: 15,
             needs: &["one-line", "byte-by-byte"],
             play: |subject| {
@@ -104,7 +106,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "carriage-return",
-            what: "a carriage return before the line feed does not belong to the line",
+            what: "a carriage return before the line feed is not a part of the line",
             idea: "Windows and telnet end a line with two bytes.",
             minutes: 5,
             needs: &["one-line"],
@@ -118,9 +120,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "spaces",
-            what: "spaces, tabs and a carriage return inside a line belong to the line",
-            idea: "Remove only what ends a line. Functions such as strip remove more; a file in text mode translates \
-                   line ends. Does it pass with bytes?",
+            what: "spaces, tabs and a carriage return inside a line are a part of the line",
+            idea: "Remove only the line ending. Functions such as strip remove more, and a file \
+                   in text mode translates line endings. Does it pass with bytes?",
             minutes: 5,
             needs: &["one-line"],
             play: |subject| {
@@ -132,8 +134,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "exit-in-between",
-            what: "what comes after `Exit` in one piece with it is not answered",
-            idea: "The visit is over at `Exit`, whatever has been read already.",
+            what: "data after `Exit` in the same write gets no reply",
+            idea: "The visit is over at `Exit`, no matter how much you have read already.",
             minutes: 10,
             needs: &["one-line", "glued"],
             play: |subject| {
@@ -145,7 +147,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "last-line",
-            what: "a last line without a line feed counts, after others, too",
+            what: "a last line without a line feed counts, also after other lines",
             idea: "At the end of the stream, look at what you have kept.",
             minutes: 5,
             needs: &["one-line", "glued", "cut-anywhere"],
@@ -168,20 +170,20 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "too-long",
-            what: "a line of 8,193 bytes ends the connection, without an answer",
-            idea: "Where is the length of a line looked at: before it is answered?",
+            what: "a line of 8,193 bytes closes the connection, without a reply",
+            idea: "When do you check the length of a line: before you reply?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
                 let mut client = subject.connect("a client")?;
-                client.send_to_whoever("x".repeat(LONGEST + 1) + "\n");
+                client.try_send("x".repeat(LONGEST + 1) + "\n");
                 client.end()
             },
         },
         Check {
             name: "endless",
-            what: "a line that never ends does not fill the memory: the connection is ended",
-            idea: "If you wait for a line feed and none comes, how much have you kept by then?",
+            what: "a line that never ends does not fill the memory: the server closes the connection",
+            idea: "If you wait for a line feed that never arrives, how much do you keep?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
@@ -193,8 +195,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "many-at-once",
-            what: "two thousand short lines in one go are all answered",
-            idea: "A limit for one line is no limit for what a read brings.",
+            what: "two thousand short lines in one write all get a reply",
+            idea: "A limit for one line is not a limit for one read.",
             minutes: 10,
             needs: &["one-line", "glued", "cut-anywhere"],
             play: |subject| {
@@ -209,8 +211,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 clients at once, whose lines are cut and glued",
-            idea: "Each client needs a place of its own for what is not whole yet.",
+            what: "200 clients at once, with lines that are cut and glued",
+            idea: "Where do you keep an incomplete line, and how many of them can there be at a \
+                   time?",
             minutes: 10,
             needs: &["one-line", "byte-by-byte", "glued", "cut-anywhere"],
             play: crowd,
@@ -218,7 +221,7 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// Everybody sends the first parts before anybody sends the last ones.
+/// All clients send their first parts before any client sends its last one.
 fn crowd(subject: &Subject<'_>) -> Result<(), Failure> {
     let clients = (0..200).map(|number| subject.connect(&format!("client {number} of 200")));
     let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;

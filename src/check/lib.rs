@@ -1,11 +1,11 @@
-//! The program `chatcheck`: it starts a server (or a client) that a student has written, in any
-//! language, talks with it over real sockets, and says what works, what does not, and which idea
-//! helps.
+//! The program `chatcheck`. It starts a server (or a client) that a student has written in any
+//! language, exchanges data with it over real sockets, and reports what works, what does not, and
+//! an idea that may help.
 //!
-//! Each rung is a task (`lesson/tasks`) and a list of checks. Each check starts the program anew on
-//! a free port, so that one fault does not spoil the checks after it, and ends it again with
-//! everything that it started. `tests/check` has a correct server for each rung and a faulty one
-//! for each check; `tests/check.rs` plays all of them against each other.
+//! A rung is a task (`lesson/tasks`) and a list of checks. Each check starts a new process on a
+//! free port, so that one fault does not affect later checks, and then ends that process and
+//! everything that it has started. `tests/check` has a correct server for each rung and a faulty
+//! one for each check; `tests/check.rs` runs all of them.
 
 mod accounts;
 mod chat;
@@ -27,19 +27,19 @@ mod workers;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use options::Wanted;
+use options::CheckOptions;
 use portal_cli::output;
 use program::{Launch, Programs};
 use report::{CheckResult, Report};
 use rung::{Check, Rung};
 
-/// The exit code when a check has failed.
+/// The exit code if a check failed.
 const FAILED: u8 = 1;
 
-/// The exit code when nothing could be checked.
+/// The exit code if nothing was checked.
 const NOT_CHECKED: u8 = 2;
 
-/// The rungs that can be climbed, in order.
+/// The rungs with a task, in order.
 const RUNGS: [Rung; 7] = [
     echo::RUNG,
     threads::RUNG,
@@ -50,12 +50,12 @@ const RUNGS: [Rung; 7] = [
     workers::RUNG,
 ];
 
-/// Runs the program whose command line is `words`, its own name first. The exit code is 0 if every
-/// check that was asked for has passed, 1 if one has not, 2 if nothing was checked.
+/// Runs the program with the command line `words`, which begins with the program's name. The exit
+/// code is 0 if every selected check has passed, 1 if one has failed, and 2 if nothing was checked.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match options::read(words, &RUNGS) {
         Err(code) => code,
-        Ok(wanted) => match run(&wanted) {
+        Ok(options) => match run(&options) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(FAILED),
             Err(error) => {
@@ -66,41 +66,41 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Does what is `wanted`; `true` if nothing has failed.
-fn run(wanted: &Wanted) -> Result<bool, String> {
-    let rung = match wanted.client {
+/// Carries out the command line. Returns `true` if no check has failed.
+fn run(options: &CheckOptions) -> Result<bool, String> {
+    let rung = match options.client {
         true => Some(&client::CLIENT),
-        false => RUNGS.iter().find(|rung| rung.number == wanted.rung),
+        false => RUNGS.iter().find(|rung| rung.number == options.rung),
     };
-    let rung = rung.ok_or_else(|| format!("there is no rung {}", wanted.rung))?;
-    let checks = chosen(rung, &wanted.only)?;
+    let rung = rung.ok_or_else(|| format!("there is no rung {}", options.rung))?;
+    let checks = selected(rung, &options.only)?;
     let print = |text: &str| output::print(text).map_err(|error| output::not_written(&error));
-    if wanted.list {
-        return print(&report::list(&checks, wanted.json)).map(|()| true);
+    if options.list {
+        return print(&report::list(&checks, options.json)).map(|()| true);
     }
-    let Some(command) = &wanted.command else {
+    let Some(command) = &options.command else {
         return print(&report::task(rung)).map(|()| true);
     };
     let programs = Programs::ended_by_signals().map_err(|error| error.to_string())?;
-    let mut report = Report::of(rung, command, wanted.json);
+    let mut report = Report::of(rung, command, options.json);
     let launch = Launch {
         command,
         kind: rung.kind,
         more_ports: rung.more_ports,
-        patience: wanted.patience,
-        start_within: wanted.start_within,
+        patience: options.patience,
+        start_within: options.start_within,
         programs: &programs,
     };
     for check in checks {
         let outcome = CheckResult::of(check, &launch);
         let has_failed = outcome.failure.is_some();
         report.add(outcome);
-        if has_failed && !wanted.keep_going {
+        if has_failed && !options.keep_going {
             break;
         }
     }
     report.end();
-    if let Some(file) = &wanted.junit {
+    if let Some(file) = &options.junit {
         let written = std::fs::write(file, report.junit());
         written.map_err(|error| format!("{} can't be written: {error}", file.display()))?;
     }
@@ -110,16 +110,17 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
     }
 }
 
-/// The checks of `rung` that were asked for: all, or those with the names in `only`.
-fn chosen(rung: &Rung, only: &[String]) -> Result<Vec<&'static Check>, String> {
+/// The checks of `rung` with the names in `only`, or all if that is empty.
+fn selected(rung: &Rung, only: &[String]) -> Result<Vec<&'static Check>, String> {
     for name in only {
         if !rung.checks.iter().any(|check| check.name == name) {
             let rung = rung.name();
             return Err(format!(
-                "{rung} has no check {name}; --list tells which it has"
+                "{rung} has no check {name}; --list prints its checks"
             ));
         }
     }
-    let is_wanted = |check: &&Check| only.is_empty() || only.iter().any(|name| name == check.name);
-    Ok(rung.checks.iter().filter(is_wanted).collect())
+    let is_selected =
+        |check: &&Check| only.is_empty() || only.iter().any(|name| name == check.name);
+    Ok(rung.checks.iter().filter(is_selected).collect())
 }

@@ -12,7 +12,7 @@ pub(crate) const MANUAL: Manual = Manual {
              chatcheck prints the task.",
         ),
         Text(
-            "For each check, sh starts COMMAND anew, with a free port of 127.0.0.1 in place of \
+            "For each check, sh starts COMMAND again, with a free port of 127.0.0.1 in place of \
              {port} and an empty folder in place of {folder}. chatcheck talks to the server over \
              real sockets, reports what fails and an idea that may help, and ends the server and \
              every process that it has started.",

@@ -1,5 +1,5 @@
-//! The program that is checked: started on a free port, and ended with everything that it has
-//! started.
+//! The program that is checked. It is started on a free port, and ended together with everything
+//! that it has started.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write as _};
@@ -24,64 +24,65 @@ use portal_core::clock::slowed;
 use super::failure::Failure;
 use portal_cli::output;
 
-/// Where the port goes in a command.
+/// The placeholder for the port in a command.
 pub(super) const PORT: &str = "{port}";
 
-/// Where a folder of its own goes, for a server that keeps something.
+/// The placeholder for the folder of a server that keeps files.
 pub(super) const FOLDER: &str = "{folder}";
 
-/// Which end of the connections the student builds.
+/// The end of the connections that the student builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The checker is its clients.
+    /// The checker plays its clients.
     Server,
-    /// The checker is its server, and types.
+    /// The checker plays its server, and types.
     Client,
 }
 
-/// How much of what a program prints is kept, in bytes: the end of it, where the reason stands.
-const KEPT: usize = 4 * 1024;
+/// The maximum number of bytes of a program's output that is kept: its end, because that contains
+/// the error message.
+const MAX_KEPT_BYTES: usize = 4 * 1024;
 
-/// Where ports for the programs are looked for, and how often.
+/// The range of the programs' ports, and the number of attempts to find a free one.
 const PORTS: Range<u16> = 10_000..32_000;
 const TRIES: usize = 100;
 
-/// How long the last words of a program that has ended are waited for, and the end of those that it
-/// had started.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time limit for reading the rest of an exited program's output, and for its child processes
+/// to exit.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-/// What has been started and made, and has to be gone when the checker is.
+/// The processes and folders that must be removed before the checker exits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Programs {
-    left: Arc<Mutex<Leftover>>,
+    remaining: Arc<Mutex<Remaining>>,
 }
 
 #[derive(Debug, Default)]
-struct Leftover {
-    /// The process groups that run now. Each program is the leader of a group of its own, so that
-    /// its children end with it; so Ctrl-C reaches the checker alone, which has to end them.
+struct Remaining {
+    /// The process groups that are running. Each program leads its own group, so that its children
+    /// end with it. Ctrl-C therefore reaches only the checker, which must end the groups.
     running: BTreeSet<i32>,
-    /// The folders for what the programs keep.
+    /// The folders for the programs' files.
     folders: BTreeSet<PathBuf>,
 }
 
 impl Programs {
-    /// None yet. From now on a signal that ends the checker ends them first.
+    /// Starts without any. From now on a signal that ends the checker ends them first.
     ///
     /// # Errors
-    /// When the system can't hand over signals.
+    /// The signal handlers could not be installed.
     pub(super) fn ended_by_signals() -> io::Result<Programs> {
         let programs = Programs::default();
-        let left = Arc::clone(&programs.left);
+        let remaining = Arc::clone(&programs.remaining);
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    // Held until the end, so that no other program is started meanwhile.
-                    let left = left.lock();
-                    left.running.iter().copied().for_each(kill_group);
-                    for folder in &left.folders {
+                    // Held until the exit, so that no other program starts in the meantime.
+                    let remaining = remaining.lock();
+                    remaining.running.iter().copied().for_each(kill_group);
+                    for folder in &remaining.folders {
                         let _ = std::fs::remove_dir_all(folder);
                     }
                     output::report("\nchatcheck: interrupted\n");
@@ -94,34 +95,33 @@ impl Programs {
 
 fn kill_group(id: i32) {
     if let Some(group) = Pid::from_raw(id) {
-        // It may have ended by itself.
+        // The group may have exited already.
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// How a server is started, again and again.
+/// The parameters for starting a program, once per check.
 #[derive(Debug)]
 pub(super) struct Launch<'p> {
     pub(super) command: &'p str,
-    /// Of a client, the checker is the server, and types.
     pub(super) kind: Kind,
-    /// How many ports after its own a server of the rung uses.
+    /// The number of ports after its own that a server of the rung uses.
     pub(super) more_ports: u16,
-    /// How long an answer may take.
+    /// The time limit for a reply.
     pub(super) patience: Duration,
-    /// How long it may take until it listens.
+    /// The time limit for the program to listen.
     pub(super) start_within: Duration,
     pub(super) programs: &'p Programs,
 }
 
 impl<'p> Launch<'p> {
-    /// The server, for one check, on a port that was free a moment ago, with a folder of its own if
-    /// its command asks for one.
+    /// Starts the program for one check, on a port that was free a moment ago, with its own folder
+    /// if its command contains one.
     ///
     /// # Errors
-    /// When no port is free, no folder can be made, or `sh` can't be started.
+    /// No port is free, no folder can be created, or `sh` can't be started.
     pub(super) fn start(&self) -> Result<Subject<'p>, Failure> {
-        let wrong = |error: io::Error| Failure::wanted("a program that runs").came(error);
+        let wrong = |error: io::Error| Failure::expected("a running program").received(error);
         let (address, claims) = free_ports(self.more_ports).map_err(wrong)?;
         let mut line = self.command.replace(PORT, &address.port().to_string());
         let folder = match line.contains(FOLDER) {
@@ -152,16 +152,16 @@ impl<'p> Launch<'p> {
     }
 }
 
-/// A port of this machine's that is free, as `more` after it are, and what keeps them free of other
-/// checkers until it is dropped.
+/// Finds a port of 127.0.0.1 that is free, like the `more` ports after it. The sockets in the
+/// result reserve them among checkers.
 ///
-/// Between now and the moment when the program binds it, somebody else could. So it is none from
-/// which the system takes ports for outgoing connections (on Linux, they begin at 32768); and for
-/// other checkers, which look for one in the same way, the UDP port of the same number is a sign
-/// that it is taken.
+/// Another program could bind the port before the checked program does. It is therefore not one of
+/// the ports that the kernel uses for outgoing connections (on Linux, they begin at 32768). Other
+/// checkers search in the same way; for them, a bound UDP port of the same number marks a port as
+/// taken.
 ///
 /// # Errors
-/// When none of many is free.
+/// None of the ports tried is free.
 fn free_ports(more: u16) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..TRIES {
@@ -172,7 +172,7 @@ fn free_ports(more: u16) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
             .map(|port| {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 let claim = UdpSocket::bind(address)?;
-                bind_as_a_beginner(address).map(|()| claim)
+                bind_without_reuse(address).map(|()| claim)
             })
             .collect();
         match claimed {
@@ -183,14 +183,14 @@ fn free_ports(more: u16) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
     Err(last)
 }
 
-/// Binds, and lets go again, as a program does that has not asked for SO_REUSEADDR: it can't while
-/// old connections of that port are in TIME_WAIT.
-fn bind_as_a_beginner(address: SocketAddr) -> io::Result<()> {
+/// Binds the port and releases it, without SO_REUSEADDR, as a beginner's program does. The bind
+/// fails while old connections of the port are in TIME_WAIT.
+fn bind_without_reuse(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&address.into())
 }
 
-/// An empty folder for what a server keeps, gone when it is dropped.
+/// An empty folder for a server's files, removed on drop.
 #[derive(Debug)]
 struct ServerFolder<'p> {
     path: PathBuf,
@@ -203,72 +203,72 @@ impl<'p> ServerFolder<'p> {
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         let name = format!("chatcheck-{:016x}", u64::from_be_bytes(bytes));
         let path = std::env::temp_dir().join(name);
-        let mut left = programs.left.lock();
+        let mut remaining = programs.remaining.lock();
         std::fs::create_dir(&path)?;
-        left.folders.insert(path.clone());
-        drop(left);
+        remaining.folders.insert(path.clone());
+        drop(remaining);
         Ok(ServerFolder { path, programs })
     }
 }
 
 impl Drop for ServerFolder<'_> {
     fn drop(&mut self) {
-        let mut left = self.programs.left.lock();
+        let mut remaining = self.programs.remaining.lock();
         let _ = std::fs::remove_dir_all(&self.path);
-        left.folders.remove(&self.path);
+        remaining.folders.remove(&self.path);
     }
 }
 
-/// The server of one check, as long as that is played.
+/// The program of one check.
 #[derive(Debug)]
 pub(super) struct Subject<'p> {
-    /// Where it listens.
+    /// The address at which it listens.
     pub(super) address: SocketAddr,
     pub(super) patience: Duration,
     pub(super) start_within: Duration,
-    /// The command line that has started it.
+    /// The command line that started it.
     line: String,
     kind: Kind,
-    /// Ends before its folder goes.
+    /// Declared before `folder`, so that the process ends first.
     process: Mutex<Process<'p>>,
-    /// Somebody has been let in: from then on, a refusal is the program's fault.
+    /// A connection has been accepted: from then on, a refused one is the program's fault.
     has_been_reached: AtomicBool,
     folder: Option<ServerFolder<'p>>,
-    /// Where it finds a server, if the program is a client.
+    /// The checker's listener, if the program is a client.
     pub(super) listener: Mutex<Option<TcpListener>>,
     programs: &'p Programs,
-    /// Tell other checkers that these ports are taken.
+    /// Mark these ports as taken for other checkers.
     _claims: Vec<UdpSocket>,
 }
 
 impl Subject<'_> {
-    /// Whether somebody has been let in before.
+    /// Whether a connection has been accepted before.
     pub(super) fn has_been_reached(&self) -> bool {
         self.has_been_reached.load(Ordering::Relaxed)
     }
 
-    /// Somebody has been let in.
-    pub(super) fn is_reached(&self) {
+    /// Records that a connection has been accepted.
+    pub(super) fn record_reached(&self) {
         self.has_been_reached.store(true, Ordering::Relaxed);
     }
 
-    /// How the program has ended, if it has.
+    /// The exit status, if the program has exited.
     pub(super) fn end(&self) -> Option<ExitStatus> {
         self.process.lock().end()
     }
 
-    /// The folder that it was given.
+    /// The server's folder, if it has one.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.folder.as_ref().map(|folder| folder.path.as_path())
     }
 
-    /// Ends it at once, as `kill -9` does, and returns when nobody listens for it any more.
+    /// Kills the program as `kill -9` does, and returns once its process group is gone.
     pub(super) fn kill(&self) {
         let mut process = self.process.lock();
         process.kill();
-        // The shell is waited for; the server is a child of it, and takes a moment longer. (Where
-        // nobody asks how such children have ended, they stay in the group for ever.)
-        let until = Instant::now() + LAST_WORDS;
+        // The shell has been reaped; the server is its child, and takes a moment longer. (If no
+        // process reaps such children, they stay in the group as zombies.)
+        let until = Instant::now() + EXIT_GRACE;
         let group = Pid::from_raw(id_of(&process.child));
         while group.is_some_and(|group| test_kill_process_group(group).is_ok())
             && Instant::now() < until
@@ -277,75 +277,77 @@ impl Subject<'_> {
         }
     }
 
-    /// Starts it again, with the same command. It has to be killed before.
+    /// Starts the killed program again, with the same command.
     ///
     /// # Errors
-    /// When `sh` can't be started.
+    /// `sh` can't be started.
     pub(super) fn start_again(&self) -> Result<(), Failure> {
         let again = Process::start(&self.line, self.kind, self.programs);
         *self.process.lock() =
-            again.map_err(|error| Failure::wanted("a program that runs").came(error))?;
+            again.map_err(|error| Failure::expected("a running program").received(error))?;
         self.has_been_reached.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Types `text`.
+    /// Writes `text` to the program's standard input.
     ///
     /// # Errors
-    /// When the program has closed its standard input.
-    pub(super) fn types(&self, text: &str) -> Result<(), Failure> {
+    /// The program has closed its standard input.
+    pub(super) fn type_text(&self, text: &str) -> Result<(), Failure> {
         let mut process = self.process.lock();
         let keyboard = process.keyboard.as_mut();
         let typed = keyboard.map(|keyboard| keyboard.write_all(text.as_bytes()));
-        let failure = || Failure::wanted("the program to read what is typed");
+        let failure = || Failure::expected("the program to read its standard input");
         match typed {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(failure().came(error)),
+            Some(Err(error)) => Err(failure().received(error)),
             None => Err(failure()),
         }
     }
 
-    /// The keyboard's input has ended, as with Ctrl-D.
-    pub(super) fn types_no_more(&self) {
+    /// Closes the program's standard input, as Ctrl-D does.
+    pub(super) fn close_keyboard(&self) {
         self.process.lock().keyboard = None;
     }
 
-    /// The end of what it has printed. Of a program that has ended, its last words are waited for:
-    /// they may be on their way. Not for long, since a child of it may have the pipe for ever.
+    /// The end of the program's output. After the program has exited, waits briefly for the rest,
+    /// which may still be in the pipe. The wait is limited because a child process may keep the
+    /// pipe open.
     pub(super) fn printed(&self) -> String {
         self.process.lock().printed()
     }
 }
 
-/// A program that has been started, in a process group of its own. It ends when this is dropped.
+/// A running program in its own process group. It is killed on drop.
 #[derive(Debug)]
 struct Process<'p> {
     child: Child,
-    /// What is typed goes here, if it is a client.
+    /// Standard input, if the program is a client.
     keyboard: Option<ChildStdin>,
     printed: Arc<Mutex<Vec<u8>>>,
-    /// The threads that read what it prints.
+    /// The threads that read its output.
     readers: Vec<JoinHandle<()>>,
     programs: &'p Programs,
 }
 
 impl<'p> Process<'p> {
     fn start(line: &str, kind: Kind, programs: &'p Programs) -> io::Result<Process<'p>> {
-        // Held until it is in the list, so that a signal in between does not miss it.
-        let mut left = programs.left.lock();
+        // Held until the process is in the list, so that a signal in between does not miss it.
+        let mut remaining = programs.remaining.lock();
         let mut child = Command::new("sh")
             .args(["-c", line])
             .stdin(match kind {
                 Kind::Client => Stdio::piped(),
-                // It has nothing to read: our own takes what is typed for its operator's words.
+                // A server has nothing to read; our own would read the checker's input as operator
+                // commands.
                 Kind::Server => Stdio::null(),
             })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        left.running.insert(id_of(&child));
-        drop(left);
+        remaining.running.insert(id_of(&child));
+        drop(remaining);
         let printed = Arc::default();
         let out = keep_the_end(child.stdout.take(), &printed);
         let err = keep_the_end(child.stderr.take(), &printed);
@@ -363,7 +365,7 @@ impl<'p> Process<'p> {
     }
 
     fn printed(&mut self) -> String {
-        let until = Instant::now() + slowed(LAST_WORDS);
+        let until = Instant::now() + slowed(EXIT_GRACE);
         while self.end().is_some()
             && self.readers.iter().any(|reader| !reader.is_finished())
             && Instant::now() < until
@@ -374,14 +376,14 @@ impl<'p> Process<'p> {
     }
 
     fn kill(&mut self) {
-        let mut left = self.programs.left.lock();
-        // Its number may be somebody else's once it has been waited for and is not in the list any
-        // more.
-        if left.running.contains(&id_of(&self.child)) {
+        let mut remaining = self.programs.remaining.lock();
+        // After a process has been reaped and removed from the list, its ID may belong to another
+        // process.
+        if remaining.running.contains(&id_of(&self.child)) {
             kill_group(id_of(&self.child));
             let _ = self.child.wait();
-            // Not before: a signal has to find it in the list for as long as it may run.
-            left.running.remove(&id_of(&self.child));
+            // Only now: until the process has exited, a signal must find it in the list.
+            remaining.running.remove(&id_of(&self.child));
         }
     }
 }
@@ -393,11 +395,11 @@ impl Drop for Process<'_> {
 }
 
 fn id_of(child: &Child) -> i32 {
-    // The system's process numbers fit.
+    // Process IDs fit into an i32.
     i32::try_from(child.id()).unwrap_or(i32::MAX)
 }
 
-/// Reads what a program prints, so that it never waits for a reader, and keeps the end of it.
+/// Reads a program's output, so that it never blocks on a full pipe, and keeps the end of it.
 fn keep_the_end(
     output: Option<impl Read + Send + 'static>,
     kept: &Arc<Mutex<Vec<u8>>>,
@@ -409,7 +411,7 @@ fn keep_the_end(
         while let Ok(count @ 1..) = output.read(&mut bytes) {
             let mut kept = kept.lock();
             kept.extend_from_slice(&bytes[..count]);
-            let surplus = kept.len().saturating_sub(KEPT);
+            let surplus = kept.len().saturating_sub(MAX_KEPT_BYTES);
             kept.drain(..surplus);
         }
     }))

@@ -1,4 +1,4 @@
-//! What the checker says of each check: for a person, and for a learning platform.
+//! The report on each check, for people and for learning platforms.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
@@ -12,21 +12,21 @@ use super::rung::{Check, Rung};
 use portal_cli::output;
 use portal_wire::{printable, xml_text};
 
-/// How many lines of what the program has printed are shown.
+/// The maximum number of lines of the program's output in a report.
 const LINES: usize = 8;
 
-/// What has come of one check.
+/// The result of one check.
 #[derive(Debug)]
 pub(super) struct CheckResult {
     check: &'static Check,
     pub(super) failure: Option<Failure>,
     took: Duration,
-    /// The last lines that the program has printed, if the check has failed.
+    /// The last lines of the program's output, if the check failed.
     printed: Vec<String>,
 }
 
 impl CheckResult {
-    /// Starts the program, plays `check`, and ends the program.
+    /// Starts the program, runs `check`, and ends the program.
     pub(super) fn of(check: &'static Check, launch: &Launch<'_>) -> CheckResult {
         let start = Instant::now();
         let mut printed = Vec::new();
@@ -34,8 +34,8 @@ impl CheckResult {
         let result = launch.start().and_then(|subject| {
             let result = (check.play)(&subject);
             let result = result.map_err(|failure| match subject.end() {
-                Some(status) if !failure.came.contains(ENDED) => Failure {
-                    came: format!("{}; {ENDED} ({status})", failure.came),
+                Some(status) if !failure.received.contains(ENDED) => Failure {
+                    received: format!("{}; {ENDED} ({status})", failure.received),
                     ..failure
                 },
                 _ => failure,
@@ -57,7 +57,7 @@ impl CheckResult {
     }
 }
 
-/// All that has been checked, said as it comes.
+/// The results so far; each is printed when it is known.
 pub(super) struct Report {
     rung: &'static Rung,
     command: String,
@@ -70,7 +70,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Begins one.
+    /// Prints the heading.
     pub(super) fn of(rung: &'static Rung, command: &str, is_json: bool) -> Report {
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let mut report = Report {
@@ -85,7 +85,7 @@ impl Report {
             let Rung { number, title, .. } = rung;
             let heading = match rung.kind {
                 Kind::Server => format!("Rung {number}: {title}"),
-                Kind::Client => format!("To build beside the ladder: {title}"),
+                Kind::Client => format!("Client: {title}"),
             };
             let text = format!("{heading}\n{}\n\n", report.command);
             report.print(&text);
@@ -93,7 +93,7 @@ impl Report {
         report
     }
 
-    /// Says what has come of one more check.
+    /// Prints the result of one more check.
     pub(super) fn add(&mut self, outcome: CheckResult) {
         let text = match self.is_json {
             true => format!("{}\n", as_json(&outcome)),
@@ -103,7 +103,7 @@ impl Report {
         self.outcomes.push(outcome);
     }
 
-    /// Says how it went on the whole.
+    /// Prints the summary.
     pub(super) fn end(&mut self) {
         let passed = self.outcomes.iter().filter(|one| one.failure.is_none());
         let (passed, played) = (passed.count(), self.outcomes.len());
@@ -113,9 +113,9 @@ impl Report {
             let all = json!({"rung": rung, "checks": all, "played": played, "passed": passed});
             format!("{all}\n")
         } else if self.has_passed() && played == all {
-            format!("\nAll {all} checks of {} have passed.\n", self.rung.name())
+            format!("\nAll {all} checks of {} passed.\n", self.rung.name())
         } else if self.has_passed() {
-            format!("\n{passed} of {played} checks have passed; the rung has {all}.\n")
+            format!("\n{passed} of {played} checks passed; the rung has {all}.\n")
         } else if played < all
             && self
                 .outcomes
@@ -123,11 +123,11 @@ impl Report {
                 .is_some_and(|one| one.failure.is_some())
         {
             format!(
-                "\n{passed} of {all} checks have passed. The ones after the failed one were not played; \
-                 --keep-going plays them, too.\n"
+                "\n{passed} of {all} checks passed. The checks after the failed one did not run; \
+                 --keep-going runs them, too.\n"
             )
         } else {
-            format!("\n{passed} of {played} checks have passed.\n")
+            format!("\n{passed} of {played} checks passed.\n")
         };
         self.print(&text);
     }
@@ -143,7 +143,7 @@ impl Report {
         self.not_printed.as_ref()
     }
 
-    /// Whether something was played, and all of it has passed.
+    /// Whether at least one check ran, and all have passed.
     pub(super) fn has_passed(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|one| one.failure.is_none())
     }
@@ -166,21 +166,24 @@ impl Report {
             width = width.unwrap_or_default()
         );
         if let Some(failure) = &outcome.failure {
-            // Writing into a String does not fail.
+            // Writing to a String can't fail.
             let _ = write!(
                 text,
-                "    before  {}\n    came    {}\n    wanted  {}\n    idea    {}\n    time    usually {} minutes\n",
+                "    after     {}\n    received  {}\n    expected  {}\n    idea      {}\n    time      usually {} minutes\n",
                 printable(&failure.sent),
-                printable(&failure.came),
-                printable(&failure.wanted),
+                printable(&failure.received),
+                printable(&failure.expected),
                 failure.idea.unwrap_or(check.idea),
                 check.minutes,
             );
             if let Some(first) = self.failed_before(check) {
-                let _ = writeln!(text, "    first   {first}: without it, this one can't pass");
+                let _ = writeln!(
+                    text,
+                    "    first     fix {first}: this check can't pass without it"
+                );
             }
             if !outcome.printed.is_empty() {
-                text.push_str("    the last that your program printed:\n");
+                text.push_str("    your program's last output:\n");
                 for line in &outcome.printed {
                     let _ = writeln!(text, "      {line}");
                 }
@@ -189,14 +192,14 @@ impl Report {
         text
     }
 
-    /// The first of the checks that `check` needs and that has failed.
+    /// The first failed check among those that `check` needs.
     fn failed_before(&self, check: &Check) -> Option<&'static str> {
         let failed = self.outcomes.iter().filter(|one| one.failure.is_some());
         let mut names = failed.map(|one| one.check.name);
         names.find(|name| check.needs.contains(name))
     }
 
-    /// The result as JUnit's XML.
+    /// The results as JUnit XML.
     pub(super) fn junit(&self) -> String {
         let failed = self.outcomes.iter().filter(|one| one.failure.is_some());
         let mut text = format!(
@@ -215,18 +218,21 @@ impl Report {
             );
             if let Some(failure) = &outcome.failure {
                 let Failure {
-                    sent, came, wanted, ..
+                    sent,
+                    received,
+                    expected,
+                    ..
                 } = failure;
                 let idea = failure.idea.unwrap_or(outcome.check.idea);
                 let what = xml_text(outcome.check.what);
-                let told = format!(
-                    "before: {sent}\ncame: {came}\nwanted: {wanted}\nidea: {idea}\n{}",
+                let details = format!(
+                    "after: {sent}\nreceived: {received}\nexpected: {expected}\nidea: {idea}\n{}",
                     outcome.printed.join("\n")
                 );
                 let _ = write!(
                     text,
                     "\n    <failure message=\"{what}\">{}</failure>\n  ",
-                    xml_text(&told)
+                    xml_text(&details)
                 );
             }
             text.push_str("</testcase>\n");
@@ -246,8 +252,8 @@ fn as_json(outcome: &CheckResult) -> serde_json::Value {
     });
     if let Some(failure) = &outcome.failure {
         value["before"] = json!(failure.sent);
-        value["came"] = json!(failure.came);
-        value["wanted"] = json!(failure.wanted);
+        value["came"] = json!(failure.received);
+        value["wanted"] = json!(failure.expected);
         value["idea"] = json!(failure.idea.unwrap_or(check.idea));
         value["minutes"] = json!(check.minutes);
         value["printed"] = json!(outcome.printed);
@@ -255,7 +261,7 @@ fn as_json(outcome: &CheckResult) -> serde_json::Value {
     value
 }
 
-/// The checks, a line each, for a person or as JSON.
+/// The list of checks, one per line, as text or as JSON.
 pub(super) fn list(checks: &[&Check], is_json: bool) -> String {
     if is_json {
         let line = |check: &&Check| {
@@ -280,7 +286,7 @@ pub(super) fn list(checks: &[&Check], is_json: bool) -> String {
     checks.iter().map(line).collect()
 }
 
-/// What is to be built, and how to go on.
+/// The task, and the command that checks it.
 pub(super) fn task(rung: &Rung) -> String {
     let command = match rung {
         Rung {
@@ -296,5 +302,5 @@ pub(super) fn task(rung: &Rung) -> String {
         Rung { number, .. } => format!("RUNG={number} CMD='python3 server.py {{port}}'"),
     };
     let task = rung.task;
-    format!("{task}\n---\nCheck what you have built with\n  make grade {command}\n")
+    format!("{task}\n---\nCheck your program with\n  make grade {command}\n")
 }

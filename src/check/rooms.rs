@@ -1,4 +1,4 @@
-//! Rung 6: rooms, each with a thread and a port of its own (seed 004).
+//! Rung 6: rooms, each with its own thread and port (seed 004).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::chat::{
-    PortalTicket, error, expect_doc, expect_message, expect_rejected, handshake, is_refused,
-    is_sent, is_welcome, login, newcomer,
+    PortalTicket, connect_client, error, expect_doc, expect_error, expect_message, expect_rejected,
+    expect_sent, expect_welcome, handshake, login,
 };
 use super::failure::{Failure, shown};
 use super::program::{Kind, Subject};
@@ -15,19 +15,19 @@ use super::rung::{Check, Rung};
 use super::talk::Talk;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Scope, Secret, ServerDoc};
 
-/// How many rooms there can be at a time: one for each port after the server's own.
+/// The maximum number of rooms: one for each port after the server's own.
 const ROOMS: u16 = 16;
 
-/// Under load, how many rooms with how many members each.
+/// The number of rooms and of members per room in the check `load`.
 const CROWDED: usize = 10;
 const MEMBERS: usize = 20;
 
-/// How often something is asked again that takes the server a moment.
-const AGAIN: Duration = Duration::from_millis(50);
+/// The interval for repeating a request that the server needs a moment for.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 const JOIN: &[&str] = &["join"];
 const ENTER: &[&str] = &["join", "enter"];
-const SAID: &[&str] = &["join", "enter", "said"];
+const TALK: &[&str] = &["join", "enter", "said"];
 
 pub(super) const RUNG: Rung = Rung {
     number: 6,
@@ -39,34 +39,35 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "join",
-            what: "who joins a room is told its port and a passcode",
-            idea: "A room is a listener, a thread and a list. Who makes them, and when?",
+            what: "a client that joins a room receives its port and a passcode",
+            idea: "A room is a listener, a thread and a list. Which thread creates them, and when?",
             minutes: 20,
             needs: &[],
             play: |subject| {
-                let mut alice = person(subject, "alice")?;
+                let mut alice = log_in(subject, "alice")?;
                 ticket(&mut alice, "lobby").map(drop)
             },
         },
         Check {
             name: "enter",
-            what: "who shows the passcode at the room's port is greeted there",
-            idea: "It is a server like your first one, in a thread of its own, and the first line it reads decides.",
+            what: "the room's port greets a client that sends the passcode",
+            idea: "It is a server like your first one, in its own thread; the first line that it \
+                   reads decides.",
             minutes: 25,
             needs: JOIN,
             play: |subject| {
-                let mut alice = person(subject, "alice")?;
-                inside(subject, &mut alice, "alice", "lobby").map(drop)
+                let mut alice = log_in(subject, "alice")?;
+                join_and_enter(subject, &mut alice, "alice", "lobby").map(drop)
             },
         },
         Check {
             name: "wrong-passcode",
-            what: "a wrong passcode is turned away, and the right one is good after it as before",
-            idea: "Whom does a stranger's mistake cost something?",
+            what: "a wrong passcode is rejected, and the right one is still valid after it",
+            idea: "Which client may lose something by a stranger's mistake?",
             minutes: 10,
             needs: ENTER,
             play: |subject| {
-                let mut alice = person(subject, "alice")?;
+                let mut alice = log_in(subject, "alice")?;
                 let ticket = ticket(&mut alice, "lobby")?;
                 let mut stranger = subject.connect_to(ticket.port, "a stranger at the room")?;
                 stranger.send_doc(&handshake("no such passcode"))?;
@@ -77,171 +78,176 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "passcode-once",
             what: "a passcode admits one connection, once",
-            idea: "Where is it kept, and when is it taken out of there?",
+            idea: "Where do you keep it, and when do you remove it?",
             minutes: 5,
             needs: &["join", "enter", "wrong-passcode"],
             play: |subject| {
-                let mut alice = person(subject, "alice")?;
+                let mut alice = log_in(subject, "alice")?;
                 let ticket = ticket(&mut alice, "lobby")?;
                 let _inside = enter(subject, &ticket, "alice", "lobby")?;
                 let mut again =
-                    subject.connect_to(ticket.port, "somebody with alice's passcode")?;
+                    subject.connect_to(ticket.port, "another client with alice's passcode")?;
                 again.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut again, "room")
             },
         },
         Check {
             name: "said",
-            what: "what a member says there comes to every other member",
-            idea: "Rung 5 has this loop already. Over which list does it go here?",
+            what: "a member's message reaches every other member",
+            idea: "Rung 5 has this loop already. Which list does it use here?",
             minutes: 15,
             needs: ENTER,
             play: |subject| {
-                let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
-                let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
-                let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
-                alice_there.send_doc(&ClientDoc::message("hello room"))?;
-                expect_message(&mut bob_there, "alice", "hello room", &room("lobby"))?;
-                is_sent(&mut alice_there, 1)
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
+                let mut alice_lobby = join_and_enter(subject, &mut alice, "alice", "lobby")?;
+                let mut bob_lobby = join_and_enter(subject, &mut bob, "bob", "lobby")?;
+                alice_lobby.send_doc(&ClientDoc::message("hello room"))?;
+                expect_message(&mut bob_lobby, "alice", "hello room", &room("lobby"))?;
+                expect_sent(&mut alice_lobby, 1)
             },
         },
         Check {
             name: "to-members-only",
-            what: "it comes to nobody else",
+            what: "it reaches nobody outside the room",
             idea: "Is there one list of members, or one for each room?",
             minutes: 5,
-            needs: SAID,
+            needs: TALK,
             play: |subject| {
-                let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
-                let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
-                let mut alice_above = inside(subject, &mut alice, "alice", "attic")?;
-                let mut bob_above = inside(subject, &mut bob, "bob", "attic")?;
-                alice_there.send_doc(&ClientDoc::message("only in the lobby"))?;
-                is_sent(&mut alice_there, 0)?;
-                alice_above.send_doc(&ClientDoc::message("only in the attic"))?;
-                expect_message(&mut bob_above, "alice", "only in the attic", &room("attic"))
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
+                let mut alice_lobby = join_and_enter(subject, &mut alice, "alice", "lobby")?;
+                let mut alice_attic = join_and_enter(subject, &mut alice, "alice", "attic")?;
+                let mut bob_attic = join_and_enter(subject, &mut bob, "bob", "attic")?;
+                alice_lobby.send_doc(&ClientDoc::message("only in the lobby"))?;
+                expect_sent(&mut alice_lobby, 0)?;
+                alice_attic.send_doc(&ClientDoc::message("only in the attic"))?;
+                expect_message(&mut bob_attic, "alice", "only in the attic", &room("attic"))
             },
         },
         Check {
             name: "own-port",
-            what: "each room has a port of its own, and all its members go there",
-            idea: "A stack of free ports, and a table from a room's name to its room. Which lock guards which?",
+            what: "each room has its own port, and all its members connect to it",
+            idea: "There is a stack of free ports, and a table from a room's name to the room. \
+                   Which lock guards which?",
             minutes: 15,
             needs: JOIN,
             play: own_port,
         },
         Check {
             name: "leave",
-            what: "who leaves is told so, and its connection to the room is closed",
-            idea: "The command comes on one connection and ends the other. Who knows both?",
+            what: "LEAVE is acknowledged, and closes the client's connection to the room",
+            idea: "The command arrives on one connection and closes the other. Which part of your \
+                   program knows both?",
             minutes: 20,
             needs: ENTER,
             play: |subject| {
-                let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
-                let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
-                let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
+                let mut alice_lobby = join_and_enter(subject, &mut alice, "alice", "lobby")?;
+                let mut bob_lobby = join_and_enter(subject, &mut bob, "bob", "lobby")?;
                 leave(&mut alice, "lobby")?;
-                alice_there.end_after_news("the end of the connection to the room")?;
-                bob_there.send_doc(&ClientDoc::message("is anybody here?"))?;
-                is_sent(&mut bob_there, 0)
+                alice_lobby.end_after_news("the end of the connection to the room")?;
+                bob_lobby.send_doc(&ClientDoc::message("are you still here?"))?;
+                expect_sent(&mut bob_lobby, 0)
             },
         },
         Check {
             name: "rooms",
-            what: "ROOMS tells which rooms there are, with the number of their members",
-            idea: "You read what others change. What do you hold meanwhile, and for how long?",
+            what: "ROOMS lists the rooms, with the number of their members",
+            idea: "You read data that other threads change. Which lock do you hold meanwhile, and \
+                   for how long?",
             minutes: 10,
             needs: ENTER,
             play: |subject| {
-                let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
-                let _one = inside(subject, &mut alice, "alice", "lobby")?;
-                let _two = inside(subject, &mut bob, "bob", "lobby")?;
-                let _three = inside(subject, &mut bob, "bob", "attic")?;
-                let wanted = "<SERVER><command>ROOMS</command><room members='1'>attic</room><room \
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
+                let _one = join_and_enter(subject, &mut alice, "alice", "lobby")?;
+                let _two = join_and_enter(subject, &mut bob, "bob", "lobby")?;
+                let _three = join_and_enter(subject, &mut bob, "bob", "attic")?;
+                let expected = "<SERVER><command>ROOMS</command><room members='1'>attic</room><room \
                               members='2'>lobby</room></SERVER>, in any order";
-                let found = rooms(&mut alice, wanted)?;
+                let found = rooms(&mut alice, expected)?;
                 match found == [("attic".to_owned(), 1), ("lobby".to_owned(), 2)] {
                     true => Ok(()),
-                    false => Err(alice.failure(wanted).came(format!("{found:?}"))),
+                    false => Err(alice.failure(expected).received(format!("{found:?}"))),
                 }
             },
         },
         Check {
             name: "vanishes",
-            what: "a member whose connection to the room breaks is out, and the others are told",
-            idea: "There are two ends of a visit in this room now. What do both have to do?",
+            what: "a member whose connection to the room breaks leaves it, and the others are notified",
+            idea: "A visit to this room can end in two ways now. What do both of them have to do?",
             minutes: 15,
-            needs: SAID,
+            needs: TALK,
             play: |subject| {
-                let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
-                let alice_there = inside(subject, &mut alice, "alice", "lobby")?;
-                let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
-                alice_there.reset();
-                expect_room_left(&mut bob_there, "alice", "lobby")?;
-                bob_there.send_doc(&ClientDoc::message("is anybody here?"))?;
-                is_sent(&mut bob_there, 0)
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
+                let alice_lobby = join_and_enter(subject, &mut alice, "alice", "lobby")?;
+                let mut bob_lobby = join_and_enter(subject, &mut bob, "bob", "lobby")?;
+                alice_lobby.reset();
+                expect_room_left(&mut bob_lobby, "alice", "lobby")?;
+                bob_lobby.send_doc(&ClientDoc::message("are you still here?"))?;
+                expect_sent(&mut bob_lobby, 0)
             },
         },
         Check {
             name: "main-connection-ends",
-            what: "who goes leaves every room",
-            idea: "Whoever ends the first connection has to find the others. Where do they stand?",
+            what: "a client whose main connection ends leaves every room",
+            idea: "The thread that ends the first connection has to find the others. Where are \
+                   they kept?",
             minutes: 15,
-            needs: SAID,
+            needs: TALK,
             play: |subject| {
-                let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
-                let mut alice_there = inside(subject, &mut alice, "alice", "lobby")?;
-                let mut alice_above = inside(subject, &mut alice, "alice", "attic")?;
-                let mut bob_there = inside(subject, &mut bob, "bob", "lobby")?;
+                let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
+                let mut alice_lobby = join_and_enter(subject, &mut alice, "alice", "lobby")?;
+                let mut alice_attic = join_and_enter(subject, &mut alice, "alice", "attic")?;
+                let mut bob_lobby = join_and_enter(subject, &mut bob, "bob", "lobby")?;
                 alice.reset();
-                expect_room_left(&mut bob_there, "alice", "lobby")?;
-                for there in [&mut alice_there, &mut alice_above] {
-                    there.end_after_news("the end of her connections to rooms")?;
+                expect_room_left(&mut bob_lobby, "alice", "lobby")?;
+                for there in [&mut alice_lobby, &mut alice_attic] {
+                    there.end_after_news("the end of alice's connections to rooms")?;
                 }
                 Ok(())
             },
         },
         Check {
             name: "room-ends",
-            what: "when the last member has left, the room is gone, and nobody listens at its port",
-            idea: "A thread that waits in accept() notices nothing. How do you wake it?",
+            what: "when the last member has left, the room is gone, and its port is closed",
+            idea: "A thread that is blocked in accept() notices nothing. How do you wake it?",
             minutes: 25,
             needs: &["join", "enter", "leave", "rooms"],
             play: |subject| {
-                let mut alice = person(subject, "alice")?;
+                let mut alice = log_in(subject, "alice")?;
                 let ticket = ticket(&mut alice, "lobby")?;
                 let _there = enter(subject, &ticket, "alice", "lobby")?;
                 leave(&mut alice, "lobby")?;
-                let wanted = "<SERVER><command>ROOMS</command></SERVER>, without the lobby";
+                let expected = "<SERVER><command>ROOMS</command></SERVER>, without the lobby";
                 let until = Instant::now() + alice.patience();
-                while !rooms(&mut alice, wanted)?.is_empty() {
+                while !rooms(&mut alice, expected)?.is_empty() {
                     if Instant::now() > until {
-                        return Err(alice.failure(wanted).came("the lobby is still in it"));
+                        return Err(alice.failure(expected).received("the lobby is still in it"));
                     }
-                    thread::sleep(AGAIN);
+                    thread::sleep(RETRY_INTERVAL);
                 }
-                subject.refuses_at(ticket.port)
+                subject.expect_port_closed(ticket.port)
             },
         },
         Check {
             name: "no-room-left",
-            what: "when every port has a room, the next one is refused, until one has ended",
-            idea: "What does an empty stack return, and who wants to know? Who pushes what was popped?",
+            what: "if every port has a room, the next JOIN gets an error, until a room has ended",
+            idea: "What does an empty stack return, and what does the client receive then? When \
+                   is a port pushed again?",
             minutes: 15,
             needs: &["join", "enter", "own-port", "leave", "room-ends"],
             play: no_room_left,
         },
         Check {
             name: "made-again",
-            what: "rooms come and go, and their ports are used again",
-            idea: "Count: how many ports have you taken from the stack, and how many given back?",
+            what: "rooms are created and end, and their ports are reused",
+            idea: "Count: how many ports did you pop from the stack, and how many did you push?",
             minutes: 10,
             needs: &["join", "enter", "leave", "room-ends", "no-room-left"],
             play: |subject| {
-                let mut alice = person(subject, "alice")?;
+                let mut alice = log_in(subject, "alice")?;
                 for number in 0..ROOMS + 9 {
                     let name = format!("room{number}");
-                    let mut there = inside(subject, &mut alice, "alice", &name)?;
+                    let mut there = join_and_enter(subject, &mut alice, "alice", &name)?;
                     leave(&mut alice, &name)?;
                     there.end_after_news("the end of the connection to the room")?;
                 }
@@ -250,8 +256,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 people in ten rooms, and everybody hears everybody in theirs",
-            idea: "Which rooms wait for which lock? Does a room have to know of any other?",
+            what: "200 clients in ten rooms, and each message reaches every other member of its room",
+            idea: "Which rooms wait for which lock? Must a room know about any other?",
             minutes: 15,
             needs: &["join", "enter", "said", "to-members-only", "own-port"],
             play: load,
@@ -270,14 +276,14 @@ fn join(name: &str) -> ClientDoc<'_> {
     })
 }
 
-/// Somebody who is logged in, with a password if the server wants one.
-fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
-    let mut client = newcomer(subject, name)?;
+/// Connects a client and logs in, with a password if the server asks for one.
+fn log_in(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
+    let mut client = connect_client(subject, name)?;
     client.send_doc(&login(name))?;
-    let wanted = format!(
+    let expected = format!(
         "<SERVER><command>WELCOME</command><username>{name}</username></SERVER>, or PASSWORD as at rung 5"
     );
-    let asks = client.document(&wanted, |doc| match doc {
+    let asks = client.document(&expected, |doc| match doc {
         ServerDoc::LoggedIn { .. } => Some(false),
         ServerDoc::Password { .. } => Some(true),
         _ => None,
@@ -286,19 +292,19 @@ fn person(subject: &Subject<'_>, name: &str) -> Result<Talk, Failure> {
         client.send_doc(&ClientDoc::Command(ClientCommand::Password {
             password: Secret(Cow::Owned(format!("the password of {name}"))),
         }))?;
-        is_welcome(&mut client, name)?;
+        expect_welcome(&mut client, name)?;
     }
     Ok(client)
 }
 
-/// What `client` is answered when it joins.
+/// Sends JOIN and returns the ticket of the reply.
 fn ticket(client: &mut Talk, name: &str) -> Result<PortalTicket, Failure> {
     client.send_doc(&join(name))?;
-    let wanted = format!(
+    let expected = format!(
         "<SERVER><command>JOINED</command><room>{name}</room><address>127.0.0.1</address><Port>…</Port>\
          <HandshakePasscode>…</HandshakePasscode></SERVER>"
     );
-    client.document(&wanted, |doc| match doc {
+    client.document(&expected, |doc| match doc {
         ServerDoc::Joined {
             room,
             port,
@@ -312,65 +318,65 @@ fn ticket(client: &mut Talk, name: &str) -> Result<PortalTicket, Failure> {
     })
 }
 
-/// `who`'s connection to the room.
+/// Opens the connection of the client `name` to a room.
 fn enter(
     subject: &Subject<'_>,
     ticket: &PortalTicket,
-    who: &str,
+    user: &str,
     name: &str,
 ) -> Result<Talk, Failure> {
-    let mut there = subject.connect_to(ticket.port, &format!("{who}'s connection to {name}"))?;
+    let mut there = subject.connect_to(ticket.port, &format!("{user}'s connection to {name}"))?;
     there.send_doc(&handshake(&ticket.passcode))?;
     let port = ticket.port;
-    let wanted = format!(
+    let expected = format!(
         "<SERVER type='room' port='{port}' room='{name}'><message>Connection successful</message></SERVER>"
     );
     expect_doc(
         &mut there,
-        &wanted,
+        &expected,
         |doc| matches!(doc, ServerDoc::Welcome { port: at, room: Some(room), .. } if at.get() == port && room == name),
     )?;
     Ok(there)
 }
 
-/// `client` joins, and goes there.
-fn inside(
+/// Sends JOIN and opens the connection to the room.
+fn join_and_enter(
     subject: &Subject<'_>,
     client: &mut Talk,
-    who: &str,
+    user: &str,
     name: &str,
 ) -> Result<Talk, Failure> {
     let ticket = ticket(client, name)?;
-    enter(subject, &ticket, who, name)
+    enter(subject, &ticket, user, name)
 }
 
 fn leave(client: &mut Talk, name: &str) -> Result<(), Failure> {
     client.send_doc(&ClientDoc::Command(ClientCommand::Leave {
         room: Cow::Borrowed(name),
     }))?;
-    let wanted = format!("<SERVER><command>LEFT</command><room>{name}</room></SERVER>");
+    let expected = format!("<SERVER><command>LEFT</command><room>{name}</room></SERVER>");
     expect_doc(
         client,
-        &wanted,
+        &expected,
         |doc| matches!(doc, ServerDoc::Left { room } if room == name),
     )
 }
 
-fn expect_room_left(client: &mut Talk, who: &str, name: &str) -> Result<(), Failure> {
-    let wanted = format!(
-        "<SERVER><command>ROOM LEFT</command><username>{who}</username><room>{name}</room></SERVER>"
+fn expect_room_left(client: &mut Talk, user: &str, name: &str) -> Result<(), Failure> {
+    let expected = format!(
+        "<SERVER><command>ROOM LEFT</command><username>{user}</username><room>{name}</room></SERVER>"
     );
     expect_doc(
         client,
-        &wanted,
-        |doc| matches!(doc, ServerDoc::RoomLeft { username, room } if username == who && room == name),
+        &expected,
+        |doc| matches!(doc, ServerDoc::RoomLeft { username, room } if username == user && room == name),
     )
 }
 
-/// The rooms that there are, by name.
-fn rooms(client: &mut Talk, wanted: &str) -> Result<Vec<(String, usize)>, Failure> {
+/// Sends ROOMS and returns the rooms, sorted by name.
+fn rooms(client: &mut Talk, expected: &str) -> Result<Vec<(String, usize)>, Failure> {
     client.send_doc(&ClientDoc::Command(ClientCommand::Rooms))?;
-    let mut found = client.document(wanted, |doc| match doc {
+    let mut found = client.document(expected, |doc| match doc {
         ServerDoc::Rooms { rooms } => {
             let rooms = rooms.iter();
             Some(
@@ -386,55 +392,60 @@ fn rooms(client: &mut Talk, wanted: &str) -> Result<Vec<(String, usize)>, Failur
 }
 
 fn own_port(subject: &Subject<'_>) -> Result<(), Failure> {
-    let (mut alice, mut bob) = (person(subject, "alice")?, person(subject, "bob")?);
+    let (mut alice, mut bob) = (log_in(subject, "alice")?, log_in(subject, "bob")?);
     let lobby = ticket(&mut alice, "lobby")?.port;
     let attic = ticket(&mut alice, "attic")?.port;
     let first = subject.address.port() + 1;
     let last = subject.address.port() + ROOMS;
     for port in [lobby, attic] {
         if !(first..=last).contains(&port) {
-            let wanted = format!("a port from {first} to {last}");
-            return Err(alice.failure(wanted).came(port));
+            let expected = format!("a port from {first} to {last}");
+            return Err(alice.failure(expected).received(port));
         }
     }
     if lobby == attic {
-        let came = format!("port {lobby} for both");
-        let wanted = "another port for the attic than for the lobby";
-        return Err(alice.failure(wanted).came(came));
+        let received = format!("port {lobby} for both");
+        let expected = "different ports for the attic and the lobby";
+        return Err(alice.failure(expected).received(received));
     }
     let too = ticket(&mut bob, "lobby")?.port;
     match too == lobby {
         true => Ok(()),
         false => Err(bob
-            .failure(format!("port {lobby}, to which alice was sent"))
-            .came(format!("port {too}"))),
+            .failure(format!("port {lobby}, as for alice"))
+            .received(format!("port {too}"))),
     }
 }
 
 fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
-    // A server may limit how many rooms one person has.
+    // A server may limit the number of rooms per user.
     let mut people = Vec::new();
     let mut there = Vec::new();
     for number in 0..ROOMS {
         if number % 4 == 0 {
-            people.push(person(subject, &format!("user{}", number / 4))?);
+            people.push(log_in(subject, &format!("user{}", number / 4))?);
         }
         if let Some(client) = people.last_mut() {
-            let who = format!("user{}", number / 4);
-            there.push(inside(subject, client, &who, &format!("room{number}"))?);
+            let user = format!("user{}", number / 4);
+            there.push(join_and_enter(
+                subject,
+                client,
+                &user,
+                &format!("room{number}"),
+            )?);
         }
     }
-    let mut late = person(subject, "late")?;
+    let mut late = log_in(subject, "late")?;
     late.send_doc(&join("one-more"))?;
-    is_refused(&mut late, ErrorCode::NoRoomLeft)?;
+    expect_error(&mut late, ErrorCode::NoRoomLeft)?;
     if let Some(first) = people.first_mut() {
         leave(first, "room0")?;
     }
-    let wanted = "JOINED, now that one room has ended";
+    let expected = "JOINED, after one room has ended";
     let until = Instant::now() + late.patience();
     loop {
         late.send_doc(&join("one-more"))?;
-        let is_in = late.document(wanted, |doc| match doc {
+        let is_in = late.document(expected, |doc| match doc {
             ServerDoc::Joined { .. } => Some(true),
             ServerDoc::Error { .. } => Some(false),
             _ => None,
@@ -443,9 +454,11 @@ fn no_room_left(subject: &Subject<'_>) -> Result<(), Failure> {
             return Ok(());
         }
         if Instant::now() > until {
-            return Err(late.failure(wanted).came(error(ErrorCode::NoRoomLeft)));
+            return Err(late
+                .failure(expected)
+                .received(error(ErrorCode::NoRoomLeft)));
         }
-        thread::sleep(AGAIN);
+        thread::sleep(RETRY_INTERVAL);
     }
 }
 
@@ -453,8 +466,8 @@ fn load(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut people = Vec::new();
     for number in 0..CROWDED * MEMBERS {
         let name = format!("user{number}");
-        let mut client = person(subject, &name)?;
-        let there = inside(
+        let mut client = log_in(subject, &name)?;
+        let there = join_and_enter(
             subject,
             &mut client,
             &name,
@@ -472,8 +485,8 @@ fn load(subject: &Subject<'_>) -> Result<(), Failure> {
             .map(|other| format!("user{other}"))
             .collect();
         while !missing.is_empty() {
-            let wanted = format!("what each of {missing:?} said");
-            let (from, text) = there.document(&wanted, |doc| match doc {
+            let expected = format!("the messages of {missing:?}");
+            let (from, text) = there.document(&expected, |doc| match doc {
                 ServerDoc::Relay(relay) if !relay.old => Some((
                     relay.from.clone().into_owned(),
                     relay.text.clone().into_owned(),
@@ -481,8 +494,8 @@ fn load(subject: &Subject<'_>) -> Result<(), Failure> {
                 _ => None,
             })?;
             if !missing.remove(&from) || text != format!("hello from {from}") {
-                let came = format!("{} from {from}", shown(text.as_bytes()));
-                return Err(there.failure(wanted).came(came));
+                let received = format!("{} from {from}", shown(text.as_bytes()));
+                return Err(there.failure(expected).received(received));
             }
         }
     }

@@ -1,29 +1,29 @@
-//! What a rung is: a task, and the checks that tell whether it is done.
+//! A rung: a task, and the checks that decide whether it is solved.
 
 use super::failure::Failure;
 use super::program::{Kind, Subject};
 
-/// One step of the ladder, to be built by the student.
+/// One step of the ladder, as a task for the student.
 #[derive(Debug)]
 pub(super) struct Rung {
-    /// From 1.
+    /// The number, from 1.
     pub(super) number: u8,
-    /// What it is about, in a few words.
+    /// The title of the task.
     pub(super) title: &'static str,
-    /// The page that says what is to be built.
+    /// The text of the task, in Markdown.
     pub(super) task: &'static str,
-    /// What the student builds.
     pub(super) kind: Kind,
-    /// Its server keeps something, in the folder that its command names.
+    /// Whether its server keeps files, in the folder that its command names.
     pub(super) keeps_something: bool,
-    /// How many ports after its own it listens at.
+    /// The number of ports after its own on which the server listens.
     pub(super) more_ports: u16,
-    /// In the order in which a server that grows will pass them; the last one is with load.
+    /// The checks, in the order in which a growing server passes them. The last one tests the
+    /// server under load.
     pub(super) checks: &'static [Check],
 }
 
 impl Rung {
-    /// What it is called within a sentence.
+    /// The name within a sentence.
     pub(super) fn name(&self) -> String {
         match self.kind {
             Kind::Server => format!("rung {}", self.number),
@@ -32,20 +32,19 @@ impl Rung {
     }
 }
 
-/// One thing that a server of a rung does.
+/// One required behaviour of a program.
 #[derive(Debug)]
 pub(super) struct Check {
-    /// For `--only`.
+    /// The name for `--only`.
     pub(super) name: &'static str,
-    /// What is right, in one sentence.
+    /// The required behaviour, in one sentence.
     pub(super) what: &'static str,
-    /// The idea that helps who fails it, and not the solution.
+    /// A hint for a student whose program fails the check; it does not give the solution away.
     pub(super) idea: &'static str,
-    /// How long it usually takes to get it right, once the checks before it pass.
+    /// The usual time to solve it, in minutes, once the checks before it pass.
     pub(super) minutes: u8,
-    /// The checks without which this one can't pass. A server that fails one of them may fail this
-    /// one, too.
+    /// The checks that this one depends on. A server that fails one of them may fail this one, too.
     pub(super) needs: &'static [&'static str],
-    /// Plays it.
+    /// Runs the check.
     pub(super) play: fn(&Subject<'_>) -> Result<(), Failure>,
 }

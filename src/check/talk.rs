@@ -1,5 +1,5 @@
-//! One client of the server that is checked: what it sends, what it waits for, and what it says
-//! when something else comes.
+//! The checker's end of one connection: what it sends, what it expects, and the failure if
+//! something else arrives.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -15,66 +15,68 @@ use portal_core::clock::slowed;
 use portal_wire::limits;
 use portal_wire::{ClientDoc, Codec, ServerDoc};
 
-/// Between two parts of what is written, so that a reader most often gets them one by one.
+/// The pause between two parts of a write, so that the peer usually reads them one by one.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long to wait before a program that does not listen yet is tried again.
-const AGAIN: Duration = Duration::from_millis(20);
+/// The interval for connecting again to a program that does not listen yet.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The time for which nothing may follow a reply.
 const MOMENT: Duration = Duration::from_millis(150);
 
-/// A socket that has taken nothing for so long is full.
+/// A socket that has accepted no data for this long is full.
 const FULL: Duration = Duration::from_secs(1);
 
-/// What came while a line was waited for.
-enum Came {
+/// The result of waiting for a line.
+enum Received {
     Line(Vec<u8>),
-    /// The connection's end, and what stood before it without a line feed.
+    /// The connection's end, and the bytes before it that had no line feed.
     End(Vec<u8>),
-    /// Nothing more in time, and what there was without a line feed.
+    /// A timeout, and the bytes received until then, which had no line feed.
     Nothing(Vec<u8>),
 }
 
 impl Subject<'_> {
-    /// A new client of it, who is called `who` in what is said of it.
+    /// Connects a client, which a failure calls `name`.
     ///
     /// # Errors
-    /// When the program does not let it in.
-    pub(super) fn connect(&self, who: &str) -> Result<Talk, Failure> {
-        self.connect_to(self.address.port(), who)
+    /// The program does not accept the connection.
+    pub(super) fn connect(&self, name: &str) -> Result<Talk, Failure> {
+        self.connect_to(self.address.port(), name)
     }
 
-    /// A new client at another port of it.
+    /// Connects a client to another port of the program.
     ///
     /// # Errors
-    /// When the program does not let it in.
-    pub(super) fn connect_to(&self, port: u16, who: &str) -> Result<Talk, Failure> {
-        Talk::connect(self, SocketAddr::new(self.address.ip(), port), who)
+    /// The program does not accept the connection.
+    pub(super) fn connect_to(&self, port: u16, name: &str) -> Result<Talk, Failure> {
+        Talk::connect(self, SocketAddr::new(self.address.ip(), port), name)
     }
 
-    /// Nobody listens at that port any more, or soon.
+    /// Expects that the port is closed, or will be soon.
     ///
     /// # Errors
-    /// When somebody does for too long.
-    pub(super) fn refuses_at(&self, port: u16) -> Result<(), Failure> {
+    /// The program still listens on it after `patience`.
+    pub(super) fn expect_port_closed(&self, port: u16) -> Result<(), Failure> {
         let address = SocketAddr::new(self.address.ip(), port);
         let until = Instant::now() + self.patience;
         while TcpStream::connect_timeout(&address, self.patience).is_ok() {
             if Instant::now() > until {
-                return Err(Failure::wanted("a refusal: nobody listens there any more")
-                    .sent(format!("a client connected to port {port}"))
-                    .came("it was let in"));
+                return Err(
+                    Failure::expected("connection refused, because the port is closed")
+                        .sent(format!("a client connected to port {port}"))
+                        .received("an accepted connection"),
+                );
             }
-            thread::sleep(AGAIN);
+            thread::sleep(RETRY_INTERVAL);
         }
         Ok(())
     }
 }
 
-/// What may come at any time, whatever one waits for: what others say and do, and that one's own
-/// message has gone out.
-fn is_news(doc: &ServerDoc<'_>) -> bool {
+/// Returns `true` for documents that may arrive at any time: messages, events, and the count of
+/// one's own message.
+fn is_unsolicited(doc: &ServerDoc<'_>) -> bool {
     matches!(
         doc,
         ServerDoc::Relay(_)
@@ -95,29 +97,29 @@ fn is_news(doc: &ServerDoc<'_>) -> bool {
 /// One client's connection.
 #[derive(Debug)]
 pub(super) struct Talk {
-    who: String,
+    name: String,
     stream: TcpStream,
     patience: Duration,
-    /// What was sent last.
+    /// The last action.
     sent: String,
-    /// What has come and was not asked for yet.
+    /// The bytes that were received and not read yet.
     kept: Vec<u8>,
-    /// The server has closed it.
+    /// The peer has closed the connection.
     has_ended: bool,
 }
 
 impl Talk {
-    /// A talk over `stream`, in which `who` has `sent` something already.
+    /// Wraps `stream`. `sent` is the first action.
     pub(super) fn over(
         stream: TcpStream,
         patience: Duration,
-        who: &str,
+        name: &str,
         sent: String,
     ) -> io::Result<Talk> {
-        // Each part is sent when it is written.
+        // Send each part at once.
         stream.set_nodelay(true)?;
         Ok(Talk {
-            who: who.to_owned(),
+            name: name.to_owned(),
             stream,
             patience,
             sent,
@@ -126,48 +128,50 @@ impl Talk {
         })
     }
 
-    /// Connects to `subject`. As long as nobody has been let in, a refusal only means that it does
-    /// not listen yet.
-    fn connect(subject: &Subject<'_>, to: SocketAddr, who: &str) -> Result<Talk, Failure> {
-        let wanted = || {
-            Failure::wanted("to be let in").sent(format!("{who} connected to port {}", to.port()))
+    /// Connects to `subject`. Until a connection has been accepted, a refusal only means that the
+    /// program does not listen yet.
+    fn connect(subject: &Subject<'_>, to: SocketAddr, name: &str) -> Result<Talk, Failure> {
+        let expected = || {
+            Failure::expected("an accepted connection")
+                .sent(format!("{name} connected to port {}", to.port()))
         };
         let until = Instant::now() + subject.start_within;
         loop {
-            // Asked before: several may be on their way, and another one may be let in right after
-            // this one was refused.
+            // Read before connecting: several clients may connect at once, and another one may be
+            // accepted right after this one was refused.
             let was_reached = subject.has_been_reached();
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
                     subject.is_reached();
-                    record_action(&format!("{who} connected"));
+                    record_action(&format!("{name} connected"));
                     let talk =
-                        Talk::over(stream, subject.patience, who, format!("{who} connected"));
-                    return talk.map_err(|error| wanted().came(error));
+                        Talk::over(stream, subject.patience, name, format!("{name} connected"));
+                    return talk.map_err(|error| expected().received(error));
                 }
                 Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
-                    return Err(wanted().came(error));
+                    return Err(expected().received(error));
                 }
                 Err(_) => {}
             }
-            let refused = || wanted().symptom(Symptom::NotListening);
+            let refused = || expected().symptom(Symptom::NotListening);
             if let Some(status) = subject.end() {
-                return Err(refused().came(format!("{ENDED} ({status})")));
+                return Err(refused().received(format!("{ENDED} ({status})")));
             }
             if was_reached {
-                return Err(refused().came("refused: nothing listens on that port any longer"));
+                return Err(refused()
+                    .received("connection refused: nothing listens on that port any longer"));
             }
             if Instant::now() > until {
                 let waited = subject.start_within.as_secs();
-                return Err(refused().came(format!(
-                    "refused: after {waited} s nothing listens on 127.0.0.1 at that port"
+                return Err(refused().received(format!(
+                    "connection refused: after {waited} s, nothing listens on that port of 127.0.0.1"
                 )));
             }
-            thread::sleep(AGAIN);
+            thread::sleep(RETRY_INTERVAL);
         }
     }
 
-    fn acted(&mut self, action: String) {
+    fn record(&mut self, action: String) {
         record_action(&action);
         self.sent = action;
     }
@@ -175,47 +179,43 @@ impl Talk {
     /// Sends these bytes in one write.
     ///
     /// # Errors
-    /// When the connection is broken, or the server takes nothing for too long.
+    /// The connection is broken, or the peer accepts no data for too long.
     pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
         let bytes = bytes.as_ref();
-        self.acted(format!("{} sent {}", self.who, shown(bytes)));
+        self.record(format!("{} sent {}", self.name, shown(bytes)));
         let sent = self
             .stream
             .set_write_timeout(Some(self.patience))
             .and_then(|()| self.stream.write_all(bytes));
         sent.map_err(|error| {
-            let came = match error.kind() {
-                ErrorKind::WouldBlock => "the server took nothing more".to_owned(),
+            let received = match error.kind() {
+                ErrorKind::WouldBlock => "the server stopped reading".to_owned(),
                 _ => format!("the connection was closed ({error})"),
             };
-            self.failure("the server to take it").came(came)
+            self.failure("the server to read it").received(received)
         })
     }
 
-    /// Sends these bytes whether or not somebody takes them.
-    pub(super) fn send_to_whoever(&mut self, bytes: impl AsRef<[u8]>) {
+    /// Sends these bytes, and ignores errors.
+    pub(super) fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.send(bytes);
     }
 
-    /// Sends `bytes` again and again, without reading, until the server takes nothing more for a
-    /// moment, has ended the connection, or `most` bytes have gone.
+    /// Sends `bytes` repeatedly, without reading, until the peer accepts no more data, has closed
+    /// the connection, or `most` bytes have been sent.
     pub(super) fn fill(&mut self, bytes: &[u8], most: usize) {
-        self.acted(format!(
-            "{} sent {} again and again",
-            self.who,
-            shown(bytes)
-        ));
+        self.record(format!("{} repeatedly sent {}", self.name, shown(bytes)));
         let _ = self.stream.set_write_timeout(Some(FULL));
-        let mut gone = 0;
-        while gone < most {
+        let mut written = 0;
+        while written < most {
             match self.stream.write(bytes) {
-                Ok(count) => gone += count,
+                Ok(count) => written += count,
                 Err(_) => return,
             }
         }
     }
 
-    /// Sends each part in a write of its own, with a moment between them.
+    /// Sends each part in a separate write, with a pause between them.
     pub(super) fn send_parts<P: AsRef<[u8]>>(
         &mut self,
         parts: impl IntoIterator<Item = P>,
@@ -232,32 +232,32 @@ impl Talk {
         if all.len() > 12 {
             parts = format!("{}, … ({} parts)", all[..12].join(", "), all.len());
         }
-        self.acted(format!("{} sent one after the other {parts}", self.who));
+        self.record(format!("{} sent one after the other {parts}", self.name));
         Ok(())
     }
 
-    /// Says that it sends nothing more; it reads on.
+    /// Shuts down the sending direction. The client can still read.
     pub(super) fn finish(&mut self) {
-        self.acted(format!("{} and finished sending", self.sent));
-        // The server may have closed it.
+        self.record(format!("{} and finished sending", self.sent));
+        // The peer may have closed the connection.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Breaks the connection off, as a program that is killed does.
+    /// Resets the connection, as the death of a program may.
     pub(super) fn reset(self) {
-        // Without it, it is an ordinary end.
+        // If that fails, the connection is closed normally.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// Waits for exactly this line (without its line feed).
-    pub(super) fn line(&mut self, wanted: &str) -> Result<(), Failure> {
-        let wanted = [wanted.as_bytes(), b"\n"].concat();
+    /// Expects exactly this line (given without its line feed).
+    pub(super) fn line(&mut self, expected: &str) -> Result<(), Failure> {
+        let expected = [expected.as_bytes(), b"\n"].concat();
         match self.next(self.patience) {
-            Came::Line(line) if line == wanted => Ok(()),
-            Came::Line(line) if line == b"\n" => Err(self
-                .other(shown(&wanted), Came::Line(line))
+            Received::Line(line) if line == expected => Ok(()),
+            Received::Line(line) if line == b"\n" => Err(self
+                .mismatch(shown(&expected), Received::Line(line))
                 .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),
-            came => Err(self.other(shown(&wanted), came)),
+            received => Err(self.mismatch(shown(&expected), received)),
         }
     }
 
@@ -267,25 +267,25 @@ impl Talk {
     /// Something did.
     pub(super) fn nothing_more(&mut self) -> Result<(), Failure> {
         match self.next(slowed(MOMENT)) {
-            Came::Nothing(rest) if rest.is_empty() => Ok(()),
-            Came::Line(line) if line == b"\n" => Err(self
-                .other("nothing more", Came::Line(line))
+            Received::Nothing(rest) if rest.is_empty() => Ok(()),
+            Received::Line(line) if line == b"\n" => Err(self
+                .mismatch("nothing more", Received::Line(line))
                 .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),
-            came => Err(self.other("nothing more", came)),
+            received => Err(self.mismatch("nothing more", received)),
         }
     }
 
-    /// Says a line, and waits for the answer of an echo server.
+    /// Sends a line, and expects an echo server's reply.
     pub(super) fn echo(&mut self, line: &str) -> Result<(), Failure> {
         self.send(format!("{line}\n"))?;
         self.line(&format!("From server -> {line}"))
     }
 
-    /// Waits for the connection's end, before which nothing else comes.
+    /// Expects the connection's end, with nothing before it.
     pub(super) fn end(&mut self) -> Result<(), Failure> {
         match self.next(self.patience) {
-            Came::End(rest) if rest.is_empty() => Ok(()),
-            came => Err(self.other("the end of the connection", came)),
+            Received::End(rest) if rest.is_empty() => Ok(()),
+            received => Err(self.mismatch("the end of the connection", received)),
         }
     }
 
@@ -296,12 +296,12 @@ impl Talk {
         self.send(bytes)
     }
 
-    /// Waits for the next document that `is` something. News are passed over, since a server may
-    /// tell more than the rung asks for; another answer is not. `wanted` shows what it would look
-    /// like.
+    /// Returns the first document for which `is` returns a value. Unsolicited documents are
+    /// skipped, because a server may send more than the rung requires; any other document is a
+    /// failure. `expected` describes the document.
     pub(super) fn document<T>(
         &mut self,
-        wanted: &str,
+        expected: &str,
         mut is: impl FnMut(&ServerDoc<'_>) -> Option<T>,
     ) -> Result<T, Failure> {
         let until = Instant::now() + self.patience;
@@ -309,11 +309,11 @@ impl Talk {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let line = match self.next(left) {
-                Came::Line(line) => line,
-                came => {
-                    let mut failure = self.other(wanted, came);
+                Received::Line(line) => line,
+                received => {
+                    let mut failure = self.mismatch(expected, received);
                     if !others.is_empty() {
-                        failure.came = format!("{others}then {}", failure.came);
+                        failure.received = format!("{others}then {}", failure.received);
                     }
                     return Err(failure);
                 }
@@ -325,14 +325,14 @@ impl Talk {
                     if let Some(found) = is(&doc) {
                         return Ok(found);
                     }
-                    if !is_news(&doc) {
-                        let came = format!("{others}{} (to {})", shown(frame), self.who);
-                        return Err(self.failure(wanted).came(came));
+                    if !is_unsolicited(&doc) {
+                        let received = format!("{others}{} (to {})", shown(frame), self.name);
+                        return Err(self.failure(expected).received(received));
                     }
                 }
                 Err(error) => {
-                    let came = format!("{}, which is no document: {error}", shown(&line));
-                    return Err(self.failure(wanted).came(came));
+                    let received = format!("{}, which is not a document: {error}", shown(&line));
+                    return Err(self.failure(expected).received(received));
                 }
             }
             others.push_str(&shown(frame));
@@ -340,49 +340,49 @@ impl Talk {
         }
     }
 
-    /// Waits for the connection's end, before which there may be news; `wanted` is what is missing
-    /// otherwise.
-    pub(super) fn end_after_news(&mut self, wanted: &str) -> Result<(), Failure> {
-        match self.document::<()>(wanted, |_| None) {
+    /// Expects the connection's end, possibly after unsolicited documents. `expected` describes
+    /// what is missing otherwise.
+    pub(super) fn end_after_news(&mut self, expected: &str) -> Result<(), Failure> {
+        match self.document::<()>(expected, |_| None) {
             Err(failure) if !self.has_ended => Err(failure),
             _ => Ok(()),
         }
     }
 
-    /// Whether the server has closed the connection, as far as that has been read.
+    /// Whether the end of the stream has been read.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }
 
-    /// An answer may take so long from now on.
-    pub(super) fn patient(&mut self, patience: Duration) {
+    /// Sets the time limit for a reply.
+    pub(super) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
-    /// How long an answer may take.
+    /// The time limit for a reply.
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// What is said when `wanted` does not come.
-    pub(super) fn failure(&self, wanted: impl Display) -> Failure {
+    /// The failure if `expected` does not arrive.
+    pub(super) fn failure(&self, expected: impl Display) -> Failure {
         let last = last_action();
-        Failure::wanted(wanted).sent(if last.is_empty() { &self.sent } else { &last })
+        Failure::expected(expected).sent(if last.is_empty() { &self.sent } else { &last })
     }
 
-    fn other(&self, wanted: impl Display, came: Came) -> Failure {
-        let symptom = match &came {
-            Came::Line(_) => Symptom::Different,
-            Came::End(_) => Symptom::Closed,
-            Came::Nothing(_) => Symptom::Silence,
+    fn mismatch(&self, expected: impl Display, received: Received) -> Failure {
+        let symptom = match &received {
+            Received::Line(_) => Symptom::Different,
+            Received::End(_) => Symptom::Closed,
+            Received::Nothing(_) => Symptom::Silence,
         };
-        let came = match came {
-            Came::Line(line) => shown(&line),
-            Came::End(rest) if rest.is_empty() => "the end of the connection".to_owned(),
-            Came::End(rest) => {
+        let received = match received {
+            Received::Line(line) => shown(&line),
+            Received::End(rest) if rest.is_empty() => "the end of the connection".to_owned(),
+            Received::End(rest) => {
                 format!("{} and the end of the connection", shown(&rest))
             }
-            Came::Nothing(rest) => {
+            Received::Nothing(rest) => {
                 let waited = self.patience.as_secs();
                 match rest.is_empty() {
                     true => format!("nothing, for {waited} s"),
@@ -390,25 +390,25 @@ impl Talk {
                 }
             }
         };
-        self.failure(wanted)
-            .came(format!("{came} (to {})", self.who))
+        self.failure(expected)
+            .received(format!("{received} (to {})", self.name))
             .symptom(symptom)
     }
 
-    fn ended(&mut self) -> Came {
+    fn ended(&mut self) -> Received {
         self.has_ended = true;
-        Came::End(std::mem::take(&mut self.kept))
+        Received::End(std::mem::take(&mut self.kept))
     }
 
-    /// What comes next within that time.
-    fn next(&mut self, within: Duration) -> Came {
+    /// Waits for the next line until `within` has passed.
+    fn next(&mut self, within: Duration) -> Received {
         let until = Instant::now() + within;
         loop {
             if let Some(end) = self.kept.iter().position(|byte| *byte == b'\n') {
-                return Came::Line(self.kept.drain(..=end).collect());
+                return Received::Line(self.kept.drain(..=end).collect());
             }
             let left = until.saturating_duration_since(Instant::now());
-            // A timeout of zero would be none.
+            // A timeout of zero is an error.
             let left = left.max(Duration::from_millis(1));
             let mut bytes = [0; 16 * 1024];
             let read = self
@@ -422,15 +422,15 @@ impl Talk {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    // The rest of it may come yet.
-                    return Came::Nothing(self.kept.clone());
+                    // The rest of the line may still arrive.
+                    return Received::Nothing(self.kept.clone());
                 }
-                // A server that closes with something unread resets the connection; it ended it all
-                // the same.
+                // A server that closes a socket with unread data resets the connection. That counts
+                // as closed.
                 Err(_) => return self.ended(),
             }
             if self.kept.len() > limits::MAX_SERVER_FRAME {
-                return Came::Line(std::mem::take(&mut self.kept));
+                return Received::Line(std::mem::take(&mut self.kept));
             }
         }
     }

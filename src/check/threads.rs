@@ -6,13 +6,14 @@ use super::program::{Kind, Subject};
 use super::rung::{Check, Rung};
 use super::talk::Talk;
 
-/// How many are there at once under load.
+/// The number of clients in the check `load`.
 const CROWD: usize = 200;
 
-/// How many connections break, one after the other.
+/// The number of connections that are reset, one after the other.
 const BROKEN: usize = 10;
 
-/// What a client who does not read sends at most, in bytes: more than the sockets on the way hold.
+/// The maximum number of bytes that a client sends without reading: more than the socket buffers
+/// hold.
 const UNREAD: usize = 64 * 1024 * 1024;
 
 pub(super) const RUNG: Rung = Rung {
@@ -25,7 +26,7 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "one-line",
-            what: "a line comes back, as at rung 1",
+            what: "the server sends a line back, as at rung 1",
             idea: "Does it still pass the checks of rung 1?",
             minutes: 5,
             needs: &[],
@@ -33,7 +34,7 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "two-at-once",
-            what: "a second client is answered while the first one is still there",
+            what: "a second client gets a reply while the first one is still connected",
             idea: "A thread can be blocked in only one read. Which thread accepts the next client meanwhile? If you \
                    start a thread already: do you pass it the function, or the result of calling the function? \
                    Does anything wait for the thread to end (join)?",
@@ -47,21 +48,21 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "a-silent-one",
-            what: "a client that never says a word holds nobody up",
+            what: "a client that sends nothing delays no other client",
             idea: "The thread that accepts must do nothing that waits for a client: no read, and no greeting.",
             minutes: 10,
             needs: &["one-line", "two-at-once"],
             play: |subject| {
                 let _silent = subject.connect("a silent client")?;
                 let mut second = subject.connect("the second client")?;
-                second.echo("is anybody there?")
+                second.echo("hello?")
             },
         },
         Check {
             name: "own-answers",
-            what: "each client gets the answers to its own lines",
-            idea: "Which variables do the threads share? A thread that has been started uses what a variable holds \
-                   now, not what it held then.",
+            what: "each client receives the replies to its own lines",
+            idea: "Which variables do the threads share? A running thread uses the variable's \
+                   current value, not the value at the time when the thread was started.",
             minutes: 15,
             needs: &["one-line", "two-at-once"],
             play: |subject| {
@@ -75,8 +76,8 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "half-a-line",
-            what: "a client that stops in the middle of a line holds nobody up",
-            idea: "Is there a lock, and is it held while somebody waits for the network?",
+            what: "a client that stops in the middle of a line delays no other client",
+            idea: "Is there a lock, and does a thread hold it while it waits for the network?",
             minutes: 10,
             needs: &["one-line", "two-at-once", "own-answers"],
             play: |subject| {
@@ -90,9 +91,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "twenty-at-once",
-            what: "twenty clients at once, each answered, the last one first",
-            idea: "Is there a number of threads that you have set? A thread belongs to a client for as long as \
-                   it stays.",
+            what: "twenty clients at once all get a reply, the last one first",
+            idea: "Is the number of your threads fixed? A thread belongs to one client for as \
+                   long as that stays.",
             minutes: 10,
             needs: &["one-line", "two-at-once", "a-silent-one", "own-answers"],
             play: |subject| crowd(subject, 20),
@@ -115,17 +116,17 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "reset",
-            what: "a client whose connection breaks ends nobody else's visit",
-            idea: "Reading and writing can fail, and not only end. Whose visit is over then?",
+            what: "a client's broken connection ends no other visit",
+            idea: "Reads and writes can fail, besides reaching the end. Whose visit is over then?",
             minutes: 15,
             needs: &["one-line", "two-at-once", "own-answers"],
             play: |subject| {
                 let mut first = subject.connect("the first client")?;
                 first.echo("hello")?;
-                // A server that a broken connection ends is still there for a moment. It is gone
-                // before the tenth.
+                // A server that ends because of a broken connection may still exist for a moment.
+                // It is gone before the tenth one.
                 for _ in 0..BROKEN {
-                    let mut second = subject.connect("a client that breaks its connection off")?;
+                    let mut second = subject.connect("a client that resets its connection")?;
                     second.echo("hello")?;
                     second.reset();
                     first.echo("I am still here")?;
@@ -137,9 +138,9 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "half-close",
-            what: "a client that has finished sending still gets its answers",
-            idea: "A connection has two directions, and each ends by itself. What do you owe a client whose words \
-                   have ended?",
+            what: "a client that has finished sending still receives its replies",
+            idea: "A connection has two directions, and each is closed separately. What is still \
+                   missing after the client has closed one?",
             minutes: 10,
             needs: &["one-line"],
             play: |subject| {
@@ -153,21 +154,23 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "who-does-not-read",
-            what: "a client that reads no answers holds nobody up",
-            idea: "A write waits, too, when the other side does not read. What does that thread hold meanwhile?",
+            what: "a client that reads no replies delays no other client",
+            idea: "A write blocks, too, if the peer does not read. What does that thread hold \
+                   meanwhile?",
             minutes: 15,
             needs: &["one-line", "two-at-once", "half-a-line"],
             play: |subject| {
-                let mut deaf = subject.connect("a client that reads nothing")?;
-                deaf.fill(&b"anybody?\n".repeat(1000), UNREAD);
+                let mut non_reader = subject.connect("a client that reads nothing")?;
+                non_reader.fill(&b"anybody?\n".repeat(1000), UNREAD);
                 let mut other = subject.connect("another client")?;
                 other.echo("hello")
             },
         },
         Check {
             name: "load",
-            what: "200 clients at once",
-            idea: "What does each client cost, and what has an end: threads, descriptors, the backlog?",
+            what: "200 clients at once all get a reply",
+            idea: "What does each client cost, and what is limited: threads, descriptors, the \
+                   backlog?",
             minutes: 15,
             needs: &[
                 "one-line",
@@ -181,7 +184,7 @@ pub(super) const RUNG: Rung = Rung {
     ],
 };
 
-/// So many at once; each is answered, the last one first.
+/// Connects `count` clients at once, and expects a reply for each, the last one first.
 fn crowd(subject: &Subject<'_>, count: usize) -> Result<(), Failure> {
     let clients = (1..=count).map(|number| subject.connect(&format!("client {number} of {count}")));
     let mut clients = clients.collect::<Result<Vec<Talk>, Failure>>()?;

@@ -1,5 +1,4 @@
-//! Rung 7: the portal, its workers, their passcodes and their timeouts (seed 000, whose nine rules
-//! are checked here).
+//! Rung 7: the portal, its workers, passcodes and timeouts (the nine rules of seed 000).
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -13,11 +12,11 @@ use super::talk::Talk;
 use portal_core::clock::slowed;
 use portal_wire::{ClientCommand, ClientDoc, Scope, ServerDoc};
 
-/// The workers' ports are so many after the portal's.
+/// The number of workers. Their ports follow the portal's.
 const WORKERS: u16 = 4;
 
-/// How long a ticket is good, how long a caller has for its passcode, and how long a visit may be
-/// silent and last. The task names them.
+/// The reservation timeout, the handshake timeout, the idle timeout and the total timeout, as in
+/// the task.
 const RESERVATION: Duration = Duration::from_secs(1);
 const HANDSHAKE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(2);
@@ -39,20 +38,21 @@ fn total_time() -> Duration {
     slowed(TOTAL)
 }
 
-/// How often the portal is asked while it is full, and how often somebody speaks who is not to be
-/// idle.
-const AGAIN: Duration = Duration::from_millis(50);
-const SPEAK: Duration = Duration::from_millis(300);
+/// The interval between requests to a full portal, and between the messages of a client that must
+/// not become idle.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+const SEND_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Visits of the hostile crowd and of the large one, each by so many threads at once.
+/// The number of visits in `hostile_crowd` and in the check `load`. `WORKERS` threads share them.
 const HOSTILE: usize = 48;
 const VISITS: usize = 200;
 
-/// Rounds of the check `backlog`, and the strays that wait in each.
+/// The number of rounds in the check `backlog`, and of strays that wait in each.
 const BACKLOG_ROUNDS: usize = 3;
 const WAITING: usize = 4;
 
-/// Passcodes that are compared, the least length of one, and the least range of numeric ones.
+/// The number of passcodes that are compared, the minimum length of one in characters, and the
+/// minimum range of numeric ones.
 const PASSCODES: usize = 24;
 const SHORTEST_PASSCODE: usize = 6;
 const NUMERIC_RANGE: u128 = 1_000_000;
@@ -71,135 +71,137 @@ pub(super) const RUNG: Rung = Rung {
     checks: &[
         Check {
             name: "ticket",
-            what: "who connects to the portal is told a worker's port and a passcode, and the connection is closed",
-            idea: "The portal speaks first and never reads. Where does it take the port from?",
+            what: "the portal sends each client a worker's port and a passcode, and closes the connection",
+            idea: "The portal speaks first and never reads. Where does it get the port from?",
             minutes: 20,
             needs: &[],
             play: |subject| {
-                let wanted = "a worker's ticket, since nobody is there yet";
-                match ask(subject)? {
+                let expected = "a worker's ticket, because no client is connected yet";
+                match request_port(subject)? {
                     Some(_) => Ok(()),
-                    None => Err(Failure::wanted(wanted)
+                    None => Err(Failure::expected(expected)
                         .sent("a client connected to the portal")
-                        .came("FULL")),
+                        .received("FULL")),
                 }
             },
         },
         Check {
             name: "greeting",
-            what: "who shows its passcode at the worker's port is greeted",
-            idea: "Each worker is a thread with a listener, which serves one client at a time: rung 1.",
+            what: "the worker's port greets a client that sends its passcode",
+            idea: "Each worker is a thread with a listener that serves one client at a time. \
+                   Which rung was that?",
             minutes: 20,
             needs: TICKET,
-            play: |subject| seated(subject).map(drop),
+            play: |subject| connect_to_worker(subject).map(drop),
         },
         Check {
             name: "full",
-            what: "when all four ports are given away, the portal says FULL, and gives none twice",
+            what: "once all four ports are assigned, the portal sends FULL, and assigns no port twice",
             idea: "What does the stack return when it is empty?",
             minutes: 10,
             needs: TICKET,
-            play: each_once,
+            play: expect_each_port_once,
         },
         Check {
             name: "pairs",
-            what: "what the client of one worker says comes to the client of its partner, and to nobody else",
-            idea: "Given a worker's number, which number is its partner's? (Two of the operators on bits do it in one \
-                   step.)",
+            what: "a client's message reaches the client of the partner's worker, and no other",
+            idea: "Given a worker's number, which number is its partner's? (Two of the bit \
+                   operators compute it in one step.)",
             minutes: 20,
             needs: SEAT,
             play: pairs,
         },
         Check {
             name: "terminate",
-            what: "TERMINATE ends the visit, and the port goes back, with another passcode",
-            idea: "Which thread pushes the port, and what has to be over by then?",
+            what: "TERMINATE ends the visit, and the port returns to the stack, with a new passcode",
+            idea: "Which thread pushes the port, and what must be finished by then?",
             minutes: 15,
             needs: BACK,
             play: |subject| {
-                let (mut client, ticket) = seated(subject)?;
+                let (mut client, ticket) = connect_to_worker(subject)?;
                 client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
                 client.end_after_news("the end of the connection")?;
-                comes_back(subject, &ticket, "said TERMINATE").map(drop)
+                expect_port_again(subject, &ticket, "sent TERMINATE").map(drop)
             },
         },
         Check {
             name: "vanishes",
-            what: "when a client's connection breaks, the port goes back as well",
-            idea: "Every way out of a visit has to pass the place where the port is pushed.",
+            what: "after a client's connection has broken, the port returns to the stack as well",
+            idea: "Every way in which a visit can end must reach the code that pushes the port.",
             minutes: 10,
             needs: BACK,
             play: |subject| {
-                let (client, ticket) = seated(subject)?;
+                let (client, ticket) = connect_to_worker(subject)?;
                 client.reset();
-                comes_back(subject, &ticket, "broke its connection off").map(drop)
+                expect_port_again(subject, &ticket, "reset its connection").map(drop)
             },
         },
         Check {
             name: "wrong-passcode",
-            what: "a wrong passcode is turned away, and the right one is no good after it",
-            idea: "Who may try again for ever will guess it. What changes after the one chance?",
+            what: "a wrong passcode is rejected, and the right one is invalid after it",
+            idea: "With unlimited attempts, a client finds any passcode. What changes after the \
+                   only attempt?",
             minutes: 15,
             needs: BACK,
             play: |subject| {
-                let ticket = ask_again(subject)?;
-                let mut guesser = subject.connect_to(ticket.port, "somebody who guesses")?;
+                let ticket = wait_for_port(subject)?;
+                let mut guesser = subject.connect_to(ticket.port, "a client that guesses")?;
                 guesser.send_doc(&handshake("no such passcode"))?;
                 expect_rejected(&mut guesser, "worker")?;
-                let mut late =
-                    subject.connect_to(ticket.port, "who tries the right one after that")?;
+                let mut late = subject
+                    .connect_to(ticket.port, "a client that sends the right one after that")?;
                 late.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut late, "worker")?;
-                comes_back(subject, &ticket, "gave a wrong passcode").map(drop)
+                expect_port_again(subject, &ticket, "sent a wrong passcode").map(drop)
             },
         },
         Check {
             name: "no-show",
-            what: "a port whose client does not come goes back after a second, and its passcode is worth nothing",
-            idea: "Nothing happens, and something has to be done. Which thread is awake? (The seed has an interrupt \
-                   that ticks.)",
+            what: "if a client does not connect within a second, its port returns to the stack, and its passcode is invalid",
+            idea: "Nothing happens, and something must be done. Which thread is awake? (The seed \
+                   has a clock interrupt.)",
             minutes: 30,
             needs: BACK,
             play: |subject| {
                 let start = Instant::now();
-                let ticket = ask_again(subject)?;
-                let next = comes_back(subject, &ticket, "did not come")?;
-                is_not_before(start, reservation(), "the port came back")?;
-                let mut late = subject.connect_to(next.port, "who comes too late")?;
+                let ticket = wait_for_port(subject)?;
+                let next = expect_port_again(subject, &ticket, "did not connect")?;
+                expect_not_before(start, reservation(), "the port was assigned again")?;
+                let mut late = subject.connect_to(next.port, "a client that is too late")?;
                 late.send_doc(&handshake(&ticket.passcode))?;
                 expect_rejected(&mut late, "worker")
             },
         },
         Check {
             name: "stray",
-            what: "somebody whom nobody has sent is turned away, and costs nobody a port",
-            idea: "The worker's port was on the stack all the time. Has this visit popped it?",
+            what: "a client without a reservation is rejected, and that costs no port",
+            idea: "The worker's port was on the stack all the time. Did this visit pop it?",
             minutes: 15,
             needs: &["ticket", "greeting", "full", "no-show"],
             play: |subject| {
-                // It listens before its workers do, perhaps.
-                let ticket = ask_again(subject)?;
+                // The portal may listen before its workers do.
+                let ticket = wait_for_port(subject)?;
                 let others = subject.address.port() + 1..=subject.address.port() + WORKERS;
                 for port in others.filter(|port| *port != ticket.port) {
                     let mut stray = subject.connect_to(port, "a stray")?;
-                    stray.send_doc(&handshake("nobody has sent me"))?;
+                    stray.send_doc(&handshake("no reservation"))?;
                     expect_rejected(&mut stray, "worker")?;
                 }
-                each_once(subject)
+                expect_each_port_once(subject)
             },
         },
         Check {
             name: "backlog",
-            what: "who calls a worker that has a client waits, is turned away when that has gone, and harms nobody",
-            idea: "The system accepts for you; your accept() fetches later. Who is still in the queue when the port \
-                   goes back?",
+            what: "a client that connects to a busy worker waits, is rejected after the visit, and affects no other client",
+            idea: "The operating system accepts connections before your accept() returns them. \
+                   Which connections are still queued when the port is pushed?",
             minutes: 30,
             needs: &["ticket", "greeting", "full", "terminate"],
             play: |subject| {
                 // Some wait silently: a worker that takes one of them for its next client waits for
-                // its passcode while that client's reservation expires.
+                // that one's passcode while the real client's reservation expires.
                 for round in 0..BACKLOG_ROUNDS {
-                    let (mut client, ticket) = seated(subject)?;
+                    let (mut client, ticket) = connect_to_worker(subject)?;
                     let mut waiting = Vec::new();
                     for number in 0..WAITING {
                         let mut stray =
@@ -211,7 +213,7 @@ pub(super) const RUNG: Rung = Rung {
                     }
                     client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
                     client.end_after_news("the end of the connection")?;
-                    let next = comes_back(subject, &ticket, "said TERMINATE")?;
+                    let next = expect_port_again(subject, &ticket, "sent TERMINATE")?;
                     let next = enter(subject, &next)?;
                     for stray in &mut waiting {
                         expect_rejected(stray, "worker")?;
@@ -223,40 +225,40 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "silent",
-            what: "a caller that gives no passcode is told IDLE TIMEOUT after a second, and its port goes back",
-            idea: "A read can be given a time. What does it return when that is over?",
+            what: "a client that sends no passcode receives IDLE TIMEOUT after a second, and its port returns to the stack",
+            idea: "A read can have a timeout. What does it return then?",
             minutes: 20,
             needs: BACK,
             play: |subject| {
-                let ticket = ask_again(subject)?;
+                let ticket = wait_for_port(subject)?;
                 let start = Instant::now();
-                let mut silent = subject.connect_to(ticket.port, "a caller that says nothing")?;
-                is_idle(&mut silent)?;
-                is_not_before(start, handshake_time(), "IDLE TIMEOUT came")?;
-                comes_back(subject, &ticket, "gave no passcode").map(drop)
+                let mut silent = subject.connect_to(ticket.port, "a caller that sends nothing")?;
+                expect_idle_timeout(&mut silent)?;
+                expect_not_before(start, handshake_time(), "IDLE TIMEOUT arrived")?;
+                expect_port_again(subject, &ticket, "sent no passcode").map(drop)
             },
         },
         Check {
             name: "idle",
-            what: "a client that has said nothing for two seconds is told IDLE TIMEOUT; one that speaks is not",
+            what: "a client that has sent nothing for two seconds receives IDLE TIMEOUT; one that sends does not",
             idea: "What does every message reset?",
             minutes: 20,
             needs: BACK,
             play: |subject| {
-                let (mut client, ticket) = seated(subject)?;
-                // Without it, it would be idle sooner than it may be.
+                let (mut client, ticket) = connect_to_worker(subject)?;
+                // Send late, so that a server that ignores the message times out too early.
                 thread::sleep(idle() * 3 / 4);
                 let start = Instant::now();
                 client.send_doc(&ClientDoc::message("the last word"))?;
-                is_idle(&mut client)?;
-                is_not_before(start, idle(), "IDLE TIMEOUT came")?;
-                comes_back(subject, &ticket, "was silent for too long").map(drop)
+                expect_idle_timeout(&mut client)?;
+                expect_not_before(start, idle(), "IDLE TIMEOUT arrived")?;
+                expect_port_again(subject, &ticket, "was silent for too long").map(drop)
             },
         },
         Check {
             name: "total",
-            what: "a client is told TOTAL TIME TIMEOUT after six seconds, however much it says",
-            idea: "This one is reset by nothing. Is it the read's time, or the clock's?",
+            what: "a client receives TOTAL TIME TIMEOUT after six seconds, no matter how much it sends",
+            idea: "Nothing resets this timeout. Does it belong to a read, or to the clock?",
             minutes: 15,
             needs: BACK,
             play: total,
@@ -264,17 +266,17 @@ pub(super) const RUNG: Rung = Rung {
         Check {
             name: "passcodes",
             what: "a passcode can't be guessed from the ones before it",
-            idea: "How many passcodes would an attacker have to try? Ask the system for random bytes; a counter, the \
-                   time and a small number are all guessable.",
+            idea: "How many passcodes would an attacker have to try? A counter, the time and a \
+                   small number can all be guessed. What does your operating system offer?",
             minutes: 10,
             needs: BACK,
             play: passcodes,
         },
         Check {
             name: "each-port-once",
-            what: "after a hostile crowd each port is on the stack once",
-            idea: "Two ways out of one visit, and both push. Could you write it so that a port can only be given back \
-                   by whoever has it?",
+            what: "after a hostile crowd, each port is on the stack exactly once",
+            idea: "One visit ends in two ways at once, and both push. Can you write it so that \
+                   only the owner of a port can push it?",
             minutes: 30,
             needs: &[
                 "ticket",
@@ -291,13 +293,14 @@ pub(super) const RUNG: Rung = Rung {
         },
         Check {
             name: "load",
-            what: "200 visits, four at a time",
-            idea: "Between a port's going back and its next client nobody waits for a tick. Who does, in yours?",
+            what: "the server serves 200 visits, four at a time",
+            idea: "In the reference server, a freed port waits for no tick. What does it wait for \
+                   in yours?",
             minutes: 10,
             needs: &["ticket", "greeting", "full", "terminate"],
             play: |subject| {
-                by_four(VISITS, |_| {
-                    let (mut client, _) = seated(subject)?;
+                in_four_threads(VISITS, |_| {
+                    let (mut client, _) = connect_to_worker(subject)?;
                     client.send_doc(&ClientDoc::message("hello"))?;
                     client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
                     client.end_after_news("the end of the connection, after TERMINATE")
@@ -311,15 +314,15 @@ pub(super) const RUNG: Rung = Rung {
 fn passcodes(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut seen = Vec::new();
     for _ in 0..PASSCODES {
-        let (mut client, ticket) = seated(subject)?;
+        let (mut client, ticket) = connect_to_worker(subject)?;
         client.send_doc(&ClientDoc::Command(ClientCommand::Terminate))?;
         client.end_after_news("the end of the connection")?;
         seen.push(ticket.passcode);
     }
     let sent = format!("{PASSCODES} clients visited, one after the other");
-    let wrong = |came: String| {
-        let wanted = "passcodes that can't be guessed";
-        Err(Failure::wanted(wanted).sent(&sent).came(came))
+    let wrong = |received: String| {
+        let expected = "passcodes that can't be guessed";
+        Err(Failure::expected(expected).sent(&sent).received(received))
     };
     if let Some(short) = seen.iter().find(|code| code.len() < SHORTEST_PASSCODE) {
         return wrong(format!(
@@ -354,12 +357,12 @@ fn passcodes(subject: &Subject<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks the portal once. `None` when it is full.
-fn ask(subject: &Subject<'_>) -> Result<Option<PortalTicket>, Failure> {
+/// Requests a port from the portal once. Returns `None` if the portal is full.
+fn request_port(subject: &Subject<'_>) -> Result<Option<PortalTicket>, Failure> {
     let mut client = subject.connect("a client of the portal")?;
-    let wanted = "<SERVER type='worker'><Port>…</Port><HandshakePasscode>…</HandshakePasscode></SERVER> \
+    let expected = "<SERVER type='worker'><Port>…</Port><HandshakePasscode>…</HandshakePasscode></SERVER> \
                   or <SERVER><command>FULL</command></SERVER>";
-    let ticket = client.document(wanted, |doc| match doc {
+    let ticket = client.document(expected, |doc| match doc {
         ServerDoc::Ticket { port, passcode } => Some(Some(PortalTicket {
             port: port.get(),
             passcode: passcode.clone().into_owned(),
@@ -373,139 +376,143 @@ fn ask(subject: &Subject<'_>) -> Result<Option<PortalTicket>, Failure> {
     match ticket {
         Some(ticket) if !(first..=last).contains(&ticket.port) => Err(client
             .failure(format!("a port from {first} to {last}"))
-            .came(ticket.port)),
+            .received(ticket.port)),
         ticket => Ok(ticket),
     }
 }
 
-/// Asks the portal until it has a port.
-fn ask_again(subject: &Subject<'_>) -> Result<PortalTicket, Failure> {
-    // Whoever is there is gone after so long.
+/// Requests a port until the portal assigns one.
+fn wait_for_port(subject: &Subject<'_>) -> Result<PortalTicket, Failure> {
+    // By then, the total timeout has ended every visit.
     let until = Instant::now() + total_time() + subject.patience;
     loop {
-        if let Some(ticket) = ask(subject)? {
+        if let Some(ticket) = request_port(subject)? {
             return Ok(ticket);
         }
         if Instant::now() > until {
-            return Err(Failure::wanted("a port, sooner or later")
-                .sent("a client asked the portal again and again")
-                .came("FULL, each time"));
+            return Err(Failure::expected("a port within the time limit")
+                .sent("a client connected to the portal repeatedly")
+                .received("FULL, each time"));
         }
-        thread::sleep(AGAIN);
+        thread::sleep(RETRY_INTERVAL);
     }
 }
 
-/// Goes where `ticket` leads.
+/// Connects to the worker of `ticket`.
 fn enter(subject: &Subject<'_>, ticket: &PortalTicket) -> Result<Talk, Failure> {
     let port = ticket.port;
     let mut client = subject.connect_to(port, &format!("the client of worker {port}"))?;
     client.send_doc(&handshake(&ticket.passcode))?;
-    let wanted = format!(
+    let expected = format!(
         "<SERVER type='worker' port='{port}'><message>Connection successful</message></SERVER>"
     );
     expect_doc(
         &mut client,
-        &wanted,
+        &expected,
         |doc| matches!(doc, ServerDoc::Welcome { port: at, room: None, .. } if at.get() == port),
     )?;
     Ok(client)
 }
 
-/// Somebody at a worker's port.
-fn seated(subject: &Subject<'_>) -> Result<(Talk, PortalTicket), Failure> {
-    let ticket = ask_again(subject)?;
+/// Requests a port and connects to its worker.
+fn connect_to_worker(subject: &Subject<'_>) -> Result<(Talk, PortalTicket), Failure> {
+    let ticket = wait_for_port(subject)?;
     Ok((enter(subject, &ticket)?, ticket))
 }
 
-fn is_idle(client: &mut Talk) -> Result<(), Failure> {
-    let wanted = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
-    client.patient(idle() + client.patience());
-    expect_doc(client, wanted, |doc| matches!(doc, ServerDoc::IdleTimeout))?;
+fn expect_idle_timeout(client: &mut Talk) -> Result<(), Failure> {
+    let expected = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
+    client.set_patience(idle() + client.patience());
+    expect_doc(client, expected, |doc| {
+        matches!(doc, ServerDoc::IdleTimeout)
+    })?;
     client.end()
 }
 
-/// Less than `least` since `start` would be too early for `what`.
-fn is_not_before(start: Instant, least: Duration, what: &str) -> Result<(), Failure> {
+/// Expects that `what` happened no earlier than `least` after `start`.
+fn expect_not_before(start: Instant, least: Duration, what: &str) -> Result<(), Failure> {
     let after = start.elapsed();
     match after >= least {
         true => Ok(()),
         false => Err(
-            Failure::wanted(format!("nothing before {} s were over", least.as_secs()))
+            Failure::expected(format!("nothing before {} s had passed", least.as_secs()))
                 .sent("a client did nothing")
-                .came(format!("{what} after {} ms", after.as_millis())),
+                .received(format!("{what} after {} ms", after.as_millis())),
         ),
     }
 }
 
-/// The port of `ticket`, whose client has done `what`, is given to somebody else, with another
+/// Expects that the port of `ticket`, whose client has done `what`, is assigned again with a new
 /// passcode.
-fn comes_back(
+fn expect_port_again(
     subject: &Subject<'_>,
     ticket: &PortalTicket,
     what: &str,
 ) -> Result<PortalTicket, Failure> {
     let until = Instant::now() + reservation() + subject.patience;
     loop {
-        // Those of other ports are left to themselves: their clients do not come.
-        match ask(subject)? {
+        // The reservations of other ports are left to expire.
+        match request_port(subject)? {
             Some(next) if next.port == ticket.port && next.passcode != ticket.passcode => {
                 return Ok(next);
             }
             Some(next) if next.port == ticket.port => {
                 return Err(
-                    Failure::wanted(format!("another passcode for port {}", next.port))
+                    Failure::expected(format!("a new passcode for port {}", next.port))
                         .sent(format!("its client {what}"))
-                        .came("the same one"),
+                        .received("the same one"),
                 );
             }
             Some(_) | None => {}
         }
         if Instant::now() > until {
-            return Err(Failure::wanted(format!(
-                "port {}, sooner or later, from the portal",
+            return Err(Failure::expected(format!(
+                "port {} from the portal, within the time limit",
                 ticket.port
             ))
-            .sent(format!("its client {what}, and others asked the portal"))
-            .came("other ports and FULL"));
+            .sent(format!(
+                "its client {what}, and others connected to the portal"
+            ))
+            .received("other ports and FULL"));
         }
-        thread::sleep(AGAIN);
+        thread::sleep(RETRY_INTERVAL);
     }
 }
 
-/// Nobody is there any more, or will soon not be: then each port is given away once, and then the
-/// portal is full.
-fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
+/// Expects, once all visits have ended, that each port is assigned once, and that the portal is
+/// full then.
+fn expect_each_port_once(subject: &Subject<'_>) -> Result<(), Failure> {
     let until = Instant::now() + total_time() + subject.patience;
-    let sent = "clients asked the portal, one after the other";
+    let sent = "clients connected to the portal, one after the other";
     let mut pause = reservation();
     loop {
         let mut given: BTreeMap<u16, Instant> = BTreeMap::new();
-        let mut asked_at = Instant::now();
-        while let Some(ticket) = ask(subject)? {
+        let mut requested_at = Instant::now();
+        while let Some(ticket) = request_port(subject)? {
             let now = Instant::now();
-            // From before the one was asked for until after the other has come: no shorter than
-            // what is between them. Should even an answer take longer than that, it does not go on
-            // for ever.
-            let before = given.insert(ticket.port, asked_at);
-            asked_at = now;
+            // Measured from before the first request until after the second reply, so it is not
+            // shorter than the actual interval. `until` ends the loop even if a reply takes longer
+            // than the reservation.
+            let before = given.insert(ticket.port, requested_at);
+            requested_at = now;
             if before.is_some_and(|before| now.duration_since(before) < reservation())
                 || now > until
             {
-                let wanted = "each port once, and then FULL";
-                let came = format!("port {} for two of them", ticket.port);
-                return Err(Failure::wanted(wanted).sent(sent).came(came));
+                let expected = "each port once, and then FULL";
+                let received = format!("port {} for two of them", ticket.port);
+                return Err(Failure::expected(expected).sent(sent).received(received));
             }
         }
         if given.len() == usize::from(WORKERS) {
             return Ok(());
         }
         if Instant::now() > until {
-            let wanted = format!("{WORKERS} ports, and then FULL");
-            let came = format!("{} of them, and then FULL", given.len());
-            return Err(Failure::wanted(wanted).sent(sent).came(came));
+            let expected = format!("{WORKERS} ports, and then FULL");
+            let received = format!("{} of them, and then FULL", given.len());
+            return Err(Failure::expected(expected).sent(sent).received(received));
         }
-        // Until the tickets that were just taken are worth nothing. Longer each time, or one that
-        // comes back a little late would be missing again and again.
+        // Wait until the reservations just made have expired. The pause grows; otherwise a port
+        // that is freed a little late would be missing every time.
         pause += reservation() / 2;
         thread::sleep(pause);
     }
@@ -514,12 +521,12 @@ fn each_once(subject: &Subject<'_>) -> Result<(), Failure> {
 fn pairs(subject: &Subject<'_>) -> Result<(), Failure> {
     let mut clients = BTreeMap::new();
     for _ in 0..WORKERS {
-        let (client, ticket) = seated(subject)?;
+        let (client, ticket) = connect_to_worker(subject)?;
         clients.insert(ticket.port, client);
     }
     let mut clients: Vec<(u16, Talk)> = clients.into_iter().collect();
-    // Twice: had a message gone to somebody else as well, it would be the first that they hear
-    // then.
+    // Two rounds: a message that was also sent to another client would be the first one that the
+    // client receives in the second round.
     for round in 0..2 {
         for speaker in 0..clients.len() {
             let (port, client) = &mut clients[speaker];
@@ -534,32 +541,32 @@ fn pairs(subject: &Subject<'_>) -> Result<(), Failure> {
 }
 
 fn total(subject: &Subject<'_>) -> Result<(), Failure> {
-    let ticket = ask_again(subject)?;
+    let ticket = wait_for_port(subject)?;
     let start = Instant::now();
     let mut client = enter(subject, &ticket)?;
-    let wanted = "<SERVER><command>TOTAL TIME TIMEOUT</command></SERVER>";
+    let expected = "<SERVER><command>TOTAL TIME TIMEOUT</command></SERVER>";
     let until = start + total_time() + subject.patience;
-    client.patient(SPEAK);
+    client.set_patience(SEND_INTERVAL);
     loop {
-        let told = expect_doc(&mut client, wanted, |doc| {
+        let result = expect_doc(&mut client, expected, |doc| {
             matches!(doc, ServerDoc::TotalTimeTimeout)
         });
-        match told {
+        match result {
             Ok(()) => break,
             Err(failure) if client.has_ended() || Instant::now() > until => return Err(failure),
-            // What it writes may break on a connection that has just been closed; what came before
-            // that counts.
-            Err(_) => client.send_to_whoever("<CLIENT><message>still here</message></CLIENT>\n"),
+            // The write may fail on a connection that has just been closed; what was received
+            // before counts.
+            Err(_) => client.try_send("<CLIENT><message>still here</message></CLIENT>\n"),
         }
     }
-    is_not_before(start, total_time(), "TOTAL TIME TIMEOUT came")?;
-    client.patient(subject.patience);
+    expect_not_before(start, total_time(), "TOTAL TIME TIMEOUT arrived")?;
+    client.set_patience(subject.patience);
     client.end()?;
-    comes_back(subject, &ticket, "was there for too long").map(drop)
+    expect_port_again(subject, &ticket, "stayed too long").map(drop)
 }
 
-/// Does `each` for so many numbers, in four threads.
-fn by_four(
+/// Calls `each` for the numbers below `count`, in four threads.
+fn in_four_threads(
     count: usize,
     each: impl Fn(usize) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
@@ -571,51 +578,51 @@ fn by_four(
             .collect();
         all.into_iter().try_for_each(|one| {
             one.join()
-                .map_err(|_| Failure::wanted("a client that goes on"))?
+                .map_err(|_| Failure::expected("a client that does not panic"))?
         })
     })
 }
 
-/// In how many ways a visit goes wrong.
+/// The number of ways in which `misbehave` ends a visit.
 const WAYS: usize = 8;
 
-/// How long a worker may take to see that its client has gone, before the portal is asked.
+/// The time for a worker to notice that its client has left, before the portal is asked.
 const SETTLE: Duration = Duration::from_millis(100);
 
 fn hostile_crowd(subject: &Subject<'_>) -> Result<(), Failure> {
-    // First each way by itself, a client at each port: in a crowd, a port that was pushed twice may
-    // be given to two whose visits end as one, and nothing shows it.
-    // More than once, because each is a race between the worker and its timer.
+    // First each way separately, with one client at each port: in a crowd, a port that was pushed
+    // twice may go unnoticed. Each way runs more than once, because each is a race between the
+    // worker and its timer.
     let ways: Vec<usize> = (0..WAYS).cycle().take(2 * WAYS).collect();
     for ways in ways.chunks(usize::from(WORKERS)) {
         let tickets: Result<Vec<PortalTicket>, Failure> =
-            ways.iter().map(|_| ask_again(subject)).collect();
+            ways.iter().map(|_| wait_for_port(subject)).collect();
         for (way, ticket) in ways.iter().zip(tickets?) {
-            goes_wrong(subject, &ticket, *way)?;
+            misbehave(subject, &ticket, *way)?;
         }
         thread::sleep(slowed(SETTLE));
-        each_once(subject)?;
+        expect_each_port_once(subject)?;
     }
-    by_four(HOSTILE, |number| {
-        let ticket = ask_again(subject)?;
-        goes_wrong(subject, &ticket, number / usize::from(WORKERS) % WAYS)
+    in_four_threads(HOSTILE, |number| {
+        let ticket = wait_for_port(subject)?;
+        misbehave(subject, &ticket, number / usize::from(WORKERS) % WAYS)
     })?;
-    each_once(subject)
+    expect_each_port_once(subject)
 }
 
-/// A client comes with `ticket` and goes in one of so many `WAYS`.
-fn goes_wrong(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result<(), Failure> {
+/// Connects with `ticket` and ends the visit in one of the `WAYS`.
+fn misbehave(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Result<(), Failure> {
     let mut caller = subject.connect_to(ticket.port, "one of a hostile crowd")?;
     match way {
         0 => caller.reset(),
-        1 => caller.send_to_whoever("<CLIENT><Handshake"),
-        2 => caller.send_to_whoever("no document at all\n"),
+        1 => caller.try_send("<CLIENT><Handshake"),
+        2 => caller.try_send("not a document\n"),
         3 => {
-            caller.send_to_whoever("<CLIENT><HandshakePasscode>00</HandshakePasscode></CLIENT>\n");
+            caller.try_send("<CLIENT><HandshakePasscode>00</HandshakePasscode></CLIENT>\n");
             caller.reset();
         }
         4 => {
-            // Two come with one passcode.
+            // Two clients send one passcode.
             let _ = caller.send_doc(&handshake(&ticket.passcode));
             let mut twin = subject.connect_to(ticket.port, "its twin")?;
             let _ = twin.send_doc(&handshake(&ticket.passcode));
@@ -623,7 +630,7 @@ fn goes_wrong(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Resul
         }
         5 => {
             let _ = caller.send_doc(&handshake(&ticket.passcode));
-            caller.send_to_whoever(vec![b'x'; 20_000]);
+            caller.try_send(vec![b'x'; 20_000]);
         }
         6 => {
             let _ = caller.send_doc(&handshake(&ticket.passcode));
@@ -631,7 +638,7 @@ fn goes_wrong(subject: &Subject<'_>, ticket: &PortalTicket, way: usize) -> Resul
             let _ = caller.send_doc(&ClientDoc::Command(ClientCommand::Terminate));
             caller.reset();
         }
-        // Does not come at all, as far as the worker sees, or comes and says nothing.
+        // A connection that sends nothing, or that the worker never notices.
         _ => caller.finish(),
     }
     Ok(())

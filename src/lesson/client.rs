@@ -1,4 +1,4 @@
-//! The client of both servers: says a line, waits for the answer, and again.
+//! The client of both servers: it alternately sends a line and waits for the reply.
 
 use std::io::{BufRead, BufReader, Write};
 
@@ -7,13 +7,13 @@ use super::error::EchoError;
 use portal_net::Stream;
 use portal_wire::printable_text;
 
-/// Talks until the person says `Exit` or `exit`, or the keyboard's input has ended.
+/// Runs until the user types `Exit` or `exit`, or the keyboard input ends.
 ///
-/// It is blocked in one `read` at a time: while it waits for the keyboard, it hears nothing from
-/// the server. That is why a chat client needs two threads.
+/// It blocks in one `read` at a time: while it waits for the keyboard, it receives nothing from the
+/// server. A chat client therefore needs two threads.
 ///
 /// # Errors
-/// [`EchoError::Interrupted`] when the connection breaks or the server hangs up,
+/// [`EchoError::Interrupted`] if the connection breaks or the server closes it,
 /// [`EchoError::Keyboard`].
 pub fn talk(
     mut stream: &Stream,
@@ -24,7 +24,7 @@ pub fn talk(
     let mut answers = BufReader::new(stream);
     loop {
         print("Enter something to send:");
-        // Bytes and no string: one that is no UTF-8 is no reason to end.
+        // Bytes, because invalid UTF-8 is no reason to exit.
         let mut line = Vec::new();
         let typed = keyboard.read_until(b'\n', &mut line);
         if typed.map_err(EchoError::Keyboard)? == 0 {

@@ -1,5 +1,5 @@
-//! Why an echo program ends before its time: the slides' three kinds of errors (seed 001), each
-//! with its own words.
+//! Why an echo program fails: the three kinds of errors in the slides (seed 001), each with its own
+//! message.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -7,26 +7,25 @@ use std::net::SocketAddr;
 
 use portal_net::Stream;
 
-/// What ended an echo program. What is no address (the slides' `FormatException`) is not here: the
-/// program says so and goes on with 127.0.0.1, as the slides' second client does.
+/// The error that ended an echo program. An invalid address (the slides' `FormatException`) is not
+/// here: the program reports it and continues with 127.0.0.1, as the slides' second client does.
 #[derive(Debug)]
 pub enum EchoError {
-    /// There is no listening there (the server's `SocketException`).
+    /// The server can't listen on the address (the server's `SocketException`).
     Listen(SocketAddr, io::Error),
-    /// Nobody accepts there (the client's `SocketException`).
+    /// The client can't connect to the address (the client's `SocketException`).
     Connect(SocketAddr, io::Error),
-    /// There is no accepting any more, or no thread for a client.
+    /// The server can't accept more connections, or start a thread for a client.
     Serve(io::Error),
-    /// The connection has broken off in the middle (the slides' `IOException`), or the server has
-    /// hung up: then there is no error of the system's.
+    /// The connection was interrupted (the slides' `IOException`), or the server has closed it:
+    /// then there is no system error.
     Interrupted(SocketAddr, Option<io::Error>),
-    /// The keyboard, or the file that stands for it, can't be read.
+    /// Standard input can't be read.
     Keyboard(io::Error),
 }
 
 impl EchoError {
-    /// The exit code, as the README has it: 2 for a server that can't start, 1 for a client without
-    /// a server.
+    /// The exit code, as in the README: 2 if a server can't start, 1 if a client has no server.
     pub fn code(&self) -> u8 {
         match self {
             EchoError::Listen(..) | EchoError::Serve(_) => 2,
@@ -34,7 +33,7 @@ impl EchoError {
         }
     }
 
-    /// The connection over `stream` has ended with `error`.
+    /// The error of a connection over `stream` that failed with `error`.
     pub fn interrupted(stream: &Stream, error: io::Error) -> EchoError {
         EchoError::Interrupted(stream.peer(), Some(error))
     }
@@ -50,7 +49,7 @@ impl fmt::Display for EchoError {
                         "stop the program that has the port (`ss -tlnp` names it), or choose another PORT"
                     }
                     ErrorKind::AddrNotAvailable => {
-                        "that is not an address of this machine; `ip address` lists them, and 127.0.0.1 always is one"
+                        "this machine does not have that address; `ip address` lists its addresses, and 127.0.0.1 is always one of them"
                     }
                     ErrorKind::PermissionDenied => "choose a PORT from 1024 on",
                     _ => "choose another address or PORT",
@@ -61,23 +60,22 @@ impl fmt::Display for EchoError {
                 match error.kind() {
                     ErrorKind::ConnectionRefused => write!(
                         f,
-                        "that machine answers, but nobody listens there; `chatserver echo {}` starts a server",
+                        "the machine responds, but no program listens on that port; `chatserver echo {}` starts a server",
                         address.port()
                     ),
                     ErrorKind::TimedOut => f.write_str(
-                        "nobody answers; is the machine on, and is a firewall in between?",
+                        "there is no response; is the machine on, and is a firewall in between?",
                     ),
                     _ => f.write_str("check the address"),
                 }
             }
-            EchoError::Serve(error) => write!(f, "can't serve any more ({error})"),
+            EchoError::Serve(error) => write!(f, "can't accept more clients ({error})"),
             EchoError::Interrupted(peer, Some(error)) => {
-                write!(
-                    f,
-                    "the connection with {peer} has been interrupted ({error})"
-                )
+                write!(f, "the connection to {peer} was interrupted ({error})")
             }
-            EchoError::Interrupted(peer, None) => write!(f, "the server at {peer} has hung up"),
+            EchoError::Interrupted(peer, None) => {
+                write!(f, "the server at {peer} closed the connection")
+            }
             EchoError::Keyboard(error) => write!(f, "can't read what you type ({error})"),
         }
     }

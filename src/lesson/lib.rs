@@ -1,13 +1,13 @@
 //! The smallest servers, which teach one thing each (seed 001). Read them before the chat server.
 //!
 //! - [`one_at_a_time`]: a socket, and one client after the other. The second one waits in the
-//!   backlog: the system has accepted its connection, the program has not.
-//! - [`thread_per_client`]: the same with a thread for each client, and nobody waits.
+//! backlog: the operating system has accepted its connection, the program has not.
+//! - [`thread_per_client`]: the same with a thread for each client, so no client waits.
 //! - [`client`]: the other end of both.
 //!
-//! The ladder (`lesson/ladder`) leads from these to the whole server, in nine rungs. The first
-//! seven are tasks as well (`lesson/tasks`), and so is a client: `make grade` checks what a student
-//! has written for one of them.
+//! The ladder (`lesson/ladder`) leads from these to the complete server, in nine rungs. The first
+//! seven are also tasks (`lesson/tasks`), and so is a client: `make grade` checks a student's
+//! program for one of them.
 //!
 //! `chatserver echo [PORT] [--one-at-a-time]` and `chatclient echo [SERVER] [PORT]` run them.
 
@@ -25,36 +25,36 @@ use std::io::Write as _;
 use portal_net::Stream;
 use portal_wire::{FrameReader, limits, printable};
 
-/// Where a lesson's program says what happens.
+/// The output of a lesson's program.
 pub type Print<'s> = &'s (dyn Fn(&str) + Sync);
 
-/// Serves one client from its coming to its going, and says both.
+/// Serves one client, and reports when it connects and leaves.
 fn welcome_and_echo(stream: &Stream, print: Print<'_>) {
     let peer = stream.peer();
     match stream.local_addr() {
-        // A server that listens on every interface learns only here which of its addresses was
-        // called.
+        // A server that listens on every interface learns only here to which of its addresses the
+        // client connected.
         Ok(local) => print(&format!("Client connected: {peer} to {local}")),
         Err(_) => print(&format!("Client connected: {peer}")),
     }
     match echo(stream, print) {
-        Ok(()) => print(&format!("The client {peer} has gone.")),
-        Err(error) => print(&format!("{error}; the client has gone.")),
+        Ok(()) => print(&format!("The client {peer} has left.")),
+        Err(error) => print(&format!("{error}; the client has left.")),
     }
 }
 
-/// Talks with one client: every line comes back, until it says `Exit` or `exit` or has finished.
+/// Echoes one client's lines, until it sends `Exit` or `exit` or finishes sending.
 ///
 /// # Errors
-/// [`EchoError::Interrupted`] when the connection breaks: a client that is killed leaves so.
+/// [`EchoError::Interrupted`] if the connection breaks, for example because the client was killed.
 pub fn echo(mut stream: &Stream, print: Print<'_>) -> Result<(), EchoError> {
     let interrupted = |error| EchoError::interrupted(stream, error);
     let peer = stream.peer();
     let mut lines = FrameReader::new(limits::MAX_FRAME);
-    // One read may bring half a line or three: see `wire/frame.rs` for how lines are cut.
+    // One read may return half a line or three: see `wire/frame.rs` for the framing.
     let mut is_over = false;
     while !is_over {
-        // At the end of the stream, what stands behind the last line feed is a line, too.
+        // At the end of the stream, the data after the last line feed is a line, too.
         is_over = lines.read_from(&mut stream).map_err(interrupted)? == 0;
         if is_over && !lines.end_last_line() {
             break;
@@ -68,11 +68,11 @@ pub fn echo(mut stream: &Stream, print: Print<'_>) -> Result<(), EchoError> {
                 "From client -> {}  (from {peer})",
                 printable(&text)
             ));
-            let answer = format!("From server -> {text}\n");
-            stream.write_all(answer.as_bytes()).map_err(interrupted)?;
+            let reply = format!("From server -> {text}\n");
+            stream.write_all(reply.as_bytes()).map_err(interrupted)?;
         }
         if lines.next_frame().is_err() {
-            print("That line is too long; the client has to go.");
+            print("That line is too long; closing the connection.");
             return Ok(());
         }
     }

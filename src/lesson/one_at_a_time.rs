@@ -7,12 +7,12 @@ use portal_net::Listener;
 
 /// Serves until accepting fails.
 ///
-/// While one client is served, nobody calls `accept`. A second client can connect all the same and
-/// even send: the system completes the connection and keeps it in the listener's queue, the
-/// *backlog*. Only its answer has to wait, until the first client has gone.
+/// While one client is served, no thread calls `accept`. A second client can still connect and even
+/// send: the operating system completes the connection and keeps it in the listener's queue, the
+/// *backlog*. Only the reply has to wait, until the first client has left.
 ///
 /// # Errors
-/// What `accept` reports.
+/// The error of `accept`.
 pub fn serve(listener: &Listener, print: Print<'_>) -> io::Result<()> {
     loop {
         print("Waiting for a client…");

@@ -1,4 +1,4 @@
-//! The lessons' command lines, and the question that the slides' programs ask at their start.
+//! The lessons' command lines, and the question that the slides' programs ask when they start.
 
 use std::io::{self, BufRead};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
@@ -17,7 +17,7 @@ use portal_cli::terminal::set_title;
 use portal_net::{Call, Host, Listener, Stream, Tap};
 use portal_wire::printable;
 
-/// How long the server may take to accept.
+/// The connect timeout.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `chatserver echo`.
@@ -33,7 +33,7 @@ pub struct EchoServer {
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
     #[command(flatten)]
-    look: TraceOptions,
+    tracing: TraceOptions,
 }
 
 /// `chatclient echo`.
@@ -45,7 +45,7 @@ pub struct EchoClient {
     #[arg(default_value = "8080")]
     port: u16,
     #[command(flatten)]
-    look: TraceOptions,
+    tracing: TraceOptions,
 }
 
 #[derive(Args, Debug)]
@@ -89,7 +89,7 @@ fn print(text: &str) {
 }
 
 impl EchoServer {
-    /// Serves until it is ended. Code 2: it can't listen there.
+    /// Serves until the process is ended. Exit code 2: it can't listen.
     pub fn run(&self) -> ExitCode {
         finish("chatserver", self.serve())
     }
@@ -114,7 +114,7 @@ impl EchoServer {
             None => Ipv4Addr::UNSPECIFIED.into(),
         };
         let address = bind.at(self.port);
-        let listener = Listener::bind(address, &self.look.tap())
+        let listener = Listener::bind(address, &self.tracing.tap())
             .map_err(|error| EchoError::Listen(address, error))?;
         print(&format!(
             "Listening on {}. Ctrl-C ends it.",
@@ -122,7 +122,7 @@ impl EchoServer {
         ));
         if bind.ip().is_unspecified() {
             print(&format!(
-                "That is, on every interface:\n{}",
+                "That means on every interface:\n{}",
                 table(&interfaces(), true).trim_end()
             ));
         }
@@ -131,7 +131,8 @@ impl EchoServer {
 }
 
 impl EchoClient {
-    /// Talks until somebody says `Exit`. Code 1: it can't reach the server, or has lost it.
+    /// Runs until the user types `Exit`. Exit code 1: it can't reach the server, or has lost the
+    /// connection.
     pub fn run(&self) -> ExitCode {
         finish("chatclient", self.talk())
     }
@@ -147,15 +148,15 @@ impl EchoClient {
         client::talk(&stream, io::stdin().lock(), &print)
     }
 
-    /// A machine may have several addresses, such as one of IPv6 on which this server does not
-    /// listen: the first that accepts is taken, and if none does, the last says why.
+    /// Connects to the first address that accepts. A machine may have several, such as an IPv6
+    /// address on which this server does not listen. If all fail, the last error is returned.
     fn connect(&self, addresses: &[SocketAddr]) -> Result<Stream, EchoError> {
         let mut failed = EchoError::Connect(
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port),
             io::ErrorKind::AddrNotAvailable.into(),
         );
         for &address in addresses {
-            match Stream::connect(address, PATIENCE, &self.look.tap()) {
+            match Stream::connect(address, PATIENCE, &self.tracing.tap()) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed = EchoError::Connect(address, error),
             }
@@ -167,13 +168,13 @@ impl EchoClient {
 fn ask(question: &str) -> String {
     print(question);
     let mut line = Vec::new();
-    // The end of the input is as good as a blank line.
+    // The end of the input counts as a blank line.
     let _ = io::stdin().lock().read_until(b'\n', &mut line);
     String::from_utf8_lossy(&line).into_owned()
 }
 
-/// The address of this machine that somebody typed: blank is 127.0.0.1, and so is, with a word,
-/// what is no address.
+/// Parses an address of this machine. Blank means 127.0.0.1, and so does, after a warning, an
+/// invalid address.
 fn own_address(text: &str, print: &dyn Fn(&str)) -> Host {
     let text = text.trim();
     if text.is_empty() {
@@ -181,15 +182,15 @@ fn own_address(text: &str, print: &dyn Fn(&str)) -> Host {
     }
     text.parse().unwrap_or_else(|_| {
         print(&format!(
-            "{} is no IP address; using 127.0.0.1.",
+            "{} is not an IP address; using 127.0.0.1.",
             printable(text)
         ));
         Ipv4Addr::LOCALHOST.into()
     })
 }
 
-/// Where the server is that somebody typed, by address or by name (as the slides' `TcpClient` takes
-/// both): blank is 127.0.0.1, and so is, with a word, what is neither.
+/// Resolves the server's address or name (the slides' `TcpClient` accepts both). Blank means
+/// 127.0.0.1, and so does, after a warning, an unknown name.
 fn addresses(text: &str, port: u16, print: &dyn Fn(&str)) -> Vec<SocketAddr> {
     let text = text.trim();
     let default = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
@@ -203,7 +204,7 @@ fn addresses(text: &str, port: u16, print: &dyn Fn(&str)) -> Vec<SocketAddr> {
         Ok(found) => found.collect(),
         Err(error) => {
             print(&format!(
-                "{} is no IP address, and no machine of that name is known ({error}); using 127.0.0.1.",
+                "{} is not an IP address, and no machine of that name is known ({error}); using 127.0.0.1.",
                 printable(text)
             ));
             vec![default]
@@ -217,7 +218,7 @@ mod tests {
     use std::cell::RefCell;
 
     #[test]
-    fn a_bad_address_falls_back_with_a_word() {
+    fn bad_address_falls_back_with_a_warning() {
         let printed = RefCell::new(String::new());
         let print = |text: &str| printed.borrow_mut().push_str(text);
         assert_eq!(own_address(" 127.0.0.2\n", &print).to_string(), "127.0.0.2");
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_takes_a_name_as_the_slides_client_does() {
+    fn client_accepts_a_host_name() {
         let printed = RefCell::new(String::new());
         let print = |text: &str| printed.borrow_mut().push_str(text);
         let found = |text: &str| addresses(text, 8080, &print);
@@ -241,7 +242,7 @@ mod tests {
         assert_eq!(found("[::1]")[0].to_string(), "[::1]:8080");
         assert_eq!(found(" ")[0].to_string(), "127.0.0.1:8080");
         assert!(printed.borrow().is_empty());
-        // A name with a blank is nobody's, and asks no name server.
+        // A name that contains a blank does not exist, and is not looked up in DNS.
         assert_eq!(found("no machine")[0].to_string(), "127.0.0.1:8080");
         assert!(printed.borrow().contains("no machine"));
     }

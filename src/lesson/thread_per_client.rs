@@ -1,4 +1,4 @@
-//! A server with a thread for each client: nobody waits for anybody.
+//! A server with a thread for each client: no client waits for another.
 
 use std::io;
 use std::thread;
@@ -6,13 +6,13 @@ use std::thread;
 use super::{Print, welcome_and_echo};
 use portal_net::Listener;
 
-/// Serves until accepting fails, and then waits for those who are still being served.
+/// Serves until accepting fails, and then waits for the remaining clients.
 ///
-/// This thread does nothing but accept. Each client gets a thread of its own, named after the
-/// client's port, which is blocked in `read` nearly all its life and costs next to nothing there.
+/// This thread only accepts. Each client gets its own thread, named after the client's port, which
+/// blocks in `read` nearly all the time and costs next to nothing there.
 ///
 /// # Errors
-/// What `accept` reports, or what the system says when it has no thread to give.
+/// The error of `accept`, or of starting a thread.
 pub fn serve(listener: &Listener, print: Print<'_>) -> io::Result<()> {
     thread::scope(|threads| {
         loop {

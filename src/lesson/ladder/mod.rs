@@ -1,10 +1,10 @@
 //! Nine rungs from one socket to several servers.
 //!
-//! Each asks one question, lets you run something and look at it from outside, shows in a diagram
-//! who waits for whom, and names the file to read. Then come exercises of two kinds. A question has
-//! its answer folded away, and a test that plays it. A bug is put into the server: a test finds it,
-//! and you explain it and mend it. `make lessons` prints all of it, and `make handouts` has all
-//! answers on one page.
+//! Each rung asks one question, lets you run something and observe it from outside, shows in a
+//! diagram which thread waits for what, and names the file to read. Then come exercises of two
+//! kinds. A question has a folded answer, and a test that demonstrates it. A bug is applied to the
+//! server: a test finds it, and you explain it and fix it. `make lessons` prints all of it, and
+//! `make handouts` has all answers on one page.
 //!
 //! | rung | question |
 //! |---|---|
@@ -12,11 +12,11 @@
 //! | [2. A thread for each client](thread_for_each_client) | How can one program be blocked in many reads at a time? |
 //! | [3. Framing](framing) | If one side writes a message, what does the other side read? |
 //! | [4. Clients that address each other](clients_that_talk) | How does what one client says get into another one's socket? |
-//! | [5. Names](names) | When many threads look things up and change them, what has to happen in one step? |
-//! | [6. Rooms](rooms) | Who may end something that others may be about to use? |
-//! | [7. The portal and its workers](portal_and_workers) | How does the server know who comes, and what if nobody does? |
-//! | [8. Who can read this?](who_can_read_this) | What does somebody see who sits on the way? |
-//! | [9. More than one machine](more_than_one_machine) | If a server says nothing for a while, is it dead, or does it sleep? |
+//! | [5. Names](names) | When many threads look things up and change them, what must happen in one step? |
+//! | [6. Rooms](rooms) | Who may end something that other threads may be about to use? |
+//! | [7. The portal and its workers](portal_and_workers) | How does the server identify the client that connects, and what if none does? |
+//! | [8. Who can read this?](who_can_read_this) | What can be read on the way? |
+//! | [9. More than one machine](more_than_one_machine) | If a server says nothing for a while, is it dead or suspended? |
 //!
 //! What you need besides this project: `ss`, `ps`, `top`, `nc` and `git`.
 
