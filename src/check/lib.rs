@@ -9,6 +9,7 @@
 
 mod accounts;
 mod chat;
+mod class;
 mod client;
 mod echo;
 mod failure;
@@ -22,6 +23,7 @@ mod rooms;
 mod rung;
 mod talk;
 mod threads;
+mod watch;
 mod workers;
 
 use std::ffi::OsString;
@@ -82,7 +84,6 @@ fn run(options: &CheckOptions) -> Result<bool, String> {
         return print(&report::task(rung)).map(|()| true);
     };
     let programs = Programs::ended_by_signals().map_err(|error| error.to_string())?;
-    let mut report = Report::of(rung, command, options.json);
     let launch = Launch {
         command,
         kind: rung.kind,
@@ -91,8 +92,30 @@ fn run(options: &CheckOptions) -> Result<bool, String> {
         start_within: options.start_within,
         programs: &programs,
     };
+    if let Some(folder) = &options.class {
+        return class::run(rung, &checks, folder, &launch);
+    }
+    if !options.watch {
+        return run_once(options, rung, &checks, &launch);
+    }
+    let watched = watch::Watched::of(command)?;
+    loop {
+        run_once(options, rung, &checks, &launch)?;
+        print(&format!("\nWatching {watched}; Ctrl-C ends.\n\n"))?;
+        watched.wait_for_change();
+    }
+}
+
+/// Runs the checks and reports them. Returns `true` if all have passed.
+fn run_once(
+    options: &CheckOptions,
+    rung: &'static Rung,
+    checks: &[&'static Check],
+    launch: &Launch<'_>,
+) -> Result<bool, String> {
+    let mut report = Report::of(rung, launch.command, options.json);
     for check in checks {
-        let outcome = CheckResult::of(check, &launch);
+        let outcome = CheckResult::of(check, launch);
         let has_failed = outcome.failure.is_some();
         report.add(outcome);
         if has_failed && !options.keep_going {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, value_parser};
 
+use super::class::SUBMISSION;
 use super::manual::MANUAL;
 use super::program::{FOLDER, PORT};
 use super::rung::Rung;
@@ -57,6 +58,13 @@ struct CheckArguments {
     /// Write the result to FILE as JUnit XML, which most learning platforms read
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Check again whenever a file that COMMAND names has changed
+    #[arg(long, conflicts_with_all = ["list", "json", "junit"])]
+    watch: bool,
+    /// Check every submission in FOLDER; {submission} in COMMAND stands for its path. Writes a
+    /// table of submissions and checks to FOLDER, as CSV and HTML
+    #[arg(long, value_name = "FOLDER", requires = "command", conflicts_with_all = ["watch", "list", "json", "junit"])]
+    class: Option<PathBuf>,
     /// The time limit for a reply
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = value_parser!(u16).range(1..))]
     patience: u16,
@@ -79,6 +87,8 @@ pub(super) struct CheckOptions {
     pub(super) keep_going: bool,
     pub(super) json: bool,
     pub(super) junit: Option<PathBuf>,
+    pub(super) watch: bool,
+    pub(super) class: Option<PathBuf>,
     pub(super) patience: Duration,
     pub(super) start_within: Duration,
 }
@@ -103,7 +113,12 @@ pub(super) fn read(
     if let Some(command) = &given.command {
         let keeps = |there: &&Rung| there.number == rung && there.keeps_something;
         let folder = rungs.iter().find(keeps).map(|_| (FOLDER, "folder"));
-        let places_needed: Vec<_> = [(PORT, "port")].into_iter().chain(folder).collect();
+        let submission = given.class.as_ref().map(|_| (SUBMISSION, "submission"));
+        let places_needed: Vec<_> = [(PORT, "port")]
+            .into_iter()
+            .chain(folder)
+            .chain(submission)
+            .collect();
         let missing = places_needed
             .iter()
             .find(|(place, _)| !command.contains(place));
@@ -134,6 +149,8 @@ pub(super) fn read(
         keep_going: given.keep_going,
         json: given.json,
         junit: given.junit,
+        watch: given.watch,
+        class: given.class,
         patience: Duration::from_secs(given.patience.into()),
         start_within: Duration::from_secs(given.start_within.into()),
     })

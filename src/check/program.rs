@@ -73,6 +73,7 @@ impl Programs {
     /// The signal handlers could not be installed.
     pub(super) fn ended_by_signals() -> io::Result<Programs> {
         let programs = Programs::default();
+        adopt_orphans();
         let remaining = Arc::clone(&programs.remaining);
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         thread::Builder::new()
@@ -82,6 +83,7 @@ impl Programs {
                     // Held until the exit, so that no other program starts in the meantime.
                     let remaining = remaining.lock();
                     remaining.running.iter().copied().for_each(kill_group);
+                    kill_orphans(&remaining.running);
                     for folder in &remaining.folders {
                         let _ = std::fs::remove_dir_all(folder);
                     }
@@ -93,12 +95,61 @@ impl Programs {
     }
 }
 
+/// Makes this process the parent of processes whose own parents have ended, so that
+/// [`kill_orphans`] finds those that have left their process group (setsid, double fork).
+fn adopt_orphans() {
+    // Without it, such processes outlive the check, as on other systems.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+/// Kills the processes that were adopted, and then those that this makes orphans. `running` are the
+/// shells, which end with their groups.
+fn kill_orphans(running: &BTreeSet<i32>) {
+    #[cfg(target_os = "linux")]
+    for _ in 0..MAX_GENERATIONS {
+        let orphans: Vec<i32> = children()
+            .into_iter()
+            .filter(|id| !running.contains(id))
+            .collect();
+        if orphans.is_empty() {
+            return;
+        }
+        for pid in orphans.into_iter().filter_map(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = running;
+}
+
+/// The process IDs of this process' children. Each thread has its own list.
+#[cfg(target_os = "linux")]
+fn children() -> Vec<i32> {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let lists = threads.filter_map(|thread| {
+        let list = thread.ok()?.path().join("children");
+        std::fs::read_to_string(list).ok()
+    });
+    lists
+        .flat_map(|list| {
+            let ids = list.split_whitespace().map(str::parse);
+            ids.filter_map(Result::ok).collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
 fn kill_group(id: i32) {
     if let Some(group) = Pid::from_raw(id) {
         // The group may have exited already.
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
+
+/// How often [`kill_orphans`] looks for the children of those that it has killed.
+#[cfg(target_os = "linux")]
+const MAX_GENERATIONS: usize = 100;
 
 /// The parameters for starting a program, once per check.
 #[derive(Debug)]
@@ -115,6 +166,21 @@ pub(super) struct Launch<'p> {
 }
 
 impl<'p> Launch<'p> {
+    /// The same for another command.
+    pub(super) fn with_command<'c>(&self, command: &'c str) -> Launch<'c>
+    where
+        'p: 'c,
+    {
+        Launch {
+            command,
+            kind: self.kind,
+            more_ports: self.more_ports,
+            patience: self.patience,
+            start_within: self.start_within,
+            programs: self.programs,
+        }
+    }
+
     /// Starts the program for one check, on a port that was free a moment ago, with its own folder
     /// if its command contains one.
     ///
@@ -384,6 +450,7 @@ impl<'p> Process<'p> {
             let _ = self.child.wait();
             // Only now: until the process has exited, a signal must find it in the list.
             remaining.running.remove(&id_of(&self.child));
+            kill_orphans(&remaining.running);
         }
     }
 }
