@@ -247,7 +247,7 @@ fn the_program_is_called_and_chats() {
         let line = screen.find(|line| line.as_ref().unwrap().contains(part));
         line.expect(part).unwrap()
     };
-    assert!(shows("which has called us on 127.0.0.1:").contains(&server.worker(0).to_string()));
+    assert!(shows("which called us back on 127.0.0.1:").contains(&server.worker(0).to_string()));
     server.wait_for_event("calling", None);
     let (mut bob, _) = server.seat();
     shows("you are talking to");

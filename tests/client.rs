@@ -93,7 +93,7 @@ fn with_workers(workers: usize) -> TestServer {
 fn two_clients_talk_and_leave_in_order() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
-    alice.shows("nobody is beside you");
+    alice.shows("you have no partner");
     let mut bob = Program::start(&server, &["--portal", "udp"]);
     bob.shows("you are talking to");
     alice.shows("you are talking to");
@@ -111,7 +111,7 @@ fn two_clients_talk_and_leave_in_order() {
     bob.shows("/quit");
     bob.types("/quit");
     assert_eq!(bob.ends().0, 0);
-    alice.shows("has left");
+    alice.shows("left; you have no partner now");
     assert_eq!(
         alice.ends().0,
         0,
@@ -130,7 +130,7 @@ fn the_client_finds_out_by_itself_that_there_is_one_port() {
         ..without_timeouts()
     });
     let mut alice = Program::start(&server, &["alice"]);
-    alice.shows("you are alice now");
+    alice.shows("you are logged in as alice");
     let mut bob = Program::start(&server, &[]);
     bob.shows("you are talking to alice");
     bob.types("%%alice%is plain chat from somebody without a name");
@@ -170,9 +170,9 @@ fn the_reason_is_shown_when_the_server_ends_it() {
     };
     let server = TestServer::start(&settings);
     let mut idle = Program::start(&server, &["--reconnect"]);
-    idle.shows("nobody is beside you");
+    idle.shows("you have no partner");
     server.tick(4);
-    idle.shows("you have said nothing for too long");
+    idle.shows("you were idle for too long");
     assert_eq!(
         idle.ends().0,
         1,
@@ -180,7 +180,7 @@ fn the_reason_is_shown_when_the_server_ends_it() {
     );
 
     let mut shut_down = Program::start(&server, &[]);
-    shut_down.shows("nobody is beside you");
+    shut_down.shows("you have no partner");
     server.server.stop();
     shut_down.shows("shutting down");
     assert_eq!(shut_down.ends().0, 1);
@@ -213,10 +213,10 @@ fn no_control_character_from_the_network_reaches_the_terminal() {
 fn what_is_too_long_is_not_sent() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
-    alice.shows("nobody is beside you");
+    alice.shows("you have no partner");
     alice.types(&"x".repeat(9000));
     alice.types("short");
-    alice.shows("nobody is beside you");
+    alice.shows("you have no partner");
     let (code, said) = alice.ends();
     assert_eq!(code, 1, "a script learns that something was not sent");
     assert!(said.contains("too long"), "on standard error: {said}");
@@ -364,13 +364,13 @@ fn a_script_goes_into_a_room_and_talks_there() {
     let input = b"/join lobby\n/send lobby one\n/to lobby\ntwo\n/leave lobby\nthree\n/to\n";
     let (code, out, err) = script(&server, &["alice"], input);
     assert_eq!(
-        out.matches("[lobby] nobody else is in here").count(),
+        out.matches("[lobby] nobody else is in this room").count(),
         2,
         "{out}"
     );
-    assert!(out.contains("you have left lobby"), "{out}");
+    assert!(out.contains("you left lobby"), "{out}");
     assert!(
-        err.contains("that was not sent: you are not in lobby"),
+        err.contains("not sent: you are no longer in lobby"),
         "a line for a room is for nobody else: {err}"
     );
     assert_eq!(code, 1);
@@ -407,7 +407,7 @@ fn in_a_pipe_what_is_no_command_of_ours_is_text() {
     );
     assert_eq!(code, 0, "{out}");
     assert!(
-        out.contains("that reached nobody") && out.contains("nobody else is logged in"),
+        out.contains("not delivered") && out.contains("* nobody else is logged in"),
         "{out}"
     );
     bob.line_with("<partner>alice</partner>");
@@ -435,7 +435,7 @@ fn a_last_line_without_a_line_feed_counts() {
 fn tabs_and_odd_characters_survive_a_pipe() {
     let server = with_workers(2);
     let mut bob = Program::start(&server, &[]);
-    bob.shows("nobody is beside you");
+    bob.shows("you have no partner");
     let (code, _, _) = script(
         &server,
         &[],
@@ -460,7 +460,7 @@ fn a_client_whose_reader_is_gone_ends() {
     let mut first = String::new();
     let mut screen = BufReader::new(child.stdout.take().unwrap());
     screen.read_line(&mut first).unwrap();
-    assert!(first.contains("you are on port"), "{first}");
+    assert!(first.contains("connected on port"), "{first}");
     drop(screen);
     // What comes next has nobody to be shown to.
     let (_bob, _) = server.seat();
@@ -513,11 +513,11 @@ fn a_line_of_chat_is_never_taken_for_a_password() {
         &["alice", "--password-file", file.to_str().unwrap()],
         None,
     );
-    assert!(said.contains("you are alice now"), "{said}");
+    assert!(said.contains("you are logged in as alice"), "{said}");
     assert_eq!(code, 1, "nobody sat beside: {said}");
     server.wait_for_event("registered", None);
     let (_, said) = without_a_terminal(&server, &["alice"], Some("secret"));
-    assert!(said.contains("you are alice now"), "{said}");
+    assert!(said.contains("you are logged in as alice"), "{said}");
     let (code, said) = without_a_terminal(&server, &["alice"], Some("first line"));
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("wrong password for alice"), "{said}");
@@ -541,10 +541,10 @@ fn settings_are_kept_and_count_only_where_no_server_is_named() {
         program.ends().1
     };
     let with = run(&["--config", &config]);
-    assert!(with.contains("you are alice now"), "{with}");
+    assert!(with.contains("you are logged in as alice"), "{with}");
     let portal = server.server.portal().port().to_string();
     let without = run(&["127.0.0.1", &portal, "--config", &config]);
-    assert!(!without.contains("you are alice now"), "{without}");
+    assert!(!without.contains("you are logged in as alice"), "{without}");
     let _ = std::fs::remove_file(file);
 }
 
@@ -578,7 +578,7 @@ fn a_script_that_leaves_a_room_leaves_it_once() {
         let input = b"/join lobby\n/topic lobby tea\n/leave lobby\n";
         let (code, out, err) = script(&server, &["alice"], input);
         assert_eq!((code, err.as_str()), (0, ""), "round {round}: {out}");
-        assert!(out.contains("you have left lobby"), "round {round}: {out}");
+        assert!(out.contains("you left lobby"), "round {round}: {out}");
     }
 }
 

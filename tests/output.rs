@@ -76,7 +76,7 @@ fn an_answer_that_can_not_be_written_is_a_failure_with_a_reason() {
             "{program} {question:?}: {reason}"
         );
         assert!(
-            reason.contains("standard output can't be written") && !reason.contains("panicked"),
+            reason.contains("can't write to standard output") && !reason.contains("panicked"),
             "{program} {question:?}: {reason}"
         );
     }

@@ -78,15 +78,15 @@ fn no_byte_ends_the_operators_console() {
 fn no_byte_ends_the_client_at_any_prompt() {
     let server = with_accounts("bytes");
     let mut alice = client(&server, &["alice"]);
-    alice.is_at("a password for the new account alice>");
+    alice.is_at("choose a password for alice>");
     for bytes in bad_bytes().filter(|bytes| !bytes.ends_with(b"\r")) {
         alice.types(bytes);
     }
     alice.types("\x15");
     alice.enters("pw");
-    alice.is_at("the same password again>");
+    alice.is_at("repeat the password>");
     alice.types(b"\xfc\xe9\x80p\xffw\r");
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     for bytes in bad_bytes().filter(|bytes| !bytes.ends_with(b"\r")) {
         alice.types(bytes);
     }
@@ -94,7 +94,7 @@ fn no_byte_ends_the_client_at_any_prompt() {
     alice.enters("PM");
     alice.is_at("message for everyone>");
     alice.types(b"\xfcall\xff\r");
-    alice.sees("that reached nobody");
+    alice.sees("not delivered");
     alice.enters("/quit");
     assert_eq!(alice.ends(), 0);
 }
@@ -105,27 +105,27 @@ fn what_is_typed_before_a_question_is_no_answer_to_it() {
     let mut alice = client(&server, &["alice"]);
     // Before the question is there, and so before any terminal mode is set.
     alice.types("a line of chat\r");
-    alice.is_at("a password for the new account alice>");
-    alice.sees("passed over");
-    assert!(!alice.contents().contains("the same password again"));
+    alice.is_at("choose a password for alice>");
+    alice.sees("was ignored");
+    assert!(!alice.contents().contains("repeat the password"));
     // One Enter too many asks again, and what follows is still no chat.
     alice.types("\r");
     alice.sees("nothing was sent");
-    alice.is_at("a password for the new account alice>");
+    alice.is_at("choose a password for alice>");
     alice.enters("pw");
-    alice.is_at("the same password again>");
+    alice.is_at("repeat the password>");
     alice.enters("pw");
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     server.wait_for_event("registered", None);
     // Both lines at once: the second was typed before its question.
     alice.types("/passwd\rpw\rnew\rnew\r");
-    alice.is_at("the password of alice so far>");
+    alice.is_at("current password of alice>");
     alice.enters("pw");
-    alice.is_at("the new password of alice>");
+    alice.is_at("new password for alice>");
     alice.enters("new");
-    alice.is_at("the new password again>");
+    alice.is_at("repeat the new password>");
     alice.enters("new");
-    alice.sees("your password is changed");
+    alice.sees("your password was changed");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_pasted_command_has_no_other_inside() {
     carol.send_line(&login("carol"));
     carol.line_with("WELCOME");
     let mut alice = client(&server, &["alice"]);
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     alice.types("\x1b[200~/msg bob one\n/msg carol two\nand three\x1b[201~");
     alice.sees("and three");
     alice.types("\r");
@@ -150,7 +150,7 @@ fn a_pasted_command_has_no_other_inside() {
     );
     // One wrong line, and nothing of it is done.
     alice.types("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
-    alice.sees("nothing of it was sent");
+    alice.sees("the paste was not sent");
     alice.is_at("alice, alone>");
     alice.types("\x1b[200~/msg bob six\n\x1b[201~\r");
     assert!(bob.line_with("direct").contains("six"));
@@ -191,22 +191,22 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
     }
     // Without brackets, the same: what was typed ahead of a refusal is passed over.
     alice.types("/to lobby\rsecret five\r");
-    alice.sees("passed over");
+    alice.sees("was ignored");
     alice.is_at("you to");
     alice.enters("/login alice");
-    alice.is_at("a password for the new account alice>");
+    alice.is_at("choose a password for alice>");
     alice.enters("pw");
-    alice.is_at("the same password again>");
+    alice.is_at("repeat the password>");
     alice.enters("pw");
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     alice.types("\x1b[200~/passwd\nsecret six\x1b[201~\r");
-    alice.is_at("the password of alice so far>");
+    alice.is_at("current password of alice>");
     alice.sees("not sent");
     alice.enters("/cancel");
     // What the server takes is waited for.
     alice.types("\x1b[200~/join lobby\n/to lobby\nfor the room\x1b[201~\r");
     alice.is_at("alice in lobby>");
-    alice.sees("nobody else is in here");
+    alice.sees("nobody else is in this room");
     alice.enters("/to");
     alice.is_at("alice to");
     alice.enters("the end");
@@ -274,10 +274,10 @@ fn a_paste_that_is_too_much_is_refused_and_draws_little() {
     ] {
         let drawn = alice.drawn;
         alice.types(&paste);
-        alice.sees("was not accepted");
+        alice.sees("paste not sent");
         alice.types("\x15/clear\r");
         alice.waits_for("a clear screen", |alice| {
-            !alice.contents().contains("was not accepted")
+            !alice.contents().contains("paste not sent")
         });
         assert!(
             alice.drawn - drawn < 200_000,
@@ -320,7 +320,7 @@ fn who_only_reads_keeps_the_seat_with_a_key() {
     let mut alice = client(&server, &[]);
     alice.is_at("you, alone>");
     server.tick(5);
-    alice.sees("the server ends");
+    alice.sees("the server will disconnect you");
     alice.types("x");
     server.wait_for_event("activity", None);
     server.tick(4);
@@ -343,7 +343,7 @@ fn who_is_alone_can_write_to_somebody_by_name_with_percent_signs() {
     alice.sees("hello from afar");
     // What is for nobody in particular still goes to nobody.
     carol.enters("50% off");
-    carol.sees("nobody is beside you yet, so that was not sent");
+    carol.sees("not sent: you have no partner yet");
     assert!(!alice.contents().contains("50% off") && !bob.contents().contains("afar"));
 }
 
@@ -434,14 +434,14 @@ fn with_the_output_in_a_pipe_the_password_is_asked_on_the_terminal() {
         let mut alice = Terminal::start("/bin/sh", &["-c", &script], &[]);
         let is_new = pipe == "| cat";
         if is_new {
-            alice.sees("a password for the new account alice:");
+            alice.sees("choose a password for alice:");
             alice.enters("pw");
-            alice.sees("the same password again:");
+            alice.sees("repeat the password:");
         } else {
-            alice.sees("password of alice:");
+            alice.sees("password for alice:");
         }
         alice.enters("pw");
-        alice.sees("you are alice now");
+        alice.sees("you are logged in as alice");
         assert!(!alice.contents().contains("pw"), "{}", alice.contents());
         alice.enters("/quit");
         alice.ends();
@@ -467,7 +467,7 @@ fn the_time_of_day_is_that_of_the_time_zone_in_the_variable_tz() {
         let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port], &[("TZ", zone)]);
         alice.sees("type to talk");
         let screen = alice.contents();
-        let warning = format!("times are in UTC: the time zone TZ={zone} is not known");
+        let warning = format!("times are shown in UTC: the time zone TZ={zone} is unknown");
         assert_eq!(screen.contains(&warning), !is_known, "{screen}");
         alice.enters("/quit");
         alice.ends();
@@ -489,19 +489,19 @@ fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
         Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &variables)
     };
     let mut alice = start();
-    alice.is_at("a password for");
+    alice.is_at("choose a password for");
     alice.enters("geheim");
-    alice.is_at("the same password again>");
+    alice.is_at("repeat the password>");
     alice.enters("geheim");
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     alice.enters("/help bell");
     alice.sees("when to ring");
     alice.enters("/quit");
     assert_eq!(alice.ends(), 0);
     let mut alice = start();
-    alice.is_at("password of alice>");
+    alice.is_at("password for alice>");
     alice.enters("geheim");
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     alice.types("\x1b[A\x1b[A");
     alice.waits_for("the line before /quit", |alice| {
         alice.line().ends_with("/help bell")
@@ -525,10 +525,10 @@ fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
     bob.send_line(&password("other"));
     bob.line_with("WELCOME");
     let mut alice = client(&server, &["alice"]);
-    alice.is_at("password of alice>");
+    alice.is_at("password for alice>");
     alice.enters("wrong");
     alice.sees("wrong password for alice");
-    alice.is_at("password of alice>");
+    alice.is_at("password for alice>");
     server.wait_for_event("password-wrong", None);
 }
 
@@ -622,9 +622,9 @@ fn a_prompt_and_a_question_of_the_operator_show_no_invisible_character() {
     alice.is_at("alice, alone>");
     let mut bob = client(&server, &["bob"]);
     bob.is_at("bob to ");
-    alice.sees("bob has come");
+    alice.sees("bob joined");
     alice.enters("DM");
-    alice.is_at("for whom>");
+    alice.is_at("recipient>");
     alice.enters("b\u{202e}\u{200b}ob");
     alice.is_at(&format!("message for b{REPLACEMENT}{REPLACEMENT}ob>"));
     let mut operator = chatserver(&["--quiet"]);

@@ -135,7 +135,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                 port(&open)
             ),
             start: Box::new(|file| run(CLIENT, &home, &["--config", &text(file)], b"")),
-            is_understood: |(said, code)| *code == Some(0) && said.contains("you are alice now"),
+            is_understood: |(said, code)| *code == Some(0) && said.contains("logged in as alice"),
         },
         Kind {
             name: "password",
@@ -145,7 +145,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
                 let options = ["127.0.0.1", &port, "bob", "--password-file", &file];
                 guarded.ticking(|| run(CLIENT, &home, &options, b""))
             }),
-            is_understood: |(said, code)| *code == Some(0) && said.contains("you are bob now"),
+            is_understood: |(said, code)| *code == Some(0) && said.contains("logged in as bob"),
         },
         Kind {
             name: "known_servers",
@@ -533,7 +533,7 @@ fn a_password_file_that_does_not_work_is_named() {
     assert!(is_refused(&refused, &file, None), "{refused:?}");
     assert_eq!(refused.0.trim_end().lines().count(), 1, "{refused:?}");
     for (password, sentence) in [
-        ("right", "you are alice now"),
+        ("right", "you are logged in as alice"),
         ("wrong", "correct it there"),
     ] {
         std::fs::write(&file, password).unwrap();

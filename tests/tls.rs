@@ -288,7 +288,7 @@ fn impostors_are_told_nothing() {
         (
             &theirs,
             &theirs,
-            "another certificate than the one you named",
+            "a different certificate from the one you named",
         ),
     ] {
         let (portal, heard) = false_portal(certificate, key);
@@ -359,21 +359,21 @@ fn a_server_is_asked_about_once_and_a_changed_one_is_refused() {
     let arguments = ["127.0.0.1", &port, "alice", "--tls"];
     let variables = [("HOME", &*home)];
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.sees("Does the server's own terminal show the same?");
+    alice.sees("Does the server's own terminal show the same one?");
     alice.enters("no");
     assert_eq!(alice.ends(), 1);
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.sees("Does the server's own terminal show the same?");
+    alice.sees("Does the server's own terminal show the same one?");
     alice.enters("yes");
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     // Its rooms are the same server's.
     alice.enters("/join lobby");
-    alice.sees("you are in lobby");
+    alice.sees("you joined lobby");
     alice.enters("/quit");
     assert_eq!(alice.ends(), 0);
     // Known now: no question.
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.sees("you are alice now");
+    alice.sees("you are logged in as alice");
     assert!(!alice.contents().contains("Does the server"));
     alice.enters("/quit");
     alice.ends();

@@ -1,5 +1,5 @@
-//! What the programs' command lines have in common. How one is read, its help, its completions and
-//! its man page all come from one description of it, which is clap's.
+//! Shared code for the programs' command lines. Parsing, help, completions and the man page all
+//! come from one clap description.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -12,13 +12,13 @@ use crate::manual::{self, Manual};
 use crate::output;
 use portal_wire::Revision;
 
-/// An invalid command line, or output that can't be written.
+/// Exit code for an invalid command line, or for output that can't be written.
 const REFUSED: u8 = 2;
 
-/// What a program prints of itself.
+/// The options with which a program describes itself.
 #[derive(Args, Debug, Default)]
 pub struct About {
-    /// Print what makes SHELL complete these options, and leave
+    /// Print a completion script for SHELL and exit
     #[arg(
         long,
         value_name = "SHELL",
@@ -26,13 +26,14 @@ pub struct About {
         display_order = 900
     )]
     completions: Option<Shell>,
-    /// Print the manual page, and leave (`chatserver --man | man -l -`)
+    /// Print the manual page and exit (`chatserver --man | man -l -`)
     #[arg(long, help_heading = "About it", display_order = 900)]
     man: bool,
 }
 
-/// Reads a command line, whose first word is the program's name. `Err` is the program's end: it has
-/// printed what was asked for (code 0), or what is wrong with which word and what helps (code 2).
+/// Parses a command line; the first word is the program's name. `Err` means that the program must
+/// exit: it has printed the requested text (code 0), or an error that names the invalid word and
+/// the fix (code 2).
 pub fn read<C: Parser>(
     words: impl IntoIterator<Item = OsString>,
     manual: &Manual,
@@ -53,7 +54,7 @@ pub fn read<C: Parser>(
     Err(print::<C>(&String::from_utf8_lossy(&text)))
 }
 
-/// Ends a program whose command line is wrong, or asks for help.
+/// Reports a command line error, or prints the requested help or version. Returns the exit code.
 pub fn refuse<C: CommandFactory>(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     if matches!(
@@ -67,23 +68,24 @@ pub fn refuse<C: CommandFactory>(error: &clap::Error) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-/// Two values that don't go together, or one that is wrong for a reason of ours.
+/// An error about values that conflict, or about a value that fails our own validation.
 pub fn bad_value<C: CommandFactory>(sentence: impl std::fmt::Display) -> clap::Error {
     C::command().error(ErrorKind::ValueValidation, sentence)
 }
 
-/// Options whose values exclude each other. The sentence names the fix, so the error omits the
+/// An error about options whose values conflict. The sentence names the fix, so the error omits the
 /// usage.
 pub fn bad_options(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::ArgumentConflict, format!("{sentence}\n"))
 }
 
-/// A file that can't be used. The command line itself is valid, so the error omits the usage.
+/// An error about a file that can't be used. The command line itself is valid, so the error omits
+/// the usage.
 pub fn bad_file(sentence: impl std::fmt::Display) -> clap::Error {
     clap::Error::raw(ErrorKind::Io, format!("{sentence}\n"))
 }
 
-/// Prints `text` and ends a program that was started only for it.
+/// Prints `text` and returns the exit code, for a program that was started only to print it.
 fn print<C: CommandFactory>(text: &str) -> ExitCode {
     match output::print(text) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,8 +97,8 @@ fn print<C: CommandFactory>(text: &str) -> ExitCode {
     }
 }
 
-/// The words with each `option` and the word after it as one, where that word `is_value`. An option
-/// whose value may be left out would else take the next word, whatever it is.
+/// Joins each `option` and the following word with `=` if that word `is_value`. Otherwise an option
+/// with an optional value would take any following word as its value.
 pub fn join_value(
     words: impl IntoIterator<Item = OsString>,
     option: &str,
@@ -115,13 +117,13 @@ pub fn join_value(
     joined
 }
 
-/// Which of the original programs.
+/// Parses a revision of the original programs.
 pub fn revision(text: &str) -> Result<Revision, &'static str> {
     match text {
         "0" => Ok(Revision::V0),
         "1" => Ok(Revision::V1),
         "2" => Ok(Revision::V2),
-        _ => Err("it is 0, 1 or 2"),
+        _ => Err("must be 0, 1 or 2"),
     }
 }
 

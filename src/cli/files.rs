@@ -1,31 +1,32 @@
-//! Where this project's programs keep their files, and what happens to files that somebody moves
-//! away or replaces while the server writes to them.
+//! The locations of the programs' files, and the detection of files that were moved or replaced
+//! while the server writes to them.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The folder of this project among the folders of other programs.
+/// The project's folder name inside the user's configuration and state folders.
 const FOLDER: &str = "portal-chat";
 
-/// What a person has said: it counts where nothing else is said.
+/// The path of a settings file. Its settings apply only if nothing else is specified. `None` if
+/// there is no home directory.
 pub fn settings_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_CONFIG_HOME", ".config")?;
     Some(folder.join(name))
 }
 
-/// What a program remembers from one run to the next. `None` without a home.
+/// The path of a file that a program keeps between runs. `None` if there is no home directory.
 pub fn state_file(name: &str) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name);
     let folder = in_home(&variable, "XDG_STATE_HOME", ".local/state")?;
     Some(folder.join(name))
 }
 
-/// The folder with a server's files of those names, unless its user says where they are. If one is
-/// in the folder that the server was started in, it is that one, which is empty here; else what
-/// systemd says (`/var/lib/portal-chat`), or where such files of a person's lie.
+/// The folder of a server's files with these `names`, unless the user specifies another one. If one
+/// of the files is in the current folder, returns that folder, as an empty path. Otherwise returns
+/// systemd's state folder (`/var/lib/portal-chat`), or the user's own.
 pub fn server_folder(names: &[&str]) -> PathBuf {
     let is_here = |name: &&str| Path::new(name).symlink_metadata().is_ok();
     if names.iter().any(is_here) {
@@ -35,7 +36,7 @@ pub fn server_folder(names: &[&str]) -> PathBuf {
 }
 
 fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    // systemd may name several folders; our unit has one.
+    // systemd may pass several folders; our unit has one.
     let given = variable("STATE_DIRECTORY").and_then(|folders| {
         let first = std::env::split_paths(&folders).next();
         first.filter(|folder| folder.is_absolute())
@@ -43,11 +44,12 @@ fn server_folder_elsewhere(variable: &dyn Fn(&str) -> Option<OsString>) -> Optio
     given.or_else(|| in_home(variable, "XDG_STATE_HOME", ".local/state"))
 }
 
-/// Makes the folder of a server's file if it is the usual one: a folder that a person has named is
-/// there, or is misspelled.
+/// Creates the folder of a server's file if it is the default folder. A folder that the user has
+/// named should already exist; otherwise its name may be misspelled.
 ///
 /// # Errors
-/// What the system says.
+///
+/// The system's error.
 pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
     let usual = server_folder_elsewhere(&|name| std::env::var_os(name));
     if file.parent() == usual.as_deref() {
@@ -56,11 +58,12 @@ pub fn make_usual_folder_of(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this user could make a file of that name, which is not there: the first folder on the
-/// way to it that is there lets them.
+/// Checks whether this user could create `file`, which does not exist: the user must be able to
+/// write to its nearest existing ancestor.
 ///
 /// # Errors
-/// Why not.
+///
+/// The reason why not.
 pub fn could_be_made(file: &Path) -> io::Result<()> {
     let whole = std::path::absolute(file)?;
     let folders = whole.ancestors().skip(1);
@@ -77,8 +80,8 @@ pub fn could_be_made(file: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// As the XDG base directory specification says: a variable that counts only if it is absolute, or
-/// else a folder in the person's home.
+/// A folder as in the XDG base directory specification: the variable's value if it is an absolute
+/// path, otherwise a folder in the user's home.
 fn in_home(
     variable: &dyn Fn(&str) -> Option<OsString>,
     name: &str,
@@ -92,10 +95,11 @@ fn in_home(
     Some(folder.join(FOLDER))
 }
 
-/// Makes the folder that `file` is to lie in, for its owner alone, if it is not there.
+/// Creates the folder of `file` if it does not exist, accessible only by its owner.
 ///
 /// # Errors
-/// What the system says.
+///
+/// The system's error.
 pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
     let Some(folder) = file
         .parent()
@@ -113,11 +117,12 @@ pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// Whether `file` is no longer what `path` names: it was deleted, renamed (as log rotation does),
-/// or replaced by another (as most editors do when they save).
+/// Returns whether `path` no longer names `file`, because the file was deleted, renamed (as log
+/// rotation does) or replaced (as most editors do when they save).
 ///
 /// # Errors
-/// What the system says when it can't tell.
+///
+/// The system's error if the answer is unknown.
 #[cfg(unix)]
 pub fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
@@ -129,16 +134,17 @@ pub fn is_elsewhere(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Elsewhere a file that is open can't be replaced.
+/// Always `false`: on other systems, an open file can't be replaced.
 #[cfg(not(unix))]
 pub fn is_elsewhere(_: &File, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A new file that its owner alone can read, from the first moment on.
+/// Creates a new file that only its owner can read, from the first moment on.
 ///
 /// # Errors
-/// What the system reports; `AlreadyExists` for one that is there.
+///
+/// The system's error; `AlreadyExists` if the file exists.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);

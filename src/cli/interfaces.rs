@@ -1,5 +1,5 @@
-//! The machine's network interfaces, for a server that listens on all of them (the seed's slides
-//! list them, too).
+//! The machine's network interfaces, for a server that listens on all of them. (The seed's slides
+//! list them, too.)
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use getifaddrs::{InterfaceFlags, getifaddrs};
 
-/// What this machine is called, if it says so.
+/// The machine's host name, if the system provides one.
 pub fn machine_name() -> Option<String> {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -20,7 +20,6 @@ pub fn machine_name() -> Option<String> {
     name
 }
 
-/// One interface, as people know it.
 #[derive(Default, Debug)]
 pub struct Interface {
     pub mac: Option<[u8; 6]>,
@@ -28,7 +27,7 @@ pub struct Interface {
     pub is_loopback: bool,
 }
 
-/// The interfaces that are up, by name. Empty when the system does not tell.
+/// Returns the interfaces that are up, by name. Empty if the system does not list them.
 pub fn interfaces() -> BTreeMap<String, Interface> {
     let mut found: BTreeMap<String, Interface> = BTreeMap::new();
     let Ok(rows) = getifaddrs() else { return found };
@@ -43,8 +42,8 @@ pub fn interfaces() -> BTreeMap<String, Interface> {
     found
 }
 
-/// The table of interfaces for the start of the server, one line each. Without `ipv6`, the server
-/// does not listen on their IPv6 addresses.
+/// Formats the table of interfaces that the server prints at its start, one line per interface.
+/// Without `ipv6`, omits IPv6 addresses, because the server does not listen on them.
 pub fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     let mut table = String::new();
     for (name, Interface { mac, addresses, .. }) in interfaces {
@@ -63,10 +62,10 @@ pub fn table(interfaces: &BTreeMap<String, Interface>, ipv6: bool) -> String {
     table
 }
 
-/// The address of this machine on its default route, if there is one. Nothing is sent: connecting a
-/// datagram's socket only asks the system for the way.
+/// The machine's address on its default route, if there is one. Sends nothing: connecting a
+/// datagram socket only makes the system choose a route.
 pub fn default_route(is_ipv6: bool) -> Option<IpAddr> {
-    // Addresses that are set aside for documentation, and so nobody's.
+    // Addresses that are reserved for documentation, so no machine has them.
     let (here, there) = if is_ipv6 {
         ("[::]:0", "[2001:db8::1]:9")
     } else {
@@ -77,9 +76,9 @@ pub fn default_route(is_ipv6: bool) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// The address that others on the network should type, if there is one that a bind to `bind`
-/// listens on: not the loopback, and IPv4 rather than a link-local IPv6 address that would need
-/// a zone.
+/// The address that other machines should use, if there is one on which a server bound to `bind`
+/// listens. Excludes loopback addresses and link-local IPv6 addresses, which would need a zone.
+/// Prefers IPv4.
 pub fn address_for_others(
     interfaces: &BTreeMap<String, Interface>,
     bind: IpAddr,
@@ -96,8 +95,7 @@ pub fn address_for_others(
         IpAddr::V6(address) => bind.is_ipv6() && !address.is_unicast_link_local(),
     });
     addresses.sort_by_key(IpAddr::is_ipv6);
-    // Of several, the one from which this machine reaches others: not that of a bridge for
-    // containers.
+    // Prefer the address on the default route, so as not to return that of a container bridge.
     let routed = route.filter(|route| addresses.contains(route));
     routed.or_else(|| addresses.first().copied())
 }
@@ -131,7 +129,7 @@ mod tests {
             address_for_others(&lan, "0.0.0.0".parse().unwrap(), None),
             "192.0.2.7".parse().ok()
         );
-        // docker0 comes first in the alphabet, and nobody on the network can reach it.
+        // docker0 sorts first, but other machines can't reach it.
         let bridged = BTreeMap::from([
             ("docker0".to_owned(), interface(false, &["172.17.0.1"])),
             ("eth0".to_owned(), interface(false, &["192.0.2.7"])),

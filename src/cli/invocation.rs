@@ -1,23 +1,23 @@
-//! How this program was called, so that what it tells people to type is what works for them: `make`
-//! in a checkout, the program's own name where it is installed.
+//! The way in which this program was started. It makes the commands in messages work as printed:
+//! with `make` in a checkout, with the program's own name if it is installed.
 
 use std::path::Path;
 
 use portal_net::Host;
 
-/// How it was called.
 pub enum Invocation {
-    /// By cargo, and so most likely by make: its programs are not on anybody's PATH.
+    /// By cargo, and so most likely by make. The programs are not on the user's PATH.
     Make,
-    /// By name. Its sibling lies beside it, as it was called: `chatclient`, `/opt/bin/chatclient`.
+    /// By name. The other programs are in the same folder, as typed: `chatclient`,
+    /// `/opt/bin/chatclient`.
     ByName {
-        /// The folder as it was typed, with a slash, or nothing.
+        /// The folder as typed, with a trailing slash; empty if there was none.
         folder: String,
     },
 }
 
 impl Invocation {
-    /// How this process was called.
+    /// Detects how this process was started.
     pub fn of_this_process() -> Invocation {
         if std::env::var_os("CARGO_MANIFEST_DIR").is_some() {
             return Invocation::Make;
@@ -32,7 +32,7 @@ impl Invocation {
         Invocation::ByName { folder }
     }
 
-    /// What starts a server.
+    /// The command that starts a server.
     pub fn server(&self) -> String {
         match self {
             Invocation::Make => "make run-server".to_owned(),
@@ -40,7 +40,7 @@ impl Invocation {
         }
     }
 
-    /// What starts a server on that port.
+    /// The command that starts a server on `port`, in backquotes.
     pub fn server_at(&self, port: u16) -> String {
         match self {
             Invocation::Make => format!("`make run-server PORT={port}`"),
@@ -48,7 +48,8 @@ impl Invocation {
         }
     }
 
-    /// What starts a client that goes to that server and port, where they are not the usual ones.
+    /// The command that starts a client. `server` and `port` are `None` if they have their default
+    /// values.
     pub fn client(&self, server: Option<Host>, port: Option<u16>, options: &str) -> String {
         match self {
             Invocation::Make => {
@@ -80,7 +81,7 @@ impl Invocation {
         }
     }
 
-    /// How to go to some other server, for a sentence.
+    /// The command that starts a client for another server, with placeholders.
     pub fn client_elsewhere(&self) -> String {
         match self {
             Invocation::Make => "make run-client SERVER=… PORT=…".to_owned(),

@@ -1,5 +1,5 @@
-//! Shared by the three programs: command lines, output that can fail, text files that people edit,
-//! signals, and the terminal.
+//! Code that the three programs share: command lines, output that can fail, text files that users
+//! edit, signals, and the terminal.
 
 pub mod command_line;
 pub mod files;

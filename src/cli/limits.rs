@@ -7,5 +7,5 @@ use std::time::Duration;
 pub const PIPED_TEXT: usize = 1024 * 1024;
 
 /// Timeout for a silent pipe that is used instead of a file. Its writer may be a password manager
-/// that waits for a person.
+/// that waits for its user.
 pub const PIPE_PATIENCE: Duration = Duration::from_secs(60);

@@ -46,27 +46,26 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// The sentence for output that a program could not print.
+/// The error message for output that a program could not print.
 pub fn not_written(error: &io::Error) -> String {
-    format!("standard output can't be written ({error}): give it another file or pipe")
+    format!("can't write to standard output ({error}): redirect it to another file or pipe")
 }
 
-/// A number and what it counts: `1 person`, `2 people`.
+/// Formats a count with its noun: `1 person`, `2 people`.
 pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Prints a message for the user on standard error. It may quote a file or a command line, so it is
-/// made safe for a terminal. If standard error can't be written either, there is no
-/// place left to report it.
+/// made safe for a terminal. If standard error can't be written either, the message is lost.
 pub fn report(text: &str) {
     let _ = Output::Stderr.print(&printable_lines(text));
 }
 
 #[cfg(unix)]
 impl Write for Output {
-    /// Waits for a descriptor with O_NONBLOCK as for any other: another process that shares it may
-    /// have set that flag.
+    /// If the descriptor is non-blocking, waits until it is writable: another process that shares
+    /// it may have set `O_NONBLOCK`.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         use rustix::io::Errno;
         loop {
@@ -104,7 +103,7 @@ impl Output {
     }
 }
 
-/// Elsewhere std's own streams do; their buffer is emptied at once.
+/// On other systems, std's own streams do the writing; their buffer is flushed at once.
 #[cfg(not(unix))]
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

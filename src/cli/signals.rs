@@ -1,7 +1,7 @@
-//! The signals that end a program, as something that a thread can wait for.
+//! The signals that end a program, delivered over a channel.
 //!
-//! A signal that was ignored when the program was started stays ignored: that is how `nohup` and a
-//! shell script's `&` say that the program is to outlive them.
+//! A signal that was ignored when the program started stays ignored: this is how `nohup` and a
+//! shell script's `&` let a program outlive them.
 
 use std::io;
 use std::sync::Arc;
@@ -21,45 +21,46 @@ use elsewhere::{Handle, Signals};
 use crate::terminal::restore_terminal;
 use portal_net::threads;
 
-/// Ended by a second signal, as a shell reports it.
+/// The exit code after a second signal, as a shell reports SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// What a signal says.
+/// The effect of a signal on the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[cfg_attr(
     not(unix),
-    expect(dead_code, reason = "elsewhere no signal says more than to end")
+    expect(dead_code, reason = "on other systems, signals only end the program")
 )]
 pub enum Signal {
-    /// To end, and by which signal.
+    /// Shut down. Contains the signal's name.
     End(&'static str),
-    /// The program was stopped and goes on, perhaps in the foreground.
+    /// The program was stopped and has resumed, possibly in the foreground.
     GoesOn,
-    /// To read its files anew (SIGHUP, where [`Listening::reads_anew`] is set).
+    /// Read the files again (SIGHUP, if [`Listening::reads_anew`] is set).
     ReadAnew,
 }
 
-/// What the thread `signals` tells, and how to end it.
+/// The signals from the thread `signals`, and the controls of that thread.
 pub struct Listening {
-    /// What was told.
     pub receiver: Receiver<Signal>,
-    /// The program is on its way to its end: the next signal ends it at once. Set by the first
-    /// signal, or by whoever ends the program without one.
+    /// Set while the program is shutting down: the next signal then ends it at once. The first
+    /// signal sets it; so does a program that shuts down without a signal.
     pub ending: Arc<AtomicBool>,
-    /// SIGHUP asks to read files anew, as it does of programs without a terminal, and does not end
-    /// it.
+    /// Set if SIGHUP makes the program read its files again, as in programs without a terminal,
+    /// instead of ending it.
     pub reads_anew: Arc<AtomicBool>,
-    /// Ends the thread.
+    /// Stops the thread.
     pub handle: Handle,
 }
 
-/// Starts the thread `signals`. The first signal is told; at a second one somebody will not wait
-/// any longer, for what may be a paused terminal, and the process ends on the spot.
+/// Starts the thread `signals`. It sends the first signal to the receiver. A second signal ends the
+/// process at once, because the user won't wait any longer, for example for a paused terminal.
 ///
 /// # Errors
-/// What the system says when it has no thread to give.
+///
+/// The system's error if it can't start a thread.
 pub fn listen() -> io::Result<Listening> {
-    // A write beyond `ulimit -f` then fails like one to a full disk, and does not end the process.
+    // Without a handler, a write beyond `ulimit -f` would end the process. With one, it fails like
+    // a write to a full disk.
     #[cfg(unix)]
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = signals()?;
@@ -99,8 +100,7 @@ pub fn listen() -> io::Result<Listening> {
     })
 }
 
-/// Those that end a program, but for those that it was told to outlive, and the one by which it
-/// goes on after a stop.
+/// The signals that end a program, except those ignored at its start, and SIGCONT.
 #[cfg(unix)]
 fn signals() -> io::Result<Signals> {
     let ignored = ignored_signals();
@@ -116,7 +116,7 @@ fn signals() -> io::Result<Signals> {
     Signals::new([SIGINT, signal_hook::consts::SIGTERM])
 }
 
-/// Where no thread can wait for a signal (on Windows), it looks for one now and then.
+/// Polls for signals on systems where no thread can wait for them (Windows).
 #[cfg(not(unix))]
 mod elsewhere {
     use std::io;
@@ -171,7 +171,7 @@ mod elsewhere {
     }
 }
 
-/// The signals that are ignored, a bit each. Where the system does not tell, none is taken to be.
+/// The ignored signals, one bit each. Returns 0 if the system does not report them.
 #[cfg(unix)]
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::text_file::MARK;
 
-/// Variants of the same text, as different editors and shells write it.
+/// Variants of `text`, as different editors and shells write it.
 pub fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let plain = text.as_bytes().to_vec();
     let marked = [MARK, &plain].concat();
@@ -22,7 +22,7 @@ pub fn same_texts(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Completions and manual page name each option of a program.
+/// Checks that the completions and the manual page name each option of a program.
 pub fn know_every_option(mut command: clap::Command) {
     command.build();
     let mut texts = Vec::new();
@@ -60,7 +60,7 @@ pub fn stand_on_the_page(mut command: clap::Command, page: &str) {
     );
 }
 
-/// A program's options, a table for each heading of its help.
+/// Formats a program's options, with a table for each heading of its help.
 fn page_of(command: &clap::Command) -> String {
     let name = command.get_name();
     let about = command

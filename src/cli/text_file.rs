@@ -1,4 +1,4 @@
-//! The one reader of text files that people edit: settings, passwords, accounts, known servers,
+//! The one reader of text files that users edit: settings, passwords, accounts, known servers,
 //! history, greetings, certificates and keys, and lines from standard input.
 //!
 //! Editors and shells write the same text in different ways, and all of these are equivalent here:
@@ -29,7 +29,7 @@ pub struct TextError {
     fault: Fault,
 }
 
-/// What is wrong with a text.
+/// The reason why a text can't be used.
 #[derive(Debug)]
 pub enum Fault {
     /// The system can't open, read or write it.
@@ -137,7 +137,7 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
-    /// As an error of the whole file.
+    /// Converts the fault to an error about the whole file.
     pub fn of(self, file: &Path) -> TextError {
         TextError {
             file: file.to_owned(),
@@ -146,7 +146,7 @@ impl Fault {
         }
     }
 
-    /// As an error of one of the file's lines, counted from 1.
+    /// Converts the fault to an error about one of the file's lines, counted from 1.
     pub fn at(self, file: &Path, line: usize) -> TextError {
         TextError {
             file: file.to_owned(),
@@ -206,9 +206,10 @@ pub fn read_own(path: &Path) -> Result<Option<String>, TextError> {
     }
 }
 
-/// The first line of a file, as a password.
+/// Reads the first line of a file, as a password.
 ///
 /// # Errors
+///
 /// See [`Fault`]; an empty line is [`Fault::EmptyFirstLine`].
 pub fn read_password(path: &Path) -> Result<String, TextError> {
     let text = read(path)?;
@@ -277,7 +278,7 @@ pub fn replace(path: &Path, text: &str) -> Result<(), TextError> {
         make_folder_of(path)?;
         let text = match open(path) {
             Ok(mut before) => text.replace('\n', first_line_end(&mut before)?.as_str()),
-            // There is no file yet.
+            // The file does not exist yet.
             Err(_) => text.to_owned(),
         };
         // A symbolic link stays a link.
@@ -315,7 +316,7 @@ pub fn open_to_append(path: &Path) -> Result<File, Fault> {
     Ok(file)
 }
 
-/// The end of a file's lines.
+/// The line ending of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LineEnd {
     Lf,
@@ -331,7 +332,7 @@ impl LineEnd {
     }
 }
 
-/// The end of a regular file's first line.
+/// Returns the line ending of a regular file's first line.
 fn first_line_end(file: &mut File) -> Result<LineEnd, Fault> {
     use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
     file.seek(SeekFrom::Start(0))?;
@@ -406,7 +407,7 @@ fn read_pipe(
             }
             Err(error) => return Err(error.into()),
         }
-        // Data, and a read that would wait, both show that there is, or was, a writer.
+        // Data, or a read that would block, shows that there is, or was, a writer.
         is_fifo_without_writer = false;
         if bytes.len() > most {
             return Err(Fault::Endless(most));
@@ -461,9 +462,10 @@ pub fn without_mark(bytes: &[u8]) -> Result<&[u8], Fault> {
     }
 }
 
-/// A line, without its end.
+/// Returns a line without its line ending.
 ///
 /// # Errors
+///
 /// [`Fault::Utf16`], [`Fault::NotUtf8`].
 pub fn line_of(bytes: &[u8]) -> Result<&str, Fault> {
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -477,7 +479,7 @@ pub fn line_of(bytes: &[u8]) -> Result<&str, Fault> {
     })
 }
 
-/// The text of a file, with CRLF replaced by LF.
+/// Returns the text of a file, with CRLF replaced by LF.
 fn text_of(bytes: &[u8]) -> Result<String, (usize, Fault)> {
     let mut text = String::with_capacity(bytes.len());
     for (line, number) in bytes.split_inclusive(|&byte| byte == b'\n').zip(1..) {
@@ -570,7 +572,7 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         append_line(&path, "two").unwrap();
         assert_eq!(read(&path).unwrap(), "one\ntwo\n");
-        // With the line ends that the file has.
+        // The file's own line endings are used.
         std::fs::write(&path, "one\r\ntwo").unwrap();
         append_line(&path, "three").unwrap();
         let bytes = std::fs::read_to_string(&path).unwrap();

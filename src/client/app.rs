@@ -1,4 +1,4 @@
-//! The client's main thread: decides what is sent and what is shown.
+//! The client's main thread, which decides what to send and what to show.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
@@ -27,17 +27,19 @@ use portal_cli::terminal::{
 use portal_core::clock::{Clock, Deadline, Subscription, Tick, Ticker, Ticks, slowed};
 use portal_wire::{ClientCommand, ServerDoc, printable_lines};
 
-/// The pauses between attempts to come back: the first, doubled each time up to the last.
+/// The first and the longest pause before an attempt to reconnect. Each pause is twice as long as
+/// the one before.
 const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Finds a seat and chats until the person leaves or the link is lost for good.
+/// Finds a seat and chats until the user leaves or the connection is lost for good.
 pub(super) fn chat(options: &Options) -> ExitStatus {
     let mut options = options.clone();
     let palette = Palette::new(options.color);
-    // Until the first seat is found there is nothing to tidy up, so Ctrl-C may simply kill.
+    // Until the first seat is found, nothing needs cleaning up, so Ctrl-C may simply kill the
+    // process.
     let say = |text: &str| {
         let text = palette.notice(&printable_lines(&format!("* {text}")));
-        // There is no other place to report it.
+        // If this fails, there is no other place to report it.
         let _ = Output::Stderr.print(&(text + "\n"));
     };
     let refuse = |reason: &str| {
@@ -84,15 +86,15 @@ struct App<'o> {
     screen: Screen,
     chat: Chat,
     typist: Typist,
-    /// What all links hear.
+    /// The events of all links.
     incoming: Receiver<(LinkId, LinkEvent)>,
     event: Sender<(LinkId, LinkEvent)>,
     links: u64,
-    /// What the person is being asked for.
+    /// The current prompt.
     asked: Option<Prompt<Target>>,
-    /// A line of the script was not UTF-8 text, and the script ended there.
+    /// Set if a line of the script was not UTF-8; the script ended there.
     input_is_bad: bool,
-    /// When a key was pressed last.
+    /// The tick of the last key press.
     touched_at: Tick,
     signals: Listening,
     ticker: Ticker,
@@ -100,34 +102,35 @@ struct App<'o> {
     clock: Clock,
 }
 
-/// How long the last answers may take where the server may be silent for ever.
+/// Timeout for the last replies if there is no `--server-timeout`.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 
-/// How long a person who leaves waits until what they said in rooms has been heard there.
+/// Limit on the time that a leaving user waits for the rooms to receive the last messages.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Whoever has pressed no key for so long may have gone: a mark shows them what came since.
+/// After this many ticks without a key press, the user may be away, and a mark shows where unread
+/// lines begin.
 const AWAY: u64 = 60;
 
-/// What is done with what is typed.
+/// The treatment of input.
 enum InputMode {
-    /// Everything is taken.
+    /// All input is accepted.
     Open,
-    /// There is no more, and what was asked for has still to be answered. Each of these links has
-    /// been sent a `PING`: when it has answered that, it has answered all before.
+    /// There is no more input, but replies are pending. Each link has been sent a `PING`: its reply
+    /// shows that all earlier requests were answered.
     Finishing {
-        /// The room links that have not answered yet.
+        /// The room links that have not replied yet.
         rooms: Vec<LinkId>,
     },
-    /// `TERMINATE` has been said, and the server has the last word.
+    /// `TERMINATE` has been sent; now the server ends the connection.
     Leaving,
 }
 
-/// What one stay in a seat needs to remember.
+/// The state of one session in a seat.
 struct SessionState {
     watch: Watch,
     input: InputMode,
-    /// `PING`s sent on the main link, and answers to them.
+    /// The number of `PING`s sent on the main link, and of their replies.
     pings: u32,
     pongs: u32,
 }
@@ -184,7 +187,7 @@ impl<'o> App<'o> {
         })
     }
 
-    /// Chats, comes back if that is wanted, and tidies up.
+    /// Chats, reconnects if requested, and cleans up.
     fn run(mut self, seat: ClientSeat) -> ExitStatus {
         let mut next = Some(seat);
         let mut outcome = ExitStatus::Left;
@@ -193,7 +196,7 @@ impl<'o> App<'o> {
         }
         while let Some(seat) = next.take() {
             self.screen.notice(&format!(
-                "you are {}; type to talk, /help lists the commands",
+                "connected {}; type to talk, /help lists the commands",
                 seat.place
             ));
             self.links += 1;
@@ -201,7 +204,7 @@ impl<'o> App<'o> {
                 Ok(link) => self.session(&link),
                 Err(error) => {
                     self.screen
-                        .trouble(&format!("the system refuses a thread: {error}"));
+                        .trouble(&format!("can't start a thread: {error}"));
                     SessionEnd::Dismissed
                 }
             };
@@ -243,7 +246,7 @@ impl<'o> App<'o> {
         self.typist != Typist::Person
     }
 
-    /// One stay in one seat.
+    /// Runs one session in one seat.
     fn session(&mut self, link: &Link) -> SessionEnd {
         let incoming = self.incoming.clone();
         let mut stay = SessionState {
@@ -261,7 +264,7 @@ impl<'o> App<'o> {
         loop {
             match end.take() {
                 Some(SessionEnd::Left) if matches!(stay.input, InputMode::Open) => {
-                    // The original programs answer nothing, so there is nothing to wait for.
+                    // The original programs send no replies, so there is nothing to wait for.
                     let is_legacy = link.codec().is_legacy();
                     let is_brief = self.screen.has_prompts() && self.chat.room_links().count() == 0;
                     if is_legacy || is_brief || self.screen.reader_is_gone() {
@@ -281,14 +284,14 @@ impl<'o> App<'o> {
             if takes_input {
                 self.ask(std::mem::replace(&mut ahead, TypeAhead::KeepsTarget));
             }
-            // A terminal that can't keep up is not fed any more; then the socket fills, and in
-            // the end the server is the one to decide.
+            // While the terminal can't keep up, accept no events. The socket then fills up, and in
+            // the end the server decides.
             let event = if self.screen.is_behind() {
                 &no_events
             } else {
                 &incoming
             };
-            // While the server has to answer first, what a script goes on to say can wait.
+            // While the server must reply first, the next lines of a script can wait.
             let typed = if takes_input && self.asked.is_some() {
                 self.keyboard.typed()
             } else {
@@ -321,7 +324,7 @@ impl<'o> App<'o> {
                     }
                 },
                 recv(self.subscription.ticks()) -> _ => {
-                    // What has come and was not looked at yet counts as heard.
+                    // Data that has arrived but is not processed yet counts as activity.
                     if !incoming.is_empty() {
                         stay.watch.touch(&self.clock, &self.subscription);
                     }
@@ -331,7 +334,7 @@ impl<'o> App<'o> {
         }
     }
 
-    /// Something has come over one of the links.
+    /// Handles an event of one of the links.
     fn on_event(
         &mut self,
         id: LinkId,
@@ -356,8 +359,7 @@ impl<'o> App<'o> {
                     return Some(SessionEnd::Left);
                 }
                 LinkEvent::Over(reason) => {
-                    self.screen
-                        .trouble(&format!("the connection is lost: {reason}"));
+                    self.screen.trouble(&format!("connection lost: {reason}"));
                     self.chat.lost(&self.screen);
                     Some(SessionEnd::Lost)
                 }
@@ -384,7 +386,7 @@ impl<'o> App<'o> {
         end
     }
 
-    /// The person, or the script, has given something.
+    /// Handles input from the user or the script.
     fn typed(&mut self, typed: Typed<Target>, link: &Link) -> Result<(), SessionEnd> {
         match typed {
             Typed::Line { text, under } => {
@@ -393,8 +395,8 @@ impl<'o> App<'o> {
             }
             Typed::TooMuch { bytes, lines } => {
                 self.screen.not_sent(&format!(
-                    "that paste ({}, {bytes} bytes) was not accepted: a message has at most {} \
-                     bytes; `… < FILE` sends a whole file",
+                    "paste not sent ({}, {bytes} bytes): a message has at most {} bytes; to send \
+                     a whole file, use `… < FILE`",
                     counted(lines, "line", "lines"),
                     link.codec().max_frame
                 ));
@@ -414,7 +416,7 @@ impl<'o> App<'o> {
             }
             Typed::PassedOver => {
                 self.screen
-                    .notice("what was typed before this was asked has been passed over");
+                    .notice("what you typed before this prompt appeared was ignored");
                 Ok(())
             }
             Typed::NoTerminal => Err(self.chat.no_terminal(&self.screen)),
@@ -422,7 +424,7 @@ impl<'o> App<'o> {
         }
     }
 
-    /// A key has been pressed: somebody is there.
+    /// Handles a key press, which shows that the user is present.
     fn touched(&mut self, link: &Link) {
         self.touched_at = self.clock.now();
         self.screen.set_away(false);
@@ -442,7 +444,7 @@ impl<'o> App<'o> {
             }
             IdleCheck::Late => {
                 self.screen
-                    .not_sent("the server has not answered everything in time; leaving");
+                    .not_sent("the server did not answer everything in time; leaving");
                 mention(ClientCommand::Terminate, link);
                 return Err(SessionEnd::Lost);
             }
@@ -454,7 +456,7 @@ impl<'o> App<'o> {
                 mention(ClientCommand::IdleTimeout, link);
                 let seconds = self.options.server_timeout.unwrap_or_default().as_secs();
                 self.screen.trouble(&format!(
-                    "nothing has come from the server for {seconds} s; leaving"
+                    "the server has sent nothing for {seconds} s; leaving"
                 ));
                 return Err(SessionEnd::Lost);
             }
@@ -462,7 +464,7 @@ impl<'o> App<'o> {
         self.chat.ticked(link, &self.screen)
     }
 
-    /// There is no more input: what was asked for is to be answered before the client leaves.
+    /// Handles the end of the input. Pending requests must be answered before the client leaves.
     fn finish(&mut self, link: &Link, stay: &mut SessionState) {
         let mut rooms = Vec::new();
         for room in self.chat.room_links() {
@@ -481,10 +483,10 @@ impl<'o> App<'o> {
         stay.input = InputMode::Leaving;
     }
 
-    /// When the last answers have to be there.
+    /// The deadline for the last replies.
     fn in_time(&self) -> Deadline {
         let timeout = if self.screen.has_prompts() {
-            // A person waits no longer than it takes for what they said last to arrive.
+            // A user waits only until the last messages have arrived.
             LAST_WORDS
         } else {
             self.options.server_timeout.unwrap_or(LAST_ANSWERS)
@@ -492,11 +494,11 @@ impl<'o> App<'o> {
         Deadline::after(self.clock.now(), Ticks::covering(timeout, TICK))
     }
 
-    /// Shows the prompt that is true now, in the place of one that is not.
+    /// Shows the current prompt in place of an outdated one.
     fn ask(&mut self, ahead: TypeAhead) {
         let wanted = match (self.chat.prompt(), &self.asked) {
             (Some(wanted), _) => wanted,
-            // What stands there has ceased to be true, and nothing can be said yet.
+            // The prompt on the screen is outdated, and nothing can be sent yet.
             (None, Some(asked)) if self.screen.has_prompts() && asked.target != Target::Nobody => {
                 nobody("one moment")
             }
@@ -504,12 +506,12 @@ impl<'o> App<'o> {
         };
         let stands = match &self.asked {
             None => false,
-            // Without prompts on the screen, a line is a line.
+            // Without prompts on the screen, all prompts for a line are the same.
             Some(asked) if !self.screen.has_prompts() && wanted.ask != PromptKind::Hidden => {
                 asked.ask == wanted.ask
             }
-            // A partner who has logged in meanwhile has another name, and is the same: to draw the
-            // prompt anew would end a search in the history.
+            // A partner who has logged in meanwhile has a new name, but is the same partner.
+            // Redrawing the prompt would end a history search.
             Some(asked) if wanted.target != Target::Nobody => {
                 (&asked.target, asked.ask) == (&wanted.target, wanted.ask)
             }
@@ -521,13 +523,13 @@ impl<'o> App<'o> {
         }
     }
 
-    /// Whoever said nothing for too long keeps no seat by coming back unasked; a person may, with a
-    /// key. Returns whether they have pressed one.
+    /// Asks a user who was disconnected as idle whether to reconnect. Without that, an idle client
+    /// would keep its seat by reconnecting. Returns whether to reconnect.
     fn is_there_again(&mut self) -> bool {
         if !self.screen.has_prompts() {
             return false;
         }
-        self.screen.notice("Enter comes back; /quit leaves");
+        self.screen.notice("press Enter to reconnect; /quit leaves");
         let prompt = nobody("not connected");
         self.keyboard.prompt(prompt.clone(), TypeAhead::KeepsTarget);
         self.asked = Some(prompt);
@@ -554,7 +556,7 @@ impl<'o> App<'o> {
         }
     }
 
-    /// Looks for a seat again, with growing pauses, until there is one or the person gives up.
+    /// Looks for a seat again, with growing pauses, until it finds one or the user gives up.
     fn come_back(&mut self) -> Result<ClientSeat, ExitStatus> {
         let (mut pause, most) = RECONNECT_PAUSES;
         let mut tries = Tries::default();
@@ -566,7 +568,7 @@ impl<'o> App<'o> {
         loop {
             let wait = pause + jitter(pause);
             self.screen.notice(&format!(
-                "coming back in {:.1} s; /quit gives up",
+                "reconnecting in {:.1} s; /quit gives up",
                 wait.as_secs_f32()
             ));
             self.wait(wait)?;
@@ -591,8 +593,8 @@ impl<'o> App<'o> {
         }
     }
 
-    /// Waits, unless the person leaves meanwhile. What a script has typed stays for the next
-    /// session; a person is told.
+    /// Waits, unless the user leaves meanwhile. A script's lines are kept for the next session; a
+    /// user's lines are rejected with a message.
     fn wait(&mut self, duration: Duration) -> Result<(), ExitStatus> {
         let over = crossbeam_channel::after(duration);
         let nothing = never();
@@ -620,7 +622,7 @@ impl<'o> App<'o> {
                             TypedLine::Quit => return Err(ExitStatus::Left),
                             TypedLine::Nothing => {}
                             _ => self.screen.not_sent(
-                                "not connected; that was not sent (the up arrow brings it back)",
+                                "not sent: you are not connected (press ↑ to get it back)",
                             ),
                         }
                     }
@@ -637,7 +639,7 @@ impl<'o> App<'o> {
     }
 }
 
-/// A prompt at which nothing that is typed goes to anybody.
+/// A prompt without a recipient: a line typed at it is not sent.
 fn nobody(name: &str) -> Prompt<Target> {
     Prompt {
         name: name.to_owned(),

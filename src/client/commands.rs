@@ -1,12 +1,11 @@
-//! What can be typed: the table of commands, from which the help and the completion are made.
+//! The commands that a user can type. The help and the completion are made from their table.
 
 use portal_wire::ClientCommand;
 
-/// A line that the person typed, understood.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TypedLine<'l> {
-    /// Chat for whoever the prompt names. (`%bob%hello`, as seed 003 writes it, is understood by
-    /// the server.)
+    /// Chat for the recipient in the prompt. (The server parses `%bob%hello` of seed 003.)
     Say(&'l str),
     /// `/me waves`.
     Act(&'l str),
@@ -14,65 +13,53 @@ pub(super) enum TypedLine<'l> {
     Public(&'l str),
     /// `PM` or `BM` alone: asks for the public message (seed 002).
     AskPublic,
-    /// `/pm TEXT`, which some people mean for everyone and most for one person.
+    /// `/pm TEXT`, which some users mean for everyone and most for one user.
     AmbiguousPublic(&'l str),
     /// `/msg NAME TEXT`.
     Direct {
-        /// For whom.
         to: &'l str,
-        /// What.
         text: &'l str,
     },
-    /// `DM` alone: shows who is there, asks for whom and then for what (seed 002).
+    /// `DM` alone: lists the users, then asks for the recipient and the text (seed 002).
     AskDirect,
-    /// `/reply TEXT`.
     Reply(&'l str),
     /// `/join ROOM` (seed 004).
     Join(&'l str),
     /// `/leave ROOM`, `/leave_chatroom ROOM`.
     Leave(&'l str),
-    /// `/send ROOM TEXT`.
     Send {
-        /// Where.
         room: &'l str,
-        /// What.
         text: &'l str,
     },
-    /// Something for the server, which answers it: `/topic`, `/rooms`, `/names`.
+    /// A request that the server answers: `/topic`, `/rooms`, `/names`.
     Ask(ClientCommand<'l>),
-    /// `/to WHOM`: what is typed goes there from now on; `/to` alone: to the partner again.
+    /// `/to WHOM` makes WHOM the recipient of typed lines; `/to` alone returns to the partner.
     To(Option<&'l str>),
-    /// `/query NAME`: what is typed goes to that person from now on.
+    /// `/query NAME` makes that user the recipient of typed lines.
     Query(&'l str),
-    /// `/login NAME`.
     Login(&'l str),
-    /// `/passwd`.
     Passwd,
-    /// `/ignore NAME`, or `/ignore` alone: who is ignored.
+    /// `/ignore NAME`, or `/ignore` alone, which lists the ignored names.
     Ignore(Option<&'l str>),
-    /// `/timestamp`.
     Timestamp(Timestamp),
-    /// `/bell`.
     Bell(When),
-    /// `/notify`.
     Notify(When),
-    /// `/quiet`.
     Quiet,
-    /// `/clear`.
     Clear,
-    /// `/cancel`: leaves a question.
+    /// `/cancel`, which cancels a question.
     Cancel,
     /// `/help`, or `/help COMMAND`.
     Help(Option<&'l str>),
     /// `/quit`, or `EX` alone (seed 002).
     Quit,
-    /// Nothing but space.
+    /// Only white space.
     Nothing,
-    /// A slash and something that is no command, or a command without what it needs.
+    /// A line with an unknown command, or a command without its arguments. Contains the error
+    /// message.
     Wrong(String),
 }
 
-/// What stands before a line.
+/// The timestamp before a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timestamp {
     Off,
@@ -80,7 +67,7 @@ pub(super) enum Timestamp {
     DateTime,
 }
 
-/// What the terminal's bell rings for, or the desktop is told of.
+/// The messages for which the bell rings, or for which there is a desktop notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     Off,
@@ -98,29 +85,29 @@ impl When {
         }
     }
 
-    /// Whether it is for a message, which may be for this person alone.
+    /// Returns whether it includes a message that is `direct` or not.
     pub(super) fn is_for(self, direct: bool) -> bool {
         self == When::All || (self == When::Direct && direct)
     }
 }
 
-/// How a line came here.
+/// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Typist {
-    /// A person at a prompt: a slash and a word that is no command is a slip of the finger.
+    /// A user at a prompt: a slash and an unknown command is a typing error.
     Person,
-    /// A pipe: what is none of the commands is text.
+    /// A pipe: a line that is not a command is text.
     Script {
         /// `PM`, `BM`, `DM` and `EX` alone are the operations of seed 002 here, too (`--commands`).
         seed_words: bool,
     },
 }
 
-/// What Tab completes after a command.
+/// The kind of word that Tab completes after a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
     Nothing,
-    /// Somebody's name.
+    /// A user's name.
     Name,
     /// A room's name.
     Room,
@@ -132,13 +119,13 @@ pub(super) enum Takes {
     Command,
 }
 
-/// One command for the person.
+/// A command and its help.
 struct CommandHelp {
     names: &'static [&'static str],
     arguments: &'static str,
     help: &'static str,
     takes: Takes,
-    /// What it ends in is text, which may go on over several lines.
+    /// Set if the last argument is text, which may span several lines.
     has_text: bool,
     read: fn(&str) -> Option<TypedLine<'_>>,
 }
@@ -147,7 +134,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["login"],
         arguments: "NAME",
-        help: "log in; you are asked for the password (a new name: for its password to be)",
+        help: "log in; asks for your password (for a new name, asks you to choose one)",
         takes: Takes::Nothing,
         has_text: false,
         read: |name| given(name).map(TypedLine::Login),
@@ -155,7 +142,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["all"],
         arguments: "TEXT",
-        help: "say TEXT to everyone who is logged in (a line that is just PM or BM asks for it)",
+        help: "send TEXT to everyone who is logged in (PM or BM alone on a line asks for TEXT)",
         takes: Takes::Nothing,
         has_text: true,
         read: |text| given(text).map(TypedLine::Public),
@@ -163,7 +150,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["msg", "dm", "w"],
         arguments: "NAME TEXT",
-        help: "say TEXT to NAME alone (a line that is just DM asks for both; so does %NAME%TEXT)",
+        help: "send TEXT to NAME alone, like %NAME%TEXT (DM alone on a line asks for both)",
         takes: Takes::Name,
         has_text: true,
         read: |rest| {
@@ -174,7 +161,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["reply", "r"],
         arguments: "TEXT",
-        help: "say TEXT to whoever wrote to you alone last",
+        help: "send TEXT to the sender of your last direct message",
         takes: Takes::Nothing,
         has_text: true,
         read: |text| given(text).map(TypedLine::Reply),
@@ -182,7 +169,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["pm"],
         arguments: "TEXT",
-        help: "the same as /all: PM is a public message here",
+        help: "same as /all: PM is a public message here",
         takes: Takes::Nothing,
         has_text: true,
         read: |text| given(text).map(TypedLine::AmbiguousPublic),
@@ -190,7 +177,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["to"],
         arguments: "[ROOM|NAME|all]",
-        help: "what you type goes there from now on; /to alone: to your partner again",
+        help: "send all that you type there; /to alone sends it to your partner again",
         takes: Takes::Whom,
         has_text: false,
         read: |whom| Some(TypedLine::To(given(whom))),
@@ -198,7 +185,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["query"],
         arguments: "NAME",
-        help: "what you type goes to NAME alone from now on",
+        help: "send all that you type to NAME alone",
         takes: Takes::Name,
         has_text: false,
         read: |name| given(name).map(TypedLine::Query),
@@ -206,7 +193,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["join"],
         arguments: "ROOM",
-        help: "go into a room; it is made if there is none of that name",
+        help: "join a room; creates the room if it does not exist",
         takes: Takes::Room,
         has_text: false,
         read: |room| given(room).map(TypedLine::Join),
@@ -214,7 +201,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["send"],
         arguments: "ROOM TEXT",
-        help: "say TEXT in a room that you are in",
+        help: "send TEXT to a room that you are in",
         takes: Takes::Room,
         has_text: true,
         read: |rest| {
@@ -225,7 +212,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["topic"],
         arguments: "ROOM [TEXT]",
-        help: "what a room is about; with TEXT, say so to everyone in it",
+        help: "show the topic of a room; with TEXT, set it",
         takes: Takes::Room,
         has_text: true,
         read: |rest| {
@@ -246,7 +233,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["rooms", "list"],
         arguments: "",
-        help: "which rooms there are, and how many are in each",
+        help: "list the rooms and how many people are in each",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Ask(ClientCommand::Rooms)),
@@ -254,7 +241,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["names", "who"],
         arguments: "",
-        help: "who is logged in",
+        help: "list who is logged in",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Ask(ClientCommand::Who)),
@@ -262,7 +249,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["me"],
         arguments: "TEXT",
-        help: "say what you do: /me waves shows as * alice waves",
+        help: "send what you do: /me waves appears as * alice waves",
         takes: Takes::Nothing,
         has_text: true,
         read: |text| given(text).map(TypedLine::Act),
@@ -270,7 +257,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["ignore"],
         arguments: "[NAME]",
-        help: "show nothing that NAME says, or show it again; alone: who is ignored",
+        help: "hide messages from NAME, or show them again; /ignore alone lists the hidden names",
         takes: Takes::Name,
         has_text: false,
         read: |name| Some(TypedLine::Ignore(given(name))),
@@ -278,7 +265,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["passwd"],
         arguments: "",
-        help: "change your password; you are asked for the old one and the new one",
+        help: "change your password; asks for the old one and the new one",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Passwd),
@@ -286,7 +273,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["timestamp"],
         arguments: "off|time|datetime",
-        help: "what stands before each line",
+        help: "set the timestamp before each line",
         takes: Takes::Values(&["off", "time", "datetime"]),
         has_text: false,
         read: |mode| match mode {
@@ -299,7 +286,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["bell"],
         arguments: "off|dm|all",
-        help: "when to ring: never, for what is said to you alone, for everything",
+        help: "when to ring: never, for direct messages, for all messages",
         takes: Takes::Values(WHENS),
         has_text: false,
         read: |word| When::read(word).map(TypedLine::Bell),
@@ -307,7 +294,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["notify"],
         arguments: "off|dm|all",
-        help: "when to tell the desktop, where the terminal can (OSC 9)",
+        help: "when to show a desktop notification, if the terminal supports it (OSC 9)",
         takes: Takes::Values(WHENS),
         has_text: false,
         read: |word| When::read(word).map(TypedLine::Notify),
@@ -315,7 +302,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["quiet"],
         arguments: "",
-        help: "show, or do not show, who comes and goes",
+        help: "hide who joins and leaves, or show it again",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Quiet),
@@ -331,7 +318,7 @@ const COMMANDS: &[CommandHelp] = &[
     CommandHelp {
         names: &["cancel"],
         arguments: "",
-        help: "leave a question that you are asked",
+        help: "cancel the question that you are asked",
         takes: Takes::Nothing,
         has_text: false,
         read: |_| Some(TypedLine::Cancel),
@@ -360,10 +347,10 @@ fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Understands a typed line. One that begins with two slashes is chat that begins with one.
+/// Parses a typed line. A line that begins with two slashes is chat that begins with one.
 pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
     if typist != (Typist::Script { seed_words: false }) {
-        // The operations of seed 002, as a line of their own.
+        // The operations of seed 002, each alone on its line.
         match line.trim() {
             "PM" | "BM" => return TypedLine::AskPublic,
             "DM" => return TypedLine::AskDirect,
@@ -386,20 +373,20 @@ pub(super) fn read(line: &str, typist: Typist) -> TypedLine<'_> {
     let arguments = &command[name.len()..];
     match (find(name), typist) {
         (Some(known), _) => (known.read)(arguments.trim())
-            .unwrap_or_else(|| TypedLine::Wrong(format!("it is /{name} {}", known.arguments))),
+            .unwrap_or_else(|| TypedLine::Wrong(format!("usage: /{name} {}", known.arguments))),
         (None, Typist::Script { .. }) => TypedLine::Say(line),
         (None, Typist::Person) => TypedLine::Wrong(format!(
-            "there is no command /{name}; /help lists them, // says a slash"
+            "there is no command /{name}; /help lists them, // sends a slash"
         )),
     }
 }
 
-/// The word at the beginning of what follows a slash.
+/// The first word of the text after a slash.
 fn first_word(text: &str) -> &str {
     text.split(char::is_whitespace).next().unwrap_or_default()
 }
 
-/// Whether a line is one of the commands, or so much like one that it is no text.
+/// Returns whether a line is a command, or looks too much like one to be text.
 pub(super) fn is_command(line: &str) -> bool {
     let Some(command) = line.strip_prefix('/') else {
         return false;
@@ -409,14 +396,14 @@ pub(super) fn is_command(line: &str) -> bool {
     !name.is_empty() && name.chars().all(is_word)
 }
 
-/// Whether a line is one of the commands.
+/// Returns whether a line is a known command.
 pub(super) fn is_known_command(line: &str) -> bool {
     line.strip_prefix('/')
         .is_some_and(|command| find(first_word(command)).is_some())
 }
 
-/// Cuts what was pasted into what it is: messages of several lines, and commands, whose text may go
-/// on over several lines as well. A command never has another one inside.
+/// Splits a paste into messages and commands. Messages, and the text of commands, may span several
+/// lines. A command never contains another command.
 pub(super) fn pieces(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let mut may_go_on = false;
@@ -455,20 +442,19 @@ pub(super) fn beginning_with(start: &str) -> impl Iterator<Item = &'static str> 
     names.filter(move |name| name.starts_with(&start))
 }
 
-/// What the word after this command (without the slash) may be.
+/// The kind of argument that this command (without the slash) takes.
 pub(super) fn takes(name: &str) -> Takes {
     find(name).map_or(Takes::Nothing, |command| command.takes)
 }
 
 /// One line of the help.
 pub(super) struct HelpLine {
-    /// How it is typed.
+    /// The syntax of the command.
     pub(super) usage: String,
-    /// What it does.
     pub(super) explanation: &'static str,
 }
 
-/// The help: of all commands, or of one. None if there is no such command.
+/// Returns the help for all commands, or for one. Empty if there is no such command.
 pub(super) fn help(of: Option<&str>) -> Vec<HelpLine> {
     let name = of.map(|name| name.trim_start_matches('/').to_ascii_lowercase());
     let wanted = COMMANDS.iter().filter(|command| {

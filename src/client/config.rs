@@ -1,8 +1,8 @@
-//! Where a person's own settings and typed lines are kept between runs.
+//! The files that keep a user's settings and typed lines between runs.
 //!
 //! The settings are a text file: `server`, `port` and `name`, and the options of the command line
-//! without their dashes, one to a line. They count only where the command line names no server, so
-//! `chatclient HOST PORT` is the same for everybody.
+//! without their dashes, one per line. They apply only if the command line names no server, so
+//! `chatclient HOST PORT` does the same for every user.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -12,17 +12,17 @@ use clap::error::{ContextKind, ContextValue};
 
 use portal_cli::files;
 
-/// Where the settings are, unless `--config` says otherwise; `None` without a home.
+/// The default path of the settings file (see `--config`). `None` without a home directory.
 pub(super) fn settings_file() -> Option<PathBuf> {
     files::settings_file("client.conf")
 }
 
-/// Where the lines are that were typed.
+/// The file of typed lines. `None` without a home directory.
 pub(super) fn history_file() -> Option<PathBuf> {
     files::state_file("history")
 }
 
-/// Where the servers are that were met before, or `None` without a home.
+/// The file of known servers. `None` without a home directory.
 pub(super) fn known_servers_file() -> Option<PathBuf> {
     files::state_file("known_servers")
 }

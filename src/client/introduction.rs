@@ -76,15 +76,16 @@ mod with_tls {
     pub(super) struct Known {
         servers: Option<KnownServers>,
         trust: Trust,
-        /// The place of the fingerprint that the user has given.
+        /// The place where the user has given the fingerprint.
         pinned_at: Option<String>,
     }
 
     impl Introduction {
-        /// Looks up what is known of the server, if TLS is wanted.
+        /// Looks up what is known about the server, if TLS is wanted.
         ///
         /// # Errors
-        /// Why nothing can be looked up, for the person.
+        ///
+        /// The reason and the fix, for the user.
         pub(crate) fn begin(options: &mut Options) -> Result<Introduction, String> {
             let Some(wanted) = &options.tls else {
                 return Ok(Introduction { known: None });
@@ -93,7 +94,7 @@ mod with_tls {
             let pin = match (&wanted.fingerprint, &servers) {
                 (Some(Given { value, place }), _) => Some(value.parse().map_err(|_| {
                     format!(
-                        "{place}: {value} is not a SHA-256 fingerprint; give it 64 hexadecimal digits, as the server shows them"
+                        "{place}: {value} is not a SHA-256 fingerprint; write 64 hexadecimal digits, as the server shows them"
                     )
                 })?),
                 (None, Some(servers)) => {
@@ -114,8 +115,8 @@ mod with_tls {
             Ok(Introduction { known })
         }
 
-        /// What becomes of a connection that was not made. Asks the person, if it was over a
-        /// certificate that nobody knows.
+        /// Decides how to continue after a failed connection. If the certificate is unknown, asks
+        /// the user.
         pub(crate) fn judge(&mut self, options: &mut Options) -> FailureVerdict {
             let Some(known) = &mut self.known else {
                 return FailureVerdict::NotMine;
@@ -130,11 +131,11 @@ mod with_tls {
                 None => FailureVerdict::NotMine,
                 Some(Untrusted::Unknown(shown)) => match ask(&there, &shown) {
                     Answer::NoTerminal => FailureVerdict::Refused(format!(
-                        "the server {there} is not known here: its certificate has the SHA-256 fingerprint\n  {shown}\n\
-                         There is no terminal to ask whether that is right. If it is what the server's own terminal \
-                         shows, say so with --tls-fingerprint {shown}"
+                        "the server {there} is unknown. Its certificate has the SHA-256 fingerprint\n  {shown}\n\
+                         There is no terminal to ask you whether that is right. If the server's own terminal shows \
+                         the same fingerprint, trust it with --tls-fingerprint {shown}"
                     )),
-                    Answer::No => FailureVerdict::Refused("nothing was said to it".to_owned()),
+                    Answer::No => FailureVerdict::Refused("nothing was sent to it".to_owned()),
                     Answer::Yes => {
                         if let Some(servers) = &known.servers
                             && let Err(error) = servers.keep(&options.server, options.port, &shown)
@@ -159,31 +160,31 @@ mod with_tls {
                 }) if known.pinned_at.is_some() => {
                     let place = known.pinned_at.as_deref().unwrap_or_default();
                     FailureVerdict::Refused(format!(
-                        "the server {there} has another certificate than the one you named. Nothing was sent to it.\n  \
+                        "the server {there} has a different certificate from the one you named. Nothing was sent to it.\n  \
                          named:  {wanted}\n  shown:  {shown}\n\
-                         The first one is {place}. Ask the server's operator, by another way than this, which one is \
+                         The first one is {place}. Ask the server's operator, through another channel, which one is \
                          right. If it is the second one, correct that value. Otherwise someone may be \
                          intercepting the connection"
                     ))
                 }
                 Some(Untrusted::Changed { known, shown }) => FailureVerdict::Refused(format!(
-                    "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was said to it.\n  known:  {known}\n  shown:  {shown}\n\
-                     Either {there} has a new certificate (ask whoever runs it, by another way than this), or somebody \
-                     stands between you and it. If it is new and right, take the line \"{there} …\" out of {file}, or \
-                     say --tls-fingerprint {shown}"
+                    "THE SERVER'S CERTIFICATE HAS CHANGED. Nothing was sent to it.\n  known:  {known}\n  shown:  {shown}\n\
+                     Either {there} has a new certificate, or someone is intercepting the connection. Ask the server's \
+                     operator through another channel. If the new certificate is right, delete the line \"{there} …\" \
+                     from {file}, or use --tls-fingerprint {shown}"
                 )),
                 Some(wrong) => FailureVerdict::Refused(format!(
-                    "the server {there} is not believed, and nothing was said to it: {wrong}"
+                    "the server {there} is not trusted, and nothing was sent to it: {wrong}"
                 )),
             }
         }
     }
 
-    /// From now on connections are held against `pin`, or against the system's authorities.
+    /// Checks the following connections against `pin`, or against the system's authorities.
     fn use_trust(options: &mut Options, pin: Option<Fingerprint>) -> Result<Trust, String> {
         let host = options.server.parse::<Host>();
         let trust = Trust::new(pin, host.is_err()).map_err(|error| format!("--tls: {error}"))?;
-        // A zone belongs to this machine; a certificate knows none.
+        // A zone is local to this machine; a certificate contains none.
         let name = host.map_or_else(|_| options.server.clone(), |host| host.ip().to_string());
         options.dial.tls = Some((trust.client.clone(), name));
         Ok(trust)
@@ -195,7 +196,7 @@ mod with_tls {
         NoTerminal,
     }
 
-    /// Asks on the terminal, whatever is piped.
+    /// Asks on the terminal, even if input and output are redirected.
     fn ask(there: &str, shown: &Fingerprint) -> Answer {
         let terminal = File::options().read(true).write(true).open("/dev/tty");
         let Ok(mut terminal) = terminal else {
@@ -203,9 +204,9 @@ mod with_tls {
         };
         let there = printable(there);
         let question = format!(
-            "The server {there} was never met before, and nobody vouches for it.\n\
+            "The server {there} is unknown, and no authority vouches for it.\n\
              Its certificate has the SHA-256 fingerprint\n  {shown}\n\
-             Does the server's own terminal show the same? (yes/no) "
+             Does the server's own terminal show the same one? (yes/no) "
         );
         if terminal.write_all(question.as_bytes()).is_err() {
             return Answer::NoTerminal;

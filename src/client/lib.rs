@@ -1,13 +1,13 @@
-//! The client: finds a seat, then lets a person chat.
+//! The client: finds a seat, then lets the user chat.
 //!
-//! The main thread conducts: it alone decides what is sent and what is shown. It blocks on
-//! channels that three others feed: `keyboard` (the line editor, or piped standard input),
-//! `listener` (the socket) and `ticker` (the clock, for the client's own timeout). On a terminal
-//! `keys` reads what is typed for the editor, and `printer` shows lines above the one being typed,
-//! because that can block. `signals` catches the signals and nothing else.
+//! The main thread alone decides what to send and what to show. It blocks on channels that three
+//! other threads feed: `keyboard` (the line editor, or piped standard input), `listener` (the
+//! socket) and `ticker` (the clock, for the client's own timeout). On a terminal, `keys` reads the
+//! user's input for the editor, and `printer` shows lines above the one being typed, because that
+//! can block. `signals` only catches signals.
 //!
-//! Where a line goes is a value, a `Target`; a prompt stands for one, and a line carries the one
-//! under which it was begun.
+//! The recipient of a line is a value, a `Target`. Each prompt has one, and a line keeps the target
+//! of the prompt under which it was begun.
 
 mod app;
 mod chat;
@@ -29,22 +29,22 @@ use std::process::ExitCode;
 
 use options::{ClientCommand, parse};
 
-/// How the program ends, as an exit code.
+/// The program's exit status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ExitStatus {
-    /// The person left.
+    /// The user left.
     Left,
-    /// No connection, or it was lost, or the server ended it.
+    /// No connection, or the connection was lost, or the server ended it.
     Lost,
-    /// A script has said all that it had to say, and something of it was refused or not sent.
+    /// A script has ended normally, but something in it was refused or not sent.
     Refused,
     /// An option, a file or the piped input is invalid.
     BadInput,
-    /// Everything was occupied and the tries were used up.
+    /// The server was full, and all retries were used up.
     Full,
 }
 
-/// Runs the client. `arguments` are those after the program's name.
+/// Runs the client. `arguments` do not include the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match parse(arguments) {
         Ok(ClientCommand::Chat(options)) => match app::chat(&options) {
@@ -58,14 +58,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Reads a line as if somebody had typed it.
+/// Parses a line as if a user had typed it.
 #[cfg(fuzzing)]
 pub fn read_typed(line: &str) {
     let _ = commands::read(line, commands::Typist::Person);
     let _ = commands::pieces(line);
 }
 
-/// Reads a command line.
+/// Parses a command line.
 #[cfg(fuzzing)]
 pub fn read_arguments(line: &str) {
     let _ = parse(line.split(' ').map(OsString::from));

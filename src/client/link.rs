@@ -1,5 +1,5 @@
-//! A connection to a worker or to a room, once seated: a thread of its own listens, the main thread
-//! speaks.
+//! A connection to a worker or to a room, after the handshake: its own thread reads, the main
+//! thread writes.
 
 use std::io::{self, Write as _};
 use std::net::Shutdown;
@@ -15,25 +15,24 @@ use portal_net::limits::THREAD_STACK;
 use portal_net::{Connector, Host, Stream};
 use portal_wire::{Codec, FrameReader};
 
-/// Which link something was heard on, counted so that the last words of a link that was given up
-/// are not taken for those of the one after it.
+/// Identifies a link. Numbers are not reused, so late events of an abandoned link are not taken for
+/// events of the next one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LinkId {
-    /// To a worker.
+    /// A link to a worker.
     Main(u64),
-    /// To a room.
+    /// A link to a room.
     Room(u64),
 }
 
-/// What a listener thread hears.
+/// An event from a listener thread.
 pub(super) enum LinkEvent {
-    /// One frame.
     Frame(Vec<u8>),
-    /// The connection is over; nothing comes after this.
+    /// The connection has ended, for this reason. No event follows.
     Over(String),
 }
 
-/// A seated connection. Dropping it closes the socket and joins the listener.
+/// A connection in a seat. Dropping it closes the socket and joins the listener.
 pub(super) struct Link {
     id: LinkId,
     stream: Arc<Stream>,
@@ -44,10 +43,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts the listener thread on a seat. What it hears goes to `events`, marked with `id`.
+    /// Starts the listener thread on a seat. It sends its events to `events`, marked with `id`.
     ///
     /// # Errors
-    /// What the system says when it has no thread to give.
+    ///
+    /// The system's error if it can't start a thread.
     pub(super) fn start(
         seat: ClientSeat,
         id: LinkId,
@@ -76,17 +76,16 @@ impl Link {
         })
     }
 
-    /// Which link this is.
     pub(super) fn id(&self) -> LinkId {
         self.id
     }
 
-    /// How documents are written on this link.
+    /// The encoding of documents on this link.
     pub(super) fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// How other connections to the same server are made.
+    /// The connector for other connections to the same server.
     pub(super) fn dial(&self) -> &Connector {
         &self.dial
     }
@@ -96,10 +95,11 @@ impl Link {
         self.stream.peer().into()
     }
 
-    /// Sends a frame, as one write.
+    /// Sends a frame in one write.
     ///
     /// # Errors
-    /// What the socket reports. The link is of no use then: half a frame may be out.
+    ///
+    /// The socket's error. The link is unusable then, because part of the frame may have been sent.
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         (&*self.stream).write_all(frame)
     }
@@ -115,7 +115,7 @@ impl Drop for Link {
     }
 }
 
-/// What the listener thread has.
+/// The state of the listener thread.
 struct LinkReader {
     id: LinkId,
     stream: Arc<Stream>,
@@ -145,9 +145,9 @@ impl LinkReader {
         self.emit(LinkEvent::Over(reason));
     }
 
-    /// Hands something to the main thread; what it does not take in time waits in the socket, and
-    /// so with the sender. Returns whether to go on. All links share the channel, so a full one is
-    /// no reason to wait for ever: the main thread may be waiting for this one to end.
+    /// Sends an event to the main thread. If that thread is slow, the data waits in the socket, and
+    /// so at the sender. Returns whether to continue. All links share the channel, so a full
+    /// channel must not block forever: the main thread may be waiting for this thread to end.
     fn emit(&self, mut events: LinkEvent) -> bool {
         const PATIENCE: Duration = Duration::from_millis(100);
         loop {

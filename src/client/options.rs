@@ -21,7 +21,7 @@ use portal_net::limits;
 use portal_net::{Connector, Tap};
 use portal_wire::{Codec, Name, Revision};
 
-/// Chat with whoever sits beside you
+/// Chat with the partner in the neighbouring seat
 #[derive(Parser, Debug)]
 #[command(
     name = "chatclient",
@@ -33,23 +33,23 @@ use portal_wire::{Codec, Name, Revision};
     disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "\
--h HOST -p PORT -n NAME are the first three, as seed 004 calls them.
+-h HOST, -p PORT and -n NAME are seed 004's options for the first three arguments.
 
-Type and press Enter to say something. /help lists the commands; /quit, Ctrl-D or
+Type a message and press Enter to send it. /help lists the commands; /quit, Ctrl-D or
 Ctrl-C leave. From a pipe, lines are sent one after the other, and the client waits
-for the answers. Exit code 0: you left, 1: no connection, or the server ended it, or
-(from a pipe) something was refused or not sent, 2: a bad option, or a file or a pipe
-that is not UTF-8 text, 3: full."
+for the replies. Exit code 0: you left, 1: no connection, or the server ended it, or
+(from a pipe) something was refused or not sent, 2: an invalid option, or a file or a
+pipe that is not UTF-8 text, 3: the server is full."
 )]
 struct ClientArguments {
     /// The server's name or address [default: 127.0.0.1]
     #[arg(value_parser = server)]
     server: Option<String>,
-    /// Its portal's port [default: 50000]
+    /// The portal's port [default: 50000]
     #[arg(value_parser = value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Log in under this name; you are asked for the password. Without it you talk with your
-    /// partner, nameless
+    /// Log in with this name; asks for the password. Without a name, you can only talk with your
+    /// partner
     #[arg(value_parser = username)]
     username: Option<String>,
     #[arg(short = 'h', value_name = "HOST", value_parser = server, hide = true)]
@@ -59,61 +59,61 @@ struct ClientArguments {
     #[arg(short = 'n', value_name = "NAME", value_parser = username, hide = true)]
     same_username: Option<String>,
 
-    /// Listen on PORT (any) and let the worker connect to us
+    /// Listen on PORT (any free one if omitted) and let the worker connect to this client
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = callback_port, conflicts_with = "compat")]
     callback: Option<u16>,
     /// How to ask the portal for a worker's port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "tcp")]
     portal: PortalProtocol,
-    /// Speak TLS with a server that was started with --tls. A server that nobody vouches for is
-    /// asked about once, and known from then on
+    /// Use TLS, for a server that was started with --tls. If no authority vouches for its
+    /// certificate, asks you once and remembers the certificate
     #[arg(long, conflicts_with_all = ["compat", "callback"])]
     tls: bool,
-    /// Speak TLS, and with none but the server whose certificate has that SHA-256 fingerprint
+    /// Use TLS, and accept only the certificate with this SHA-256 fingerprint
     #[arg(long, value_name = "SHA256", conflicts_with_all = ["compat", "callback"])]
     tls_fingerprint: Option<String>,
-    /// Speak as the original programs of that revision do
+    /// Speak like the original programs, in this revision
     #[arg(long, value_name = "0|1|2", value_parser = revision)]
     compat: Option<Revision>,
-    /// How often to ask again when the server is full, every 2 s [default: for ever]; 0 gives up at
+    /// How often to retry when the server is full, every 2 s [default: no limit]; 0 gives up at
     /// once, with exit code 3
     #[arg(long, value_name = "N")]
     retry: Option<u32>,
-    /// Come back when the link is lost
+    /// Reconnect when the connection is lost
     #[arg(long)]
     reconnect: bool,
-    /// Leave when nothing has come from the server for S seconds [default: 60]; 0 = never
+    /// Leave when the server has sent nothing for S seconds [default: 60]; 0 = never
     #[arg(long, value_name = "S")]
     server_timeout: Option<u32>,
-    /// The password is the first line of FILE (or set CHAT_PASSWORD): for scripts, and where there
-    /// is no terminal to ask on
+    /// Read the password from the first line of FILE (or set CHAT_PASSWORD): for scripts, and when
+    /// there is no terminal to ask on
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// In a pipe, too, PM, BM, DM and EX alone are commands
+    /// Make PM, BM, DM and EX, alone on a line, commands in a pipe, too
     #[arg(long)]
     commands: bool,
-    /// Where server, port, name and options are that count when no SERVER is given
-    /// [default: ~/.config/portal-chat/client.conf]
+    /// Read server, port, name and options from FILE when no SERVER is given [default:
+    /// ~/.config/portal-chat/client.conf]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Save the server, the port, the name and the options of this command line in that file; its
-    /// other lines stay
+    /// Save the server, port, name and options of this command line in that file; its other lines
+    /// stay
     #[arg(long)]
     save: bool,
-    /// Print every socket call with its bytes, passwords and all
+    /// Print every socket call with its bytes, including passwords
     #[arg(long)]
     trace: bool,
-    /// Write N bytes at a time, to see that one write is not one read
+    /// Write N bytes at a time, to show that one write is not one read
     #[arg(long, value_name = "N")]
     chop: Option<NonZeroU16>,
-    /// No colours (NO_COLOR does the same)
+    /// Disable colours (NO_COLOR does the same)
     #[arg(long)]
     no_color: bool,
-    /// Print help (-h alone does, too)
+    /// Print help (-h alone does the same)
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
-    /// The place of `--tls-fingerprint`, if that is in the settings file.
+    /// The place of `--tls-fingerprint`, if it is in the settings file.
     #[arg(skip)]
     fingerprint_place: Option<String>,
 
@@ -129,17 +129,17 @@ enum ClientSubcommand {
     Echo(portal_lesson::EchoClient),
 }
 
-/// How to ask the portal.
+/// The protocol for requests to the portal.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum PortalProtocol {
     Tcp,
     Udp,
 }
 
-/// How TLS is to be spoken.
+/// The TLS settings.
 #[derive(Clone, Debug)]
 pub(super) struct TlsWanted {
-    /// The certificate that the server is to show.
+    /// The fingerprint that the server's certificate must have.
     pub(super) fingerprint: Option<Given>,
 }
 
@@ -151,39 +151,39 @@ pub(super) struct Given {
     pub(super) place: String,
 }
 
-/// What the client was told at its start.
+/// The client's options.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) server: String,
     pub(super) port: u16,
-    /// Who to log in as, at once.
+    /// The name for an immediate login.
     pub(super) username: Option<String>,
     pub(super) portal: PortalProtocol,
-    /// Speak with an original program of that revision (seed 000).
+    /// The revision of the original programs (seed 000) that the server speaks.
     pub(super) compat: Option<Revision>,
-    /// Let the worker connect to us, on this port; 0 lets the system choose.
+    /// The port on which the worker connects to us; 0 lets the system choose.
     pub(super) callback: Option<u16>,
-    /// How often to ask again when the server is full; `None` is for ever.
+    /// Limit on retries when the server is full; `None` means no limit.
     pub(super) retry: Option<u32>,
     pub(super) reconnect: bool,
-    /// How long the server may be silent; `None` is for ever.
+    /// Limit on the server's silence; `None` means no limit.
     pub(super) server_timeout: Option<Duration>,
     pub(super) color: bool,
-    /// Given beforehand, in a file or a variable.
+    /// The password from a file or a variable.
     pub(super) password: Option<Given>,
-    /// In a pipe, too, the operations of seed 002 alone in a line are commands.
+    /// Set if the operations of seed 002, alone on a line, are commands in a pipe, too.
     pub(super) commands: bool,
-    /// The file with the lines of earlier runs, for a person at a terminal.
+    /// The lines of earlier runs, for a user at a terminal.
     pub(super) history: Option<History>,
-    /// How connections are made.
+    /// The connector for all connections.
     pub(super) dial: Connector,
-    /// TLS is to be spoken.
+    /// `None` means no TLS.
     pub(super) tls: Option<TlsWanted>,
-    /// Where the tap's lines go.
+    /// The destination of the tap's lines.
     pub(super) trace: TraceOut,
 }
 
-/// What the command line asks for.
+/// The action that the command line requests.
 #[derive(Debug)]
 pub(super) enum ClientCommand {
     Chat(Box<Options>),
@@ -192,13 +192,13 @@ pub(super) enum ClientCommand {
 }
 
 impl Options {
-    /// How the server is spoken to.
+    /// The encoding of documents for this server.
     pub(super) fn codec(&self) -> Codec {
         self.compat.map_or_else(Codec::default, Codec::legacy)
     }
 }
 
-/// Reads the command line (without the program's name). `Err` is the program's end.
+/// Parses the command line (without the program's name). `Err` means that the program must exit.
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ClientCommand, ExitCode> {
@@ -209,14 +209,14 @@ pub(super) fn parse(
     command(read, &arguments).map_err(|error| refuse::<ClientArguments>(&error))
 }
 
-/// The words of the settings file and then of the command line, as clap takes them.
+/// The words of the settings file, followed by those of the command line, as clap expects them.
 fn words(settings: &[OsString], arguments: &[OsString]) -> Vec<OsString> {
     let program = OsString::from("chatclient");
     let all = std::iter::once(&program).chain(settings).chain(arguments);
-    // A server is never a mere number.
+    // A server is never just a number.
     let is_number = |word: &str| word.parse::<u64>().is_ok();
     let mut words = join_value(all.cloned(), "--callback", is_number);
-    // Seed 004 names the host with -h; without one, it asks for help.
+    // In seed 004, -h names the host; alone, it asks for help.
     for index in 0..words.len() {
         let next = words.get(index + 1);
         let is_alone = next.is_none_or(|next| next.to_string_lossy().starts_with('-'));
@@ -242,7 +242,7 @@ fn command(
     {
         match text_file::read(file) {
             Ok(text) => read = with_settings(file, &text, arguments)?,
-            // Without `--config`, a file that is not there is none that was forgotten.
+            // A missing file is an error only with `--config` and without `--save`.
             Err(error) if error.is_missing() && (config.is_none() || save_wanted) => {}
             Err(error) => return Err(bad_file(error)),
         }
@@ -304,7 +304,7 @@ fn with_settings(
         ))
     });
     let mut read = read?;
-    // The command line has the last word.
+    // The command line overrides the settings.
     let is_given = |words: &[OsString]| words.iter().any(|word| is_option(word, FINGERPRINT));
     if !is_given(arguments) {
         let setting = settings
@@ -320,7 +320,7 @@ fn with_settings(
 
 const FINGERPRINT: &str = "--tls-fingerprint";
 
-/// Returns whether a word of the command line is that option, with or without its value.
+/// Returns whether a word of the command line is `option`, with or without its value.
 fn is_option(word: &OsStr, option: &str) -> bool {
     let rest = word.to_str().and_then(|word| word.strip_prefix(option));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
@@ -343,10 +343,10 @@ fn sentence_of(error: &clap::Error) -> String {
 fn options(read: ClientArguments) -> Result<Options, clap::Error> {
     let username = read.username.or(read.same_username);
     if read.compat.is_some() && username.is_some() {
-        let sentence = "--compat: the original programs know no names, so leave USERNAME out";
+        let sentence = "--compat: the original programs have no names; leave USERNAME out";
         return Err(bad_value::<ClientArguments>(sentence));
     }
-    // The original programs answer no PING, so their silence means nothing.
+    // The original programs do not answer PING, so their silence means nothing.
     let patience = if read.compat.is_some() { 0 } else { 60 };
     let server_timeout = read.server_timeout.unwrap_or(patience);
     let password = read.password_file.map(|file| {
@@ -423,7 +423,7 @@ fn save(
 /// The options of this command line that can be settings, and their values.
 fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
     let mut described = ClientArguments::command();
-    // The command line was parsed before without an error.
+    // This command line has already been parsed without an error.
     let Ok(matches) = described.try_get_matches_from_mut(words(&[], arguments)) else {
         return Ok(Vec::new());
     };
@@ -446,7 +446,7 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             let file = Path::new(&value);
             if !file.is_file() {
                 return Err(format!(
-                    "{} is not a regular file, and will not exist the next time; leave --password-file out",
+                    "{} is not a regular file, so it will not exist next time; leave --password-file out",
                     file.display()
                 ));
             }
@@ -459,7 +459,7 @@ fn given(arguments: &[OsString]) -> Result<Vec<(String, String)>, String> {
             .ok()
             .filter(|value| !value.contains('\n'));
         let value =
-            value.ok_or_else(|| format!("the value of --{long} does not fit on a line of text"))?;
+            value.ok_or_else(|| format!("the value of --{long} is not a single line of UTF-8"))?;
         settings.push((long.to_owned(), value));
     }
     Ok(settings)
@@ -469,7 +469,7 @@ fn callback_port(text: &str) -> Result<u16, String> {
     let least = limits::FIRST_ORDINARY_PORT;
     match text.parse() {
         Ok(port) if port == 0 || port >= least => Ok(port),
-        _ => Err(format!("it is a whole number from {least} to 65535")),
+        _ => Err(format!("must be a whole number from {least} to 65535")),
     }
 }
 
@@ -478,7 +478,7 @@ fn server(text: &str) -> Result<String, &'static str> {
         return Err("a server's name or address has no spaces");
     }
     if text.parse::<u16>().is_ok() || text.parse::<SocketAddr>().is_ok() {
-        return Err("the server comes first and then, after a space, the port");
+        return Err("give the server first and then, after a space, the port");
     }
     let bare = text
         .strip_prefix('[')
@@ -489,7 +489,7 @@ fn server(text: &str) -> Result<String, &'static str> {
 fn username(text: &str) -> Result<String, &'static str> {
     Name::new(text)
         .map(|_| text.to_owned())
-        .ok_or("it is 1 to 32 letters, digits, _ . or -")
+        .ok_or("must be 1 to 32 letters, digits, _ . or -")
 }
 
 #[cfg(test)]
@@ -503,7 +503,7 @@ pub(super) mod tests {
         command
     }
 
-    /// What the command line asks for, or what it is answered.
+    /// Parses a command line; returns the options or the error message.
     fn parsed(line: &str) -> Result<Options, String> {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let read = ClientArguments::try_parse_from(words(&[], &arguments));
@@ -595,8 +595,8 @@ pub(super) mod tests {
             ("one 2 three 4", "'4'"),
             ("one 2 no/name", "'no/name'"),
             ("--reconect", "'--reconnect'"),
-            ("alice --compat 3", "it is 0, 1 or 2"),
-            ("here 2 alice --compat 0", "know no names"),
+            ("alice --compat 3", "must be 0, 1 or 2"),
+            ("here 2 alice --compat 0", "have no names"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(

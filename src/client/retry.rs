@@ -1,23 +1,24 @@
-//! Asking again for a seat: when, how often, and what the person is told meanwhile.
+//! Retries for a seat: when, how often, and the messages meanwhile.
 
 use std::time::Duration;
 
 use super::options::Options;
 use super::seek::{ClientSeat, SeekError, find_seat};
 
-/// How long a client sleeps after FULL (seed 000, rule 7).
+/// The pause after FULL (seed 000, rule 7).
 const FULL_PAUSE: Duration = Duration::from_secs(2);
-/// How often the worker may turn us away in a row before that is no accident.
+/// Limit on consecutive rejections by the worker; more of them are not an accident.
 const TURNED_AWAY: u32 = 3;
 /// Limit on consecutive connections that the portal closes without an answer, and the pause between
 /// them.
 const HUNG_UP: u32 = 8;
 const HUNG_UP_PAUSE: Duration = Duration::from_millis(500);
 
-/// Asks until there is a seat, or no point in asking.
+/// Retries until there is a seat, or until retrying makes no sense.
 ///
 /// # Errors
-/// [`SeekError`]: why there is none.
+///
+/// [`SeekError`]: the reason why there is none.
 pub(super) fn find_first_seat(
     options: &Options,
     report: &dyn Fn(&str),
@@ -37,7 +38,7 @@ pub(super) fn find_first_seat(
     }
 }
 
-/// Counts what went wrong on the way to a seat.
+/// Counts the failures on the way to a seat.
 #[derive(Default)]
 pub(super) struct Tries {
     full: u32,
@@ -46,7 +47,7 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// How long to wait before asking again, or `None` when there is no point or no permission.
+    /// The pause before the next attempt, or `None` if it makes no sense or is not allowed.
     pub(super) fn pause_after(&mut self, error: &SeekError, options: &Options) -> Option<Duration> {
         match error {
             SeekError::Full => {
@@ -73,10 +74,10 @@ impl Tries {
     pub(super) fn describe(&self, error: &SeekError) -> String {
         match error {
             SeekError::PortalHungUp { address, .. } => {
-                format!("the portal at {address} closed the connection; asking it again")
+                format!("the portal at {address} closed the connection; asking again")
             }
             SeekError::Full => format!(
-                "the server is full (try {}); asking again in 2 s, Ctrl-C gives up",
+                "the server is full (attempt {}); trying again in 2 s, Ctrl-C gives up",
                 self.full
             ),
             other => format!("{other}; asking the portal again"),
@@ -84,10 +85,10 @@ impl Tries {
     }
 }
 
-/// Up to a quarter of `pause` more, so that a whole class that lost its server does not come back
-/// in the same instant.
+/// A random extra of up to a quarter of `pause`, so that a class that lost its server does not
+/// reconnect all at once.
 pub(super) fn jitter(pause: Duration) -> Duration {
-    // Without random numbers everyone comes at once, which is no worse than having no jitter.
+    // Without random numbers, all clients retry at once, which is no worse than having no jitter.
     let part = getrandom::u32().unwrap_or(0) % 256;
     pause * part / 1024
 }
@@ -121,7 +122,7 @@ mod tests {
             .map(|_| tries.pause_after(&SeekError::Full, &options))
             .collect();
         assert_eq!(pauses, [Some(FULL_PAUSE), Some(FULL_PAUSE), None]);
-        // A portal that closes the connection is asked again, but not forever.
+        // After a hang-up of the portal, the client retries, but not forever.
         let hung_up = || SeekError::PortalHungUp {
             address: ([127, 0, 0, 1], 1).into(),
             error: std::io::ErrorKind::UnexpectedEof.into(),

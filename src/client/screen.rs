@@ -1,4 +1,4 @@
-//! What the person sees: one line for each thing that happens, above the line being typed.
+//! The screen: one line for each event, above the line being typed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,20 +20,20 @@ use portal_core::clock::slowed;
 use portal_net::limits::THREAD_STACK;
 use portal_wire::{Relay, Scope, columns_at_most, printable, printable_text};
 
-/// How many lines may wait for the terminal before the client stops reading from the server.
+/// Limit on lines that wait for the terminal. Beyond it, the client stops reading from the server.
 const LINES_BEHIND: usize = 1000;
 
-/// How many of them are printed in one piece.
+/// Limit on waiting lines that are printed in one piece.
 const LINES_TOGETHER: usize = 200;
 
-/// How long the last lines may take at the end, if the person is in the middle of a search.
+/// Limit on the time for showing the last lines, if the user is in the middle of a history search.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Prints nothing: up a line and down again. Once it has been taken by the editor, everything
-/// printed before it has been shown.
+/// Prints nothing: moves up a line and down again. Once the editor has accepted it, everything
+/// printed before has been shown.
 const NOTHING: &str = "\x1b[A\n";
 
-/// Rings, and prints nothing.
+/// Rings the bell, and prints nothing.
 const BELL: &str = "\x07\x1b[A\n";
 
 /// Clears the screen, and prints nothing.
@@ -41,22 +41,22 @@ const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J\x1b[A\n";
 
 const DATE_AND_TIME: &str = "%Y-%m-%d %H:%M:%S";
 
-/// Where lines are shown.
+/// The client's output.
 pub(super) struct Screen {
     palette: Palette,
     timestamp: Cell<Timestamp>,
-    /// The day of the last line.
+    /// The date of the last line.
     day: Cell<Option<Date>>,
     colours: RefCell<Colours>,
-    /// The person may have gone, and what has come since is marked.
+    /// Set if the user may be away; new lines are then marked.
     away: Cell<bool>,
-    /// The output could not be written, and not because its reader has gone.
+    /// Set if writing failed for a reason other than a closed pipe.
     failed: Cell<bool>,
     marked: Cell<bool>,
     out: Out,
 }
 
-/// Which colour each name has: its own, and not that of those who came right before it.
+/// The colour of each name: always the same, and different from those of the names right before it.
 #[derive(Default)]
 struct Colours {
     by_name: HashMap<String, usize>,
@@ -88,16 +88,16 @@ impl Colours {
 enum Out {
     /// Standard output as it is, for a script or a terminal without a line editor.
     Plain {
-        /// Nobody reads it any more.
+        /// Set if the reader has closed the pipe.
         reader_gone: Cell<bool>,
     },
-    /// Above the line being typed. Showing can block (during a history search, for one), so a
+    /// Above the line being typed. Showing can block (for example during a history search), so a
     /// thread does it.
     Above {
-        /// Its lines are shown there, too.
+        /// The trace, whose lines are shown here, too.
         trace: TraceOut,
         lines: Sender<String>,
-        /// Something comes on it when the terminal has caught up.
+        /// Receives a value when the terminal has caught up.
         caught_up: Receiver<()>,
         shown: Receiver<()>,
         printer: Option<JoinHandle<()>>,
@@ -121,14 +121,15 @@ impl Screen {
     /// Plain lines on standard output.
     pub(super) fn plain(palette: Palette) -> Screen {
         let reader_gone = Cell::new(false);
-        // A script wants the same line at any time of the day.
+        // A script needs the same output at any time of day.
         Screen::new(palette, Timestamp::Off, Out::Plain { reader_gone })
     }
 
     /// Lines above the editor that `printer` belongs to; starts the thread `printer`.
     ///
     /// # Errors
-    /// What the system says when it has no thread to give.
+    ///
+    /// The system's error if it can't start a thread.
     pub(super) fn above(
         palette: Palette,
         mut printer: Printer,
@@ -142,10 +143,10 @@ impl Screen {
             .stack_size(THREAD_STACK);
         let printer = builder.spawn(move || {
             while let Ok(mut piece) = to_show.recv() {
-                // Each piece has the line that is being typed drawn anew, so a burst is one.
+                // Each piece redraws the line being typed, so a burst is printed as one piece.
                 piece.extend(to_show.try_iter().take(LINES_TOGETHER));
                 if printer(piece.clone()).is_err() {
-                    // The editor has gone; the terminal is in its ordinary state again.
+                    // The editor has ended; the terminal is in its normal state again.
                     let _ = output::print(&piece);
                 }
                 if to_show.len() <= LINES_BEHIND / 2 {
@@ -169,22 +170,22 @@ impl Screen {
         ))
     }
 
-    /// Whether a person types below the lines, at prompts.
+    /// Returns whether a user types below the lines, at prompts.
     pub(super) fn has_prompts(&self) -> bool {
         matches!(self.out, Out::Above { .. })
     }
 
-    /// Whether whoever read the output has gone (`| head -1`).
+    /// Returns whether the reader of the output has closed the pipe (`| head -1`).
     pub(super) fn reader_is_gone(&self) -> bool {
         matches!(&self.out, Out::Plain { reader_gone } if reader_gone.get())
     }
 
-    /// Whether the output could not be written (a full disk).
+    /// Returns whether writing the output failed (a full disk).
     pub(super) fn has_failed(&self) -> bool {
         self.failed.get()
     }
 
-    /// Whether so many lines wait for the terminal that no more should be fetched.
+    /// Returns whether too many lines wait for the terminal, so that no more should be read.
     pub(super) fn is_behind(&self) -> bool {
         match &self.out {
             Out::Plain { .. } => false,
@@ -192,7 +193,7 @@ impl Screen {
         }
     }
 
-    /// Something comes on it when a terminal that was behind has caught up.
+    /// Receives a value when a terminal that was behind has caught up.
     pub(super) fn caught_up(&self) -> Receiver<()> {
         match &self.out {
             Out::Plain { .. } => never(),
@@ -200,7 +201,7 @@ impl Screen {
         }
     }
 
-    /// What stands before each line from now on.
+    /// Sets the timestamp before each further line.
     pub(super) fn set_timestamp(&self, timestamp: Timestamp) {
         self.timestamp.set(timestamp);
     }
@@ -210,18 +211,17 @@ impl Screen {
         self.draw(BELL.to_owned());
     }
 
-    /// Clears the terminal.
     pub(super) fn clear(&self) {
         self.draw(CLEAR.to_owned());
     }
 
-    /// Tells the desktop, where the terminal passes that on (OSC 9).
+    /// Shows a desktop notification, if the terminal supports it (OSC 9).
     pub(super) fn notify(&self, text: &str) {
         let text: String = printable(text).chars().take(200).collect();
         self.draw(format!("\x1b]9;{text}\x07{NOTHING}"));
     }
 
-    /// Whether the person may have gone: a mark is put where what they have not seen begins.
+    /// Sets whether the user may be away. A mark is then shown before the first unread line.
     pub(super) fn set_away(&self, away: bool) {
         let was_away = self.away.replace(away);
         if was_away && !away {
@@ -241,7 +241,7 @@ impl Screen {
         }
     }
 
-    /// What somebody else said. What names `me` stands out.
+    /// Shows another user's message. Highlights a text that mentions `me`.
     pub(super) fn relay(&self, relay: &Relay<'_>, me: Option<&str>) {
         self.mark_unread();
         let from = printable(&relay.from);
@@ -289,21 +289,21 @@ impl Screen {
         );
     }
 
-    /// What the server or the client has to say.
+    /// Shows a message from the server or from the client itself.
     pub(super) fn notice(&self, text: &str) {
         self.line("", 0, &format!("* {text}"), |text| {
             self.palette.notice(text)
         });
     }
 
-    /// What has gone wrong.
+    /// Shows an error.
     pub(super) fn trouble(&self, text: &str) {
         self.line("", 0, &format!("! {text}"), |text| {
             self.palette.trouble(text)
         });
     }
 
-    /// Something was not sent, and why. A script finds it where its complaints are: on standard
+    /// Reports that something was not sent, and why. For a script, the report goes to standard
     /// error.
     pub(super) fn not_sent(&self, text: &str) {
         match &self.out {
@@ -314,7 +314,6 @@ impl Screen {
         }
     }
 
-    /// The help.
     pub(super) fn help(&self, lines: &[HelpLine]) {
         const COLUMN: usize = 30;
         let width = if self.is_terminal() {
@@ -341,7 +340,7 @@ impl Screen {
         self.show(text);
     }
 
-    /// Text of our own, shown as it is.
+    /// Shows the client's own text, unchanged.
     pub(super) fn text(&self, text: &str) {
         self.show(format!("{text}\n"));
     }
@@ -350,7 +349,7 @@ impl Screen {
         self.has_prompts() || io::stdout().is_terminal()
     }
 
-    /// Shows `text` after `before`, which is `width` columns wide, in as many lines as it takes.
+    /// Shows `text` after `before`, which is `width` columns wide, in as many lines as needed.
     fn line(&self, before: &str, width: usize, text: &str, paint: impl Fn(&str) -> String) {
         let now = Zoned::now();
         let stamp = match self.timestamp.get() {
@@ -404,8 +403,8 @@ impl Screen {
         }
     }
 
-    /// Waits until every line has been shown, as far as the editor lets it, then lets `stop_editor`
-    /// end the editor, and ends the printer.
+    /// Waits until every line has been shown, as far as the editor allows that. Then ends the
+    /// editor with `stop_editor`, and ends the printer.
     pub(super) fn close(self, stop_editor: impl FnOnce()) {
         let Out::Above {
             trace,
@@ -429,7 +428,7 @@ impl Screen {
     }
 }
 
-/// A server's time (RFC 3339) as the person's clock shows it: with the date, unless it is today.
+/// A server's time (RFC 3339) in the local time zone, with the date unless it is today.
 fn local_time(time: &str) -> Option<String> {
     let now = Zoned::now();
     let then = time
@@ -444,7 +443,7 @@ fn local_time(time: &str) -> Option<String> {
     Some(then.strftime(format).to_string())
 }
 
-/// Whether `me` stands in `text` as a word of its own.
+/// Returns whether `text` contains `me` as a whole word.
 fn names(text: &str, me: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     text.split(|c: char| !is_part(c))

@@ -1,4 +1,4 @@
-//! Finding a seat: ask the portal, go to the worker, say the passcode.
+//! The search for a seat: ask the portal, connect to the worker, send the passcode.
 
 mod callback;
 
@@ -13,35 +13,35 @@ use portal_core::clock::slowed;
 use portal_net::{Connector, Datagrams, Port, Stream, Tap};
 use portal_wire::{Codec, DocError, FrameReader, Handshake, ServerDoc, portal_request};
 
-/// How long one address may take to accept a connection or to answer.
+/// Timeout for one address to accept a connection, and for its reply.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for a datagram before asking again, at least and at most, and how often. It is
-/// chosen anew each time: a class behind one address that asked at once would else ask at once
-/// again.
+/// The shortest and the longest timeout for a reply to a datagram, in milliseconds, and the number
+/// of attempts. Each timeout is random. Otherwise clients behind one address that asked at the same
+/// time would also retry at the same time.
 const DATAGRAM_PATIENCE: [u64; 2] = [500, 1500];
 const DATAGRAM_TRIES: u32 = 6;
 
 /// A seat: the connection to the worker, with the welcome already read.
 pub(super) struct ClientSeat {
     pub(super) stream: Stream,
-    /// Holds what came right behind the welcome.
+    /// Contains the bytes that followed the welcome.
     pub(super) frames: FrameReader,
     pub(super) codec: Codec,
-    /// Where that is, for the person: `on port 50001`.
+    /// The place of the seat, for the user: `on port 50001`.
     pub(super) place: String,
-    /// How other connections to the same server are made.
+    /// The connector for other connections to the same server.
     pub(super) dial: Connector,
 }
 
-/// Why there is no seat.
+/// The reason why there is no seat.
 #[derive(Debug)]
 pub(super) enum SeekError {
-    /// Every worker is occupied; ask again in 2 s.
+    /// Every worker is occupied; retry in 2 s.
     Full,
-    /// As [`SeekError::Full`]; another server of the chat has seats, there.
+    /// Like [`SeekError::Full`], but another server of the chat, at this address, has free seats.
     FullHere(SocketAddr),
-    /// The worker did not take the passcode: it came too late, or somebody else had used up the
-    /// one chance. Asking the portal again helps.
+    /// The worker did not accept the passcode: it arrived too late, or another connection had used
+    /// it up. Asking the portal again helps.
     TurnedAway,
     /// The portal closed the connection before it answered. It may have more callers than it can
     /// serve, so the client should ask again.
@@ -49,24 +49,24 @@ pub(super) enum SeekError {
         address: SocketAddr,
         error: io::Error,
     },
-    /// The server's name is not known.
+    /// The server's name is unknown.
     UnknownName { server: String, error: io::Error },
-    /// No address of the server could be reached; the last one and why.
+    /// No address of the server could be reached. Contains the last one and its error.
     Unreachable {
         address: SocketAddr,
         whom: &'static str,
         error: io::Error,
     },
-    /// We can't listen for a worker's call.
+    /// The client can't listen for the worker's callback.
     CantListen {
         address: SocketAddr,
         error: io::Error,
     },
-    /// The worker has promised to call, and has not. (So many others have called instead.)
+    /// The worker announced a callback, but it did not arrive. `strangers` counts other callers.
     NoCall { address: SocketAddr, strangers: u32 },
-    /// The server does not do what was asked for, for a reason of its own.
+    /// The server refused the request, for this reason.
     Refused { sentence: String },
-    /// Something answered that is no chat server.
+    /// The program at this address is not a chat server.
     Strange {
         address: SocketAddr,
         error: DocError,
@@ -76,14 +76,14 @@ pub(super) enum SeekError {
 impl fmt::Display for SeekError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SeekError::Full => f.write_str("the server is full; try again when somebody has left"),
+            SeekError::Full => f.write_str("the server is full; try again when a seat is free"),
             SeekError::FullHere(there) => {
-                write!(f, "the server is full, and another one of its chat, at {there}, has seats")
+                write!(f, "the server is full; another server of its chat, at {there}, has free seats")
             }
             SeekError::TurnedAway => {
                 f.write_str(
-                    "the worker turned us away: the passcode had changed in the meantime, or it saw us come \
-                     from another address than the portal did (a router with several does that)",
+                    "the worker rejected us: the passcode had changed in the meantime, or we connected from a \
+                     different address than to the portal (a router with several addresses does that)",
                 )
             }
             SeekError::PortalHungUp { address, error } => {
@@ -103,9 +103,9 @@ impl fmt::Display for SeekError {
                 error,
             } => write!(
                 f,
-                "the portal answers, but the worker at {address} can't be reached ({error}): something in \
-                 between lets the portal's port through and not the workers'; they need theirs as well, or \
-                 the server is started with --single-port"
+                "the portal answers, but the worker at {address} can't be reached ({error}): a firewall may \
+                 allow the portal's port but not the workers'; allow those, too, or start the server with \
+                 --single-port"
             ),
             SeekError::Unreachable {
                 address,
@@ -114,7 +114,7 @@ impl fmt::Display for SeekError {
             } => write!(
                 f,
                 "can't reach the {whom} at {address} ({error}): is the server running there? \
-                 `{}` starts one, `{}` goes to another",
+                 `{}` starts one, `{}` connects to another",
                 Invocation::of_this_process().server(),
                 Invocation::of_this_process().client_elsewhere(),
             ),
@@ -126,36 +126,37 @@ impl fmt::Display for SeekError {
             SeekError::NoCall { address, strangers } => {
                 write!(
                     f,
-                    "the worker has not called us on {address}: a firewall may be in the way; \
-                     without --callback the connection goes from here to the server"
+                    "the worker has not connected to us on {address}: a firewall may block it; \
+                     without --callback, the client connects to the worker instead"
                 )?;
                 match strangers {
                     0 => Ok(()),
                     count => write!(
                         f,
-                        " ({count} callers without the passcode were turned away)"
+                        " ({count} callers without the passcode were rejected)"
                     ),
                 }
             }
-            SeekError::Refused { sentence } => write!(f, "the server refuses: {sentence}"),
+            SeekError::Refused { sentence } => write!(f, "the server refused: {sentence}"),
             SeekError::Strange { address, error } => write!(
                 f,
-                "what answers at {address} is no chat server ({error}): check SERVER and PORT, and that not \
-                 one side alone was started with --compat"
+                "the program at {address} is not a chat server ({error}): check SERVER and PORT; --compat \
+                 must be given to both sides or to neither"
             ),
         }
     }
 }
 
-/// Asks the portal once and takes the seat that it names. Every address of the server is tried. A
-/// server with one port for everyone has no portal: its first word is the welcome.
+/// Asks the portal once and takes the assigned seat. Tries every address of the server. A server
+/// with one port has no portal: its first document is the welcome.
 ///
 /// # Errors
-/// [`SeekError`]; after `Full`, `TurnedAway` and `PortalHungUp` it is worth asking again.
+///
+/// [`SeekError`]; after `Full`, `TurnedAway` and `PortalHungUp`, the caller should retry.
 pub(super) fn find_seat(options: &Options) -> Result<ClientSeat, SeekError> {
     let mut asked = Vec::new();
     let mut found = ask(options);
-    // A full server may know another one of its chat that has seats: each is asked once.
+    // A full server may name another server of its chat that has free seats. Ask each of them once.
     while let Err(SeekError::FullHere(there)) = found {
         if asked.contains(&there) {
             return Err(SeekError::Full);
@@ -200,13 +201,13 @@ fn ask(options: &Options) -> Result<ClientSeat, SeekError> {
     Err(failed)
 }
 
-/// The first frame that a server said, and the connection that it came on, if there is one.
+/// The first frame from a server, and its connection, if there is one.
 struct FirstFrame {
     frame: Vec<u8>,
     connection: Option<(Stream, FrameReader)>,
 }
 
-/// Does what the first answer says.
+/// Acts on the first reply.
 fn follow(
     address: SocketAddr,
     answer: FirstFrame,
@@ -243,7 +244,7 @@ fn follow(
                 dial: dial.clone(),
                 place: match options.callback {
                     None => format!("in seat {seat}"),
-                    Some(_) => format!("in seat {seat} (a server with one port calls nobody back)"),
+                    Some(_) => format!("in seat {seat} (a server with one port has no callbacks)"),
                 },
             })
         }
@@ -261,7 +262,8 @@ fn ask_by_tcp(address: SocketAddr, codec: Codec, dial: &Connector) -> io::Result
     })
 }
 
-/// Asks again, from the same socket, when no answer came: the portal then repeats the same ticket.
+/// Asks over UDP. Without a reply, asks again from the same socket: the portal then repeats the
+/// same ticket.
 fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
     let any: SocketAddr = if address.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
@@ -269,7 +271,7 @@ fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = Datagrams::bind(any, tap)?;
-    // Only a connected socket hears that nobody listens there.
+    // Only a connected socket gets an error if no program listens there.
     socket.connect(address)?;
     let mut answer = [0; 2048];
     for _ in 0..DATAGRAM_TRIES {
@@ -288,24 +290,25 @@ fn ask_by_udp(address: SocketAddr, tap: &Tap) -> io::Result<FirstFrame> {
     }
     Err(io::Error::new(
         ErrorKind::TimedOut,
-        "no answer to six datagrams; where something lets no UDP through, --portal tcp may help",
+        "no answer to six datagrams; if a firewall blocks UDP, use --portal tcp",
     ))
 }
 
 fn datagram_patience() -> Duration {
     let [least, most] = DATAGRAM_PATIENCE;
     let mut dice = [0; 8];
-    // Without random numbers all wait equally long, which is no worse than before.
+    // Without random numbers, all timeouts are equal, which is no worse than a fixed timeout.
     let _ = getrandom::fill(&mut dice);
     slowed(Duration::from_millis(
         least + u64::from_le_bytes(dice) % (most - least),
     ))
 }
 
-/// Goes to a worker's or a room's port and says the passcode there.
+/// Connects to a worker's or a room's port and sends the passcode.
 ///
 /// # Errors
-/// [`SeekError`]; after `TurnedAway` it is worth asking again for a passcode.
+///
+/// [`SeekError`]; after `TurnedAway`, the caller should ask for another passcode.
 pub(super) fn take_seat(
     worker: SocketAddr,
     passcode: &str,
@@ -334,7 +337,7 @@ pub(super) fn take_seat(
                 place: format!("on port {port}"),
             })
         }
-        // The server has no descriptor left for us.
+        // The server has no free descriptor for this client.
         Ok(ServerDoc::Full) => Err(SeekError::Full),
         Ok(_) => Err(SeekError::TurnedAway),
         Err(error) => Err(SeekError::Strange {
@@ -344,7 +347,7 @@ pub(super) fn take_seat(
     }
 }
 
-/// Says the first frame to a worker or a room, and returns what it answers.
+/// Sends the first frame to a worker or a room, and returns the reply.
 fn shake_hands(
     stream: &Stream,
     worker: SocketAddr,
@@ -357,7 +360,7 @@ fn shake_hands(
     codec.write_handshake(port, handshake, &mut handshake_bytes);
     let answer = io::Write::write_all(&mut &*stream, &handshake_bytes)
         .and_then(|()| first_frame(stream, &mut frames, slowed(PATIENCE)));
-    // A worker that hangs up without a word has turned us away just as well.
+    // A worker that closes the connection without a reply has rejected us, too.
     answer
         .map(|answer| (answer, frames))
         .map_err(|_| SeekError::TurnedAway)
@@ -376,12 +379,12 @@ fn first_frame(
     frames: &mut FrameReader,
     patience: Duration,
 ) -> io::Result<Vec<u8>> {
-    // One deadline for all of it: a server that trickles bytes must not hold the person up.
+    // One deadline for the whole frame: a server that trickles bytes must not delay the user.
     let deadline = Instant::now() + patience;
     let silent = || {
         io::Error::new(
             ErrorKind::TimedOut,
-            "it accepts, but says nothing; was one side alone started with --tls or --compat?",
+            "it accepted the connection, but sent nothing; --tls and --compat must be given to both sides or to neither",
         )
     };
     loop {
@@ -447,7 +450,7 @@ mod tests {
 
     #[test]
     fn nobody_there_is_an_error_that_names_the_cure() {
-        // Bound and not listening: nobody else can take the port, and nobody answers on it.
+        // Bound but not listening: no other process can take the port, and no connection succeeds.
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket
@@ -457,7 +460,7 @@ mod tests {
         let Err(error) = find_seat(&options(port, PortalProtocol::Tcp)) else {
             panic!("somebody there")
         };
-        // `make run-server` under cargo, the program's own name where the test is run by itself.
+        // `make run-server` under cargo; the program's own name if the test runs by itself.
         let cure = Invocation::of_this_process().server();
         assert!(error.to_string().contains(&cure), "{error}");
     }

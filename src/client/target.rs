@@ -1,49 +1,49 @@
-//! Where a line goes. Each prompt stands for one target, and a line carries the target of the
-//! prompt under which it was begun; so it goes there, or nowhere.
+//! The recipient of a line. Each prompt has one target, and a line carries the target of the prompt
+//! under which it was begun. So it goes to that target, or nowhere.
 
-/// Where a line goes that is no command.
+/// The recipient of a line that is not a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// To nobody: there is no connection, nobody sits beside, or a room is not entered yet.
+    /// No recipient: there is no connection or no partner, or the room is not joined yet.
     Nobody,
-    /// To this partner, and not to the next one in the same seat.
+    /// This partner, and not the next one in the same seat.
     Partner {
-        /// On which link to the server.
+        /// The number of the link to the server.
         link: u64,
-        /// The how-manieth partner there.
+        /// Distinguishes the partners.
         arrival: u64,
     },
-    /// To everyone who is logged in.
+    /// Everyone who is logged in.
     Everyone,
-    /// To one person, by lower-case name.
+    /// One user, by lower-case name.
     Person(String),
-    /// To a room, by lower-case name.
+    /// A room, by lower-case name.
     Room(String),
-    /// It answers this question.
+    /// The answer to this question.
     Question(u64),
-    /// It answers this question, and is neither shown nor remembered.
+    /// The answer to this question, which is neither shown nor stored.
     Secret(u64),
 }
 
-/// What the person has chosen, by `/to`, to talk to. It outlasts a lost link.
+/// The recipient that the user has chosen with `/to`. It outlasts a lost link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Focus {
-    /// Whoever sits beside.
+    /// The current partner.
     Partner,
     /// Everyone who is logged in.
     Everyone,
-    /// One person, as the name was typed.
+    /// One user, by the name as typed.
     Person(String),
-    /// A room, as it is spelled there.
+    /// A room, by its exact name.
     Room(String),
-    /// Nowhere, because a line that was to choose a target could not be done, or the room is left;
-    /// and what that was. Only a script stays in this state: it has no prompt on which it could see
-    /// another target.
+    /// No recipient, because a line that should have chosen one failed, or the user has left the
+    /// room. Contains the reason. Only a script stays in this state: it has no prompt that would
+    /// show another target.
     Lost(String),
 }
 
 impl Focus {
-    /// For a sentence: where a line was meant to go.
+    /// The intended recipient, for use in a sentence.
     pub(super) fn describe(&self, partner: Option<&str>) -> String {
         match self {
             Focus::Partner => partner.map_or("nobody".to_owned(), ToOwned::to_owned),
@@ -55,16 +55,16 @@ impl Focus {
 }
 
 impl Target {
-    /// For a sentence: whom a line was typed for that is not sent any more.
+    /// The recipient when a rejected line was typed, as a clause for a sentence.
     pub(super) fn describe(&self) -> String {
         match self {
-            Target::Nobody => "nobody".to_owned(),
-            Target::Partner { .. } => "somebody who is not beside you any more".to_owned(),
-            Target::Everyone => "everyone".to_owned(),
-            Target::Person(name) => format!("{name} alone"),
-            Target::Room(room) => format!("the room {room}"),
+            Target::Nobody => "there was no recipient".to_owned(),
+            Target::Partner { .. } => "you had another partner".to_owned(),
+            Target::Everyone => "the recipient was everyone".to_owned(),
+            Target::Person(name) => format!("the recipient was {name} alone"),
+            Target::Room(room) => format!("the recipient was the room {room}"),
             Target::Question(_) | Target::Secret(_) => {
-                "a question that is not asked any more".to_owned()
+                "it was the answer to an earlier question".to_owned()
             }
         }
     }

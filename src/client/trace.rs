@@ -1,4 +1,4 @@
-//! Where the lines of `--trace` are shown.
+//! The output of `--trace`.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use portal_cli::output;
 use portal_net::{Call, Trace};
 
-/// Shows lines on standard error, or above the line that is being typed while there is one.
+/// Prints lines on standard error, or above the line being typed while there is one.
 #[derive(Clone, Default)]
 pub(crate) struct TraceOut {
     above: Arc<Mutex<Option<Sender<String>>>>,
@@ -23,7 +23,7 @@ impl fmt::Debug for TraceOut {
 }
 
 impl TraceOut {
-    /// What a tap tells of each call.
+    /// The function that a tap calls with each socket call.
     pub(crate) fn printing(&self) -> Trace {
         let out = self.clone();
         Arc::new(move |call: &Call<'_>| {
@@ -31,21 +31,20 @@ impl TraceOut {
         })
     }
 
-    /// From now on `lines` shows them, unless standard error goes somewhere else than to the
-    /// terminal.
+    /// Sends further lines to `lines`, unless standard error is not the terminal.
     pub(super) fn show_above(&self, lines: Sender<String>) {
         if io::stderr().is_terminal() {
             *self.above.lock() = Some(lines);
         }
     }
 
-    /// The terminal is in its ordinary state again.
+    /// Prints further lines on standard error, because the terminal is in its normal state again.
     pub(super) fn show_plainly(&self) {
         *self.above.lock() = None;
     }
 
     fn print(&self, call: &Call<'_>) {
-        // Nothing is written under the lock: whoever reads standard error may have stopped.
+        // Write nothing under the lock: the reader of standard error may have stopped.
         let above = self.above.lock().clone();
         match above {
             Some(lines) => {

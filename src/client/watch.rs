@@ -1,23 +1,22 @@
-//! The client's clock, and what it is for.
+//! The client's clock and its timeouts.
 
 use std::time::Duration;
 
 use portal_core::clock::{Clock, Deadline, Subscription, Ticks};
 
-/// The client's clock.
+/// The length of the client's ticks.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// The client's own timeout (seed 000, revision 1): pings a silent server, and gives it up in the
-/// end.
+/// The client's own timeout (seed 000, revision 1): pings a silent server, and finally gives it up.
 pub(super) struct Watch {
     timeout: Option<(Ticks, Ticks)>,
     ping: Option<Deadline>,
     dead: Option<Deadline>,
-    /// When everything has to be over, once there is no more to say.
+    /// The deadline for the last replies, once there is nothing more to send.
     end: Option<Deadline>,
 }
 
-/// What a look at the clock came to.
+/// The result of a check of the clock.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum IdleCheck {
     Fine,
@@ -75,7 +74,7 @@ impl Watch {
         look
     }
 
-    /// From now on there is no more to say, and everything has to be over by then.
+    /// Sets the deadline for the last replies: there is nothing more to send.
     pub(super) fn end_by(&mut self, end: Deadline, subscription: &Subscription) {
         self.end = Some(end);
         self.set_alarm(subscription);

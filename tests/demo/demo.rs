@@ -75,7 +75,7 @@ fn main() {
 
     caption("Alice asks the portal over TCP, and is sent to a worker with a passcode.");
     let mut alice = stage.enter("alice", "chatclient", &["127.0.0.1", &port]);
-    stage.wait_for("alice", "nobody is beside you");
+    stage.wait_for("alice", "you have no partner");
     stage.pause();
     caption("Bob asks the portal over UDP. He gets the seat beside hers.");
     let mut bob = stage.enter(
@@ -101,7 +101,7 @@ fn main() {
 
     caption("Bob leaves with TERMINATE: his passcode changes, his port goes back on the stack.");
     stage.leave(&mut bob);
-    stage.wait_for("alice", "has left");
+    stage.wait_for("alice", "left; you have no partner");
     stage.pause();
     caption("Ctrl-C ends the server. Alice is told; every thread is joined.");
     interrupt(&server);

@@ -7,15 +7,15 @@ use std::io::{self, Write};
 /// the count before the next line. It finishes a partly written line first, so two lines never mix.
 pub struct LineWriter<W> {
     out: W,
-    /// The rest of a partly written line.
+    /// The unwritten rest of a partly written line.
     torn: Vec<u8>,
-    /// The number of lines that are missing if that rest is never written.
+    /// The number of lines that are missing if the rest is never written.
     torn_lines: u64,
     /// The number of lines missing since the last count was written.
     missing: u64,
-    /// The reason why the first of them is missing.
+    /// The reason for the first missing line.
     reason: String,
-    /// The last write failed.
+    /// Set if the last write failed.
     is_failing: bool,
 }
 
@@ -31,7 +31,6 @@ impl<W: Write> LineWriter<W> {
         }
     }
 
-    /// The destination.
     pub fn out(&mut self) -> &mut W {
         &mut self.out
     }
@@ -243,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_file_that_ends_in_a_torn_line_is_continued_on_a_new_line() {
-        // Even if the line feed can't be written at first.
+        // The line feed can't be written at first.
         let mut writer = LineWriter::new(FailingDisk {
             text: b"torn".to_vec(),
             steps: [FULL].into(),
@@ -269,7 +268,7 @@ mod tests {
                 .map(|count| (0..count).map(|_| { number += 1; format!("line {number}") }).collect())
                 .collect();
             let mut batches: Vec<Vec<&str>> = batches.iter().map(|batch| batch.iter().map(String::as_str).collect()).collect();
-            // As many writes as there are steps: after them, writing works again.
+            // Add as many empty writes as there are steps. After them, writing works again.
             batches.extend((0..=steps.len()).map(|_| Vec::new()));
             let batches: Vec<&[&str]> = batches.iter().map(Vec::as_slice).collect();
             let (text, _) = play(&steps, &batches);

@@ -1,4 +1,4 @@
-//! The line editor: one line with a prompt before it, under which other threads may print.
+//! The line editor: one line with a prompt. Other threads may print above it.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -29,55 +29,51 @@ use crate::text_file::{self, TextError};
 use portal_core::clock::slowed;
 use portal_wire::printable;
 
-/// What Tab can make of the last word before the cursor: where that word begins, and what it may
-/// become.
+/// Completes the last word before the cursor. Returns the word's byte offset and its completions.
 pub type Complete = Box<dyn Fn(&str) -> (usize, Vec<String>) + Send>;
 
-/// Prints above the line being typed. It can block, for as long as nobody is asked for a line.
+/// Prints above the line being typed. May block as long as no line is being edited.
 pub type Printer = Box<dyn FnMut(String) -> rustyline::Result<()> + Send>;
 
-/// How the lines are got.
+/// The settings of the line editor.
 pub struct EditorOptions {
     /// The colours of the prompt.
     pub palette: Palette,
-    /// What Tab can make of a line.
     pub complete: Complete,
-    /// The lines of earlier runs.
     pub history: Option<History>,
-    /// In the background, leave the terminal alone instead of being stopped by it.
+    /// Leave the terminal alone in the background, instead of being stopped by the system.
     pub only_in_foreground: bool,
 }
 
-/// What became of a line.
+/// The outcome of editing a line.
 pub(super) enum Edited {
     /// Enter.
     Line(String),
-    /// Our own keys: there is another prompt, or this one has to be drawn anew.
+    /// One of our own keys: there is another prompt, or the line must be redrawn.
     Woken {
-        /// What had been typed.
+        /// The text so far.
         text: String,
-        /// Where the cursor was in it, in bytes.
+        /// The cursor's position in the text, in bytes.
         cursor: usize,
     },
     /// Ctrl-C, or Ctrl-D on an empty line.
     End,
-    /// The editor could not go on.
+    /// The editor failed.
     Failed {
-        /// What had been typed.
+        /// The text so far.
         text: String,
-        /// Where the cursor was in it, in bytes.
+        /// The cursor's position in the text, in bytes.
         cursor: usize,
     },
 }
 
-/// How many lines of earlier runs are kept.
+/// Limit on the lines of earlier runs.
 const HISTORY: usize = 1000;
 
-/// A line up to this length is drawn anew at every key, so that the time in its prompt goes on; of
-/// a longer one only what has changed.
+/// A line shorter than this, in bytes, is redrawn whole at every key, so that the time in its
+/// prompt advances. For a longer line, only the changes are drawn.
 const DRAWN_WHOLE: usize = 400;
 
-/// The editor and its history.
 pub(super) struct LineEditor {
     turn: Arc<Turn>,
     editor: Editor<Prompter, DefaultHistory>,
@@ -86,33 +82,34 @@ pub(super) struct LineEditor {
     descriptors: Arc<LowDescriptors>,
 }
 
-/// What our own keys have found, and do.
+/// The state that our own keys read and change.
 #[derive(Default)]
 struct LineState {
-    /// The line as it was at the last key, and the cursor in it.
+    /// The line and the cursor at the last key.
     text: String,
     cursor: usize,
-    /// There has been something in it, and then nothing.
+    /// Set if the line had text and was then emptied.
     was_emptied: bool,
-    /// How wide the terminal was when the line was drawn last.
+    /// The terminal's width when the line was last drawn.
     columns: usize,
-    /// The line is not to be drawn, because another one comes in its place.
+    /// Set if the line must stay blank, because another one replaces it.
     is_blank: bool,
     woken: bool,
 }
 
 impl LineEditor {
-    /// An editor, and the way to print above it; `None` where the terminal can't do that.
+    /// Creates an editor and a printer that prints above it. `None` if the terminal doesn't support
+    /// that.
     pub(super) fn new(manner: EditorOptions) -> Option<(LineEditor, Printer)> {
         let config = Config::builder()
-            // One candidate after the other; a list of them would take keys to leave through it.
+            // Show one candidate after the other. A list would need keys to page through it.
             .completion_type(CompletionType::Circular)
-            // A lone Escape is one when nothing has come after it for so many milliseconds.
+            // A lone Escape is a key if nothing follows within this many milliseconds.
             .keyseq_timeout(Some(20))
             .max_history_size(HISTORY)
             .ok()?
-            // Whether to use colours is the palette's decision. Without this the editor would not
-            // ask for our prompt, and so for the time in it, where NO_COLOR is set.
+            // The palette decides about colours. Without this, the editor would not ask for our
+            // prompt, and so for the time in it, if NO_COLOR is set.
             .color_mode(ColorMode::Forced)
             .build();
         let descriptors = Arc::new(LowDescriptors::default());
@@ -131,7 +128,7 @@ impl LineEditor {
             prompt_width: AtomicUsize::new(0),
             line: Arc::clone(&line),
         }));
-        // What is quoted could be our own keys, and then nothing would wake the editor.
+        // A quoted character could be one of our own keys, and then nothing would wake the editor.
         for quoting in ['V', 'Q'] {
             editor.bind_sequence(KeyEvent::ctrl(quoting), Cmd::Noop);
         }
@@ -166,7 +163,7 @@ impl LineEditor {
         Some((editor, Box::new(print)))
     }
 
-    /// Lets the person edit a line that begins with `initial` and has the cursor there.
+    /// Lets the user edit a line. `initial` is its text and the cursor's position in bytes.
     pub(super) fn edit(&mut self, name: &str, hidden: bool, initial: (&str, usize)) -> Edited {
         {
             let mut line = self.line.lock();
@@ -186,7 +183,7 @@ impl LineEditor {
             .split_at_checked(initial.1)
             .unwrap_or(("", initial.0));
         if !self.descriptors.give_up() {
-            // Connections use all descriptors; retry, because one may end.
+            // Connections use all descriptors. The caller retries, because one may end.
             let (text, cursor) = (initial.0.to_owned() + initial.1, initial.0.len());
             return Edited::Failed { text, cursor };
         }
@@ -207,14 +204,14 @@ impl LineEditor {
         }
     }
 
-    /// Whether all that there was in the line has been taken out again since it was begun.
+    /// Returns whether all text of the line was deleted since it was begun.
     pub(super) fn was_emptied(&self) -> bool {
         self.line.lock().was_emptied
     }
 
-    /// Keeps a line for the arrow keys, and for the next run.
+    /// Adds a line to the history, for the arrow keys and for the next run.
     pub(super) fn remember(&mut self, text: &str) {
-        // Only a history that is full of errors refuses a line; the line counts all the same.
+        // The line is valid even if the history rejects it.
         let text = decode(text);
         let entry = encode(&text);
         let is_new = self.editor.add_history_entry(entry).unwrap_or(false);
@@ -225,9 +222,9 @@ impl LineEditor {
 }
 
 impl LineState {
-    /// A terminal that has become wider has joined the rows of the line, and moved the cursor up
-    /// with its end. The editor would take away as many rows as there were, and with them what
-    /// stands above the line. So many rows further down it takes away the right ones.
+    /// A terminal that becomes wider joins the rows of the line, and moves the cursor up with its
+    /// end. The editor would still clear the old number of rows, and so also rows above the line.
+    /// Returns by how many rows to move the cursor down, so that the editor clears the right ones.
     fn rows_to_go_down(&self, prompt_width: usize) -> usize {
         let now = columns();
         if self.columns == 0 || self.columns >= now || self.text.contains('\n') {
@@ -237,9 +234,9 @@ impl LineState {
         (cells / self.columns).saturating_sub(cells / now)
     }
 
-    /// A terminal that has become narrower has moved the end of the line, and the cursor with it,
-    /// into rows of their own, of which the editor does not know. How many rows above those that it
-    /// has cleared are left.
+    /// A terminal that becomes narrower wraps the end of the line, and the cursor, into new rows
+    /// that the editor does not know about. Returns how many rows are left above those that the
+    /// editor has cleared.
     fn rows_left_above(&mut self, prompt: &str) -> usize {
         let now = columns();
         let before = std::mem::replace(&mut self.columns, now);
@@ -251,10 +248,10 @@ impl LineState {
     }
 }
 
-/// The editor has drawn nothing where its line was, and begun a new line under it.
+/// Moves the cursor back up: the editor has blanked its line, and begun a new line below.
 fn go_back_up(prompt: &str, text: &str) {
     let width = prompt.width() + text.split('\n').next_back().unwrap_or_default().width();
-    // Where the line would have ended at the very edge, the editor has begun a line of its own.
+    // If the line would have ended at the very edge, the editor has begun an extra line.
     let at_the_edge = !text.contains('\n') && width > 0 && width.is_multiple_of(columns());
     let up = if at_the_edge {
         "\x1b[2A\r"
@@ -264,14 +261,14 @@ fn go_back_up(prompt: &str, text: &str) {
     let _ = output::print(up);
 }
 
-/// What each of our own keys does, in this order.
+/// The effect of each of our own keys, in this order.
 #[derive(Clone, Copy)]
 enum WakeStep {
-    /// Notes the line and the cursor, and goes to the end.
+    /// Saves the line and the cursor, and moves to the end.
     Remember,
-    /// Has the line drawn whole, so that the editor knows that it has to be next time, too.
+    /// Redraws the whole line, so that the editor knows that it must do so next time, too.
     Draw,
-    /// Takes the line from the screen and ends the editing.
+    /// Removes the line from the screen and ends the editing.
     End,
 }
 
@@ -305,12 +302,12 @@ impl ConditionalEventHandler for OwnKey {
     }
 }
 
-/// Stands in the prompt where the time of day will be; the editor counts its width.
+/// A placeholder for the time of day in the prompt; the editor counts its width.
 const TIME_PLACE: &str = "00:00";
 
-/// Whose turn it is at the terminal. The editor's way to print looks whether a line is being
-/// edited, and writes past the editor if none is. A line that began between the look and the
-/// writing would be written over, and not drawn again.
+/// Coordinates output to the terminal. The editor's printer checks whether a line is being edited,
+/// and if not, writes past the editor. A line that began between the check and the write would be
+/// overwritten, and not redrawn.
 struct Turn {
     editing: Mutex<Editing>,
     changed: Condvar,
@@ -320,12 +317,12 @@ struct Turn {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Editing {
-    /// Nothing is edited: what is printed is written at once.
+    /// No line is being edited: text is written at once.
     #[default]
     Not,
-    /// A line begins, and is not drawn yet.
+    /// A line has begun, but is not drawn yet.
     Begins,
-    /// A line is edited: the editor prints above it.
+    /// A line is being edited: the editor prints above it.
     Drawn,
 }
 
@@ -341,7 +338,7 @@ impl Turn {
         }
     }
 
-    /// Waits until nobody writes past the editor, which is about to begin a line.
+    /// Marks that the editor begins a line. Waits until no other thread is writing past the editor.
     fn begins(&self) {
         self.is_now(Editing::Begins);
     }
@@ -351,7 +348,7 @@ impl Turn {
         self.changed.notify_all();
     }
 
-    /// The line is drawn.
+    /// Marks that the line is drawn.
     fn is_drawn(&self) {
         let mut editing = self.editing.lock();
         if *editing == Editing::Begins {
@@ -367,8 +364,8 @@ impl Turn {
             self.changed
                 .wait_while_for(&mut editing, is_still, self.drawn_within);
         }
-        // Above a line that is edited, the editor's own thread prints, which may need a turn for
-        // that.
+        // Hold the lock only if no line is being edited. Otherwise the editor's own thread prints,
+        // and may need the lock.
         let nobody_begins = (*editing == Editing::Not).then_some(editing);
         let printed = print();
         drop(nobody_begins);
@@ -376,8 +373,8 @@ impl Turn {
     }
 }
 
-/// Shows the time in the prompt: that of the last key, so a line that was said keeps the time at
-/// which it was said.
+/// Shows the time of the last key in the prompt, so a sent line keeps the time at which it was
+/// sent.
 struct Prompter {
     turn: Arc<Turn>,
     descriptors: Arc<LowDescriptors>,
@@ -405,7 +402,7 @@ impl Highlighter for Prompter {
         prompt: &'p str,
         _default: bool,
     ) -> Cow<'b, str> {
-        // The editor has opened its descriptors for this line.
+        // By now, the editor has opened its descriptors for this line.
         self.descriptors.keep();
         self.turn.is_drawn();
         if self.line.lock().is_blank {
@@ -413,7 +410,7 @@ impl Highlighter for Prompter {
         }
         let above = self.line.lock().rows_left_above(prompt);
         let name = prompt.strip_prefix(TIME_PLACE).unwrap_or(prompt);
-        // Each of them is taken away, and what is below.
+        // Clear each of these rows, and everything below.
         let clear = "\x1b[A\x1b[2K".repeat(above) + if above > 0 { "\x1b[J" } else { "" };
         (clear + &self.palette.faint(&time_of_day()) + &self.palette.own(&drawn(name))).into()
     }
@@ -455,7 +452,7 @@ impl Completer for Prompter {
 impl Hinter for Prompter {
     type Hint = String;
 
-    /// There are no hints; but here the editor shows its line at every change.
+    /// Records the line. Offers no hints, but the editor calls this function at every change.
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
         let mut state = self.line.lock();
         let down = state.rows_to_go_down(self.prompt_width.load(Ordering::Relaxed));
@@ -496,8 +493,8 @@ impl History {
         Ok(History { file, lines })
     }
 
-    /// Adds a line for the next run. Only the user may read the file (mode 0600). If the line can't
-    /// be written, the next run does not have it.
+    /// Appends a line for the next run. Only the user may read the file (mode 0600). If the line
+    /// can't be written, the next run does not have it.
     fn append(&self, text: &str) {
         let _ = text_file::append_line(&self.file, &escaped(text));
     }
@@ -562,7 +559,7 @@ mod tests {
         let (happens, happened) = channel();
         let (printer, prints) = (Arc::clone(&turn), happens.clone());
         let printing = thread::spawn(move || printer.print(|| prints.send("printed").unwrap()));
-        // It would be through by now, if nothing kept it.
+        // Without the lock, it would have printed by now.
         for _ in 0..1_000 {
             thread::yield_now();
         }
@@ -577,8 +574,7 @@ mod tests {
     fn no_line_begins_while_something_is_written_past_the_editor() {
         let turn = Turn::new(LONG);
         turn.print(|| assert!(turn.editing.is_locked()));
-        // Above a line, the editor prints, and has to be able to say that it has drawn the line
-        // anew.
+        // Above a line, the editor prints, and must be able to report that it has redrawn the line.
         turn.begins();
         turn.is_drawn();
         turn.print(|| turn.is_drawn());

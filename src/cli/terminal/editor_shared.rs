@@ -1,5 +1,4 @@
-//! What the threads of a keyboard share: the prompt that is to be shown, and what has been typed
-//! ahead of it.
+//! State that the keyboard's threads share: the prompt to show, and the keys typed ahead of it.
 
 use std::collections::VecDeque;
 
@@ -8,108 +7,98 @@ use parking_lot::Mutex;
 use super::filter::Key;
 use super::tty::{RawTerminal, Waker};
 
-/// What the person did. `T` is what a prompt stands for: where a line goes that is typed at it.
+/// Input from the user. `T` is the target of a prompt: the destination of a line typed at it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Typed<T> {
-    /// A line.
     Line {
-        /// What was typed.
         text: String,
-        /// What the prompt stood for when the first character was typed; `None` where there are no
-        /// prompts.
+        /// The prompt's target when the first character was typed; `None` without prompts.
         under: Option<T>,
     },
-    /// A paste that is longer than any message. Nothing of it was taken.
-    TooMuch {
-        /// How many bytes it was.
-        bytes: usize,
-        /// How many lines.
-        lines: usize,
-    },
+    /// A paste that is longer than any message. It was discarded.
+    TooMuch { bytes: usize, lines: usize },
     /// A line that is not UTF-8 text, or input that can't be read: the reason and the fix.
     NotText(String),
-    /// Something was typed before a question was shown. It is no answer, and was thrown away.
+    /// Text that was typed before a question was shown. It is not an answer, and was discarded.
     PassedOver,
-    /// A question that must not be answered by a pipe has to be asked, and there is no terminal.
+    /// There is no terminal for a question that must not be answered by a pipe.
     NoTerminal,
     /// Ctrl-D, Ctrl-C, or the end of a pipe.
     End,
-    /// The terminal has gone away.
+    /// The terminal was closed.
     Gone,
 }
 
-/// How something is asked for.
+/// The kind of input that a prompt asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromptKind {
     /// A line, which may have been typed ahead.
     Line,
-    /// An answer: what was typed before the question was shown is none.
+    /// An answer. Text typed before the question was shown does not count.
     Answer,
-    /// An answer of which nothing is shown and nothing is remembered.
+    /// An answer that is neither shown nor stored.
     Hidden,
 }
 
-/// What the person is asked for.
+/// A request for input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt<T> {
-    /// Stands before the line.
+    /// The text before the line.
     pub name: String,
-    /// How.
     pub ask: PromptKind,
-    /// What it stands for.
+    /// The destination of the line.
     pub target: T,
 }
 
-/// What is done with what was typed before a prompt was shown.
+/// The treatment of text that was typed before a prompt was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TypeAhead {
-    /// It was typed for the prompt before, which was replaced from outside.
+    /// It belongs to the previous prompt, which was replaced by an event outside the keyboard.
     KeepsTarget,
-    /// The person's own line led to the prompt, so it is meant for that.
+    /// It belongs to the new prompt, because the user's own line led to that prompt.
     Meant,
-    /// The person's own line could not be done, and they have not seen that: it is thrown away.
+    /// It is discarded: the user's own line failed, and the user has not seen that yet.
     ThrownAway,
 }
 
-/// What the threads share.
 pub(super) struct EditorShared<T> {
     pub(super) state: Mutex<EditorState<T>>,
     pub(super) waker: Waker,
 }
 
 pub(super) struct EditorState<T> {
-    /// The prompt that is to be shown, and what has been typed ahead of it.
+    /// The next prompt to show, and the treatment of text typed ahead of it.
     pub(super) asked: Option<(Prompt<T>, TypeAhead)>,
     pub(super) closing: bool,
-    /// The editor has a prompt on the screen.
+    /// Set if the editor has a prompt on the screen.
     pub(super) is_editing: bool,
-    /// The key that ends its line has been handed to it.
+    /// Set if the editor has received the key that ends its line.
     pub(super) line_ended: bool,
-    /// It is to be woken, to look at the two at the top or to draw the line anew.
+    /// Set if the editor must wake up, to check `asked` and `closing` or to redraw the line.
     pub(super) wake_wanted: bool,
-    /// This process was stopped, and goes on.
+    /// Set if this process was stopped and has resumed.
     pub(super) was_stopped: bool,
-    /// The terminal is left alone, because this process is in the background.
+    /// Set if this process leaves the terminal alone because it is in the background.
     pub(super) is_parked: bool,
-    /// What was typed and not handed on yet, and under which prompt.
+    /// Keys that are not passed on yet, each with the target under which it was typed.
     pub(super) ahead: VecDeque<(Key, Option<T>)>,
-    /// What the prompt on the screen stands for.
+    /// The target of the prompt on the screen.
     pub(super) visible: Option<T>,
-    /// What becomes of that which is being read: no prompt comes between it and its reader.
+    /// The treatment of the input being read. A new prompt updates it under the same lock.
     pub(super) incoming: Incoming<T>,
 }
 
-/// Under which prompt that was typed which is being read now.
+/// The prompt under which the input being read was typed.
 #[derive(Debug)]
 pub(super) struct Incoming<T> {
     pub(super) under: Option<T>,
-    /// It has been typed before a question was shown, or before a refusal was seen.
+    /// Set if it was typed before a question was shown, or before a refusal was seen.
     pub(super) is_thrown_away: bool,
 }
 
 impl<T> EditorState<T> {
-    /// Whether somebody else may have had the terminal: then its modes have to be set anew, and the
-    /// line drawn.
+    /// Returns whether another program may have used the terminal. Its modes must then be set
+    /// again, and the line redrawn.
     pub(super) fn takes_terminal_up(&mut self) -> bool {
         let anew = self.was_stopped | self.is_parked;
         (self.was_stopped, self.is_parked) = (false, false);
@@ -118,15 +107,15 @@ impl<T> EditorState<T> {
     }
 }
 
-/// What the editor is to do next.
+/// The editor's next step.
 pub(super) enum EditorAction<T> {
-    /// Show this prompt; the line that waits was typed under another one, if there is a target
-    /// here.
+    /// Show this prompt. `begun_under` is the target under which the waiting line was typed, if
+    /// there is such a line.
     Show {
         begun_under: Option<T>,
         passed_over: bool,
     },
-    /// A newer one is there.
+    /// There is a newer prompt.
     Newer,
     Close,
 }
@@ -161,7 +150,7 @@ impl<T: Clone + PartialEq> EditorShared<T> {
         self.state.lock().closing
     }
 
-    /// The editor is about to show `prompt`.
+    /// Prepares the editor to show `prompt`.
     pub(super) fn begin(
         &self,
         prompt: &Prompt<T>,

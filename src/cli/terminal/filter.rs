@@ -1,31 +1,31 @@
-//! What comes from a terminal, made into keys that the line editor can take.
+//! A filter that converts terminal input into keys that the line editor can handle.
 //!
-//! The editor ends at a byte that is no UTF-8, takes time that grows with the square of what is
-//! pasted, and can't be told to begin anew in the middle of a line. So what is typed goes through
-//! here first. The filter is pure: bytes in, keys out.
+//! The editor ends at a byte that is not UTF-8, takes time that grows with the square of a paste's
+//! length, and can't be restarted in the middle of a line. So all input passes through this filter
+//! first. The filter is pure: bytes in, keys out.
 
 use std::time::Duration;
 
 use super::invisible::encode_typed;
 
-/// The longest paste that is taken, in bytes: as much as the longest message.
+/// Limit on a paste, in bytes: the length of the longest message.
 pub(super) const LONGEST_PASTE: usize = 8 * 1024;
 
-/// So many bytes at once were not typed by hand: a terminal without bracketed paste.
+/// More bytes than this at once were not typed by hand: the terminal has no bracketed paste.
 pub(super) const BURST: usize = 512;
 
-/// A burst is over when nothing has come for so long. A busy machine can stop a paste for a while.
+/// A burst ends after a pause of this length. A busy machine can interrupt a paste for a while.
 pub(super) const BURST_PAUSE: Duration = Duration::from_millis(200);
 
-/// What is typed is over when nothing has come for so long: a burst may begin with a few bytes.
+/// Typed input ends after a pause of this length: a burst may begin with a few bytes.
 pub(super) const TYPING_PAUSE: Duration = Duration::from_millis(2);
 
-/// A key that sends several bytes sends them within this time.
+/// Limit on the time between the bytes of one key.
 pub(super) const KEY_PAUSE: Duration = Duration::from_millis(30);
 
-/// The keys by which we tell the editor to stop and show another prompt: characters for private
-/// use, which are taken out of what is typed. The first remembers the line and goes to its end, the
-/// second has it drawn whole, the third ends the editing.
+/// The keys that make the editor stop and show another prompt. They are private-use characters,
+/// which the filter removes from the input. The first saves the line and moves to its end, the
+/// second redraws it whole, the third ends the editing.
 pub(super) const WAKE: [char; 3] = ['\u{f8f0}', '\u{f8f1}', '\u{f8f2}'];
 
 /// Ctrl-Z.
@@ -34,45 +34,40 @@ const SUSPEND: u8 = 26;
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
 
-/// One thing for the editor.
+/// Input for the editor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// Keys that leave the person in the line.
+    /// Keys that do not end the line.
     Within(Vec<u8>),
     /// A key that ends the line: Enter, Ctrl-C, Ctrl-D.
     Ends(u8),
     /// Ctrl-Z.
     Suspend,
-    /// What was pasted and is too much. It is not handed on.
-    TooMuch {
-        /// How many bytes it was.
-        bytes: usize,
-        /// How many lines.
-        lines: usize,
-    },
+    /// A paste that is too long. It is discarded.
+    TooMuch { bytes: usize, lines: usize },
 }
 
-/// Makes keys of bytes.
+/// Converts bytes into keys.
 #[derive(Default)]
 pub(super) struct Filter {
-    /// What is not whole yet: half a character, half an escape sequence.
+    /// An incomplete character or escape sequence.
     held: Vec<u8>,
     paste: Option<Paste>,
 }
 
-/// What has come since a paste began.
+/// The input since a paste began.
 #[derive(Default)]
 struct Paste {
     text: Vec<u8>,
-    /// All of it, also what was not kept.
+    /// The size of the paste, including what was not kept.
     bytes: usize,
     lines: usize,
-    /// The end of what came, in case the mark of the end comes in pieces.
+    /// The last bytes, because the end marker may arrive in pieces.
     tail: Vec<u8>,
 }
 
 impl Filter {
-    /// Takes what one read brought, and returns the keys in it.
+    /// Takes the bytes of one read, and returns the keys in them.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut input = std::mem::take(&mut self.held);
@@ -93,29 +88,31 @@ impl Filter {
         keys
     }
 
-    /// Whether `bytes` belong to a paste whose beginning and end the terminal marks.
+    /// Returns whether `bytes` belong to a paste that the terminal has bracketed.
     pub(super) fn is_in_paste(&self, bytes: &[u8]) -> bool {
         self.paste.is_some() || find(bytes, PASTE_BEGINS).is_some()
     }
 
-    /// Whether the last bytes were the beginning of an escape sequence, or the Escape key.
+    /// Returns whether the last bytes were the beginning of an escape sequence, or the Escape key.
     pub(super) fn holds_escape(&self) -> bool {
         self.held.first() == Some(&b'\x1b')
     }
 
-    /// Nothing has come after the beginning of an escape sequence, so it was none.
+    /// Returns the bytes held back: nothing has followed the beginning of an escape sequence, so it
+    /// was not one.
     pub(super) fn give_up_waiting(&mut self) -> Vec<Key> {
         vec![Key::Within(std::mem::take(&mut self.held))]
     }
 
-    /// Takes the first key of `input`; returns how many bytes it took, 0 if the rest has to come.
+    /// Takes the first key of `input`. Returns the number of bytes used, or 0 if the rest has not
+    /// arrived yet.
     fn take_typed(&mut self, input: &[u8], keys: &mut Vec<Key>) -> usize {
         if input.starts_with(PASTE_BEGINS) {
             self.paste = Some(Paste::default());
             return PASTE_BEGINS.len();
         }
         match input[0] {
-            // The mark of a paste's beginning may come in pieces.
+            // The start marker of a paste may arrive in pieces.
             b'\x1b' if PASTE_BEGINS.starts_with(input) => 0,
             b'\x1b' => {
                 let length = escape_sequence(input);
@@ -139,11 +136,12 @@ impl Filter {
                 let run = &input[..run.unwrap_or(input.len())];
                 let held = if whole { 0 } else { unfinished(run) };
                 let text = readable(&run[..run.len() - held]);
-                // A tab in the middle of what came at once was not pressed to complete a word.
+                // A tab between characters that arrived together was not pressed to complete a
+                // word.
                 let has_tab = text.trim_end_matches('\t').contains('\t');
                 let is_plain = |c: char| !c.is_control() || c == '\t';
                 if (run.len() > BURST || has_tab) && text.chars().all(is_plain) {
-                    // The editor takes it as one piece, and draws it once.
+                    // The editor inserts it in one piece, and draws it once.
                     let pasted = [PASTE_BEGINS, text.as_bytes(), PASTE_ENDS].concat();
                     add(keys, &pasted);
                 } else {
@@ -160,7 +158,7 @@ impl Filter {
         };
         paste.tail.extend_from_slice(input);
         let end = find(&paste.tail, PASTE_ENDS);
-        // What may be the beginning of the mark is kept for later.
+        // Keep the last bytes, which may be the beginning of the marker.
         let take = end.unwrap_or(paste.tail.len().saturating_sub(PASTE_ENDS.len() - 1));
         let text: Vec<u8> = paste.tail.drain(..take).collect();
         paste.bytes += text.len();
@@ -194,7 +192,7 @@ impl Filter {
     }
 }
 
-/// Adds keys to those before them, if those are of the same kind.
+/// Appends keys to the previous ones if those are of the same kind.
 fn add(keys: &mut Vec<Key>, bytes: &[u8]) {
     if bytes.is_empty() {
         return;
@@ -205,8 +203,8 @@ fn add(keys: &mut Vec<Key>, bytes: &[u8]) {
     }
 }
 
-/// The text in `bytes`: what is no UTF-8 is passed over, and so is what stands for our own keys.
-/// Invisible characters are encoded for the editor.
+/// Returns the text in `bytes`, without invalid UTF-8 and without our own keys. Invisible
+/// characters are encoded for the editor.
 fn readable(bytes: &[u8]) -> String {
     let text: String = bytes
         .utf8_chunks()
@@ -216,7 +214,7 @@ fn readable(bytes: &[u8]) -> String {
     encode_typed(&text)
 }
 
-/// How many bytes at the end may be the beginning of a character.
+/// The number of bytes at the end that may be the beginning of a character.
 fn unfinished(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
@@ -235,7 +233,7 @@ fn unfinished(bytes: &[u8]) -> usize {
     }
 }
 
-/// How long the escape sequence at the beginning of `input` is. Enter after a lone Escape is no
+/// The length of the escape sequence at the beginning of `input`. Enter after a lone Escape is not
 /// part of it.
 fn escape_sequence(input: &[u8]) -> usize {
     match input.get(1) {

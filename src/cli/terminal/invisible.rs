@@ -1,8 +1,8 @@
 //! Invisible characters in the line editor.
 //!
-//! A terminal must show the line being typed as it shows the lines of others: `U+FFFD` in the place
-//! of an invisible character (see [`printable`](portal_wire::printable)). The editor computes the
-//! cursor's column from its own text, in which such a character has no width. So inside the editor
+//! A terminal must show the line being typed like a received line: with `U+FFFD` instead of an
+//! invisible character (see [`printable`](portal_wire::printable)). The editor computes the
+//! cursor's column from its own text, in which such a character has no width. So inside the editor,
 //! a private-use character, one column wide, stands for each of them. The finished line has the
 //! characters that were typed.
 
@@ -10,12 +10,12 @@ use unicode_width::UnicodeWidthChar as _;
 
 use portal_wire::{Class, Shown, for_each_shown};
 
-/// Returns `text` as the editor keeps it.
+/// Converts `text` to the editor's form.
 pub(super) fn encode(text: &str) -> String {
     encode_if(text, |_| true)
 }
 
-/// Like [`encode`], for keys: control characters are commands of the editor.
+/// Like [`encode`], for keys. Control characters stay, because they are commands of the editor.
 pub(super) fn encode_typed(text: &str) -> String {
     encode_if(text, |character| !character.is_control())
 }
@@ -27,12 +27,12 @@ fn encode_if(text: &str, may_be_encoded: impl Fn(char) -> bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     let (last, mut at) = (text.chars().count() - 1, 0);
     for_each_shown(text, |character, shown| {
-        // At the ends, the place of a joiner or selector depends on the text around these keys.
+        // At the ends, the treatment of a joiner or selector depends on the text around these keys.
         let is_sure = !depends_on_place(character) || (1..last).contains(&at);
         at += 1;
         encoded.push(match (shown, stand_in(character)) {
             (Shown::Replaced, Some(other)) if is_sure && may_be_encoded(character) => other,
-            // It would be taken for the character that it stands for.
+            // Otherwise it would be taken for the character that it stands for.
             _ if decoded(character) != character => char::REPLACEMENT_CHARACTER,
             _ => character,
         });
@@ -40,7 +40,7 @@ fn encode_if(text: &str, may_be_encoded: impl Fn(char) -> bool) -> String {
     encoded
 }
 
-/// Returns the editor's text as it was typed.
+/// Converts the editor's text back to what was typed.
 pub(super) fn decode(text: &str) -> String {
     text.chars().map(decoded).collect()
 }
@@ -72,7 +72,7 @@ pub(super) fn is_drawn_otherwise(character: char) -> bool {
     matches!(Class::of(character), Class::Unseen | Class::Variation)
 }
 
-/// Returns whether the characters around it decide whether it is shown.
+/// Returns whether the neighbouring characters decide if this one is shown.
 fn depends_on_place(character: char) -> bool {
     matches!(
         character,
@@ -80,15 +80,15 @@ fn depends_on_place(character: char) -> bool {
     ) || Class::of(character) == Class::Variation
 }
 
-/// The planes for private use whose characters stand for those of plane 1 and of plane 0.
+/// The private-use planes whose characters stand for those of plane 1 and of plane 0.
 const FOR_PLANE_1: u32 = 0xf_0000;
 const FOR_PLANE_0: u32 = 0x10_0000;
-/// The characters that stand for those from `U+E0000` to `U+E0FFF`. (In plane 0, this range is for
-/// private use and visible as `U+FFFD`, so it needs no others.)
+/// The characters that stand for `U+E0000` to `U+E0FFF`. (In plane 0, this range is for private use
+/// and visible as `U+FFFD`, so it needs no stand-ins.)
 const FOR_TAGS: u32 = FOR_PLANE_0 + 0xe000;
 const TAGS: u32 = 0xe_0000;
 
-/// Returns the character that stands for an invisible one without a width.
+/// Returns the stand-in for an invisible character without a width.
 fn stand_in(character: char) -> Option<char> {
     let is_invisible = is_drawn_otherwise(character) && character.width().unwrap_or(0) == 0;
     if !is_invisible || matches!(character, '\n' | '\t') {
@@ -142,7 +142,7 @@ mod tests {
             };
             let shown = drawn(&encoded);
             assert_eq!(columns(&shown), columns(&encoded), "{character:?}");
-            // One sign for each column, where the editor counts two.
+            // A character of two columns is drawn as two signs.
             assert_eq!(shown.replace("\u{fffd}\u{fffd}", "\u{fffd}"), wanted);
             if let Some(other) = stand_in(character) {
                 assert!(taken.insert(other), "{character:?}");

@@ -1,9 +1,9 @@
-//! Where a person's lines come from: a line editor on a terminal, plain lines from anywhere else.
+//! The user's input: through a line editor on a terminal, as plain lines from anywhere else.
 //!
-//! On a terminal two threads work. `keys` reads what is typed, takes out what would end the editor,
-//! and hands it on a line at a time through a pseudo-terminal; `keyboard` edits it. So what is
-//! typed ahead stays with `keys`, which can throw it away before a question, and a prompt that is
-//! no longer true can be replaced in the middle of a line.
+//! On a terminal, there are two threads. `keys` reads the input, removes the keys that would end
+//! the editor, and passes on one line at a time through a pseudo-terminal; `keyboard` edits the
+//! line. So text typed ahead stays with `keys`, which can discard it before a question, and an
+//! outdated prompt can be replaced in the middle of a line.
 
 use std::io;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use portal_net::threads;
 pub struct Keyboard<T> {
     typed: Receiver<Typed<T>>,
     touched: Receiver<()>,
-    /// Says that there is a prompt. Disconnected, it ends the thread that waits for one.
+    /// Announces a prompt. Dropping it ends the thread that waits for one.
     asks: Option<Sender<()>>,
     desk: Arc<EditorShared<T>>,
     /// Disconnects when the threads end.
     done: Receiver<()>,
     threads: Vec<JoinHandle<()>>,
     terminal: Option<Arc<RawTerminal>>,
-    /// What the editor reads from. It has to be there for as long as the editor is.
+    /// The editor's input. It must live as long as the editor.
     input: Option<Arc<EditorInput>>,
 }
 
@@ -47,8 +47,7 @@ pub struct PreparedEditor {
 
 impl PreparedEditor {
     /// Opens the editor's descriptors and reserves some for its lines. A program that opens many
-    /// must call this first (see `tty::LowDescriptors`), or it gets plain
-    /// lines.
+    /// descriptors must call this first (see `tty::LowDescriptors`), or it gets plain lines.
     pub fn new(manner: EditorOptions) -> PreparedEditor {
         let only_in_foreground = manner.only_in_foreground;
         let editing = is_interactive().then(|| LineEditor::new(manner));
@@ -59,15 +58,17 @@ impl PreparedEditor {
     }
 }
 
-/// How long the threads may take to end: longer only where the terminal takes nothing any more.
+/// Limit on the time that the threads take to end. They take longer only if the terminal accepts no
+/// output.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
-    /// Starts reading: with a line editor if both standard input and output are a terminal, and
-    /// then there is a printer, too.
+    /// Starts reading. If both standard input and output are a terminal, there is a line editor,
+    /// and a printer.
     ///
     /// # Errors
-    /// What the system says when it has no thread, or no pseudo-terminal, to give.
+    ///
+    /// The system's error if it can't provide a thread or a pseudo-terminal.
     pub fn start(editor: PreparedEditor) -> io::Result<(Keyboard<T>, Option<Printer>)> {
         let (sender, typed) = bounded(16);
         let (touch, touched) = bounded(1);
@@ -101,7 +102,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
                 at_end: false,
                 only_in_foreground,
             };
-            // Not joined: it may be in the middle of a read that nothing wakes.
+            // Not joined: it may be blocked in a read that can't be woken.
             spawn("keyboard", move || {
                 reader.run(&asked);
                 drop(running);
@@ -130,7 +131,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
             drop(still_running);
         })?);
         keyboard.threads.push(
-            // The editor's own buffers need more than the other threads' stacks.
+            // The editor's buffers need a larger stack than the other threads have.
             Builder::new()
                 .name("keyboard".to_owned())
                 .spawn(move || {
@@ -143,24 +144,24 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         Ok((keyboard, Some(printer)))
     }
 
-    /// What the person did, in order.
+    /// The user's input, in order.
     pub fn typed(&self) -> &Receiver<Typed<T>> {
         &self.typed
     }
 
-    /// Something comes on it when a key has been pressed.
+    /// Receives a value when a key is pressed.
     pub fn touched(&self) -> &Receiver<()> {
         &self.touched
     }
 
-    /// Whether there is a line editor, and so a prompt on the screen.
+    /// Returns whether there is a line editor, and so a prompt on the screen.
     pub fn is_editing(&self) -> bool {
         self.terminal.is_some()
     }
 
-    /// Lets the person type the next line under `prompt`, which replaces the one that may be on the
-    /// screen, with what has been typed so far. `ahead` is about what they have typed before they
-    /// see it.
+    /// Lets the user type the next line at `prompt`. It replaces the prompt on the screen, if there
+    /// is one, and keeps the text typed so far. `ahead` is the treatment of text typed before the
+    /// user sees the prompt.
     pub fn prompt(&self, prompt: Prompt<T>, ahead: TypeAhead) {
         {
             let mut state = self.desk.state.lock();
@@ -173,25 +174,25 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         }
     }
 
-    /// This process was stopped and goes on: whoever has had the terminal meanwhile may have left
-    /// it in another state.
+    /// Takes over the terminal again after this process was stopped and has resumed. Another
+    /// program may have left the terminal in another state.
     pub fn resume(&self) {
         self.desk.state.lock().was_stopped = true;
         self.desk.waker.wake();
     }
 
-    /// Whether the terminal is left alone, because this process is in the background.
+    /// Returns whether this process leaves the terminal alone because it is in the background.
     pub fn is_parked(&self) -> bool {
         self.desk.state.lock().is_parked
     }
 
-    /// This process may be in the foreground again: the thread that waits for that looks.
+    /// Makes the waiting thread check whether this process is in the foreground again.
     pub fn look(&self) {
         self.desk.waker.wake();
     }
 
-    /// Ends the editor, wherever it is, with the terminal as it was before. Takes no longer than a
-    /// second, whatever the terminal does.
+    /// Ends the editor in any state, and restores the terminal. Takes at most a second, whatever
+    /// the terminal does.
     pub fn close(mut self) {
         {
             let mut state = self.desk.state.lock();
@@ -201,7 +202,7 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
         self.desk.waker.wake();
         self.asks = None;
         if self.terminal.is_none() {
-            // A question on the terminal sets its modes right before it ends.
+            // A hidden question restores the terminal's modes right before it ends.
             let _ = self.done.recv_timeout(slowed(PATIENCE));
         } else if self.done.recv_timeout(slowed(PATIENCE)) == Err(RecvTimeoutError::Disconnected) {
             for thread in self.threads.drain(..) {
@@ -213,10 +214,10 @@ impl<T: Clone + PartialEq + Send + 'static> Keyboard<T> {
     }
 }
 
-/// The terminal that this process has taken over. One, as a process has one terminal.
+/// The terminal that this process has taken over. A process has only one.
 static TERMINAL: Mutex<Option<Arc<RawTerminal>>> = Mutex::new(None);
 
-/// Puts the terminal back into the state in which it was found. Waits for nothing.
+/// Restores the terminal's original state. Does not block.
 pub(crate) fn restore_terminal() {
     if let Some(mut terminal) = TERMINAL.try_lock()
         && let Some(terminal) = terminal.take()
@@ -225,7 +226,7 @@ pub(crate) fn restore_terminal() {
     }
 }
 
-/// Restores the terminal if a panic drops it, so that the program continues without an editor.
+/// Restores the terminal if a panic drops it, so that the program can continue without an editor.
 struct RestoresTerminal;
 
 impl Drop for RestoresTerminal {
@@ -302,7 +303,7 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
                 }
                 Edited::End => break Typed::End,
                 Edited::Failed { text, cursor } => {
-                    // An error of the editor is nobody's wish to leave.
+                    // An error of the editor does not mean that the user wants to leave.
                     line = (text, cursor);
                     ahead = TypeAhead::KeepsTarget;
                     let _ = asks.recv_timeout(KEY_PAUSE);
@@ -319,8 +320,8 @@ fn edit<T: Clone + PartialEq + Send + 'static>(
     }
 }
 
-/// Goes over to another prompt, with what has been typed so far, which keeps the target that it was
-/// begun under. An answer never becomes chat, nor chat an answer.
+/// Switches to another prompt. The text typed so far keeps the target under which it was begun. An
+/// answer never becomes chat, and chat never becomes an answer.
 fn replace<T: Clone + PartialEq>(
     editor: &mut LineEditor,
     prompt: &mut Prompt<T>,
@@ -329,13 +330,13 @@ fn replace<T: Clone + PartialEq>(
     begun: &mut Option<T>,
 ) {
     if line.0.is_empty() {
-        // Nothing has been typed, or what was is gone and the rest of it may still come.
+        // Nothing has been typed, or the text was deleted and its rest may still arrive.
     } else if prompt.ask != newer.ask {
         if prompt.ask != PromptKind::Hidden {
             editor.remember(&line.0);
         }
         *line = (String::new(), 0);
-        // The rest of it, typed by somebody who has not seen the new prompt yet, is none for it.
+        // The user has not seen the new prompt yet, so the rest of the line is not for it.
         begun.get_or_insert_with(|| prompt.target.clone());
     } else if begun.is_none() {
         *begun = Some(prompt.target.clone());

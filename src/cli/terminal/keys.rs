@@ -1,4 +1,4 @@
-//! The thread `keys`: reads what is typed, and hands it on to the editor a line at a time.
+//! The thread `keys`: reads the input, and passes it to the editor one line at a time.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::tty::{
     EditorInput, RawTerminal, Wakened, is_in_foreground, stop_this_job, wait, wait_to_be_woken,
 };
 
-/// So much typed ahead is kept; what is more stays in the system's queue.
+/// Limit on the keys kept ahead; further input stays in the system's queue.
 const AHEAD: usize = 4096;
 
-/// The thread `keys`.
+/// The state of the thread `keys`.
 pub(super) struct Keys<T> {
     pub(super) desk: Arc<EditorShared<T>>,
     pub(super) typed: Sender<Typed<T>>,
@@ -38,7 +38,7 @@ impl<T: Clone + PartialEq> Keys<T> {
                 return;
             }
             if self.only_in_foreground && !is_in_foreground(&*self.terminal) {
-                // To read now would stop this process. Somebody wakes this thread when that may
+                // A read would stop this process now. Another thread wakes this one when that may
                 // have changed.
                 self.desk.state.lock().is_parked = true;
                 wait_to_be_woken(&self.wakened, None);
@@ -49,7 +49,8 @@ impl<T: Clone + PartialEq> Keys<T> {
                 continue;
             }
             if !self.filter.is_in_paste(&[]) {
-                // Before it is waited for: whoever shows another prompt wakes this thread first.
+                // Do this before waiting: a thread that shows another prompt wakes this thread
+                // first.
                 let mut state = self.desk.state.lock();
                 state.incoming = Incoming {
                     under: state.visible.clone(),
@@ -66,7 +67,7 @@ impl<T: Clone + PartialEq> Keys<T> {
                 Ready::Woken => continue,
                 Ready::Nothing if self.filter.holds_escape() => self.filter.give_up_waiting(),
                 Ready::Nothing => {
-                    // The key that should have ended the line has not.
+                    // The key that should have ended the line did not.
                     self.desk.state.lock().line_ended = false;
                     continue;
                 }
@@ -92,14 +93,14 @@ impl<T: Clone + PartialEq> Keys<T> {
         }
     }
 
-    /// How long to wait for keys, where something has to be done if none come.
+    /// Timeout for keys, if something must be done when none arrive.
     fn patience(&self) -> Option<Duration> {
         let state = self.desk.state.lock();
         let waits = self.filter.holds_escape() || (state.is_editing && state.line_ended);
         waits.then_some(KEY_PAUSE)
     }
 
-    /// What one read brings, or a whole burst. `None` when the terminal has gone.
+    /// Reads the available input, or a whole burst. `None` if the terminal was closed.
     fn read(&mut self) -> Option<Vec<Key>> {
         let mut bytes = vec![0; 4096];
         let count = match self.terminal.read(&mut bytes) {
@@ -114,7 +115,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             if self.filter.is_in_paste(&bytes) {
                 return Some(self.filter.take(&bytes));
             }
-            // More than anybody types at once: the rest of it decides whether it is taken.
+            // Too much to be typed by hand. Its total length decides whether it is accepted.
             let pause = if bytes.len() > BURST {
                 BURST_PAUSE
             } else {
@@ -122,7 +123,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             };
             match wait(&*self.terminal, &self.wakened, Some(pause)) {
                 Ready::Input => {}
-                // What this thread was woken for is looked at when all of it is here.
+                // The wake-up can wait until the whole burst has arrived.
                 Ready::Woken => continue,
                 Ready::Nothing => break,
             }
@@ -148,8 +149,8 @@ impl<T: Clone + PartialEq> Keys<T> {
         })
     }
 
-    /// Takes one key: most wait for the editor. Returns `false` for one that came before a
-    /// question.
+    /// Takes one key. Most keys wait for the editor. Returns `false` for a key that was typed
+    /// before a question.
     fn take(&mut self, key: Key) -> bool {
         const CTRL_C: u8 = 3;
         match key {
@@ -159,7 +160,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             Key::Suspend => {
                 self.terminal.restore();
                 stop_this_job();
-                // Here it goes on. Where somebody has put it into the background, it finds out.
+                // The process resumes here. If it is in the background now, `run` will notice.
                 if is_in_foreground(&*self.terminal) {
                     let _ = self.terminal.make_raw();
                     self.desk.state.lock().wake_wanted = true;
@@ -169,7 +170,7 @@ impl<T: Clone + PartialEq> Keys<T> {
                 let mut state = self.desk.state.lock();
                 let is_asked = state.is_editing && !state.line_ended;
                 if key == Key::Ends(CTRL_C) && !is_asked {
-                    // Nobody is being asked for anything, and this must not wait.
+                    // There is no open prompt, and this key must not wait.
                     state.ahead.clear();
                     drop(state);
                     let _ = self.typed.send(Typed::End);
@@ -185,8 +186,8 @@ impl<T: Clone + PartialEq> Keys<T> {
         true
     }
 
-    /// Hands the editor what it may have: keys up to the one that ends its line, or word that there
-    /// is another prompt. Nothing is written under the lock, for a stuck terminal holds it up.
+    /// Passes keys to the editor: up to the one that ends its line, or those that announce another
+    /// prompt. Writes nothing under the lock, because a stuck terminal would block it.
     fn hand_on(&self) {
         loop {
             let mut state = self.desk.state.lock();
@@ -195,7 +196,7 @@ impl<T: Clone + PartialEq> Keys<T> {
             }
             if state.wake_wanted {
                 state.wake_wanted = false;
-                // Until it begins anew, nothing more is for it.
+                // Until the editor begins again, it must get no more keys.
                 state.line_ended = true;
                 drop(state);
                 let keys: String = WAKE.iter().collect();

@@ -1,18 +1,18 @@
-//! Lines as wide as the terminal: what does not fit goes on below, indented and marked, so that it
-//! can't pass for a line of somebody else.
+//! Line wrapping at the terminal's width. Continuation lines are indented and marked, so that they
+//! can't pass for another user's line.
 
 use unicode_width::UnicodeWidthStr as _;
 
 use portal_wire::{columns_at_most, columns_of};
 
-/// Stands before each line that goes on with the one above it.
+/// The prefix of each continuation line.
 pub const GOES_ON: &str = "      | ";
 
-/// A terminal this narrow gets lines that are cut by itself.
+/// The least room for text, in columns. A narrower terminal wraps the lines itself.
 const NARROWEST: usize = 8;
 
-/// Cuts `text` into lines, the first of which begins after `before` columns: where it has line
-/// feeds, and, if the terminal has so many `columns`, wherever it would not fit.
+/// Splits `text` at its line feeds and, if the terminal has this many `columns`, wherever a line
+/// would not fit. The first line begins after `before` columns.
 pub fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
     let mut lines = Vec::new();
     for line in text.split('\n') {
@@ -29,8 +29,8 @@ pub fn lines(text: &str, before: usize, columns: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// Cuts one line at its spaces, the first piece to begin after `start` columns and the others after
-/// `indent`, and adds the pieces to `lines`.
+/// Wraps one line at its spaces, and appends the pieces to `lines`. The first piece begins after
+/// `start` columns, the others after `indent`.
 pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut Vec<String>) {
     let room_after = |taken: usize| columns.saturating_sub(taken).max(NARROWEST);
     let mut room = room_after(start);
@@ -48,7 +48,7 @@ pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut
             current.push_str(&word);
             continue;
         }
-        // A word that is longer than a line is cut where the line ends.
+        // Split a word that is longer than a line where the line ends.
         for character in word.chars() {
             let wide = columns_of(character);
             if width + wide > room {
@@ -62,7 +62,7 @@ pub fn wrap(line: &str, start: usize, columns: usize, indent: usize, lines: &mut
     lines.push(current.trim_end().to_owned());
 }
 
-/// A tab goes to the next multiple of eight columns.
+/// Expands each tab to the next multiple of eight columns.
 fn expanded(word: &str, at: usize) -> String {
     const STOP: usize = 8;
     let mut text = String::with_capacity(word.len());

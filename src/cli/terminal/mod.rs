@@ -1,5 +1,5 @@
-//! A person at a terminal: the line editor, the colours, the time of day. The client and the
-//! operator's console of the server both use it.
+//! A user's terminal: the line editor, the colours, the time of day. The client and the server's
+//! operator console both use it.
 
 mod editor;
 mod editor_shared;
@@ -28,30 +28,30 @@ use portal_wire::printable;
 
 use crate::output;
 
-/// How the time of day is written.
+/// The format of the time of day.
 pub const TIME: &str = "%H:%M";
 
-/// How many colours there are for names: none of those of notices and troubles.
+/// The number of colours for names. Notices and errors have other colours.
 pub const NAME_COLOURS: usize = 8;
 
-/// Gives the terminal's window a title; not where the output is no terminal, or one that would
-/// print it.
+/// Sets the title of the terminal's window. Does nothing if the output is not a terminal, or if the
+/// terminal would print the title.
 pub fn set_title(title: &str) {
     let can = std::env::var("TERM").is_ok_and(|name| name != "dumb" && name != "linux");
     if can && io::stdout().is_terminal() {
-        // OSC 0 of xterm, which every terminal with a window takes.
+        // OSC 0 of xterm, which every terminal with a window supports.
         let _ = output::print(&format!("\x1b]0;{title}\x07"));
     }
 }
 
-/// The colours of the kinds of lines.
+/// The colours of each kind of line.
 #[derive(Clone, Copy)]
 pub struct Palette {
     color: bool,
 }
 
 impl Palette {
-    /// Colours if `wanted`, on a terminal that can, unless `NO_COLOR` is set.
+    /// Uses colours if `wanted` and supported by the terminal, unless `NO_COLOR` is set.
     pub fn new(wanted: bool) -> Palette {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
@@ -68,12 +68,12 @@ impl Palette {
         }
     }
 
-    /// What has to be white on black, whatever the terminal's own colours are.
+    /// Text that must be white on black, whatever the terminal's own colours are.
     pub fn white_on_black(self, text: &str) -> String {
         self.paint("97;40", text)
     }
 
-    /// Somebody else's name, in one of [`NAME_COLOURS`] colours.
+    /// Another user's name, in one of [`NAME_COLOURS`] colours.
     pub fn name(self, text: &str, colour: usize) -> String {
         const CODES: [&str; NAME_COLOURS] = [
             "1;36", "1;32", "1;34", "1;35", "1;96", "1;92", "1;94", "1;95",
@@ -81,27 +81,27 @@ impl Palette {
         self.paint(CODES[colour % NAME_COLOURS], text)
     }
 
-    /// Text in which the person is named.
+    /// Text that mentions the user.
     pub fn called(self, text: &str) -> String {
         self.paint("1;35", text)
     }
 
-    /// One's own name, in the prompt.
+    /// The user's own name, in the prompt.
     pub fn own(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// What the server or the client itself says.
+    /// A message from the server or from the client itself.
     pub fn notice(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// What has gone wrong.
+    /// An error.
     pub fn trouble(self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    /// What matters less.
+    /// Less important text.
     pub fn faint(self, text: &str) -> String {
         self.paint("2", text)
     }
@@ -113,11 +113,11 @@ pub fn unknown_time_zone() -> Option<String> {
     TimeZone::try_system().err()?;
     let zone = printable(&zone.to_string_lossy());
     Some(format!(
-        "times are in UTC: the time zone TZ={zone} is not known on this machine (correct it, or install tzdata)"
+        "times are shown in UTC: the time zone TZ={zone} is unknown on this machine; correct TZ, or install tzdata"
     ))
 }
 
-/// The time of day, as it stands in the prompt.
+/// The time of day, as in the prompt.
 pub(crate) fn time_of_day() -> String {
     Zoned::now().strftime(TIME).to_string()
 }

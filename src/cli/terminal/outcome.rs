@@ -1,31 +1,30 @@
-//! What waiting for a person came to, on every system.
+//! The outcomes of waiting for a user, on every system.
 
-/// What a wait came to.
+/// The outcome of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ready {
-    /// There is something to read, or nothing will ever come.
+    /// There is input, or there will never be any.
     Input,
-    /// The waker has been used.
+    /// Another thread has used the waker.
     Woken,
-    /// The time is up.
+    /// The wait has timed out.
     Nothing,
 }
 
-/// What a question on the terminal itself came to.
+/// The outcome of a question that is asked on the terminal itself.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(unix),
     expect(
         dead_code,
-        reason = "elsewhere nothing is asked on the terminal itself"
+        reason = "other systems have no questions on the terminal itself"
     )
 )]
 pub(super) enum Answered {
-    /// The line that was typed.
     Line(String),
     /// Ctrl-D, Ctrl-C or the end of the terminal.
     Nothing,
-    /// Somebody woke this thread first.
+    /// Another thread woke this one first.
     Woken,
     /// There is no terminal to ask on.
     NoTerminal,

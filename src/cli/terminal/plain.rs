@@ -14,23 +14,23 @@ use super::tty::{
 };
 use crate::text_file::{self, Fault};
 
-/// The thread `keyboard` where there is no line editor: one line each time that it is asked.
+/// The thread `keyboard` without a line editor: it reads one line per request.
 pub(super) struct PlainReader<T> {
     pub(super) desk: Arc<EditorShared<T>>,
     pub(super) typed: Sender<Typed<T>>,
     pub(super) touch: Sender<()>,
     pub(super) wakened: Wakened,
-    /// What was read and not told yet.
+    /// The bytes that were read but not delivered yet.
     pub(super) read: Vec<u8>,
-    /// Number of lines delivered so far.
+    /// The number of lines delivered so far.
     pub(super) lines: usize,
-    /// After a question whose answer is not shown, nothing is shown until something else is asked.
+    /// Set by a hidden question: nothing is shown until a question of another kind.
     pub(super) hidden: Option<HiddenTerminal>,
     pub(super) at_end: bool,
     pub(super) only_in_foreground: bool,
 }
 
-/// The longest line that is kept; what is more of it is passed over.
+/// Limit on the length of a line, in bytes; the rest of a longer line is dropped.
 const LONGEST_LINE: usize = 1024 * 1024;
 
 impl<T: Clone + PartialEq> PlainReader<T> {
@@ -61,7 +61,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
                     return;
                 }
                 let Some(typed) = typed else {
-                    // Woken: there is another prompt, or else this one still stands.
+                    // Woken: there is another prompt, or this one is still valid.
                     let newer = self.desk.take().map(|(prompt, _)| prompt);
                     prompt = Some(newer.unwrap_or(asking));
                     continue;
@@ -74,7 +74,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
         }
     }
 
-    /// The next line; `None` if this thread was woken for something else.
+    /// Reads the next line. `None` if this thread was woken for another reason.
     fn next_line(&mut self) -> Option<Typed<T>> {
         let stdin = io::stdin();
         let is_terminal = stdin.is_terminal();
@@ -139,7 +139,7 @@ impl<T: Clone + PartialEq> PlainReader<T> {
 const STANDARD_INPUT: &str = "standard input";
 
 impl<T> PlainReader<T> {
-    /// Returns the next line. The first one is returned without a byte order mark.
+    /// Converts a line. Removes the byte order mark of the first one.
     fn typed(&mut self, line: &[u8]) -> Typed<T> {
         self.lines += 1;
         let line = match self.lines {

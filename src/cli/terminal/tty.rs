@@ -1,5 +1,5 @@
-//! The terminal itself: its modes, its size, and who is in its foreground. Where there is no such
-//! thing as on Unix, `tty_elsewhere.rs` stands in its place.
+//! The terminal itself: its modes, its size, and its foreground process group. On systems other
+//! than Unix, `tty_elsewhere.rs` replaces this file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -21,46 +21,47 @@ use rustix::termios::{
 use super::outcome::{Answered, Ready};
 use portal_wire::printable;
 
-/// How wide a terminal is taken to be that does not say.
+/// The assumed width of a terminal that does not report one.
 const COLUMNS: u16 = 80;
 
-/// Whether this process may read from the terminal and change its modes: not while it runs in the
-/// background (`program &`), where the system would stop it for that.
+/// Returns whether this process may read from the terminal and change its modes. In the background
+/// (`program &`), the system would stop it for that.
 pub fn is_in_foreground(terminal: impl AsFd) -> bool {
     match tcgetpgrp(terminal) {
         Ok(group) => group == getpgrp(),
-        // Not this process's controlling terminal: nobody stops it there.
+        // Not this process's controlling terminal, so the system doesn't stop it there.
         Err(Errno::NOTTY) => true,
         Err(_) => false,
     }
 }
 
-/// How many columns standard output has.
+/// The width of standard output, in columns.
 pub fn columns() -> usize {
     let size = tcgetwinsize(io::stdout());
     let columns = size.map_or(COLUMNS, |size| size.ws_col);
     usize::from(if columns == 0 { COLUMNS } else { columns })
 }
 
-/// Stops this program and who is in its pipeline, as Ctrl-Z does, until the shell lets it go on.
+/// Stops this program and the others in its pipeline, as Ctrl-Z does, until the shell resumes them.
 pub(super) fn stop_this_job() {
     let _ = kill_current_process_group(Signal::TSTP);
 }
 
-/// Reads what there is on standard input, once there is something.
+/// Reads from standard input, after it has become readable.
 ///
 /// # Errors
-/// `Interrupted` and `WouldBlock` are worth another try.
+///
+/// After `Interrupted` and `WouldBlock`, the caller should retry.
 pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(io::stdin(), into)?)
 }
 
-/// Waits until there is something to read, or somebody wakes this thread.
+/// Waits until there is input, or another thread wakes this one.
 pub(super) fn wait(input: impl AsFd, woken: &Wakened, most: Option<Duration>) -> Ready {
     wait_for(Some(input.as_fd()), woken, most)
 }
 
-/// Waits until somebody wakes this thread.
+/// Waits until another thread wakes this one.
 pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Duration>) -> Ready {
     wait_for(None, woken, most)
 }
@@ -83,7 +84,7 @@ fn wait_for(input: Option<BorrowedFd<'_>>, woken: &Wakened, most: Option<Duratio
             }
             Ok(_) => return Ready::Input,
             Err(Errno::INTR) => {}
-            // What can't be waited for can be read, and says why it can't.
+            // If it can't be waited for, a read reports the error.
             Err(_) => return Ready::Input,
         }
     }
@@ -95,7 +96,7 @@ pub(super) struct Waker(OwnedFd);
 /// The other end of a [`Waker`].
 pub(super) struct Wakened(OwnedFd);
 
-/// A waker and what it wakes.
+/// Creates a waker and its other end.
 pub(super) fn waker() -> io::Result<(Waker, Wakened)> {
     let (read, write) = rustix::pipe::pipe()?;
     for end in [&read, &write] {
@@ -107,7 +108,7 @@ pub(super) fn waker() -> io::Result<(Waker, Wakened)> {
 
 impl Waker {
     pub(super) fn wake(&self) {
-        // Full means that it is awake already.
+        // A full pipe means that the thread is already awake.
         let _ = rustix::io::write(&self.0, b"w");
     }
 }
@@ -119,15 +120,15 @@ impl Wakened {
     }
 }
 
-/// A terminal that hands over every key as it is typed, and shows none by itself. Dropping it gives
-/// the terminal its modes back, without waiting for what is still to be written to it.
+/// A terminal that delivers each key as it is typed, without echo. Dropping it restores the
+/// terminal's modes, without waiting for pending output.
 pub(super) struct RawTerminal {
     terminal: OwnedFd,
     before: Termios,
 }
 
 impl RawTerminal {
-    /// Takes over the terminal that standard input is.
+    /// Takes over the terminal on standard input.
     pub(super) fn take_over() -> io::Result<RawTerminal> {
         let terminal = io::stdin().as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
@@ -136,17 +137,17 @@ impl RawTerminal {
         Ok(raw)
     }
 
-    /// Sets the modes, also after a shell has set its own while this process was stopped.
+    /// Sets the modes, also after a shell has changed them while this process was stopped.
     pub(super) fn make_raw(&self) -> io::Result<()> {
         let mut modes = self.before.clone();
         modes.make_raw();
-        // A line feed goes on beginning a new line: what is printed comes from many places.
+        // A line feed must still begin a new line, because output comes from many places.
         modes.output_modes = self.before.output_modes;
         Ok(tcsetattr(&self.terminal, OptionalActions::Now, &modes)?)
     }
 
-    /// Gives the terminal the modes back that it had. In the background somebody else has it, and
-    /// the system would stop this process for touching it.
+    /// Restores the original modes. Does nothing in the background, where another program uses the
+    /// terminal, and the system would stop this process for touching it.
     pub(super) fn restore(&self) {
         if !is_in_foreground(&self.terminal) {
             return;
@@ -154,7 +155,7 @@ impl RawTerminal {
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 
-    /// Throws away what has been typed and not been read.
+    /// Discards unread input. Returns whether there was any.
     pub(super) fn flush_input(&self) -> bool {
         let waits = rustix::io::ioctl_fionread(&self.terminal).is_ok_and(|count| count > 0);
         let _ = tcflush(&self.terminal, QueueSelector::IFlush);
@@ -178,8 +179,8 @@ impl Drop for RawTerminal {
     }
 }
 
-/// A pseudo-terminal in the place of standard input: the editor reads what is written into this
-/// end. Dropping it puts the real terminal back.
+/// A pseudo-terminal in place of standard input: the editor reads the bytes written to this end.
+/// Dropping it restores the real terminal.
 pub(super) struct EditorInput {
     writer: OwnedFd,
     real: OwnedFd,
@@ -189,7 +190,7 @@ impl EditorInput {
     pub(super) fn in_place_of_standard_input() -> io::Result<EditorInput> {
         let real = io::stdin().as_fd().try_clone_to_owned()?;
         let writer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        // macOS can't say so in the same call; no other program is started meanwhile.
+        // macOS can't set this flag in the same call; no other program is started meanwhile.
         rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::CLOEXEC)?;
         grantpt(&writer)?;
         unlockpt(&writer)?;
@@ -220,14 +221,14 @@ impl Drop for EditorInput {
     }
 }
 
-/// The terminal itself, showing nothing of what is typed on it. Dropping it shows it again.
+/// The terminal without echo. Dropping it restores the echo.
 pub(super) struct HiddenTerminal {
     terminal: File,
     before: Termios,
 }
 
 impl HiddenTerminal {
-    /// `None` if there is no terminal.
+    /// Opens the terminal. `None` if there is none.
     fn open() -> Option<HiddenTerminal> {
         let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
         let terminal = terminal.ok()?;
@@ -235,8 +236,8 @@ impl HiddenTerminal {
         Some(HiddenTerminal { terminal, before })
     }
 
-    /// Asks, wherever standard input and output go. What was typed before the question is thrown
-    /// away.
+    /// Asks on the terminal, even if standard input and output are redirected. Discards text that
+    /// was typed before the question.
     fn ask(
         &self,
         question: &str,
@@ -251,14 +252,14 @@ impl HiddenTerminal {
         }
         let mut screen = &self.terminal;
         loop {
-            // In one write, because another program of a pipeline may use the same terminal.
+            // Use a single write, because another program of a pipeline may use the same terminal.
             let _ = screen.write_all(format!("{}: ", printable(question)).as_bytes());
             let answered = read_hidden(&self.terminal, woken, &is_wanted_elsewhere);
             let _ = writeln!(screen);
             if let Ok(answered) = answered {
                 return answered;
             }
-            let sentence = "Not sent, because it is not UTF-8: set the terminal to UTF-8, and type the line again.";
+            let sentence = "Not sent: the line is not UTF-8. Set the terminal to UTF-8, and type the line again.";
             let _ = writeln!(screen, "{sentence}");
         }
     }
@@ -270,9 +271,9 @@ impl Drop for HiddenTerminal {
     }
 }
 
-/// Asks on the terminal, and shows nothing of what is typed: not even before the next question,
-/// which may be one of this kind, until `hidden` is dropped. A thread that is woken gives the
-/// question up if it `is_wanted_elsewhere`.
+/// Asks on the terminal without echo. Echo stays off until `hidden` is dropped, because the next
+/// question may be hidden, too. A thread that is woken cancels the question if it
+/// `is_wanted_elsewhere`.
 pub(super) fn ask_hidden(
     hidden: &mut Option<HiddenTerminal>,
     question: &str,
@@ -310,7 +311,7 @@ fn read_hidden(
         match byte[0] {
             b'\n' | b'\r' => break,
             4 if line.is_empty() => return Ok(Answered::Nothing),
-            // Backspace takes back a character, which may have several bytes; Ctrl-U takes all.
+            // Backspace deletes a character, which may have several bytes; Ctrl-U deletes all.
             8 | 127 => while line.pop().is_some_and(|byte: u8| byte & 0xc0 == 0x80) {},
             21 => line.clear(),
             other => line.push(other),
@@ -319,15 +320,15 @@ fn read_hidden(
     String::from_utf8(line).map(Answered::Line)
 }
 
-/// Whether this process belongs to a terminal at all: a service does not. A terminal that is closed
-/// sends SIGHUP to those that do.
+/// Returns whether this process has a controlling terminal; a service has none. A terminal that is
+/// closed sends SIGHUP to its processes.
 pub fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
 /// Descriptors reserved for the line editor. It opens two for each line and waits for them with
-/// `select`, which supports no descriptor above 1023. Otherwise a server with many sockets would
-/// use them all.
+/// `select`, which supports no descriptor above 1023. Without the reserve, the sockets of a server
+/// could use all of them.
 #[derive(Default)]
 pub(super) struct LowDescriptors(Mutex<Vec<OwnedFd>>);
 
@@ -336,7 +337,7 @@ impl LowDescriptors {
     /// descriptors and the editor's next open.
     const KEPT: usize = 16;
 
-    /// Reserves as many as are available.
+    /// Reserves as many descriptors as are available.
     pub(super) fn keep(&self) {
         let mut kept = self.0.lock();
         while kept.len() < Self::KEPT {
@@ -362,7 +363,7 @@ fn lowest() -> Option<OwnedFd> {
     (lowest.as_raw_fd() < libc::FD_SETSIZE as i32 - FEW).then_some(lowest)
 }
 
-/// Whether a person sits at both ends of this process.
+/// Returns whether standard input and output are both a terminal.
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }

@@ -1,6 +1,6 @@
-//! In the place of `tty.rs` where terminals are not as on Unix (on Windows): everybody reads and
-//! writes plain lines, and nothing is asked on a terminal whose answer must not be shown. A
-//! password comes from a file or a variable there.
+//! A replacement for `tty.rs` on systems without Unix terminals (Windows). Input and output are
+//! plain lines, and there are no hidden questions on the terminal. A password comes from a file or
+//! a variable.
 
 use std::convert::Infallible;
 use std::io::{self, Read as _};
@@ -10,20 +10,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::outcome::{Answered, Ready};
 
-/// How wide a terminal is taken to be.
+/// The assumed width of a terminal.
 const COLUMNS: usize = 80;
 
-/// There is no background in which a program may not read.
+/// Always `true`: a program in the background may read, too.
 pub fn is_in_foreground<T>(_: T) -> bool {
     true
 }
 
-/// How many columns standard output has.
+/// The width of standard output, in columns.
 pub fn columns() -> usize {
     COLUMNS
 }
 
-/// No terminal here sends a signal when it is closed.
+/// Always `false`: a terminal that is closed sends no signal here.
 pub fn has_terminal() -> bool {
     false
 }
@@ -40,23 +40,24 @@ impl LowDescriptors {
     }
 }
 
-/// Whether there can be a line editor.
+/// Always `false`: there is no line editor.
 pub fn is_interactive() -> bool {
     false
 }
 
-/// There is no such key.
+/// Does nothing: there is no Ctrl-Z.
 pub(super) fn stop_this_job() {}
 
-/// Reads what there is on standard input, once there is something.
+/// Reads from standard input; blocks until there is input.
 ///
 /// # Errors
-/// What the system says.
+///
+/// The system's error.
 pub(super) fn read_input(into: &mut [u8]) -> io::Result<usize> {
     io::stdin().lock().read(into)
 }
 
-/// Does not wait: a read that follows does, and can't be woken.
+/// Does not wait. The read that follows waits, and can't be woken.
 pub(super) fn wait<T>(_: T, woken: &Wakened, _: Option<Duration>) -> Ready {
     match woken.0.try_recv() {
         Ok(()) => Ready::Woken,
@@ -64,7 +65,7 @@ pub(super) fn wait<T>(_: T, woken: &Wakened, _: Option<Duration>) -> Ready {
     }
 }
 
-/// Waits until somebody wakes this thread.
+/// Waits until another thread wakes this one.
 pub(super) fn wait_to_be_woken(woken: &Wakened, most: Option<Duration>) -> Ready {
     let came = match most {
         Some(most) => woken.0.recv_timeout(most).is_ok(),
@@ -79,7 +80,7 @@ pub(super) struct Waker(Sender<()>);
 /// The other end of a [`Waker`].
 pub(super) struct Wakened(Receiver<()>);
 
-/// A waker and what it wakes.
+/// Creates a waker and its other end.
 pub(super) fn waker() -> io::Result<(Waker, Wakened)> {
     let (waker, wakened) = bounded(1);
     Ok((Waker(waker), Wakened(wakened)))
@@ -87,12 +88,12 @@ pub(super) fn waker() -> io::Result<(Waker, Wakened)> {
 
 impl Waker {
     pub(super) fn wake(&self) {
-        // Full means that it is awake already.
+        // A full channel means that the thread is already awake.
         let _ = self.0.try_send(());
     }
 }
 
-/// A terminal that hands over every key: there is none.
+/// A stub: this system has no raw mode.
 pub(super) struct RawTerminal(Infallible);
 
 impl RawTerminal {
@@ -117,7 +118,7 @@ impl RawTerminal {
     }
 }
 
-/// What a line editor would read from: there is none.
+/// A stub: this system has no line editor.
 pub(super) struct EditorInput(Infallible);
 
 impl EditorInput {
@@ -130,10 +131,10 @@ impl EditorInput {
     }
 }
 
-/// A terminal that shows nothing of what is typed: there is none.
+/// A stub: this system has no hidden input.
 pub(super) struct HiddenTerminal(Infallible);
 
-/// Asks nobody.
+/// Does not ask.
 pub(super) fn ask_hidden(
     hidden: &mut Option<HiddenTerminal>,
     _: &str,

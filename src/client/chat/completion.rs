@@ -1,19 +1,20 @@
-//! What the Tab key makes of a word.
+//! Completion with the Tab key.
 
 use std::collections::BTreeSet;
 
 use crate::commands::{self, Takes};
 
-/// What Tab completes: who is online, and which rooms there are. The conversation keeps it, the
-/// editor's thread reads it.
+/// The words that Tab completes: users online, and rooms. The chat updates them, the editor's
+/// thread reads them.
 #[derive(Default)]
 pub(crate) struct CompletionWords {
     pub(super) people: BTreeSet<String>,
     pub(super) rooms: BTreeSet<String>,
 }
 
-/// What Tab can make of the last word before the cursor, and where that word begins: a command
-/// after a slash, a name at the start of a line, after a command whatever that takes.
+/// Completes the last word before the cursor: a command after a slash, a name at the start of a
+/// line, or the kind of argument that the command takes. Returns the word's byte offset and its
+/// completions.
 pub(crate) fn completions(before: &str, known: &CompletionWords) -> (usize, Vec<String>) {
     let start = before.rfind([' ', '\n']).map_or(0, |space| space + 1);
     let (lead, word) = before.split_at(start);

@@ -1,5 +1,5 @@
-//! What the person is asked, and what becomes of the answers. A question is put once it can be
-//! seen, and only what is typed after that is its answer.
+//! Questions to the user, and their answers. A question is asked once it can be shown, and only
+//! text typed after that answers it.
 
 use super::old_name::NameRefused;
 use super::question::{Awaiting, Dialog};
@@ -11,8 +11,7 @@ use portal_cli::terminal::PromptKind;
 use portal_wire::{ClientCommand, ClientDoc, ErrorCode, Secret};
 
 impl Chat {
-    /// The question that is open: `None` if there is none, and no prompt in it while the server has
-    /// to answer first.
+    /// The open question: `None` if there is none, `Some(None)` while the server must reply first.
     pub(super) fn question(&self) -> Option<Option<(String, PromptKind)>> {
         let username = || {
             self.credentials
@@ -24,42 +23,42 @@ impl Chat {
             Dialog::Talk => return None,
             Dialog::Awaiting(_) => None,
             Dialog::Password { first: Some(_), .. } => {
-                Some(("the same password again".to_owned(), PromptKind::Hidden))
+                Some(("repeat the password".to_owned(), PromptKind::Hidden))
             }
             Dialog::Password {
                 new_account: true, ..
             } => Some((
-                format!("a password for the new account {}", username()),
+                format!("choose a password for {}", username()),
                 PromptKind::Hidden,
             )),
             Dialog::Password { .. } => {
-                Some((format!("password of {}", username()), PromptKind::Hidden))
+                Some((format!("password for {}", username()), PromptKind::Hidden))
             }
             Dialog::Passwd { old: None, .. } => {
-                Some((format!("the password of {me} so far"), PromptKind::Hidden))
+                Some((format!("current password of {me}"), PromptKind::Hidden))
             }
             Dialog::Passwd { new: None, .. } => {
-                Some((format!("the new password of {me}"), PromptKind::Hidden))
+                Some((format!("new password for {me}"), PromptKind::Hidden))
             }
             Dialog::Passwd { .. } => {
-                Some(("the new password again".to_owned(), PromptKind::Hidden))
+                Some(("repeat the new password".to_owned(), PromptKind::Hidden))
             }
             Dialog::PublicText => Some(("message for everyone".to_owned(), PromptKind::Line)),
-            Dialog::DirectWho => Some(("for whom".to_owned(), PromptKind::Line)),
+            Dialog::DirectWho => Some(("recipient".to_owned(), PromptKind::Line)),
             Dialog::DirectText { to } => Some((format!("message for {to}"), PromptKind::Line)),
             Dialog::ConfirmPublic { .. } => {
-                Some(("for everyone? (yes/no)".to_owned(), PromptKind::Answer))
+                Some(("send to everyone? (yes/no)".to_owned(), PromptKind::Answer))
             }
         })
     }
 
-    /// Puts a question.
+    /// Asks a question.
     pub(super) fn ask(&mut self, dialog: Dialog) {
         self.questions += 1;
         self.dialog = dialog;
     }
 
-    /// Takes the answer to the question that is open.
+    /// Handles the answer to the open question.
     pub(super) fn answered(
         &mut self,
         line: &str,
@@ -73,8 +72,8 @@ impl Chat {
             commands::is_known_command(line)
         };
         if leaves {
-            // What is typed in the place of an answer is no answer, and above all nothing to say to
-            // everyone.
+            // A command typed instead of an answer is not an answer. Above all, it must not be sent
+            // to everyone.
             self.leave_dialog(link, screen)?;
             let is_cancel = line.trim().eq_ignore_ascii_case("/cancel");
             return if is_hidden || is_cancel {
@@ -84,11 +83,11 @@ impl Chat {
             };
         }
         if is_hidden && line.contains('\n') {
-            screen.trouble("a password is one line; nothing was taken");
+            screen.trouble("a password must be a single line; nothing was sent");
             return Ok(());
         }
         if line.trim().is_empty() {
-            screen.notice("nothing was sent; /cancel leaves this question");
+            screen.notice("nothing was sent; /cancel cancels this question");
             return Ok(());
         }
         match std::mem::replace(&mut self.dialog, Dialog::Talk) {
@@ -107,12 +106,15 @@ impl Chat {
             Dialog::ConfirmPublic { text } => match line.trim().to_ascii_lowercase().as_str() {
                 "y" | "yes" => self.send_public(&text, false, link, screen),
                 "n" | "no" => {
-                    self.not_sent("nothing was sent; /msg NAME TEXT is for one person", screen);
+                    self.not_sent(
+                        "nothing was sent; to write to one person, use /msg NAME TEXT",
+                        screen,
+                    );
                     Ok(())
                 }
                 _ => {
-                    let sentence = "that is neither yes nor no; it was not sent, and neither was \
-                                    the message (the up arrow brings them back)";
+                    let sentence = "not sent: answer yes or no; the message was not sent \
+                                    either (press ↑ to get them back)";
                     self.not_sent(sentence, screen);
                     self.ask(Dialog::ConfirmPublic { text });
                     Ok(())
@@ -121,7 +123,7 @@ impl Chat {
         }
     }
 
-    /// After `PM` alone, the next message is the public one (seed 002).
+    /// Sends the public message: the next message after `PM` alone (seed 002).
     fn send_after_pm(
         &mut self,
         line: &str,
@@ -131,19 +133,19 @@ impl Chat {
         match self.frame(&ClientDoc::message(line), link, screen) {
             Some(frame) => send_frame(&frame, link, screen),
             None => {
-                // The server goes on waiting for it.
+                // The server is still waiting for it.
                 self.ask(Dialog::PublicText);
                 Ok(())
             }
         }
     }
 
-    /// Gives up the question that is open, on the wire, too.
+    /// Cancels the open question, also at the server.
     fn leave_dialog(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         match std::mem::replace(&mut self.dialog, Dialog::Talk) {
             Dialog::Talk | Dialog::Awaiting(_) => return Ok(()),
             Dialog::PublicText => {
-                // Or the next message would be the public one.
+                // Otherwise the next message would be the public one.
                 self.silent_sents += 1;
                 self.command(ClientCommand::PublicCancel, link, screen)?;
             }
@@ -171,7 +173,7 @@ impl Chat {
         self.ask_server(login, Awaiting::Login, link, screen)
     }
 
-    /// The person wants to be somebody.
+    /// Logs in under a name that the user has chosen.
     pub(super) fn be(
         &mut self,
         username: &str,
@@ -186,7 +188,7 @@ impl Chat {
         self.log_in(username, link, screen)
     }
 
-    /// The server wants the password: the one that is known, or else the person is asked.
+    /// Handles the server's request for a password: sends the known one, or asks the user.
     pub(super) fn asked_for_password(
         &mut self,
         new_account: bool,
@@ -203,7 +205,7 @@ impl Chat {
             self.given_at = Some(given.place);
         }
         match credentials.password.clone() {
-            // Coming back, or given beforehand.
+            // Known from before a reconnect, or given at the start.
             Some(password) => self.prove(&password, link, screen),
             None => {
                 let first = None;
@@ -223,12 +225,12 @@ impl Chat {
     ) -> Result<(), SessionEnd> {
         match first {
             Some(first) if first != password => {
-                screen.trouble("the two were not the same; once more");
+                screen.trouble("the two passwords differ; try again");
                 let first = None;
                 self.ask(Dialog::Password { new_account, first });
                 return Ok(());
             }
-            // A slip of the finger in a new password would lock its owner out.
+            // A typing error in a new password would lock out its owner.
             None if new_account => {
                 let first = Some(password.to_owned());
                 self.ask(Dialog::Password { new_account, first });
@@ -267,7 +269,7 @@ impl Chat {
                 self.ask(Dialog::Passwd { old, new });
             }
             (old, Some(new)) if new != line => {
-                screen.trouble("the two were not the same; once more");
+                screen.trouble("the two passwords differ; try again");
                 self.ask(Dialog::Passwd { old, new: None });
             }
             (Some(old), Some(new)) => {
@@ -276,7 +278,7 @@ impl Chat {
                     new: Secret(new.clone().into()),
                 };
                 if let Some(credentials) = &mut self.credentials {
-                    // For coming back; should the server refuse it, the person is asked then.
+                    // For reconnecting. If the server rejects it, the user is asked again then.
                     credentials.password = Some(new);
                 }
                 return self.ask_server(passwd, Awaiting::Passwd, link, screen);
@@ -285,23 +287,23 @@ impl Chat {
         Ok(())
     }
 
-    /// A question can't be put, because there is no terminal to put it on.
+    /// Handles a question that can't be asked, because there is no terminal.
     pub(crate) fn no_terminal(&mut self, screen: &Screen) -> SessionEnd {
         if self.given_at.is_some() {
-            // The refusal has named the place.
+            // The error message has already named the place.
             return SessionEnd::Dismissed;
         }
         self.not_sent(
-            "a password is needed, and there is no terminal to ask for it: put it into a file and \
-             name that with --password-file FILE, or set CHAT_PASSWORD",
+            "a password is needed, but there is no terminal to ask for it: put it in a file and name \
+             the file with --password-file FILE, or set CHAT_PASSWORD",
             screen,
         );
         SessionEnd::Dismissed
     }
 
-    /// Whether that error only says that the server still holds the name for our own connection of
-    /// before. Then it is asked for again; a script's lines wait meanwhile, because they are meant
-    /// to come from that name.
+    /// Returns whether the error only means that the server still holds the name for our own
+    /// previous connection. If so, the client requests the name again later. A script's lines wait
+    /// until then, because they should come from that name.
     pub(super) fn asks_later_for_its_name(&mut self, code: ErrorCode, screen: &Screen) -> bool {
         let (Dialog::Awaiting(Awaiting::Login), ErrorCode::NameInUse, Some(known)) =
             (&self.dialog, code, &self.credentials)
@@ -313,8 +315,8 @@ impl Chat {
         };
         if is_first {
             screen.notice(&format!(
-                "the server has not noticed yet that your old connection is dead, and holds the name {} for \
-                 it: it is asked for again until it is free, which takes up to four minutes",
+                "the server still holds the name {} for your old connection; trying again until the name \
+                 is free, which takes up to four minutes",
                 known.username
             ));
         }
@@ -324,9 +326,9 @@ impl Chat {
         true
     }
 
-    /// A tick has passed: time to ask for the name again?
+    /// Handles a tick: requests the name again if that is due.
     pub(crate) fn ticked(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
-        // A question that is open is not taken away from the person who reads it.
+        // Keep a question open that the user may be reading.
         let may_ask = matches!(
             self.dialog,
             Dialog::Talk | Dialog::Awaiting(Awaiting::Login)
@@ -340,7 +342,7 @@ impl Chat {
         }
     }
 
-    /// What follows from a refusal for what was awaited.
+    /// Handles an error that answers the awaited request.
     pub(super) fn refused_while_awaiting(
         &mut self,
         code: ErrorCode,
@@ -360,11 +362,10 @@ impl Chat {
                     credentials.password = None;
                 }
                 if let Some(place) = &self.given_at {
-                    let sentence = format!(
-                        "the server does not accept the password in {place}; correct it there"
-                    );
+                    let sentence =
+                        format!("the server rejected the password in {place}; correct it there");
                     self.not_sent(&sentence, screen);
-                    // A person is asked from now on.
+                    // From now on, ask the user.
                     self.given_at.take_if(|_| self.has_prompts);
                 }
                 let new_account = self.is_new_account;
@@ -373,7 +374,7 @@ impl Chat {
             }
             (Awaiting::Login, ErrorCode::BadName | ErrorCode::NameInUse | ErrorCode::NotSaved) => {
                 self.credentials = None;
-                self.lose_way("the login");
+                self.lose_way("login");
             }
             (Awaiting::Passwd, _) => {
                 if let Some(credentials) = &mut self.credentials {

@@ -1,4 +1,4 @@
-//! What the server says becomes lines.
+//! Conversion of the server's documents into lines.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::screen::Screen;
 use portal_wire::{ClientCommand, ErrorCode, Relay, Scope, ServerDoc};
 
 impl Chat {
-    /// Shows what the server sent, and does what follows from it.
+    /// Shows a document from the server, and acts on it.
     pub(crate) fn on_frame(
         &mut self,
         frame: &[u8],
@@ -21,7 +21,7 @@ impl Chat {
             Ok(doc) => doc,
             Err(error) => {
                 screen.notice(&format!(
-                    "the server said something that this client does not know: {error}"
+                    "ignored a document from the server that this client does not understand: {error}"
                 ));
                 return Ok(());
             }
@@ -42,7 +42,7 @@ impl Chat {
             ServerDoc::PartnerJoined { partner } => self.partner_joined(&partner, screen),
             ServerDoc::PartnerLeft { partner } => {
                 self.partner = None;
-                screen.notice(&format!("{partner} has left; nobody is beside you now"));
+                screen.notice(&format!("{partner} left; you have no partner now"));
                 self.hint_for_the_lonely(screen);
             }
             ServerDoc::NoPartner => self.no_partner(screen),
@@ -52,7 +52,7 @@ impl Chat {
             ServerDoc::LoggedIn { username } => return self.logged_in(&username, link, screen),
             ServerDoc::PasswordChanged => {
                 self.answered_as(Awaiting::Passwd);
-                screen.notice("your password is changed");
+                screen.notice("your password was changed");
             }
             ServerDoc::Who { users } => {
                 self.who(users.iter().map(|user| user.to_string()).collect(), screen);
@@ -75,20 +75,20 @@ impl Chat {
             }
             ServerDoc::Sent { count: 0 } if self.silent_sents > 0 => self.silent_sents -= 1,
             ServerDoc::Sent { count: 0 } => {
-                screen.notice("nobody else is logged in; that reached nobody");
+                screen.notice("not delivered: nobody else is logged in");
             }
             ServerDoc::Sent { count: 1 } => screen.notice("sent"),
             ServerDoc::Sent { count } => screen.notice(&format!("sent to {count} people")),
             ServerDoc::UserJoined { username } => {
                 self.known.lock().people.insert(username.to_string());
                 if !self.quiet {
-                    screen.notice(&format!("{username} has come"));
+                    screen.notice(&format!("{username} joined"));
                 }
             }
             ServerDoc::UserLeft { username } => {
                 self.known.lock().people.remove(&*username);
                 if !self.quiet {
-                    screen.notice(&format!("{username} has gone"));
+                    screen.notice(&format!("{username} left"));
                 }
             }
             ServerDoc::Joined {
@@ -102,7 +102,7 @@ impl Chat {
             }
             ServerDoc::JoinedHere { room } => {
                 self.answered_as(Awaiting::Join);
-                screen.notice(&format!("you are in {room}, on this connection"));
+                screen.notice(&format!("you joined {room} on this connection"));
             }
             ServerDoc::Left { room } => {
                 self.answered_as(Awaiting::Leave);
@@ -112,20 +112,20 @@ impl Chat {
             ServerDoc::Notice(text) => screen.notice(&text),
             ServerDoc::Error { code, sentence } => {
                 if code == ErrorCode::UnknownCommand {
-                    // Perhaps it was the question who is here. It is not waited for any longer.
+                    // It may be the reply to our silent `WHO`, so stop waiting for that.
                     self.silent_whos = 0;
                 }
                 if self.asks_later_for_its_name(code, screen) {
                     return Ok(());
                 }
-                self.trouble(&format!("the server: {}", in_our_words(&sentence)), screen);
+                self.trouble(&format!("server: {}", in_our_words(&sentence)), screen);
                 return self.refused_while_awaiting(code, screen);
             }
             ServerDoc::IdleSoon { seconds } => {
                 self.idle_soon = true;
                 screen.notice(&format!(
-                    "nothing has been heard from you for a while: in {seconds} s the server ends \
-                     the session; any key keeps it"
+                    "you have been idle: the server will disconnect you in {seconds} s; press any \
+                     key to stay"
                 ));
             }
             ServerDoc::Pong => {}
@@ -135,19 +135,19 @@ impl Chat {
             | ServerDoc::CalledBack { .. }
             | ServerDoc::Ticket { .. }
             | ServerDoc::Full
-            | ServerDoc::WrongPasscode { .. } => screen.notice("the server repeats itself"),
+            | ServerDoc::WrongPasscode { .. } => screen.notice("unexpected server document"),
             ServerDoc::IdleTimeout => {
-                return dismissed("you have said nothing for too long").or(Err(SessionEnd::Idle));
+                return dismissed("you were idle for too long").or(Err(SessionEnd::Idle));
             }
-            ServerDoc::TotalTimeTimeout => return dismissed("your time is up"),
+            ServerDoc::TotalTimeTimeout => return dismissed("you reached the time limit"),
             ServerDoc::Kicked { reason } if reason.is_empty() => {
-                return dismissed("the operator has removed you");
+                return dismissed("the operator removed you");
             }
             ServerDoc::Kicked { reason } => {
-                return dismissed(&format!("the operator has removed you: {reason}"));
+                return dismissed(&format!("the operator removed you: {reason}"));
             }
-            ServerDoc::TakenOver => return dismissed("you have logged in elsewhere"),
-            ServerDoc::TooSlow => return lost("you did not read what was sent to you"),
+            ServerDoc::TakenOver => return dismissed("you logged in elsewhere"),
+            ServerDoc::TooSlow => return lost("your client did not read fast enough"),
             ServerDoc::Shutdown => return lost("it is shutting down"),
             news => {
                 self.room_news(&news, screen);
@@ -156,14 +156,14 @@ impl Chat {
         Ok(())
     }
 
-    /// The main link is lost. Says if something was perhaps lost with it.
+    /// Handles the loss of the main link. Reports messages that may have been lost with it.
     pub(crate) fn lost(&mut self, screen: &Screen) {
         if std::mem::take(&mut self.unanswered) > 0 {
-            self.not_confirmed("people by name", screen);
+            self.not_confirmed("other people", screen);
         }
     }
 
-    /// Shows what somebody said.
+    /// Shows a message from another user.
     pub(super) fn relay(&mut self, relay: &Relay<'_>, screen: &Screen) {
         if self.ignored.contains(&relay.from.to_ascii_lowercase()) {
             return;
@@ -172,7 +172,7 @@ impl Chat {
         if is_direct {
             self.last_direct = Some(relay.from.to_string());
         }
-        // A partner that has logged in since goes by its name.
+        // A partner who has logged in since then uses their name.
         if relay.scope == Scope::Partner
             && let Some(partner) = &mut self.partner
         {
@@ -200,15 +200,15 @@ impl Chat {
         screen.notice(&format!("you are talking to {partner}"));
     }
 
-    /// Nobody sits beside: the first time that is news, later the answer to what was said.
+    /// Handles `NO PARTNER`. The first one is news; a later one is the reply to a message.
     fn no_partner(&mut self, screen: &Screen) {
         self.refusals += u32::from(self.presence_notified);
         self.presence_notified = true;
-        screen.notice("nobody is beside you yet; what you say now reaches nobody");
+        screen.notice("you have no partner yet; what you type now reaches nobody");
         self.hint_for_the_lonely(screen);
     }
 
-    /// Who sits alone while others are here is told how to reach them, once.
+    /// Shows a user without a partner, once, how to reach the other users.
     fn hint_for_the_lonely(&mut self, screen: &Screen) {
         if self.partner.is_some() || self.hinted || !self.has_prompts {
             return;
@@ -231,8 +231,8 @@ impl Chat {
             (others.join(", "), "are")
         };
         screen.notice(&format!(
-            "{who} {are} here, too: /msg {one} TEXT is for {one}, /all TEXT for everyone, and \
-             /to {one} or /to all for all that you type"
+            "{who} {are} online: write to {one} with /msg {one} TEXT, to everyone with /all TEXT; \
+             /to {one} or /to all sends all that you type there"
         ));
     }
 
@@ -247,7 +247,7 @@ impl Chat {
         self.me = Some(username.to_owned());
         self.old_name.had(username);
         screen.notice(&format!(
-            "you are {username} now; /names tells who is here, /all TEXT is for everyone"
+            "you are logged in as {username}; /names lists who is online, /all TEXT writes to everyone"
         ));
         self.silent_whos += 1;
         self.rejoin(link, screen)?;
@@ -268,15 +268,15 @@ impl Chat {
         }
     }
 
-    /// Shows what is told of a room, on whichever link. Returns whether it was that.
+    /// Shows news of a room, from any link. Returns whether the document was such news.
     pub(super) fn room_news(&self, doc: &ServerDoc<'_>, screen: &Screen) -> bool {
         match doc {
             ServerDoc::RoomJoined { .. } | ServerDoc::RoomLeft { .. } if self.quiet => {}
             ServerDoc::RoomJoined { username, room } => {
-                screen.notice(&format!("[{room}] {username} has come in"));
+                screen.notice(&format!("[{room}] {username} joined"));
             }
             ServerDoc::RoomLeft { username, room } => {
-                screen.notice(&format!("[{room}] {username} has left"));
+                screen.notice(&format!("[{room}] {username} left"));
             }
             ServerDoc::Topic { room, topic, .. } if topic.is_empty() => {
                 let sentence = format!("[{room}] no topic is set; /topic {room} TEXT sets one");
@@ -286,7 +286,7 @@ impl Chat {
                 room,
                 topic,
                 username,
-            } => screen.notice(&format!("[{room}] the topic, set by {username}: {topic}")),
+            } => screen.notice(&format!("[{room}] topic, set by {username}: {topic}")),
             _ => return false,
         }
         true
@@ -295,7 +295,7 @@ impl Chat {
     fn list_rooms(&mut self, rooms: &[(std::borrow::Cow<'_, str>, usize)], screen: &Screen) {
         self.known.lock().rooms = rooms.iter().map(|(name, _)| name.to_string()).collect();
         if rooms.is_empty() {
-            screen.notice("there are no rooms; /join NAME makes one");
+            screen.notice("there are no rooms; /join NAME creates one");
             return;
         }
         let rooms: Vec<String> = rooms
@@ -305,7 +305,7 @@ impl Chat {
         screen.notice(&format!("rooms: {}", rooms.join(", ")));
     }
 
-    /// What was awaited has come, if that is what was awaited.
+    /// Ends the wait for a reply if that reply was awaited.
     fn answered_as(&mut self, awaiting: Awaiting) {
         if self.dialog == Dialog::Awaiting(awaiting) {
             self.dialog = Dialog::Talk;

@@ -1,7 +1,8 @@
-//! The conversation as the person has it.
+//! The conversation from the user's point of view.
 //!
-//! `state` is who they are and whom they talk to; `typed` makes documents of lines, `heard` lines
-//! of documents; `dialog` asks and takes answers; `rooms` goes into rooms and out of them.
+//! `state` is the user's name and recipients; `typed` converts lines into documents, and `frames`
+//! converts documents into lines; `dialog` asks questions and handles the answers; `rooms` joins
+//! and leaves rooms.
 
 mod completion;
 mod dialog;

@@ -1,36 +1,36 @@
-//! Coming back to a server that still knows the old connection: its name is free once that has been
-//! given up.
+//! Retries for a name that the server still holds for the old connection. The name is free again
+//! once the server has given that connection up.
 //!
-//! A link that breaks without a word (a laptop that changes its network) leaves a connection at the
-//! server that looks alive for up to `limits::VANISHED_WITHIN`. With a password its owner takes the
-//! name over at once; without passwords, nobody can tell the owner from another.
+//! A link that breaks silently (a laptop that changes its network) leaves a connection at the
+//! server that looks alive for up to `limits::VANISHED_WITHIN`. With a password, its owner takes
+//! the name over at once. Without passwords, the server can't tell the owner from another client.
 
-/// How many ticks of the client pass between two questions.
+/// The number of the client's ticks between two attempts.
 const EVERY: u32 = 10;
-/// Number of attempts: longer than a server needs to find that a machine has vanished
-/// ([`portal_net::limits::VANISHED_WITHIN`]).
+/// Limit on attempts. Together they take longer than a server needs to detect that a machine has
+/// vanished ([`portal_net::limits::VANISHED_WITHIN`]).
 const TIMES: u32 = 25;
 
-/// The name that this person has had here, and how long it is still asked for.
+/// The user's previous name here, and the attempts to get it back.
 #[derive(Default)]
 pub(super) struct OldName {
     name: Option<String>,
-    /// Ticks until it is asked for again; 0: it is not waited for.
+    /// Ticks until the next attempt; 0 if there is none.
     wait: u32,
     asked: u32,
 }
 
-/// What to do when the name is refused because somebody has it.
+/// The reaction to a name that is in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NameRefused {
-    /// Somebody else's, or it has been theirs for too long: choose another.
+    /// Another user has the name, or the attempts are used up: choose another name.
     GiveUp,
-    /// Most likely the old connection's: ask later, and say so if this is the first time.
+    /// The old connection probably has the name: retry later, and report this the first time.
     AskLater { is_first: bool },
 }
 
 impl OldName {
-    /// The server has let us in under `name`.
+    /// Records that the server has accepted `name`.
     pub(super) fn had(&mut self, name: &str) {
         *self = OldName {
             name: Some(name.to_owned()),
@@ -38,12 +38,12 @@ impl OldName {
         };
     }
 
-    /// The link is another one, or the person wants another name: nothing is waited for.
+    /// Stops the attempts, because there is a new link, or the user wants another name.
     pub(super) fn stop(&mut self) {
         (self.wait, self.asked) = (0, 0);
     }
 
-    /// `name` is somebody's.
+    /// Handles the error that `name` is in use.
     pub(super) fn refused(&mut self, name: &str) -> NameRefused {
         let is_ours = self
             .name
@@ -60,7 +60,7 @@ impl OldName {
         }
     }
 
-    /// A tick has passed. Returns whether to ask now.
+    /// Counts a tick. Returns whether to retry now.
     pub(super) fn is_due(&mut self) -> bool {
         let was_waiting = self.wait > 0;
         self.wait = self.wait.saturating_sub(1);

@@ -1,55 +1,52 @@
-//! What the person may be asked, and what the server may have to answer before that.
+//! The questions to the user, and the server's replies that may have to arrive first.
 
 use portal_wire::ErrorCode;
 
-/// What the next line is.
+/// The meaning of the next line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Dialog {
     /// Chat or a command.
     Talk,
-    /// Nothing yet: the server has to answer first.
+    /// Nothing yet: the server must reply first.
     Awaiting(Awaiting),
-    /// The password of a new account (asked twice of a person, `first` being the first) or an
-    /// existing one.
+    /// The password of a new or an existing account. A user types a new one twice; `first` is the
+    /// first of the two.
     Password {
         new_account: bool,
         first: Option<String>,
     },
-    /// Another password: the old one, the new one, the new one again.
+    /// A change of the password: the old one, the new one, the new one again.
     Passwd {
         old: Option<String>,
         new: Option<String>,
     },
     /// The public message, after `PM`.
     PublicText,
-    /// Whom the direct message is for, after `DM`.
+    /// The recipient of the direct message, after `DM`.
     DirectWho,
     /// The direct message.
     DirectText { to: String },
-    /// Whether `/pm bob …` was meant for everyone, although there is a bob.
+    /// The confirmation that `/pm bob …` is meant for everyone, although there is a user bob.
     ConfirmPublic { text: String },
 }
 
-/// What the server has to answer.
+/// The awaited reply of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaiting {
     /// `LOGIN`, or the password after it.
     Login,
-    /// `PASSWD`.
     Passwd,
     /// `PM` alone.
     Public,
     /// `DM` alone.
     List,
-    /// `JOIN`.
     Join,
-    /// `LEAVE`.
     Leave,
 }
 
 impl Awaiting {
-    /// Whether an error of that kind is the answer to it. (Errors may still come for what was said
-    /// before.)
+    /// Returns whether an error with that code is this reply. (Errors for earlier requests may
+    /// still arrive.)
     pub(super) fn is_answered_by(self, code: ErrorCode) -> bool {
         use ErrorCode as E;
         match self {

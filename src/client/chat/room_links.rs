@@ -1,4 +1,4 @@
-//! The connections to the rooms that the person is in.
+//! The connections to the user's rooms.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,26 +6,25 @@ use crossbeam_channel::Sender;
 
 use crate::link::{Link, LinkEvent, LinkId};
 
-/// The connections to rooms.
 pub(super) struct RoomLinks {
     /// By lower-case name.
     pub(super) by_key: BTreeMap<String, RoomLink>,
-    /// Rooms that have been left. The last answers may still come, until the server ends the link.
+    /// Rooms that were left. The last replies may still arrive until the server ends the link.
     pub(super) left: Vec<RoomLink>,
-    /// The rooms to go back into after the link was lost.
+    /// The rooms to join again after the main link was lost.
     pub(super) wanted: BTreeSet<String>,
-    /// The room that the server was asked for last.
+    /// The room of the last `JOIN` request.
     pub(super) pending: Option<String>,
-    /// Where the links' listeners tell what they hear.
+    /// The channel for the events of the links.
     pub(super) events: Sender<(LinkId, LinkEvent)>,
     pub(super) next_id: u64,
 }
 
-/// How far one is in leaving a room. Once it has begun, the end of the link is no news.
+/// The progress of leaving a room. Once it has begun, the end of the link is not reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaving {
     No,
-    /// The room has been asked whether it has heard all that was said there.
+    /// A `PING` checks that the room has received all earlier messages.
     Checking,
     /// `LEAVE` has been sent.
     Asked,
@@ -34,9 +33,8 @@ pub(super) enum Leaving {
 pub(super) struct RoomLink {
     pub(super) name: String,
     pub(super) link: Link,
-    /// How far the person is in leaving.
     pub(super) leaving: Leaving,
-    /// What has been said there and not been answered.
+    /// The number of messages to the room without a reply.
     pub(super) unanswered: u32,
 }
 
@@ -52,7 +50,8 @@ impl RoomLinks {
         }
     }
 
-    /// The main link is a new one: no room of the one before is left. Which they were is kept.
+    /// Forgets all room links, because the main link is a new one. Keeps the list of rooms to join
+    /// again.
     pub(super) fn forget_connections(&mut self) {
         self.by_key.clear();
         self.left.clear();
@@ -63,7 +62,7 @@ impl RoomLinks {
         self.name_of(name).is_some()
     }
 
-    /// How a room that one is in is spelled.
+    /// The exact spelling of a joined room's name.
     pub(super) fn name_of(&self, name: &str) -> Option<String> {
         let room = self.by_key.get(&name.to_ascii_lowercase())?;
         Some(room.name.clone())

@@ -1,4 +1,4 @@
-//! The rooms that the person is in, each with a connection of its own (seed 004).
+//! The user's rooms, each with its own connection (seed 004).
 
 use super::question::{Awaiting, Dialog};
 use super::room_links::{Leaving, RoomLink};
@@ -12,12 +12,12 @@ use portal_net::Port;
 use portal_wire::{ClientCommand, ClientDoc, ServerDoc};
 
 impl Chat {
-    /// The server is asked for a place in that room.
+    /// Records the room that a `JOIN` request names.
     pub(super) fn want_room(&mut self, room: &str) {
         self.rooms.pending = Some(room.to_owned());
     }
 
-    /// The server has refused it.
+    /// Handles the rejection of a `JOIN` request.
     pub(super) fn forget_pending_room(&mut self, screen: &Screen) {
         if let Some(room) = self.rooms.pending.take()
             && !self.rooms.is_in(&room)
@@ -29,7 +29,7 @@ impl Chat {
         }
     }
 
-    /// After a lost link: back into the rooms.
+    /// Joins the rooms again after a lost link.
     pub(super) fn rejoin(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         for room in self.rooms.wanted.clone() {
             let join = ClientCommand::Join {
@@ -41,7 +41,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Says something in a room, on the link that the person has to it.
+    /// Sends a message to a room, over the room's own link.
     pub(super) fn send_to_room(
         &mut self,
         room: &str,
@@ -54,8 +54,7 @@ impl Chat {
             me,
         };
         let Some(there) = self.rooms.by_key.get_mut(&room.to_ascii_lowercase()) else {
-            let sentence =
-                format!("you are not in {room}, so that was not sent; /join {room} first");
+            let sentence = format!("not sent: you are not in {room}; use /join {room} first");
             self.not_sent(&sentence, screen);
             return Ok(());
         };
@@ -64,20 +63,22 @@ impl Chat {
         codec.write_client(&doc, &mut frame);
         let (long, most) = (frame.len().saturating_sub(1), codec.max_frame);
         if long > most {
-            let sentence =
-                format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
+            let sentence = format!(
+                "not sent: it is too long ({long} bytes, at most {most} are allowed); split it"
+            );
             self.not_sent(&sentence, screen);
             return Ok(());
         }
         there.unanswered += 1;
-        // If that link is lost, its listener tells; the session goes on without the room.
+        // If that link is lost, its listener reports it, and the session continues without the
+        // room.
         if send_frame(&frame, &there.link, screen).is_err() {
             self.refusals += 1;
         }
         Ok(())
     }
 
-    /// The server has a place for the person in a room: goes there.
+    /// Enters a room in which the server has reserved a place.
     pub(super) fn enter_room(
         &mut self,
         name: &str,
@@ -98,7 +99,7 @@ impl Chat {
             Ok(link) => {
                 let (key, name) = (name.to_ascii_lowercase(), name.to_owned());
                 screen.notice(&format!(
-                    "you are in {name}; /send {name} TEXT talks there, or /to {name} for all you type"
+                    "you joined {name}; /send {name} TEXT writes to it, /to {name} sends all you type there"
                 ));
                 self.rooms.wanted.insert(name.clone());
                 self.known.lock().rooms.insert(name.clone());
@@ -113,14 +114,14 @@ impl Chat {
                 );
             }
             Err(reason) => {
-                self.trouble(&format!("can't get into {name}: {reason}"), screen);
+                self.trouble(&format!("can't join {name}: {reason}"), screen);
                 self.lose_focus(name, screen);
             }
         }
     }
 
-    /// The person leaves a room. What they said there goes over another link than `LEAVE`, so first
-    /// the room has to have heard it: it answers a `PING` after that.
+    /// Leaves a room. The messages to the room are sent on a different link from `LEAVE`. So the
+    /// room must first reply to a `PING`, which shows that it has received them.
     pub(super) fn leave_room(
         &mut self,
         name: &str,
@@ -134,7 +135,7 @@ impl Chat {
                 self.dialog = Dialog::Awaiting(Awaiting::Leave);
                 Ok(())
             }
-            // The server says what is wrong with it.
+            // The server explains what is wrong.
             None => self.send_leave(name, link, screen),
         }
     }
@@ -147,19 +148,19 @@ impl Chat {
         self.ask_server(leave, Awaiting::Leave, link, screen)
     }
 
-    /// The person has left a room.
+    /// Handles the confirmation that the user has left a room.
     pub(super) fn left_room(&mut self, room: &str, screen: &Screen) {
         let left = self.rooms.by_key.remove(&room.to_ascii_lowercase());
         self.rooms.left.extend(left);
         self.rooms
             .wanted
             .retain(|wanted| !wanted.eq_ignore_ascii_case(room));
-        screen.notice(&format!("you have left {room}"));
+        screen.notice(&format!("you left {room}"));
         self.lose_focus(room, screen);
     }
 
-    /// What is typed can't go to that room any more. A person sees the next prompt; a script has to
-    /// say where its lines are to go.
+    /// Handles a room that can no longer be the recipient of typed lines. A user sees the next
+    /// prompt; a script must choose a new recipient.
     fn lose_focus(&mut self, room: &str, screen: &Screen) {
         if !matches!(&self.focus, Focus::Room(there) if there.eq_ignore_ascii_case(room)) {
             return;
@@ -169,23 +170,23 @@ impl Chat {
             let partner = self.partner.as_ref().map(|there| there.label.as_str());
             let whom = self.focus.describe(partner);
             screen.notice(&format!(
-                "what you type is for {whom} now; /to changes that"
+                "what you type goes to {whom} now; /to changes that"
             ));
         } else {
-            self.focus = Focus::Lost(format!("you are not in {room} any more"));
+            self.focus = Focus::Lost(format!("you are no longer in {room}"));
         }
     }
 
-    /// A link has ended before everything that was said on it was answered.
+    /// Reports that a link ended before all messages on it were answered.
     pub(super) fn not_confirmed(&mut self, whom: &str, screen: &Screen) {
         let sentence = format!(
-            "what you said last to {whom} was perhaps not sent: nothing has confirmed it (the up \
-             arrow brings it back)"
+            "your last message to {whom} was perhaps not sent: it was not confirmed (press ↑ to get \
+             it back)"
         );
         self.not_sent(&sentence, screen);
     }
 
-    /// Shows what was heard in a room.
+    /// Handles an event of a room's link.
     pub(crate) fn on_room_event(
         &mut self,
         id: LinkId,
@@ -195,7 +196,7 @@ impl Chat {
     ) -> Result<(), SessionEnd> {
         let mut rooms = self.rooms.by_key.values().chain(&self.rooms.left);
         let Some(room) = rooms.find(|room| room.link.id() == id) else {
-            // The last words of a link that was given up.
+            // A late event from a link that was given up.
             return Ok(());
         };
         let (name, codec, leaving) = (room.name.clone(), room.link.codec(), room.leaving);
@@ -213,10 +214,11 @@ impl Chat {
                     self.not_confirmed(&name, screen);
                 }
                 if leaving == Leaving::No {
-                    screen.notice(&format!("you are not in {name} any more"));
+                    screen.notice(&format!("you are no longer in {name}"));
                     self.lose_focus(&name, screen);
                 } else if is_checking {
-                    // It ended by itself meanwhile; the server says how that stands.
+                    // The link has ended by itself; the server's reply shows whether the user has
+                    // left.
                     return self.send_leave(&name, link, screen);
                 }
                 return Ok(());
@@ -233,15 +235,15 @@ impl Chat {
             Ok(ServerDoc::Relay(relay)) => self.relay(&relay, screen),
             Ok(news) if self.room_news(&news, screen) => {}
             Ok(ServerDoc::Sent { count: 0 }) => {
-                screen.notice(&format!("[{name}] nobody else is in here"));
+                screen.notice(&format!("[{name}] nobody else is in this room"));
             }
-            // A person sees the line under which they typed it; a script gets its answer.
+            // A user sees the typed line itself; a script gets the reply.
             Ok(ServerDoc::Sent { count }) if !self.has_prompts => {
                 screen.notice(&format!("[{name}] sent to {count}"));
             }
             Ok(ServerDoc::Error { sentence, .. }) => {
                 let sentence = in_our_words(&sentence);
-                self.trouble(&format!("[{name}] the server: {sentence}"), screen);
+                self.trouble(&format!("[{name}] server: {sentence}"), screen);
             }
             Ok(ServerDoc::Notice(text)) => screen.notice(&format!("[{name}] {text}")),
             Ok(ServerDoc::Pong) if is_checking => {

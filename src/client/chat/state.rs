@@ -1,4 +1,4 @@
-//! Who the person is, whom they talk to, what they are asked.
+//! The state of the conversation: the user's name, the recipients and the open question.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,93 +18,93 @@ use crate::target::{Focus, Target};
 use portal_cli::terminal::{Prompt, PromptKind};
 use portal_wire::{ClientCommand, ClientDoc};
 
-/// Why a session is over.
+/// The reason why a session ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SessionEnd {
-    /// The person left.
+    /// The user left.
     Left,
-    /// The person has said nothing for too long. Once they are there, they may come back.
+    /// The user was idle for too long, and may reconnect with a key.
     Idle,
-    /// The server wants us gone: coming back would be rude or useless.
+    /// The server does not want the user: reconnecting would be rude or useless.
     Dismissed,
-    /// The link is lost, or the server ended it for its own reasons: coming back makes sense.
+    /// The link was lost, or the server ended it for its own reasons: reconnecting makes sense.
     Lost,
 }
 
-/// Who the person is to the server; kept for coming back.
+/// The user's name and password, kept for reconnecting.
 pub(super) struct Credentials {
     pub(super) username: String,
     pub(super) password: Option<String>,
 }
 
-/// How a conversation begins.
+/// The settings at the start of a conversation.
 pub(crate) struct Beginning {
-    /// Who to log in as, at once.
+    /// The name for an immediate login.
     pub(crate) username: Option<String>,
-    /// The password that was given beforehand, in a file or a variable.
+    /// The password from a file or a variable.
     pub(crate) password: Option<Given>,
-    /// How lines come.
+    /// The source of the lines.
     pub(crate) typist: Typist,
-    /// There are prompts on a terminal. Without them, nobody is asked twice.
+    /// Set if there are prompts on a terminal. Without them, no question is asked twice.
     pub(crate) has_prompts: bool,
 }
 
-/// Whoever sits beside.
+/// The client in the neighbouring seat.
 pub(super) struct Partner {
     pub(super) label: String,
-    /// The how-manieth on this link.
+    /// Distinguishes this partner from earlier ones.
     pub(super) arrival: u64,
 }
 
-/// The conversation's state on the person's side.
+/// The client's state of the conversation.
 pub(crate) struct Chat {
     pub(super) typist: Typist,
     pub(super) has_prompts: bool,
     pub(super) credentials: Option<Credentials>,
-    /// Given beforehand, and good for one try.
+    /// Given at the start, and valid for one attempt.
     pub(super) given_password: Option<Given>,
-    /// The place of the given password, while the server has not answered to it.
+    /// The place of the given password, until the server has replied to it.
     pub(super) given_at: Option<String>,
-    /// The name of the link before, while the server still holds it for that.
+    /// The name on the previous link, while the server still holds it for that link.
     pub(super) old_name: OldName,
-    /// The name, once logged in on this link.
+    /// The user's name, once logged in on this link.
     pub(super) me: Option<String>,
     pub(super) dialog: Dialog,
-    /// Counts the questions, so that an answer is known to be one to this question.
+    /// Counts the questions, to match an answer to its question.
     pub(super) questions: u64,
     pub(super) focus: Focus,
     pub(super) partner: Option<Partner>,
     pub(super) arrivals: u64,
-    /// Which main link this is; no answer to what was said on another one is waited for.
+    /// The number of the main link. Replies to messages on an earlier one are not awaited.
     pub(super) link: u64,
-    /// Whether the server has said who sits beside; it does so once, unasked.
+    /// Set once the server has reported the partner; it does so once, unasked.
     pub(super) presence_notified: bool,
-    /// The original programs know no names, rooms and partners.
+    /// Set if the server is an original program, which has no names, rooms or partners.
     pub(super) is_legacy: bool,
-    /// Who wrote to this person alone last.
+    /// The sender of the last direct message.
     pub(super) last_direct: Option<String>,
     pub(super) bell: When,
     pub(super) notify: When,
     pub(super) quiet: bool,
     /// By lower-case name.
     pub(super) ignored: BTreeSet<String>,
-    /// Answers to `WHO` that are for the Tab key and not for the screen.
+    /// The number of pending replies to `WHO` that are for the Tab key and not for the screen.
     pub(super) silent_whos: u32,
-    /// Answers to `PM` with `<cancel/>`, which are for nobody.
+    /// The number of pending replies to `PM` with `<cancel/>`, which are not shown.
     pub(super) silent_sents: u32,
-    /// Whether the hint for somebody who sits alone was shown on this link.
+    /// Set if the hint for a user without a partner was shown on this link.
     pub(super) hinted: bool,
-    /// The server will soon end a session in which nothing is said.
+    /// Set if the server has warned of the idle timeout.
     pub(super) idle_soon: bool,
-    /// Something that was to be done was refused, or not sent.
+    /// The number of requests that were refused or not sent.
     pub(super) refusals: u32,
-    /// What was said to people by name on the main link, and has not been answered.
+    /// The number of public and direct messages on the main link without a reply.
     pub(super) unanswered: u32,
-    /// The rest of a paste, while the server has to answer to what came before it.
+    /// The rest of a paste, while the server must reply to what came before it.
     pub(super) pieces: VecDeque<String>,
-    /// Who sat beside when it was pasted: what was meant for them is for nobody else.
+    /// The partner at the time of the paste: a line for that partner must not go to another one.
     pub(super) pasted_beside: Target,
-    /// Whether the password that is asked for is that of a new account.
+    /// Set if the requested password is that of a new account.
     pub(super) is_new_account: bool,
     pub(super) known: Arc<Mutex<CompletionWords>>,
     pub(super) rooms: RoomLinks,
@@ -154,7 +154,7 @@ impl Chat {
         }
     }
 
-    /// A new link: logs in, if the person wants to be somebody.
+    /// Starts the conversation on a new link: logs in if the user has chosen a name.
     pub(crate) fn start(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         self.me = None;
         self.old_name.stop();
@@ -179,7 +179,7 @@ impl Chat {
         }
     }
 
-    /// Where a line goes now that is no command.
+    /// The recipient of a line that is not a command.
     pub(crate) fn target(&self) -> Target {
         if self.dialog != Dialog::Talk {
             return match self.question() {
@@ -196,7 +196,7 @@ impl Chat {
         }
     }
 
-    /// Whoever sits beside.
+    /// The current partner as a target.
     pub(super) fn beside(&self) -> Target {
         let arrival = match &self.partner {
             _ if self.is_legacy => 0,
@@ -209,11 +209,12 @@ impl Chat {
         }
     }
 
-    /// What to ask the person for; `None` while the server has to answer first.
+    /// The prompt for the user. `None` while the server must reply first.
     pub(crate) fn prompt(&self) -> Option<Prompt<Target>> {
         let (name, ask) = match self.question() {
             Some(question) => question?,
-            // What a script's line means may depend on who is here, and it does not look first.
+            // The meaning of a script's line may depend on the users online, and a script does not
+            // check first.
             None if self.silent_whos > 0 && !self.has_prompts => return None,
             None => (self.talk_prompt(), PromptKind::Line),
         };
@@ -224,7 +225,7 @@ impl Chat {
         })
     }
 
-    /// The prompt for talking: who one is, and whom one talks to.
+    /// The prompt for chat: the user's name and the recipient.
     pub(super) fn talk_prompt(&self) -> String {
         let me = self.me.as_deref().unwrap_or("you");
         let partner = self.partner.as_ref().map(|there| there.label.as_str());
@@ -239,34 +240,34 @@ impl Chat {
         }
     }
 
-    /// Whether the server has warned that it ends a silent session, and nobody has answered it.
+    /// Returns whether there was an idle warning since the last call.
     pub(crate) fn should_stay(&mut self) -> bool {
         std::mem::take(&mut self.idle_soon)
     }
 
-    /// How often something that was to be done was refused, or not sent.
+    /// The number of requests that were refused or not sent.
     pub(crate) fn refusals(&self) -> u32 {
         self.refusals
     }
 
-    /// All links of the conversation beside the main one.
+    /// All links of the conversation except the main one.
     pub(crate) fn room_links(&self) -> impl Iterator<Item = &Link> {
         self.rooms.links()
     }
 
-    /// Says that something is not sent, and why.
+    /// Reports that something is not sent, and why.
     pub(super) fn not_sent(&mut self, text: &str, screen: &Screen) {
         self.refusals += 1;
         screen.not_sent(text);
     }
 
-    /// Says that something could not be done.
+    /// Reports that something failed.
     pub(super) fn trouble(&mut self, text: &str, screen: &Screen) {
         self.refusals += 1;
         screen.trouble(text);
     }
 
-    /// Sends a document, unless it is longer than the server takes.
+    /// Sends a document, unless it is longer than the server accepts.
     pub(super) fn send_doc(
         &mut self,
         doc: &ClientDoc<'_>,
@@ -288,7 +289,7 @@ impl Chat {
         self.send_doc(&ClientDoc::Command(command), link, screen)
     }
 
-    /// Sends what the server has to answer before the person is asked for anything else.
+    /// Sends a request whose reply must arrive before the next prompt.
     pub(super) fn ask_server(
         &mut self,
         command: ClientCommand<'_>,
@@ -304,8 +305,8 @@ impl Chat {
         send_frame(&frame, link, screen)
     }
 
-    /// A document as a frame; `None` if the server would not take one so long, and then the person
-    /// is told.
+    /// Encodes a document as a frame. If it is longer than the server accepts, reports that and
+    /// returns `None`.
     pub(super) fn frame(
         &mut self,
         doc: &ClientDoc<'_>,
@@ -316,8 +317,9 @@ impl Chat {
         link.codec().write_client(doc, &mut frame);
         let (long, most) = (frame.len().saturating_sub(1), link.codec().max_frame);
         if long > most {
-            let sentence =
-                format!("that is too long ({long} bytes, {most} are allowed); say it in pieces");
+            let sentence = format!(
+                "not sent: it is too long ({long} bytes, at most {most} are allowed); split it"
+            );
             self.not_sent(&sentence, screen);
             return None;
         }
@@ -327,13 +329,13 @@ impl Chat {
 
 pub(super) fn send_frame(frame: &[u8], link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
     link.send(frame).map_err(|error| {
-        screen.trouble(&format!("the connection is lost: {error}"));
+        screen.trouble(&format!("connection lost: {error}"));
         SessionEnd::Lost
     })
 }
 
-/// Says something that the person does not see, and that may fail: if the link is lost, the
-/// listener hears it, too, and tells.
+/// Sends a command that the user does not see. Ignores errors: if the link is lost, its listener
+/// reports that, too.
 pub(crate) fn mention(command: ClientCommand<'_>, link: &Link) {
     let mut frame = Vec::new();
     link.codec()

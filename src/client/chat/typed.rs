@@ -1,4 +1,4 @@
-//! What the person types becomes documents.
+//! Conversion of typed lines into documents.
 
 use super::question::{Awaiting, Dialog};
 use super::state::{Chat, SessionEnd};
@@ -9,8 +9,8 @@ use crate::target::{Focus, Target};
 use portal_wire::{Addressed, ClientCommand, ClientDoc};
 
 impl Chat {
-    /// Does what the person typed. `under` is what the prompt stood for when they began to type;
-    /// without prompts there is none.
+    /// Handles a typed line. `under` is the prompt's target when the line was begun; without
+    /// prompts, it is `None`.
     pub(crate) fn typed(
         &mut self,
         text: &str,
@@ -28,7 +28,7 @@ impl Chat {
                 _ => self.answered(text, link, screen),
             };
         }
-        // The last line feed of a paste is none of its text.
+        // The final line feed of a paste is not part of its text.
         let text = text.strip_suffix('\n').unwrap_or(text);
         let pieces = if text.contains('\n') {
             commands::pieces(text)
@@ -42,9 +42,9 @@ impl Chat {
                 _ => None,
             });
         if let Some(usage) = wrong {
-            self.lose_way("a command");
+            self.lose_way("command");
             let nothing = if pieces.len() > 1 {
-                "; nothing of it was sent (the up arrow brings it back)"
+                "; the paste was not sent (press ↑ to get it back)"
             } else {
                 ""
             };
@@ -66,9 +66,9 @@ impl Chat {
         self.go_on(link, screen)
     }
 
-    /// Does the next part of what was pasted, unless the server has to answer to the one before.
-    /// Once something could not be done, or a question is open, the rest is not done: it was pasted
-    /// by somebody who knew nothing of that.
+    /// Handles the next part of a paste, unless the server must reply to the previous one. After a
+    /// failure, or while a question is open, drops the rest: the user did not know of that when
+    /// pasting.
     pub(crate) fn go_on(&mut self, link: &Link, screen: &Screen) -> Result<(), SessionEnd> {
         while self.dialog == Dialog::Talk
             && let Some(piece) = self.pieces.pop_front()
@@ -88,24 +88,24 @@ impl Chat {
         Ok(())
     }
 
-    /// What is left of a paste is not sent.
+    /// Drops the rest of a paste after a refusal.
     pub(super) fn drop_the_rest_if(&mut self, is_refused: bool, screen: &Screen) {
         if is_refused && !self.pieces.is_empty() {
             self.pieces.clear();
-            let sentence = "the rest of what was pasted was not sent (the up arrow brings it back)";
+            let sentence = "the rest of the paste was not sent (press ↑ to get it back)";
             self.not_sent(sentence, screen);
         }
     }
 
-    /// In a script, what comes next must not go to somebody else than whom a line chose that could
-    /// not be done.
+    /// After a failed line in a script, makes the next lines fail, too. They must not go to a
+    /// recipient other than the one that the failed line chose.
     pub(super) fn lose_way(&mut self, what: &str) {
         if !self.has_prompts {
-            self.focus = Focus::Lost(format!("{what} before it could not be done"));
+            self.focus = Focus::Lost(format!("the earlier {what} failed"));
         }
     }
 
-    /// Whether where a line goes depends on the prompt.
+    /// Returns whether the recipient of a line depends on the prompt.
     fn goes_to_target(&self, line: &str) -> bool {
         matches!(
             commands::read(line, self.typist),
@@ -113,23 +113,20 @@ impl Chat {
         )
     }
 
-    /// The line was begun under a prompt that is not true any more.
+    /// Rejects a line that was begun under an outdated prompt.
     fn outdated(&mut self, line: &str, under: &Target, screen: &Screen) {
         if line.trim().is_empty() {
             return;
         }
-        let back = "(the up arrow brings it back)";
+        let back = "(press ↑ to get it back)";
         let sentence = if matches!(under, Target::Secret(_)) {
-            "that was not sent: you are asked for something else now".to_owned()
+            "not sent: the question has changed".to_owned()
         } else if matches!(under, Target::Question(_)) {
-            format!("that was not sent: you are asked for something else now {back}")
+            format!("not sent: the question has changed {back}")
         } else if self.dialog != Dialog::Talk {
-            format!("that was not sent: it was typed before this was asked {back}")
+            format!("not sent: you typed it before this question appeared {back}")
         } else {
-            format!(
-                "that was not sent: it was typed for {} {back}",
-                under.describe()
-            )
+            format!("not sent: when you typed it, {} {back}", under.describe())
         };
         self.not_sent(&sentence, screen);
     }
@@ -143,12 +140,12 @@ impl Chat {
         match commands::read(line, self.typist) {
             TypedLine::Nothing => {}
             TypedLine::Quit => return Err(SessionEnd::Left),
-            TypedLine::Cancel => screen.notice("there is no question to leave"),
+            TypedLine::Cancel => screen.notice("there is no question to cancel"),
             TypedLine::Help(of) => {
                 let help = commands::help(of);
                 if of.is_none() {
                     screen.text(
-                        "  Type and press Enter to say something to whoever the prompt names.",
+                        "  Type a message and press Enter to send it to the recipient in the prompt.",
                     );
                 }
                 match of {
@@ -159,7 +156,7 @@ impl Chat {
                 }
             }
             TypedLine::Wrong(usage) => {
-                self.lose_way("a command");
+                self.lose_way("command");
                 self.not_sent(&usage, screen);
             }
             TypedLine::Say(text) => return self.send(text, false, link, screen),
@@ -171,25 +168,26 @@ impl Chat {
             TypedLine::Quiet => {
                 self.quiet = !self.quiet;
                 let shown = if self.quiet {
-                    "not shown any more"
+                    "no longer shown"
                 } else {
                     "shown again"
                 };
-                screen.notice(&format!("who comes and goes is {shown}"));
+                screen.notice(&format!("join and leave messages are {shown}"));
             }
             TypedLine::Ignore(name) => self.ignore(name, screen),
-            // From here on it takes a server that is not one of the original programs.
+            // The following commands need a server that is not an original program.
             _ if self.is_legacy => {
-                let sentence = "the original programs only chat; without --compat there is more";
+                let sentence = "the original programs can only chat; for the other commands, start without --compat";
                 self.not_sent(sentence, screen);
             }
             TypedLine::To(None) => self.focus = Focus::Partner,
             TypedLine::Login(_) if self.me.is_some() => {
-                let sentence = "you are logged in already; /quit, and come back as somebody else";
+                let sentence =
+                    "you are already logged in; to use another name, /quit and log in again";
                 self.not_sent(sentence, screen);
             }
             TypedLine::Login(username) => return self.be(username, link, screen),
-            // What follows is for people with a name.
+            // The following commands need a login.
             line if self.me.is_none() => {
                 let chooses = matches!(
                     line,
@@ -199,16 +197,16 @@ impl Chat {
                         | TypedLine::AskDirect
                 );
                 if chooses || matches!(line, TypedLine::AmbiguousPublic(_)) {
-                    self.lose_way("a command that takes a name");
+                    self.lose_way("command that needs a login");
                 }
-                self.not_sent("that takes a name: log in first, with /login NAME", screen);
+                self.not_sent("you must log in first, with /login NAME", screen);
             }
             named => return self.talk_by_name(named, link, screen),
         }
         Ok(())
     }
 
-    /// The commands of somebody who has logged in.
+    /// Handles the commands that need a login.
     fn talk_by_name(
         &mut self,
         line: TypedLine<'_>,
@@ -226,15 +224,15 @@ impl Chat {
             }
             TypedLine::AmbiguousPublic(text) => match self.is_addressed(text) {
                 Some(name) if self.has_prompts => {
-                    screen.notice(&format!("PM is a public message here, and {name} is online: /msg {name} … is for {name} alone"));
+                    screen.notice(&format!("PM sends to everyone, but {name} is online; to write to {name} alone, use /msg {name} …"));
                     let text = text.to_owned();
                     self.ask(Dialog::ConfirmPublic { text });
                 }
                 Some(name) => {
                     self.lose_way("/pm");
                     let sentence = format!(
-                        "that was not sent: {name} is online, and PM is for everyone; say /all … \
-                         or /msg {name} …"
+                        "not sent: {name} is online, but PM sends to everyone; use /all … or \
+                         /msg {name} …"
                     );
                     self.not_sent(&sentence, screen);
                 }
@@ -248,7 +246,10 @@ impl Chat {
             }
             TypedLine::Reply(text) => match self.last_direct.clone() {
                 Some(to) => return self.send_direct(&to, text, false, link, screen),
-                None => self.not_sent("nobody has written to you alone yet", screen),
+                None => self.not_sent(
+                    "not sent: you have not received a direct message yet",
+                    screen,
+                ),
             },
             TypedLine::Join(room) => {
                 self.want_room(room);
@@ -272,16 +273,16 @@ impl Chat {
                         new: None,
                     });
                 } else {
-                    self.not_sent("/passwd takes a person at a terminal", screen);
+                    self.not_sent("/passwd works only at a terminal", screen);
                 }
             }
-            // All others have been done before.
+            // All others are handled above.
             _ => {}
         }
         Ok(())
     }
 
-    /// Says something to whoever the prompt names.
+    /// Sends a message to the recipient in the prompt.
     fn send(
         &mut self,
         text: &str,
@@ -289,16 +290,16 @@ impl Chat {
         link: &Link,
         screen: &Screen,
     ) -> Result<(), SessionEnd> {
-        // `%NAME%text` says itself for whom it is (seed 003): it needs nobody beside.
+        // `%NAME%text` names its recipient itself (seed 003), so it needs no partner.
         let is_addressed = matches!(Addressed::read(text), Addressed::One { .. });
         match self.focus.clone() {
             Focus::Partner
                 if self.target() == Target::Nobody && self.has_prompts && !is_addressed =>
             {
                 let sentence = if self.presence_notified {
-                    "nobody is beside you yet, so that was not sent (the up arrow brings it back)"
+                    "not sent: you have no partner yet (press ↑ to get it back)"
                 } else {
-                    "the server has not said yet who is beside you, so that was not sent"
+                    "not sent: the server has not reported your partner yet"
                 };
                 self.not_sent(sentence, screen);
                 Ok(())
@@ -311,7 +312,7 @@ impl Chat {
             Focus::Person(name) => self.send_direct(&name, text, me, link, screen),
             Focus::Room(room) => self.send_to_room(&room, text, me, screen),
             Focus::Lost(why) => {
-                let sentence = format!("that was not sent: {why}; /to says where lines go");
+                let sentence = format!("not sent: {why}; choose a recipient with /to");
                 self.not_sent(&sentence, screen);
                 Ok(())
             }
@@ -347,7 +348,7 @@ impl Chat {
         self.command(direct, link, screen)
     }
 
-    /// What is typed goes there from now on: to everyone, to a room that one is in, or to a person.
+    /// Makes `whom` the recipient of typed lines: everyone, a joined room or a user.
     fn turn_to(&mut self, whom: &str, screen: &Screen) {
         if whom.eq_ignore_ascii_case("all") {
             self.focus = Focus::Everyone;
@@ -356,13 +357,13 @@ impl Chat {
         } else if let Some(name) = self.online(whom) {
             self.focus = Focus::Person(name);
         } else if self.silent_whos > 0 {
-            // Who is here has not been told yet. If nobody has that name, the server refuses what
-            // is said, and it goes nowhere else.
+            // The list of users has not arrived yet. If there is no such user, the server refuses
+            // each message, so it goes nowhere else.
             self.focus = Focus::Person(whom.to_owned());
         } else {
             let sentence = format!(
-                "you are in no room {whom}, and nobody called {whom} is here; /join {whom} goes \
-                 into the room"
+                "there is no user {whom} online, and you are not in a room {whom}; to join the \
+                 room, use /join {whom}"
             );
             self.lose_way(&format!("/to {whom}"));
             self.not_sent(&sentence, screen);
@@ -380,16 +381,16 @@ impl Chat {
         };
         let key = name.to_ascii_lowercase();
         if self.ignored.remove(&key) {
-            screen.notice(&format!("what {name} says is shown again"));
+            screen.notice(&format!("messages from {name} are shown again"));
         } else {
             self.ignored.insert(key);
             screen.notice(&format!(
-                "what {name} says is not shown any more; /ignore {name} undoes it"
+                "messages from {name} are hidden now; /ignore {name} shows them again"
             ));
         }
     }
 
-    /// The name of somebody who is online, as it is spelled.
+    /// The exact spelling of an online user's name.
     fn online(&self, name: &str) -> Option<String> {
         let known = self.known.lock();
         let mut people = known.people.iter();
@@ -398,7 +399,7 @@ impl Chat {
             .cloned()
     }
 
-    /// The name of somebody who is online, if `text` begins with it.
+    /// The name of the online user with which `text` begins, if there is one.
     fn is_addressed(&self, text: &str) -> Option<String> {
         let word = text.split_whitespace().next()?.trim_end_matches([':', ',']);
         self.online(word)

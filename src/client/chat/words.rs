@@ -1,6 +1,6 @@
-//! A server's words for commands, as this client's person types them.
+//! Translation of command names in the server's sentences.
 
-/// A server's sentence with this client's words for the commands in it.
+/// Replaces the server's command names in a sentence by those that the user types.
 pub(super) fn in_our_words(sentence: &str) -> String {
     const WORDS: [(&str, &str); 6] = [
         ("WHO", "/names"),

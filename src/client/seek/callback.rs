@@ -1,7 +1,7 @@
-//! The other direction (`--callback`): we listen, and the worker connects to us.
+//! The reverse direction (`--callback`): the client listens, and the worker connects to it.
 //!
-//! Anybody can connect to a port that listens. The worker proves itself with the passcode, which
-//! nobody but the portal and we have heard; whoever can't is turned away, and we go on listening.
+//! Any program can connect to a listening port. The worker proves itself with the passcode, which
+//! only the portal and the client know. The client rejects any other caller, and keeps listening.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,14 +11,15 @@ use portal_core::clock::slowed;
 use portal_net::{Connector, Listener, Stream};
 use portal_wire::{CallbackRequest, Codec, Handshake, ServerDoc};
 
-/// How long a caller may take to prove itself. The worker does at once; one or two who say nothing
-/// must not use up the time that the worker has.
+/// Timeout for a caller's proof. The worker sends it at once; one or two silent callers must not
+/// use up the time that the worker has.
 const CALLER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Asks the worker to call us on `port` (0: the system chooses), and waits for its call.
+/// Asks the worker for a callback on `port` (0: the system chooses), and waits for it.
 ///
 /// # Errors
-/// [`SeekError`]; after `TurnedAway` it is worth asking for another passcode.
+///
+/// [`SeekError`]; after `TurnedAway`, the caller should ask for another passcode.
 pub(super) fn take_seat(
     worker: SocketAddr,
     passcode: &str,
@@ -32,7 +33,7 @@ pub(super) fn take_seat(
         error,
     };
     let asking = connect(worker, dial).map_err(unreachable)?;
-    // At the address from which we ask, because no other one is ever called.
+    // Use the address from which the client asks, because the worker calls no other one.
     let mut here = asking.local_addr().map_err(unreachable)?;
     here.set_port(port);
     let listener = Listener::bind(here, &dial.tap).map_err(|error| SeekError::CantListen {
@@ -49,7 +50,7 @@ pub(super) fn take_seat(
     let (answer, frames) = shake_hands(&asking, worker, &handshake, codec)?;
     match codec.read_server(&answer) {
         Ok(ServerDoc::CallingBack { .. }) => {}
-        // A server that knows no callbacks has passed over the wish, and let us in.
+        // A server without callbacks has ignored the request, and admitted this client.
         Ok(ServerDoc::Welcome { port, max, .. }) => {
             asking.set_read_timeout(None).map_err(unreachable)?;
             return Ok(ClientSeat {
@@ -57,7 +58,7 @@ pub(super) fn take_seat(
                 frames,
                 codec: codec.taking(max),
                 dial: dial.clone(),
-                place: format!("on port {port} (this server calls nobody back)"),
+                place: format!("on port {port} (this server has no callbacks)"),
             });
         }
         Ok(ServerDoc::Error { sentence, .. }) => {
@@ -77,7 +78,7 @@ pub(super) fn take_seat(
     await_call(&listener, passcode, codec, dial)
 }
 
-/// Takes the first caller that knows the passcode.
+/// Accepts callers until one knows the passcode.
 fn await_call(
     listener: &Listener,
     passcode: &str,
@@ -106,7 +107,7 @@ fn await_call(
     }
 }
 
-/// The seat, if the caller proves that it is the worker. Nothing is said to anybody else.
+/// Returns the seat if the caller proves that it is the worker. Sends nothing to other callers.
 fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Connector) -> Option<ClientSeat> {
     let mut frames = codec.reader_of_server();
     stream.set_nodelay(true).ok()?;
@@ -130,7 +131,7 @@ fn believe(stream: Stream, passcode: &str, codec: Codec, dial: &Connector) -> Op
         frames,
         codec: codec.taking(max),
         dial: dial.clone(),
-        place: format!("on port {port}, which has called us on {here}"),
+        place: format!("on port {port}, which called us back on {here}"),
     })
 }
 
@@ -155,7 +156,7 @@ mod tests {
                  </HandshakePasscode><message>Connection successful</message></SERVER>\n"
             )
         };
-        // They all wait in the backlog, and are heard in this order.
+        // All of them wait in the backlog, and are read in this order.
         let strangers = [
             call("GET / HTTP/1.1\r\n\r\n"),
             call(&proof("fff")),
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(received, "hello");
         for mut stranger in strangers {
             let mut nothing = Vec::new();
-            // A reset is an end, too.
+            // A reset is fine, too.
             let _ = stranger.read_to_end(&mut nothing);
             assert_eq!(nothing, b"", "strangers are told nothing");
         }

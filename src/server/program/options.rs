@@ -38,114 +38,114 @@ Once it runs, type `chatclient` (in a checkout `make run-client`) in another ter
 Ctrl-C shuts it down; a second Ctrl-C exits at once."
 )]
 struct ServerArguments {
-    /// Port of the portal; the workers get the ports after it. 0 lets the system choose all ports
+    /// The portal's port; the workers get the ones after it. 0 lets the system choose all of them
     /// [default: 50000]
     port: Option<u16>,
-    /// Same as PORT (the option of seed 004)
+    /// The same, as seed 004 calls it
     #[arg(short = 'p', value_name = "PORT")]
     same_port: Option<u16>,
 
-    /// Address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over IPv4, ::
-    /// for the network over IPv4 and IPv6
+    /// The address to listen on: 127.0.0.1 for this machine only, 0.0.0.0 for the network over
+    /// IPv4, :: for the network over IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = bind_address, help_heading = WHERE)]
     bind: Host,
-    /// Number of workers, each with one client at a time; must be even, because 50001 is paired
-    /// with 50002, 50003 with 50004, and so on
+    /// How many people can be in at a time; an even number, because 50001 talks with 50002, 50003
+    /// with 50004, and so on
     #[arg(long, value_name = "N", default_value = "4", value_parser = even, help_heading = WHERE)]
     workers: usize,
-    /// Serve all clients on one port, without portal and passcodes
+    /// One port for everyone, without portal and passcodes
     #[arg(long, conflicts_with = "compat", help_heading = WHERE)]
     single_port: bool,
-    /// Maximum number of clients on the single port [default: 100]; with a portal, use --workers
+    /// How many clients one port takes [default: 100]; with a portal it is --workers
     #[arg(long, value_name = "N", requires = "single_port", value_parser = value_parser!(u16).range(1..=MOST_CLIENTS), help_heading = WHERE)]
     max_clients: Option<u16>,
-    /// Be compatible with that revision of the original programs: their framing and messages, their
-    /// portal (0 and 1: TCP, 2: UDP), their timeouts (idle 60, total 600); chat only, no names
+    /// Speak as the original programs of that revision do: their framing and words, their portal (0
+    /// and 1: TCP, 2: UDP), their timeouts (idle 60, total 600); chat alone, no names
     #[arg(long, value_name = "0|1|2", value_parser = revision, help_heading = WHERE)]
     compat: Option<Revision>,
-    /// Protocols of the portal
+    /// How clients may ask for a port
     #[arg(long, value_name = "WHICH", value_enum, default_value = "both", help_heading = WHERE)]
     portal: PortalChoice,
 
-    /// Period of the clock: 1 or 2
+    /// How often the clock ticks, in seconds: 1 or 2
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=2), help_heading = HOW_LONG)]
     tick: u32,
-    /// Time from the portal's answer to the connection
+    /// From the portal's answer to the connection
     #[arg(long, value_name = "S", default_value = "2", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     reserve_timeout: u32,
-    /// Time from the connection to the passcode
+    /// From the connection to the passcode
     #[arg(long, value_name = "S", default_value = "1", value_parser = value_parser!(u32).range(1..=DAY), help_heading = HOW_LONG)]
     handshake_timeout: u32,
-    /// Time without activity of a client; 0 = no limit [default: 300]
+    /// Without a word from a client; 0 = for ever [default: 300]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     idle_timeout: Option<u32>,
-    /// Total time that a client may stay connected; 0 = no limit [default: 0]
+    /// A client may stay in all; 0 = for ever [default: 0]
     #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(..=YEAR), help_heading = HOW_LONG)]
     total_timeout: Option<u32>,
 
-    /// File with the accounts, which only you can read [default:
-    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the current folder if it exists]
+    /// Where the accounts are kept, readable for you alone [default:
+    /// ~/.local/state/portal-chat/accounts.txt, or accounts.txt in the folder where you are if
+    /// there is one]
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     accounts: Option<PathBuf>,
-    /// Keep no accounts: a name belongs to its user only while that user is connected
+    /// No accounts: a free name is yours while you are here
     #[arg(long, help_heading = WHO)]
     no_passwords: bool,
-    /// Maximum number of seats for one IP address [default: no limit]
+    /// How many seats one address may have [default: as many as there are]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..), help_heading = WHO)]
     max_per_ip: Option<u32>,
-    /// Limit on the messages and commands of one client; further ones are delayed [default: no
-    /// limit]
+    /// How fast one client may talk; what is more is delayed [default: as it likes]
     #[arg(long, value_name = "BURST/PER_SECOND", value_parser = rate, help_heading = WHO)]
     rate: Option<Rate>,
-    /// Announce logins and logouts to all users while at most N are logged in
+    /// Tell people who comes and goes, while at most N are logged in
     #[arg(long, value_name = "N", default_value = "100", help_heading = WHO)]
     announce: u32,
-    /// Maximum number of rooms; their ports follow the workers' ports
+    /// How many rooms there can be at a time; their ports come after the workers'
     #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u16).range(..=MOST_ROOMS), help_heading = WHO)]
     rooms: u16,
-    /// Number of a room's latest messages that a new member receives
+    /// How many of a room's last messages a new member sees
     #[arg(long, value_name = "N", default_value = "20", value_parser = value_parser!(u16).range(..=1000), help_heading = WHO)]
     history: u16,
-    /// Send the text in FILE to every user at login
+    /// Greet whoever logs in with the text in FILE
     #[arg(long, value_name = "FILE", help_heading = WHO)]
     motd: Option<PathBuf>,
 
-    /// Maximum length of a message from a client
+    /// The longest message taken
     #[arg(long, value_name = "BYTES", default_value = "8192", value_parser = value_parser!(u16).range(LEAST_MESSAGE..=MOST_MESSAGE), help_heading = WHAT)]
     max_message: u16,
     /// Print no events
     #[arg(long, help_heading = WHAT)]
     quiet: bool,
-    /// Show the text of messages, too, on the board and in the events
+    /// Print what people say, too
     #[arg(long, help_heading = WHAT)]
     show_messages: bool,
     /// Append every event to FILE as a line of JSON
     #[arg(long, value_name = "FILE", help_heading = WHAT)]
     events: Option<PathBuf>,
-    /// Rotate that file when it has grown to SIZE bytes (500K, 20M, 1G): it becomes FILE.1, and a
-    /// new file begins
+    /// Begin that file anew when it has grown to SIZE bytes (500K, 20M, 1G), and keep the one
+    /// before as FILE.1
     #[arg(long, value_name = "SIZE", requires = "events", value_parser = size, help_heading = WHAT)]
     events_max: Option<u64>,
-    /// Serve a page that shows the inside of the server [default: 127.0.0.1:8050]; it hides the
-    /// text of messages without --show-messages
+    /// A page on which to watch all of it [default: 127.0.0.1:8050]; what people say is hidden
+    /// there without --show-messages
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = BOARD, value_parser = socket_address, help_heading = WHAT)]
     board: Option<SocketAddr>,
-    /// Use TLS on all TCP ports, with the certificate in the file CERT and its key in KEY (PEM)
-    /// [default: a certificate that the first start creates as portal-chat-cert.pem]; this closes
-    /// the UDP portal
+    /// All TCP ports speak TLS and nothing else, with the certificate in the file CERT and its key
+    /// in KEY (PEM) [default: a certificate that is made once and kept in portal-chat-cert.pem];
+    /// the UDP portal is closed then
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 0..=2, require_equals = true, value_delimiter = BETWEEN_FILES, conflicts_with_all = ["compat", "portal"], help_heading = WHERE)]
     tls: Option<Vec<PathBuf>>,
-    /// Serve a page for chatting in a browser [default: 127.0.0.1:8080]; 0.0.0.0 admits browsers on
-    /// the whole network
+    /// A page on which people chat from a browser [default: 127.0.0.1:8080]; 0.0.0.0 lets
+    /// everyone's on the network in
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_missing_value = WEB, value_parser = web_address, help_heading = WHERE)]
     web: Option<SocketAddr>,
-    /// Name under which browsers may request that page, besides localhost and this machine's
-    /// addresses; add the port that they see if a reverse proxy uses one other than 80 or 443; can
-    /// be repeated
+    /// A name besides localhost and this machine's addresses under which browsers may request that
+    /// page; add the port that they see if a reverse proxy uses one other than 80 or 443; may be
+    /// given again
     #[arg(long, value_name = "NAME[:PORT]", requires = "web", value_parser = web_name, help_heading = WHERE)]
     web_name: Vec<String>,
-    /// Reverse proxy in front of that page: limits and events use the client address from its
-    /// X-Forwarded-For or Forwarded header; can be repeated
+    /// A reverse proxy in front of that page: limits and events use the client address from its
+    /// X-Forwarded-For or Forwarded; may be given again
     #[arg(long, value_name = "ADDRESS[/BITS]", requires = "web", value_parser = trusted_proxy, help_heading = WHERE)]
     trusted_proxy: Vec<Network>,
     /// No effect: callers without a seat share one bounded pool of threads at every entrance
@@ -154,18 +154,18 @@ struct ServerArguments {
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     cluster: cluster::ClusterArguments,
-    /// Share one chat with other servers; this build can't
+    /// Be one chat with other servers; this build can't
     #[cfg(not(feature = "cluster"))]
     #[arg(long, value_name = "URL", value_parser = no_cluster, hide = true)]
     cluster: Option<String>,
-    /// Print the effective settings, check whether a server could start with them, and exit: code 0
-    /// if it could, otherwise 2 with the reason
+    /// Print the settings in force and whether a server could start with them, and leave: exit code
+    /// 0 if it could, 2 with the reason if not
     #[arg(long, help_heading = "About it", display_order = 899)]
     check: bool,
     /// Show passcodes, too, on the board and in the events
     #[arg(long, help_heading = WHAT)]
     show_passcodes: bool,
-    /// Print every socket call with its bytes, including passwords
+    /// Print every socket call with its bytes, passwords and all
     #[arg(long, help_heading = WHAT)]
     trace: bool,
     /// Write N bytes at a time, to see that one write is not one read
@@ -185,22 +185,22 @@ const WHAT: &str = "Messages and events";
 #[cfg(feature = "cluster")]
 pub(super) const MORE: &str = "More than one server";
 
-/// The board's default address, which only this machine can reach.
+/// Where the board is unless told otherwise: on this machine alone.
 const BOARD: &str = "127.0.0.1:8050";
 
-/// The default address of the browser entrance, which only this machine can reach.
+/// Where the browser's door is unless told otherwise: on this machine alone.
 const WEB: &str = "127.0.0.1:8080";
 const WEB_PORT: u16 = 8080;
 
-/// Separates the two files of `--tls` after they are joined into one argument. No file name can
-/// contain it.
+/// What stands between the two files of `--tls` once they are one word. It can be in no file's
+/// name.
 const BETWEEN_FILES: char = '\n';
 
 /// The original programs' timeouts, in seconds.
 const LEGACY_IDLE: u32 = 60;
 const LEGACY_TOTAL: u32 = 600;
 
-/// The default name of the accounts file.
+/// What the file of the accounts is called, unless told otherwise.
 const ACCOUNTS: &str = "accounts.txt";
 
 const DEFAULT_CLIENTS: u16 = 100;
@@ -213,21 +213,22 @@ const MOST_MESSAGE: i64 = limits::MAX_FRAME_CEILING as i64;
 
 #[derive(Subcommand, Debug)]
 enum ServerSubcommand {
-    /// Replay a run recorded with --events FILE on the board; a recording made with --trace also
-    /// shows bytes
+    /// Show a run that was recorded with --events FILE on the board; with --trace at the time,
+    /// there are bytes to see, too
     Replay(Replay),
-    /// Run the lessons' server, which echoes every line
+    /// The lessons' server, which sends every line back
     Echo(lesson::EchoServer),
 }
 
+/// What to replay, and how.
 #[derive(clap::Args, Debug)]
 pub(super) struct Replay {
-    /// Recording to replay
+    /// The file that was recorded
     pub(super) file: PathBuf,
-    /// Replay N times as fast
+    /// N times as fast
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed)]
     pub(super) speed: f64,
-    /// Address of the board [default: 127.0.0.1:8050]
+    /// Where to show it [default: 127.0.0.1:8050]
     #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true, default_value = BOARD, default_missing_value = BOARD, hide_default_value = true)]
     pub(super) board: SocketAddr,
     /// Show passcodes and passwords, too
@@ -242,25 +243,24 @@ enum PortalChoice {
     Both,
 }
 
-/// A parsed command line.
+/// What the command line asks for.
 #[derive(Debug)]
 pub(super) enum ServerCommand {
-    /// Runs a server.
+    /// Run a server.
     Serve {
         settings: Box<Settings>,
-        /// The files from which `settings.tls` is still to be loaded.
+        /// What `settings.tls` is still to be made of.
         tls: Option<TlsFiles>,
-        /// Only checks whether the server could start.
+        /// It is not to serve: only to say whether it could.
         only_checks: bool,
     },
-    /// Replays a recorded run.
+    /// Show a run that was recorded.
     Replay(Replay),
-    /// Runs the lessons' server.
+    /// Run the lessons' server.
     Echo(lesson::EchoServer),
 }
 
-/// Reads the command line (without the program's name). `Err` is the exit code if the program
-/// should exit at once.
+/// Reads the command line (without the program's name). `Err` is the program's end.
 pub(super) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<ServerCommand, ExitCode> {
@@ -272,8 +272,8 @@ pub(super) fn parse(
     command(arguments).map_err(|error| refuse::<ServerArguments>(&error))
 }
 
-/// Joins an option that has an optional value with the next word if that word can be the value. A
-/// portal's port is never an address.
+/// An option whose value may be left out takes the next word only if that can be one: a portal's
+/// port is never an address.
 fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let is_address = |word: &str| word.parse::<SocketAddr>().is_ok();
     let words = join_value(words, "--board", is_address);
@@ -281,8 +281,7 @@ fn with_joined_values(words: impl IntoIterator<Item = OsString>) -> Vec<OsString
     join_files(words)
 }
 
-/// Joins `--tls CERT KEY` into one word. A number is a portal's port, and a word that begins with
-/// `-` is an option; neither is a file.
+/// `--tls CERT KEY` as one word. A portal's port, and an option, are no files.
 fn join_files(words: Vec<OsString>) -> Vec<OsString> {
     let is_file = |word: &OsString| {
         let word = word.to_string_lossy();
@@ -326,7 +325,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
         (Some(false), _) | (None, PortalChoice::Tcp) => Portals::Tcp,
         (None, PortalChoice::Both) => Portals::Both,
     };
-    // The UDP portal would send passcodes unencrypted.
+    // Datagrams would say passcodes in clear.
     let portals = match arguments.tls {
         Some(_) => Portals::Tcp,
         None => portals,
@@ -398,7 +397,7 @@ fn command(arguments: ServerArguments) -> Result<ServerCommand, clap::Error> {
     })
 }
 
-/// The longest message of the day, in bytes: one screen.
+/// The longest message of the day, in bytes: a screen full.
 const LONGEST_MESSAGE_OF_THE_DAY: usize = 4096;
 
 fn message_of_the_day(path: PathBuf) -> Result<String, clap::Error> {
@@ -431,7 +430,7 @@ fn even(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Parses a number of bytes, with an optional unit K, M or G.
+/// A number of bytes, or of K, M or G of them.
 fn size(text: &str) -> Result<u64, &'static str> {
     let (number, unit) = match text.as_bytes().last() {
         Some(b'K') => (&text[..text.len() - 1], 1 << 10),
@@ -483,7 +482,7 @@ fn web_name(text: &str) -> Result<String, &'static str> {
     )
 }
 
-/// Returns the names without their ports.
+/// The names without their ports.
 fn hosts(names: &[String]) -> Vec<String> {
     let names = names.iter().filter_map(|name| Authority::parse(name));
     names.map(|name| name.host().to_owned()).collect()
@@ -507,7 +506,7 @@ mod tests {
 
     use clap::CommandFactory as _;
 
-    /// The settings for a command line, or its error message.
+    /// What the command line asks for, or what it is answered.
     fn parsed(line: &str) -> Result<Settings, String> {
         let words = std::iter::once("chatserver").chain(line.split_whitespace());
         let words = with_joined_values(words.map(OsString::from));
@@ -595,7 +594,7 @@ mod tests {
         assert!(
             parsed("--compat 3")
                 .unwrap_err()
-                .contains("it is 0, 1 or 2")
+                .contains("must be 0, 1 or 2")
         );
         assert!(
             parsed("--compat 1 --single-port")
