@@ -160,7 +160,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     });
     saw("Rule 2:", "reserved card with its countdown", &|look| {
         cards(look).any(|card| {
-            card["phase"] == "reserved" && card["left"].as_str().unwrap().contains("to come")
+            card["phase"] == "reserved" && card["left"].as_str().unwrap().contains("to connect")
         })
     });
     saw("Rule 3:", "greeting", &|look| has_phase(look, "greeting"));
@@ -173,7 +173,11 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         let messages = look["messages"].as_array().unwrap();
         messages.iter().any(|text| text == "hello bob")
     });
-    for left in ["3 ticks to come", "2 ticks to come", "1 tick to come"] {
+    for left in [
+        "3 ticks to connect",
+        "2 ticks to connect",
+        "1 tick to connect",
+    ] {
         saw("Rule 4:", left, &|look| {
             cards(look).any(|card| card["left"].as_str().unwrap().starts_with(left))
         });
@@ -199,10 +203,10 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         strays(look) > before
     });
     saw("Rule 6:", "end by idleness", &|look| {
-        cards(look).any(|card| card["who"] == "last one: idle-timeout")
+        cards(look).any(|card| card["who"] == "last visit: idle-timeout")
     });
     saw("Rule 6, too:", "end by total time", &|look| {
-        cards(look).any(|card| card["who"] == "last one: total-time-timeout")
+        cards(look).any(|card| card["who"] == "last visit: total-time-timeout")
     });
     saw("Rule 7:", "empty stack", &|look| ports(look) == 0);
     saw("Rule 7:", "FULL", &|look| happened(look, "full"));
@@ -219,7 +223,7 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
     let lefts: BTreeSet<String> = during("Rule 8:").iter().filter_map(left).collect();
     assert!(lefts.len() > 1, "hal's ticks do not run down: {lefts:?}");
     saw("Rule 9:", "end by TERMINATE", &|look| {
-        cards(look).any(|card| card["who"] == "last one: terminate")
+        cards(look).any(|card| card["who"] == "last visit: terminate")
     });
 
     browser.run("document.getElementById('show-ladder').click()");
@@ -232,13 +236,13 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         .filter_map(Value::as_str)
         .collect();
     for label in [
-        "a port, please",
+        "requests a port",
         "the passcode",
         "Connection successful",
         "hello bob",
-        "nobody came",
-        "a stray",
-        "not the passcode",
+        "client did not connect",
+        "unexpected",
+        "a wrong passcode",
         "IDLE TIMEOUT",
         "FULL",
         "TOTAL TIME TIMEOUT",
@@ -281,11 +285,11 @@ fn a_browser_sees_each_of_the_nine_rules_happen() {
         let meaning = meanings(&event);
         let meaning = meaning.as_str().unwrap();
         assert_eq!(
-            meaning.contains("no end of the frame"),
+            meaning.contains("incomplete frame"),
             is_part,
             "{event}: {meaning}"
         );
-        assert!(meaning.contains("are you there"), "{meaning}");
+        assert!(meaning.contains("a test of the connection"), "{meaning}");
     }
     key("Escape");
     browser.wait_until("document.getElementById('story').hidden");

@@ -343,7 +343,7 @@ fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
     }
     engine.kill();
     for client in [&mut alice, &mut bob, &mut carol] {
-        client.line_with("be reached: until they are back");
+        client.line_with("are unreachable: until they are back");
     }
     alice.send_line(&direct("bob", "are you here?"));
     alice.line_with("SENT</command><count>1<");
@@ -385,10 +385,10 @@ fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
     let (mut is_told, mut is_unsure) = (false, false);
     while !is_told || !is_unsure {
         let line = alice.line();
-        is_told |= line.contains("be reached: until");
+        is_told |= line.contains("are unreachable: until");
         is_unsure |= line.contains("code='unsure'");
     }
-    bob.line_with("be reached: until");
+    bob.line_with("are unreachable: until");
     engine.go_on();
     for client in [&mut alice, &mut bob] {
         client.line_with("are back");
@@ -419,7 +419,7 @@ fn an_engine_that_has_forgotten_everything_is_told_it_again() {
     }
     engine.restart_empty();
     for client in [&mut alice, &mut bob] {
-        client.line_with("has lost its memory");
+        client.line_with("Redis has lost data");
         client.line_with("are back");
     }
     alice.send_line(&in_room("lobby", "after"));
@@ -446,7 +446,7 @@ fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
     }
     // The link of one server is cut one way: what it says arrives, what it is told does not.
     wire.swallow_answers(true);
-    bob.line_with("be reached: until");
+    bob.line_with("are unreachable: until");
     for number in 0..50 {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
     }
@@ -481,7 +481,7 @@ fn after_a_long_outage_it_is_told_how_many_are_missing() {
         join(client, "lobby");
     }
     wire.swallow_answers(true);
-    bob.line_with("be reached: until");
+    bob.line_with("are unreachable: until");
     for number in 0..5 {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
         alice.line_with("SENT");
@@ -489,7 +489,7 @@ fn after_a_long_outage_it_is_told_how_many_are_missing() {
     // The engine keeps the last ten thousand; here, two.
     engine.ask("XTRIM portal-chat:room:lobby MAXLEN 2");
     wire.swallow_answers(false);
-    let notice = bob.line_with("be had any more");
+    let notice = bob.line_with("from other servers");
     // What was said, and who came and went, but for the two that are left.
     assert!(notice.contains("in lobby"), "{notice}");
     let count: usize = notice
@@ -1029,7 +1029,7 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
         for number in 0..3 {
             alice.send_line(&say(&format!("{stream} after {number}.")));
         }
-        bob.line_with("lost its memory");
+        bob.line_with("Redis has lost data");
         for number in 0..3 {
             bob.line_with(&format!("{stream} after {number}."));
         }
@@ -1038,7 +1038,7 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
         for number in 0..30 {
             alice.send_line(&say(&format!("{stream} again {number}.")));
         }
-        bob.line_with("lost its memory");
+        bob.line_with("Redis has lost data");
     }
     bob.send_line(&direct("alice", "a word"));
     alice.line_with("a word");
@@ -1107,7 +1107,7 @@ fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
         "{}",
         lost.line()
     );
-    alice.line_with("be reached: until they are back");
+    alice.line_with("are unreachable: until they are back");
     alice.send_line(&public("on our own"));
     alice.line_with("SENT</command><count>1<");
     bob.line_with("on our own");

@@ -99,11 +99,11 @@ impl Person {
             let from = between("from='", "'").unwrap();
             let number = between("<message>", "<").unwrap().parse().unwrap();
             self.heard.entry(from).or_default().push(number);
-        } else if line.contains("be reached: until") {
+        } else if line.contains("are unreachable: until") {
             self.is_lost = true;
         } else if line.contains("are back") {
             self.is_lost = false;
-        } else if line.contains("be had any more") {
+        } else if line.contains("from other servers") {
             let number = line.split(|c: char| !c.is_ascii_digit());
             self.missed += number
                 .filter_map(|word| word.parse::<u64>().ok())

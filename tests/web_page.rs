@@ -81,16 +81,17 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
     browser.wait_until("!document.getElementById('again-part').hidden");
     browser.types("#password", "a long password");
     browser.types("#again", "a long password\u{e007}");
-    browser.wait_until("document.getElementById('state').textContent.includes('You are alice')");
+    browser
+        .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
     let second = browser.new_window();
     browser.open(page);
     is_called(&browser, "bob");
     browser.wait_until("!document.getElementById('again-part').hidden");
     browser.types("#password", "another password");
     browser.types("#again", "another password\u{e007}");
-    browser.wait_until("document.getElementById('state').textContent.includes('You are bob')");
+    browser.wait_until("document.getElementById('state').textContent.includes('Logged in as bob')");
     // As partners: the two seats are beside each other.
-    sees(&browser, "sits beside you");
+    sees(&browser, "is your partner");
     says(&browser, "hello beside me");
     browser.turn_to(&first);
     sees(&browser, "hello beside me");
@@ -138,7 +139,7 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
     browser.wait_until(
         "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
     );
-    sees(&browser, "You were away");
+    sees(&browser, "You were disconnected");
     chooses(&browser, "# lobby");
     says(&browser, "alice is back");
     carol.sees("alice is back");
@@ -185,7 +186,8 @@ fn the_page_works_below_a_path_of_a_proxy() {
     let seated = server.wait_for_event("seated", None);
     assert!(seated.line().contains("via web"), "{}", seated.line());
     is_called(&browser, "alice");
-    browser.wait_until("document.getElementById('state').textContent.includes('You are alice')");
+    browser
+        .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
 }
 
 #[test]
@@ -201,15 +203,15 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     browser.wait_until("session.isIn");
     browser.run("window.harmed = 0; window.alert = () => { window.harmed += 1; }");
     let (bob, _) = server.seat();
-    sees(&browser, "sits beside you");
+    sees(&browser, "is your partner");
     // A draft for bob is not for the one who comes after him.
     browser.types("#text", "a secret for bob");
     drop(bob);
-    sees(&browser, "has gone");
+    sees(&browser, " left");
     let (mut mallory, _) = server.seat();
     browser.wait_until("session.partner !== null");
     browser.types("#text", "\u{e007}");
-    sees(&browser, "It was not sent");
+    sees(&browser, "Not sent, because");
     assert!(mallory.has_heard_nothing_but("PARTNER"));
     browser.types("#text", "\u{e007}");
     assert!(mallory.line_with("<message>").contains("a secret for bob"));
@@ -315,7 +317,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
         browser.run("return document.querySelector('.log .unread').nextElementSibling.textContent");
     assert!(mark.as_str().unwrap().contains("while you read"), "{mark}");
     let more = browser.run("return document.getElementById('more').textContent");
-    assert_eq!(more, "1 new, below");
+    assert_eq!(more, "1 new below");
     browser.run("document.getElementById('more').click()");
     browser.wait_until("document.title === 'Chat'");
     // Another conversation counts on its tab.
@@ -361,7 +363,9 @@ fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
     browser.wait_until("session.isIn");
     // The operator's word comes with the end, and nobody comes back by itself after it.
     assert!(server.server.kick(&port.to_string(), "too loud"));
-    browser.wait_until("document.getElementById('state').textContent.includes('operator of the server has removed you')");
+    browser.wait_until(
+        "document.getElementById('state').textContent.includes('operator removed you')",
+    );
     sees(&browser, "too loud");
     assert_eq!(browser.run("return session.timer"), json!(null));
     browser.run("[...document.querySelectorAll('#state button')][0].click()");
@@ -369,7 +373,7 @@ fn a_full_server_is_asked_again_and_why_it_ended_is_said() {
     // A server that goes down is waited for.
     drop(alice);
     server.server.stop();
-    browser.wait_until("document.getElementById('state').textContent.includes('going down')");
+    browser.wait_until("document.getElementById('state').textContent.includes('shutting down')");
     browser.wait_until("session.timer !== null");
 }
 
@@ -389,7 +393,7 @@ fn a_page_chats_over_tls() {
     support::tls::secure_clients(Some(client));
     let (mut bob, _) = server.seat();
     browser.open_url(&format!("https://{}/", door(&server)));
-    sees(&browser, "sits beside you");
+    sees(&browser, "is your partner");
     assert_eq!(
         browser.run("return session.socket.url.startsWith('wss://')"),
         true

@@ -9,9 +9,9 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 /// The address of Redis: `redis://HOST[:PORT][/DB]`, or `rediss://` with TLS.
 #[derive(Clone)]
 pub struct EngineAddress {
-    /// With the secret read as `USER:PASSWORD`, if it has a colon.
+    /// The connection settings. A secret with a colon is read as `USER:PASSWORD`.
     pub(super) info: ConnectionInfo,
-    /// With the same secret as a password that has a colon.
+    /// The alternative: the whole secret is a password that contains a colon.
     pub(super) with_colon: Option<ConnectionInfo>,
 }
 
@@ -31,17 +31,17 @@ impl fmt::Display for EngineAddress {
 impl FromStr for EngineAddress {
     type Err = String;
 
-    /// Reads `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. User and password may be
-    /// percent-encoded, and may have characters that end another part of a URL: the host begins
-    /// after the last `@`, so no part of a password is looked up as a host or shown in an error.
+    /// Parses `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`. User and password may be
+    /// percent-encoded, and may contain URL delimiters. The host begins after the last `@`, so no
+    /// part of a password is looked up as a host or shown in an error.
     fn from_str(text: &str) -> Result<EngineAddress, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let is_tls = scheme == "rediss";
         if is_tls && !cfg!(feature = "tls") {
-            return Err("this program was built without TLS: use redis://HOST, or build it with TLS (`cargo build --release`)".to_owned());
+            return Err("this program was built without TLS: use redis://HOST, or build with TLS (`cargo build --release`)".to_owned());
         }
         if !is_tls && scheme != "redis" {
-            return Err("it is redis://HOST[:PORT][/DB], or rediss:// with TLS".to_owned());
+            return Err("it must be redis://HOST[:PORT][/DB], or rediss:// for TLS".to_owned());
         }
         let (secret, place) = match rest.rsplit_once('@') {
             Some((secret, place)) => (secret, place),
@@ -66,8 +66,8 @@ impl FromStr for EngineAddress {
 }
 
 impl EngineAddress {
-    /// Adds a secret: `PASSWORD` or `USER:PASSWORD`. A password may contain a colon, so such a
-    /// secret is tried as both.
+    /// Adds a secret: `PASSWORD` or `USER:PASSWORD`. Because a password may contain a colon, a
+    /// secret with a colon is tried as both.
     pub fn with_secret(self, secret: &str) -> EngineAddress {
         let settings = self.info.redis_settings().clone();
         let whole = self

@@ -1,8 +1,8 @@
-//! One connection to Redis, to run scripts or to read streams.
+//! Connections to Redis, for scripts or for streams.
 //!
-//! The Redis client library never reconnects by itself, and without a timeout it would wait for a
-//! stopped Redis for ever. So each connection here has a timeout, and its user closes it after any
-//! error: requests in flight may have been executed or not.
+//! The `redis` crate does not reconnect, and without a timeout it would wait for a suspended Redis
+//! forever. So each connection here has a timeout. After any error, its user closes it, and does
+//! not know whether requests in flight were executed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,20 +11,21 @@ use redis::{Client, Cmd, Connection, ConnectionInfo, ErrorKind, RedisError, Scri
 
 use crate::address::EngineAddress;
 
-/// Timeout for a new connection, and for each reply on it, while the server starts. No client is
-/// connected yet, and the machine may be busy.
+/// Timeout for a new connection, and for each reply on it, while the server starts. It is long
+/// because no client is connected yet and the machine may be busy.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(10);
 
 /// Timeout for a new connection later on.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Timeout for a reply, which normally takes less than a millisecond. A client waits for it.
+/// Timeout for a reply, which normally takes less than a millisecond. It is short because a client
+/// waits for the reply.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
-/// Time that one read of the streams blocks in Redis.
+/// Maximum time for which Redis blocks a read of the streams.
 pub(super) const READ_WAIT: Duration = Duration::from_secs(1);
 
-/// Additional time for that reply. If it expires, Redis is considered stopped.
+/// Additional time for the reply to such a read. After it, the connection counts as broken.
 const READ_GRACE: Duration = Duration::from_secs(1);
 
 /// An atomic operation in Redis: a Lua script in `scripts`.
@@ -76,20 +77,20 @@ const SCRIPTS: [&str; 19] = [
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 
-/// Fences off a server that has lost its lease (it may have been suspended and resumed): its
-/// scripts change nothing.
+/// The start of a script that changes something. It ends the script if the calling server has lost
+/// its lease, for example because it was suspended and resumed.
 const FENCE: &str =
     "if redis.call('GET', p .. 'srv:' .. id) ~= incarnation then return { 'fenced' } end\n";
 
-/// The complete source of a script. All scripts that change something begin with the fence, except
-/// the one that takes the lease.
+/// Returns the complete source of a script. All scripts that change something begin with the fence,
+/// except the one that takes the lease.
 fn code(index: usize) -> String {
     let is_free = [Op::RegisterServer, Op::Account, Op::Who, Op::Rooms].map(|op| op as usize);
     let fence = if is_free.contains(&index) { "" } else { FENCE };
     [PRELUDE, fence, SCRIPTS[index]].concat()
 }
 
-/// A script and its arguments, without those that all scripts have.
+/// A script and its arguments, without those that all scripts share.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptCall {
     pub(super) op: Op,
@@ -115,7 +116,7 @@ impl StreamEntry {
 pub(super) struct End {
     /// The number of its last entry; 0 if it does not exist.
     pub(super) number: u64,
-    /// The number of times that it has begun, if that is known.
+    /// Number of times that it has begun, if known.
     pub(super) born: Option<u64>,
 }
 
@@ -127,7 +128,7 @@ pub(super) struct CallingServer {
     pub(super) incarnation: String,
 }
 
-/// A boolean as the scripts expect it.
+/// Encodes a boolean for the scripts.
 pub(super) fn flag(is_so: bool) -> String {
     if is_so { "1" } else { "0" }.to_owned()
 }
@@ -165,7 +166,7 @@ fn connect_as(
     within: Duration,
     patience: Duration,
 ) -> Result<Connection, RedisError> {
-    // Each write is a whole batch, so waiting for more output gains nothing.
+    // Each write is a whole batch, so Nagle's algorithm would only add delay.
     let at_once = info.tcp_settings().clone().set_nodelay(true);
     let client = Client::open(info.clone().set_tcp_settings(at_once))?;
     let connection = client.get_connection_with_timeout(within)?;
@@ -197,16 +198,16 @@ impl Asking {
         })
     }
 
-    /// The policy by which Redis evicts keys when memory is short, if it may evict ours, which have
-    /// no time to live. `None` also if this user may not query it.
+    /// Returns the eviction policy of Redis if it may evict keys without a time to live, such as
+    /// ours. Also returns `None` if this user may not query the policy.
     ///
     /// # Errors
-    /// The connection can't be used any more.
+    /// The connection is unusable.
     pub(super) fn evicting_policy(&mut self) -> Result<Option<String>, RedisError> {
         let info: String = match cmd("INFO").arg("memory").query(&mut self.connection) {
             Ok(info) => info,
-            // An error reply, such as NOPERM. After any other error, the next reply might be that
-            // of INFO.
+            // An error reply, such as NOPERM. After any other error, the reply to INFO might still
+            // arrive.
             Err(error) if error.code().is_some() => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -220,20 +221,20 @@ impl Asking {
     /// Sets the timeout for all later replies.
     ///
     /// # Errors
-    /// The connection can't be used any more.
+    /// The connection is unusable.
     pub(super) fn set_within(&mut self, within: Duration) -> Result<(), RedisError> {
         self.within = within;
         self.connection.set_read_timeout(Some(within))
     }
 
-    /// Runs scripts one after the other, all sent at once. Each reply is a list of words. An error
-    /// of one script (if Redis is out of memory, for example) affects that reply only.
+    /// Runs scripts in order, all sent at once. Each reply is a list of words. An error of one
+    /// script, for example because Redis is out of memory, affects only its own reply.
     ///
     /// If Redis has lost the scripts (`SCRIPT FLUSH`), they are loaded again, and the calls that
     /// failed for this reason are sent again. None of these calls has changed anything.
     ///
     /// # Errors
-    /// The connection can't be used any more; each of `calls` may have been executed or not.
+    /// The connection is unusable; each of `calls` may have been executed or not.
     pub(super) fn run(
         &mut self,
         caller: &CallingServer,
@@ -284,11 +285,11 @@ impl Asking {
     }
 }
 
-/// The number of calls before the first one that did not find its script.
+/// Returns the number of calls before the first one that did not find its script.
 ///
 /// # Errors
-/// A later call found its script, because another server has loaded it in between. Sending the
-/// earlier ones again would then change the order.
+/// A later call found its script, because another server loaded the scripts in between. Sending the
+/// failed calls again would change the order.
 fn done_before_a_lost_script(replies: &[Value]) -> Result<usize, RedisError> {
     let lost =
         |reply: &Value| matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
@@ -311,7 +312,7 @@ impl Reading {
     /// Connects within the time `within`.
     ///
     /// # Errors
-    /// Redis is unreachable.
+    /// Redis is unreachable or rejects the connection.
     pub(super) fn open(address: &EngineAddress, within: Duration) -> Result<Reading, RedisError> {
         connect(address, within, READ_WAIT + READ_GRACE).map(Reading)
     }
@@ -319,7 +320,7 @@ impl Reading {
     /// Returns the value of the key `epoch`, and the end of each stream.
     ///
     /// # Errors
-    /// The connection can't be used any more.
+    /// The connection is unusable.
     pub(super) fn ends(
         &mut self,
         epoch: &str,
@@ -349,10 +350,10 @@ impl Reading {
         Ok((epoch, ends))
     }
 
-    /// The entries of a stream up to that number.
+    /// Reads the entries of a stream up to the number `last`.
     ///
     /// # Errors
-    /// The connection can't be used any more.
+    /// The connection is unusable.
     pub(super) fn up_to(
         &mut self,
         stream: &str,
@@ -370,11 +371,11 @@ impl Reading {
         Ok(entries.into_iter().filter_map(entry).collect())
     }
 
-    /// Reads the entries after the given positions. If there are none, waits for up to `wait`, at
-    /// most [`READ_WAIT`].
+    /// Reads the entries after the given positions. If there are none, waits for up to `wait`,
+    /// which must be at most [`READ_WAIT`].
     ///
     /// # Errors
-    /// The connection can't be used any more.
+    /// The connection is unusable.
     pub(super) fn read(
         &mut self,
         places: &[(String, u64)],
@@ -392,8 +393,8 @@ impl Reading {
             read.arg(format!("0-{place}"));
         }
         // Suspending and resuming this process (Ctrl-Z and `fg`, a debugger) interrupts a read that
-        // has a timeout, and nothing else is wrong. Ask again; the library skips the reply to the
-        // failed request.
+        // has a timeout. Send the request again; the library skips the reply to the interrupted
+        // one.
         loop {
             match read.query::<Value>(&mut self.0) {
                 Err(error) if is_interrupted(&error) => {}
@@ -403,7 +404,7 @@ impl Reading {
     }
 }
 
-/// Reads the number of a stream's last entry from the reply to `XINFO STREAM`.
+/// Parses the number of a stream's last entry from the reply to `XINFO STREAM`.
 ///
 /// # Errors
 /// The reply is an error other than that the stream does not exist.
@@ -426,11 +427,11 @@ fn last_id(info: Value) -> Result<u64, RedisError> {
     Ok(last.map_or(0, |last| number_of(&last)))
 }
 
-/// The reason why Redis can't be used. Timeouts get their own text, because the system's is
+/// Returns the reason why Redis is unusable. Timeouts get their own text, because the system's is
 /// "Resource temporarily unavailable".
 pub(super) fn reason(error: &RedisError) -> String {
     if error.is_timeout() {
-        "it does not answer in time".to_owned()
+        "it did not reply in time".to_owned()
     } else {
         error.to_string()
     }
@@ -459,7 +460,7 @@ fn word(value: Value) -> String {
     }
 }
 
-/// The number in a stream entry's id, `0-17`; 0 if there is none.
+/// Parses the number in a stream entry's id, such as `0-17`. An invalid id yields 0.
 pub(super) fn number_of(id: &str) -> u64 {
     let number = id
         .split_once('-')
@@ -467,7 +468,7 @@ pub(super) fn number_of(id: &str) -> u64 {
     number.unwrap_or(0)
 }
 
-/// The end of a stream, as the scripts return it: `0-17 1`.
+/// The end of a stream, as the scripts return it, for example `0-17 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamEnd {
     /// The number of its last entry.
@@ -486,14 +487,14 @@ impl StreamEnd {
     }
 }
 
-/// Reads the reply to `XREAD`: the entries of each stream.
+/// Parses the reply to `XREAD`: the entries of each stream.
 fn streams(value: Value) -> Vec<(String, Vec<StreamEntry>)> {
     match value {
         Value::Array(streams) => streams
             .into_iter()
             .filter_map(|value| stream(two(value)?))
             .collect(),
-        // Redis protocol version 3, which an address can select.
+        // RESP3, which an address can select.
         Value::Map(streams) => streams.into_iter().filter_map(stream).collect(),
         _ => Vec::new(),
     }
@@ -551,7 +552,7 @@ mod tests {
         let error = Asking::open(&address, Duration::from_millis(1))
             .err()
             .unwrap();
-        assert_eq!(reason(&error), "it does not answer in time");
-        assert_eq!(reason(&late()), "it does not answer in time");
+        assert_eq!(reason(&error), "it did not reply in time");
+        assert_eq!(reason(&late()), "it did not reply in time");
     }
 }

@@ -7,8 +7,8 @@ portal_core::event_kinds! {
         ClusterLost = "cluster-lost" { reason: String },
         /// The connection to Redis is restored.
         ClusterBack = "cluster-back" {},
-        /// Another server as it was last seen; `lag` is Redis' last response time to it in
-        /// microseconds.
+        /// The last known state of another server. `lag` is the duration of its last request to
+        /// Redis, in microseconds.
         ClusterServer = "cluster-server" {
             server: String, lives: bool, taken: usize, seats: usize, lag: u64
         },

@@ -1,4 +1,4 @@
-//! The interface of the backplane's two threads to this server.
+//! The backplane threads' interface to this server.
 
 use std::sync::Arc;
 
@@ -10,9 +10,8 @@ use portal_core::event::Events;
 use crate::event::ClusterEvent;
 use crate::peer_server::{Load, PeerServer};
 
-/// The callbacks through which the backplane reads and notifies this server.
+/// The callbacks through which the backplane queries and notifies this server.
 pub struct BackplaneHost {
-    /// Gets the events about Redis and the other servers.
     pub events: Events,
     pub clients: Arc<dyn BackplaneEvents>,
     /// Returns the load that this server publishes.
@@ -40,26 +39,30 @@ impl BackplaneHost {
     /// Notifies all clients that the other servers are unreachable, or reachable again.
     pub(super) fn notify(&self, is_lost: bool) {
         self.notice(match is_lost {
-            true => "the other servers can't be reached: until they are back, what you say reaches only people on this one",
+            true => "the other servers are unreachable: until they are back, your messages reach only people on this one",
             false => "the other servers are back",
         });
     }
 
-    /// Reports lost messages: those of a room, or public ones. Without a count, Redis has lost all
-    /// its data.
+    /// Reports lost messages: those of a room, or public ones. `count` is `None` if the number is
+    /// unknown.
     pub(super) fn missed(&self, room: Option<&str>, count: Option<u64>) {
         let in_room = room.map(str::to_owned);
         self.events.emit(|| ClusterEvent::ClusterMissed {
             room: in_room,
             count,
         });
-        let of = room.map_or_else(|| "here".to_owned(), |room| format!("in {room}"));
+        let of = room.map_or_else(
+            || "in the public chat".to_owned(),
+            |room| format!("in {room}"),
+        );
         self.notice(&match count {
-            Some(1) => format!("1 thing that was said {of} on other servers can't be had any more"),
+            Some(1) => format!("1 message {of} from other servers was lost"),
             Some(count) => {
-                format!("{count} things that were said {of} on other servers can't be had any more")
+                format!("{count} messages {of} from other servers were lost")
             }
-            None => "the engine between the servers has lost its memory: what others said meanwhile may be missing, and how much is not known".to_owned(),
+            None => "Redis has lost data that the servers share: some messages may be missing"
+                .to_owned(),
         });
     }
 

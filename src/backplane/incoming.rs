@@ -31,7 +31,7 @@ pub(super) fn run(shared: &Arc<SharedState>, asks: &Sender<Task>, link: Reading)
     }
 }
 
-/// Reads until the connection breaks; returns the reason.
+/// Reads until the connection breaks, and returns the reason.
 fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> String {
     let mut checked: Option<Instant> = None;
     while !shared.is_stopped() {
@@ -46,7 +46,7 @@ fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> Stri
                 Err(error) => return reason(&error),
             }
             checked = Some(Instant::now());
-            // Only now is it known where to read on, and whether anything was missed.
+            // The positions are correct only after the check, and missed entries are reported.
             shared.works(Side::In);
         }
         match link.read(&places(shared), READ_WAIT) {
@@ -65,7 +65,7 @@ fn read_on(shared: &SharedState, asks: &Sender<Task>, mut link: Reading) -> Stri
     String::new()
 }
 
-/// The full names of the streams, and the positions up to which they have been read.
+/// Returns the full names of the streams, and the positions up to which they have been read.
 pub(super) fn places(shared: &SharedState) -> Vec<(String, u64)> {
     let places = shared.places.all().into_iter();
     places
@@ -73,9 +73,9 @@ pub(super) fn places(shared: &SharedState) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Compares each stream's position with its end, and reports the streams that have gone back.
-/// Returns `false` if Redis has forgotten everything, and no server has taken a lease since: the
-/// entries of the next epoch must not be read as those of this one.
+/// Compares each stream's position with its end, and reports the streams that have lost entries.
+/// Returns `false` if Redis has lost all its data and no server has taken a lease since. Entries of
+/// the next epoch must not be read as entries of this one.
 pub(super) fn check_places(
     shared: &SharedState,
     asks: &Sender<Task>,
@@ -134,7 +134,7 @@ fn hand_on(
         host.missed(stream.strip_prefix("room:"), Some(left_out));
     }
     deliver(shared, asks, stream, entry, unwritten);
-    // Only now may a message that is delivered on this server alone follow it.
+    // From now on, a message that is delivered on this server alone may follow.
     shared.places.has_delivered(stream, entry.number);
 }
 
@@ -150,8 +150,8 @@ fn deliver(
     let room = stream.strip_prefix("room:");
     let owner = entry.field("o");
     let here = shared.session_here(owner);
-    // An owner ends with the client's name. A client that has left owns nothing, so its name is a
-    // separate field.
+    // The owner field ends with the client's name. Entries about a client that has left have no
+    // owner, only a name field.
     let who = match owner.rsplit_once(' ') {
         Some((_, name)) => name,
         None => entry.field("w"),
@@ -204,14 +204,14 @@ fn deliver(
             }
             let asked = |name: &str| entry.field(name).to_owned();
             let args = vec![asked("r"), asked("a"), flag(queued)];
-            // If the queue is full, the sender's reply is "unsure".
+            // If the queue is full, the sender gets "unsure" after its timeout.
             let _ = asks.try_send(Task::Script(ScriptRequest {
                 call: ScriptCall { op: Op::Ack, args },
                 until: Some(Instant::now() + limits::CLUSTER_PATIENCE),
                 done: Box::new(|_, _| {}),
             }));
         }
-        // A wake-up for this thread, or an entry from a newer version of the server.
+        // An entry from a newer version of the server.
         _ => {}
     }
 }

@@ -1,23 +1,22 @@
-//! The other servers, behind an engine that exists: a Redis keeps what all servers of a chat have
-//! in common.
+//! Several servers as one chat, through a shared Redis.
 //!
-//! Names, public and direct messages and rooms are shared; seats, passcodes and pairs stay each
-//! server's own. Nothing distributed is invented here. What has to happen in one step is a script
-//! that the engine runs (`scripts`); order is the order of its streams; a server that lives holds a
-//! *lease*, a key that the engine forgets when it is not renewed, and every change asks for it
-//! first, which is the *fence*.
+//! Names, accounts, public and direct messages and rooms are shared. Seats, passcodes and pairs
+//! belong to each server. Redis does the distributed part: every atomic change is a script that it
+//! runs (`scripts`), and the order of messages is the order of its streams. A running server holds
+//! a *lease*, a key that expires unless the server renews it. Every change checks the lease first;
+//! this check is the *fence*.
 //!
-//! Two threads do it. `cluster-out` (`out.rs`) takes asks from a queue, and sends those that have
-//! gathered as one batch. `cluster-in` (`incoming.rs`) is blocked in a read of the streams, and
-//! hands on what comes to the server, by [`portal_core::backplane::BackplaneEvents`]. Everybody,
-//! also on the speaker's own server, hears what was said when it is read back: so there is one
-//! order for all.
+//! There are two threads. `cluster-out` (`out.rs`) takes requests from a queue, and sends all that
+//! are queued as one batch. `cluster-in` (`incoming.rs`) blocks in a read of the streams, and
+//! delivers their entries through [`portal_core::backplane::BackplaneEvents`]. All recipients,
+//! including those on the sender's own server, get a message when it is read back, so all servers
+//! deliver in one order.
 //!
-//! Who asks for something gives a function that is called with what became of it, by `cluster-out`:
-//! a speaker does not wait. If the connection breaks while asks are in flight, what became of them
-//! is [`portal_core::backplane::Outcome::Unsure`], and they are not sent again: so nothing is done
-//! twice. After every break the server says anew what it has, names and members, and the engine's
-//! notes are made to fit that.
+//! Requests have a callback, which `cluster-out` calls with the outcome; a sender does not wait. If
+//! the connection breaks while requests are in flight, their outcome is
+//! [`portal_core::backplane::Outcome::Unsure`]. They are not sent again, so nothing is done twice.
+//! After every break the server sends all its names and members again, and the scripts correct the
+//! state in Redis to match.
 
 mod address;
 mod engine;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// The time after which a silent server is considered dead. A server renews its lease three times
-/// as often.
+/// Duration of a lease. A server renews its lease after a third of this, and is considered dead if
+/// it has not renewed it in time.
 pub const LEASE: Duration = Duration::from_secs(6);
-/// Timeout for a request to Redis or another server; after it, the outcome is unknown.
+/// Timeout for a request to Redis or another server. After it, the outcome is unknown.
 pub const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause before the first retry to reach Redis. It doubles with each retry, up to
 /// [`CLUSTER_LONGEST_PAUSE`].
@@ -15,13 +15,13 @@ pub const CLUSTER_QUEUE: usize = 64 * 1024;
 /// Maximum number of requests in a batch.
 pub const CLUSTER_BATCH: usize = 200;
 
-/// A connection that has lasted for this long counts as stable.
+/// Age at which a connection counts as stable.
 pub const CLUSTER_STABLE: Duration = Duration::from_secs(10);
 /// The longest pause between two retries to reach Redis.
 pub const CLUSTER_LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Minimum interval between two notices about the other servers, after the first two.
 pub const CLUSTER_NOTICE_EVERY: Duration = Duration::from_secs(10);
-/// After this long without a notice, the next one is sent at once again.
+/// Time without a notice after which the next one is sent at once again.
 pub const CLUSTER_NOTICES_FORGOTTEN: Duration = Duration::from_secs(60);
 /// Pause between two tries to reach Redis while the server starts.
 pub const CLUSTER_START_RETRY: Duration = Duration::from_secs(1);

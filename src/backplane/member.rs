@@ -27,10 +27,10 @@ use crate::shared::{SharedState, Side};
 pub struct RedisBackplane {
     shared: Arc<SharedState>,
     asks: Queue<Task>,
-    /// Taken by `cluster-out`.
+    /// The requests, until [`RedisBackplane::start`] gives them to `cluster-out`.
     queue: Mutex<Option<Receiver<Task>>>,
     wait: Option<fn(&ClusterError)>,
-    /// Redirects clients only to servers with TLS.
+    /// True if clients may be redirected only to servers with TLS.
     over_tls: bool,
     /// Joined at the end. A leaf lock.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -61,14 +61,13 @@ impl RedisBackplane {
         };
         self.shared.set_host(host);
         let link = self.first_connection()?;
-        // Try all operations now, so that an error shows at the start and not at the first message.
+        // Try all read operations now, so that the start fails if one of them fails.
         let reading = Reading::open(&self.shared.engine, START_WITHIN).and_then(|mut reading| {
             incoming::check_places(&self.shared, &self.asks, &mut reading)?;
             reading.read(&incoming::places(&self.shared), Duration::from_millis(1))?;
             Ok(reading)
         });
         let reading = reading.map_err(|error| out::cant_use(&self.shared, &error))?;
-        // Before the first client connects.
         self.shared.works(Side::Out);
         self.shared.works(Side::In);
         let (shared, asks) = (Arc::clone(&self.shared), self.asks.clone());
@@ -81,7 +80,7 @@ impl RedisBackplane {
         })
     }
 
-    /// Connects to Redis. Waits until it is reachable, if the settings say so.
+    /// Connects to Redis. If the settings say so, waits until it is reachable.
     fn first_connection(&self) -> Result<Asking, ClusterError> {
         let mut is_told = false;
         loop {
@@ -109,7 +108,7 @@ impl RedisBackplane {
         self.shared.is_up()
     }
 
-    /// The known servers, including this one.
+    /// Returns the known servers, including this one.
     pub fn servers(&self) -> Vec<PeerServer> {
         self.shared.servers()
     }
@@ -139,7 +138,7 @@ impl RedisBackplane {
 
     /// Queues a change on this server for the other servers, without waiting for a reply. May be
     /// called under a lock, because it does not notify clients. While Redis is unreachable, the
-    /// change is dropped: after a break, everything is sent again.
+    /// change is dropped, because everything is sent again after a break.
     fn send(&self, op: Op, args: Vec<String>) {
         if !self.is_up() {
             return;
@@ -150,7 +149,7 @@ impl RedisBackplane {
             done: Box::new(|_, _| {}),
         });
         if self.asks.try_send(ask).is_err() {
-            let reason = "there is more to be said to it than it takes";
+            let reason = "the queue of requests is full";
             self.shared.give_up(Side::Out, reason);
         }
     }
@@ -166,8 +165,8 @@ impl RedisBackplane {
         receiver.recv().unwrap_or(Err(Outcome::Unsure))
     }
 
-    /// All clients that have logged in on any server, by name, with the server's id. Waits for at
-    /// most a second.
+    /// Returns all clients that have logged in on any server, as name and the server's id, sorted
+    /// by name. `None` if Redis is unreachable. Waits for at most a second.
     pub fn users_and_servers(&self) -> Option<Vec<(String, String)>> {
         let words = self.ask_and_wait(Op::Who, Vec::new()).ok()?;
         let mut names: Vec<(String, String)> = pairs(&words[1..]).collect();
@@ -179,9 +178,9 @@ impl RedisBackplane {
     /// unreachable, this takes up to two seconds.
     pub fn stop(&self) {
         self.shared.stop();
-        // Wakes `cluster-out`, whose last act wakes `cluster-in`.
+        // Wake `cluster-out`, which wakes `cluster-in` before it ends.
         let _ = self.asks.try_send(Task::Wake);
-        // Taken out first, because joining takes long.
+        // Release the lock before joining, which takes long.
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             let _ = thread.join();
@@ -196,8 +195,8 @@ impl RedisBackplane {
         !sender.is_none_or(is_read_back)
     }
 
-    /// The route of a message while Redis is unreachable. On this server alone, it must not
-    /// overtake the client's earlier ones.
+    /// Returns the route of a message while Redis is unreachable. On this server alone, it must not
+    /// overtake the client's earlier messages.
     fn route_alone(&self, sender: Option<Sender<'_>>, room: Option<&Name>) -> Route {
         match self.has_pending(sender, room) {
             true => Route::Refused(Outcome::Unreachable),
@@ -219,7 +218,7 @@ impl RedisBackplane {
         self.append(Op::Publish, args, sender, room, done);
     }
 
-    /// Runs a script that appends an entry of the sender's to a stream.
+    /// Runs a script that appends an entry of the sender to a stream.
     fn append(
         &self,
         op: Op,
@@ -327,7 +326,7 @@ impl Backplane for RedisBackplane {
         granted: Box<dyn FnOnce(bool) + Send>,
     ) -> Claim {
         if !self.is_up() {
-            // No other server can grant the name meanwhile.
+            // While a session here has the name, no other server grants it.
             if is_ours {
                 granted(take_over);
                 return Claim::Granted;
@@ -370,11 +369,11 @@ impl Backplane for RedisBackplane {
     }
 
     /// If the room began here without a reply to [`Backplane::attach`] although Redis is reachable,
-    /// reconnects to send everything again. Otherwise clients here would not get the room's
-    /// messages from other servers until the next break.
+    /// reconnects to send everything again. Otherwise clients here would get no messages of the
+    /// room from other servers until the next break.
     fn join(&self, sender: Sender<'_>, room: &Name) {
         if self.is_up() && !self.shared.places.has(&stream_of(Some(room))) {
-            let reason = "it has not said in time what it knows of a room";
+            let reason = "Redis did not send a room's state in time";
             self.shared.give_up(Side::Out, reason);
             // If the queue is full, `cluster-out` is awake anyway.
             let _ = self.asks.try_send(Task::Wake);
@@ -464,7 +463,7 @@ fn stream_of(room: Option<&Name>) -> String {
     room.map_or_else(|| "all".to_owned(), |room| format!("room:{}", room.key()))
 }
 
-/// Reads an account from a script's reply: a status word, version, hash and name.
+/// Parses an account from a script's reply: a status word, version, hash and name.
 fn account(words: &[String]) -> Option<Account> {
     let [_, version, hash, name] = words else {
         return None;

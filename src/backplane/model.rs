@@ -1,10 +1,9 @@
-//! The protocol of names, walked in every order: two servers, three people who want one name, an
-//! engine whose clock may jump at any moment, asks that are on their way, and servers that are
-//! stopped and wake.
+//! An exhaustive model of the protocol for names: two servers, three clients that want one name, a
+//! Redis whose clock may jump at any moment, requests in flight, and servers that are suspended and
+//! resumed.
 //!
-//! The scripts are written here once more, in the words of `cluster/scripts`. What has to hold is
-//! [`ClusterWorld::check`]. Each of [`Bug`] is a line that somebody could forget; the walk finds
-//! every one of them.
+//! The model reimplements the scripts in `scripts`. [`ClusterWorld::check`] states the invariants.
+//! Each variant of [`Bug`] omits one line of the protocol, and the search finds each of these bugs.
 #![cfg(test)]
 
 use std::collections::hash_map::Entry;
@@ -13,24 +12,24 @@ use std::rc::Rc;
 
 const SERVERS: usize = 2;
 const PEOPLE: u8 = 3;
-/// How many asks may be on their way from one server.
+/// Maximum number of requests in flight from one server.
 const QUEUE: usize = 2;
-/// How often a server may take a new incarnation: so that the walk ends.
+/// Maximum number of incarnations of a server. It makes the search finite.
 const BOOTS: u8 = 3;
 
-/// A line that is missing.
+/// A line that is missing in the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Bug {
     None,
-    /// A lease is renewed without a look at whose it is.
+    /// Renewing a lease does not check its owner.
     RenewWithoutCompare,
-    /// A name is given up without a look at whose it is.
+    /// Releasing a name does not check its owner.
     ReleaseWithoutCompare,
-    /// Who loses a name is not told.
+    /// A session that loses its name is not notified.
     TakeWithoutTelling,
-    /// A change does not ask for the lease.
+    /// A change does not check the lease.
     NoFence,
-    /// After a break, a server does not say anew what it has.
+    /// After a break, a server does not send its state again.
     NothingSaidAnew,
 }
 
@@ -38,9 +37,9 @@ type Owner = (usize, u8, u8);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum ModelRequest {
-    /// A person wants the name, and takes it from whoever has it.
+    /// A client claims the name, and takes it over from its holder.
     Claim { incarnation: u8, person: u8 },
-    /// A person has gone.
+    /// A client has left.
     Release { incarnation: u8, person: u8 },
 }
 
@@ -48,12 +47,12 @@ enum ModelRequest {
 struct ModelServer {
     incarnation: u8,
     is_stopped: bool,
-    /// It has noticed that its lease is gone, and is to come back.
+    /// It has noticed that it lost its lease, and will reconnect.
     is_fenced: bool,
-    /// Who has been told WELCOME here, and not TAKEN OVER since.
+    /// The client here that received WELCOME, and no TAKEN OVER since.
     has: Option<u8>,
     asks: VecDeque<ModelRequest>,
-    /// Who has lost the name, for this server to read.
+    /// The clients that have lost the name, for this server to read.
     inbox: VecDeque<u8>,
 }
 
@@ -62,9 +61,9 @@ struct ClusterWorld {
     servers: [ModelServer; SERVERS],
     leases: [Option<u8>; SERVERS],
     name: Option<Owner>,
-    /// How many have come: each is another session, also the same person who comes again.
+    /// Number of sessions so far. A client that returns has a new session.
     sessions: u8,
-    /// Somebody has changed something who was taken for dead.
+    /// A server without a valid lease has changed something.
     was_late: bool,
 }
 
@@ -87,7 +86,8 @@ impl ClusterWorld {
         }
     }
 
-    /// Which of the two servers is which makes no difference: one of both views.
+    /// Returns one representative of this world and its mirror image. The two servers are
+    /// interchangeable.
     fn canonical(self) -> ClusterWorld {
         let mut mirrored = self.clone();
         mirrored.servers.reverse();
@@ -102,7 +102,7 @@ impl ClusterWorld {
         self.leases[server] == Some(incarnation)
     }
 
-    /// `claim.lua`. Returns whether the name is the asker's now.
+    /// Models `claim.lua`. Returns whether the caller has the name now.
     fn claim(&mut self, owner: Owner, takes_over: bool, bug: Bug) -> bool {
         match self.name {
             Some(holder) if holder == owner => return true,
@@ -120,7 +120,7 @@ impl ClusterWorld {
         true
     }
 
-    /// The next ask of a server arrives at the engine, and the answer at the server: `cluster-out`.
+    /// Models `cluster-out`: Redis runs the server's next request, and the server gets the reply.
     fn run_ask(&mut self, index: usize, bug: Bug) {
         let Some(ask) = self.servers[index].asks.pop_front() else {
             return;
@@ -134,7 +134,7 @@ impl ClusterWorld {
             person,
         }) = ask;
         if bug != Bug::NoFence && self.leases[index] != Some(incarnation) {
-            // What it has asked and not been answered has not been done.
+            // Its unanswered requests have not been executed.
             self.servers[index].is_fenced = true;
             return;
         }
@@ -158,7 +158,7 @@ impl ClusterWorld {
         self.was_late |= before != after && self.leases[index] != Some(incarnation);
     }
 
-    /// `renew.lua`, and coming back if that was too late.
+    /// Models `renew.lua`, and marks the server as fenced if the lease has expired.
     fn renew(&mut self, index: usize, bug: Bug) {
         let incarnation = self.servers[index].incarnation;
         if bug == Bug::RenewWithoutCompare {
@@ -172,7 +172,7 @@ impl ClusterWorld {
         let server = &mut self.servers[index];
         server.incarnation += 1;
         server.is_fenced = false;
-        // Asks of before are refused.
+        // Requests under the lost lease are rejected.
         server.asks.clear();
         let (incarnation, has) = (server.incarnation, server.has);
         self.leases[index] = Some(incarnation);
@@ -184,7 +184,7 @@ impl ClusterWorld {
         {
             self.servers[index].has = None;
         }
-        // `sweep.lua`: what is noted of this server and is not so.
+        // `sweep.lua`: remove this server's registrations that are out of date.
         if self.name.is_some_and(|owner| {
             owner.0 == index && (owner.1 != incarnation || Some(owner.2) != self.servers[index].has)
         }) {
@@ -192,14 +192,14 @@ impl ClusterWorld {
         }
     }
 
-    /// `reap.lua`, by the other server.
+    /// Models `reap_server.lua`, run by the other server.
     fn reap(&mut self, index: usize) {
         if self.name.is_some_and(|owner| owner.0 == index) {
             self.name = None;
         }
     }
 
-    /// Every world that can come next.
+    /// Returns all successor worlds.
     fn next(&self, bug: Bug) -> Vec<ClusterWorld> {
         let mut worlds = Vec::new();
         let mut add = |change: &dyn Fn(&mut ClusterWorld)| {
@@ -209,7 +209,7 @@ impl ClusterWorld {
         };
         for index in 0..SERVERS {
             let server = &self.servers[index];
-            // The engine's clock jumps, also while it is stopped itself.
+            // The clock of Redis jumps and the lease expires, even if the server is suspended.
             if self.leases[index].is_some() {
                 add(&|world| world.leases[index] = None);
             } else if !self.servers[1 - index].is_stopped {
@@ -236,8 +236,8 @@ impl ClusterWorld {
                     let server = &mut world.servers[index];
                     if server.has == Some(lost) {
                         server.has = None;
-                        // Whose connection ends gives up what it had; by now, that is somebody
-                        // else's.
+                        // A connection that ends releases its name, which another session has by
+                        // now.
                         let (incarnation, person) = (server.incarnation, lost);
                         server.asks.push_back(ModelRequest::Release {
                             incarnation,
@@ -274,8 +274,9 @@ impl ClusterWorld {
         worlds
     }
 
-    /// Nobody changes anything who was taken for dead. And where nothing is on its way and every
-    /// lease is held, one at most has the name, and the engine knows who.
+    /// Checks that no server without a valid lease has changed anything. If nothing is in flight
+    /// and all leases are held, also checks that at most one client has the name, and that Redis
+    /// agrees.
     fn check(&self) -> Result<(), String> {
         if self.was_late {
             return Err("a late write has changed something".to_owned());
@@ -301,17 +302,18 @@ impl ClusterWorld {
             ([], None) => Ok(()),
             ([one], Some(owner)) if *one == owner => Ok(()),
             _ => Err(format!(
-                "{holders:?} are told that they have it; the engine says {:?}",
+                "{holders:?} believe that they have the name; according to Redis, {:?} has it",
                 self.name
             )),
         }
     }
 }
 
-/// Walks every order; returns how many worlds there are, or what is wrong in one of them.
+/// Searches all orders of events. Returns the number of worlds, or the violation in one of them and
+/// the path to it.
 fn walk(bug: Bug) -> Result<usize, String> {
     let start = Rc::new(ClusterWorld::new().canonical());
-    // Each world, and the one before it.
+    // Maps each world to its predecessor.
     let mut seen = HashMap::from([(Rc::clone(&start), None)]);
     let mut open = VecDeque::from([start]);
     while let Some(world) = open.pop_front() {

@@ -1,5 +1,4 @@
-//! The thread `cluster-out`: takes requests from a queue, sends them in batches, and renews the
-//! server's lease.
+//! The thread `cluster-out`: sends queued requests in batches, and renews the server's lease.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -33,8 +32,8 @@ pub(super) enum Task {
 pub(super) struct ScriptRequest {
     pub(super) call: ScriptCall,
     /// The time until which the caller waits for the reply. `None`: the request reports a change
-    /// that has happened here. It must be sent however late, or Redis would have the wrong state
-    /// until the next break.
+    /// that has already happened here. It must be sent even if it is late; otherwise Redis would
+    /// have the wrong state until the next break.
     pub(super) until: Option<Instant>,
     pub(super) done: ScriptCallback,
 }
@@ -53,13 +52,13 @@ struct RequestSender<'s> {
     renewed: Instant,
     /// The duration of the last request.
     lag: Duration,
-    /// Before this time, other servers are not considered dead: after an outage they need as long
-    /// to reconnect as this one.
+    /// The time until which no other server is considered dead. After an outage, the others need as
+    /// long to reconnect as this one.
     judges_from: Instant,
 }
 
 /// A name or a membership that was sent to Redis: the room (`None` for the name itself), the
-/// session, the name.
+/// session and the name.
 type SentRegistration = (Option<Name>, u64, Name);
 
 enum Registered {
@@ -81,37 +80,37 @@ enum Registered {
     },
 }
 
-const ALLOW: &str = "allow this user that command (`ACL SETUSER NAME ~* +@all`), or name another user with --cluster-secret FILE";
+const ALLOW: &str = "allow the command for this user (`ACL SETUSER NAME ~* +@all`), or choose another user with --cluster-secret FILE";
 const RESTORE: &str =
-    "use a Redis 7 that knows it; rename-command in its redis.conf may have taken it away";
+    "use a Redis 7 that has the command; check its redis.conf for a rename-command line";
 
-/// The error for a failed connection at the start, with its fix.
+/// Returns the error for a failed connection at the start, with its fix.
 pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError {
     let reason = reason(error);
     let cure = match error.code() {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
-            "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
+            "write its password, or USER:PASSWORD, to a file and pass that with --cluster-secret FILE"
         }
         Some("NOAUTH" | "WRONGPASS") => {
-            "put its password, or USER:PASSWORD, into a file and name that with --cluster-secret FILE"
+            "write its password, or USER:PASSWORD, to a file and pass that with --cluster-secret FILE"
         }
         Some("NOPERM") => ALLOW,
         Some("CROSSSLOT" | "MOVED" | "CLUSTERDOWN") => {
-            "a Redis Cluster can't be used: name a single Redis with --cluster redis://HOST:PORT"
+            "a Redis Cluster is not supported: choose a single Redis with --cluster redis://HOST:PORT"
         }
         _ if reason.contains("NoPerm") => ALLOW,
         _ if reason.contains("unknown command") => RESTORE,
         _ if reason.contains("InvalidContentType") || reason.contains("corrupt message") => {
-            "it does not speak TLS at that port: name its TLS port, or use redis://HOST:PORT"
+            "the port does not use TLS: choose its TLS port, or use redis://HOST:PORT"
         }
         _ if reason.contains("certificate") && reason.contains("NotValidForName") => {
-            "name it by a host name that its certificate has"
+            "use a host name that is in its certificate"
         }
         _ if reason.contains("certificate") => {
-            "this machine has to trust whoever signed its certificate (SSL_CERT_FILE names a file of others to trust)"
+            "this machine must trust the issuer of its certificate (set SSL_CERT_FILE to a file with other trusted certificates)"
         }
         _ => {
-            "start a Redis 7 there (`redis-server`), or name another with --cluster redis://HOST:PORT"
+            "start a Redis 7 there (`redis-server`), or choose another with --cluster redis://HOST:PORT"
         }
     };
     let is_loading = matches!(error.code(), Some("LOADING" | "MASTERDOWN"));
@@ -123,15 +122,15 @@ pub(super) fn cant_use(shared: &SharedState, error: &RedisError) -> ClusterError
     }
 }
 
-/// Connects for the first time: takes the lease, or returns the reason why it can't.
+/// Connects for the first time, and takes the lease.
 pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
     let failed = |error: RedisError| cant_use(shared, &error);
     let mut link = Asking::open(&shared.engine, START_WITHIN).map_err(failed)?;
     if let Some(policy) = link.evicting_policy().map_err(failed)? {
         return Err(ClusterError::Engine {
             address: shared.engine.to_string(),
-            reason: format!("its maxmemory-policy {policy} may drop names, rooms and messages"),
-            cure: "set another, here and in its redis.conf: \
+            reason: format!("its maxmemory-policy {policy} may evict names, rooms and messages"),
+            cure: "set another one, now and in its redis.conf: \
                    `redis-cli config set maxmemory-policy noeviction`",
             is_temporary: false,
         });
@@ -141,14 +140,14 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
     loop {
         match register(shared, &mut link).map_err(failed)? {
             Registered::Yes { epoch, all, inbox } => {
-                // If this server was killed and restarted before its lease expired, no other server
-                // removes its old clients.
+                // Remove the clients of a previous run. If this server was killed and restarted
+                // before its lease expired, no other server does that.
                 let sweep = ScriptCall {
                     op: Op::Sweep,
                     args: Vec::new(),
                 };
-                // A Redis before version 7 can't count its streams; detect that now, and not at the
-                // first message.
+                // A Redis before version 7 can't number stream entries. Detect that now, and not at
+                // the first message.
                 let both = [sweep, wake(shared)];
                 let answers = link.run(&shared.caller(), &both).map_err(failed)?;
                 for answer in answers {
@@ -167,8 +166,8 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
                 is_forbidden,
             } => {
                 let (why, cure) = match is_forbidden {
-                    true => ("this user may not use the command", ALLOW),
-                    false => ("it does not know the command", RESTORE),
+                    true => ("this user has no permission for the command", ALLOW),
+                    false => ("it does not have the command", RESTORE),
                 };
                 return Err(ClusterError::Engine {
                     address: shared.engine.to_string(),
@@ -180,8 +179,8 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
             Registered::Differs { server, passwords } => {
                 return Err(ClusterError::OtherRules { server, passwords });
             }
-            // After a crash, the lease of the previous run expires by itself. A lease that is
-            // renewed belongs to a running server.
+            // After a crash, the lease of the previous run expires. A lease that is renewed belongs
+            // to a running server.
             Registered::Held { left } => {
                 if left > left_before || Instant::now() > patience {
                     return Err(ClusterError::IdTaken(shared.caller_id.clone()));
@@ -194,7 +193,7 @@ pub(super) fn begin(shared: &SharedState) -> Result<Asking, ClusterError> {
 }
 
 fn answered_wrongly(error: String) -> RedisError {
-    RedisError::from((redis::ErrorKind::Client, "it answers", error))
+    RedisError::from((redis::ErrorKind::Client, "unexpected reply", error))
 }
 
 fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, RedisError> {
@@ -232,16 +231,12 @@ fn register(shared: &SharedState, link: &mut Asking) -> Result<Registered, Redis
             server: words.get(1).cloned().unwrap_or_default(),
             passwords: words.get(2).is_some_and(|rules| rules == "passwords"),
         }),
-        _ => Err((
-            redis::ErrorKind::Client,
-            "it does not answer as a Redis does",
-        )
-            .into()),
+        _ => Err((redis::ErrorKind::Client, "its reply is not that of a Redis").into()),
     }
 }
 
-/// A note in this server's own inbox. It wakes `cluster-in`, which then reads the streams known by
-/// that time.
+/// Returns a call that appends to this server's own inbox. The entry wakes `cluster-in`, which then
+/// also reads the streams that were added in the meantime.
 pub(super) fn wake(shared: &SharedState) -> ScriptCall {
     let to_nobody = ["0", "0"].map(str::to_owned);
     ScriptCall {
@@ -250,8 +245,8 @@ pub(super) fn wake(shared: &SharedState) -> ScriptCall {
     }
 }
 
-/// Reads the reply of `attach.lua`. The stream is read from that position on, once `cluster-in` has
-/// been woken.
+/// Parses the reply of `attach.lua`, and registers the room's stream for reading. `cluster-in`
+/// reads it after the next wake-up.
 pub(super) fn attached(shared: &SharedState, room: &Name, words: &[String]) -> Option<Attached> {
     let [ok, name, place, topic, history @ ..] = words else {
         return None;
@@ -299,7 +294,7 @@ pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Askin
             }
             if tries > 0 {
                 let pause = limits::CLUSTER_RETRY * 2_u32.pow(tries - 1);
-                // Well within the lease, so that no server that lives is buried after an outage.
+                // Much shorter than the lease, so that no running server is reaped after an outage.
                 let pause = jittered(pause.min(limits::CLUSTER_LONGEST_PAUSE));
                 shared.pause(pause.min(shared.lease / 3));
             }
@@ -321,8 +316,8 @@ pub(super) fn run(shared: &Arc<SharedState>, queue: &Receiver<Task>, link: Askin
     shared.give_up_receipts(Duration::ZERO);
 }
 
-/// Returns whether Redis has refused a script before it changed anything: it can't save to its
-/// disk, its memory is full, or it does not accept writes (any more).
+/// Returns whether Redis has rejected a script before it changed anything, because it can't save to
+/// its disk, is out of memory, or does not accept writes.
 fn is_refusal(error: &str) -> bool {
     const REFUSALS: [&str; 6] = [
         "MISCONF",
@@ -335,7 +330,7 @@ fn is_refusal(error: &str) -> bool {
     REFUSALS.iter().any(|code| error.contains(code))
 }
 
-/// Refuses the queued requests, which have not been sent.
+/// Rejects the queued requests, which have not been sent.
 fn refuse_all(queue: &Receiver<Task>) {
     let mut unwritten = Unwritten::default();
     for task in queue.try_iter() {
@@ -345,7 +340,7 @@ fn refuse_all(queue: &Receiver<Task>) {
     }
 }
 
-/// Spreads the retries of servers that lose Redis at the same moment.
+/// Randomizes a pause by ±50 %, because all servers lose Redis at the same moment.
 fn jittered(time: Duration) -> Duration {
     let mut byte = [128];
     let _ = getrandom::fill(&mut byte);
@@ -375,7 +370,7 @@ impl RequestSender<'_> {
                     Task::Wake => None,
                 }),
         );
-        // The caller no longer waits for these requests, so they must not be executed.
+        // Requests for which no caller waits any longer must not be executed.
         let now = Instant::now();
         let (asks, late): (Vec<ScriptRequest>, Vec<ScriptRequest>) =
             asks.into_iter().partition(|ask| !ask.is_late(now));
@@ -404,7 +399,7 @@ impl RequestSender<'_> {
                             Err(Outcome::Unreachable)
                         }
                         Err(error) => {
-                            self.shared.trouble("change what the servers share", error);
+                            self.shared.trouble("change the state in Redis", error);
                             Err(Outcome::Unsure)
                         }
                     };
@@ -424,7 +419,7 @@ impl RequestSender<'_> {
         }
     }
 
-    /// Runs scripts. `Err`: the connection is closed, and the break has been reported.
+    /// Runs scripts. After `Err`, the connection is closed and the break has been reported.
     fn run(&mut self, calls: &[ScriptCall]) -> Result<Vec<Result<Vec<String>, String>>, ()> {
         let Some(link) = &mut self.link else {
             return Err(());
@@ -443,19 +438,20 @@ impl RequestSender<'_> {
         }
     }
 
-    /// Handles a refusal: until Redis accepts writes again, this server works alone.
+    /// Disconnects because Redis rejects writes. Until it accepts them again, this server works
+    /// alone.
     fn is_refused(&mut self, error: &str) {
         self.link = None;
         let reason = format!("it refuses to write: {error}");
         self.shared.mark_down(Side::Out, &reason);
     }
 
-    /// Handles a lost lease: this server was suspended for longer than the lease, or Redis has lost
-    /// its data.
+    /// Handles a lost lease. Either this server was suspended for longer than the lease, or Redis
+    /// has lost its data.
     fn is_fenced(&mut self) {
         self.link = None;
         self.shared
-            .mark_down(Side::Out, "this server was taken for dead");
+            .mark_down(Side::Out, "this server's lease expired");
         self.shared.boot_anew();
     }
 
@@ -507,15 +503,15 @@ impl RequestSender<'_> {
         }
     }
 
-    /// Reconnects after a break: takes the lease, and sends this server's complete state again.
+    /// Reconnects after a break, takes the lease, and sends this server's complete state again.
     fn come_back(&mut self) -> Result<(), ()> {
         let mut link = Asking::open(&self.shared.engine, ANSWER_WITHIN).map_err(drop)?;
         let enlisted = register(self.shared, &mut link).map_err(drop)?;
         match enlisted {
             Registered::Yes { epoch, .. } => self.shared.places.set_epoch(&epoch),
             Registered::Missing { command, .. } => {
-                let error = format!("the command {command} can't be used any more");
-                self.shared.trouble("take part in the chat again", error);
+                let error = format!("Redis no longer allows the command {command}");
+                self.shared.trouble("rejoin the chat", error);
                 return Err(());
             }
             Registered::Held { .. } => {
@@ -525,8 +521,9 @@ impl RequestSender<'_> {
                 return Err(());
             }
             Registered::Differs { server, .. } => {
-                let error = format!("the server {server} has another rule for names by now");
-                self.shared.trouble("take part in the chat again", error);
+                let error =
+                    format!("the server {server} now has a different setting for passwords");
+                self.shared.trouble("rejoin the chat", error);
                 return Err(());
             }
         }
@@ -546,7 +543,7 @@ impl RequestSender<'_> {
         self.run(&[sweep])?;
         self.seed()?;
         self.shared.works(Side::Out);
-        // Send the joins and departures that happened in between.
+        // Send the joins and departures that have happened since.
         let now = self.register_all(&registered)?;
         let gone: Vec<ScriptCall> = registered.difference(&now).map(farewell).collect();
         self.run_all(&gone).map(drop)
@@ -577,8 +574,8 @@ impl RequestSender<'_> {
         Ok(())
     }
 
-    /// Claims every name here and joins every room that has members here, except those already sent
-    /// (`before`). Notifies clients that have lost their name meanwhile.
+    /// Claims the names of all clients here, and joins their rooms, except those already sent
+    /// (`before`). Notifies clients that have lost their name in the meantime.
     fn register_all(
         &mut self,
         before: &BTreeSet<SentRegistration>,
@@ -629,14 +626,14 @@ impl RequestSender<'_> {
         Ok(answers)
     }
 
-    /// Deregisters this server. The note in its own inbox wakes `cluster-in`.
+    /// Deregisters this server, and wakes `cluster-in`.
     fn deregister(&mut self) {
         let note = wake(self.shared);
         let deregister = ScriptCall {
             op: Op::DeregisterServer,
             args: Vec::new(),
         };
-        // If Redis is unreachable, the lease expires by itself.
+        // If Redis is unreachable, the lease expires instead.
         let _ = self.run(&[note, deregister]);
     }
 }

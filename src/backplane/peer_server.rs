@@ -3,31 +3,27 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A server's description of itself, for the other servers and their operators.
+/// A server's load and ports, which it publishes for the other servers and their operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Number of seats.
     pub seats: usize,
-    /// Number of free seats.
     pub free: usize,
     /// The portal's port.
     pub port: u16,
-    /// The port for browsers, if there is one.
+    /// The port for browsers.
     pub web: Option<u16>,
-    /// All ports speak TLS.
+    /// True if all ports use TLS.
     pub tls: bool,
 }
 
 /// A server of the cluster, as Redis knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerServer {
-    /// Its id.
     pub id: String,
-    /// Its lease has not expired.
+    /// True if its lease has not expired.
     pub lives: bool,
-    /// The address to which other servers redirect clients, if it has been configured.
+    /// The address to which other servers redirect clients, if known.
     pub address: Option<IpAddr>,
-    /// Its latest description.
     pub load: Load,
     /// The duration of its last request to Redis.
     pub lag: Duration,

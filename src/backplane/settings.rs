@@ -11,22 +11,21 @@ use crate::limits;
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
     pub engine: EngineAddress,
-    /// Identifies this server: letters, digits, `_`, `.`, `:` and `-`.
+    /// This server's id: 1 to 64 ASCII letters, digits, `_`, `.`, `:` and `-`.
     pub id: String,
     /// The address to which other servers redirect clients.
     pub address: Option<IpAddr>,
     /// The prefix of all keys. Several clusters with different prefixes can share one Redis.
     pub prefix: String,
-    /// If Redis is not reachable yet, the server waits for it, and calls this once with the reason.
-    /// `None`: the start fails.
+    /// Called once with the reason if Redis is unreachable at the start; the server then waits for
+    /// it. With `None`, the start fails.
     pub wait: Option<fn(&ClusterError)>,
-    /// The time after which a silent server is considered dead. A server renews its lease three
-    /// times as often.
+    /// Duration of the lease; see [`limits::LEASE`].
     pub lease: Duration,
 }
 
 impl ClusterSettings {
-    /// The default settings, with that Redis and id.
+    /// Creates the default settings, with the given Redis and id.
     pub fn new(engine: EngineAddress, id: impl Into<String>) -> ClusterSettings {
         ClusterSettings {
             engine,
@@ -39,7 +38,7 @@ impl ClusterSettings {
     }
 }
 
-/// Returns whether the text can be an id. Ids are separated by spaces in Redis.
+/// Returns whether the text is a valid server id. The scripts separate ids by spaces.
 pub fn is_cluster_id(text: &str) -> bool {
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(is_fine)
@@ -50,13 +49,12 @@ pub fn is_cluster_id(text: &str) -> bool {
 pub enum ClusterError {
     /// Redis is unreachable, or replies with an error.
     Engine {
-        /// The address of Redis.
         address: String,
         /// The error of the system or of Redis.
         reason: String,
-        /// The fix.
+        /// The fix, for the operator.
         cure: &'static str,
-        /// Redis is unreachable, or is still loading: a retry may succeed.
+        /// True if a retry may succeed: Redis is unreachable or still loading.
         is_temporary: bool,
     },
     /// Another running server has this id.
@@ -72,7 +70,6 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
-    /// Returns whether a retry may succeed.
     pub(super) fn is_temporary(&self) -> bool {
         matches!(self, ClusterError::Engine { is_temporary, .. } if *is_temporary)
     }
@@ -86,30 +83,27 @@ impl fmt::Display for ClusterError {
                 reason,
                 cure,
                 ..
-            } => write!(
-                f,
-                "the engine at {address} can't be used ({reason}): {cure}"
-            ),
+            } => write!(f, "can't use the Redis at {address} ({reason}): {cure}"),
             ClusterError::IdTaken(id) => write!(
                 f,
-                "another server that is running is called {id}: give this one a name of its own with --cluster-id NAME"
+                "another running server has the id {id}: choose a different one with --cluster-id NAME"
             ),
             ClusterError::OtherRules { server, passwords } => {
                 let (theirs, cure) = if *passwords {
-                    ("keeps passwords", "start this one without --no-passwords")
+                    ("uses passwords", "start this one without --no-passwords")
                 } else {
                     (
-                        "keeps no passwords",
+                        "uses no passwords",
                         "start this one with --no-passwords, too",
                     )
                 };
                 write!(
                     f,
-                    "the server {server} of the same chat {theirs}, and this one would not: {cure}, or name another chat with --cluster-prefix"
+                    "the server {server} of the same chat {theirs}, but this one differs: {cure}, or choose another chat with --cluster-prefix"
                 )
             }
             ClusterError::NoThread(error) => {
-                write!(f, "the system gives no more threads ({error})")
+                write!(f, "the system can't start another thread ({error})")
             }
         }
     }

@@ -18,19 +18,19 @@ use crate::limits;
 use crate::peer_server::{Load, PeerServer};
 use crate::settings::ClusterSettings;
 
-/// State that more than one thread uses. Each field has its own lock. `state` has the rank
-/// [`Rank::ClusterState`], and all other locks are leaves.
+/// State that more than one thread uses. Each mutable field has its own lock. The lock of `state`
+/// has the rank [`Rank::ClusterState`], and all others are leaves.
 pub(super) struct SharedState {
     pub(super) engine: EngineAddress,
     pub(super) lease: Duration,
-    /// `passwords` or `names`: servers with different rules can't be one chat.
+    /// `passwords` or `names`. Servers with different rules can't be one chat.
     pub(super) rules: &'static str,
     /// Set at the start.
     host: OnceLock<BackplaneHost>,
     pub(super) caller_id: String,
     prefix: String,
     address: Option<std::net::IpAddr>,
-    /// The words of all leases that this server has taken, the present one last.
+    /// The incarnations under which this server has taken leases, the current one last.
     boots: Mutex<Vec<String>>,
     pub(super) places: StreamOffsets,
     state: Mutex<LinkState>,
@@ -40,25 +40,26 @@ pub(super) struct SharedState {
     ends: (Mutex<()>, Condvar),
     servers: Mutex<Vec<PeerServer>>,
     noticed: Mutex<Noticed>,
-    /// Replies for direct messages that wait for another server's receipt.
+    /// Replies to direct messages that wait for another server's receipt, with the time of sending.
     awaited: Mutex<BTreeMap<u64, (Instant, Reply)>>,
     last_awaited: AtomicU64,
 }
 
-/// The state of the two threads' connections, and whether clients have been notified of a loss.
+/// The state of the two threads' connections.
 #[derive(Default)]
 struct LinkState {
     out: bool,
     incoming: bool,
+    /// True if clients have been notified of the loss.
     is_loss_notified: bool,
-    /// The reason for closing the connection, until `cluster-out` has reported it.
+    /// The reason of a break, until it has been reported.
     unreported: Option<String>,
 }
 
 /// The last notice to clients about the connection to Redis.
 #[derive(Default)]
 struct Noticed {
-    /// They have been notified of its loss.
+    /// True if it was about a loss.
     is_lost: bool,
     /// The time of the last notice.
     sent: Option<Instant>,
@@ -67,8 +68,8 @@ struct Noticed {
 }
 
 impl Noticed {
-    /// Returns whether to notify clients now that the connection is lost or restored (`is_lost`).
-    /// The first loss and the first recovery are notices at once; later ones are at least
+    /// Returns whether to notify clients now that the connection is lost (`is_lost`) or restored.
+    /// The first loss and the first recovery cause a notice at once; later notices are at least
     /// [`limits::CLUSTER_NOTICE_EVERY`] apart.
     fn is_due(&mut self, is_lost: bool, now: Instant) -> bool {
         if self.is_lost == is_lost {
@@ -89,14 +90,14 @@ impl Noticed {
     }
 }
 
-/// The connection of `cluster-out` or `cluster-in`.
+/// Identifies the connection of `cluster-out` or `cluster-in`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Out,
     In,
 }
 
-/// A server's description of itself in Redis.
+/// The JSON that a server publishes about itself in Redis.
 #[derive(Serialize, Deserialize)]
 struct Info {
     address: Option<std::net::IpAddr>,
@@ -155,7 +156,7 @@ impl SharedState {
         let _ = self.host.set(host);
     }
 
-    /// This server, once it has started.
+    /// Returns the interface to this server, once it has been set.
     pub(super) fn host(&self) -> Option<&BackplaneHost> {
         self.host.get()
     }
@@ -168,13 +169,14 @@ impl SharedState {
         }
     }
 
-    /// Starts a new lease. A lost lease is never resumed, so requests under it stay fenced off.
+    /// Starts a new incarnation. A lost lease is never resumed, so requests under it stay fenced
+    /// off.
     pub(super) fn boot_anew(&self) {
         self.boots.lock().push(random_word());
     }
 
-    /// The session of an owner, if it is here. An owner is a server's id, a incarnation, a session
-    /// and a name.
+    /// Returns the session of an owner, if it is on this server. An owner consists of a server's
+    /// id, its incarnation, a session and a name.
     pub(super) fn session_here(&self, owner: &str) -> Option<u64> {
         let mut words = owner.split(' ');
         let (id, incarnation, session) = (words.next()?, words.next()?, words.next()?);
@@ -183,17 +185,17 @@ impl SharedState {
         session.parse().ok().filter(|_| is_here)
     }
 
-    /// The full name of a stream.
+    /// Returns the full name of a stream.
     pub(super) fn stream(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// The name of a stream without the prefix.
+    /// Returns the name of a stream without the prefix.
     pub(super) fn stream_name<'n>(&self, key: &'n str) -> &'n str {
         key.strip_prefix(&self.prefix).unwrap_or(key)
     }
 
-    /// This server's description of itself, as JSON.
+    /// Returns this server's load, ports and lag as JSON.
     pub(super) fn info(&self, lag: Duration) -> String {
         let load = self.host().map(|host| (host.load)()).unwrap_or_default();
         let info = Info {
@@ -208,7 +210,7 @@ impl SharedState {
         serde_json::to_string(&info).unwrap_or_default()
     }
 
-    /// Notifies a client here that its name belongs to another session.
+    /// Notifies a client here that another session has taken over its name.
     pub(super) fn taken_over(&self, session: u64) {
         if let Some(host) = self.host() {
             let event = BackplaneEvent::TakenOver(session);
@@ -250,7 +252,7 @@ impl SharedState {
         }
     }
 
-    /// Marks one thread's connection as working.
+    /// Marks a thread's connection as working.
     pub(super) fn works(&self, side: Side) {
         let mut state = self.state.lock();
         match side {
@@ -271,20 +273,20 @@ impl SharedState {
         }
     }
 
-    /// Marks the connection of the calling thread as broken. No lock may be held, because this
+    /// Marks a thread's connection as broken. The caller must not hold a lock, because this
     /// notifies clients.
     pub(super) fn mark_down(&self, side: Side, reason: &str) {
         self.give_up(side, reason);
         self.report_loss();
     }
 
-    /// Marks one thread's connection as broken without notifying clients, so it may be called under
-    /// a registry's lock. `cluster-out` reports it.
+    /// Marks a thread's connection as broken without notifying clients, so it may be called under a
+    /// registry's lock. `cluster-out` reports the break.
     pub(super) fn give_up(&self, side: Side, reason: &str) {
         let mut state = self.state.lock();
         state.out = false;
-        // The reading thread notices a break by itself. The writing thread notices it only when it
-        // sends, so it must always check.
+        // The reading thread notices a break by itself. The writing thread would notice it only
+        // when it sends, so its connection is always marked.
         if side == Side::In {
             state.incoming = false;
         }
@@ -294,7 +296,7 @@ impl SharedState {
         }
     }
 
-    /// Notifies clients of a break, unless they have been notified of it.
+    /// Reports a break that has not been reported yet.
     pub(super) fn report_loss(&self) {
         let mut state = self.state.lock();
         let Some(reason) = state.unreported.take() else {
@@ -333,7 +335,7 @@ impl SharedState {
         *self.servers.lock() = servers;
     }
 
-    /// Stores the reply for a direct message until the other server sends a receipt. Returns the
+    /// Stores the reply to a direct message until the other server sends a receipt. Returns the
     /// receipt's number.
     pub(super) fn await_receipt(&self, done: Reply) -> u64 {
         let number = self.last_awaited.fetch_add(1, Ordering::Relaxed) + 1;
@@ -341,7 +343,7 @@ impl SharedState {
         number
     }
 
-    /// Handles the receipt for a direct message.
+    /// Completes the direct message with that receipt number.
     pub(super) fn receipt(&self, number: u64, outcome: Outcome, unwritten: &mut Unwritten) {
         let found = self.awaited.lock().remove(&number);
         if let Some((_, done)) = found {
@@ -349,7 +351,7 @@ impl SharedState {
         }
     }
 
-    /// Replies "unsure" for each message that has waited for its receipt for longer than `after`.
+    /// Replies "unsure" to each direct message that has waited for a receipt for at least `after`.
     pub(super) fn give_up_receipts(&self, after: Duration) {
         let mut awaited = self.awaited.lock();
         let late: Vec<u64> = awaited
@@ -369,7 +371,7 @@ impl SharedState {
     }
 }
 
-/// The position up to which each stream has been read here.
+/// The positions up to which the streams have been read here.
 #[derive(Default)]
 pub(super) struct StreamOffsets(Mutex<OffsetTable>);
 
@@ -377,7 +379,7 @@ pub(super) struct StreamOffsets(Mutex<OffsetTable>);
 struct OffsetTable {
     places: BTreeMap<String, StreamPosition>,
     last_token: u64,
-    /// The epoch in which this server has taken its lease.
+    /// The epoch in which this server took its lease.
     epoch: String,
 }
 
@@ -386,47 +388,47 @@ struct OffsetTable {
 pub(super) enum Checked {
     /// The stream has only grown, if at all.
     Fine,
-    /// Redis has forgotten everything. Reading continues at the new beginning.
+    /// Redis has lost all its data. Reading continues at the new beginning.
     NewEpoch,
-    /// The stream was restored from an older snapshot, or was deleted. Reading continues at its new
+    /// The stream was deleted, or restored from an older snapshot. Reading continues at its new
     /// beginning if it has begun again, otherwise at its end.
     WentBack,
-    /// The stream was deleted, and already has more entries than had been read. None of the entries
-    /// up to this number has been read since then.
+    /// The stream was deleted, and already has at least as many entries as had been read. The new
+    /// entries up to this number have not been read.
     Overtook(u64),
 }
 
-/// A session's messages in a stream, until they have been read back here.
+/// A session's messages to a stream that have not been read back here.
 #[derive(Default)]
 struct Open {
-    /// The number of its last message that has one.
+    /// The highest entry number of its messages, as far as known.
     last_sent: u64,
+    /// Number of messages without a reply from Redis.
     on_the_way: usize,
     is_unsure: bool,
 }
 
 struct StreamPosition {
     read: u64,
-    /// Every entry up to this one has been handed to the clients here.
+    /// Every entry up to this one has been delivered to the clients here.
     delivered: u64,
-    /// Number of times that the stream has begun, as far as its reader knows.
+    /// Number of times that the stream has begun, as far as known here.
     born: u64,
     /// The position at the last check.
     checked: u64,
-    /// Each unsure message is in the stream by now, or lost.
+    /// True after a reconnect: each unsure message is in the stream by now, or lost.
     is_settling: bool,
-    /// The epoch of the stream in which it was read so far.
+    /// The epoch in which the stream was read so far.
     epoch: String,
-    /// The unread messages of each session here that has sent some to the stream.
+    /// The messages of each session here that have not been read back.
     open: BTreeMap<u64, Open>,
-    /// Distinguishes this run of a room from the next one, which may begin before this one is
-    /// detached.
+    /// Distinguishes this run of a room from the next, which may begin before this one is detached.
     token: u64,
 }
 
 impl StreamPosition {
-    /// Reads on at `to`. A message that was sent before the stream changed is lost; one that was
-    /// sent afterwards is at most at the stream's present end.
+    /// Moves the position to `to` in a stream whose end is now `end`. A message that was sent
+    /// before the stream changed is lost. A later one has at most the number `end`.
     fn rewind(&mut self, to: u64, end: u64) {
         (self.read, self.checked, self.delivered) = (to, to, to);
         for open in self.open.values_mut() {
@@ -434,7 +436,8 @@ impl StreamPosition {
         }
     }
 
-    /// Messages that were unsure are at most at the stream's present end.
+    /// Bounds the number of each unsure message by the stream's current end, unless some messages
+    /// of its session are still in flight.
     fn settle(&mut self, end: u64) {
         self.is_settling = false;
         for open in self.open.values_mut().filter(|open| open.is_unsure) {
@@ -449,12 +452,13 @@ impl StreamPosition {
 }
 
 impl StreamOffsets {
-    /// Notes the epoch of the positions that follow.
+    /// Sets the epoch for positions that are added later.
     pub(super) fn set_epoch(&self, epoch: &str) {
         epoch.clone_into(&mut self.0.lock().epoch);
     }
 
-    /// Starts reading a stream at that position. Returns a token for [`StreamOffsets::detach`].
+    /// Adds a stream, to be read from that position on. Returns a token for
+    /// [`StreamOffsets::detach`].
     pub(super) fn set(&self, stream: &str, from: engine::StreamEnd) -> u64 {
         let mut table = self.0.lock();
         table.last_token += 1;
@@ -473,14 +477,14 @@ impl StreamOffsets {
         token
     }
 
-    /// Notes that a session here is sending a message to the stream.
+    /// Counts a message that a session here is sending to the stream.
     pub(super) fn count_sending(&self, stream: &str, session: u64) {
         if let Some(place) = self.0.lock().places.get_mut(stream) {
             place.open.entry(session).or_default().on_the_way += 1;
         }
     }
 
-    /// Notes the result: the message's number, or the reason why it has none.
+    /// Records the result: the message's entry number, or the reason why there is none.
     pub(super) fn count_sent(&self, stream: &str, session: u64, became: Result<u64, Outcome>) {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream);
@@ -494,9 +498,9 @@ impl StreamOffsets {
         }
     }
 
-    /// Returns whether all messages of a session in the stream have been read back here. Otherwise
-    /// its next message must not be delivered on this server alone while Redis is unreachable: it
-    /// would overtake the earlier ones.
+    /// Returns whether all of a session's messages to the stream have been delivered here.
+    /// Otherwise its next message must not be delivered on this server alone while Redis is
+    /// unreachable, because it would overtake the earlier ones.
     pub(super) fn is_read_back(&self, stream: &str, session: u64) -> bool {
         let table = self.0.lock();
         let Some(place) = table.places.get(stream) else {
@@ -507,7 +511,7 @@ impl StreamOffsets {
         })
     }
 
-    /// Notes a reconnect: from now on, unsure messages are in the streams, or lost.
+    /// Records a reconnect: each unsure message is now in its stream, or lost.
     pub(super) fn is_back(&self) {
         for place in self.0.lock().places.values_mut() {
             place.is_settling = true;
@@ -518,15 +522,15 @@ impl StreamOffsets {
         self.0.lock().places.contains_key(stream)
     }
 
-    /// Moves the position to entry `to`. Returns the number of skipped entries, or `None` if the
-    /// entry has been read already or the stream is no longer read.
+    /// Moves the position to the entry `to`. Returns the number of skipped entries, or `None` if
+    /// the entry has been read already or the stream is no longer read.
     pub(super) fn advance(&self, stream: &str, to: u64) -> Option<u64> {
         let mut table = self.0.lock();
         let place = table.places.get_mut(stream)?;
         let left_out = to.checked_sub(place.read + 1)?;
         place.read = to;
         place.born += u64::from(to == 1);
-        // From time to time, forget the sessions whose messages have been read back.
+        // Once in 1024 entries, remove the sessions whose messages have been read back.
         if to.is_multiple_of(1024) {
             place
                 .open
@@ -535,22 +539,21 @@ impl StreamOffsets {
         Some(left_out)
     }
 
-    /// Notes that the entry `number` has been handed to the clients here.
+    /// Records that the entry `number` has been delivered to the clients here.
     pub(super) fn has_delivered(&self, stream: &str, number: u64) {
         if let Some(place) = self.0.lock().places.get_mut(stream) {
             place.delivered = place.delivered.max(number);
         }
     }
 
-    /// Compares a position with its stream, whose last entry is `end` and which has begun `born`
-    /// times in this epoch.
+    /// Compares a position with the end of its stream in that epoch.
     pub(super) fn check(&self, stream: &str, end: End, epoch: &str) -> Checked {
         let mut table = self.0.lock();
         let Some(place) = table.places.get_mut(stream) else {
             return Checked::Fine;
         };
         if place.epoch != epoch {
-            // Everything is counted from 1 again.
+            // All entries are numbered from 1 again.
             epoch.clone_into(&mut place.epoch);
             place.born = 0;
             place.rewind(0, end.number);
@@ -560,16 +563,16 @@ impl StreamOffsets {
         if place.is_settling {
             place.settle(end);
         }
-        // An older snapshot knows of fewer beginnings.
+        // An older snapshot has a lower count of beginnings.
         place.born = place.born.min(born.unwrap_or(place.born));
-        // A beginning whose first entry has not been read yet is not counted yet.
+        // A beginning is counted when its first entry is read.
         let is_unread = place.read == 0 && end > 0;
         let counted = place.born + u64::from(is_unread);
         let has_begun_again = born.is_some_and(|born| born > counted);
         let is_back = end < place.read;
         let before = std::mem::replace(&mut place.checked, place.read);
         if is_back {
-            // Nothing after a new beginning has been read yet. Its first entry will be counted.
+            // After a new beginning, nothing has been read yet.
             place.rewind(if has_begun_again { 0 } else { end }, end);
         }
         if end == 0 {
@@ -605,10 +608,10 @@ impl StreamOffsets {
     }
 }
 
-/// A unique word of sixteen hexadecimal digits.
+/// Returns a unique word of sixteen hexadecimal digits.
 pub(super) fn random_word() -> String {
     let mut bytes = [0; 8];
-    // Without random numbers, the server would not have started.
+    // This can't fail: without random numbers, the server would not have started.
     let _ = getrandom::fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -677,7 +680,7 @@ mod tests {
         assert_eq!(check(0, Some(3)), Checked::WentBack);
         assert_eq!(read(), 0);
         assert_eq!(check(0, None), Checked::Fine, "not known any more");
-        // Redis has forgotten everything: each entry since then is read once.
+        // Redis has lost all its data: each entry since then is read once.
         let anew = |number| {
             let born = Some(1);
             places.check("all", End { number, born }, "anew")
@@ -686,7 +689,7 @@ mod tests {
         assert_eq!(anew(1), Checked::NewEpoch);
         assert_eq!((read(), places.advance("all", 1)), (0, Some(0)));
         assert_eq!(anew(1), Checked::Fine);
-        // A room whose position was taken in the new epoch is read on from there.
+        // A room that was attached in the new epoch is read from its position on.
         places.set_epoch("anew");
         places.set("room:lobby", engine::StreamEnd { end: 2, born: 1 });
         let born = Some(1);
@@ -708,7 +711,7 @@ mod tests {
         assert!(!is_read_back(), "nobody has got it yet");
         places.has_delivered("all", 1);
         assert!(is_read_back());
-        // Two more are in the stream, and only a reconnect tells.
+        // Two more are in the stream, which is known only after a reconnect.
         for _ in 2..=3 {
             places.count_sending("all", 7);
             places.count_sent("all", 7, Err(Outcome::Unsure));
@@ -732,7 +735,7 @@ mod tests {
         let count_sent = |number| places.count_sent("all", 7, Ok(number));
         count_sending();
         count_sent(12);
-        // The message before was in the deleted stream. The next ones are in the new one.
+        // That message was in the deleted stream. The next ones are in the new one.
         count_sending();
         count_sent(1);
         count_sending();
@@ -750,7 +753,7 @@ mod tests {
         assert!(is_read_back());
     }
 
-    /// A stream in Redis, and its reader. Each entry is the time at which it was pushed.
+    /// A stream in Redis and its reader. Each entry is the time at which it was pushed.
     #[derive(Default)]
     struct Walk {
         places: StreamOffsets,
@@ -758,7 +761,7 @@ mod tests {
         entries: Vec<usize>,
         born: u64,
         epoch: usize,
-        /// Redis was restarted, so that its reader has to connect again.
+        /// True if Redis was restarted, so the reader must reconnect.
         must_check: bool,
         was_deleted: bool,
         delivered: Vec<usize>,
@@ -884,7 +887,7 @@ mod tests {
         assert_eq!(notices(), "");
         shared.report_loss();
         shared.report_loss();
-        assert!(notices().starts_with("the other servers can't be reached"));
+        assert!(notices().starts_with("the other servers are unreachable"));
         shared.works(Side::Out);
         assert_eq!(notices(), "the other servers are back");
         // A break that ends before it is reported is not reported.

@@ -1,10 +1,10 @@
-//! From the events to those who watch: one thread takes them in, and hands what is new to a bounded
+//! Distributes events to the viewers: one thread processes them, and appends updates to a bounded
 //! queue for each viewer.
 //!
-//! Nobody waits for a viewer. One whose queue is full is forgotten, and begins anew with the whole
-//! picture when it gets there. What happens within a moment travels together, and of the traffic
-//! only so much is let in ([`TrafficGate`]), so that a server at full speed costs a board no more
-//! than a slow one.
+//! No thread waits for a viewer. If a viewer's queue is full, the viewer is removed, and starts
+//! again with the complete snapshot once it has read its queue. Events within a short time are one
+//! update, and [`TrafficGate`] limits the traffic events, so a server at full speed costs the board
+//! no more than a slow one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use portal_net::lock::Mutex;
 use super::redactor::Redactor;
 use super::snapshot::Snapshot;
 
-/// What happened within so long is shown together.
+/// Minimum interval between two updates.
 const TOGETHER: Duration = Duration::from_millis(80);
 
-/// So much of the traffic is shown in that time: more than anybody can see.
+/// Maximum number of traffic events per update, which is more than a viewer can see.
 const TRAFFIC: u32 = 40;
 
-/// Events that are handled together at most.
+/// Maximum number of events in an update.
 const BATCH: usize = 8 * 1024;
 
-/// So many events a newcomer gets to see.
+/// Number of past events that a new viewer gets.
 pub(super) const REMEMBERED: usize = 600;
 
-/// So many things may wait for one viewer: five seconds of them.
+/// Maximum number of queued updates for a viewer: those of five seconds.
 const WAITING: usize = 64;
 
-/// A running server, for those who watch it.
+/// The feed of a running server.
 pub(super) struct Feed {
     gate: TrafficGate,
     shared: Mutex<FeedState>,
@@ -58,7 +58,8 @@ impl Feed {
         }
     }
 
-    /// Begins to watch: everything so far, and what comes. `None` when there is nothing to come.
+    /// Adds a viewer. Returns the complete state so far, and the queue of updates; `None` if the
+    /// feed is over.
     pub(super) fn watch(&self) -> Option<(String, Receiver<Arc<str>>)> {
         let mut shared = self.shared.lock();
         let (sender, receiver) = bounded(WAITING);
@@ -69,13 +70,12 @@ impl Feed {
         Some((shared.log.so_far(&Value::Null), receiver))
     }
 
-    /// The thread `board-feed`: takes events in until there are no more to come, or the board is
-    /// stopped.
+    /// Runs the thread `board-feed`: processes events until the server ends or the board stops.
     pub(super) fn serve(&self, queue: &EventQueue, stopped: &Receiver<()>) {
         loop {
             let first = select! {
                 recv(queue.events()) -> first => first.ok(),
-                // What is there by now is still shown.
+                // Events that are already queued are still shown.
                 recv(stopped) -> _ => queue.events().try_recv().ok(),
             };
             let Some(first) = first else { break };
@@ -83,7 +83,7 @@ impl Feed {
             let lost = queue.take_dropped();
             let unseen = self.gate.take_missed();
             let is_watched = self.take_in(std::iter::once(first).chain(more), lost, unseen);
-            // Cut short by the end of the board.
+            // The shutdown of the board ends this wait.
             let _ = stopped.recv_timeout(TOGETHER);
             self.gate.open_for(if is_watched { TRAFFIC } else { 0 });
         }
@@ -93,7 +93,7 @@ impl Feed {
         shared.viewers.clear();
     }
 
-    /// Returns whether anybody watches.
+    /// Processes events and sends an update. Returns `false` if there are no viewers.
     fn take_in(&self, events: impl Iterator<Item = Event>, lost: u64, unseen: u64) -> bool {
         let mut shared = self.shared.lock();
         let mut shown: Vec<Arc<str>> = events.map(|event| shared.log.take_in(event)).collect();
@@ -109,7 +109,7 @@ impl Feed {
         }
         let rest = json!({ "picture": snapshot, "unseen": unseen });
         let news: Arc<str> = news(&shown, &rest).into();
-        // Whose queue is full has been too slow; it finds its channel disconnected.
+        // A viewer with a full queue is too slow. It finds its channel disconnected.
         shared
             .viewers
             .retain(|viewer| viewer.try_send(Arc::clone(&news)).is_ok());
@@ -117,12 +117,12 @@ impl Feed {
     }
 }
 
-/// The picture and the last events.
+/// The snapshot and the last events.
 pub(super) struct EventLog {
     pub(super) snapshot: Snapshot,
     redactor: Redactor,
     event_count: u64,
-    /// As they were sent.
+    /// The last events, as JSON.
     last: VecDeque<Arc<str>>,
 }
 
@@ -136,7 +136,7 @@ impl EventLog {
         }
     }
 
-    /// Takes an event in, and returns it as the page gets it: one JSON object.
+    /// Processes an event, and returns it as a JSON object for the page.
     pub(super) fn take_in(&mut self, mut event: Event) -> Arc<str> {
         self.redactor.lay_over(&mut event);
         let about = self.snapshot.take_in(&event);
@@ -161,7 +161,7 @@ impl EventLog {
         shown
     }
 
-    /// All that a newcomer needs. `replay` says where a recorded run is.
+    /// Returns the first update for a new viewer. `replay` is the position in a recorded run.
     pub(super) fn so_far(&self, replay: &Value) -> String {
         let snapshot = self.snapshot.whole();
         let rest = json!({ "whole": true, "picture": snapshot, "replay": replay });
@@ -169,7 +169,7 @@ impl EventLog {
     }
 }
 
-/// Milliseconds since 1970.
+/// Returns the time in milliseconds since 1970.
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -177,7 +177,7 @@ fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The fields by name, in their order.
+/// Returns an event's fields by name, in their order.
 fn details(event: &Event) -> Map<String, Value> {
     let value = |value: &FieldValue| match value {
         FieldValue::Text(text) => Value::from(&**text),
@@ -190,11 +190,11 @@ fn details(event: &Event) -> Map<String, Value> {
         .collect()
 }
 
-/// What a viewer gets: `events`, which are JSON already, and the members of `rest`.
+/// Builds an update from `events`, which are already JSON, and the members of `rest`.
 pub(super) fn news<'e>(events: impl IntoIterator<Item = &'e Arc<str>>, rest: &Value) -> String {
     let events: Vec<&str> = events.into_iter().map(|event| &**event).collect();
     let mut news = rest.to_string();
-    // In the place of the last brace.
+    // Insert the events before the last brace.
     news.pop();
     news + ",\"events\":[" + &events.join(",") + "]}"
 }

@@ -1,17 +1,16 @@
-//! The board: a page on which the inside of a server can be watched (`--board`).
+//! The board: a page that shows the inside of a server (`--board`).
 //!
 //! ```text
-//!  every thread ──event──▶ queue ──▶ board-feed ──news──▶ viewer-1's queue ──▶ viewer-1 ──▶ browser
-//!                                    (the snapshot)        viewer-2's queue ──▶ viewer-2 ──▶ browser
+//!  every thread ─event─▶ queue ──▶ board-feed ─update─▶ viewer-1's queue ──▶ viewer-1 ──▶ browser
+//!                                  (the snapshot)       viewer-2's queue ──▶ viewer-2 ──▶ browser
 //! ```
 //!
-//! The page comes out of the program. `board-8050` accepts; each connection has a thread, as every
-//! other connection of this server, which answers one `GET` and, if that was for the events, stays
-//! and writes what happens. `board-feed` makes a picture out of events and nothing else, so a run
-//! that was recorded (`chatserver replay`) is shown by the same code.
+//! The page is part of the program. The thread `board-8050` accepts connections. Each connection
+//! has a thread, which answers one `GET`; if the request is for the events, the thread continues to
+//! write updates. `board-feed` builds a snapshot from events alone, so the same code shows a
+//! recorded run (`chatserver replay`).
 //!
-//! It must not hold up the chat: see [`portal_core::event::TrafficGate`] and `feed.rs` for how it
-//! does not.
+//! The board must not delay the chat: see [`portal_core::event::TrafficGate`] and `feed.rs`.
 
 mod feed;
 pub mod limits;
@@ -41,13 +40,14 @@ use portal_web::event::{EntranceEvent, emit_refused};
 use portal_web::http::{self, Hosts, Refusal, RefusedRequest, Request, Rules};
 use viewers::{Viewers, Watching};
 
-/// How long a viewer hears nothing before it is told that the server is still there.
+/// Time without an update after which a viewer gets a keepalive comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// What a replay puts together: less than can be told apart.
+/// Events of a recording that are at most this far apart are one update, because a viewer could not
+/// see the difference.
 const TOGETHER: Duration = Duration::from_millis(40);
 
-/// What the page loads: where it is, what it is, and the thing itself.
+/// The files of the page: path, content type and content.
 const PARTS: &[(&str, &str, &str)] = &[
     (
         "/",
@@ -66,12 +66,12 @@ const PARTS: &[(&str, &str, &str)] = &[
 ];
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A page that is being served.
+/// A running board.
 pub struct Board {
     shared: Arc<BoardState>,
     listener: Arc<Listener>,
     threads: Vec<JoinHandle<()>>,
-    /// Nothing is ever sent: dropping it wakes the viewers of a replay.
+    /// Never used to send: dropping it wakes the viewers of a replay.
     stop: Option<Sender<()>>,
 }
 
@@ -80,7 +80,7 @@ struct BoardState {
     redactor: Redactor,
     stopped: Receiver<()>,
     is_stopping: AtomicBool,
-    /// Connections that have not requested the events yet.
+    /// The connections that have not requested the events yet.
     callers: Arc<PendingConnections>,
     viewers: Arc<Viewers>,
     port: Port,
@@ -90,9 +90,9 @@ struct BoardState {
 }
 
 enum Source {
-    /// A server that is running.
+    /// A running server.
     Live(Box<Feed>),
-    /// A run that was recorded, and how many times as fast it is played.
+    /// A recorded run, and the factor by which its replay is faster.
     Recorded(Vec<Event>, f64),
 }
 
@@ -102,7 +102,7 @@ impl Board {
     /// server. Readers that were created before it receive events for the requests that it refuses.
     ///
     /// # Errors
-    /// What the system says when the address can't be had, or there is no thread left.
+    /// The address can't be bound, or the system can't start a thread.
     pub fn live(
         address: SocketAddr,
         events: &mut Events,
@@ -118,7 +118,7 @@ impl Board {
         Board::start(listener, source, redactor, Some((queue, told)), names)
     }
 
-    /// Serves a page about a run that was recorded. Every viewer has a playback of its own.
+    /// Serves a page about a recorded run. Each viewer has its own replay.
     ///
     /// # Errors
     /// As [`Board::live`].
@@ -167,7 +167,7 @@ impl Board {
             stop: Some(stop),
             shared,
         };
-        // From here on a failure drops the board, which stops what has been started.
+        // From now on, a failure drops the board, which stops the threads.
         if let Some(queue) = queue {
             let shared = Arc::clone(&board.shared);
             board.spawn("board-feed".to_owned(), move || {
@@ -187,17 +187,18 @@ impl Board {
         Ok(())
     }
 
-    /// Where the page is.
+    /// Returns the address of the page.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// How many watch at the moment.
+    /// Returns the current number of viewers.
     pub fn watching(&self) -> usize {
         self.shared.viewers.count()
     }
 
-    /// Ends it. What a server has told by now is still shown, so this comes after the server's end.
+    /// Stops the board. It still shows the events that are already queued, so stop the server
+    /// first.
     pub fn stop(self) {
         drop(self);
     }
@@ -216,11 +217,11 @@ impl Drop for Board {
     }
 }
 
-/// The thread `board-8050`: a thread for each connection.
+/// Runs the thread `board-8050`, which starts a thread for each connection.
 fn accept(shared: &Arc<BoardState>, listener: &Listener) {
     let is_over = || shared.is_stopping.load(Ordering::Acquire);
     let serve = |stream, _| welcome(shared, stream);
-    // Without a rest this would fail half a million times a second.
+    // Without a pause, this would fail half a million times a second.
     let rest = |_: &io::Error| std::thread::sleep(ACCEPT_BACKOFF);
     listener.accept_each(is_over, serve, rest);
 }
@@ -256,7 +257,7 @@ fn serve(shared: &BoardState, caller: Pending) -> io::Result<()> {
         "/events" if request.is_head => http::begin_events(stream),
         "/events" => {
             let watching = shared.viewers.add(stream);
-            // This connection is a viewer now, so it is no longer pending.
+            // The connection is now a viewer, so it is no longer pending.
             drop(caller);
             http::begin_events(stream)?;
             match &shared.source {
@@ -288,7 +289,7 @@ fn show(shared: &BoardState, feed: &Feed, stream: &Stream, watching: &Watching) 
             select! {
                 recv(news) -> news => match news {
                     Ok(news) => http::send_event(stream, "news", &news)?,
-                    // The viewer is too slow, or the server has ended.
+                    // The viewer is too slow, or the server has stopped.
                     Err(_) => break,
                 },
                 recv(watching.evicted) -> _ => return Ok(()),
@@ -302,7 +303,8 @@ fn show(shared: &BoardState, feed: &Feed, stream: &Stream, watching: &Watching) 
     http::send_event(stream, "end", "{}")
 }
 
-/// Plays a recorded run from `from` on, `speed` times as fast, and no more than `count` events.
+/// Replays a recorded run. The request may set the first event (`from`), the speed and the maximum
+/// number of events (`count`).
 fn play(
     shared: &BoardState,
     events: &[Event],
@@ -337,7 +339,7 @@ fn play(
                 .unwrap_or_default()
                 .as_secs_f64()
                 / speed;
-            // Two runs in one file may lie days apart.
+            // Two runs in one file may be days apart.
             Duration::from_secs_f64(pause.clamp(0.0, LONGEST_PAUSE))
         };
         if next > from && !wait(shared, stream, watching, since(next))? {
@@ -358,11 +360,11 @@ fn play(
     http::send_event(stream, "end", "{}")
 }
 
-/// No replay waits for longer than so many seconds.
+/// Maximum pause between two events of a replay, in seconds.
 const LONGEST_PAUSE: f64 = 60.0;
 
-/// Waits, and sends the viewer signs that the connection is alive. Returns `false` if the board is
-/// shutting down or the viewer is evicted.
+/// Waits, and sends the viewer keepalive comments. Returns `false` if the board is shutting down or
+/// the viewer is evicted.
 fn wait(
     shared: &BoardState,
     stream: &Stream,

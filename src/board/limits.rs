@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-/// Events that may wait for the board, which shows changes but must not miss one.
+/// Maximum number of queued events for the board. It is large because the board must not miss a
+/// change.
 pub const BOARD_QUEUE: usize = 64 * 1024;
 
-/// Browsers that may watch the board at the same time.
+/// Maximum number of browsers that watch the board at the same time.
 pub const VIEWERS: usize = 100;
 
-/// Time that the end of the board waits for its viewers' threads.
+/// Timeout for the viewers' threads at the shutdown of the board.
 pub(crate) const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);

@@ -1,39 +1,38 @@
-//! What of an event a projector may show: nobody's passcode or password, and nobody's words, unless
-//! that is wanted.
+//! Removes passcodes, passwords and messages from events, because the board may be on a projector.
 
 use portal_core::event::{Event, FieldValue};
 use portal_wire::printable;
 
-/// Hides what is not to be shown.
+/// Redacts events.
 #[derive(Clone, Copy)]
 pub struct Redactor {
-    /// What people say may be shown (`--show-messages`).
+    /// Show messages (`--show-messages`).
     pub texts: bool,
-    /// Passcodes and passwords may be shown (`--show-passcodes`).
+    /// Show passcodes and passwords (`--show-passcodes`).
     pub secrets: bool,
 }
 
-/// Of a longer text, so many characters are shown.
+/// Maximum number of characters that are shown of a text.
 const LONGEST: usize = 2000;
 
-/// Elements of the protocol in which something may stand that anybody may see.
+/// Elements of the protocol whose text may always be shown.
 const HARMLESS: &[&str] = &[
     "command", "Port", "Address", "address", "partner", "user", "username", "account", "count",
     "room", "to",
 ];
 
-/// Elements of the protocol in which other elements stand, and nothing else.
+/// Elements of the protocol that contain only other elements.
 const FRAMES: &[&str] = &["CLIENT", "SERVER", "callback"];
 
 const TEXTS: &[&str] = &["message", "notice", "error", "reason"];
 const SECRETS: &[&str] = &["HandshakePasscode", "password"];
 
-/// Attributes of the protocol. None of them holds a text.
+/// Attributes of the protocol. None of them contains free text.
 const ATTRIBUTES: &[&str] = &[
     "type", "port", "seat", "room", "from", "scope", "me", "old", "code", "members",
 ];
 
-/// What a server says in a `<message>` is no secret.
+/// The server's own `<message>` texts, which may always be shown.
 const SAID_BY_THE_SERVER: &[&str] = &[
     "Connection successful",
     "Wrong handshake passcode",
@@ -41,7 +40,7 @@ const SAID_BY_THE_SERVER: &[&str] = &[
 ];
 
 impl Redactor {
-    /// Hides it in `event`, and shortens what is long.
+    /// Redacts an event, and shortens long texts.
     pub(super) fn lay_over(&self, event: &mut Event) {
         if !self.secrets {
             event.fields.retain(|(name, _)| name != "passcode");
@@ -54,7 +53,7 @@ impl Redactor {
             if name == "bytes" {
                 *text = self.bytes(text);
             }
-            // Nor may a text turn the reading direction of what stands beside it.
+            // A text must not change the reading direction of the text next to it.
             *text = printable(text);
             let long = text.char_indices().nth(LONGEST);
             if let Some((at, _)) = long {
@@ -65,15 +64,15 @@ impl Redactor {
         }
     }
 
-    /// The bytes of a call, as they are shown between quotation marks. Only what is known to be
-    /// harmless is left: a call may begin or end anywhere, and a client may send anything.
+    /// Redacts the bytes of a call, given in quotation marks. Keeps only what is known to be
+    /// harmless, because a call may begin or end anywhere, and a client may send anything.
     fn bytes(&self, shown: &str) -> String {
         if self.texts && self.secrets {
             return shown.to_owned();
         }
         let inner = shown.strip_prefix('"').unwrap_or(shown);
         let (inner, end) = inner.rsplit_once('"').unwrap_or((inner, ""));
-        // Up to the first mark-up it may be the rest of anything.
+        // The text before the first tag may be the end of anything.
         let (before, mut rest) = match inner.find('<') {
             Some(at) => inner.split_at(at),
             None => (inner, ""),
@@ -81,7 +80,7 @@ impl Redactor {
         let mut veiled = if before.is_empty() { "\"" } else { "\"…" }.to_owned();
         while let Some(after) = rest.strip_prefix('<') {
             let Some((tag, after)) = after.split_once('>') else {
-                // It is cut off, and may not even be a tag.
+                // The tag is cut off, or is not a tag.
                 veiled.push('…');
                 break;
             };
@@ -100,7 +99,7 @@ impl Redactor {
         format!("{veiled}\"{end}")
     }
 
-    /// Whether `text` may be shown, which stands behind `tag`.
+    /// Returns whether the `text` that follows `tag` may be shown.
     fn may_show(&self, tag: &str, text: &str) -> bool {
         let is_nothing = text.is_empty() || text == "\\n" || text == "\\r\\n";
         let name = name_of(tag);
@@ -112,14 +111,13 @@ impl Redactor {
     }
 }
 
-/// The name of an element in its opening or closing tag.
+/// Returns the element's name in an opening or closing tag.
 fn name_of(tag: &str) -> &str {
     let tag = tag.strip_prefix('/').unwrap_or(tag);
     tag.split([' ', '/', '\\']).next().unwrap_or_default()
 }
 
-/// A tag of the protocol as it is, with the attributes that are known; of any other, that it is
-/// one.
+/// Returns a tag of the protocol with its known attributes, and a placeholder for any other tag.
 fn shown_tag(tag: &str) -> String {
     let name = name_of(tag);
     let is_known = [HARMLESS, FRAMES, TEXTS, SECRETS]
@@ -191,7 +189,7 @@ mod tests {
                 r#""<SERVER><command>SENT</command><count>3</count></SERVER>\n" and 9 more"#,
                 r#""<SERVER><command>SENT</command><count>3</count></SERVER>\n" and 9 more"#,
             ),
-            // Cut in two, anywhere.
+            // Documents that are cut at any point.
             (r#""<CLIENT><message>secr""#, r#""<CLIENT><message>…""#),
             (
                 r#""et</message></CLIENT>\n""#,
@@ -204,7 +202,8 @@ mod tests {
                 r#""<message><![CDATA[a</message>secret]]></message>""#,
                 r#""<message><…>…</message>""#,
             ),
-            // The originals' plain strings, and a length that looks like the beginning of a tag.
+            // Plain strings of seed 000's programs, and a length that looks like the start of a
+            // tag.
             (r#""\x26CLIENT50001>>>HandshakeCode=123456789""#, r#""…""#),
             (r#""<i said something that is sixty bytes long""#, r#""…""#),
             (r#""\x0bi <3 you, meet me at six""#, r#""……""#),
@@ -223,7 +222,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a conversation is cut, no piece shows what is said in it.
+        /// Cuts a conversation into random pieces; no piece may show a secret.
         #[test]
         fn no_cut_lets_a_secret_through(cuts in prop::collection::vec(0usize..260, 0..6)) {
             let said = "<CLIENT><HandshakePasscode>QZQ</HandshakePasscode></CLIENT>\\n\
@@ -236,7 +235,7 @@ mod tests {
             for piece in cuts.windows(2) {
                 let piece = &said[piece[0]..piece[1]];
                 let shown = ALL.bytes(&format!("\"{piece}\""));
-                // No two letters of it that stand together.
+                // Two adjacent letters of the secret would already be too much.
                 prop_assert!(!shown.contains("QZ") && !shown.contains("ZQ"), "{} became {}", piece, shown);
             }
         }

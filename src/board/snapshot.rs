@@ -1,9 +1,8 @@
 //! The state that the board shows. It depends on events only, so a recorded run ends in the same
 //! snapshot as the run itself. (Events that two threads emit at the same moment may be recorded in
-//! one order and shown in the other; the events of one seat are always in order.)
+//! one order and shown in the other. The events of one seat are always in order.)
 //!
-//! It knows what the events say and nothing else. Of messages it keeps nothing, because the board
-//! does not get to see all of them.
+//! The snapshot contains nothing about messages, because the board does not get all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,18 +12,17 @@ use portal_core::clock::Tick;
 use portal_core::event::Event;
 use portal_core::seat::Phase;
 
-/// A server, as its events tell of it.
+/// The state of a server, as derived from its events.
 #[derive(Default)]
 pub(super) struct Snapshot {
     tick: u64,
     rules: SeatRules,
-    /// What listens where: `portal-tcp`, `portal-udp`, `single`, `workers`.
+    /// The addresses of the listeners, by role: `portal-tcp`, `portal-udp`, `single`, `workers`.
     listeners: BTreeMap<String, String>,
-    /// The bottom of the stack first, as in the server.
+    /// The workload stack from bottom to top, as in the server.
     stack: Vec<SeatKey>,
-    /// By seat.
     cards: BTreeMap<SeatKey, Card>,
-    /// Where a seat stands among the others: its neighbour is its partner.
+    /// The seats in order. Each two are partners.
     order: Vec<SeatKey>,
     rooms: BTreeMap<String, RoomCard>,
     caption: Option<String>,
@@ -34,7 +32,7 @@ pub(super) struct Snapshot {
     changed: Changed,
 }
 
-/// A worker's port, or a seat's number where all are at one port.
+/// A worker's port, or a seat's number on a single port.
 type SeatKey = u64;
 
 #[derive(Default)]
@@ -42,14 +40,15 @@ struct SeatRules {
     tick_seconds: u64,
     reserve: u64,
     handshake: u64,
-    /// 0 is never, here and in `total`.
+    /// 0 means no limit, here and in `total`.
     idle: u64,
     total: u64,
 }
 
 #[derive(Default)]
 struct Changed {
-    /// Another server, or more of it is known: nothing of what was shown before counts.
+    /// True if the complete snapshot must be sent, because another server started or a listener was
+    /// added.
     whole: bool,
     cards: BTreeSet<SeatKey>,
     stack: bool,
@@ -59,20 +58,20 @@ struct Changed {
 #[derive(Default)]
 struct Card {
     phase: Phase,
-    /// Which visit this is, counted over all seats; 0 between two.
+    /// The number of the current visit, counted over all seats; 0 between two visits.
     visit: u64,
     asker: Option<String>,
     peer: Option<String>,
     name: Option<String>,
-    /// The tick at which the reservation, the handshake or the call is past its time.
+    /// The tick at which the reservation, the handshake or the callback times out.
     until: Option<u64>,
     idle_until: Option<u64>,
     total_until: Option<u64>,
-    /// With `--show-passcodes`.
+    /// The passcode, with `--show-passcodes`.
     passcode: Option<String>,
-    /// How often the passcode has changed.
+    /// Number of times that the passcode has changed.
     changes: u64,
-    /// Why the last session was over.
+    /// The reason for the end of the last visit.
     end: Option<String>,
     is_web: bool,
 }
@@ -83,36 +82,35 @@ struct RoomCard {
     members: BTreeSet<String>,
 }
 
-/// Whom an event is about.
+/// The seat and the visit that an event belongs to.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub(super) struct EventSubject {
-    /// The seat.
     pub(super) seat: Option<u64>,
-    /// The visit, from the ticket to the port's going back.
+    /// The visit, which lasts from the ticket until the port is back on the stack.
     pub(super) visit: Option<u64>,
-    /// For a message to the partner: the partner's seat.
+    /// The partner's seat, for a message to the partner.
     pub(super) to: Option<u64>,
-    /// The client is a browser, whose frames are WebSocket's.
+    /// True if the client is a browser, whose frames are those of a WebSocket.
     pub(super) web: bool,
 }
 
 /// The text on the card of a worker that does not listen yet.
 const PORT_BUSY: &str = "its port is busy";
 
-/// So many cards are shown even if free.
+/// Maximum number of seats for which the cards of free seats are shown.
 const SHOWN_CARDS: usize = 256;
-/// So many ports from the top of the stack are shown.
+/// Maximum number of ports that are shown from the top of the stack.
 const SHOWN_PORTS: usize = 64;
 
 impl Snapshot {
-    /// Takes an event in, and says whom it is about.
+    /// Updates the snapshot with an event, and returns the event's subject.
     pub(super) fn take_in(&mut self, event: &Event) -> EventSubject {
         self.tick = self.tick.max(event.tick.0);
         let seat = self.seat_of(event);
         let before = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
         self.change(event, seat);
         let after = seat.and_then(|seat| self.cards.get(&seat).map(|card| card.visit));
-        // A visit begins and ends with an event of its own.
+        // The event that begins or ends a visit belongs to it, too.
         let visit = [after, before]
             .into_iter()
             .flatten()
@@ -132,7 +130,7 @@ impl Snapshot {
         }
     }
 
-    /// The time of the last event.
+    /// Returns the tick of the last event.
     pub(super) fn tick(&self) -> Tick {
         Tick(self.tick)
     }
@@ -150,7 +148,8 @@ impl Snapshot {
         if event.kind.starts_with("room-") {
             return None;
         }
-        // A call belongs to whom it goes to: a worker's thread writes into its partner's socket.
+        // A socket call belongs to the seat of its peer: a worker's thread also writes into its
+        // partner's socket.
         if let Some(address) = event.text("address")
             && let Some((key, _)) = self.cards.iter().find(|(_, card)| {
                 card.peer.as_deref() == Some(address) || card.asker.as_deref() == Some(address)
@@ -215,7 +214,7 @@ impl Snapshot {
         let Some(card) = self.cards.get_mut(&key) else {
             return;
         };
-        // From the event's own tick: the deadline is past at the tick after.
+        // A timeout fires at the first tick after its deadline.
         let fires = |ticks: u64| event.tick.0 + ticks + 1;
         let fires_if = |ticks: u64| (ticks > 0).then(|| fires(ticks));
         let rules = &self.rules;
@@ -254,7 +253,7 @@ impl Snapshot {
             }
             "seated" => {
                 if card.visit == 0 {
-                    // On a single port nobody asks first.
+                    // On a single port, there is no ticket.
                     card.visit = visits + 1;
                     card.total_until = fires_if(rules.total);
                     self.visits += 1;
@@ -266,7 +265,7 @@ impl Snapshot {
                 card.until = None;
                 card.idle_until = fires_if(rules.idle);
             }
-            // A room's thread may have told it a moment late.
+            // A room's thread may emit this after the end of the session.
             "activity" if card.phase == Phase::Seated => card.idle_until = fires_if(rules.idle),
             "logged-in" => card.name = text("name"),
             "closed" => {
@@ -299,7 +298,7 @@ impl Snapshot {
         self.changed.cards.insert(key);
     }
 
-    /// Like the server, hands out seats with a missing partner last.
+    /// Moves the seats whose partner seat is busy to the bottom of the stack, like the server.
     fn pairs_first(&mut self) {
         let is_busy = |key: &SeatKey| {
             let card = self.cards.get(key);
@@ -319,7 +318,7 @@ impl Snapshot {
         let number = |name: &str| event.number(name).unwrap_or(0);
         let keys: Vec<SeatKey> = event.text("ports").map(read_ranges).unwrap_or_default();
         let cards = keys.iter().map(|key| (*key, Card::default())).collect();
-        // A file may hold several runs; each begins anew.
+        // A file may contain several runs, and each starts with an empty snapshot.
         *self = Snapshot {
             tick: event.tick.0,
             rules: SeatRules {
@@ -329,7 +328,7 @@ impl Snapshot {
                 idle: number("idle"),
                 total: number("total"),
             },
-            // The first port lies on top.
+            // The first port is on top.
             stack: keys.iter().rev().copied().collect(),
             order: keys,
             cards,
@@ -342,7 +341,7 @@ impl Snapshot {
         };
     }
 
-    /// All seats are at one port, so each goes by its number.
+    /// Identifies the seats by their numbers, because all are on a single port.
     fn number_the_seats(&mut self) {
         self.order = (1..=self.order.len() as u64).collect();
         self.cards = self
@@ -357,7 +356,7 @@ impl Snapshot {
         let Some(name) = event.text("room") else {
             return;
         };
-        // A name is the same in capitals.
+        // Room names are case-insensitive.
         let key = name.to_ascii_lowercase();
         let port = event.number("port").unwrap_or(0);
         let who = event.text("name").unwrap_or("?").to_owned();
@@ -373,7 +372,7 @@ impl Snapshot {
                 self.rooms.insert(key, room);
             }
             "room-ended" => {
-                // Another one of that name may have begun elsewhere.
+                // Another room of that name may already have begun on another port.
                 if self.rooms.get(&key).is_some_and(|room| room.port == port) {
                     self.rooms.remove(&key);
                 }
@@ -433,7 +432,7 @@ impl Snapshot {
         rooms.collect()
     }
 
-    /// All of it.
+    /// Returns the complete snapshot.
     pub(super) fn whole(&self) -> Value {
         let mut snapshot = self.common();
         let keys = self.order.iter();
@@ -456,8 +455,8 @@ impl Snapshot {
         snapshot
     }
 
-    /// What has changed since this was last called; a card that is not shown any more is `null`.
-    /// With `rules` in it, it is the whole snapshot.
+    /// Returns the changes since the previous call. A card that is no longer shown is `null`. If
+    /// the result contains `rules`, it is the complete snapshot.
     pub(super) fn take_changes(&mut self) -> Value {
         let changed = std::mem::take(&mut self.changed);
         if changed.whole {
@@ -483,9 +482,9 @@ impl Snapshot {
     }
 }
 
-/// `50001-50003 7` as numbers, each once: a range counts up to a port that was named before. (A
-/// line of 96 KB that says `1-65535` again and again would otherwise become cards by the hundred
-/// million.)
+/// Parses port ranges such as `50001-50003 7`. Each port counts once: a range ends before a port
+/// that was already named. (Otherwise a line of 96 KB that repeats `1-65535` would create hundreds
+/// of millions of cards.)
 fn read_ranges(text: &str) -> Vec<SeatKey> {
     let parts = text.split_whitespace();
     let ranges = parts.filter_map(|part| {
@@ -510,7 +509,7 @@ mod tests {
 
     use super::*;
 
-    /// A picture that has taken in events such as `3 portal-tcp ticket port=50001 asker=1.2.3.4:5`.
+    /// Returns the snapshot after events such as `3 portal-tcp ticket port=50001 asker=1.2.3.4:5`.
     fn after(events: &[&str]) -> Snapshot {
         let mut snapshot = Snapshot::default();
         let begin =
@@ -588,7 +587,7 @@ mod tests {
             Some(6),
             "past at the tick after two"
         );
-        // With TLS, the time for the passcode begins anew when hands are shaken.
+        // With TLS, the handshake timeout for the passcode begins after the TLS handshake.
         let secured = "5 worker-50001 secured port=50001 peer=127.0.0.1:10";
         let until = |events: &[&str]| after(events).cards[&50001].until;
         let arrived = until(&[TICKET, ARRIVED]);

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use portal_net::lock::{Condvar, Mutex};
 use portal_net::{Stream, greediest, host_of};
 
-/// All viewers of the board.
+/// The viewers of the board.
 pub(super) struct Viewers {
     most: usize,
     state: Mutex<ViewerState>,
@@ -19,7 +19,7 @@ pub(super) struct Viewers {
 
 /// Guarded by a leaf lock.
 struct ViewerState {
-    /// The oldest first.
+    /// The viewers, oldest first.
     watching: Vec<Viewer>,
     /// Number of evicted viewers whose threads have not ended yet.
     leaving: usize,
@@ -34,7 +34,7 @@ struct Viewer {
     _stays: Sender<()>,
 }
 
-/// A registered viewer; dropping this removes it.
+/// A registered viewer. Dropping this removes it.
 pub(super) struct Watching {
     viewers: Arc<Viewers>,
     number: u64,
@@ -80,11 +80,11 @@ impl Viewers {
         drop(state);
         if let Some(dropped) = dropped {
             let _ = dropped.stream.shutdown(Shutdown::Both);
-            // It may be one that still waits.
+            // The evicted viewer may still be waiting in this method.
             self.left.notify_all();
         }
         let mut state = self.state.lock();
-        // This viewer may be evicted in turn while it waits; then it has to let go, too.
+        // If this viewer is evicted in turn while it waits, it must leave, too.
         while state.watching.len() + state.leaving > self.most
             && state.watching.iter().any(|viewer| viewer.number == number)
         {
@@ -98,12 +98,11 @@ impl Viewers {
         }
     }
 
-    /// The number of viewers.
     pub(super) fn count(&self) -> usize {
         self.state.lock().watching.len()
     }
 
-    /// Waits up to `patience` for the viewers to read the end, then closes their sockets.
+    /// Waits up to `patience` for the viewers to leave, then closes the remaining sockets.
     pub(super) fn end(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -170,8 +169,7 @@ mod tests {
                 (viewers.add(&stream), peer)
             })
             .collect();
-        // A viewer of another address arrives: the first one's thread must leave before it is
-        // added.
+        // A viewer from another address is added only after the first viewer's thread has left.
         let (late, _keep) = viewer(&listener, 3);
         std::thread::scope(|threads| {
             let (first, peer) = others.remove(0);
@@ -203,7 +201,7 @@ mod tests {
                 let viewers = &viewers;
                 threads.spawn(move || {
                     let watching = viewers.add(stream);
-                    // Some leave by themselves, because nobody else comes.
+                    // Some are never evicted, and leave after the timeout.
                     let _ = watching.evicted.recv_timeout(Duration::from_millis(50));
                 });
             }

@@ -1,10 +1,10 @@
 //! The entrance for browsers (`--web`): one connection serves as portal and worker.
 //!
-//! `web-8080` accepts. Each connection has a thread, which answers one `GET`. If that requests a
-//! WebSocket, the thread takes a seat off the workload stack, sends the passcode, checks the
-//! client's reply, and serves the session, with the same seats, timekeepers and state as behind a
-//! worker's port. While it holds the seat, the worker rejects all connections to its port; this
-//! thread clears up and puts the port back.
+//! The thread `web-8080` accepts connections. Each connection has a thread, which answers one
+//! `GET`. If the request is for a WebSocket, the thread takes a seat off the workload stack, sends
+//! the passcode, checks the client's reply, and serves the session, with the same seats, timers and
+//! state as at a worker's port. While it holds the seat, the worker rejects all connections to its
+//! port. At the end, this thread cleans up and returns the port to the stack.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -38,15 +38,15 @@ use crate::web_socket::WebSocket;
 #[derive(Clone)]
 pub struct BrowserEntrance {
     pub state: Arc<ServerState>,
-    /// With the WebSocket transport.
+    /// Uses the WebSocket transport.
     pub accept_loop: AcceptLoop,
     pub factory: ConnectionFactory,
-    /// Browsers without a seat.
+    /// The browsers that do not have a seat yet.
     pub callers: Arc<PendingConnections>,
     pub rules: Rules,
     pub page: Arc<Page>,
     pub port: Port,
-    /// The idle time after which a browser is pinged.
+    /// Idle time after which a browser is pinged.
     pub ping_every: Ticks,
     pub web_socket: Arc<WebSocket>,
     /// The addresses from which this server connects to its own workers.
@@ -56,7 +56,7 @@ pub struct BrowserEntrance {
 }
 
 impl BrowserEntrance {
-    /// The thread `web-8080`: accepts until the clock stops.
+    /// Runs the thread `web-8080`: accepts until the clock stops.
     pub fn run(&self, listener: &Listener) {
         let is_over = || self.state.clock.is_stopped();
         self.accept_loop
@@ -71,7 +71,7 @@ impl BrowserEntrance {
             });
     }
 
-    /// Serves one connection, from the request to the end.
+    /// Serves one connection, from the request until it closes.
     fn serve(&self, caller: Pending) {
         // A caller that closes the connection before the end needs no response.
         if let Ok(Some((stream, begun))) = self.answer(&caller) {
@@ -81,8 +81,8 @@ impl BrowserEntrance {
         }
     }
 
-    /// Answers the request. If it was for a WebSocket, that is open now; returns the stream and the
-    /// bytes that followed the request. The stream's peer is then the client, even behind a trusted
+    /// Answers the request. If it was for a WebSocket, opens that, and returns the stream and the
+    /// bytes that followed the request. The stream's peer is the client, even behind a trusted
     /// proxy.
     fn answer(&self, caller: &Pending) -> io::Result<Option<(Stream, Vec<u8>)>> {
         let stream = caller.stream();
@@ -129,14 +129,14 @@ impl BrowserEntrance {
         let Some(seat) = self.state.seats.seat(number) else {
             return;
         };
-        // The seat's timer now limits this thread, so it is no longer pending.
+        // From now on the seat's timer enforces the deadlines, so the caller is no longer pending.
         drop(caller);
         let browser = Browser { door: self, ticket };
         Visit::new(&self.state, seat, opened).run(&browser);
     }
 
-    /// Takes a port off the stack for the browser at `peer`. Returns its seat, its connection and,
-    /// if there are workers, the ticket. Returns the stream if there is no seat.
+    /// Takes a port off the stack for the browser at `peer`. Returns the seat, the connection and,
+    /// if there are workers, the ticket. If no seat is free, returns the stream.
     fn take_a_seat(
         &self,
         stream: Stream,
@@ -177,8 +177,8 @@ impl BrowserEntrance {
         )
     }
 
-    /// Waits until the worker has rejected all connections that had arrived at its port by now. The
-    /// worker accepts in order, so it is enough to connect last and to be rejected.
+    /// Waits until the worker has rejected all connections that have already arrived at its port.
+    /// The worker accepts in order, so connecting last and waiting for the rejection is enough.
     fn wait_for_the_worker(&self, worker: SocketAddr) -> io::Result<()> {
         let mut anywhere = worker;
         anywhere.set_port(0);
@@ -190,8 +190,8 @@ impl BrowserEntrance {
             .and_then(|()| self.read_to_the_end(&stream))
     }
 
-    /// Reads until the worker closes the connection. Stops at the server's shutdown, when no worker
-    /// accepts any more.
+    /// Reads until the worker closes the connection. Also returns at the server's shutdown, because
+    /// workers no longer accept then.
     fn read_to_the_end(&self, mut stream: &Stream) -> io::Result<()> {
         stream.set_read_timeout(Some(limits::STOP_CHECK))?;
         let until = Instant::now() + limits::TURNED_AWAY_WITHIN;
@@ -208,7 +208,7 @@ impl BrowserEntrance {
     }
 }
 
-/// A browser in a seat, with its ticket if it needs a passcode.
+/// A browser in a seat. It has a ticket if it must send a passcode.
 struct Browser<'d> {
     door: &'d BrowserEntrance,
     ticket: Option<Ticket>,
@@ -237,7 +237,7 @@ impl Entrance for Browser<'_> {
         {
             visit.connection.outbox.send_doc(&ServerDoc::Error {
                 code: ErrorCode::BadCallback,
-                sentence: "a browser can't be called".into(),
+                sentence: "callbacks to browsers are not possible: leave <callback> out".into(),
             });
             return Err(BAD_CALLBACK);
         }
@@ -250,7 +250,7 @@ impl Entrance for Browser<'_> {
         })
     }
 
-    /// Waits until all connections that have arrived at the worker's port are rejected.
+    /// Waits until the worker has rejected all connections that have arrived at its port.
     fn reject_waiting(&self, seat: &SharedSeat) {
         let (door, state) = (self.door, &self.door.state);
         let Some(host) = door.workers else { return };
@@ -258,7 +258,7 @@ impl Entrance for Browser<'_> {
         while !state.clock.is_stopped()
             && let Err(error) = door.wait_for_the_worker(worker)
         {
-            let doing = "see that a worker's backlog is empty";
+            let doing = "empty a worker's backlog";
             back_off(&state.events, doing, &error);
         }
     }
@@ -271,7 +271,7 @@ impl Entrance for Browser<'_> {
         admitted: bool,
     ) -> ChatEvent {
         match end {
-            // The client reserved a seat and did not take it.
+            // The client reserved a seat and left without sending the passcode.
             CloseReason::PeerClosed | CloseReason::ConnectionReset if !admitted => {
                 ChatEvent::NoShow { port }
             }

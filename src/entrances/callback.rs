@@ -1,10 +1,10 @@
 //! Callbacks (seed 000, "contrast"): the server connects to the client.
 //!
 //! The client sends the passcode to the worker's port as usual, together with the number of a port
-//! on which it listens. The worker closes that connection and connects to the client. It only
-//! connects to the address that the request came from, so a client can't aim it at another host.
-//! After the callback the session is like any other: the client is the program with the client's
-//! part of the protocol, whichever side connected.
+//! on which it listens. The worker closes that connection and connects to the client. It connects
+//! only to the address that the request came from, so a client can't aim it at another host. After
+//! the callback, the session is like any other; the direction of the connection makes no
+//! difference.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,12 +26,12 @@ use portal_wire::{CallbackRequest, CloseReason, ErrorCode, Handshake, ServerDoc}
 
 use crate::limits;
 
-/// The client asked for a callback that the server does not make.
+/// The client requested a callback that the server does not make.
 pub(crate) const BAD_CALLBACK: CloseReason = CloseReason::Entrance("bad-callback");
 /// The client did not accept the callback.
 pub(crate) const NO_ANSWER: CloseReason = CloseReason::Entrance("no-answer");
 
-/// Connects to the clients that request it.
+/// Connects to clients that request a callback.
 pub struct Callbacks {
     pub factory: ConnectionFactory,
     /// The ports of this server besides the workers' and the rooms'.
@@ -41,7 +41,7 @@ pub struct Callbacks {
 }
 
 impl Dialer for Callbacks {
-    /// The seat is in its `Calling` phase.
+    /// Connects to a client whose seat is in the phase [`Phase::Calling`].
     fn dial(
         &self,
         visit: &mut Visit<'_>,
@@ -50,7 +50,7 @@ impl Dialer for Callbacks {
         let (state, seat, asker) = (visit.state, visit.seat, &visit.connection);
         let (port, events) = (seat.port, &state.events);
         if asker.outbox.stream().is_secured() {
-            let sentence = "with TLS this server calls nobody: leave --callback out".to_owned();
+            let sentence = "callbacks are not available with TLS: leave --callback out".to_owned();
             return Err(refuse(visit, sentence));
         }
         let here = asker.outbox.stream().local_addr();
@@ -63,8 +63,8 @@ impl Dialer for Callbacks {
             .filter(is_allowed)
         else {
             let sentence = format!(
-                "a worker calls nobody but the address that asked ({}), no port below {}, and \
-                 not this server itself",
+                "a callback must go to the address that requested it ({}), to a port from {} on, \
+                 and not to this server itself",
                 asker.peer.ip().to_canonical(),
                 net_limits::FIRST_ORDINARY_PORT
             );
@@ -73,8 +73,9 @@ impl Dialer for Callbacks {
         let now = state.clock.now();
         if !self.per_address.lock().allows(asker.peer.ip(), now) {
             let most = limits::CALLBACKS_A_TICK;
-            let sentence =
-                format!("an address is called {most} times a tick; ask again in a moment");
+            let sentence = format!(
+                "the limit is {most} callbacks per tick and address; try again after the next tick"
+            );
             return Err(refuse(visit, sentence));
         }
         let (connection, decoder) = match to_call(asker, target, &self.factory) {
@@ -88,7 +89,7 @@ impl Dialer for Callbacks {
                 return Err(NO_ANSWER);
             }
         };
-        // From here on the timer ends the callback instead of the client's first connection.
+        // From now on, the timer ends the callback instead of the client's first connection.
         let is_wanted = seat.with_seat(|occupied| {
             let is_wanted = occupied.seat.phase() == Phase::Calling;
             if is_wanted {
@@ -101,7 +102,7 @@ impl Dialer for Callbacks {
         }
         asker.outbox.send_doc(&ServerDoc::CallingBack { port });
         asker.outbox.hang_up(CloseReason::Terminate);
-        // This closes the client's first connection now, and not at the end of the session.
+        // Close the client's first connection now, and not at the end of the session.
         (visit.connection, visit.decoder) = (connection, decoder);
         events.emit(|| EntranceEvent::Calling { port, peer: target });
 
@@ -111,8 +112,8 @@ impl Dialer for Callbacks {
         if call.is_err() || !seat.with_seat(|occupied| occupied.seat.answered(now)) {
             return Err(NO_ANSWER);
         }
-        // The passcode proves the server's identity to the client. It has been used, and admits no
-        // other client.
+        // The passcode proves the server's identity to the client. It has already been used, so it
+        // admits no other client.
         Ok(ServerDoc::CalledBack {
             port,
             passcode: handshake.passcode.clone().into(),
@@ -133,8 +134,8 @@ fn refuse(visit: &Visit<'_>, sentence: String) -> CloseReason {
     BAD_CALLBACK
 }
 
-/// The address for the callback, if it is allowed: the client's own address and an unprivileged
-/// port.
+/// Returns the address for the callback if it is allowed, that is, the client's own address and an
+/// unprivileged port.
 fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     let port: u16 = request.port.parse().ok()?;
     if port < net_limits::FIRST_ORDINARY_PORT {
@@ -151,9 +152,8 @@ fn target(request: &CallbackRequest, asker: SocketAddr) -> Option<SocketAddr> {
     Some(target)
 }
 
-/// Returns whether an address belongs to this machine, as far as the local address `here` of the
-/// request shows. A worker that connects to its own server would waste its seat on a chat with
-/// itself.
+/// Returns whether an address belongs to this machine, as far as the request's local address `here`
+/// shows. A worker that connects to its own server would waste its seat on a chat with itself.
 fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
     let asker = target.ip().to_canonical();
     asker.is_loopback()
@@ -162,7 +162,7 @@ fn is_here(target: SocketAddr, here: &io::Result<SocketAddr>) -> bool {
             .is_ok_and(|here| here.ip().to_canonical() == asker)
 }
 
-/// A socket that is not connected yet, bound to the local address at which the request arrived.
+/// Creates an unconnected socket, bound to the local address at which the request arrived.
 fn to_call(
     asker: &Connection,
     target: SocketAddr,

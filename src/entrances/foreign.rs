@@ -1,6 +1,6 @@
-//! Detects callers that do not speak the chat protocol by their first bytes.
+//! Detects callers of other protocols by their first bytes.
 //!
-//! A web page can make its reader's browser connect to any port, so a browser's request must not
+//! Any web page can make its reader's browser connect to any port, so a browser's request must not
 //! cost a seat. No chat document begins like an HTTP request.
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ pub(crate) const HTTP_REQUEST: CloseReason = CloseReason::Entrance("http-request
 pub(crate) const TLS_FAILED: CloseReason = CloseReason::Entrance("tls-failed");
 
 /// Number of a caller's first bytes that are inspected. A request with an unusual method and a
-/// longer target is not recognised.
+/// longer target is not recognized.
 const LOOK: usize = 1024;
 
 /// A protocol other than the chat's.
@@ -28,17 +28,17 @@ pub(crate) enum Foreign {
 }
 
 impl Foreign {
-    /// Returns the foreign protocol that begins with `bytes`, if there is one.
+    /// Detects the foreign protocol that begins with `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Option<Foreign> {
         match Opening::of(bytes) {
-            // The original programs' frames begin with their length, which may be this byte.
+            // A frame of seed 000's programs begins with its length, which may be this byte.
             Some(Opening::Tls) if !is_tls(bytes) => None,
             Some(opening) => Some(Foreign::Other(opening)),
             None => is_http(bytes).then_some(Foreign::Http),
         }
     }
 
-    /// The event for a caller at `port` that speaks this protocol.
+    /// Returns the event for a caller at `port` that speaks this protocol.
     pub(crate) fn event(self, port: Port, peer: SocketAddr) -> EntranceEvent {
         match self {
             Foreign::Other(opening @ Opening::Tls) => EntranceEvent::TlsFailed {
@@ -69,9 +69,9 @@ impl Foreign {
     }
 }
 
-/// Returns whether the bytes begin like an HTTP request (RFC 9112, section 3): METHOD TARGET HTTP/,
-/// possibly after empty lines. For the usual methods, METHOD and a space are enough, because the
-/// target may be long.
+/// Returns whether the bytes begin like an HTTP request (RFC 9112, section 3): `METHOD TARGET
+/// HTTP/`, possibly after empty lines. For the usual methods, the method and a space are enough,
+/// because the target may be long.
 pub(crate) fn is_http(bytes: &[u8]) -> bool {
     const USUAL: [&str; 9] = [
         "GET ", "POST ", "OPTIONS ", "PUT ", "HEAD ", "DELETE ", "CONNECT ", "PATCH ", "TRACE ",

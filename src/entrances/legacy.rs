@@ -6,13 +6,13 @@ use portal_core::transport::{Decoder, Encoder, Encoding, Input, RequestId, Trans
 use portal_net::{Port, Stream};
 use portal_wire::{ClientDoc, Codec, FrameError, FrameReader, Revision, ServerDoc};
 
-/// Strings with a length prefix: plain text in revision 0, XML in revisions 1 and 2.
+/// The transport of length-prefixed strings: plain text in revision 0, XML in revisions 1 and 2.
 pub struct Legacy {
     codec: Codec,
 }
 
 impl Legacy {
-    /// The protocol of that revision.
+    /// Creates the transport for a revision.
     pub fn new(revision: Revision) -> Legacy {
         let codec = Codec::legacy(revision);
         Legacy { codec }
@@ -36,7 +36,7 @@ impl Transport for Legacy {
     }
 }
 
-/// The document that these programs know instead.
+/// Replaces a document that these programs do not know.
 fn known<'d, 'a>(doc: &'d ServerDoc<'a>) -> &'d ServerDoc<'a> {
     match doc {
         ServerDoc::FullHere { .. } => &ServerDoc::Full,
@@ -60,7 +60,7 @@ impl Decoder for LegacyDecoder {
         let Some(frame) = self.frames.next_frame()? else {
             return Ok(None);
         };
-        // Only the first frame can be a passcode; the same text later is chat.
+        // Only the first frame can be a passcode. Later, the same text is chat.
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let handshake = self.codec.read_handshake(frame, self.port);
         let read = match handshake.filter(|_| is_first) {

@@ -1,4 +1,4 @@
-//! Entrances besides the plain portal and worker, and their protocols.
+//! Entrances other than the plain portal and worker, and their protocols.
 
 pub mod browser;
 pub mod callback;

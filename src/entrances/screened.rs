@@ -1,4 +1,4 @@
-//! Rejects clients of other protocols, and completes TLS handshakes, before the first document.
+//! Rejects callers of other protocols, and completes TLS handshakes, before the first document.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -24,7 +24,7 @@ pub struct Screened<T> {
 }
 
 /// The addresses from which this server connects to its own workers. Such a connection is closed
-/// without an answer: it only shows that all earlier ones have been accepted. A leaf lock.
+/// without an answer; it only shows that all earlier ones have been accepted. A leaf lock.
 #[derive(Clone, Default)]
 pub struct OwnCallers(Arc<Mutex<HashSet<SocketAddr>>>);
 
@@ -53,7 +53,7 @@ impl Drop for OwnCaller<'_> {
 
 impl<T: Transport> Screened<T> {
     /// Screens the clients of `transport`. If the port needs no passcode, also rejects HTTP
-    /// requests that arrive late: any web page can make its reader's browser send one.
+    /// requests that arrive late, because any web page can make its reader's browser send one.
     pub fn new(
         transport: T,
         events: Events,
@@ -94,8 +94,8 @@ impl<T: Transport> Transport for Screened<T> {
         self.events.emit(|| foreign.event(port, peer));
         match foreign {
             Foreign::Http => stream.send_and_close(NOT_HTTP),
-            // A TLS client reports that it got plain text; without an answer, it would take the
-            // server for overloaded.
+            // With an answer, a TLS client reports that it received plain text. Without one, it
+            // would report an overloaded server.
             Foreign::Other(opening) => {
                 let sentence = opening.to_string().into();
                 let code = ErrorCode::Malformed;
@@ -121,7 +121,7 @@ impl<T: Transport> Transport for Screened<T> {
             None => outbox.stream().shake_hands(None),
         };
         done.map_err(|error| {
-            // A connection that was ended during the handshake has another reason.
+            // If the server ended the connection during the handshake, that is the reason.
             if !outbox.has_ended() {
                 let error = error.to_string();
                 let events = &self.events;
@@ -144,15 +144,15 @@ impl<T: Transport> Transport for Screened<T> {
 const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\r\n\
-    This port is for chat clients and does not speak HTTP. The page for browsers has its own port:\n\
-    the server prints its address if it was started with --web.\n";
+    This port is for chat clients and does not speak HTTP. The page for browsers has its own port;\n\
+    a server that was started with --web prints the page's address.\n";
 
 struct ScreeningDecoder {
     decoder: Box<dyn Decoder>,
     events: Events,
     port: Port,
     peer: SocketAddr,
-    /// A frame with content has arrived.
+    /// True after the first frame with content.
     has_begun: bool,
     needs_passcode: bool,
 }

@@ -1,8 +1,8 @@
-//! One port for all clients (`--single-port`; seeds 001, 002 and 003), without a portal and
+//! A single port for all clients (`--single-port`; seeds 001, 002 and 003), without portal and
 //! passcodes.
 //!
-//! The accepting thread starts a thread for each connection, which serves it to the end. Seats,
-//! timers and state are the same as with workers.
+//! The accepting thread starts one thread per connection. Seats, timers and state are the same as
+//! with workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ pub struct SinglePort {
     pub state: Arc<ServerState>,
     pub accept_loop: AcceptLoop,
     pub factory: ConnectionFactory,
-    /// Minimum time that a silent client keeps its seat if the server is full.
+    /// Minimum time for which a silent client keeps its seat if the server is full.
     pub handshake: Ticks,
-    /// Callers that receive FULL over TLS.
+    /// The callers that receive FULL over TLS.
     pub callers: Arc<PendingConnections>,
 }
 
 impl SinglePort {
-    /// The thread `single-50000`: accepts until the clock stops, and then waits for all
-    /// connections.
+    /// Runs the thread `single-50000`: accepts until the clock stops, then joins the connections'
+    /// threads.
     pub fn run(&self, listener: &Listener) {
         let (state, mut connections) = (&self.state, Vec::new());
         let is_over = || state.clock.is_stopped();
@@ -53,12 +53,12 @@ impl SinglePort {
                 });
             });
         for connection in connections {
-            // Each thread catches its panics; if one panicked anyway, it has ended.
+            // Each thread catches its panics. If one panicked anyway, it has ended.
             let _ = connection.join();
         }
     }
 
-    /// Sends FULL to a caller. Over TLS this takes a handshake, and therefore a thread.
+    /// Sends FULL to a caller. Over TLS this needs a handshake, and therefore a thread.
     fn send_full(&self, stream: Stream, peer: SocketAddr) {
         if !stream.is_secured() {
             return self.accept_loop.send_full(stream, peer);
@@ -72,8 +72,8 @@ impl SinglePort {
             });
     }
 
-    /// Takes a seat in one step, because there is no passcode to wait for. Returns the stream if
-    /// there is no seat.
+    /// Takes a seat in one step, because there is no passcode to wait for. If no seat is free,
+    /// evicts a client for the next caller, and returns the stream.
     fn claim_seat(
         &self,
         stream: Stream,
@@ -99,11 +99,11 @@ impl SinglePort {
         )
     }
 
-    /// Makes room for the next caller. Candidates have been connected for longer than the handshake
-    /// timeout, and either have not completed their TLS handshake, or have no partner and have sent
-    /// nothing, not even a `PING`. Evicts the candidate that connected first. A listening client
-    /// with a partner keeps its seat. If the newcomer's address has used up its seats, only clients
-    /// of that address are candidates.
+    /// Evicts one client to make room for the next caller: of all candidates, the one that
+    /// connected first. Candidates have been connected for longer than the handshake timeout, and
+    /// either have not completed their TLS handshake, or have no partner and have sent nothing, not
+    /// even a `PING`. A silent client with a partner keeps its seat. If the newcomer's address has
+    /// used up its seats, only clients at that address are candidates.
     fn evict_one(&self, reason: NoSeat, newcomer: SocketAddr, now: Tick) {
         let host = host_of(newcomer.ip());
         let occupied = |seat: &SharedSeat| Some((seat.number, seat.connection()?));
@@ -117,8 +117,8 @@ impl SinglePort {
         match evictable.min_by_key(|(_, there)| there.since) {
             None => {}
             Some((CloseReason::Evicted, there)) => {
-                let sentence = "your seat goes to another client: the server is full, and you have no partner and \
-                                have sent nothing; connect again when there is room";
+                let sentence = "your seat goes to another client: the server is full, you have no partner, and you \
+                                have sent nothing; connect again later";
                 let farewell = ServerDoc::Notice(sentence.into());
                 there
                     .outbox

@@ -1,4 +1,4 @@
-//! The protocol of browsers: an XML document in each message of a WebSocket (RFC 6455).
+//! The protocol of browsers: each WebSocket message (RFC 6455) is one XML document.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -7,20 +7,20 @@ use portal_core::transport::{Decoder, Encoder, Encoding, Input, RequestId, Trans
 use portal_net::{Port, Stream, Tap};
 use portal_wire::{CloseCode, CloseReason, Codec, FrameError, FrameReader, ServerDoc, WebInput};
 
-/// WebSocket messages with documents.
+/// The WebSocket transport.
 pub struct WebSocket {
     codec: Codec,
 }
 
 impl WebSocket {
-    /// Messages from clients may have up to `max_frame` bytes.
+    /// Creates the transport. Messages from clients may have up to `max_frame` bytes.
     pub fn new(max_frame: usize) -> WebSocket {
         let codec = Codec::web(max_frame);
         WebSocket { codec }
     }
 
-    /// Like [`Transport::open`], for a client from which the bytes `begun` have been read already.
-    /// `needs_passcode`: its first message is its passcode.
+    /// Like [`Transport::open`], for a client from which the bytes `begun` have already been read.
+    /// With `needs_passcode`, its first message is its passcode.
     pub(crate) fn open_after(
         &self,
         stream: &Stream,
@@ -58,7 +58,7 @@ impl Transport for WebSocket {
 struct WebSocketDecoder {
     frames: FrameReader,
     codec: Codec,
-    /// Takes the content of frames, because the bytes on the wire are masked.
+    /// Records the content of frames, because the bytes on the wire are masked.
     tap: Tap,
     peer: SocketAddr,
     has_begun: bool,
@@ -70,7 +70,7 @@ impl Decoder for WebSocketDecoder {
     }
 
     fn next_input(&mut self) -> Result<Option<Input<'_>>, FrameError> {
-        // A malformed first message is not a wrong passcode: it has its own close code.
+        // A first message that is too long is not a wrong passcode: it has its own close code.
         let rejected = |error: FrameError| match error {
             FrameError::TooLong { .. } if !self.has_begun => FrameError::Rejected {
                 reason: CloseReason::TooLong,
@@ -80,7 +80,7 @@ impl Decoder for WebSocketDecoder {
         };
         Ok(match self.frames.next_web_input().map_err(rejected)? {
             None => None,
-            // Pings are answered after the messages that were read with them.
+            // Answer pings after the messages that were read with them.
             Some(WebInput::Pongs(reply)) => Some(Input::Alive { reply }),
             Some(WebInput::Message(frame)) => {
                 self.has_begun = true;
@@ -118,7 +118,7 @@ impl Encoder for WebSocketEncoder {
     }
 }
 
-/// The code with which a WebSocket is closed (RFC 6455, section 7.4).
+/// Returns the WebSocket close code for a reason (RFC 6455, section 7.4).
 fn close_code(reason: CloseReason) -> CloseCode {
     match reason {
         CloseReason::Terminate

@@ -1,4 +1,4 @@
-//! A server's certificate and key: made once, or somebody's files.
+//! A server's certificate and key: created once by the server, or files of the operator's.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -21,22 +21,22 @@ use super::unusable::{Parts, Unusable};
 use portal_cli::files;
 use portal_cli::text_file::{self, TextError};
 
-/// What a server shows and what it proves it with.
+/// A server's certificate chain and the private key for it.
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-/// Why there is none.
+/// The reason why there is no usable certificate and key.
 #[derive(Debug)]
 pub enum IdentityError {
     /// A file can't be read as text.
     Text(TextError),
     /// A file can't be written.
     File(PathBuf, io::Error),
-    /// Only one of the two files is there that belong together.
+    /// Only one of the two files exists.
     Half { there: PathBuf, missing: PathBuf },
-    /// The files can't be used, for this reason.
+    /// The files are unusable.
     Unusable(Unusable),
     /// The TLS library rejects the pair.
     Refused(String),
@@ -53,27 +53,27 @@ impl fmt::Display for IdentityError {
             ),
             IdentityError::Half { there, missing } => write!(
                 f,
-                "{} is there and {} is not: they belong together; bring it back, or move the other one away, and \
-                 both are made anew",
+                "{} exists, but {} does not: restore the missing file, or remove the other one, and the \
+                 server creates both again",
                 there.display(),
                 missing.display()
             ),
             IdentityError::Unusable(reason) => reason.fmt(f),
             IdentityError::Refused(reason) => write!(
                 f,
-                "the certificate and the key can't be used together: {reason}; choose other files \
+                "can't use the certificate and the key together: {reason}; choose other files \
                  with --tls CERT KEY, or leave CERT and KEY out"
             ),
         }
     }
 }
 
-/// So many days a certificate that we make is good for: longer than that, browsers and Apple's
-/// devices do not believe in.
+/// Validity of a certificate that the server creates, in days. Browsers and Apple's devices reject
+/// certificates with a longer validity.
 const DAYS: i64 = 800;
 
 impl Identity {
-    /// What is in these files, PEM both.
+    /// Reads a certificate chain and its key from two PEM files.
     pub fn read(certificate: &Path, key: &Path) -> Result<Identity, IdentityError> {
         let text = |path: &Path| {
             text_file::read_bytes(path).map_err(|error| {
@@ -105,7 +105,7 @@ impl Identity {
     }
 
     /// Checks that the certificate in the file `path` is valid at `now`. If its validity can't be
-    /// parsed, the check is left to the clients.
+    /// parsed, leaves the check to the clients.
     ///
     /// # Errors
     /// The certificate has expired, or is not valid yet.
@@ -119,8 +119,8 @@ impl Identity {
         Err(IdentityError::Unusable(unusable))
     }
 
-    /// What is in these files; if neither is there, they are made, for a machine with these names
-    /// and addresses. Returns whether they were.
+    /// Reads these files. If neither exists, first creates them, for a machine with these names and
+    /// addresses. The flag is true if the files were created.
     pub fn read_or_make(
         certificate: &Path,
         key: &Path,
@@ -158,7 +158,7 @@ impl Identity {
         parameters.is_ca = IsCa::ExplicitNoCa;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        // A clock that is a bit slow must not find it too young.
+        // Begin a day early, so that a client with a slow clock accepts the certificate.
         let day = |days: i64| {
             let now = Timestamp::now().to_zoned(TimeZone::UTC).date();
             let day = now.saturating_add(days.days());
@@ -169,31 +169,32 @@ impl Identity {
         let pair = KeyPair::generate().map_err(unusable)?;
         let made = parameters.self_signed(&pair).map_err(unusable)?;
         let write = |path: &Path, text: &str| {
-            // For its owner alone from the first moment on.
+            // From the beginning, only the owner may read the file.
             let written = files::create_private(path).and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
                 file.sync_all()
             });
             written.map_err(|error| IdentityError::File(path.to_owned(), error))
         };
-        // The key first: a certificate without one would be half of it.
+        // Write the key first, because a certificate without its key is useless.
         write(key, &pair.serialize_pem())?;
         write(certificate, &made.pem())
     }
 
-    /// What a client compares.
+    /// Returns the fingerprint of the server's own certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.chain.first().map_or(&[][..], |first| first.as_ref()))
     }
 
-    /// For how many days the certificate is still good at `now`; negative: it has run out. `None`
-    /// if that can't be read from it.
+    /// Returns the number of days for which the certificate is still valid at `now`; negative if it
+    /// has expired. `None` if its validity can't be parsed.
     pub fn days_left(&self, now: Timestamp) -> Option<i64> {
         let (_, until) = self.chain.first().and_then(validity)?;
         Some((until.as_second() - now.as_second()).div_euclid(24 * 60 * 60))
     }
 
-    /// How a server speaks TLS with it: 1.3, or 1.2 with who knows no better.
+    /// Returns the TLS configuration of a server with this identity: TLS 1.3, or 1.2 for clients
+    /// without 1.3.
     pub fn server(self) -> Result<ServerConfig, IdentityError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let unusable = |error: rustls::Error| IdentityError::Refused(error.to_string());
@@ -206,7 +207,7 @@ impl Identity {
     }
 }
 
-/// The beginning and the end of a certificate's validity (RFC 5280, 4.1.2.5).
+/// Parses the beginning and the end of a certificate's validity (RFC 5280, 4.1.2.5).
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let times = Parts::of(certificate)?.validity;
     let (from, length) = time_at(times)?;
@@ -214,8 +215,8 @@ fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> 
     Some((from, until))
 }
 
-/// A DER time at the beginning of `bytes`, and how many bytes it takes: UTCTime (`YYMMDDHHMMSSZ`)
-/// or GeneralizedTime (`YYYYMMDDHHMMSSZ`).
+/// Parses a DER time at the beginning of `bytes`: UTCTime (`YYMMDDHHMMSSZ`) or GeneralizedTime
+/// (`YYYYMMDDHHMMSSZ`). Returns the time and its length in bytes.
 fn time_at(bytes: &[u8]) -> Option<(Timestamp, usize)> {
     let (length, has_century) = match bytes {
         [0x17, 13, ..] => (13, false),
@@ -265,7 +266,7 @@ mod tests {
             let mode = std::fs::metadata(&key).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        // One alone is not made anew: it may be somebody's, and the other one lost.
+        // A single missing file is not created again, because the other one may be the operator's.
         std::fs::remove_file(&certificate).unwrap();
         assert!(matches!(make(), Err(IdentityError::Half { .. })));
         std::fs::write(&certificate, "no certificate").unwrap();

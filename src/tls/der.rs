@@ -1,4 +1,4 @@
-//! A minimal DER reader, to describe certificates and keys that can't be used.
+//! A minimal DER reader, to describe unusable certificates and keys.
 
 /// Iterates over the values of one level: tag and content.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ impl<'d> Iterator for Values<'d> {
         let (&[tag, first], rest) = whole.split_first_chunk()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
-            // The number of bytes that encode the length.
+            // The low bits are the number of bytes that encode the length.
             0x81..=0x84 => {
                 let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x0f))?;
                 let length = bytes
@@ -37,35 +37,33 @@ impl<'d> Iterator for Values<'d> {
     }
 }
 
-/// One value.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'d> {
     pub(super) tag: u8,
     pub(super) content: &'d [u8],
-    /// With its tag and its length.
+    /// The value with its tag and length.
     pub(super) encoded: &'d [u8],
 }
 
 impl<'d> Value<'d> {
-    /// The values in it.
+    /// Returns the values inside a constructed value.
     pub(super) fn values(self) -> Values<'d> {
         Values(self.content)
     }
 }
 
-/// The values in `bytes`.
 pub(super) fn values(bytes: &[u8]) -> Values<'_> {
     Values(bytes)
 }
 
-/// Formats an object identifier in dotted form: `1.3.132.0.35`.
+/// Formats an object identifier in dotted form, such as `1.3.132.0.35`.
 pub(super) fn dotted(object: &[u8]) -> String {
     let mut numbers: Vec<u128> = Vec::new();
     let mut number: u128 = 0;
     for byte in object {
         number = number.wrapping_shl(7) | u128::from(byte & 0x7f);
         if byte & 0x80 == 0 {
-            // The first two share a byte.
+            // The first two numbers share a byte.
             if numbers.is_empty() {
                 let first = (number / 40).min(2);
                 numbers.push(first);

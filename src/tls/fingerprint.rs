@@ -1,4 +1,4 @@
-//! What a person can compare: the SHA-256 of a certificate, as ssh and browsers show it.
+//! The fingerprint of a certificate, which users can compare.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
-/// The SHA-256 of a certificate (DER).
+/// The SHA-256 hash of a certificate in DER.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// That certificate's.
+    /// Hashes a certificate in DER.
     pub fn of(certificate: &[u8]) -> Fingerprint {
         let mut bytes = [0; 32];
         // The hash of this cipher suite is SHA-256.
@@ -23,7 +23,7 @@ impl Fingerprint {
     }
 }
 
-/// `AB:CD:…`, as `openssl x509 -fingerprint -sha256` shows it.
+/// Formats as `AB:CD:…`, like `openssl x509 -fingerprint -sha256`.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, byte) in self.0.iter().enumerate() {
@@ -40,11 +40,11 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// That is no fingerprint.
+/// The text is not a fingerprint.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoFingerprint;
 
-/// 64 hexadecimal digits, with or without colons, in capitals or not.
+/// Parses 64 hexadecimal digits in upper or lower case, with or without colons.
 impl FromStr for Fingerprint {
     type Err = NoFingerprint;
 

@@ -1,33 +1,33 @@
-//! The servers that a client has met before, each with its certificate's fingerprint: one file for
-//! all of them.
+//! The file of known servers: each server to which this user has connected, with its certificate's
+//! fingerprint.
 
 use std::path::{Path, PathBuf};
 
 use super::Fingerprint;
 use portal_cli::text_file::{self, Fault, TextError};
 
-/// The file. A line for each server: host, port, fingerprint.
+/// The file of known servers. It has one line per server: host, port, fingerprint.
 #[derive(Clone, Debug)]
 pub struct KnownServers {
     path: PathBuf,
 }
 
 impl KnownServers {
-    /// What is kept at `path`, which need not be there yet.
+    /// Uses the file at `path`, which need not exist yet.
     pub fn at(path: PathBuf) -> KnownServers {
         KnownServers { path }
     }
 
-    /// The file's name, for a person who has to change something in it.
+    /// Returns the file's path, for messages to a user who must edit it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The fingerprint of the server whose portal is there, if it was met before.
+    /// Returns the fingerprint of the server with that portal, if it is known.
     ///
     /// # Errors
-    /// See [`TextError`]. A line about that server without a fingerprint is one: the server must
-    /// not be taken for one that was never met.
+    /// See [`TextError`]. A line about that server without a valid fingerprint is an error, too,
+    /// because the server must not count as unknown.
     pub fn find(&self, host: &str, port: u16) -> Result<Option<Fingerprint>, TextError> {
         let text = text_file::read_own(&self.path)?.unwrap_or_default();
         let mut found: Option<(usize, Fingerprint)> = None;
@@ -40,7 +40,7 @@ impl KnownServers {
             let there = words.next().and_then(|word| word.parse::<u16>().ok());
             let there = there.ok_or_else(|| {
                 at(format!(
-                    "the line has no port after {host}; write HOST PORT FINGERPRINT with spaces between, or delete the line"
+                    "the line has no port after {host}; write HOST PORT FINGERPRINT, separated by spaces, or delete the line"
                 ))
             })?;
             if there != port {
@@ -53,7 +53,7 @@ impl KnownServers {
             match found {
                 Some((first, other)) if other != fingerprint => {
                     return Err(at(format!(
-                        "line {first} has another fingerprint for the same server; delete the wrong one of the two lines"
+                        "line {first} has another fingerprint for the same server; delete the line that is wrong"
                     )));
                 }
                 _ => found = Some((number, fingerprint)),
@@ -62,7 +62,7 @@ impl KnownServers {
         Ok(found.map(|(_, fingerprint)| fingerprint))
     }
 
-    /// Keeps a server that was not there.
+    /// Adds a server that is not in the file.
     ///
     /// # Errors
     /// See [`TextError`].
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(known.find("Chat.Example", 50000).unwrap(), Some(one));
         assert_eq!(known.find("chat.example", 50010).unwrap(), Some(other));
         assert_eq!(known.find("chat.example.org", 50000).unwrap(), None);
-        // The file as it is after an editor has taken away the line feed at its end.
+        // An editor may remove the line feed at the end of the file.
         let text = fs::read_to_string(known.path()).unwrap();
         fs::write(known.path(), text.trim_end()).unwrap();
         known.keep("chat.example", 50020, &one).unwrap();
@@ -120,7 +120,7 @@ mod tests {
                 "{how}"
             );
         }
-        // Half a line is no reason to believe anybody.
+        // An incomplete line must not count as trust.
         fs::write(known.path(), "# mine\nchat.example 50000 AB:CD\n").unwrap();
         let refused = known.find("chat.example", 50000).unwrap_err().to_string();
         assert!(refused.contains("known_servers, line 2: "), "{refused}");

@@ -1,7 +1,6 @@
-//! Who a server is, and how its client knows: certificates, fingerprints, and the servers that one
-//! has met before.
+//! Server identities and the client's trust in them: certificates, fingerprints and known servers.
 //!
-//! How what travels is encrypted is [`portal_net`]'s business.
+//! The TLS connections themselves are in [`portal_net`].
 
 mod certificate;
 mod der;

@@ -1,4 +1,4 @@
-//! Whether a client believes that a server is who it says.
+//! The client's verification of a server's certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,26 +16,25 @@ use rustls::{
 use super::Fingerprint;
 use portal_net::TlsClient;
 
-/// What a client holds a server's certificate against.
+/// A client's rule for accepting a server's certificate.
 #[derive(Clone, Debug)]
 pub struct Trust {
     pub client: TlsClient,
     seen: Arc<Mutex<Option<Untrusted>>>,
 }
 
-/// A certificate that was not believed. Nothing was said to whoever showed it.
+/// A rejected certificate. The client has sent no document to its server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Untrusted {
-    /// Nobody vouches for it, and it was never met before.
+    /// No authority that this machine trusts has issued it, and the server is not known.
     Unknown(Fingerprint),
-    /// It is not the one that was known.
+    /// It differs from the known one.
     Changed {
-        /// The one that was known.
         known: Fingerprint,
-        /// The one that was shown.
         shown: Fingerprint,
     },
-    /// An authority vouches for it, but it is not good for this server: why.
+    /// A trusted authority has issued it, but it is not valid for this server, for the given
+    /// reason.
     Wrong(String),
 }
 
@@ -44,24 +43,24 @@ impl fmt::Display for Untrusted {
         match self {
             Untrusted::Unknown(shown) => write!(
                 f,
-                "nobody vouches for its certificate, whose SHA-256 fingerprint is {shown}"
+                "no trusted authority has issued its certificate, whose SHA-256 fingerprint is {shown}"
             ),
             Untrusted::Changed { known, shown } => write!(
                 f,
-                "its certificate has changed: known is {known}, and it shows {shown}"
+                "its certificate has changed: the known fingerprint is {known}, the present one {shown}"
             ),
-            Untrusted::Wrong(reason) => write!(f, "its certificate is not good for it: {reason}"),
+            Untrusted::Wrong(reason) => write!(f, "its certificate is not valid: {reason}"),
         }
     }
 }
 
 impl Trust {
-    /// Believes in the certificate with that fingerprint and in no other; without one, in those
-    /// that the system's authorities vouch for, if the server `is_named` and not given by an
-    /// address.
+    /// Accepts only the certificate with the fingerprint `pin`. Without a pin, accepts certificates
+    /// that the system's authorities have issued, provided that the server is given by name
+    /// (`is_named`) and not by address.
     ///
     /// # Errors
-    /// What rustls says when it can't be set up.
+    /// rustls rejects the configuration.
     pub fn new(pin: Option<Fingerprint>, is_named: bool) -> Result<Trust, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authorities = if pin.is_none() && is_named {
@@ -87,13 +86,13 @@ impl Trust {
         })
     }
 
-    /// What was not believed since the last time, if a handshake has failed over that.
+    /// Takes the last certificate that was rejected, if any since the previous call.
     pub fn take_untrusted(&self) -> Option<Untrusted> {
         self.seen.lock().take()
     }
 }
 
-/// `None` where the system has none.
+/// Returns a verifier with the system's authorities, or `None` if there are none.
 fn system_authorities(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -131,7 +130,7 @@ impl Verifier {
         };
         match authorities.verify_server_cert(end_entity, intermediates, name, &[], now) {
             Ok(_) => Ok(()),
-            // Nobody that this machine knows has signed it: a server's own, most likely.
+            // Most likely the server has signed its certificate itself.
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             )) => Err(Untrusted::Unknown(shown)),
@@ -160,8 +159,7 @@ impl ServerCertVerifier for Verifier {
         }
     }
 
-    // Anybody can show a certificate that is public; this is where it is proven that the key is
-    // there, too.
+    // Certificates are public. This signature proves that the server has the private key.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -194,7 +192,7 @@ mod tests {
     use super::*;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
-    /// Holds certificates against one authority, or a pin.
+    /// Creates a verifier with one authority or a pin.
     fn verifier(authority: Option<&CertificateDer<'static>>, pin: Option<Fingerprint>) -> Verifier {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -238,10 +236,10 @@ mod tests {
             (&good, "other.example"),
             (&signed("chat.example", 2001), "chat.example"),
         ] {
-            // Nobody is asked about it: an authority knows this server, and it is not good for it.
+            // The user is not asked, because a trusted authority has issued the certificate.
             assert!(matches!(judge(certificate, host), Err(Untrusted::Wrong(_))));
         }
-        // Nobody vouches for one that has signed itself.
+        // A self-signed certificate has no trusted issuer.
         let own = rcgen::generate_simple_self_signed(vec!["chat.example".to_owned()]).unwrap();
         let shown = Fingerprint::of(own.cert.der());
         assert_eq!(

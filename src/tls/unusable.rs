@@ -1,4 +1,4 @@
-//! Reasons why a certificate or a key from the operator can't be used, each with its fix.
+//! Reasons why the operator's certificate or key is unusable, each with its fix.
 
 use std::fmt;
 use std::io;
@@ -9,17 +9,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::der::{INTEGER, OBJECT, SEQUENCE, dotted, values};
 
-/// The reason; its [`fmt::Display`] adds the fix.
+/// The reason why a file is unusable. Its [`fmt::Display`] adds the fix.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unusable {
-    /// The server's user may not read the file, or can't see it.
+    /// The server's user has no permission to read the file, or can't see it.
     Unreadable {
         path: PathBuf,
         reason: String,
-        /// The server runs as a service, under a user that systemd creates for it.
+        /// True if the server runs as a service, under a user that systemd creates for it.
         is_service: bool,
     },
-    /// systemd should have passed the file to the service, but it is missing or not for this user.
+    /// systemd should have passed the file to the service, but the file is missing, or this user
+    /// may not read it.
     Credential {
         path: PathBuf,
         reason: String,
@@ -61,14 +62,14 @@ pub enum Found {
     /// DER or PKCS #12.
     Binary,
     Text,
-    /// The expected content, but it can't be decoded.
+    /// The expected content, but damaged.
     Damaged,
 }
 
 /// The directory below which systemd passes files to services (`LoadCredential=`).
 const CREDENTIALS: &str = "/run/credentials";
 
-/// Creates an EC key, which is fast, short and supported by every client.
+/// The command that creates an EC key, which is fast, short and supported by every client.
 const NEW_KEY: &str = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem";
 
 impl fmt::Display for Unusable {
@@ -80,7 +81,7 @@ impl fmt::Display for Unusable {
                 is_service: true,
             } => write!(
                 f,
-                "{0}: {reason}: the service runs as its own user, who may not read it. Let systemd \
+                "{0}: {reason}: the service runs as its own user, which may not read it. Let systemd \
                  pass it: run `systemctl edit chatserver`, write [Service] and below it \
                  LoadCredential=NAME:{0} (a line and a NAME for each of the two files), and use \
                  --tls /run/credentials/chatserver.service/NAME",
@@ -229,7 +230,7 @@ fn instead(f: &mut fmt::Formatter<'_>, found: Found) -> fmt::Result {
 }
 
 impl Unusable {
-    /// Explains why `path` can't be read, if missing permissions are the cause.
+    /// Explains why `path` can't be read, if the cause is a missing permission.
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Option<Unusable> {
         // systemd sets this variable for our unit. A shell in a terminal does not have it.
         let is_service = std::env::var_os("STATE_DIRECTORY").is_some();
@@ -253,7 +254,7 @@ impl Unusable {
         })
     }
 
-    /// Explains why a file contains no certificate, or with `key_is_missing` no key.
+    /// Explains why a file contains no certificate or, with `key_is_missing`, no key.
     pub(super) fn not_found(
         (certificate, certificate_text): (&Path, &[u8]),
         (key, key_text): (&Path, &[u8]),
@@ -288,7 +289,8 @@ impl Unusable {
         }
     }
 
-    /// Checks a certificate and a key that could be read. `None` if they can be used.
+    /// Checks a certificate chain and a key that have been parsed. Returns `None` if they are
+    /// usable.
     pub(super) fn in_pair(
         (certificate, chain): (&Path, &[CertificateDer<'_>]),
         (key, private): (&Path, &PrivateKeyDer<'_>),
@@ -343,9 +345,9 @@ impl<'c> Parts<'c> {
             Some(field) => field.values().next()?.content.last()?.checked_add(1)?,
             None => 1,
         };
-        // The serial number, the signature's algorithm, the issuer.
+        // Skip the serial number, the signature algorithm and the issuer.
         let validity = fields.nth(3)?.content;
-        // The subject.
+        // Skip the subject.
         let public_key = fields.nth(1)?.encoded;
         Some(Parts {
             version,
@@ -383,7 +385,7 @@ fn found(text: &[u8]) -> Found {
     }
 }
 
-/// Returns whether a key is encrypted: PKCS #8 has this in its label, older formats in a header
+/// Returns whether a key is encrypted. PKCS #8 states this in the label, older formats in a header
 /// (RFC 1421).
 fn is_encrypted(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
@@ -393,7 +395,7 @@ fn is_encrypted(text: &[u8]) -> bool {
     })
 }
 
-/// Describes the kind of a private key in words.
+/// Describes the kind of a private key.
 fn kind(key: &PrivateKeyDer<'_>) -> String {
     let described = match key {
         PrivateKeyDer::Pkcs1(key) => rsa(key.secret_pkcs1_der()),
@@ -404,8 +406,8 @@ fn kind(key: &PrivateKeyDer<'_>) -> String {
     described.unwrap_or_else(|| "damaged or of an unknown kind".to_owned())
 }
 
-/// PKCS #8 (RFC 5208): the version, the algorithm with its parameters, and the key in the
-/// algorithm's own format.
+/// Describes a PKCS #8 key (RFC 5208). It consists of the version, the algorithm with its
+/// parameters, and the key in the algorithm's own format.
 fn pkcs8(key: &[u8]) -> Option<String> {
     let mut fields = values(key).next()?.values().skip(1);
     let (algorithm, key) = (fields.next()?, fields.next()?);
@@ -426,7 +428,7 @@ fn pkcs8(key: &[u8]) -> Option<String> {
     }
 }
 
-/// RFC 8017: the version, the modulus.
+/// Describes an RSA key (RFC 8017), which begins with the version and the modulus.
 fn rsa(key: &[u8]) -> Option<String> {
     let mut numbers = values(key).next()?.values();
     let modulus = numbers.nth(1).filter(|number| number.tag == INTEGER)?;
@@ -438,7 +440,7 @@ fn rsa(key: &[u8]) -> Option<String> {
     Some(format!("an RSA key of {} bits", modulus.len() * 8 - unused))
 }
 
-/// RFC 5915: the curve is in a field with the tag 0.
+/// Describes an EC key (RFC 5915), whose curve is in a field with the tag 0.
 fn curve_in(key: &[u8]) -> Option<String> {
     const PARAMETERS: u8 = 0xa0;
     let mut fields = values(key).next()?.values();
@@ -469,7 +471,7 @@ mod tests {
         folder.join(name)
     }
 
-    /// The message for an operator who names these files, in 2026.
+    /// Returns the message for an operator who uses these files in 2026.
     fn advice(certificate: &str, key: &str) -> String {
         let now: Timestamp = "2026-12-29T00:00:00Z".parse().unwrap();
         let read = Identity::read(&file(certificate), &file(key));

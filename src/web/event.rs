@@ -1,4 +1,4 @@
-//! The kinds of events at entrances with protocols other than the core's.
+//! The kinds of events at entrances with other protocols than the core's.
 
 use std::net::SocketAddr;
 
@@ -9,14 +9,14 @@ use crate::http::{Refusal, RefusedRequest};
 
 portal_core::event_kinds! {
     /// An event of an entrance at `port`. `peer` is the client's address; behind a trusted proxy,
-    /// the address that the proxy states.
+    /// it is the address that the proxy states.
     pub enum EntranceEvent {
-        /// The worker connects to the client, which requested a callback.
+        /// The worker is connecting to the client, which requested a callback.
         Calling = "calling" { port: Port, peer: SocketAddr },
         /// The TLS handshake is complete, and the handshake timeout for the passcode begins. Not
-        /// emitted by the portal and for browsers.
+        /// emitted by the portal, and not for browsers.
         TlsEstablished = "tls-established" { port: Port, peer: SocketAddr },
-        /// A TLS handshake failed, or was attempted without TLS.
+        /// A TLS handshake failed, or a client used TLS at a server without it.
         TlsFailed = "tls-failed" { port: Port, peer: SocketAddr, error: String },
         /// A client of another protocol was rejected: `http`, or the PROXY protocol's version.
         WrongProtocol = "wrong-protocol" { port: Port, peer: SocketAddr, protocol: String },
@@ -27,8 +27,8 @@ portal_core::event_kinds! {
     }
 }
 
-/// Emits the event for a refused HTTP request at `port`, except if the path does not exist:
-/// browsers request some paths automatically.
+/// Emits the event for a refused HTTP request at `port`, unless the path does not exist: browsers
+/// request some paths automatically.
 pub fn emit_refused(events: &Events, refused: &RefusedRequest, port: Port) {
     let peer = refused.client;
     match &refused.refusal {

@@ -1,6 +1,6 @@
 //! The header fields of a request (RFC 9110, section 5).
 
-/// The names (in lower case) and values of a request's header fields, in their order.
+/// A request's header fields in order: names in lower case, and values.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
 

@@ -1,22 +1,22 @@
-//! Finds the client behind trusted reverse proxies from `X-Forwarded-For`, `X-Forwarded-Proto` and
-//! `Forwarded` (RFC 7239).
+//! Determines the client behind trusted reverse proxies from `X-Forwarded-For`,
+//! `X-Forwarded-Proto` and `Forwarded` (RFC 7239).
 //!
 //! A client can send these fields itself, and a proxy may forward them and only append to them.
-//! Therefore they are read from the right, and only as far as the addresses in them are trusted.
+//! Therefore they are read from the right, and only as far as the addresses are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::fields::Fields;
 use portal_net::Network;
 
-/// The client, and whether its browser uses TLS to the proxy, if a proxy states it.
+/// The client, and whether its browser uses TLS to the proxy, if the proxy states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Forwarded {
     pub(super) client: SocketAddr,
     pub(super) is_https: Option<bool>,
 }
 
-/// One element of such a field: the client address, with the port and the scheme if given.
+/// One element of such a field: the client's address, and the port and the scheme if given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hop {
     address: IpAddr,
@@ -25,8 +25,8 @@ struct Hop {
 }
 
 impl Forwarded {
-    /// Reads `fields` of a request from `peer`. The client is the peer if that is not a trusted
-    /// proxy, or if the proxy names no address.
+    /// Reads the `fields` of a request from `peer`. If the peer is not a trusted proxy, or names no
+    /// address, it is the client itself.
     ///
     /// A proxy writes one of the two fields and forwards the other one unchanged. Therefore both
     /// are ignored if they name different addresses.
@@ -63,14 +63,15 @@ impl Forwarded {
             };
         };
         Forwarded {
-            // The port of the proxy's connection distinguishes the connections of one client.
+            // Without a port, use that of the proxy's connection, to distinguish the connections
+            // of one client.
             client: SocketAddr::new(hop.address.to_canonical(), hop.port.unwrap_or(peer.port())),
             is_https: hop.is_https.or(scheme),
         }
     }
 }
 
-/// Returns the right-most hop that is not a trusted proxy, or the left-most one if all are trusted.
+/// Returns the rightmost hop that is not a trusted proxy, or the leftmost one if all are trusted.
 /// `None` if the proxy names no address.
 fn nearest(hops: &[Option<Hop>], trusts: impl Fn(IpAddr) -> bool) -> Option<Hop> {
     let mut nearest = None;
@@ -91,7 +92,7 @@ fn is_https(scheme: &str) -> Option<bool> {
 }
 
 /// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. The
-/// port may be an obfuscated one (`_x`).
+/// port may be obfuscated (`_x`).
 fn node(text: &str) -> Option<Hop> {
     let hop = |address, port| Hop {
         address,
@@ -128,7 +129,7 @@ fn simple_hops(line: &str) -> Vec<Option<Hop>> {
 }
 
 /// Returns the hops of one `Forwarded` line. An invalid line is a single unknown hop, so a client's
-/// line can't invalidate the one that the proxy adds.
+/// line can't invalidate the one that its proxy adds.
 fn hops(line: &str) -> Vec<Option<Hop>> {
     let Some(elements) = elements(line) else {
         return vec![None];
@@ -180,8 +181,8 @@ fn elements(line: &str) -> Option<Vec<Vec<(String, String)>>> {
     }
 }
 
-/// Returns a value and the rest after it. (RFC 7239 forbids a colon and brackets outside quotes,
-/// but they are common.)
+/// Returns a value and the rest after it. RFC 7239 forbids colons and brackets outside quotes, but
+/// they are common.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ';', ' ', '\t', '"']).unwrap_or(text.len());

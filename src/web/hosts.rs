@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// A host and an optional port of a URL, a `Host` field or an `Origin`, with the name in lower
+/// A host and an optional port, from a URL, a `Host` field or an `Origin`. The name is in lower
 /// case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
@@ -13,7 +13,7 @@ pub struct Authority {
 
 impl Authority {
     /// Parses `NAME` or `NAME:PORT`. `NAME` may be an address; an IPv6 address has brackets (RFC
-    /// 3986). `None` if `text` is neither.
+    /// 3986). Returns `None` if `text` has neither form.
     pub fn parse(text: &str) -> Option<Authority> {
         let end = match text.starts_with('[') {
             true => text.find(']')? + 1,
@@ -43,7 +43,7 @@ impl Authority {
         })
     }
 
-    /// The host without its port and brackets.
+    /// Returns the host without its port and brackets.
     pub fn host(&self) -> &str {
         self.name.trim_matches(['[', ']'])
     }
@@ -58,7 +58,8 @@ impl Authority {
 /// The host names that a browser may use for this machine.
 #[derive(Clone, Default, Debug)]
 pub struct Hosts {
-    /// Names besides addresses and `localhost`, which no DNS server can redirect.
+    /// Additional names. Addresses and `localhost` are always allowed, because no DNS server can
+    /// redirect them.
     names: Vec<Authority>,
 }
 
@@ -73,7 +74,7 @@ impl Hosts {
         }
     }
 
-    /// Returns whether the `Host` of a request is a name of this machine. Its port does not matter.
+    /// Returns whether the `Host` of a request is a name of this machine, with any port.
     pub(super) fn mean(&self, host: &Authority) -> bool {
         host.name == "localhost"
             || host.host().parse::<IpAddr>().is_ok()

@@ -1,8 +1,7 @@
 //! A minimal HTTP server for a page, a stream of events and a WebSocket: one `GET` or `HEAD` per
 //! connection (RFC 9112).
 //!
-//! (With the `httparse` crate for the head, this file was no shorter: what takes the lines is
-//! judging it.)
+//! A version with the `httparse` crate was no shorter, because most of the code checks the head.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
@@ -23,21 +22,21 @@ const LONGEST_LINE: usize = 8 * 1024;
 /// of a host to every port.
 const LONGEST_HEAD: usize = 32 * 1024;
 
-/// A request may take so long to arrive, and each piece of an answer so long to be taken.
+/// Timeout for a request to arrive, and for each write of a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Maximum time that a connection stays open after the refusal of a request that is too long. Its
-/// caller keeps a place in the pool of callers for that long.
+/// Maximum time for which a connection stays open after the refusal of a request that is too long.
+/// Until then, the connection counts as pending.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A request for something.
+/// A valid request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     /// The client that sent the request, possibly through proxies.
     pub client: SocketAddr,
-    /// The method is HEAD: the response has no content.
+    /// True if the method is HEAD, so the response has no content.
     pub is_head: bool,
-    /// The version is HTTP/1.1, not 1.0.
+    /// True for HTTP/1.1, false for HTTP/1.0.
     pub(super) is_1_1: bool,
     pub path: String,
     query: String,
@@ -46,18 +45,19 @@ pub struct Request {
     /// Whether the browser uses TLS, if known.
     pub(super) is_https: Option<bool>,
     fields: Fields,
-    /// What came behind the head.
+    /// The bytes received after the head.
     pub rest: Vec<u8>,
 }
 
 impl Request {
-    /// The value of that field; of several, all of them, with commas between.
+    /// Returns the value of a field. The values of several fields of that name are joined with
+    /// commas.
     pub fn field(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self.fields.all(name).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// Whether `word` is among the words of that field.
+    /// Returns whether the comma-separated field contains `word`, in any case.
     pub(super) fn field_has(&self, name: &str, word: &str) -> bool {
         let value = self.field(name).unwrap_or_default();
         value
@@ -65,7 +65,7 @@ impl Request {
             .any(|there| there.trim().eq_ignore_ascii_case(word))
     }
 
-    /// The number that the query has for `name`.
+    /// Parses the value of the query parameter `name` as a number.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         let pairs = self
             .query
@@ -75,7 +75,7 @@ impl Request {
         values.next()?.1.parse().ok()
     }
 
-    /// The request was refused.
+    /// Refuses this request.
     pub fn refused(&self, refusal: Refusal) -> RefusedRequest {
         RefusedRequest {
             refusal,
@@ -94,8 +94,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The share of the threads for requests from `peer`. All browsers behind a trusted proxy have
-    /// its address.
+    /// Returns the share of the pending connections that `peer` may use. A trusted proxy may use
+    /// all of them, because all browsers behind it have its address.
     pub fn share_of(&self, peer: SocketAddr) -> Share {
         if self
             .proxies
@@ -116,7 +116,10 @@ struct Ends {
     here: SocketAddr,
 }
 
-/// Waits for a request. An error: the connection ended, or took too long, before there was one.
+/// Reads a request.
+///
+/// # Errors
+/// The connection ended or timed out before the request was complete.
 pub fn read_request(
     caller: &Pending,
     rules: &Rules,
@@ -172,7 +175,7 @@ fn received(bytes: &[u8]) -> Received {
         return Received::Refused(Refusal::Opening(opening));
     }
     let mut start = 0;
-    // Some clients send an empty line after the previous request.
+    // Skip empty lines, which some clients send after a previous request.
     while let Some(length) = empty_line(&bytes[start..]) {
         start += length;
     }
@@ -201,8 +204,8 @@ fn received(bytes: &[u8]) -> Received {
     }
 }
 
-/// Returns the length of the empty line at the beginning of `bytes`. (A single LF also ends a line:
-/// RFC 9112, 2.2.)
+/// Returns the length of the empty line at the beginning of `bytes`. A single LF also ends a line
+/// (RFC 9112, 2.2).
 fn empty_line(bytes: &[u8]) -> Option<usize> {
     let endings: [&[u8]; 2] = [b"\r\n", b"\n"];
     let ending = endings.into_iter().find(|ending| bytes.starts_with(ending));
@@ -360,11 +363,12 @@ fn absolute(target: &str) -> Option<(&str, &str)> {
     is_web.then(|| rest.split_at(end))
 }
 
-/// What a page may load, where its parts are files of their own: nothing but what comes from here.
+/// The content security policy of a page of several files, which may load only files from this
+/// server.
 const OWN_PARTS: &str = "script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'";
 
-/// What every answer begins with. Nothing of it may be kept, and a page may load only what `loads`
-/// says.
+/// Returns the start of every response. It forbids caching, and `loads` restricts what a page may
+/// load.
 fn head(status: &str, kind: &str, loads: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n\
@@ -378,7 +382,7 @@ fn head(status: &str, kind: &str, loads: &str) -> String {
     )
 }
 
-/// Answers with a whole document.
+/// Answers with a complete document.
 pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io::Result<()> {
     let head = head("200 OK", kind, OWN_PARTS);
     send(
@@ -388,9 +392,9 @@ pub fn answer(stream: &Stream, request: &Request, kind: &str, body: &str) -> io:
     )
 }
 
-/// Answers with a page that is one document, script and style included: those with this `nonce`
-/// run, and nothing else does. It may open WebSockets to where it comes from. (`'self'` covers
-/// those, but not in older Safari.)
+/// Answers with a page that contains its script and style. Browsers use only scripts and styles
+/// with this `nonce`. The page may open WebSockets to its own host; `'self'` would cover these, but
+/// not in older versions of Safari.
 pub(crate) fn answer_page(
     stream: &Stream,
     request: &Request,
@@ -414,7 +418,7 @@ pub(crate) fn answer_page(
     )
 }
 
-/// Agrees to speak something else from here on.
+/// Answers 101: from now on, the connection uses another protocol.
 pub(super) fn switch_protocols(stream: &Stream, fields: &str) -> io::Result<()> {
     send(
         stream,
@@ -440,8 +444,9 @@ pub fn refuse_request(mut stream: &Stream, refused: &RefusedRequest) -> io::Resu
     Ok(())
 }
 
-/// Reads until the client closes the connection, at most for [`LINGER`]. If bytes stayed unread,
-/// closing would reset the connection, and the client might not see the response (RFC 9112, 9.6).
+/// Reads until the client closes the connection, for at most [`LINGER`]. Closing a socket with
+/// unread bytes would reset the connection, and the client might not see the response (RFC 9112,
+/// 9.6).
 fn linger(mut stream: &Stream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let until = Instant::now() + LINGER;
@@ -458,7 +463,7 @@ fn linger(mut stream: &Stream) -> io::Result<()> {
     }
 }
 
-/// Answers a client that does not speak TLS, after the handshake has failed for that reason.
+/// Answers a client without TLS, after the handshake has failed for that reason.
 pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<RefusedRequest> {
     let HandshakeError::PlainText(first) = error else {
         return None;
@@ -472,7 +477,7 @@ pub fn refuse_plain_text(stream: &Stream, error: &HandshakeError) -> Option<Refu
     })
 }
 
-/// The answer that there is nothing.
+/// Returns the complete response for a refused GET request.
 pub fn refusal(refusal: Refusal) -> String {
     refusal_to(&refusal, false)
 }
@@ -501,23 +506,27 @@ fn send(mut stream: &Stream, head: &str, body: &str) -> io::Result<()> {
 /// Begins a stream of events (the HTML standard's `text/event-stream`).
 pub fn begin_events(stream: &Stream) -> io::Result<()> {
     stream.break_when_stuck();
-    // Otherwise nginx would buffer events until it has 4 KB.
+    // Without this field, nginx would buffer events until it has 4 KB.
     let head = head("200 OK", "text/event-stream", OWN_PARTS) + "X-Accel-Buffering: no\r\n";
     send(stream, &head, "")
 }
 
-/// Sends one event. A viewer who takes nothing for `PATIENCE` is given up.
+/// Sends one event.
+///
+/// # Errors
+/// The connection ended, or the viewer has not received the event within `PATIENCE`.
 pub fn send_event(mut stream: &Stream, kind: &str, data: &str) -> io::Result<()> {
     // JSON has no raw line feed, which would end the event.
     write_all(&mut stream, &format!("event: {kind}\ndata: {data}\n\n"))
 }
 
-/// Sends a comment, so that a connection that is dead is found out.
+/// Sends a comment, to detect a dead connection.
 pub fn keep_alive(mut stream: &Stream) -> io::Result<()> {
     write_all(&mut stream, ": still here\n\n")
 }
 
-/// All of it within [`PATIENCE`], and not so long for each byte of it.
+/// Writes all of the text. [`PATIENCE`] limits the total time, because a slow peer could otherwise
+/// prolong it with each byte.
 fn write_all(stream: &mut &Stream, text: &str) -> io::Result<()> {
     let until = Instant::now() + PATIENCE;
     let mut rest = text.as_bytes();
@@ -708,7 +717,7 @@ pub(super) mod tests {
                 "{target}"
             );
         }
-        // HTTP/1.1 requires the field nevertheless.
+        // HTTP/1.1 requires the Host field nevertheless.
         assert_eq!(status("GET http://localhost/ HTTP/1.1"), "400");
         assert_eq!(status("GET http://localhost/ HTTP/1.0"), "200");
     }

@@ -1,5 +1,5 @@
-//! What a browser is served with: as much HTTP as that needs, the way from there to a WebSocket,
-//! and the page on which people chat. The board has its pages of its own and uses the same HTTP.
+//! A minimal HTTP server with an upgrade to WebSocket, and the chat page. The board uses the same
+//! HTTP server for its own page.
 
 pub mod event;
 mod fields;

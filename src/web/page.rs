@@ -1,4 +1,4 @@
-//! The page on which people chat: one document, which loads nothing.
+//! The chat page. It is a single document, which loads nothing else.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,23 +16,23 @@ const SCRIPTS: [&str; 5] = [
     include_str!("page/chat.js"),
 ];
 
-/// The page, and what it is told about the server.
+/// The chat page, with its information about the server.
 pub struct Page {
-    /// Where the board is, if there is one.
+    /// The address of the board.
     pub board: Option<SocketAddr>,
-    /// Whether names have passwords here.
+    /// True if names are protected with passwords.
     pub has_passwords: bool,
 }
 
 impl Page {
-    /// Answers a request with it.
+    /// Answers a request with the page.
     pub fn answer(&self, stream: &Stream, request: &Request) -> io::Result<()> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         let nonce = format!("{:032x}", u128::from_be_bytes(random));
         let (style, script) = (STYLE, SCRIPTS.concat());
         let board = self.board_for(&request.host);
-        // The board speaks TLS where the page does.
+        // The board uses TLS if the page does.
         let scheme = if stream.is_secured() { "https" } else { "http" };
         let board = board.map_or(String::new(), |board| format!("{scheme}://{board}/"));
         let passwords = if self.has_passwords { "yes" } else { "no" };
@@ -45,8 +45,8 @@ impl Page {
         http::answer_page(stream, request, &body, &nonce)
     }
 
-    /// Where whoever sees this page finds the board; `None` if they can't: the board listens at one
-    /// address, and they have come to another one.
+    /// Returns the host and port of the board for a browser that requested the page from `host`.
+    /// `None` if the board listens at an address that the browser can't reach.
     fn board_for(&self, host: &str) -> Option<String> {
         let board = self.board?;
         let name = match host.rsplit_once(':') {
@@ -73,12 +73,12 @@ mod tests {
     use super::*;
     use portal_wire::{Class, printable};
 
-    /// All characters that a text may contain.
+    /// Returns all characters that a text may contain.
     fn characters() -> impl Iterator<Item = char> {
         '\0'..=char::MAX
     }
 
-    /// The classes of all code points, in the format of `characters.js`.
+    /// Encodes the classes of all code points in the format of `characters.js`.
     fn runs() -> String {
         let name = |code: u32| match char::from_u32(code).map(Class::of) {
             Some(Class::Plain) => 'P',
@@ -111,7 +111,7 @@ mod tests {
 
     const CHARACTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/page/characters.js");
 
-    /// Checks the table; `make pages` writes it again.
+    /// Checks the table. `make pages` writes it.
     #[test]
     fn the_page_has_the_terminals_table_of_characters() {
         let script = std::fs::read_to_string(CHARACTERS).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     /// Runs the page's own function on every character, and on those at both ends of each run in
-    /// different places. Without `node`, the test reports that it did not run, or fails if
+    /// different contexts. Without `node`, the test reports that it did not run, or fails if
     /// REQUIRE_NODE is set.
     #[test]
     fn the_page_and_the_terminal_show_the_same() {
@@ -174,11 +174,11 @@ mod tests {
             );
             #[allow(clippy::disallowed_macros)]
             {
-                eprintln!("NOT RUN: there is no `node` to run the page's function with");
+                eprintln!("NOT RUN: `node` is missing, which runs the page's function");
             }
             return;
         };
-        // It reads all before it writes anything.
+        // The script reads all input before it writes output, so this does not block.
         let mut input = node.stdin.take().unwrap();
         input.write_all(texts.join("\n").as_bytes()).unwrap();
         drop(input);
@@ -232,7 +232,7 @@ mod tests {
         ] {
             assert!(!page.contains(loading), "{loading}");
         }
-        // Nor does anything in it end the element that it stands in.
+        // A closing tag would end the element that contains the script.
         assert!(SCRIPTS.iter().all(|script| !script.contains("</")));
     }
 }

@@ -1,4 +1,4 @@
-//! Refused HTTP requests: each has a status, a sentence with the reason and the fix, and an event.
+//! Refused HTTP requests. Each has a status, a sentence with the reason and the fix, and an event.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,25 +10,25 @@ use portal_net::Opening;
 pub enum Refusal {
     /// The request violates HTTP/1.1.
     BadRequest(&'static str),
-    /// The connection begins with another protocol. TLS gets no response, because its client could
+    /// The connection begins with another protocol. A TLS client gets no response, because it could
     /// not read one.
     Opening(Opening),
     /// The request is not encrypted, but this port requires TLS.
     PlainText,
     NotFound,
-    /// A page of another site requested the WebSocket.
+    /// A page of another site has requested the WebSocket.
     Forbidden {
         origin: String,
         host: String,
     },
     /// The method is neither GET nor HEAD.
     MethodNotAllowed,
-    /// The Host is another site's name that resolves to this machine (DNS rebinding). Pages of that
-    /// site must not read this server's pages.
+    /// The Host is not a name of this server. It may be another site's name that resolves to this
+    /// machine (DNS rebinding), and pages of that site must not read this server's pages.
     MisdirectedRequest {
         host: String,
     },
-    /// The path is a WebSocket's, but the request is not an upgrade to WebSocket version 13.
+    /// The path is for a WebSocket, but the request is not an upgrade to WebSocket version 13.
     UpgradeRequired,
     TargetTooLong,
     HeadTooLong,
@@ -37,7 +37,7 @@ pub enum Refusal {
     Unavailable,
 }
 
-/// Characters of a name from the network that are shown.
+/// Maximum number of characters that are shown of a name from the network.
 const SHOWN: usize = 80;
 
 /// Makes `text` from the network safe to show in a terminal, a page or a log.
@@ -69,7 +69,7 @@ impl Refusal {
         }
     }
 
-    /// The additional header fields of the response.
+    /// Returns the additional header fields of the response.
     pub(super) fn fields(&self) -> &'static str {
         match self {
             Refusal::MethodNotAllowed => "Allow: GET, HEAD\r\n",
@@ -79,7 +79,7 @@ impl Refusal {
     }
 }
 
-/// The reason and the fix, in a sentence.
+/// Formats the reason and the fix.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -136,9 +136,8 @@ impl fmt::Display for Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedRequest {
     pub refusal: Refusal,
-    /// The address of the client.
     pub client: SocketAddr,
-    /// The method was HEAD, so the response has no content.
+    /// True if the method was HEAD, so the response has no content.
     pub is_head: bool,
 }
 

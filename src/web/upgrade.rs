@@ -1,5 +1,4 @@
-//! From HTTP to a WebSocket (RFC 6455, section 4): the opening handshake, as a server does its part
-//! of it.
+//! The server's part of a WebSocket's opening handshake (RFC 6455, section 4).
 
 use std::io;
 
@@ -9,15 +8,14 @@ use sha1::{Digest as _, Sha1};
 use super::http::{self, Hosts, Refusal, Request};
 use portal_net::Stream;
 
-/// What the answer's hash is made with, so that nothing that was not made for WebSocket gives it by
-/// accident.
+/// Hashed together with the request's key, so that only a WebSocket server sends the right answer.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Answers a WebSocket request. Returns a refusal, not sent yet, if it is not one or comes from a
-/// page of another site.
+/// Accepts a WebSocket request. If the request is not valid, or comes from a page of another site,
+/// returns the refusal without sending it.
 ///
 /// # Errors
-/// What the socket reports.
+/// The socket can't be written.
 pub fn upgrade(
     stream: &Stream,
     request: &Request,
@@ -41,11 +39,10 @@ fn accept(key: &str) -> String {
     Base64::encode_string(&hash.finalize())
 }
 
-/// The request's key, if all that has to be in it is in it.
+/// Checks a WebSocket request, and returns its key.
 fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
-    // A browser always says from where a page comes that opens a WebSocket, and lets any page open
-    // one: so this is what keeps strangers' pages out. Programs that are no browsers need not say
-    // it.
+    // Browsers let any page open a WebSocket to any host, but always send the page's origin. This
+    // check rejects other sites' pages. Programs other than browsers need not send an Origin.
     if let Some(origin) = request.field("origin")
         && !hosts.own_page(&origin, &request.host)
     {
@@ -68,11 +65,11 @@ fn agreed_key(request: &Request, hosts: &Hosts) -> Result<String, Refusal> {
     if has_content {
         // Content would be parsed as frames.
         return Err(Refusal::BadRequest(
-            "a request for a WebSocket has no content",
+            "a WebSocket request must not have content",
         ));
     }
     let key = request.field("sec-websocket-key").unwrap_or_default();
-    // 16 random bytes.
+    // The key must be 16 bytes.
     let is_key = Base64::decode_vec(&key).is_ok_and(|bytes| bytes.len() == 16);
     let no_key = Refusal::BadRequest("the request's Sec-WebSocket-Key is not 16 bytes in base64");
     is_key.then_some(key).ok_or(no_key)
@@ -119,7 +116,7 @@ mod tests {
                 "{origin}: {refusal}"
             );
         }
-        // A proxy may have terminated TLS.
+        // The scheme may differ, because a proxy may terminate TLS.
         assert!(asked(("Origin: http:", "Origin: https:")).is_ok());
         for change in [
             ("Upgrade: websocket", "Upgrade: h2c"),

@@ -1,3 +1,4 @@
--- What became of something for one person. ARGV: the server that asked, the ask's number, '1' if it was handed over.
+-- Sends the receipt for a direct message. ARGV: the sender's server, the receipt's number, '1' if
+-- the message was delivered.
 push('inbox:' .. ARGV[3], 'k', 'ack', 'a', ARGV[4], 'd', ARGV[5])
 return { 'ok' }

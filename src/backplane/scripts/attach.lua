@@ -1,5 +1,6 @@
--- A room begins on this server. ARGV: the room's key and name, how many old messages are wanted.
--- Answers with its name, its last id, its topic ('' if none; who, a space, the text) and for each old message: when, who, '1' if an action, text.
+-- A room begins on this server. ARGV: the room's key and name, the maximum number of old messages.
+-- Returns its name, its stream's position, its topic ('', or the name of the client that set it, a
+-- space and the text), and for each old message: time, sender, '1' if it is an action, text.
 local room, spelled, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key = p .. 'room:' .. room
 local answer = {
@@ -7,9 +8,9 @@ local answer = {
   place('room:' .. room), redis.call('GET', key .. ':topic') or '',
 }
 if most == 0 or redis.call('HLEN', key .. ':members') == 0 then return answer end
--- What was said before the room ended last is not shown.
+-- Messages from before the room last ended are not shown.
 local from = redis.call('GET', key .. ':from') or '0-0'
--- Among what is looked at are those who came and went.
+-- The entries also include joins and departures, so read more than `most`.
 local entries, old = redis.call('XREVRANGE', key, '+', '(' .. from, 'COUNT', 4 * most), {}
 for _, entry in ipairs(entries) do
   local f = {}

@@ -1,4 +1,4 @@
--- A name. ARGV: session, key, name as it is spelled, '1' to take it over.
+-- Claims a name. ARGV: session, key, name as it is spelled, '1' to take it over.
 local session, key, spelled, take_over = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local holder = redis.call('HGET', p .. 'names', key)
@@ -13,6 +13,6 @@ if alive(holder) then
   local server, _, their_session = string.match(holder, '^(%S+) (%S+) (%S+)')
   push('inbox:' .. server, 'k', 'taken', 's', their_session)
 end
--- Nobody hears of it: the name was here before, and is here now.
+-- A takeover is not announced, because the name stays online.
 redis.call('HSET', p .. 'names', key, mine)
 return { 'took' }

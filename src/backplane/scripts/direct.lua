@@ -1,4 +1,5 @@
--- Something for one person. ARGV: session, the speaker's key and name, the ask's number, the target's key, text, '1' if an action.
+-- Sends a direct message. ARGV: session, the sender's key and name, the receipt's number, the
+-- recipient's key, text, '1' if it is an action.
 local session, key, spelled, ask, to, text, me = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 if redis.call('HGET', p .. 'names', key) ~= mine then return { 'not-yours' } end

@@ -1,4 +1,4 @@
--- Somebody is in a room. ARGV: session, their key and name, the room's key and name.
+-- A client joins a room. ARGV: session, its key and name, the room's key and name.
 local session, key, spelled, room, room_spelled = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local name = p .. 'room:' .. room
@@ -6,7 +6,7 @@ local there = redis.call('HGET', name .. ':members', key)
 if there == mine then return { 'ok' } end
 redis.call('HSETNX', p .. 'rooms', room, room_spelled)
 redis.call('HSET', name .. ':members', key, mine)
--- Whoever had the name before was in it, and is not any more.
+-- The previous holder of the name was a member, and has left with the takeover.
 if there then push('room:' .. room, 'k', 'left', 'w', spelled) end
 push('room:' .. room, 'k', 'joined', 'o', mine)
 redis.call('PERSIST', name)

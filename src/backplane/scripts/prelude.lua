@@ -1,24 +1,26 @@
--- What every script begins with. KEYS[1] is the chat's prefix; ARGV[1] the server's id, ARGV[2] its incarnation.
+-- The start of every script. KEYS[1] is the chat's prefix, ARGV[1] the calling server's id, and
+-- ARGV[2] its incarnation.
 local p, id, incarnation = KEYS[1], ARGV[1], ARGV[2]
--- As words, because a number that becomes one takes as long as a whole command.
+-- Strings, because converting a number to one takes as long as a whole command.
 local KEEP, HOUR = '10000', '3600'
 
--- The server with that incarnation holds its lease. An owner begins with a server's id and incarnation.
+-- Returns whether an owner's server holds its lease under that incarnation. An owner begins with a
+-- server's id and incarnation.
 local function alive(owner)
   local server, its_boot = string.match(owner, '^(%S+) (%S+)')
   return redis.call('GET', p .. 'srv:' .. server) == its_boot
 end
 
--- Appends to a stream, and returns the new entry's id: 0-1, 0-2 and so on without a gap, so that a reader sees what it
--- has missed.
+-- Appends to a stream, and returns the new entry's id. The ids are 0-1, 0-2 and so on without a
+-- gap, so a reader detects missed entries.
 local function push(stream, ...)
   local entry = redis.call('XADD', p .. stream, 'MAXLEN', '~', KEEP, '0-*', ...)
-  -- A stream that begins again after it was deleted counts from 1, which its readers must notice.
+  -- A stream that was deleted begins again at 1. This count lets its readers detect that.
   if entry == '0-1' then redis.call('INCR', p .. stream .. ':born') end
   return entry
 end
 
--- The last id that a stream has given, also if the entry is not kept any more.
+-- Returns a stream's last id, even if that entry has been removed.
 local function last(stream)
   if redis.call('EXISTS', p .. stream) == 0 then return '0-0' end
   local info = redis.call('XINFO', 'STREAM', p .. stream)
@@ -27,19 +29,21 @@ local function last(stream)
   end
 end
 
--- The last id of a stream, and how often it has begun.
+-- Returns the last id of a stream, and the number of times that it has begun.
 local function place(stream)
   return last(stream) .. ' ' .. (redis.call('GET', p .. stream .. ':born') or '0')
 end
 
--- What is in a server's inbox is nobody's any more. Its count goes on, should the server come back.
+-- Removes the entries of a server's inbox. The inbox itself expires later, so its numbers continue
+-- if the server returns soon.
 local function forget_inbox(server)
   redis.call('XTRIM', p .. 'inbox:' .. server, 'MAXLEN', 0)
   redis.call('EXPIRE', p .. 'inbox:' .. server, HOUR)
   redis.call('EXPIRE', p .. 'inbox:' .. server .. ':born', 2 * HOUR)
 end
 
--- A room without members has ended: it is on no list, and what was said in it is not shown to the next.
+-- Ends a room that has no members: removes it from the list, and hides its messages from the next
+-- members.
 local function end_if_empty(room)
   local key = p .. 'room:' .. room
   if redis.call('HLEN', key .. ':members') > 0 then return end
@@ -50,7 +54,7 @@ local function end_if_empty(room)
   redis.call('EXPIRE', key .. ':born', 2 * HOUR)
 end
 
--- Takes everybody of a server out of names and rooms, but for those for whom `stays` holds.
+-- Removes a server's clients from the names and rooms, except those for which `stays` is true.
 local function take_out(server, stays)
   local names = redis.call('HGETALL', p .. 'names')
   for i = 1, #names, 2 do

@@ -1,10 +1,11 @@
--- Something said to all, or in a room. ARGV: session, the speaker's key and name, the room's key ('' for all), text, '1' if an action.
+-- Publishes a message to all clients, or to a room. ARGV: session, the sender's key and name, the
+-- room's key ('' for all), text, '1' if it is an action.
 local session, key, spelled, room, text, me = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local stream, among = 'all', p .. 'names'
 if room ~= '' then stream, among = 'room:' .. room, p .. 'room:' .. room .. ':members' end
 if redis.call('HGET', among, key) ~= mine then return { 'not-yours' } end
--- When it was is asked of a room's history only. Each field costs every server that reads it.
+-- Only a room's history needs the time. Each field has a cost for every server that reads it.
 local kind = me == '1' and 'acted' or 'said'
 local entry
 if room == '' then entry = push(stream, 'k', kind, 'o', mine, 't', text)

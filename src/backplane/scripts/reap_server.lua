@@ -1,4 +1,4 @@
--- A server whose lease has run out: its people have left, once. ARGV: its id.
+-- Removes a server whose lease has expired, and its clients, once. ARGV: its id.
 local dead = ARGV[3]
 if redis.call('EXISTS', p .. 'srv:' .. dead) == 1 then return { 'lives' } end
 if redis.call('HDEL', p .. 'servers', dead) == 0 then return { 'again' } end

@@ -1,5 +1,6 @@
--- An account begins, or gets another password. ARGV: key, name, the version that it has had (0: none), hash.
--- (If the engine has forgotten it, the asker knows better.) If it is not as the asker thought, somebody else was first: answers with version, hash and name.
+-- Creates an account, or changes its password. ARGV: key, name, the known version (0: none), hash.
+-- If Redis has lost the account, the caller's version counts. If Redis has another version, another
+-- request was first: returns version, hash and name.
 local key, name, before, hash = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local there = redis.call('HGET', p .. 'accounts', key)
 if there then

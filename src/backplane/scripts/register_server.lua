@@ -1,6 +1,7 @@
--- A server begins, or comes back. ARGV: lease in ms, rules, what it says of itself, an epoch if there is none.
+-- A server starts or reconnects. ARGV: lease in ms, rules, its description of itself, an epoch for
+-- the case that none exists.
 local lease, rules, info, fresh = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
--- Checks the permission for each command now, because an error of a script would not name the command.
+-- Check the permission for each command now, because the error of a script would not name it.
 for command in string.gmatch('DEL EXISTS EXPIRE GET HDEL HGET HGETALL HKEYS HLEN HSET HSETNX HVALS INCR PERSIST PEXPIRE '
     .. 'PTTL SET TIME XADD XINFO XRANGE XREAD XREVRANGE XTRIM', '%S+') do
   local known, allowed = pcall(redis.acl_check_cmd, command, command == 'XINFO' and 'STREAM' or p, p, p)
@@ -21,7 +22,7 @@ end
 redis.call('SET', p .. 'srv:' .. id, incarnation, 'PX', lease)
 redis.call('HSET', p .. 'servers', id, incarnation .. ' ' .. rules .. ' ' .. info)
 redis.call('SET', p .. 'epoch', fresh, 'NX')
--- They were to run out if the chat had ended, or this server.
+-- These keys were set to expire if the chat or this server had ended.
 for _, key in ipairs({ 'all', 'all:born', 'epoch', 'inbox:' .. id, 'inbox:' .. id .. ':born' }) do
   redis.call('PERSIST', p .. key)
 end

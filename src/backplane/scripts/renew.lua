@@ -1,5 +1,6 @@
--- The lease goes on, if it is still this incarnation's. ARGV: lease in ms, rules, what it says of itself.
--- Answers with the epoch, and for each server: id, whether it lives, what it says of itself.
+-- Renews the lease, if it still belongs to the incarnation. ARGV: lease in ms, rules, the server's
+-- description of itself. Returns the epoch, and for each server: id, '1' if it is alive, its
+-- description of itself.
 redis.call('PEXPIRE', p .. 'srv:' .. id, ARGV[3])
 redis.call('HSET', p .. 'servers', id, incarnation .. ' ' .. ARGV[4] .. ' ' .. ARGV[5])
 local answer = { 'ok', redis.call('GET', p .. 'epoch') or '' }

@@ -1,4 +1,4 @@
--- Every room: its name and how many are in it.
+-- Returns the name and the number of members of each room.
 local answer = { 'ok' }
 local rooms = redis.call('HGETALL', p .. 'rooms')
 for i = 1, #rooms, 2 do

@@ -1,4 +1,4 @@
--- What a room is about. ARGV: session, the speaker's key and name, the room's key, the topic.
+-- Sets a room's topic. ARGV: session, the sender's key and name, the room's key, the topic.
 local session, key, spelled, room, topic = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local mine = id .. ' ' .. incarnation .. ' ' .. session .. ' ' .. spelled
 local name = p .. 'room:' .. room

@@ -1,4 +1,4 @@
--- Everyone who is logged in: name and server.
+-- Returns the name and the server of each client that has logged in.
 local answer = { 'ok' }
 for _, holder in ipairs(redis.call('HVALS', p .. 'names')) do
   local server, _, _, spelled = string.match(holder, '^(%S+) (%S+) (%S+) (%S+)$')

@@ -1,5 +1,5 @@
-// The board: shows the picture that the server sends, and what happens. Whatever came from a client
-// becomes a text node; nothing here makes markup of it.
+// The board: shows the snapshots and events that the server sends. All text from clients becomes
+// text nodes, never markup.
 'use strict';
 
 const MOST_EVENTS = 3000;
@@ -23,7 +23,7 @@ const $ = (id) => document.getElementById(id);
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 let source = null;
 
-// --- what comes from the server
+// --- updates from the server
 
 function connect(query) {
   if (source) source.close();
@@ -33,16 +33,16 @@ function connect(query) {
     source.close();
     if (state.replay) {
       if (!state.paused) pause(true);
-      link(state.replay.at < state.replay.count ? 'paused' : 'the end of the run', true);
+      link(state.replay.at < state.replay.count ? 'paused' : 'end of the run', true);
     } else {
       link('the server has stopped', false);
-      // It may be started again.
+      // The server may be restarted.
       setTimeout(() => connect(''), 3000);
     }
   });
   source.onerror = () => {
     link('connection lost', false);
-    // A browser gives up on some errors, and tries again on others.
+    // After some errors, a browser does not reconnect by itself.
     if (source.readyState === EventSource.CLOSED && !state.replay) setTimeout(() => connect(''), 3000);
   };
 }
@@ -52,31 +52,31 @@ function link(text, isThere) {
   document.body.classList.toggle('lost', !isThere);
 }
 
-/** What has come from a server that runs, the whole picture first, and how much of it is on the screen. */
+/** The updates from a running server, beginning with a complete one, and the number already shown. */
 const live = { past: [], at: 0 };
-/** So many steps are kept; beyond that, two become one. */
+/** Maximum number of updates kept. Beyond it, two updates are merged. */
 const MOST_PAST = 2000;
 
-/** Two pieces of news as one. */
+/** Merges two updates. */
 function together(one, next) {
-  // A picture with rules is whole: cards that are not in it are gone.
+  // A picture with rules is complete: it has all cards.
   const before = next.picture.rules ? {} : one.picture.cards;
   const cards = { ...before, ...next.picture.cards };
-  // In a change, no card means that it goes; a whole picture just does not have it.
+  // In a change, null removes a card. A complete picture simply omits it.
   if (one.whole) for (const key of Object.keys(cards)) if (!cards[key]) delete cards[key];
   const events = [...one.events, ...next.events].slice(-MOST_EVENTS);
   const unseen = (one.unseen || 0) + (next.unseen || 0);
   return { ...one, events, unseen, picture: { ...one.picture, caption: undefined, ...next.picture, cards } };
 }
 
-/** What comes from a server that runs: at once, or when whoever has paused the board wants it. */
+/** Handles an update. If the board of a running server is paused, keeps it for later. */
 function arrived(news) {
   if (state.replay || news.replay) return take(news);
-  // The connection is a new one: what was paused is not to be had any more.
+  // After a reconnect, earlier updates are of no use.
   if (news.whole) { live.past = []; state.paused = false; }
   live.past.push(news);
   if (live.past.length > MOST_PAST) {
-    // What is on the screen stays a step of its own.
+    // Do not merge the update that is on the screen with a later one.
     const from = live.at > 1 ? 0 : live.past.length - 2;
     live.past.splice(from, 2, together(live.past[from], live.past[from + 1]));
     if (from === 0) live.at -= 1;
@@ -88,7 +88,7 @@ function arrived(news) {
 function pauseLive(wanted) {
   state.paused = wanted;
   if (wanted) return showPaused();
-  // More than can be shown one by one: the sum of it.
+  // Merge many updates, instead of showing them one by one.
   if (live.past.length - live.at > 100) { live.at = live.past.length; takeAgain(); }
   while (live.at < live.past.length) { live.at += 1; take(live.past[live.at - 1]); }
   link('live', true);
@@ -96,10 +96,10 @@ function pauseLive(wanted) {
 
 function showPaused() {
   const waiting = live.past.length - live.at;
-  link('paused' + (waiting ? '; ' + waiting + (waiting === 1 ? ' step' : ' steps') + ' behind' : '') + ' (space: go on)', true);
+  link('paused' + (waiting ? '; ' + waiting + (waiting === 1 ? ' step' : ' steps') + ' behind' : '') + ' (space: continue)', true);
 }
 
-/** Everything up to where it is now. */
+/** Shows the state at the current step. */
 function takeAgain() {
   if (!live.at) return;
   const news = live.past.slice(0, live.at).reduce(together);
@@ -123,10 +123,10 @@ function take(news) {
     showReplay();
   }
   if (news.whole) forget();
-  // Before the picture is changed by what the tick has ended.
+  // Animate ticks before the update changes the cards.
   if (!news.whole) for (const event of news.events) if (event.event === 'tick') pulse(event);
   const first = news.whole && !state.replay && news.events[0];
-  if (first && first.n > 1) note(counted(first.n - 1, 'earlier event is', 'earlier events are') + ' not shown, and no calls and messages from before the board was opened');
+  if (first && first.n > 1) note(counted(first.n - 1, 'earlier event is', 'earlier events are') + ' not shown; calls and messages from before the board was opened are missing');
   if (news.picture.rules) begin(news.picture);
   change(news.picture);
   for (const event of news.events) happened(event, news.whole);
@@ -144,7 +144,7 @@ function forget() {
   $('servers').replaceChildren();
 }
 
-/** A picture that is whole. */
+/** Starts with a complete picture. */
 function begin(picture) {
   state.cards = new Map();
   state.rules = picture.rules;
@@ -174,11 +174,11 @@ function change(picture) {
   $('cards').classList.toggle('many', areMany());
   const hidden = state.seats - state.cards.size;
   $('more-cards').hidden = hidden <= 0;
-  $('more-cards').textContent = 'and ' + hidden + ' more, which are free';
+  $('more-cards').textContent = 'and ' + hidden + ' more free seats';
   $('caption').hidden = !picture.caption;
   $('caption').textContent = picture.caption || '';
   showThreads();
-  if (picture.over && !state.replay) link('the server is going down', false);
+  if (picture.over && !state.replay) link('the server is shutting down', false);
 }
 
 function happened(event, isOld) {
@@ -212,20 +212,20 @@ function cardParts(key, at) {
   own.append(element('span', 'thread worker'), element('span', 'thread timer'));
   made.append(top, element('span', 'who'), element('span', 'left'), own);
   made.addEventListener('click', () => choose({ seat: key }));
-  // In the order of the seats, so that partners stand side by side.
+  // Keep the cards in the order of the seats, so that partners are side by side.
   made.dataset.at = at;
   const after = [...$('cards').children].find((there) => Number(there.dataset.at) > at);
   $('cards').insertBefore(made, after || null);
   return made;
 }
 
-/** Whether the cards have to be small, so that all of them are seen. */
+/** Returns whether the cards must be small to fit into the window. */
 function areMany() {
   return state.cards.size > 8;
 }
 
-// Ends whose word in the events is a programmer's.
-const endWords = { gone: 'hung up', broken: 'hung up without reading everything, or was cut off' };
+// Plainer words for some ends.
+const endWords = { gone: 'closed the connection', broken: 'connection reset' };
 
 function showCard(key, card) {
   const made = $('card-' + key) || cardParts(key, card.at);
@@ -237,18 +237,18 @@ function showCard(key, card) {
     return part;
   };
   set('phase', card.phase);
-  // A single port has none.
+  // Clients of a single port have no passcodes.
   const passcode = set('passcode', state.listeners.single ? '' : 'passcode ' + (card.passcode || '••••••') + (card.changes ? ' (no. ' + (card.changes + 1) + ')' : ''));
   made.dataset.changes = card.changes;
   if (was !== undefined && Number(was) !== card.changes && !calm.matches) {
     passcode.animate([{ transform: 'rotateX(90deg)', color: 'var(--closing)' }, { transform: 'none' }], 900);
   }
   const who = of({
-    free: card.end ? 'last one: ' + (endWords[card.end] || card.end) : 'nobody is expected',
-    reserved: 'for ' + (card.asker || 'somebody'),
-    greeting: (card.peer || 'somebody') + ' has to say the passcode',
-    calling: 'calls ' + (card.peer || 'somebody'),
-    // Among many, a card has room for one of the two.
+    free: card.end ? 'last visit: ' + (endWords[card.end] || card.end) : 'no client expected',
+    reserved: 'for ' + (card.asker || 'a client'),
+    greeting: (card.peer || 'a client') + ' must send the passcode',
+    calling: 'connects to ' + (card.peer || 'a client'),
+    // A small card has space for only one of the two.
     seated: [card.name, card.peer].filter(Boolean).slice(0, areMany() ? 1 : 2).join(', '),
     closing: card.end || '',
   }, card.phase);
@@ -256,24 +256,24 @@ function showCard(key, card) {
   const left = [];
   const ticks = (until, what, most = Infinity) => {
     if (until === null || until === undefined) return;
-    // A timeout ends at the first tick after its time, so one more is to come than it is long.
+    // A timeout fires at the first tick after its deadline, so its length plus one tick remains.
     const count = Math.min(most, Math.max(0, until - state.tick));
     const part = element('span', count <= 2 ? 'soon' : '');
     part.append(element('b', '', count), (count === 1 ? ' tick ' : ' ticks ') + what);
     left.push(part);
   };
-  ticks(card.until, { reserved: 'to come', greeting: 'to say it', calling: 'to answer' }[card.phase] || 'left');
+  ticks(card.until, { reserved: 'to connect', greeting: 'to send it', calling: 'to answer' }[card.phase] || 'left');
   ticks(card.idle, 'until idle', state.rules.idle || undefined);
-  ticks(card.total, 'left in all', state.rules.total || undefined);
+  ticks(card.total, 'left in total', state.rules.total || undefined);
   made.querySelector('.left').replaceChildren(...left);
-  const blocked = { greeting: 'read: the passcode', seated: 'read: what is said', calling: 'connect', closing: card.visit ? 'clears up' : 'not there' }[card.phase] || 'accept';
-  thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not there' : blocked);
+  const blocked = { greeting: 'read: the passcode', seated: 'read: messages', calling: 'connect', closing: card.visit ? 'cleans up' : 'not running' }[card.phase] || 'accept';
+  thread(made.querySelector('.worker'), threadOf('worker', key), state.listeners.single && card.phase === 'free' ? 'not running' : blocked);
   const next = nextTick(card);
   thread(made.querySelector('.timer'), threadOf('timer', key), next === null ? 'channel; wants no tick' : 'channel; wants tick ' + next);
-  made.querySelector('.timer').title = 'This thread sleeps until its channel brings something. It has asked the ticker for one tick: the next at which somebody may have to be ended.';
+  made.querySelector('.timer').title = 'This thread is blocked on its channel. It has asked the ticker for one tick: the next at which a deadline may have passed.';
 }
 
-/** The tick at which a timekeeper has something to do. */
+/** Returns the tick that the seat's timer waits for, or `null`. */
 function nextTick(card) {
   const all = [card.until, card.idle, card.total].filter((tick) => tick !== null && tick !== undefined);
   return all.length ? Math.min(...all) : null;
@@ -290,7 +290,7 @@ function threadOf(role, seat) {
   return (role === 'worker' && state.listeners.single ? 'seat' : role) + '-' + seat;
 }
 
-/** Where somebody of that name sits. */
+/** Returns the seat of the client with that name. */
 function seatOf(name) {
   for (const [seat, card] of state.cards) {
     if (card.name && card.name.toLowerCase() === String(name).toLowerCase()) return seat;
@@ -304,13 +304,13 @@ function partnerOf(seat) {
 }
 
 function showThreads() {
-  const list = [['main', 'signals, and what the operator types'], ['ticker', 'its stop channel, a tick at a time']];
+  const list = [['main', 'signals and the operator’s commands'], ['ticker', 'its stop channel, a tick at a time']];
   const of = state.listeners;
   if (of['portal-tcp']) list.push(['portal-tcp', 'accept']);
   if (of['portal-udp']) list.push(['portal-udp', 'recv_from']);
   if (of.single) list.push(['single-' + of.single.split(':').pop(), 'accept']);
   for (const room of state.rooms) list.push(['room-' + room.port, 'accept'], ['timer-' + room.port, 'its channel']);
-  list.push(['console', 'its queue of events'], ['board-feed', 'its queue of events'], ['viewer-N', 'its queue of news: one for each open board']);
+  list.push(['console', 'its queue of events'], ['board-feed', 'its queue of events'], ['viewer-N', 'its queue of updates; one thread per open board']);
   const text = JSON.stringify(list);
   if ($('threads').dataset.list === text) return;
   $('threads').dataset.list = text;
@@ -327,19 +327,19 @@ function showRooms(rooms) {
   const shown = rooms.map((room) => {
     const item = element('li');
     item.id = 'room-' + room.name;
-    item.append(element('b', '', room.name), element('span', '', 'port ' + room.port + ': ' + (room.members.join(', ') || 'nobody yet')));
+    item.append(element('b', '', room.name), element('span', '', 'port ' + room.port + ': ' + (room.members.join(', ') || 'no members')));
     return item;
   });
   $('rooms').replaceChildren(...(shown.length ? shown : [element('li', 'none', 'none')]));
 }
 
-/** Another server of the chat: a line for each, with what it said of itself last. */
+/** Shows another server of the chat: one line each, with its latest description. */
 function showServer(server) {
   $('servers-head').hidden = false;
   const id = 'server-' + server.server;
   const item = $(id) || element('li');
   const seats = server.taken + ' of ' + server.seats + ' seats taken';
-  const words = server.lives ? seats + ', lag ' + (server.lag / 1000).toFixed(1) + ' ms' : 'not heard of';
+  const words = server.lives ? seats + ', lag ' + (server.lag / 1000).toFixed(1) + ' ms' : 'lease expired';
   item.replaceChildren(element('b', '', server.server), element('span', '', words));
   if (!item.id) { item.id = id; $('servers').append(item); }
 }
@@ -369,7 +369,7 @@ function note(text) {
   $('events').append(line);
 }
 
-// --- what moves
+// --- animations
 
 function flash(name) {
   if (calm.matches || document.hidden) return;
@@ -395,7 +395,7 @@ function fly(made, from, to, duration) {
   moving.oncancel = done;
 }
 
-/** The tick reaches the timekeepers: at once those who wait for it, faintly those who sleep on. */
+/** Animates a tick: a bright dot to each timer that waits for it, a faint one to the others. */
 function pulse(event) {
   if (calm.matches) return;
   $('pulse').animate([{ transform: 'scale(2)', backgroundColor: 'var(--closing)' }, { transform: 'none' }], 600);
@@ -408,7 +408,7 @@ function pulse(event) {
   }
 }
 
-/** A message goes from socket to socket. */
+/** Animates a message from socket to socket. */
 function travel(event) {
   const d = event.details;
   const from = event.seat !== null && $('card-' + event.seat);
@@ -417,13 +417,13 @@ function travel(event) {
   if (event.event === 'relayed') targets.push($('card-' + event.to));
   if (event.event === 'room-said') targets.push($('room-' + d.room));
   if (event.event === 'direct') targets.push($('card-' + seatOf(d.to)));
-  // To everyone: one bubble, to the middle of all. One for each would hide the cards.
+  // A public message is a single bubble, because one per recipient would hide the cards.
   if (event.event === 'public') targets.push($('cards'));
   const text = d.text === undefined ? (d.bytes === undefined ? 'a message' : counted(d.bytes, 'byte', 'bytes')) : String(d.text).slice(0, 60);
   for (const target of targets.filter(Boolean)) fly(element('span', 'message', text), middle(from), middle(target), 900);
 }
 
-// --- the story of what was chosen
+// --- the story of the selection
 
 function showLegend(wanted) {
   if (wanted) closeStory();
@@ -466,7 +466,7 @@ function showStory() {
     const asker = ticket && ticket.details.asker;
     const own = state.events.filter((event) => event.visit === chosen.visit);
     const seat = own.length ? own[own.length - 1].seat : chosen.seat;
-    // What its thread did for others, and its call at the portal, belong to the story, too.
+    // The story includes the thread's calls for other clients, and the client's call at the portal.
     const isDuring = (event) => own.length && event.n > own[0].n && event.n < own[own.length - 1].n;
     const isIts = (event) => event.visit === chosen.visit
       || (isCall(event) && event.thread === threadOf('worker', seat) && isDuring(event))

@@ -1,11 +1,11 @@
-// The ladder: a lane for each client, the portal and each worker; time goes down.
+// The ladder: a sequence diagram with a lane for each client, the portal and each worker.
 'use strict';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const ROW = 30;
 const HEAD = 44;
 const MOST_ROWS = 300;
-/** The least width of a lane. Where many lanes make the picture wider than the window, it scrolls. */
+/** The minimum width of a lane. A picture with many lanes is wider than the window, and scrolls. */
 const LANE = 122;
 const FONT = 'system-ui, sans-serif';
 const SIZE = 16;
@@ -37,27 +37,27 @@ const ladder = {
     switch (event.event) {
       case 'tick': {
         const last = this.rows[this.rows.length - 1];
-        // Ticks in which nothing happens are one line.
+        // Ticks without other events share one line.
         if (last && last.tick !== undefined) { last.tick = event.tick; last.event = event; this.dirty = true; } else this.rows.push({ tick: event.tick, event });
         break;
       }
       case 'ticket':
-        arrow(client, 'portal', 'a port, please');
-        arrow('portal', client, d.port + ' and its passcode');
+        arrow(client, 'portal', 'requests a port');
+        arrow('portal', client, d.port + ' and passcode');
         break;
       case 'ticket-resent':
-        arrow(client, 'portal', 'a port, please (again)');
+        arrow(client, 'portal', 'requests a port again');
         arrow('portal', client, 'the same: ' + d.port);
         break;
       case 'full':
-        arrow('other', 'portal', 'a port, please');
+        arrow('other', 'portal', 'requests a port');
         arrow('portal', 'other', 'FULL', 'bad');
         break;
-      case 'no-show': note(worker, 'nobody came'); break;
+      case 'no-show': note(worker, 'client did not connect'); break;
       case 'arrived': arrow(client, worker, 'connects'); break;
-      case 'unexpected-connection': arrow('other', worker, 'a stray', 'bad'); arrow(worker, 'other', 'turned away', 'bad'); break;
+      case 'unexpected-connection': arrow('other', worker, 'unexpected', 'bad'); arrow(worker, 'other', 'rejected', 'bad'); break;
       case 'wrong-passcode':
-        arrow(client, worker, 'not the passcode', 'bad');
+        arrow(client, worker, 'a wrong passcode', 'bad');
         arrow(worker, client, 'Wrong handshake passcode', 'bad');
         break;
       case 'calling': arrow(worker, client, 'connects to ' + d.peer); break;
@@ -65,25 +65,25 @@ const ladder = {
         arrow(client, worker, state.listeners.single ? 'connects' : 'the passcode');
         arrow(worker, client, 'Connection successful', 'good');
         break;
-      case 'logged-in': note(worker, 'this is ' + d.name); break;
+      case 'logged-in': note(worker, 'logged in: ' + d.name); break;
       case 'relayed':
         arrow(client, worker, said);
         arrow(worker, 'c' + event.to, said);
         break;
       case 'no-partner': arrow(client, worker, 'a message'); arrow(worker, client, 'NO PARTNER', 'bad'); break;
       case 'direct': {
-        arrow(client, worker, 'for ' + d.to + ': ' + said);
+        arrow(client, worker, 'to ' + d.to + ': ' + said);
         const to = seatOf(d.to);
         if (to !== undefined) arrow(worker, 'c' + to, said);
         break;
       }
-      case 'public': arrow(client, worker, 'for everyone: ' + said); note(worker, 'to ' + d.count + ' people'); break;
+      case 'public': arrow(client, worker, 'to everyone: ' + said); note(worker, 'to ' + d.count + ' people'); break;
       case 'refused': arrow(worker, client, d.code, 'bad'); break;
       case 'closed': {
         const words = of({
           'terminate': [client, worker, 'TERMINATE'],
           'gone': [client, worker, 'closes'],
-          'broken': [client, worker, 'breaks off', 'bad'],
+          'broken': [client, worker, 'connection reset', 'bad'],
           'idle-timeout': [worker, client, 'IDLE TIMEOUT', 'bad'],
           'handshake-timeout': [worker, client, 'IDLE TIMEOUT', 'bad'],
           'total-time-timeout': [worker, client, 'TOTAL TIME TIMEOUT', 'bad'],
@@ -101,7 +101,7 @@ const ladder = {
     }
   },
 
-  /** The lanes that the rows need, left to right. Partners stand worker to worker. */
+  /** Returns the lanes for the rows, from left to right. The workers of partners are adjacent. */
   lanes(rows) {
     const seats = new Set();
     let others = false;
@@ -138,7 +138,7 @@ const ladder = {
     return (card && card.name) || 'client ' + seat;
   },
 
-  /** All of it as a picture that stands for itself, and the names of the lanes once more. */
+  /** Draws a complete picture, and the names of the lanes as a separate picture. */
   draw(least, colours) {
     const wanted = document.getElementById('ticks').checked;
     const rows = this.rows.filter((row) => wanted || row.tick === undefined);
@@ -186,14 +186,14 @@ const ladder = {
         const colour = colours[row.kind];
         group.append(make('line', { x1: from, x2: to, y1: y - 3, y2: y - 3, stroke: colour, 'stroke-width': 2, 'marker-end': `url(#tip-${row.kind})` }));
         const length = Math.abs(to - from);
-        // The middle of an arrow that is longer than the window may be out of sight; where a client's lane is, it is read.
+        // The middle of a long arrow may be out of sight, so its label is at the right end.
         const [x, anchor] = length > least ? [Math.max(from, to) - 12, 'end'] : [(from + to) / 2, 'middle'];
         group.append(words(row.label, x, y - 8, { fill: colours.ink, 'text-anchor': anchor }, Math.max(length, 120) + 50));
       }
       svg.append(group);
     });
     const last = rows.findLast((row) => at.has(row.from) || at.has(row.lane));
-    // Where the newest row is, which may be to the right of the window. Of two lanes, not the portal's.
+    // The position of the newest row, for scrolling. Of its two lanes, it is the one further right.
     const newest = last ? Math.max(at.get(last.from) || 0, at.get(last.to) || 0, at.get(last.lane) || 0) : 0;
     return { svg, names, newest };
   },
@@ -204,7 +204,7 @@ const ladder = {
     const box = document.getElementById('ladder-scroll');
     const [left, top] = [box.scrollLeft, box.scrollTop];
     const { svg, names, newest } = this.draw(box.clientWidth, colours());
-    // The names stay in sight; the picture's own lie under them.
+    // The names stay visible, and cover those in the picture.
     svg.style.marginTop = -HEAD + 'px';
     box.replaceChildren(names, svg);
     const follow = document.getElementById('follow').checked;
@@ -232,16 +232,16 @@ function make(name, attributes) {
 
 const measure = document.createElement('canvas').getContext('2d');
 
-/** How wide a text is, in pixels. */
+/** Returns the width of a text in pixels. */
 function wide(text, attributes) {
   measure.font = `${attributes['font-weight'] || 400} ${SIZE}px ${FONT}`;
   return measure.measureText(text).width;
 }
 
-/** A text that is shortened to `width` pixels. */
+/** Creates a text, shortened to `width` pixels. */
 function words(text, x, y, attributes, width) {
   const made = make('text', Object.assign({ x, y }, attributes));
-  // A message may be long; nothing is narrower than three pixels.
+  // A message may be long. Each character is at least three pixels wide.
   const begin = [...text.slice(0, Math.ceil(width / 3))];
   if (begin.join('') === text && wide(text, attributes) <= width) made.textContent = text;
   else {
@@ -251,7 +251,7 @@ function words(text, x, y, attributes, width) {
   return made;
 }
 
-/** The name above a lane: in two lines if it is too long for one, because a thread's number must not be cut off. */
+/** Creates the name above a lane. A long name has two lines, so the number of a thread is shown. */
 function heading(name, x, attributes, width) {
   const made = make('g', {});
   const whole = make('title', {});

@@ -1,81 +1,81 @@
-// What an event means, and what the bytes of a call are: words for a story.
+// Explanations of events and of the bytes in socket calls, for the story of a visit.
 'use strict';
 
 const MEANINGS = {
-  'started': 'The server has bound its listeners, and all ports lie on the stack.',
+  'started': 'The server has bound its listeners, and all ports are on the stack.',
   'listening': 'A listener is bound; a thread will block in its accept (rule 1).',
-  'ports-busy': 'These workers\' ports can\'t be bound yet; the server serves without their seats.',
-  'port-ready': 'A port that was busy is free: its worker listens, and the port is on the stack.',
-  'ticket': 'The portal took the port off the workload stack, reserved the seat and told the client where to go and what to say there (rules 2 and 5a).',
-  'ticket-resent': 'The same asker asked again; it gets the same port, not a second one.',
+  'ports-busy': 'The ports of these workers can\'t be bound yet; the server runs without their seats.',
+  'port-ready': 'A busy port is free again: its worker listens, and the port is on the stack.',
+  'ticket': 'The portal took the port off the workload stack, reserved the seat and sent the client the port and its passcode (rules 2 and 5a).',
+  'ticket-resent': 'The same client asked again; it gets the same port, not a second one.',
   'full': 'No port is left on the stack: SERVER>>> FULL. The client sleeps two seconds and asks again (rule 7).',
-  'no-show': 'Nobody came within the reservation timeout: the passcode changes and the port goes back (rule 4).',
-  'arrived': 'The expected client has connected; now it has one chance to say the passcode (rules 3 and 5b).',
-  'tls-established': 'Client and server speak TLS now; the time for the passcode begins anew.',
-  'http-refused': 'A browser was refused; the reason says what to change.',
-  'tls-failed': 'Client and server did not come to speak TLS with each other, or one of them speaks it and the other does not.',
-  'calling': 'The client wants to be called: the worker connects to the port that the client listens on.',
-  'unexpected-connection': 'Somebody who was not sent here is turned away; a reservation stays as it is (rule 5).',
-  'wrong-passcode': 'The first thing said was not the passcode: one chance only (rule 5c).',
-  'seated': 'The passcode was right. It is used up.',
-  'activity': 'The client has said something, so its idle time begins anew (rule 6).',
+  'no-show': 'The client did not connect within the reservation timeout: the passcode changes, and the port goes back on the stack (rule 4).',
+  'arrived': 'The expected client has connected; now it has one chance to send the passcode (rules 3 and 5b).',
+  'tls-established': 'The TLS handshake is complete; the timeout for the passcode starts again.',
+  'http-refused': 'The server refused a browser\'s request; the reason includes the fix.',
+  'tls-failed': 'The TLS handshake failed, or only one side uses TLS.',
+  'calling': 'The client requested a callback: the worker connects to the client\'s port.',
+  'unexpected-connection': 'A client that the portal did not send here was rejected; a reservation is not affected (rule 5).',
+  'wrong-passcode': 'The first frame was not the passcode: each client has only one chance (rule 5c).',
+  'seated': 'The passcode was right, and can\'t be used again.',
+  'activity': 'The client was active, so its idle timeout starts again (rule 6).',
   'relayed': 'The thread that read the message wrote it into the partner\'s socket.',
-  'no-partner': 'A message had nobody to go to: NO PARTNER.',
+  'no-partner': 'The message had no recipient: NO PARTNER.',
   'registered': 'A new account is on the disk.',
-  'logged-in': 'The client goes by a name now.',
-  'password-wrong': 'Not the account\'s password.',
-  'public': 'Written into everybody\'s socket.',
-  'direct': 'Written into one person\'s socket.',
-  'no-such-user': 'That name is not here.',
-  'room-opened': 'The first JOIN made a room: a thread and a port of its own.',
-  'room-ended': 'The last member has left; the room\'s port is free.',
-  'refused': 'It could not be done, and the client was told why.',
+  'logged-in': 'The client has logged in with a name.',
+  'password-wrong': 'The password was wrong.',
+  'public': 'The message was written into the sockets of all recipients.',
+  'direct': 'The message was written into the recipient\'s socket.',
+  'no-such-user': 'No client has that name.',
+  'room-opened': 'The first JOIN created the room, with its own thread and port.',
+  'room-ended': 'The last member has left, and the room\'s port is free.',
+  'refused': 'The server refused the request, and sent the client the reason.',
   'closed': 'The session is over.',
-  'seat-free': 'The passcode has changed and the port is back on the stack (rule 5d).',
-  'tick': 'The clock moved on; those whose tick has come were told (rule 8).',
-  'panicked': 'A thread panicked over one client; it goes on with the next.',
-  'lines-missing': 'Events came faster than they could be shown, or could not be written. The picture may be wrong for a while.',
-  'shutting-down': 'Everybody is told, and every thread is joined.',
+  'seat-free': 'The passcode has changed, and the port is back on the stack (rule 5d).',
+  'tick': 'The clock advanced, and the tick was sent to the threads that wait for it (rule 8).',
+  'panicked': 'A thread panicked while serving one client; it continues with the next.',
+  'lines-missing': 'Events arrived faster than they could be shown, or could not be written. The board may be wrong for a while.',
+  'shutting-down': 'The server notifies all clients and joins all threads.',
 };
 
 const ENDS = {
-  'terminate': 'The client said TERMINATE (rule 9).',
-  'idle-timeout': 'Nothing was heard for the idle timeout: SERVER>>> IDLE TIMEOUT (rule 6).',
-  'total-time-timeout': 'Connected for as long as anybody may be: SERVER>>> TOTAL TIME TIMEOUT (rule 6).',
-  'handshake-timeout': 'Connected, but no passcode in time.',
-  'wrong-passcode': 'One chance only; the client has to visit the portal again (rule 5c).',
-  'gone': 'The client closed the connection without a word.',
-  'broken': 'The connection broke.',
+  'terminate': 'The client sent TERMINATE (rule 9).',
+  'idle-timeout': 'The client was idle for too long: SERVER>>> IDLE TIMEOUT (rule 6).',
+  'total-time-timeout': 'The client reached the maximum connection time: SERVER>>> TOTAL TIME TIMEOUT (rule 6).',
+  'handshake-timeout': 'The client did not send the passcode in time.',
+  'wrong-passcode': 'The client had only one chance; it must ask the portal again (rule 5c).',
+  'gone': 'The client closed the connection without sending TERMINATE.',
+  'broken': 'The connection was reset.',
 };
 
 const FRAMES = [
-  [/<Port>.*<HandshakePasscode>/, 'the portal\'s answer: where to go, and the passcode for it'],
-  [/<HandshakePasscode>/, 'the passcode, said once'],
-  [/Connection successful/, 'let in'],
-  [/Wrong handshake passcode/, 'turned away'],
+  [/<Port>.*<HandshakePasscode>/, 'the portal\'s answer: a port and its passcode'],
+  [/<HandshakePasscode>/, 'the passcode'],
+  [/Connection successful/, 'the client is admitted'],
+  [/Wrong handshake passcode/, 'the client is rejected'],
   [/<command>FULL/, 'no port is free'],
   [/<command>TERMINATE/, 'the client leaves'],
-  [/<command>IDLE TIMEOUT/, 'silent for too long'],
-  [/<command>TOTAL TIME TIMEOUT/, 'here for too long'],
-  [/<command>(PARTNER|NO PARTNER)/, 'who sits in the next seat'],
-  [/<command>LOGIN/, 'a name is claimed'],
-  [/<command>PASSWORD/, 'a password is asked for, or given'],
-  [/<command>WELCOME/, 'the name is theirs'],
-  [/<command>SENT/, 'how many it was handed to'],
-  [/<command>PING|<command>PONG/, 'are you there?'],
+  [/<command>IDLE TIMEOUT/, 'idle for too long'],
+  [/<command>TOTAL TIME TIMEOUT/, 'connected for too long'],
+  [/<command>(PARTNER|NO PARTNER)/, 'a change of partner'],
+  [/<command>LOGIN/, 'the client claims a name'],
+  [/<command>PASSWORD/, 'a request for a password, or the password'],
+  [/<command>WELCOME/, 'the client has the name'],
+  [/<command>SENT/, 'the number of recipients'],
+  [/<command>PING|<command>PONG/, 'a test of the connection'],
   [/<command>/, 'a command'],
-  [/<error /, 'it can\'t be done, and why'],
-  [/<notice>/, 'the server says something'],
-  [/from=.*<message>/, 'a message, with who said it'],
+  [/<error /, 'a refusal, with the reason'],
+  [/<notice>/, 'a notice from the server'],
+  [/from=.*<message>/, 'a message, with its sender'],
   [/<message>/, 'a message'],
 ];
 
-/** What `table` has for `word`. A word from a recording may be one that every object has, such as constructor. */
+/** Looks up `word` in `table`. A recording may contain built-in names, such as constructor. */
 function of(table, word) {
   return Object.hasOwn(table, word) ? table[word] : undefined;
 }
 
-/** Socket calls are for the stories; among the events they would hide everything else. */
+/** Returns whether an event is a socket call. Only stories show these, because there are many. */
 function isCall(event) {
   return ['bind', 'listen', 'accept', 'connect', 'read', 'write', 'shutdown', 'close', 'recv_from', 'send_to', 'frame'].includes(event.event);
 }
@@ -90,20 +90,20 @@ function element(name, className, text) {
 function details(event) {
   const parts = [];
   for (const [name, value] of Object.entries(event.details)) {
-    // A call's bytes are shown apart; a message's are a number.
+    // The bytes of a call are shown separately. For a message, `bytes` is a number.
     if (typeof value !== 'string' || name !== 'bytes') parts.push(name + ' ' + value);
   }
   return parts.join('  ');
 }
 
-/** A number and what it counts. */
+/** Formats a number with its noun in the singular or plural. */
 function counted(count, one, many) {
   return count + ' ' + (count === 1 ? one : many);
 }
 
 /**
- * The frames in an event's bytes, each with what it is. A line without its end is a part of a frame; a
- * WebSocket frame has a length, and no end that could be seen.
+ * Splits an event's bytes into frames with their meanings. A line without a line feed is a part of
+ * a frame. A WebSocket frame has a length instead of a visible end.
  */
 function frames(event) {
   const inner = event.details.bytes.replace(/^"/, '').replace(/"( and \d+ more)?$/, '');
@@ -112,12 +112,12 @@ function frames(event) {
   return pieces.filter(Boolean).map((text) => {
     const whole = isWebSocket || text.endsWith('\\n');
     const known = FRAMES.find(([pattern]) => pattern.test(text));
-    const meaning = (known ? known[1] : 'bytes') + (whole ? '' : ' (no end of the frame here)');
+    const meaning = (known ? known[1] : 'bytes') + (whole ? '' : ' (incomplete frame)');
     return { text, whole, meaning };
   });
 }
 
-/** One step of a story. */
+/** Creates one step of a story. */
 function step(event, isChosen) {
   const item = element('li', isChosen ? 'chosen' : '');
   const head = element('p', 'head', event.event + ' ');

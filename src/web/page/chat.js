@@ -1,4 +1,4 @@
-// What ties the session, the screen and the person together.
+// Connects the session, the screen and the user.
 
 const screen_ = new Screen();
 const session = new Session({
@@ -13,7 +13,7 @@ const session = new Session({
       state.append(' ', button);
     }
     if (elsewhere) {
-      const link = element('a', '', 'go there');
+      const link = element('a', '', 'open its page');
       link.href = elsewhere;
       state.append(' ', link);
     }
@@ -26,13 +26,13 @@ const session = new Session({
   loggedIn(name) {
     $('login').hidden = true;
     for (const id of ['password', 'again']) $(id).value = '';
-    session.listener.state(`You are ${name}.`, true);
+    session.listener.state(`Logged in as ${name}.`, true);
     screen_.conversation('everyone', 'Everyone');
     drawTarget();
   },
   partner(partner, isThere) {
-    const beside = screen_.conversation('partner', 'Beside you');
-    screen_.note(beside, isThere ? `${partner.label} sits beside you` : `${partner.label} has gone`);
+    const beside = screen_.conversation('partner', 'Partner');
+    screen_.note(beside, isThere ? `${partner.label} is your partner` : `${partner.label} left`);
     drawTarget();
   },
   said(said) {
@@ -40,8 +40,8 @@ const session = new Session({
     if (said.scope === 'public') conversation = screen_.conversation('everyone', 'Everyone');
     else if (said.scope === 'direct') conversation = screen_.conversation('person:' + said.from.toLowerCase(), said.from);
     else if (said.scope === 'room') conversation = screen_.conversation('room:' + said.room.toLowerCase(), '# ' + said.room);
-    else conversation = screen_.conversation('partner', 'Beside you');
-    // Old lines that have been heard already come again after a return.
+    else conversation = screen_.conversation('partner', 'Partner');
+    // After a reconnect, the server sends old messages that are already shown.
     if (said.old && said.time && conversation.newest && new Date(said.time) <= conversation.newest) return;
     screen_.say(conversation, { ...said, mine: session.name !== null && said.from === session.name });
     if (!said.old) notify(said.from, said.text, conversation);
@@ -56,32 +56,32 @@ const session = new Session({
   left(room) { screen_.remove('room:' + room.toLowerCase()); },
   topic(said) {
     const conversation = screen_.conversation('room:' + said.room.toLowerCase(), '# ' + said.room);
-    screen_.note(conversation, said.topic ? `the topic is: ${said.topic}` + (said.username ? ` (${said.username})` : '') : 'there is no topic');
+    screen_.note(conversation, said.topic ? `topic: ${said.topic}` + (said.username ? ` (set by ${said.username})` : '') : 'no topic');
   },
   roomNews(room, text) { screen_.note(screen_.conversation('room:' + room.toLowerCase(), '# ' + room), text); },
   who(users) { people.clear(); for (const user of users) people.add(user); drawPeople(); },
   person(name, isThere) { if (isThere) people.add(name); else people.delete(name); drawPeople(); },
   roomList(rooms) { roomList = rooms; drawPeople(); },
   back(seconds) {
-    const words = `You were away for ${seconds} s. What was said to everyone, to you and beside you meanwhile is not here; of a room, the last lines come now.`;
+    const words = `You were disconnected for ${seconds} s. You missed any public, direct and partner messages from that time; the last messages of your rooms follow.`;
     for (const there of screen_.conversations.values()) screen_.note(there, words);
   },
 });
 
-// --- how you got in
+// --- the documents of the handshake
 
 const MEANINGS = [
-  [/<Port>/, 'in', 'The portal: this seat is yours, if you say this passcode within two seconds.'],
-  [/<HandshakePasscode>/, 'out', 'This page has said it, once.'],
-  [/Connection successful/, 'in', 'The worker lets you in. The passcode is used up.'],
-  [/Wrong handshake passcode/, 'in', 'That was not it. There is one chance only.'],
-  [/<command>FULL/, 'in', 'No seat is free. The page asks again every 2 s.'],
+  [/<Port>/, 'in', 'The portal reserves a seat for you, for two seconds.'],
+  [/<HandshakePasscode>/, 'out', 'The page sends the passcode.'],
+  [/Connection successful/, 'in', 'The worker admits you. The passcode can’t be used again.'],
+  [/Wrong handshake passcode/, 'in', 'The passcode was wrong. Each passcode allows only one try.'],
+  [/<command>FULL/, 'in', 'No seat is free. The page retries every 2 s.'],
 ];
 
 function showStep(way, text) {
   const found = MEANINGS.find(([pattern, there]) => there === way && pattern.test(text));
   if (!found) return;
-  // With the portal's answer it begins anew.
+  // A ticket is the first document of a new connection.
   if (found === MEANINGS[0]) $('steps').replaceChildren();
   const line = element('li', '', found[2]);
   line.append(element('code', '', text));
@@ -94,7 +94,7 @@ if (document.body.dataset.board) {
   $('board').hidden = false;
 }
 
-// --- who one is
+// --- the login form
 
 let asksPassword = false;
 
@@ -115,7 +115,7 @@ function askPassword(name, isNew, why) {
   $('password-part').hidden = false;
   $('again-part').hidden = !isNew;
   $('cancel-login').hidden = false;
-  const question = isNew ? `A password for the new account ${name}.` : `The password of ${name}.`;
+  const question = isNew ? `Choose a password for the new account ${name}.` : `Enter the password of ${name}.`;
   $('login-question').textContent = why ? `${why}. ${question}` : question;
   $('password').autocomplete = isNew ? 'new-password' : 'current-password';
   $('password').value = '';
@@ -132,14 +132,14 @@ $('login').addEventListener('submit', (event) => {
   }
   const password = $('password').value;
   if (!$('again-part').hidden && password !== $('again').value) {
-    askPassword(session.wanted, true, 'The two were not the same');
+    askPassword(session.wanted, true, 'The passwords differ');
     return;
   }
   if (password) session.prove(password);
 });
 $('cancel-login').addEventListener('click', () => { session.wanted = null; session.password = null; askName(); $('name').focus(); });
 
-// --- who is here
+// --- people and rooms
 
 const people = new Set();
 let roomList = [];
@@ -156,7 +156,7 @@ function drawPeople() {
     return item;
   });
   $('names').replaceChildren(...items);
-  $('show-people').textContent = people.size ? `Who is here (${people.size})` : 'Who is here';
+  $('show-people').textContent = people.size ? `People (${people.size})` : 'People';
   $('rooms').replaceChildren(...roomList.map(({ name, members }) => {
     const item = element('li');
     const button = element('button', '', `# ${name} (${members})`);
@@ -177,7 +177,7 @@ function talkTo(name) {
 function joinRoom(room) {
   showPeople(false);
   if (session.inRooms.has(room)) screen_.choose('room:' + room.toLowerCase());
-  else if (!session.name) askName('A room is for people with a name');
+  else if (!session.name) askName('Log in to join a room');
   else { wantsRoom = room.toLowerCase(); session.join(room); }
 }
 
@@ -195,9 +195,9 @@ $('join').addEventListener('submit', (event) => {
   $('room').value = '';
 });
 
-// --- saying things
+// --- sending messages
 
-/** To whom what is typed now would go: a value that is another one as soon as that is somebody else. */
+/** Identifies the recipient of the text in the box. The value changes if the recipient changes. */
 function target() {
   const there = screen_.chosen;
   if (!there || !session.isIn) return null;
@@ -210,20 +210,20 @@ function target() {
 
 function describe() {
   const there = screen_.chosen;
-  if (!session.isIn) return 'Not connected. What you write is kept here.';
+  if (!session.isIn) return 'Not connected. The page keeps your draft.';
   if (!there) return 'Message';
   const [kind] = there.key.split(':');
-  if (kind === 'partner') return session.partner ? `To ${session.partner.label}, beside you` : 'Nobody is beside you yet';
-  if (!session.name) return 'For this you need a name';
+  if (kind === 'partner') return session.partner ? `To ${session.partner.label}, your partner` : 'You have no partner yet';
+  if (!session.name) return 'Log in to write here';
   if (kind === 'everyone') return 'To everyone';
-  return kind === 'room' ? `To the room ${there.name.slice(2)}` : `To ${there.name} alone`;
+  return kind === 'room' ? `To the room ${there.name.slice(2)}` : `To ${there.name} only`;
 }
 
 function drawTarget() {
   $('to').textContent = shown(describe());
 }
 
-// For whom the draft was begun: it is sent to nobody else without being asked.
+// The recipient when the user began the draft. Sending it to another one needs a confirmation.
 let draft = null;
 
 function sized() {
@@ -262,7 +262,7 @@ function submit() {
   const command = text.startsWith('/') && !text.startsWith('//');
   if (!command && draft && draft.target !== target()) {
     const now = describe();
-    screen_.note(screen_.chosen, `That was written when it said “${draft.words}”; now it says “${now}”. It was not sent. Enter again sends it there.`, 'trouble');
+    screen_.note(screen_.chosen, `Not sent, because the recipient has changed from “${draft.words}” to “${now}”. Press Enter again to send it.`, 'trouble');
     draft = { target: target(), words: now };
     return;
   }
@@ -273,23 +273,23 @@ function submit() {
   sized();
 }
 
-/** Says it in that conversation. Returns whether it is gone from the box. */
+/** Sends a message in a conversation. Returns whether to clear the box. */
 function say(conversation, text, me) {
   const [kind] = conversation.key.split(':');
   const named = kind === 'partner' && /^%([A-Za-z0-9_.-]{1,32})%([^]*)$/.exec(text);
   if (named) {
-    // Seed 003's way to write to one person.
+    // Seed 003's form of a direct message.
     const person = screen_.conversation('person:' + named[1].toLowerCase(), named[1]);
     return say(person, named[2], me);
   }
   const refuse = (why) => { screen_.kept(conversation, text, why, putBack); return true; };
   if (!session.isIn) return refuse('you are not connected');
   if (documents.bytes(documents.command('SAY', { room: conversation.name, message: text }, true)) > session.max) {
-    screen_.note(conversation, `That is too long: a message takes ${session.max} bytes at most. It is still in the box.`, 'trouble');
+    screen_.note(conversation, `Not sent: the message is longer than ${session.max} bytes. Shorten it and send it again.`, 'trouble');
     return false;
   }
-  if (kind === 'partner' && !session.partner) return refuse('nobody is beside you');
-  if (kind !== 'partner' && !session.name) return refuse('you need a name for that');
+  if (kind === 'partner' && !session.partner) return refuse('you have no partner');
+  if (kind !== 'partner' && !session.name) return refuse('you are not logged in');
   const room = kind === 'room' ? [...session.inRooms].find((there) => 'room:' + there.toLowerCase() === conversation.key) : null;
   if (kind === 'room' && !room) return refuse('you are not in that room');
   const from = session.name || 'you';
@@ -302,54 +302,54 @@ function say(conversation, text, me) {
 }
 
 const HELP = [
-  '/login NAME: be somebody', '/names: who is here', '/all TEXT: to everyone', '/msg NAME TEXT: to one person',
-  '/me TEXT: as an action, in this conversation', '/join ROOM, /leave [ROOM], /rooms', '/topic [TEXT]: what this room is about',
-  '/to NAME, /to all, /to partner, /to ROOM: another conversation', '/quit: leave', 'A line that begins with // is said with one /.',
+  '/login NAME: log in', '/names: list the people', '/all TEXT: send to everyone', '/msg NAME TEXT: send to one person',
+  '/me TEXT: send as an action, in this conversation', '/join ROOM, /leave [ROOM], /rooms', '/topic [TEXT]: show or set the topic of this room',
+  '/to NAME, /to all, /to partner, /to ROOM: switch to another conversation', '/quit: leave', 'To send a text that begins with /, begin it with //.',
 ];
 
-/** Does what a line with a / asks for. Returns whether it is done. */
+/** Runs a command line that begins with a /. Returns whether it succeeded. */
 function obey(line) {
   const [word, ...rest] = line.slice(1).split(' ');
   const all = rest.join(' ').trim();
   const note = (text, kind) => { screen_.note(screen_.chosen, text, kind); return kind !== 'trouble'; };
-  const needsName = () => (session.name ? null : note('For that you need a name: /login NAME.', 'trouble'));
+  const needsName = () => (session.name ? null : note('You are not logged in: use /login NAME.', 'trouble'));
   switch (word.toLowerCase()) {
     case 'help': for (const text of HELP) note(text); return true;
-    case 'login': if (!all) return note('/login NAME', 'trouble'); session.login(all); return true;
+    case 'login': if (!all) return note('Usage: /login NAME', 'trouble'); session.login(all); return true;
     case 'quit': case 'exit': session.leave(); return true;
-    case 'names': case 'who': showPeople(true); return note(people.size ? `here are: ${[...people].sort().join(', ')}` : 'nobody has logged in');
+    case 'names': case 'who': showPeople(true); return note(people.size ? `logged in: ${[...people].sort().join(', ')}` : 'no one has logged in');
     case 'all': if (needsName() === false) return false; return say(screen_.conversation('everyone', 'Everyone'), all, false);
     case 'msg': case 'dm': {
       const [to, ...text] = rest;
-      if (!to || !text.join(' ').trim()) return note('/msg NAME TEXT', 'trouble');
+      if (!to || !text.join(' ').trim()) return note('Usage: /msg NAME TEXT', 'trouble');
       return say(screen_.conversation('person:' + to.toLowerCase(), to), text.join(' '), false);
     }
-    case 'me': return all ? say(screen_.chosen, all, true) : note('/me TEXT', 'trouble');
-    case 'join': if (!all) return note('/join ROOM', 'trouble'); joinRoom(all); return true;
+    case 'me': return all ? say(screen_.chosen, all, true) : note('Usage: /me TEXT', 'trouble');
+    case 'join': if (!all) return note('Usage: /join ROOM', 'trouble'); joinRoom(all); return true;
     case 'leave': {
       const name = all || (screen_.chosen.key.startsWith('room:') ? screen_.chosen.name.slice(2) : '');
-      if (!name) return note('/leave ROOM', 'trouble');
+      if (!name) return note('Usage: /leave ROOM', 'trouble');
       if (session.isIn) session.leaveRoom(name);
       return true;
     }
     case 'rooms': session.refresh(); showPeople(true); return true;
     case 'topic': {
-      if (!screen_.chosen.key.startsWith('room:')) return note('/topic is for rooms', 'trouble');
+      if (!screen_.chosen.key.startsWith('room:')) return note('/topic works only in a room', 'trouble');
       if (session.isIn) session.setTopic(screen_.chosen.name.slice(2), all || null);
       return true;
     }
     case 'to': {
-      if (!all) return note('/to NAME, /to all, /to partner or /to ROOM', 'trouble');
+      if (!all) return note('Usage: /to NAME, /to all, /to partner or /to ROOM', 'trouble');
       const lower = all.toLowerCase();
       const key = ['all', 'everyone'].includes(lower) ? 'everyone' : lower === 'partner' ? 'partner' : screen_.conversations.has('room:' + lower) ? 'room:' + lower : null;
-      if (key) { screen_.conversation(key, key === 'everyone' ? 'Everyone' : 'Beside you'); screen_.choose(key); } else talkTo(all);
+      if (key) { screen_.conversation(key, key === 'everyone' ? 'Everyone' : 'Partner'); screen_.choose(key); } else talkTo(all);
       return true;
     }
-    default: return note(`There is no /${word}; /help lists what there is. To say it, begin with //.`, 'trouble');
+    default: return note(`Unknown command /${word}; /help lists the commands. To send the line as a message, begin it with //.`, 'trouble');
   }
 }
 
-// --- notifications, where a browser allows them
+// --- notifications, if the browser allows them
 
 function notify(from, text, conversation) {
   if (document.visibilityState === 'visible' || !window.isSecureContext) return;
@@ -362,14 +362,14 @@ if ('Notification' in window) {
   $('notify').hidden = window.isSecureContext && Notification.permission === 'granted';
   $('notify').addEventListener('click', () => {
     if (!window.isSecureContext) {
-      screen_.note(screen_.chosen, 'A browser shows notifications only for pages over https, or on this machine (localhost).');
+      screen_.note(screen_.chosen, 'Browsers allow notifications only for pages over https or from this machine (localhost).');
       return;
     }
     Notification.requestPermission().then((answer) => { $('notify').hidden = answer === 'granted'; });
   });
 }
 
-// --- a phone's keyboard, a page that was put away, a person who is there
+// --- a phone's keyboard, a hidden page, and the user's activity
 
 if (window.visualViewport) {
   const fit = () => {
@@ -389,6 +389,6 @@ window.addEventListener('pageshow', (event) => { if (event.persisted) session.co
 for (const kind of ['keydown', 'pointerdown']) document.addEventListener(kind, () => session.touched(), { passive: true });
 
 screen_.onchoose = () => drawTarget();
-screen_.conversation('partner', 'Beside you');
+screen_.conversation('partner', 'Partner');
 $('way').open = window.matchMedia('(min-width: 641px) and (min-height: 600px)').matches;
 session.connect();

@@ -1,15 +1,16 @@
 'use strict';
-// Documents: what travels over the WebSocket, one in each text message. See PROTOCOL, sections 1 to 11.
+// Reads and writes the documents of the protocol (src/protocol.md). Each text message of the
+// WebSocket is one document.
 
 const documents = {
-  /** What the server says, as an object with a `kind`; `null` if it is nothing that this page knows. */
+  /** Parses a server's document into an object with a `kind`. Returns `null` if it is unknown. */
   read(text) {
     const parsed = new DOMParser().parseFromString(text, 'text/xml');
     const root = parsed.documentElement;
     if (parsed.getElementsByTagName('parsererror').length) return null;
     const child = (name) => [...root.children].find((there) => there.tagName === name);
     const part = (name) => { const found = child(name); return found ? found.textContent : null; };
-    // The page of another server, from an <elsewhere>: nothing but a page.
+    // The address of another server's page, from an <elsewhere>. Only http and https are allowed.
     const page = (there) => {
       const web = there && [...there.children].find((part) => part.tagName === 'web');
       return web && /^https?:\/\//.test(web.textContent) ? web.textContent : null;
@@ -44,7 +45,7 @@ const documents = {
     return port && passcode ? { kind: 'ticket', port: port.trim(), passcode: passcode.trim() } : null;
   },
 
-  /** Text as the content of an element. What XML has no way to say is left out. */
+  /** Escapes text for the content of an element. Removes characters that XML can't represent. */
   escaped(text) {
     const names = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '\n': '&#10;', '\r': '&#13;', '\t': '&#9;' };
     const possible = text.toWellFormed ? text.toWellFormed() : text;
@@ -52,16 +53,16 @@ const documents = {
     return possible.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, '').replace(/[&<>\n\r\t]/g, (found) => names[found]);
   },
 
-  /** A command with its parts, such as `command('DM', { to: 'bob', message: 'hello' })`. */
+  /** Builds a command with its parts, as in `command('DM', { to: 'bob', message: 'hello' })`. */
   command(name, parts, me) {
     const inside = Object.entries(parts || {}).map(([part, value]) =>
       value === true ? `<${part}/>` : `<${part}>${documents.escaped(value)}<` + `/${part}>`);
     return `<CLIENT${me ? " me='yes'" : ''}><command>${name}<` + `/command>${inside.join('')}<` + '/CLIENT>';
   },
 
-  /** Chat for whoever sits beside. */
+  /** Builds a message to the partner. */
   message(text, me) {
-    // What begins with % names its destination; nothing that is typed for the partner may do that by accident.
+    // A % at the beginning would name another recipient. Doubling it makes the text ordinary.
     const plain = text.startsWith('%') ? '%' + text : text;
     return `<CLIENT${me ? " me='yes'" : ''}><message>${documents.escaped(plain)}<` + '/message><' + '/CLIENT>';
   },
@@ -70,7 +71,7 @@ const documents = {
     return `<CLIENT><HandshakePasscode>${documents.escaped(passcode)}<` + '/HandshakePasscode><' + '/CLIENT>';
   },
 
-  /** How many bytes a document takes, which is what the server counts. */
+  /** Returns the length of a document in bytes, which the server limits. */
   bytes(text) {
     return new TextEncoder().encode(text).length;
   },

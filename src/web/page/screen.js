@@ -1,5 +1,5 @@
-// The screen: conversations as tabs with a log each, and what belongs to them. Whatever came over the network
-// becomes a text node; nothing here makes markup of it.
+// The screen: the conversations, each with a tab and a log. All text from the network becomes text
+// nodes, never markup.
 
 const $ = (id) => document.getElementById(id);
 const MOST_LINES = 1000;
@@ -11,12 +11,12 @@ function element(name, className, text) {
   return made;
 }
 
-/** Text in which addresses of pages are links. */
+/** Turns the URLs in a text into links. */
 function linked(text) {
   const parts = document.createDocumentFragment();
   let end = 0;
   for (const found of text.matchAll(/https?:\/\/[^\s<>"'`\u0000-\u0020]+/gi)) {
-    // What ends a sentence is not the end of an address.
+    // Punctuation at the end belongs to the sentence, not to the URL.
     const address = found[0].replace(/[.,;:!?)\]}]+$/, '');
     let url;
     try { url = new URL(address); } catch { continue; }
@@ -33,7 +33,7 @@ function linked(text) {
   return parts;
 }
 
-/** A colour for each name, the same for everyone: as a hue, so that light and dark pages can both show it. */
+/** Returns a hue for a name, the same for all users. Light and dark pages use it differently. */
 function hue(name) {
   let sum = 7;
   for (const letter of name.toLowerCase()) sum = (sum * 31 + letter.codePointAt(0)) % 3600;
@@ -46,7 +46,7 @@ class Conversation {
     this.screen = screen;
     this.unread = 0;
     this.lastDay = '';
-    this.newest = null;      // when the last line with a time was said, for what was missed
+    this.newest = null;      // time of the newest message, to skip repeated old ones
     this.mark = null;
     const number = screen.made += 1;
     this.log = element('ol', 'log');
@@ -85,7 +85,7 @@ class Conversation {
     return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 40;
   }
 
-  /** Appends a line; nothing that stands there is written anew, so a reader's voice says it once. */
+  /** Appends a line. Earlier lines are not touched, so a screen reader reads each line once. */
   append(line, when, counts) {
     const isSeen = this.screen.isSeen(this);
     const stays = this.isAtEnd || this.log.hidden;
@@ -109,7 +109,7 @@ class Conversation {
     this.screen.showMore(this);
   }
 
-  /** The person has seen all of it. */
+  /** Marks all lines as read. */
   seen() {
     if (!this.unread) return;
     this.unread = 0;
@@ -157,7 +157,7 @@ class Screen {
     const next = this.conversations.get(key);
     if (!next) return;
     if (this.chosen && this.chosen !== next) {
-      // The mark is where reading stopped: once another conversation is read, it is old.
+      // Remove the mark for new lines once they have been read.
       if (this.chosen.mark && !this.chosen.unread) { this.chosen.mark.remove(); this.chosen.mark = null; }
       this.chosen.place = this.chosen.isAtEnd ? null : this.chosen.log.scrollTop;
     }
@@ -200,7 +200,7 @@ class Screen {
     if (conversation !== this.chosen) return;
     const more = $('more');
     more.hidden = conversation.isAtEnd;
-    more.textContent = conversation.unread ? `${conversation.unread} new, below` : 'To the newest';
+    more.textContent = conversation.unread ? `${conversation.unread} new below` : 'Jump to the newest';
   }
 
   count() {
@@ -211,7 +211,7 @@ class Screen {
 
   // --- lines
 
-  /** Somebody said something. Returns a function that tells what became of it. */
+  /** Shows a message. Returns a function that shows its outcome. */
   say(conversation, { from, text, me, mine, time, old }) {
     const when = time ? new Date(time) : new Date();
     const line = element('li', mine ? 'mine' : '');
@@ -236,19 +236,19 @@ class Screen {
     };
   }
 
-  /** A line of the page's own. */
+  /** Shows a line from the page itself. */
   note(conversation, text, className) {
     const line = element('li', className || 'notice');
     line.append(element('span', 'text', shown(text)));
     conversation.append(line, new Date(), false);
   }
 
-  /** A line that was not sent, with a button that puts it back where it can be sent. */
+  /** Shows a message that was not sent, with a button that returns it to the box. */
   kept(conversation, text, why, putBack) {
     const line = element('li', 'mine failed');
     line.append(element('span', 'text', shown(text)));
     line.append(element('span', 'fate', `not sent: ${why}`));
-    const back = element('button', '', 'Write it again');
+    const back = element('button', '', 'Edit again');
     back.type = 'button';
     back.addEventListener('click', () => { line.remove(); putBack(text); });
     line.append(back);

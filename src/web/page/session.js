@@ -1,41 +1,41 @@
-// The session: one WebSocket after the other, which way in, under which name, and what became of what was said.
-// It knows nothing of the page: it calls the functions of `listener`.
+// The session: connects and reconnects the WebSocket, logs in, and tracks the outcome of each
+// message. It knows nothing of the page; it calls the functions of `listener`.
 
 const FULL_PAUSE = 2000;
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 30000;
-// A server needs up to four minutes to find that a connection is dead; until then the name is in use.
+// A server needs up to four minutes to detect a dead connection. Until then, the name is in use.
 const NAME_PAUSE = 10000;
 const NAME_TRIES = 25;
 const PONG_WITHIN = 5000;
 
 const ENDS = {
-  'IDLE TIMEOUT': 'Nothing was heard from you for too long, so the server gave your seat to somebody else.',
-  'TOTAL TIME TIMEOUT': 'You were connected for as long as this server lets anybody.',
-  'TOO SLOW': 'Your browser did not take what was sent to it in time.',
-  'TAKEN OVER': 'You have logged in elsewhere under this name.',
-  'KICKED': 'The operator of the server has removed you.',
-  'SHUTDOWN': 'The server is going down.',
+  'IDLE TIMEOUT': 'The server disconnected you because you were idle for too long.',
+  'TOTAL TIME TIMEOUT': 'The server disconnected you because you reached its maximum connection time.',
+  'TOO SLOW': 'The server disconnected you because your browser received its messages too slowly.',
+  'TAKEN OVER': 'You logged in with this name on another connection.',
+  'KICKED': 'The operator removed you.',
+  'SHUTDOWN': 'The server is shutting down.',
 };
 
 class Session {
   constructor(listener) {
     this.listener = listener;
     this.socket = null;
-    this.link = 0;           // how many connections there have been
-    this.isIn = false;       // the passcode was right
-    this.max = 8192;
-    this.name = null;        // as the server knows it, on this connection
-    this.wanted = null;      // who the person wants to be, kept for coming back
+    this.link = 0;           // number of connections so far
+    this.isIn = false;       // true after the welcome
+    this.max = 8192;         // maximum length of a document, in bytes
+    this.name = null;        // the name on this connection, after the login
+    this.wanted = null;      // the user's choice of name, kept for reconnects
     this.password = null;
-    this.rooms = new Set();  // which rooms the person wants to be in
+    this.rooms = new Set();  // the user's choice of rooms, kept for reconnects
     this.inRooms = new Set();
     this.partner = null;     // { label, arrival }
     this.arrivals = 0;
     this.presenceTold = false;
-    this.awaited = [];       // what has been said and not been answered, in order
-    this.end = null;         // why the server has ended it
-    this.tries = 0;          // for FULL
+    this.awaited = [];       // requests without a reply yet, in order
+    this.end = null;         // the server's reason for closing the connection
+    this.tries = 0;          // number of FULL replies in a row
     this.pause = FIRST_PAUSE;
     this.timer = null;
     this.nameTries = 0;
@@ -57,7 +57,7 @@ class Session {
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     const socket = new WebSocket(url);
     this.socket = socket;
-    this.listener.state(this.tries ? 'Asking for a seat again…' : 'Connecting…', true);
+    this.listener.state(this.tries ? 'Requesting a seat again…' : 'Connecting…', true);
     socket.onmessage = (event) => { if (link === this.link) this.heard(String(event.data)); };
     socket.onclose = (event) => { if (link === this.link) this.lost(event); };
   }
@@ -72,14 +72,14 @@ class Session {
     this.inRooms.clear();
     this.idleSoon = false;
     if (wasIn && !this.lostAt) this.lostAt = Date.now();
-    // What had no answer may have arrived or not; nobody knows.
-    for (const waiting of this.awaited) if (waiting.fate) waiting.fate('unsure', 'not known whether it arrived');
+    // A message without a reply may have been delivered or not.
+    for (const waiting of this.awaited) if (waiting.fate) waiting.fate('unsure', 'may not have been delivered');
     this.awaited = [];
     this.listener.changed();
     if (this.end === 'FULL') {
       this.tries += 1;
-      const more = this.elsewhere ? ' Another server of this chat has seats:' : '';
-      this.listener.state(`The server is full (try ${this.tries}). Asking again in 2 s.${more}`, false, null, this.elsewhere);
+      const more = this.elsewhere ? ' Another server of this chat has free seats:' : '';
+      this.listener.state(`The server is full (try ${this.tries}). Retrying in 2 s.${more}`, false, null, this.elsewhere);
       this.timer = setTimeout(() => this.connect(), FULL_PAUSE);
       return;
     }
@@ -87,22 +87,22 @@ class Session {
     const why = this.end ? ENDS[this.end] || this.end : closed(event.code, event.reason);
     const stays = this.isLeaving || (this.end && this.end !== 'SHUTDOWN' && this.end !== 'TOO SLOW');
     if (stays) {
-      this.listener.state(this.isLeaving ? 'You have left.' : why, false, 'Come back');
+      this.listener.state(this.isLeaving ? 'You left.' : why, false, 'Reconnect');
       return;
     }
-    // A bit more or less, so that a class that has lost its server does not come back in the same instant.
+    // Random, so that a class that has lost its server does not reconnect at the same moment.
     const wait = this.pause * (1 + Math.random() / 4);
     this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
-    this.listener.state(`${why} Coming back in ${Math.ceil(wait / 1000)} s.`, false, 'Now');
+    this.listener.state(`${why} Reconnecting in ${Math.ceil(wait / 1000)} s.`, false, 'Reconnect now');
     this.timer = setTimeout(() => this.connect(), wait);
   }
 
-  /** The person is here, or the page is back: do not wait any longer. */
+  /** Reconnects at once, because the user or the page has become active. */
   comeBack() {
     if (!this.socket) this.connect();
   }
 
-  /** A socket that a sleeping phone has killed looks open. So after a while away it is asked. */
+  /** Tests the connection: a socket that a sleeping phone has closed still looks open. */
   ask() {
     if (!this.isIn) return;
     const link = this.link;
@@ -121,7 +121,7 @@ class Session {
     this.isLeaving = true;
     if (this.socket && this.isIn) this.write(documents.command('TERMINATE'));
     else if (this.socket) this.socket.close();
-    else this.listener.state('You have left.', false, 'Come back');
+    else this.listener.state('You left.', false, 'Reconnect');
     clearTimeout(this.timer);
   }
 
@@ -135,7 +135,7 @@ class Session {
     this.write(text);
   }
 
-  // --- what the server says
+  // --- documents from the server
 
   heard(text) {
     const said = documents.read(text);
@@ -143,7 +143,7 @@ class Session {
     if (!said) return;
     switch (said.kind) {
       case 'ticket':
-        // At once: the passcode is good for two seconds.
+        // Answer at once, because the passcode expires soon.
         this.write(documents.handshake(said.passcode));
         break;
       case 'FULL': this.end = 'FULL'; this.elsewhere = said.elsewhere; break;
@@ -160,7 +160,7 @@ class Session {
         this.listener.changed();
         break;
       case 'NO PARTNER':
-        if (this.presenceTold) this.answered(['CHAT'], 'failed', 'nobody is beside you');
+        if (this.presenceTold) this.answered(['CHAT'], 'failed', 'you have no partner');
         this.presenceTold = true;
         this.partner = null;
         this.listener.changed();
@@ -183,22 +183,22 @@ class Session {
         this.listener.left(said.room);
         break;
       case 'TOPIC': this.answered(['TOPIC'], undefined, undefined, said.room); this.listener.topic(said); break;
-      case 'ROOM JOINED': this.listener.roomNews(said.room, `${said.username} has come`); break;
-      case 'ROOM LEFT': this.listener.roomNews(said.room, `${said.username} has gone`); break;
+      case 'ROOM JOINED': this.listener.roomNews(said.room, `${said.username} joined`); break;
+      case 'ROOM LEFT': this.listener.roomNews(said.room, `${said.username} left`); break;
       case 'USER JOINED': this.listener.person(said.username, true); break;
       case 'USER LEFT': this.listener.person(said.username, false); break;
       case 'IDLE SOON':
         this.idleSoon = true;
-        this.listener.notice(`Nothing has been heard from you for a while. In ${said.seconds} s the server ends the session; a touch or a key keeps it.`);
+        this.listener.notice(`You have been idle. The server will disconnect you in ${said.seconds} s; touch the page or press any key to stay.`);
         break;
       case 'PONG': this.answered(['PING']); break;
       case 'said':
-        // Who sits beside has logged in meanwhile: another name, and the same one.
+        // The partner may have logged in since it joined, so its label may be new.
         if (said.scope === 'partner' && this.partner) { this.partner.label = said.from; this.listener.changed(); }
         this.listener.said(said);
         break;
       case 'notice': this.listener.notice(said.text); break;
-      case 'KICKED': this.end = 'KICKED'; if (said.reason) this.listener.notice(`The operator says: ${said.reason}`); break;
+      case 'KICKED': this.end = 'KICKED'; if (said.reason) this.listener.notice(`The operator’s reason: ${said.reason}`); break;
       case 'error': this.refused(said); break;
       default:
         if (Object.hasOwn(ENDS, said.kind)) this.end = said.kind;
@@ -210,8 +210,8 @@ class Session {
     this.max = said.max;
     this.tries = 0;
     this.pause = FIRST_PAUSE;
-    const where = said.seat ? `seat ${said.seat}` : `the seat of port ${said.port}`;
-    this.listener.state(`You are in ${where}.`, true);
+    const where = said.seat ? `seat ${said.seat}` : `seat ${said.port}`;
+    this.listener.state(`Connected (${where}).`, true);
     if (this.lostAt) {
       this.listener.back(Math.round((Date.now() - this.lostAt) / 1000));
       this.lostAt = null;
@@ -230,7 +230,7 @@ class Session {
   }
 
   passwordWanted(isNew) {
-    // For a new account it is asked for twice, so one that is known is never sent unasked.
+    // A password for a new account must be typed twice, so a stored one is not used.
     if (this.password !== null && !isNew) this.prove(this.password);
     else this.listener.passwordWanted(this.wanted, isNew);
   }
@@ -251,11 +251,11 @@ class Session {
     this.send(documents.command('WHO'), { kind: 'WHO' });
   }
 
-  // --- saying things. `fate(state, words)` is told what became of it.
+  // --- sending messages; `fate(state, words)` is called with the outcome
 
   chat(text, me, fate) {
     this.send(documents.message(text, me), { kind: 'CHAT', fate });
-    // It has no answer of its own. What follows it has one, and by then it has been handed over.
+    // A message to the partner has no reply. The reply to a following PING confirms it.
     this.send(documents.command('PING'), { kind: 'PING', answered: () => this.handedOver() });
   }
 
@@ -287,7 +287,7 @@ class Session {
     this.send(documents.command('TOPIC', topic === null ? { room } : { room, topic }), { kind: 'TOPIC', room });
   }
 
-  /** Who is here and which rooms there are, at most every five seconds. */
+  /** Requests the people and the rooms, at most every five seconds. */
   refresh() {
     if (!this.name || (this.refreshedAt && Date.now() - this.refreshedAt < 5000)) return;
     this.refreshedAt = Date.now();
@@ -295,19 +295,19 @@ class Session {
     this.send(documents.command('ROOMS'), { kind: 'ROOMS' });
   }
 
-  /** A touch or a key: after a warning, it keeps the seat. */
+  /** Handles a touch or a key: after an idle warning, it keeps the seat. */
   touched() {
     if (!this.idleSoon || !this.isIn) return;
     this.idleSoon = false;
     this.write(documents.command('STAY'));
   }
 
-  /** Answers come in the order of what was asked: this one belongs to the oldest of these kinds. */
+  /** Completes the oldest request of these kinds. Replies arrive in the order of requests. */
   answered(kinds, state, words, room) {
     const matches = (there) => kinds.includes(there.kind) && (room === undefined || there.room === room);
     const at = this.awaited.findIndex(matches);
     if (at < 0) return null;
-    // Chat before it has been handed over without a word.
+    // Chat messages before it have been delivered, which has no reply.
     const [before, found] = [this.awaited.slice(0, at), this.awaited[at]];
     this.awaited.splice(at, 1);
     if (!kinds.includes('CHAT')) {
@@ -329,7 +329,7 @@ class Session {
     const found = Object.hasOwn(kinds, said.code) ? this.answered(kinds[said.code], 'failed', said.sentence) : null;
     if (said.code === 'name-in-use' && this.hadName === this.wanted && this.nameTries < NAME_TRIES) {
       this.nameTries += 1;
-      if (this.nameTries === 1) this.listener.notice(`The server has not noticed yet that your old connection is dead, and holds the name ${this.wanted} for it. It is asked for again until it is free, which takes up to four minutes.`);
+      if (this.nameTries === 1) this.listener.notice(`The name ${this.wanted} is still in use by your old connection, because the server has not detected yet that it is dead. The page retries until the name is free, which takes up to four minutes.`);
       const link = this.link;
       setTimeout(() => { if (link === this.link && this.isIn && !this.name && this.wanted) this.login(this.wanted); }, NAME_PAUSE);
       return;
@@ -350,16 +350,16 @@ class Session {
 }
 
 function reached(count) {
-  if (count === 0) return 'nobody else is there';
-  return count === 1 ? 'reached 1' : `reached ${count}`;
+  if (count === 0) return 'no recipients';
+  return count === 1 ? '1 recipient' : `${count} recipients`;
 }
 
-/** What a close code means, for a person. */
+/** Explains a WebSocket close code to the user. */
 function closed(code, reason) {
   const words = {
-    1000: 'The conversation has ended.', 1001: 'The server is going down.', 1002: 'The server did not understand this browser.',
-    1006: 'The connection is lost.', 1008: 'The server has ended the conversation.', 1009: 'That message was too long for the server.',
+    1000: 'The session has ended.', 1001: 'The server is shutting down.', 1002: 'The server rejected invalid data from this browser.',
+    1006: 'The connection was lost.', 1008: 'The server ended the session.', 1009: 'The message was too long for the server.',
     1013: 'The server is full.',
   };
-  return reason || words[code] || `The connection is lost (code ${code}).`;
+  return reason || words[code] || `The connection was lost (code ${code}).`;
 }
