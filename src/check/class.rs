@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::program::Launch;
-use super::report::{CheckResult, xml_text};
+use super::report::CheckResult;
 use super::rung::{Check, Rung};
 use portal_cli::output;
-use portal_wire::printable;
+use portal_wire::{printable, xml_text};
 
 /// Stands for a submission in the command.
 pub(super) const SUBMISSION: &str = "{submission}";

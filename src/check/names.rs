@@ -182,7 +182,7 @@ pub(super) const RUNG: Rung = Rung {
             idea: "White space in tags, the order of elements, character references, CDATA and \
                    comments: a parser handles them all, a regular expression does not.",
             minutes: 15,
-            needs: &["greeting", "login", "to-one"],
+            needs: &["greeting", "login", "to-one", "markup"],
             play: any_xml,
         },
         Check {

@@ -142,7 +142,7 @@ impl Talk {
             let was_reached = subject.has_been_reached();
             match TcpStream::connect_timeout(&to, subject.patience) {
                 Ok(stream) => {
-                    subject.is_reached();
+                    subject.record_reached();
                     record_action(&format!("{name} connected"));
                     let talk =
                         Talk::over(stream, subject.patience, name, format!("{name} connected"));
@@ -267,7 +267,8 @@ impl Talk {
     /// Something did.
     pub(super) fn nothing_more(&mut self) -> Result<(), Failure> {
         match self.next(slowed(MOMENT)) {
-            Received::Nothing(rest) if rest.is_empty() => Ok(()),
+            // Other checks are about a connection that ends too early.
+            Received::Nothing(rest) | Received::End(rest) if rest.is_empty() => Ok(()),
             Received::Line(line) if line == b"\n" => Err(self
                 .mismatch("nothing more", Received::Line(line))
                 .idea("A reply had one line feed too many. Does the text that you have read still end with its own?")),

@@ -269,7 +269,7 @@ pub(super) const RUNG: Rung = Rung {
             idea: "How many passcodes would an attacker have to try? A counter, the time and a \
                    small number can all be guessed. What does your operating system offer?",
             minutes: 10,
-            needs: BACK,
+            needs: &["ticket", "greeting", "full", "terminate"],
             play: passcodes,
         },
         Check {
