@@ -56,7 +56,7 @@ const WATCH: &str = r#"
             cards,
             messages: [...document.querySelectorAll('.message')].map(text),
             told: document.querySelectorAll('.beat.told').length,
-            strays: state.events.filter((event) => event.event === 'stray').length,
+            strays: state.events.filter((event) => event.event === 'unexpected-connection').length,
             events: [...document.querySelectorAll('#events li .word')].slice(-12).map(text),
         };
         const last = window.seen[window.seen.length - 1];
@@ -698,7 +698,7 @@ fn no_word_of_a_recording_stops_the_page() {
     for word in ["constructor", "__proto__", "toString", "hasOwnProperty"] {
         lines += &line("seated", r#","port":7,"peer":"127.0.0.1:9""#);
         lines += &line(
-            "left",
+            "closed",
             &format!(r#","port":7,"peer":"127.0.0.1:9","end":"{word}","{word}":"{word}""#),
         );
         lines += &line(word, &format!(r#","port":7,"{word}":1"#));

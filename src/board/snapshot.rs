@@ -548,8 +548,8 @@ mod tests {
     const TICKET: &str = "3 portal-tcp ticket port=50001 asker=127.0.0.1:9";
     const ARRIVED: &str = "4 worker-50001 arrived port=50001 peer=127.0.0.1:10";
     const SEATED: &str = "4 worker-50001 seated port=50001 peer=127.0.0.1:10";
-    const LEFT: &str = "9 worker-50001 left port=50001 peer=127.0.0.1:10 end=terminate";
-    const FREED: &str = "9 worker-50001 freed port=50001";
+    const LEFT: &str = "9 worker-50001 closed port=50001 peer=127.0.0.1:10 end=terminate";
+    const FREED: &str = "9 worker-50001 seat-free port=50001";
 
     #[test]
     fn each_port_of_a_recording_is_one_card_however_often_it_is_named() {
@@ -588,7 +588,7 @@ mod tests {
             "past at the tick after two"
         );
         // With TLS, the handshake timeout for the passcode begins after the TLS handshake.
-        let secured = "5 worker-50001 secured port=50001 peer=127.0.0.1:10";
+        let secured = "5 worker-50001 tls-established port=50001 peer=127.0.0.1:10";
         let until = |events: &[&str]| after(events).cards[&50001].until;
         let arrived = until(&[TICKET, ARRIVED]);
         assert_eq!(
@@ -598,7 +598,7 @@ mod tests {
         let snapshot = after(&[TICKET, ARRIVED, SEATED]);
         let card = &snapshot.cards[&50001];
         assert_eq!((card.idle_until, card.total_until), (Some(10), Some(14)));
-        let snapshot = after(&[TICKET, ARRIVED, SEATED, "7 worker-50001 heard port=50001"]);
+        let snapshot = after(&[TICKET, ARRIVED, SEATED, "7 worker-50001 activity port=50001"]);
         assert_eq!(snapshot.cards[&50001].idle_until, Some(13));
         let snapshot = after(&[TICKET, ARRIVED, SEATED, LEFT]);
         assert_eq!(phase(&snapshot, 50001), "closing");
@@ -646,7 +646,7 @@ mod tests {
         assert_eq!(phase(&snapshot, 2), "seated");
         let relayed = event("1 seat-2 relayed from=seat-2 to=seat-1 bytes=3");
         assert_eq!(snapshot.take_in(&relayed).to, Some(1));
-        snapshot.take_in(&event("1 seat-2 freed port=50001"));
+        snapshot.take_in(&event("1 seat-2 seat-free port=50001"));
         assert_eq!(snapshot.stack.last(), Some(&2));
     }
 
@@ -657,7 +657,7 @@ mod tests {
         snapshot.take_in(&seated);
         let write = event("2 worker-50002 write address=127.0.0.1:10");
         assert!(snapshot.take_in(&write).web);
-        snapshot.take_in(&event("3 browser-1 freed port=50001"));
+        snapshot.take_in(&event("3 browser-1 seat-free port=50001"));
         snapshot.take_in(&event("4 portal-tcp ticket port=50001 asker=127.0.0.1:10"));
         assert!(!snapshot.take_in(&write).web);
     }
