@@ -434,11 +434,11 @@ fn all_cards_of_a_class_are_in_the_window_and_none_is_clipped() {
             (1280, 720, "dark"),
             (390, 844, "light"),
         ] {
-            browser.looks(width, height, scheme);
+            browser.set_view(width, height, scheme);
             let keep = |view: &str| {
                 if let Some(folder) = std::env::var_os("BOARD_PICTURES") {
                     let name = format!("{view}-{seats}-{width}-{scheme}.b64");
-                    std::fs::write(Path::new(&folder).join(name), browser.picture()).unwrap();
+                    std::fs::write(Path::new(&folder).join(name), browser.screenshot()).unwrap();
                 }
             };
             browser.wait_until(&format!(

@@ -59,8 +59,8 @@ fn port_element(listener: &TcpListener) -> String {
     format!("<Port>{}</Port>", listener.local_addr().unwrap().port())
 }
 
-fn wait_for_end(server: &TestServer, port: Port, expected: CloseReason) {
-    server.wait_for_end(expected, Some(port));
+fn wait_for_close(server: &TestServer, port: Port, expected: CloseReason) {
+    server.wait_for_close(expected, Some(port));
     server.wait_for_event("seat-free", Some(port));
 }
 
@@ -115,7 +115,7 @@ fn the_session_goes_on_where_the_worker_called() {
     assert!(thief.line().contains("Wrong handshake passcode"));
     wait_for_end(&server, port, CloseReason::Terminate);
     drop(bob);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn nobody_but_the_asker_is_called() {
         ErrorKind::WouldBlock,
         "nobody has called"
     );
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_call_where_nobody_listens_ends_at_once() {
     caller.asks_for_a_call(&format!("<Port>{port}</Port>"));
     caller.is_told_of_the_call();
     wait_for_end(&server, caller.port, CloseReason::Entrance("no-answer"));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 /// A listener that answers nobody, because its backlog is full, and what fills it.
@@ -218,7 +218,7 @@ fn a_call_that_is_not_answered_ends_with_the_reservation_timeout() {
     wait_for_end(&server, caller.port, CloseReason::Entrance("no-answer"));
     assert_eq!(server.server.free_ports().len(), 3);
     drop(bob);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]

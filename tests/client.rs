@@ -47,7 +47,7 @@ impl Program {
         }
     }
 
-    fn types(&mut self, line: &str) {
+    fn type_text(&mut self, line: &str) {
         writeln!(self.keyboard.as_mut().unwrap(), "{line}").unwrap();
     }
 
@@ -67,7 +67,7 @@ impl Program {
     }
 
     /// Ends the input and returns the exit code and what was left to read on both outputs.
-    fn ends(mut self) -> (i32, String) {
+    fn wait_for_exit(mut self) -> (i32, String) {
         drop(self.keyboard.take());
         let mut rest = String::new();
         self.screen.read_to_string(&mut rest).unwrap();
@@ -97,30 +97,30 @@ fn two_clients_talk_and_leave_in_order() {
     let mut bob = Program::start(&server, &["--portal", "udp"]);
     bob.shows("you are talking to");
     alice.shows("you are talking to");
-    alice.types("hello <bob> & all");
+    alice.type_text("hello <bob> & all");
     assert_eq!(
         bob.shows("hello"),
         format!("{}: hello <bob> & all\n", server.worker(0))
     );
-    bob.types("/me waves");
+    bob.type_text("/me waves");
     assert_eq!(
         alice.shows("waves"),
         format!("* {} waves\n", server.worker(1))
     );
-    bob.types("/help");
+    bob.type_text("/help");
     bob.shows("/quit");
-    bob.types("/quit");
-    assert_eq!(bob.ends().0, 0);
+    bob.type_text("/quit");
+    assert_eq!(bob.wait_for_exit().0, 0);
     alice.shows("left; you have no partner now");
     assert_eq!(
-        alice.ends().0,
+        alice.wait_for_exit().0,
         0,
         "the end of the input is a way to leave, too"
     );
     for _ in 0..2 {
-        server.wait_for_end(CloseReason::Terminate, None);
+        server.wait_for_close(CloseReason::Terminate, None);
     }
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -133,18 +133,18 @@ fn the_client_finds_out_by_itself_that_there_is_one_port() {
     alice.shows("you are logged in as alice");
     let mut bob = Program::start(&server, &[]);
     bob.shows("you are talking to alice");
-    bob.types("%%alice%is plain chat from somebody without a name");
+    bob.type_text("%%alice%is plain chat from somebody without a name");
     alice.shows("2: %alice%is plain chat");
-    let (code, said) = Program::start(&server, &["--retry", "0"]).ends();
+    let (code, said) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
     assert_eq!(code, 3, "{said}");
-    assert_eq!((alice.ends().0, bob.ends().0), (0, 0));
+    assert_eq!((alice.wait_for_exit().0, bob.wait_for_exit().0), (0, 0));
 }
 
 #[test]
 fn a_full_server_is_given_up_at_once_when_told_so() {
     let server = with_workers(2);
     let _guests = (server.seat(), server.seat());
-    let (code, said) = Program::start(&server, &["--retry", "0"]).ends();
+    let (code, said) = Program::start(&server, &["--retry", "0"]).wait_for_exit();
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("full"), "{said}");
 }
@@ -157,7 +157,7 @@ fn a_client_that_waits_gets_in_when_somebody_leaves() {
     server.wait_for_event("full", None);
     drop(first);
     waiting.shows("you are talking to");
-    assert_eq!(waiting.ends().0, 0);
+    assert_eq!(waiting.wait_for_exit().0, 0);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn the_reason_is_shown_when_the_server_ends_it() {
     server.tick(4);
     idle.shows("you were idle for too long");
     assert_eq!(
-        idle.ends().0,
+        idle.wait_for_exit().0,
         1,
         "and it does not come back, because it was not the link"
     );
@@ -183,7 +183,7 @@ fn the_reason_is_shown_when_the_server_ends_it() {
     shut_down.shows("you have no partner");
     server.server.stop();
     shut_down.shows("shutting down");
-    assert_eq!(shut_down.ends().0, 1);
+    assert_eq!(shut_down.wait_for_exit().0, 1);
 }
 
 #[test]
@@ -214,17 +214,17 @@ fn what_is_too_long_is_not_sent() {
     let server = with_workers(2);
     let mut alice = Program::start(&server, &[]);
     alice.shows("you have no partner");
-    alice.types(&"x".repeat(9000));
-    alice.types("short");
+    alice.type_text(&"x".repeat(9000));
+    alice.type_text("short");
     alice.shows("you have no partner");
-    let (code, said) = alice.ends();
+    let (code, said) = alice.wait_for_exit();
     assert_eq!(code, 1, "a script learns that something was not sent");
     assert!(said.contains("too long"), "on standard error: {said}");
 }
 
 #[test]
 fn a_bad_option_and_a_missing_server_are_told_apart_by_the_exit_code() {
-    let (code, said) = Program::start_with(["--frobnicate"].into_iter()).ends();
+    let (code, said) = Program::start_with(["--frobnicate"].into_iter()).wait_for_exit();
     assert_eq!(code, 2);
     assert!(
         said.contains("--frobnicate") && said.contains("--help"),
@@ -232,7 +232,8 @@ fn a_bad_option_and_a_missing_server_are_told_apart_by_the_exit_code() {
     );
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = nobody.local_addr().unwrap().port().to_string();
-    let (code, said) = Program::start_with(["127.0.0.1", port.as_str()].into_iter()).ends();
+    let (code, said) =
+        Program::start_with(["127.0.0.1", port.as_str()].into_iter()).wait_for_exit();
     assert_eq!(code, 1);
     assert!(said.contains("make run-server"), "{said}");
 }
@@ -325,7 +326,7 @@ fn script(server: &TestServer, options: &[&str], input: &[u8]) -> (i32, String, 
     drop(keyboard);
     let (mut out, mut err) = (String::new(), String::new());
     // Who asks twice who is here waits for a tick.
-    server.ticking(|| {
+    server.with_running_clock(|| {
         program.screen.read_to_string(&mut out).unwrap();
         let mut stderr = program.child.stderr.take().unwrap();
         stderr.read_to_string(&mut err).unwrap();
@@ -355,7 +356,7 @@ fn a_script_gets_the_answers_to_all_that_it_asks() {
     for text in ["one", "three", "four"] {
         bob.line_with(&format!("<message>{text}</message>"));
     }
-    server.assert_all_ports_come_back_but(1);
+    server.assert_all_ports_freed_except(1);
 }
 
 #[test]
@@ -422,7 +423,7 @@ fn a_last_line_without_a_line_feed_counts() {
     bob.line_with("whole");
     bob.line_with("half");
     // And of a client that is nothing but a socket: half a handshake's line, half a message's.
-    let (port, passcode) = support::ticket(&server.ask());
+    let (port, passcode) = support::ticket(&server.request_port());
     let mut nc = server.connect(port);
     nc.send_line(&support::handshake(&passcode));
     nc.send(message("the end").as_bytes());
@@ -491,7 +492,9 @@ fn without_a_terminal(
         .take()
         .unwrap()
         .write_all(b"first line\nsecond line\n");
-    let output = server.ticking(|| child.wait_with_output()).unwrap();
+    let output = server
+        .with_running_clock(|| child.wait_with_output())
+        .unwrap();
     let said =
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), said)
@@ -538,7 +541,7 @@ fn settings_are_kept_and_count_only_where_no_server_is_named() {
     let run = |options: &[&str]| {
         let mut program = Program::start_with(options.iter().copied());
         drop(program.keyboard.take());
-        program.ends().1
+        program.wait_for_exit().1
     };
     let with = run(&["--config", &config]);
     assert!(with.contains("you are logged in as alice"), "{with}");

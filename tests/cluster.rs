@@ -12,7 +12,7 @@ mod support;
 use std::time::Duration;
 
 use browser::Browser;
-use engine::{Engine, Wire};
+use engine::{Proxy, Redis};
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::server::{Settings, StartError, WebEntrance};
 use support::running::{Running, program};
@@ -67,10 +67,10 @@ fn join(client: &mut Client, room: &str) {
 
 #[test]
 fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     alice.line_with("USER JOINED</command><username>bob<");
@@ -154,11 +154,11 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
     two.stop();
     // Nothing of people and rooms is left in the engine, and the rest of the keys runs out.
     for key in ["names", "rooms", "servers"] {
-        let answer = engine.ask(&format!("HLEN portal-chat:{key}"));
+        let answer = redis.command(&format!("HLEN portal-chat:{key}"));
         assert_eq!(answer, ":0\r\n", "{key}");
     }
     for key in ["all", "epoch", "inbox:one", "room:lobby"] {
-        let answer = engine.ask(&format!("TTL portal-chat:{key}"));
+        let answer = redis.command(&format!("TTL portal-chat:{key}"));
         assert!(!answer.starts_with(":-1"), "{key} stays for ever: {answer}");
     }
 }
@@ -168,12 +168,12 @@ fn names_messages_and_rooms_are_shared_and_everybody_hears_one_order() {
 /// come in would hear nothing meanwhile.
 #[test]
 fn the_reader_is_woken_once_it_can_know_of_a_room_that_begins_here() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
+    let one = server(&redis.url(), "one");
     let mut alice = person(&one, "alice");
-    let asked = engine.watch(|| {
+    let asked = redis.monitor(|| {
         join(&mut alice, "lobby");
         // Answered after everything that was asked before.
         alice.send_line(&command("WHO", ""));
@@ -194,10 +194,10 @@ fn the_reader_is_woken_once_it_can_know_of_a_room_that_begins_here() {
 
 #[test]
 fn answers_keep_the_order_in_which_they_were_asked_for() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = person(&one, "alice");
     let _bob = person(&two, "bob");
     let _carol = person(&one, "carol");
@@ -243,12 +243,12 @@ fn answers_keep_the_order_in_which_they_were_asked_for() {
 
 #[test]
 fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
-    let wire = Wire::to(&engine);
-    let dead = server(&wire.url(), "dead");
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
+    let proxy = Proxy::to(&redis);
+    let dead = server(&proxy.url(), "dead");
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     let mut zoe = person(&dead, "zoe");
@@ -256,8 +256,8 @@ fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
     join(&mut zoe, "lobby");
     alice.line_with("ROOM JOINED</command><username>zoe<");
     // From here on the engine hears nothing of it.
-    wire.delay(3_600_000);
-    wire.swallow_answers(true);
+    proxy.delay(3_600_000);
+    proxy.drop_replies(true);
     alice.line_with("ROOM LEFT</command><username>zoe<");
     bob.line_with("USER LEFT</command><username>zoe<");
     let mut other = person(&two, "zoe");
@@ -278,20 +278,20 @@ fn a_server_that_was_killed_is_buried_once_and_its_names_are_free() {
 /// It is back before anybody has noticed that it was away, and has nobody of those who were on it.
 #[test]
 fn a_server_that_was_killed_and_is_back_at_once_has_left_nobody_behind() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
+    let one = server(&redis.url(), "one");
     let mut bob = person(&one, "bob");
     join(&mut bob, "lobby");
-    let first = Process::start(&engine.url(), "two");
+    let first = Process::start(&redis.url(), "two");
     let mut zoe = first.person("zoe");
     join(&mut zoe, "lobby");
     bob.line_with("ROOM JOINED</command><username>zoe<");
     drop(first);
     // Its lease has run out, and `one` has not looked since.
-    engine.ask("DEL portal-chat:srv:two");
-    let _second = Process::start(&engine.url(), "two");
+    redis.command("DEL portal-chat:srv:two");
+    let _second = Process::start(&redis.url(), "two");
     bob.line_with("ROOM LEFT</command><username>zoe<");
     bob.send_line(&command("WHO", ""));
     let who = bob.line_with("WHO</command>");
@@ -303,17 +303,17 @@ fn a_server_that_was_killed_and_is_back_at_once_has_left_nobody_behind() {
 /// What a chat has left in the engine runs out after its end, but not under the next one.
 #[test]
 fn a_chat_that_begins_again_soon_is_not_forgotten_while_it_goes_on() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
     let keys = ["all", "epoch", "inbox:one", "room:lobby"];
     let runs_out = |key: &str| {
-        !engine
-            .ask(&format!("TTL portal-chat:{key}"))
+        !redis
+            .command(&format!("TTL portal-chat:{key}"))
             .starts_with(":-1")
     };
     for _ in 0..2 {
-        let one = server(&engine.url(), "one");
+        let one = server(&redis.url(), "one");
         let mut alice = person(&one, "alice");
         join(&mut alice, "lobby");
         alice.send_line(&in_room("lobby", "here again"));
@@ -332,16 +332,16 @@ fn a_chat_that_begins_again_soon_is_not_forgotten_while_it_goes_on() {
 
 #[test]
 fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
-    let Some(mut engine) = Engine::start() else {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let (mut alice, mut bob) = (person(&one, "alice"), person(&one, "bob"));
     let mut carol = person(&two, "carol");
     for client in [&mut alice, &mut bob, &mut carol] {
         join(client, "lobby");
     }
-    engine.kill();
+    redis.kill();
     for client in [&mut alice, &mut bob, &mut carol] {
         client.line_with("are unreachable: until they are back");
     }
@@ -357,7 +357,7 @@ fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
     dora.send_line(&login("dora"));
     dora.line_with("unreachable");
 
-    engine.restart();
+    redis.restart();
     for client in [&mut alice, &mut bob, &mut carol] {
         client.line_with("the other servers are back");
     }
@@ -373,13 +373,13 @@ fn when_the_engine_is_killed_all_are_told_and_what_is_here_goes_on() {
 
 #[test]
 fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
-    engine.stop();
+    redis.stop();
     // Whether it was heard is not known: the engine has it, or not.
     alice.send_line(&public("perhaps"));
     let (mut is_told, mut is_unsure) = (false, false);
@@ -389,7 +389,7 @@ fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
         is_unsure |= line.contains("code='unsure'");
     }
     bob.line_with("are unreachable: until");
-    engine.go_on();
+    redis.resume();
     for client in [&mut alice, &mut bob] {
         client.line_with("are back");
     }
@@ -407,17 +407,17 @@ fn when_the_engine_is_stopped_it_is_noticed_and_nothing_is_done_twice() {
 
 #[test]
 fn an_engine_that_has_forgotten_everything_is_told_it_again() {
-    let Some(mut engine) = Engine::start() else {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
         client.send_line(&in_room("lobby", "before"));
     }
-    engine.restart_empty();
+    redis.restart_empty();
     for client in [&mut alice, &mut bob] {
         client.line_with("Redis has lost data");
         client.line_with("are back");
@@ -433,19 +433,19 @@ fn an_engine_that_has_forgotten_everything_is_told_it_again() {
 
 #[test]
 fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
-    let wire = Wire::to(&engine);
-    let two = server(&wire.url(), "two");
+    let one = server(&redis.url(), "one");
+    let proxy = Proxy::to(&redis);
+    let two = server(&proxy.url(), "two");
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
     // The link of one server is cut one way: what it says arrives, what it is told does not.
-    wire.swallow_answers(true);
+    proxy.drop_replies(true);
     bob.line_with("are unreachable: until");
     for number in 0..50 {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
@@ -453,7 +453,7 @@ fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
     for _ in 0..50 {
         alice.line_with("SENT");
     }
-    wire.swallow_answers(false);
+    proxy.drop_replies(false);
     let (mut number, mut is_back) = (0, false);
     while number < 50 || !is_back {
         let line = bob.line();
@@ -469,26 +469,26 @@ fn what_was_missed_in_a_short_outage_follows_in_order_and_once() {
 
 #[test]
 fn after_a_long_outage_it_is_told_how_many_are_missing() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
-    let wire = Wire::to(&engine);
-    let two = server(&wire.url(), "two");
+    let one = server(&redis.url(), "one");
+    let proxy = Proxy::to(&redis);
+    let two = server(&proxy.url(), "two");
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
     }
-    wire.swallow_answers(true);
+    proxy.drop_replies(true);
     bob.line_with("are unreachable: until");
     for number in 0..5 {
         alice.send_line(&in_room("lobby", &format!("number {number}.")));
         alice.line_with("SENT");
     }
     // The engine keeps the last ten thousand; here, two.
-    engine.ask("XTRIM portal-chat:room:lobby MAXLEN 2");
-    wire.swallow_answers(false);
+    redis.command("XTRIM portal-chat:room:lobby MAXLEN 2");
+    proxy.drop_replies(false);
     let notice = bob.line_with("from other servers");
     // What was said, and who came and went, but for the two that are left.
     assert!(notice.contains("in lobby"), "{notice}");
@@ -502,23 +502,23 @@ fn after_a_long_outage_it_is_told_how_many_are_missing() {
 
 #[test]
 fn a_name_is_taken_over_from_another_server_and_only_one_has_it() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let wire = Wire::to(&engine);
-    let one = server(&wire.url(), "one");
-    let two = server(&engine.url(), "two");
+    let proxy = Proxy::to(&redis);
+    let one = server(&proxy.url(), "one");
+    let two = server(&redis.url(), "two");
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     bob.send_line(&direct("alice", "hello"));
     alice.line_with("hello");
     // Its server is cut off for longer than its lease: the name is anybody's.
-    wire.swallow_answers(true);
-    wire.delay(3_600_000);
+    proxy.drop_replies(true);
+    proxy.delay(3_600_000);
     bob.line_with("USER LEFT</command><username>alice<");
     let mut second = person(&two, "alice");
-    wire.delay(0);
-    wire.swallow_answers(false);
+    proxy.delay(0);
+    proxy.drop_replies(false);
     // Back, the first one hears that it is somebody else's.
     alice.line_with("TAKEN OVER");
     assert_eq!(alice.next_line(), None);
@@ -528,10 +528,10 @@ fn a_name_is_taken_over_from_another_server_and_only_one_has_it() {
 
 #[test]
 fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let _one = server(&engine.url(), "one");
+    let _one = server(&redis.url(), "one");
     let start = |settings: &Settings| {
         let clock = portal_chat::clock::Clock::new();
         let events = portal_chat::event::Events::new(clock.clone());
@@ -543,17 +543,17 @@ fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
             .err()
             .map(|error: StartError| error.to_string())
     };
-    let taken = start(&settings(&engine.url(), "one")).unwrap();
+    let taken = start(&settings(&redis.url(), "one")).unwrap();
     assert!(taken.contains("--cluster-id"), "{taken}");
     let accounts = support::temporary_file("cluster-rules");
     let different = Settings {
         accounts: Some(accounts.clone()),
-        ..settings(&engine.url(), "two")
+        ..settings(&redis.url(), "two")
     };
     let differs = start(&different).unwrap();
     assert!(differs.contains("--no-passwords"), "{differs}");
     let _ = std::fs::remove_file(accounts);
-    let mut nowhere = Engine::start().unwrap();
+    let mut nowhere = Redis::start().unwrap();
     nowhere.kill();
     let unreachable = start(&settings(&nowhere.url(), "one")).unwrap();
     assert!(unreachable.contains("redis-server"), "{unreachable}");
@@ -561,15 +561,15 @@ fn two_servers_with_one_id_or_with_different_rules_are_no_chat() {
 
 #[test]
 fn a_slow_engine_delays_and_loses_nothing() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let wire = Wire::to(&engine);
-    let one = server(&wire.url(), "one");
-    let two = server(&engine.url(), "two");
+    let proxy = Proxy::to(&redis);
+    let one = server(&proxy.url(), "one");
+    let two = server(&redis.url(), "two");
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
-    wire.delay(30);
+    proxy.delay(30);
     for number in 0..30 {
         alice.send_line(&public(&format!("number {number}.")));
     }
@@ -580,7 +580,7 @@ fn a_slow_engine_delays_and_loses_nothing() {
     for _ in 0..30 {
         alice.line_with("SENT</command><count>1<");
     }
-    let events = one.events_so_far();
+    let events = one.pending_events();
     assert!(!events.iter().any(|event| event.kind == "cluster-lost"));
 }
 
@@ -612,11 +612,11 @@ fn prove(server: &TestServer, name: &str, secret: &str) -> (Client, String, bool
 
 #[test]
 fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
-    let Some(mut engine) = Engine::start() else {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
-    let (one, file_one) = keeper(&engine.url(), "one");
-    let (two, file_two) = keeper(&engine.url(), "two");
+    let (one, file_one) = keeper(&redis.url(), "one");
+    let (two, file_two) = keeper(&redis.url(), "two");
     let (first, answer, is_new) = prove(&one, "alice", "the moon");
     assert!(answer.contains("WELCOME") && is_new, "{answer}");
     // On the other server it is the same account: the right password takes the name over.
@@ -666,14 +666,14 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
     assert_eq!(let_in.len(), 1, "{let_in:?}");
 
     // An engine that has forgotten all gets it from the servers' files.
-    engine.restart_empty();
+    redis.restart_empty();
     two.wait_for_event("cluster-back", None);
-    let answer = engine.ask("HLEN portal-chat:accounts");
+    let answer = redis.command("HLEN portal-chat:accounts");
     assert_eq!(answer, ":2\r\n");
     one.stop();
     two.stop();
     // A server that has another password of the same count is told of, and nobody gets in there.
-    let other = engine.ask("HGET portal-chat:accounts alice");
+    let other = redis.command("HGET portal-chat:accounts alice");
     let hash = other
         .split_whitespace()
         .find(|word| word.starts_with("$argon2id$"))
@@ -689,7 +689,7 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
     .unwrap();
     let settings = Settings {
         accounts: Some(file_one.clone()),
-        ..settings(&engine.url(), "one")
+        ..settings(&redis.url(), "one")
     };
     let one = TestServer::start(&settings);
     one.wait_for("the operator is told", |event| {
@@ -709,13 +709,13 @@ fn an_account_is_one_on_all_servers_and_stands_in_each_ones_file() {
 
 #[test]
 fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
     let small = Settings {
         single_port: None,
         workers: 2,
-        ..settings(&engine.url(), "small")
+        ..settings(&redis.url(), "small")
     };
     let cluster = small.cluster.clone().unwrap();
     let small = Settings {
@@ -727,14 +727,17 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
     };
     let one = TestServer::start(&small);
     let _guests = [one.seat(), one.seat()];
-    assert_eq!(one.ask(), "<SERVER><command>FULL</command></SERVER>\n");
+    assert_eq!(
+        one.request_port(),
+        "<SERVER><command>FULL</command></SERVER>\n"
+    );
     let other = ClusterSettings {
         address: Some([127, 0, 0, 1].into()),
-        ..settings(&engine.url(), "two").cluster.unwrap()
+        ..settings(&redis.url(), "two").cluster.unwrap()
     };
     let two = TestServer::start(&Settings {
         cluster: Some(other),
-        ..settings(&engine.url(), "two")
+        ..settings(&redis.url(), "two")
     });
     let there = two.server.portal();
     let wanted = format!(
@@ -743,8 +746,8 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
     );
     // It is known when the lease is renewed next.
     let until = std::time::Instant::now() + PATIENCE;
-    while one.ask() != wanted {
-        assert!(std::time::Instant::now() < until, "{}", one.ask());
+    while one.request_port() != wanted {
+        assert!(std::time::Instant::now() < until, "{}", one.request_port());
         std::thread::yield_now();
     }
     let client = program(env!("CARGO_BIN_EXE_chatclient"))
@@ -759,11 +762,11 @@ fn a_full_server_names_one_that_has_seats_and_our_client_goes_there() {
 
 #[test]
 fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
     let with_a_page = |id: &str, workers| {
-        let settings = settings(&engine.url(), id);
+        let settings = settings(&redis.url(), id);
         let cluster = ClusterSettings {
             address: Some([127, 0, 0, 1].into()),
             ..settings.cluster.clone().unwrap()
@@ -779,8 +782,12 @@ fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
     let (small, large) = (with_a_page("small", 2), with_a_page("large", 4));
     let _guests = [small.seat(), small.seat()];
     let until = std::time::Instant::now() + PATIENCE;
-    while !small.ask().contains("<web>") {
-        assert!(std::time::Instant::now() < until, "{}", small.ask());
+    while !small.request_port().contains("<web>") {
+        assert!(
+            std::time::Instant::now() < until,
+            "{}",
+            small.request_port()
+        );
         std::thread::yield_now();
     }
     let Some(browser) = Browser::start("elsewhere") else {
@@ -795,7 +802,7 @@ fn a_browsers_page_offers_the_page_of_a_server_that_has_seats() {
 
 #[test]
 fn a_board_shows_the_other_servers_with_their_lag() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
     let clock = portal_chat::clock::Clock::new();
@@ -809,14 +816,14 @@ fn a_board_shows_the_other_servers_with_their_lag() {
     let board = portal_chat::board::Board::live(address, &mut events, redactor, None, &[]).unwrap();
     let watched = Settings {
         port: 0,
-        ..settings(&engine.url(), "one")
+        ..settings(&redis.url(), "one")
     };
     let one = portal_chat::server::Server::start(&watched, clock, events.clone()).unwrap();
     let Some(browser) = Browser::start("servers") else {
         return;
     };
     browser.open(board.address());
-    let two = server(&engine.url(), "two");
+    let two = server(&redis.url(), "two");
     let _guest = two.seat();
     browser.wait_until(
         "/two1 of 20 seats taken, lag [0-9.]+ ms/.test(document.getElementById('servers').textContent)",
@@ -829,12 +836,12 @@ fn a_board_shows_the_other_servers_with_their_lag() {
 
 #[test]
 fn the_operator_sees_the_other_servers_and_who_is_there() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
+    let one = server(&redis.url(), "one");
     let _alice = person(&one, "alice");
-    let url = engine.url();
+    let url = redis.url();
     let options = [
         "0",
         "--single-port",
@@ -845,14 +852,14 @@ fn the_operator_sees_the_other_servers_and_who_is_there() {
     ];
     let options = [&options[..], &["--cluster-id", "two"]].concat();
     let mut two = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
-    two.sees("connects all servers of this chat; this one is two");
-    two.is_at("operator>");
-    two.enters("who");
-    two.sees("on other servers: alice (one)");
+    two.wait_for_text("connects all servers of this chat; this one is two");
+    two.wait_for_prompt("operator>");
+    two.type_line("who");
+    two.wait_for_text("on other servers: alice (one)");
     // The engine tells with the lease, every two seconds; asked without a pause, the answers would
     // be a queue.
-    two.waits_for("both servers in the list", |two| {
-        two.enters("servers");
+    two.wait_for("both servers in the list", |two| {
+        two.type_line("servers");
         std::thread::sleep(Duration::from_millis(200));
         let screen = two.contents();
         screen.contains("1/20") && screen.contains("(this one)")
@@ -861,15 +868,15 @@ fn the_operator_sees_the_other_servers_and_who_is_there() {
 
 #[test]
 fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    engine.ask("CONFIG SET requirepass a-long-word");
+    redis.command("CONFIG SET requirepass a-long-word");
     let file = std::env::temp_dir().join(format!("portal-chat-word-{}", std::process::id()));
     let checked = |options: &[&str]| {
         let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--single-port", "--no-passwords", "--check"])
-            .args(["--cluster", &engine.url()])
+            .args(["--cluster", &redis.url()])
             .args(options)
             .output()
             .unwrap();
@@ -901,7 +908,7 @@ fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
         assert!(said.contains(cure), "{said}");
     }
     // A password may have a colon.
-    engine.ask("AUTH a-long-word\r\nCONFIG SET requirepass a-long:word");
+    redis.command("AUTH a-long-word\r\nCONFIG SET requirepass a-long:word");
     std::fs::write(&file, "a-long:word").unwrap();
     let (code, said) = checked(&secret);
     assert_eq!(code, Some(0), "{said}");
@@ -910,14 +917,14 @@ fn a_password_of_the_engine_is_needed_and_comes_from_a_file() {
 
 #[test]
 fn an_engine_that_has_lost_the_scripts_gets_them_again_and_nothing_is_unsure() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = person(&one, "alice");
     let mut bob = person(&two, "bob");
     for number in 0..5 {
-        engine.ask("SCRIPT FLUSH");
+        redis.command("SCRIPT FLUSH");
         alice.send_line(&public(&format!("message {number}")));
         let answer = alice.line_with("command>");
         let answer = if answer.contains("USER JOINED") {
@@ -932,7 +939,7 @@ fn an_engine_that_has_lost_the_scripts_gets_them_again_and_nothing_is_unsure() {
 
 #[test]
 fn an_engine_that_may_drop_keys_is_refused_with_the_command_that_fixes_it() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
     for (policy, may_ask, expected) in [
@@ -943,13 +950,13 @@ fn an_engine_that_may_drop_keys_is_refused_with_the_command_that_fixes_it() {
         // A user without the right to ask INFO can still use the engine.
         ("allkeys-lru", false, Some(0)),
     ] {
-        engine.ask(&format!("CONFIG SET maxmemory-policy {policy}"));
+        redis.command(&format!("CONFIG SET maxmemory-policy {policy}"));
         if !may_ask {
-            engine.ask("ACL SETUSER default -info");
+            redis.command("ACL SETUSER default -info");
         }
         let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--single-port", "--no-passwords", "--check"])
-            .args(["--cluster", &engine.url()])
+            .args(["--cluster", &redis.url()])
             .output()
             .unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -974,12 +981,12 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_tells_who_has_lost_a_name
 /// else knows in the end who is in which room.
 #[test]
 fn a_server_that_was_stopped_for_longer_than_its_lease_tells_nobody_of_their_own_departure() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
+    let one = server(&redis.url(), "one");
     let mut bob = person(&one, "bob");
-    let sleeper = Process::start(&engine.url(), "sleeper");
+    let sleeper = Process::start(&redis.url(), "sleeper");
     let (mut alice, mut carol) = (sleeper.person("alice"), sleeper.person("carol"));
     for client in [&mut bob, &mut alice, &mut carol] {
         join(client, "lobby");
@@ -1008,10 +1015,10 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_tells_nobody_of_their_own
 
 #[test]
 fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let (mut alice, mut bob) = (person(&one, "alice"), person(&two, "bob"));
     for client in [&mut alice, &mut bob] {
         join(client, "lobby");
@@ -1025,7 +1032,7 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
             alice.send_line(&say(&format!("{stream} before {number}.")));
         }
         bob.line_with("before 4.");
-        engine.ask(&format!("DEL portal-chat:{stream}"));
+        redis.command(&format!("DEL portal-chat:{stream}"));
         for number in 0..3 {
             alice.send_line(&say(&format!("{stream} after {number}.")));
         }
@@ -1034,7 +1041,7 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
             bob.line_with(&format!("{stream} after {number}."));
         }
         // By the time that it is noticed, there may be more than before.
-        engine.ask(&format!("DEL portal-chat:{stream}"));
+        redis.command(&format!("DEL portal-chat:{stream}"));
         for number in 0..30 {
             alice.send_line(&say(&format!("{stream} again {number}.")));
         }
@@ -1042,7 +1049,7 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
     }
     bob.send_line(&direct("alice", "a word"));
     alice.line_with("a word");
-    engine.ask("DEL portal-chat:inbox:one");
+    redis.command("DEL portal-chat:inbox:one");
     // Bob is told of each whether it has arrived; the first may be lost.
     for number in 0..9 {
         bob.send_line(&direct("alice", &format!("word {number}.")));
@@ -1052,17 +1059,17 @@ fn a_stream_that_was_deleted_is_read_from_its_new_beginning() {
 
 #[test]
 fn an_engine_that_comes_back_from_an_older_snapshot_loses_no_later_message() {
-    let Some(mut engine) = Engine::start() else {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let (mut alice, mut bob) = (person(&one, "alice"), person(&two, "bob"));
-    let older = engine.snapshot();
+    let older = redis.snapshot();
     for number in 0..5 {
         alice.send_line(&public(&format!("forgotten {number}.")));
     }
     bob.line_with("forgotten 4.");
-    engine.restore(&older);
+    redis.restore(&older);
     for client in [&mut alice, &mut bob] {
         client.line_with("the other servers are back");
     }
@@ -1072,15 +1079,15 @@ fn an_engine_that_comes_back_from_an_older_snapshot_loses_no_later_message() {
 
 #[test]
 fn everything_that_is_needed_is_tried_before_the_start() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
     for command in ["xread", "xadd", "xinfo", "evalsha", "hgetall"] {
-        engine.ask("ACL SETUSER default +@all");
-        engine.ask(&format!("ACL SETUSER default -{command}"));
+        redis.command("ACL SETUSER default +@all");
+        redis.command(&format!("ACL SETUSER default -{command}"));
         let output = program(env!("CARGO_BIN_EXE_chatserver"))
             .args(["0", "--single-port", "--no-passwords", "--check"])
-            .args(["--cluster", &engine.url()])
+            .args(["--cluster", &redis.url()])
             .output()
             .unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -1091,13 +1098,13 @@ fn everything_that_is_needed_is_tried_before_the_start() {
 
 #[test]
 fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let (mut alice, mut bob) = (person(&one, "alice"), person(&one, "bob"));
     let mut carol = person(&two, "carol");
-    engine.ask("CONFIG SET maxmemory 1");
+    redis.command("CONFIG SET maxmemory 1");
     alice.send_line(&public("is it kept?"));
     let answer = alice.line_with("<error");
     assert!(answer.contains("unreachable"), "{answer}");
@@ -1111,7 +1118,7 @@ fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
     alice.send_line(&public("on our own"));
     alice.line_with("SENT</command><count>1<");
     bob.line_with("on our own");
-    engine.ask("CONFIG SET maxmemory 0");
+    redis.command("CONFIG SET maxmemory 0");
     alice.line_with("the other servers are back");
     alice.send_line(&public("together again"));
     carol.line_with("together again");
@@ -1119,10 +1126,10 @@ fn while_the_engine_refuses_to_write_each_server_goes_on_alone() {
 
 #[test]
 fn a_server_waits_for_an_engine_that_starts_later() {
-    let Some(mut engine) = Engine::start() else {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
-    engine.kill();
+    redis.kill();
     let arguments = [
         "0",
         "--single-port",
@@ -1132,21 +1139,21 @@ fn a_server_waits_for_an_engine_that_starts_later() {
     ];
     let check = program(env!("CARGO_BIN_EXE_chatserver"))
         .args(arguments)
-        .args(["--cluster", &engine.url(), "--check"])
+        .args(["--cluster", &redis.url(), "--check"])
         .output()
         .unwrap();
     assert_eq!(check.status.code(), Some(2));
     let mut child = Running::start(
         program(env!("CARGO_BIN_EXE_chatserver"))
             .args(arguments)
-            .args(["--cluster", &engine.url()])
+            .args(["--cluster", &redis.url()])
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped()),
     );
     let sentence = child.first_error_with("waits for Redis");
     assert!(sentence.contains("and then starts"), "{sentence}");
-    engine.restart();
+    redis.restart();
     let port = child.first_port();
     let mut client = Client::connect(([127, 0, 0, 1], port).into());
     client.send_line(&login("alice"));
@@ -1157,10 +1164,10 @@ fn a_server_waits_for_an_engine_that_starts_later() {
 /// as before.
 #[test]
 fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let sleeper = Process::start(&engine.url(), "sleeper");
+    let sleeper = Process::start(&redis.url(), "sleeper");
     let mut alice = sleeper.person("alice");
     for _ in 0..5 {
         sleeper.child.stop();
@@ -1178,23 +1185,23 @@ fn a_server_that_was_stopped_for_a_moment_goes_on_without_a_word() {
 /// the lease is over while its server runs on as if nothing had happened.
 #[test]
 fn a_lease_that_is_another_servers_is_not_renewed() {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let (one, two) = (server(&engine.url(), "one"), server(&engine.url(), "two"));
+    let (one, two) = (server(&redis.url(), "one"), server(&redis.url(), "two"));
     let mut alice = person(&one, "alice");
     // In one step, or the server would come back in between: its lease is somebody else's, and its
     // people are buried.
     let lost =
         "redis.call('SET', KEYS[1], 'another', 'PX', 60000); redis.call('HDEL', KEYS[2], 'alice')";
-    engine.ask(&format!(
+    redis.command(&format!(
         "EVAL \"{lost}\" 2 portal-chat:srv:one portal-chat:names"
     ));
     let _second = person(&two, "alice");
     // It asks, sees that it has been taken for dead, and comes back as soon as the other one has
     // gone.
     one.wait_for_event("cluster-lost", None);
-    engine.ask("DEL portal-chat:srv:one");
+    redis.command("DEL portal-chat:srv:one");
     alice.line_with("TAKEN OVER");
 }
 
@@ -1229,12 +1236,12 @@ impl Process {
 /// A server is stopped for longer than its lease, alice goes to another one, and it wakes: with
 /// words of hers, or none.
 fn a_server_wakes_with(words: Option<&str>) {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return;
     };
-    let one = server(&engine.url(), "one");
+    let one = server(&redis.url(), "one");
     let mut bob = person(&one, "bob");
-    let mut sleeper = Process::start(&engine.url(), "sleeper");
+    let mut sleeper = Process::start(&redis.url(), "sleeper");
     let mut alice = sleeper.person("alice");
     sleeper.child.stop();
     // It finds them when it wakes, and would say them if nothing kept it from doing so.

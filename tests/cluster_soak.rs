@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::Engine;
+use engine::Redis;
 use portal_chat::cluster::ClusterSettings;
 use portal_chat::server::Settings;
 use support::running::Running;
@@ -141,7 +141,7 @@ impl Person {
 
 #[test]
 fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
-    let Some(mut engine) = Engine::start() else {
+    let Some(mut redis) = Redis::start() else {
         return;
     };
     let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
@@ -151,7 +151,7 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
         .map(|index| {
             let settings = ClusterSettings {
                 lease: Duration::from_secs(3),
-                ..ClusterSettings::new(engine.url().parse().unwrap(), format!("server-{index}"))
+                ..ClusterSettings::new(redis.url().parse().unwrap(), format!("server-{index}"))
             };
             TestServer::start(&Settings {
                 single_port: Some(20),
@@ -190,7 +190,7 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
             });
         }
         let mut dice = Dice(seed * 97 + SERVERS as u64 + 1);
-        let (is_over, url) = (&is_over, engine.url());
+        let (is_over, url) = (&is_over, redis.url());
         let mortal = threads.spawn(move || {
             let mut lives = 0;
             while !is_over.load(Ordering::Acquire) {
@@ -198,7 +198,7 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
             }
             lives
         });
-        let faults = torment(&mut engine, &mut Dice(seed), Duration::from_secs(seconds));
+        let faults = torment(&mut redis, &mut Dice(seed), Duration::from_secs(seconds));
         is_over.store(true, Ordering::Release);
         (faults, mortal.join().unwrap())
     });
@@ -211,11 +211,11 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
     drop(people);
     for server in &servers {
         server.assert_all_rooms_end();
-        server.assert_all_ports_come_back();
+        server.assert_all_ports_freed();
     }
     // The server that was killed, and who was on it, is buried by the others.
     let until = Instant::now() + PATIENCE;
-    let count = |key: &str| engine.ask(&format!("HLEN portal-chat:{key}"));
+    let count = |key: &str| redis.command(&format!("HLEN portal-chat:{key}"));
     while count("servers") != format!(":{SERVERS}\r\n") || count("names") != ":0\r\n" {
         assert!(Instant::now() < until, "somebody is left");
         thread::sleep(Duration::from_millis(100));
@@ -225,7 +225,7 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
     }
     for key in ["names", "rooms", "servers"] {
         assert_eq!(
-            engine.ask(&format!("HLEN portal-chat:{key}")),
+            redis.command(&format!("HLEN portal-chat:{key}")),
             ":0\r\n",
             "{key}"
         );
@@ -233,23 +233,23 @@ fn nothing_is_lost_or_doubled_or_out_of_order_whatever_happens_to_the_engine() {
 }
 
 /// Kills, stops and starts the engine again until the time is up; returns how often.
-fn torment(engine: &mut Engine, dice: &mut Dice, time: Duration) -> usize {
+fn torment(redis: &mut Redis, dice: &mut Dice, time: Duration) -> usize {
     let until = Instant::now() + time;
     let mut faults = 0;
     while Instant::now() < until {
         thread::sleep(Duration::from_millis(300 + dice.roll(1500)));
         faults += 1;
         match dice.roll(3) {
-            0 => engine.restart(),
+            0 => redis.restart(),
             1 => {
-                engine.kill();
+                redis.kill();
                 thread::sleep(Duration::from_millis(dice.roll(3000)));
-                engine.restart();
+                redis.restart();
             }
             _ => {
-                engine.stop();
+                redis.stop();
                 thread::sleep(Duration::from_millis(100 + dice.roll(4000)));
-                engine.go_on();
+                redis.resume();
             }
         }
     }

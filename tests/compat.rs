@@ -13,7 +13,7 @@ use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
 use portal_chat::wire::{CloseReason, Revision};
 use support::running::program;
-use support::{PATIENCE, TestServer, UdpAsker, ticket};
+use support::{PATIENCE, TestServer, UdpClient, ticket};
 
 const REVISIONS: [Revision; 3] = [Revision::V0, Revision::V1, Revision::V2];
 
@@ -76,7 +76,7 @@ impl Original {
     fn visit(server: &TestServer, revision: Revision) -> Original {
         let portal = server.server.portal();
         let answer = if revision.asks_by_udp() {
-            UdpAsker::new(portal).ask()
+            UdpClient::new(portal).request_port()
         } else {
             let mut stream = connect(portal);
             let answer = read_string(&mut stream).unwrap();
@@ -164,7 +164,7 @@ fn two_original_programs_chat_through_our_server() {
         write_string(&mut one.stream, b"not \xff UTF-8");
         other.hears("not \u{fffd} UTF-8");
         one.terminate();
-        server.wait_for_end(CloseReason::Terminate, None);
+        server.wait_for_close(CloseReason::Terminate, None);
         // The other one is told nothing, because nothing of the kind was ever said; it idles out.
         other.says("anybody?");
         server.wait_for_event("no-partner", None);
@@ -174,7 +174,7 @@ fn two_original_programs_chat_through_our_server() {
             _ => "<SERVER><command>IDLE TIMEOUT</command></SERVER>",
         });
         assert_eq!(read_string(&mut other.stream), None);
-        server.assert_all_ports_come_back();
+        server.assert_all_ports_freed();
     }
 }
 
@@ -191,7 +191,7 @@ fn an_original_program_is_told_full_and_turned_away_in_its_own_words() {
             _ => "<SERVER><command>FULL</command></SERVER>",
         };
         if revision.asks_by_udp() {
-            assert_eq!(UdpAsker::new(server.server.portal()).ask(), full);
+            assert_eq!(UdpClient::new(server.server.portal()).request_port(), full);
         } else {
             let mut stream = connect(server.server.portal());
             assert_eq!(read_string(&mut stream).unwrap(), full.as_bytes());

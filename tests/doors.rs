@@ -38,8 +38,8 @@ fn strangers_at_a_rooms_door_keep_no_member_out() {
     let mut alice = somebody(&server, "alice");
     for from in [ELSEWHERE, server.server.portal().ip()] {
         let (port, passcode) = join(&mut alice, "lobby");
-        let sit = || Client::connect_from(from, at(&server, port));
-        let mut silent: Vec<Client> = (0..2 * limits::HANDSHAKES).map(|_| sit()).collect();
+        let take_seat = || Client::connect_from(from, at(&server, port));
+        let mut silent: Vec<Client> = (0..2 * limits::HANDSHAKES).map(|_| take_seat()).collect();
         // A caller that has to yield is told why.
         silent[0].line_with("IDLE TIMEOUT");
         let mut member = server.connect(port);
@@ -54,7 +54,7 @@ fn strangers_at_a_rooms_door_keep_no_member_out() {
 }
 
 /// A client in a seat of a single port.
-fn sit(server: &TestServer) -> Client {
+fn take_seat(server: &TestServer) -> Client {
     let mut client = Client::connect(server.server.portal());
     client.line_with("Connection successful");
     client
@@ -76,7 +76,7 @@ fn assert_full(server: &TestServer, from: IpAddr) {
 #[test]
 fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
     let server = single_port(3, None);
-    let (_alice, _bob, mut alone) = (sit(&server), sit(&server), sit(&server));
+    let (_alice, _bob, mut alone) = (take_seat(&server), take_seat(&server), take_seat(&server));
     alone.line_with("NO PARTNER");
     assert_full(&server, ELSEWHERE);
     server.tick(30);
@@ -98,7 +98,7 @@ fn a_full_single_port_evicts_a_client_without_partner_and_traffic() {
 #[test]
 fn a_full_single_port_keeps_listeners_with_a_partner_and_whoever_pings() {
     let server = single_port(3, None);
-    let (mut listener, mut speaker, mut pinging) = (sit(&server), sit(&server), sit(&server));
+    let (mut listener, mut speaker, mut pinging) = (take_seat(&server), take_seat(&server), take_seat(&server));
     pinging.send_line(&command("PING", ""));
     pinging.line_with("PONG");
     server.tick(30);
@@ -122,7 +122,7 @@ fn an_address_with_its_share_of_a_single_port_costs_only_its_own_clients_a_seat(
     drop(partner);
     other.line_with("PARTNER LEFT");
     // The oldest client has no partner and no traffic, but is from another address than the caller.
-    let mut speaker = sit(&server);
+    let mut speaker = take_seat(&server);
     speaker.send_line(&command("PING", ""));
     speaker.line_with("PONG");
     server.tick(30);
@@ -207,7 +207,7 @@ fn a_proxy_protocol_header_at_the_portal_is_named_and_costs_no_ticket() {
         let told = server.wait_for_event("wrong-protocol", None);
         assert!(told.line().contains(version), "{}", told.line());
     }
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn replays_beyond_the_burst_wait_for_ticks_and_nobody_else_does() {
     alice.send_line(&command("PING", ""));
     alice.line_with(">PONG<");
     let before = server.clock.now().0;
-    server.ticking(|| {
+    server.with_running_clock(|| {
         for _ in 0..TIMES {
             bob.line_with(">JOINED<");
             bob.line_with(">LEFT<");
@@ -348,7 +348,7 @@ fn long_answers_wait_for_ticks_too() {
     let charged = answer - limits::REPLY_FACTOR * (request.len() + 1);
     let times = 3 * limits::REPLY_BURST / charged;
     let before = server.clock.now().0;
-    server.ticking(|| {
+    server.with_running_clock(|| {
         for _ in 0..times {
             alice.send_line(&request);
             alice.line_with(">TOPIC<");
@@ -372,13 +372,13 @@ fn replays_that_nobody_reads_are_bounded() {
     SockRef::from(&bob.stream)
         .set_recv_buffer_size(4096)
         .unwrap();
-    server.events_so_far();
+    server.pending_events();
     for _ in 0..200 {
         bob.send_line(&command("JOIN", "<room>lobby</room><here/>"));
         bob.send_line(&command("LEAVE", "<room>lobby</room>"));
     }
     let mut replays = 0;
-    server.ticking(|| server.wait_for_end(CloseReason::TooSlow, None));
+    server.with_running_clock(|| server.wait_for_close(CloseReason::TooSlow, None));
     alice.send_line(&command("PING", ""));
     while alice.line_with("<command>") != "<SERVER><command>PONG</command></SERVER>" {
         replays += 1;
@@ -456,7 +456,7 @@ fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
         ..Settings::default()
     });
     let caller = || {
-        let (port, passcode) = ticket(&server.ask());
+        let (port, passcode) = ticket(&server.request_port());
         (server.connect(port), handshake(&passcode))
     };
     let utf_16 =
@@ -469,7 +469,7 @@ fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
     wide.send(&utf_16(&format!("{passcode}\n")));
     assert!(wide.line().contains("UTF-16"));
     drop((lines, wide));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
     let (mut endless, passcode) = caller();
     endless.send(passcode.as_bytes());
     // Wait until the passcode has been read, so that the tick follows it.
@@ -477,6 +477,8 @@ fn who_says_the_passcode_in_other_clothes_is_told_what_is_wrong_with_them() {
         let bytes = event.text("bytes").filter(|_| event.kind == "read");
         bytes.is_some_and(|bytes| bytes.contains(&passcode))
     });
-    server.ticking(|| assert!(endless.line().contains("no line feed after your document")));
+    server.with_running_clock(|| {
+        assert!(endless.line().contains("no line feed after your document"))
+    });
     assert!(endless.line().contains("IDLE TIMEOUT"));
 }

@@ -70,7 +70,7 @@ fn every_entrance_keeps_within_its_threads_and_lets_a_client_in() {
 
 fn the_portal_and_the_workers() {
     let server = TestServer::with_workers(4);
-    let (port, _) = ticket(&server.ask());
+    let (port, _) = ticket(&server.request_port());
     let worker = SocketAddr::new(server.server.portal().ip(), port.get());
     let _strays: Vec<TcpStream> = (0..limits::WORKER_BACKLOG / 2)
         .map(|_| TcpStream::connect(worker).unwrap())

@@ -12,20 +12,20 @@ use std::time::Duration;
 
 use portal_chat::server::Settings;
 use portal_chat::wire::CloseReason;
-use support::{Client, TestServer, UdpAsker, handshake, is_about, message, ticket};
+use support::{Client, TestServer, UdpClient, handshake, is_about, message, ticket};
 
 /// Every port can be handed out, each exactly once, and then the portal says FULL.
 fn assert_every_port_is_handed_out_once(server: &TestServer) {
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
     let ports: Vec<_> = server
         .server
         .workers()
         .iter()
-        .map(|_| ticket(&server.ask()).0)
+        .map(|_| ticket(&server.request_port()).0)
         .collect();
     let distinct: BTreeSet<_> = ports.iter().collect();
     assert_eq!(distinct.len(), server.server.workers().len(), "{ports:?}");
-    assert!(server.ask().contains("FULL"));
+    assert!(server.request_port().contains("FULL"));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn whatever_a_caller_does_the_port_comes_back() {
     ];
     for reset in [false, true] {
         for words in first_words {
-            let (port, _) = ticket(&server.ask());
+            let (port, _) = ticket(&server.request_port());
             let mut caller = server.connect(port);
             caller.try_send(words);
             if reset {
@@ -96,8 +96,8 @@ fn whatever_a_guest_does_the_partner_is_told_and_the_port_comes_back() {
 #[test]
 fn a_passcode_is_good_once_and_on_one_port() {
     let server = TestServer::with_workers(4);
-    let (port, passcode) = ticket(&server.ask());
-    let (other_port, _) = ticket(&server.ask());
+    let (port, passcode) = ticket(&server.request_port());
+    let (other_port, _) = ticket(&server.request_port());
     let mut first = server.connect(port);
     first.send_line(&handshake(&passcode));
     assert!(first.line().contains("Connection successful"));
@@ -110,7 +110,7 @@ fn a_passcode_is_good_once_and_on_one_port() {
     elsewhere.send_line(&handshake(&passcode));
     assert!(elsewhere.line().contains("Wrong handshake passcode"));
     elsewhere.assert_closed();
-    assert!(second.has_heard_nothing());
+    assert!(second.has_received_nothing());
     drop(first);
     assert!(second.line().contains("Wrong handshake passcode"));
     second.assert_closed();
@@ -161,7 +161,7 @@ fn half_a_frame_and_then_nothing_runs_into_the_idle_timeout() {
     server.tick(4);
     guest.line_with("IDLE TIMEOUT");
     guest.assert_closed();
-    server.wait_for_end(CloseReason::IdleTimeout, Some(port));
+    server.wait_for_close(CloseReason::IdleTimeout, Some(port));
     drop(guest);
     assert_every_port_is_handed_out_once(&server);
 }
@@ -202,7 +202,7 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
     let line = message(&"x".repeat(8000)) + "\n";
     let mut sent = 0;
     // The speaker goes on until it hears that the partner has gone; the other pair talks.
-    while speaker.has_heard_nothing() {
+    while speaker.has_received_nothing() {
         speaker.send(line.as_bytes());
         sent += 1;
         if sent % 100 == 0 {
@@ -216,7 +216,7 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
         told.contains("PARTNER LEFT") || told.contains("NO PARTNER"),
         "{told}"
     );
-    server.wait_for_end(CloseReason::TooSlow, Some(deaf_port));
+    server.wait_for_close(CloseReason::TooSlow, Some(deaf_port));
     // It was given a tick to read the reason, and then it was cut, so the last line may be torn;
     // all before it is whole.
     let heard = String::from_utf8(deaf.rest_of_bytes()).unwrap();
@@ -231,14 +231,14 @@ fn a_partner_who_does_not_read_is_dropped_and_the_speaker_never_waits() {
 #[test]
 fn a_udp_client_never_takes_a_second_port() {
     let server = TestServer::with_workers(4);
-    let asker = UdpAsker::new(server.server.portal());
-    let first = asker.ask();
+    let asker = UdpClient::new(server.server.portal());
+    let first = asker.request_port();
     for _ in 0..20 {
-        assert_eq!(asker.ask(), first);
+        assert_eq!(asker.request_port(), first);
     }
     assert_eq!(server.server.free_ports().len(), 3);
-    let other = UdpAsker::new(server.server.portal());
-    assert_ne!(ticket(&other.ask()).0, ticket(&first).0);
+    let other = UdpClient::new(server.server.portal());
+    assert_ne!(ticket(&other.request_port()).0, ticket(&first).0);
     drop((asker, other));
     assert_every_port_is_handed_out_once(&server);
 }
@@ -250,8 +250,8 @@ fn a_portal_does_not_answer_what_portals_say_nor_itself() {
     let portal = server.server.portal();
     // Answers of another portal, on its own port, and those of the original programs.
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let asker = UdpAsker::new(portal);
-    for answer in [&asker.ask(), "SERVER>>> FULL", "  <SERVER>"] {
+    let asker = UdpClient::new(portal);
+    for answer in [&asker.request_port(), "SERVER>>> FULL", "  <SERVER>"] {
         other.send_to(answer.as_bytes(), portal).unwrap();
     }
     // An answer from its own port: the same port is free on another address of this machine.
@@ -261,8 +261,11 @@ fn a_portal_does_not_answer_what_portals_say_nor_itself() {
         itself.send_to(&[b' '; 300], portal).unwrap();
     }
     // The portal handles datagrams in order, so this answer shows that it ignored the earlier ones.
-    let last = UdpAsker::new(portal);
-    assert_ne!(ticket(&last.ask()).0, ticket(&asker.ask()).0);
+    let last = UdpClient::new(portal);
+    assert_ne!(
+        ticket(&last.request_port()).0,
+        ticket(&asker.request_port()).0
+    );
     assert_eq!(server.server.free_ports().len(), 2, "nothing is promised");
     for socket in [Some(other), itself].into_iter().flatten() {
         socket.set_nonblocking(true).unwrap();

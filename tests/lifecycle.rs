@@ -35,11 +35,11 @@ fn everyone_is_told_and_the_ports_are_free_at_once() {
     let workers = server.server.workers().to_vec();
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
-    let (greeting_port, _) = ticket(&server.ask());
+    let (greeting_port, _) = ticket(&server.request_port());
     let mut greeting = server.connect(greeting_port);
     server.wait_for_event("arrived", Some(greeting_port));
     // One more is reserved, and nobody comes.
-    server.ask();
+    server.request_port();
     if cfg!(target_os = "linux") {
         // A worker and a timer each. A thread names itself when it first runs, which may be later.
         let start = std::time::Instant::now();
@@ -88,7 +88,7 @@ fn nobody_is_told_that_there_is_no_partner_before_the_partner_has_left() {
         let heard = alice.line_with("PARTNER");
         assert!(heard.contains("PARTNER LEFT"), "{heard}");
         drop(alice);
-        server.assert_all_ports_come_back();
+        server.assert_all_ports_freed();
     }
 }
 
@@ -122,7 +122,7 @@ fn a_tick_right_before_the_end_keeps_no_timer_from_ending() {
     for _ in 0..20 {
         let server = TestServer::with_workers(8);
         for _ in 0..8 {
-            server.ask();
+            server.request_port();
         }
         // Two ticks long, and past at the third.
         server.tick(3);
@@ -236,7 +236,7 @@ fn a_thousand_guests_talk_in_pairs() {
             "{index} heard {heard}"
         );
     }
-    let more = server.ask();
+    let more = server.request_port();
     assert!(more.contains("FULL"), "{more}");
     let started = std::time::Instant::now();
     server.server.stop();

@@ -26,8 +26,8 @@ fn one_address_gets_so_many_seats_and_no_more() {
     });
     let (alice, _) = server.seat();
     // A reservation counts like a seat.
-    let (promised, _) = ticket(&server.ask());
-    assert_eq!(server.ask().trim_end(), FULL);
+    let (promised, _) = ticket(&server.request_port());
+    assert_eq!(server.request_port().trim_end(), FULL);
     server.wait_for_event("full", None);
     let portal = server.server.portal();
     ticket(&Client::connect_from(ELSEWHERE, portal).rest());
@@ -35,13 +35,13 @@ fn one_address_gets_so_many_seats_and_no_more() {
     server.tick(3);
     server.wait_for_event("seat-free", Some(promised));
     let (bob, _) = server.seat();
-    assert_eq!(server.ask().trim_end(), FULL);
+    assert_eq!(server.request_port().trim_end(), FULL);
     drop(alice);
     server.wait_for_event("closed", None);
     server.wait_for_event("seat-free", None);
     let (carol, _) = server.seat();
     drop((bob, carol));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn who_talks_too_fast_is_told_once_and_delayed_and_loses_nothing() {
     assert!(alice.line().contains("<notice>"));
     for n in [3, 4, 5, 6, 7] {
         if n % 2 == 1 {
-            assert!(bob.has_heard_nothing(), "before its tick");
+            assert!(bob.has_received_nothing(), "before its tick");
             server.tick(1);
         }
         assert!(bob.line().contains(&format!(">m{n}<")));
@@ -145,7 +145,7 @@ fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection()
     let (mut waiting, port) = claims_from(ELSEWHERE, "alice");
     waiting.send_line(&password("right"));
     drop(waiting);
-    server.ticking(|| server.wait_for_event("seat-free", Some(port)));
+    server.with_running_clock(|| server.wait_for_event("seat-free", Some(port)));
     let (mut again, _) = claims_from(ELSEWHERE, "alice");
     again.send_line(&password("right"));
     // Somebody else is not held up meanwhile.
@@ -153,7 +153,7 @@ fn who_has_guessed_waits_but_not_the_owner_and_a_wait_ends_with_its_connection()
     bob.send_line(&password("secret"));
     bob.line_with("WELCOME");
     again.line_with("PARTNER JOINED");
-    assert!(again.has_heard_nothing());
+    assert!(again.has_received_nothing());
     server.tick(1);
     again.line_with("<command>WELCOME");
     server.server.stop();
@@ -176,7 +176,7 @@ fn who_hangs_up_while_being_delayed_is_told_and_holds_no_seat() {
     alice.send(all.as_bytes());
     alice.line_with("delayed");
     alice.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    server.ticking(|| {
+    server.with_running_clock(|| {
         alice.line_with("disconnected before the server had handled all of your input");
         alice.assert_closed();
         server.wait_for_event("seat-free", Some(port));

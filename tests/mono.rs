@@ -72,7 +72,7 @@ impl Program {
         }
     }
 
-    fn types(&mut self, line: &str) {
+    fn type_text(&mut self, line: &str) {
         writeln!(self.keyboard.as_mut().unwrap(), "{line}").unwrap();
     }
 
@@ -86,7 +86,7 @@ impl Program {
     }
 
     /// Ends the input and waits for the program.
-    fn ends(mut self) {
+    fn wait_for_exit(mut self) {
         drop(self.keyboard.take());
         self.screen.by_ref().for_each(drop);
         assert!(self.child.wait().unwrap().success());
@@ -134,18 +134,18 @@ fn two_programs_in_c_sharp_chat_through_our_server() {
         let (mut alice, mut bob) = (visit(0), visit(1));
         // One byte of prefix, two, and more bytes than letters.
         for text in ["hello", &"x".repeat(300), "Grüße, 世界", "<no> XML &"] {
-            alice.types(text);
+            alice.type_text(text);
             assert_eq!(bob.shows(), text);
-            bob.types(text);
+            bob.type_text(text);
             assert_eq!(alice.shows(), text);
         }
-        bob.types(&words(
+        bob.type_text(&words(
             revision,
             "CLIENT>>> TERMINATE",
             "<CLIENT><command>TERMINATE</command></CLIENT>",
         ));
         assert_eq!(bob.shows(), "(closed)");
-        bob.ends();
+        bob.wait_for_exit();
         server.wait_for_event("seat-free", Some(server.worker(1)));
         server.tick(6);
         let farewell = "<SERVER><command>IDLE TIMEOUT</command></SERVER>";
@@ -154,8 +154,8 @@ fn two_programs_in_c_sharp_chat_through_our_server() {
             words(revision, "SERVER>>> IDLE TIMEOUT", farewell)
         );
         assert_eq!(alice.shows(), "(closed)");
-        alice.ends();
-        server.assert_all_ports_come_back();
+        alice.wait_for_exit();
+        server.assert_all_ports_freed();
     }
     let _ = std::fs::remove_file(program);
 }
@@ -179,20 +179,20 @@ fn our_client_chats_with_a_server_in_c_sharp() {
         let handshake = server.shows();
         assert!(handshake.contains("123456789"), "{handshake}");
         for text in ["hello", &"x".repeat(300), "Grüße, 世界"] {
-            client.types(text);
+            client.type_text(text);
             let xml = format!("<CLIENT><message>{text}</message></CLIENT>");
             assert_eq!(server.shows(), words(revision, text, &xml));
-            server.types(&words(revision, text, &xml));
+            server.type_text(&words(revision, text, &xml));
             client.shows_in_the_end(text);
         }
-        client.ends();
+        client.wait_for_exit();
         let goodbye = "<CLIENT><command>TERMINATE</command></CLIENT>";
         assert_eq!(
             server.shows(),
             words(revision, "CLIENT>>> TERMINATE", goodbye)
         );
         assert_eq!(server.shows(), "(closed)");
-        server.ends();
+        server.wait_for_exit();
     }
     let _ = std::fs::remove_file(program);
 }

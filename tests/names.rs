@@ -156,7 +156,7 @@ fn one_name_registered_by_many_at_once_is_one_account() {
                 .collect()
         })
     };
-    let ends = server.ticking(all_at_once);
+    let ends = server.with_running_clock(all_at_once);
     assert_eq!(
         ends.iter().filter(|end| end.contains("WELCOME")).count(),
         1,
@@ -249,7 +249,7 @@ fn a_member_who_is_too_slow_is_dropped_and_not_counted() {
         }
     }
     assert!(counted.contains("<count>1</count>"), "{counted}");
-    server.wait_for_end(CloseReason::TooSlow, Some(deaf_port));
+    server.wait_for_close(CloseReason::TooSlow, Some(deaf_port));
     alice.send_line(&command("PM", "<message>the last one</message>"));
     reader.join().unwrap();
 }

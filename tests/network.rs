@@ -14,7 +14,7 @@ use portal_chat::event::Events;
 use portal_chat::server::{Portals, Server, Settings, WebEntrance};
 use support::network::{LOOPBACK, is_inside_a_network_of_its_own, leave_in_time_wait};
 use support::running::Running;
-use support::{Client, TestServer, UdpAsker, handshake, ticket};
+use support::{Client, TestServer, UdpClient, handshake, ticket};
 
 const LOCAL: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -53,7 +53,7 @@ fn listens_over_both(test: &str, bindv6only: u8) {
         client.send_line(&handshake(&passcode));
         assert!(client.line().contains("Connection successful"));
         // The address already has its one seat, which also counts over UDP.
-        let answer = UdpAsker::new((ip, portal).into()).ask();
+        let answer = UdpClient::new((ip, portal).into()).request_port();
         assert!(answer.contains("FULL"), "{answer}");
         for page in [server.server.web().unwrap(), board.address()] {
             let mut browser = Client::connect((ip, page.port()).into());

@@ -37,30 +37,30 @@ fn who_is_kicked_hears_why_and_then_nothing() {
         rest.ends_with("<SERVER><command>KICKED</command><reason>too loud</reason></SERVER>\n"),
         "{rest}"
     );
-    server.wait_for_end(CloseReason::Kicked, None);
+    server.wait_for_close(CloseReason::Kicked, None);
     assert!(server.server.kick(&bob_port.to_string(), ""), "by port");
     assert!(
         bob.rest()
             .ends_with("<SERVER><command>KICKED</command><reason></reason></SERVER>\n")
     );
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
 fn who_names_the_thread_that_reads_a_browser() {
     let options = ["0", "--no-passwords", "--web", "127.0.0.1:0", "--quiet"];
     let mut server = Terminal::start(env!("CARGO_BIN_EXE_chatserver"), &options, &[]);
-    server.sees("http://");
-    server.is_at("operator>");
+    server.wait_for_text("http://");
+    server.wait_for_prompt("operator>");
     let screen = server.contents();
     let page = screen.split("http://").nth(1).expect("the page's address");
     let mut browser = WebClient::connect(page.split('/').next().unwrap().parse().unwrap());
-    let port = browser.sit();
+    let port = browser.take_seat();
     // Welcomed, it is in the list.
     browser.text_with("NO PARTNER");
-    server.enters("who");
-    server.sees("browser-1");
-    server.sees(&format!("timer-{port}"));
+    server.type_line("who");
+    server.wait_for_text("browser-1");
+    server.wait_for_text(&format!("timer-{port}"));
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn the_operator_can_type_on_a_server_with_a_thousand_workers() {
     let options = ["--workers", "1000", "--no-passwords", "--quiet"];
     let arguments = [&["-c", script, program, "0"], options.as_slice()].concat();
     let mut server = Terminal::start("sh", &arguments, &[]);
-    server.is_at("operator>");
-    server.enters("who");
-    server.sees("no clients are connected");
-    server.is_at("operator>");
-    server.enters("stop");
-    assert_eq!(server.ends(), 0);
+    server.wait_for_prompt("operator>");
+    server.type_line("who");
+    server.wait_for_text("no clients are connected");
+    server.wait_for_prompt("operator>");
+    server.type_line("stop");
+    assert_eq!(server.wait_for_exit(), 0);
 }

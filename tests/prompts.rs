@@ -44,7 +44,7 @@ impl Link {
         ));
     }
 
-    fn ends(&self) {
+    fn wait_for_exit(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
@@ -197,7 +197,7 @@ fn stage(prompt: (&str, &str, &str)) -> Stage {
         main.command("PARTNER JOINED", "<partner>bob</partner>");
         server.hears("main", "LOGIN");
         main.command("PASSWORD", "<account>existing</account>");
-        alice.is_at(looks);
+        alice.wait_for_prompt(looks);
         return Stage {
             server,
             alice,
@@ -206,29 +206,29 @@ fn stage(prompt: (&str, &str, &str)) -> Stage {
         };
     }
     let mut main = server.welcome("main", "bob");
-    alice.is_at("alice to bob>");
-    alice.enters("/join lobby");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("/join lobby");
     let room = server.welcome_into_room(&mut main, "room");
-    alice.sees("you joined lobby");
+    alice.wait_for_text("you joined lobby");
     match name {
         "PM" => {
-            alice.enters(line);
+            alice.type_line(line);
             server.hears("main", "<command>PM</command></CLIENT>");
             main.command("PM", "");
         }
         "DM" | "DM to carol" => {
-            alice.enters("DM");
+            alice.type_line("DM");
             server.hears("main", "DM");
             main.command("DM", "<user>bob</user><user>carol</user>");
             if name != "DM" {
-                alice.is_at("recipient>");
-                alice.enters("carol");
+                alice.wait_for_prompt("recipient>");
+                alice.type_line("carol");
             }
         }
-        _ if !line.is_empty() => alice.enters(line),
+        _ if !line.is_empty() => alice.type_line(line),
         _ => {}
     }
-    alice.is_at(looks);
+    alice.wait_for_prompt(looks);
     Stage {
         server,
         alice,
@@ -248,24 +248,24 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
         room,
     } = stage(prompt);
     let is_hidden = prompt.2.contains("password");
-    alice.types("the sec");
+    alice.type_text("the sec");
     if !is_hidden {
-        alice.waits_for("the half line", |alice| alice.line().ends_with("the sec"));
+        alice.wait_for("the half line", |alice| alice.line().ends_with("the sec"));
     }
     let end_room = || {
         if let Some(room) = &room {
-            room.ends();
+            room.wait_for_exit();
         }
     };
     match lost {
         Lost::Room => end_room(),
-        Lost::Main => main.ends(),
+        Lost::Main => main.wait_for_exit(),
         Lost::RoomThenMain => {
             end_room();
-            main.ends();
+            main.wait_for_exit();
         }
         Lost::MainThenRoom => {
-            main.ends();
+            main.wait_for_exit();
             end_room();
         }
         Lost::Partner => {
@@ -276,25 +276,25 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
     let main_is_lost = !matches!(lost, Lost::Room | Lost::Partner);
     if main_is_lost {
         if waits {
-            alice.is_at("not connected>");
+            alice.wait_for_prompt("not connected>");
         }
         // Another server with the same address: beside alice sits somebody else.
         let mut again = server.welcome("main again", "mallory");
         if room.is_some() {
             server.welcome_into_room(&mut again, "room again");
-            alice.sees("you joined lobby");
+            alice.wait_for_text("you joined lobby");
         }
         main = again;
     }
     if waits {
-        alice.waits_for("another prompt, or the same", |alice| {
+        alice.wait_for("another prompt, or the same", |alice| {
             let line = alice.line();
             !line.starts_with("not connected>") && !line.starts_with("alice, not with")
         });
     }
-    alice.types("ret\r");
+    alice.type_text("ret\r");
     let mut went = Vec::new();
-    alice.waits_for(
+    alice.wait_for(
         "where the line went, and a prompt for the next one",
         |alice| {
             went = server.where_heard("secret");
@@ -307,12 +307,12 @@ fn a_line_goes_where_its_prompt_said(prompt: (&str, &str, &str), lost: Lost, wai
             (!went.is_empty() || refused || is_next_question) && line.ends_with('>')
         },
     );
-    alice.enters("/cancel");
-    alice.waits_for("a prompt to talk at", |alice| {
+    alice.type_line("/cancel");
+    alice.wait_for("a prompt to talk at", |alice| {
         let line = alice.line();
         line.ends_with('>') && (line.starts_with("alice to") || line.starts_with("alice in"))
     });
-    alice.enters("/names");
+    alice.type_line("/names");
     server.hears(&main.name, "<command>WHO</command>");
     went = server.where_heard("secret");
     let may = |line: &String| {
@@ -386,18 +386,18 @@ fn the_name_that_the_dead_connection_still_has_is_waited_for_and_not_given_up() 
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let main = server.welcome("main", "bob");
-    alice.is_at("alice to bob>");
-    main.ends();
+    alice.wait_for_prompt("alice to bob>");
+    main.wait_for_exit();
     let mut main = server.accept(&server.main, "main again");
     main.says("<SERVER type='single' seat='1'><message>Connection successful</message></SERVER>");
     server.hears("main again", "LOGIN");
     main.says(
         "<SERVER><error code='name-in-use'>the name alice is already in use</error></SERVER>",
     );
-    alice.sees("holds the name alice");
+    alice.wait_for_text("holds the name alice");
     // It has a prompt meanwhile, and may be somebody else.
-    alice.is_at("you, alone>");
-    alice.enters("/login alicia");
+    alice.wait_for_prompt("you, alone>");
+    alice.type_line("/login alicia");
     server.hears("main again", "alicia");
     assert!(!alice.contents().contains("server: somebody here"));
 }
@@ -408,24 +408,24 @@ fn a_line_typed_while_not_connected_is_said_to_nobody() {
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let main = server.welcome("main", "bob");
-    alice.is_at("alice to bob>");
-    main.ends();
-    alice.is_at("not connected>");
-    alice.enters("first secret");
-    alice.sees("not sent: you are not connected");
-    alice.is_at("not connected>");
-    alice.types("second sec");
+    alice.wait_for_prompt("alice to bob>");
+    main.wait_for_exit();
+    alice.wait_for_prompt("not connected>");
+    alice.type_line("first secret");
+    alice.wait_for_text("not sent: you are not connected");
+    alice.wait_for_prompt("not connected>");
+    alice.type_text("second sec");
     let _main = server.welcome("main again", "mallory");
-    alice.is_at("alice to mallory>");
-    alice.types("ret\r");
-    alice.sees("when you typed it, there was no recipient");
-    alice.is_at("alice to mallory>");
+    alice.wait_for_prompt("alice to mallory>");
+    alice.type_text("ret\r");
+    alice.wait_for_text("when you typed it, there was no recipient");
+    alice.wait_for_prompt("alice to mallory>");
     // The arrow key brings it back, and then it is meant for whoever the prompt names.
-    alice.types("\x1b[A");
-    alice.waits_for("the line again", |alice| {
+    alice.type_text("\x1b[A");
+    alice.wait_for("the line again", |alice| {
         alice.line() == "alice to mallory> second secret"
     });
-    alice.types("\r");
+    alice.type_text("\r");
     server.hears("main again", "<message>second secret</message>");
     assert_eq!(server.where_heard("first secret"), Vec::<String>::new());
 }
@@ -436,21 +436,21 @@ fn the_room_is_talked_to_again_after_a_return_and_nobody_in_between() {
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice", "--reconnect"], &[]);
     let mut main = server.welcome("main", "bob");
-    alice.is_at("alice to bob>");
-    alice.enters("/join lobby");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("/join lobby");
     let _room = server.welcome_into_room(&mut main, "room");
-    alice.sees("you joined lobby");
-    alice.enters("/to lobby");
-    alice.is_at("alice in lobby>");
-    main.ends();
-    alice.is_at("not connected>");
+    alice.wait_for_text("you joined lobby");
+    alice.type_line("/to lobby");
+    alice.wait_for_prompt("alice in lobby>");
+    main.wait_for_exit();
+    alice.wait_for_prompt("not connected>");
     let mut main = server.welcome("main again", "mallory");
-    alice.is_at("alice, not with lobby yet>");
-    alice.enters("a secret");
-    alice.sees("not sent");
+    alice.wait_for_prompt("alice, not with lobby yet>");
+    alice.type_line("a secret");
+    alice.wait_for_text("not sent");
     let _room = server.welcome_into_room(&mut main, "room again");
-    alice.is_at("alice in lobby>");
-    alice.enters("hello again");
+    alice.wait_for_prompt("alice in lobby>");
+    alice.type_line("hello again");
     server.hears("room again", "hello again");
     assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
 }
@@ -462,15 +462,15 @@ fn the_rest_of_a_paste_goes_to_whom_it_was_pasted_for() {
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
     let mut main = server.welcome("main", "bob");
-    alice.is_at("alice to bob>");
-    alice.types("\x1b[200~/join lobby\na secret\x1b[201~\r");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_text("\x1b[200~/join lobby\na secret\x1b[201~\r");
     server.hears("main", "JOIN");
     main.command("PARTNER LEFT", "<partner>bob</partner>");
     main.command("PARTNER JOINED", "<partner>mallory</partner>");
     let _room = server.joined(&mut main, "room");
-    alice.sees("you joined lobby");
-    alice.is_at("alice to mallory>");
-    alice.enters("hello");
+    alice.wait_for_text("you joined lobby");
+    alice.wait_for_prompt("alice to mallory>");
+    alice.type_line("hello");
     server.hears("main", "hello");
     assert_eq!(server.where_heard("a secret"), Vec::<String>::new());
     assert!(alice.contents().contains("not sent: "));
@@ -482,11 +482,11 @@ fn who_leaves_a_room_has_been_heard_there_first() {
     let port = server.address().port().to_string();
     let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &[]);
     let mut main = server.welcome("main", "bob");
-    alice.is_at("alice to bob>");
-    alice.enters("/join lobby");
+    alice.wait_for_prompt("alice to bob>");
+    alice.type_line("/join lobby");
     let mut room = server.welcome_into_room(&mut main, "room");
-    alice.sees("you joined lobby");
-    alice.types("/send lobby one\r/leave lobby\r");
+    alice.wait_for_text("you joined lobby");
+    alice.type_text("/send lobby one\r/leave lobby\r");
     server.hears("room", "one");
     server.hears("room", "PING");
     assert_eq!(
@@ -498,15 +498,15 @@ fn who_leaves_a_room_has_been_heard_there_first() {
     server.hears("main", "LEAVE");
     main.command("LEFT", "<room>lobby</room>");
     // Close like a server. Otherwise the client would wait for the last reply on this link, too.
-    room.ends();
-    alice.sees("you left lobby");
+    room.wait_for_exit();
+    alice.wait_for_text("you left lobby");
     // And so has who leaves altogether.
-    alice.enters("/join lobby");
+    alice.type_line("/join lobby");
     let mut room = server.welcome_into_room(&mut main, "room again");
-    alice.waits_for("the room again", |alice| {
+    alice.wait_for("the room again", |alice| {
         alice.contents().matches("you joined lobby").count() == 2
     });
-    alice.types("/send lobby two\r/quit\r");
+    alice.type_text("/send lobby two\r/quit\r");
     server.hears("room again", "two");
     server.hears("room again", "PING");
     assert_eq!(server.where_heard("TERMINATE"), Vec::<String>::new());
@@ -514,6 +514,6 @@ fn who_leaves_a_room_has_been_heard_there_first() {
     server.hears("main", "PING");
     main.command("PONG", "");
     server.hears("main", "TERMINATE");
-    main.ends();
-    assert_eq!(alice.ends(), 0);
+    main.wait_for_exit();
+    assert_eq!(alice.wait_for_exit(), 0);
 }

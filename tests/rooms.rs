@@ -267,7 +267,7 @@ fn ten_thousand_rounds_lose_no_port_no_thread_and_no_order() {
         "the rounds went nowhere"
     );
     server.assert_all_rooms_end();
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
     server.server.stop();
     assert_eq!(room_threads(), 0);
 }

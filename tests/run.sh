@@ -59,7 +59,7 @@ for code in "$logs"/*.code; do
     echo "$names" | sed "s/.*/  $again -- --exact '&'/"
   else
     echo "  $again"
-    echo "    (it did not come to its end: exit code $(cat "$code"); see $log)"
+    echo "    (it did not finish: exit code $(cat "$code"); see $log)"
   fi
 done
 echo

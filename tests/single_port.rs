@@ -51,8 +51,8 @@ fn neighbours_talk_and_the_one_too_many_is_told_full() {
                 .ends_with("<SERVER><command>IDLE TIMEOUT</command></SERVER>\n")
         );
     }
-    server.wait_for_end(CloseReason::IdleTimeout, None);
-    server.assert_all_ports_come_back();
+    server.wait_for_close(CloseReason::IdleTimeout, None);
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_web_page_can_not_make_a_browser_speak_here() {
             !heard.contains("error") && !heard.contains("page"),
             "{heard}"
         );
-        server.wait_for_end(CloseReason::Entrance("http-request"), None);
+        server.wait_for_close(CloseReason::Entrance("http-request"), None);
     }
     // Somebody who says such a word later is chatting.
     let mut guest = Client::connect(server.server.portal());

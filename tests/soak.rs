@@ -61,7 +61,7 @@ fn speaks_tls() -> bool {
 /// The near end of a tunnel in which TLS is spoken, if it is to be.
 fn tunnelled(stream: TcpStream) -> TcpStream {
     #[cfg(feature = "tls")]
-    let stream = tls::through_the_tunnel(stream);
+    let stream = tls::through_tunnel(stream);
     stream
 }
 
@@ -128,7 +128,7 @@ impl Server {
         #[cfg(feature = "tls")]
         if speaks_tls() {
             let folder = accounts.with_extension("tls");
-            tls::secure_all_clients(tls::in_files(&folder));
+            tls::use_tls_in_all_threads(tls::in_files(&folder));
             command
                 .arg("--tls")
                 .arg(folder.join("cert.pem"))
@@ -331,7 +331,7 @@ fn read_ticket(answer: &str) -> Option<Ticket> {
     })
 }
 
-fn ask(portal: SocketAddr) -> io::Result<Option<Ticket>> {
+fn request_port(portal: SocketAddr) -> io::Result<Option<Ticket>> {
     Ok(read_ticket(&Line::to(portal)?.hear()?))
 }
 
@@ -348,8 +348,8 @@ fn command(name: &str, parts: &str) -> String {
 }
 
 /// Asks until there is a seat, and takes it.
-fn sit(portal: SocketAddr) -> io::Result<Line> {
-    let ticket = ask(portal)?.ok_or(ErrorKind::ResourceBusy)?;
+fn take_seat(portal: SocketAddr) -> io::Result<Line> {
+    let ticket = request_port(portal)?.ok_or(ErrorKind::ResourceBusy)?;
     let mut line = Line::to(SocketAddr::new(portal.ip(), ticket.port))?;
     line.say(&handshake(&ticket.passcode))?;
     if line.hear()?.contains("Connection successful") {
@@ -364,7 +364,7 @@ fn sit(portal: SocketAddr) -> io::Result<Line> {
 fn sit_as_a_browser() -> Line {
     let mut browser = WebClient::connect(door());
     browser.stream.set_nodelay(true).unwrap();
-    browser.sit();
+    browser.take_seat();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let line = Line::over(here).unwrap();
@@ -512,7 +512,7 @@ fn honest_people(portal: SocketAddr) -> Vec<Honest> {
     let seat = |is_browser: bool| {
         let mut line = match is_browser {
             true => sit_as_a_browser(),
-            false => sit(portal).expect("a seat on a quiet server"),
+            false => take_seat(portal).expect("a seat on a quiet server"),
         };
         line.hear_with("PARTNER").unwrap();
         line
@@ -572,7 +572,7 @@ fn room_members(portal: SocketAddr) -> (Vec<Honest>, Vec<Line>) {
     let mut members = Vec::new();
     let mut mains = Vec::new();
     for name in names {
-        let mut main = sit(portal).unwrap();
+        let mut main = take_seat(portal).unwrap();
         log_in(&mut main, name).unwrap();
         main.say(&command("JOIN", "<room>calm</room>")).unwrap();
         let ticket = read_ticket(&main.hear_with("<command>JOINED").unwrap()).unwrap();
@@ -607,7 +607,7 @@ type Visit = for<'a, 'v> fn(&'a mut Visitor<'v>) -> io::Result<()>;
 
 const VISITS: &[(&str, Visit)] = &[
     ("no-show", |v| {
-        v.stale = ask(v.portal)?;
+        v.stale = request_port(v.portal)?;
         if v.stale.is_none() {
             v.tally.count("FULL");
         }
@@ -651,7 +651,7 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("stray", |v| {
-        let Some(ticket) = ask(v.portal)? else {
+        let Some(ticket) = request_port(v.portal)? else {
             return Ok(());
         };
         // Somewhere near: taken, reserved for another, or free.
@@ -671,7 +671,7 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("has history replayed and reads nothing", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         let (join, leave) = ("<room>loud</room><here/>", "<room>loud</room>");
         line.say(&command("JOIN", join))?;
@@ -691,7 +691,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("pauses before it reads", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         for _ in 0..200 {
             line.say(&command("PING", ""))?;
         }
@@ -720,7 +720,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("half a frame", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         line.stream.write_all(b"<CLIENT><message>half")?;
         if v.dice.roll(2) == 0 {
             line.reset();
@@ -729,13 +729,13 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("giant frame", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         let size = 9_000 + v.dice.roll(200_000) as usize;
         line.stream.write_all(&vec![b'x'; size])?;
         line.hear_out(v.tally)
     }),
     ("broken and bombing XML", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         let deep = "<a>".repeat(2000);
         let wide = format!(
             "<CLIENT {}/>",
@@ -756,7 +756,7 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("not UTF-8", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         for _ in 0..12 {
             line.stream
                 .write_all(b"<CLIENT><message>\xff\xfe\xc0</message></CLIENT>\n")?;
@@ -764,7 +764,7 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("terminal escapes", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         line.say("\x1b[2J\x1b]0;owned\x07")?;
         line.say(&message("&#x9b;2J \u{9b}31m \u{202e}"))?;
         line.say(&command("LOGIN", "<username>\u{1b}[31mroot</username>"))?;
@@ -785,14 +785,14 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("never reads", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         // The hall's messages are for this one, too; nobody takes them.
         log_in(&mut line, &v.name())?;
         thread::sleep(Duration::from_millis(v.dice.roll(2500)));
         Ok(())
     }),
     ("never stops writing", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         line.stream
             .set_write_timeout(Some(Duration::from_secs(2)))?;
         let until = Instant::now() + Duration::from_millis(300);
@@ -803,7 +803,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("storm of logins", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         line.say(&command(
             "LOGIN",
             &format!("<username>{}</username>", v.name()),
@@ -814,7 +814,7 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_out(v.tally)
     }),
     ("rooms that come and go", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         for _ in 0..3 {
             let room = format!("<room>r{}</room>", v.dice.roll(8));
@@ -838,7 +838,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("knocks at a room again and again", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         let room = format!("<room>k{}</room>", v.dice.roll(4));
         line.say(&command("JOIN", &room))?;
@@ -859,7 +859,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("joins every room", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         for number in 0..16 {
             line.say(&command(
@@ -872,7 +872,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("lists by the dozen", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         log_in(&mut line, &v.name())?;
         for list in ["WHO", "ROOMS", "DM"] {
             for _ in 0..30 {
@@ -883,7 +883,7 @@ const VISITS: &[(&str, Visit)] = &[
         line.hear_with("<command>WHO").map(drop)
     }),
     ("far behind and wrong ten times", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         // What it is answered is more than it has read when the last word comes.
         for _ in 0..3000 {
             line.say(&command("PING", ""))?;
@@ -896,7 +896,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("guesses and hangs up", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         line.say(&command("LOGIN", "<username>guessed</username>"))?;
         line.say(&command("PASSWORD", "<password>guess</password>"))?;
         Ok(())
@@ -917,7 +917,7 @@ const VISITS: &[(&str, Visit)] = &[
         Ok(())
     }),
     ("a thousand attributes", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         let attributes: String = (0..1000).map(|n| format!("a{n}='' ")).collect();
         line.say(&format!(
             "<CLIENT {attributes}><command>PING</command></CLIENT>"
@@ -1023,16 +1023,16 @@ const VISITS: &[(&str, Visit)] = &[
     }),
     ("a stranger's page", |v| {
         let (_, head) =
-            WebClient::try_ask(door(), "Host: localhost\r\nOrigin: http://evil.example\r\n")?;
+            WebClient::try_request(door(), "Host: localhost\r\nOrigin: http://evil.example\r\n")?;
         v.tally.count(head.split(' ').nth(1).unwrap_or("no answer"));
         Ok(())
     }),
     ("idles out", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         line.hear_out(v.tally)
     }),
     ("too many errors", |v| {
-        let mut line = sit(v.portal)?;
+        let mut line = take_seat(v.portal)?;
         for _ in 0..11 {
             line.say(&command("DANCE", ""))?;
         }
@@ -1043,14 +1043,14 @@ const VISITS: &[(&str, Visit)] = &[
 impl Visitor<'_> {
     /// A connection to the worker that the portal named, and nothing said yet.
     fn at_worker(&mut self) -> io::Result<(Line, Ticket)> {
-        let ticket = ask(self.portal)?.ok_or(ErrorKind::ResourceBusy)?;
+        let ticket = request_port(self.portal)?.ok_or(ErrorKind::ResourceBusy)?;
         let line = Line::to(SocketAddr::new(self.portal.ip(), ticket.port))?;
         Ok((line, ticket))
     }
 
     /// A browser that has asked for a WebSocket, and nothing said yet.
     fn browser(&mut self) -> io::Result<WebClient> {
-        let (browser, head) = WebClient::try_ask(door(), "Host: localhost\r\n")?;
+        let (browser, head) = WebClient::try_request(door(), "Host: localhost\r\n")?;
         if head.starts_with("HTTP/1.1 101") {
             Ok(browser)
         } else {
@@ -1104,7 +1104,7 @@ fn haunt(portal: SocketAddr, seed: u64, duration: Duration, tally: &Tally) {
 fn free_ports(portal: SocketAddr) -> Option<Vec<u16>> {
     let begun = Instant::now();
     let mut ports = Vec::new();
-    while let Some(ticket) = ask(portal).unwrap() {
+    while let Some(ticket) = request_port(portal).unwrap() {
         if begun.elapsed() >= RESERVED {
             return None;
         }

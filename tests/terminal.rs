@@ -39,7 +39,7 @@ fn chatserver(options: &[&str]) -> Terminal {
         .chain(options.iter().copied())
         .collect();
     let mut server = Terminal::start(SERVER, &arguments, &[]);
-    server.is_at("operator>");
+    server.wait_for_prompt("operator>");
     server
 }
 
@@ -52,12 +52,12 @@ fn bad_bytes() -> impl Iterator<Item = Vec<u8>> {
 fn the_echo_programs_name_their_windows_where_there_is_one() {
     let arguments = ["echo", "0", "--one-at-a-time"];
     let mut server = Terminal::start(SERVER, &arguments, &[]);
-    server.sees("Enter your IP address");
+    server.wait_for_text("Enter your IP address");
     assert_eq!(server.title(), "Echo server, one client at a time");
-    server.enters("");
-    server.sees("Listening on 127.0.0.1");
+    server.type_line("");
+    server.wait_for_text("Listening on 127.0.0.1");
     let mut client = Terminal::start(CLIENT, &["echo"], &[("TERM", "dumb")]);
-    client.sees("Enter the server's IP address");
+    client.wait_for_text("Enter the server's IP address");
     assert_eq!(client.title(), "");
 }
 
@@ -65,38 +65,38 @@ fn the_echo_programs_name_their_windows_where_there_is_one() {
 fn no_byte_ends_the_operators_console() {
     let mut server = chatserver(&["--quiet"]);
     for bytes in bad_bytes() {
-        server.types(bytes);
+        server.type_text(bytes);
     }
-    server.types("\x15");
-    server.enters("who");
-    server.sees("no clients are connected");
-    server.enters("stop");
-    assert_eq!(server.ends(), 0);
+    server.type_text("\x15");
+    server.type_line("who");
+    server.wait_for_text("no clients are connected");
+    server.type_line("stop");
+    assert_eq!(server.wait_for_exit(), 0);
 }
 
 #[test]
 fn no_byte_ends_the_client_at_any_prompt() {
     let server = with_accounts("bytes");
     let mut alice = client(&server, &["alice"]);
-    alice.is_at("choose a password for alice>");
+    alice.wait_for_prompt("choose a password for alice>");
     for bytes in bad_bytes().filter(|bytes| !bytes.ends_with(b"\r")) {
-        alice.types(bytes);
+        alice.type_text(bytes);
     }
-    alice.types("\x15");
-    alice.enters("pw");
-    alice.is_at("repeat the password>");
-    alice.types(b"\xfc\xe9\x80p\xffw\r");
-    alice.sees("you are logged in as alice");
+    alice.type_text("\x15");
+    alice.type_line("pw");
+    alice.wait_for_prompt("repeat the password>");
+    alice.type_text(b"\xfc\xe9\x80p\xffw\r");
+    alice.wait_for_text("you are logged in as alice");
     for bytes in bad_bytes().filter(|bytes| !bytes.ends_with(b"\r")) {
-        alice.types(bytes);
+        alice.type_text(bytes);
     }
-    alice.types("\x15");
-    alice.enters("PM");
-    alice.is_at("message for everyone>");
-    alice.types(b"\xfcall\xff\r");
-    alice.sees("not delivered");
-    alice.enters("/quit");
-    assert_eq!(alice.ends(), 0);
+    alice.type_text("\x15");
+    alice.type_line("PM");
+    alice.wait_for_prompt("message for everyone>");
+    alice.type_text(b"\xfcall\xff\r");
+    alice.wait_for_text("not delivered");
+    alice.type_line("/quit");
+    assert_eq!(alice.wait_for_exit(), 0);
 }
 
 #[test]
@@ -104,28 +104,28 @@ fn what_is_typed_before_a_question_is_no_answer_to_it() {
     let server = with_accounts("ahead");
     let mut alice = client(&server, &["alice"]);
     // Before the question is there, and so before any terminal mode is set.
-    alice.types("a line of chat\r");
-    alice.is_at("choose a password for alice>");
-    alice.sees("was ignored");
+    alice.type_text("a line of chat\r");
+    alice.wait_for_prompt("choose a password for alice>");
+    alice.wait_for_text("was ignored");
     assert!(!alice.contents().contains("repeat the password"));
     // One Enter too many asks again, and what follows is still no chat.
-    alice.types("\r");
-    alice.sees("nothing was sent");
-    alice.is_at("choose a password for alice>");
-    alice.enters("pw");
-    alice.is_at("repeat the password>");
-    alice.enters("pw");
-    alice.sees("you are logged in as alice");
+    alice.type_text("\r");
+    alice.wait_for_text("nothing was sent");
+    alice.wait_for_prompt("choose a password for alice>");
+    alice.type_line("pw");
+    alice.wait_for_prompt("repeat the password>");
+    alice.type_line("pw");
+    alice.wait_for_text("you are logged in as alice");
     server.wait_for_event("registered", None);
     // Both lines at once: the second was typed before its question.
-    alice.types("/passwd\rpw\rnew\rnew\r");
-    alice.is_at("current password of alice>");
-    alice.enters("pw");
-    alice.is_at("new password for alice>");
-    alice.enters("new");
-    alice.is_at("repeat the new password>");
-    alice.enters("new");
-    alice.sees("your password was changed");
+    alice.type_text("/passwd\rpw\rnew\rnew\r");
+    alice.wait_for_prompt("current password of alice>");
+    alice.type_line("pw");
+    alice.wait_for_prompt("new password for alice>");
+    alice.type_line("new");
+    alice.wait_for_prompt("repeat the new password>");
+    alice.type_line("new");
+    alice.wait_for_text("your password was changed");
 }
 
 #[test]
@@ -138,10 +138,10 @@ fn a_pasted_command_has_no_other_inside() {
     carol.send_line(&login("carol"));
     carol.line_with("WELCOME");
     let mut alice = client(&server, &["alice"]);
-    alice.sees("you are logged in as alice");
-    alice.types("\x1b[200~/msg bob one\n/msg carol two\nand three\x1b[201~");
-    alice.sees("and three");
-    alice.types("\r");
+    alice.wait_for_text("you are logged in as alice");
+    alice.type_text("\x1b[200~/msg bob one\n/msg carol two\nand three\x1b[201~");
+    alice.wait_for_text("and three");
+    alice.type_text("\r");
     assert!(bob.line_with("direct").contains("<message>one</message>"));
     assert!(
         carol
@@ -149,16 +149,16 @@ fn a_pasted_command_has_no_other_inside() {
             .contains("<message>two&#10;and three</message>")
     );
     // One wrong line, and nothing of it is done.
-    alice.types("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
-    alice.sees("the paste was not sent");
-    alice.is_at("alice, alone>");
-    alice.types("\x1b[200~/msg bob six\n\x1b[201~\r");
+    alice.type_text("\x1b[200~/msg bob four\n/mgs carol five\n\x1b[201~\r");
+    alice.wait_for_text("the paste was not sent");
+    alice.wait_for_prompt("alice, alone>");
+    alice.type_text("\x1b[200~/msg bob six\n\x1b[201~\r");
     assert!(bob.line_with("direct").contains("six"));
     // Several lines of text are one message.
     let (mut dave, _) = server.seat();
     dave.line_with("PARTNER JOINED");
-    alice.is_at("alice to ");
-    alice.types("\x1b[200~a\tb\nc\x1b[201~\r");
+    alice.wait_for_prompt("alice to ");
+    alice.type_text("\x1b[200~a\tb\nc\x1b[201~\r");
     assert!(
         dave.line_with("message")
             .contains("<message>a&#9;b&#10;c</message>")
@@ -171,45 +171,45 @@ fn the_rest_of_a_paste_waits_for_what_comes_before_it_and_is_not_sent_after_a_re
     let server = with_accounts("rest-of-a-paste");
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
-    alice.is_at("you to");
+    alice.wait_for_prompt("you to");
     for paste in [
         "/to lobby\nsecret one",
         "/login bo\nsecret two",
         "/query bob\nsecret three",
         "/login two words\nsecret four",
     ] {
-        alice.types(format!("\x1b[200~{paste}\x1b[201~\r"));
-        alice.sees("not sent");
+        alice.type_text(format!("\x1b[200~{paste}\x1b[201~\r"));
+        alice.wait_for_text("not sent");
         // What is typed before the prompt is there again is passed over.
-        alice.waits_for("a prompt", |alice| alice.line().ends_with('>'));
-        alice.enters("/cancel");
-        alice.is_at("you to");
-        alice.enters("/clear");
-        alice.waits_for("a clear screen", |alice| {
+        alice.wait_for("a prompt", |alice| alice.line().ends_with('>'));
+        alice.type_line("/cancel");
+        alice.wait_for_prompt("you to");
+        alice.type_line("/clear");
+        alice.wait_for("a clear screen", |alice| {
             !alice.contents().contains("not sent")
         });
     }
     // Without brackets, the same: what was typed ahead of a refusal is passed over.
-    alice.types("/to lobby\rsecret five\r");
-    alice.sees("was ignored");
-    alice.is_at("you to");
-    alice.enters("/login alice");
-    alice.is_at("choose a password for alice>");
-    alice.enters("pw");
-    alice.is_at("repeat the password>");
-    alice.enters("pw");
-    alice.sees("you are logged in as alice");
-    alice.types("\x1b[200~/passwd\nsecret six\x1b[201~\r");
-    alice.is_at("current password of alice>");
-    alice.sees("not sent");
-    alice.enters("/cancel");
+    alice.type_text("/to lobby\rsecret five\r");
+    alice.wait_for_text("was ignored");
+    alice.wait_for_prompt("you to");
+    alice.type_line("/login alice");
+    alice.wait_for_prompt("choose a password for alice>");
+    alice.type_line("pw");
+    alice.wait_for_prompt("repeat the password>");
+    alice.type_line("pw");
+    alice.wait_for_text("you are logged in as alice");
+    alice.type_text("\x1b[200~/passwd\nsecret six\x1b[201~\r");
+    alice.wait_for_prompt("current password of alice>");
+    alice.wait_for_text("not sent");
+    alice.type_line("/cancel");
     // What the server takes is waited for.
-    alice.types("\x1b[200~/join lobby\n/to lobby\nfor the room\x1b[201~\r");
-    alice.is_at("alice in lobby>");
-    alice.sees("nobody else is in this room");
-    alice.enters("/to");
-    alice.is_at("alice to");
-    alice.enters("the end");
+    alice.type_text("\x1b[200~/join lobby\n/to lobby\nfor the room\x1b[201~\r");
+    alice.wait_for_prompt("alice in lobby>");
+    alice.wait_for_text("nobody else is in this room");
+    alice.type_line("/to");
+    alice.wait_for_prompt("alice to");
+    alice.type_line("the end");
     let mut heard = String::new();
     while !heard.contains("the end") {
         heard += &bob.line();
@@ -231,7 +231,7 @@ fn a_signal_that_ends_the_client_leaves_the_terminal_whole() {
         // In the foreground, as a shell without jobs has it.
         let script = script.replace(" & wait $!", "");
         let mut shell = Terminal::start("/bin/sh", &["-c", &script], &[]);
-        shell.is_at("you, alone>");
+        shell.wait_for_prompt("you, alone>");
         let child = Command::new("pgrep")
             .args(["-P", &shell.process_id().to_string()])
             .output()
@@ -244,8 +244,8 @@ fn a_signal_that_ends_the_client_leaves_the_terminal_whole() {
                 .unwrap()
                 .success()
         );
-        shell.sees("whole");
-        assert!(!shell.pastes_are_marked(), "{signal}");
+        shell.wait_for_text("whole");
+        assert!(!shell.is_bracketed_paste_on(), "{signal}");
         server.wait_for_event("seat-free", None);
     }
 }
@@ -253,12 +253,12 @@ fn a_signal_that_ends_the_client_leaves_the_terminal_whole() {
 #[test]
 fn the_operator_pastes_as_many_commands_as_lines() {
     let mut server = chatserver(&["--quiet"]);
-    server.types("\x1b[200~say one\nsay two\nwho\x1b[201~");
-    server.types("\r");
-    server.sees("no clients are connected");
+    server.type_text("\x1b[200~say one\nsay two\nwho\x1b[201~");
+    server.type_text("\r");
+    server.wait_for_text("no clients are connected");
     assert_eq!(server.contents().matches("sent to 0 clients").count(), 2);
-    server.enters("stop");
-    assert_eq!(server.ends(), 0);
+    server.type_line("stop");
+    assert_eq!(server.wait_for_exit(), 0);
 }
 
 #[test]
@@ -266,17 +266,17 @@ fn a_paste_that_is_too_much_is_refused_and_draws_little() {
     let server = TestServer::with_workers(2);
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
-    alice.is_at("you to");
+    alice.wait_for_prompt("you to");
     for paste in [
         "a line of no great length\r".repeat(10_000),
         "x".repeat(100_000),
         format!("\x1b[200~{}\x1b[201~", "a line\n".repeat(10_000)),
     ] {
         let drawn = alice.drawn;
-        alice.types(&paste);
-        alice.sees("paste not sent");
-        alice.types("\x15/clear\r");
-        alice.waits_for("a clear screen", |alice| {
+        alice.type_text(&paste);
+        alice.wait_for_text("paste not sent");
+        alice.type_text("\x15/clear\r");
+        alice.wait_for("a clear screen", |alice| {
             !alice.contents().contains("paste not sent")
         });
         assert!(
@@ -285,7 +285,7 @@ fn a_paste_that_is_too_much_is_refused_and_draws_little() {
             alice.drawn - drawn
         );
     }
-    alice.enters("still here");
+    alice.type_line("still here");
     assert!(bob.line_with("message").contains("still here"));
 }
 
@@ -294,20 +294,20 @@ fn a_window_that_grows_narrow_keeps_no_half_line() {
     let server = TestServer::with_workers(2);
     let (_bob, _) = server.seat();
     let mut alice = client(&server, &[]);
-    alice.is_at("you to");
-    alice.types("a line that is longer than the window is going to be in a moment");
-    alice.sees("in a moment");
+    alice.wait_for_prompt("you to");
+    alice.type_text("a line that is longer than the window is going to be in a moment");
+    alice.wait_for_text("in a moment");
     alice.resize(30, 40);
     let shows_once = |alice: &mut Terminal, end: &str| {
         let solid: String = alice.contents().split_whitespace().collect();
         solid.ends_with(end) && solid.matches("alinethatis").count() == 1
     };
     // The screen keeps the first 40 columns, so the rest is drawn for the new width.
-    alice.waits_for("the line drawn anew", |alice| {
+    alice.wait_for("the line drawn anew", |alice| {
         shows_once(alice, "inamoment")
     });
-    alice.types("!");
-    alice.waits_for("the line once", |alice| shows_once(alice, "inamoment!"));
+    alice.type_text("!");
+    alice.wait_for("the line once", |alice| shows_once(alice, "inamoment!"));
 }
 
 #[test]
@@ -318,15 +318,15 @@ fn who_only_reads_keeps_the_seat_with_a_key() {
         ..Settings::default()
     });
     let mut alice = client(&server, &[]);
-    alice.is_at("you, alone>");
+    alice.wait_for_prompt("you, alone>");
     server.tick(5);
-    alice.sees("the server will disconnect you");
-    alice.types("x");
+    alice.wait_for_text("the server will disconnect you");
+    alice.type_text("x");
     server.wait_for_event("activity", None);
     server.tick(4);
-    alice.types("\x15");
-    alice.enters("/help quit");
-    alice.sees("leave (so do EX alone");
+    alice.type_text("\x15");
+    alice.type_line("/help quit");
+    alice.wait_for_text("leave (so do EX alone");
     assert!(!alice.contents().contains("for too long"));
 }
 
@@ -334,16 +334,16 @@ fn who_only_reads_keeps_the_seat_with_a_key() {
 fn who_is_alone_can_write_to_somebody_by_name_with_percent_signs() {
     let server = TestServer::with_workers(4);
     let mut alice = client(&server, &["alice"]);
-    alice.is_at("alice, alone>");
+    alice.wait_for_prompt("alice, alone>");
     let mut bob = client(&server, &["bob"]);
-    bob.is_at("bob to ");
+    bob.wait_for_prompt("bob to ");
     let mut carol = client(&server, &["carol"]);
-    carol.is_at("carol, alone>");
-    carol.enters("%alice%hello from afar");
-    alice.sees("hello from afar");
+    carol.wait_for_prompt("carol, alone>");
+    carol.type_line("%alice%hello from afar");
+    alice.wait_for_text("hello from afar");
     // What is for nobody in particular still goes to nobody.
-    carol.enters("50% off");
-    carol.sees("not sent: you have no partner yet");
+    carol.type_line("50% off");
+    carol.wait_for_text("not sent: you have no partner yet");
     assert!(!alice.contents().contains("50% off") && !bob.contents().contains("afar"));
 }
 
@@ -352,10 +352,10 @@ fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
     let server = TestServer::with_workers(2);
     let (mut mallory, _) = server.seat();
     let mut alice = client(&server, &[]);
-    alice.is_at("you to");
+    alice.wait_for_prompt("you to");
     let forged = format!("{}12:00 bob: I owe you", " ".repeat(usize::from(COLUMNS)));
     mallory.send_line(&support::message(&forged));
-    alice.sees("I owe you");
+    alice.wait_for_text("I owe you");
     let contents = alice.contents();
     let line = contents
         .lines()
@@ -367,10 +367,10 @@ fn a_line_is_as_wide_as_the_window_and_goes_on_indented() {
 #[test]
 fn a_server_in_the_background_serves_and_is_taken_up_again() {
     let mut shell = Terminal::start("/bin/sh", &["-i", "-m"], &[("PS1", "sh> ")]);
-    shell.is_at("");
-    shell.sees("sh> ");
-    shell.enters(&format!("{SERVER} 0 --no-passwords &"));
-    shell.sees("Ctrl-C ends the server");
+    shell.wait_for_prompt("");
+    shell.wait_for_text("sh> ");
+    shell.type_line(&format!("{SERVER} 0 --no-passwords &"));
+    shell.wait_for_text("Ctrl-C ends the server");
     let shown = shell.contents();
     let portal = shown.split_once("portal   ").unwrap().1;
     let portal = portal.split_whitespace().next().unwrap().parse().unwrap();
@@ -378,24 +378,24 @@ fn a_server_in_the_background_serves_and_is_taken_up_again() {
         Client::connect(portal).rest().contains("<Port>"),
         "it serves"
     );
-    shell.enters("jobs");
-    shell.sees("Running");
+    shell.type_line("jobs");
+    shell.wait_for_text("Running");
     assert!(!shell.contents().contains("Stopped"));
-    shell.enters("fg");
-    shell.sees("operator>");
-    shell.enters("who");
-    shell.sees("no clients are connected");
-    shell.enters("stop");
-    shell.sees("Stopped.");
-    shell.enters("exit");
-    shell.ends();
+    shell.type_line("fg");
+    shell.wait_for_text("operator>");
+    shell.type_line("who");
+    shell.wait_for_text("no clients are connected");
+    shell.type_line("stop");
+    shell.wait_for_text("Stopped.");
+    shell.type_line("exit");
+    shell.wait_for_exit();
 }
 
 #[test]
 fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
     let script = format!("trap '' HUP; exec {SERVER} 0 --no-passwords");
     let mut server = Terminal::start("/bin/sh", &["-c", &script], &[]);
-    server.is_at("operator>");
+    server.wait_for_prompt("operator>");
     let kill = |signal: &str, server: &Terminal| {
         let id = server.process_id().to_string();
         assert!(
@@ -407,11 +407,11 @@ fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
         );
     };
     kill("-HUP", &server);
-    server.enters("who");
-    server.sees("no clients are connected");
+    server.type_line("who");
+    server.wait_for_text("no clients are connected");
     kill("-TERM", &server);
-    server.sees("why signal SIGTERM");
-    assert_eq!(server.ends(), 0);
+    server.wait_for_text("why signal SIGTERM");
+    assert_eq!(server.wait_for_exit(), 0);
 }
 
 #[test]
@@ -420,9 +420,9 @@ fn the_terminal_is_as_it_was_when_the_program_has_ended() {
     let port = server.server.portal().port().to_string();
     let script = format!("{CLIENT} 127.0.0.1 {port}; stty -a | grep -q ' icanon' && echo whole");
     let mut shell = Terminal::start("/bin/sh", &["-c", &script], &[]);
-    shell.is_at("you, alone>");
-    shell.enters("/quit");
-    shell.sees("whole");
+    shell.wait_for_prompt("you, alone>");
+    shell.type_line("/quit");
+    shell.wait_for_text("whole");
 }
 
 #[test]
@@ -434,17 +434,17 @@ fn with_the_output_in_a_pipe_the_password_is_asked_on_the_terminal() {
         let mut alice = Terminal::start("/bin/sh", &["-c", &script], &[]);
         let is_new = pipe == "| cat";
         if is_new {
-            alice.sees("choose a password for alice:");
-            alice.enters("pw");
-            alice.sees("repeat the password:");
+            alice.wait_for_text("choose a password for alice:");
+            alice.type_line("pw");
+            alice.wait_for_text("repeat the password:");
         } else {
-            alice.sees("password for alice:");
+            alice.wait_for_text("password for alice:");
         }
-        alice.enters("pw");
-        alice.sees("you are logged in as alice");
+        alice.type_line("pw");
+        alice.wait_for_text("you are logged in as alice");
         assert!(!alice.contents().contains("pw"), "{}", alice.contents());
-        alice.enters("/quit");
-        alice.ends();
+        alice.type_line("/quit");
+        alice.wait_for_exit();
     }
 }
 
@@ -465,12 +465,12 @@ fn the_time_of_day_is_that_of_the_time_zone_in_the_variable_tz() {
         };
         let before = time();
         let mut alice = Terminal::start(CLIENT, &["127.0.0.1", &port], &[("TZ", zone)]);
-        alice.sees("type to talk");
+        alice.wait_for_text("type to talk");
         let screen = alice.contents();
         let warning = format!("times are shown in UTC: the time zone TZ={zone} is unknown");
         assert_eq!(screen.contains(&warning), !is_known, "{screen}");
-        alice.enters("/quit");
-        alice.ends();
+        alice.type_line("/quit");
+        alice.wait_for_exit();
         let (screen, after) = (alice.contents(), time());
         assert!(
             screen.contains(&before) || screen.contains(&after),
@@ -489,29 +489,29 @@ fn typed_lines_are_there_in_the_next_run_and_passwords_are_not() {
         Terminal::start(CLIENT, &["127.0.0.1", &port, "alice"], &variables)
     };
     let mut alice = start();
-    alice.is_at("choose a password for");
-    alice.enters("geheim");
-    alice.is_at("repeat the password>");
-    alice.enters("geheim");
-    alice.sees("you are logged in as alice");
-    alice.enters("/help bell");
-    alice.sees("when to ring");
-    alice.enters("/quit");
-    assert_eq!(alice.ends(), 0);
+    alice.wait_for_prompt("choose a password for");
+    alice.type_line("geheim");
+    alice.wait_for_prompt("repeat the password>");
+    alice.type_line("geheim");
+    alice.wait_for_text("you are logged in as alice");
+    alice.type_line("/help bell");
+    alice.wait_for_text("when to ring");
+    alice.type_line("/quit");
+    assert_eq!(alice.wait_for_exit(), 0);
     let mut alice = start();
-    alice.is_at("password for alice>");
-    alice.enters("geheim");
-    alice.sees("you are logged in as alice");
-    alice.types("\x1b[A\x1b[A");
-    alice.waits_for("the line before /quit", |alice| {
+    alice.wait_for_prompt("password for alice>");
+    alice.type_line("geheim");
+    alice.wait_for_text("you are logged in as alice");
+    alice.type_text("\x1b[A\x1b[A");
+    alice.wait_for("the line before /quit", |alice| {
         alice.line().ends_with("/help bell")
     });
     let kept = std::fs::read_to_string(home.join("portal-chat/history")).unwrap();
     assert!(!kept.contains("geheim"), "{kept}");
     std::fs::write(home.join("portal-chat/history"), b"one\ntw\xf6\n").unwrap();
     let mut alice = start();
-    alice.sees("portal-chat/history, line 2: the byte 0xF6 is not UTF-8");
-    assert_eq!(alice.ends(), 2);
+    alice.wait_for_text("portal-chat/history, line 2: the byte 0xF6 is not UTF-8");
+    assert_eq!(alice.wait_for_exit(), 2);
     let _ = std::fs::remove_dir_all(home);
 }
 
@@ -525,10 +525,10 @@ fn a_client_of_the_wire_can_not_take_the_name_that_a_person_is_asked_for() {
     bob.send_line(&password("other"));
     bob.line_with("WELCOME");
     let mut alice = client(&server, &["alice"]);
-    alice.is_at("password for alice>");
-    alice.enters("wrong");
-    alice.sees("wrong password for alice");
-    alice.is_at("password for alice>");
+    alice.wait_for_prompt("password for alice>");
+    alice.type_line("wrong");
+    alice.wait_for_text("wrong password for alice");
+    alice.wait_for_prompt("password for alice>");
     server.wait_for_event("password-wrong", None);
 }
 
@@ -574,7 +574,7 @@ fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
     let server = TestServer::with_workers(2);
     let (mut bob, _) = server.seat();
     let mut alice = client(&server, &[]);
-    alice.is_at("you to ");
+    alice.wait_for_prompt("you to ");
     let drawn = portal_chat::wire::printable(INVISIBLE).replace('\u{fffd}', REPLACEMENT);
     let is_drawn = |line: &str| {
         let rest = line.split_once("> ").map(|(_, rest)| rest);
@@ -588,49 +588,49 @@ fn a_line_is_drawn_for_its_writer_as_for_its_reader() {
         } else {
             INVISIBLE.to_owned()
         };
-        alice.types(keys);
-        alice.waits_for("the line", |alice| is_drawn(&alice.line()));
-        alice.types("\r");
+        alice.type_text(keys);
+        alice.wait_for("the line", |alice| is_drawn(&alice.line()));
+        alice.type_text("\r");
         let heard = bob.line_with("g</");
         assert!(heard.contains(INVISIBLE), "{heard:?}");
         // As it was sent, and as it comes back.
-        alice.waits_for("the sent line", |alice| {
+        alice.wait_for("the sent line", |alice| {
             alice.contents().lines().any(&is_drawn)
         });
-        alice.types("\x1b[A");
-        alice.waits_for("the line of the history", |alice| is_drawn(&alice.line()));
+        alice.type_text("\x1b[A");
+        alice.wait_for("the line of the history", |alice| is_drawn(&alice.line()));
         // The editor and the terminal agree about the cursor.
-        alice.types("\x7f\x7f\x7fXY");
+        alice.type_text("\x7f\x7f\x7fXY");
         let shorter: Vec<char> = drawn.chars().collect();
         let edited: String = shorter[..shorter.len() - 3].iter().collect::<String>() + "XY";
-        alice.waits_for("the edited line", |alice| alice.line().ends_with(&edited));
-        alice.types("\x15");
+        alice.wait_for("the edited line", |alice| alice.line().ends_with(&edited));
+        alice.type_text("\x15");
     }
-    alice.enters("/no\u{202e}thing");
-    alice.sees("there is no command");
+    alice.type_line("/no\u{202e}thing");
+    alice.wait_for_text("there is no command");
     assert!(!alice.contents().contains('\u{202e}'));
     // What is typed after a refusal counts from the next prompt on.
-    alice.is_at("you to ");
-    alice.enters("/quit");
-    alice.ends();
+    alice.wait_for_prompt("you to ");
+    alice.type_line("/quit");
+    alice.wait_for_exit();
 }
 
 #[test]
 fn a_prompt_and_a_question_of_the_operator_show_no_invisible_character() {
     let server = TestServer::with_workers(2);
     let mut alice = client(&server, &["alice"]);
-    alice.is_at("alice, alone>");
+    alice.wait_for_prompt("alice, alone>");
     let mut bob = client(&server, &["bob"]);
-    bob.is_at("bob to ");
-    alice.sees("bob joined");
-    alice.enters("DM");
-    alice.is_at("recipient>");
-    alice.enters("b\u{202e}\u{200b}ob");
-    alice.is_at(&format!("message for b{REPLACEMENT}{REPLACEMENT}ob>"));
+    bob.wait_for_prompt("bob to ");
+    alice.wait_for_text("bob joined");
+    alice.type_line("DM");
+    alice.wait_for_prompt("recipient>");
+    alice.type_line("b\u{202e}\u{200b}ob");
+    alice.wait_for_prompt(&format!("message for b{REPLACEMENT}{REPLACEMENT}ob>"));
     let mut operator = chatserver(&["--quiet"]);
-    operator.enters("nothing\u{202e}\u{85}");
-    operator.sees(&format!("unknown command nothing{REPLACEMENT}"));
-    operator.enters("kick b\u{202e}ob");
-    operator.sees(&format!("no client is called b{REPLACEMENT}ob"));
+    operator.type_line("nothing\u{202e}\u{85}");
+    operator.wait_for_text(&format!("unknown command nothing{REPLACEMENT}"));
+    operator.type_line("kick b\u{202e}ob");
+    operator.wait_for_text(&format!("no client is called b{REPLACEMENT}ob"));
     assert!(!operator.contents().contains('\u{202e}'));
 }

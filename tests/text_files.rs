@@ -143,7 +143,7 @@ fn each_file_means_the_same_in_every_form_or_is_refused_by_name() {
             start: Box::new(|file| {
                 let (port, file) = (port(&guarded), text(file));
                 let options = ["127.0.0.1", &port, "bob", "--password-file", &file];
-                guarded.ticking(|| run(CLIENT, &home, &options, b""))
+                guarded.with_running_clock(|| run(CLIENT, &home, &options, b""))
             }),
             is_understood: |(said, code)| *code == Some(0) && said.contains("logged in as bob"),
         },
@@ -363,10 +363,10 @@ fn piped_lines_are_sent_as_they_are_or_not_at_all() {
     let port = server.server.portal().port().to_string();
     let script = |input: &[u8]| {
         let (mut bob, _) = server.seat();
-        let run = server.ticking(|| run(CLIENT, &home, &["127.0.0.1", &port], input));
+        let run = server.with_running_clock(|| run(CLIENT, &home, &["127.0.0.1", &port], input));
         bob.send_line(&support::command("TERMINATE", ""));
         let heard = bob.rest();
-        server.assert_all_ports_come_back();
+        server.assert_all_ports_freed();
         (run.0, run.1, heard)
     };
     let (said, code, heard) = script(b"\xef\xbb\xbf/msg kim secret\r\n");
@@ -404,14 +404,16 @@ fn standard_input_that_can_not_be_read_is_an_error() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let child = client.spawn().unwrap();
-    let output = server.ticking(|| child.wait_with_output()).unwrap();
+    let output = server
+        .with_running_clock(|| child.wait_with_output())
+        .unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     let wanted = "standard input: it is a directory";
     assert!(
         output.status.code() == Some(2) && said.contains(wanted),
         "{said}"
     );
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -528,7 +530,7 @@ fn a_password_file_that_does_not_work_is_named() {
         "--password-file",
         file.to_str().unwrap(),
     ];
-    let run = || server.ticking(|| run(CLIENT, &home, &options, b""));
+    let run = || server.with_running_clock(|| run(CLIENT, &home, &options, b""));
     let refused = run();
     assert!(is_refused(&refused, &file, None), "{refused:?}");
     assert_eq!(refused.0.trim_end().lines().count(), 1, "{refused:?}");
@@ -641,7 +643,7 @@ fn a_password_may_come_through_a_pipe() {
             .args(["-c", &line])
             .stdout(Stdio::piped()),
     );
-    let code = server.ticking(|| bash.wait().unwrap().code());
+    let code = server.with_running_clock(|| bash.wait().unwrap().code());
     assert_eq!(code, Some(0));
     server.wait_for_event("registered", None);
 }

@@ -67,7 +67,7 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
     );
 
     let server = TestServer::with_workers(2);
-    let port = support::ticket(&server.ask()).0;
+    let port = support::ticket(&server.request_port()).0;
     let address = SocketAddr::new(server.server.portal().ip(), port.get());
     let secured = Stream::from(TcpStream::connect(address).unwrap());
     let secured = secured.secured_as_client(&client, "localhost").unwrap();
@@ -75,7 +75,7 @@ fn plain_text_to_a_tls_port_and_tls_to_a_plain_one_are_told_apart() {
     assert!(error.contains("does not speak TLS"), "{error}");
     let told = server.wait_for_event("tls-failed", None);
     assert!(told.line().contains("without --tls"), "{}", told.line());
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 /// A portal looks whether a caller has sent something already. The stop makes sure that it has.
@@ -168,14 +168,14 @@ fn unfinished_handshakes_cost_other_callers_nothing() {
     alice.send_line(&message("in secret"));
     assert!(bob.line_with("<message>").contains("in secret"));
     // At a worker's port the timekeeper ends it, and the port comes back.
-    let (port, _) = support::ticket(&server.ask());
+    let (port, _) = support::ticket(&server.request_port());
     secure_clients(None);
     let stuck = TcpStream::connect(SocketAddr::new(portal.ip(), port.get())).unwrap();
     server.wait_for_event("arrived", Some(port));
     server.tick(2);
     server.wait_for_event("seat-free", Some(port));
     drop((silent, half, stuck, alice, bob));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_class_behind_one_address_gets_in_at_once() {
     ports.sort();
     ports.dedup();
     assert_eq!(ports.len(), 30);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 /// A certificate, whatever key it is shown with.
@@ -359,24 +359,24 @@ fn a_server_is_asked_about_once_and_a_changed_one_is_refused() {
     let arguments = ["127.0.0.1", &port, "alice", "--tls"];
     let variables = [("HOME", &*home)];
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.sees("Does the server's own terminal show the same one?");
-    alice.enters("no");
-    assert_eq!(alice.ends(), 1);
+    alice.wait_for_text("Does the server's own terminal show the same one?");
+    alice.type_line("no");
+    assert_eq!(alice.wait_for_exit(), 1);
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.sees("Does the server's own terminal show the same one?");
-    alice.enters("yes");
-    alice.sees("you are logged in as alice");
+    alice.wait_for_text("Does the server's own terminal show the same one?");
+    alice.type_line("yes");
+    alice.wait_for_text("you are logged in as alice");
     // Its rooms are the same server's.
-    alice.enters("/join lobby");
-    alice.sees("you joined lobby");
-    alice.enters("/quit");
-    assert_eq!(alice.ends(), 0);
+    alice.type_line("/join lobby");
+    alice.wait_for_text("you joined lobby");
+    alice.type_line("/quit");
+    assert_eq!(alice.wait_for_exit(), 0);
     // Known now: no question.
     let mut alice = Terminal::start(CLIENT, &arguments, &variables);
-    alice.sees("you are logged in as alice");
+    alice.wait_for_text("you are logged in as alice");
     assert!(!alice.contents().contains("Does the server"));
-    alice.enters("/quit");
-    alice.ends();
+    alice.type_line("/quit");
+    alice.wait_for_exit();
     drop(trusting);
     // Another server on the same port, with another certificate.
     let kept = std::fs::read_to_string(format!("{home}/.local/state/portal-chat/known_servers"));
@@ -464,7 +464,7 @@ fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
     let (tls, client) = both();
     let server = TestServer::start(&settings(2, &tls));
     secure_clients(Some(client));
-    let (port, passcode) = support::ticket(&server.ask());
+    let (port, passcode) = support::ticket(&server.request_port());
     let worker = SocketAddr::new(server.server.portal().ip(), port.get()).to_string();
     let openssl = Command::new("openssl")
         .args(["s_client", "-connect", &worker, "-tls1_3"])
@@ -493,7 +493,7 @@ fn openssl_changes_the_keys_in_the_middle_of_a_visit() {
     }
     drop(typed);
     openssl.wait().unwrap();
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 /// Reads from a program's output until `wanted` has come.

@@ -100,7 +100,7 @@ fn on<T: Send>(machine: &str, action: impl FnOnce() -> T + Send) -> T {
             let namespace = File::open(format!("/run/netns/{machine}")).unwrap();
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
             #[cfg(feature = "tls")]
-            support::tls::secure_clients(tls);
+            support::tls::use_tls(tls);
             action()
         });
         there
@@ -139,7 +139,7 @@ fn vanishes<B: Send>(
         let bob = on(&machines.client, || arrive(&server));
         machines.client_vanishes();
         says(&mut alice);
-        server.ticking(|| {
+        server.with_running_clock(|| {
             server.wait_for("bob has vanished", |event| {
                 is_end(event, CloseReason::Unacknowledged)
             });
@@ -177,7 +177,7 @@ fn in_a_browser() {
     };
     let arrive = |server: &TestServer| {
         let mut bob = WebClient::connect(server.server.web().unwrap());
-        bob.sit();
+        bob.take_seat();
         bob
     };
     vanishes(&with_web, arrive, says_hello);
@@ -191,7 +191,7 @@ fn over_tls() {
         tls: Some(tls),
         ..settings()
     };
-    support::tls::secure_clients(Some(client));
+    support::tls::use_tls(Some(client));
     vanishes(&encrypted, TestServer::seat, says_hello);
 }
 
@@ -199,7 +199,7 @@ fn over_tls() {
 fn when_the_server_has_called() {
     let arrive = |server: &TestServer| {
         let listener = TcpListener::bind((CLIENT, 0)).unwrap();
-        let (port, passcode) = ticket(&server.ask());
+        let (port, passcode) = ticket(&server.request_port());
         let callback = listener.local_addr().unwrap().port();
         let request = format!(
             "<CLIENT><HandshakePasscode>{passcode}</HandshakePasscode><callback><Port>{callback}</Port></callback></CLIENT>"
@@ -267,7 +267,7 @@ fn a_reader_that_pauses_is_left_alone_until_its_machine_vanishes() {
         }
         talks(&mut alice);
         machines.client_vanishes();
-        server.ticking(|| {
+        server.with_running_clock(|| {
             server.wait_for("bob has vanished", |event| {
                 is_end(event, CloseReason::Unacknowledged)
             });

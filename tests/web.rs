@@ -28,7 +28,7 @@ fn door(server: &TestServer) -> SocketAddr {
 /// A browser in a seat.
 fn browser(server: &TestServer) -> (WebClient, String) {
     let mut browser = WebClient::connect(door(server));
-    let port = browser.sit();
+    let port = browser.take_seat();
     (browser, port)
 }
 
@@ -54,7 +54,7 @@ fn a_browser_takes_a_seat_has_a_partner_and_gives_it_back() {
     assert_eq!(bob.close_code(), 1000);
     alice.line_with("PARTNER LEFT");
     drop(alice);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
     let mut late = WebClient::connect(door(&server));
     late.text();
     server.tick(2);
-    assert!(!late.has_heard_anything());
+    assert!(!late.has_received_data());
     server.tick(1);
     assert!(late.text().contains("IDLE TIMEOUT"));
     assert_eq!(late.close_code(), 1008);
@@ -82,7 +82,7 @@ fn a_wrong_passcode_a_late_one_and_none_at_all() {
     gone.text();
     drop(gone);
     server.wait_for_event("no-show", None);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -119,10 +119,10 @@ fn while_a_browser_has_the_seat_its_worker_turns_everyone_away() {
         drop((client, strays));
         server.wait_for_event("seat-free", Some(freed));
         waiting = WebClient::connect(door(&server));
-        waiting.sit();
+        waiting.take_seat();
     }
     drop(waiting);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn on_a_single_port_the_welcome_comes_at_once() {
     );
     bob.say(&command("TERMINATE", ""));
     assert_eq!(bob.close_code(), 1000);
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
     });
     let address = door(&server);
     let port = address.port();
-    let answered = |fields: &str| WebClient::ask(address, fields).1;
+    let answered = |fields: &str| WebClient::request(address, fields).1;
     let refused = |status: &str, part: &str| {
         let refused = server.wait_for(status, |event| {
             event.kind == "http-refused" && event.text("status") == Some(status)
@@ -368,7 +368,7 @@ fn pages_of_other_sites_and_names_of_others_are_refused() {
     assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
     let fix = format!("--web-name evil.example:{port}");
     refused("421 Misdirected Request", &fix);
-    let (mut refused, _) = WebClient::ask(address, "Host: evil.example\r\n");
+    let (mut refused, _) = WebClient::request(address, "Host: evil.example\r\n");
     let mut sentence = String::new();
     refused.stream.read_to_string(&mut sentence).unwrap();
     assert!(sentence.contains("--web-name evil.example,"), "{sentence}");
@@ -391,9 +391,9 @@ fn behind_a_proxy(trusted_proxies: &[&str]) -> TestServer {
 fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
     let server = behind_a_proxy(&["127.0.0.1", "10.0.0.0/8"]);
     let by =
-        |fields: &str| WebClient::ask(door(&server), &format!("Host: localhost\r\n{fields}")).0;
+        |fields: &str| WebClient::request(door(&server), &format!("Host: localhost\r\n{fields}")).0;
     let mut alice = by("X-Forwarded-For: 198.51.100.66, 203.0.113.1, 10.1.2.3\r\n");
-    alice.sit();
+    alice.take_seat();
     let seated = server.wait_for_event("seated", None);
     assert!(
         seated.line().contains("peer 203.0.113.1:"),
@@ -409,7 +409,7 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
         full.line()
     );
     let mut bob = by("Forwarded: for=\"[2001:db8::1]:4711\";proto=https\r\n");
-    bob.sit();
+    bob.take_seat();
     let seated = server.wait_for_event("seated", None);
     assert!(
         seated.line().contains("peer [2001:db8::1]:4711"),
@@ -431,10 +431,11 @@ fn limits_and_events_are_about_the_client_behind_a_trusted_proxy() {
 fn nobody_else_can_claim_an_address() {
     for trusted in [&[][..], &["127.0.0.2", "203.0.113.0/24"]] {
         let server = behind_a_proxy(trusted);
-        let by =
-            |fields: &str| WebClient::ask(door(&server), &format!("Host: localhost\r\n{fields}")).0;
+        let by = |fields: &str| {
+            WebClient::request(door(&server), &format!("Host: localhost\r\n{fields}")).0
+        };
         let mut alice = by("X-Forwarded-For: 203.0.113.1\r\n");
-        alice.sit();
+        alice.take_seat();
         let mut second = by("Forwarded: for=203.0.113.2\r\n");
         assert!(second.text().contains("FULL"));
         let full = server.wait_for_event("full", None);
@@ -609,7 +610,7 @@ fn silent_connections_keep_no_browser_out() {
     let mut full = WebClient::connect(door(&server));
     assert!(full.text().contains("FULL"));
     drop((silent, seated));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -636,14 +637,14 @@ fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
     let (mut alice, _) = server.seat();
     let (mut bob, _) = server.seat();
     let address = door(&server);
-    server.ticking(|| {
+    server.with_running_clock(|| {
         std::thread::scope(|threads| {
             for number in 0..10 {
                 threads.spawn(move || {
                     for visit in 0..100 {
                         // Some find the server full, or the door; that is an answer, too.
                         let Ok((mut browser, _)) =
-                            WebClient::try_ask(address, "Host: localhost\r\n")
+                            WebClient::try_request(address, "Host: localhost\r\n")
                         else {
                             continue;
                         };
@@ -669,10 +670,10 @@ fn a_thousand_browsers_that_come_to_nothing_leave_every_seat_as_it_was() {
                 bob.line_with(&format!("number {number}<"));
             }
         });
-        server.assert_all_ports_come_back_but(2);
+        server.assert_all_ports_freed_except(2);
     });
     drop((alice, bob));
-    server.assert_all_ports_come_back();
+    server.assert_all_ports_freed();
 }
 
 #[test]
@@ -687,7 +688,7 @@ fn a_server_can_be_stopped_while_browsers_come_and_go() {
             .map(|number| {
                 std::thread::spawn(move || {
                     while let Ok((mut browser, head)) =
-                        WebClient::try_ask(address, "Host: localhost\r\n")
+                        WebClient::try_request(address, "Host: localhost\r\n")
                     {
                         if !head.starts_with("HTTP/1.1 101") {
                             break;

@@ -32,7 +32,7 @@ fn door(server: &TestServer) -> SocketAddr {
 }
 
 /// Waits until `text` stands in the conversation that is shown.
-fn sees(browser: &Browser, text: &str) {
+fn wait_for_text(browser: &Browser, text: &str) {
     let text = json!(text);
     browser.wait_until(&format!(
         "[...document.querySelectorAll('.log:not([hidden]) li')].some((line) => line.textContent.includes({text}))"
@@ -40,7 +40,7 @@ fn sees(browser: &Browser, text: &str) {
 }
 
 fn says(browser: &Browser, text: &str) {
-    browser.types("#text", &format!("{text}\u{e007}"));
+    browser.type_text("#text", &format!("{text}\u{e007}"));
 }
 
 fn chooses(browser: &Browser, tab: &str) {
@@ -55,7 +55,7 @@ fn chooses(browser: &Browser, tab: &str) {
 
 fn is_called(browser: &Browser, name: &str) {
     browser.wait_until("!document.getElementById('login').hidden");
-    browser.types("#name", &format!("{name}\u{e007}"));
+    browser.type_text("#name", &format!("{name}\u{e007}"));
 }
 
 #[test]
@@ -79,25 +79,25 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
     }
     is_called(&browser, "alice");
     browser.wait_until("!document.getElementById('again-part').hidden");
-    browser.types("#password", "a long password");
-    browser.types("#again", "a long password\u{e007}");
+    browser.type_text("#password", "a long password");
+    browser.type_text("#again", "a long password\u{e007}");
     browser
         .wait_until("document.getElementById('state').textContent.includes('Logged in as alice')");
     let second = browser.new_window();
     browser.open(page);
     is_called(&browser, "bob");
     browser.wait_until("!document.getElementById('again-part').hidden");
-    browser.types("#password", "another password");
-    browser.types("#again", "another password\u{e007}");
+    browser.type_text("#password", "another password");
+    browser.type_text("#again", "another password\u{e007}");
     browser.wait_until("document.getElementById('state').textContent.includes('Logged in as bob')");
     // As partners: the two seats are beside each other.
     sees(&browser, "is your partner");
     says(&browser, "hello beside me");
-    browser.turn_to(&first);
-    sees(&browser, "hello beside me");
+    browser.switch_to(&first);
+    wait_for_text(&browser, "hello beside me");
     says(&browser, "hello to you");
-    browser.turn_to(&second);
-    sees(&browser, "hello to you");
+    browser.switch_to(&second);
+    wait_for_text(&browser, "hello to you");
 
     // In one room with a terminal.
     let port = server.server.portal().port().to_string();
@@ -105,36 +105,36 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
     std::fs::write(&file, "carols password\n").unwrap();
     let arguments = ["127.0.0.1", &port, "carol", "--no-color"];
     let mut carol = Terminal::start(CLIENT, &arguments, &[]);
-    carol.is_at("a password for the new account carol");
-    carol.enters("carols password");
-    carol.is_at("the same password again");
-    carol.enters("carols password");
-    carol.sees("you are carol now");
-    carol.enters("/join lobby");
-    carol.sees("you are in lobby");
+    carol.wait_for_prompt("a password for the new account carol");
+    carol.type_line("carols password");
+    carol.wait_for_prompt("the same password again");
+    carol.type_line("carols password");
+    carol.wait_for_text("you are carol now");
+    carol.type_line("/join lobby");
+    carol.wait_for_text("you are in lobby");
     says(&browser, "/join lobby");
-    sees(&browser, "you are in lobby");
-    browser.turn_to(&first);
+    wait_for_text(&browser, "you are in lobby");
+    browser.switch_to(&first);
     says(&browser, "/join lobby");
-    sees(&browser, "you are in lobby");
+    wait_for_text(&browser, "you are in lobby");
     says(&browser, "from a page to the room");
-    carol.sees("from a page to the room");
-    carol.enters("/send lobby from the terminal to the room");
-    sees(&browser, "from the terminal to the room");
-    browser.turn_to(&second);
-    sees(&browser, "from a page to the room");
-    sees(&browser, "from the terminal to the room");
+    carol.wait_for_text("from a page to the room");
+    carol.type_line("/send lobby from the terminal to the room");
+    wait_for_text(&browser, "from the terminal to the room");
+    browser.switch_to(&second);
+    wait_for_text(&browser, "from a page to the room");
+    wait_for_text(&browser, "from the terminal to the room");
     // By name, each way.
     says(&browser, "/msg carol only for you");
-    carol.sees("only for you");
-    carol.enters("/msg bob and only for you");
+    carol.wait_for_text("only for you");
+    carol.type_line("/msg bob and only for you");
     chooses(&browser, "carol");
-    sees(&browser, "and only for you");
+    wait_for_text(&browser, "and only for you");
     says(&browser, "/all everybody");
-    carol.sees("everybody");
+    carol.wait_for_text("everybody");
 
     // A reconnect of each: the link breaks, and the name and the room are back by themselves.
-    browser.turn_to(&first);
+    browser.switch_to(&first);
     browser.run("session.socket.close()");
     browser.wait_until(
         "session.link === 2 && session.name === 'alice' && session.inRooms.has('lobby')",
@@ -142,7 +142,7 @@ fn two_pages_and_a_terminal_chat_by_name_as_partners_and_in_a_room() {
     sees(&browser, "You were disconnected");
     chooses(&browser, "# lobby");
     says(&browser, "alice is back");
-    carol.sees("alice is back");
+    carol.wait_for_text("alice is back");
     let old = browser.run(
         "return [...document.querySelectorAll('.log:not([hidden]) .text')].filter((text) => text.textContent === 'from the terminal to the room').length",
     );
@@ -205,15 +205,15 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     let (bob, _) = server.seat();
     sees(&browser, "is your partner");
     // A draft for bob is not for the one who comes after him.
-    browser.types("#text", "a secret for bob");
+    browser.type_text("#text", "a secret for bob");
     drop(bob);
     sees(&browser, " left");
     let (mut mallory, _) = server.seat();
     browser.wait_until("session.partner !== null");
-    browser.types("#text", "\u{e007}");
+    browser.type_text("#text", "\u{e007}");
     sees(&browser, "Not sent, because");
-    assert!(mallory.has_heard_nothing_but("PARTNER"));
-    browser.types("#text", "\u{e007}");
+    assert!(mallory.has_received_only("PARTNER"));
+    browser.type_text("#text", "\u{e007}");
     assert!(mallory.line_with("<message>").contains("a secret for bob"));
     // Enter in the middle of a composition sends nothing; Shift-Enter makes a line.
     browser.run(
@@ -226,7 +226,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
         "にほ"
     );
     browser.run("const box = document.getElementById('text'); box.dispatchEvent(new CompositionEvent('compositionend')); box.value = ''; box.dispatchEvent(new Event('input'));");
-    browser.types("#text", "two\u{e008}\u{e007}\u{e008}lines\u{e007}");
+    browser.type_text("#text", "two\u{e008}\u{e007}\u{e008}lines\u{e007}");
     let heard = mallory.line_with("two");
     assert!(heard.contains("two&#10;lines"), "{heard}");
     // Whatever it is, it is text.
@@ -241,7 +241,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     ] {
         mallory.send_line(&message(&text));
     }
-    sees(&browser, "the last of them");
+    wait_for_text(&browser, "the last of them");
     assert_eq!(browser.run("return window.harmed"), 0);
     let count = |selector: &str| {
         browser.run(&format!(
@@ -261,7 +261,7 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     assert!(!shown.contains('\u{202e}') && !shown.contains(&"\u{301}".repeat(5)));
     // Nothing is wider than its window, at a phone's width neither.
     for (width, height) in [(1280, 720), (390, 844), (360, 640)] {
-        browser.looks(width, height, "light");
+        browser.set_view(width, height, "light");
         let wide = browser.run(
             "return [...document.querySelectorAll('.log li, .log .text')].filter((line) => line.getBoundingClientRect().right > innerWidth).length",
         );
@@ -281,8 +281,8 @@ fn what_is_written_goes_to_nobody_else_and_what_is_shown_does_nothing_but_show()
     browser.run("session.leave()");
     mallory.line_with("PARTNER LEFT");
     browser.wait_until("!session.isIn");
-    browser.types("#text", "into nothing\u{e007}");
-    sees(&browser, "not sent: you are not connected");
+    browser.type_text("#text", "into nothing\u{e007}");
+    wait_for_text(&browser, "not sent: you are not connected");
     drop::<Client>(mallory);
 }
 
@@ -301,13 +301,13 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
     for number in 0..100 {
         bob.send_line(&message(&format!("line {number}")));
     }
-    sees(&browser, "line 99");
+    wait_for_text(&browser, "line 99");
     assert_eq!(browser.run("return screen_.chosen.isAtEnd"), true);
     // Somebody reads further up: what comes moves nothing, and is counted.
     browser.run("document.querySelector('.log').scrollTop = 100");
     browser.wait_until("!document.getElementById('more').hidden");
     bob.send_line(&message("while you read"));
-    sees(&browser, "while you read");
+    wait_for_text(&browser, "while you read");
     assert_eq!(
         browser.run("return document.querySelector('.log').scrollTop"),
         100
@@ -322,7 +322,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
     browser.wait_until("document.title === 'Chat'");
     // Another conversation counts on its tab.
     bob.send_line(&support::login("bob"));
-    browser.types("#name", "alice\u{e007}");
+    browser.type_text("#name", "alice\u{e007}");
     browser.wait_until("session.name === 'alice'");
     bob.send_line(&support::command(
         "DM",
@@ -332,7 +332,7 @@ fn reading_is_not_disturbed_and_what_is_new_is_counted() {
     // With the keyboard alone: the arrows go from tab to tab, and everything that can be used has a
     // name.
     browser.run("document.querySelector('#tabs [aria-selected=true]').focus()");
-    browser.types("#tabs [aria-selected=true]", "\u{e012}");
+    browser.type_text("#tabs [aria-selected=true]", "\u{e012}");
     browser.wait_until("screen_.chosen.key === 'person:bob' && document.title === 'Chat'");
     let nameless = browser.run(
         "return [...document.querySelectorAll('button, input, textarea, [role=log], [role=tablist]')].filter((part) => !part.hidden && !(part.textContent.trim() || part.getAttribute('aria-label') || part.getAttribute('aria-labelledby') || (part.labels && part.labels.length))).map((part) => part.outerHTML)",
@@ -390,7 +390,7 @@ fn a_page_chats_over_tls() {
         tls: Some(tls),
         ..Settings::default()
     });
-    support::tls::secure_clients(Some(client));
+    support::tls::use_tls(Some(client));
     let (mut bob, _) = server.seat();
     browser.open_url(&format!("https://{}/", door(&server)));
     sees(&browser, "is your partner");
@@ -401,8 +401,8 @@ fn a_page_chats_over_tls() {
     says(&browser, "in secret");
     assert!(bob.line_with("<message>").contains("in secret"));
     bob.send_line(&message("and back"));
-    sees(&browser, "and back");
-    support::tls::secure_clients(None);
+    wait_for_text(&browser, "and back");
+    support::tls::use_tls(None);
 }
 
 /// `make pictures`: the pictures of the README and the guide, from the real pages. With
@@ -430,12 +430,12 @@ fn pictures() {
     let save = |path: &std::path::Path, picture: &str| {
         std::fs::write(path, Base64::decode_vec(picture).unwrap()).unwrap();
     };
-    browser.looks(1280, 720, "light");
+    browser.set_view(1280, 720, "light");
     browser.open(board_server.address());
     let board = browser.window();
     let chat = browser.new_window();
-    browser.turn_to(&chat);
-    browser.looks(1280, 720, "light");
+    browser.switch_to(&chat);
+    browser.set_view(1280, 720, "light");
     let (mut bob, _) = server.seat();
     browser.open(door(&server));
     is_called(&browser, "alice");
@@ -449,7 +449,7 @@ fn pictures() {
     ] {
         bob.send_line(&message(text));
     }
-    sees(&browser, "example.org");
+    wait_for_text(&browser, "example.org");
     says(&browser, "I am in a browser, with nothing installed");
     bob.send_line(&support::command("JOIN", "<room>lobby</room><here/>"));
     says(&browser, "/join lobby");
@@ -463,11 +463,11 @@ fn pictures() {
         "DM",
         "<to>alice</to><message>only for you</message>",
     ));
-    sees(&browser, "there you are");
+    wait_for_text(&browser, "there you are");
     if let Ok(folder) = std::env::var("PICTURES") {
         for (name, width, height) in [("laptop", 1280, 720), ("phone", 390, 844)] {
             for scheme in ["light", "dark"] {
-                browser.looks(width, height, scheme);
+                browser.set_view(width, height, scheme);
                 if width > 640 {
                     browser.run("showPeople(true)");
                 } else {
@@ -475,18 +475,18 @@ fn pictures() {
                 }
                 browser.run("screen_.choose('partner')");
                 let path = format!("{folder}/{name}-{scheme}.png");
-                save(std::path::Path::new(&path), &browser.picture());
+                save(std::path::Path::new(&path), &browser.screenshot());
             }
         }
-        browser.looks(1280, 720, "light");
+        browser.set_view(1280, 720, "light");
     }
     browser.run("showPeople(true); screen_.choose('partner')");
-    let chat_picture = browser.picture();
+    let chat_picture = browser.screenshot();
     save(&root.join("src/web/page/chat.png"), &chat_picture);
-    browser.turn_to(&board);
+    browser.switch_to(&board);
     bob.send_line(&message("look, the board shows it"));
     browser.wait_until("state.events.some((event) => event.event === 'relayed')");
-    let board_picture = browser.picture();
+    let board_picture = browser.screenshot();
     save(&root.join("src/board/board.png"), &board_picture);
     // Both beside each other, drawn by the browser itself.
     let both = std::env::temp_dir().join(format!("portal-chat-both-{}.html", std::process::id()));
@@ -501,12 +501,12 @@ fn pictures() {
         ),
     )
     .unwrap();
-    browser.looks(1600, 448, "light");
+    browser.set_view(1600, 448, "light");
     browser.open_url(&format!("file://{}", both.display()));
     browser.wait_until("[...document.images].every((image) => image.complete)");
     save(
         &root.join("src/guide/chat-and-board.png"),
-        &browser.picture(),
+        &browser.screenshot(),
     );
     std::fs::remove_file(both).unwrap();
     drop(server);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use redis::streams::StreamReadReply;
 
-use super::engine::Engine;
+use super::engine::Redis;
 use super::load::{Line, Program, pair, quantile, text};
 use super::scenarios::{Size, ping_pong};
 use super::table::Row;
@@ -48,11 +48,11 @@ struct Across {
 }
 
 impl Across {
-    fn new(engine: &Engine) -> Across {
+    fn new(redis: &Redis) -> Across {
         // The servers of the round before were killed: nothing of theirs may be in the way.
-        engine.ask("FLUSHALL");
+        redis.command("FLUSHALL");
         let server = |id: &str| {
-            let url = engine.url();
+            let url = redis.url();
             Program::server(&["--single-port", "--cluster", &url, "--cluster-id", id])
         };
         let servers = [server("one"), server("two")];
@@ -73,9 +73,9 @@ impl Across {
 
 /// What the engine takes alone: one connection appends to a stream, another one is blocked in a
 /// read of it.
-fn bare(engine: &Engine, count: usize) -> Vec<Duration> {
+fn bare(redis: &Redis, count: usize) -> Vec<Duration> {
     let connect = || {
-        let stream = TcpStream::connect(("127.0.0.1", engine.port)).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     };
@@ -99,9 +99,9 @@ fn bare(engine: &Engine, count: usize) -> Vec<Duration> {
 
 /// How many entries a second go through the engine alone, a window of them at a time: one
 /// connection appends them, another one reads them.
-fn bare_rate(engine: &Engine, windows: usize, window: usize) -> f64 {
+fn bare_rate(redis: &Redis, windows: usize, window: usize) -> f64 {
     let connect = || {
-        let client = redis::Client::open(engine.url()).unwrap();
+        let client = redis::Client::open(redis.url()).unwrap();
         client.get_connection().unwrap()
     };
     let (mut writer, mut reader) = (connect(), connect());
@@ -138,15 +138,15 @@ fn bare_rate(engine: &Engine, windows: usize, window: usize) -> f64 {
 
 /// One way of a message in a room, from one server to the other.
 pub fn latency(size: Size) -> Vec<Row> {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return Vec::new();
     };
     let count = size.of(100, 2_000, 10_000);
     let (mut ours, mut alone) = (vec![], vec![]);
     for _ in 0..size.rounds() {
-        engine.ask("DEL bare");
-        alone.push(quantile(&mut bare(&engine, count), 0.5));
-        let mut across = Across::new(&engine);
+        redis.command("DEL bare");
+        alone.push(quantile(&mut bare(&redis, count), 0.5));
+        let mut across = Across::new(&redis);
         let mut times = Vec::with_capacity(count);
         for number in 0..count {
             let begun = Instant::now();
@@ -164,15 +164,15 @@ pub fn latency(size: Size) -> Vec<Row> {
 /// How many messages a second go from one server to the other.
 pub fn rate(size: Size) -> Vec<Row> {
     const WINDOW: usize = 200;
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return Vec::new();
     };
     let windows = size.of(2, 100, 500);
     let (mut ours, mut alone) = (vec![], vec![]);
     for _ in 0..size.rounds() {
-        engine.ask("DEL bare");
-        alone.push(bare_rate(&engine, windows, WINDOW));
-        let mut across = Across::new(&engine);
+        redis.command("DEL bare");
+        alone.push(bare_rate(&redis, windows, WINDOW));
+        let mut across = Across::new(&redis);
         let begun = Instant::now();
         for window in 0..windows {
             let numbers = window * WINDOW..(window + 1) * WINDOW;
@@ -193,7 +193,7 @@ pub fn rate(size: Size) -> Vec<Row> {
 
 /// Two who sit beside each other, on a server that has others.
 pub fn pair_beside_an_engine(size: Size) -> Vec<Row> {
-    let Some(engine) = Engine::start() else {
+    let Some(redis) = Redis::start() else {
         return Vec::new();
     };
     let count = size.of(200, 5_000, 20_000);
@@ -202,7 +202,7 @@ pub fn pair_beside_an_engine(size: Size) -> Vec<Row> {
         let server = Program::server(&["--workers", "2"]);
         let mut times = ping_pong(&mut pair(&server), count, false);
         alone.push(quantile(&mut times, 0.5));
-        let url = engine.url();
+        let url = redis.url();
         let server = Program::server(&["--workers", "2", "--cluster", &url, "--cluster-id", "x"]);
         let mut times = ping_pong(&mut pair(&server), count, false);
         ours.push(quantile(&mut times, 0.5));

@@ -296,7 +296,7 @@ pub fn ticket_by_udp(socket: &UdpSocket) -> String {
 }
 
 /// Takes the seat that the portal named. Its welcome has been read, and no more.
-pub fn sit(portal: SocketAddr, ticket: &str) -> (Line, String) {
+pub fn take_seat(portal: SocketAddr, ticket: &str) -> (Line, String) {
     let port = part(ticket, "Port");
     let mut line = Line::to(SocketAddr::new(portal.ip(), port.parse().unwrap()));
     let passcode = part(ticket, "HandshakePasscode");
@@ -365,7 +365,7 @@ pub fn sit_as_a_browser(door: SocketAddr) -> (Line, String) {
 
 /// Two who sit beside each other, and what stands in `from` for each.
 pub fn pair(server: &Program) -> [(Line, String); 2] {
-    pair_of(|| sit(server.address, &ticket_by_tcp(server.address)))
+    pair_of(|| take_seat(server.address, &ticket_by_tcp(server.address)))
 }
 
 /// The same, in two browsers.
@@ -397,7 +397,7 @@ pub fn mixed_crowd(
     let members = (0..count).map(|number| {
         let (mut line, _) = match is_browser(number) {
             true => sit_as_a_browser(server.web()),
-            false => sit(server.address, &ticket_by_tcp(server.address)),
+            false => take_seat(server.address, &ticket_by_tcp(server.address)),
         };
         let login =
             format!("<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n");
@@ -471,7 +471,7 @@ impl Secret {
     }
 
     /// Takes a seat there.
-    pub fn sit(&self, portal: SocketAddr) -> (Line, String) {
+    pub fn take_seat(&self, portal: SocketAddr) -> (Line, String) {
         let ticket = String::from_utf8_lossy(Line::secured_to(portal, self).line()).into_owned();
         let port = part(&ticket, "Port");
         let worker = SocketAddr::new(portal.ip(), port.parse().unwrap());
@@ -560,13 +560,13 @@ impl Secret {
 
     /// Two who sit beside each other.
     pub fn pair(&self, server: &Program) -> [(Line, String); 2] {
-        pair_of(|| self.sit(server.address))
+        pair_of(|| self.take_seat(server.address))
     }
 
     /// So many who have logged in, as in [`crowd`].
     pub fn crowd(&self, server: &Program, count: usize) -> Vec<Line> {
         let members = (0..count).map(|number| {
-            let (mut line, _) = self.sit(server.address);
+            let (mut line, _) = self.take_seat(server.address);
             line.say_lines(&format!(
                 "<CLIENT><command>LOGIN</command><username>m{number:04}</username></CLIENT>\n"
             ));

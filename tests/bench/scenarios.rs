@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "tls")]
 use super::load::Secret;
 use super::load::{
-    Line, Program, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, sit, text,
+    Line, Program, crowd, frames, mixed_crowd, pair, pair_of_browsers, quantile, take_seat, text,
     ticket_by_tcp, ticket_by_udp,
 };
 use super::table::Row;
@@ -591,7 +591,7 @@ fn visit(server: &Program, by_udp: Option<&UdpSocket>) {
         None => ticket_by_tcp(server.address),
     };
     assert!(ticket.contains("<Port>"), "refused: {ticket}");
-    let (mut line, _) = sit(server.address, &ticket);
+    let (mut line, _) = take_seat(server.address, &ticket);
     // As a program does it that says a thing and goes: the answer comes before the end.
     line.say(format!("{}{TERMINATE}", said(1)).as_bytes());
     line.line_with("<SERVER><command>NO PARTNER</command></SERVER>");
@@ -677,7 +677,7 @@ fn many_visits(size: Size) -> f64 {
                         let begun = Instant::now();
                         let ticket = ticket_by_tcp(server.address);
                         assert!(ticket.contains("<Port>"), "refused");
-                        let (mut line, _) = sit(server.address, &ticket);
+                        let (mut line, _) = take_seat(server.address, &ticket);
                         line.say(said(1).as_bytes());
                         line.say(TERMINATE.as_bytes());
                         line.rest();
@@ -703,7 +703,7 @@ fn many_seated(size: Size) -> Vec<Row> {
     let server = Program::server(&["--workers", &count.to_string(), "--idle-timeout", "0"]);
     let start_up = server.start_up.as_secs_f64();
     let mut seated: Vec<(Line, String)> = (0..count)
-        .map(|_| sit(server.address, &ticket_by_tcp(server.address)))
+        .map(|_| take_seat(server.address, &ticket_by_tcp(server.address)))
         .collect();
     for (line, _) in &mut seated {
         line.say(b"<CLIENT><command>PING</command></CLIENT>\n");
@@ -890,7 +890,7 @@ fn fairness(size: Size) -> Vec<Row> {
 
 /// Somebody who takes more than a share, until it is over.
 fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize) {
-    let seat = || sit(server.address, &ticket_by_tcp(server.address)).0;
+    let seat = || take_seat(server.address, &ticket_by_tcp(server.address)).0;
     let (mut speaker, mut listener) = (seat(), seat());
     listener.line_with("PARTNER JOINED");
     let mut number = 0;
@@ -928,7 +928,7 @@ fn greedy(kind: usize, server: &Program, stop: &AtomicBool, floods: &AtomicUsize
                 main.line_with("<command>WELCOME");
                 main.say(b"<CLIENT><command>JOIN</command><room>r</room></CLIENT>\n");
                 let joined = main.line_with("<command>JOINED");
-                in_room.push(sit(server.address, &joined).0);
+                in_room.push(take_seat(server.address, &joined).0);
             }
             flood(&mut in_room[0], &long, Duration::from_micros(500));
         }

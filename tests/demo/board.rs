@@ -192,13 +192,13 @@ impl Stage {
         self.pause(2.0);
 
         self.caption("Rule 2: a client asks the portal, which takes the top port off the stack");
-        let ticket = self.ask().expect("a port");
+        let ticket = self.request_port().expect("a port");
         self.pause(0.6);
         self.caption("Rule 3: it connects to the worker on that port, and says the passcode");
-        let mut alice = self.sit(&ticket);
+        let mut alice = self.take_seat(&ticket);
         alice.log_in("alice");
         self.pause(0.8);
-        let mut bob = self.sit(&self.ask().expect("a port"));
+        let mut bob = self.take_seat(&self.request_port().expect("a port"));
         bob.log_in("bob");
         self.pause(0.8);
         for (speaker, text) in [
@@ -215,12 +215,12 @@ impl Stage {
         self.rules_4_and_5();
 
         self.rule("Rule 6: carol says nothing for the idle timeout, and is told so");
-        let mut carol = self.sit(&self.ask().expect("a port"));
+        let mut carol = self.take_seat(&self.request_port().expect("a port"));
         carol.log_in("carol");
         carol.hear("IDLE TIMEOUT");
         self.pause(1.0);
         self.rule("Rule 6, too: after the total time, however active, it is over for dora");
-        let mut dora = self.sit(&self.ask().expect("a port"));
+        let mut dora = self.take_seat(&self.request_port().expect("a port"));
         dora.log_in("dora");
         let mut number = 0;
         while !dora.has_heard("TOTAL TIME TIMEOUT", self.step / 2) {
@@ -233,13 +233,13 @@ impl Stage {
         self.rule(
             "Rule 8: the ticker stands for the clock's interrupt; each tick brings hal nearer to his idle timeout",
         );
-        let mut hal = self.sit(&self.ask().expect("a port"));
+        let mut hal = self.take_seat(&self.request_port().expect("a port"));
         hal.log_in("hal");
         self.pause(2.0);
         drop(hal);
 
         self.rule("Rule 9: a client that wants to leave says TERMINATE");
-        let mut zoe = self.sit(&self.ask().expect("a port"));
+        let mut zoe = self.take_seat(&self.request_port().expect("a port"));
         zoe.log_in("zoe");
         self.pause(0.8);
         zoe.say("<CLIENT><command>TERMINATE</command></CLIENT>");
@@ -249,7 +249,7 @@ impl Stage {
 
     fn rules_4_and_5(&self) {
         self.rule("Rule 4: a client asks and does not come. Its time runs out; the port goes back");
-        self.ask().expect("a port");
+        self.request_port().expect("a port");
         self.wait_for("no-show");
         self.pause(1.0);
 
@@ -258,14 +258,14 @@ impl Stage {
         stray.hear("Wrong handshake passcode");
         self.pause(1.0);
         self.rule("Rules 5a and 5b: the passcode comes from the portal, and is said once");
-        let ticket = self.ask().expect("a port");
+        let ticket = self.request_port().expect("a port");
         self.pause(0.5);
-        let mut carol = self.sit(&ticket);
+        let mut carol = self.take_seat(&ticket);
         carol.log_in("carol");
         self.pause(0.8);
         drop(carol);
         self.rule("Rule 5c: a wrong passcode has only one chance");
-        let (worker, passcode) = self.ask().expect("a port");
+        let (worker, passcode) = self.request_port().expect("a port");
         self.pause(0.5);
         let mut dave = Visitor::at(worker);
         dave.say("<CLIENT><HandshakePasscode>guessed</HandshakePasscode></CLIENT>");
@@ -284,11 +284,11 @@ impl Stage {
 
     fn rule_7(&self) {
         self.rule("Rule 7: all are occupied, so the portal says FULL");
-        let mut alice = self.sit(&self.ask().expect("a port"));
-        let mut bob = self.sit(&self.ask().expect("a port"));
-        let erin = self.sit(&self.ask().expect("a port"));
-        let mut frank = self.sit(&self.ask().expect("a port"));
-        assert!(self.ask().is_none(), "FULL");
+        let mut alice = self.take_seat(&self.request_port().expect("a port"));
+        let mut bob = self.take_seat(&self.request_port().expect("a port"));
+        let erin = self.take_seat(&self.request_port().expect("a port"));
+        let mut frank = self.take_seat(&self.request_port().expect("a port"));
+        assert!(self.request_port().is_none(), "FULL");
         self.pause(0.8);
         // Or they would be idle for too long before the rule is over.
         for visitor in [&mut alice, &mut bob, &mut frank] {
@@ -297,7 +297,7 @@ impl Stage {
         self.caption("Rule 7: the client sleeps and asks again; meanwhile somebody has left");
         drop(erin);
         self.pause(0.5);
-        let mut gina = self.sit(&self.ask().expect("a port"));
+        let mut gina = self.take_seat(&self.request_port().expect("a port"));
         gina.log_in("gina");
         self.pause(0.8);
         drop((alice, bob, frank, gina));
@@ -339,7 +339,7 @@ impl Stage {
     }
 
     /// Where to go and what to say there, or `None` when all are occupied.
-    fn ask(&self) -> Option<(SocketAddr, String)> {
+    fn request_port(&self) -> Option<(SocketAddr, String)> {
         // What has happened so far is not waited for any more.
         self.queue.events().try_iter().for_each(drop);
         let answer = Visitor::at(self.portal).hear("<");
@@ -352,7 +352,7 @@ impl Stage {
         Some((worker, part("HandshakePasscode")?))
     }
 
-    fn sit(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
+    fn take_seat(&self, (worker, passcode): &(SocketAddr, String)) -> Visitor {
         let mut visitor = Visitor::at(*worker);
         self.pause(0.3);
         visitor.say(&format!(

@@ -1,4 +1,4 @@
-//! A real browser, for the tests that look at pages.
+//! A real browser, for the tests of pages.
 #![allow(clippy::disallowed_macros, dead_code, unreachable_pub)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::PATIENCE;
 
-/// A browser without a window, driven over the WebDriver protocol (W3C).
+/// A headless browser, controlled over the WebDriver protocol (W3C).
 pub struct Browser {
     driver: Child,
     address: SocketAddr,
@@ -22,7 +22,7 @@ pub struct Browser {
 
 type Lines = Box<dyn Iterator<Item = String> + Send>;
 
-/// The driver, what it goes on saying, and its port.
+/// Starts the driver. Returns it with the rest of its output and its port.
 fn start_driver() -> Option<(Child, Lines, u16)> {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
@@ -34,9 +34,9 @@ fn start_driver() -> Option<(Child, Lines, u16)> {
     let screen = BufReader::new(driver.stdout.take().unwrap());
     let mut lines: Lines = Box::new(screen.lines().map_while(Result::ok));
     // "ChromeDriver was started successfully on port 41234."
-    let said = lines.find(|line| line.contains("successfully on port"));
-    let port = said.and_then(|said| {
-        let port = said.trim_end_matches('.').rsplit(' ').next()?;
+    let line = lines.find(|line| line.contains("successfully on port"));
+    let port = line.and_then(|line| {
+        let port = line.trim_end_matches('.').rsplit(' ').next()?;
         port.parse().ok()
     });
     if port.is_none() {
@@ -47,12 +47,12 @@ fn start_driver() -> Option<(Child, Lines, u16)> {
 }
 
 impl Browser {
-    /// `None` where there is no browser.
+    /// Starts the browser. Returns `None` if none is installed.
     pub fn start(profile: &str) -> Option<Browser> {
         Browser::start_with(profile, &[])
     }
 
-    /// The same, with more words on its command line.
+    /// Like `start`, with more command-line arguments.
     pub fn start_with(profile: &str, more: &[&str]) -> Option<Browser> {
         let chromium = Command::new("chromium").arg("--version").output();
         let has_driver = Command::new("chromedriver").arg("--version").output();
@@ -64,8 +64,8 @@ impl Browser {
             eprintln!("NOT TESTED: there is no chromium or no chromedriver here");
             return None;
         }
-        // It takes a free port of IPv4 and wants the same of IPv6, which may be somebody else's:
-        // then it ends.
+        // The driver chooses a free IPv4 port and needs the same IPv6 port. If that is taken, it
+        // exits.
         let started = (0..20).find_map(|_| start_driver());
         let (driver, lines, port) = started.expect("chromedriver starts");
         let address = format!("127.0.0.1:{port}").parse().unwrap();
@@ -127,11 +127,11 @@ impl Browser {
                 break;
             }
         }
-        let mut answer = vec![0; length];
-        reader.read_exact(&mut answer).unwrap();
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
-        answer["value"].clone()
+        let mut reply = vec![0; length];
+        reader.read_exact(&mut reply).unwrap();
+        let reply: Value = serde_json::from_slice(&reply).unwrap();
+        assert!(reply["value"]["error"].is_null(), "{path}: {reply}");
+        reply["value"].clone()
     }
 
     pub fn open(&self, board: SocketAddr) {
@@ -143,7 +143,7 @@ impl Browser {
         self.call("POST", &path, &json!({ "url": url }));
     }
 
-    /// What the script returns.
+    /// Runs a script and returns its result.
     pub fn run(&self, script: &str) -> Value {
         let path = format!("/session/{}/execute/sync", self.session);
         self.call("POST", &path, &json!({ "script": script, "args": [] }))
@@ -159,29 +159,29 @@ impl Browser {
 }
 
 impl Browser {
-    /// Opens a window of its own and turns to it. Returns its name.
+    /// Opens a window, switches to it, and returns its handle.
     pub fn new_window(&self) -> String {
         let path = format!("/session/{}/window/new", self.session);
         let made = self.call("POST", &path, &json!({ "type": "window" }));
         let name = made["handle"].as_str().unwrap().to_owned();
-        self.turn_to(&name);
+        self.switch_to(&name);
         name
     }
 
-    /// The window that is being looked at.
+    /// The handle of the current window.
     pub fn window(&self) -> String {
         let path = format!("/session/{}/window", self.session);
         let name = self.call("GET", &path, &json!({}));
         name.as_str().unwrap().to_owned()
     }
 
-    pub fn turn_to(&self, window: &str) {
+    pub fn switch_to(&self, window: &str) {
         let path = format!("/session/{}/window", self.session);
         self.call("POST", &path, &json!({ "handle": window }));
     }
 
-    /// Types into what `selector` finds, as a keyboard does.
-    pub fn types(&self, selector: &str, keys: &str) {
+    /// Types `keys` into the element that `selector` finds.
+    pub fn type_text(&self, selector: &str, keys: &str) {
         let found = self.call(
             "POST",
             &format!("/session/{}/element", self.session),
@@ -196,7 +196,7 @@ impl Browser {
         self.call("POST", &path, &json!({ "text": keys }));
     }
 
-    /// A command of Chromium's own protocol.
+    /// Runs a command of the Chrome DevTools Protocol.
     pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
         let path = format!("/session/{}/goog/cdp/execute", self.session);
         self.call(
@@ -206,8 +206,8 @@ impl Browser {
         )
     }
 
-    /// As a window of that size shows it, light or dark.
-    pub fn looks(&self, width: u32, height: u32, scheme: &str) {
+    /// Emulates a window of this size, light or dark.
+    pub fn set_view(&self, width: u32, height: u32, scheme: &str) {
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
             &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 640 }),
@@ -219,8 +219,8 @@ impl Browser {
         );
     }
 
-    /// A picture of the page, as PNG in Base64.
-    pub fn picture(&self) -> String {
+    /// Takes a screenshot, as PNG in Base64.
+    pub fn screenshot(&self) -> String {
         let path = format!("/session/{}/screenshot", self.session);
         let picture = self.call("GET", &path, &json!({}));
         picture.as_str().unwrap().to_owned()

@@ -1,4 +1,4 @@
-//! A Redis of a test's own, on a port of loopback, which can be killed, stopped and started again.
+//! A test's own Redis on a port of 127.0.0.1, which can be killed, suspended and restarted.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -15,21 +15,21 @@ use super::PATIENCE;
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-pub struct Engine {
+pub struct Redis {
     child: Option<Child>,
     folder: PathBuf,
     pub port: u16,
 }
 
-impl Engine {
-    /// Starts one; `None` if there is no `redis-server` here, which is said.
-    pub fn start() -> Option<Engine> {
+impl Redis {
+    /// Starts Redis. Returns `None`, after a message, if `redis-server` is not installed.
+    pub fn start() -> Option<Redis> {
         if Command::new("redis-server")
             .arg("--version")
             .output()
             .is_err()
         {
-            // CI has one; where it is asked for, its absence is a failure.
+            // CI requires it.
             assert!(
                 std::env::var_os("REQUIRE_REDIS").is_none(),
                 "there is no redis-server"
@@ -41,26 +41,24 @@ impl Engine {
             return None;
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!(
-            "portal-chat-engine-{}-{number}",
-            std::process::id()
-        ));
+        let folder =
+            std::env::temp_dir().join(format!("portal-chat-redis-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        // Any port that nobody has; should somebody take it meanwhile, another one.
+        // A free port; if another process takes it first, try again.
         loop {
             let port = TcpListener::bind("127.0.0.1:0")
                 .unwrap()
                 .local_addr()
                 .unwrap()
                 .port();
-            let mut engine = Engine {
+            let mut redis = Redis {
                 child: None,
                 folder: folder.clone(),
                 port,
             };
-            if engine.try_run() {
-                return Some(engine);
+            if redis.try_run() {
+                return Some(redis);
             }
         }
     }
@@ -114,7 +112,7 @@ impl Engine {
         );
     }
 
-    /// As `kill -9` does.
+    /// Kills Redis with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -122,16 +120,16 @@ impl Engine {
         }
     }
 
-    /// It answers nobody, and its sockets stay open.
+    /// Suspends Redis: it sends no replies, and its sockets stay open.
     pub fn stop(&self) {
         self.signal("-STOP");
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// A copy of what is on its disk now.
+    /// Copies the files on its disk.
     pub fn snapshot(&self) -> PathBuf {
         let copy = self.folder.with_extension("older");
         let _ = fs::remove_dir_all(&copy);
@@ -139,7 +137,7 @@ impl Engine {
         copy
     }
 
-    /// Starts it again with an older state, which is removed.
+    /// Restarts it with the older files, which are moved.
     pub fn restore(&mut self, older: &std::path::Path) {
         self.kill();
         fs::remove_dir_all(&self.folder).unwrap();
@@ -147,16 +145,16 @@ impl Engine {
         self.restart();
     }
 
-    /// Starts it again on the same port, with what is on its disk.
+    /// Restarts it on the same port, with the files on its disk.
     pub fn restart(&mut self) {
         self.kill();
         let until = Instant::now() + PATIENCE;
         while !self.try_run() {
-            assert!(Instant::now() < until, "the engine does not start again");
+            assert!(Instant::now() < until, "Redis does not restart");
         }
     }
 
-    /// Starts it again without what it knew.
+    /// Restarts it without its data.
     pub fn restart_empty(&mut self) {
         self.kill();
         fs::remove_dir_all(&self.folder).unwrap();
@@ -164,23 +162,23 @@ impl Engine {
         self.restart();
     }
 
-    /// What is asked of it while `meanwhile` goes on: a line for each command, those that its
-    /// scripts give among them.
-    pub fn watch(&self, meanwhile: impl FnOnce()) -> Vec<String> {
+    /// Returns the commands that Redis receives during `meanwhile`, one per line, including those
+    /// from scripts.
+    pub fn monitor(&self, meanwhile: impl FnOnce()) -> Vec<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"MONITOR\r\n").unwrap();
         let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
         assert_eq!(lines.next().as_deref(), Some("+OK"));
         meanwhile();
-        self.ask("ECHO it-is-over");
+        self.command("ECHO it-is-over");
         lines
             .take_while(|line| !line.contains("it-is-over"))
             .collect()
     }
 
-    /// Everything that stands in it: for a look at what is left.
-    pub fn ask(&self, command: &str) -> String {
+    /// Sends a command and returns the raw reply.
+    pub fn command(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
@@ -193,7 +191,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for Redis {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -203,8 +201,8 @@ impl Drop for Engine {
     }
 }
 
-/// A wire between one server and the engine, which can be made slow or be cut one way.
-pub struct Wire {
+/// A TCP proxy between one server and Redis, which can delay data and drop replies.
+pub struct Proxy {
     pub port: u16,
     state: Arc<State>,
 }
@@ -212,19 +210,19 @@ pub struct Wire {
 #[derive(Default)]
 struct State {
     is_over: AtomicBool,
-    /// What the engine says is thrown away.
-    swallows_answers: AtomicBool,
-    /// How long each piece takes, in milliseconds.
+    /// Replies from Redis are dropped.
+    drops_replies: AtomicBool,
+    /// The delay of each piece, in milliseconds.
     delay: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
-impl Wire {
-    pub fn to(engine: &Engine) -> Wire {
+impl Proxy {
+    pub fn to(redis: &Redis) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State::default());
-        let (kept, target) = (Arc::clone(&state), engine.port);
+        let (kept, target) = (Arc::clone(&state), redis.port);
         thread::spawn(move || {
             for near in listener.incoming() {
                 if kept.is_over.load(Ordering::Acquire) {
@@ -245,17 +243,17 @@ impl Wire {
                 carry(&kept, far, near, true);
             }
         });
-        Wire { port, state }
+        Proxy { port, state }
     }
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn swallow_answers(&self, is_on: bool) {
-        self.state.swallows_answers.store(is_on, Ordering::Release);
+    pub fn drop_replies(&self, is_on: bool) {
+        self.state.drops_replies.store(is_on, Ordering::Release);
         if !is_on {
-            // What was swallowed is missing: the connections of before are of no use.
+            // The dropped replies are missing, so the existing connections are unusable.
             for stream in self.state.open.lock().unwrap().drain(..) {
                 let _ = stream.shutdown(Shutdown::Both);
             }
@@ -267,12 +265,12 @@ impl Wire {
     }
 }
 
-fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
+fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_reply: bool) {
     let state = Arc::clone(state);
     thread::spawn(move || {
         let mut piece = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut piece) {
-            if is_answer && state.swallows_answers.load(Ordering::Acquire) {
+            if is_reply && state.drops_replies.load(Ordering::Acquire) {
                 continue;
             }
             let delay = state.delay.load(Ordering::Acquire);
@@ -286,7 +284,7 @@ fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: 
     });
 }
 
-impl Drop for Wire {
+impl Drop for Proxy {
     fn drop(&mut self) {
         self.state.is_over.store(true, Ordering::Release);
         let _ = TcpStream::connect(("127.0.0.1", self.port));

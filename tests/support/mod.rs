@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a server whose ticks are given by hand, and clients that are
-//! nothing but a socket.
+//! Shared code of the end-to-end tests: a server whose clock ticks on demand, and clients that are
+//! plain sockets.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -32,14 +32,14 @@ use portal_chat::server::{Server, Settings};
 use portal_chat::wire::CloseReason;
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// The near end of a tunnel in which TLS is spoken, if this thread's clients speak it.
+/// Returns `stream`, or the near end of a TLS tunnel over it if this thread's clients use TLS.
 pub fn tunnelled(stream: TcpStream) -> TcpStream {
     #[cfg(feature = "tls")]
-    let stream = tls::through_the_tunnel(stream);
+    let stream = tls::through_tunnel(stream);
     stream
 }
 
-/// A server on ports that the system chose, with a clock that stands still.
+/// A server on ports that the kernel chose, with a clock that ticks only on demand.
 pub struct TestServer {
     pub server: Server,
     pub clock: Clock,
@@ -59,7 +59,7 @@ impl TestServer {
         TestServer::start_with(settings, |_| ()).0
     }
 
-    /// A server whose events also have the readers that `add_readers` adds.
+    /// Starts a server whose events also go to the readers that `add_readers` adds.
     pub fn start_with<R>(
         settings: &Settings,
         add_readers: impl FnOnce(&mut Events) -> R,
@@ -71,7 +71,8 @@ impl TestServer {
         let clock = Clock::new();
         let mut events = Events::new(clock.clone());
         events.show_texts();
-        // More than any test tells. A longer one would be most of what it costs to start a server.
+        // More events than any test has. A longer queue would dominate the cost of starting a
+        // server.
         let queue = events.add_reader(1 << 14);
         let added = add_readers(&mut events);
         let server = Server::start(&settings, clock.clone(), events).expect("the server starts");
@@ -98,10 +99,10 @@ impl TestServer {
         }
     }
 
-    /// Runs a function while the clock is running, for programs that a test can't synchronize. The
-    /// server must be started with [`without_timeouts`]: otherwise its timeouts would depend on the
+    /// Calls `action` while the clock is running, for programs that a test can't synchronize. The
+    /// server must be started with [`without_timeouts`]; otherwise its timeouts would depend on the
     /// machine's speed.
-    pub fn ticking<T>(&self, action: impl FnOnce() -> T) -> T {
+    pub fn with_running_clock<T>(&self, action: impl FnOnce() -> T) -> T {
         const PERIOD: Duration = Duration::from_millis(100);
         std::thread::scope(|threads| {
             let (running, is_over) = std::sync::mpsc::channel::<()>();
@@ -125,30 +126,28 @@ impl TestServer {
     /// Waits for the next event that `wanted` accepts, and skips those before it.
     pub fn wait_for(&self, description: &str, wanted: impl Fn(&Event) -> bool) -> Event {
         let mut passed = Vec::new();
-        // In all: a server that tells something every second would else be listened to for ever.
+        // A limit for the whole wait: a server that emits an event every second would otherwise be
+        // read forever.
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.queue.events().recv_timeout(left) {
                 Ok(event) if wanted(&event) => return event,
                 Ok(event) => passed.push(event.line()),
-                Err(_) => panic!(
-                    "no event: {description}; passed over:\n{}",
-                    passed.join("\n")
-                ),
+                Err(_) => panic!("no event: {description}; skipped:\n{}", passed.join("\n")),
             }
         }
     }
 
-    /// Waits for the next event of that kind, about `port` if one is given.
+    /// Waits for the next event of this kind, about `port` if one is given.
     pub fn wait_for_event(&self, kind: &str, port: Option<Port>) -> Event {
         self.wait_for(&format!("{kind} {port:?}"), |event| {
             event.kind == kind && port.is_none_or(|port| is_about(event, port))
         })
     }
 
-    /// Waits until a session has ended for that reason, at `port` if one is given.
-    pub fn wait_for_end(&self, reason: CloseReason, port: Option<Port>) -> Event {
+    /// Waits until a session has ended for this reason, at `port` if one is given.
+    pub fn wait_for_close(&self, reason: CloseReason, port: Option<Port>) -> Event {
         self.wait_for(&format!("left {port:?} {reason:?}"), |event| {
             event.kind == "closed"
                 && event.text("end") == Some(reason.word())
@@ -156,32 +155,33 @@ impl TestServer {
         })
     }
 
-    /// The events that have been told and not waited for.
-    pub fn events_so_far(&self) -> Vec<Event> {
+    /// The events emitted so far that no test has waited for.
+    pub fn pending_events(&self) -> Vec<Event> {
         self.queue.events().try_iter().collect()
     }
 
-    /// Stops the server, and returns the events that had not been waited for, up to the last.
+    /// Stops the server, and returns the remaining events.
     pub fn stop(self) -> Vec<Event> {
         self.server.stop();
         self.queue.events().try_iter().collect()
     }
 
-    /// Lets the server's threads work for a moment: passes over what they have told, and waits for
-    /// the next thing, but not for long.
+    /// Lets the server's threads work for a moment: discards the pending events, and waits briefly
+    /// for the next one.
     fn settle(&self) {
         self.queue.events().try_iter().for_each(drop);
         let _ = self.queue.events().recv_timeout(Duration::from_millis(10));
     }
 
-    /// Invariant 1 at the end of a test: once everyone has gone, each port is on the stack, once.
-    /// Reservations that stand are let run out.
-    pub fn assert_all_ports_come_back(&self) {
-        self.assert_all_ports_come_back_but(0);
+    /// Checks invariant 1 at the end of a test: after all clients have left, each port is on the
+    /// stack exactly once. Pending reservations expire first.
+    pub fn assert_all_ports_freed(&self) {
+        self.assert_all_ports_freed_except(0);
     }
 
-    /// As [`TestServer::assert_all_ports_come_back`], while the first `seated` are still taken.
-    pub fn assert_all_ports_come_back_but(&self, seated: usize) {
+    /// Like [`TestServer::assert_all_ports_freed`], except that the first `seated` ports are
+    /// still taken.
+    pub fn assert_all_ports_freed_except(&self, seated: usize) {
         let mut expected = self.server.workers()[seated..].to_vec();
         expected.sort();
         let until = Instant::now() + PATIENCE;
@@ -194,7 +194,7 @@ impl TestServer {
         assert_eq!(free, expected, "every port is on the stack, exactly once");
     }
 
-    /// Once everyone has gone, no room is left and every room's port is free.
+    /// Checks that no room exists and every room's port is free, after all clients have left.
     pub fn assert_all_rooms_end(&self) {
         let until = Instant::now() + PATIENCE;
         while self.server.state().rooms.free_ports() != self.rooms {
@@ -209,12 +209,12 @@ impl TestServer {
         }
     }
 
-    pub fn ask(&self) -> String {
+    pub fn request_port(&self) -> String {
         let mut portal = Client::connect(self.server.portal());
         portal.rest()
     }
 
-    /// Asks the portal and takes the seat.
+    /// Requests a seat from the portal and takes it.
     pub fn seat(&self) -> (Client, Port) {
         if self.is_single {
             let mut client = Client::connect(self.server.portal());
@@ -225,7 +225,7 @@ impl TestServer {
             );
             return (client, self.worker(0));
         }
-        let (port, passcode) = ticket(&self.ask());
+        let (port, passcode) = ticket(&self.request_port());
         let mut client = self.connect(port);
         client.send_line(&handshake(&passcode));
         assert!(client.line().contains("Connection successful"));
@@ -248,7 +248,7 @@ pub fn without_timeouts() -> Settings {
     }
 }
 
-/// A path in the temporary folder that nothing lies at. The name tells the test.
+/// A path in the temporary folder at which no file exists. `name` identifies the test.
 pub fn temporary_file(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("portal-chat-{name}-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
@@ -290,11 +290,11 @@ pub fn message(text: &str) -> String {
     format!("<CLIENT><message>{text}</message></CLIENT>")
 }
 
-/// A TCP client that knows nothing of the protocol but where a line ends.
+/// A TCP client that knows nothing about the protocol except the line ending.
 pub struct Client {
     pub stream: TcpStream,
     received: Vec<u8>,
-    /// For the message of a test that waits in vain.
+    /// For the panic message of a test that times out.
     latest: VecDeque<String>,
 }
 
@@ -303,7 +303,6 @@ impl Client {
         Client::over(TcpStream::connect_timeout(&address, PATIENCE).expect("connects"))
     }
 
-    /// Connects from another address of this machine, such as 127.0.0.2.
     pub fn connect_from(local: IpAddr, address: SocketAddr) -> Client {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::new(local, 0).into()).unwrap();
@@ -327,7 +326,7 @@ impl Client {
         self.stream.write_all(bytes).expect("sends");
     }
 
-    /// Sends without minding that the other side may have hung up already.
+    /// Sends, and ignores errors: the server may have closed the connection already.
     pub fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -336,7 +335,7 @@ impl Client {
         self.send(format!("{line}\n").as_bytes());
     }
 
-    /// The next line, or `None` when the server has closed the connection.
+    /// Returns the next line, or `None` if the server has closed the connection.
     pub fn next_line(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
@@ -352,7 +351,7 @@ impl Client {
                 Ok(count) => self.received.extend_from_slice(&piece[..count]),
                 Err(error) if is_reset(&error) => break,
                 Err(error) => panic!(
-                    "nothing came: {error}; the latest lines, the last one first: {:#?}",
+                    "nothing arrived: {error}; the latest lines, newest first: {:#?}",
                     self.latest
                 ),
             }
@@ -370,9 +369,9 @@ impl Client {
             .expect("a line, but the connection was closed")
     }
 
-    /// The next line that contains `part`; those before it are passed over.
+    /// Returns the next line that contains `part`, and skips those before it.
     pub fn line_with(&mut self, part: &str) -> String {
-        // In all, as in `wait_for`: other lines may come without end.
+        // A limit for the whole wait, as in `TestServer::wait_for`.
         let until = Instant::now() + PATIENCE;
         loop {
             let line = self.line();
@@ -383,7 +382,7 @@ impl Client {
         }
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads lines until the end of the connection.
     pub fn rest(&mut self) -> String {
         let mut lines = String::new();
         while let Some(line) = self.next_line() {
@@ -397,25 +396,25 @@ impl Client {
         assert_eq!(self.next_line(), None, "the connection should be closed");
     }
 
-    /// Everything up to the end of the connection, which may have come in the middle of a line.
+    /// Reads until the end of the connection, which may be in the middle of a line.
     pub fn rest_of_bytes(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.received);
-        // A reset at the end is an end, too.
+        // A reset counts as an end.
         let _ = self.stream.read_to_end(&mut bytes);
         bytes
     }
 
-    /// Whether nothing has arrived so far.
-    pub fn has_heard_nothing(&mut self) -> bool {
+    /// Whether no unread data has arrived so far.
+    pub fn has_received_nothing(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let result = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
         self.received.is_empty() && result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether all that has come are lines that contain `part`.
-    pub fn has_heard_nothing_but(&mut self, part: &str) -> bool {
-        while !self.has_heard_nothing() {
+    /// Whether all lines that have arrived contain `part`.
+    pub fn has_received_only(&mut self, part: &str) -> bool {
+        while !self.has_received_nothing() {
             if !self.line().contains(part) {
                 return false;
             }
@@ -423,12 +422,12 @@ impl Client {
         true
     }
 
-    /// Waits for the next thing. Whether that is the end, and nothing was said before.
-    pub fn is_closed_without_a_word(&mut self) -> bool {
+    /// Waits until data arrives or the connection ends. Returns `true` if it ended without data.
+    pub fn is_closed_without_data(&mut self) -> bool {
         self.received.is_empty() && matches!(self.stream.peek(&mut [0]), Ok(0) | Err(_))
     }
 
-    /// Closes with a reset instead of in order.
+    /// Closes the connection with a reset.
     pub fn reset(self) {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
@@ -443,11 +442,11 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// One datagram to the UDP portal from a socket of its own, and the answer.
-pub struct UdpAsker(UdpSocket);
+/// A client of the UDP portal, with its own socket.
+pub struct UdpClient(UdpSocket);
 
-impl UdpAsker {
-    pub fn new(portal: SocketAddr) -> UdpAsker {
+impl UdpClient {
+    pub fn new(portal: SocketAddr) -> UdpClient {
         let any: SocketAddr = if portal.is_ipv4() {
             "127.0.0.1:0"
         } else {
@@ -458,16 +457,16 @@ impl UdpAsker {
         let socket = UdpSocket::bind(any).unwrap();
         socket.connect(portal).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        UdpAsker(socket)
+        UdpClient(socket)
     }
 
-    pub fn ask(&self) -> String {
+    pub fn request_port(&self) -> String {
         self.0.send(&[b' '; 300]).unwrap();
-        let mut answer = [0; 4096];
+        let mut reply = [0; 4096];
         let count = self
             .0
-            .recv(&mut answer)
-            .expect("an answer from the UDP portal");
-        String::from_utf8(answer[..count].to_vec()).unwrap()
+            .recv(&mut reply)
+            .expect("a reply from the UDP portal");
+        String::from_utf8(reply[..count].to_vec()).unwrap()
     }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Keeps a test from waiting forever. Only a failing test waits that long. (Tests that look for a
-/// known bug use a shorter limit.)
+/// Keeps a test from waiting forever. Only a failing test reaches it. (Tests that look for a known
+/// bug use a shorter limit.)
 pub const PATIENCE: Duration = Duration::from_secs(match option_env!("TEST_PATIENCE") {
     Some(_) => 20,
     None => 120,

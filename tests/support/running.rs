@@ -1,4 +1,4 @@
-//! A program that runs until somebody ends it, and ends with its test, also if that is red.
+//! A running program that is killed when its test ends, even if the test fails.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader};
@@ -11,33 +11,32 @@ use std::process::{Child, Command};
 pub const CLOCK: &str = "CHAT_TEST_CLOCK";
 pub const SLOW: &str = "100";
 
-/// One of our programs, started as by `make`, with enough time on a busy machine.
+/// A command for one of our programs, as `make` starts it, with slow timeouts for a busy machine.
 pub fn program(path: &str) -> Command {
     let mut command = Command::new(path);
-    // Cargo sets the first one; a test may also be run without it.
+    // Cargo sets the first variable, but a test may also run without Cargo.
     command
         .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
         .env(CLOCK, SLOW);
     command
 }
 
-/// It has been started by a test, and is killed when this is dropped.
+/// A child process that is killed on drop.
 pub struct Running(Child);
 
 impl Running {
-    /// Starts it.
     pub fn start(command: &mut Command) -> Running {
         Running(command.spawn().unwrap())
     }
 
-    /// Sends it a signal, as `kill` does.
+    /// Sends a signal, as `kill` does.
     pub fn signal(&self, signal: &str) {
         let pid = self.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status();
         assert!(status.unwrap().success());
     }
 
-    /// Stops it, and waits until it has stopped, which takes a moment.
+    /// Suspends the process, and waits until it is suspended.
     pub fn stop(&self) {
         self.signal("-STOP");
         let is_stopped = || {
@@ -92,7 +91,7 @@ impl DerefMut for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

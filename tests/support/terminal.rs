@@ -1,4 +1,4 @@
-//! A program on a terminal of its own, with somebody who types and looks.
+//! A program on its own terminal, and functions that type and read the screen.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -16,18 +16,18 @@ pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser<Window>,
-    /// How many bytes the program has drawn.
+    /// The number of bytes that the program has written.
     pub drawn: usize,
-    /// The first bytes of a `U+FFFD` whose last one has not come yet.
-    half: Vec<u8>,
+    /// The first bytes of an incomplete `U+FFFD`.
+    incomplete: Vec<u8>,
 }
 
 pub const COLUMNS: u16 = 100;
 
-/// Stands on the screen for `U+FFFD`, which the `vt100` crate does not draw.
+/// The replacement on the screen for `U+FFFD`, which the `vt100` crate does not draw.
 pub const REPLACEMENT: &str = "\u{25af}";
 
-/// What a program asks of the window around its screen.
+/// The window attributes that a program sets.
 #[derive(Default)]
 struct Window {
     title: String,
@@ -40,7 +40,7 @@ impl vt100::Callbacks for Window {
 }
 
 impl Terminal {
-    /// Starts the program with a home of its own and these variables.
+    /// Starts the program without a home directory, with these environment variables.
     pub fn start(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Terminal {
         let size = PtySize {
             rows: 40,
@@ -53,7 +53,7 @@ impl Terminal {
         command.args(arguments);
         command.env("TERM", "xterm");
         command.env(CLOCK, SLOW);
-        // No folder, so nothing of one run is found by the next.
+        // Not a directory, so one run leaves no files for the next.
         command.env("HOME", "/dev/null");
         command.cwd(std::env::temp_dir());
         command.env_remove("XDG_CONFIG_HOME");
@@ -81,7 +81,7 @@ impl Terminal {
             output,
             screen: vt100::Parser::new_with_callbacks(40, COLUMNS, 1000, Window::default()),
             drawn: 0,
-            half: Vec::new(),
+            incomplete: Vec::new(),
         }
     }
 
@@ -90,29 +90,29 @@ impl Terminal {
         let sign = "\u{fffd}".as_bytes();
         let mut out = Vec::new();
         for &byte in bytes {
-            self.half.push(byte);
-            if self.half == sign {
+            self.incomplete.push(byte);
+            if self.incomplete == sign {
                 out.extend_from_slice(REPLACEMENT.as_bytes());
-                self.half.clear();
-            } else if !sign.starts_with(&self.half) {
-                // The last byte may be the first one of the sign.
+                self.incomplete.clear();
+            } else if !sign.starts_with(&self.incomplete) {
+                // The last byte may begin another replacement character.
                 let keep = usize::from(byte == sign[0]);
-                let done = self.half.len() - keep;
-                out.extend(self.half.drain(..done));
+                let done = self.incomplete.len() - keep;
+                out.extend(self.incomplete.drain(..done));
             }
         }
         self.screen.process(&out);
     }
 
-    pub fn types(&mut self, keys: impl AsRef<[u8]>) {
+    pub fn type_text(&mut self, keys: impl AsRef<[u8]>) {
         self.keys.write_all(keys.as_ref()).unwrap();
         self.keys.flush().unwrap();
     }
 
-    /// Types a line.
-    pub fn enters(&mut self, line: &str) {
-        self.types(line);
-        self.types("\r");
+    /// Types a line and Enter.
+    pub fn type_line(&mut self, line: &str) {
+        self.type_text(line);
+        self.type_text("\r");
     }
 
     pub fn process_id(&self) -> u32 {
@@ -130,13 +130,13 @@ impl Terminal {
         self.screen.screen_mut().set_size(rows, cols);
     }
 
-    /// Whether the program has left the marks of pastes switched on.
-    pub fn pastes_are_marked(&mut self) -> bool {
+    /// Whether the program has bracketed paste switched on.
+    pub fn is_bracketed_paste_on(&mut self) -> bool {
         self.contents();
         self.screen.screen().bracketed_paste()
     }
 
-    /// What is on the screen now.
+    /// The current contents of the screen.
     pub fn contents(&mut self) -> String {
         while let Ok(bytes) = self.output.try_recv() {
             self.draw(&bytes);
@@ -144,21 +144,21 @@ impl Terminal {
         self.screen.screen().contents()
     }
 
-    /// The title that the program has given its window.
+    /// The window title that the program has set.
     pub fn title(&mut self) -> String {
         self.contents();
         self.screen.callbacks().title.clone()
     }
 
-    /// The line that is being typed, with its prompt, without the time before it.
+    /// The line being edited, with its prompt but without the time before it.
     pub fn line(&mut self) -> String {
         let contents = self.contents();
         let line = contents.trim_end().lines().next_back().unwrap_or_default();
         line.get("00:00 ".len()..).unwrap_or_default().to_owned()
     }
 
-    /// Waits until the screen is as `wanted` wants it.
-    pub fn waits_for(&mut self, what: &str, mut wanted: impl FnMut(&mut Terminal) -> bool) {
+    /// Waits until `wanted` returns `true`.
+    pub fn wait_for(&mut self, what: &str, mut wanted: impl FnMut(&mut Terminal) -> bool) {
         let until = Instant::now() + PATIENCE;
         loop {
             if wanted(self) {
@@ -167,12 +167,12 @@ impl Terminal {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 panic!(
-                    "not seen: {what}; line {:?}; on the screen:\n{}",
+                    "did not appear: {what}; line {:?}; on the screen:\n{}",
                     self.line(),
                     self.contents()
                 );
             }
-            // What is waited for may not show here alone, so look again soon.
+            // The condition may not depend on this output alone, so check it again soon.
             match self
                 .output
                 .recv_timeout(left.min(Duration::from_millis(50)))
@@ -182,7 +182,7 @@ impl Terminal {
                 Err(RecvTimeoutError::Disconnected) => {
                     assert!(
                         wanted(self),
-                        "the program ended without {what}; on the screen:\n{}",
+                        "the program exited without {what}; on the screen:\n{}",
                         self.contents()
                     );
                     return;
@@ -191,20 +191,19 @@ impl Terminal {
         }
     }
 
-    /// Waits until `text` is on the screen.
-    pub fn sees(&mut self, text: &str) {
-        self.waits_for(text, |terminal| terminal.contents().contains(text));
+    pub fn wait_for_text(&mut self, text: &str) {
+        self.wait_for(text, |terminal| terminal.contents().contains(text));
     }
 
-    /// Waits until the line being typed begins with `prompt`.
-    pub fn is_at(&mut self, prompt: &str) {
-        self.waits_for(&format!("the prompt {prompt}"), |terminal| {
+    /// Waits until the line being edited begins with `prompt`.
+    pub fn wait_for_prompt(&mut self, prompt: &str) {
+        self.wait_for(&format!("the prompt {prompt}"), |terminal| {
             terminal.line().starts_with(prompt)
         });
     }
 
-    /// Waits for the program's end, and returns its exit code.
-    pub fn ends(&mut self) -> u32 {
+    /// Waits until the program exits, and returns its exit code.
+    pub fn wait_for_exit(&mut self) -> u32 {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -214,7 +213,10 @@ impl Terminal {
                 self.draw(&bytes);
             }
             if Instant::now() > until {
-                panic!("it does not end; on the screen:\n{}", self.contents());
+                panic!(
+                    "the program does not exit; on the screen:\n{}",
+                    self.contents()
+                );
             }
         }
     }

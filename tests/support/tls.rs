@@ -1,5 +1,5 @@
-//! A server's certificate and a client that trusts it; and a way for clients that are nothing but a
-//! socket to speak TLS: a tunnel, whose near end is such a socket.
+//! A server's certificate and a client that trusts it, and a tunnel through which a plain socket
+//! speaks TLS.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -27,7 +27,7 @@ pub fn identity() -> Identity {
     (made.cert.der().clone(), PrivateKeyDer::Pkcs8(key))
 }
 
-/// A certificate and its key in files of that folder, and a client that trusts it.
+/// Writes a certificate and its key to files in `folder`. Returns a client that trusts it.
 pub fn in_files(folder: &Path) -> TlsClient {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::create_dir_all(folder).unwrap();
@@ -36,7 +36,7 @@ pub fn in_files(folder: &Path) -> TlsClient {
     trusting(made.cert.der().clone())
 }
 
-/// A server with a certificate of its own, and a client that trusts it.
+/// A server with a certificate, and a client that trusts it.
 pub fn both() -> (TlsServer, TlsClient) {
     let (certificate, key) = identity();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -62,30 +62,31 @@ fn trusting(certificate: CertificateDer<'static>) -> TlsClient {
 }
 
 thread_local! {
-    static SECURED: RefCell<Option<TlsClient>> = const { RefCell::new(None) };
+    static THIS_THREAD: RefCell<Option<TlsClient>> = const { RefCell::new(None) };
 }
 
-static EVERYWHERE: OnceLock<TlsClient> = OnceLock::new();
+static ALL_THREADS: OnceLock<TlsClient> = OnceLock::new();
 
-/// From now on the clients of all threads speak TLS.
-pub fn secure_all_clients(client: TlsClient) {
-    let _ = EVERYWHERE.set(client);
+/// Makes the clients of all threads use TLS from now on.
+pub fn use_tls_in_all_threads(client: TlsClient) {
+    let _ = ALL_THREADS.set(client);
 }
 
-/// From now on the clients of this thread speak TLS, or no longer.
-pub fn secure_clients(client: Option<TlsClient>) {
-    SECURED.with(|secured| *secured.borrow_mut() = client);
+/// Makes the clients of this thread use TLS from now on, or no longer.
+pub fn use_tls(client: Option<TlsClient>) {
+    THIS_THREAD.with(|secured| *secured.borrow_mut() = client);
 }
 
 /// The TLS configuration of this thread's clients.
 pub fn this_threads_client() -> Option<TlsClient> {
-    SECURED.with(|secured| secured.borrow().clone())
+    THIS_THREAD.with(|secured| secured.borrow().clone())
 }
 
-/// The near end of a tunnel to `far`, if the clients of this thread speak TLS; else `far` itself.
-pub fn through_the_tunnel(far: TcpStream) -> TcpStream {
-    let of_this_thread = SECURED.with(|secured| secured.borrow().clone());
-    let Some(client) = of_this_thread.or_else(|| EVERYWHERE.get().cloned()) else {
+/// Returns the near end of a tunnel to `far` if the clients of this thread use TLS, otherwise `far`
+/// itself.
+pub fn through_tunnel(far: TcpStream) -> TcpStream {
+    let own = THIS_THREAD.with(|secured| secured.borrow().clone());
+    let Some(client) = own.or_else(|| ALL_THREADS.get().cloned()) else {
         return far;
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -97,20 +98,20 @@ pub fn through_the_tunnel(far: TcpStream) -> TcpStream {
         .secured_as_client(&client, "localhost")
         .unwrap();
     thread::spawn(move || {
-        // Who is not expected is closed without a word.
+        // The server closes an unexpected connection without a handshake.
         if stream.shake_hands(None).is_err() {
             return;
         }
         thread::scope(|threads| {
-            threads.spawn(|| carry_out(&here, &stream));
-            carry_in(&stream, &here);
+            threads.spawn(|| forward_from_client(&here, &stream));
+            forward_from_server(&stream, &here);
         });
     });
     near
 }
 
-/// What the client says.
-fn carry_out(mut here: &TcpStream, mut stream: &Stream) {
+/// Forwards data from the client.
+fn forward_from_client(mut here: &TcpStream, mut stream: &Stream) {
     let mut bytes = [0; 16 * 1024];
     loop {
         match here.read(&mut bytes) {
@@ -134,8 +135,8 @@ fn carry_out(mut here: &TcpStream, mut stream: &Stream) {
     }
 }
 
-/// What the server says. An end that it has not said is passed on as what it is.
-fn carry_in(mut stream: &Stream, mut here: &TcpStream) {
+/// Forwards data from the server. A connection that ends without close_notify is reset.
+fn forward_from_server(mut stream: &Stream, mut here: &TcpStream) {
     let mut bytes = [0; 16 * 1024];
     loop {
         match stream.read(&mut bytes) {

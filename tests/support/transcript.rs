@@ -1,27 +1,27 @@
-//! Plays a transcript: a text file in which people talk to a server, line by line.
+//! Plays a transcript: a text file of clients' actions and the server's replies, line by line.
 //!
 //! ```text
-//! # A line like this one explains.
-//! server workers=2 idle-timeout=5      the server's settings; the first line, or left out
-//! alice sits                           asks, connects, says the passcode, hears who is beside
-//! alice asks                           asks the TCP portal and reads what it says
-//! alice asks by datagram               asks the UDP portal, always from the same socket
+//! # A comment.
+//! server workers=2 idle-timeout=5      the server's settings, optional, on the first line
+//! alice sits                           takes a seat, and receives the document about the partner
+//! alice asks                           connects to the TCP portal and reads its reply
+//! alice asks by datagram               sends a datagram to the UDP portal, always from one socket
 //! alice connects to 50001              (also: `from 127.0.0.2`, and `to {port}` for a room's)
 //! alice sends <CLIENT>…</CLIENT>       one line; \xff is a byte, {9000 x} is 9000 times x
 //! alice sends half <CLIENT>            the same without the line feed
-//! alice gets <SERVER>…{code}…          the next line; {code} stands for whatever is there, and
-//!                                      from then on for that same text
-//! alice gets nothing                   so far
-//! alice is disconnected                by the server, and in order
-//! alice disconnects                    herself
-//! alice resets                         herself, without the usual courtesy
-//! tick 3                               three ticks pass
-//! event no-show 50001                  waits until the server tells of it
-//! free 50001 50002                     the workload stack, the next port to go out first
+//! alice gets <SERVER>…{code}…          the next line; {code} matches any text, and later on
+//!                                      only that same text
+//! alice gets nothing                   no data has arrived so far
+//! alice is disconnected                the server has closed the connection normally
+//! alice disconnects                    closes the connection
+//! alice resets                         resets the connection
+//! tick 3                               the clock ticks three times
+//! event no-show 50001                  waits for the event
+//! free 50001 50002                     the workload stack; the first port is assigned next
 //! code differs from other
 //! ```
 //!
-//! The ports that the system chose stand in the text as 50000 (portal), 50001 and so on.
+//! In the text, the ports that the kernel chose are replaced by 50000 (portal), 50001 and so on.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -31,17 +31,17 @@ use std::time::Duration;
 use portal_chat::net::Port;
 use portal_chat::server::{Portals, Settings};
 
-use super::{Client, TestServer, UdpAsker, temporary_file};
+use super::{Client, TestServer, UdpClient, temporary_file};
 
 const FIRST_PORT: u16 = 50000;
 
-/// Plays the transcript and panics, naming its line, where the server does otherwise.
+/// Plays the transcript. Panics with the line at which the server behaves differently.
 pub fn play(name: &str, text: &str) {
     play_with(name, text, |_| {});
 }
 
-/// Plays the transcript against a server with one port for everyone. Seat 1 stands in the text as
-/// 50001, as it would on a worker's port.
+/// Plays the transcript against a server with a single port. In the text, seat 1 is 50001, as it
+/// would be on a worker's port.
 pub fn play_on_single_port(name: &str, text: &str) {
     play_with(name, text, |settings| {
         settings.single_port = Some(settings.workers);
@@ -53,8 +53,8 @@ pub fn play_on_single_port(name: &str, text: &str) {
     });
 }
 
-/// Plays the transcript with every write cut into single bytes, the server's and the clients'. What
-/// one side writes is then never what the other one reads.
+/// Plays the transcript with every write split into single bytes, on both sides. The boundaries of
+/// writes and reads then never match.
 pub fn play_chopped(name: &str, text: &str) {
     play_with(name, text, |settings| {
         settings.chop = NonZeroUsize::new(1);
@@ -65,15 +65,15 @@ pub fn play_chopped(name: &str, text: &str) {
     });
 }
 
-/// Plays the transcript with TLS on every port. Returns whether it could be: there are no datagrams
-/// then.
+/// Plays the transcript with TLS on every port. Returns `false` if the transcript needs datagrams,
+/// which TLS excludes.
 #[cfg(feature = "tls")]
-pub fn play_secured(name: &str, text: &str) -> bool {
+pub fn play_over_tls(name: &str, text: &str) -> bool {
     if text.contains("by datagram") || text.contains("portal=udp") {
         return false;
     }
     let (server, client) = super::tls::both();
-    super::tls::secure_clients(Some(client));
+    super::tls::use_tls(Some(client));
     play_with(name, text, |settings| {
         settings.tls = Some(server);
         settings.portals = Portals::Tcp;
@@ -82,7 +82,7 @@ pub fn play_secured(name: &str, text: &str) -> bool {
             .take()
             .map(|path| path.with_extension("secured"));
     });
-    super::tls::secure_clients(None);
+    super::tls::use_tls(None);
     true
 }
 
@@ -98,24 +98,24 @@ fn play_with(name: &str, text: &str, change: impl FnOnce(&mut Settings)) {
         settings = settings_from(line);
     }
     change(&mut settings);
-    let mut stage = Stage {
+    let mut player = Player {
         server: TestServer::start(&settings),
         clients: HashMap::new(),
-        askers: HashMap::new(),
-        asked: HashMap::new(),
+        udp_clients: HashMap::new(),
+        replies: HashMap::new(),
         names: HashMap::new(),
         line: String::new(),
         is_chopped: settings.chop.is_some(),
         is_secured: settings.tls.is_some(),
     };
     for (line, number) in lines {
-        stage.line = format!("{name}:{number}: {line}");
-        stage.play(line);
+        player.line = format!("{name}:{number}: {line}");
+        player.play(line);
     }
-    stage.clients.clear();
-    stage.server.assert_all_rooms_end();
-    stage.server.assert_all_ports_come_back();
-    stage.server.server.stop();
+    player.clients.clear();
+    player.server.assert_all_rooms_end();
+    player.server.assert_all_ports_freed();
+    player.server.server.stop();
 }
 
 fn settings_from(line: &str) -> Settings {
@@ -149,112 +149,112 @@ fn settings_from(line: &str) -> Settings {
     settings
 }
 
-struct Stage {
+struct Player {
     server: TestServer,
     clients: HashMap<String, Client>,
-    askers: HashMap<String, UdpAsker>,
-    /// What the portal said to somebody and has not been looked at.
-    asked: HashMap<String, String>,
+    udp_clients: HashMap<String, UdpClient>,
+    /// The portal's replies that no line has compared yet, by client.
+    replies: HashMap<String, String>,
     names: HashMap<String, String>,
     line: String,
     is_chopped: bool,
     is_secured: bool,
 }
 
-impl Stage {
+impl Player {
     fn play(&mut self, line: &str) {
-        let (who, action) = line.split_once(' ').unwrap_or((line, ""));
-        match who {
+        let (name, action) = line.split_once(' ').unwrap_or((line, ""));
+        match name {
             "tick" => return self.server.tick(action.parse().unwrap()),
             "event" => return self.event(action),
             "free" => return self.free(action),
             _ => {}
         }
         if let Some(other) = action.strip_prefix("differs from ") {
-            assert_ne!(self.names[who], self.names[other], "{}", self.line);
+            assert_ne!(self.names[name], self.names[other], "{}", self.line);
             return;
         }
         let (verb, rest) = action.split_once(' ').unwrap_or((action, ""));
         match (verb, rest) {
             ("asks", "") => {
-                let answer = self.server.ask();
-                self.asked.insert(who.to_owned(), answer);
+                let reply = self.server.request_port();
+                self.replies.insert(name.to_owned(), reply);
             }
             ("asks", "by datagram") => {
                 let portal = self.server.server.portal();
-                let asker = self
-                    .askers
-                    .entry(who.to_owned())
-                    .or_insert_with(|| UdpAsker::new(portal));
-                let answer = asker.ask();
-                self.asked.insert(who.to_owned(), answer + "\n");
+                let udp_client = self
+                    .udp_clients
+                    .entry(name.to_owned())
+                    .or_insert_with(|| UdpClient::new(portal));
+                let reply = udp_client.request_port();
+                self.replies.insert(name.to_owned(), reply + "\n");
             }
             ("sits", "") => {
                 let (client, _) = self.server.seat();
-                self.clients.insert(who.to_owned(), client);
-                let seated = self.client(who).line();
+                self.clients.insert(name.to_owned(), client);
+                let seated = self.client(name).line();
                 assert!(seated.contains("PARTNER"), "{seated}");
             }
-            ("connects", to) => self.connect(who, to.strip_prefix("to ").unwrap()),
+            ("connects", to) => self.connect(name, to.strip_prefix("to ").unwrap()),
             ("sends", text) => {
                 let (text, end) = text
                     .strip_prefix("half ")
                     .map_or((text, "\n"), |half| (half, ""));
-                let mut bytes = self.filled_in(text);
+                let mut bytes = self.expand(text);
                 bytes.extend_from_slice(end.as_bytes());
-                // A giant goes out at once: the server hangs up in the middle of it, and what is
-                // sent to a closed connection resets it, answer and all.
+                // A huge line is sent at once: the server closes the connection in the middle of
+                // it, and a write to a closed connection causes a reset that discards the reply.
                 if self.is_chopped && bytes.len() < 1000 {
                     bytes
                         .iter()
-                        .for_each(|byte| self.client(who).try_send(&[*byte]));
+                        .for_each(|byte| self.client(name).try_send(&[*byte]));
                 } else {
-                    self.client(who).send(&bytes);
+                    self.client(name).send(&bytes);
                 }
             }
             ("gets", "nothing") => {
                 let line = self.line.clone();
-                assert!(self.client(who).has_heard_nothing(), "{line}");
+                assert!(self.client(name).has_received_nothing(), "{line}");
             }
-            // With TLS, who is not expected is closed without a word.
+            // With TLS, an unexpected connection is closed without a reply.
             ("gets", pattern)
                 if self.is_secured
                     && pattern.contains("Wrong handshake passcode")
-                    && self.client(who).is_closed_without_a_word() => {}
+                    && self.client(name).is_closed_without_data() => {}
             ("gets", pattern) => {
-                let got = match self.asked.remove(who) {
-                    Some(answer) => answer.trim_end().to_owned(),
+                let got = match self.replies.remove(name) {
+                    Some(reply) => reply.trim_end().to_owned(),
                     None => {
                         let line = self.line.clone();
-                        self.client(who)
+                        self.client(name)
                             .next_line()
                             .unwrap_or_else(|| panic!("{line}\n  but the connection is closed"))
                     }
                 };
-                let got = self.with_stage_ports(&self.with_stage_seats(&got));
+                let got = self.with_transcript_ports(&self.with_transcript_seats(&got));
                 self.compare(pattern, &got);
             }
             ("is", "disconnected") => {
                 let line = self.line.clone();
-                let next = self.client(who).next_line();
+                let next = self.client(name).next_line();
                 assert_eq!(next, None, "{line}");
             }
-            ("disconnects", "") => drop(self.clients.remove(who)),
-            ("resets", "") => self.clients.remove(who).unwrap().reset(),
-            _ => panic!("{}\n  is not a line that the player knows", self.line),
+            ("disconnects", "") => drop(self.clients.remove(name)),
+            ("resets", "") => self.clients.remove(name).unwrap().reset(),
+            _ => panic!("{}\n  is not a known line", self.line),
         }
     }
 
-    fn client(&mut self, who: &str) -> &mut Client {
+    fn client(&mut self, name: &str) -> &mut Client {
         let line = &self.line;
         self.clients
-            .get_mut(who)
-            .unwrap_or_else(|| panic!("{line}\n  {who} is not connected"))
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("{line}\n  {name} is not connected"))
     }
 
-    fn connect(&mut self, who: &str, to: &str) {
+    fn connect(&mut self, name: &str, to: &str) {
         let (port, from) = to.split_once(" from ").unwrap_or((to, ""));
-        // A room's port is known only from the answer to JOIN.
+        // A room's port is known only from the reply to JOIN.
         let number = match port
             .strip_prefix('{')
             .and_then(|name| name.strip_suffix('}'))
@@ -267,7 +267,7 @@ impl Stage {
             Ok(local) => Client::connect_from(local, address),
             Err(_) => Client::connect(address),
         };
-        self.clients.insert(who.to_owned(), client);
+        self.clients.insert(name.to_owned(), client);
     }
 
     fn event(&mut self, text: &str) {
@@ -281,7 +281,7 @@ impl Stage {
             self.line,
             event.line()
         );
-        // With TLS, the passcode's time begins when hands are shaken.
+        // With TLS, the passcode's timeout starts after the TLS handshake.
         if word == "arrived" && self.is_secured {
             self.server.wait_for_event("tls-established", port);
         }
@@ -295,14 +295,14 @@ impl Stage {
         assert_eq!(self.server.server.free_ports(), expected, "{}", self.line);
     }
 
-    fn real_port(&self, stage: &str) -> Port {
-        let number: u16 = stage.parse().unwrap();
+    fn real_port(&self, player: &str) -> Port {
+        let number: u16 = player.parse().unwrap();
         self.server.worker(usize::from(number - FIRST_PORT - 1))
     }
 
-    /// On a single port: `text` with the seats' numbers, where they stand for somebody without a
-    /// name, replaced by the ports that the transcript knows them by.
-    fn with_stage_seats(&self, text: &str) -> String {
+    /// On a single port, returns `text` with the seat numbers of clients without a name replaced by
+    /// the transcript's ports.
+    fn with_transcript_seats(&self, text: &str) -> String {
         if !self.server.is_single {
             return text.to_owned();
         }
@@ -313,9 +313,8 @@ impl Stage {
         })
     }
 
-    /// `text` with every number that is one of the server's ports replaced by the port that the
-    /// transcript knows it by.
-    fn with_stage_ports(&self, text: &str) -> String {
+    /// Returns `text` with the server's ports replaced by the transcript's ports.
+    fn with_transcript_ports(&self, text: &str) -> String {
         let mut replaced = String::new();
         for piece in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
             let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -336,7 +335,7 @@ impl Stage {
         replaced
     }
 
-    /// Compares what came with a pattern in which `{name}` stands for any text up to a `<`.
+    /// Compares a received line with a pattern in which `{name}` matches any text up to a `<`.
     fn compare(&mut self, pattern: &str, got: &str) {
         let mut rest = got;
         let mut left = pattern;
@@ -345,7 +344,7 @@ impl Stage {
             rest = rest
                 .strip_prefix(literal)
                 .unwrap_or_else(|| panic!("{}\n  but got {got}", self.line));
-            // Up to the next mark-up: an element's end, or an attribute's.
+            // The value extends to the next markup: an element's end, or an attribute's.
             let value = &rest[..rest.find(['<', '\'']).unwrap_or(rest.len())];
             rest = &rest[value.len()..];
             let known = self
@@ -354,7 +353,7 @@ impl Stage {
                 .or_insert_with(|| value.to_owned());
             assert_eq!(
                 known, value,
-                "{}\n  {name} was something else before",
+                "{}\n  {name} had another value before",
                 self.line
             );
             left = after;
@@ -362,8 +361,8 @@ impl Stage {
         assert_eq!(rest, left, "{}\n  but got {got}", self.line);
     }
 
-    /// The bytes of `text` with names, repetitions and `\x` bytes filled in.
-    fn filled_in(&self, text: &str) -> Vec<u8> {
+    /// Returns the bytes of `text`, with names, repetitions and `\x` bytes replaced.
+    fn expand(&self, text: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(['{', '\\']) {

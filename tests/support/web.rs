@@ -1,5 +1,5 @@
-//! A WebSocket client as simple as can be, for tests of the browser's door: what it sends and what
-//! it gets are whole frames, and it can also send anything else.
+//! A minimal WebSocket client for tests of the browsers' entrance. It sends and receives whole
+//! frames, and can also send arbitrary bytes.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
-/// A connection to the door.
+/// A connection to the browsers' entrance.
 pub struct WebClient {
     pub stream: TcpStream,
 }
@@ -25,19 +25,20 @@ pub enum Frame {
 pub const TEXT: u8 = 0x81;
 
 impl WebClient {
-    /// Asks for a WebSocket, and gets it.
+    /// Opens a WebSocket.
     pub fn connect(address: SocketAddr) -> WebClient {
-        let (client, head) = WebClient::ask(address, &format!("Host: {address}\r\n"));
+        let (client, head) = WebClient::request(address, &format!("Host: {address}\r\n"));
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         client
     }
 
-    /// Asks for a WebSocket with these fields beside the necessary ones; returns the answer's head.
-    pub fn ask(address: SocketAddr, fields: &str) -> (WebClient, String) {
-        WebClient::try_ask(address, fields).unwrap()
+    /// Requests a WebSocket with these fields besides the required ones. Returns the head of the
+    /// response.
+    pub fn request(address: SocketAddr, fields: &str) -> (WebClient, String) {
+        WebClient::try_request(address, fields).unwrap()
     }
 
-    pub fn try_ask(address: SocketAddr, fields: &str) -> std::io::Result<(WebClient, String)> {
+    pub fn try_request(address: SocketAddr, fields: &str) -> std::io::Result<(WebClient, String)> {
         let mut stream = super::tunnelled(TcpStream::connect(address)?);
         stream.set_read_timeout(Some(PATIENCE))?;
         let request = format!(
@@ -59,25 +60,25 @@ impl WebClient {
         ))
     }
 
-    /// Takes a seat: the passcode that it is told, it says. Returns the seat's port.
-    pub fn sit(&mut self) -> String {
+    /// Sends the passcode of the ticket, and returns the seat's port.
+    pub fn take_seat(&mut self) -> String {
         let ticket = self.text();
         let part = |name: &str| {
             let rest = ticket.split_once(&format!("<{name}>")).expect(&ticket).1;
             rest.split_once('<').unwrap().0.to_owned()
         };
-        self.say(&super::handshake(&part("HandshakePasscode")));
+        self.send_text(&super::handshake(&part("HandshakePasscode")));
         let welcome = self.text();
         assert!(welcome.contains("Connection successful"), "{welcome}");
         part("Port")
     }
 
     /// Sends a text frame.
-    pub fn say(&mut self, document: &str) {
+    pub fn send_text(&mut self, document: &str) {
         self.send(TEXT, document.as_bytes());
     }
 
-    /// Sends a frame with that first byte.
+    /// Sends a frame with this first byte.
     pub fn send(&mut self, first: u8, payload: &[u8]) {
         self.try_send(first, payload).unwrap();
     }
@@ -86,7 +87,7 @@ impl WebClient {
         self.stream.write_all(&masked(first, payload))
     }
 
-    /// The next frame that is no ping and no pong, which has to be text.
+    /// Returns the next frame that is not a ping or a pong. It must be text.
     pub fn text(&mut self) -> String {
         loop {
             match self.frame() {
@@ -97,7 +98,7 @@ impl WebClient {
         }
     }
 
-    /// The next text that contains `part`.
+    /// Returns the next text that contains `part`.
     pub fn text_with(&mut self, part: &str) -> String {
         loop {
             let text = self.text();
@@ -107,21 +108,21 @@ impl WebClient {
         }
     }
 
-    /// Whether something has come that was not read yet.
-    pub fn has_heard_anything(&mut self) -> bool {
+    /// Whether unread data has arrived.
+    pub fn has_received_data(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let result = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
         result.is_ok_and(|count| count > 0)
     }
 
-    /// The code with which the server closes, whatever texts come before that.
+    /// Skips texts until the close frame, and returns its code.
     pub fn close_code(&mut self) -> u16 {
         loop {
             if let Frame::Close(code) = self.frame() {
                 let mut rest = Vec::new();
                 let _ = self.stream.read_to_end(&mut rest);
-                assert!(rest.is_empty(), "after the close frame came {rest:?}");
+                assert!(rest.is_empty(), "data after the close frame: {rest:?}");
                 return code;
             }
         }
@@ -158,7 +159,7 @@ impl WebClient {
     }
 }
 
-/// A client's frame.
+/// A client's frame, masked.
 pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![first];
